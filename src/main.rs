@@ -1,0 +1,2 @@
+//! The corewire program.
+fn main() {}
