@@ -1,0 +1,4 @@
+//! To be filled.
+
+/// The secret of a network.
+pub struct NetworkSecret;

@@ -1,0 +1,7 @@
+//! What a packet looks like, byte by byte.
+//!
+//! Not inside: any decision. This module turns bytes into views and back; whether a packet is welcome is
+//! decided by [`crate::seal`], [`crate::handshake`] and [`crate::session`].
+
+pub mod frames;
+pub mod header;
