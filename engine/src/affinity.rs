@@ -1,1 +1,1 @@
-//! To be described.
+//! Which CPUs the process may use. Not inside: threads.

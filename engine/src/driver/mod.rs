@@ -1,1 +1,230 @@
-//! To be described.
+//! What gives a shard its datagrams, its clock and its sleep.
+//!
+//! Not inside: protocol. A driver never looks into a datagram, knows no session, keeps no timer but the one
+//! that ends a sleep, and decides nothing about who is sent what. Not inside either: threads. A driver belongs
+//! to the one thread that opened it and is used from there only; the single thing that crosses threads is the
+//! [`Waker`].
+//!
+//! # Who owns what, when
+//!
+//! * **Received bytes** are the driver's. [`Driver::receive`] lends each datagram to its callback as
+//!   `&mut [u8]`, so that it can be opened in place; when the callback returns, the memory goes back to the
+//!   kernel. What must live longer is copied out by the callback.
+//! * **Transmit memory** is taken with [`Driver::lease`], filled, and given away with [`Driver::send`]. From
+//!   then on it is the kernel's until the send has completed; the driver takes it back by itself. A lease that
+//!   is dropped instead of sent returns at once.
+//! * **Sockets** are given away with [`Driver::add_socket`] and closed by [`Driver::remove_socket`] or when the
+//!   driver is dropped.
+//!
+//! # A turn, as the driver sees it
+//!
+//! `now` → `receive` → (`lease` → `send`)* → `submit`, and `park` when the shard has nothing to do. `send`
+//! only stages: nothing leaves before `submit`, which makes at most one system call where the kernel allows it.
+//! None of these blocks except `park`.
+//!
+//! # Losses
+//!
+//! UDP may lose, so no call reports the fate of one datagram. Every loss that the kernel admits is counted in
+//! [`DriverCounters`] instead: a full receive queue, a refused port, a datagram larger than the path takes.
+#![deny(unsafe_code)]
+
+use std::{fmt, io, net::SocketAddr, net::UdpSocket, task::Waker};
+
+use corewire_proto::time::Instant;
+
+pub use self::{
+    any::AnyDriver,
+    counters::DriverCounters,
+    features::{Feature, Features, Found},
+    open::{OpenError, Opened, Unavailable, open},
+};
+pub use crate::buffer::{Lease, leaked_bytes};
+
+mod any;
+pub mod bind;
+mod counters;
+pub mod epoll;
+mod features;
+mod open;
+pub mod sim;
+pub mod uring;
+
+/// Bytes of one [`Lease`].
+pub const LEASE_BYTES: usize = 64 * 1024;
+
+/// The longest `len` that [`Driver::send`] takes: the largest UDP payload that IPv4 can carry. A train obeys
+/// the same bound, because the kernel builds it as one datagram before it cuts it.
+pub const MAX_SEND_BYTES: usize = 65_507;
+
+/// One datagram, lent for the length of a callback.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// The socket it came in on.
+    pub socket: SocketId,
+    /// Who sent it, as the kernel saw it.
+    pub from: SocketAddr,
+    /// Its payload; may be empty.
+    pub bytes: &'a mut [u8],
+}
+
+/// Names a socket inside one driver. Never used again for another socket of the same driver.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId {
+    pub(crate) slot: u16,
+    pub(crate) generation: u32,
+}
+
+impl fmt::Debug for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "socket {}.{}", self.slot, self.generation)
+    }
+}
+
+/// What [`Driver::add_socket`] takes.
+#[derive(Debug)]
+pub enum Socket {
+    /// A bound UDP socket of the operating system, for [`DriverKind::Uring`] and [`DriverKind::Epoll`].
+    Udp(UdpSocket),
+    /// A socket of a [`sim::World`], for [`DriverKind::Sim`].
+    Sim(sim::SimSocket),
+}
+
+impl Socket {
+    /// The address that it is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Udp(socket) => socket.local_addr(),
+            Self::Sim(socket) => Ok(socket.local_addr()),
+        }
+    }
+}
+
+impl From<UdpSocket> for Socket {
+    fn from(socket: UdpSocket) -> Self {
+        Self::Udp(socket)
+    }
+}
+
+impl From<sim::SimSocket> for Socket {
+    fn from(socket: sim::SimSocket) -> Self {
+        Self::Sim(socket)
+    }
+}
+
+/// Which driver a shard runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DriverKind {
+    /// io_uring.
+    Uring,
+    /// epoll, `recvmmsg` and `sendmmsg`.
+    Epoll,
+    /// A virtual clock and network, for tests.
+    Sim,
+}
+
+impl fmt::Display for DriverKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uring => "uring",
+            Self::Epoll => "epoll",
+            Self::Sim => "sim",
+        })
+    }
+}
+
+/// Which driver the user asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum IoChoice {
+    /// io_uring where it is allowed, epoll with one line of explanation where it is not.
+    #[default]
+    Auto,
+    /// io_uring, or an error that says why not.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// The memory that a driver may use. Every field is a bound, allocated when the driver is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DriverConfig {
+    /// Transmit buffers of [`LEASE_BYTES`]; 1 to 1,024. 64 (4 MiB) is what a shard can fill in about a
+    /// millisecond, which is longer than the kernel takes to finish a batch.
+    pub leases: u16,
+    /// Receive buffers of a little more than 64 KiB (one whole train each); a power of two, 1 to 1,024. The
+    /// kernel's socket queue holds what does not fit, so this bounds the batch of one turn, not the burst.
+    pub receive_buffers: u16,
+    /// Sockets at one time; 1 to 1,024.
+    pub sockets: u16,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self { leases: 64, receive_buffers: 64, sockets: 256 }
+    }
+}
+
+/// The contract between a shard and its datagrams. See the module's page for who owns what.
+///
+/// A driver is `!Send`: it is opened, used and dropped on one thread.
+pub trait Driver {
+    /// Which driver this is.
+    fn kind(&self) -> DriverKind;
+
+    /// What the probes found when the driver was opened.
+    fn features(&self) -> &Features;
+
+    /// The monotonic clock. All drivers of a process (all hosts of a simulated world) share one.
+    fn now(&self) -> Instant;
+
+    /// Fills `out` with unpredictable bytes (in a simulated world: with bytes drawn from its seed).
+    fn entropy(&mut self, out: &mut [u8]);
+
+    /// Takes over a bound socket and begins to receive from it.
+    ///
+    /// # Errors
+    ///
+    /// When the table is full ([`DriverConfig::sockets`]), when the socket is of the wrong kind for this
+    /// driver, or when the kernel refuses to make it ready.
+    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId>;
+
+    /// Closes a socket. Datagrams of it that were not yet received are lost, staged sends as well. An unknown
+    /// id is ignored.
+    fn remove_socket(&mut self, id: SocketId);
+
+    /// Lends every datagram that is there to `on`, one call per datagram (trains are already cut), and says how
+    /// many. Stops after `budget` datagrams; the last train may overshoot it by its own length. Never blocks.
+    fn receive(&mut self, budget: usize, on: impl FnMut(Received<'_>)) -> usize;
+
+    /// Transmit memory of [`LEASE_BYTES`], with arbitrary contents; `None` when all of it is in flight
+    /// (counted). It comes back during `receive`, `submit` or `park`.
+    fn lease(&mut self) -> Option<Lease>;
+
+    /// Stages the first `len` bytes of `lease` as datagrams of `segment` bytes each (the last one may be
+    /// shorter) for `to`. `segment == len` is a single datagram. They arrive in order or not at all.
+    ///
+    /// What cannot be sent (unknown socket, `len` above [`MAX_SEND_BYTES`] or zero with several segments) is
+    /// counted as refused.
+    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize);
+
+    /// Hands all staged work to the kernel.
+    ///
+    /// # Errors
+    ///
+    /// Only when the driver itself is broken and can't go on; the fate of a datagram is counted, never
+    /// returned.
+    fn submit(&mut self) -> io::Result<()>;
+
+    /// Sleeps until a datagram is there, a [waker](Self::waker) was called, a wanted lease came back, or
+    /// `until` has passed. May return early. A wake-up since the last `park` makes it return at once. Staged
+    /// work is submitted first.
+    ///
+    /// In a simulated world it returns at once and tells the world when this driver wants to run again.
+    fn park(&mut self, until: Option<Instant>);
+
+    /// Ends the current or next [`park`](Self::park). May be called from any thread and after the driver's
+    /// end; costs a system call only if the driver sleeps.
+    fn waker(&self) -> Waker;
+
+    /// What was done and lost so far.
+    fn counters(&self) -> DriverCounters;
+}
