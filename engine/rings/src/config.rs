@@ -1,0 +1,73 @@
+//! What a ring is made of: sizes, their limits and their errors. No memory is touched here.
+
+use thiserror::Error;
+
+/// Bytes in one arena unit. Every record starts on a unit and costs whole units.
+pub const UNIT_BYTES: usize = 16;
+/// Most datums one ring can hold. The tail packs the sequence into 25 bits, and a stale tail must be told
+/// from a fresh one, so the ring may use at most a quarter of that range.
+pub const MAX_DATUMS: usize = 1 << 23;
+/// Longest record in bytes. A length is stored in 26 bits and the highest value means "abandoned".
+pub const MAX_RECORD_BYTES: usize = (1 << 26) - 2;
+/// Largest arena in bytes (2^36 units; positions have 38 bits).
+pub const MAX_ARENA_BYTES: usize = (1 << 36) * UNIT_BYTES;
+/// Most readers of one ring: one bit each in the sleepers word.
+pub const MAX_READERS: usize = 64;
+/// Most writers that may queue for room in one ring. The next one is refused with `Crowded`.
+pub const MAX_ROOM_WAITERS: usize = 1024;
+
+/// The sizes of one ring. All of them are exact: a ring of 1000 datums takes 1000 and refuses the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Datums that the ring holds, 1 to [`MAX_DATUMS`].
+    pub datums: usize,
+    /// Bytes that the ring holds, each record counted by [`RingConfig::cost`]. Rounded down to whole units.
+    pub bytes: usize,
+    /// Longest record in bytes, 1 to [`MAX_RECORD_BYTES`]; its cost must not exceed `bytes`.
+    pub max_record: usize,
+    /// Readers at one time, 1 to [`MAX_READERS`].
+    pub readers: usize,
+}
+
+/// A [`RingConfig`] that no ring can be built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// `datums` is out of range.
+    #[error("a ring holds 1 to {MAX_DATUMS} datums, not {0}")]
+    Datums(usize),
+    /// `bytes` is out of range.
+    #[error("a ring holds 16 to {MAX_ARENA_BYTES} bytes, not {0}")]
+    Bytes(usize),
+    /// `max_record` is out of range.
+    #[error("a record is 1 to {MAX_RECORD_BYTES} bytes long, not {0}; split larger ones")]
+    MaxRecord(usize),
+    /// One record of the longest kind would not fit.
+    #[error("a record of {max_record} bytes does not fit a ring of {bytes}; raise `bytes`")]
+    RecordExceedsRing {
+        /// The longest record asked for, in bytes.
+        max_record: usize,
+        /// The ring's bytes asked for.
+        bytes: usize,
+    },
+    /// `readers` is out of range.
+    #[error("a ring has 1 to {MAX_READERS} readers, not {0}; share one reader, or use a second ring")]
+    Readers(usize),
+    /// The memory was not granted.
+    #[error("no memory for a ring of {0} bytes; ask for a smaller one")]
+    Memory(usize),
+}
+
+impl RingConfig {
+    /// Bytes of capacity that a record of `len` bytes uses: `len` rounded up to whole units, at least one.
+    #[must_use]
+    pub const fn cost(len: usize) -> usize {
+        let units = len.div_ceil(UNIT_BYTES);
+        if units == 0 { UNIT_BYTES } else { units * UNIT_BYTES }
+    }
+
+    /// Memory that a ring of this size allocates, in bytes. All of it is allocated by `Ring::new`; nothing later.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        todo!()
+    }
+}
