@@ -1,0 +1,62 @@
+//! Settings that all streams of one network share.
+
+use super::backoff::ExponentialBackoff;
+
+/// Settings that all streams of one network share.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    pub(crate) backoff: ExponentialBackoff,
+}
+
+impl Config {
+    /// Starts from the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+
+    /// The backoff of consumers that do not set their own.
+    pub fn backoff(&self) -> &ExponentialBackoff {
+        &self.backoff
+    }
+}
+
+/// Makes a [`Config`].
+#[derive(Clone, Debug, Default)]
+pub struct ConfigBuilder(Config);
+
+impl ConfigBuilder {
+    /// The backoff of consumers that do not set their own. Default: up to 5 minutes.
+    #[must_use]
+    pub fn with_backoff(mut self, backoff: ExponentialBackoff) -> Self {
+        self.0.backoff = backoff;
+        self
+    }
+
+    /// The finished configuration.
+    ///
+    /// # Errors
+    ///
+    /// If the settings contradict each other; see [`ConfigError`].
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let backoff = &self.0.backoff;
+        if !(0.0..=1.0).contains(&backoff.randomization_factor) {
+            return Err(ConfigError::RandomizationFactor(backoff.randomization_factor));
+        }
+        if !backoff.multiplier.is_finite() {
+            return Err(ConfigError::Multiplier(backoff.multiplier));
+        }
+        Ok(self.0)
+    }
+}
+
+/// Why a [`Config`] cannot be.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The randomization factor is not a part of a whole.
+    #[error("the randomization factor of the backoff is {0}; give a number from 0 (none) to 1")]
+    RandomizationFactor(f64),
+    /// The multiplier is not a number.
+    #[error("the multiplier of the backoff is {0}; give a finite number, 1.5 is usual")]
+    Multiplier(f64),
+}
