@@ -1,0 +1,109 @@
+//! Why a channel or a session ended, as a number that both ends understand.
+
+use core::{fmt, num::NonZeroU32};
+
+/// The reason that closes a channel or a session.
+///
+/// The numbers are part of the wire format. Those that name a stream's refusal are mosaik's; unknown numbers are
+/// carried along unchanged, so that a newer peer can be told apart in a log.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CloseCode(NonZeroU32);
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $retry:literal;)*) => {
+        impl CloseCode {
+            $($(#[$doc])* pub const $name: Self = Self(NonZeroU32::new($number).unwrap());)*
+
+            /// What the code means, in a few words; `None` for a number that this version does not know.
+            pub const fn text(self) -> Option<&'static str> {
+                match self.0.get() {
+                    $($number => Some($text),)*
+                    _ => None,
+                }
+            }
+
+            /// Whether trying again later, unchanged, can succeed.
+            pub const fn is_retriable(self) -> bool {
+                match self.0.get() {
+                    $($number => $retry,)*
+                    _ => true,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The owner ended it in good order.
+    GRACEFUL = 10_200, "closed in good order", true;
+    /// A frame could not be understood, or said something impossible.
+    PROTOCOL_VIOLATION = 10_400, "the peer broke the protocol", false;
+    /// A predicate or a ticket said no.
+    NOT_ALLOWED = 10_403, "not allowed", false;
+    /// The peer does not produce this stream.
+    STREAM_NOT_FOUND = 10_404, "stream not found", true;
+    /// Nothing was to do for the idle timeout.
+    IDLE = 10_408, "idle for too long", true;
+    /// A newer session, channel or life of the peer took over.
+    SUPERSEDED = 10_409, "superseded by a newer one", true;
+    /// A consumer kept the ring full longer than the producer grants.
+    TOO_SLOW = 10_413, "too slow", true;
+    /// A datum is larger than the other side can take.
+    TOO_LARGE = 10_414, "a datum is too large", false;
+    /// Data came that no credit covered.
+    CREDIT_VIOLATION = 10_429, "the peer exceeded its credit", false;
+    /// The key was used to its limit and no new one came.
+    KEY_EXHAUSTED = 10_495, "the session key is used up", true;
+    /// Nothing was heard from the peer for the dead-peer time.
+    PEER_LOST = 10_504, "the peer does not answer", true;
+    /// A configured bound was reached.
+    NO_CAPACITY = 10_509, "no capacity", true;
+    /// The peer is alive, but what was sent again and again is never acknowledged.
+    GAVE_UP = 10_598, "retransmission given up", true;
+}
+
+impl CloseCode {
+    /// The code with this number; `None` for zero, which no code has.
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match NonZeroU32::new(number) {
+            Some(number) => Some(Self(number)),
+            None => None,
+        }
+    }
+
+    /// The number on the wire.
+    pub const fn number(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.text() {
+            Some(text) => write!(f, "{text} ({})", self.0),
+            None => write!(f, "code {}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CloseCode({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn a_code_says_what_it_means_and_an_unknown_one_survives() {
+        assert_eq!(CloseCode::TOO_SLOW.to_string(), "too slow (10413)");
+        assert_eq!(CloseCode::from_number(77).unwrap().to_string(), "code 77");
+        assert_eq!(CloseCode::from_number(0), None);
+        assert!(!CloseCode::NOT_ALLOWED.is_retriable());
+        assert!(CloseCode::TOO_SLOW.is_retriable());
+    }
+}
