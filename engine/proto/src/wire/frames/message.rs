@@ -1,0 +1,326 @@
+//! The messages of the control stream: few, small, reliable and in order among themselves.
+//!
+//! ```text
+//!          0      1          4                8
+//! header   | kind | 0  0  0  | length of body |
+//!
+//! OPEN     label u32 | reliability u8 | weight u8 | tickets u16 | window_bytes u64 | window_datums u64 |
+//!          max_datum_bytes u32 | criteria bytes u32 | stream id 32 | criteria | tickets x { length u32, bytes }
+//! ACCEPT   label u32 | reliability u8 | 0 0 0 | first_seq u64 | max_datum_bytes u32
+//! REJECT   label u32 | code u32
+//! FIN      label u32 | end_seq u64
+//! RESET    label u32 | code u32 | sender opened u8
+//! RECORD   opaque bytes
+//! ```
+//!
+//! OPEN and the RESET of an opener name the sender's own labels, everything else the receiver's.
+//!
+//! Not inside: reassembly of the stream (see [`crate::session`]).
+
+use alloc::vec::Vec;
+
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U16, U32, U64},
+};
+
+use super::{FrameError, header};
+use crate::{
+    channel::{Accept, OpenRequest, Reliability},
+    ids::StreamId,
+    session::CloseCode,
+};
+
+header! {
+    /// What every message starts with.
+    MessageHeader, 8 {
+        /// See the module's diagram.
+        kind: u8,
+        /// Zero.
+        zero: [u8; 3],
+        /// Bytes that follow.
+        len: U32,
+    }
+}
+header! {
+    /// The fixed part of OPEN.
+    OpenHeader, 64 {
+        /// The channel, chosen by the sender.
+        label: U32,
+        /// 0 FireAndForget, 1 Reliable.
+        reliability: u8,
+        /// The weight that the consumer wishes.
+        weight: u8,
+        /// How many tickets follow.
+        tickets: U16,
+        /// Window in bytes; 0 no limit by the application.
+        window_bytes: U64,
+        /// Window in datums; 0 no limit by the application.
+        window_datums: U64,
+        /// The largest datum that the consumer takes.
+        max_datum_bytes: U32,
+        /// Bytes of the criteria.
+        criteria: U32,
+        /// The stream.
+        stream_id: StreamId,
+    }
+}
+header! {
+    /// ACCEPT.
+    AcceptBody, 20 {
+        /// The channel.
+        label: U32,
+        /// 0 FireAndForget, 1 Reliable.
+        reliability: u8,
+        /// Zero.
+        zero: [u8; 3],
+        /// The first sequence that will come.
+        first_seq: U64,
+        /// The largest datum that will come.
+        max_datum_bytes: U32,
+    }
+}
+header! {
+    /// REJECT.
+    RejectBody, 8 {
+        /// The channel.
+        label: U32,
+        /// A [`CloseCode`].
+        code: U32,
+    }
+}
+header! {
+    /// FIN.
+    FinBody, 12 {
+        /// The channel.
+        label: U32,
+        /// One past the last sequence.
+        end_seq: U64,
+    }
+}
+header! {
+    /// RESET.
+    ResetBody, 9 {
+        /// The channel.
+        label: U32,
+        /// A [`CloseCode`].
+        code: U32,
+        /// 1 when the sender opened the channel, else 0.
+        sender_opened: u8,
+    }
+}
+
+/// Bytes of a message's header.
+pub const MESSAGE_HEADER_BYTES: usize = size_of::<MessageHeader>();
+/// Most bytes of any message that a session sends on its own account (everything but OPEN and RECORD).
+pub const SMALL_MESSAGE_BYTES: usize = MESSAGE_HEADER_BYTES + size_of::<AcceptBody>();
+
+const OPEN: u8 = 1;
+const ACCEPT: u8 = 2;
+const REJECT: u8 = 3;
+const FIN: u8 = 4;
+const RESET: u8 = 5;
+const RECORD: u8 = 6;
+
+/// A message of the control stream. Labels are as on the wire.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// The sender wants to consume.
+    Open(u32, OpenRequest),
+    /// The sender produces for this channel.
+    Accept(u32, Accept),
+    /// The sender does not.
+    Reject(u32, CloseCode),
+    /// The stream ends before this sequence.
+    Fin(u32, u64),
+    /// The channel is cut.
+    Reset {
+        /// The channel.
+        label: u32,
+        /// Why.
+        code: CloseCode,
+        /// Whose label it is.
+        sender_opened: bool,
+    },
+    /// Bytes for the session's owner.
+    Record(Vec<u8>),
+}
+
+const fn reliability_byte(reliability: Reliability) -> u8 {
+    match reliability {
+        Reliability::FireAndForget => 0,
+        Reliability::Reliable => 1,
+    }
+}
+
+fn reliability_from(byte: u8) -> Result<Reliability, FrameError> {
+    match byte {
+        0 => Ok(Reliability::FireAndForget),
+        1 => Ok(Reliability::Reliable),
+        _ => Err(FrameError::Invalid),
+    }
+}
+
+fn code_from(number: U32) -> Result<CloseCode, FrameError> {
+    CloseCode::from_number(number.get()).ok_or(FrameError::Invalid)
+}
+
+/// Bytes that the request takes as a message, header included.
+pub fn open_bytes(request: &OpenRequest) -> usize {
+    let tickets: usize = request.tickets.iter().map(|ticket| ticket.len().saturating_add(4)).sum();
+    MESSAGE_HEADER_BYTES + size_of::<OpenHeader>() + request.criteria.len().saturating_add(tickets)
+}
+
+impl Message {
+    /// Appends the message, with its header, to `out`.
+    pub fn encode(&self, out: &mut impl Extend<u8>) {
+        match self {
+            Self::Open(label, request) => encode_open(*label, request, out),
+            Self::Accept(label, accept) => small(
+                out,
+                ACCEPT,
+                &AcceptBody {
+                    label: U32::new(*label),
+                    reliability: reliability_byte(accept.reliability),
+                    zero: [0; 3],
+                    first_seq: U64::new(accept.first_seq),
+                    max_datum_bytes: U32::new(accept.max_datum_bytes),
+                },
+            ),
+            Self::Reject(label, code) => {
+                small(out, REJECT, &RejectBody { label: U32::new(*label), code: U32::new(code.number()) });
+            }
+            Self::Fin(label, end_seq) => {
+                small(out, FIN, &FinBody { label: U32::new(*label), end_seq: U64::new(*end_seq) });
+            }
+            Self::Reset { label, code, sender_opened } => small(
+                out,
+                RESET,
+                &ResetBody {
+                    label: U32::new(*label),
+                    code: U32::new(code.number()),
+                    sender_opened: u8::from(*sender_opened),
+                },
+            ),
+            Self::Record(bytes) => {
+                head(out, RECORD, bytes.len());
+                out.extend(bytes.iter().copied());
+            }
+        }
+    }
+
+    /// Decodes the body of a message of kind `kind`.
+    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
+        Ok(match kind {
+            OPEN => decode_open(body)?,
+            ACCEPT => {
+                let accept = exact::<AcceptBody>(body)?;
+                Self::Accept(
+                    accept.label.get(),
+                    Accept {
+                        first_seq: accept.first_seq.get(),
+                        max_datum_bytes: accept.max_datum_bytes.get(),
+                        reliability: reliability_from(accept.reliability)?,
+                        weight: 1,
+                    },
+                )
+            }
+            REJECT => {
+                let reject = exact::<RejectBody>(body)?;
+                Self::Reject(reject.label.get(), code_from(reject.code)?)
+            }
+            FIN => {
+                let fin = exact::<FinBody>(body)?;
+                Self::Fin(fin.label.get(), fin.end_seq.get())
+            }
+            RESET => {
+                let reset = exact::<ResetBody>(body)?;
+                if reset.sender_opened > 1 {
+                    return Err(FrameError::Invalid);
+                }
+                Self::Reset {
+                    label: reset.label.get(),
+                    code: code_from(reset.code)?,
+                    sender_opened: reset.sender_opened == 1,
+                }
+            }
+            RECORD => Self::Record(body.to_vec()),
+            unknown => return Err(FrameError::Unknown(unknown)),
+        })
+    }
+}
+
+fn exact<T: FromBytes + KnownLayout + Immutable + Unaligned>(body: &[u8]) -> Result<&T, FrameError> {
+    T::ref_from_bytes(body).map_err(|_| FrameError::Short)
+}
+
+fn head(out: &mut impl Extend<u8>, kind: u8, len: usize) {
+    let len = U32::new(u32::try_from(len).unwrap_or(u32::MAX));
+    out.extend(MessageHeader { kind, zero: [0; 3], len }.as_bytes().iter().copied());
+}
+
+fn small(out: &mut impl Extend<u8>, kind: u8, body: &(impl IntoBytes + Immutable)) {
+    head(out, kind, body.as_bytes().len());
+    out.extend(body.as_bytes().iter().copied());
+}
+
+fn encode_open(label: u32, request: &OpenRequest, out: &mut impl Extend<u8>) {
+    let count = |len: usize| U32::new(u32::try_from(len).unwrap_or(u32::MAX));
+    let fixed = OpenHeader {
+        label: U32::new(label),
+        reliability: reliability_byte(request.reliability),
+        weight: request.weight,
+        tickets: U16::new(u16::try_from(request.tickets.len()).unwrap_or(u16::MAX)),
+        window_bytes: U64::new(request.window_bytes),
+        window_datums: U64::new(request.window_datums),
+        max_datum_bytes: U32::new(request.max_datum_bytes),
+        criteria: count(request.criteria.len()),
+        stream_id: request.stream_id,
+    };
+    head(out, OPEN, open_bytes(request) - MESSAGE_HEADER_BYTES);
+    out.extend(fixed.as_bytes().iter().copied());
+    out.extend(request.criteria.iter().copied());
+    for ticket in &request.tickets {
+        out.extend(count(ticket.len()).as_bytes().iter().copied());
+        out.extend(ticket.iter().copied());
+    }
+}
+
+fn decode_open(body: &[u8]) -> Result<Message, FrameError> {
+    let (fixed, rest) = OpenHeader::ref_from_prefix(body).map_err(|_| FrameError::Short)?;
+    let (criteria, mut rest) =
+        rest.split_at_checked(fixed.criteria.get() as usize).ok_or(FrameError::Short)?;
+    // The vector grows with the tickets that are there, not with the number that is announced.
+    let mut tickets = Vec::new();
+    for _ in 0..fixed.tickets.get() {
+        let (len, after) = U32::ref_from_prefix(rest).map_err(|_| FrameError::Short)?;
+        let (ticket, after) = after.split_at_checked(len.get() as usize).ok_or(FrameError::Short)?;
+        tickets.push(ticket.to_vec());
+        rest = after;
+    }
+    if !rest.is_empty() {
+        return Err(FrameError::Invalid);
+    }
+    let request = OpenRequest {
+        stream_id: fixed.stream_id,
+        reliability: reliability_from(fixed.reliability)?,
+        window_bytes: fixed.window_bytes.get(),
+        window_datums: fixed.window_datums.get(),
+        max_datum_bytes: fixed.max_datum_bytes.get(),
+        weight: fixed.weight,
+        criteria: criteria.to_vec(),
+        tickets,
+    };
+    Ok(Message::Open(fixed.label.get(), request))
+}
+
+/// Decodes a stream of messages as far as it is whole; for fuzzing. Returns how many were understood.
+pub fn decode_all(mut bytes: &[u8]) -> usize {
+    let mut understood = 0;
+    while let Ok((header, rest)) = MessageHeader::ref_from_prefix(bytes) {
+        let Some((body, rest)) = rest.split_at_checked(header.len.get() as usize) else { break };
+        understood += usize::from(Message::decode(header.kind, body).is_ok());
+        bytes = rest;
+    }
+    understood
+}

@@ -1,0 +1,200 @@
+use std::{vec, vec::Vec};
+
+use super::{message::Message, *};
+use crate::{
+    channel::{Accept, OpenRequest, Reliability},
+    ids::StreamId,
+};
+
+fn only(bytes: &[u8]) -> Frame<'_> {
+    let mut frames = Frames::new(bytes);
+    let frame = frames.next().unwrap().unwrap();
+    assert!(frames.next().is_none());
+    frame
+}
+
+fn run_of(datums: &[&[u8]], room: usize) -> (Vec<u8>, usize) {
+    let mut buf = vec![0; room];
+    let mut out = Out::new(&mut buf);
+    let mut run = out.begin_run(7, 100, 4096, datums[0]).unwrap();
+    let mut taken = 1;
+    for datum in &datums[1..] {
+        if out.extend_run(&mut run, datum).is_err() {
+            break;
+        }
+        taken += 1;
+    }
+    assert_eq!(usize::from(out.end_run(&run)), taken);
+    let written = out.written();
+    buf.truncate(written);
+    (buf, taken)
+}
+
+#[test]
+fn uniform_datums_cost_no_byte_each() {
+    let datums = [[5u8; 64]; 18];
+    let refs: Vec<&[u8]> = datums.iter().map(|d| &d[..]).collect();
+    let (bytes, taken) = run_of(&refs, 1196);
+    assert_eq!((taken, bytes.len()), (18, 26 + 18 * 64));
+    let Frame::Data(run) = only(&bytes) else { panic!() };
+    assert!(run.datums.is_whole() && run.datums.is_uniform());
+    assert_eq!((run.label, run.first_seq, run.offset), (7, 100, 4096));
+    assert!(run.datums.eq(refs));
+}
+
+#[test]
+fn varied_datums_cost_two_bytes_each() {
+    let datums: [&[u8]; 5] = [b"a", b"", b"abc", b"abcd", b"abcd"];
+    let (bytes, taken) = run_of(&datums, 200);
+    assert_eq!((taken, bytes.len()), (5, 26 + 5 * 2 + 12));
+    let Frame::Data(run) = only(&bytes) else { panic!() };
+    assert!(run.datums.is_whole() && !run.datums.is_uniform());
+    assert!(run.datums.eq(datums));
+}
+
+#[test]
+fn a_run_takes_what_fits_and_not_more() {
+    for room in 26 + 10..120 {
+        let datums: [&[u8]; 8] = [&[1; 10], &[2; 11], &[3; 9], &[4; 10], &[5; 1], &[6; 30], &[7; 0], &[8; 2]];
+        let (bytes, taken) = run_of(&datums, room);
+        assert!(bytes.len() <= room);
+        let Frame::Data(run) = only(&bytes) else { panic!() };
+        assert!(run.datums.eq(datums[..taken].iter().copied()));
+    }
+}
+
+#[test]
+fn empty_datums_are_datums() {
+    let (bytes, _) = run_of(&[b"", b"", b""], 100);
+    let Frame::Data(run) = only(&bytes) else { panic!() };
+    assert_eq!(run.datums.count(), 3);
+}
+
+#[test]
+fn ack_ranges_survive_the_wire() {
+    for ranges in [vec![(5, 9)], vec![(u64::MAX - 3, u64::MAX)], vec![(50, 60), (40, 40), (0, 7)]] {
+        let mut buf = [0; 100];
+        let mut out = Out::new(&mut buf);
+        assert!(out.put_ack(3, 77, ranges.iter().copied()));
+        assert!(!out.is_eliciting());
+        let written = out.written();
+        let Frame::Ack(ack) = only(&buf[..written]) else { panic!() };
+        assert_eq!((ack.epoch, ack.delay_ns, ack.largest), (3, 77, ranges[0].1));
+        assert!(ack.ranges().eq(ranges));
+    }
+}
+
+#[test]
+fn impossible_ack_ranges_are_refused() {
+    let ack = |largest: u64, ranges: &[(u32, u32)]| {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&[1, 0]);
+        bytes.extend_from_slice(&(ranges.len() as u16).to_le_bytes());
+        bytes.extend_from_slice(&0u32.to_le_bytes());
+        bytes.extend_from_slice(&largest.to_le_bytes());
+        for (gap, length) in ranges {
+            bytes.extend_from_slice(&gap.to_le_bytes());
+            bytes.extend_from_slice(&length.to_le_bytes());
+        }
+        Frames::new(&bytes).next().unwrap().map(|_| ())
+    };
+    assert_eq!(ack(4, &[(0, 5)]), Ok(()));
+    assert_eq!(ack(4, &[(0, 6)]), Err(FrameError::Invalid));
+    assert_eq!(ack(4, &[(0, 0)]), Err(FrameError::Invalid));
+    assert_eq!(ack(4, &[(1, 1)]), Err(FrameError::Invalid));
+    assert_eq!(ack(9, &[(0, 1), (0, 1)]), Err(FrameError::Invalid));
+    assert_eq!(ack(9, &[(0, 1), (8, 1)]), Ok(()));
+    assert_eq!(ack(9, &[(0, 1), (9, 1)]), Err(FrameError::Invalid));
+    assert_eq!(ack(9, &[(0, 10), (1, 1)]), Err(FrameError::Invalid));
+    assert_eq!(ack(9, &[]), Err(FrameError::Invalid));
+    let many = vec![(1, 1); MAX_ACK_RANGES + 1];
+    assert_eq!(ack(1 << 40, &many), Err(FrameError::Invalid));
+}
+
+#[test]
+fn every_cut_of_every_frame_is_an_error_and_no_panic() {
+    let mut buf = [0; 600];
+    let mut out = Out::new(&mut buf);
+    assert!(out.put_ack(0, 1, [(8, 9), (1, 2)].into_iter()));
+    assert!(out.put_credit(1, 2, 3));
+    assert!(out.put_blocked(1, 2, 3, true));
+    assert!(out.put_skip(1, 2, 3, 4));
+    assert!(out.put_fragment(1, 2, 3, 4, 50, b"abc"));
+    assert!(out.put_control(9, (b"he", b"llo")));
+    assert!(out.put_ping(1));
+    assert!(out.put_pong(1));
+    assert!(out.put_close(CloseCode::IDLE));
+    let run = out.begin_run(1, 2, 3, b"xyz").unwrap();
+    out.end_run(&run);
+    let len = out.written();
+    let whole: Vec<_> = Frames::new(&buf[..len]).map(|f| f.is_ok()).collect();
+    assert_eq!(whole, [true; 10]);
+    let mut ends = 0;
+    for cut in 0..len {
+        if Frames::new(&buf[..cut]).all(|f| f.is_ok()) {
+            ends += 1;
+        }
+        decode_all(&buf[..cut]);
+    }
+    assert_eq!(ends, 10);
+}
+
+#[test]
+fn unknown_kinds_and_contradictions_are_errors() {
+    for kind in [0u8, 11, 255] {
+        let mut frames = Frames::new(std::slice::from_ref(&kind));
+        assert_eq!(frames.next().unwrap().err(), Some(FrameError::Unknown(kind)));
+        assert!(frames.next().is_none());
+    }
+    let mut buf = [0; 100];
+    let mut out = Out::new(&mut buf);
+    out.put_fragment(1, 2, 3, 48, 50, b"abc");
+    let len = out.written();
+    assert_eq!(Frames::new(&buf[..len]).next().unwrap().err(), Some(FrameError::Invalid));
+    let mut out = Out::new(&mut buf);
+    out.put_skip(1, 5, 5, 0);
+    assert_eq!(Frames::new(&buf[..32]).next().unwrap().err(), Some(FrameError::Invalid));
+}
+
+fn request() -> OpenRequest {
+    OpenRequest {
+        stream_id: StreamId([7; 32]),
+        reliability: Reliability::FireAndForget,
+        window_bytes: 1 << 40,
+        window_datums: 9,
+        max_datum_bytes: 16 << 20,
+        weight: 4,
+        criteria: b"prefix".to_vec(),
+        tickets: vec![b"".to_vec(), b"ticket".to_vec()],
+    }
+}
+
+#[test]
+fn messages_survive_the_wire_and_their_cuts_do_not() {
+    let accept =
+        Accept { first_seq: 5, max_datum_bytes: 6, reliability: Reliability::Reliable, weight: 1 };
+    for message in [
+        Message::Open(3, request()),
+        Message::Accept(4, accept),
+        Message::Reject(5, CloseCode::NOT_ALLOWED),
+        Message::Fin(6, 1 << 50),
+        Message::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
+        Message::Record(b"peer".to_vec()),
+    ] {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        let body = &bytes[message::MESSAGE_HEADER_BYTES..];
+        assert_eq!(usize::from(bytes[4]), body.len());
+        assert_eq!(Message::decode(bytes[0], body), Ok(message.clone()));
+        for cut in 0..body.len() {
+            let cut = Message::decode(bytes[0], &body[..cut]);
+            assert!(cut.is_err() || matches!(message, Message::Record(_)));
+        }
+        let mut long = body.to_vec();
+        long.push(0);
+        assert!(Message::decode(bytes[0], &long).is_err() || matches!(message, Message::Record(_)));
+        if let Message::Open(_, request) = &message {
+            assert_eq!(message::open_bytes(request), bytes.len());
+        }
+    }
+}
