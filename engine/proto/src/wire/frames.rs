@@ -455,8 +455,7 @@ impl<'a> Frames<'a> {
         if count == 0 || header.first_seq.get().checked_add(u64::from(count)).is_none() {
             return Err(FrameError::Invalid);
         }
-        let datums =
-            Datums::new(count, header.flags & DATA_UNIFORM != 0, body).ok_or(FrameError::Invalid)?;
+        let datums = Datums::new(count, header.flags & DATA_UNIFORM != 0, body).ok_or(FrameError::Invalid)?;
         Ok(DataRun {
             label: header.label.get(),
             first_seq: header.first_seq.get(),
@@ -486,12 +485,7 @@ impl<'a> Frames<'a> {
                 .ok_or(FrameError::Invalid)?;
             left = low.checked_sub(1);
         }
-        Ok(Ack {
-            epoch: header.epoch,
-            delay_ns: header.delay.get(),
-            largest: header.largest.get(),
-            ranges,
-        })
+        Ok(Ack { epoch: header.epoch, delay_ns: header.delay.get(), largest: header.largest.get(), ranges })
     }
 }
 

@@ -171,8 +171,7 @@ fn request() -> OpenRequest {
 
 #[test]
 fn messages_survive_the_wire_and_their_cuts_do_not() {
-    let accept =
-        Accept { first_seq: 5, max_datum_bytes: 6, reliability: Reliability::Reliable, weight: 1 };
+    let accept = Accept { first_seq: 5, max_datum_bytes: 6, reliability: Reliability::Reliable, weight: 1 };
     for message in [
         Message::Open(3, request()),
         Message::Accept(4, accept),
