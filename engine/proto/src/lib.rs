@@ -39,5 +39,6 @@ pub mod seal;
 pub mod session;
 pub mod time;
 pub mod wire;
+mod x25519;
 
 pub use ids::{NetworkId, PeerId, StreamId, TagId};

@@ -1,4 +1,111 @@
-//! To be filled.
+//! How two peers that share a network secret come to have keys.
+//!
+//! Two Noise patterns, run by the crate `snow`:
+//!
+//! ```text
+//! IKpsk2, when the responder's key is known          XXpsk3, to join by address
+//!   initiator             responder                    initiator             responder
+//!      | Init (284) ----------> |                         | Hello (284) ---------> |
+//!      | <---------- Reply (236) |                        | <---- HelloReply (284) |
+//!      |                        |                         | HelloFinish (252) ---> |
+//! ```
+//!
+//! - Keys come from Noise's `Split()` and from nothing else, so somebody who holds the network secret and has
+//!   recorded everything cannot compute them.
+//! - Before anything is allocated or any curve is touched, a packet must have the exact length of its kind and a
+//!   16-byte keyed hash (`mac1`) from the network secret. Who fails gets no reply: [`HandshakeError`] is for
+//!   counting.
+//! - Under load the responder answers message 1 with a cookie bound to the address, and goes on only with those
+//!   who return it (`mac2`). No reply is longer than what asked for it.
+//! - Each side shows its Ed25519 key and the certificate that ties its X25519 key to it, inside the encryption.
+//! - Message 1 alone can be replayed. It has no effect but a reply: the session it leads to becomes current only
+//!   when a packet opens under its keys (see [`Slots`]).
+//!
+//! [`Initiator`] is one attempt to reach one peer. [`Responder`] answers all comers of one node. Both are told
+//! the time and given their randomness, so the same input always gives the same packets.
+//!
+//! Not inside: who may have a session (the clerk decides between [`Responder::handle`] and
+//! [`Responder::accept`]), budgets of CPU time, tables of sessions, and where a packet comes from or goes to.
+//!
+//! One known limit: `snow` does not erase its working state when it is dropped. The keys that leave it, our copies
+//! of secret keys, and the randomness are erased here.
 
-/// The secret of a network.
-pub struct NetworkSecret;
+mod cookie;
+mod error;
+mod initiator;
+mod local;
+mod noise;
+mod packet;
+mod recent;
+mod responder;
+mod slots;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::HandshakeError;
+pub use initiator::{GIVE_UP_AFTER, Initiator, Progress, RETRY_FIRST, RETRY_MAX, Target, Timeout};
+pub use local::{Local, LocalConfig, NetworkSecret, PeerLimits, WeakSecret};
+pub use packet::{
+    COOKIE_BYTES, HELLO_BYTES, HELLO_FINISH_BYTES, HELLO_REPLY_BYTES, INIT_BYTES, MAX_HANDSHAKE_BYTES,
+    REPLY_BYTES,
+};
+pub use responder::{Heard, Hello, Load, Request, Responder, ResponderConfig};
+pub use slots::{Entry, InitVerdict, Slots, SlotsConfig};
+
+use crate::{
+    ids::PeerId,
+    seal::{KeyLimits, Opener, Sealer, SessionKeys},
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+
+/// Which side of a handshake a peer was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// It sent the first message.
+    Initiator,
+    /// It answered.
+    Responder,
+}
+
+/// What a finished handshake is worth.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The session's keys.
+    pub keys: SessionKeys,
+    /// The index under which this side expects packets.
+    pub local_index: ReceiverIndex,
+    /// The index that goes into the packets to the other side.
+    pub remote_index: ReceiverIndex,
+    /// Who the other side is.
+    pub peer: PeerId,
+    /// Its Ed25519 public key.
+    pub peer_key: [u8; 32],
+    /// Its X25519 public key, certified by the former.
+    pub peer_static: [u8; 32],
+    /// Which validity period that key is for.
+    pub peer_validity: u64,
+    /// Differs from start to start of the peer: sessions with another one are of no use any more.
+    pub peer_boot: u64,
+    /// What the peer can take.
+    pub peer_limits: PeerLimits,
+    /// Counts the sessions with this peer, as the initiator saw it (see [`Slots::next_generation`]).
+    pub generation: u16,
+    /// Which side this one was.
+    pub role: Role,
+    /// Whether the other side has shown that it holds the keys. If not, the session waits in the slot `next` until
+    /// a packet opens under it, and nothing but empty packets should be sent by a responder.
+    pub confirmed: bool,
+}
+
+impl Outcome {
+    /// The two ends of the session's encryption. `jitter` is a random byte (see [`KeyLimits::jittered`]).
+    pub fn seals(&self, max_packet_bytes: usize, jitter: u8, now: Instant) -> (Sealer, Opener) {
+        let limits = KeyLimits::new(self.keys.suite, max_packet_bytes).jittered(jitter);
+        (
+            Sealer::with_limits(self.keys.suite, &self.keys.send, limits, now),
+            Opener::with_limits(self.keys.suite, &self.keys.recv, limits, now),
+        )
+    }
+}

@@ -48,7 +48,12 @@ pub struct Sealer {
 impl Sealer {
     /// A sealer for a fresh key that came to be at `now`, with the limits of [`KeyLimits::new`].
     pub fn new(suite: Suite, key: &Key, max_packet_bytes: usize, now: Instant) -> Self {
-        Self::with_aead(Box::new(RingAead::new(suite, key)), KeyLimits::new(suite, max_packet_bytes), now)
+        Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
+    }
+
+    /// A sealer for a fresh key with given limits.
+    pub fn with_limits(suite: Suite, key: &Key, limits: KeyLimits, now: Instant) -> Self {
+        Self::with_aead(Box::new(RingAead::new(suite, key)), limits, now)
     }
 
     /// A sealer over a given cipher and limits. The key behind `aead` must never have sealed anything.

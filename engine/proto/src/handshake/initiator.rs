@@ -1,0 +1,305 @@
+//! One attempt to reach one peer.
+//!
+//! Not inside: when to try again after an attempt came to nothing, and which address to use.
+
+use alloc::{sync::Arc, vec::Vec};
+use core::{fmt, time::Duration};
+
+use super::{
+    Outcome, Role, cookie,
+    error::HandshakeError,
+    local::Local,
+    noise::Noise,
+    packet::{self, HELLO_PADDING_BYTES, MAC_BYTES, PAYLOAD_BYTES},
+};
+use crate::{
+    ids::PeerId,
+    seal::Key,
+    time::Instant,
+    wire::header::{Header, PacketKind, ReceiverIndex},
+};
+
+/// An unanswered packet is sent again after this time, then after twice as long, and so on.
+pub const RETRY_FIRST: Duration = Duration::from_millis(250);
+
+/// The longest time between two sends of the same packet.
+pub const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// An attempt that has come to nothing after this time ends.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
+
+/// Cookies that one attempt reacts to. A responder changes them every two minutes.
+const MAX_COOKIES: u8 = 3;
+
+const _: () =
+    assert!(RETRY_FIRST.as_nanos() < RETRY_MAX.as_nanos() && RETRY_MAX.as_nanos() < GIVE_UP_AFTER.as_nanos());
+
+/// Whom to reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A peer whose record is known.
+    Known {
+        /// Its name.
+        peer: PeerId,
+        /// Its X25519 public key.
+        key: [u8; 32],
+    },
+    /// Whoever lives at the address to which the packets are sent.
+    Address,
+}
+
+/// What a packet from the other side led to.
+#[derive(Debug)]
+pub enum Progress {
+    /// Send this now: the first message again, with the cookie, or the last one, which was lost.
+    Send(Vec<u8>),
+    /// There are keys. `send`, if any, goes out first: it is the last message of the handshake.
+    Done {
+        /// The session.
+        outcome: Outcome,
+        /// The last message. It is sent again by [`Initiator::handle_timeout`] until [`Initiator::confirmed`].
+        send: Option<Vec<u8>>,
+    },
+}
+
+/// What the passing of time led to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Timeout {
+    /// Nothing is due yet.
+    Wait,
+    /// Send this again.
+    Resend(Vec<u8>),
+    /// The attempt is over. If there were keys already, they never were confirmed: forget the session.
+    GaveUp,
+}
+
+enum Phase {
+    /// The first message is out.
+    Asking(Noise),
+    /// The last message is out (handshake by address), and this is the reply that it answered.
+    Confirming([u8; MAC_BYTES]),
+    /// Nothing is left to do.
+    Over,
+}
+
+/// One attempt to reach one peer; see the module documentation for the messages.
+///
+/// - [`start`](Self::start) gives the first packet; [`handle`](Self::handle) takes packets whose receiver index is
+///   [`index`](Self::index).
+/// - [`poll_timeout`](Self::poll_timeout) and [`handle_timeout`](Self::handle_timeout) repeat what was lost, and
+///   end the attempt after [`GIVE_UP_AFTER`].
+pub struct Initiator {
+    local: Arc<Local>,
+    target: Target,
+    index: ReceiverIndex,
+    generation: u16,
+    phase: Phase,
+    /// What is sent again.
+    packet: Vec<u8>,
+    cookies: u8,
+    interval: Duration,
+    resend_at: Instant,
+    give_up_at: Instant,
+}
+
+impl Initiator {
+    /// Starts an attempt. `entropy` is fresh and random, `index` is free at this node, `generation` comes from
+    /// [`Slots::next_generation`](super::Slots::next_generation) (0 where the peer is not known). Send the packet.
+    pub fn start(
+        now: Instant,
+        entropy: [u8; 32],
+        local: Arc<Local>,
+        target: Target,
+        index: ReceiverIndex,
+        generation: u16,
+    ) -> Result<(Self, Vec<u8>), HandshakeError> {
+        let seed = Key::from_bytes(entropy);
+        let (noise, packet) = match &target {
+            Target::Known { peer, key } => {
+                if *peer == local.peer_id || *key == local.transport.public {
+                    return Err(HandshakeError::OwnIdentity);
+                }
+                let mut noise = Noise::initiator(&local, Some((peer, key)), &seed)?;
+                let payload = packet::introduce(&local, index, generation);
+                let mac_key = local.mac_for(key);
+                let packet = packet::build(PacketKind::Init, ReceiverIndex::NONE, index, &mac_key, |out| {
+                    noise.write(&payload, out)
+                })?;
+                (noise, packet)
+            }
+            Target::Address => {
+                let mut noise = Noise::initiator(&local, None, &seed)?;
+                let mac_key = &local.mac_address;
+                let packet = packet::build(PacketKind::Hello, ReceiverIndex::NONE, index, mac_key, |out| {
+                    noise.write(&[0; HELLO_PADDING_BYTES], out)
+                })?;
+                (noise, packet)
+            }
+        };
+        let attempt = Self {
+            local,
+            target,
+            index,
+            generation,
+            phase: Phase::Asking(noise),
+            packet: packet.clone(),
+            cookies: 0,
+            interval: RETRY_FIRST,
+            resend_at: now + RETRY_FIRST,
+            give_up_at: now + GIVE_UP_AFTER,
+        };
+        Ok((attempt, packet))
+    }
+
+    /// The index under which this attempt, and then its session, expects packets.
+    pub const fn index(&self) -> ReceiverIndex {
+        self.index
+    }
+
+    /// Whom this attempt is to reach.
+    pub const fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Takes a packet. After an error the attempt goes on as if nothing had come.
+    pub fn handle(&mut self, now: Instant, packet: &[u8]) -> Result<Progress, HandshakeError> {
+        let (header, kind) = packet::parse(packet)?;
+        if header.receiver() != self.index {
+            return Err(HandshakeError::UnknownIndex);
+        }
+        let mac_key = match kind {
+            PacketKind::Cookie => return self.handle_cookie(now, packet),
+            PacketKind::Reply => &self.local.mac_own,
+            PacketKind::HelloReply => &self.local.mac_address,
+            _ => return Err(HandshakeError::Unexpected),
+        };
+        if !packet::mac1_holds(packet, mac_key) {
+            return Err(HandshakeError::Mac);
+        }
+        match (kind, &self.target, &self.phase) {
+            (PacketKind::Reply, Target::Known { .. }, Phase::Asking(_)) => self.handle_reply(&header, packet),
+            (PacketKind::HelloReply, Target::Address, Phase::Asking(_)) => {
+                self.handle_hello_reply(now, &header, packet)
+            }
+            // The responder repeats its reply when it has not got our last message.
+            (PacketKind::HelloReply, Target::Address, Phase::Confirming(answered))
+                if *answered == packet::mac1_of(packet) =>
+            {
+                Ok(Progress::Send(self.packet.clone()))
+            }
+            _ => Err(HandshakeError::Unexpected),
+        }
+    }
+
+    /// A packet opened under the session's keys: the peer has them, nothing needs to be repeated any more.
+    pub fn confirmed(&mut self) {
+        if let Phase::Confirming(_) = self.phase {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called; `None` when the attempt is over.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Over => None,
+            _ => Some(self.resend_at.min(self.give_up_at)),
+        }
+    }
+
+    /// Says what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) -> Timeout {
+        if self.poll_timeout().is_none_or(|due| now < due) {
+            return Timeout::Wait;
+        }
+        if now >= self.give_up_at {
+            self.phase = Phase::Over;
+            return Timeout::GaveUp;
+        }
+        self.interval = (self.interval * 2).min(RETRY_MAX);
+        self.resend_at = now + self.interval;
+        Timeout::Resend(self.packet.clone())
+    }
+
+    fn handle_cookie(&mut self, now: Instant, packet: &[u8]) -> Result<Progress, HandshakeError> {
+        if !matches!(self.phase, Phase::Asking(_)) {
+            return Err(HandshakeError::Unexpected);
+        }
+        if self.cookies >= MAX_COOKIES {
+            return Err(HandshakeError::Cookie);
+        }
+        let cookie = cookie::read(&self.local.cookie_key, &packet::mac1_of(&self.packet), packet)?;
+        self.cookies += 1;
+        packet::add_mac2(&mut self.packet, &cookie);
+        self.resend_at = now + self.interval;
+        Ok(Progress::Send(self.packet.clone()))
+    }
+
+    fn handle_reply(&mut self, header: &Header, packet: &[u8]) -> Result<Progress, HandshakeError> {
+        let (Phase::Asking(noise), Target::Known { peer, key }) = (&mut self.phase, &self.target) else {
+            return Err(HandshakeError::Unexpected);
+        };
+        let mut payload = [0; PAYLOAD_BYTES];
+        noise.read(packet::noise_part(packet), &mut payload)?;
+        // From here on the message is known to come from the owner of the key. If it is still wrong, no better
+        // one will follow: the attempt is over.
+        let (peer, key) = (*peer, *key);
+        let Phase::Asking(noise) = core::mem::replace(&mut self.phase, Phase::Over) else {
+            return Err(HandshakeError::Unexpected);
+        };
+        let other = packet::meet(&self.local, header, &key, &payload)?;
+        if other.peer != peer {
+            return Err(HandshakeError::PeerMismatch);
+        }
+        if other.generation != self.generation {
+            return Err(HandshakeError::Payload);
+        }
+        let suite = self.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
+        let keys = noise.into_keys(suite)?;
+        let outcome = other.into_outcome(keys, self.index, self.generation, Role::Initiator, true);
+        Ok(Progress::Done { outcome, send: None })
+    }
+
+    fn handle_hello_reply(
+        &mut self,
+        now: Instant,
+        header: &Header,
+        packet: &[u8],
+    ) -> Result<Progress, HandshakeError> {
+        let Phase::Asking(noise) = &mut self.phase else { return Err(HandshakeError::Unexpected) };
+        let mut payload = [0; PAYLOAD_BYTES];
+        noise.read(packet::noise_part(packet), &mut payload)?;
+        let Phase::Asking(mut noise) = core::mem::replace(&mut self.phase, Phase::Over) else {
+            return Err(HandshakeError::Unexpected);
+        };
+        let other = packet::meet(&self.local, header, &noise.remote_static()?, &payload)?;
+        let suite = self.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
+        let own = packet::introduce(&self.local, self.index, self.generation);
+        let mac_key = &self.local.mac_address;
+        let finish = packet::build(PacketKind::HelloFinish, other.index, self.index, mac_key, |out| {
+            noise.write(&own, out)
+        })?;
+        let keys = noise.into_keys(suite)?;
+        self.phase = Phase::Confirming(packet::mac1_of(packet));
+        self.packet.clone_from(&finish);
+        self.interval = RETRY_FIRST;
+        self.resend_at = now + RETRY_FIRST;
+        self.give_up_at = now + GIVE_UP_AFTER;
+        let outcome = other.into_outcome(keys, self.index, self.generation, Role::Initiator, false);
+        Ok(Progress::Done { outcome, send: Some(finish) })
+    }
+}
+
+impl fmt::Debug for Initiator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match self.phase {
+            Phase::Asking(_) => "asking",
+            Phase::Confirming(_) => "confirming",
+            Phase::Over => "over",
+        };
+        f.debug_struct("Initiator")
+            .field("index", &self.index)
+            .field("target", &self.target)
+            .field("phase", &phase)
+            .finish_non_exhaustive()
+    }
+}

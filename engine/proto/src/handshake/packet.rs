@@ -1,0 +1,303 @@
+//! The handshake's packets, byte by byte.
+//!
+//! Every one starts with the [`Header`] (kind, version, receiver index, sender index) and ends with two 16-byte
+//! keyed hashes; what lies between is the Noise message.
+//!
+//! ```text
+//!               0        20        52                100                            len-32 len-16  len
+//! Init          | header | e 32    | s 32 + tag      | payload 136 + tag            | mac1 | mac2 |  284
+//! Reply         | header | e 32    | payload 136 + tag                              | mac1 | mac2 |  236
+//! Hello         | header | e 32    | zeros 184 + tag                                | mac1 | mac2 |  284
+//! HelloReply    | header | e 32    | s 32 + tag      | payload 136 + tag            | mac1 | mac2 |  284
+//! HelloFinish   | header | s 32 + tag      | payload 136 + tag                      | mac1 | mac2 |  252
+//! Cookie        | header | nonce 24 | cookie 16 + tag |                                              76
+//! ```
+//!
+//! `Hello` is padded to the length of the reply it asks for. `mac1` covers everything before it, `mac2` everything
+//! before that; `mac2` is zero unless the responder has asked for it with a cookie.
+//!
+//! Not inside: the Noise messages' inner life (see [`super::noise`]).
+
+use alloc::{vec, vec::Vec};
+
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U16, U32, U64},
+};
+
+use super::{
+    Outcome, Role,
+    error::HandshakeError,
+    local::{Local, PeerLimits},
+};
+use crate::{
+    identity::{Certificate, SIGNATURE_BYTES},
+    ids::PeerId,
+    seal::{Key, SessionKeys, Suites},
+    wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex, TAG_BYTES},
+};
+
+/// Bytes of `mac1`, of `mac2` and of a cookie.
+pub(super) const MAC_BYTES: usize = 16;
+/// Bytes of an X25519 public key.
+const DH_BYTES: usize = 32;
+/// Bytes of a sealed X25519 public key.
+const SEALED_DH_BYTES: usize = DH_BYTES + TAG_BYTES;
+/// Bytes of the sealed payload.
+const SEALED_PAYLOAD_BYTES: usize = size_of::<Payload>() + TAG_BYTES;
+/// Bytes around the Noise message.
+const FRAME_BYTES: usize = HEADER_BYTES + 2 * MAC_BYTES;
+
+/// Length of an `Init` packet.
+pub const INIT_BYTES: usize = FRAME_BYTES + DH_BYTES + SEALED_DH_BYTES + SEALED_PAYLOAD_BYTES;
+/// Length of a `Reply` packet.
+pub const REPLY_BYTES: usize = FRAME_BYTES + DH_BYTES + SEALED_PAYLOAD_BYTES;
+/// Length of a `Hello` packet.
+pub const HELLO_BYTES: usize = FRAME_BYTES + DH_BYTES + HELLO_PADDING_BYTES + TAG_BYTES;
+/// Length of a `HelloReply` packet.
+pub const HELLO_REPLY_BYTES: usize = FRAME_BYTES + DH_BYTES + SEALED_DH_BYTES + SEALED_PAYLOAD_BYTES;
+/// Length of a `HelloFinish` packet.
+pub const HELLO_FINISH_BYTES: usize = FRAME_BYTES + SEALED_DH_BYTES + SEALED_PAYLOAD_BYTES;
+/// Length of a `Cookie` packet.
+pub const COOKIE_BYTES: usize = HEADER_BYTES + COOKIE_NONCE_BYTES + MAC_BYTES + TAG_BYTES;
+/// No handshake packet is longer.
+pub const MAX_HANDSHAKE_BYTES: usize = 284;
+
+pub(super) const COOKIE_NONCE_BYTES: usize = 24;
+/// Zeros in a `Hello`, so that it is as long as its reply.
+pub(super) const HELLO_PADDING_BYTES: usize = SEALED_DH_BYTES + size_of::<Payload>();
+
+// Nobody can make a responder send more than was sent to it.
+const _: () = assert!(REPLY_BYTES <= INIT_BYTES && COOKIE_BYTES <= INIT_BYTES);
+const _: () = assert!(HELLO_REPLY_BYTES <= HELLO_BYTES && COOKIE_BYTES <= HELLO_BYTES);
+const _: () = assert!(size_of::<Payload>() == 136 && align_of::<Payload>() == 1);
+const _: () = assert!(INIT_BYTES == 284 && REPLY_BYTES == 236 && HELLO_BYTES == 284);
+const _: () = assert!(HELLO_REPLY_BYTES == 284 && HELLO_FINISH_BYTES == 252 && COOKIE_BYTES == 76);
+const _: () = assert!(
+    INIT_BYTES <= MAX_HANDSHAKE_BYTES
+        && HELLO_BYTES <= MAX_HANDSHAKE_BYTES
+        && HELLO_REPLY_BYTES <= MAX_HANDSHAKE_BYTES
+        && HELLO_FINISH_BYTES <= MAX_HANDSHAKE_BYTES
+);
+
+/// What each side says about itself inside the encryption.
+///
+/// ```text
+/// 0              32          96         104      112    120      122     124           128         132        136
+/// | identity key | signature | validity | index  | boot | suites | gen | packet bytes | channels | idle, ms |
+/// ```
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Payload {
+    identity_key: [u8; 32],
+    signature: [u8; SIGNATURE_BYTES],
+    validity: U64,
+    index: ReceiverIndex,
+    boot: U64,
+    suites: U16,
+    generation: U16,
+    max_packet_bytes: U32,
+    max_channels: U32,
+    idle_timeout_ms: U32,
+}
+
+/// Bytes of the plain payload.
+pub(super) const PAYLOAD_BYTES: usize = size_of::<Payload>();
+
+/// A peer's payload after all checks that need nothing but the payload and its static key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Introduction {
+    pub(super) peer: PeerId,
+    pub(super) identity_key: [u8; 32],
+    pub(super) transport_key: [u8; 32],
+    pub(super) validity: u64,
+    pub(super) index: ReceiverIndex,
+    pub(super) boot: u64,
+    pub(super) suites: Suites,
+    pub(super) generation: u16,
+    pub(super) limits: PeerLimits,
+}
+
+impl Introduction {
+    /// What the handshake with this peer is worth.
+    pub(super) fn into_outcome(
+        self,
+        keys: SessionKeys,
+        local_index: ReceiverIndex,
+        generation: u16,
+        role: Role,
+        confirmed: bool,
+    ) -> Outcome {
+        Outcome {
+            keys,
+            local_index,
+            remote_index: self.index,
+            peer: self.peer,
+            peer_key: self.identity_key,
+            peer_static: self.transport_key,
+            peer_validity: self.validity,
+            peer_boot: self.boot,
+            peer_limits: self.limits,
+            generation,
+            role,
+            confirmed,
+        }
+    }
+}
+
+/// What this node says about itself; `index` is where it wants to be answered, `generation` counts the sessions
+/// with this peer.
+pub(super) fn introduce(local: &Local, index: ReceiverIndex, generation: u16) -> [u8; PAYLOAD_BYTES] {
+    let payload = Payload {
+        identity_key: local.identity_key,
+        signature: local.certificate.signature,
+        validity: U64::new(local.certificate.validity),
+        index,
+        boot: U64::new(local.boot),
+        suites: U16::new(local.suites.bits()),
+        generation: U16::new(generation),
+        max_packet_bytes: U32::new(local.limits.max_packet_bytes),
+        max_channels: U32::new(local.limits.max_channels),
+        idle_timeout_ms: U32::new(local.limits.idle_timeout_ms),
+    };
+    zerocopy::transmute!(payload)
+}
+
+/// Reads and checks what the owner of `transport_key` said about itself in a packet with this `header`.
+pub(super) fn meet(
+    local: &Local,
+    header: &Header,
+    transport_key: &[u8; 32],
+    payload: &[u8; PAYLOAD_BYTES],
+) -> Result<Introduction, HandshakeError> {
+    let payload: Payload = zerocopy::transmute!(*payload);
+    // The index in the header routes answers before anything is opened; this one is authenticated.
+    if payload.index != header.sender() {
+        return Err(HandshakeError::Payload);
+    }
+    let peer = crate::identity::peer_id(&payload.identity_key);
+    if peer == local.peer_id || *transport_key == local.transport.public {
+        return Err(HandshakeError::OwnIdentity);
+    }
+    let validity = payload.validity.get();
+    let certificate = Certificate { key: *transport_key, validity, signature: payload.signature };
+    if !certificate.verify(&local.network, &payload.identity_key) {
+        return Err(HandshakeError::Certificate);
+    }
+    Ok(Introduction {
+        peer,
+        identity_key: payload.identity_key,
+        transport_key: *transport_key,
+        validity,
+        index: payload.index,
+        boot: payload.boot.get(),
+        suites: Suites::from_bits(payload.suites.get()),
+        generation: payload.generation.get(),
+        limits: PeerLimits {
+            max_packet_bytes: payload.max_packet_bytes.get(),
+            max_channels: payload.max_channels.get(),
+            idle_timeout_ms: payload.idle_timeout_ms.get(),
+        },
+    })
+}
+
+/// The one length that packets of a kind have; `None` for data.
+pub(super) const fn length_of(kind: PacketKind) -> Option<usize> {
+    match kind {
+        PacketKind::Init => Some(INIT_BYTES),
+        PacketKind::Reply => Some(REPLY_BYTES),
+        PacketKind::Hello => Some(HELLO_BYTES),
+        PacketKind::HelloReply => Some(HELLO_REPLY_BYTES),
+        PacketKind::HelloFinish => Some(HELLO_FINISH_BYTES),
+        PacketKind::Cookie => Some(COOKIE_BYTES),
+        PacketKind::Data => None,
+    }
+}
+
+/// The header of a handshake packet with exactly the length of its kind.
+pub(super) fn parse(packet: &[u8]) -> Result<(Header, PacketKind), HandshakeError> {
+    let (header, kind) = Header::parse(packet).map_err(|_| HandshakeError::Header)?;
+    let length = length_of(kind).ok_or(HandshakeError::Unexpected)?;
+    if packet.len() != length {
+        return Err(HandshakeError::Length);
+    }
+    Ok((header, kind))
+}
+
+/// The Noise message in a packet that passed [`parse`] and is no cookie.
+pub(super) fn noise_part(packet: &[u8]) -> &[u8] {
+    &packet[HEADER_BYTES..packet.len() - 2 * MAC_BYTES]
+}
+
+/// The sender's ephemeral key, which is the first part of the Noise message in `Init` and `Hello`.
+pub(super) fn ephemeral_of(packet: &[u8]) -> [u8; 32] {
+    let mut key = [0; 32];
+    key.copy_from_slice(&packet[HEADER_BYTES..HEADER_BYTES + DH_BYTES]);
+    key
+}
+
+pub(super) fn mac1_of(packet: &[u8]) -> [u8; MAC_BYTES] {
+    let mut mac = [0; MAC_BYTES];
+    mac.copy_from_slice(&packet[packet.len() - 2 * MAC_BYTES..packet.len() - MAC_BYTES]);
+    mac
+}
+
+/// A packet with header and both hashes in place; `write` fills in the Noise message.
+pub(super) fn build(
+    kind: PacketKind,
+    receiver: ReceiverIndex,
+    sender: ReceiverIndex,
+    mac_key: &Key,
+    write: impl FnOnce(&mut [u8]) -> Result<(), HandshakeError>,
+) -> Result<Vec<u8>, HandshakeError> {
+    let length = length_of(kind).ok_or(HandshakeError::Unexpected)?;
+    let mut packet = vec![0; length];
+    packet[..HEADER_BYTES].copy_from_slice(Header::handshake(kind, receiver, sender).as_bytes());
+    write(&mut packet[HEADER_BYTES..length - 2 * MAC_BYTES])?;
+    let mac = keyed(mac_key, &packet[..length - 2 * MAC_BYTES]);
+    packet[length - 2 * MAC_BYTES..length - MAC_BYTES].copy_from_slice(&mac);
+    Ok(packet)
+}
+
+/// Writes `mac2` into a packet from [`build`].
+pub(super) fn add_mac2(packet: &mut [u8], cookie: &[u8; MAC_BYTES]) {
+    let start = packet.len() - MAC_BYTES;
+    let mac = keyed(&cookie_as_key(cookie), &packet[..start]);
+    packet[start..].copy_from_slice(&mac);
+}
+
+/// Whether `mac1` was made with this key. Touches no more than the packet.
+pub(super) fn mac1_holds(packet: &[u8], mac_key: &Key) -> bool {
+    let start = packet.len() - 2 * MAC_BYTES;
+    equal(&keyed(mac_key, &packet[..start]), &packet[start..start + MAC_BYTES])
+}
+
+/// Whether `mac2` was made with this cookie.
+pub(super) fn mac2_holds(packet: &[u8], cookie: &[u8; MAC_BYTES]) -> bool {
+    let start = packet.len() - MAC_BYTES;
+    equal(&keyed(&cookie_as_key(cookie), &packet[..start]), &packet[start..])
+}
+
+fn cookie_as_key(cookie: &[u8; MAC_BYTES]) -> Key {
+    let mut key = [0; 32];
+    key[..MAC_BYTES].copy_from_slice(cookie);
+    Key::from_bytes(key)
+}
+
+/// 16 bytes of BLAKE3 keyed with `key`.
+pub(super) fn keyed(key: &Key, bytes: &[u8]) -> [u8; MAC_BYTES] {
+    let mut mac = [0; MAC_BYTES];
+    mac.copy_from_slice(&blake3::keyed_hash(key.as_bytes(), bytes).as_bytes()[..MAC_BYTES]);
+    mac
+}
+
+/// Compares in a time that does not depend on the content: `blake3::Hash` is compared that way.
+fn equal(a: &[u8; MAC_BYTES], b: &[u8]) -> bool {
+    let mut wide = [[0; 32]; 2];
+    wide[0][..MAC_BYTES].copy_from_slice(a);
+    match b.len() {
+        MAC_BYTES => wide[1][..MAC_BYTES].copy_from_slice(b),
+        _ => return false,
+    }
+    blake3::Hash::from_bytes(wide[0]) == blake3::Hash::from_bytes(wide[1])
+}

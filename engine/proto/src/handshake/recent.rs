@@ -1,0 +1,128 @@
+//! First messages that were seen lately, by their ephemeral key.
+//!
+//! The initiator repeats its first message until it is answered, so the same bytes from the same address get the
+//! same reply again, without any curve operation. Everything else with a known ephemeral key is a replay.
+//!
+//! Not inside: proof. What is remembered here was checked before.
+
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    vec::Vec,
+};
+use core::{net::SocketAddr, time::Duration};
+
+use super::{cookie::COOKIE_PERIOD, initiator::GIVE_UP_AFTER};
+use crate::time::Instant;
+
+/// How long a first message is remembered.
+const REMEMBERED_FOR: Duration = Duration::from_secs(2 * COOKIE_PERIOD.as_secs());
+
+/// How often one reply is given again. An initiator does not ask more often before it gives up.
+const MAX_REPEATS: u8 = 8;
+
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    from: SocketAddr,
+    reply: Option<Vec<u8>>,
+    repeats: u8,
+}
+
+/// A bounded memory: the oldest entry makes room for the newest.
+#[derive(Debug)]
+pub(super) struct Recent {
+    seen: BTreeMap<[u8; 32], Seen>,
+    order: VecDeque<[u8; 32]>,
+    capacity: usize,
+}
+
+impl Recent {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { seen: BTreeMap::new(), order: VecDeque::new(), capacity: capacity.max(1) }
+    }
+
+    /// `None`: never seen. `Some(Some(reply))`: the initiator asks again, give it this. `Some(None)`: a replay.
+    pub(super) fn look_up(
+        &mut self,
+        now: Instant,
+        ephemeral: &[u8; 32],
+        from: &SocketAddr,
+    ) -> Option<Option<Vec<u8>>> {
+        let seen = self.seen.get_mut(ephemeral)?;
+        if now - seen.at >= REMEMBERED_FOR {
+            return None;
+        }
+        if seen.from != *from || seen.repeats >= MAX_REPEATS || now - seen.at > GIVE_UP_AFTER {
+            return Some(None);
+        }
+        seen.repeats += 1;
+        Some(seen.reply.clone())
+    }
+
+    /// Remembers a first message, with the reply that it got, if it got one.
+    pub(super) fn remember(
+        &mut self,
+        now: Instant,
+        ephemeral: [u8; 32],
+        from: SocketAddr,
+        reply: Option<Vec<u8>>,
+    ) {
+        let entry = Seen { at: now, from, reply, repeats: 0 };
+        if self.seen.insert(ephemeral, entry).is_none() {
+            self.order.push_back(ephemeral);
+            if self.order.len() > self.capacity
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.seen.remove(&oldest);
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.seen.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    fn from(port: u16) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], port))
+    }
+
+    #[test]
+    fn the_same_sender_gets_the_same_reply_a_few_times() {
+        let now = Instant::from_nanos(1);
+        let mut recent = Recent::new(4);
+        assert_eq!(recent.look_up(now, &[1; 32], &from(1)), None);
+        recent.remember(now, [1; 32], from(1), Some(vec![7]));
+        for _ in 0..MAX_REPEATS {
+            assert_eq!(recent.look_up(now, &[1; 32], &from(1)), Some(Some(vec![7])));
+        }
+        assert_eq!(recent.look_up(now, &[1; 32], &from(1)), Some(None));
+        recent.remember(now, [2; 32], from(1), Some(vec![8]));
+        assert_eq!(recent.look_up(now, &[2; 32], &from(2)), Some(None), "from elsewhere it is a replay");
+        let late = now + GIVE_UP_AFTER + Duration::from_secs(1);
+        assert_eq!(
+            recent.look_up(late, &[2; 32], &from(1)),
+            Some(None),
+            "nobody waits for the reply any more"
+        );
+        assert_eq!(recent.look_up(now + REMEMBERED_FOR, &[2; 32], &from(1)), None);
+    }
+
+    #[test]
+    fn the_memory_stays_within_its_capacity() {
+        let mut recent = Recent::new(4);
+        for n in 0..100 {
+            recent.remember(Instant::ZERO, [n; 32], from(1), None);
+            recent.remember(Instant::ZERO, [n; 32], from(1), None);
+        }
+        assert_eq!((recent.len(), recent.order.len()), (4, 4));
+        assert_eq!(recent.look_up(Instant::ZERO, &[99; 32], &from(1)), Some(None));
+        assert_eq!(recent.look_up(Instant::ZERO, &[95; 32], &from(1)), None);
+    }
+}

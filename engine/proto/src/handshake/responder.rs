@@ -1,0 +1,455 @@
+//! The side that answers.
+//!
+//! Order of work, cheapest first: length and kind, `mac1`, cookie (under load), the memory of recent first
+//! messages, and only then the curve. Nothing is sent before `mac1` held.
+//!
+//! Not inside: budgets per source and who may have a session. The caller decides between
+//! [`Responder::handle`] and [`Responder::accept`], with the peer's name in hand.
+
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    vec::Vec,
+};
+use core::{fmt, mem, net::SocketAddr, time::Duration};
+
+use super::{
+    Outcome, Role,
+    cookie::{self, CookieMaker},
+    error::HandshakeError,
+    initiator::GIVE_UP_AFTER,
+    local::Local,
+    noise::{Noise, Pattern},
+    packet::{
+        self, COOKIE_NONCE_BYTES, HELLO_PADDING_BYTES, HELLO_REPLY_BYTES, Introduction, MAC_BYTES,
+        PAYLOAD_BYTES,
+    },
+    recent::Recent,
+};
+use crate::{
+    ids::PeerId,
+    seal::Key,
+    time::Instant,
+    wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex},
+};
+
+/// Broken last messages that a handshake by address survives.
+const MAX_BROKEN_FINISHES: u8 = 3;
+
+/// Handshakes by address that may be in progress with one address.
+const MAX_PENDING_PER_ADDRESS: usize = 4;
+
+/// How much a [`Responder`] remembers. Memory: about 0.5 KiB per recent message and 2.5 KiB per pending handshake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ResponderConfig {
+    /// First messages remembered against replay (default 1,024).
+    pub max_recent: usize,
+    /// Handshakes by address in progress (default 256).
+    pub max_pending: usize,
+    /// How long the last message of a handshake by address is waited for (default 8 s).
+    pub pending_for: Duration,
+}
+
+impl Default for ResponderConfig {
+    fn default() -> Self {
+        Self { max_recent: 1_024, max_pending: 256, pending_for: GIVE_UP_AFTER }
+    }
+}
+
+/// Whether the caller keeps up with handshakes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Load {
+    /// Everybody is served.
+    Calm,
+    /// Only who proves its address with a cookie is served.
+    Heavy,
+}
+
+/// What a packet means.
+#[derive(Debug)]
+pub enum Heard {
+    /// Send this back to where the packet came from: a cookie, or a reply that was lost.
+    Reply(Vec<u8>),
+    /// A peer that knows this node's key asks for a session. Answer with [`Responder::accept`], say no for good
+    /// with [`Responder::refuse`], or drop the request to ignore it this time.
+    Request(Box<Request>),
+    /// Somebody in the network wants to know who lives here. Answer with [`Responder::answer`], or drop it.
+    Hello(Box<Hello>),
+    /// The somebody that was answered has shown who it is, and there are keys.
+    Joined(Box<Outcome>),
+}
+
+/// A request for a session by a peer that has shown who it is. Opened, and not answered yet.
+pub struct Request {
+    local: Arc<Local>,
+    noise: Noise,
+    from: SocketAddr,
+    ephemeral: [u8; 32],
+    other: Introduction,
+}
+
+impl Request {
+    /// Who asks.
+    pub const fn peer(&self) -> PeerId {
+        self.other.peer
+    }
+
+    /// The X25519 key that it asks with. The caller may compare it with the peer's record.
+    pub const fn peer_static(&self) -> &[u8; 32] {
+        &self.other.transport_key
+    }
+
+    /// Which validity period that key is for.
+    pub const fn peer_validity(&self) -> u64 {
+        self.other.validity
+    }
+
+    /// Differs from start to start of the peer.
+    pub const fn peer_boot(&self) -> u64 {
+        self.other.boot
+    }
+
+    /// Where the request came from, and where the reply goes.
+    pub const fn from(&self) -> SocketAddr {
+        self.from
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("peer", &self.other.peer)
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first message of a handshake by address. Its sender has shown nothing but the network's secret.
+pub struct Hello {
+    local: Arc<Local>,
+    noise: Noise,
+    /// With seed and message the state can be built again if a forged last message spoils it.
+    seed: Key,
+    message: Vec<u8>,
+    from: SocketAddr,
+    sender: ReceiverIndex,
+    ephemeral: [u8; 32],
+}
+
+impl Hello {
+    /// Where it came from, and where the reply goes.
+    pub const fn from(&self) -> SocketAddr {
+        self.from
+    }
+}
+
+impl fmt::Debug for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hello").field("from", &self.from).finish_non_exhaustive()
+    }
+}
+
+/// A handshake by address that waits for its last message.
+struct Pending {
+    hello: Hello,
+    broken: u8,
+    until: Instant,
+}
+
+/// Answers the handshakes of one node.
+///
+/// - [`handle`](Self::handle) takes every `Init`, `Hello` and `HelloFinish`.
+/// - [`poll_freed`](Self::poll_freed) gives back indices of handshakes that came to nothing; ask after each
+///   `handle` and [`handle_timeout`](Self::handle_timeout).
+pub struct Responder {
+    current: Arc<Local>,
+    previous: Option<Arc<Local>>,
+    config: ResponderConfig,
+    cookies: CookieMaker,
+    recent: Recent,
+    pending: BTreeMap<ReceiverIndex, Pending>,
+    freed: VecDeque<ReceiverIndex>,
+}
+
+impl Responder {
+    /// A responder for this node. `entropy` is random; cookies are made from it.
+    pub fn new(local: Arc<Local>, config: ResponderConfig, entropy: [u8; 32]) -> Self {
+        Self {
+            current: local,
+            previous: None,
+            cookies: CookieMaker::new(entropy),
+            recent: Recent::new(config.max_recent),
+            pending: BTreeMap::new(),
+            freed: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Puts a new transport key in force. Peers that know only the one before are still answered.
+    pub fn rotate(&mut self, local: Arc<Local>) {
+        self.previous = Some(mem::replace(&mut self.current, local));
+    }
+
+    /// Takes a packet. `entropy` fills what it is given with fresh random bytes; it is called only for packets that
+    /// were made with the network's secret.
+    pub fn handle(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &[u8],
+        load: Load,
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Heard, HandshakeError> {
+        let (header, kind) = packet::parse(packet)?;
+        let local = self.filter(kind, packet)?;
+        if kind == PacketKind::HelloFinish {
+            return self.handle_finish(&header, &from, packet);
+        }
+        if load == Load::Heavy
+            && !self.cookies.accepted(now, &from).iter().any(|cookie| packet::mac2_holds(packet, cookie))
+        {
+            return self.ask_for_cookie(now, &local, &header, &from, packet, entropy);
+        }
+        let ephemeral = packet::ephemeral_of(packet);
+        match self.recent.look_up(now, &ephemeral, &from) {
+            None => {}
+            Some(Some(reply)) => return Ok(Heard::Reply(reply)),
+            Some(None) => return Err(HandshakeError::Replayed),
+        }
+        let mut seed = [0; 32];
+        if kind == PacketKind::Init {
+            entropy(&mut seed);
+            open_init(local, &header, from, packet, ephemeral, Key::from_bytes(seed))
+        } else {
+            self.room_for(&from)?;
+            entropy(&mut seed);
+            open_hello(local, &header, from, packet, ephemeral, Key::from_bytes(seed))
+        }
+    }
+
+    /// Grants a session. `index` is where this node will expect its packets. Send the reply.
+    pub fn accept(
+        &mut self,
+        now: Instant,
+        request: Request,
+        index: ReceiverIndex,
+    ) -> Result<(Outcome, Vec<u8>), HandshakeError> {
+        let Request { local, mut noise, from, ephemeral, other } = request;
+        let suite = local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
+        let payload = packet::introduce(&local, index, other.generation);
+        let mac_key = local.mac_for(&other.transport_key);
+        let reply =
+            packet::build(PacketKind::Reply, other.index, index, &mac_key, |out| noise.write(&payload, out))?;
+        let keys = noise.into_keys(suite)?;
+        self.recent.remember(now, ephemeral, from, Some(reply.clone()));
+        let generation = other.generation;
+        Ok((other.into_outcome(keys, index, generation, Role::Responder, false), reply))
+    }
+
+    /// Says no for good, and silently: the same request will not cost another curve operation.
+    pub fn refuse(&mut self, now: Instant, request: &Request) {
+        self.recent.remember(now, request.ephemeral, request.from, None);
+    }
+
+    /// Answers a `Hello`. `index` is where this node will expect the last message and then the session's packets; it
+    /// comes back through [`poll_freed`](Self::poll_freed) if the last message never comes. Send the reply.
+    pub fn answer(
+        &mut self,
+        now: Instant,
+        mut hello: Hello,
+        index: ReceiverIndex,
+    ) -> Result<Vec<u8>, HandshakeError> {
+        self.room_for(&hello.from)?;
+        if self.pending.contains_key(&index) {
+            return Err(HandshakeError::Busy);
+        }
+        let payload = packet::introduce(&hello.local, index, 0);
+        let (noise, mac_key) = (&mut hello.noise, &hello.local.mac_address);
+        let reply = packet::build(PacketKind::HelloReply, hello.sender, index, mac_key, |out| {
+            noise.write(&payload, out)
+        })?;
+        self.recent.remember(now, hello.ephemeral, hello.from, Some(reply.clone()));
+        let until = now + self.config.pending_for;
+        self.pending.insert(index, Pending { hello, broken: 0, until });
+        Ok(reply)
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.pending.values().map(|pending| pending.until).min()
+    }
+
+    /// Forgets handshakes whose last message never came.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let freed = &mut self.freed;
+        self.pending.retain(|index, pending| {
+            let keep = now < pending.until;
+            if !keep {
+                freed.push_back(*index);
+            }
+            keep
+        });
+    }
+
+    /// An index that was given to [`answer`](Self::answer) and is free again.
+    pub fn poll_freed(&mut self) -> Option<ReceiverIndex> {
+        self.freed.pop_front()
+    }
+
+    /// Handshakes by address in progress.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// First messages remembered.
+    pub fn remembered(&self) -> usize {
+        self.recent.len()
+    }
+
+    /// Which of this node's keys the packet is for, if it was made with the network's secret at all.
+    fn filter(&self, kind: PacketKind, packet: &[u8]) -> Result<Arc<Local>, HandshakeError> {
+        match kind {
+            PacketKind::Init => {}
+            PacketKind::Hello | PacketKind::HelloFinish => {
+                return if packet::mac1_holds(packet, &self.current.mac_address) {
+                    Ok(Arc::clone(&self.current))
+                } else {
+                    Err(HandshakeError::Mac)
+                };
+            }
+            _ => return Err(HandshakeError::Unexpected),
+        }
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|local| packet::mac1_holds(packet, &local.mac_own))
+            .map(Arc::clone)
+            .ok_or(HandshakeError::Mac)
+    }
+
+    fn room_for(&self, from: &SocketAddr) -> Result<(), HandshakeError> {
+        let same = self.pending.values().filter(|pending| pending.hello.from == *from).count();
+        if self.pending.len() >= self.config.max_pending || same >= MAX_PENDING_PER_ADDRESS {
+            return Err(HandshakeError::Busy);
+        }
+        Ok(())
+    }
+
+    fn ask_for_cookie(
+        &self,
+        now: Instant,
+        local: &Local,
+        header: &Header,
+        from: &SocketAddr,
+        packet: &[u8],
+        entropy: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Heard, HandshakeError> {
+        let mut nonce = [0; COOKIE_NONCE_BYTES];
+        entropy(&mut nonce);
+        let cookie: [u8; MAC_BYTES] = self.cookies.make(now, from);
+        let mac1 = packet::mac1_of(packet);
+        cookie::write(&local.cookie_key, header.sender(), &mac1, &nonce, &cookie).map(Heard::Reply)
+    }
+
+    fn handle_finish(
+        &mut self,
+        header: &Header,
+        from: &SocketAddr,
+        packet: &[u8],
+    ) -> Result<Heard, HandshakeError> {
+        let index = header.receiver();
+        let pending = self
+            .pending
+            .get_mut(&index)
+            .filter(|pending| pending.hello.from == *from && pending.hello.sender == header.sender())
+            .ok_or(HandshakeError::UnknownIndex)?;
+        let mut payload = [0; PAYLOAD_BYTES];
+        if let Err(error) = pending.hello.noise.read(packet::noise_part(packet), &mut payload) {
+            // `snow` may have moved half-way through the message; the right one may still come.
+            pending.broken += 1;
+            if pending.broken >= MAX_BROKEN_FINISHES || pending.rebuild(index).is_err() {
+                self.pending.remove(&index);
+                self.freed.push_back(index);
+            }
+            return Err(error);
+        }
+        let Some(Pending { hello, .. }) = self.pending.remove(&index) else {
+            return Err(HandshakeError::UnknownIndex);
+        };
+        let joined = hello.noise.remote_static().and_then(|key| {
+            let other = packet::meet(&hello.local, header, &key, &payload)?;
+            let suite = hello.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
+            let generation = other.generation;
+            Ok(other.into_outcome(hello.noise.into_keys(suite)?, index, generation, Role::Responder, true))
+        });
+        if joined.is_err() {
+            self.freed.push_back(index);
+        }
+        joined.map(|outcome| Heard::Joined(Box::new(outcome)))
+    }
+}
+
+impl Pending {
+    /// Builds the state after message 2 again. It is the same, because all randomness comes from the seed.
+    fn rebuild(&mut self, index: ReceiverIndex) -> Result<(), HandshakeError> {
+        let mut noise = Noise::responder(&self.hello.local, Pattern::Address, &self.hello.seed)?;
+        noise.read(&self.hello.message, &mut [0; HELLO_PADDING_BYTES])?;
+        let mut scratch = [0; HELLO_REPLY_BYTES - HEADER_BYTES - 2 * MAC_BYTES];
+        noise.write(&packet::introduce(&self.hello.local, index, 0), &mut scratch)?;
+        self.hello.noise = noise;
+        Ok(())
+    }
+}
+
+fn open_init(
+    local: Arc<Local>,
+    header: &Header,
+    from: SocketAddr,
+    packet: &[u8],
+    ephemeral: [u8; 32],
+    seed: Key,
+) -> Result<Heard, HandshakeError> {
+    let mut noise = Noise::responder(&local, Pattern::Known, &seed)?;
+    let mut payload = [0; PAYLOAD_BYTES];
+    noise.read(packet::noise_part(packet), &mut payload)?;
+    let other = packet::meet(&local, header, &noise.remote_static()?, &payload)?;
+    local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
+    Ok(Heard::Request(Box::new(Request { local, noise, from, ephemeral, other })))
+}
+
+fn open_hello(
+    local: Arc<Local>,
+    header: &Header,
+    from: SocketAddr,
+    packet: &[u8],
+    ephemeral: [u8; 32],
+    seed: Key,
+) -> Result<Heard, HandshakeError> {
+    let mut noise = Noise::responder(&local, Pattern::Address, &seed)?;
+    let message = packet::noise_part(packet).to_vec();
+    let mut padding = [0; HELLO_PADDING_BYTES];
+    noise.read(&message, &mut padding)?;
+    if padding != [0; HELLO_PADDING_BYTES] {
+        return Err(HandshakeError::Payload);
+    }
+    Ok(Heard::Hello(Box::new(Hello {
+        local,
+        noise,
+        seed,
+        message,
+        from,
+        sender: header.sender(),
+        ephemeral,
+    })))
+}
+
+impl fmt::Debug for Responder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Responder")
+            .field("local", &self.current)
+            .field("pending", &self.pending.len())
+            .field("remembered", &self.recent.len())
+            .finish_non_exhaustive()
+    }
+}

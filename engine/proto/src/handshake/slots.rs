@@ -1,0 +1,230 @@
+//! Which of several sessions with one peer is in use: previous, current, next.
+//!
+//! ```text
+//!  handshake finished, we answered ----> next --- a packet opens under it ---> current ---> previous ---> retired
+//!  handshake finished, peer confirmed -----------------------------------------^
+//! ```
+//!
+//! - What one answers lands in `next` and changes nothing. Only a packet that opens under it (which a replayed first
+//!   message never leads to) makes it current.
+//! - `previous` still opens what is under way, and is retired after a while.
+//! - When both peers started at the same time, the handshake of the smaller [`PeerId`] wins, at both ends. Whether
+//!   it was the same time is told by a generation that travels in the handshake, not by a clock alone.
+//!
+//! Not inside: sessions, keys, packets. This is bookkeeping over indices.
+
+use alloc::collections::VecDeque;
+use core::time::Duration;
+
+use super::{Outcome, Role, initiator::GIVE_UP_AFTER};
+use crate::{ids::PeerId, time::Instant, wire::header::ReceiverIndex};
+
+/// How long slots are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotsConfig {
+    /// How long a replaced session still opens packets (default 3 s).
+    pub previous_for: Duration,
+    /// How long a session waits to be confirmed (default: a little longer than an initiator tries).
+    pub next_for: Duration,
+    /// Two sessions of one generation, one started by each side, are rivals if they came to be within this time
+    /// (default: twice as long as an initiator tries, which covers all attempts that can have crossed).
+    pub rivals_within: Duration,
+}
+
+impl Default for SlotsConfig {
+    fn default() -> Self {
+        Self {
+            previous_for: Duration::from_secs(3),
+            next_for: Duration::from_secs(GIVE_UP_AFTER.as_secs() + 2),
+            rivals_within: Duration::from_secs(2 * GIVE_UP_AFTER.as_secs()),
+        }
+    }
+}
+
+/// One session in a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Where this node expects the session's packets.
+    pub local_index: ReceiverIndex,
+    /// Where the peer expects them.
+    pub remote_index: ReceiverIndex,
+    /// Which side this node was in the handshake.
+    pub role: Role,
+    /// The peer's boot number.
+    pub peer_boot: u64,
+    /// Counts the sessions between the two (see [`Slots::next_generation`]).
+    pub generation: u16,
+    /// When the handshake finished here.
+    pub since: Instant,
+}
+
+impl Entry {
+    /// The entry for a handshake that finished at `now`.
+    pub const fn new(outcome: &Outcome, now: Instant) -> Self {
+        Self {
+            local_index: outcome.local_index,
+            remote_index: outcome.remote_index,
+            role: outcome.role,
+            peer_boot: outcome.peer_boot,
+            generation: outcome.generation,
+            since: now,
+        }
+    }
+}
+
+/// What to do with a first message from the peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InitVerdict {
+    /// Answer it.
+    Answer,
+    /// Answer it and give up the own attempt, which the peer is going to ignore.
+    AnswerAndCancelOwn,
+    /// Ignore it: the own attempt goes first, and the peer is going to answer it.
+    Ignore,
+}
+
+/// The sessions with one peer.
+///
+/// The index of every session that must be taken down comes out of [`poll_retired`](Self::poll_retired), once.
+#[derive(Debug)]
+pub struct Slots {
+    own: PeerId,
+    peer: PeerId,
+    config: SlotsConfig,
+    previous: Option<(Entry, Instant)>,
+    current: Option<Entry>,
+    next: Option<(Entry, Instant)>,
+    retired: VecDeque<ReceiverIndex>,
+}
+
+impl Slots {
+    /// No session yet.
+    pub const fn new(own: PeerId, peer: PeerId, config: SlotsConfig) -> Self {
+        Self { own, peer, config, previous: None, current: None, next: None, retired: VecDeque::new() }
+    }
+
+    /// What to do with a first message from the peer; `trying` is whether an own attempt is waiting for its reply.
+    pub fn judge_init(&self, trying: bool) -> InitVerdict {
+        match (trying, self.own < self.peer) {
+            (false, _) => InitVerdict::Answer,
+            (true, false) => InitVerdict::AnswerAndCancelOwn,
+            (true, true) => InitVerdict::Ignore,
+        }
+    }
+
+    /// The generation for an own attempt started now: 0 without a current session, else one more than that has. Two
+    /// attempts that cross have the same, a rekey has a later one than what it replaces.
+    pub fn next_generation(&self) -> u16 {
+        self.current.map_or(0, |entry| entry.generation.wrapping_add(1))
+    }
+
+    /// Takes a session whose handshake has finished. `confirmed` as in [`Outcome::confirmed`].
+    pub fn established(&mut self, now: Instant, entry: Entry, confirmed: bool) {
+        if confirmed {
+            self.promote(now, entry);
+        } else if let Some((replaced, _)) = self.next.replace((entry, now + self.config.next_for)) {
+            self.retired.push_back(replaced.local_index);
+        }
+    }
+
+    /// A packet opened under the session with this index. `true` when that made it the current one.
+    pub fn opened(&mut self, now: Instant, local_index: ReceiverIndex) -> bool {
+        match self.next {
+            Some((entry, _)) if entry.local_index == local_index => {
+                self.next = None;
+                self.promote(now, entry)
+            }
+            _ => false,
+        }
+    }
+
+    /// The session with this index has ended by itself. It does not come out of
+    /// [`poll_retired`](Self::poll_retired).
+    pub fn closed(&mut self, local_index: ReceiverIndex) {
+        if self.current.is_some_and(|entry| entry.local_index == local_index) {
+            self.current = None;
+        }
+        if self.next.is_some_and(|(entry, _)| entry.local_index == local_index) {
+            self.next = None;
+        }
+        if self.previous.is_some_and(|(entry, _)| entry.local_index == local_index) {
+            self.previous = None;
+        }
+    }
+
+    /// The session to send on.
+    pub const fn current(&self) -> Option<&Entry> {
+        self.current.as_ref()
+    }
+
+    /// The session that waits to be confirmed. Until then only empty packets are sent on it, and only by the side
+    /// that started it.
+    pub fn next(&self) -> Option<&Entry> {
+        self.next.as_ref().map(|(entry, _)| entry)
+    }
+
+    /// Whether there is no session at all.
+    pub const fn is_empty(&self) -> bool {
+        self.previous.is_none() && self.current.is_none() && self.next.is_none()
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.previous, self.next].into_iter().flatten().map(|(_, until)| until).min()
+    }
+
+    /// Retires what has been kept long enough.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        for slot in [&mut self.previous, &mut self.next] {
+            if let Some((entry, until)) = *slot
+                && until <= now
+            {
+                *slot = None;
+                self.retired.push_back(entry.local_index);
+            }
+        }
+    }
+
+    /// A session to take down.
+    pub fn poll_retired(&mut self) -> Option<ReceiverIndex> {
+        self.retired.pop_front()
+    }
+
+    /// Makes `entry` current, unless its rival is and wins; the loser becomes `previous`.
+    fn promote(&mut self, now: Instant, entry: Entry) -> bool {
+        let Some(current) = self.current else {
+            self.current = Some(entry);
+            return true;
+        };
+        let stays = self.rivals(&current, &entry) && self.smaller_started(&current);
+        let loser = if stays {
+            entry
+        } else {
+            self.current = Some(entry);
+            current
+        };
+        if let Some((older, _)) = self.previous.take() {
+            self.retired.push_back(older.local_index);
+        }
+        if !stays && loser.peer_boot != entry.peer_boot {
+            // The peer has started anew and knows nothing of the old session.
+            self.retired.push_back(loser.local_index);
+        } else {
+            self.previous = Some((loser, now + self.config.previous_for));
+        }
+        !stays
+    }
+
+    /// Whether each side started one of the two, at about the same time.
+    fn rivals(&self, current: &Entry, entry: &Entry) -> bool {
+        let apart = (entry.since - current.since).max(current.since - entry.since);
+        current.generation == entry.generation
+            && current.role != entry.role
+            && current.peer_boot == entry.peer_boot
+            && apart < self.config.rivals_within
+    }
+
+    fn smaller_started(&self, entry: &Entry) -> bool {
+        (entry.role == Role::Initiator) == (self.own < self.peer)
+    }
+}
