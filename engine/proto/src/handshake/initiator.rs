@@ -2,7 +2,7 @@
 //!
 //! Not inside: when to try again after an attempt came to nothing, and which address to use.
 
-use alloc::{sync::Arc, vec::Vec};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
 use super::{
@@ -56,7 +56,7 @@ pub enum Progress {
     /// There are keys. `send`, if any, goes out first: it is the last message of the handshake.
     Done {
         /// The session.
-        outcome: Outcome,
+        outcome: Box<Outcome>,
         /// The last message. It is sent again by [`Initiator::handle_timeout`] until [`Initiator::confirmed`].
         send: Option<Vec<u8>>,
     },
@@ -256,7 +256,7 @@ impl Initiator {
         let suite = self.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
         let keys = noise.into_keys(suite)?;
         let outcome = other.into_outcome(keys, self.index, self.generation, Role::Initiator, true);
-        Ok(Progress::Done { outcome, send: None })
+        Ok(Progress::Done { outcome: Box::new(outcome), send: None })
     }
 
     fn handle_hello_reply(
@@ -285,7 +285,7 @@ impl Initiator {
         self.resend_at = now + RETRY_FIRST;
         self.give_up_at = now + GIVE_UP_AFTER;
         let outcome = other.into_outcome(keys, self.index, self.generation, Role::Initiator, false);
-        Ok(Progress::Done { outcome, send: Some(finish) })
+        Ok(Progress::Done { outcome: Box::new(outcome), send: Some(finish) })
     }
 }
 

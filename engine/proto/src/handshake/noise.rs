@@ -52,7 +52,7 @@ impl Pattern {
 }
 
 /// One side of one handshake.
-pub(super) struct Noise(HandshakeState);
+pub(super) struct Noise(Box<HandshakeState>);
 
 impl Noise {
     /// The initiator. `responder` is who shall answer, where that is known. All randomness grows from `seed`.
@@ -67,14 +67,14 @@ impl Noise {
         if let Some((_, key)) = responder {
             builder = builder.remote_public_key(key).map_err(error)?;
         }
-        builder.build_initiator().map(Self).map_err(error)
+        builder.build_initiator().map(Box::new).map(Self).map_err(error)
     }
 
     /// The responder.
     pub(super) fn responder(local: &Local, pattern: Pattern, seed: &Key) -> Result<Self, HandshakeError> {
         let own = (pattern == Pattern::Known).then_some(&local.peer_id);
         let prologue = prologue(local, pattern, own);
-        builder(local, pattern, seed, &prologue)?.build_responder().map(Self).map_err(error)
+        builder(local, pattern, seed, &prologue)?.build_responder().map(Box::new).map(Self).map_err(error)
     }
 
     /// Writes the next message, which must fill `out` exactly.

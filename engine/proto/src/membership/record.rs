@@ -1,0 +1,362 @@
+//! One peer's signed word about itself.
+//!
+//! ```text
+//! 0         1              33                                                        len-64        len
+//! | format  | identity key | keys, addresses, tags, streams, version, expiry (postcard) | signature |
+//! ```
+//!
+//! The encoding is canonical: tags and streams ascend without repetition, and what decodes encodes to the same
+//! bytes, so two records differ exactly when their bytes do. The signature covers a context, the network id and
+//! everything in front of it: a record of one network means nothing in another.
+//!
+//! Not inside: which of many records are kept ([`super::catalog`]).
+
+use alloc::{sync::Arc, vec::Vec};
+use core::{
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{SeqAccess, Visitor},
+};
+
+use crate::{
+    identity::{Identity, SIGNATURE_BYTES, peer_id, verify},
+    ids::{NetworkId, PeerId, StreamId, TagId},
+};
+
+/// X25519 keys that a record can carry: the one in force and the one that follows or precedes it.
+pub const MAX_TRANSPORT_KEYS: usize = 2;
+/// Addresses that a record can carry.
+pub const MAX_ADDRESSES: usize = 8;
+/// Tags that a record can carry.
+pub const MAX_TAGS: usize = 64;
+/// Produced streams that a record can carry.
+pub const MAX_STREAMS: usize = 1_024;
+/// No record is longer: every list full, every number at its longest.
+pub const MAX_RECORD_BYTES: usize = 36 * 1_024;
+/// A record that expires later than this many seconds from now is refused: nobody has to keep one for years.
+pub const MAX_LIFETIME_S: u64 = 24 * 3_600;
+
+/// The first byte of a record.
+const FORMAT: u8 = 1;
+const CONTEXT_RECORD: &[u8] = b"corewire v1 peer record\0";
+
+/// Two numbers of up to ten bytes, an address of up to 20, a key with a number of up to ten, list lengths.
+const LONGEST_BODY_BYTES: usize =
+    1 + 32 + MAX_TRANSPORT_KEYS * 52 + MAX_ADDRESSES * 20 + (MAX_TAGS + MAX_STREAMS) * 32 + 4 * 3 + 3 * 10;
+const _: () = assert!(LONGEST_BODY_BYTES + SIGNATURE_BYTES <= MAX_RECORD_BYTES);
+
+/// Why bytes are no record, or a record is not acceptable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, thiserror::Error)]
+pub enum RecordError {
+    /// Shorter than any record or longer than [`MAX_RECORD_BYTES`].
+    #[error("no record is that short or that long")]
+    Length,
+    /// Made by another version of the protocol.
+    #[error("a record format that is not known here")]
+    Format,
+    /// Not decodable, or a list over its limit.
+    #[error("not decodable, or a list over its limit")]
+    Malformed,
+    /// Decodable, but not the one encoding of its content.
+    #[error("not the canonical encoding of its content")]
+    NotCanonical,
+    /// Without a transport key nobody could reach the peer.
+    #[error("the record carries no transport key")]
+    NoTransportKey,
+    /// An address that no packet can be sent to.
+    #[error("an address that no packet can be sent to")]
+    Address,
+    /// Not signed by the key it carries, or for another network.
+    #[error("not signed by the key that it carries, or for another network")]
+    Signature,
+    /// Its date of expiry has passed.
+    #[error("expired")]
+    Expired,
+    /// Its date of expiry lies further ahead than [`MAX_LIFETIME_S`].
+    #[error("expires too far in the future: check both clocks")]
+    TooLongLived,
+}
+
+/// Orders the records of one peer: by incarnation, then by sequence.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
+pub struct RecordVersion {
+    /// Counts the peer's starts, for instance by the clock at the start.
+    pub incarnation: u64,
+    /// Counts the records since the start.
+    pub sequence: u64,
+}
+
+/// An X25519 key in a record.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TransportKeyEntry {
+    /// The public key.
+    pub key: [u8; 32],
+    /// Which validity period it is for (see [`crate::identity::Certificate`]).
+    pub validity: u64,
+}
+
+/// What a peer says about itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PeerRecord {
+    /// Who; computed from `identity_key`.
+    pub peer_id: PeerId,
+    /// The Ed25519 key that signs the record.
+    pub identity_key: [u8; 32],
+    /// Keys for a handshake, the preferred one first; at least one, at most [`MAX_TRANSPORT_KEYS`].
+    pub transport_keys: Vec<TransportKeyEntry>,
+    /// Where the peer may be reached, the preferred address first; at most [`MAX_ADDRESSES`].
+    pub addresses: Vec<SocketAddr>,
+    /// Ascending, at most [`MAX_TAGS`].
+    pub tags: Vec<TagId>,
+    /// Streams that the peer produces, ascending, at most [`MAX_STREAMS`].
+    pub streams: Vec<StreamId>,
+    /// Which of the peer's records is newer.
+    pub version: RecordVersion,
+    /// Seconds since 1970 after which the record means nothing.
+    pub expires_s: u64,
+}
+
+impl PeerRecord {
+    /// Whether the record may be used at this time, in seconds since 1970.
+    pub fn check_expiry(&self, now_s: u64) -> Result<(), RecordError> {
+        if self.expires_s <= now_s {
+            Err(RecordError::Expired)
+        } else if self.expires_s - now_s > MAX_LIFETIME_S {
+            Err(RecordError::TooLongLived)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Checks what the wire format alone does not.
+    fn check(&self) -> Result<(), RecordError> {
+        let lists = [
+            (self.transport_keys.len(), MAX_TRANSPORT_KEYS),
+            (self.addresses.len(), MAX_ADDRESSES),
+            (self.tags.len(), MAX_TAGS),
+            (self.streams.len(), MAX_STREAMS),
+        ];
+        if lists.iter().any(|(len, max)| len > max) {
+            return Err(RecordError::Malformed);
+        }
+        if self.transport_keys.is_empty() {
+            return Err(RecordError::NoTransportKey);
+        }
+        if !ascends(&self.tags) || !ascends(&self.streams) {
+            return Err(RecordError::NotCanonical);
+        }
+        if !self.addresses.iter().all(usable) {
+            return Err(RecordError::Address);
+        }
+        Ok(())
+    }
+}
+
+fn ascends<T: Ord>(list: &[T]) -> bool {
+    list.is_sorted_by(|a, b| a < b)
+}
+
+/// Whether a datagram can be sent there at all. A mapped address is refused because it has a shorter form.
+fn usable(address: &SocketAddr) -> bool {
+    let ip = address.ip();
+    let fits = match ip {
+        IpAddr::V4(v4) => !v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_none(),
+    };
+    fits && address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()
+}
+
+/// The part behind format and identity key, as it stands on the wire.
+#[derive(Serialize, Deserialize)]
+struct Body {
+    transport_keys: Bounded<TransportKeyEntry, MAX_TRANSPORT_KEYS>,
+    addresses: Bounded<WireAddress, MAX_ADDRESSES>,
+    tags: Bounded<TagId, MAX_TAGS>,
+    streams: Bounded<StreamId, MAX_STREAMS>,
+    incarnation: u64,
+    sequence: u64,
+    expires_s: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireAddress {
+    V4([u8; 4], u16),
+    V6([u8; 16], u16),
+}
+
+impl From<&SocketAddr> for WireAddress {
+    fn from(address: &SocketAddr) -> Self {
+        match address.ip() {
+            IpAddr::V4(ip) => Self::V4(ip.octets(), address.port()),
+            IpAddr::V6(ip) => Self::V6(ip.octets(), address.port()),
+        }
+    }
+}
+
+impl From<WireAddress> for SocketAddr {
+    fn from(address: WireAddress) -> Self {
+        match address {
+            WireAddress::V4(ip, port) => Self::from((Ipv4Addr::from(ip), port)),
+            WireAddress::V6(ip, port) => Self::from((Ipv6Addr::from(ip), port)),
+        }
+    }
+}
+
+/// A list whose length word is checked against `MAX` before anything is allocated for it.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Bounded<T, const MAX: usize>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List<T, const MAX: usize>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {MAX} elements")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+                let too_long = || serde::de::Error::invalid_length(MAX, &"fewer elements");
+                if elements.size_hint().is_some_and(|len| len > MAX) {
+                    return Err(too_long());
+                }
+                // Grows with what is really there: a length word alone reserves nothing.
+                let mut list = Vec::new();
+                while let Some(element) = elements.next_element()? {
+                    if list.len() == MAX {
+                        return Err(too_long());
+                    }
+                    list.push(element);
+                }
+                Ok(list)
+            }
+        }
+
+        deserializer.deserialize_seq(List::<T, MAX>(PhantomData)).map(Self)
+    }
+}
+
+/// A record whose signature was checked, with the bytes that carry it. Cheap to clone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SignedRecord {
+    record: Arc<PeerRecord>,
+    bytes: Arc<[u8]>,
+    hash: [u8; 32],
+}
+
+impl SignedRecord {
+    /// Signs what this peer says about itself. `peer_id` and `identity_key` of `record` are set from the identity,
+    /// tags and streams are brought in order.
+    pub fn sign(
+        identity: &Identity,
+        network: &NetworkId,
+        mut record: PeerRecord,
+    ) -> Result<Self, RecordError> {
+        record.peer_id = identity.peer_id();
+        record.identity_key = *identity.public_key();
+        record.tags.sort_unstable();
+        record.tags.dedup();
+        record.streams.sort_unstable();
+        record.streams.dedup();
+        record.check()?;
+        let mut bytes = encode(&record)?;
+        let signature = identity.sign(&message(network, &bytes));
+        bytes.extend_from_slice(&signature);
+        Ok(Self::new(record, &bytes))
+    }
+
+    /// Reads a record off the wire and checks everything but its date: length, limits, canonical form, signature.
+    pub fn verify(bytes: &[u8], network: &NetworkId) -> Result<Self, RecordError> {
+        if bytes.len() > MAX_RECORD_BYTES {
+            return Err(RecordError::Length);
+        }
+        let (body, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or(RecordError::Length)?;
+        let (format, rest) = body.split_first().ok_or(RecordError::Length)?;
+        let (identity_key, rest) = rest.split_first_chunk::<32>().ok_or(RecordError::Length)?;
+        if *format != FORMAT {
+            return Err(RecordError::Format);
+        }
+        let (wire, left): (Body, _) = postcard::take_from_bytes(rest).map_err(|_| RecordError::Malformed)?;
+        if !left.is_empty() {
+            return Err(RecordError::Malformed);
+        }
+        let record = PeerRecord {
+            peer_id: peer_id(identity_key),
+            identity_key: *identity_key,
+            transport_keys: wire.transport_keys.0,
+            addresses: wire.addresses.0.into_iter().map(SocketAddr::from).collect(),
+            tags: wire.tags.0,
+            streams: wire.streams.0,
+            version: RecordVersion { incarnation: wire.incarnation, sequence: wire.sequence },
+            expires_s: wire.expires_s,
+        };
+        record.check()?;
+        if encode(&record)? != body {
+            return Err(RecordError::NotCanonical);
+        }
+        if !verify(identity_key, &message(network, body), signature) {
+            return Err(RecordError::Signature);
+        }
+        Ok(Self::new(record, bytes))
+    }
+
+    fn new(record: PeerRecord, bytes: &[u8]) -> Self {
+        Self { record: Arc::new(record), hash: *blake3::hash(bytes).as_bytes(), bytes: bytes.into() }
+    }
+
+    /// What the record says.
+    pub fn record(&self) -> &PeerRecord {
+        &self.record
+    }
+
+    /// The record as it is shared within the process.
+    pub fn shared(&self) -> Arc<PeerRecord> {
+        Arc::clone(&self.record)
+    }
+
+    /// The bytes to pass on.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Names the bytes; the smaller one is kept when a peer signed two records of one version.
+    pub const fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+}
+
+impl fmt::Debug for SignedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SignedRecord({:?}, {:?})", self.record.peer_id, self.record.version)
+    }
+}
+
+/// Everything in front of the signature.
+fn encode(record: &PeerRecord) -> Result<Vec<u8>, RecordError> {
+    let body = Body {
+        transport_keys: Bounded(record.transport_keys.clone()),
+        addresses: Bounded(record.addresses.iter().map(WireAddress::from).collect()),
+        tags: Bounded(record.tags.clone()),
+        streams: Bounded(record.streams.clone()),
+        incarnation: record.version.incarnation,
+        sequence: record.version.sequence,
+        expires_s: record.expires_s,
+    };
+    let mut bytes = Vec::with_capacity(1_024);
+    bytes.push(FORMAT);
+    bytes.extend_from_slice(&record.identity_key);
+    postcard::to_extend(&body, bytes).map_err(|_| RecordError::Malformed)
+}
+
+/// What is signed.
+fn message(network: &NetworkId, body: &[u8]) -> Vec<u8> {
+    [CONTEXT_RECORD, network.as_bytes(), body].concat()
+}
