@@ -12,8 +12,8 @@ mod transmit;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use self::{mapping::Mapping, receive::ReceiveBuffers, transmit::TransmitSlab};
 pub use self::transmit::Lease;
+pub(crate) use self::{mapping::Mapping, receive::ReceiveBuffers, transmit::TransmitSlab};
 
 /// Memory that was given up because the kernel still held it when its driver ended. Zero in a healthy process.
 static LEAKED: AtomicU64 = AtomicU64::new(0);

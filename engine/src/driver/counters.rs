@@ -1,5 +1,7 @@
 //! What a driver counts. Not inside: where the numbers are shown.
 
+use super::outgoing::Outgoing;
+
 /// Totals since the driver was opened. Plain numbers: the driver's thread is their only writer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DriverCounters {
@@ -49,4 +51,13 @@ pub struct DriverCounters {
     pub wakes: u64,
     /// Times that the completion queue overflowed and had to be flushed.
     pub completion_overflows: u64,
+}
+
+impl DriverCounters {
+    /// The kernel took a staged send.
+    pub(super) fn count_sent(&mut self, outgoing: &Outgoing) {
+        self.sent_datagrams += outgoing.datagrams();
+        self.sent_bytes += outgoing.len as u64;
+        self.sent_trains += u64::from(outgoing.is_train());
+    }
 }

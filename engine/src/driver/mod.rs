@@ -46,8 +46,15 @@ mod counters;
 pub mod epoll;
 mod features;
 mod open;
+mod outgoing;
+mod probe;
 pub mod sim;
+mod steer;
+mod sys;
+mod table;
+mod train;
 pub mod uring;
+mod wake;
 
 /// Bytes of one [`Lease`].
 pub const LEASE_BYTES: usize = 64 * 1024;
@@ -72,6 +79,18 @@ pub struct Received<'a> {
 pub struct SocketId {
     pub(crate) slot: u16,
     pub(crate) generation: u32,
+}
+
+impl SocketId {
+    /// The id in one word, for the kernel to hand back.
+    fn token(self) -> u64 {
+        u64::from(self.generation) << 16 | u64::from(self.slot)
+    }
+
+    /// The id that [`token`](Self::token) made a word of.
+    fn from_token(token: u64) -> Self {
+        Self { slot: token as u16, generation: (token >> 16) as u32 }
+    }
 }
 
 impl fmt::Debug for SocketId {
@@ -155,6 +174,23 @@ pub struct DriverConfig {
     pub receive_buffers: u16,
     /// Sockets at one time; 1 to 1,024.
     pub sockets: u16,
+}
+
+impl DriverConfig {
+    /// Whether every bound is in its range.
+    fn check(&self) -> Result<(), OpenError> {
+        let in_range = |value| (1..=1024).contains(&value);
+        if !in_range(self.leases) {
+            return Err(OpenError::Config("leases must be 1 to 1,024"));
+        }
+        if !in_range(self.receive_buffers) || !self.receive_buffers.is_power_of_two() {
+            return Err(OpenError::Config("receive_buffers must be a power of two, 1 to 1,024"));
+        }
+        if !in_range(self.sockets) {
+            return Err(OpenError::Config("sockets must be 1 to 1,024"));
+        }
+        Ok(())
+    }
 }
 
 impl Default for DriverConfig {

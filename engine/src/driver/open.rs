@@ -48,6 +48,9 @@ pub enum OpenError {
 }
 
 /// Opens a driver for the calling thread, which must be the one that uses it.
-pub fn open(_choice: IoChoice, _config: &DriverConfig) -> Result<Opened, OpenError> {
-    todo!()
+pub fn open(_choice: IoChoice, config: &DriverConfig) -> Result<Opened, OpenError> {
+    Ok(Opened {
+        driver: super::epoll::EpollDriver::open(config)?.into(),
+        fallback: Some("io_uring is not built in yet".to_owned()),
+    })
 }

@@ -1,53 +1,447 @@
-//! The epoll driver.
+//! The driver for where io_uring is forbidden or too old: non-blocking `recvmmsg` and `sendmmsg` with trains both
+//! ways, and epoll to sleep.
+//!
+//! Not inside: unsafe code (the system calls are in `driver/sys`), protocol, threads. The same contract as the
+//! other drivers, kept differently: a send is over when `submit` returns, unless the socket's buffer was full;
+//! then it stays staged, with its lease, until there is room.
 
-use std::{io, net::SocketAddr, task::Waker};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    os::fd::{AsRawFd, RawFd},
+    sync::Arc,
+    task::Waker,
+};
 
 use corewire_proto::time::Instant;
+use ring::rand::{SecureRandom, SystemRandom};
 
-use super::{Driver, DriverCounters, DriverKind, Features, Lease, Received, Socket, SocketId};
+use super::{
+    Driver, DriverConfig, DriverCounters, DriverKind, Features, Found, Lease, OpenError, Received, Socket,
+    SocketId,
+    outgoing::{self, Outgoing},
+    probe,
+    sys::{
+        clock,
+        epoll::{Epoll, FAILED, READABLE, WRITABLE},
+        errors::{self, SendFailure},
+        options,
+        receive::ReceiveBatch,
+        send::{self, SendBatch, SendSlots},
+    },
+    table::SocketTable,
+    train,
+    wake::Alarm,
+};
+use crate::buffer::TransmitSlab;
 
-/// The epoll driver.
+/// Names the alarm among epoll's events; no socket has this token.
+const ALARM: u64 = u64::MAX;
+
+/// A socket and what is known about it.
 #[derive(Debug)]
-pub struct EpollDriver {}
+struct Entry {
+    socket: UdpSocket,
+    is_ipv4: bool,
+    /// Datagrams per send; 1 when trains are not taken.
+    segments_per_train: usize,
+    /// The kernel's count of dropped datagrams, as last seen.
+    dropped: u32,
+    /// Worth a receive.
+    ready: bool,
+    /// Its send buffer was full; epoll tells when there is room.
+    waiting: bool,
+}
+
+impl Entry {
+    fn fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Received messages that did not fit the budget any more.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    socket: SocketId,
+    next: usize,
+    end: usize,
+}
+
+/// A driver on epoll.
+#[derive(Debug)]
+pub struct EpollDriver {
+    epoll: Epoll,
+    alarm: Arc<Alarm>,
+    sockets: SocketTable<Entry>,
+    count: usize,
+    slab: TransmitSlab,
+    slots: SendSlots,
+    sending: SendBatch,
+    /// In the order of `send`.
+    staged: Vec<Outgoing>,
+    /// The other half of a pair of vectors that change places in `submit`.
+    spare: Vec<Outgoing>,
+    receiving: ReceiveBatch,
+    rest: Option<Rest>,
+    /// The slot that `receive` asks first, so that a busy socket can't starve the others.
+    first: usize,
+    features: Features,
+    segments_per_train: usize,
+    random: SystemRandom,
+    counters: DriverCounters,
+}
+
+impl EpollDriver {
+    /// Opens the driver with the bounds of `config`.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses a descriptor or memory.
+    pub fn open(config: &DriverConfig) -> Result<Self, OpenError> {
+        config.check()?;
+        let system = |what| move |source| OpenError::System { what, source };
+        let epoll = Epoll::new().map_err(system("open epoll"))?;
+        let alarm = Alarm::new().map_err(system("open an eventfd"))?;
+        epoll.add(alarm.as_raw_fd(), READABLE, ALARM).map_err(system("watch the eventfd"))?;
+        let mut features = Features::default();
+        let precise =
+            if epoll.is_precise() { Found::Yes } else { Found::No("sleeps last whole milliseconds".into()) };
+        features.note("epoll_pwait2", "5.11", precise);
+        let udp = probe::udp();
+        udp.note(&mut features);
+        Ok(Self {
+            epoll,
+            alarm,
+            sockets: SocketTable::new(config.sockets),
+            count: 0,
+            slab: TransmitSlab::new(config.leases, true).map_err(system("map the transmit buffers"))?,
+            slots: SendSlots::new(config.leases),
+            sending: SendBatch::new(config.leases),
+            staged: Vec::with_capacity(usize::from(config.leases)),
+            spare: Vec::with_capacity(usize::from(config.leases)),
+            receiving: ReceiveBatch::new(config.receive_buffers)
+                .map_err(system("map the receive buffers"))?,
+            rest: None,
+            first: 0,
+            features,
+            segments_per_train: udp.segments_per_train(),
+            random: SystemRandom::new(),
+            counters: DriverCounters::default(),
+        })
+    }
+
+    /// Notes what epoll has to tell, after a wait of at most `timeout`.
+    fn look(&mut self, timeout: Option<std::time::Duration>) {
+        self.counters.system_calls += 1;
+        let Ok(events) = self.epoll.wait(timeout) else { return };
+        let mut failed = Vec::new();
+        let mut writable = Vec::new();
+        for (token, events) in events {
+            if token == ALARM {
+                self.counters.system_calls += 1;
+                self.alarm.clear();
+                continue;
+            }
+            let id = SocketId::from_token(token);
+            let Some(entry) = self.sockets.get_mut(id) else { continue };
+            entry.ready |= events & (READABLE | FAILED) != 0;
+            if events & FAILED != 0 {
+                failed.push(entry.fd());
+            }
+            if events & WRITABLE != 0 && entry.waiting {
+                entry.waiting = false;
+                writable.push((entry.fd(), token));
+            }
+        }
+        for fd in failed {
+            errors::drain(fd, &mut self.counters);
+        }
+        for (fd, token) in writable {
+            self.counters.system_calls += 1;
+            // The socket is in the set, so only lack of kernel memory can refuse; then it reports too often.
+            let _ = self.epoll.modify(fd, READABLE, token);
+        }
+    }
+
+    /// Lends the messages of `rest` until `budget` is used up; says how many datagrams.
+    fn lend(&mut self, rest: Rest, budget: usize, on: &mut impl FnMut(Received<'_>)) -> usize {
+        let mut taken = 0;
+        let mut next = rest.next;
+        while next < rest.end && taken < budget {
+            let message = self.receiving.message(next);
+            next += 1;
+            if let Some(entry) = self.sockets.get_mut(rest.socket) {
+                train::count_drops(message.notes.dropped, &mut entry.dropped, &mut self.counters);
+            }
+            match message.from {
+                Some(from) if !message.truncated => {
+                    let segment = message.notes.segment;
+                    taken +=
+                        train::deliver(rest.socket, from, message.bytes, segment, &mut self.counters, on);
+                }
+                // It costs its unit of the budget all the same, so that a flood of bad ones can't hold the turn.
+                _ => {
+                    self.counters.received_truncated += u64::from(message.truncated);
+                    taken += 1;
+                }
+            }
+        }
+        self.rest = (next < rest.end).then_some(Rest { next, ..rest });
+        taken
+    }
+
+    /// Receives from the socket in `slot` if it is worth it; says how many datagrams.
+    fn receive_from(&mut self, slot: usize, budget: usize, on: &mut impl FnMut(Received<'_>)) -> usize {
+        let Some((id, entry)) = self.sockets.at(slot) else { return 0 };
+        if !entry.ready {
+            return 0;
+        }
+        let (fd, limit) = (entry.fd(), budget.min(self.receiving.capacity()));
+        self.counters.system_calls += 1;
+        let mut received = self.receiving.receive(fd, limit);
+        if received.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            // Usually the echo of an earlier send; with the error taken, the datagrams behind it come.
+            let before = self.counters.queued_errors;
+            errors::drain(fd, &mut self.counters);
+            self.counters.receive_errors += u64::from(self.counters.queued_errors == before);
+            self.counters.system_calls += 1;
+            received = self.receiving.receive(fd, limit);
+        }
+        let count = received.unwrap_or(0);
+        if count == self.receiving.capacity() {
+            self.counters.receive_starved += 1;
+        }
+        if let Some((_, entry)) = self.sockets.at(slot) {
+            entry.ready = count == limit;
+        }
+        self.lend(Rest { socket: id, next: 0, end: count }, budget, on)
+    }
+
+    /// Sends a run of staged sends, all on one socket.
+    fn send_run(&mut self, run: &[Outgoing]) {
+        let Some(first) = run.first() else { return };
+        let Some(entry) = self.sockets.get_mut(first.socket) else {
+            self.counters.send_refused += run.iter().map(Outgoing::datagrams).sum::<u64>();
+            run.iter().for_each(|outgoing| self.slab.land(outgoing.buffer));
+            return;
+        };
+        if entry.waiting {
+            return self.staged.extend_from_slice(run);
+        }
+        let fd = entry.fd();
+        if let Some(per_train) = first.per_train {
+            for outgoing in run {
+                self.split(fd, outgoing, per_train);
+            }
+            return;
+        }
+        let (mut next, mut tries) = (0, 0);
+        while next < run.len() {
+            self.counters.system_calls += 1;
+            let buffers = run[next..].iter().map(|outgoing| outgoing.buffer);
+            let error = match self.sending.send(fd, &self.slots, buffers) {
+                Ok(count) => {
+                    for outgoing in &run[next..next + count] {
+                        self.counters.count_sent(outgoing);
+                        self.slab.land(outgoing.buffer);
+                    }
+                    next += count;
+                    tries = 0;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match SendFailure::of(&error, run[next].is_train()) {
+                SendFailure::Wait => {
+                    self.wait_for_room(run[next].socket);
+                    return self.staged.extend_from_slice(&run[next..]);
+                }
+                SendFailure::Train => {
+                    errors::drain(fd, &mut self.counters);
+                    self.give_up_trains(&error, run[next].socket);
+                    self.split(fd, &run[next], 1);
+                }
+                SendFailure::Unreachable if tries == 0 => {
+                    // The answer may be meant for an earlier datagram; with the queue taken, this one may pass.
+                    errors::drain(fd, &mut self.counters);
+                    tries = 1;
+                    continue;
+                }
+                failure => {
+                    errors::drain(fd, &mut self.counters);
+                    failure.count(run[next].datagrams(), &mut self.counters);
+                    self.slab.land(run[next].buffer);
+                }
+            }
+            next += 1;
+            tries = 0;
+        }
+    }
+
+    /// The socket's send buffer is full: what is staged for it stays until epoll tells that there is room.
+    fn wait_for_room(&mut self, id: SocketId) {
+        self.counters.send_waited += 1;
+        let Some(entry) = self.sockets.get_mut(id) else { return };
+        self.counters.system_calls += 1;
+        entry.waiting = self.epoll.modify(entry.fd(), READABLE | WRITABLE, id.token()).is_ok();
+    }
+
+    /// After a refused train: unless only this one was too large, the socket sends no more trains.
+    fn give_up_trains(&mut self, error: &io::Error, id: SocketId) {
+        let only_this = matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL));
+        if let Some(entry) = self.sockets.get_mut(id).filter(|_| !only_this) {
+            entry.segments_per_train = 1;
+        }
+    }
+
+    /// Sends what the kernel does not take as one.
+    fn split(&mut self, fd: RawFd, outgoing: &Outgoing, per_train: usize) {
+        self.counters.sent_split += 1;
+        let bytes = self.slab.in_flight_bytes(outgoing.buffer, outgoing.len);
+        send::send_pieces(fd, outgoing.to, bytes, outgoing.segment, per_train, &mut self.counters);
+        self.slab.land(outgoing.buffer);
+    }
+}
 
 impl Driver for EpollDriver {
     fn kind(&self) -> DriverKind {
         DriverKind::Epoll
     }
+
     fn features(&self) -> &Features {
-        todo!()
+        &self.features
     }
+
     fn now(&self) -> Instant {
-        todo!()
+        clock::now()
     }
-    fn entropy(&mut self, _out: &mut [u8]) {
-        todo!()
+
+    fn entropy(&mut self, out: &mut [u8]) {
+        self.random.fill(out).expect("the system gives random bytes; without them no key is safe");
     }
-    fn add_socket(&mut self, _socket: Socket) -> io::Result<SocketId> {
-        todo!()
+
+    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
+        let Socket::Udp(socket) = socket else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "the epoll driver takes UDP sockets"));
+        };
+        let prepared = options::prepare(&socket)?;
+        let fd = socket.as_raw_fd();
+        let is_ipv4 = socket.local_addr()?.is_ipv4();
+        let segments_per_train = if prepared.segmentation { self.segments_per_train } else { 1 };
+        let entry = Entry { socket, is_ipv4, segments_per_train, dropped: 0, ready: true, waiting: false };
+        let id =
+            self.sockets.insert(|_| entry).ok_or_else(|| io::Error::other("the socket table is full"))?;
+        if let Err(error) = self.epoll.add(fd, READABLE, id.token()) {
+            self.sockets.remove(id);
+            return Err(error);
+        }
+        self.count += 1;
+        Ok(id)
     }
-    fn remove_socket(&mut self, _id: SocketId) {
-        todo!()
+
+    fn remove_socket(&mut self, id: SocketId) {
+        if let Some(entry) = self.sockets.remove(id) {
+            let _ = self.epoll.remove(entry.fd());
+            self.count -= 1;
+            if self.rest.is_some_and(|rest| rest.socket == id) {
+                self.rest = None;
+            }
+        }
     }
-    fn receive(&mut self, _budget: usize, _on: impl FnMut(Received<'_>)) -> usize {
-        todo!()
+
+    fn receive(&mut self, budget: usize, mut on: impl FnMut(Received<'_>)) -> usize {
+        let mut taken = 0;
+        if let Some(rest) = self.rest.take() {
+            taken = self.lend(rest, budget, &mut on);
+        }
+        if taken >= budget || self.count == 0 {
+            return taken;
+        }
+        let slots = self.sockets.high_water();
+        if self.count == 1 {
+            // Asking the socket costs what asking epoll would.
+            for (_, entry) in self.sockets.iter_mut() {
+                entry.ready = true;
+            }
+        } else {
+            self.look(Some(std::time::Duration::ZERO));
+        }
+        self.first = (self.first + 1) % slots;
+        for offset in 0..slots {
+            if taken >= budget {
+                break;
+            }
+            taken += self.receive_from((self.first + offset) % slots, budget - taken, &mut on);
+        }
+        taken
     }
+
     fn lease(&mut self) -> Option<Lease> {
-        todo!()
+        let lease = self.slab.lease();
+        self.counters.leases_exhausted += u64::from(lease.is_none());
+        lease
     }
-    fn send(&mut self, _socket: SocketId, _to: SocketAddr, _lease: Lease, _len: usize, _segment: usize) {
-        todo!()
+
+    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize) {
+        let entry =
+            self.sockets.get(socket).filter(|_| outgoing::is_sound(len, segment) && self.slab.owns(&lease));
+        let Some(ability) = entry.map(|entry| (entry.is_ipv4, entry.segments_per_train)) else {
+            self.counters.send_refused += 1;
+            return;
+        };
+        let buffer = self.slab.fly(lease);
+        let Some(outgoing) = Outgoing::new(socket, to, buffer, (len, segment), ability) else {
+            self.counters.send_refused += 1;
+            return self.slab.land(buffer);
+        };
+        if outgoing.per_train.is_none() {
+            self.slots.fill(buffer, outgoing.to, self.slab.pointer(buffer), len, segment);
+        }
+        self.staged.push(outgoing);
     }
+
     fn submit(&mut self) -> io::Result<()> {
-        todo!()
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        std::mem::swap(&mut self.staged, &mut self.spare);
+        let staged = std::mem::take(&mut self.spare);
+        for run in staged.chunk_by(|a, b| a.socket == b.socket && a.per_train == b.per_train) {
+            self.send_run(run);
+        }
+        self.spare = staged;
+        self.spare.clear();
+        Ok(())
     }
-    fn park(&mut self, _until: Option<Instant>) {
-        todo!()
+
+    fn park(&mut self, until: Option<Instant>) {
+        // Submitting can't fail here: each datagram's fate is counted.
+        let _ = self.submit();
+        if self.rest.is_some() || !self.alarm.fall_asleep() {
+            return;
+        }
+        let timeout = until.map(|until| until.saturating_since(clock::now()));
+        if timeout != Some(std::time::Duration::ZERO) {
+            self.counters.parks += 1;
+            self.look(timeout);
+        }
+        self.counters.wakes += u64::from(self.alarm.wake_up());
     }
+
     fn waker(&self) -> Waker {
-        todo!()
+        Waker::from(Arc::clone(&self.alarm))
     }
+
     fn counters(&self) -> DriverCounters {
-        todo!()
+        self.counters
+    }
+}
+
+impl Drop for EpollDriver {
+    fn drop(&mut self) {
+        // What is staged never reached the kernel, and what did is over.
+        for outgoing in self.staged.drain(..) {
+            self.slab.land(outgoing.buffer);
+        }
     }
 }

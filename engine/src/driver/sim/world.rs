@@ -1,0 +1,586 @@
+//! The virtual clock and network. Not inside: the driver contract, which [`super::driver`] keeps.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use corewire_proto::time::Instant;
+
+use super::{
+    Link, SimDriver, SimSocket,
+    driver::Bell,
+    link::{Arrival, Direction, Fate},
+    rng::Dice,
+};
+use crate::driver::{DriverConfig, bind::BindError, steer};
+
+/// What a socket's receive queue holds unless [`World::limit_receive_queues`] says otherwise: what 4 MiB of
+/// kernel memory hold of 1,400-byte datagrams.
+const RECEIVE_QUEUE_DATAGRAMS: usize = 3_640;
+
+/// The first port that is given to who asks for port 0.
+const FIRST_FREE_PORT: u16 = 40_000;
+
+/// A host of a [`World`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HostId(u32);
+
+/// What the network did so far, in datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorldStats {
+    /// Handed to the network.
+    pub sent: u64,
+    /// Put into a socket's queue.
+    pub delivered: u64,
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost to a partition or a cut.
+    pub cut: u64,
+    /// Arrived a second time.
+    pub duplicated: u64,
+    /// Made late, so that others could pass.
+    pub reordered: u64,
+    /// Had bits flipped.
+    pub corrupted: u64,
+    /// Had their end cut off.
+    pub truncated: u64,
+    /// Larger than the link takes.
+    pub too_large: u64,
+    /// Dropped by the full queue of a slow link.
+    pub queue_full: u64,
+    /// Dropped by a full receive queue.
+    pub overflowed: u64,
+    /// Sent to an address where nobody listens.
+    pub refused: u64,
+}
+
+/// A datagram in a socket's queue.
+#[derive(Debug)]
+pub(super) struct Datagram {
+    pub(super) from: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// What a driver lost through no call of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SeatLosses {
+    pub(super) overflowed: u64,
+    pub(super) refused: u64,
+}
+
+/// A driver, as the world sees it.
+#[derive(Debug)]
+struct Seat {
+    bell: Arc<Bell>,
+    parked: bool,
+    deadline: Option<Instant>,
+    losses: SeatLosses,
+    gone: bool,
+}
+
+/// A socket, as the world sees it.
+#[derive(Debug)]
+struct Port {
+    host: HostId,
+    address: SocketAddr,
+    open: bool,
+    seat: Option<usize>,
+    queue: VecDeque<Datagram>,
+}
+
+#[derive(Debug)]
+enum Event {
+    Arrival { from_port: usize, from: SocketAddr, at_host: HostId, to: SocketAddr, bytes: Vec<u8> },
+    Refused { port: usize },
+}
+
+/// Who can be meant by an address: everybody, or (loopback) only the same host.
+type Place = (Option<HostId>, SocketAddr);
+
+#[derive(Debug)]
+struct Inner {
+    now: Instant,
+    seed: u64,
+    hosts: u32,
+    seats: Vec<Seat>,
+    ports: Vec<Port>,
+    bound: BTreeMap<Place, Vec<usize>>,
+    next_port: BTreeMap<HostId, u16>,
+    default_link: Link,
+    directions: BTreeMap<(HostId, HostId), Direction>,
+    events: BTreeMap<(Instant, u64), Event>,
+    event_number: u64,
+    queue_limit: usize,
+    stats: WorldStats,
+    trace: u64,
+}
+
+/// A virtual network with its clock. Cheap to clone; all clones are the same world.
+#[derive(Clone, Debug)]
+pub struct World {
+    inner: Arc<Mutex<Inner>>,
+}
+
+impl World {
+    /// An empty world at time zero, whose chances are all drawn from `seed`.
+    pub fn new(seed: u64) -> Self {
+        let inner = Inner {
+            now: Instant::ZERO,
+            seed,
+            hosts: 0,
+            seats: Vec::new(),
+            ports: Vec::new(),
+            bound: BTreeMap::new(),
+            next_port: BTreeMap::new(),
+            default_link: Link::CLEAN,
+            directions: BTreeMap::new(),
+            events: BTreeMap::new(),
+            event_number: 0,
+            queue_limit: RECEIVE_QUEUE_DATAGRAMS,
+            stats: WorldStats::default(),
+            trace: 0xcbf2_9ce4_8422_2325,
+        };
+        Self { inner: Arc::new(Mutex::new(inner)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nobody panics with the lock held in a way that leaves the tables half-changed; a test that has failed
+        // elsewhere may still want to look at the world.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Adds a host with an IPv4 and an IPv6 address and its own loopback.
+    pub fn host(&self) -> HostId {
+        let mut inner = self.lock();
+        let host = HostId(inner.hosts);
+        inner.hosts += 1;
+        host
+    }
+
+    /// The IPv4 address of `host`.
+    pub fn ip(&self, host: HostId) -> IpAddr {
+        ipv4(host)
+    }
+
+    /// The IPv6 address of `host`.
+    pub fn ipv6(&self, host: HostId) -> IpAddr {
+        ipv6(host)
+    }
+
+    /// A driver for a shard of `host`, with the default bounds.
+    ///
+    /// # Panics
+    ///
+    /// When the operating system has no memory left for the driver's transmit buffers.
+    pub fn driver(&self, host: HostId) -> SimDriver {
+        self.driver_with(host, &DriverConfig::default()).expect("memory for the transmit buffers")
+    }
+
+    /// A driver for a shard of `host`, with bounds of the caller's choice. Few leases or receive buffers are
+    /// how a test makes memory short.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses the memory.
+    pub fn driver_with(&self, host: HostId, config: &DriverConfig) -> io::Result<SimDriver> {
+        let (seat, bell, dice) = {
+            let mut inner = self.lock();
+            let seat = inner.seats.len();
+            let bell = Arc::new(Bell::default());
+            let losses = SeatLosses::default();
+            inner.seats.push(Seat {
+                bell: Arc::clone(&bell),
+                parked: false,
+                deadline: None,
+                losses,
+                gone: false,
+            });
+            (seat, bell, Dice::new(inner.seed, 1 << 63 | seat as u64))
+        };
+        SimDriver::new(self.clone(), host, seat, bell, dice, config)
+    }
+
+    /// Binds one socket for each of `shards` on one address of `host`; port 0 picks a free one. Datagrams are
+    /// steered among them as the kernel steers them (see [`bind_shards`](crate::driver::bind::bind_shards)).
+    ///
+    /// # Errors
+    ///
+    /// [`BindError::InUse`] when the address is taken, [`BindError::System`] when it is not the host's.
+    pub fn bind(
+        &self,
+        host: HostId,
+        address: SocketAddr,
+        shards: usize,
+    ) -> Result<Vec<SimSocket>, BindError> {
+        let ip = address.ip();
+        if !(ip.is_loopback() || ip.is_unspecified() || ip == ipv4(host) || ip == ipv6(host)) {
+            let source = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            return Err(BindError::System { what: "bind", address, source });
+        }
+        let mut inner = self.lock();
+        let address = match address.port() {
+            0 => inner.free_port(host, ip),
+            _ => address,
+        };
+        if inner.is_bound(host, address) {
+            return Err(BindError::InUse { address });
+        }
+        let first = inner.ports.len();
+        let ports = first..first + shards.max(1);
+        for _ in ports.clone() {
+            inner.ports.push(Port { host, address, open: true, seat: None, queue: VecDeque::new() });
+        }
+        inner.bound.insert(place(host, address), ports.clone().collect());
+        drop(inner);
+        Ok(ports.map(|index| SimSocket::new(self.clone(), host, index, address)).collect())
+    }
+
+    /// The clock.
+    pub fn now(&self) -> Instant {
+        self.lock().now
+    }
+
+    /// The properties of every link that was not set by itself, from now on and for both directions.
+    pub fn set_default_link(&self, link: Link) {
+        let mut inner = self.lock();
+        for direction in inner.directions.iter_mut().filter(|((from, to), _)| from != to) {
+            direction.1.link = link.clone();
+        }
+        inner.default_link = link;
+    }
+
+    /// The properties of the direction from `from` to `to`. With `from == to`, of the host's loopback, which is
+    /// otherwise always clean.
+    pub fn set_link(&self, from: HostId, to: HostId, link: Link) {
+        self.lock().direction(from, to).link = link;
+    }
+
+    /// Cuts (or mends) the direction from `from` to `to`. What is on its way still arrives.
+    pub fn set_cut(&self, from: HostId, to: HostId, cut: bool) {
+        self.lock().direction(from, to).cut = cut;
+    }
+
+    /// Cuts (or mends) every link between a host of `left` and a host of `right`, in both directions.
+    pub fn set_partition(&self, left: &[HostId], right: &[HostId], cut: bool) {
+        for (&one, &other) in left.iter().flat_map(|one| right.iter().map(move |other| (one, other))) {
+            self.set_cut(one, other, cut);
+            self.set_cut(other, one, cut);
+        }
+    }
+
+    /// The host loses its power: every socket of it closes at once. What it sent before still arrives. Its
+    /// drivers are dropped by whoever runs them; after that it can bind and open drivers again.
+    pub fn crash(&self, host: HostId) {
+        let mut inner = self.lock();
+        for index in 0..inner.ports.len() {
+            if inner.ports[index].host == host {
+                inner.close(index);
+            }
+        }
+    }
+
+    /// How many datagrams the receive queue of each socket holds, from now on.
+    pub fn limit_receive_queues(&self, datagrams: usize) {
+        self.lock().queue_limit = datagrams;
+    }
+
+    /// Moves the clock to the next arrival or deadline and lets everything that is due then happen. Stays where
+    /// it is when a parked driver was woken. Says what time it is now, or `None` when nothing will ever happen
+    /// again by itself.
+    pub fn advance_to_next_event(&self) -> Option<Instant> {
+        let mut inner = self.lock();
+        if inner.seats.iter().any(|seat| seat.parked && !seat.gone && seat.bell.is_rung()) {
+            return Some(inner.now);
+        }
+        let arrival = inner.events.first_key_value().map(|(&(at, _), _)| at);
+        let deadline = inner
+            .seats
+            .iter()
+            .filter(|seat| seat.parked && !seat.gone)
+            .filter_map(|seat| seat.deadline)
+            .min();
+        let next = [arrival, deadline].into_iter().flatten().min()?.max(inner.now);
+        inner.advance_to(next);
+        Some(next)
+    }
+
+    /// Moves the clock to `to`, through everything that is due until then. A time in the past changes nothing.
+    pub fn advance_to(&self, to: Instant) {
+        self.lock().advance_to(to);
+    }
+
+    /// Whether anything is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.lock().events.is_empty()
+    }
+
+    /// What the network did so far.
+    pub fn stats(&self) -> WorldStats {
+        self.lock().stats
+    }
+
+    /// Everything that happened on the network so far (who, when, what bytes, what fate), in one number.
+    pub fn trace_hash(&self) -> u64 {
+        self.lock().trace
+    }
+
+    pub(super) fn own(&self, port: usize, seat: usize) {
+        self.lock().ports[port].seat = Some(seat);
+    }
+
+    pub(super) fn take(&self, port: usize) -> Option<Datagram> {
+        self.lock().ports[port].queue.pop_front()
+    }
+
+    /// False when the address can't be reached from this socket at all.
+    pub(super) fn send(&self, port: usize, to: SocketAddr, bytes: &[u8]) -> bool {
+        self.lock().send(port, to, bytes)
+    }
+
+    pub(super) fn park(&self, seat: usize, until: Option<Instant>) {
+        let mut inner = self.lock();
+        inner.seats[seat].parked = true;
+        inner.seats[seat].deadline = until;
+    }
+
+    pub(super) fn is_due(&self, seat: usize) -> bool {
+        let inner = self.lock();
+        let it = &inner.seats[seat];
+        let waiting = || inner.ports.iter().any(|port| port.seat == Some(seat) && !port.queue.is_empty());
+        !it.parked || it.deadline.is_some_and(|deadline| deadline <= inner.now) || waiting()
+    }
+
+    pub(super) fn seat_losses(&self, seat: usize) -> SeatLosses {
+        self.lock().seats[seat].losses
+    }
+
+    pub(super) fn leave(&self, seat: usize) {
+        self.lock().seats[seat].gone = true;
+    }
+
+    pub(super) fn close(&self, port: usize) {
+        self.lock().close(port);
+    }
+}
+
+impl Inner {
+    fn direction(&mut self, from: HostId, to: HostId) -> &mut Direction {
+        let link = if from == to { Link::CLEAN } else { self.default_link.clone() };
+        let dice = Dice::new(self.seed, u64::from(from.0) << 32 | u64::from(to.0));
+        self.directions.entry((from, to)).or_insert_with(|| Direction::new(link, dice))
+    }
+
+    /// Mixes `words` and `bytes` into the trace (FNV-1a).
+    fn note(&mut self, words: [u64; 3], bytes: &[u8]) {
+        let now = self.now.as_nanos();
+        for word in words.into_iter().chain([now]) {
+            self.trace = (self.trace ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+        }
+        for &byte in bytes {
+            self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn free_port(&mut self, host: HostId, ip: IpAddr) -> SocketAddr {
+        loop {
+            let next = self.next_port.entry(host).or_insert(FIRST_FREE_PORT);
+            let address = SocketAddr::new(ip, *next);
+            *next = next.checked_add(1).unwrap_or(FIRST_FREE_PORT);
+            if !self.is_bound(host, address) {
+                return address;
+            }
+        }
+    }
+
+    /// Whether `address` of `host` collides with a bound one: the same, or one of the two means "any address".
+    fn is_bound(&self, host: HostId, address: SocketAddr) -> bool {
+        self.bound.values().flatten().any(|&index| {
+            let port = &self.ports[index];
+            let either_any = port.address.ip().is_unspecified() || address.ip().is_unspecified();
+            port.host == host
+                && port.address.port() == address.port()
+                && port.address.is_ipv4() == address.is_ipv4()
+                && (either_any || port.address.ip() == address.ip())
+        })
+    }
+
+    fn close(&mut self, index: usize) {
+        let port = &mut self.ports[index];
+        if !std::mem::replace(&mut port.open, false) {
+            return;
+        }
+        port.queue.clear();
+        let at = place(port.host, port.address);
+        let group = self.bound.get(&at).into_iter().flatten();
+        if group.clone().all(|&other| !self.ports[other].open) {
+            self.bound.remove(&at);
+        }
+    }
+
+    fn send(&mut self, from_port: usize, to: SocketAddr, bytes: &[u8]) -> bool {
+        let Port { host: from_host, address, open, .. } = self.ports[from_port];
+        let at_host = match to.ip() {
+            ip if ip.is_loopback() => Some(from_host),
+            ip => (0..self.hosts).map(HostId).find(|&host| ip == ipv4(host) || ip == ipv6(host)),
+        };
+        let Some(at_host) = at_host.filter(|_| open && address.is_ipv4() == to.is_ipv4()) else {
+            return false;
+        };
+        self.stats.sent += 1;
+        let from = match address.ip() {
+            ip if !ip.is_unspecified() => address,
+            _ if to.ip().is_loopback() => SocketAddr::new(to.ip(), address.port()),
+            ip if ip.is_ipv4() => SocketAddr::new(ipv4(from_host), address.port()),
+            _ => SocketAddr::new(ipv6(from_host), address.port()),
+        };
+        let now = self.now;
+        let direction = self.direction(from_host, at_host);
+        let fate = if direction.cut { None } else { Some(direction.carry(now, bytes.len())) };
+        let mark = match fate {
+            None => &mut self.stats.cut,
+            Some(Fate::Lost) => &mut self.stats.lost,
+            Some(Fate::TooLarge) => &mut self.stats.too_large,
+            Some(Fate::QueueFull) => &mut self.stats.queue_full,
+            Some(Fate::Arrives { first, second }) => {
+                self.stats.duplicated += u64::from(second.is_some());
+                for arrival in [Some(first), second].into_iter().flatten() {
+                    self.fly(from_port, from, at_host, to, bytes, arrival);
+                }
+                return true;
+            }
+        };
+        *mark += 1;
+        self.note([u64::from(from_host.0), u64::from(at_host.0), 1], bytes);
+        true
+    }
+
+    fn fly(
+        &mut self,
+        from_port: usize,
+        from: SocketAddr,
+        at_host: HostId,
+        to: SocketAddr,
+        bytes: &[u8],
+        arrival: Arrival,
+    ) {
+        let mut bytes = bytes.to_vec();
+        let from_host = self.ports[from_port].host;
+        self.stats.reordered += u64::from(arrival.reordered);
+        let dice = &mut self.direction(from_host, at_host).dice;
+        let (mut corrupted, mut truncated) = (0, 0);
+        if arrival.corrupt && !bytes.is_empty() {
+            for _ in 0..=dice.below(3) {
+                let bit = dice.below(bytes.len() as u64 * 8) as usize;
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+            corrupted = 1;
+        }
+        if arrival.truncate && !bytes.is_empty() {
+            bytes.truncate(dice.below(bytes.len() as u64) as usize);
+            truncated = 1;
+        }
+        self.stats.corrupted += corrupted;
+        self.stats.truncated += truncated;
+        self.schedule(arrival.at, Event::Arrival { from_port, from, at_host, to, bytes });
+    }
+
+    fn schedule(&mut self, at: Instant, event: Event) {
+        self.event_number += 1;
+        self.events.insert((at, self.event_number), event);
+    }
+
+    fn advance_to(&mut self, to: Instant) {
+        while let Some(entry) = self.events.first_entry() {
+            let at = entry.key().0;
+            if at > to {
+                break;
+            }
+            let event = entry.remove();
+            self.now = self.now.max(at);
+            self.happen(event);
+        }
+        self.now = self.now.max(to);
+        for seat in &mut self.seats {
+            // A deadline that has passed is told once: whoever runs the driver parks it again.
+            if seat.parked && seat.deadline.is_some_and(|deadline| deadline <= self.now) {
+                seat.parked = false;
+                seat.deadline = None;
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Arrival { from_port, from, at_host, to, bytes } => {
+                let Some(index) = self.listener(at_host, from, to, &bytes) else {
+                    return self.refuse(from_port, at_host);
+                };
+                let limit = self.queue_limit;
+                self.note([index as u64, u64::from(from.port()), 2], &bytes);
+                let port = &mut self.ports[index];
+                if port.queue.len() < limit {
+                    port.queue.push_back(Datagram { from, bytes });
+                    self.stats.delivered += 1;
+                } else {
+                    self.stats.overflowed += 1;
+                    if let Some(seat) = port.seat {
+                        self.seats[seat].losses.overflowed += 1;
+                    }
+                }
+            }
+            Event::Refused { port } => {
+                self.note([port as u64, 0, 3], &[]);
+                if let Some(seat) = self.ports[port].seat.filter(|_| self.ports[port].open) {
+                    self.seats[seat].losses.refused += 1;
+                }
+            }
+        }
+    }
+
+    /// The socket that gets a datagram for `to`.
+    fn listener(&self, host: HostId, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Option<usize> {
+        let any = match to {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let exact = self.bound.get(&place(host, to));
+        let group = exact.or_else(|| self.bound.get(&place(host, SocketAddr::new(any, to.port()))))?;
+        let by_hash = usize::from(from.port()) % group.len();
+        let index = *group.get(steer::shard_of(bytes)).unwrap_or(&group[by_hash]);
+        self.ports[index].open.then_some(index)
+    }
+
+    /// Nobody listens at `at_host`: the sender hears of it, if the way back is open.
+    fn refuse(&mut self, from_port: usize, at_host: HostId) {
+        self.stats.refused += 1;
+        let (now, back_to) = (self.now, self.ports[from_port].host);
+        let way_back = self.direction(at_host, back_to);
+        if !way_back.cut {
+            let at = now + way_back.link.delay;
+            self.schedule(at, Event::Refused { port: from_port });
+        }
+    }
+}
+
+fn ipv4(host: HostId) -> IpAddr {
+    let [_, high, middle, low] = (host.0 + 1).to_be_bytes();
+    Ipv4Addr::new(10, high, middle, low).into()
+}
+
+fn ipv6(host: HostId) -> IpAddr {
+    let [first, second] = [(host.0 + 1) >> 16, (host.0 + 1) & 0xffff];
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, first as u16, second as u16).into()
+}
+
+/// Loopback and "any address" mean another place on each host.
+fn place(host: HostId, address: SocketAddr) -> Place {
+    let private = address.ip().is_loopback() || address.ip().is_unspecified();
+    (private.then_some(host), address)
+}

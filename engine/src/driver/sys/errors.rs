@@ -1,0 +1,114 @@
+//! What the kernel's answers mean for a datagram, and the queue in which it keeps the late ones.
+
+use std::{io, mem, os::fd::RawFd};
+
+use super::control;
+use crate::driver::DriverCounters;
+
+/// Why a send did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::driver) enum SendFailure {
+    /// The socket's buffer is full: later.
+    Wait,
+    /// The path is at fault, or (the kernel tells at the next call) was at fault for an earlier datagram.
+    Unreachable,
+    /// Larger than the path or the device takes.
+    TooLarge,
+    /// The local queue is full; dropped.
+    NoRoom,
+    /// The kernel does not like the train; its datagrams may pass one by one.
+    Train,
+    /// Anything else.
+    Other,
+}
+
+impl SendFailure {
+    /// The meaning of `error` for a send that was a train or not.
+    pub(in crate::driver) fn of(error: &io::Error, train: bool) -> Self {
+        match error.raw_os_error().unwrap_or(0) {
+            libc::EAGAIN | libc::EINTR => Self::Wait,
+            // A device without checksum offload answers EIO to a train, an old kernel EINVAL to a segment larger
+            // than the path takes, a newer one EMSGSIZE.
+            libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EMSGSIZE if train => {
+                Self::Train
+            }
+            libc::EMSGSIZE => Self::TooLarge,
+            libc::ENOBUFS | libc::ENOMEM => Self::NoRoom,
+            libc::ECONNREFUSED
+            | libc::EHOSTUNREACH
+            | libc::ENETUNREACH
+            | libc::EHOSTDOWN
+            | libc::ENETDOWN
+            | libc::EPROTO
+            | libc::ENOPROTOOPT
+            | libc::EACCES
+            | libc::EPERM => Self::Unreachable,
+            _ => Self::Other,
+        }
+    }
+
+    /// Counts `datagrams` that were not sent for this reason.
+    pub(in crate::driver) fn count(self, datagrams: u64, counters: &mut DriverCounters) {
+        let counter = match self {
+            Self::Unreachable => &mut counters.send_unreachable,
+            Self::TooLarge => &mut counters.send_too_large,
+            Self::NoRoom | Self::Wait => &mut counters.send_no_room,
+            Self::Train | Self::Other => &mut counters.send_errors,
+        };
+        *counter += datagrams;
+    }
+}
+
+/// How many queued errors are taken at one time. More than that wait for the next look; the queue's own bound is
+/// the socket's receive buffer.
+const DRAIN_LIMIT: usize = 256;
+
+/// Takes the errors that the kernel has queued for a socket (`IP_RECVERR`) and counts them. A queue that is not
+/// taken makes every later call on the socket fail for an earlier datagram.
+pub(in crate::driver) fn drain(socket: RawFd, counters: &mut DriverCounters) {
+    for _ in 0..DRAIN_LIMIT {
+        counters.system_calls += 1;
+        let Some(answer) = next(socket) else { return };
+        counters.queued_errors += 1;
+        // What the local stack refuses was told by the send itself already.
+        if let Some(Late { errno, remote: true }) = answer {
+            let counter = match errno as libc::c_int {
+                libc::EMSGSIZE => &mut counters.send_too_large,
+                _ => &mut counters.send_unreachable,
+            };
+            *counter += 1;
+        }
+    }
+}
+
+/// An error that came back after its datagram had left.
+struct Late {
+    errno: u32,
+    remote: bool,
+}
+
+/// The next queued error; the inner `None` is one without a readable cause.
+fn next(socket: RawFd) -> Option<Option<Late>> {
+    #[repr(C, align(8))]
+    struct Aligned([u8; 256]);
+    let mut control = Aligned([0; 256]);
+    // SAFETY: all-zero is a valid `msghdr`: no name, no data, no control.
+    let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_control = control.0.as_mut_ptr().cast();
+    header.msg_controllen = control.0.len();
+    // SAFETY: the header names no data and a control buffer that lives, with its length.
+    let answer = unsafe { libc::recvmsg(socket, &mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
+    if answer < 0 {
+        return None;
+    }
+    let written = header.msg_controllen.min(control.0.len());
+    let late = control::messages(&control.0[..written]).find_map(|(level, kind, data)| {
+        let ours = [(libc::SOL_IP, libc::IP_RECVERR), (libc::SOL_IPV6, libc::IPV6_RECVERR)];
+        // `struct sock_extended_err` begins with { u32 errno; u8 origin; … }.
+        let errno = u32::from_ne_bytes(*data.first_chunk()?);
+        let origin = *data.get(4)?;
+        let remote = origin == libc::SO_EE_ORIGIN_ICMP || origin == libc::SO_EE_ORIGIN_ICMP6;
+        ours.contains(&(level, kind)).then_some(Late { errno, remote })
+    });
+    Some(late)
+}

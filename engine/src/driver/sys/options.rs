@@ -1,0 +1,58 @@
+//! Socket options. Not inside: which socket gets which; see [`prepare`] for those that every socket of a driver
+//! gets, and [`bind`](crate::driver::bind) for those of a new one.
+
+use std::{io, mem, net::UdpSocket, os::fd::AsRawFd, os::fd::RawFd};
+
+use super::check;
+
+/// Sets an option of type `int`.
+pub(in crate::driver) fn set(
+    socket: RawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: i32,
+) -> io::Result<()> {
+    let len = mem::size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` is readable for `len` bytes during the call.
+    check(unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), len) }).map(drop)
+}
+
+/// Reads an option of type `int`.
+pub(in crate::driver) fn get(socket: RawFd, level: libc::c_int, name: libc::c_int) -> io::Result<i32> {
+    let mut value = 0i32;
+    let mut len = mem::size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` is writable for `len` bytes during the call.
+    check(unsafe { libc::getsockopt(socket, level, name, (&raw mut value).cast(), &mut len) })?;
+    Ok(value)
+}
+
+/// What a socket can do that the driver asked of it.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::driver) struct Prepared {
+    /// It takes trains to send (`UDP_SEGMENT`, Linux 4.18).
+    pub(in crate::driver) segmentation: bool,
+}
+
+/// Makes a bound socket ready for a driver:
+///
+/// * non-blocking;
+/// * `IP_RECVERR`: without it a send into a full local queue reports success;
+/// * `SO_RXQ_OVFL`: tells how many datagrams a full receive queue has dropped;
+/// * `UDP_GRO` where there is one: trains arrive in one receive;
+/// * never fragmented on the way (`IP_PMTUDISC_PROBE`): a session finds the path's size by itself.
+///
+/// Only the first can fail; the others are worth having where the kernel gives them.
+pub(in crate::driver) fn prepare(socket: &UdpSocket) -> io::Result<Prepared> {
+    socket.set_nonblocking(true)?;
+    let fd = socket.as_raw_fd();
+    let _ = set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+    let _ = set(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
+    let _ = set(fd, libc::SOL_IP, libc::IP_RECVERR, 1);
+    let _ = set(fd, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
+    if socket.local_addr()?.is_ipv6() {
+        let _ = set(fd, libc::SOL_IPV6, libc::IPV6_RECVERR, 1);
+        let _ = set(fd, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
+    }
+    // Reading the option succeeds exactly where sends may carry it.
+    Ok(Prepared { segmentation: get(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok() })
+}

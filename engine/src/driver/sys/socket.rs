@@ -1,0 +1,37 @@
+//! Sockets that `std` can't make: those that share an address. Not inside: when to share.
+
+use std::{
+    io, mem,
+    net::{SocketAddr, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd, RawFd},
+};
+
+use super::{address::RawAddress, check, options};
+use crate::driver::steer::Instruction;
+
+/// Binds another socket to an address whose first socket was opened for sharing.
+pub(in crate::driver) fn bind_shared(address: SocketAddr) -> io::Result<UdpSocket> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the descriptor was just made and belongs to nobody else; it is a UDP socket.
+    let socket = unsafe { UdpSocket::from_raw_fd(fd) };
+    options::set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    let (raw, len) = RawAddress::new(address);
+    // SAFETY: `raw` is readable for `len` bytes, which are an address of the socket's family.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const raw).cast(), len) })?;
+    Ok(socket)
+}
+
+/// Gives the sockets that share an address a program that chooses among them (`SO_ATTACH_REUSEPORT_CBPF`, Linux
+/// 4.5).
+pub(in crate::driver) fn steer(socket: RawFd, program: &[Instruction]) -> io::Result<()> {
+    let mut filter: Vec<_> =
+        program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
+    let len = mem::size_of_val(&program) as libc::socklen_t;
+    // SAFETY: `program` is readable for `len` bytes and points to `filter.len()` instructions, which live until
+    // the call has copied them.
+    check(unsafe { libc::setsockopt(socket, level, name, (&raw const program).cast(), len) }).map(drop)
+}
