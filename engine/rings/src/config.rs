@@ -1,5 +1,10 @@
 //! What a ring is made of: sizes, their limits and their errors. No memory is touched here.
 
+use crate::cursor::Cell;
+use crate::ring::Shared;
+use crate::storage::{Arena, SLOT_BYTES, Slots};
+use crate::units::Units;
+use crossbeam_utils::CachePadded;
 use thiserror::Error;
 
 /// Bytes in one arena unit. Every record starts on a unit and costs whole units.
@@ -65,9 +70,38 @@ impl RingConfig {
         if units == 0 { UNIT_BYTES } else { units * UNIT_BYTES }
     }
 
-    /// Memory that a ring of this size allocates, in bytes. All of it is allocated by `Ring::new`; nothing later.
+    /// Memory that a ring of this size allocates, in bytes; 0 for sizes that `Ring::new` refuses.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        todo!()
+        if self.check().is_err() {
+            return 0;
+        }
+        let arena = Arena::bytes(self.capacity_units(), Units::of(self.max_record));
+        let slots = Slots::count(self.datums) * SLOT_BYTES;
+        arena + slots + self.readers * size_of::<CachePadded<Cell>>() + size_of::<Shared>()
+    }
+
+    pub(crate) const fn capacity_units(&self) -> u64 {
+        (self.bytes / UNIT_BYTES) as u64
+    }
+
+    /// Checks every limit.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        if !(1..=MAX_DATUMS).contains(&self.datums) {
+            return Err(ConfigError::Datums(self.datums));
+        }
+        if !(UNIT_BYTES..=MAX_ARENA_BYTES).contains(&self.bytes) {
+            return Err(ConfigError::Bytes(self.bytes));
+        }
+        if !(1..=MAX_RECORD_BYTES).contains(&self.max_record) {
+            return Err(ConfigError::MaxRecord(self.max_record));
+        }
+        if Units::of(self.max_record) > self.capacity_units() {
+            return Err(ConfigError::RecordExceedsRing { max_record: self.max_record, bytes: self.bytes });
+        }
+        if !(1..=MAX_READERS).contains(&self.readers) {
+            return Err(ConfigError::Readers(self.readers));
+        }
+        Ok(())
     }
 }

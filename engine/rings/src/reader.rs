@@ -1,22 +1,39 @@
-//! The reading side: hold, read in place, release.
+//! The reading handle: where it stands, when it is ready, how it sleeps. What it reads in place is in `hold`.
 
 use crate::ring::{ReaderId, Shared};
-use std::{
-    cell::Cell,
-    marker::PhantomData,
-    ops::Deref,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use crate::sync::Ordering;
+use crate::word::{Cursor, Kind};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use thiserror::Error;
 
-/// A cursor on a ring. `Send`, not `Sync`, not `Clone`: one thread at a time. Dropping it leaves the ring.
+/// A cursor on a ring. It may move between threads, and belongs to one at a time. Dropping it leaves the ring.
 pub struct Reader {
-    _shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
+    index: usize,
+    generation: u64,
+    /// What our cell says, unless a writer moved or detached it while it was not held.
+    cursor: u64,
+    /// The next record to read. Equal to `cursor`, except after a join under which older records were not yet
+    /// published: then it is larger, and the cursor follows when they are.
+    pub(crate) next: u64,
+    /// Everything from `cursor` to here is published. Our cursor must never pass this.
+    pub(crate) published: Cell<u64>,
+    /// The cell is held: by the current hold, or by one that was leaked.
+    held: bool,
+    /// We set our sleeper's bit and did not clear it ourselves.
+    asleep: bool,
+    lost: u64,
+    /// The part of `lost` that no hold has reported yet.
+    pub(crate) unreported: u64,
+    /// One thread at a time: `Send`, not `Sync`.
     _one_thread: PhantomData<Cell<()>>,
 }
 
-/// The ring detached this reader; it will never see another record. Subscribe again.
+/// The ring detached this reader; it will never see another record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the ring detached this reader; subscribe again")]
 pub struct Detached;
@@ -24,140 +41,251 @@ pub struct Detached;
 /// Why there will never be another record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Ended {
-    /// The ring is closed and drained.
+    /// The ring is closed and everything was read.
     #[error("the ring is closed and drained")]
     Closed,
-    /// The ring detached this reader.
+    /// The ring detached this reader. Subscribe again.
     #[error("the ring detached this reader; subscribe again")]
     Detached,
 }
 
-/// What stands at one sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot<'a> {
-    /// A record.
-    Record(&'a [u8]),
-    /// The writer gave this record up. Skip it.
-    Abandoned,
-    /// Not published yet.
-    NotYet,
-    /// Before the start of this hold.
-    Passed,
+impl From<Detached> for Ended {
+    fn from(_: Detached) -> Self {
+        Self::Detached
+    }
 }
 
 impl Reader {
+    pub(crate) fn join(shared: &Arc<Shared>) -> Option<Self> {
+        let (index, generation) = shared.join()?;
+        let (cursor, next, published) = shared.settle(index);
+        Some(Self {
+            shared: Arc::clone(shared),
+            index,
+            generation,
+            cursor,
+            next,
+            published: Cell::new(published),
+            held: false,
+            asleep: false,
+            lost: 0,
+            unreported: 0,
+            _one_thread: PhantomData,
+        })
+    }
+
     /// This reader's name.
     #[must_use]
     pub fn id(&self) -> ReaderId {
-        todo!()
+        ReaderId { index: self.index as u32, generation: self.generation as u32 }
     }
-    /// Pins the cursor so that records from `Hold::start` on can be read in place. One atomic step for any number of
-    /// records. Works on an empty ring too; look at [`Reader::is_ready`] first when polling.
-    pub fn hold(&mut self) -> Result<Hold<'_>, Detached> {
-        todo!()
-    }
-    /// The next record, if it is there. Abandoned ones are skipped. Dropping the record releases it.
-    pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, Ended> {
-        todo!()
-    }
-    /// Waits for the next record. Cancel-safe.
-    pub async fn recv(&mut self) -> Result<Record<'_>, Ended> {
-        std::future::ready(()).await;
-        todo!()
-    }
-    /// Ready when there is something to see: a published record, a gap, the end or a detachment. Else the waker is
-    /// kept and woken once.
-    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let _ = cx;
-        todo!()
-    }
-    /// As `poll_ready`, without a waker. One or two loads.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        todo!()
-    }
-    /// Sequence of the next record to read.
+
+    /// Sequence of the next record to read. Eviction is noticed at the next hold.
+    #[inline]
     #[must_use]
     pub fn position(&self) -> u64 {
-        todo!()
+        self.next
     }
-    /// Records between the position and the tail.
+
+    /// Records between the position and the tail. Reads the writers' busiest line; not for every poll.
     #[must_use]
     pub fn lag(&self) -> u64 {
-        todo!()
+        self.shared.span().1.saturating_sub(self.next)
     }
+
     /// Records that eviction took from this reader and that it noticed, in total.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        todo!()
+        self.lost
     }
+
+    /// Whether there is something to see: a published record, a gap, the end, or a detachment. Three loads at most,
+    /// and none of a line that writers write.
+    #[inline]
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.has_record() || self.was_moved() || self.is_finished()
+    }
+
     /// Whether the ring is closed and everything was read.
+    #[inline]
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        todo!()
+        self.shared.is_closed() && self.next >= self.shared.span().1
+    }
+
+    /// The next record is published (or a later one is in its slot, and we were evicted).
+    #[inline(always)]
+    pub(crate) fn has_record(&self) -> bool {
+        let stamp = self.shared.slots.at(self.next).stamp.load(Ordering::Acquire);
+        stamp.wrapping_sub(self.next + 1) as i64 >= 0
+    }
+
+    /// A writer moved or detached us.
+    #[inline(always)]
+    fn was_moved(&self) -> bool {
+        self.shared.cells.at(self.index).word.load(Ordering::Relaxed) != self.word().0
+    }
+
+    /// What our cell says if no writer touched it.
+    #[inline(always)]
+    fn word(&self) -> Cursor {
+        let kind = if self.held { Kind::Held } else { Kind::Idle };
+        Cursor::new(kind, Cursor::short(self.generation), self.cursor)
+    }
+
+    /// Ready when [`Reader::is_ready`] is true. Otherwise the waker is kept and woken once, at the next publication,
+    /// close or detachment.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.catch_up();
+        if self.is_ready() {
+            self.wake_up();
+            return Poll::Ready(());
+        }
+        if !self.shared.fall_asleep(self.index, cx.waker()) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.asleep = true;
+        // The second look, after the fence: whoever published before it is seen now, whoever publishes after it sees
+        // our bit.
+        if self.is_ready() {
+            self.wake_up();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn wake_up(&mut self) {
+        if self.asleep {
+            self.asleep = false;
+            self.shared.stay_awake(self.index);
+        }
+    }
+
+    /// Waits until something can be seen.
+    pub(crate) async fn ready(&mut self) {
+        poll_fn(|cx| self.poll_ready(cx)).await;
+    }
+
+    /// Pins the cell: from here on nobody moves us and nothing from the cursor on is overwritten.
+    #[inline(always)]
+    pub(crate) fn pin(&mut self) -> Result<(), Detached> {
+        if self.held {
+            return Ok(()); // A leaked hold's pin. Its borrows are over, or we would not be borrowed now.
+        }
+        loop {
+            let cell = self.shared.cells.at(self.index);
+            let idle = self.word();
+            let held = Cursor::new(Kind::Held, idle.generation(), self.cursor);
+            // Acquire: no look at a slot comes before the pin. The swap itself decides against a writer's swap.
+            match cell.word.compare_exchange(idle.0, held.0, Ordering::Acquire, Ordering::Acquire) {
+                Ok(_) => {
+                    self.held = true;
+                    return Ok(());
+                }
+                Err(now) => {
+                    let now = Cursor(now);
+                    if now.kind() == Kind::Detached {
+                        return Err(Detached);
+                    }
+                    self.was_evicted_to(now.seq());
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn was_evicted_to(&mut self, cursor: u64) {
+        let lost = cursor.saturating_sub(self.next);
+        self.lost += lost;
+        self.unreported += lost;
+        self.next = self.next.max(cursor);
+        self.cursor = cursor;
+        self.published.set(self.published.get().max(cursor));
+    }
+
+    /// Ends the pin: everything below `next` is given up, as far as it is published.
+    #[inline(always)]
+    pub(crate) fn unpin(&mut self, next: u64) {
+        self.held = false;
+        self.move_to(next, Kind::Idle);
+    }
+
+    /// Moves the held cursor, and keeps it held or not.
+    #[inline(always)]
+    pub(crate) fn move_to(&mut self, next: u64, kind: Kind) {
+        debug_assert!(next >= self.next);
+        self.next = next;
+        let mut cursor = next;
+        if next > self.published.get() {
+            cursor = self.behind_a_claim(next);
+        }
+        let cell = self.shared.cells.at(self.index);
+        let word = Cursor::new(kind, Cursor::short(self.generation), cursor);
+        // A plain store: while the cell is held, only we write it. Release: our reads come before the reuse.
+        cell.word.store(word.0, Ordering::Release);
+        if cursor != self.cursor {
+            self.cursor = cursor;
+            self.shared.moved_on();
+        }
+    }
+
+    /// Records between cursor and `next` are not published yet (see `next`): the cursor stays in front of them.
+    #[cold]
+    fn behind_a_claim(&mut self, next: u64) -> u64 {
+        self.look_ahead(next);
+        let cursor = self.published.get().min(next);
+        if cursor < next {
+            // Evictors count from here. Ordered by the Release store of the word that follows.
+            self.shared.cells.at(self.index).wanted_from.store(next, Ordering::Relaxed);
+        }
+        cursor
+    }
+
+    /// Extends the known published run, to `limit` at most.
+    #[inline]
+    pub(crate) fn look_ahead(&self, limit: u64) {
+        let from = self.published.get();
+        self.published.set(self.shared.published_run(from, limit).max(from));
+    }
+
+    /// Lets a cursor that stayed behind follow, if it can.
+    #[inline]
+    fn catch_up(&mut self) {
+        if self.cursor < self.next && !self.held {
+            self.follow();
+        }
+    }
+
+    #[cold]
+    fn follow(&mut self) {
+        if self.pin().is_ok() {
+            self.unpin(self.next);
+        }
+    }
+
+    /// Nothing to read: why?
+    #[cold]
+    pub(crate) fn nothing(&mut self) -> Result<(), Ended> {
+        self.catch_up();
+        if self.was_moved() && !self.held {
+            // Notices a gap or a detachment.
+            self.pin()?;
+            self.unpin(self.next);
+        }
+        if self.is_finished() { Err(Ended::Closed) } else { Ok(()) }
     }
 }
 
-/// A pinned cursor. Nothing from `start` on is overwritten while it lives. Dropping it moves the cursor to where
-/// `release_to` said (default: stays).
-pub struct Hold<'a> {
-    _reader: &'a mut Reader,
-}
-
-impl Hold<'_> {
-    /// Sequence of the oldest record that can be read.
-    #[must_use]
-    pub fn start(&self) -> u64 {
-        todo!()
-    }
-    /// Records lost (evicted) between the previous hold and this one.
-    #[must_use]
-    pub fn lost_before(&self) -> u64 {
-        todo!()
-    }
-    /// What stands at `seq`, from `start` to any distance.
-    #[must_use]
-    pub fn get(&self, seq: u64) -> Slot<'_> {
-        let _ = seq;
-        todo!()
-    }
-    /// End of the published run that begins at `start`, looked for up to `max` records far.
-    pub fn published_to(&mut self, max: usize) -> u64 {
-        let _ = max;
-        todo!()
-    }
-    /// Says where the cursor goes when the hold ends: `seq`, limited to `start` below and to the end of the published
-    /// run above. Returns the position that was taken.
-    pub fn release_to(&mut self, seq: u64) -> u64 {
-        let _ = seq;
-        todo!()
-    }
-    /// Gives the room up to the released position back now, and stays pinned.
-    pub fn advance(&mut self) {
-        todo!()
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.shared.leave(self.index);
     }
 }
 
-/// One record, read in place. Dropping it releases it.
-pub struct Record<'a> {
-    _hold: Hold<'a>,
-}
-
-impl Record<'_> {
-    /// Its sequence.
-    #[must_use]
-    pub fn seq(&self) -> u64 {
-        todo!()
-    }
-    /// Records lost (evicted) between the previous record and this one.
-    #[must_use]
-    pub fn lost_before(&self) -> u64 {
-        todo!()
-    }
-}
-impl Deref for Record<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        todo!()
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("id", &self.id()).field("next", &self.next).finish_non_exhaustive()
     }
 }

@@ -1,18 +1,74 @@
-//! The ring as a whole: create, subscribe, close, inspect.
+//! The ring as a whole: what it is made of, and the handle that builds, closes and inspects it.
 
-use crate::{
-    config::{ConfigError, RingConfig},
-    reader::Reader,
-    writer::Writer,
-};
+use crate::config::{ConfigError, RingConfig};
+use crate::counters::Counters;
+use crate::cursor::Cells;
+use crate::fence::Fences;
+use crate::reader::Reader;
+use crate::room::RoomQueue;
+use crate::signals::Signals;
+use crate::storage::{Arena, Slots};
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::units::Units;
+use crate::word::{Gate, Kind, Tail};
+use crate::writer::Writer;
+use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use thiserror::Error;
 
+/// What all handles of one ring share. Fields above `tail` never change.
 pub(crate) struct Shared {
     pub(crate) config: RingConfig,
+    pub(crate) units: Units,
+    pub(crate) fences: Fences,
+    pub(crate) slots: Slots,
+    pub(crate) arena: Arena,
+    pub(crate) cells: Cells,
+    pub(crate) tail: CachePadded<AtomicU64>,
+    pub(crate) gate: CachePadded<AtomicU64>,
+    pub(crate) signals: CachePadded<Signals>,
+    pub(crate) room: CachePadded<RoomQueue>,
+    pub(crate) counters: CachePadded<Counters>,
 }
 
-/// A fanout ring. Cloning clones the handle.
+impl Shared {
+    pub(crate) fn new(config: RingConfig, fences: Fences) -> Result<Self, ConfigError> {
+        config.check()?;
+        let memory = ConfigError::Memory(config.memory_bytes());
+        let units = Units::new(config.capacity_units());
+        Ok(Self {
+            units,
+            fences,
+            slots: Slots::new(config.datums).ok_or(memory)?,
+            arena: Arena::new(units.capacity, Units::of(config.max_record)).ok_or(memory)?,
+            cells: Cells::new(config.readers),
+            tail: CachePadded::new(AtomicU64::new(Tail::open(0, 0).0)),
+            gate: CachePadded::new(AtomicU64::new(Gate(0).0)),
+            signals: CachePadded::new(Signals::new()),
+            room: CachePadded::new(RoomQueue::new()),
+            counters: CachePadded::new(Counters::default()),
+            config,
+        })
+    }
+
+    pub(crate) fn close(&self) {
+        // From here on every claim's swap fails. Readers learn it from the copy, which is set later.
+        if Tail(self.tail.fetch_or(Tail::CLOSED, Ordering::AcqRel)).is_closed() {
+            return;
+        }
+        self.signals.closed.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.wake_readers();
+        self.wake_all_room();
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.signals.closed.load(Ordering::Acquire)
+    }
+}
+
+/// A fanout ring. Cloning clones the handle; the memory goes with the last handle, writer and reader.
 #[derive(Clone)]
 pub struct Ring {
     shared: Arc<Shared>,
@@ -26,26 +82,26 @@ pub struct NoReaderSlot {
     pub limit: usize,
 }
 
-/// Names one reader of one ring for as long as it lives; never names a later reader in the same place.
+/// Names one reader of one ring. It never names a later reader in the same place (until 2^32 readers had that place).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReaderId {
     pub(crate) index: u32,
     pub(crate) generation: u32,
 }
 
-/// What can be seen of one reader from outside. A snapshot; each field may be stale.
+/// What can be seen of one reader from outside. A snapshot; every field may be stale by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReaderStatus {
     /// Which reader.
     pub id: ReaderId,
-    /// Sequence of the oldest record that it still needs.
+    /// Sequence of the oldest record that it still holds in the ring.
     pub position: u64,
     /// Records between its position and the tail.
     pub lag: u64,
     /// It reads in place right now, so it can be neither moved nor detached.
     pub held: bool,
-    /// It stands at the gate: nobody is further behind.
-    pub at_gate: bool,
+    /// It lags and nobody lags more: a full ring waits for this reader.
+    pub blocks: bool,
     /// Records that eviction took from it, in total.
     pub lost: u64,
 }
@@ -53,37 +109,40 @@ pub struct ReaderStatus {
 /// Why a reader was not detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DetachError {
-    /// It reads in place right now. Try again after its hold.
+    /// It reads in place right now. Try again later.
     #[error("the reader is reading in place; try again")]
     Held,
-    /// No such reader any more.
+    /// It has left, or was detached before.
     #[error("the reader has left already")]
     Gone,
 }
 
-/// A position in datums and in bytes, both absolute; bytes count [`RingConfig::cost`] of each record.
+/// A position in datums and in bytes. Bytes count [`RingConfig::cost`] of each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Sequence of the next record.
     pub seq: u64,
-    pub(crate) units: u64,
-    pub(crate) modulus: u64,
+    position: u64,
+    modulus: u64,
 }
 
 impl Mark {
-    /// Bytes from `earlier` to here. Right as long as less than 2 TiB lie between them.
+    /// Bytes from `earlier` (of the same ring) to here. Right if less than 2 TiB lie between them.
     #[must_use]
-    pub fn bytes_since(&self, _earlier: &Mark) -> u64 {
-        todo!()
+    pub fn bytes_since(&self, earlier: &Mark) -> u64 {
+        let distance = self.position.wrapping_sub(earlier.position);
+        let units =
+            if self.position >= earlier.position { distance } else { distance.wrapping_add(self.modulus) };
+        units * crate::config::UNIT_BYTES as u64
     }
 }
 
-/// Counters of one ring; all monotone, none of them costs a shared write on the way of a datum.
+/// Counters of one ring. All rise only, and none costs a shared write on the way of a datum.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingStats {
     /// Records claimed so far (= the tail), abandoned ones included.
     pub accepted: u64,
-    /// Claims dropped without commit.
+    /// Records claimed and dropped without commit.
     pub abandoned: u64,
     /// Records that eviction took, summed over readers.
     pub evicted: u64,
@@ -93,89 +152,147 @@ pub struct RingStats {
     pub blocked_by_claim: u64,
     /// Sleeping readers woken.
     pub reader_wakes: u64,
-    /// Writers that waited for room and were woken.
+    /// Waiting writers woken.
     pub room_wakes: u64,
 }
 
 impl Ring {
-    /// Builds a ring. Allocates all memory that the ring will ever use, except one queue entry per waiting writer.
+    /// Builds a ring. Allocates all memory that the ring will ever use, except the queue of waiting writers.
     pub fn new(config: RingConfig) -> Result<Ring, ConfigError> {
-        let _ = config;
-        todo!()
+        Ok(Self::of(Arc::new(Shared::new(config, Fences::detect())?)))
     }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
     /// A new writing handle.
     #[must_use]
     pub fn writer(&self) -> Writer {
-        todo!()
+        Writer { shared: Arc::clone(&self.shared) }
     }
-    /// A new reader at the tail ("latest"): it sees what is claimed after this call.
+
+    /// A new reader at the tail ("latest"): it sees what is claimed after this call. Lock-free. Works on a closed
+    /// ring, where the reader ends at once.
     pub fn subscribe(&self) -> Result<Reader, NoReaderSlot> {
-        todo!()
+        Reader::join(&self.shared).ok_or(NoReaderSlot { limit: self.shared.config.readers })
     }
-    /// No claim succeeds after this. Readers drain what was claimed, then see the end. Idempotent.
+
+    /// No claim succeeds after this. Readers drain what was claimed before, then see the end; waiting writers are
+    /// refused. Idempotent.
     pub fn close(&self) {
-        todo!()
+        self.shared.close();
     }
-    /// Whether `close` was called.
+
+    /// Whether the ring is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        todo!()
+        self.shared.is_closed()
     }
-    /// The sizes.
+
+    /// The sizes that it was built with.
     #[must_use]
     pub fn config(&self) -> &RingConfig {
         &self.shared.config
     }
+
     /// Sequence of the next record to be claimed = records claimed so far.
     #[must_use]
     pub fn tail(&self) -> u64 {
-        todo!()
+        self.shared.span().1
     }
-    /// Oldest sequence that some reader still needs (fresh: the cursors are scanned). With no reader, the end of
-    /// the published prefix.
+
+    /// Oldest sequence that some reader still needs; without readers, the end of the published run. Looks at all
+    /// cursors.
     #[must_use]
     pub fn gate(&self) -> u64 {
         self.gate_mark().seq
     }
-    /// As [`Ring::gate`], with the byte position: the inbox's credit is computed from this.
+
+    /// As [`Ring::gate`], with the byte position: what an inbox's credit is computed from.
     #[must_use]
     pub fn gate_mark(&self) -> Mark {
-        todo!()
+        self.shared.advance_gate(Gate(self.shared.gate.load(Ordering::Acquire)));
+        let (base, _) = self.shared.span();
+        Mark { seq: base.seq, position: base.position, modulus: self.shared.units.modulus }
     }
-    /// Readers at present.
+
+    /// Readers at present, without detached ones.
     #[must_use]
     pub fn readers(&self) -> usize {
-        todo!()
+        self.shared.signals.live.load(Ordering::Acquire) as usize
     }
-    /// Records between gate and tail.
+
+    /// Records between gate and tail: what the ring cannot yet forget.
     #[must_use]
     pub fn len(&self) -> usize {
-        todo!()
+        self.shared.advance_gate(Gate(self.shared.gate.load(Ordering::Acquire)));
+        let (base, tail) = self.shared.span();
+        (tail - base.seq) as usize
     }
-    /// Whether `len` is 0.
+
+    /// Whether nobody needs any record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Detaches a reader: it no longer holds the ring back and is told so on its next call. Never while it reads in
-    /// place.
+
+    /// Detaches a reader: it no longer holds the ring back, is woken, and its next call answers `Detached`. Never
+    /// while it reads in place.
     pub fn detach(&self, id: ReaderId) -> Result<(), DetachError> {
-        let _ = id;
-        todo!()
+        self.shared.detach(id)
     }
+
     /// Calls `each` for every reader.
-    pub fn each_reader(&self, each: impl FnMut(ReaderStatus)) {
-        let _ = each;
-        todo!()
+    pub fn each_reader(&self, mut each: impl FnMut(ReaderStatus)) {
+        let (_, tail) = self.shared.span();
+        let joined = |kind: Kind| matches!(kind, Kind::Idle | Kind::Held);
+        let taken = || self.shared.cells.taken().filter(|(_, _, cursor)| joined(cursor.kind()));
+        let slowest = taken().map(|(_, _, cursor)| cursor.seq()).min();
+        for (index, cell, cursor) in taken() {
+            let generation = cell.generation.load(Ordering::Acquire) as u32;
+            let position = cursor.seq();
+            each(ReaderStatus {
+                id: ReaderId { index: index as u32, generation },
+                position,
+                lag: tail.saturating_sub(position),
+                held: cursor.kind() == Kind::Held,
+                blocks: slowest.is_some_and(|slowest| position <= slowest) && position < tail,
+                lost: cell.lost.load(Ordering::Relaxed),
+            });
+        }
     }
-    /// Readers that lag and that nobody lags behind: those that a full ring waits for.
+
+    /// The readers that a full ring waits for: those that lag, and that nobody lags behind.
     #[must_use]
     pub fn blockers(&self) -> Vec<ReaderId> {
-        todo!()
+        let mut ids = Vec::new();
+        self.each_reader(|reader| {
+            if reader.blocks {
+                ids.push(reader.id);
+            }
+        });
+        ids
     }
+
     /// The counters.
     #[must_use]
     pub fn stats(&self) -> RingStats {
-        todo!()
+        let counters = &self.shared.counters;
+        RingStats {
+            accepted: self.tail(),
+            abandoned: counters.get(&counters.abandoned),
+            evicted: counters.get(&counters.evicted),
+            blocked_by_hold: counters.get(&counters.blocked_by_hold),
+            blocked_by_claim: counters.get(&counters.blocked_by_claim),
+            reader_wakes: counters.get(&counters.reader_wakes),
+            room_wakes: counters.get(&counters.room_wakes),
+        }
+    }
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("config", self.config()).finish_non_exhaustive()
     }
 }

@@ -1,37 +1,30 @@
-//! The writing side: claim, fill, publish.
+//! The writing handle.
 
-use crate::{
-    config::MAX_ROOM_WAITERS,
-    ring::{ReaderId, Ring, Shared},
-};
-use std::{
-    future::Future,
-    marker::PhantomData,
-    ops::{Deref, DerefMut, Range},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use crate::claim::{Claim, ClaimMany};
+use crate::config::MAX_ROOM_WAITERS;
+use crate::ring::{ReaderId, Ring, Shared};
+use crate::sync::Ordering;
+use crate::units::Units;
+use std::sync::Arc;
 use thiserror::Error;
 
-/// A writing handle. Clone it for each thread, or share it.
+/// A writing handle. Clone it for each thread, or share it. Dropping the last one does not close the ring.
 #[derive(Clone)]
 pub struct Writer {
-    #[allow(dead_code)]
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// Why there is no claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// No room now, or others wait for room before us. Wait with `room`, evict, or try later.
-    #[error("the ring is full")]
+    /// No room now, or others wait for room before us. Wait with [`Writer::room`], evict, or try again later.
+    #[error("the ring is full; wait for room, evict, or try again later")]
     Full,
     /// The ring is closed for ever.
     #[error("the ring is closed")]
     Closed,
     /// The record can never fit. Split it, or build the ring with a larger `max_record`.
-    #[error("a record of {len} bytes is longer than the ring's limit of {limit}")]
+    #[error("a record of {len} bytes is longer than the ring's limit of {limit}; split it")]
     TooLarge {
         /// What was asked for, in bytes.
         len: usize,
@@ -44,147 +37,97 @@ pub enum Refused {
 }
 
 impl Writer {
-    /// Claims room for one record of `len` bytes. Never blocks.
+    /// Claims room for one record of `len` bytes. Lock-free, never waits. `Full` also while other writers queue for
+    /// room: newcomers do not overtake them.
+    #[inline]
     pub fn try_claim(&self, len: usize) -> Result<Claim<'_>, Refused> {
-        let _ = len;
-        todo!()
+        self.shared.check_len(len)?;
+        self.no_overtaking()?;
+        let reserved = self.shared.reserve(1, Units::of(len))?;
+        Ok(Claim::new(&self.shared, reserved, len))
     }
+
     /// Copies `bytes` in as one record and gives its sequence.
+    #[inline]
     pub fn try_push(&self, bytes: &[u8]) -> Result<u64, Refused> {
-        let _ = bytes;
-        todo!()
+        let mut claim = self.try_claim(bytes.len())?;
+        claim.copy_from_slice(bytes);
+        Ok(claim.commit())
     }
-    /// Claims up to `n` records of `len_each` bytes at once (one atomic step): as many as fit, at least one.
-    /// `n` = 0 answers as `n` = 1.
+
+    /// Claims up to `n` records of `len_each` bytes in one atomic step: as many as fit, at least one. `n` = 0 counts
+    /// as 1.
+    #[inline]
     pub fn try_claim_many(&self, len_each: usize, n: usize) -> Result<ClaimMany<'_>, Refused> {
-        let _ = (len_each, n);
-        todo!()
+        self.shared.check_len(len_each)?;
+        self.no_overtaking()?;
+        let count = n.clamp(1, self.shared.config.datums) as u64;
+        let reserved = self.shared.reserve(count, Units::of(len_each))?;
+        Ok(ClaimMany::new(&self.shared, reserved, len_each))
     }
-    /// Waits for room in FIFO order and claims it. Cancel-safe: dropping the future gives its place up.
-    pub fn room(&self, len: usize) -> Room<'_> {
-        Room { writer: self, turn: Turn::default(), len }
-    }
-    /// The poll form of [`Writer::room`], for a `Sink`: `turn` keeps the place in the queue between polls.
-    pub fn poll_claim(
-        &self,
-        turn: &mut Turn,
-        len: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Claim<'_>, Refused>> {
-        let _ = (turn, len, cx);
-        todo!()
-    }
+
     /// Makes room for a record of `len` bytes by moving lagging cursors over the oldest published records, as few as
-    /// possible, and claims it. `on_lost` is told how many records each moved reader lost. `Full`: the oldest record is
-    /// being read in place, or is not published yet.
+    /// possible. `on_lost` is told how many records each moved reader lost. `Full`: the oldest record is read in place
+    /// right now, or is claimed and not yet published; nobody waits for either.
+    ///
+    /// `Ok` says that there was room; another writer may have taken it. See [`Writer::claim_evicting`].
+    pub fn evict(&self, len: usize, mut on_lost: impl FnMut(ReaderId, u64)) -> Result<(), Refused> {
+        self.shared.check_len(len)?;
+        self.shared.evict(Units::of(len), &mut on_lost)
+    }
+
+    /// Claims room, evicting as [`Writer::evict`] does if there is none.
+    #[inline]
     pub fn claim_evicting(
         &self,
         len: usize,
-        on_lost: impl FnMut(ReaderId, u64),
+        mut on_lost: impl FnMut(ReaderId, u64),
     ) -> Result<Claim<'_>, Refused> {
-        let _ = (len, on_lost);
-        todo!()
+        self.shared.check_len(len)?;
+        let units = Units::of(len);
+        loop {
+            match self.shared.reserve(1, units) {
+                Ok(reserved) => return Ok(Claim::new(&self.shared, reserved, len)),
+                // Each turn of this loop means that another writer took the room that we made: somebody progresses.
+                Err(Refused::Full) => self.shared.evict(units, &mut on_lost)?,
+                Err(refused) => return Err(refused),
+            }
+        }
     }
-    /// Makes room as [`Writer::claim_evicting`] does, without claiming it.
-    pub fn evict(&self, len: usize, on_lost: impl FnMut(ReaderId, u64)) -> Result<(), Refused> {
-        let _ = (len, on_lost);
-        todo!()
-    }
-    /// As [`Ring::close`].
+
+    /// No claim succeeds after this. See [`Ring::close`].
     pub fn close(&self) {
-        todo!()
+        self.shared.close();
     }
+
+    /// Whether the ring is closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.is_closed()
+    }
+
     /// The ring.
     #[must_use]
     pub fn ring(&self) -> Ring {
-        todo!()
+        Ring::of(Arc::clone(&self.shared))
+    }
+
+    #[inline(always)]
+    fn no_overtaking(&self) -> Result<(), Refused> {
+        if self.shared.signals.waiters.load(Ordering::Relaxed) != 0 {
+            return Err(self.behind_waiters());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn behind_waiters(&self) -> Refused {
+        if self.is_closed() { Refused::Closed } else { Refused::Full }
     }
 }
 
-/// A place in the queue for room. Empty until the first `poll_claim`; dropping it gives the place up.
-#[derive(Default)]
-pub struct Turn {
-    _ticket: Option<u64>,
-}
-
-/// Future of [`Writer::room`].
-#[must_use = "futures do nothing unless polled"]
-pub struct Room<'a> {
-    writer: &'a Writer,
-    turn: Turn,
-    len: usize,
-}
-
-impl<'a> Future for Room<'a> {
-    type Output = Result<Claim<'a>, Refused>;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let me = &mut *self;
-        let writer: &'a Writer = me.writer;
-        writer.poll_claim(&mut me.turn, me.len, cx)
-    }
-}
-
-/// Room for one record: fill it, then `commit`. Dropped without commit = abandoned; readers skip it.
-/// The bytes are whatever an earlier record left.
-#[must_use = "an unused claim is abandoned"]
-pub struct Claim<'a> {
-    seq: u64,
-    _ring: PhantomData<&'a Shared>,
-}
-
-impl Claim<'_> {
-    /// The record's sequence.
-    #[must_use]
-    pub fn seq(&self) -> u64 {
-        self.seq
-    }
-    /// Publishes the record and gives its sequence.
-    pub fn commit(self) -> u64 {
-        todo!()
-    }
-}
-impl Deref for Claim<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        todo!()
-    }
-}
-impl DerefMut for Claim<'_> {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        todo!()
-    }
-}
-
-/// Room for several records of one length, with consecutive sequences.
-#[must_use = "an unused claim is abandoned"]
-pub struct ClaimMany<'a> {
-    _ring: PhantomData<&'a Shared>,
-}
-
-impl ClaimMany<'_> {
-    /// How many records.
-    #[must_use]
-    #[expect(clippy::len_without_is_empty, reason = "never empty")]
-    pub fn len(&self) -> usize {
-        todo!()
-    }
-    /// Sequence of the first.
-    #[must_use]
-    pub fn seq(&self) -> u64 {
-        todo!()
-    }
-    /// The bytes of record `index` (0 to `len() - 1`; panics above).
-    pub fn record(&mut self, index: usize) -> &mut [u8] {
-        let _ = index;
-        todo!()
-    }
-    /// Publishes all.
-    pub fn commit(self) -> Range<u64> {
-        todo!()
-    }
-    /// Publishes the first `n` (at most all) and abandons the others.
-    pub fn commit_first(self, n: usize) -> Range<u64> {
-        let _ = n;
-        todo!()
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
     }
 }

@@ -1,0 +1,269 @@
+//! Claims: room that one writer owns until it publishes or abandons it.
+
+use crate::ring::Shared;
+use crate::sync::Ordering;
+use crate::units::Units;
+use crate::word::{Gate, Meta, Tail};
+use crate::writer::Refused;
+use std::mem;
+use std::ops::{Deref, DerefMut, Range};
+
+/// What a swap of the tail won.
+#[derive(Clone, Copy)]
+pub(crate) struct Reserved {
+    /// Sequence of the first record.
+    pub(crate) seq: u64,
+    /// Its byte position.
+    pub(crate) position: u64,
+    /// How many records; at least 1.
+    pub(crate) count: u64,
+}
+
+impl Shared {
+    #[inline(always)]
+    pub(crate) fn check_len(&self, len: usize) -> Result<(), Refused> {
+        if len > self.config.max_record {
+            return Err(Refused::TooLarge { len, limit: self.config.max_record });
+        }
+        Ok(())
+    }
+
+    /// Takes room for up to `count` (at least 1) records of `each` units: as many as fit, at least one.
+    #[inline]
+    pub(crate) fn reserve(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
+        loop {
+            // The order tail, gate, slot matters: a swap that succeeds proves that nobody claimed since the tail was
+            // loaded, so the gate and the slot before it, loaded later, belong to this tail. See `base`.
+            let tail = Tail(self.tail.load(Ordering::Acquire));
+            if tail.is_closed() {
+                return Err(Refused::Closed);
+            }
+            let gate = Gate(self.gate.load(Ordering::Acquire));
+            let Some(base) = self.base(gate) else { continue };
+            let used = tail.datums_since(base.seq);
+            let used_units = self.units.distance(tail.position(), base.position);
+            let datums = self.config.datums as u64;
+            if used > datums || used_units > self.units.capacity {
+                continue; // A tail from before this gate.
+            }
+            let free_units = self.units.capacity - used_units;
+            let mut take = count.min(datums - used);
+            if take * each > free_units {
+                take = free_units / each;
+            }
+            if take == 0 {
+                if self.advance_gate(gate) || self.tail.load(Ordering::Acquire) != tail.0 {
+                    continue;
+                }
+                return Err(Refused::Full);
+            }
+            let seq = base.seq + used;
+            let position = tail.position();
+            let after = Tail::open(seq + take, self.units.add(position, take * each));
+            // AcqRel: who claims after us sees every gate that we saw.
+            if self.tail.compare_exchange(tail.0, after.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Ok(Reserved { seq, position, count: take });
+            }
+        }
+    }
+
+    /// Publishes one record without waking anybody.
+    #[inline(always)]
+    fn stamp(&self, seq: u64, meta: Meta) {
+        let slot = self.slots.at(seq);
+        // Release: whoever sees this meta sees the gate that let us write it; see `base`.
+        slot.meta.store(meta.0, Ordering::Release);
+        // Release: meta and bytes come before the stamp.
+        slot.stamp.store(seq + 1, Ordering::Release);
+    }
+
+    #[cold]
+    fn abandon(&self, seq: u64, end: u64) {
+        self.counters.add(&self.counters.abandoned, 1);
+        self.stamp(seq, Meta::abandoned(end));
+    }
+}
+
+/// Room for one record: fill it, then [`Claim::commit`]. Dropped without commit, the record is abandoned and readers
+/// skip it. Leaked (`mem::forget`), it is never published and the ring stops there for ever, safely.
+///
+/// The bytes are what an earlier record of this ring left there, or zero.
+#[must_use = "an unused claim is abandoned"]
+pub struct Claim<'a> {
+    shared: &'a Shared,
+    seq: u64,
+    /// Byte position in units.
+    position: u64,
+    len: usize,
+}
+
+impl<'a> Claim<'a> {
+    #[inline(always)]
+    pub(crate) fn new(shared: &'a Shared, reserved: Reserved, len: usize) -> Self {
+        let claim = Self { shared, seq: reserved.seq, position: reserved.position, len };
+        shared.arena.witness_write(claim.place(), Units::of(len));
+        claim
+    }
+
+    #[inline(always)]
+    fn place(&self) -> u64 {
+        self.shared.units.place(self.position)
+    }
+
+    #[inline(always)]
+    fn end(&self) -> u64 {
+        self.shared.units.add(self.position, Units::of(self.len))
+    }
+
+    /// The record's sequence.
+    #[inline]
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Publishes the record and gives its sequence. Wakes the readers that sleep.
+    #[inline]
+    pub fn commit(self) -> u64 {
+        let claim = mem::ManuallyDrop::new(self);
+        claim.shared.arena.witness_write(claim.place(), Units::of(claim.len));
+        claim.shared.stamp(claim.seq, Meta::record(claim.end(), claim.len));
+        claim.shared.published();
+        claim.seq
+    }
+}
+
+impl Deref for Claim<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the units were won by a swap of the tail under a gate that keeps live records out of them
+        // (`reserve`), `len` bytes fit them, and nobody reads them before the stamp. They were zeroed at birth.
+        unsafe { std::slice::from_raw_parts(self.shared.arena.unit(self.place()).as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Claim<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`; and the claim is borrowed exclusively, so there is one such slice.
+        unsafe { std::slice::from_raw_parts_mut(self.shared.arena.unit(self.place()).as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.shared.abandon(self.seq, self.end());
+        self.shared.published();
+    }
+}
+
+impl std::fmt::Debug for Claim<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claim").field("seq", &self.seq).field("len", &self.len).finish()
+    }
+}
+
+/// Room for several records of one length with consecutive sequences, won in one atomic step. As [`Claim`] otherwise.
+#[must_use = "an unused claim is abandoned"]
+pub struct ClaimMany<'a> {
+    shared: &'a Shared,
+    first: Reserved,
+    len: usize,
+}
+
+impl<'a> ClaimMany<'a> {
+    #[inline(always)]
+    pub(crate) fn new(shared: &'a Shared, first: Reserved, len: usize) -> Self {
+        let claim = Self { shared, first, len };
+        for index in 0..first.count {
+            shared.arena.witness_write(claim.place(index), Units::of(len));
+        }
+        claim
+    }
+
+    #[inline(always)]
+    fn position(&self, index: u64) -> u64 {
+        self.shared.units.add(self.first.position, index * Units::of(self.len))
+    }
+
+    #[inline(always)]
+    fn place(&self, index: u64) -> u64 {
+        self.shared.units.place(self.position(index))
+    }
+
+    /// How many records; at least 1.
+    #[inline]
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "never empty")]
+    pub fn len(&self) -> usize {
+        self.first.count as usize
+    }
+
+    /// Sequence of the first record.
+    #[inline]
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.first.seq
+    }
+
+    /// The bytes of record `index`, 0 to `len() - 1`.
+    ///
+    /// # Panics
+    /// If `index` is not below `len()`.
+    #[inline]
+    pub fn record(&mut self, index: usize) -> &mut [u8] {
+        assert!(index < self.len(), "record {index} of a claim of {}", self.len());
+        let base = self.shared.arena.unit(self.place(index as u64));
+        // SAFETY: as for `Claim`; record `index` is inside the units that were won, checked above. Records do not
+        // overlap, and the claim is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(base.as_ptr(), self.len) }
+    }
+
+    /// Publishes all records. Wakes the readers that sleep, once.
+    #[inline]
+    pub fn commit(self) -> Range<u64> {
+        let count = self.len();
+        self.commit_first(count)
+    }
+
+    /// Publishes the first `n` records (all, if there are fewer) and abandons the others. Gives the published range.
+    #[inline]
+    pub fn commit_first(self, n: usize) -> Range<u64> {
+        let claim = mem::ManuallyDrop::new(self);
+        let published = claim.finish(n as u64);
+        claim.first.seq..claim.first.seq + published
+    }
+
+    #[inline(always)]
+    fn finish(&self, n: u64) -> u64 {
+        let n = n.min(self.first.count);
+        let each = Units::of(self.len);
+        let mut end = self.first.position;
+        for index in 0..n {
+            self.shared.arena.witness_write(self.place(index), each);
+            end = self.shared.units.add(end, each);
+            self.shared.stamp(self.first.seq + index, Meta::record(end, self.len));
+        }
+        for index in n..self.first.count {
+            end = self.shared.units.add(end, each);
+            self.shared.abandon(self.first.seq + index, end);
+        }
+        self.shared.published();
+        n
+    }
+}
+
+impl Drop for ClaimMany<'_> {
+    fn drop(&mut self) {
+        self.finish(0);
+    }
+}
+
+impl std::fmt::Debug for ClaimMany<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let end = self.first.seq + self.first.count;
+        f.debug_struct("ClaimMany").field("seqs", &(self.first.seq..end)).field("len", &self.len).finish()
+    }
+}

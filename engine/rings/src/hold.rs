@@ -1,0 +1,245 @@
+//! Reading in place: a pinned cursor, and the records in front of it.
+
+use crate::reader::{Detached, Ended, Reader};
+use crate::sync::Ordering;
+use crate::units::Units;
+use crate::word::{Kind, Meta};
+use std::ops::Deref;
+
+/// What stands at one sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot<'a> {
+    /// A record.
+    Record(&'a [u8]),
+    /// Its writer gave this record up. Skip it.
+    Abandoned,
+    /// Not published yet.
+    NotYet,
+    /// Before the start of this hold.
+    Passed,
+}
+
+impl Reader {
+    /// Pins the cursor, so that records from [`Hold::start`] on can be read in place. One compare-and-swap of the
+    /// reader's own line, for any number of records. Works on an empty ring as well; when polling, ask
+    /// [`Reader::is_ready`] first.
+    #[inline]
+    pub fn hold(&mut self) -> Result<Hold<'_>, Detached> {
+        self.pin()?;
+        Ok(self.held_from_here())
+    }
+
+    /// The pinned reader as a hold.
+    #[inline(always)]
+    fn held_from_here(&mut self) -> Hold<'_> {
+        let lost = std::mem::take(&mut self.unreported);
+        Hold { start: self.next, target: self.next, lost, reader: self }
+    }
+
+    /// The next record, if it is there. Abandoned ones are skipped. Dropping the record releases it.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, Ended> {
+        if !self.has_record() {
+            self.nothing()?;
+            // A gap may just have been noticed, and a record behind it.
+            if !self.has_record() {
+                return Ok(None);
+            }
+        }
+        self.pin()?;
+        match self.first_record() {
+            Some((place, len)) => {
+                let mut hold = self.held_from_here();
+                hold.target += 1;
+                Ok(Some(Record { hold, place, len }))
+            }
+            None => {
+                self.unpin(self.next);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Waits for the next record. Cancel-safe: a record is taken only by the poll that returns it.
+    pub async fn recv(&mut self) -> Result<Record<'_>, Ended> {
+        loop {
+            self.ready().await;
+            if !self.has_record() {
+                self.nothing()?;
+                continue;
+            }
+            self.pin()?;
+            if let Some((place, len)) = self.first_record() {
+                let mut hold = self.held_from_here();
+                hold.target += 1;
+                return Ok(Record { hold, place, len });
+            }
+            self.unpin(self.next);
+        }
+    }
+
+    /// Pinned: place and length of the record at `next`, after skipping abandoned ones.
+    #[inline(always)]
+    fn first_record(&mut self) -> Option<(u64, usize)> {
+        loop {
+            let meta = self.published_meta(self.next)?;
+            match meta.len() {
+                Some(len) => return Some((self.place_of(meta, len), len)),
+                None => self.move_to(self.next + 1, Kind::Held),
+            }
+        }
+    }
+
+    /// Pinned: the meta of a record at or behind `next`, if it is published.
+    #[inline(always)]
+    fn published_meta(&self, seq: u64) -> Option<Meta> {
+        let slot = self.shared.slots.at(seq);
+        if slot.stamp.load(Ordering::Acquire) != seq.wrapping_add(1) {
+            return None;
+        }
+        if self.published.get() == seq {
+            self.published.set(seq + 1);
+        }
+        Some(Meta(slot.meta.load(Ordering::Relaxed)))
+    }
+
+    #[inline(always)]
+    fn place_of(&self, meta: Meta, len: usize) -> u64 {
+        let units = Units::of(len);
+        let place = self.shared.units.place(self.shared.units.distance(meta.end(), units));
+        self.shared.arena.witness_read(place, units);
+        place
+    }
+}
+
+/// A pinned cursor: nothing from `start` on is overwritten, and no writer moves or detaches the reader, while it
+/// lives. Dropping it moves the cursor to where [`Hold::release_to`] said; by default it stays.
+///
+/// Leaked (`mem::forget`), the reader stays pinned until it holds again or is dropped.
+pub struct Hold<'a> {
+    reader: &'a mut Reader,
+    start: u64,
+    target: u64,
+    lost: u64,
+}
+
+impl Hold<'_> {
+    /// Sequence of the oldest record that can be read.
+    #[inline]
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Records lost by eviction between the previous hold and this one, all of them just before `start`.
+    #[inline]
+    #[must_use]
+    pub fn lost_before(&self) -> u64 {
+        self.lost
+    }
+
+    /// What stands at `seq`, at any distance behind `start`, in any order.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, seq: u64) -> Slot<'_> {
+        if seq.wrapping_sub(self.start) >= self.reader.shared.config.datums as u64 {
+            // Before the start, or further than the ring is long.
+            return if seq < self.start { Slot::Passed } else { Slot::NotYet };
+        }
+        let Some(meta) = self.reader.published_meta(seq) else { return Slot::NotYet };
+        let Some(len) = meta.len() else { return Slot::Abandoned };
+        let place = self.reader.place_of(meta, len);
+        Slot::Record(self.bytes(place, len))
+    }
+
+    /// Bytes of a published record at or behind the pinned cursor.
+    #[inline(always)]
+    fn bytes(&self, place: u64, len: usize) -> &[u8] {
+        let base = self.reader.shared.arena.unit(place);
+        // SAFETY: callers take place and length from the meta of a published record at or behind the cursor, which is
+        // pinned while `self` lives: no gate passes it, so no writer claims these units. The record's writer wrote
+        // them before the stamp that `published_meta` acquired, and has given its access up with it. The slice lives
+        // no longer than this borrow of the hold, and moving the cursor needs the hold exclusively.
+        unsafe { std::slice::from_raw_parts(base.as_ptr(), len) }
+    }
+
+    /// End of the published run that begins at `start`, looked for `max` records far at most.
+    #[inline]
+    #[must_use]
+    pub fn published_to(&self, max: usize) -> u64 {
+        let limit = self.start.saturating_add(max as u64);
+        self.reader.look_ahead(limit);
+        let known = self.reader.published.get();
+        if known >= self.start {
+            return known.min(limit);
+        }
+        // The cursor waits in front of an unpublished record that this reader does not want.
+        self.reader.shared.published_run(self.start, limit)
+    }
+
+    /// Says where the cursor goes when the hold ends: `seq`, or `start` if that is later, or the end of the published
+    /// run if that is earlier. Gives the position taken.
+    #[inline]
+    pub fn release_to(&mut self, seq: u64) -> u64 {
+        let far = seq.saturating_sub(self.start).min(usize::MAX as u64) as usize;
+        self.target =
+            if seq <= self.reader.published.get() { seq.max(self.start) } else { self.published_to(far) };
+        self.target
+    }
+
+    /// Gives the room below the released position back now, and stays pinned from there on.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.start = self.target;
+        self.reader.move_to(self.target, Kind::Held);
+    }
+}
+
+impl Drop for Hold<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.reader.unpin(self.target);
+    }
+}
+
+impl std::fmt::Debug for Hold<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hold")
+            .field("start", &self.start)
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One record, read in place. Dropping it releases it.
+#[derive(Debug)]
+pub struct Record<'a> {
+    hold: Hold<'a>,
+    place: u64,
+    len: usize,
+}
+
+impl Record<'_> {
+    /// Its sequence.
+    #[inline]
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.hold.start
+    }
+
+    /// Records lost by eviction since the previous record.
+    #[inline]
+    #[must_use]
+    pub fn lost_before(&self) -> u64 {
+        self.hold.lost
+    }
+}
+
+impl Deref for Record<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.hold.bytes(self.place, self.len)
+    }
+}

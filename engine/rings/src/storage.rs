@@ -1,0 +1,127 @@
+//! The memory of a ring: descriptor slots and the byte arena. It knows addresses, not who may use them when.
+
+use crate::config::UNIT_BYTES;
+use crate::sync::AtomicU64;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// Descriptor of one record.
+#[repr(C, align(16))]
+pub(crate) struct SlotCell {
+    /// `sequence + 1` of the record that was last published here. Written by that record's writer (Release), read by
+    /// everybody (Acquire): it carries the meta and the bytes.
+    pub(crate) stamp: AtomicU64,
+    /// A `Meta`, written before the stamp by the same writer.
+    pub(crate) meta: AtomicU64,
+}
+
+/// Bytes of one slot.
+pub(crate) const SLOT_BYTES: usize = 16;
+
+/// All slots; a power of two of them. Sequence `s` lives in slot `s & mask`.
+pub(crate) struct Slots {
+    cells: Box<[SlotCell]>,
+    mask: u64,
+}
+
+impl Slots {
+    /// Slots for `datums` records. One more than the capacity at least: the slot before the gate must survive while
+    /// the ring is full, because it tells the gate's byte position.
+    pub(crate) const fn count(datums: usize) -> usize {
+        (datums + 1).next_power_of_two()
+    }
+
+    pub(crate) fn new(datums: usize) -> Option<Self> {
+        let count = Self::count(datums);
+        let mut cells = Vec::new();
+        cells.try_reserve_exact(count).ok()?;
+        // One lap behind: as if the records before sequence 0 had been published and read.
+        cells.extend((0..count as u64).map(|index| SlotCell {
+            stamp: AtomicU64::new((index + 1).wrapping_sub(count as u64)),
+            meta: AtomicU64::new(0),
+        }));
+        Some(Self { cells: cells.into_boxed_slice(), mask: count as u64 - 1 })
+    }
+
+    #[inline(always)]
+    pub(crate) fn at(&self, seq: u64) -> &SlotCell {
+        let index = (seq & self.mask) as usize;
+        debug_assert!(index < self.cells.len());
+        // SAFETY: index <= mask = cells.len() - 1, set in `new` and never changed.
+        unsafe { self.cells.get_unchecked(index) }
+    }
+}
+
+/// The bytes: `capacity` units and after them a spill, so that a record which starts near the end stays in one piece.
+pub(crate) struct Arena {
+    base: NonNull<u8>,
+    layout: Layout,
+    /// One witness a unit: loom reports two uses of a unit that are not ordered by the ring's atomics.
+    #[cfg(loom)]
+    witnesses: Vec<loom::cell::UnsafeCell<()>>,
+}
+
+// SAFETY: the arena hands out addresses only. Who may read or write which unit when is the ring's protocol (claimed:
+// one writer; published and pinned: readers), which orders the uses across threads.
+unsafe impl Send for Arena {}
+// SAFETY: as above.
+unsafe impl Sync for Arena {}
+
+/// Alignment of the arena: two cache lines, because the hardware fetches lines in pairs.
+const ARENA_ALIGN: usize = 128;
+
+impl Arena {
+    pub(crate) const fn bytes(capacity_units: u64, spill_units: u64) -> usize {
+        (capacity_units + spill_units) as usize * UNIT_BYTES
+    }
+
+    pub(crate) fn new(capacity_units: u64, spill_units: u64) -> Option<Self> {
+        let layout = Layout::from_size_align(Self::bytes(capacity_units, spill_units), ARENA_ALIGN).ok()?;
+        assert!(layout.size() > 0, "a ring has at least one unit");
+        // SAFETY: the layout's size is not zero, asserted above.
+        let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        Some(Self {
+            base,
+            layout,
+            #[cfg(loom)]
+            witnesses: (0..capacity_units + spill_units).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+        })
+    }
+
+    /// Address of a unit.
+    #[inline(always)]
+    pub(crate) fn unit(&self, place: u64) -> NonNull<u8> {
+        let offset = place as usize * UNIT_BYTES;
+        debug_assert!(offset < self.layout.size());
+        // SAFETY: callers give a place below capacity + spill (a position reduced by `Units::place`), so the offset
+        // stays inside the allocation; debug-asserted above.
+        unsafe { self.base.add(offset) }
+    }
+
+    /// Tells loom that units are read. Nothing otherwise.
+    #[inline(always)]
+    #[cfg_attr(not(loom), expect(unused_variables, clippy::unused_self))]
+    pub(crate) fn witness_read(&self, place: u64, units: u64) {
+        #[cfg(loom)]
+        for witness in &self.witnesses[place as usize..(place + units) as usize] {
+            witness.with(|_| ());
+        }
+    }
+
+    /// Tells loom that units are written. Nothing otherwise.
+    #[inline(always)]
+    #[cfg_attr(not(loom), expect(unused_variables, clippy::unused_self))]
+    pub(crate) fn witness_write(&self, place: u64, units: u64) {
+        #[cfg(loom)]
+        for witness in &self.witnesses[place as usize..(place + units) as usize] {
+            witness.with_mut(|_| ());
+        }
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: `base` came from `alloc_zeroed` with this layout, and nobody has the arena any more.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+    }
+}
