@@ -1,0 +1,237 @@
+//! What the clerk tells a shard, and what a shard tells the clerk.
+//!
+//! Not inside: the mailboxes (`corewire-rings`) and what is done about a command (`super::control`). Both
+//! directions are bounded. A command that names a session or channel which is gone is harmless: it is counted
+//! and forgotten, because the event that says so is already on its way.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use corewire_proto::{
+    channel::{Label, OpenRequest, Reliability},
+    seal::SessionKeys,
+    session::{CloseCode, SessionConfig},
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+use corewire_rings::{Reader, Ring};
+
+use super::{ChannelShared, inbox::TakenHook};
+use crate::driver::Socket;
+
+/// Names a node of this engine: one membership of one network. Never reused in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u64);
+
+/// A session with keys that the shard is to own from now on.
+#[derive(Debug)]
+pub struct Install {
+    /// Where the session lives: this shard, a slot that the clerk keeps free, a generation it never used there.
+    pub index: ReceiverIndex,
+    /// What the peer wants to read in the headers of our packets.
+    pub remote_index: ReceiverIndex,
+    /// The node whose socket carries the session.
+    pub node: NodeId,
+    /// The peer's address. It stays: packets from elsewhere are dropped and counted.
+    pub to: SocketAddr,
+    /// The keys that the handshake gave.
+    pub keys: SessionKeys,
+    /// Limits and times of the session.
+    pub config: SessionConfig,
+}
+
+/// From the clerk to a shard.
+#[derive(Debug)]
+pub enum Command {
+    /// Receive for `node` on this socket, and send its packets from there. A node may have several; a peer is
+    /// reached through the first one that fits its address.
+    AddSocket {
+        /// The node.
+        node: NodeId,
+        /// A bound socket of the kind that the shard's driver takes.
+        socket: Socket,
+    },
+    /// Close every session of `node` in good order, then its sockets.
+    RemoveNode {
+        /// The node.
+        node: NodeId,
+    },
+    /// Send this datagram as it is: a handshake message.
+    SendDatagram {
+        /// From the socket of this node.
+        node: NodeId,
+        /// To this address.
+        to: SocketAddr,
+        /// The whole datagram.
+        bytes: Vec<u8>,
+    },
+    /// Own this session.
+    InstallSession(Box<Install>),
+    /// Close a session: the peer is told the code, every channel ends with it.
+    CloseSession {
+        /// The session.
+        index: ReceiverIndex,
+        /// Why.
+        code: CloseCode,
+    },
+    /// Ask the peer for a channel of a stream that it produces.
+    OpenChannel {
+        /// The session.
+        index: ReceiverIndex,
+        /// Comes back in the event that answers this command.
+        open_id: u64,
+        /// What is asked for. Its window and its largest datum also say how much room the inbox gets.
+        request: Box<OpenRequest>,
+        /// State and numbers of the channel.
+        handle: Arc<ChannelShared>,
+    },
+    /// Serve a channel that the peer asked for.
+    AcceptChannel {
+        /// The session.
+        index: ReceiverIndex,
+        /// The label of the request.
+        label: Label,
+        /// The ring to read. The shard has one cursor in it, however many channels it serves.
+        ring: Ring,
+        /// The scheduler's weight, at least 1.
+        weight: u8,
+        /// What is promised: the lesser of what stream and consumer want.
+        reliability: Reliability,
+        /// State and numbers of the channel.
+        handle: Arc<ChannelShared>,
+    },
+    /// Refuse a channel that the peer asked for.
+    RejectChannel {
+        /// The session.
+        index: ReceiverIndex,
+        /// The label of the request.
+        label: Label,
+        /// Why.
+        code: CloseCode,
+    },
+    /// End a channel at once, from either end.
+    ResetChannel {
+        /// The session.
+        index: ReceiverIndex,
+        /// The channel.
+        label: Label,
+        /// Why.
+        code: CloseCode,
+    },
+    /// Carry these bytes to the peer's clerk, reliably and in order.
+    SendControl {
+        /// The session.
+        index: ReceiverIndex,
+        /// One message.
+        bytes: Vec<u8>,
+    },
+    /// Send what may be sent, close every session, wait for the transmit memory, stop.
+    Shutdown {
+        /// The driver's time at which the shard stops in any case.
+        deadline: Instant,
+    },
+}
+
+/// From a shard to the clerk.
+#[derive(Debug)]
+pub enum Event {
+    /// A handshake datagram came. Dropped and counted when the clerk's mailbox is full.
+    Handshake {
+        /// The node whose socket it came to.
+        node: NodeId,
+        /// The shard that received it.
+        shard: u8,
+        /// The sender's address.
+        from: SocketAddr,
+        /// The whole datagram.
+        bytes: Vec<u8>,
+    },
+    /// The first packet under the session's keys was opened: the peer has them too.
+    Confirmed {
+        /// The session.
+        index: ReceiverIndex,
+    },
+    /// The session is gone and its slot may be used again.
+    SessionClosed {
+        /// The session.
+        index: ReceiverIndex,
+        /// Why.
+        code: CloseCode,
+    },
+    /// The peer's clerk sent this.
+    Control {
+        /// The session.
+        index: ReceiverIndex,
+        /// One message.
+        bytes: Vec<u8>,
+    },
+    /// [`Command::SendControl`] found the session's queue of such messages full.
+    ControlRefused {
+        /// The session.
+        index: ReceiverIndex,
+        /// The message, given back.
+        bytes: Vec<u8>,
+    },
+    /// The peer wants a channel of a stream of ours. Answer with accept or reject.
+    ChannelRequested {
+        /// The session.
+        index: ReceiverIndex,
+        /// The label that the peer gave it.
+        label: Label,
+        /// What it asks for.
+        request: Box<OpenRequest>,
+    },
+    /// An accepted channel has its place in the ring: from here on nothing that is published passes it by.
+    ChannelServed {
+        /// The session.
+        index: ReceiverIndex,
+        /// The channel.
+        label: Label,
+    },
+    /// The peer accepted a channel that we asked for.
+    ChannelAccepted {
+        /// The session.
+        index: ReceiverIndex,
+        /// From [`Command::OpenChannel`].
+        open_id: u64,
+        /// The channel's label from now on.
+        label: Label,
+        /// The consumer's end of the inbox.
+        reader: Reader,
+        /// What returns the consumer's credit.
+        taken: TakenHook,
+    },
+    /// A channel that we asked for will not be, or a channel that we accepted could not be served.
+    ChannelRejected {
+        /// The session.
+        index: ReceiverIndex,
+        /// From [`Command::OpenChannel`].
+        open_id: u64,
+        /// Why.
+        code: CloseCode,
+    },
+    /// A channel is over, at either end. Its inbox, if it has one, is closed; what is in there stays readable.
+    ChannelClosed {
+        /// The session.
+        index: ReceiverIndex,
+        /// The channel.
+        label: Label,
+        /// Why. [`CloseCode`] graceful after the producer's FIN and everything before it.
+        code: CloseCode,
+    },
+    /// A socket could not be added; the node has no way to send and receive on this shard.
+    SocketRefused {
+        /// The node.
+        node: NodeId,
+        /// The shard.
+        shard: u8,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The shard has stopped; it owns nothing any more. Nothing follows.
+    ShardStopped {
+        /// The shard.
+        shard: u8,
+        /// What its thread panicked with, if that is why.
+        panic: Option<String>,
+    },
+}

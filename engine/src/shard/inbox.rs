@@ -1,0 +1,148 @@
+//! The consumer's end of a channel: what it takes, and how its credit goes home.
+//!
+//! Not inside: decoding, waiting and merging of several legs; those are the consumer handle's. The ring itself
+//! is `corewire-rings`'.
+//!
+//! A leg has one of two shapes. A *local* leg reads the producer's own ring: the record is the datum, its
+//! sequence is the ring's. A *remote* leg reads an inbox that a shard fills: each record starts with
+//! [`HEADER_BYTES`] bytes that say which datum it is and how many are missing before it.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use corewire_rings::Reader;
+
+use super::bell::Bell;
+
+/// Bytes before a datum in an inbox: its sequence and the number of datums missing before it, both
+/// little-endian `u64`. Sixteen, so that the datum keeps the alignment of its record.
+pub const HEADER_BYTES: usize = 16;
+
+/// What a datum costs in the offset space of its channel: its length rounded up to 16, at least 16. The same
+/// rule as in the rings, so that credit and room are one number.
+pub const fn cost(len: usize) -> u64 {
+    if len == 0 { 16 } else { (len as u64).div_ceil(16) * 16 }
+}
+
+/// Writes the header of a record.
+pub(crate) fn write_header(record: &mut [u8], seq: u64, skipped: u64) {
+    record[..8].copy_from_slice(&seq.to_le_bytes());
+    record[8..HEADER_BYTES].copy_from_slice(&skipped.to_le_bytes());
+}
+
+/// Reads the header of a record; a record that is too short to have one is no record of a shard.
+fn read_header(record: &[u8]) -> Option<(u64, u64, &[u8])> {
+    let (seq, rest) = record.split_first_chunk::<8>()?;
+    let (skipped, datum) = rest.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*seq), u64::from_le_bytes(*skipped), datum))
+}
+
+/// What the consumer has taken, as the shard reads it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Sequence after the last datum taken.
+    seq: AtomicU64,
+    /// Cost of all datums taken.
+    bytes: AtomicU64,
+    /// True from the consumer's mark until the shard has read it: at most one mark per half window.
+    marked: AtomicBool,
+    /// The consumer let go of the inbox.
+    gone: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn new(first_seq: u64) -> Arc<Self> {
+        Arc::new(Self {
+            seq: AtomicU64::new(first_seq),
+            bytes: AtomicU64::new(0),
+            marked: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+        })
+    }
+
+    /// Reads what was taken, and lets the consumer mark again. In this order: what is stored before a mark
+    /// that is swallowed here is also read here.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        self.marked.swap(false, Ordering::AcqRel);
+        self.peek()
+    }
+
+    /// Reads what was taken and leaves the mark as it is.
+    pub(crate) fn peek(&self) -> (u64, u64) {
+        (self.seq.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+}
+
+/// Returns the credit of a remote leg. One per channel, held by its consumer.
+///
+/// Dropping it says that the consumer is gone: the shard resets the channel.
+#[derive(Debug)]
+pub struct TakenHook {
+    progress: Arc<Progress>,
+    bell: Arc<Bell>,
+    slot: u32,
+    half_bytes: u64,
+    half_datums: u64,
+    /// What this side has added up; the atomics in `progress` are only written from here.
+    bytes: u64,
+    /// Datums and bytes since the last mark.
+    open_datums: u64,
+    open_bytes: u64,
+}
+
+impl TakenHook {
+    pub(crate) fn new(
+        progress: Arc<Progress>,
+        bell: Arc<Bell>,
+        slot: u32,
+        window_bytes: u64,
+        window_datums: u64,
+    ) -> Self {
+        Self {
+            progress,
+            bell,
+            slot,
+            half_bytes: (window_bytes / 2).max(1),
+            half_datums: (window_datums / 2).max(1),
+            bytes: 0,
+            open_datums: 0,
+            open_bytes: 0,
+        }
+    }
+
+    /// The application took the datum `seq` of `len` bytes and its room in the inbox is free again.
+    ///
+    /// Call this after the room was freed, in the order of the datums. It rings the shard when half a window
+    /// has opened since the last time, not more often; a shard that is awake is not rung but marked.
+    pub fn took(&mut self, seq: u64, len: usize) {
+        let cost = cost(len);
+        self.bytes += cost;
+        self.open_bytes += cost;
+        self.open_datums += 1;
+        self.progress.seq.store(seq + 1, Ordering::Release);
+        self.progress.bytes.store(self.bytes, Ordering::Release);
+        if self.open_bytes >= self.half_bytes || self.open_datums >= self.half_datums {
+            self.open_bytes = 0;
+            self.open_datums = 0;
+            if !self.progress.marked.swap(true, Ordering::AcqRel) {
+                self.bell.inbox_has_room(self.slot);
+            }
+        }
+    }
+}
+
+impl Drop for TakenHook {
+    fn drop(&mut self) {
+        self.progress.gone.store(true, Ordering::Release);
+        self.bell.inbox_has_room(self.slot);
+    }
+}
