@@ -68,6 +68,7 @@ table! {
     Total DropNoSession drop_no_session in "packets": "Dropped: no session at that index, or an older one.";
     Total DropForeignSource drop_foreign_source in "packets": "Dropped: not from the address of the session.";
     Total DropBySession drop_by_session in "packets": "Dropped by the session: replayed, forged or malformed.";
+    Total DropHeldUp drop_held_up in "packets": "Dropped: the clerk has no room for what their session said.";
     Total DropNoNode drop_no_node in "datagrams": "Dropped: the socket belongs to no node any more.";
     Total Handshakes handshakes in "datagrams": "Handshake datagrams handed to the clerk.";
     Total DropHandshake drop_handshake in "datagrams": "Handshake datagrams dropped: the clerk's mailbox was full.";

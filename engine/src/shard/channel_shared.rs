@@ -11,10 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corewire_proto::{PeerId, StreamId};
+use corewire_proto::{PeerId, StreamId, session::CloseCode};
 use tokio::sync::watch;
-
-use super::CloseCode;
 
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,20 +21,8 @@ pub enum ChannelState {
     Connecting,
     /// Carries datums.
     Connected,
-    /// Over, for this reason. Final.
-    Terminated(CloseCode),
-}
-
-impl ChannelState {
-    /// True while datums may flow.
-    pub fn is_connected(self) -> bool {
-        self == Self::Connected
-    }
-
-    /// True when nothing will come any more.
-    pub fn is_terminated(self) -> bool {
-        matches!(self, Self::Terminated(_))
-    }
+    /// Over, for the reason in [`ChannelShared::close_code`]. Final.
+    Terminated,
 }
 
 macro_rules! cells {
@@ -71,16 +57,21 @@ macro_rules! cells {
 cells! {
     datums: "Datums sent for the first time (producer's end) or delivered to the inbox (consumer's end).",
     bytes: "Bytes of those datums, without any header.",
-    resent_datums: "Datums sent again after a loss (producer's end).",
-    skipped: "Datums of the stream that will never be delivered: dropped, filtered or lost without resend.",
-    duplicates: "Datums that arrived more than once (consumer's end).",
+    resent: "Datums sent again after a loss (producer's end).",
+    skipped: "Datums of the stream that the producer dropped or filtered for this channel.",
+    lost: "Datums lost on the way and not sent again (consumer's end, fire-and-forget).",
+    gaps: "Times that a gap of lost datums was seen (consumer's end).",
+    duplicates: "Datums dropped because they were there already (consumer's end).",
+    late: "Datums dropped because a later one had been delivered (consumer's end, fire-and-forget).",
     position: "Sequence after the last datum sent (producer's end) or delivered in order (consumer's end).",
-    released: "Sequence below which the producer's ring needs to keep nothing for this channel (producer's end), \
-               or after the last datum that the application took (consumer's end).",
+    released: "Sequence below which the producer's ring keeps nothing for this channel (producer's end), or after \
+               the last datum that the application took (consumer's end).",
     published: "Sequence after the last datum of the ring that this channel knows of (producer's end).",
-    credit_bytes: "Bytes that may still be sent before the consumer takes something (producer's end).",
-    credit_datums: "Datums that may still be sent before the consumer takes something (producer's end).",
-    blocked: "Times that the channel had datums and no credit (producer's end).",
+    window_bytes: "The window that the consumer asked for; 0 means no limit.",
+    credit_bytes: "Bytes that may be sent before the consumer takes something (producer's end); all ones means no \
+                   limit.",
+    backpressure: "Times that the channel had datums and no credit (producer's end).",
+    grants: "Grants of credit received (producer's end) or sent (consumer's end).",
 }
 
 impl ChannelNumbers {
@@ -99,6 +90,8 @@ pub struct ChannelShared {
     producer_id: PeerId,
     consumer_id: PeerId,
     state: watch::Sender<ChannelState>,
+    /// Set before the state becomes `Terminated`.
+    close_code: OnceLock<CloseCode>,
     cells: ChannelCells,
     connected_at: OnceLock<Instant>,
     ended_at: OnceLock<Instant>,
@@ -112,6 +105,7 @@ impl ChannelShared {
             producer_id,
             consumer_id,
             state: watch::Sender::new(ChannelState::Connecting),
+            close_code: OnceLock::new(),
             cells: ChannelCells::default(),
             connected_at: OnceLock::new(),
             ended_at: OnceLock::new(),
@@ -163,7 +157,7 @@ impl ChannelShared {
     /// Marks the channel as connected, unless it is over already.
     pub fn set_connected(&self) {
         self.state.send_if_modified(|state| {
-            let first = *state == ChannelState::Connecting;
+            let first = *state == ChannelState::Connecting && self.close_code.get().is_none();
             if first {
                 let _ = self.connected_at.set(Instant::now());
                 *state = ChannelState::Connected;
@@ -172,15 +166,18 @@ impl ChannelShared {
         });
     }
 
+    /// Why the channel is over; `None` while it is not. Known before the state says `Terminated`.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.close_code.get().copied()
+    }
+
     /// Marks the channel as over. The first reason stays; true when this was the first.
     pub fn terminate(&self, code: CloseCode) -> bool {
-        self.state.send_if_modified(|state| {
-            let first = !state.is_terminated();
-            if first {
-                let _ = self.ended_at.set(Instant::now());
-                *state = ChannelState::Terminated(code);
-            }
-            first
-        })
+        if self.close_code.set(code).is_err() {
+            return false;
+        }
+        let _ = self.ended_at.set(Instant::now());
+        self.state.send_replace(ChannelState::Terminated);
+        true
     }
 }

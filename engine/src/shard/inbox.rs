@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use corewire_rings::Reader;
+use corewire_rings::{Ended, Reader, Record};
 
 use super::bell::Bell;
 
@@ -144,5 +144,108 @@ impl Drop for TakenHook {
     fn drop(&mut self) {
         self.progress.gone.store(true, Ordering::Release);
         self.bell.inbox_has_room(self.slot);
+    }
+}
+
+/// The consumer's end of one leg, local or remote: records in, datums out, credit home.
+#[derive(Debug)]
+pub struct Inbox {
+    reader: Reader,
+    hook: Option<TakenHook>,
+}
+
+impl Inbox {
+    /// The end of a leg that a shard fills.
+    pub fn remote(reader: Reader, hook: TakenHook) -> Self {
+        Self { reader, hook: Some(hook) }
+    }
+
+    /// The end of a leg that reads the producer's own ring.
+    pub fn local(reader: Reader) -> Self {
+        Self { reader, hook: None }
+    }
+
+    /// The next datum, if one is there. Dropping it gives its room and its credit back.
+    ///
+    /// # Errors
+    ///
+    /// [`Ended`] when the leg is over and everything in it was taken, or when the ring cut this reader off.
+    pub fn try_recv(&mut self) -> Result<Option<Taken<'_>>, Ended> {
+        let Some(record) = self.reader.try_recv()? else { return Ok(None) };
+        let (seq, skipped, header) = match &self.hook {
+            None => (record.seq(), record.lost_before(), 0),
+            Some(_) => match read_header(&record) {
+                Some((seq, skipped, _)) => (seq, skipped, HEADER_BYTES),
+                // Only a shard writes here, and it always writes a header.
+                None => unreachable!("an inbox record of {} bytes has no header", record.len()),
+            },
+        };
+        Ok(Some(Taken { record: Some(record), hook: self.hook.as_mut(), header, seq, skipped }))
+    }
+
+    /// Ready when [`Inbox::try_recv`] has something to say; else `cx` is woken once.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.reader.poll_ready(cx)
+    }
+
+    /// As [`Inbox::poll_ready`], without a waker.
+    pub fn is_ready(&self) -> bool {
+        self.reader.is_ready()
+    }
+
+    /// Whether the leg is over and everything in it was taken.
+    pub fn is_finished(&self) -> bool {
+        self.reader.is_finished()
+    }
+
+    /// Records that wait in the leg; may be stale.
+    pub fn lag(&self) -> u64 {
+        self.reader.lag()
+    }
+
+    /// Whether a shard fills this leg.
+    pub fn is_remote(&self) -> bool {
+        self.hook.is_some()
+    }
+}
+
+/// A datum in its inbox, read in place.
+///
+/// Dropping it frees its room first and returns its credit then, so that what the producer sends for the
+/// credit always finds the room.
+#[derive(Debug)]
+pub struct Taken<'a> {
+    /// Empty only while dropping.
+    record: Option<Record<'a>>,
+    hook: Option<&'a mut TakenHook>,
+    header: usize,
+    seq: u64,
+    skipped: u64,
+}
+
+impl Taken<'_> {
+    /// The datum's sequence in the stream of its producer.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// How many datums of the stream are missing between the one taken before and this one.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The datum.
+    pub fn bytes(&self) -> &[u8] {
+        self.record.as_deref().and_then(|record| record.get(self.header..)).unwrap_or_default()
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let len = self.bytes().len();
+        self.record = None;
+        if let Some(hook) = &mut self.hook {
+            hook.took(self.seq, len);
+        }
     }
 }

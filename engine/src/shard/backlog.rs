@@ -1,0 +1,98 @@
+//! Events on their way to the clerk.
+//!
+//! Not inside: what they say. A shard never waits for the clerk and loses none of these events, so they queue
+//! here, up to a bound, while the clerk's mailbox is full. At the bound the session that has more to say is
+//! held up alone (see `super::events`); the others go on.
+
+use std::collections::VecDeque;
+
+use corewire_rings::mailbox::{Sender, TrySendError};
+
+use super::command::Event;
+
+/// The queue before the clerk's mailbox.
+pub(crate) struct Backlog {
+    clerk: Sender<Event>,
+    waiting: VecDeque<Event>,
+    limit: usize,
+    /// Events handed over since the last look.
+    handed: u64,
+}
+
+impl Backlog {
+    /// A queue of at most `limit` events before `clerk`.
+    pub(crate) fn new(clerk: Sender<Event>, limit: usize) -> Self {
+        Self { clerk, waiting: VecDeque::new(), limit: limit.max(1), handed: 0 }
+    }
+
+    /// Hands an event over, or keeps it; gives it back when the queue is full.
+    pub(crate) fn push(&mut self, event: Event) -> Result<(), Event> {
+        let event = if self.waiting.is_empty() {
+            match self.clerk.try_send(event) {
+                Ok(()) => {
+                    self.handed += 1;
+                    return Ok(());
+                }
+                // Nobody listens any more; the engine is going down.
+                Err(TrySendError::Closed(_)) => return Ok(()),
+                Err(TrySendError::Full(event)) => event,
+            }
+        } else {
+            event
+        };
+        if self.waiting.len() >= self.limit {
+            return Err(event);
+        }
+        self.waiting.push_back(event);
+        Ok(())
+    }
+
+    /// As [`Backlog::push`], beyond the bound if need be. Only for events whose number is bounded by something
+    /// else; the caller says by what.
+    pub(crate) fn push_anyway(&mut self, event: Event) {
+        if let Err(event) = self.push(event) {
+            self.waiting.push_back(event);
+        }
+    }
+
+    /// Hands over an event that may be lost; `false` when it was.
+    pub(crate) fn offer(&mut self, event: Event) -> bool {
+        let sent = self.clerk.try_send(event).is_ok();
+        self.handed += u64::from(sent);
+        sent
+    }
+
+    /// Offers what waits, oldest first, until the mailbox is full again.
+    pub(crate) fn flush(&mut self) {
+        while let Some(event) = self.waiting.pop_front() {
+            match self.clerk.try_send(event) {
+                Ok(()) => self.handed += 1,
+                Err(TrySendError::Closed(_)) => {}
+                Err(TrySendError::Full(event)) => {
+                    self.waiting.push_front(event);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether [`Backlog::push`] would give an event back.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.len() >= self.limit
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Events handed over since the last call.
+    pub(crate) fn take_handed(&mut self) -> u64 {
+        std::mem::take(&mut self.handed)
+    }
+}
+
+impl std::fmt::Debug for Backlog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backlog").field("waiting", &self.waiting.len()).field("limit", &self.limit).finish()
+    }
+}

@@ -1,0 +1,129 @@
+//! One channel as the shard sees it: which session and label, and what it is joined to.
+//!
+//! Not inside: sequence, credit and loss; those are the session's.
+
+use std::sync::Arc;
+
+use corewire_proto::channel::{ChannelStats, Label, Reliability};
+use corewire_rings::Writer;
+
+use super::{ChannelShared, channel_shared::ChannelNumbers, inbox::Progress};
+
+/// A channel.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    /// The slot of its session. A channel never outlives its session's seat.
+    pub(crate) session: u32,
+    pub(crate) label: Label,
+    pub(crate) shared: Arc<ChannelShared>,
+    pub(crate) role: Role,
+    /// Queued for its numbers to be written at the end of the turn.
+    pub(crate) touched: bool,
+}
+
+/// What a channel is joined to.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// We asked for it; the producer has not answered yet.
+    Opening(Opening),
+    /// We produce.
+    Producer(Producer),
+    /// We consume.
+    Consumer(Consumer),
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opening {
+    pub(crate) open_id: u64,
+    pub(crate) window_bytes: u64,
+    pub(crate) window_datums: u64,
+    pub(crate) max_datum_bytes: u32,
+}
+
+/// The producer's end: a leg of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Producer {
+    /// The slot of the stream.
+    pub(crate) stream: u32,
+    /// Where the channel stands among the stream's legs.
+    pub(crate) leg: u32,
+    /// What the session said last that it needs no more.
+    pub(crate) released: u64,
+    /// The end of the ring was announced.
+    pub(crate) finishing: bool,
+}
+
+/// The consumer's end: an inbox.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) inbox: Writer,
+    pub(crate) progress: Arc<Progress>,
+    /// No window was set, so a full inbox is the consumer's slowness and not a breach by the peer.
+    pub(crate) unlimited: bool,
+    /// A full inbox loses the datum instead of ending the channel: no window was set and the channel may lose.
+    pub(crate) lossy: bool,
+    /// Datums lost at the inbox since the last one that was delivered.
+    pub(crate) missed: u64,
+    /// The inbox had no room, no window was set and nothing may be lost: the consumer was too slow.
+    pub(crate) overrun: bool,
+    /// What was granted last.
+    pub(crate) granted: (u64, u64),
+}
+
+impl Consumer {
+    pub(crate) fn new(
+        inbox: Writer,
+        progress: Arc<Progress>,
+        window_bytes: u64,
+        window_datums: u64,
+        reliability: Reliability,
+        first_seq: u64,
+    ) -> Self {
+        let unlimited = window_bytes == 0 || window_datums == 0;
+        Self {
+            inbox,
+            progress,
+            unlimited,
+            lossy: unlimited && reliability == Reliability::FireAndForget,
+            missed: 0,
+            overrun: false,
+            granted: (first_seq, 0),
+        }
+    }
+}
+
+impl Channel {
+    /// Writes what the session counted to the cells that everybody reads.
+    pub(crate) fn write_numbers(&self, stats: &ChannelStats) {
+        let mut numbers = ChannelNumbers { window_bytes: stats.tx_window, ..ChannelNumbers::default() };
+        match &self.role {
+            Role::Opening(_) => return,
+            Role::Producer(_) => {
+                numbers.datums = stats.tx_datums;
+                numbers.bytes = stats.tx_bytes;
+                numbers.resent = stats.resends;
+                numbers.skipped = stats.tx_skipped;
+                numbers.position = stats.tx_seq;
+                numbers.released = stats.released;
+                numbers.published = stats.published;
+                numbers.credit_bytes = stats.tx_credit_remaining;
+                numbers.backpressure = stats.backpressure_events;
+                numbers.grants = stats.credit_grants_received;
+            }
+            Role::Consumer(consumer) => {
+                numbers.datums = stats.rx_datums;
+                numbers.bytes = stats.rx_bytes;
+                numbers.skipped = stats.rx_skipped;
+                numbers.lost = stats.lost;
+                numbers.gaps = stats.gaps;
+                numbers.duplicates = stats.dropped_duplicate;
+                numbers.late = stats.dropped_late;
+                numbers.position = stats.in_order;
+                numbers.released = consumer.progress.peek().0;
+                numbers.grants = stats.credit_grants_sent;
+            }
+        }
+        self.shared.cells().write(&numbers);
+    }
+}

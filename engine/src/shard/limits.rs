@@ -1,0 +1,93 @@
+//! The bounds of a shard, and the bounds of its turn.
+//!
+//! Not inside: the bounds of one session (`SessionConfig` of the protocol) and of the packet memory
+//! (`DriverConfig`).
+
+use std::time::Duration;
+
+use crate::driver::LEASE_BYTES;
+
+/// Most datagrams that one turn receives. At about half a microsecond each it is well below 200 microseconds,
+/// so that a flood can't keep commands, timers and sends waiting longer; and it is more than a socket's default
+/// receive buffer holds (256 small datagrams), so that one turn can empty it.
+pub(crate) const DATAGRAMS_PER_TURN: usize = 256;
+
+/// Most commands that one turn takes. They are rare and some are long (a handshake datagram is copied, a ring
+/// is made), so few are enough; the mailbox keeps the rest.
+pub(crate) const COMMANDS_PER_TURN: usize = 64;
+
+/// Most deadlines that one turn fires. A turn that is late for more finishes them in the next ones, between
+/// which packets are still received: an acknowledgement that waits in the socket spares a resend.
+pub(crate) const TIMERS_PER_TURN: usize = 256;
+
+/// Most sends that one turn stages, each a lease with up to [`SEGMENTS_PER_TRAIN`] packets. 32 full trains are
+/// 2 MiB, which is about a millisecond of sealing; the driver has twice as many leases, so that the kernel
+/// works on one turn's while the next fills the others.
+pub(crate) const SENDS_PER_TURN: usize = 32;
+
+/// Most packets in one train. Kernels before 6.9 refuse more (`UDP_MAX_SEGMENTS`).
+pub(crate) const SEGMENTS_PER_TRAIN: usize = 64;
+
+/// Bytes that a session may send before the next one's turn: one full train. Less would cut trains short, more
+/// would let one session hold the others up longer than it takes to seal one train.
+pub(crate) const SESSION_QUANTUM_BYTES: usize = LEASE_BYTES;
+
+/// How long a shard waits before it offers events again to a clerk whose mailbox was full. The clerk works in
+/// milliseconds; it has no way to ring when it has room.
+pub(crate) const CLERK_RETRY: Duration = Duration::from_millis(1);
+
+/// How long a shard waits at most for transmit memory. The driver ends its sleep when a lease comes back; this
+/// is the safety net.
+pub(crate) const LEASE_RETRY: Duration = Duration::from_millis(1);
+
+/// The part of the time before a shutdown's deadline in which streams may still drain; the rest belongs to the
+/// closing of sessions. A fraction: `DRAIN_SHARE.0 / DRAIN_SHARE.1`.
+pub(crate) const DRAIN_SHARE: (u32, u32) = (3, 4);
+
+const _: () = assert!(SEGMENTS_PER_TRAIN > 1 && SENDS_PER_TURN > 1);
+const _: () = assert!(SESSION_QUANTUM_BYTES >= LEASE_BYTES);
+
+/// What one shard may hold. Its memory is a function of this, the rings it is given and the windows of the
+/// inboxes it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardLimits {
+    /// Sessions; the slots that the clerk hands out are below this. At most 2^24.
+    pub sessions: usize,
+    /// Channels of all sessions together, both ends. Above it an accept or open is answered with
+    /// `NO_CAPACITY`.
+    pub channels: usize,
+    /// Rings that the shard reads at one time.
+    pub streams: usize,
+    /// Events that wait for room in the clerk's mailbox. Above it, sessions that have events are held up.
+    pub backlog: usize,
+    /// Memory of one inbox, in bytes, headers and the room for one datum of the producer's largest size
+    /// included. A window that needs more is answered with `TOO_LARGE`.
+    pub inbox_bytes: usize,
+    /// Bytes of credit-free room in the inbox of a channel that sets no window.
+    pub open_window_bytes: u64,
+    /// Datums in the inbox of a channel that sets no window by number; fewer when `window_bytes` is small.
+    pub open_window_datums: u64,
+}
+
+impl Default for ShardLimits {
+    fn default() -> Self {
+        Self {
+            sessions: 4_096,
+            channels: 65_536,
+            streams: 4_096,
+            backlog: 4_096,
+            inbox_bytes: 256 << 20,
+            open_window_bytes: 1 << 20,
+            open_window_datums: 1 << 16,
+        }
+    }
+}
+
+/// What a shard is made of besides its driver and its mailboxes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// Its number: the first byte of the index of each of its sessions.
+    pub id: u8,
+    /// Its bounds.
+    pub limits: ShardLimits,
+}

@@ -1,0 +1,69 @@
+//! From the rings into the packets of a session.
+//!
+//! Not inside: which channel is next and how much it may send; the session asks.
+
+use corewire_proto::{
+    channel::Label,
+    session::{Fetched, Source},
+};
+use corewire_rings::Slot;
+
+use super::{
+    channel::{Channel, Role},
+    stream::Stream,
+    table::{Labels, Slab},
+};
+
+/// The rings behind one session's channels, while it writes packets.
+pub(crate) struct RingSource<'a> {
+    pub(crate) labels: &'a Labels,
+    pub(crate) channels: &'a mut Slab<Channel>,
+    pub(crate) streams: &'a mut Slab<Stream>,
+    /// Streams to unpin at the end of the turn.
+    pub(crate) pinned: &'a mut Vec<u32>,
+    pub(crate) touched: &'a mut Vec<u32>,
+    /// Streams whose ring cut us off.
+    pub(crate) cut: &'a mut Vec<u32>,
+    pub(crate) read: u64,
+    pub(crate) skipped: u64,
+}
+
+impl Source for RingSource<'_> {
+    fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
+        let Some(slot) = self.labels.get(label) else { return Fetched::NotYet };
+        let Some(channel) = self.channels.get_mut(slot) else { return Fetched::NotYet };
+        let Role::Producer(producer) = channel.role else { return Fetched::NotYet };
+        if !channel.touched {
+            channel.touched = true;
+            self.touched.push(slot);
+        }
+        let Some(stream) = self.streams.get_mut(producer.stream) else { return Fetched::NotYet };
+        match stream.pin() {
+            Ok(true) => self.pinned.push(producer.stream),
+            Ok(false) => {}
+            Err(_) => {
+                if !stream.detached {
+                    stream.detached = true;
+                    self.cut.push(producer.stream);
+                }
+                return Fetched::NotYet;
+            }
+        }
+        match stream.get(seq) {
+            Slot::Record(datum) => {
+                self.read += 1;
+                Fetched::Datum(datum)
+            }
+            Slot::Abandoned => {
+                self.skipped += 1;
+                Fetched::Skip { until: seq + 1 }
+            }
+            Slot::NotYet => Fetched::NotYet,
+            Slot::Passed => {
+                let until = stream.oldest().max(seq + 1);
+                self.skipped += until - seq;
+                Fetched::Skip { until }
+            }
+        }
+    }
+}

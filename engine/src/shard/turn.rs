@@ -1,0 +1,189 @@
+//! One pass over everything that a shard owns.
+//!
+//! Not inside: what the phases do (each has its file) and sleeping, except for the last look before a sleep.
+
+use std::task::Context;
+
+use corewire_proto::time::Instant;
+
+use super::{
+    Core, Event, Shard,
+    limits::{CLERK_RETRY, LEASE_RETRY, TIMERS_PER_TURN},
+};
+use crate::{counters::Counter, driver::Driver};
+
+/// What a shard wants after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Another turn now: this one found work, or left some.
+    Again,
+    /// Nothing to do before this moment, unless a datagram, a ring or the clerk calls.
+    Until(Instant),
+    /// Nothing to do, unless a datagram, a ring or the clerk calls.
+    Idle,
+}
+
+/// What a turn came across.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Work {
+    /// Something was done. The next turn may find what this one caused.
+    pub(crate) did: bool,
+    /// Something can be sent but all transmit memory is in flight.
+    pub(crate) no_lease: bool,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Does what there is to do, each phase up to its bound, and says when it wants to be called again.
+    ///
+    /// Clock, completions and datagrams, commands and marks, timers, rings, transmit, submit, counters. Never
+    /// sleeps and never waits for another thread.
+    pub fn turn(&mut self) -> Turn {
+        let Self { driver, core } = self;
+        core.now = driver.now();
+        core.work = Work::default();
+        core.receive(driver);
+        core.take_commands(driver);
+        core.take_marks();
+        core.fire_timers();
+        core.look_at_rings();
+        core.step_ending();
+        core.transmit(driver);
+        core.settle();
+        if driver.submit().is_err() {
+            core.counters.bump(Counter::SubmitErrors);
+        }
+        for socket in core.closing.drain(..) {
+            driver.remove_socket(socket);
+        }
+        core.publish_numbers();
+        core.verdict()
+    }
+
+    /// Sleeps until a datagram, a ring, the clerk or the time comes, unless one of them has come already.
+    ///
+    /// Everything that could wake the shard is armed first and looked at once more after that; so nothing
+    /// that happens between the last turn and the sleep is missed.
+    pub fn park(&mut self, until: Option<Instant>) {
+        let Self { driver, core } = self;
+        if core.may_sleep() {
+            core.counters.bump(Counter::Parks);
+            driver.park(until);
+        } else {
+            core.counters.bump(Counter::ParksCalledOff);
+        }
+        core.bell.wake_up();
+    }
+
+    /// Whether the shard has stopped after [`super::Command::Shutdown`]. Another turn would do nothing.
+    pub fn is_stopped(&self) -> bool {
+        self.core.is_stopped()
+    }
+}
+
+impl Core {
+    /// Announces a sleep and arms everything that ends it. `false`: there is something to do.
+    fn may_sleep(&mut self) -> bool {
+        self.bell.fall_asleep();
+        let mut cx = Context::from_waker(&self.bell_waker);
+        // A mailbox whose senders are gone is always ready; it can't bring anything.
+        let command = self.commands.poll_ready(&mut cx).is_ready() && !self.commands.is_finished();
+        !command && self.arm_all() && !self.bell.any()
+    }
+
+    /// Fires the deadlines that have come, up to the bound of a turn.
+    fn fire_timers(&mut self) {
+        let mut looked = 0;
+        while looked < TIMERS_PER_TURN {
+            let Some(slot) = self.timers.pop_due(self.now) else { return };
+            looked += 1;
+            let Some(seat) = self.sessions.get_mut(slot) else { continue };
+            match seat.session.poll_timeout() {
+                Some(at) if at <= self.now => {
+                    seat.session.handle_timeout(self.now);
+                    self.work.did = true;
+                    self.counters.bump(Counter::TimersFired);
+                }
+                _ => self.counters.bump(Counter::TimersPutOff),
+            }
+            self.touch(slot);
+        }
+        self.counters.bump(Counter::TimerBound);
+    }
+
+    /// The end of a turn for what moved in it: events are heard, deadlines noted, rings let go.
+    fn settle(&mut self) {
+        let mut place = 0;
+        while let Some(&slot) = self.dirty.get(place) {
+            place += 1;
+            let Some(seat) = self.sessions.get_mut(slot) else { continue };
+            seat.dirty = false;
+            self.hear(slot);
+            self.wind(slot);
+        }
+        self.dirty.clear();
+        self.settle_rings();
+        self.flush_events();
+    }
+
+    /// Notes when a session wants to be looked at again, or sees it off.
+    fn wind(&mut self, slot: u32) {
+        let Some(seat) = self.sessions.get_mut(slot) else { return };
+        if let Some(at) = seat.session.poll_timeout() {
+            self.timers.want(slot, at);
+        }
+        let Some((until, code)) = seat.over else { return };
+        if until > self.now {
+            self.timers.want(slot, until);
+        } else if seat.held.is_none() {
+            let event = Event::SessionClosed { index: seat.index, code };
+            match self.backlog.push(event) {
+                Ok(()) => self.vacate(slot),
+                Err(event) => {
+                    seat.held = Some(event);
+                    self.held_up.push(slot);
+                }
+            }
+        }
+    }
+
+    /// Lets everybody see the numbers of what moved.
+    fn publish_numbers(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for slot in touched.drain(..) {
+            let Some(channel) = self.channels.get_mut(slot) else { continue };
+            channel.touched = false;
+            let stats = self.sessions.get(channel.session).and_then(|seat| seat.session.stats(channel.label));
+            if let Some(stats) = stats {
+                channel.write_numbers(&stats);
+            }
+        }
+        self.touched = touched;
+        let counters = &self.counters;
+        counters.bump(Counter::Turns);
+        if self.work.did {
+            counters.bump(Counter::BusyTurns);
+        }
+        counters.add(Counter::Events, self.backlog.take_handed());
+        if !self.backlog.is_empty() {
+            counters.bump(Counter::EventStalls);
+        }
+        counters.set(Counter::Sessions, self.sessions.len() as u64);
+        counters.set(Counter::Channels, self.channels.len() as u64);
+        counters.set(Counter::Streams, self.streams.len() as u64);
+    }
+
+    fn verdict(&self) -> Turn {
+        let sendable = (!self.ready.is_empty() || self.has_aside()) && !self.work.no_lease;
+        let due = self.timers.next().is_some_and(|at| at <= self.now);
+        if self.work.did || sendable || due {
+            return Turn::Again;
+        }
+        let wishes = [
+            self.timers.next(),
+            self.work.no_lease.then(|| self.now + LEASE_RETRY),
+            (!self.backlog.is_empty()).then(|| self.now + CLERK_RETRY),
+            self.ending_wish(),
+        ];
+        wishes.into_iter().flatten().min().map_or(Turn::Idle, Turn::Until)
+    }
+}
