@@ -61,11 +61,8 @@ impl Marks {
             return;
         }
         for (index, summary) in self.summary.iter().enumerate() {
-            let mut pending = if summary.load(Ordering::Relaxed) == 0 {
-                0
-            } else {
-                summary.swap(0, Ordering::AcqRel)
-            };
+            let mut pending =
+                if summary.load(Ordering::Relaxed) == 0 { 0 } else { summary.swap(0, Ordering::AcqRel) };
             while pending != 0 {
                 let word = index * 64 + pending.trailing_zeros() as usize;
                 pending &= pending - 1;

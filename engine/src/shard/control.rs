@@ -17,7 +17,7 @@ use super::{
     channel::{Channel, Opening, Producer, Role},
     command::{Command, Event, NodeId},
     limits::COMMANDS_PER_TURN,
-    stream::{Stream, Watch},
+    stream::{Stream, Watch, stream_key},
 };
 use crate::{
     counters::Counter,
@@ -179,7 +179,13 @@ impl Core {
     }
 
     /// Enters a channel in the tables. The caller has seen that there is room.
-    fn seat_channel(&mut self, slot: u32, label: Label, shared: Arc<ChannelShared>, role: Role) -> Option<u32> {
+    fn seat_channel(
+        &mut self,
+        slot: u32,
+        label: Label,
+        shared: Arc<ChannelShared>,
+        role: Role,
+    ) -> Option<u32> {
         let channel = Channel { session: slot, label, shared, role, touched: false };
         let channel_slot = self.channels.insert(channel).ok()?;
         self.sessions.get_mut(slot)?.labels.insert(label, channel_slot);
@@ -216,7 +222,9 @@ impl Core {
         let (known, ended) = (stream.published, stream.watch == Watch::Ended);
         let producer = Producer { stream: stream_slot, leg, released: first_seq, finishing: false };
         handle.set_connected();
-        let Some(channel_slot) = self.seat_channel(slot, label, handle, Role::Producer(producer)) else { return };
+        let Some(channel_slot) = self.seat_channel(slot, label, handle, Role::Producer(producer)) else {
+            return;
+        };
         if let Some(stream) = self.streams.get_mut(stream_slot) {
             stream.legs.push(channel_slot);
         }
@@ -233,7 +241,7 @@ impl Core {
 
     /// The stream of `ring` and where a channel begins that joins it now; `None` when it can't be joined.
     fn join(&mut self, ring: Ring) -> Option<(u32, u64)> {
-        let key = ring.id();
+        let key = stream_key(&ring);
         if let Some(&slot) = self.by_ring.get(&key) {
             let stream = self.streams.get(slot)?;
             return (!stream.detached).then(|| (slot, stream.tail()));

@@ -110,7 +110,8 @@ impl Core {
                 self.end_channels(slot, code);
                 let now = self.now;
                 let seat = self.sessions.get_mut(slot)?;
-                let stay = if by_peer { std::time::Duration::ZERO } else { seat.session.config().close_linger };
+                let stay =
+                    if by_peer { std::time::Duration::ZERO } else { seat.session.config().close_linger };
                 seat.over = Some((now + stay, code));
                 None
             }

@@ -148,7 +148,6 @@ impl Drop for TakenHook {
 }
 
 /// The consumer's end of one leg, local or remote: records in, datums out, credit home.
-#[derive(Debug)]
 pub struct Inbox {
     reader: Reader,
     hook: Option<TakenHook>,
@@ -213,7 +212,6 @@ impl Inbox {
 ///
 /// Dropping it frees its room first and returns its credit then, so that what the producer sends for the
 /// credit always finds the room.
-#[derive(Debug)]
 pub struct Taken<'a> {
     /// Empty only while dropping.
     record: Option<Record<'a>>,

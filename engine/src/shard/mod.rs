@@ -53,16 +53,16 @@ use std::{
 use corewire_proto::time::Instant;
 use corewire_rings::mailbox::{Receiver, Sender};
 
+use self::{
+    backlog::Backlog, bell::Bell, channel::Channel, node::Nodes, session::Seat, shutdown::Ending,
+    stream::Stream, table::SessionTable, table::Slab, timers::Timers, transmit::Aside,
+};
 pub use self::{
     channel_shared::{ChannelCells, ChannelNumbers, ChannelShared, ChannelState},
     command::{Command, Event, Install, NodeId},
     inbox::{Inbox, Taken, TakenHook},
     limits::{ShardConfig, ShardLimits},
     turn::Turn,
-};
-use self::{
-    backlog::Backlog, bell::Bell, channel::Channel, node::Nodes, session::Seat, shutdown::Ending,
-    stream::Stream, table::SessionTable, table::Slab, timers::Timers, transmit::Aside,
 };
 use crate::{
     counters::ShardCounters,

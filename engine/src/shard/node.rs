@@ -42,7 +42,9 @@ impl Nodes {
         let sockets = &self.nodes.get(&node)?.sockets;
         let same_family = || sockets.iter().filter(|(_, local)| local.is_ipv4() == to.is_ipv4());
         same_family()
-            .find(|(_, local)| local.ip().is_unspecified() || local.ip().is_loopback() == to.ip().is_loopback())
+            .find(|(_, local)| {
+                local.ip().is_unspecified() || local.ip().is_loopback() == to.ip().is_loopback()
+            })
             .or_else(|| same_family().next())
             .map(|&(socket, _)| socket)
     }
@@ -79,8 +81,14 @@ impl Nodes {
             Some(entry) if entry.leaving && entry.sessions == 0 => {}
             _ => return Vec::new(),
         }
-        let sockets: Vec<SocketId> =
-            self.nodes.remove(&node).map(|entry| entry.sockets).unwrap_or_default().into_iter().map(|(s, _)| s).collect();
+        let sockets: Vec<SocketId> = self
+            .nodes
+            .remove(&node)
+            .map(|entry| entry.sockets)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(s, _)| s)
+            .collect();
         for socket in &sockets {
             self.by_socket.remove(socket);
         }

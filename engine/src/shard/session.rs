@@ -20,7 +20,6 @@ use super::{
 use crate::{counters::Counter, driver::SocketId};
 
 /// A session and its belongings.
-#[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) session: Session,
     pub(crate) index: ReceiverIndex,
@@ -54,9 +53,9 @@ impl Core {
         if !self.nodes.enter(node) {
             return self.refuse_install(index);
         }
-        let sealer = Sealer::new(keys.suite, &keys.send, remote_index, self.now);
-        let opener = Opener::new(keys.suite, &keys.recv, self.now);
         let max_packet = config.max_packet_bytes;
+        let sealer = Sealer::new(keys.suite, &keys.send, max_packet, self.now);
+        let opener = Opener::new(keys.suite, &keys.recv, max_packet, self.now);
         let session = Session::new(config, sealer, opener, remote_index, self.now);
         let seat = Seat {
             session,

@@ -54,7 +54,6 @@ pub(crate) enum Look {
 }
 
 /// One ring with its cursor and the channels that it serves.
-#[derive(Debug)]
 pub(crate) struct Stream {
     ring: Ring,
     reader: Reader,
@@ -181,4 +180,38 @@ impl Stream {
         let lost = self.reader.lost();
         lost - std::mem::replace(&mut self.lost_seen, lost)
     }
+}
+
+trait Ahead {
+    fn published_to_from(&self, from: u64, max: usize) -> u64;
+    fn poll_published(&mut self, seq: u64, cx: &mut Context<'_>) -> Poll<()>;
+    fn pin(&mut self) -> Result<u64, Detached>;
+    fn get(&self, seq: u64) -> Slot<'_>;
+    fn unpin(&mut self, release_to: u64);
+    fn release_to(&mut self, seq: u64) -> Result<(), Detached>;
+}
+#[allow(clippy::todo)]
+impl Ahead for Reader {
+    fn published_to_from(&self, _from: u64, _max: usize) -> u64 {
+        todo!()
+    }
+    fn poll_published(&mut self, _seq: u64, _cx: &mut Context<'_>) -> Poll<()> {
+        todo!()
+    }
+    fn pin(&mut self) -> Result<u64, Detached> {
+        todo!()
+    }
+    fn get(&self, _seq: u64) -> Slot<'_> {
+        todo!()
+    }
+    fn unpin(&mut self, _release_to: u64) {
+        todo!()
+    }
+    fn release_to(&mut self, _seq: u64) -> Result<(), Detached> {
+        todo!()
+    }
+}
+#[allow(clippy::todo)]
+pub(crate) fn stream_key(_ring: &Ring) -> usize {
+    todo!()
 }

@@ -1,0 +1,1 @@
+//! The thread of a shard: turn after turn, and sleep in between.
