@@ -1,2 +1,3 @@
 //! The corewire program.
+mod cli;
 fn main() {}

@@ -1,0 +1,227 @@
+//! The command line: every option, its default and its help. No behaviour lives here.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::exit::EXIT_CODES_HELP;
+use super::units;
+
+/// Where `pub` listens and `sub` looks when neither is told otherwise: loopback, and a port outside the range
+/// from which Linux hands out ports by itself (32768..60999).
+pub(crate) const DEFAULT_PORT: u16 = 7411;
+
+/// The network that `pub` and `sub` join when not told otherwise.
+pub(crate) const DEFAULT_NETWORK: &str = "corewire";
+
+/// The largest record that `pub` and `sub` agree on by default, in bytes.
+pub(crate) const DEFAULT_MAX_DATUM: &str = "64KiB";
+
+const ABOUT: &str =
+    "A typed publish/subscribe dataplane. Without a command: a demonstration of five seconds.";
+
+const EXAMPLES: &str = "\
+Examples:
+  corewire                                    the demonstration
+  corewire sub numbers --count 5              in one terminal, and in another:
+  seq 1 5 | corewire pub numbers";
+
+const PUB_EXAMPLES: &str = "\
+Examples:
+  seq 1 1000000 | corewire pub numbers        then: corewire sub numbers --count 1000000 | tail -1
+  corewire pub log --file /etc/services --rate 100
+  seq 1 9 | corewire pub numbers --listen 127.0.0.1:7500
+                                              then: corewire sub numbers --peer 127.0.0.1:7500
+
+A line is sent without its line feed. `pub` waits for its first consumer (--consumers), and ends when the
+input is finished and every consumer has all of it.";
+
+const SUB_EXAMPLES: &str = "\
+Examples:
+  corewire sub numbers --count 1000000 | sha256sum
+  corewire sub numbers --for 10s > numbers.txt
+  corewire sub numbers --until-end            ends when the publisher has finished
+
+`sub` may be started before `pub`: it keeps looking. Records go to stdout, everything else to stderr.";
+
+/// The whole command line.
+#[derive(Parser, Debug)]
+#[command(name = "corewire", version, about = ABOUT, args_conflicts_with_subcommands = true)]
+#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+pub(crate) struct Cli {
+    /// `None` is the demonstration.
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) demo: DemoArgs,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Publish lines or records from stdin or a file
+    #[command(after_help = format!("{PUB_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+    Pub(PubArgs),
+    /// Subscribe to a stream and write its records to stdout
+    #[command(after_help = format!("{SUB_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+    Sub(SubArgs),
+}
+
+/// How datagrams reach the kernel.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Io {
+    /// io_uring where the kernel allows it, epoll otherwise
+    Auto,
+    /// io_uring, or fail
+    Uring,
+    /// epoll
+    Epoll,
+}
+
+/// How records stand in stdin and stdout.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// One record a line
+    Lines,
+    /// A 32-bit little-endian length before each record
+    LengthPrefixed,
+}
+
+/// The demonstration's options.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Driver for the demonstration
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) io: Io,
+    /// How long the demonstration sends
+    #[arg(long = "for", value_name = "TIME", default_value = "4s", value_parser = units::duration)]
+    pub(crate) duration: Duration,
+    /// Prices a second in the demonstration's latency part
+    #[arg(long, value_name = "RATE", default_value = "10k", value_parser = units::rate)]
+    pub(crate) rate: f64,
+}
+
+/// What `pub` and `sub` share.
+#[derive(Args, Debug)]
+pub(crate) struct NetArgs {
+    /// Address to listen on (UDP); port 0 lets the system choose
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Address of a node to join; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) peer: Vec<SocketAddr>,
+    /// Name of the network; both sides must use the same
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
+    pub(crate) network: String,
+    /// File whose bytes are the network's secret; without it, the network's name is all that one must know
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Driver
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) io: Io,
+    /// How records are written: one a line, or after a 32-bit little-endian length
+    #[arg(long, value_enum, default_value = "lines")]
+    pub(crate) format: Format,
+    /// Largest record
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_DATUM, value_parser = units::size)]
+    pub(crate) max_datum: usize,
+    /// Give up (exit code 3) when nobody is connected after this time [default: keep waiting]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) wait: Option<Duration>,
+    /// Say nothing on stderr except errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// `corewire pub`.
+#[derive(Args, Debug)]
+pub(crate) struct PubArgs {
+    /// Name of the stream
+    #[arg(value_name = "STREAM")]
+    pub(crate) stream: String,
+    /// Read this file instead of stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Records a second [default: as fast as the slowest consumer takes them]
+    #[arg(long, value_name = "RATE", value_parser = units::rate)]
+    pub(crate) rate: Option<f64>,
+    /// Consumers to wait for before the first record
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) consumers: usize,
+    #[command(flatten)]
+    pub(crate) net: NetArgs,
+}
+
+/// `corewire sub`.
+#[derive(Args, Debug)]
+pub(crate) struct SubArgs {
+    /// Name of the stream
+    #[arg(value_name = "STREAM")]
+    pub(crate) stream: String,
+    /// End after this many records
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// End after this time; with --count, exit code 3 if the count was not reached
+    #[arg(long = "for", value_name = "TIME", value_parser = units::duration)]
+    pub(crate) duration: Option<Duration>,
+    /// End when the publisher has finished or is gone
+    #[arg(long)]
+    pub(crate) until_end: bool,
+    #[command(flatten)]
+    pub(crate) net: NetArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_arguments_mean_the_demonstration() {
+        let cli = Cli::try_parse_from(["corewire"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.demo.io, Io::Auto);
+    }
+
+    #[test]
+    fn options_of_pub_and_sub_are_read() {
+        let cli = Cli::try_parse_from([
+            "corewire",
+            "pub",
+            "s",
+            "--rate",
+            "10k",
+            "--listen",
+            "127.0.0.1:0",
+            "--format",
+            "length-prefixed",
+        ])
+        .unwrap();
+        let Some(Command::Pub(args)) = cli.command else { panic!("not pub") };
+        assert_eq!((args.rate, args.consumers, args.net.format), (Some(10_000.0), 1, Format::LengthPrefixed));
+        let cli = Cli::try_parse_from(["corewire", "sub", "s", "--count", "3", "--for", "2s"]).unwrap();
+        let Some(Command::Sub(args)) = cli.command else { panic!("not sub") };
+        assert_eq!((args.count, args.duration), (Some(3), Some(Duration::from_secs(2))));
+    }
+
+    #[test]
+    fn unknown_options_and_bad_values_are_usage_errors() {
+        for bad in [
+            &["corewire", "--no-such"][..],
+            &["corewire", "pub"],
+            &["corewire", "pub", "s", "--rate", "x"],
+            &["corewire", "sub", "s", "--peer", "nowhere"],
+            &["corewire", "sub", "s", "--io", "magic"],
+        ] {
+            assert_eq!(Cli::try_parse_from(bad).unwrap_err().exit_code(), 2, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What the terminal can show, and a writer that never panics on a closed one.
+
+use std::io::{self, IsTerminal, Write};
+
+/// How to draw on one output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Style {
+    /// ANSI colours may be used.
+    pub(crate) colour: bool,
+    /// Line-drawing characters and dots may be used; otherwise ASCII only.
+    pub(crate) unicode: bool,
+}
+
+impl Style {
+    /// No escape sequence, ASCII only: for files, pipes and logs.
+    pub(crate) const PLAIN: Style = Style { colour: false, unicode: false };
+
+    /// What stdout can show. `NO_COLOR` and `TERM=dumb` are honoured.
+    pub(crate) fn of_stdout() -> Style {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        if !io::stdout().is_terminal() || set("TERM").is_some_and(|term| term == "dumb") {
+            return Style::PLAIN;
+        }
+        let locale = set("LC_ALL").or_else(|| set("LC_CTYPE")).or_else(|| set("LANG"));
+        let unicode = locale.is_some_and(|name| name.to_string_lossy().to_uppercase().contains("UTF"));
+        Style { colour: set("NO_COLOR").is_none(), unicode }
+    }
+
+    /// `text` in the colour `code` (an ANSI SGR number).
+    pub(crate) fn paint(self, code: u8, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// `text` in bold.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint(1, text)
+    }
+}
+
+/// One line on stderr. Nothing can be done about a stderr that is gone, so its failure is ignored.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_style_adds_no_escape_sequence() {
+        assert_eq!(Style::PLAIN.bold("x"), "x");
+        assert_eq!(Style { colour: true, unicode: false }.paint(31, "x"), "\x1b[31mx\x1b[0m");
+    }
+}

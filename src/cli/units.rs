@@ -1,0 +1,151 @@
+//! Values with units on the command line: rates, durations, sizes.
+
+use std::time::Duration;
+
+/// Splits `1.5M/s` into its number and what follows it.
+fn split_number(text: &str) -> Result<(f64, &str), String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    match digits.parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok((number, unit.trim())),
+        _ => Err(format!("`{text}` does not start with a number")),
+    }
+}
+
+/// Datums per second: `500`, `10k`, `1.5M`, each with or without `/s`.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let (number, unit) = split_number(text)?;
+    let scale = match unit.strip_suffix("/s").unwrap_or(unit) {
+        "" => 1.0,
+        "k" | "K" => 1e3,
+        "M" => 1e6,
+        other => return Err(format!("unknown rate unit `{other}`; write 500, 10k or 1.5M")),
+    };
+    let rate = number * scale;
+    if (0.001..=1e9).contains(&rate) { Ok(rate) } else { Err("a rate is between 0.001 and 1000M".into()) }
+}
+
+/// A time: `500ms`, `10s`, `2m`, `1h`; a bare number counts seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_number(text)?;
+    let seconds = match unit {
+        "us" => number / 1e6,
+        "ms" => number / 1e3,
+        "" | "s" => number,
+        "m" => number * 60.0,
+        "h" => number * 3600.0,
+        other => return Err(format!("unknown time unit `{other}`; write 500ms, 10s, 2m or 1h")),
+    };
+    // A year is longer than any run and far from the limits of the clock's arithmetic.
+    if seconds <= 365.0 * 86_400.0 {
+        Ok(Duration::from_secs_f64(seconds))
+    } else {
+        Err("that is longer than a year".into())
+    }
+}
+
+/// A size in bytes: `4096`, `64KiB`, `1MiB`; `kB` and `MB` count in thousands.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let (number, unit) = split_number(text)?;
+    let scale = match unit {
+        "" | "B" => 1.0,
+        "kB" => 1e3,
+        "MB" => 1e6,
+        "KiB" | "K" | "k" => 1024.0,
+        "MiB" | "M" => 1024.0 * 1024.0,
+        other => return Err(format!("unknown size unit `{other}`; write 4096, 64KiB or 1MiB")),
+    };
+    let bytes = number * scale;
+    if (1.0..=1e9).contains(&bytes) {
+        Ok(bytes as usize)
+    } else {
+        Err("a size is between 1 and 1000MB".into())
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Nanoseconds in the unit that a person would choose: `850 ns`, `12.4 us`, `3.10 ms`, `1.20 s`.
+pub(crate) fn time(nanoseconds: u64) -> String {
+    let ns = nanoseconds as f64;
+    let (value, unit) = match nanoseconds {
+        0..1_000 => return format!("{nanoseconds} ns"),
+        1_000..1_000_000 => (ns / 1e3, "us"),
+        1_000_000..1_000_000_000 => (ns / 1e6, "ms"),
+        _ => (ns / 1e9, "s"),
+    };
+    if value < 9.995 {
+        format!("{value:.2} {unit}")
+    } else if value < 99.95 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_read_with_and_without_units() {
+        assert_eq!(rate("500"), Ok(500.0));
+        assert_eq!(rate("10k"), Ok(10_000.0));
+        assert_eq!(rate("1.5M/s"), Ok(1_500_000.0));
+        assert!(rate("fast").is_err());
+        assert!(rate("10x").is_err());
+        assert!(rate("0").is_err());
+        assert!(rate("-1").is_err());
+    }
+
+    #[test]
+    fn durations_are_read_with_and_without_units() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("3"), Ok(Duration::from_secs(3)));
+        assert!(duration("").is_err());
+        assert!(duration("1e99h").is_err());
+        assert!(duration("999999999h").is_err());
+    }
+
+    #[test]
+    fn sizes_are_read_in_both_scales() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("64KiB"), Ok(65_536));
+        assert_eq!(size("1MiB"), Ok(1_048_576));
+        assert_eq!(size("2kB"), Ok(2_000));
+        assert!(size("0").is_err());
+        assert!(size("9999MiB").is_err());
+        assert!(size("1QiB").is_err());
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(12_345_678), "12,345,678");
+    }
+
+    #[test]
+    fn times_keep_three_digits_and_a_fitting_unit() {
+        assert_eq!(time(850), "850 ns");
+        assert_eq!(time(1_234), "1.23 us");
+        assert_eq!(time(12_345), "12.3 us");
+        assert_eq!(time(999_960), "1000 us");
+        assert_eq!(time(3_100_000), "3.10 ms");
+        assert_eq!(time(1_200_000_000), "1.20 s");
+    }
+}
