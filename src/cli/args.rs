@@ -72,27 +72,28 @@ pub(crate) enum Command {
 /// How datagrams reach the kernel.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Io {
-    /// io_uring where the kernel allows it, epoll otherwise
+    // Regular comments: doc comments would turn `--help` into a long list.
+    // io_uring where the kernel allows it, epoll otherwise.
     Auto,
-    /// io_uring, or fail
+    // io_uring, or fail.
     Uring,
-    /// epoll
+    // epoll.
     Epoll,
 }
 
 /// How records stand in stdin and stdout.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// One record a line
+    // One record a line.
     Lines,
-    /// A 32-bit little-endian length before each record
+    // A 32-bit little-endian length before each record.
     LengthPrefixed,
 }
 
 /// The demonstration's options.
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
-    /// Driver for the demonstration
+    /// Driver; auto takes io_uring where the kernel allows it, epoll otherwise
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) io: Io,
     /// How long the demonstration sends
@@ -118,10 +119,10 @@ pub(crate) struct NetArgs {
     /// File whose bytes are the network's secret; without it, the network's name is all that one must know
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
-    /// Driver
+    /// Driver; auto takes io_uring where the kernel allows it, epoll otherwise
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) io: Io,
-    /// How records are written: one a line, or after a 32-bit little-endian length
+    /// One record a line, or a 32-bit little-endian length before each
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: Format,
     /// Largest record

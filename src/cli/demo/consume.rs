@@ -1,0 +1,130 @@
+//! A consumer of the demonstration: a thread that takes prices, checks each one and clocks it.
+
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use corewire::Consumer;
+use corewire::streams::consumer::RecvTimeoutError;
+use hdrhistogram::Histogram;
+
+use super::prices::{Checksum, PriceUpdate, Prices};
+
+/// How often a waiting consumer looks whether the part has ended.
+const LOOK: Duration = Duration::from_millis(20);
+/// Once sending is over, a consumer that gets nothing for this long has lost something.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// From the word to the first datum: time for every consumer to hear the word.
+const LEAD: Duration = Duration::from_millis(20);
+/// Three digits: a thousandth of any latency.
+const DIGITS: u8 = 3;
+
+/// One part of the demonstration, as producer and consumers share it.
+#[derive(Clone)]
+pub(crate) struct Part {
+    /// The zero of the datums' `due`.
+    pub(crate) start: Instant,
+    /// Sequence of the first datum.
+    pub(crate) first: u64,
+    /// One past the sequence of the last datum, known once it is sent.
+    pub(crate) end: Arc<OnceLock<u64>>,
+}
+
+impl Part {
+    /// A part that begins in a moment, with the datum `first`.
+    pub(crate) fn new(first: u64) -> Part {
+        Part { start: Instant::now() + LEAD, first, end: Arc::default() }
+    }
+}
+
+/// What one consumer saw of one part.
+#[derive(Clone)]
+pub(crate) struct Tally {
+    /// Datums received.
+    pub(crate) received: u64,
+    /// Datums that never came.
+    pub(crate) missing: u64,
+    /// Datums that came out of order or twice.
+    pub(crate) disordered: u64,
+    /// Datums that differ from the file.
+    pub(crate) wrong: u64,
+    /// Sum over everything since the first part.
+    pub(crate) checksum: Checksum,
+    /// Intended sending to taking, in nanoseconds.
+    pub(crate) latency: Histogram<u64>,
+    /// First to last datum.
+    pub(crate) took: Duration,
+}
+
+impl Tally {
+    /// True if every datum arrived once, in order and unchanged.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.missing == 0 && self.disordered == 0 && self.wrong == 0
+    }
+}
+
+/// An empty histogram that grows with what it gets.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new(DIGITS).expect("three digits are within what a histogram can hold")
+}
+
+/// The consumer's thread: one tally for each part, until there are no more parts.
+pub(crate) fn run(
+    mut consumer: Consumer<PriceUpdate>,
+    prices: &Prices,
+    parts: &Receiver<Part>,
+    tallies: &Sender<Tally>,
+) {
+    let mut checksum = Checksum::default();
+    while let Ok(part) = parts.recv() {
+        let tally = take_part(&mut consumer, prices, &part, &mut checksum);
+        if tallies.send(tally).is_err() {
+            return;
+        }
+    }
+}
+
+fn take_part(
+    consumer: &mut Consumer<PriceUpdate>,
+    prices: &Prices,
+    part: &Part,
+    checksum: &mut Checksum,
+) -> Tally {
+    let mut latency = histogram();
+    let (mut received, mut disordered, mut wrong) = (0u64, 0u64, 0u64);
+    let mut next = part.first;
+    let mut last_came = Instant::now();
+    let mut first_came = None;
+    while part.end.get().is_none_or(|&end| next < end) {
+        let update = match consumer.recv_timeout(LOOK) {
+            Ok(update) => update,
+            Err(RecvTimeoutError::Timeout) if part.end.get().is_none() => {
+                last_came = Instant::now();
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) if last_came.elapsed() < PATIENCE => continue,
+            Err(_) => break,
+        };
+        let now = Instant::now();
+        let since_start = u64::try_from(now.duration_since(part.start).as_nanos()).unwrap_or(u64::MAX);
+        latency.saturating_record(since_start.saturating_sub(update.due));
+        received += 1;
+        disordered += u64::from(update.sequence < next);
+        wrong += u64::from(!prices.matches(&update));
+        checksum.update(&update);
+        next = next.max(update.sequence + 1);
+        last_came = now;
+        first_came.get_or_insert(now);
+    }
+    let end = part.end.get().copied().unwrap_or(next);
+    Tally {
+        received,
+        // Whatever came twice or late is no substitute for what did not come.
+        missing: (end - part.first).saturating_sub(received - disordered),
+        disordered,
+        wrong,
+        checksum: *checksum,
+        latency,
+        took: first_came.map_or(Duration::ZERO, |first| last_came.duration_since(first)),
+    }
+}

@@ -1,0 +1,117 @@
+//! The producer of the demonstration: at a steady rate, or as fast as the slowest consumer allows.
+
+use std::num::NonZero;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use corewire::Producer;
+use hdrhistogram::Histogram;
+
+use super::consume::{Part, histogram};
+use super::prices::{PriceUpdate, Prices};
+use crate::cli::exit::{Exit, Failure};
+
+/// A sleeping thread wakes this late at worst on an idle machine (the kernel's timer slack is 50 us, and the core
+/// has to wake). What is nearer than this is waited for by yielding.
+const SLEEP_ERROR: Duration = Duration::from_micros(200);
+/// How many datums are sent between two looks at the clock when there is no pace to keep.
+const LOOK_EVERY: u64 = 256;
+
+/// How fast a part is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pace {
+    /// `rate` datums a second, each at its own time, whatever happened to those before it.
+    Steady { rate: f64, duration: Duration },
+    /// As they go.
+    Full { duration: Duration },
+}
+
+/// What the producer did.
+pub(crate) struct Produced {
+    /// One past the last sequence.
+    pub(crate) end: u64,
+    /// How late each datum was handed over, in nanoseconds: the share of the latency that is the producer's own.
+    pub(crate) late: Histogram<u64>,
+}
+
+/// Sends one part and tells the consumers where it ended.
+pub(crate) fn run(
+    producer: &Producer<PriceUpdate>,
+    prices: &Prices,
+    part: &Part,
+    pace: Pace,
+) -> Result<Produced, Failure> {
+    thread::sleep(part.start.saturating_duration_since(Instant::now()));
+    let (end, late) = match pace {
+        Pace::Steady { rate, duration } => steady(producer, prices, part, rate, duration)?,
+        Pace::Full { duration } => (full(producer, prices, part, duration)?, histogram()),
+    };
+    // Only this thread sets it, and only here.
+    let _ = part.end.set(end);
+    Ok(Produced { end, late })
+}
+
+fn steady(
+    producer: &Producer<PriceUpdate>,
+    prices: &Prices,
+    part: &Part,
+    rate: f64,
+    duration: Duration,
+) -> Result<(u64, Histogram<u64>), Failure> {
+    let count = ((rate * duration.as_secs_f64()) as u64).max(1);
+    // With one CPU for everybody, waiting by yielding would take time from those who have work.
+    let alone = thread::available_parallelism().is_ok_and(|cpus| cpus == NonZero::<usize>::MIN);
+    let mut late = histogram();
+    for index in 0..count {
+        let due = Duration::from_secs_f64(index as f64 / rate);
+        wait_until(part.start + due, alone);
+        late.saturating_record(nanoseconds(part.start.elapsed().saturating_sub(due)));
+        send(producer, prices.datum(part.first + index, nanoseconds(due)))?;
+    }
+    Ok((part.first + count, late))
+}
+
+fn full(
+    producer: &Producer<PriceUpdate>,
+    prices: &Prices,
+    part: &Part,
+    duration: Duration,
+) -> Result<u64, Failure> {
+    let mut sequence = part.first;
+    loop {
+        let now = part.start.elapsed();
+        if now >= duration {
+            return Ok(sequence);
+        }
+        for _ in 0..LOOK_EVERY {
+            send(producer, prices.datum(sequence, nanoseconds(now)))?;
+            sequence += 1;
+        }
+    }
+}
+
+fn send(producer: &Producer<PriceUpdate>, update: PriceUpdate) -> Result<(), Failure> {
+    producer
+        .send_blocking(update)
+        .map_err(|error| Failure::new(Exit::Failed, format!("a price was not sent: {error}")))
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn wait_until(at: Instant, alone: bool) {
+    loop {
+        let left = at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        if alone {
+            thread::sleep(left);
+        } else if left > 2 * SLEEP_ERROR {
+            thread::sleep(left - SLEEP_ERROR);
+        } else {
+            thread::yield_now();
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What the demonstration says, and nothing that it does.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::cast::{Cast, Outcome};
+use super::prices::{Checksum, Prices};
+use crate::cli::plot::{self, Series};
+use crate::cli::term::Style;
+use crate::cli::units::{grouped, time};
+
+/// The percentiles of the table.
+const PERCENTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
+
+pub(crate) fn title(out: &mut impl Write, style: Style, prices: &Prices) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(
+        out,
+        "{}",
+        style.bold(&format!("corewire {version}: one producer, three consumers, real prices"))
+    )?;
+    writeln!(
+        out,
+        "{} euro reference rates of the European Central Bank, 2023 to 2024, in a loop\n",
+        grouped(prices.len() as u64)
+    )
+}
+
+/// The nodes: where they are, what carries their datagrams, which cores their shards run on.
+pub(crate) fn cast(out: &mut impl Write, style: Style, cast: &Cast) -> io::Result<()> {
+    for node in &cast.nodes {
+        let facts = &node.facts;
+        writeln!(
+            out,
+            "  {} {:<16} {:<9} {:<20} {}",
+            style.bold(node.name),
+            facts.address,
+            facts.driver,
+            facts.cores,
+            node.role
+        )?;
+    }
+    if let Some(reason) = cast.nodes.iter().find_map(|node| node.facts.fallback.as_ref()) {
+        writeln!(out, "  not io_uring: {reason}")?;
+    }
+    Ok(())
+}
+
+pub(crate) fn latency_begins(
+    out: &mut impl Write,
+    style: Style,
+    rate: f64,
+    time: Duration,
+) -> io::Result<()> {
+    let line =
+        format!("1. Latency: {} prices a second for {:.1} s", grouped(rate as u64), time.as_secs_f64());
+    writeln!(out, "\n{}", style.bold(&line))?;
+    writeln!(out, "   from the moment a price should have been sent to the moment it was taken")?;
+    out.flush()
+}
+
+pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &Outcome) -> io::Result<()> {
+    write!(out, "\n  {:<8} {:>9}", "consumer", "received")?;
+    for (name, _) in PERCENTILES {
+        write!(out, " {name:>8}")?;
+    }
+    writeln!(out, " {:>8}", "max")?;
+    for (name, tally) in &outcome.tallies {
+        write!(out, "  {name:<8} {:>9}", grouped(tally.received))?;
+        row(out, &tally.latency)?;
+    }
+    write!(out, "  {:<18}", "(producer late by")?;
+    row(out, &outcome.produced.late)?;
+    let series: Vec<Series<'_>> =
+        outcome.tallies.iter().map(|(name, tally)| Series { name, histogram: &tally.latency }).collect();
+    writeln!(out)?;
+    for line in plot::percentiles(&series, style) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn row(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()> {
+    for (_, quantile) in PERCENTILES {
+        write!(out, " {:>8}", time(histogram.value_at_quantile(quantile)))?;
+    }
+    writeln!(out, " {:>8}", time(histogram.max()))
+}
+
+pub(crate) fn throughput_begins(out: &mut impl Write, style: Style, time: Duration) -> io::Result<()> {
+    let line = format!("2. Throughput: as many as go through in {:.1} s", time.as_secs_f64());
+    writeln!(out, "\n{}", style.bold(&line))?;
+    out.flush()
+}
+
+pub(crate) fn throughput(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
+    let per_second =
+        |count: u64, time: Duration| grouped((count as f64 / time.as_secs_f64().max(1e-9)) as u64);
+    writeln!(
+        out,
+        "\n  {:<8} {:>12} {:>12} {:>6} {:>13} {:>8}",
+        "consumer", "received", "a second", "lost", "out of order", "changed"
+    )?;
+    for (name, tally) in &outcome.tallies {
+        writeln!(
+            out,
+            "  {name:<8} {:>12} {:>12} {:>6} {:>13} {:>8}",
+            grouped(tally.received),
+            per_second(tally.received, tally.took),
+            grouped(tally.missing),
+            grouped(tally.disordered),
+            grouped(tally.wrong)
+        )?;
+    }
+    Ok(())
+}
+
+/// The last lines: whether all is well, in words. `expected` is the checksum of everything that was sent.
+pub(crate) fn verdict(
+    out: &mut impl Write,
+    style: Style,
+    outcomes: &[&Outcome],
+    expected: Checksum,
+) -> io::Result<bool> {
+    let mut well = true;
+    writeln!(out)?;
+    for (name, tally) in outcomes.iter().flat_map(|outcome| &outcome.tallies) {
+        if !tally.is_whole() {
+            well = false;
+            let (missing, disordered) = (grouped(tally.missing), grouped(tally.disordered));
+            let changed = grouped(tally.wrong);
+            let failed = style.paint(31, "failed:");
+            writeln!(
+                out,
+                "{failed} {name}: {missing} missing, {disordered} out of order, {changed} changed"
+            )?;
+        }
+    }
+    let Some(last) = outcomes.last() else { return Ok(false) };
+    for (name, tally) in &last.tallies {
+        if tally.checksum != expected {
+            well = false;
+            let (got, want) = (tally.checksum.short(), expected.short());
+            writeln!(out, "{} {name}: checksum {got} instead of {want}", style.paint(31, "failed:"))?;
+        }
+    }
+    if well {
+        let ok = style.paint(32, if style.unicode { "✓" } else { "ok:" });
+        let (total, sum) = (grouped(last.produced.end), expected.short());
+        writeln!(out, "{ok} each consumer got all {total} prices, in order and unchanged (checksum {sum})")?;
+    }
+    out.flush()?;
+    Ok(well)
+}

@@ -1,0 +1,170 @@
+//! From options to a node: addresses, secret, engine, and errors that name the cure.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use corewire::network::Builder;
+use corewire::{Network, NetworkId, SecretKey};
+
+use super::args::{DEFAULT_PORT, Io, NetArgs};
+use super::exit::{Exit, Failure};
+use super::wait::{self, Interrupt, Stopped};
+
+/// Which end of a stream the node is for. They differ only in their default addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Publisher,
+    Subscriber,
+}
+
+/// How long an ending program waits for what is still on its way.
+pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+/// Where to listen: the publisher at the well-known port, unless it is told where its peers are.
+fn listen_address(args: &NetArgs, role: Role) -> SocketAddr {
+    let well_known = role == Role::Publisher && args.peer.is_empty();
+    let port = if well_known { DEFAULT_PORT } else { 0 };
+    args.listen.unwrap_or_else(|| SocketAddr::from((LOOPBACK, port)))
+}
+
+/// Whom to look for: the subscriber at the publisher's well-known port, unless it waits to be called itself.
+pub(crate) fn peers(args: &NetArgs, role: Role) -> Vec<SocketAddr> {
+    if role == Role::Subscriber && args.peer.is_empty() && args.listen.is_none() {
+        return vec![SocketAddr::from((LOOPBACK, DEFAULT_PORT))];
+    }
+    args.peer.clone()
+}
+
+/// The network's secret is the hash of the file, so that a pass phrase does as well as 32 random bytes.
+fn secret(path: &Path) -> Result<SecretKey, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Failure::new(Exit::CannotStart, format!("cannot read the secret file {}: {error}", path.display()))
+            .cure("make one with: head -c 32 /dev/urandom > FILE")
+    })?;
+    if bytes.is_empty() {
+        return Err(Failure::new(Exit::CannotStart, format!("the secret file {} is empty", path.display()))
+            .cure("make one with: head -c 32 /dev/urandom > FILE"));
+    }
+    Ok(SecretKey::from_bytes(blake3::derive_key("corewire 2026 program network secret file", &bytes)))
+}
+
+/// Joins the network that the options name.
+pub(crate) fn join(args: &NetArgs, role: Role) -> Result<Network, Failure> {
+    let listen = listen_address(args, role);
+    let mut builder = Network::builder(NetworkId::from(args.network.as_str()))
+        .with_addresses([listen])
+        .with_bootstrap(peers(args, role));
+    if let Some(path) = &args.secret_file {
+        builder = builder.with_network_secret(secret(path)?);
+    }
+    build(builder, args.io, listen)
+}
+
+/// Joins the network `id` on a free port, with an engine of its own, through the node at `known`.
+pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<Network, Failure> {
+    let listen = SocketAddr::from((LOOPBACK, 0));
+    build(Network::builder(id).with_addresses([listen]).with_bootstrap(known), io, listen)
+}
+
+fn build(builder: Builder, io: Io, listen: SocketAddr) -> Result<Network, Failure> {
+    let _ = io;
+    wait::done(builder.build()).map_err(|error| cannot_join(listen, &error))
+}
+
+fn cannot_join(listen: SocketAddr, error: &corewire::network::NetworkError) -> Failure {
+    Failure::new(Exit::CannotStart, format!("cannot start on {listen}: {error}"))
+}
+
+/// What a person wants to know about a node.
+pub(crate) struct Facts {
+    /// Where it receives.
+    pub(crate) address: SocketAddr,
+    /// What carries its datagrams.
+    pub(crate) driver: String,
+    /// Which shard runs on which core.
+    pub(crate) cores: String,
+    /// Why it is not the first choice of driver.
+    pub(crate) fallback: Option<String>,
+}
+
+impl Facts {
+    /// Asks the node.
+    pub(crate) fn of(network: &Network) -> Facts {
+        let nowhere = SocketAddr::from((LOOPBACK, 0));
+        Facts {
+            address: network.local().addresses().first().copied().unwrap_or(nowhere),
+            driver: String::new(),
+            cores: String::new(),
+            fallback: None,
+        }
+    }
+}
+
+/// Tells where the node is and what carries its datagrams.
+pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
+    for address in network.local().addresses() {
+        say(&format!("listening on {address}"));
+    }
+}
+
+/// The moment `after` from now, if there is a limit.
+pub(crate) fn deadline(after: Option<Duration>) -> Option<Instant> {
+    after.and_then(|after| Instant::now().checked_add(after))
+}
+
+/// Leaves in order. `Ok(false)` means that something was still on its way.
+pub(crate) fn leave(network: Network, within: Duration, interrupt: &Interrupt) -> Result<bool, Exit> {
+    match wait::until(network.shutdown(within), deadline(Some(within + Duration::from_secs(1))), interrupt) {
+        Ok(result) => Ok(result.is_ok()),
+        Err(Stopped::Deadline) => Ok(false),
+        Err(Stopped::Interrupted(exit)) => Err(exit),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn net(line: &[&str]) -> NetArgs {
+        match Cli::try_parse_from(line).unwrap().command.unwrap() {
+            Command::Pub(args) => args.net,
+            Command::Sub(args) => args.net,
+        }
+    }
+
+    #[test]
+    fn without_options_the_two_ends_meet_at_the_well_known_port() {
+        let (publisher, subscriber) = (net(&["corewire", "pub", "s"]), net(&["corewire", "sub", "s"]));
+        let meeting = SocketAddr::from((LOOPBACK, DEFAULT_PORT));
+        assert_eq!(listen_address(&publisher, Role::Publisher), meeting);
+        assert_eq!(peers(&subscriber, Role::Subscriber), [meeting]);
+        assert_eq!(listen_address(&subscriber, Role::Subscriber).port(), 0);
+        assert!(peers(&publisher, Role::Publisher).is_empty());
+    }
+
+    #[test]
+    fn a_publisher_that_is_told_its_peers_leaves_the_well_known_port_free() {
+        let args = net(&["corewire", "pub", "s", "--peer", "127.0.0.1:9"]);
+        assert_eq!(listen_address(&args, Role::Publisher).port(), 0);
+        assert_eq!(peers(&args, Role::Publisher), args.peer);
+    }
+
+    #[test]
+    fn a_secret_file_must_be_there_and_not_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        assert_eq!(secret(&path).map(|_| ()).unwrap_err().exit, Exit::CannotStart);
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(secret(&path).map(|_| ()).unwrap_err().exit, Exit::CannotStart);
+        std::fs::write(&path, "open sesame").unwrap();
+        let one = secret(&path).unwrap();
+        std::fs::write(&path, "open sesame\n").unwrap();
+        assert_ne!(one.as_bytes(), secret(&path).unwrap().as_bytes(), "every byte counts");
+    }
+}
