@@ -92,7 +92,7 @@ impl Reader {
 
     /// Pinned: the meta of a record at or behind `next`, if it is published.
     #[inline(always)]
-    fn published_meta(&self, seq: u64) -> Option<Meta> {
+    pub(crate) fn published_meta(&self, seq: u64) -> Option<Meta> {
         let slot = self.shared.slots.at(seq);
         if slot.stamp.load(Ordering::Acquire) != seq.wrapping_add(1) {
             return None;
@@ -104,7 +104,7 @@ impl Reader {
     }
 
     #[inline(always)]
-    fn place_of(&self, meta: Meta, len: usize) -> u64 {
+    pub(crate) fn place_of(&self, meta: Meta, len: usize) -> u64 {
         let units = Units::of(len);
         let place = self.shared.units.place(self.shared.units.distance(meta.end(), units));
         self.shared.arena.witness_read(place, units);

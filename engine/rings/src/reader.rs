@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
 
+mod ahead;
+
 /// A cursor on a ring. It may move between threads, and belongs to one at a time. Dropping it leaves the ring.
 pub struct Reader {
     pub(crate) shared: Arc<Shared>,

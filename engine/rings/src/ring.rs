@@ -166,6 +166,12 @@ impl Ring {
         Self { shared }
     }
 
+    /// The same for all handles of one ring, and different for any two rings that exist at one time.
+    #[must_use]
+    pub fn id(&self) -> usize {
+        Arc::as_ptr(&self.shared) as usize
+    }
+
     /// A new writing handle.
     #[must_use]
     pub fn writer(&self) -> Writer {

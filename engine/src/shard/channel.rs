@@ -10,6 +10,7 @@ use corewire_rings::Writer;
 use super::{ChannelShared, channel_shared::ChannelNumbers, inbox::Progress};
 
 /// A channel.
+#[derive(Debug)]
 pub(crate) struct Channel {
     /// The slot of its session. A channel never outlives its session's seat.
     pub(crate) session: u32,
@@ -21,6 +22,7 @@ pub(crate) struct Channel {
 }
 
 /// What a channel is joined to.
+#[derive(Debug)]
 pub(crate) enum Role {
     /// We asked for it; the producer has not answered yet.
     Opening(Opening),
@@ -53,6 +55,7 @@ pub(crate) struct Producer {
 }
 
 /// The consumer's end: an inbox.
+#[derive(Debug)]
 pub(crate) struct Consumer {
     pub(crate) inbox: Writer,
     pub(crate) progress: Arc<Progress>,

@@ -74,6 +74,16 @@ cells! {
     grants: "Grants of credit received (producer's end) or sent (consumer's end).",
 }
 
+impl ChannelCells {
+    /// Writes what the consumer of a *local* leg took so far; its thread is the one writer of those cells.
+    pub fn delivered(&self, datums: u64, bytes: u64, position: u64) {
+        self.datums.store(datums, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+        self.position.store(position, Ordering::Relaxed);
+        self.released.store(position, Ordering::Relaxed);
+    }
+}
+
 impl ChannelNumbers {
     /// Records of the producer's ring that this channel still holds.
     pub fn lag(&self) -> u64 {

@@ -40,6 +40,7 @@ pub struct Install {
 }
 
 /// From the clerk to a shard.
+#[derive(Debug)]
 pub enum Command {
     /// Receive for `node` on this socket, and send its packets from there. A node may have several; a peer is
     /// reached through the first one that fits its address.
@@ -131,6 +132,7 @@ pub enum Command {
 }
 
 /// From a shard to the clerk.
+#[derive(Debug)]
 pub enum Event {
     /// A handshake datagram came. Dropped and counted when the clerk's mailbox is full.
     Handshake {

@@ -17,7 +17,7 @@ use super::{
     channel::{Channel, Opening, Producer, Role},
     command::{Command, Event, NodeId},
     limits::COMMANDS_PER_TURN,
-    stream::{Stream, Watch, stream_key},
+    stream::{Stream, Watch},
 };
 use crate::{
     counters::Counter,
@@ -241,7 +241,7 @@ impl Core {
 
     /// The stream of `ring` and where a channel begins that joins it now; `None` when it can't be joined.
     fn join(&mut self, ring: Ring) -> Option<(u32, u64)> {
-        let key = stream_key(&ring);
+        let key = ring.id();
         if let Some(&slot) = self.by_ring.get(&key) {
             let stream = self.streams.get(slot)?;
             return (!stream.detached).then(|| (slot, stream.tail()));

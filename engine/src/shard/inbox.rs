@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use corewire_rings::{Ended, Reader, Record};
+use corewire_rings::{Ended, Reader, Record, Slot};
 
 use super::bell::Bell;
 
@@ -148,20 +148,23 @@ impl Drop for TakenHook {
 }
 
 /// The consumer's end of one leg, local or remote: records in, datums out, credit home.
+#[derive(Debug)]
 pub struct Inbox {
     reader: Reader,
     hook: Option<TakenHook>,
+    /// Records lost to eviction that a peek came across and no datum has told yet.
+    gap: u64,
 }
 
 impl Inbox {
     /// The end of a leg that a shard fills.
     pub fn remote(reader: Reader, hook: TakenHook) -> Self {
-        Self { reader, hook: Some(hook) }
+        Self { reader, hook: Some(hook), gap: 0 }
     }
 
     /// The end of a leg that reads the producer's own ring.
     pub fn local(reader: Reader) -> Self {
-        Self { reader, hook: None }
+        Self { reader, hook: None, gap: 0 }
     }
 
     /// The next datum, if one is there. Dropping it gives its room and its credit back.
@@ -179,7 +182,36 @@ impl Inbox {
                 None => unreachable!("an inbox record of {} bytes has no header", record.len()),
             },
         };
+        let skipped = skipped + std::mem::take(&mut self.gap);
         Ok(Some(Taken { record: Some(record), hook: self.hook.as_mut(), header, seq, skipped }))
+    }
+
+    /// Shows the next datum to `look` without taking it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inbox::try_recv`].
+    pub fn peek<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Ended> {
+        let header = if self.hook.is_some() { HEADER_BYTES } else { 0 };
+        while self.reader.is_ready() {
+            let mut hold = self.reader.hold()?;
+            self.gap += hold.lost_before();
+            let start = hold.start();
+            match hold.get(start) {
+                Slot::Record(record) => return Ok(Some(look(record.get(header..).unwrap_or_default()))),
+                Slot::Abandoned => {
+                    hold.release_to(start + 1);
+                }
+                Slot::NotYet | Slot::Passed => break,
+            }
+        }
+        if self.reader.is_finished() { Err(Ended::Closed) } else { Ok(None) }
+    }
+
+    /// Sequence of the next record *of the ring that the leg reads*: an own count for a remote leg. With
+    /// [`Inbox::lag`] it bounds what is left to drain.
+    pub fn position(&self) -> u64 {
+        self.reader.position()
     }
 
     /// Ready when [`Inbox::try_recv`] has something to say; else `cx` is woken once.
@@ -212,6 +244,7 @@ impl Inbox {
 ///
 /// Dropping it frees its room first and returns its credit then, so that what the producer sends for the
 /// credit always finds the room.
+#[derive(Debug)]
 pub struct Taken<'a> {
     /// Empty only while dropping.
     record: Option<Record<'a>>,

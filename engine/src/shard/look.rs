@@ -182,7 +182,7 @@ impl Core {
         if let Some(mut stream) = self.streams.remove(slot) {
             stream.unpin();
             self.counters.add(Counter::RecordsLost, stream.take_lost());
-            self.by_ring.remove(&super::stream::stream_key(stream.ring()));
+            self.by_ring.remove(&stream.ring().id());
             // Entries in the lists of this turn find another stream in the slot, or none; both are harmless.
             self.awake.retain(|&awake| awake != slot);
         }

@@ -20,6 +20,7 @@ use super::{
 use crate::{counters::Counter, driver::SocketId};
 
 /// A session and its belongings.
+#[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) session: Session,
     pub(crate) index: ReceiverIndex,

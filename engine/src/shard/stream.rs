@@ -54,6 +54,7 @@ pub(crate) enum Look {
 }
 
 /// One ring with its cursor and the channels that it serves.
+#[derive(Debug)]
 pub(crate) struct Stream {
     ring: Ring,
     reader: Reader,
@@ -105,7 +106,7 @@ impl Stream {
 
     /// Looks for records that nobody knows yet. One load when there are none and the ring is open.
     pub(crate) fn look(&mut self) -> Look {
-        let end = self.reader.published_to_from(self.published, RECORDS_PER_LOOK);
+        let end = self.reader.published_from(self.published, RECORDS_PER_LOOK);
         if end > self.published {
             self.published = end;
             return Look::News(end);
@@ -134,7 +135,7 @@ impl Stream {
         if self.pinned {
             return Ok(false);
         }
-        self.reader.pin()?;
+        self.reader.keep()?;
         self.pinned = true;
         Ok(true)
     }
@@ -146,14 +147,14 @@ impl Stream {
 
     /// What stands at `seq`. Only while pinned.
     pub(crate) fn get(&self, seq: u64) -> Slot<'_> {
-        self.reader.get(seq)
+        self.reader.kept(seq)
     }
 
     /// Ends the pin and leaves the cursor at the floor.
     pub(crate) fn unpin(&mut self) {
         if self.pinned {
             self.pinned = false;
-            self.reader.unpin(self.floor);
+            self.reader.let_go(self.floor);
         }
     }
 
@@ -167,8 +168,8 @@ impl Stream {
     /// Whether the ring still lets us read. For a ring that woke us without news.
     pub(crate) fn check(&mut self) -> bool {
         if !self.pinned {
-            match self.reader.pin() {
-                Ok(_) => self.reader.unpin(self.floor),
+            match self.reader.keep() {
+                Ok(_) => self.reader.let_go(self.floor),
                 Err(Detached) => self.detached = true,
             }
         }
@@ -180,38 +181,4 @@ impl Stream {
         let lost = self.reader.lost();
         lost - std::mem::replace(&mut self.lost_seen, lost)
     }
-}
-
-trait Ahead {
-    fn published_to_from(&self, from: u64, max: usize) -> u64;
-    fn poll_published(&mut self, seq: u64, cx: &mut Context<'_>) -> Poll<()>;
-    fn pin(&mut self) -> Result<u64, Detached>;
-    fn get(&self, seq: u64) -> Slot<'_>;
-    fn unpin(&mut self, release_to: u64);
-    fn release_to(&mut self, seq: u64) -> Result<(), Detached>;
-}
-#[allow(clippy::todo)]
-impl Ahead for Reader {
-    fn published_to_from(&self, _from: u64, _max: usize) -> u64 {
-        todo!()
-    }
-    fn poll_published(&mut self, _seq: u64, _cx: &mut Context<'_>) -> Poll<()> {
-        todo!()
-    }
-    fn pin(&mut self) -> Result<u64, Detached> {
-        todo!()
-    }
-    fn get(&self, _seq: u64) -> Slot<'_> {
-        todo!()
-    }
-    fn unpin(&mut self, _release_to: u64) {
-        todo!()
-    }
-    fn release_to(&mut self, _seq: u64) -> Result<(), Detached> {
-        todo!()
-    }
-}
-#[allow(clippy::todo)]
-pub(crate) fn stream_key(_ring: &Ring) -> usize {
-    todo!()
 }

@@ -1,0 +1,118 @@
+//! Reading ahead: a reader whose cursor stays behind what it has already seen.
+//!
+//! Not inside: who needs that. A reader that may have to read records again (because what it made of them can get
+//! lost) leaves its cursor at the oldest of them and looks for news further on. It pins the cursor with
+//! [`Reader::keep`] for as long as it reads in place, and gives it free with [`Reader::let_go`]; a [`Hold`] would do
+//! the same, but borrows the reader all the time.
+//!
+//! [`Hold`]: crate::Hold
+
+use std::task::{Context, Poll};
+
+use super::{Detached, Reader};
+use crate::{
+    hold::Slot,
+    sync::Ordering,
+    word::{Cursor, Kind},
+};
+
+impl Reader {
+    /// End of the published run that begins at `from`, looked for `max` records far at most. `from` may be anywhere
+    /// at or behind the position. One load when there is nothing at `from`. Records that eviction took count as
+    /// published.
+    #[inline]
+    #[must_use]
+    pub fn published_from(&self, from: u64, max: usize) -> u64 {
+        let stamp = self.shared.slots.at(from).stamp.load(Ordering::Acquire);
+        match stamp.wrapping_sub(from.wrapping_add(1)) as i64 {
+            0 => self.shared.published_run(from + 1, from.saturating_add(max as u64)),
+            behind if behind < 0 => from,
+            _ => self.published_after_eviction(from, max),
+        }
+    }
+
+    /// A later record stands in the slot: eviction has taken our cursor past `from`.
+    #[cold]
+    fn published_after_eviction(&self, from: u64, max: usize) -> u64 {
+        let cursor = Cursor(self.shared.cells.at(self.index).word.load(Ordering::Acquire));
+        if cursor.kind() == Kind::Detached {
+            return from;
+        }
+        let start = cursor.seq().max(from);
+        self.shared.published_run(start, start.saturating_add(max as u64))
+    }
+
+    /// As [`Reader::poll_ready`], but for the record at `seq`, which may be far behind the position: ready when it is
+    /// published, when the ring is closed and ends before it, or when the ring moved or detached the cursor since the
+    /// last [`Reader::keep`].
+    pub fn poll_published(&mut self, seq: u64, cx: &mut Context<'_>) -> Poll<()> {
+        self.catch_up();
+        if self.has_news(seq) {
+            self.wake_up();
+            return Poll::Ready(());
+        }
+        if !self.shared.fall_asleep(self.index, cx.waker()) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.asleep = true;
+        // The second look, after the fence, as in `poll_ready`.
+        if self.has_news(seq) {
+            self.wake_up();
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+
+    fn has_news(&self, seq: u64) -> bool {
+        let stamp = self.shared.slots.at(seq).stamp.load(Ordering::Acquire);
+        stamp.wrapping_sub(seq.wrapping_add(1)) as i64 >= 0
+            || self.was_moved()
+            || (self.shared.is_closed() && seq >= self.shared.span().1)
+    }
+
+    /// Pins the cursor until [`Reader::let_go`] (or the next hold ends, or the reader is dropped) and gives the
+    /// position: the oldest record that can be read. While it is pinned, nothing from there on is overwritten.
+    /// Harmless when pinned already.
+    #[inline]
+    pub fn keep(&mut self) -> Result<u64, Detached> {
+        self.pin()?;
+        Ok(self.next)
+    }
+
+    /// What stands at `seq`. Everything has [`Slot::Passed`] while the reader is not kept.
+    #[inline]
+    #[must_use]
+    pub fn kept(&self, seq: u64) -> Slot<'_> {
+        if !self.held || seq < self.next {
+            return Slot::Passed;
+        }
+        let Some(meta) = self.published_meta(seq) else { return Slot::NotYet };
+        let Some(len) = meta.len() else { return Slot::Abandoned };
+        let place = self.place_of(meta, len);
+        let base = self.shared.arena.unit(place);
+        // SAFETY: the record is published (its stamp was acquired with `published_meta`) and stands at or behind the
+        // cursor, which is pinned: `held` says so, and only `&mut self` ends that. So no gate passes it, no writer
+        // claims these units while the slice lives, and its own writer has given its access up with the stamp.
+        Slot::Record(unsafe { std::slice::from_raw_parts(base.as_ptr(), len) })
+    }
+
+    /// Ends the pin and gives up everything below `seq`, as far as it is published. Never moves back.
+    #[inline]
+    pub fn let_go(&mut self, seq: u64) {
+        if self.held {
+            self.unpin(seq.max(self.next));
+        }
+    }
+
+    /// Gives up everything below `seq` without reading. Does nothing when the position is there already.
+    pub fn release_to(&mut self, seq: u64) -> Result<(), Detached> {
+        if seq > self.next {
+            let held = self.held;
+            self.pin()?;
+            self.move_to(seq.max(self.next), if held { Kind::Held } else { Kind::Idle });
+            self.held = held;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! What a reader is promised that keeps its cursor behind what it has already seen.
+#![cfg(not(loom))]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use corewire_rings::{Detached, Refused, Ring, RingConfig, Slot};
+
+fn ring(datums: usize) -> Ring {
+    Ring::new(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 4 }).unwrap()
+}
+
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_was_seen_can_be_read_again_until_it_is_given_up() {
+    let ring = ring(4);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    for n in 0..4u8 {
+        writer.try_push(&[n]).unwrap();
+    }
+    assert_eq!(reader.published_from(0, 100), 4);
+    assert_eq!(reader.published_from(0, 3), 3);
+    assert_eq!(reader.published_from(4, 100), 4);
+    assert_eq!(reader.kept(0), Slot::Passed, "not pinned");
+    for _ in 0..2 {
+        assert_eq!(reader.keep(), Ok(0));
+        assert_eq!(reader.keep(), Ok(0), "pinning twice is harmless");
+        assert_eq!(reader.kept(3), Slot::Record(&[3]));
+        assert_eq!(reader.kept(0), Slot::Record(&[0]));
+        assert_eq!(reader.kept(4), Slot::NotYet);
+        reader.let_go(0);
+    }
+    assert_eq!(writer.try_push(&[4]), Err(Refused::Full));
+    reader.release_to(2).unwrap();
+    reader.release_to(1).unwrap();
+    assert_eq!(reader.position(), 2, "never back");
+    assert_eq!(writer.try_push(&[4]), Ok(4));
+    assert_eq!(writer.try_push(&[5]), Ok(5));
+    assert_eq!(writer.try_push(&[6]), Err(Refused::Full));
+    reader.keep().unwrap();
+    assert_eq!(reader.kept(1), Slot::Passed);
+    assert_eq!(reader.kept(5), Slot::Record(&[5]));
+    reader.release_to(4).unwrap();
+    assert_eq!(reader.kept(4), Slot::Record(&[4]), "still pinned");
+    reader.let_go(6);
+    assert_eq!(ring.gate(), 6);
+}
+
+#[test]
+fn only_a_pinned_reader_is_safe_from_eviction() {
+    let ring = ring(4);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    for n in 0..4u8 {
+        writer.try_push(&[n]).unwrap();
+    }
+    reader.keep().unwrap();
+    assert_eq!(writer.evict(1, |_, _| {}), Err(Refused::Full));
+    assert_eq!(reader.kept(0), Slot::Record(&[0]));
+    reader.let_go(0);
+    let mut lost = 0;
+    for n in 4..11u8 {
+        writer.evict(1, |_, n| lost += n).unwrap();
+        writer.try_push(&[n]).unwrap();
+    }
+    assert_eq!(lost, 7);
+    assert_eq!(reader.published_from(4, 100), 11, "what was taken counts as published");
+    assert_eq!(reader.published_from(0, 2), 9);
+    assert_eq!(reader.keep(), Ok(7));
+    assert_eq!(reader.kept(6), Slot::Passed);
+    assert_eq!(reader.kept(7), Slot::Record(&[7]));
+    assert_eq!(reader.lost(), 7);
+    reader.let_go(11);
+    assert_eq!(ring.len(), 0);
+}
+
+#[test]
+fn a_waker_is_kept_for_a_record_far_behind_the_cursor() {
+    let ring = ring(8);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    for n in 0..3u8 {
+        writer.try_push(&[n]).unwrap();
+    }
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert_eq!(reader.poll_ready(&mut cx), Poll::Ready(()));
+    assert_eq!(reader.poll_published(2, &mut cx), Poll::Ready(()));
+    assert_eq!(reader.poll_published(3, &mut cx), Poll::Pending);
+    assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    writer.try_push(&[3]).unwrap();
+    writer.try_push(&[4]).unwrap();
+    assert_eq!(count.0.load(Ordering::Relaxed), 1, "one wake per sleep");
+    assert_eq!(reader.poll_published(3, &mut cx), Poll::Ready(()));
+    assert_eq!(reader.poll_published(5, &mut cx), Poll::Pending);
+    ring.close();
+    assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    assert_eq!(reader.poll_published(5, &mut cx), Poll::Ready(()));
+}
+
+#[test]
+fn a_detached_reader_is_told_and_reads_nothing() {
+    let ring = ring(2);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    writer.try_push(&[0]).unwrap();
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    assert_eq!(reader.poll_published(1, &mut Context::from_waker(&waker)), Poll::Pending);
+    ring.detach(reader.id()).unwrap();
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert_eq!(reader.poll_published(1, &mut Context::from_waker(&waker)), Poll::Ready(()));
+    assert_eq!(reader.keep(), Err(Detached));
+    assert_eq!(reader.kept(0), Slot::Passed);
+    assert_eq!(reader.release_to(1), Err(Detached));
+}
+
+#[test]
+fn an_abandoned_record_is_told_from_one_that_is_missing() {
+    let ring = ring(4);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    drop(writer.try_claim(3).unwrap());
+    let pending = writer.try_claim(3).unwrap();
+    assert_eq!(reader.published_from(0, 10), 1);
+    reader.keep().unwrap();
+    assert_eq!(reader.kept(0), Slot::Abandoned);
+    assert_eq!(reader.kept(1), Slot::NotYet);
+    pending.commit();
+    assert!(matches!(reader.kept(1), Slot::Record(_)));
+    reader.let_go(2);
+}
