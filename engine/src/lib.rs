@@ -12,8 +12,12 @@ pub mod driver;
 pub mod engine;
 pub mod idle;
 pub mod node;
+pub mod peer;
+pub mod publication;
 pub mod registry;
 pub mod shard;
+pub mod subscription;
+mod threads;
 
 pub use corewire_proto as proto;
 pub use corewire_rings as rings;

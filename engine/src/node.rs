@@ -1,1 +1,523 @@
-//! To be described.
+//! A node: one membership of one network.
+//!
+//! Not inside: what the node does about its peers (the clerk) and where its sessions live (the shards). The handle
+//! here binds sockets, keeps the table of what is published, and tells the clerk.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use corewire_proto::{NetworkId, PeerId, StreamId, TagId, session::SessionConfig};
+use corewire_rings::Ring;
+use thiserror::Error;
+use tokio::sync::watch;
+
+use crate::{
+    clerk::{
+        counters::{NodeCounters, NodeStats},
+        limits::Limits,
+        port::{Port, Request, changed},
+    },
+    driver::{Socket, bind::BindError},
+    engine::Engine,
+    peer::{PeerFacts, PeerInfo, Ticket},
+    publication::{Publication, PublicationHandle, PublicationShared, PublishError, PublishSpec},
+    shard::NodeId,
+    subscription::{SubscribeError, SubscribeSpec, Subscription, SubscriptionShared},
+};
+
+/// What a node is made of.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// The network to join.
+    pub network_id: NetworkId,
+    /// The network's secret, 32 random bytes; `None` derives one from the id, so that everybody who knows the id
+    /// may join.
+    pub network_secret: Option<[u8; 32]>,
+    /// The node's identity, 32 random bytes; `None` draws a fresh one.
+    pub identity_seed: Option<[u8; 32]>,
+    /// Addresses to receive on; port 0 takes any free one. Empty: `127.0.0.1:0`.
+    pub bind: Vec<SocketAddr>,
+    /// Addresses to announce instead of those that were bound: for nodes behind a translated address, and for
+    /// those that bind the unspecified address.
+    pub announce: Vec<SocketAddr>,
+    /// Tags to wear.
+    pub tags: Vec<TagId>,
+    /// Tickets to show to peers.
+    pub tickets: Vec<Ticket>,
+    /// Addresses of peers to meet the network through. They are tried for ever.
+    pub bootstrap: Vec<SocketAddr>,
+    /// Whether nodes of the same network and secret in this process find each other by themselves.
+    pub use_registry: bool,
+    /// Settings of the node's sessions. Its channel and opening limits are the engine's.
+    pub session: SessionConfig,
+}
+
+impl NodeConfig {
+    /// A node of network `network_id` with every default: a fresh identity on a free loopback port.
+    pub fn new(network_id: impl Into<NetworkId>) -> Self {
+        Self {
+            network_id: network_id.into(),
+            network_secret: None,
+            identity_seed: None,
+            bind: Vec::new(),
+            announce: Vec::new(),
+            tags: Vec::new(),
+            tickets: Vec::new(),
+            bootstrap: Vec::new(),
+            use_registry: true,
+            session: SessionConfig::default(),
+        }
+    }
+
+    /// What to bind.
+    pub(crate) fn bind_or_default(&self) -> Vec<SocketAddr> {
+        if self.bind.is_empty() {
+            vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]
+        } else {
+            self.bind.clone()
+        }
+    }
+}
+
+impl fmt::Debug for NodeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither secret is printed.
+        f.debug_struct("NodeConfig")
+            .field("network_id", &self.network_id)
+            .field("bind", &self.bind)
+            .field("announce", &self.announce)
+            .field("tags", &self.tags)
+            .field("bootstrap", &self.bootstrap)
+            .field("use_registry", &self.use_registry)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One address of a node, with a socket for each shard.
+#[derive(Debug)]
+pub struct NodeSocket {
+    /// The address.
+    pub address: SocketAddr,
+    /// The sockets, in the order of the shards.
+    pub sockets: Vec<Socket>,
+    /// Bytes that the kernel granted for the receive queue of each; 0 when unknown.
+    pub receive_buffer_bytes: usize,
+    /// Bytes that the kernel granted for the send queue of each; 0 when unknown.
+    pub send_buffer_bytes: usize,
+}
+
+/// Why a node could not join.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    /// An address could not be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The network secret is not random.
+    #[error("{0}")]
+    WeakSecret(corewire_proto::handshake::WeakSecret),
+    /// Too many of something in the configuration.
+    #[error("a node has at most {limit} {what}, not {given}; give fewer")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many there were.
+        given: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The sockets do not fit the engine.
+    #[error("the engine has {shards} shards and needs a socket for each; {given} were given for {address}")]
+    Sockets {
+        /// The address.
+        address: SocketAddr,
+        /// How many there were.
+        given: usize,
+        /// How many are needed.
+        shards: usize,
+    },
+    /// The system has no random bytes to give.
+    #[error("the system gave no random bytes for an identity; set `identity_seed`")]
+    NoEntropy,
+    /// The engine has stopped.
+    #[error("the engine has stopped; start another one")]
+    Stopped,
+}
+
+/// Why a node did not leave in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LeaveError {
+    /// Not everything was delivered in time; what was not is lost.
+    #[error(
+        "the deadline passed before everything was delivered; give it more time, or look for slow consumers"
+    )]
+    Deadline,
+}
+
+/// How far a node's end has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is a member.
+    Member,
+    /// It has left; `true` when everything was delivered.
+    Left(bool),
+}
+
+/// What the clerk needs to make a node.
+pub(crate) struct JoinRequest {
+    pub(crate) shared: Arc<NodeShared>,
+    pub(crate) identity: corewire_proto::identity::Identity,
+    pub(crate) secret: Option<corewire_proto::handshake::NetworkSecret>,
+    pub(crate) sockets: Vec<NodeSocket>,
+    pub(crate) bootstrap: Vec<SocketAddr>,
+    pub(crate) session: SessionConfig,
+}
+
+/// What can be changed while the node lives.
+pub(crate) struct Mutable {
+    pub(crate) tags: Vec<TagId>,
+    pub(crate) tickets: Vec<Ticket>,
+}
+
+/// What the clerk and the handles of a node share.
+pub(crate) struct NodeShared {
+    pub(crate) id: NodeId,
+    pub(crate) network_id: NetworkId,
+    pub(crate) peer_id: PeerId,
+    /// Bound addresses.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Addresses in the node's record.
+    pub(crate) announced: Vec<SocketAddr>,
+    /// Granted receive and send buffers of each bound address.
+    pub(crate) buffers: Vec<(usize, usize)>,
+    pub(crate) port: Arc<Port>,
+    pub(crate) limits: Limits,
+    pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
+    pub(crate) presence: watch::Sender<Presence>,
+    pub(crate) mutable: Mutex<Mutable>,
+    /// The clerk has not looked at the latest change yet.
+    pub(crate) changed: AtomicBool,
+    /// The node was told to leave; nothing new is begun.
+    pub(crate) leaving: AtomicBool,
+    /// The latest signed record, for the registry.
+    pub(crate) record: Mutex<Option<Arc<[u8]>>>,
+    /// Same for nodes that may find each other in this process: a hash over network and secret. `None`: hidden.
+    pub(crate) registry_key: Option<[u8; 32]>,
+    pub(crate) counters: NodeCounters,
+    publications: Mutex<BTreeMap<StreamId, (u64, Weak<PublicationHandle>)>>,
+    /// Publications and subscriptions that the clerk has not forgotten yet.
+    pub(crate) live_publications: AtomicUsize,
+    pub(crate) live_subscriptions: AtomicUsize,
+}
+
+/// Where a [`NodeShared`] comes from.
+pub(crate) struct NodeParts {
+    pub(crate) id: NodeId,
+    pub(crate) peer_id: PeerId,
+    pub(crate) port: Arc<Port>,
+    pub(crate) limits: Limits,
+    pub(crate) registry_key: Option<[u8; 32]>,
+}
+
+impl NodeShared {
+    pub(crate) fn new(parts: NodeParts, config: &NodeConfig, sockets: &[NodeSocket]) -> Arc<Self> {
+        let NodeParts { id, peer_id, port, limits, registry_key } = parts;
+        let addresses: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
+        let announced = if config.announce.is_empty() {
+            // Nobody can reach the unspecified address.
+            addresses.iter().copied().filter(|address| !address.ip().is_unspecified()).collect()
+        } else {
+            config.announce.clone()
+        };
+        Arc::new(Self {
+            id,
+            network_id: config.network_id,
+            peer_id,
+            addresses,
+            announced,
+            buffers: sockets.iter().map(|s| (s.receive_buffer_bytes, s.send_buffer_bytes)).collect(),
+            port,
+            limits,
+            peers: watch::Sender::new(Arc::from([])),
+            presence: watch::Sender::new(Presence::Member),
+            mutable: Mutex::new(Mutable { tags: config.tags.clone(), tickets: config.tickets.clone() }),
+            changed: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            record: Mutex::new(None),
+            registry_key,
+            counters: NodeCounters::default(),
+            publications: Mutex::new(BTreeMap::new()),
+            live_publications: AtomicUsize::new(0),
+            live_subscriptions: AtomicUsize::new(0),
+        })
+    }
+
+    /// Takes a closed publication out of the table, so that the stream can be published again.
+    pub(crate) fn forget_publication(&self, publication: &PublicationShared) {
+        let removed = {
+            let mut table = lock(&self.publications);
+            match table.entry(publication.spec.stream) {
+                Entry::Occupied(entry) if entry.get().0 == publication.key => Some(entry.remove()),
+                _ => None,
+            }
+        };
+        drop(removed);
+    }
+
+    /// The streams that are published at present, sorted.
+    fn published(&self) -> Vec<StreamId> {
+        lock(&self.publications).keys().copied().collect()
+    }
+
+    fn gone(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.port.is_closed()
+    }
+}
+
+/// Nothing that can panic runs under these locks, so a poisoned lock has a sound state.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes one of `limit` places.
+fn reserve(live: &AtomicUsize, limit: usize) -> bool {
+    live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1))
+        .is_ok()
+}
+
+/// The handles' part: its drop makes the node leave.
+struct NodeHandle {
+    shared: Arc<NodeShared>,
+    /// The engine lives as long as its nodes.
+    engine: Engine,
+}
+
+impl NodeHandle {
+    fn leave(&self, drain: Duration) {
+        self.shared.leaving.store(true, Ordering::Release);
+        if !self.shared.port.send(Request::Leave { node: self.shared.id, drain }) {
+            // The engine has stopped, and with it the node.
+            self.shared.presence.send_if_modified(|presence| {
+                let member = *presence == Presence::Member;
+                if member {
+                    *presence = Presence::Left(false);
+                }
+                member
+            });
+        }
+    }
+}
+
+impl Drop for NodeHandle {
+    fn drop(&mut self) {
+        if !self.shared.leaving.load(Ordering::Acquire) {
+            self.leave(self.engine.drain());
+        }
+    }
+}
+
+/// A membership of a network. Clones are handles of the same node. When the last one is dropped, the node leaves:
+/// its publications are closed and drained, its subscriptions end, its sessions are closed, its sockets too.
+#[derive(Clone)]
+pub struct Node(Arc<NodeHandle>);
+
+impl Node {
+    pub(crate) fn new(shared: Arc<NodeShared>, engine: Engine) -> Self {
+        Self(Arc::new(NodeHandle { shared, engine }))
+    }
+
+    fn shared(&self) -> &Arc<NodeShared> {
+        &self.0.shared
+    }
+
+    /// The node's number in its engine.
+    pub fn id(&self) -> NodeId {
+        self.shared().id
+    }
+
+    /// The network.
+    pub fn network_id(&self) -> NetworkId {
+        self.shared().network_id
+    }
+
+    /// The node's identity.
+    pub fn peer_id(&self) -> PeerId {
+        self.shared().peer_id
+    }
+
+    /// Where the node receives, with the ports that were chosen.
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.shared().addresses
+    }
+
+    /// Bytes of receive and send queue that the kernel granted to each socket of each address.
+    pub fn socket_buffers(&self) -> &[(usize, usize)] {
+        &self.shared().buffers
+    }
+
+    /// The engine that the node runs on.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// What this node says about itself.
+    pub fn me(&self) -> PeerInfo {
+        let shared = self.shared();
+        let mutable = lock(&shared.mutable);
+        PeerInfo::new(PeerFacts {
+            peer_id: shared.peer_id,
+            network_id: shared.network_id,
+            addresses: shared.announced.clone(),
+            tags: mutable.tags.clone(),
+            streams: shared.published(),
+            tickets: mutable.tickets.clone(),
+            version: (0, 0),
+        })
+    }
+
+    /// The peers that are known at present, without this node, sorted by id.
+    pub fn peers(&self) -> Arc<[PeerInfo]> {
+        self.shared().peers.borrow().clone()
+    }
+
+    /// What is known about one peer.
+    pub fn peer(&self, id: &PeerId) -> Option<PeerInfo> {
+        let peers = self.peers();
+        peers.binary_search_by(|peer| peer.peer_id().cmp(id)).ok().map(|at| peers[at].clone())
+    }
+
+    /// Follows [`Node::peers`].
+    pub fn watch_peers(&self) -> watch::Receiver<Arc<[PeerInfo]>> {
+        self.shared().peers.subscribe()
+    }
+
+    /// Replaces the node's tags and announces them.
+    pub fn set_tags(&self, tags: Vec<TagId>) {
+        lock(&self.shared().mutable).tags = tags;
+        changed(self.shared());
+    }
+
+    /// Replaces the node's tickets and shows them to the peers that it has sessions with.
+    pub fn set_tickets(&self, tickets: Vec<Ticket>) {
+        lock(&self.shared().mutable).tickets = tickets;
+        changed(self.shared());
+    }
+
+    /// Publishes a stream. The ring is there on return; consumers come later.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; when the node publishes the stream already, the error carries that publication.
+    pub fn publish(&self, spec: PublishSpec) -> Result<Publication, PublishError> {
+        let shared = self.shared();
+        if shared.gone() {
+            return Err(PublishError::Left);
+        }
+        // Made before the table is locked: it may allocate much.
+        if let Some(existing) = self.publication(&spec.stream) {
+            return Err(PublishError::AlreadyExists(existing));
+        }
+        let ring = Ring::new(spec.ring_config())?;
+        let limit = shared.limits.publications;
+        if !reserve(&shared.live_publications, limit) {
+            return Err(PublishError::TooMany { limit });
+        }
+        let stream = spec.stream;
+        let key = shared.port.next_key();
+        let parts = PublicationShared::new(key, shared.id, spec, ring);
+        let handle = Arc::new(PublicationHandle::new(parts.clone(), shared.clone()));
+        let existing = {
+            let mut table = lock(&shared.publications);
+            match table.get(&stream).and_then(|(_, weak)| weak.upgrade()) {
+                Some(existing) => Some(existing),
+                None => {
+                    table.insert(stream, (key, Arc::downgrade(&handle)));
+                    // Under the lock, so that a close by another handle is told after this.
+                    shared.port.send(Request::Publish(parts));
+                    None
+                }
+            }
+        };
+        match existing {
+            Some(existing) => {
+                // Somebody was faster. The clerk never heard of ours.
+                handle.forget();
+                shared.live_publications.fetch_sub(1, Ordering::AcqRel);
+                Err(PublishError::AlreadyExists(Publication(existing)))
+            }
+            None => Ok(Publication(handle)),
+        }
+    }
+
+    /// The publication of this stream, if there is one that is not closed.
+    pub fn publication(&self, stream: &StreamId) -> Option<Publication> {
+        let upgraded = lock(&self.shared().publications).get(stream).and_then(|(_, weak)| weak.upgrade());
+        upgraded.map(Publication)
+    }
+
+    /// Subscribes to a stream. Legs come as producers are found.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    pub fn subscribe(&self, spec: SubscribeSpec) -> Result<Subscription, SubscribeError> {
+        let shared = self.shared();
+        if shared.gone() {
+            return Err(SubscribeError::Left);
+        }
+        let limit = shared.limits.subscriptions;
+        if !reserve(&shared.live_subscriptions, limit) {
+            return Err(SubscribeError::TooMany { limit });
+        }
+        let parts = Arc::new(SubscriptionShared::new(shared.port.next_key(), shared.id, spec));
+        shared.port.send(Request::Subscribe(parts.clone()));
+        Ok(Subscription { shared: parts, node: shared.clone() })
+    }
+
+    /// Whether the node has left, or is about to.
+    pub fn is_leaving(&self) -> bool {
+        self.shared().gone()
+    }
+
+    /// Leaves the network: publications are closed and drained for at most `drain`, then everything ends. The
+    /// leaving begins at once and goes on when the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaveError::Deadline`] when something that was published was not delivered in time.
+    pub fn shutdown(&self, drain: Duration) -> impl Future<Output = Result<(), LeaveError>> + Send + use<> {
+        self.0.leave(drain);
+        let mut presence = self.shared().presence.subscribe();
+        async move {
+            match presence.wait_for(|presence| *presence != Presence::Member).await.as_deref() {
+                Ok(Presence::Left(true)) => Ok(()),
+                _ => Err(LeaveError::Deadline),
+            }
+        }
+    }
+
+    /// What this node counted.
+    pub fn stats(&self) -> NodeStats {
+        self.shared().counters.read()
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("network", &self.network_id())
+            .field("peer", &self.peer_id())
+            .field("addresses", &self.local_addrs())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,1 +1,87 @@
-//! To be described.
+//! The nodes of this process, so that those of one network find each other without configuration.
+//!
+//! Not inside: trust. A node finds here what another says about itself, signed; it is checked like any other
+//! record. The entries are weak: the registry keeps no node alive. Only nodes that have the same network *and* the
+//! same secret see each other.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use corewire_proto::NetworkId;
+
+use crate::{
+    clerk::{limits::REGISTRY_NODES, port::changed},
+    node::{NodeShared, lock},
+};
+
+/// The same for nodes that may find each other.
+type Key = [u8; 32];
+
+static NODES: Mutex<BTreeMap<Key, Vec<Weak<NodeShared>>>> = Mutex::new(BTreeMap::new());
+
+/// The key of a network and its secret. The secret can't be computed from it.
+pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> Key {
+    let mut hasher = blake3::Hasher::new_derive_key("corewire v1 registry of one process");
+    hasher.update(network.as_bytes());
+    hasher.update(&[u8::from(secret.is_some())]);
+    if let Some(secret) = secret {
+        hasher.update(secret);
+    }
+    *hasher.finalize().as_bytes()
+}
+
+fn nodes() -> MutexGuard<'static, BTreeMap<Key, Vec<Weak<NodeShared>>>> {
+    NODES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Enters a node. `false`: the registry is full.
+pub(crate) fn enter(node: &Arc<NodeShared>) -> bool {
+    let Some(key) = node.registry_key else { return true };
+    let mut nodes = nodes();
+    if nodes.values().map(Vec::len).sum::<usize>() >= REGISTRY_NODES {
+        nodes.retain(|_, entries| {
+            entries.retain(|entry| entry.strong_count() > 0);
+            !entries.is_empty()
+        });
+        if nodes.values().map(Vec::len).sum::<usize>() >= REGISTRY_NODES {
+            return false;
+        }
+    }
+    nodes.entry(key).or_default().push(Arc::downgrade(node));
+    true
+}
+
+/// Takes a node out.
+pub(crate) fn leave(node: &Arc<NodeShared>) {
+    let Some(key) = node.registry_key else { return };
+    let mut nodes = nodes();
+    if let Some(entries) = nodes.get_mut(&key) {
+        entries.retain(|entry| entry.strong_count() > 0 && !std::ptr::eq(entry.as_ptr(), Arc::as_ptr(node)));
+        if entries.is_empty() {
+            nodes.remove(&key);
+        }
+    }
+}
+
+/// The other nodes of the process that this one may find.
+pub(crate) fn others(node: &Arc<NodeShared>) -> Vec<Arc<NodeShared>> {
+    let Some(key) = node.registry_key else { return Vec::new() };
+    let entries = nodes().get(&key).cloned().unwrap_or_default();
+    // Outside the lock: this may be the last reference to a node.
+    entries.iter().filter_map(Weak::upgrade).filter(|other| !Arc::ptr_eq(other, node)).collect()
+}
+
+/// The latest record of a node, if it has one and is not about to leave.
+pub(crate) fn record(node: &NodeShared) -> Option<Arc<[u8]>> {
+    lock(&node.record).clone()
+}
+
+/// Replaces a node's record and tells the others.
+pub(crate) fn announce(node: &Arc<NodeShared>, record: Option<Arc<[u8]>>) {
+    *lock(&node.record) = record;
+    for other in others(node) {
+        changed(&other);
+    }
+}

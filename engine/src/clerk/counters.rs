@@ -1,0 +1,63 @@
+//! What the clerk counts, per node.
+//!
+//! Not inside: what shards and channels count.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($name:ident: $doc:literal,)*) => {
+        /// The cells; the clerk is their only writer.
+        #[derive(Debug, Default)]
+        pub(crate) struct NodeCounters {
+            $(pub(crate) $name: AtomicU64,)*
+        }
+
+        /// What a node counted since it joined. Monotone; a snapshot.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct NodeStats {
+            $(#[doc = $doc] pub $name: u64,)*
+        }
+
+        impl NodeCounters {
+            pub(crate) fn read(&self) -> NodeStats {
+                NodeStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl NodeStats {
+            /// Name and value of each counter.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    handshakes_started: "Handshakes begun by this node.",
+    handshakes_finished: "Handshakes that gave keys, on either side.",
+    handshakes_given_up: "Handshakes begun by this node that got no answer.",
+    handshakes_refused: "Handshakes refused because a bound was reached, or because another one goes first.",
+    foreign_packets: "Handshake packets that were not made with this network's secret, or not for this node.",
+    broken_packets: "Handshake packets that were damaged, replayed, unexpected, or answered by nobody.",
+    cookies_sent: "Times that a stranger was asked to show that it can receive at its address.",
+    sessions_opened: "Sessions installed.",
+    sessions_confirmed: "Sessions under whose keys a packet came.",
+    sessions_lost: "Sessions that ended for another reason than a wish of either side.",
+    records_accepted: "Records of peers that were new.",
+    records_refused: "Records of peers that were forged, foreign, malformed or did not fit.",
+    control_refused: "Control messages of peers that made no sense.",
+    channels_opened: "Channels that this node's subscriptions asked for.",
+    channels_connected: "Channels of this node's subscriptions that were connected.",
+    channels_served: "Channels of this node's publications that were connected.",
+    stream_not_found: "Channels refused because nobody here publishes the stream.",
+    not_allowed: "Channels refused or closed by a predicate, of either side.",
+    no_capacity: "Channels refused because a bound was reached.",
+    too_slow: "Channels closed because their consumer kept a ring full.",
+    closure_panics: "Panics of the user's closures.",
+}
+
+/// Adds one.
+pub(crate) fn count(cell: &AtomicU64) {
+    cell.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,145 @@
+//! How handles reach the clerk.
+//!
+//! Not inside: what the clerk does about a request. The queue has no capacity of its own and is bounded all the
+//! same: every request belongs to an object (node, publication, subscription, leg) that makes a small constant
+//! number of them in its life, and the number of objects is limited when they are made. So no request is ever
+//! refused, and dropping a handle can't fail. It is a queue behind a lock, because it is used when handles come
+//! and go and never for a datum.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use corewire_rings::Doorbell;
+
+use crate::{
+    node::{JoinRequest, NodeShared},
+    publication::PublicationShared,
+    shard::NodeId,
+    subscription::SubscriptionShared,
+};
+
+/// What a handle tells the clerk.
+pub(crate) enum Request {
+    /// A node was made. Once per node.
+    Join(Box<JoinRequest>),
+    /// A node's tags, tickets or neighbours changed. At most one waits per node.
+    Changed(NodeId),
+    /// A node's last handle is gone, or it was told to shut down. At most twice per node.
+    Leave {
+        /// The node.
+        node: NodeId,
+        /// How long its streams may drain.
+        drain: Duration,
+    },
+    /// A publication was made. Once per publication.
+    Publish(Arc<PublicationShared>),
+    /// A publication was closed. Once per publication.
+    Unpublish(Arc<PublicationShared>),
+    /// A producer met a full ring. At most one waits per publication.
+    Full(Arc<PublicationShared>),
+    /// A subscription was made. Once per subscription.
+    Subscribe(Arc<SubscriptionShared>),
+    /// A subscription was dropped. Once per subscription.
+    Unsubscribe(Arc<SubscriptionShared>),
+    /// The consumer let go of a leg that reads the producer's ring. Once per leg.
+    LegDropped(u64),
+    /// The engine's last handle is gone, or it was told to stop. At most twice.
+    Shutdown {
+        /// How long everything may drain.
+        drain: Duration,
+    },
+}
+
+/// The way from handles to the clerk.
+pub(crate) struct Port {
+    requests: Mutex<VecDeque<Request>>,
+    bell: Doorbell,
+    /// The clerk is gone; requests are dropped.
+    closed: AtomicBool,
+    /// Names nodes, publications, subscriptions and legs. Never reused.
+    next_key: AtomicU64,
+}
+
+impl Port {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            requests: Mutex::new(VecDeque::new()),
+            bell: Doorbell::new(),
+            closed: AtomicBool::new(false),
+            next_key: AtomicU64::new(1),
+        })
+    }
+
+    /// A number that this engine never gives again.
+    pub(crate) fn next_key(&self) -> u64 {
+        self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Hands a request over. `false`: the clerk is gone and so is everything the request is about.
+    pub(crate) fn send(&self, request: Request) -> bool {
+        {
+            let mut requests = self.lock();
+            if self.closed.load(Ordering::Acquire) {
+                // Dropped outside the lock: a request may own the last reference to a handle.
+                drop(requests);
+                drop(request);
+                return false;
+            }
+            requests.push_back(request);
+        }
+        self.bell.ring();
+        true
+    }
+
+    /// Wakes the clerk without telling it anything.
+    pub(crate) fn ring(&self) {
+        self.bell.ring();
+    }
+
+    pub(crate) fn take(&self) -> Option<Request> {
+        self.lock().pop_front()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    pub(crate) fn bell(&self) -> &Doorbell {
+        &self.bell
+    }
+
+    /// No request is taken any more. What waits is given back, to be dropped without the lock.
+    pub(crate) fn close(&self) -> VecDeque<Request> {
+        let mut requests = self.lock();
+        self.closed.store(true, Ordering::Release);
+        std::mem::take(&mut *requests)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Nothing that can panic runs under the lock, so a poisoned lock has a sound state.
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Request>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// Tells a node's clerk to look at the node again, unless it is about to anyway.
+pub(crate) fn changed(node: &NodeShared) {
+    if !node.changed.swap(true, Ordering::AcqRel) {
+        node.port.send(Request::Changed(node.id));
+    }
+}

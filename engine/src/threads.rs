@@ -1,0 +1,203 @@
+//! The threads of an engine: one for each shard, one for the clerk.
+//!
+//! Not inside: what happens in a turn. Here is who runs the turns, when a thread sleeps, and how all of them end.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    task::{Context, Wake, Waker},
+    thread::{self, JoinHandle, Thread, ThreadId},
+    time::{Duration, Instant as StdInstant},
+};
+
+use corewire_proto::time::Instant;
+
+use crate::{
+    clerk::{Clerk, Turn},
+    driver::{self, Driver},
+    engine::{EngineConfig, EngineError, EngineInfo, ShardEnds, ShardInfo},
+    shard::{Shard, ShardConfig},
+};
+
+/// How much longer than the drain time the last handle waits for the threads. Closing the sessions takes a
+/// moment; a thread that takes longer is stuck in a closure of the user's and is left behind.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// The drivers' clock, as the clerk's thread reads it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    driver: Instant,
+    here: StdInstant,
+}
+
+impl Clock {
+    fn now(&self) -> Instant {
+        self.driver + self.here.elapsed()
+    }
+}
+
+/// Counts threads that have not ended, and wakes who waits for that.
+#[derive(Debug, Default)]
+struct Alive {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+struct Living(Arc<Alive>);
+
+impl Living {
+    fn new(alive: &Arc<Alive>) -> Self {
+        *alive.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self(alive.clone())
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// The threads of one engine.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    ids: Vec<ThreadId>,
+    /// Detached when dropped: whoever wants to be sure has waited before.
+    _handles: Vec<JoinHandle<()>>,
+    alive: Arc<Alive>,
+}
+
+impl Threads {
+    /// Waits until all threads have ended, a little longer than `drain`. On a thread of the engine itself, where
+    /// that would never happen, it returns at once.
+    pub(crate) fn wait(&self, drain: Duration) -> bool {
+        if self.ids.contains(&thread::current().id()) {
+            return false;
+        }
+        let count = self.alive.count.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = drain.saturating_add(STOP_GRACE);
+        let waited = self.alive.changed.wait_timeout_while(count, limit, |count| *count > 0);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+}
+
+/// Shard threads that run, before their clerk does.
+pub(crate) struct Started {
+    handles: Vec<JoinHandle<()>>,
+    alive: Arc<Alive>,
+}
+
+type Ready = Result<(ShardInfo, Clock), EngineError>;
+
+/// Starts a thread for each shard and waits until every driver is open. When one fails, the others end by
+/// themselves, because nobody holds the other ends of their mailboxes any more.
+pub(crate) fn start_shards(
+    config: &EngineConfig,
+    ends: Vec<ShardEnds>,
+) -> Result<(Started, EngineInfo, Clock), EngineError> {
+    let alive = Arc::new(Alive::default());
+    let mut handles = Vec::new();
+    let (ready, readies) = mpsc::channel::<Ready>();
+    for (shard, ends) in ends.into_iter().enumerate() {
+        let shard = u8::try_from(shard).map_err(|_| EngineError::Shards(shard))?;
+        let (config, ready, living) = (*config, ready.clone(), Living::new(&alive));
+        let handle = thread::Builder::new()
+            .name(format!("corewire-{shard}"))
+            .spawn(move || {
+                let _living = living;
+                run_shard(shard, &config, ends, &ready);
+            })
+            .map_err(|source| EngineError::Thread { what: format!("shard {shard}"), source })?;
+        handles.push(handle);
+    }
+    drop(ready);
+    let mut info = EngineInfo::default();
+    let mut clock = Clock { driver: Instant::ZERO, here: StdInstant::now() };
+    for outcome in readies.iter().take(handles.len()) {
+        let (shard, its_clock) = outcome?;
+        info.shards.push(shard);
+        clock = its_clock;
+    }
+    info.shards.sort_by_key(|shard| shard.shard);
+    Ok((Started { handles, alive }, info, clock))
+}
+
+fn run_shard(id: u8, config: &EngineConfig, ends: ShardEnds, ready: &mpsc::Sender<Ready>) {
+    let (cpu, unpinned) = (None, None);
+    let opened = match driver::open(config.io, &config.driver) {
+        Ok(opened) => opened,
+        Err(source) => {
+            let _ = ready.send(Err(EngineError::Driver { shard: id, source }));
+            return;
+        }
+    };
+    let info =
+        ShardInfo { shard: id, driver: opened.driver.kind(), fallback: opened.fallback, cpu, unpinned };
+    let clock = Clock { driver: opened.driver.now(), here: StdInstant::now() };
+    if ready.send(Ok((info, clock))).is_err() {
+        return;
+    }
+    let shard_config = ShardConfig { id, limits: config.shard_limits };
+    let mut shard = Shard::new(opened.driver, shard_config, ends.0, ends.1);
+    while !shard.is_stopped() {
+        match shard.turn() {
+            crate::shard::Turn::Again => {}
+            crate::shard::Turn::Until(until) => shard.park(Some(until)),
+            crate::shard::Turn::Idle => shard.park(None),
+        }
+    }
+}
+
+/// Starts the clerk's thread.
+pub(crate) fn start_clerk(started: Started, clerk: Clerk, clock: Clock) -> Result<Threads, EngineError> {
+    let Started { mut handles, alive } = started;
+    let living = Living::new(&alive);
+    let handle = thread::Builder::new()
+        .name("corewire-clerk".into())
+        .spawn(move || {
+            let _living = living;
+            run_clerk(clerk, clock);
+        })
+        .map_err(|source| EngineError::Thread { what: "the clerk".into(), source })?;
+    handles.push(handle);
+    let ids = handles.iter().map(|handle| handle.thread().id()).collect();
+    Ok(Threads { ids, _handles: handles, alive })
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn run_clerk(mut clerk: Clerk, clock: Clock) {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        while !clerk.is_stopped() {
+            let until = match clerk.turn(clock.now()) {
+                Turn::Again => continue,
+                Turn::Until(until) => Some(until),
+                Turn::Idle => None,
+            };
+            if !clerk.arm(&mut Context::from_waker(&waker)) {
+                continue;
+            }
+            match until {
+                Some(until) => thread::park_timeout(until.saturating_since(clock.now())),
+                None => thread::park(),
+            }
+        }
+    }));
+    if outcome.is_err() {
+        // A defect of ours. Everybody who waits for the clerk learns that it is gone; the shards end by themselves
+        // when their mailboxes are.
+        clerk.abandon();
+    }
+}
