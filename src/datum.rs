@@ -5,13 +5,12 @@
 
 use core::any::type_name;
 use core::fmt;
-use core::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::contain::contain;
 use crate::id::StreamId;
 
 /// A value that can be sent through a stream.
@@ -276,17 +275,23 @@ impl core::error::Error for DecodeError {}
 /// [`Codec::encoded_len`] with panics contained.
 #[inline]
 pub(crate) fn measure<D, C: Codec<D>>(datum: &D) -> Result<usize, EncodeError> {
-    catch_unwind(AssertUnwindSafe(|| C::encoded_len(datum))).unwrap_or(Err(EncodeError(Encoding::Panicked)))
+    contain(|| C::encoded_len(datum)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
 }
 
 /// [`Codec::encode`] with panics contained. After an error `out` may hold anything.
 #[inline]
 pub(crate) fn encode<D, C: Codec<D>>(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
-    catch_unwind(AssertUnwindSafe(|| C::encode(datum, out))).unwrap_or(Err(EncodeError(Encoding::Panicked)))
+    contain(|| C::encode(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
 }
 
 /// [`Codec::decode`] with panics contained.
 #[inline]
 pub(crate) fn decode<D, C: Codec<D>>(bytes: &[u8]) -> Result<D, DecodeError> {
-    catch_unwind(AssertUnwindSafe(|| C::decode(bytes))).unwrap_or(Err(DecodeError(Decoding::Panicked)))
+    contain(|| C::decode(bytes)).unwrap_or(Err(DecodeError(Decoding::Panicked)))
+}
+
+/// Whether [`InPlace::view`] accepts `bytes`, with panics contained.
+#[inline]
+pub(crate) fn accept<D, C: InPlace<D>>(bytes: &[u8]) -> Result<(), DecodeError> {
+    contain(|| C::view(bytes).map(|_| ())).unwrap_or(Err(DecodeError(Decoding::Panicked)))
 }

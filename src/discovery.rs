@@ -1,53 +1,166 @@
-//! What a user sees of the peers of a network. How they are found is the engine's.
+//! What a user sees of the peers of a network.
+//!
+//! How peers are found, and how what they say about themselves is verified, is the engine's.
 
+use core::fmt;
+use core::ops::Deref;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use crate::id::{NetworkId, PeerId, Tag};
+use corewire_engine::node::Node;
+use corewire_engine::peer::PeerInfo;
 
-/// What is known about a peer. A snapshot: it does not change.
+use crate::id::{NetworkId, PeerId, StreamId, Tag};
+
+/// What is known about a peer. A snapshot: it does not change; cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PeerEntry(());
+pub struct PeerEntry {
+    known: Arc<Known>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Known {
+    id: PeerId,
+    network_id: NetworkId,
+    tags: BTreeSet<Tag>,
+    streams: BTreeSet<StreamId>,
+    addresses: Vec<SocketAddr>,
+}
 
 impl PeerEntry {
+    pub(crate) fn new(info: &PeerInfo) -> Self {
+        Self {
+            known: Arc::new(Known {
+                id: PeerId::from_bytes(info.peer_id().into()),
+                network_id: NetworkId::from_bytes(info.network_id().into()),
+                tags: info.tags().iter().map(|&tag| Tag::from_bytes(tag.into())).collect(),
+                streams: info.streams().iter().map(|&stream| StreamId::from_bytes(stream.into())).collect(),
+                addresses: info.addresses().to_vec(),
+            }),
+        }
+    }
+
     /// The peer.
     pub fn id(&self) -> &PeerId {
-        todo!()
+        &self.known.id
     }
+
     /// The network that it belongs to.
     pub fn network_id(&self) -> &NetworkId {
-        todo!()
+        &self.known.network_id
     }
+
     /// The labels that it announces about itself.
+    ///
+    /// ```
+    /// # use corewire::{discovery::PeerEntry, tag};
+    /// # fn example(peer: &PeerEntry) -> bool {
+    /// peer.tags().contains(&"trusted".into()) || peer.tags().contains(&tag!("trusted"))
+    /// # }
+    /// ```
     pub fn tags(&self) -> &BTreeSet<Tag> {
-        todo!()
+        &self.known.tags
     }
+
     /// Whether it announces this label.
     pub fn has_tag(&self, tag: impl Into<Tag>) -> bool {
-        self.tags().contains(&tag.into())
+        self.known.tags.contains(&tag.into())
     }
-    /// Where it receives datagrams.
+
+    /// The streams that it produces.
+    pub fn streams(&self) -> &BTreeSet<StreamId> {
+        &self.known.streams
+    }
+
+    /// Where it receives datagrams, as it says. Empty while it is known by its handshake only.
     pub fn addresses(&self) -> &[SocketAddr] {
-        todo!()
+        &self.known.addresses
     }
 }
 
-/// The peers of one network.
+impl fmt::Debug for PeerEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerEntry")
+            .field("id", &self.known.id)
+            .field("tags", &self.known.tags)
+            .field("addresses", &self.known.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A peer whose tags can be asked for as text. This is what `accept_if` and `subscribe_if` show to their
+/// predicates; everything else of the [`PeerEntry`] is there too.
+pub struct NamedPeer<'a>(&'a PeerEntry);
+
+impl<'a> NamedPeer<'a> {
+    pub(crate) fn new(entry: &'a PeerEntry) -> Self {
+        Self(entry)
+    }
+
+    /// The labels that the peer announces about itself.
+    pub fn tags(&self) -> TagNames<'a> {
+        TagNames(self.0.tags())
+    }
+}
+
+impl Deref for NamedPeer<'_> {
+    type Target = PeerEntry;
+
+    fn deref(&self) -> &PeerEntry {
+        self.0
+    }
+}
+
+/// Tags that can be asked for as text.
+#[derive(Clone, Copy)]
+pub struct TagNames<'a>(&'a BTreeSet<Tag>);
+
+impl TagNames<'_> {
+    /// Whether this tag is among them: text, or a [`Tag`].
+    pub fn contains(&self, tag: impl Into<Tag>) -> bool {
+        self.0.contains(&tag.into())
+    }
+}
+
+impl Deref for TagNames<'_> {
+    type Target = BTreeSet<Tag>;
+
+    fn deref(&self) -> &BTreeSet<Tag> {
+        self.0
+    }
+}
+
+/// The peers of one network, as this node knows them.
 #[derive(Clone)]
-pub struct Discovery(());
+pub struct Discovery {
+    node: Node,
+}
 
 impl Discovery {
+    pub(crate) fn new(node: Node) -> Self {
+        Self { node }
+    }
+
     /// This node's own entry.
     pub fn me(&self) -> PeerEntry {
-        todo!()
+        PeerEntry::new(&self.node.local())
     }
-    /// The peers that are known now, without this node.
+
+    /// The peers that are known now, without this node. May be stale at once.
     pub fn peers(&self) -> Vec<PeerEntry> {
-        todo!()
+        self.node.peers().iter().map(PeerEntry::new).collect()
     }
+
     /// What is known about one peer.
-    pub fn peer(&self, _id: &PeerId) -> Option<PeerEntry> {
-        todo!()
+    pub fn peer(&self, id: &PeerId) -> Option<PeerEntry> {
+        self.peers().into_iter().find(|entry| entry.id() == id)
+    }
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").field("peers", &self.peers()).finish_non_exhaustive()
     }
 }
 
@@ -75,15 +188,27 @@ impl<T: Into<Tag>, const N: usize> IntoTags for [T; N] {
     }
 }
 
-impl<T: Into<Tag>> IntoTags for Vec<T> {
+impl<T: Clone + Into<Tag>, const N: usize> IntoTags for &[T; N] {
     fn into_tags(self) -> BTreeSet<Tag> {
-        self.into_iter().map(Into::into).collect()
+        self.as_slice().into_tags()
     }
 }
 
 impl<T: Clone + Into<Tag>> IntoTags for &[T] {
     fn into_tags(self) -> BTreeSet<Tag> {
         self.iter().cloned().map(Into::into).collect()
+    }
+}
+
+impl<T: Into<Tag>> IntoTags for Vec<T> {
+    fn into_tags(self) -> BTreeSet<Tag> {
+        self.into_iter().map(Into::into).collect()
+    }
+}
+
+impl<T: Clone + Into<Tag>> IntoTags for &Vec<T> {
+    fn into_tags(self) -> BTreeSet<Tag> {
+        self.as_slice().into_tags()
     }
 }
 

@@ -1,64 +1,139 @@
 //! What can be asked of one channel.
+//!
+//! A channel lives in the engine; here is a window on it.
 
 use core::fmt;
 use core::time::Duration;
+use std::sync::Arc;
 
+use corewire_engine::proto::session::CloseCode;
+use corewire_engine::publication::Channel;
+pub use corewire_engine::shard::ChannelState as State;
 use tokio::sync::watch;
 
 use crate::discovery::PeerEntry;
 use crate::id::{PeerId, StreamId};
 
-/// Where a channel is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Asked for, not yet accepted.
-    Connecting,
-    /// Datums can flow.
-    Connected,
-    /// Over; a new subscription is a new channel.
-    Terminated,
+/// One consumer's subscription to one producer's stream, seen from either end. Cheap to clone.
+#[derive(Clone)]
+pub struct ChannelInfo {
+    seen: Arc<Seen>,
 }
 
-/// One consumer's subscription to one producer's stream, seen from either end.
-#[derive(Clone)]
-pub struct ChannelInfo(());
+/// What does not change about a channel, and the channel.
+struct Seen {
+    channel: Arc<Channel>,
+    stream_id: StreamId,
+    producer_id: PeerId,
+    consumer_id: PeerId,
+    peer: PeerEntry,
+}
 
 impl ChannelInfo {
+    pub(crate) fn new(channel: &Arc<Channel>) -> Self {
+        Self {
+            seen: Arc::new(Seen {
+                channel: channel.clone(),
+                stream_id: StreamId::from_bytes(channel.stream_id().into()),
+                producer_id: PeerId::from_bytes(channel.producer_id().into()),
+                consumer_id: PeerId::from_bytes(channel.consumer_id().into()),
+                peer: PeerEntry::new(channel.peer()),
+            }),
+        }
+    }
+
+    /// Whether this is a window on `channel`.
+    pub(crate) fn shows(&self, channel: &Arc<Channel>) -> bool {
+        Arc::ptr_eq(&self.seen.channel, channel)
+    }
+
     /// The stream.
     pub fn stream_id(&self) -> &StreamId {
-        todo!()
+        &self.seen.stream_id
     }
+
     /// The peer that produces.
     pub fn producer_id(&self) -> &PeerId {
-        todo!()
+        &self.seen.producer_id
     }
+
     /// The peer that consumes.
     pub fn consumer_id(&self) -> &PeerId {
-        todo!()
+        &self.seen.consumer_id
     }
+
     /// The entry of the other peer, as it was when the channel was made.
     pub fn peer(&self) -> &PeerEntry {
-        todo!()
+        &self.seen.peer
     }
-    /// Where the channel is in its life. May be stale by the time it is looked at.
+
+    /// Where the channel is in its life. May be stale at once.
     pub fn state(&self) -> State {
-        todo!()
+        self.seen.channel.shared().state()
     }
-    /// Follows the state.
+
+    /// Follows the state. It sees the last state of the channel in any case; a short one before it may be missed.
     pub fn state_watcher(&self) -> watch::Receiver<State> {
-        todo!()
+        self.seen.channel.shared().watch()
     }
+
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        todo!()
+        let numbers = self.seen.channel.shared().numbers();
+        Stats {
+            datums: numbers.datums,
+            bytes: numbers.bytes,
+            uptime: self.seen.channel.shared().uptime(),
+            lag: numbers.lag(),
+            skipped: numbers.skipped + numbers.lost,
+            resent: numbers.resent,
+            duplicates: numbers.duplicates,
+            credit_bytes: numbers.credit_bytes,
+            blocked: numbers.backpressure,
+            undecodable: 0,
+        }
     }
+
     /// Whether the state is [`State::Connected`].
     pub fn is_connected(&self) -> bool {
         self.state() == State::Connected
     }
-    /// Waits until the channel is over.
+
+    /// Why the channel is over; `None` while it is not.
+    pub fn close_code(&self) -> Option<CloseCode> {
+        self.seen.channel.shared().close_code()
+    }
+
+    /// Waits until the channel is over. Cancel-safe.
     pub async fn disconnected(&self) {
-        core::future::pending().await
+        let mut watcher = self.seen.channel.shared().watch();
+        // An error means that nobody is left who could change the state: over as well.
+        let _ = watcher.wait_for(|state| *state == State::Terminated).await;
+    }
+}
+
+impl fmt::Debug for ChannelInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelInfo")
+            .field("stream_id", self.stream_id())
+            .field("producer_id", self.producer_id())
+            .field("consumer_id", self.consumer_id())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for ChannelInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "stream {}: {} -> {}, {:?}, {}",
+            self.stream_id().short(),
+            self.producer_id().short(),
+            self.consumer_id().short(),
+            self.state(),
+            self.stats()
+        )
     }
 }
 
@@ -68,25 +143,100 @@ pub struct Stats {
     datums: u64,
     bytes: u64,
     uptime: Option<Duration>,
+    lag: u64,
+    skipped: u64,
+    resent: u64,
+    duplicates: u64,
+    credit_bytes: u64,
+    blocked: u64,
+    undecodable: u64,
 }
 
 impl Stats {
-    /// Datums delivered.
+    /// The numbers of a consumer, over all its channels.
+    pub(crate) fn of_consumer(
+        datums: u64,
+        bytes: u64,
+        skipped: u64,
+        undecodable: u64,
+        lag: u64,
+        uptime: Option<Duration>,
+    ) -> Self {
+        Self { datums, bytes, uptime, lag, skipped, undecodable, ..Self::default() }
+    }
+
+    /// Datums delivered: on a channel between engines, sent at the producer's end or arrived at the consumer's;
+    /// within an engine, and for a consumer as a whole, taken by the application.
     pub fn datums(&self) -> u64 {
         self.datums
     }
-    /// Bytes of those datums, encoded, without headers.
+
+    /// Bytes of those datums, encoded, without any header.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
-    /// Time since the channel was connected, if it is.
+
+    /// How long the channel is, or was, connected; `None` if it never was.
     pub fn uptime(&self) -> Option<Duration> {
         self.uptime
+    }
+
+    /// Datums that were accepted by the producer and are not yet acknowledged, or not yet taken.
+    pub fn lag(&self) -> u64 {
+        self.lag
+    }
+
+    /// Datums that will never be delivered: lost without being sent again, or dropped by policy.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Datums that were sent again after a loss; at the producer's end.
+    pub fn resent(&self) -> u64 {
+        self.resent
+    }
+
+    /// Datums that arrived more than once and were taken once; at the consumer's end.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Bytes that may be sent before the consumer takes something; at the producer's end of a channel between
+    /// engines.
+    pub fn credit_bytes(&self) -> u64 {
+        self.credit_bytes
+    }
+
+    /// Times that there was something to send and no credit; at the producer's end of a channel between engines.
+    pub fn blocked(&self) -> u64 {
+        self.blocked
+    }
+
+    /// Records that were no datum of the consumer's type and were skipped; of a consumer.
+    pub fn undecodable(&self) -> u64 {
+        self.undecodable
     }
 }
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "datums: {}, bytes: {}", self.datums, self.bytes)
+        match self.uptime {
+            Some(uptime) => write!(f, "uptime: {uptime:.1?}")?,
+            None => f.write_str("uptime: none")?,
+        }
+        write!(f, ", datums: {}, bytes: {}", self.datums, self.bytes)?;
+        for (count, what) in [
+            (self.lag, "lag"),
+            (self.skipped, "skipped"),
+            (self.resent, "resent"),
+            (self.duplicates, "duplicates"),
+            (self.blocked, "blocked"),
+            (self.undecodable, "undecodable"),
+        ] {
+            if count > 0 {
+                write!(f, ", {what}: {count}")?;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,21 +1,64 @@
-//! Consumers.
+//! Consumers: handles that take datums out of the rings of a stream's producers.
+//!
+//! How a datum got into the ring is not here: it is the producer's own ring if that lives on the same engine, and
+//! an inbox that a shard fills if not. A consumer cannot tell the difference.
 
+mod borrowed;
 mod builder;
+mod legs;
 
-pub use builder::Builder;
-
+use core::fmt;
+use core::future::{Future, poll_fn};
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
+use corewire_engine::rings::park;
+use futures_core::Stream;
+
+pub use self::borrowed::Ref;
+pub use self::builder::Builder;
+use self::legs::{Legs, Place};
+use super::board::Board;
 use super::channel::{ChannelInfo, Stats};
 use super::conditions::When;
-use crate::datum::{Codec, InPlace, Postcard};
+use crate::datum::{Codec, InPlace, Postcard, accept, decode};
 use crate::id::{PeerId, StreamId};
 
 /// A handle that receives the datums of all eligible producers of one stream.
-pub struct Consumer<D, C = Postcard>(PhantomData<fn(C) -> D>);
+///
+/// Each consumer is a subscription of its own: it sees every datum that a producer accepts from the moment that the
+/// two are connected, in the order of that producer's ring. Producers are merged fairly: a busy one delays another
+/// by a few datums at most.
+///
+/// Taking a datum is what moves the stream: until then its room is held, and a producer with the policy
+/// `PauseUpstream` waits. Dropping the consumer ends the subscription and lets go of everything.
+///
+/// It is a `futures::Stream`, has an awaitable [`recv`](Self::recv), and works without any runtime:
+///
+/// ```
+/// # use corewire::Network;
+/// # fn example(network: &Network) {
+/// let mut consumer = network.streams().consume::<String>();
+/// std::thread::spawn(move || {
+///     while let Some(line) = consumer.recv_blocking() {
+///         println!("{line}");
+///     }
+/// });
+/// # }
+/// ```
+///
+/// Bytes that are not a `D` (another type under the same name, a `Deserialize` that panics) are counted in
+/// [`Stats::undecodable`], appear as a gap before the next datum, and are skipped.
+pub struct Consumer<D, C = Postcard> {
+    stream_id: StreamId,
+    board: Arc<Board>,
+    legs: Legs,
+    types: PhantomData<fn(C) -> D>,
+}
 
 /// A datum with its place in the stream of its producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,32 +66,24 @@ pub struct Consumer<D, C = Postcard>(PhantomData<fn(C) -> D>);
 pub struct Delivery<D> {
     /// The datum.
     pub datum: D,
-    /// Its sequence number in the producer's ring.
+    /// Its sequence number in the producer's ring. Sequence numbers grow; a number may be absent without a datum
+    /// missing, when a producer gave up room that it had claimed.
     pub seq: u64,
-    /// How many datums of the same producer are missing just before it.
+    /// How many datums of the same producer are missing just before it: lost on the way, skipped by policy, or
+    /// not decodable.
     pub skipped_before: u64,
     /// Who produced it.
     pub producer: PeerId,
-}
-
-/// A datum borrowed where it lies. Dropping it takes it.
-pub struct Ref<'a, D>(PhantomData<&'a D>);
-
-impl<D> core::ops::Deref for Ref<'_, D> {
-    type Target = D;
-    fn deref(&self) -> &D {
-        todo!()
-    }
 }
 
 /// Why there is no datum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TryRecvError {
     /// Nothing has arrived.
-    #[error("nothing has arrived: try again, or use `recv`, which waits")]
+    #[error("nothing has arrived: try again later, or use `recv`, which waits")]
     Empty,
     /// The consumer is closed and everything was taken.
-    #[error("the consumer is closed: its network was shut down or `close` was called")]
+    #[error("the consumer is closed: its network was shut down or `close` was called; build a new consumer")]
     Closed,
 }
 
@@ -59,75 +94,192 @@ pub enum RecvTimeoutError {
     #[error("nothing arrived in time")]
     Timeout,
     /// The consumer is closed and everything was taken.
-    #[error("the consumer is closed: its network was shut down or `close` was called")]
+    #[error("the consumer is closed: its network was shut down or `close` was called; build a new consumer")]
     Closed,
+}
+
+impl<D, C> Consumer<D, C> {
+    /// A consumer over legs that carry `D` in codec `C`.
+    pub(crate) fn from_legs(stream_id: StreamId, board: Arc<Board>, legs: Legs) -> Self {
+        Self { stream_id, board, legs, types: PhantomData }
+    }
+
+    /// The stream.
+    pub fn stream_id(&self) -> &StreamId {
+        &self.stream_id
+    }
+
+    /// Whether the condition of `online_when` holds; by default, whether any producer is connected. One load.
+    pub fn is_online(&self) -> bool {
+        self.board.is_online()
+    }
+
+    /// Waits for producers to come and go.
+    pub fn when(&self) -> When {
+        When::new(&self.board)
+    }
+
+    /// The channels to the producers, as they are now.
+    pub fn producers(&self) -> impl ExactSizeIterator<Item = ChannelInfo> + use<D, C> {
+        self.board.channels().to_vec().into_iter()
+    }
+
+    /// What the application took from all producers together. The uptime is that of the channel which has been
+    /// connected longest.
+    pub fn stats(&self) -> Stats {
+        let totals = self.legs.totals;
+        let uptime = self.producers().filter(ChannelInfo::is_connected).filter_map(|info| info.stats().uptime()).max();
+        Stats::of_consumer(totals.datums, totals.bytes, totals.skipped, totals.undecodable, self.legs.lag(), uptime)
+    }
+
+    /// Ends the subscription at once and for good. What had arrived can still be taken, then there is `None` for
+    /// ever; until it is taken, or the consumer dropped, its room is held. Closing twice is closing once.
+    pub fn close(&mut self) {
+        self.legs.close();
+        self.board.close();
+    }
+
+    /// Whether the subscription has ended, by [`close`](Self::close) or with its network. There may still be datums
+    /// to take.
+    pub fn is_closed(&self) -> bool {
+        self.legs.is_closed()
+    }
 }
 
 impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     /// The next datum; `None` once the consumer is closed and everything was taken.
-    pub async fn recv(&mut self) -> Option<D> {
-        core::future::pending().await
+    ///
+    /// # Cancel safety
+    ///
+    /// A datum is taken in the same step in which the future resolves: dropping the future before loses nothing.
+    pub fn recv(&mut self) -> impl Future<Output = Option<D>> + Send + Unpin + use<'_, D, C> {
+        poll_fn(|cx| self.poll_delivery(cx).map(|found| found.map(|(datum, _)| datum)))
     }
+
     /// The next datum if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
+    #[inline]
     pub fn try_recv(&mut self) -> Result<D, TryRecvError> {
-        todo!()
+        self.try_delivery().map(|(datum, _)| datum)
     }
-    /// [`recv`](Self::recv) with the datum's place in the stream.
-    pub async fn recv_delivery(&mut self) -> Option<Delivery<D>> {
-        core::future::pending().await
+
+    /// [`recv`](Self::recv) with the datum's place in the stream. Cancel-safe likewise.
+    pub fn recv_delivery(&mut self) -> impl Future<Output = Option<Delivery<D>>> + Send + Unpin + use<'_, D, C> {
+        poll_fn(|cx| self.poll_delivery(cx).map(|found| found.map(Delivery::from)))
     }
+
     /// [`try_recv`](Self::try_recv) with the datum's place in the stream.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
     pub fn try_recv_delivery(&mut self) -> Result<Delivery<D>, TryRecvError> {
-        todo!()
+        self.try_delivery().map(Delivery::from)
     }
-    /// [`recv`](Self::recv) for threads without an async runtime.
+
+    /// [`recv`](Self::recv) for threads without an async runtime: parks the thread while it waits.
     pub fn recv_blocking(&mut self) -> Option<D> {
-        todo!()
+        match self.try_recv() {
+            Ok(datum) => Some(datum),
+            Err(_) => park::wait(|cx| self.poll_delivery(cx)).map(|(datum, _)| datum),
+        }
     }
+
     /// [`recv_blocking`](Self::recv_blocking) with a limit on the wait.
-    pub fn recv_timeout(&mut self, _timeout: Duration) -> Result<D, RecvTimeoutError> {
-        todo!()
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] or [`RecvTimeoutError::Closed`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<D, RecvTimeoutError> {
+        if let Ok(datum) = self.try_recv() {
+            return Ok(datum);
+        }
+        let found = match Instant::now().checked_add(timeout) {
+            Some(deadline) => park::wait_until(deadline, |cx| self.poll_delivery(cx)),
+            // Further off than the clock reaches.
+            None => Some(park::wait(|cx| self.poll_delivery(cx))),
+        };
+        match found {
+            Some(Some((datum, _))) => Ok(datum),
+            Some(None) => Err(RecvTimeoutError::Closed),
+            None => Err(RecvTimeoutError::Timeout),
+        }
     }
-    /// Ends the subscription. What has arrived can still be taken.
-    pub fn close(&mut self) {
-        todo!()
+
+    #[inline]
+    fn try_delivery(&mut self) -> Result<(D, Place), TryRecvError> {
+        self.legs.visit(|leg, totals| leg.take(totals, decode::<D, C>)).map(|(_, found)| found)
     }
-    /// Whether the condition of `online_when` holds.
-    pub fn is_online(&self) -> bool {
-        todo!()
-    }
-    /// Waits for producers.
-    pub fn when(&self) -> When {
-        todo!()
-    }
-    /// The channels to the producers, as they are now.
-    pub fn producers(&self) -> impl ExactSizeIterator<Item = ChannelInfo> + use<D, C> {
-        Vec::new().into_iter()
-    }
-    /// The stream.
-    pub fn stream_id(&self) -> &StreamId {
-        todo!()
-    }
-    /// What the application took.
-    pub fn stats(&self) -> Stats {
-        todo!()
+
+    fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<(D, Place)>> {
+        self.legs.poll(cx, |legs| {
+            legs.visit(|leg, totals| leg.take(totals, decode::<D, C>)).map(|(_, found)| found)
+        })
     }
 }
 
 impl<D: Send + 'static, C: InPlace<D>> Consumer<D, C> {
-    /// The next datum, borrowed where it lies.
-    pub async fn recv_ref(&mut self) -> Option<Ref<'_, D>> {
-        core::future::pending().await
+    /// The next datum, borrowed where it lies; `None` once the consumer is closed and everything was taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// A datum is taken when the borrow ends: dropping the future loses nothing.
+    pub async fn recv_ref(&mut self) -> Option<Ref<'_, D, C>> {
+        let index = poll_fn(|cx| self.legs.poll(cx, Self::find)).await?;
+        self.borrow(index)
     }
+
     /// The next datum if there is one, borrowed where it lies.
-    pub fn try_recv_ref(&mut self) -> Result<Ref<'_, D>, TryRecvError> {
-        todo!()
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
+    pub fn try_recv_ref(&mut self) -> Result<Ref<'_, D, C>, TryRecvError> {
+        let index = Self::find(&mut self.legs)?;
+        self.borrow(index).ok_or(TryRecvError::Empty)
+    }
+
+    /// [`recv_ref`](Self::recv_ref) for threads without an async runtime: parks the thread while it waits.
+    pub fn recv_ref_blocking(&mut self) -> Option<Ref<'_, D, C>> {
+        let index = park::wait(|cx| self.legs.poll(cx, Self::find))?;
+        self.borrow(index)
+    }
+
+    /// The leg whose next record is a datum.
+    fn find(legs: &mut Legs) -> Result<usize, TryRecvError> {
+        legs.visit(|leg, totals| leg.peek(totals, accept::<D, C>)).map(|(index, ())| index)
+    }
+
+    fn borrow(&mut self, index: usize) -> Option<Ref<'_, D, C>> {
+        let (leg, totals) = self.legs.visited(index);
+        leg.borrow(totals).map(Ref::new)
     }
 }
 
-impl<D: Send + 'static, C: Codec<D>> futures_core::Stream for Consumer<D, C> {
+impl<D> From<(D, Place)> for Delivery<D> {
+    fn from((datum, place): (D, Place)) -> Self {
+        Self { datum, seq: place.seq, skipped_before: place.skipped_before, producer: place.producer }
+    }
+}
+
+/// Ends when the consumer is closed and everything was taken.
+impl<D: Send + 'static, C: Codec<D>> Stream for Consumer<D, C> {
     type Item = D;
-    fn poll_next(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<D>> {
-        todo!()
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<D>> {
+        self.get_mut().poll_delivery(cx).map(|found| found.map(|(datum, _)| datum))
+    }
+}
+
+impl<D, C> fmt::Debug for Consumer<D, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("stream_id", &self.stream_id)
+            .field("online", &self.is_online())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
     }
 }

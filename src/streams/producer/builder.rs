@@ -1,89 +1,244 @@
 //! Configuring a producer.
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use super::Producer;
 use crate::datum::{Codec, Postcard};
-use crate::discovery::PeerEntry;
+use crate::discovery::{NamedPeer, PeerEntry};
 use crate::id::StreamId;
-use crate::streams::conditions::ChannelConditions;
+use crate::streams::conditions::{ChannelConditions, Predicate, Spec};
 use crate::streams::policy::{OnFull, Reliability};
+use crate::streams::{Streams, conditions};
 
-/// Configures a producer; made by [`Streams::producer`](crate::streams::Streams::producer).
+/// Datums that a ring holds unless told otherwise.
+pub(crate) const DEFAULT_BUFFER_DATUMS: usize = 1024;
+
+/// Bytes of room for each datum of the ring's size, unless the bytes are given. Memory that no datum touches costs
+/// address space only.
+const DEFAULT_BYTES_PER_DATUM: usize = 1024;
+
+/// What the rule above may give, at least and at most, in bytes.
+const DEFAULT_BUFFER_BYTES: core::ops::RangeInclusive<usize> = 1 << 20..=64 << 20;
+
+/// The longest datum unless told otherwise, in encoded bytes. Each consumer on another host makes room for one such
+/// datum besides its window.
+const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
+
+const _: () = assert!(DEFAULT_MAX_DATUM_BYTES <= *DEFAULT_BUFFER_BYTES.start(), "one datum must fit any ring");
+
+/// Configures a producer; made by [`Streams::producer`].
+///
+/// ```
+/// # use corewire::{Network, Datum};
+/// # use corewire::streams::producer::BuilderError;
+/// # fn example<MyDatum: Datum>(network: &Network) -> Result<(), Box<dyn std::error::Error>> {
+/// let producer = network.streams()
+///     .producer::<MyDatum>()
+///     .require(|peer| peer.tags().contains(&"trusted".into()))
+///     .online_when(|c| c.minimum_of(2).with_tags("validator"))
+///     .with_buffer_size(2048)
+///     .with_max_consumers(10)
+///     .with_stream_id("custom-id")
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct Builder<D, C = Postcard>(PhantomData<fn(D, C)>);
+pub struct Builder<D, C = Postcard> {
+    streams: Streams,
+    pub(crate) settings: Settings,
+    types: PhantomData<fn(D, C)>,
+}
+
+/// What a producer is configured with.
+pub(crate) struct Settings {
+    pub(crate) stream_id: StreamId,
+    pub(crate) buffer_datums: usize,
+    buffer_bytes: Option<usize>,
+    max_datum_bytes: Option<usize>,
+    pub(crate) max_consumers: usize,
+    pub(crate) online: Spec,
+    pub(crate) require: Vec<Predicate>,
+    pub(crate) policy: OnFull,
+    pub(crate) reliability: Reliability,
+    pub(crate) weight: u8,
+}
+
+impl Settings {
+    fn new(stream_id: StreamId) -> Self {
+        Self {
+            stream_id,
+            buffer_datums: DEFAULT_BUFFER_DATUMS,
+            buffer_bytes: None,
+            max_datum_bytes: None,
+            max_consumers: usize::MAX,
+            online: Spec::subscribed(),
+            require: Vec::new(),
+            policy: OnFull::default(),
+            reliability: Reliability::default(),
+            weight: 1,
+        }
+    }
+
+    /// The bytes that the ring holds: what was asked for, or what the number of datums suggests.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.buffer_bytes.unwrap_or_else(|| {
+            let suggested = self.buffer_datums.saturating_mul(DEFAULT_BYTES_PER_DATUM);
+            let floor = (*DEFAULT_BUFFER_BYTES.start()).max(self.max_datum_bytes.unwrap_or(0).saturating_mul(2));
+            suggested.clamp(floor, floor.max(*DEFAULT_BUFFER_BYTES.end()))
+        })
+    }
+
+    /// The longest datum: what was asked for, or what fits.
+    pub(crate) fn max_datum_bytes(&self) -> usize {
+        self.max_datum_bytes.unwrap_or_else(|| DEFAULT_MAX_DATUM_BYTES.min(self.buffer_bytes()))
+    }
+}
+
+impl<D: Send + 'static> Builder<D> {
+    pub(crate) fn new(streams: Streams) -> Self {
+        let settings = Settings::new(crate::datum::derived_stream_id::<D>());
+        Self { streams, settings, types: PhantomData }
+    }
+}
 
 impl<D: Send + 'static, C> Builder<D, C> {
-    /// Names the stream.
-    pub fn with_stream_id(self, _id: impl Into<StreamId>) -> Self {
-        todo!()
+    /// Names the stream. Default: the name is derived from the type; see
+    /// [`Datum::derived_stream_id`](crate::Datum::derived_stream_id).
+    pub fn with_stream_id(mut self, id: impl Into<StreamId>) -> Self {
+        self.settings.stream_id = id.into();
+        self
     }
-    /// Datums that the ring holds. Default: 1024.
-    pub fn with_buffer_size(self, _datums: usize) -> Self {
-        todo!()
+
+    /// How many datums the ring holds, exactly; from 1 to 8,388,608. Default: 1024.
+    pub fn with_buffer_size(mut self, datums: usize) -> Self {
+        self.settings.buffer_datums = datums;
+        self
     }
-    /// Bytes that the ring holds.
-    pub fn with_buffer_bytes(self, _bytes: usize) -> Self {
-        todo!()
+
+    /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. Default: 1 KiB for each
+    /// datum of the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is reached.
+    pub fn with_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.settings.buffer_bytes = Some(bytes);
+        self
     }
-    /// The longest datum, in encoded bytes.
-    pub fn with_max_datum_bytes(self, _bytes: usize) -> Self {
-        todo!()
+
+    /// The longest datum, in encoded bytes; not above the bytes of the ring. Default: 256 KiB, or what fits. Longer
+    /// ones are refused with [`Error::TooLarge`](super::Error::TooLarge).
+    pub fn with_max_datum_bytes(mut self, bytes: usize) -> Self {
+        self.settings.max_datum_bytes = Some(bytes);
+        self
     }
-    /// Consumers at the same time. Default: no limit.
-    pub fn with_max_consumers(self, _consumers: usize) -> Self {
-        todo!()
+
+    /// How many consumers may be subscribed at a time; the next one is told `NoCapacity`. Default: no limit but
+    /// that of the ring, which has 64 places for consumers on the same engine.
+    pub fn with_max_consumers(mut self, consumers: usize) -> Self {
+        self.settings.max_consumers = consumers;
+        self
     }
-    /// When the producer is online. Default: at least one consumer.
-    pub fn online_when(
-        self,
-        _condition: impl FnOnce(ChannelConditions) -> ChannelConditions + Send + Sync + 'static,
-    ) -> Self {
-        todo!()
+
+    /// When the producer is online, which is what `send` waits for and `try_send` asks. Default: one consumer is
+    /// connected.
+    ///
+    /// The condition is evaluated when channels change, on the engine's control thread; a predicate that panics
+    /// counts as not met.
+    pub fn online_when(mut self, condition: impl FnOnce(ChannelConditions) -> ChannelConditions) -> Self {
+        self.settings.online = conditions::spec_of(condition);
+        self
     }
-    /// Adds a requirement for consumers.
-    pub fn require(self, _predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
-        todo!()
+
+    /// Adds a requirement for consumers: all have to hold. Default: everybody is accepted.
+    ///
+    /// Evaluated when a consumer subscribes, and again when its entry changes: once it does not hold any more, the
+    /// channel is closed with `NotAllowed`. A predicate that panics denies.
+    pub fn require(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
+        self.settings.require.push(std::sync::Arc::new(predicate));
+        self
     }
-    /// Another name of [`require`](Self::require).
-    pub fn accept_if(self, _predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
-        todo!()
+
+    /// [`require`](Self::require) for predicates that write tags as text:
+    /// `.accept_if(|peer| peer.tags().contains("tag1"))`.
+    pub fn accept_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.require(move |peer| predicate(&NamedPeer::new(peer)))
     }
-    /// What happens when the ring is full.
-    pub fn on_full(self, _policy: OnFull) -> Self {
-        todo!()
+
+    /// What happens to a datum when the ring is full. Default: [`OnFull::PauseUpstream`].
+    pub fn on_full(mut self, policy: OnFull) -> Self {
+        self.settings.policy = policy;
+        self
     }
-    /// Whether lost packets are sent again.
-    pub fn reliability(self, _reliability: Reliability) -> Self {
-        todo!()
+
+    /// Whether what the network loses is sent again. Default: [`Reliability::Reliable`].
+    pub fn reliability(mut self, reliability: Reliability) -> Self {
+        self.settings.reliability = reliability;
+        self
     }
-    /// The share of this stream's channels when they compete with others. Default: 1.
-    pub fn fairness_weight(self, _weight: u8) -> Self {
-        todo!()
+
+    /// The share of this stream's channels where they compete with others for the wire: 2 gets twice of what 1
+    /// gets. 0 counts as 1. Default: 1.
+    pub fn fairness_weight(mut self, weight: u8) -> Self {
+        self.settings.weight = weight.max(1);
+        self
     }
-    /// The codec, [`Postcard`] by default.
+
+    /// How datums become bytes: [`Postcard`], the default, or [`Plain`](crate::Plain). Producer and consumers have
+    /// to agree.
     pub fn codec<K: Codec<D>>(self, _codec: K) -> Builder<D, K> {
-        todo!()
+        Builder { streams: self.streams, settings: self.settings, types: PhantomData }
     }
 }
 
 impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
-    /// Makes the producer.
+    /// Makes the producer and announces its stream.
+    ///
+    /// # Errors
+    ///
+    /// [`BuilderError`].
     pub fn build(self) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
-        todo!()
+        self.streams.publish::<D, C>(self.settings)
+    }
+}
+
+impl<D, C> fmt::Debug for Builder<D, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("stream_id", &self.settings.stream_id).finish_non_exhaustive()
     }
 }
 
 /// Why a producer was not made.
 #[derive(thiserror::Error)]
 pub enum BuilderError<P> {
-    /// The stream already has a producer in this network: here it is.
-    #[error("this network already has a producer for the stream: use the one inside this error")]
+    /// This network has a producer for the stream already. Here it is, with the configuration that it was made with.
+    #[error("this network has a producer for the stream already: use the one inside this error")]
     AlreadyExists(P),
+    /// This network has a producer for the stream already, of another type or codec.
+    #[error(
+        "this network has a producer for stream {stream_id} already, and it sends {existing}, not {requested}: \
+         name one of the two with `with_stream_id`"
+    )]
+    TypeConflict {
+        /// The stream.
+        stream_id: StreamId,
+        /// Type and codec of the producer that exists.
+        existing: &'static str,
+        /// Type and codec that were asked for.
+        requested: &'static str,
+    },
+    /// The ring that was asked for cannot be.
+    #[error("no ring can be built like this: {0}")]
+    Ring(#[from] corewire_engine::rings::ConfigError),
+    /// The network was shut down.
+    #[error("the network was shut down: join it again with `Network::new`")]
+    Closed,
 }
 
-impl<P> core::fmt::Debug for BuilderError<P> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("BuilderError")
+/// Without the handle inside, so that the error of any producer can be printed and unwrapped.
+impl<P> fmt::Debug for BuilderError<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyExists(_) => f.write_str("AlreadyExists(..)"),
+            other => write!(f, "{other}"),
+        }
     }
 }

@@ -1,0 +1,363 @@
+//! The legs of one consumer: one reader for each producer, merged into one sequence of datums.
+//!
+//! Not inside: how a leg comes to be (the engine hands it over), and what a datum is (the caller brings a
+//! function over bytes).
+
+use core::mem;
+use core::task::{Context, Poll};
+use std::sync::Arc;
+
+use corewire_engine::publication::Channel;
+use corewire_engine::shard::{ChannelNumbers, Taken};
+use corewire_engine::subscription::{Leg, Subscription};
+
+use super::TryRecvError;
+use crate::datum::DecodeError;
+use crate::id::PeerId;
+use crate::streams::board::{Board, Waiter};
+use crate::streams::cells::Flag;
+
+/// Datums that are taken from one leg before the next leg is asked. Enough that a search through idle legs is
+/// spread over many datums; so few that a busy producer delays another by a few microseconds at most.
+const BURST_DATUMS: u32 = 16;
+
+/// Bytes that are no datums, skipped in one search: a peer that sends nothing else must not keep a thread busy.
+const MAX_SKIPS: u32 = 256;
+
+/// Searches in one poll.
+const MAX_ATTEMPTS: u32 = 4;
+
+/// Where a datum stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) seq: u64,
+    pub(super) skipped_before: u64,
+    pub(super) producer: PeerId,
+}
+
+/// What the application took, from all legs together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) datums: u64,
+    pub(super) bytes: u64,
+    pub(super) skipped: u64,
+    pub(super) undecodable: u64,
+}
+
+/// One leg, and what was seen of it.
+pub(super) struct OpenLeg {
+    leg: Leg,
+    book: Book,
+    /// Nothing from this record on is taken: the consumer was closed when the leg ended there.
+    end: Option<u64>,
+}
+
+/// What is known of one leg's past.
+struct Book {
+    producer: PeerId,
+    /// Missing datums that the next delivery has to report.
+    unreported: u64,
+    /// The numbers of the channel, if they are kept here: no shard carries a local leg.
+    kept: Option<(Arc<Channel>, ChannelNumbers)>,
+}
+
+/// See the module.
+pub(super) struct Legs {
+    subscription: Option<Subscription>,
+    board: Arc<Board>,
+    /// Set by the engine when a leg was queued or the subscription ended.
+    news: Arc<Flag>,
+    waiter: Waiter,
+    open: Vec<OpenLeg>,
+    /// The leg whose turn it is, and what it has left of it.
+    current: usize,
+    left: u32,
+    /// No leg will be added.
+    closed: bool,
+    pub(super) totals: Totals,
+}
+
+impl Legs {
+    pub(super) fn new(subscription: Option<Subscription>, board: Arc<Board>, news: Arc<Flag>) -> Self {
+        // The engine may have had news before there was a flag to set.
+        news.set(true);
+        Self {
+            subscription,
+            board,
+            news,
+            waiter: Waiter::default(),
+            open: Vec::new(),
+            current: 0,
+            left: BURST_DATUMS,
+            closed: false,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Asks the legs in turn until `act` took or found something. Gives the leg's index with it.
+    pub(super) fn visit<R>(
+        &mut self,
+        mut act: impl FnMut(&mut OpenLeg, &mut Totals) -> Step<R>,
+    ) -> Result<(usize, R), TryRecvError> {
+        self.hear_news();
+        let mut unasked = self.open.len();
+        let mut skips_left = MAX_SKIPS;
+        while unasked > 0 && skips_left > 0 {
+            let index = self.current;
+            match act(&mut self.open[index], &mut self.totals) {
+                Step::Done(value) => {
+                    self.left -= 1;
+                    if self.left == 0 {
+                        self.pass_turn();
+                    }
+                    return Ok((index, value));
+                }
+                Step::Skipped => skips_left -= 1,
+                Step::Empty => {
+                    self.pass_turn();
+                    unasked -= 1;
+                }
+                Step::Ended => {
+                    self.remove(index);
+                    unasked -= 1;
+                }
+            }
+        }
+        Err(if self.is_finished() { TryRecvError::Closed } else { TryRecvError::Empty })
+    }
+
+    /// The leg at an index that [`visit`](Self::visit) gave, with the counters to keep.
+    pub(super) fn visited(&mut self, index: usize) -> (&mut OpenLeg, &mut Totals) {
+        (&mut self.open[index], &mut self.totals)
+    }
+
+    /// Asks `attempt` until it has something, and to be woken when it may have.
+    pub(super) fn poll<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> Poll<Option<R>> {
+        for _ in 0..MAX_ATTEMPTS {
+            match attempt(self) {
+                Ok(found) => return Poll::Ready(Some(found)),
+                Err(TryRecvError::Closed) => {
+                    self.waiter.withdraw();
+                    return Poll::Ready(None);
+                }
+                Err(TryRecvError::Empty) => {}
+            }
+            self.waiter.register(&self.board, cx);
+            let mut ready = self.news.get();
+            for leg in &mut self.open {
+                ready |= leg.leg.inbox_mut().poll_ready(cx).is_ready();
+            }
+            if !ready {
+                return Poll::Pending;
+            }
+        }
+        // Only a flood of bytes that are no datums comes here: let other tasks have a turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// No further leg; what has arrived can still be taken.
+    pub(super) fn close(&mut self) {
+        self.take_over();
+        self.subscription = None;
+        self.finish();
+    }
+
+    /// Datums that have arrived and were not taken. May be stale.
+    pub(super) fn lag(&self) -> u64 {
+        self.open.iter().map(|leg| leg.leg.inbox().lag()).sum()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn finish(&mut self) {
+        self.closed = true;
+        for leg in &mut self.open {
+            let inbox = leg.leg.inbox();
+            leg.end.get_or_insert(inbox.position() + inbox.lag());
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.closed && self.open.is_empty()
+    }
+
+    /// Takes new legs over, and learns that there will be none.
+    #[inline]
+    fn hear_news(&mut self) {
+        if self.news.get() {
+            self.take_over();
+        }
+    }
+
+    #[cold]
+    fn take_over(&mut self) {
+        // Lowered first: news that come while we look raise it again.
+        self.news.set(false);
+        let Some(subscription) = &self.subscription else { return };
+        let ended = subscription.is_closed();
+        while let Some(leg) = subscription.take_leg() {
+            self.open.push(OpenLeg::new(leg));
+        }
+        if ended {
+            self.finish();
+        }
+    }
+
+    fn pass_turn(&mut self) {
+        self.left = BURST_DATUMS;
+        self.current = if self.current + 1 < self.open.len() { self.current + 1 } else { 0 };
+    }
+
+    /// Keeps the order of the other legs, so that none of them loses its turn.
+    fn remove(&mut self, index: usize) {
+        self.open.remove(index);
+        self.left = BURST_DATUMS;
+        if self.current >= self.open.len() {
+            self.current = 0;
+        }
+    }
+}
+
+/// What one look at a leg gave.
+pub(super) enum Step<R> {
+    /// What was looked for.
+    Done(R),
+    /// A record that is no datum; there may be more behind it.
+    Skipped,
+    /// Nothing now.
+    Empty,
+    /// Nothing ever.
+    Ended,
+}
+
+impl OpenLeg {
+    fn new(leg: Leg) -> Self {
+        let channel = leg.channel();
+        let kept = (!leg.inbox().is_remote()).then(|| (channel.clone(), ChannelNumbers::default()));
+        let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
+        Self { leg, book, end: None }
+    }
+
+    fn is_past_end(&self) -> bool {
+        self.end.is_some_and(|end| self.leg.inbox().position() >= end)
+    }
+
+    /// Takes the next record and gives what `read` makes of its datum.
+    #[inline]
+    pub(super) fn take<R>(
+        &mut self,
+        totals: &mut Totals,
+        read: impl FnOnce(&[u8]) -> Result<R, DecodeError>,
+    ) -> Step<(R, Place)> {
+        if self.is_past_end() {
+            return Step::Ended;
+        }
+        let record = match self.leg.inbox_mut().try_recv() {
+            Ok(Some(record)) => record,
+            Ok(None) => return Step::Empty,
+            Err(_) => return Step::Ended,
+        };
+        let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
+        let value = read(record.bytes());
+        drop(record);
+        match value {
+            Ok(value) => Step::Done((value, self.book.delivered(totals, seq, skipped, len))),
+            Err(_) => {
+                self.book.undecodable(totals, skipped);
+                Step::Skipped
+            }
+        }
+    }
+
+    /// Looks at the next record and leaves it if `read` accepts its datum.
+    pub(super) fn peek(
+        &mut self,
+        totals: &mut Totals,
+        read: impl Fn(&[u8]) -> Result<(), DecodeError>,
+    ) -> Step<()> {
+        if self.is_past_end() {
+            return Step::Ended;
+        }
+        match self.leg.inbox_mut().peek(|bytes| read(bytes).is_ok()) {
+            Ok(Some(true)) => Step::Done(()),
+            Ok(None) => Step::Empty,
+            Err(_) => Step::Ended,
+            // Refused: taken in the ordinary way, so that it is counted in one place.
+            Ok(Some(false)) => match self.take(totals, read) {
+                Step::Done(_) | Step::Skipped => Step::Skipped,
+                Step::Empty => Step::Empty,
+                Step::Ended => Step::Ended,
+            },
+        }
+    }
+
+    /// Takes the record that [`peek`](Self::peek) accepted, to be read in place.
+    pub(super) fn borrow<'a>(&'a mut self, totals: &'a mut Totals) -> Option<Borrowed<'a>> {
+        let record = self.leg.inbox_mut().try_recv().ok().flatten()?;
+        Some(Borrowed { record: Some(record), book: &mut self.book, totals })
+    }
+}
+
+impl Book {
+    /// A datum reached the application.
+    #[inline]
+    fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place {
+        totals.datums += 1;
+        totals.bytes += len as u64;
+        totals.skipped += skipped;
+        if let Some((channel, numbers)) = &mut self.kept {
+            numbers.datums += 1;
+            numbers.bytes += len as u64;
+            numbers.skipped += skipped;
+            numbers.position = seq + 1;
+            channel.shared().cells().write(numbers);
+        }
+        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: self.producer }
+    }
+
+    /// A record was no datum.
+    #[cold]
+    fn undecodable(&mut self, totals: &mut Totals, skipped: u64) {
+        totals.skipped += skipped;
+        totals.undecodable += 1;
+        self.unreported += skipped + 1;
+    }
+}
+
+/// A record that is read in place. Dropping it takes the datum.
+pub(super) struct Borrowed<'a> {
+    /// Empty only while dropping.
+    record: Option<Taken<'a>>,
+    book: &'a mut Book,
+    totals: &'a mut Totals,
+}
+
+impl Borrowed<'_> {
+    /// The bytes of the datum.
+    #[inline]
+    pub(super) fn datum(&self) -> &[u8] {
+        self.record.as_ref().map(Taken::bytes).unwrap_or_default()
+    }
+
+    pub(super) fn place(&self) -> Place {
+        let (seq, skipped) = self.record.as_ref().map(|record| (record.seq(), record.skipped())).unwrap_or_default();
+        Place { seq, skipped_before: self.book.unreported + skipped, producer: self.book.producer }
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
+            drop(record);
+            self.book.delivered(self.totals, seq, skipped, len);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The waiting forms of sending one datum.
+
+use core::fmt;
+use core::future::Future;
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use corewire_engine::rings::Turn;
+
+use super::core::{Core, Refusal};
+use super::{Error, Producer};
+use crate::datum::{Codec, measure};
+use crate::streams::board::Waiter;
+
+/// Whether a send waits for the producer to be online.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offline {
+    Wait,
+    Refuse,
+}
+
+/// One datum on its way into the ring; made by [`Producer::send`] and [`Producer::push`].
+///
+/// Dropping it before it resolves withdraws the datum, which is then gone and counted as cancelled; its place among
+/// those who wait for room passes on. What cannot be lost is sent with [`Producer::try_send`], or lives outside of
+/// the future until it resolves.
+#[must_use = "nothing is sent unless the future is awaited"]
+pub struct Sending<'a, D, C> {
+    core: &'a Core,
+    datum: Option<D>,
+    /// The encoded length, once measured.
+    len: Option<usize>,
+    offline: Offline,
+    waiter: Waiter,
+    turn: Turn,
+    codec: PhantomData<fn(C)>,
+}
+
+impl<'a, D, C> Sending<'a, D, C> {
+    pub(super) fn new(producer: &'a Producer<D, C>, datum: D, offline: Offline) -> Self {
+        Self {
+            core: &producer.core,
+            datum: Some(datum),
+            len: None,
+            offline,
+            waiter: Waiter::default(),
+            turn: Turn::default(),
+            codec: PhantomData,
+        }
+    }
+}
+
+/// Nothing in it is ever pinned: the datum is only moved in and out.
+impl<D, C> Unpin for Sending<'_, D, C> {}
+
+impl<D, C: Codec<D>> Future for Sending<'_, D, C> {
+    type Output = Result<(), Error<D>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let me = &mut *self;
+        let datum = me.datum.as_ref().expect("a send was polled after it had resolved");
+        let put = poll_send::<D, C>(me.core, datum, &mut me.len, me.offline, &mut me.waiter, &mut me.turn, cx);
+        let Poll::Ready(result) = put else { return Poll::Pending };
+        me.waiter.withdraw();
+        let datum = me.datum.take();
+        Poll::Ready(match (result, datum) {
+            (Err(refusal), Some(datum)) => Err(me.core.refuse(datum, refusal)),
+            _ => Ok(()),
+        })
+    }
+}
+
+/// Waits until `core` is online, if asked to, and then for room; puts `datum` there.
+pub(super) fn poll_send<D, C: Codec<D>>(
+    core: &Core,
+    datum: &D,
+    len: &mut Option<usize>,
+    offline: Offline,
+    waiter: &mut Waiter,
+    turn: &mut Turn,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Refusal>> {
+    match poll_online(core, offline, waiter, cx) {
+        Poll::Ready(Ok(())) => {}
+        other => return other,
+    }
+    let len = match *len {
+        Some(len) => len,
+        None => match measure::<D, C>(datum) {
+            Ok(measured) => *len.insert(measured),
+            Err(error) => return Poll::Ready(Err(Refusal::Encoding(error))),
+        },
+    };
+    core.poll_put::<D, C>(datum, len, turn, cx)
+}
+
+/// Ready once `core` is online, or will never be again.
+pub(super) fn poll_online(
+    core: &Core,
+    offline: Offline,
+    waiter: &mut Waiter,
+    cx: &Context<'_>,
+) -> Poll<Result<(), Refusal>> {
+    if core.board.is_online() {
+        return Poll::Ready(Ok(()));
+    }
+    if core.is_closed() {
+        return Poll::Ready(Err(Refusal::Closed));
+    }
+    if offline == Offline::Refuse {
+        return Poll::Ready(Err(Refusal::Offline));
+    }
+    waiter.register(&core.board, cx);
+    if core.board.is_online() {
+        return Poll::Ready(Ok(()));
+    }
+    if core.is_closed() { Poll::Ready(Err(Refusal::Closed)) } else { Poll::Pending }
+}
+
+impl<D, C> Drop for Sending<'_, D, C> {
+    fn drop(&mut self) {
+        if self.datum.is_some() {
+            self.core.cancel();
+        }
+    }
+}
+
+impl<D, C> fmt::Debug for Sending<'_, D, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sending").field("stream_id", &self.core.stream_id).finish_non_exhaustive()
+    }
+}
