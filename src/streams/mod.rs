@@ -4,55 +4,85 @@
 //! the engine's; memory between threads is the rings'.
 
 pub mod backoff;
+mod board;
+mod cells;
 pub mod channel;
 pub mod conditions;
 pub mod config;
 pub mod consumer;
 pub mod def;
+mod open;
 pub mod policy;
 pub mod producer;
 
-pub use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
-pub use channel::{ChannelInfo, State, Stats};
-pub use conditions::{ChannelConditions, When};
-pub use config::Config;
-pub use consumer::Consumer;
-pub use def::{ConsumerDef, ProducerDef};
-pub use policy::{OnFull, Reliability};
-pub use producer::Producer;
+use std::fmt;
+use std::sync::Arc;
 
-use crate::datum::{Datum, Postcard};
+use corewire_engine::node::Node;
+pub use corewire_engine::proto::session::CloseCode;
 
-/// The streams of one network: where producers and consumers are made.
+pub use self::backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
+pub use self::channel::{ChannelInfo, State, Stats};
+pub use self::conditions::{ChannelConditions, When};
+pub use self::config::Config;
+pub use self::consumer::{Consumer, Delivery};
+pub use self::def::{ConsumerDef, ProducerDef};
+pub use self::policy::{OnFull, Reliability};
+pub use self::producer::Producer;
+use crate::datum::Datum;
+
+/// The streams of one node: where producers and consumers are made. Cheap to clone.
 #[derive(Clone)]
-pub struct Streams(());
+pub struct Streams {
+    node: Node,
+    config: Arc<Config>,
+}
 
 impl Streams {
+    pub(crate) fn new(node: Node, config: Config) -> Self {
+        Self { node, config: Arc::new(config) }
+    }
+
+    /// The settings that all streams of this node share.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The producer of the stream that is derived from `D`, with the default configuration.
     ///
-    /// If this network already has a producer for that stream, it is returned as it is.
+    /// If this node already has a producer for that stream, a handle of it is returned, as it was configured.
     ///
     /// # Panics
     ///
-    /// If the stream already has a producer of another type or codec. Use [`producer`](Self::producer) to get an
-    /// error instead.
+    /// If there can be none: the stream already has a producer of another type or codec, the network was shut
+    /// down, or the node has as many streams as its limit. [`producer`](Self::producer) gives an error instead.
     #[track_caller]
     pub fn produce<D: Datum>(&self) -> Producer<D> {
-        todo!()
+        match self.producer::<D>().build() {
+            Ok(producer) | Err(producer::BuilderError::AlreadyExists(producer)) => producer,
+            Err(error) => panic!("no producer for {}: {error}", std::any::type_name::<D>()),
+        }
     }
 
-    /// A new consumer of the stream that is derived from `D`, with the default configuration.
+    /// A new consumer of the stream that is derived from `D`, with the default configuration. In a network that was
+    /// shut down it is closed from the start.
     pub fn consume<D: Datum>(&self) -> Consumer<D> {
-        todo!()
+        self.consumer::<D>().build()
     }
 
     /// Configures a producer.
-    pub fn producer<D: Send + 'static>(&self) -> producer::Builder<D, Postcard> {
-        todo!()
+    pub fn producer<D: Send + 'static>(&self) -> producer::Builder<D> {
+        producer::Builder::new(self.clone())
     }
 
     /// Configures a consumer.
-    pub fn consumer<D: Send + 'static>(&self) -> consumer::Builder<D, Postcard> {
-        todo!()
+    pub fn consumer<D: Send + 'static>(&self) -> consumer::Builder<D> {
+        consumer::Builder::new(self.clone())
+    }
+}
+
+impl fmt::Debug for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Streams").field("node", &self.node).finish_non_exhaustive()
     }
 }

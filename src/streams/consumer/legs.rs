@@ -62,7 +62,7 @@ struct Book {
 }
 
 /// See the module.
-pub(super) struct Legs {
+pub(crate) struct Legs {
     subscription: Option<Subscription>,
     board: Arc<Board>,
     /// Set by the engine when a leg was queued or the subscription ended.
@@ -78,7 +78,7 @@ pub(super) struct Legs {
 }
 
 impl Legs {
-    pub(super) fn new(subscription: Option<Subscription>, board: Arc<Board>, news: Arc<Flag>) -> Self {
+    pub(crate) fn new(subscription: Option<Subscription>, board: Arc<Board>, news: Arc<Flag>) -> Self {
         // The engine may have had news before there was a flag to set.
         news.set(true);
         Self {

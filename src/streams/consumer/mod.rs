@@ -21,7 +21,9 @@ use futures_core::Stream;
 
 pub use self::borrowed::Ref;
 pub use self::builder::Builder;
-use self::legs::{Legs, Place};
+pub(crate) use self::builder::Settings;
+pub(crate) use self::legs::Legs;
+use self::legs::Place;
 use super::board::Board;
 use super::channel::{ChannelInfo, Stats};
 use super::conditions::When;

@@ -2,6 +2,8 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::time::Duration;
+use std::sync::Arc;
 
 use super::Producer;
 use crate::datum::{Codec, Postcard};
@@ -24,6 +26,11 @@ const DEFAULT_BUFFER_BYTES: core::ops::RangeInclusive<usize> = 1 << 20..=64 << 2
 /// The longest datum unless told otherwise, in encoded bytes. Each consumer on another host makes room for one such
 /// datum besides its window.
 const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
+
+/// How long a consumer may keep the ring full before it is disconnected. Long against any pause of a healthy program
+/// (collection of garbage elsewhere, a page fault storm, a debugger's short stop), short against the patience of an
+/// operator whose producers wait.
+const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(10);
 
 const _: () = assert!(DEFAULT_MAX_DATUM_BYTES <= *DEFAULT_BUFFER_BYTES.start(), "one datum must fit any ring");
 
@@ -63,6 +70,23 @@ pub(crate) struct Settings {
     pub(crate) policy: OnFull,
     pub(crate) reliability: Reliability,
     pub(crate) weight: u8,
+    pub(crate) lagging_grace: Option<Duration>,
+}
+
+/// What [`Builder::disconnect_lagging`] takes: yes with the default grace, no, or yes with this grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lagging(Option<Duration>);
+
+impl From<bool> for Lagging {
+    fn from(disconnect: bool) -> Self {
+        Self(disconnect.then_some(DEFAULT_LAGGING_GRACE))
+    }
+}
+
+impl From<Duration> for Lagging {
+    fn from(grace: Duration) -> Self {
+        Self(Some(grace))
+    }
 }
 
 impl Settings {
@@ -78,6 +102,7 @@ impl Settings {
             policy: OnFull::default(),
             reliability: Reliability::default(),
             weight: 1,
+            lagging_grace: Some(DEFAULT_LAGGING_GRACE),
         }
     }
 
@@ -153,7 +178,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// Evaluated when a consumer subscribes, and again when its entry changes: once it does not hold any more, the
     /// channel is closed with `NotAllowed`. A predicate that panics denies.
     pub fn require(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
-        self.settings.require.push(std::sync::Arc::new(predicate));
+        self.settings.require.push(Arc::new(predicate));
         self
     }
 
@@ -161,6 +186,14 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// `.accept_if(|peer| peer.tags().contains("tag1"))`.
     pub fn accept_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
         self.require(move |peer| predicate(&NamedPeer::new(peer)))
+    }
+
+    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow`, and after how long: `true`, `false`
+    /// or a `Duration`. Default: `true`, which grants 10 seconds. With `false` one stalled consumer can stop the
+    /// stream for ever.
+    pub fn disconnect_lagging(mut self, lagging: impl Into<Lagging>) -> Self {
+        self.settings.lagging_grace = lagging.into().0;
+        self
     }
 
     /// What happens to a datum when the ring is full. Default: [`OnFull::PauseUpstream`].
@@ -228,6 +261,12 @@ pub enum BuilderError<P> {
     /// The ring that was asked for cannot be.
     #[error("no ring can be built like this: {0}")]
     Ring(#[from] corewire_engine::rings::ConfigError),
+    /// The node has as many streams as its engine's limit.
+    #[error("this node has {limit} producers already: drop one, or raise the limit in the engine's configuration")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// The network was shut down.
     #[error("the network was shut down: join it again with `Network::new`")]
     Closed,

@@ -2,10 +2,11 @@
 //!
 //! Not inside: waiting. A claim is tried here and made by whoever waits ([`super::send`], [`super::sink`]).
 
+use core::any::{TypeId, type_name};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use corewire_engine::node::Publication;
+use corewire_engine::publication::Publication;
 use corewire_engine::rings::{Claim, Refused, Turn, Writer};
 
 use super::{Error, Stats};
@@ -15,14 +16,49 @@ use crate::streams::board::Board;
 use crate::streams::cells::Tally;
 use crate::streams::policy::OnFull;
 
-/// What all handles of one producer share.
+/// What one handle holds of its producer.
+#[derive(Clone)]
 pub(crate) struct Core {
+    pub(super) common: Arc<Common>,
+    pub(super) writer: Writer,
+    publication: Publication,
+}
+
+/// What all handles of one producer share. The engine keeps it with the publication, so that a second `build`
+/// finds it; it must not own the publication.
+pub(crate) struct Common {
     pub(super) stream_id: StreamId,
     pub(super) policy: OnFull,
-    pub(super) writer: Writer,
     pub(super) board: Arc<Board>,
-    pub(super) tallies: Tallies,
-    pub(super) publication: Publication,
+    tallies: Tallies,
+    carries: Carried,
+}
+
+/// The type and the codec of a stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Carried {
+    id: TypeId,
+    name: &'static str,
+}
+
+impl Carried {
+    pub(crate) fn of<D: 'static, C: 'static>() -> Self {
+        Self { id: TypeId::of::<(D, C)>(), name: type_name::<(D, C)>() }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.name
+    }
+}
+
+impl Common {
+    pub(crate) fn new(stream_id: StreamId, policy: OnFull, board: Arc<Board>, carries: Carried) -> Self {
+        Self { stream_id, policy, board, tallies: Tallies::default(), carries }
+    }
+
+    pub(crate) fn carries(&self) -> Carried {
+        self.carries
+    }
 }
 
 /// Counts what was offered and not accepted. What was accepted is counted by the ring, without a shared write.
@@ -71,13 +107,18 @@ impl From<Refused> for Refusal {
 }
 
 impl Core {
+    /// A handle of `publication`, to which `common` is attached.
+    pub(crate) fn new(publication: Publication, common: Arc<Common>) -> Self {
+        Self { common, writer: publication.writer(), publication }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
-        self.writer.ring().is_closed()
+        self.publication.is_closed()
     }
 
     pub(super) fn close(&self) {
         self.publication.close();
-        self.board.close();
+        self.common.board.close();
     }
 
     /// Measures, claims, encodes and publishes, or says why not. Never waits, and does not look at the online
@@ -85,7 +126,13 @@ impl Core {
     #[inline]
     pub(super) fn try_put<D, C: Codec<D>>(&self, datum: &D) -> Result<(), Refusal> {
         let len = measure::<D, C>(datum).map_err(Refusal::Encoding)?;
-        fill::<D, C>(self.writer.try_claim(len)?, datum)
+        match self.writer.try_claim(len) {
+            Ok(claim) => fill::<D, C>(claim, datum),
+            Err(refused) => {
+                self.note(refused);
+                Err(refused.into())
+            }
+        }
     }
 
     /// As [`try_put`](Self::try_put) for a datum of `len` encoded bytes; under `PauseUpstream` it waits for room in
@@ -97,25 +144,36 @@ impl Core {
         turn: &mut Turn,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        let claim = match self.policy {
-            OnFull::PauseUpstream => match self.writer.poll_claim(turn, len, cx) {
-                Poll::Ready(claim) => claim,
-                Poll::Pending => return Poll::Pending,
-            },
-            OnFull::Fail => self.writer.try_claim(len),
-        };
-        Poll::Ready(claim.map_err(Refusal::from).and_then(|claim| fill::<D, C>(claim, datum)))
+        if self.common.policy == OnFull::Fail {
+            return Poll::Ready(self.try_put::<D, C>(datum));
+        }
+        match self.writer.poll_claim(turn, len, cx) {
+            Poll::Ready(Ok(claim)) => Poll::Ready(fill::<D, C>(claim, datum)),
+            Poll::Ready(Err(refused)) => Poll::Ready(Err(refused.into())),
+            Poll::Pending => {
+                self.note(Refused::Full);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Tells the engine of a full ring, which counts the grace of slow consumers from there.
+    #[cold]
+    fn note(&self, refused: Refused) {
+        if refused == Refused::Full {
+            self.publication.note_full();
+        }
     }
 
     /// Counts a refusal and gives the datum back.
     #[cold]
     pub(super) fn refuse<D>(&self, datum: D, refusal: Refusal) -> Error<D> {
         let tally = match refusal {
-            Refusal::Offline => &self.tallies.offline,
-            Refusal::Full => &self.tallies.full,
-            Refusal::Closed => &self.tallies.closed,
-            Refusal::TooLarge(_) => &self.tallies.too_large,
-            Refusal::Encoding(_) => &self.tallies.unencodable,
+            Refusal::Offline => &self.common.tallies.offline,
+            Refusal::Full => &self.common.tallies.full,
+            Refusal::Closed => &self.common.tallies.closed,
+            Refusal::TooLarge(_) => &self.common.tallies.too_large,
+            Refusal::Encoding(_) => &self.common.tallies.unencodable,
         };
         tally.add_one();
         refusal.with(datum)
@@ -123,23 +181,23 @@ impl Core {
 
     /// Counts a datum that was offered and then withdrawn.
     pub(super) fn cancel(&self) {
-        self.tallies.cancelled.add_one();
+        self.common.tallies.cancelled.add_one();
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let ring = self.writer.ring();
+        let ring = self.publication.ring();
         let counted = ring.stats();
         Stats {
             accepted: counted.accepted.saturating_sub(counted.abandoned),
-            refused_full: self.tallies.full.get(),
-            refused_offline: self.tallies.offline.get(),
-            refused_closed: self.tallies.closed.get(),
-            too_large: self.tallies.too_large.get(),
-            unencodable: self.tallies.unencodable.get(),
-            cancelled: self.tallies.cancelled.get(),
+            refused_full: self.common.tallies.full.get(),
+            refused_offline: self.common.tallies.offline.get(),
+            refused_closed: self.common.tallies.closed.get(),
+            too_large: self.common.tallies.too_large.get(),
+            unencodable: self.common.tallies.unencodable.get(),
+            cancelled: self.common.tallies.cancelled.get(),
             in_ring: ring.len() as u64,
             capacity: ring.config().datums as u64,
-            predicate_panics: self.board.predicate_panics(),
+            predicate_panics: self.common.board.predicate_panics(),
         }
     }
 }

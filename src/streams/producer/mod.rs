@@ -10,10 +10,11 @@ mod sink;
 
 use ::core::fmt;
 use ::core::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-pub use self::builder::{Builder, BuilderError};
-pub(crate) use self::core::Core;
+pub(crate) use self::builder::Settings;
+pub use self::builder::{Builder, BuilderError, Lagging};
+pub(crate) use self::core::{Carried, Common, Core};
 use self::core::Refusal;
 pub use self::error::Error;
 use self::send::Offline;
@@ -50,7 +51,7 @@ use crate::id::StreamId;
 /// # }
 /// ```
 pub struct Producer<D, C = Postcard> {
-    core: Arc<Core>,
+    core: Core,
     /// This handle as a sink. Reached through `&mut` only; the mutex makes the handle `Sync` for any datum.
     side: Mutex<sink::Side<D>>,
     codec: PhantomData<fn(C)>,
@@ -119,29 +120,29 @@ impl fmt::Display for Stats {
 
 impl<D, C> Producer<D, C> {
     /// A handle of an existing producer. The caller knows that `core` carries `D` in codec `C`.
-    pub(crate) fn from_core(core: Arc<Core>) -> Self {
+    pub(crate) fn from_core(core: Core) -> Self {
         Self { core, side: Mutex::default(), codec: PhantomData }
     }
 
     /// The stream.
     pub fn stream_id(&self) -> &StreamId {
-        &self.core.stream_id
+        &self.core.common.stream_id
     }
 
     /// Whether the condition of `online_when` holds; by default, whether anybody is connected. One load.
     #[inline]
     pub fn is_online(&self) -> bool {
-        self.core.board.is_online()
+        self.core.common.board.is_online()
     }
 
     /// Waits for consumers to come and go.
     pub fn when(&self) -> When {
-        When::new(&self.core.board)
+        When::new(&self.core.common.board)
     }
 
     /// The channels to the consumers, as they are now.
     pub fn consumers(&self) -> impl ExactSizeIterator<Item = ChannelInfo> + use<D, C> {
-        self.core.board.channels().to_vec().into_iter()
+        self.core.common.board.channels().to_vec().into_iter()
     }
 
     /// A snapshot of the counters.
@@ -187,7 +188,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     /// wait already.
     #[inline]
     pub fn try_send(&self, datum: D) -> Result<(), Error<D>> {
-        if !self.core.board.is_online() {
+        if !self.core.common.board.is_online() {
             let refusal = if self.core.is_closed() { Refusal::Closed } else { Refusal::Offline };
             return Err(self.core.refuse(datum, refusal));
         }
@@ -251,7 +252,7 @@ impl<D, C> Unpin for Producer<D, C> {}
 impl<D, C> fmt::Debug for Producer<D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
-            .field("stream_id", &self.core.stream_id)
+            .field("stream_id", &self.core.common.stream_id)
             .field("online", &self.is_online())
             .field("closed", &self.is_closed())
             .finish_non_exhaustive()

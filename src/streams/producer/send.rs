@@ -102,7 +102,7 @@ pub(super) fn poll_online(
     waiter: &mut Waiter,
     cx: &Context<'_>,
 ) -> Poll<Result<(), Refusal>> {
-    if core.board.is_online() {
+    if core.common.board.is_online() {
         return Poll::Ready(Ok(()));
     }
     if core.is_closed() {
@@ -111,8 +111,8 @@ pub(super) fn poll_online(
     if offline == Offline::Refuse {
         return Poll::Ready(Err(Refusal::Offline));
     }
-    waiter.register(&core.board, cx);
-    if core.board.is_online() {
+    waiter.register(&core.common.board, cx);
+    if core.common.board.is_online() {
         return Poll::Ready(Ok(()));
     }
     if core.is_closed() { Poll::Ready(Err(Refusal::Closed)) } else { Poll::Pending }
@@ -128,6 +128,6 @@ impl<D, C> Drop for Sending<'_, D, C> {
 
 impl<D, C> fmt::Debug for Sending<'_, D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").field("stream_id", &self.core.stream_id).finish_non_exhaustive()
+        f.debug_struct("Sending").field("stream_id", &self.core.common.stream_id).finish_non_exhaustive()
     }
 }

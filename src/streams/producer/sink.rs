@@ -57,13 +57,13 @@ impl<D> Side<D> {
             // Only a caller who did not ask `poll_ready` comes here.
             return Err(core.refuse(datum, Refusal::Full));
         }
-        if !core.board.is_online() {
+        if !core.common.board.is_online() {
             self.kept = Some((datum, None));
             return Ok(());
         }
         match core.try_put::<D, C>(&datum) {
             Ok(()) => Ok(()),
-            Err(Refusal::Full) if core.policy == OnFull::PauseUpstream => {
+            Err(Refusal::Full) if core.common.policy == OnFull::PauseUpstream => {
                 let len = measure::<D, C>(&datum).ok();
                 self.kept = Some((datum, len));
                 Ok(())

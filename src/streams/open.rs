@@ -1,0 +1,150 @@
+//! From settings to handles: what a builder's `build` asks of the engine.
+//!
+//! The only place that knows both the typed settings and the engine's specifications.
+
+use std::any::Any;
+use std::sync::{Arc, Weak};
+
+use corewire_engine::peer::PeerInfo;
+use corewire_engine::proto::channel::Reliability as Promise;
+use corewire_engine::publication::{Admit, OnChange, Publication, PublishError, PublishSpec, Verdict};
+use corewire_engine::subscription::{Backoff, SubscribeSpec};
+
+use super::board::Board;
+use super::cells::Flag;
+use super::conditions::Predicate;
+use super::consumer::{self, Consumer, Legs};
+use super::policy::Reliability;
+use super::producer::{self, BuilderError, Carried, Common, Core, Producer};
+use super::{ExponentialBackoff, Streams};
+use crate::datum::Codec;
+use crate::discovery::PeerEntry;
+
+/// The longest datum that a consumer takes from another engine, in encoded bytes. The producer says how long its
+/// datums get, and the inbox is made for that; this bounds what it may say.
+const MAX_DATUM_BYTES: u32 = 64 << 20;
+
+impl Streams {
+    /// Makes a producer, or finds the one that there is.
+    pub(crate) fn publish<D: Send + 'static, C: Codec<D>>(
+        &self,
+        settings: producer::Settings,
+    ) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
+        let carried = Carried::of::<D, C>();
+        let board = Arc::new(Board::new(settings.online.clone()));
+        let common = Arc::new(Common::new(settings.stream_id, settings.policy, board.clone(), carried));
+        let spec = PublishSpec {
+            datums: settings.buffer_datums,
+            bytes: settings.buffer_bytes(),
+            max_datum: settings.max_datum_bytes(),
+            max_consumers: settings.max_consumers,
+            reliability: promise(settings.reliability),
+            weight: settings.weight,
+            admit: admit(settings.require),
+            lagging_grace: settings.lagging_grace,
+            on_change: Some(refresh(&board)),
+            attachment: Some(common.clone()),
+            ..PublishSpec::new(settings.stream_id.to_bytes().into())
+        };
+        match self.node.publish(spec) {
+            Ok(publication) => {
+                board.follow(publication.watch());
+                Ok(Producer::from_core(Core::new(publication, common)))
+            }
+            Err(PublishError::AlreadyExists(existing)) => Err(found(existing, carried)),
+            Err(PublishError::Ring(error)) => Err(BuilderError::Ring(error)),
+            Err(PublishError::TooMany { limit }) => Err(BuilderError::TooMany { limit }),
+            // Whatever else the engine may say, the node can't publish any more.
+            Err(_) => Err(BuilderError::Closed),
+        }
+    }
+
+    /// Makes a consumer.
+    pub(crate) fn subscribe<D: Send + 'static, C: Codec<D>>(&self, settings: consumer::Settings) -> Consumer<D, C> {
+        let board = Arc::new(Board::new(settings.online));
+        let news = Arc::new(Flag::default());
+        let spec = SubscribeSpec {
+            window_bytes: settings.window_bytes as u64,
+            window_datums: settings.window_datums as u64,
+            max_datum: MAX_DATUM_BYTES,
+            reliability: promise(settings.reliability),
+            accept: admit(settings.require),
+            backoff: backoff(&settings.backoff),
+            on_change: Some(refresh_and_tell(&board, &news)),
+            ..SubscribeSpec::new(settings.stream_id.to_bytes().into())
+        };
+        // A node that has left gives none, and the consumer is closed from the start.
+        let subscription = self.node.subscribe(spec).ok();
+        match &subscription {
+            Some(subscription) => board.follow(subscription.watch()),
+            None => board.close(),
+        }
+        Consumer::from_legs(settings.stream_id, board.clone(), Legs::new(subscription, board, news))
+    }
+}
+
+/// The error that hands an existing producer over, if it is of the type that was asked for.
+fn found<D, C>(existing: Publication, requested: Carried) -> BuilderError<Producer<D, C>> {
+    let common = existing.attachment().cloned().and_then(|any: Arc<dyn Any + Send + Sync>| any.downcast().ok());
+    match common {
+        Some(common) if Common::carries(&common) == requested => {
+            BuilderError::AlreadyExists(Producer::from_core(Core::new(existing, common)))
+        }
+        other => BuilderError::TypeConflict {
+            stream_id: existing.stream_id().0.into(),
+            existing: other.map_or("bytes of another program part", |common| common.carries().name()),
+            requested: requested.name(),
+        },
+    }
+}
+
+/// What the engine calls when channels changed. The board outlives the engine's interest in it or not: it is only
+/// looked at while somebody holds the handle.
+fn refresh(board: &Arc<Board>) -> OnChange {
+    let board = Arc::downgrade(board);
+    Arc::new(move || {
+        if let Some(board) = Weak::upgrade(&board) {
+            board.refresh();
+        }
+    })
+}
+
+/// As [`refresh`], and lets the consumer know that there may be a new leg.
+fn refresh_and_tell(board: &Arc<Board>, news: &Arc<Flag>) -> OnChange {
+    let (board, news) = (Arc::downgrade(board), news.clone());
+    Arc::new(move || {
+        // Raised before anybody is woken.
+        news.set(true);
+        if let Some(board) = Weak::upgrade(&board) {
+            board.refresh();
+        }
+    })
+}
+
+/// All the user's predicates as one question. A panic in one is the engine's to catch and to count.
+fn admit(predicates: Vec<Predicate>) -> Option<Admit> {
+    if predicates.is_empty() {
+        return None;
+    }
+    Some(Arc::new(move |info: &PeerInfo| {
+        let entry = PeerEntry::new(info);
+        Verdict::from(predicates.iter().all(|predicate| predicate(&entry)))
+    }))
+}
+
+fn promise(reliability: Reliability) -> Promise {
+    match reliability {
+        Reliability::Reliable => Promise::Reliable,
+        Reliability::FireAndForget => Promise::FireAndForget,
+    }
+}
+
+fn backoff(backoff: &ExponentialBackoff) -> Backoff {
+    Backoff {
+        initial: backoff.initial_interval,
+        multiplier: backoff.multiplier,
+        jitter: backoff.randomization_factor,
+        max: backoff.max_interval,
+        max_elapsed: backoff.max_elapsed_time,
+    }
+}
