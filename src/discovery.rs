@@ -144,7 +144,7 @@ impl Discovery {
 
     /// This node's own entry.
     pub fn me(&self) -> PeerEntry {
-        PeerEntry::new(&self.node.local())
+        PeerEntry::new(&self.node.me())
     }
 
     /// The peers that are known now, without this node. May be stale at once.
@@ -154,7 +154,7 @@ impl Discovery {
 
     /// What is known about one peer.
     pub fn peer(&self, id: &PeerId) -> Option<PeerEntry> {
-        self.peers().into_iter().find(|entry| entry.id() == id)
+        self.node.peer(&id.to_bytes().into()).as_ref().map(PeerEntry::new)
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo};
 use corewire_engine::node::{JoinError, LeaveError, Node, NodeConfig};
+use corewire_engine::proto::TagId;
 
 use crate::discovery::{Discovery, IntoTags};
 use crate::id::{NetworkId, PeerId, UniqueId};
@@ -72,7 +73,7 @@ impl Network {
     }
 
     /// What the node's engine runs on: its drivers and their threads, and why if they are not the first choice.
-    pub fn engine_info(&self) -> EngineInfo {
+    pub fn engine_info(&self) -> &EngineInfo {
         self.node.engine().info()
     }
 
@@ -101,7 +102,10 @@ impl Drop for Network {
 
 impl fmt::Debug for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Network").field("network_id", &self.network_id).field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("Network")
+            .field("network_id", &self.network_id)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,7 +172,7 @@ enum EngineChoice {
     /// One that exists.
     Given(Engine),
     /// One of the node's own.
-    Own(EngineConfig),
+    Own(Box<EngineConfig>),
 }
 
 /// An engine to run a node on: one that exists, or the configuration of one of its own.
@@ -188,7 +192,7 @@ impl From<&Engine> for EngineSource {
 
 impl From<EngineConfig> for EngineSource {
     fn from(config: EngineConfig) -> Self {
-        Self(EngineChoice::Own(config))
+        Self(EngineChoice::Own(Box::new(config)))
     }
 }
 
@@ -253,7 +257,7 @@ impl Builder {
 
     /// Labels that this node announces about itself: one or many. Further calls add tags.
     pub fn with_tags(mut self, tags: impl IntoTags) -> Self {
-        self.config.tags.extend(tags.into_tags().into_iter().map(|tag| tag.to_bytes().into()));
+        self.config.tags.extend(tags.into_tags().into_iter().map(|tag| TagId::from(tag.to_bytes())));
         self
     }
 
@@ -282,15 +286,19 @@ impl Builder {
     /// # Errors
     ///
     /// [`NetworkError`].
-    #[expect(clippy::unused_async, reason = "joining may come to wait for something; callers should not have to care")]
+    #[expect(
+        clippy::unused_async,
+        reason = "joining may come to wait for something; callers should not have to care"
+    )]
     pub async fn build(self) -> Result<Network, NetworkError> {
         let engine = match self.engine {
             EngineChoice::Shared => Engine::global()?,
             EngineChoice::Given(engine) => engine,
-            EngineChoice::Own(config) => Engine::start(config)?,
+            EngineChoice::Own(config) => Engine::start(*config)?,
         };
         let node = engine.join(self.config)?;
-        let local = Local { id: PeerId::from_bytes(node.peer_id().into()), addresses: node.local_addrs().to_vec() };
+        let local =
+            Local { id: PeerId::from_bytes(node.peer_id().into()), addresses: node.local_addrs().to_vec() };
         Ok(Network {
             local,
             network_id: self.network_id,
@@ -338,6 +346,8 @@ impl NetworkError {
 #[non_exhaustive]
 pub enum ShutdownError {
     /// Not everything was delivered in time.
-    #[error("the deadline passed before everything was delivered: give it more time, or look for slow consumers")]
+    #[error(
+        "the deadline passed before everything was delivered: give it more time, or look for slow consumers"
+    )]
     Deadline,
 }

@@ -83,7 +83,8 @@ impl Board {
         };
         // Read after the ticket was drawn: of two refreshes, the later ticket has the newer channels or is followed
         // by the refresh of the change that it missed.
-        let channels = self.source.get().map_or_else(|| known.clone(), |source| windows(&source.borrow(), &known));
+        let channels =
+            self.source.get().map_or_else(|| known.clone(), |source| windows(&source.borrow(), &known));
         let met = contain(|| self.condition.is_met(&channels)).unwrap_or_else(|| {
             self.predicate_panics.add_one();
             false
@@ -140,7 +141,9 @@ fn windows(channels: &[Arc<Channel>], known: &[ChannelInfo]) -> Channels {
     let mut rest = known.iter();
     channels
         .iter()
-        .map(|channel| rest.find(|info| info.shows(channel)).cloned().unwrap_or_else(|| ChannelInfo::new(channel)))
+        .map(|channel| {
+            rest.find(|info| info.shows(channel)).cloned().unwrap_or_else(|| ChannelInfo::new(channel))
+        })
         .collect()
 }
 

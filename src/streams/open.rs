@@ -60,7 +60,10 @@ impl Streams {
     }
 
     /// Makes a consumer.
-    pub(crate) fn subscribe<D: Send + 'static, C: Codec<D>>(&self, settings: consumer::Settings) -> Consumer<D, C> {
+    pub(crate) fn subscribe<D: Send + 'static, C: Codec<D>>(
+        &self,
+        settings: consumer::Settings,
+    ) -> Consumer<D, C> {
         let board = Arc::new(Board::new(settings.online));
         let news = Arc::new(Flag::default());
         let spec = SubscribeSpec {
@@ -85,7 +88,8 @@ impl Streams {
 
 /// The error that hands an existing producer over, if it is of the type that was asked for.
 fn found<D, C>(existing: Publication, requested: Carried) -> BuilderError<Producer<D, C>> {
-    let common = existing.attachment().cloned().and_then(|any: Arc<dyn Any + Send + Sync>| any.downcast().ok());
+    let common =
+        existing.attachment().cloned().and_then(|any: Arc<dyn Any + Send + Sync>| any.downcast().ok());
     match common {
         Some(common) if Common::carries(&common) == requested => {
             BuilderError::AlreadyExists(Producer::from_core(Core::new(existing, common)))

@@ -21,7 +21,7 @@ use crate::id::PeerId;
 /// ```
 pub struct Ref<'a, D, C> {
     borrowed: Borrowed<'a>,
-    types: PhantomData<(&'a D, fn(C))>,
+    types: PhantomData<(&'a D, C)>,
 }
 
 impl<'a, D, C: InPlace<D>> Ref<'a, D, C> {

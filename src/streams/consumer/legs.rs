@@ -347,7 +347,8 @@ impl Borrowed<'_> {
     }
 
     pub(super) fn place(&self) -> Place {
-        let (seq, skipped) = self.record.as_ref().map(|record| (record.seq(), record.skipped())).unwrap_or_default();
+        let (seq, skipped) =
+            self.record.as_ref().map(|record| (record.seq(), record.skipped())).unwrap_or_default();
         Place { seq, skipped_before: self.book.unreported + skipped, producer: self.book.producer }
     }
 }

@@ -130,8 +130,16 @@ impl<D, C> Consumer<D, C> {
     /// connected longest.
     pub fn stats(&self) -> Stats {
         let totals = self.legs.totals;
-        let uptime = self.producers().filter(ChannelInfo::is_connected).filter_map(|info| info.stats().uptime()).max();
-        Stats::of_consumer(totals.datums, totals.bytes, totals.skipped, totals.undecodable, self.legs.lag(), uptime)
+        let uptime =
+            self.producers().filter(ChannelInfo::is_connected).filter_map(|info| info.stats().uptime()).max();
+        Stats::of_consumer(
+            totals.datums,
+            totals.bytes,
+            totals.skipped,
+            totals.undecodable,
+            self.legs.lag(),
+            uptime,
+        )
     }
 
     /// Ends the subscription at once and for good. What had arrived can still be taken, then there is `None` for
@@ -169,7 +177,9 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     }
 
     /// [`recv`](Self::recv) with the datum's place in the stream. Cancel-safe likewise.
-    pub fn recv_delivery(&mut self) -> impl Future<Output = Option<Delivery<D>>> + Send + Unpin + use<'_, D, C> {
+    pub fn recv_delivery(
+        &mut self,
+    ) -> impl Future<Output = Option<Delivery<D>>> + Send + Unpin + use<'_, D, C> {
         poll_fn(|cx| self.poll_delivery(cx).map(|found| found.map(Delivery::from)))
     }
 

@@ -32,7 +32,8 @@ const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
 /// operator whose producers wait.
 const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(10);
 
-const _: () = assert!(DEFAULT_MAX_DATUM_BYTES <= *DEFAULT_BUFFER_BYTES.start(), "one datum must fit any ring");
+const _: () =
+    assert!(DEFAULT_MAX_DATUM_BYTES <= *DEFAULT_BUFFER_BYTES.start(), "one datum must fit any ring");
 
 /// Configures a producer; made by [`Streams::producer`].
 ///
@@ -110,7 +111,8 @@ impl Settings {
     pub(crate) fn buffer_bytes(&self) -> usize {
         self.buffer_bytes.unwrap_or_else(|| {
             let suggested = self.buffer_datums.saturating_mul(DEFAULT_BYTES_PER_DATUM);
-            let floor = (*DEFAULT_BUFFER_BYTES.start()).max(self.max_datum_bytes.unwrap_or(0).saturating_mul(2));
+            let floor =
+                (*DEFAULT_BUFFER_BYTES.start()).max(self.max_datum_bytes.unwrap_or(0).saturating_mul(2));
             suggested.clamp(floor, floor.max(*DEFAULT_BUFFER_BYTES.end()))
         })
     }
@@ -262,7 +264,9 @@ pub enum BuilderError<P> {
     #[error("no ring can be built like this: {0}")]
     Ring(#[from] corewire_engine::rings::ConfigError),
     /// The node has as many streams as its engine's limit.
-    #[error("this node has {limit} producers already: drop one, or raise the limit in the engine's configuration")]
+    #[error(
+        "this node has {limit} producers already: drop one, or raise the limit in the engine's configuration"
+    )]
     TooMany {
         /// The limit.
         limit: usize,

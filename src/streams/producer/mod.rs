@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 pub(crate) use self::builder::Settings;
 pub use self::builder::{Builder, BuilderError, Lagging};
-pub(crate) use self::core::{Carried, Common, Core};
 use self::core::Refusal;
+pub(crate) use self::core::{Carried, Common, Core};
 pub use self::error::Error;
 use self::send::Offline;
 pub use self::send::Sending;

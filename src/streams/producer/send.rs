@@ -60,7 +60,8 @@ impl<D, C: Codec<D>> Future for Sending<'_, D, C> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let me = &mut *self;
         let datum = me.datum.as_ref().expect("a send was polled after it had resolved");
-        let put = poll_send::<D, C>(me.core, datum, &mut me.len, me.offline, &mut me.waiter, &mut me.turn, cx);
+        let put =
+            poll_send::<D, C>(me.core, datum, &mut me.len, me.offline, &mut me.waiter, &mut me.turn, cx);
         let Poll::Ready(result) = put else { return Poll::Pending };
         me.waiter.withdraw();
         let datum = me.datum.take();
