@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use corewire_engine::publication::Channel;
-use corewire_engine::shard::{ChannelNumbers, Taken};
+use corewire_engine::shard::Taken;
 use corewire_engine::subscription::{Leg, Subscription};
 
 use super::TryRecvError;
@@ -58,7 +58,14 @@ struct Book {
     /// Missing datums that the next delivery has to report.
     unreported: u64,
     /// The numbers of the channel, if they are kept here: no shard carries a local leg.
-    kept: Option<(Arc<Channel>, ChannelNumbers)>,
+    kept: Option<Kept>,
+}
+
+/// The numbers of a channel that no shard carries.
+struct Kept {
+    channel: Arc<Channel>,
+    datums: u64,
+    bytes: u64,
 }
 
 /// See the module.
@@ -240,7 +247,7 @@ pub(super) enum Step<R> {
 impl OpenLeg {
     fn new(leg: Leg) -> Self {
         let channel = leg.channel();
-        let kept = (!leg.inbox().is_remote()).then(|| (channel.clone(), ChannelNumbers::default()));
+        let kept = (!leg.inbox().is_remote()).then(|| Kept { channel: channel.clone(), datums: 0, bytes: 0 });
         let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
         Self { leg, book, end: None }
     }
@@ -312,12 +319,10 @@ impl Book {
         totals.datums += 1;
         totals.bytes += len as u64;
         totals.skipped += skipped;
-        if let Some((channel, numbers)) = &mut self.kept {
-            numbers.datums += 1;
-            numbers.bytes += len as u64;
-            numbers.skipped += skipped;
-            numbers.position = seq + 1;
-            channel.shared().cells().write(numbers);
+        if let Some(kept) = &mut self.kept {
+            kept.datums += 1;
+            kept.bytes += len as u64;
+            kept.channel.shared().cells().delivered(kept.datums, kept.bytes, seq + 1);
         }
         Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: self.producer }
     }
