@@ -1,0 +1,86 @@
+//! corewire's fanout ring as the comparison uses it.
+
+use corewire_rings::{Reader, Ring, RingConfig, Slot, Writer};
+
+use super::peers::Broadcast;
+use super::{Message, Rx, Tx};
+
+/// The fanout ring.
+pub struct Corewire;
+/// A writer of [`Corewire`].
+#[derive(Clone)]
+pub struct CorewireTx(Writer);
+/// A reader of [`Corewire`].
+pub struct CorewireRx(Reader);
+
+impl<const W: usize> Broadcast<W> for Corewire {
+    type Tx = CorewireTx;
+    type Rx = CorewireRx;
+    fn make(capacity: usize, readers: usize) -> (Self::Tx, Vec<Self::Rx>) {
+        let record = W * 8;
+        let config = RingConfig { datums: capacity, bytes: capacity * record, max_record: record, readers };
+        let ring = Ring::new(config).expect("a ring of this size");
+        let rxs = (0..readers).map(|_| CorewireRx(ring.subscribe().expect("a reader's place"))).collect();
+        (CorewireTx(ring.writer()), rxs)
+    }
+}
+
+#[inline(always)]
+fn fill<const W: usize>(bytes: &mut [u8], message: &Message<W>) {
+    for (word, place) in message.0.iter().zip(bytes.chunks_exact_mut(8)) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+}
+
+impl<const W: usize> Tx<W> for CorewireTx {
+    #[inline]
+    fn try_send(&mut self, message: &Message<W>) -> bool {
+        let Ok(mut claim) = self.0.try_claim(W * 8) else { return false };
+        fill(&mut claim, message);
+        claim.commit();
+        true
+    }
+
+    #[inline]
+    fn try_send_batch(&mut self, sender: u64, first: u64, n: usize) -> usize {
+        let Ok(mut claim) = self.0.try_claim_many(W * 8, n) else { return 0 };
+        let n = claim.len();
+        for i in 0..n {
+            fill(claim.record(i), &Message::<W>::new(sender, first + i as u64));
+        }
+        claim.commit();
+        n
+    }
+}
+
+impl<const W: usize> Rx<W> for CorewireRx {
+    #[inline]
+    fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
+        if !self.0.is_ready() {
+            return 0;
+        }
+        let Ok(mut hold) = self.0.hold() else { return 0 };
+        let start = hold.start();
+        let mut seq = start;
+        while ((seq - start) as usize) < max {
+            match hold.get(seq) {
+                Slot::Record(bytes) => {
+                    let mut message = Message::default();
+                    for (word, place) in message.0.iter_mut().zip(bytes.chunks_exact(8)) {
+                        *word = u64::from_ne_bytes(place.try_into().expect("eight bytes"));
+                    }
+                    see(&message);
+                    seq += 1;
+                }
+                Slot::Abandoned => seq += 1,
+                _ => break,
+            }
+        }
+        hold.release_to(seq);
+        (seq - start) as usize
+    }
+
+    fn lost(&self) -> u64 {
+        self.0.lost()
+    }
+}

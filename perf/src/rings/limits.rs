@@ -1,0 +1,146 @@
+//! The limits: minimal code without protocol, to divide by.
+//!
+//! A bare cell bounced between two cores, and a bare ring of fixed slots with one writer and one reader whose
+//! index moves once for a whole batch. Neither wakes, closes, gates several readers or holds records of
+//! different sizes; nothing that does can be faster.
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::{Message, Rx, Tx};
+use crate::machine::pin;
+
+/// A cache line of its own, with its neighbour that the prefetcher brings along.
+#[repr(align(128))]
+#[derive(Default)]
+struct Line<T>(T);
+
+/// Median round trip in nanoseconds of one cache line.
+pub fn ping_pong(trips: usize) -> f64 {
+    let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
+    let warm_up = trips / 10;
+    let mut times = Vec::with_capacity(trips);
+    std::thread::scope(|scope| {
+        let (there, back) = (&there.0, &back.0);
+        scope.spawn(move || {
+            pin(1);
+            for count in 1..=(warm_up + trips) as u64 {
+                while there.load(Ordering::Acquire) != count {
+                    std::hint::spin_loop();
+                }
+                back.store(count, Ordering::Release);
+            }
+        });
+        pin(0);
+        for count in 1..=(warm_up + trips) as u64 {
+            let began = Instant::now();
+            there.store(count, Ordering::Release);
+            while back.load(Ordering::Acquire) != count {
+                std::hint::spin_loop();
+            }
+            if count > warm_up as u64 {
+                times.push(began.elapsed().as_nanos() as f64);
+            }
+        }
+    });
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+struct Bare<const W: usize> {
+    tail: Line<AtomicU64>,
+    head: Line<AtomicU64>,
+    slots: Box<[UnsafeCell<Message<W>>]>,
+}
+
+// SAFETY: a slot is written only by the one `BareTx` while `head + capacity > tail` keeps the one `BareRx` off
+// it, and read only by `BareRx` below `tail`; both sides order their accesses by Acquire/Release on the indices.
+unsafe impl<const W: usize> Sync for Bare<W> {}
+// SAFETY: `Message` is plain data.
+unsafe impl<const W: usize> Send for Bare<W> {}
+
+/// The writer of the bare ring.
+pub struct BareTx<const W: usize> {
+    ring: Arc<Bare<W>>,
+    tail: u64,
+    head_seen: u64,
+}
+
+/// The reader of the bare ring.
+pub struct BareRx<const W: usize> {
+    ring: Arc<Bare<W>>,
+    head: u64,
+    tail_seen: u64,
+}
+
+/// A bare ring of `capacity` slots (a power of two).
+pub fn bare<const W: usize>(capacity: usize) -> (BareTx<W>, BareRx<W>) {
+    assert!(capacity.is_power_of_two());
+    let slots = (0..capacity).map(|_| UnsafeCell::new(Message::default())).collect();
+    let ring = Arc::new(Bare { tail: Line::default(), head: Line::default(), slots });
+    (BareTx { ring: ring.clone(), tail: 0, head_seen: 0 }, BareRx { ring, head: 0, tail_seen: 0 })
+}
+
+impl<const W: usize> BareTx<W> {
+    #[inline(always)]
+    fn room(&mut self, wanted: u64) -> u64 {
+        let capacity = self.ring.slots.len() as u64;
+        if self.tail + wanted - self.head_seen > capacity {
+            self.head_seen = self.ring.head.0.load(Ordering::Acquire);
+        }
+        (capacity - (self.tail - self.head_seen)).min(wanted)
+    }
+}
+
+impl<const W: usize> Tx<W> for BareTx<W> {
+    #[inline(always)]
+    fn try_send(&mut self, message: &Message<W>) -> bool {
+        if self.room(1) == 0 {
+            return false;
+        }
+        let slot = &self.ring.slots[self.tail as usize & (self.ring.slots.len() - 1)];
+        // SAFETY: `room` saw this slot free, and only this writer moves `tail`.
+        unsafe { *slot.get() = *message };
+        self.tail += 1;
+        self.ring.tail.0.store(self.tail, Ordering::Release);
+        true
+    }
+
+    #[inline(always)]
+    fn try_send_batch(&mut self, sender: u64, first: u64, n: usize) -> usize {
+        let room = self.room(n as u64) as usize;
+        let mask = self.ring.slots.len() - 1;
+        for i in 0..room {
+            let slot = &self.ring.slots[(self.tail as usize + i) & mask];
+            // SAFETY: as above; `room` slots were seen free.
+            unsafe { *slot.get() = Message::new(sender, first + i as u64) };
+        }
+        if room > 0 {
+            self.tail += room as u64;
+            self.ring.tail.0.store(self.tail, Ordering::Release);
+        }
+        room
+    }
+}
+
+impl<const W: usize> Rx<W> for BareRx<W> {
+    #[inline(always)]
+    fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
+        if self.tail_seen == self.head {
+            self.tail_seen = self.ring.tail.0.load(Ordering::Acquire);
+        }
+        let n = (self.tail_seen - self.head).min(max as u64) as usize;
+        let mask = self.ring.slots.len() - 1;
+        for i in 0..n {
+            // SAFETY: below `tail`, written before its Release store; the writer stays off until `head` moves.
+            see(unsafe { &*self.ring.slots[(self.head as usize + i) & mask].get() });
+        }
+        if n > 0 {
+            self.head += n as u64;
+            self.ring.head.0.store(self.head, Ordering::Release);
+        }
+        n
+    }
+}
