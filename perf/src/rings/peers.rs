@@ -277,9 +277,13 @@ impl Disruptor {
 /// `iceoryx2` inside one process, overflow off, so that the sender is refused when a receiver is full.
 pub struct Iceoryx;
 /// Sender of [`Iceoryx`].
-pub struct IceoryxTx<const W: usize>(iceoryx2::port::publisher::Publisher<local_threadsafe::Service, [u64; W], ()>);
+pub struct IceoryxTx<const W: usize>(
+    iceoryx2::port::publisher::Publisher<local_threadsafe::Service, [u64; W], ()>,
+);
 /// Receiver of [`Iceoryx`].
-pub struct IceoryxRx<const W: usize>(iceoryx2::port::subscriber::Subscriber<local_threadsafe::Service, [u64; W], ()>);
+pub struct IceoryxRx<const W: usize>(
+    iceoryx2::port::subscriber::Subscriber<local_threadsafe::Service, [u64; W], ()>,
+);
 
 impl<const W: usize> Broadcast<W> for Iceoryx {
     type Tx = IceoryxTx<W>;
