@@ -6,7 +6,7 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
 use super::{
-    Outcome, Role, cookie,
+    Attempt, Outcome, Role, cookie,
     error::HandshakeError,
     local::Local,
     noise::Noise,
@@ -30,6 +30,9 @@ pub const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
 
 /// Cookies that one attempt reacts to. A responder changes them every two minutes.
 const MAX_COOKIES: u8 = 3;
+
+/// How often an attempt recovers from an answer with a rewritten header.
+const MAX_REBUILDS: u8 = 3;
 
 const _: () =
     assert!(RETRY_FIRST.as_nanos() < RETRY_MAX.as_nanos() && RETRY_MAX.as_nanos() < GIVE_UP_AFTER.as_nanos());
@@ -91,9 +94,11 @@ enum Phase {
 pub struct Initiator {
     local: Arc<Local>,
     target: Target,
-    index: ReceiverIndex,
-    generation: u16,
+    attempt: Attempt,
     phase: Phase,
+    /// The state after message 1 can be built again from it.
+    seed: Key,
+    rebuilt: u8,
     /// What is sent again.
     packet: Vec<u8>,
     cookies: u8,
@@ -103,57 +108,35 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// Starts an attempt. `entropy` is fresh and random, `index` is free at this node, `generation` comes from
-    /// [`Slots::next_generation`](super::Slots::next_generation) (0 where the peer is not known). Send the packet.
+    /// Starts an attempt. `entropy` is fresh and random, Send the packet.
     pub fn start(
         now: Instant,
         entropy: [u8; 32],
         local: Arc<Local>,
         target: Target,
-        index: ReceiverIndex,
-        generation: u16,
+        attempt: Attempt,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
         let seed = Key::from_bytes(entropy);
-        let (noise, packet) = match &target {
-            Target::Known { peer, key } => {
-                if *peer == local.peer_id || *key == local.transport.public {
-                    return Err(HandshakeError::OwnIdentity);
-                }
-                let mut noise = Noise::initiator(&local, Some((peer, key)), &seed)?;
-                let payload = packet::introduce(&local, index, generation);
-                let mac_key = local.mac_for(key);
-                let packet = packet::build(PacketKind::Init, ReceiverIndex::NONE, index, &mac_key, |out| {
-                    noise.write(&payload, out)
-                })?;
-                (noise, packet)
-            }
-            Target::Address => {
-                let mut noise = Noise::initiator(&local, None, &seed)?;
-                let mac_key = &local.mac_address;
-                let packet = packet::build(PacketKind::Hello, ReceiverIndex::NONE, index, mac_key, |out| {
-                    noise.write(&[0; HELLO_PADDING_BYTES], out)
-                })?;
-                (noise, packet)
-            }
-        };
-        let attempt = Self {
+        let (noise, packet) = first_message(&local, &target, attempt, &seed)?;
+        let initiator = Self {
             local,
             target,
-            index,
-            generation,
+            attempt,
             phase: Phase::Asking(noise),
+            seed,
+            rebuilt: 0,
             packet: packet.clone(),
             cookies: 0,
             interval: RETRY_FIRST,
             resend_at: now + RETRY_FIRST,
             give_up_at: now + GIVE_UP_AFTER,
         };
-        Ok((attempt, packet))
+        Ok((initiator, packet))
     }
 
     /// The index under which this attempt, and then its session, expects packets.
     pub const fn index(&self) -> ReceiverIndex {
-        self.index
+        self.attempt.index
     }
 
     /// Whom this attempt is to reach.
@@ -164,7 +147,7 @@ impl Initiator {
     /// Takes a packet. After an error the attempt goes on as if nothing had come.
     pub fn handle(&mut self, now: Instant, packet: &[u8]) -> Result<Progress, HandshakeError> {
         let (header, kind) = packet::parse(packet)?;
-        if header.receiver() != self.index {
+        if header.receiver() != self.attempt.index {
             return Err(HandshakeError::UnknownIndex);
         }
         let mac_key = match kind {
@@ -240,23 +223,39 @@ impl Initiator {
         };
         let mut payload = [0; PAYLOAD_BYTES];
         noise.read(packet::noise_part(packet), &mut payload)?;
-        // From here on the message is known to come from the owner of the key. If it is still wrong, no better
-        // one will follow: the attempt is over.
         let (peer, key) = (*peer, *key);
-        let Phase::Asking(noise) = core::mem::replace(&mut self.phase, Phase::Over) else {
-            return Err(HandshakeError::Unexpected);
-        };
-        let other = packet::meet(&self.local, header, &key, &payload)?;
+        let noise = self.take_read()?;
+        let other = packet::meet(&self.local, header, &key, &payload).or_else(|error| self.again(error))?;
         if other.peer != peer {
             return Err(HandshakeError::PeerMismatch);
         }
-        if other.generation != self.generation {
+        if (other.generation, other.attempt) != (self.attempt.generation, self.attempt.number) {
             return Err(HandshakeError::Payload);
         }
         let suite = self.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
         let keys = noise.into_keys(suite)?;
-        let outcome = other.into_outcome(keys, self.index, self.generation, Role::Initiator, true);
+        let outcome = other.into_outcome(keys, self.attempt, Role::Initiator, true);
         Ok(Progress::Done { outcome: Box::new(outcome), send: None })
+    }
+
+    /// Takes the state out that has just read its answer. From here on the message is known to come from the owner
+    /// of the key. If it is still wrong, no better one will follow, and the attempt is over.
+    fn take_read(&mut self) -> Result<Noise, HandshakeError> {
+        match core::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Asking(noise) => Ok(noise),
+            _ => Err(HandshakeError::Unexpected),
+        }
+    }
+
+    /// The one exception: somebody in the network rewrote the header, which is not encrypted. The state before the
+    /// answer is built again, and the real answer may still come.
+    fn again<T>(&mut self, error: HandshakeError) -> Result<T, HandshakeError> {
+        if error == HandshakeError::Payload && self.rebuilt < MAX_REBUILDS {
+            let (noise, _) = first_message(&self.local, &self.target, self.attempt, &self.seed)?;
+            self.phase = Phase::Asking(noise);
+            self.rebuilt += 1;
+        }
+        Err(error)
     }
 
     fn handle_hello_reply(
@@ -268,15 +267,15 @@ impl Initiator {
         let Phase::Asking(noise) = &mut self.phase else { return Err(HandshakeError::Unexpected) };
         let mut payload = [0; PAYLOAD_BYTES];
         noise.read(packet::noise_part(packet), &mut payload)?;
-        let Phase::Asking(mut noise) = core::mem::replace(&mut self.phase, Phase::Over) else {
-            return Err(HandshakeError::Unexpected);
-        };
-        let other = packet::meet(&self.local, header, &noise.remote_static()?, &payload)?;
+        let mut noise = self.take_read()?;
+        let key = noise.remote_static()?;
+        let other = packet::meet(&self.local, header, &key, &payload).or_else(|error| self.again(error))?;
         let suite = self.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
-        let own = packet::introduce(&self.local, self.index, self.generation);
+        let own = self.attempt;
+        let payload = packet::introduce(&self.local, own.index, own.generation, own.number);
         let mac_key = &self.local.mac_address;
-        let finish = packet::build(PacketKind::HelloFinish, other.index, self.index, mac_key, |out| {
-            noise.write(&own, out)
+        let finish = packet::build(PacketKind::HelloFinish, other.index, own.index, mac_key, |out| {
+            noise.write(&payload, out)
         })?;
         let keys = noise.into_keys(suite)?;
         self.phase = Phase::Confirming(packet::mac1_of(packet));
@@ -284,8 +283,41 @@ impl Initiator {
         self.interval = RETRY_FIRST;
         self.resend_at = now + RETRY_FIRST;
         self.give_up_at = now + GIVE_UP_AFTER;
-        let outcome = other.into_outcome(keys, self.index, self.generation, Role::Initiator, false);
+        let outcome = other.into_outcome(keys, self.attempt, Role::Initiator, false);
         Ok(Progress::Done { outcome: Box::new(outcome), send: Some(finish) })
+    }
+}
+
+/// Message 1, and the state that waits for its answer.
+fn first_message(
+    local: &Local,
+    target: &Target,
+    attempt: Attempt,
+    seed: &Key,
+) -> Result<(Noise, Vec<u8>), HandshakeError> {
+    match target {
+        Target::Known { peer, key } => {
+            if *peer == local.peer_id || *key == local.transport.public {
+                return Err(HandshakeError::OwnIdentity);
+            }
+            let mut noise = Noise::initiator(local, Some((peer, key)), seed)?;
+            let payload = packet::introduce(local, attempt.index, attempt.generation, attempt.number);
+            let mac_key = local.mac_for(key);
+            let packet =
+                packet::build(PacketKind::Init, ReceiverIndex::NONE, attempt.index, &mac_key, |out| {
+                    noise.write(&payload, out)
+                })?;
+            Ok((noise, packet))
+        }
+        Target::Address => {
+            let mut noise = Noise::initiator(local, None, seed)?;
+            let mac_key = &local.mac_address;
+            let packet =
+                packet::build(PacketKind::Hello, ReceiverIndex::NONE, attempt.index, mac_key, |out| {
+                    noise.write(&[0; HELLO_PADDING_BYTES], out)
+                })?;
+            Ok((noise, packet))
+        }
     }
 }
 
@@ -297,7 +329,7 @@ impl fmt::Debug for Initiator {
             Phase::Over => "over",
         };
         f.debug_struct("Initiator")
-            .field("index", &self.index)
+            .field("attempt", &self.attempt)
             .field("target", &self.target)
             .field("phase", &phase)
             .finish_non_exhaustive()

@@ -5,9 +5,9 @@
 //! ```text
 //! IKpsk2, when the responder's key is known          XXpsk3, to join by address
 //!   initiator             responder                    initiator             responder
-//!      | Init (284) ----------> |                         | Hello (284) ---------> |
-//!      | <---------- Reply (236) |                        | <---- HelloReply (284) |
-//!      |                        |                         | HelloFinish (252) ---> |
+//!      | Init (288) ----------> |                         | Hello (288) ---------> |
+//!      | <---------- Reply (240) |                        | <---- HelloReply (288) |
+//!      |                        |                         | HelloFinish (256) ---> |
 //! ```
 //!
 //! - Keys come from Noise's `Split()` and from nothing else, so somebody who holds the network secret and has
@@ -69,6 +69,18 @@ pub enum Role {
     Responder,
 }
 
+/// What an initiator chooses for one attempt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Attempt {
+    /// Where this node expects the answer and then the session's packets; free at this node.
+    pub index: ReceiverIndex,
+    /// From [`Slots::next_generation`]; 0 where the peer is not known yet.
+    pub generation: u16,
+    /// Counts this node's attempts since its start, from 1, to whatever peer: tells the peer which of two first
+    /// messages is the later one, without a clock.
+    pub number: u32,
+}
+
 /// What a finished handshake is worth.
 #[derive(Debug)]
 pub struct Outcome {
@@ -92,6 +104,8 @@ pub struct Outcome {
     pub peer_limits: PeerLimits,
     /// Counts the sessions with this peer, as the initiator saw it (see [`Slots::next_generation`]).
     pub generation: u16,
+    /// The initiator's number of the attempt (see [`Attempt::number`]).
+    pub attempt: u32,
     /// Which side this one was.
     pub role: Role,
     /// Whether the other side has shown that it holds the keys. If not, the session waits in the slot `next` until

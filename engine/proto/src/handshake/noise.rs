@@ -36,14 +36,14 @@ pub(super) enum Pattern {
 }
 
 impl Pattern {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Known => "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s",
             Self::Address => "Noise_XXpsk3_25519_ChaChaPoly_BLAKE2s",
         }
     }
 
-    const fn psk_place(self) -> u8 {
+    pub(super) const fn psk_place(self) -> u8 {
         match self {
             Self::Known => 2,
             Self::Address => 3,
@@ -177,8 +177,8 @@ fn error(error: Error) -> HandshakeError {
 }
 
 /// Gives `snow` our curve and our randomness; cipher and hash are its own.
-struct Resolver {
-    seed: Key,
+pub(super) struct Resolver {
+    pub(super) seed: Key,
 }
 
 impl CryptoResolver for Resolver {

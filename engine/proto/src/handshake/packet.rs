@@ -5,11 +5,11 @@
 //!
 //! ```text
 //!               0        20        52                100                            len-32 len-16  len
-//! Init          | header | e 32    | s 32 + tag      | payload 136 + tag            | mac1 | mac2 |  284
-//! Reply         | header | e 32    | payload 136 + tag                              | mac1 | mac2 |  236
-//! Hello         | header | e 32    | zeros 184 + tag                                | mac1 | mac2 |  284
-//! HelloReply    | header | e 32    | s 32 + tag      | payload 136 + tag            | mac1 | mac2 |  284
-//! HelloFinish   | header | s 32 + tag      | payload 136 + tag                      | mac1 | mac2 |  252
+//! Init          | header | e 32    | s 32 + tag      | payload 140 + tag            | mac1 | mac2 |  288
+//! Reply         | header | e 32    | payload 140 + tag                              | mac1 | mac2 |  240
+//! Hello         | header | e 32    | zeros 188 + tag                                | mac1 | mac2 |  288
+//! HelloReply    | header | e 32    | s 32 + tag      | payload 140 + tag            | mac1 | mac2 |  288
+//! HelloFinish   | header | s 32 + tag      | payload 140 + tag                      | mac1 | mac2 |  256
 //! Cookie        | header | nonce 24 | cookie 16 + tag |                                              76
 //! ```
 //!
@@ -26,7 +26,7 @@ use zerocopy::{
 };
 
 use super::{
-    Outcome, Role,
+    Attempt, Outcome, Role,
     error::HandshakeError,
     local::{Local, PeerLimits},
 };
@@ -61,7 +61,7 @@ pub const HELLO_FINISH_BYTES: usize = FRAME_BYTES + SEALED_DH_BYTES + SEALED_PAY
 /// Length of a `Cookie` packet.
 pub const COOKIE_BYTES: usize = HEADER_BYTES + COOKIE_NONCE_BYTES + MAC_BYTES + TAG_BYTES;
 /// No handshake packet is longer.
-pub const MAX_HANDSHAKE_BYTES: usize = 284;
+pub const MAX_HANDSHAKE_BYTES: usize = 288;
 
 pub(super) const COOKIE_NONCE_BYTES: usize = 24;
 /// Zeros in a `Hello`, so that it is as long as its reply.
@@ -70,9 +70,9 @@ pub(super) const HELLO_PADDING_BYTES: usize = SEALED_DH_BYTES + size_of::<Payloa
 // Nobody can make a responder send more than was sent to it.
 const _: () = assert!(REPLY_BYTES <= INIT_BYTES && COOKIE_BYTES <= INIT_BYTES);
 const _: () = assert!(HELLO_REPLY_BYTES <= HELLO_BYTES && COOKIE_BYTES <= HELLO_BYTES);
-const _: () = assert!(size_of::<Payload>() == 136 && align_of::<Payload>() == 1);
-const _: () = assert!(INIT_BYTES == 284 && REPLY_BYTES == 236 && HELLO_BYTES == 284);
-const _: () = assert!(HELLO_REPLY_BYTES == 284 && HELLO_FINISH_BYTES == 252 && COOKIE_BYTES == 76);
+const _: () = assert!(size_of::<Payload>() == 140 && align_of::<Payload>() == 1);
+const _: () = assert!(INIT_BYTES == 288 && REPLY_BYTES == 240 && HELLO_BYTES == 288);
+const _: () = assert!(HELLO_REPLY_BYTES == 288 && HELLO_FINISH_BYTES == 256 && COOKIE_BYTES == 76);
 const _: () = assert!(
     INIT_BYTES <= MAX_HANDSHAKE_BYTES
         && HELLO_BYTES <= MAX_HANDSHAKE_BYTES
@@ -83,8 +83,8 @@ const _: () = assert!(
 /// What each side says about itself inside the encryption.
 ///
 /// ```text
-/// 0              32          96         104      112    120      122     124           128         132        136
-/// | identity key | signature | validity | index  | boot | suites | gen | packet bytes | channels | idle, ms |
+/// 0              32          96         104     112    120      122          124       128            132        136        140
+/// | identity key | signature | validity | index | boot | suites | generation | attempt | packet bytes | channels | idle, ms |
 /// ```
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -96,6 +96,7 @@ struct Payload {
     boot: U64,
     suites: U16,
     generation: U16,
+    attempt: U32,
     max_packet_bytes: U32,
     max_channels: U32,
     idle_timeout_ms: U32,
@@ -115,6 +116,7 @@ pub(super) struct Introduction {
     pub(super) boot: u64,
     pub(super) suites: Suites,
     pub(super) generation: u16,
+    pub(super) attempt: u32,
     pub(super) limits: PeerLimits,
 }
 
@@ -123,14 +125,13 @@ impl Introduction {
     pub(super) fn into_outcome(
         self,
         keys: SessionKeys,
-        local_index: ReceiverIndex,
-        generation: u16,
+        attempt: Attempt,
         role: Role,
         confirmed: bool,
     ) -> Outcome {
         Outcome {
             keys,
-            local_index,
+            local_index: attempt.index,
             remote_index: self.index,
             peer: self.peer,
             peer_key: self.identity_key,
@@ -138,16 +139,22 @@ impl Introduction {
             peer_validity: self.validity,
             peer_boot: self.boot,
             peer_limits: self.limits,
-            generation,
+            generation: attempt.generation,
+            attempt: attempt.number,
             role,
             confirmed,
         }
     }
 }
 
-/// What this node says about itself; `index` is where it wants to be answered, `generation` counts the sessions
-/// with this peer.
-pub(super) fn introduce(local: &Local, index: ReceiverIndex, generation: u16) -> [u8; PAYLOAD_BYTES] {
+/// What this node says about itself; `index` is where it wants to be answered; `generation` and `attempt` are
+/// the initiator's, which the responder says back.
+pub(super) fn introduce(
+    local: &Local,
+    index: ReceiverIndex,
+    generation: u16,
+    attempt: u32,
+) -> [u8; PAYLOAD_BYTES] {
     let payload = Payload {
         identity_key: local.identity_key,
         signature: local.certificate.signature,
@@ -156,6 +163,7 @@ pub(super) fn introduce(local: &Local, index: ReceiverIndex, generation: u16) ->
         boot: U64::new(local.boot),
         suites: U16::new(local.suites.bits()),
         generation: U16::new(generation),
+        attempt: U32::new(attempt),
         max_packet_bytes: U32::new(local.limits.max_packet_bytes),
         max_channels: U32::new(local.limits.max_channels),
         idle_timeout_ms: U32::new(local.limits.idle_timeout_ms),
@@ -193,6 +201,7 @@ pub(super) fn meet(
         boot: payload.boot.get(),
         suites: Suites::from_bits(payload.suites.get()),
         generation: payload.generation.get(),
+        attempt: payload.attempt.get(),
         limits: PeerLimits {
             max_packet_bytes: payload.max_packet_bytes.get(),
             max_channels: payload.max_channels.get(),
@@ -220,6 +229,11 @@ pub(super) fn parse(packet: &[u8]) -> Result<(Header, PacketKind), HandshakeErro
     let length = length_of(kind).ok_or(HandshakeError::Unexpected)?;
     if packet.len() != length {
         return Err(HandshakeError::Length);
+    }
+    // A first message is for nobody in particular; anything else there would be a bit that nothing authenticates.
+    let first = matches!(kind, PacketKind::Init | PacketKind::Hello);
+    if first && header.receiver() != ReceiverIndex::NONE {
+        return Err(HandshakeError::Header);
     }
     Ok((header, kind))
 }

@@ -15,7 +15,7 @@ use alloc::{
 use core::{fmt, mem, net::SocketAddr, time::Duration};
 
 use super::{
-    Outcome, Role,
+    Attempt, Outcome, Role,
     cookie::{self, CookieMaker},
     error::HandshakeError,
     initiator::GIVE_UP_AFTER,
@@ -103,6 +103,11 @@ impl Request {
     /// Which validity period that key is for.
     pub const fn peer_validity(&self) -> u64 {
         self.other.validity
+    }
+
+    /// The number of the peer's attempt, for [`Slots::judge_init`](super::Slots::judge_init).
+    pub const fn attempt(&self) -> u32 {
+        self.other.attempt
     }
 
     /// Differs from start to start of the peer.
@@ -237,14 +242,14 @@ impl Responder {
     ) -> Result<(Outcome, Vec<u8>), HandshakeError> {
         let Request { local, mut noise, from, ephemeral, other } = request;
         let suite = local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
-        let payload = packet::introduce(&local, index, other.generation);
+        let payload = packet::introduce(&local, index, other.generation, other.attempt);
         let mac_key = local.mac_for(&other.transport_key);
         let reply =
             packet::build(PacketKind::Reply, other.index, index, &mac_key, |out| noise.write(&payload, out))?;
         let keys = noise.into_keys(suite)?;
         self.recent.remember(now, ephemeral, from, Some(reply.clone()));
-        let generation = other.generation;
-        Ok((other.into_outcome(keys, index, generation, Role::Responder, false), reply))
+        let attempt = Attempt { index, generation: other.generation, number: other.attempt };
+        Ok((other.into_outcome(keys, attempt, Role::Responder, false), reply))
     }
 
     /// Says no for good, and silently: the same request will not cost another curve operation.
@@ -264,7 +269,7 @@ impl Responder {
         if self.pending.contains_key(&index) {
             return Err(HandshakeError::Busy);
         }
-        let payload = packet::introduce(&hello.local, index, 0);
+        let payload = packet::introduce(&hello.local, index, 0, 0);
         let (noise, mac_key) = (&mut hello.noise, &hello.local.mac_address);
         let reply = packet::build(PacketKind::HelloReply, hello.sender, index, mac_key, |out| {
             noise.write(&payload, out)
@@ -380,8 +385,8 @@ impl Responder {
         let joined = hello.noise.remote_static().and_then(|key| {
             let other = packet::meet(&hello.local, header, &key, &payload)?;
             let suite = hello.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
-            let generation = other.generation;
-            Ok(other.into_outcome(hello.noise.into_keys(suite)?, index, generation, Role::Responder, true))
+            let attempt = Attempt { index, generation: other.generation, number: other.attempt };
+            Ok(other.into_outcome(hello.noise.into_keys(suite)?, attempt, Role::Responder, true))
         });
         if joined.is_err() {
             self.freed.push_back(index);
@@ -396,7 +401,7 @@ impl Pending {
         let mut noise = Noise::responder(&self.hello.local, Pattern::Address, &self.hello.seed)?;
         noise.read(&self.hello.message, &mut [0; HELLO_PADDING_BYTES])?;
         let mut scratch = [0; HELLO_REPLY_BYTES - HEADER_BYTES - 2 * MAC_BYTES];
-        noise.write(&packet::introduce(&self.hello.local, index, 0), &mut scratch)?;
+        noise.write(&packet::introduce(&self.hello.local, index, 0, 0), &mut scratch)?;
         self.hello.noise = noise;
         Ok(())
     }

@@ -54,6 +54,8 @@ pub struct Entry {
     pub peer_boot: u64,
     /// Counts the sessions between the two (see [`Slots::next_generation`]).
     pub generation: u16,
+    /// The initiator's number of the attempt.
+    pub attempt: u32,
     /// When the handshake finished here.
     pub since: Instant,
 }
@@ -67,6 +69,7 @@ impl Entry {
             role: outcome.role,
             peer_boot: outcome.peer_boot,
             generation: outcome.generation,
+            attempt: outcome.attempt,
             since: now,
         }
     }
@@ -79,8 +82,10 @@ pub enum InitVerdict {
     Answer,
     /// Answer it and give up the own attempt, which the peer is going to ignore.
     AnswerAndCancelOwn,
-    /// Ignore it: the own attempt goes first, and the peer is going to answer it.
+    /// Ignore it this time: the own attempt goes first, and the peer is going to answer it.
     Ignore,
+    /// Refuse it: the peer has started a later attempt since, and this one was late or is replayed.
+    Stale,
 }
 
 /// The sessions with one peer.
@@ -95,17 +100,30 @@ pub struct Slots {
     current: Option<Entry>,
     next: Option<(Entry, Instant)>,
     retired: VecDeque<ReceiverIndex>,
+    /// Boot and number of the peer's latest attempt that was answered.
+    latest: Option<(u64, u32)>,
 }
 
 impl Slots {
     /// No session yet.
     pub const fn new(own: PeerId, peer: PeerId, config: SlotsConfig) -> Self {
-        Self { own, peer, config, previous: None, current: None, next: None, retired: VecDeque::new() }
+        Self {
+            own,
+            peer,
+            config,
+            previous: None,
+            current: None,
+            next: None,
+            retired: VecDeque::new(),
+            latest: None,
+        }
     }
 
-    /// What to do with a first message from the peer; `trying` is whether an own attempt is waiting for its reply.
-    pub fn judge_init(&self, trying: bool) -> InitVerdict {
+    /// What to do with a first message from the peer, with its boot number and its attempt's number; `trying` is
+    /// whether an own attempt is waiting for its reply.
+    pub fn judge_init(&self, trying: bool, peer_boot: u64, attempt: u32) -> InitVerdict {
         match (trying, self.own < self.peer) {
+            _ if self.is_stale(peer_boot, attempt) => InitVerdict::Stale,
             (false, _) => InitVerdict::Answer,
             (true, false) => InitVerdict::AnswerAndCancelOwn,
             (true, true) => InitVerdict::Ignore,
@@ -118,8 +136,16 @@ impl Slots {
         self.current.map_or(0, |entry| entry.generation.wrapping_add(1))
     }
 
-    /// Takes a session whose handshake has finished. `confirmed` as in [`Outcome::confirmed`].
+    /// Takes a session whose handshake has finished. `confirmed` as in [`Outcome::confirmed`]. One that turns out to
+    /// be stale is retired at once.
     pub fn established(&mut self, now: Instant, entry: Entry, confirmed: bool) {
+        if entry.role == Role::Responder {
+            if self.is_stale(entry.peer_boot, entry.attempt) {
+                self.retired.push_back(entry.local_index);
+                return;
+            }
+            self.latest = Some((entry.peer_boot, entry.attempt));
+        }
         if confirmed {
             self.promote(now, entry);
         } else if let Some((replaced, _)) = self.next.replace((entry, now + self.config.next_for)) {
@@ -190,13 +216,21 @@ impl Slots {
         self.retired.pop_front()
     }
 
-    /// Makes `entry` current, unless its rival is and wins; the loser becomes `previous`.
+    fn is_stale(&self, peer_boot: u64, attempt: u32) -> bool {
+        self.latest.is_some_and(|(boot, latest)| boot == peer_boot && attempt <= latest)
+    }
+
+    /// Makes `entry` current, unless its rival is and wins, or something newer is; the loser becomes `previous`.
     fn promote(&mut self, now: Instant, entry: Entry) -> bool {
         let Some(current) = self.current else {
             self.current = Some(entry);
             return true;
         };
-        let stays = self.rivals(&current, &entry) && self.smaller_started(&current);
+        let stays = if self.rivals(&current, &entry) {
+            self.smaller_started(&current)
+        } else {
+            entry.since < current.since
+        };
         let loser = if stays {
             entry
         } else {

@@ -1,0 +1,3 @@
+mod slots;
+mod transcript;
+mod vectors;

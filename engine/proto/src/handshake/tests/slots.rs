@@ -1,0 +1,260 @@
+use std::{collections::VecDeque, vec, vec::Vec};
+
+use core::time::Duration;
+
+use proptest::prelude::*;
+
+use super::super::{Entry, InitVerdict, Role, Slots, SlotsConfig};
+use crate::{ids::PeerId, time::Instant, wire::header::ReceiverIndex};
+
+const SMALL: PeerId = PeerId([1; 32]);
+const LARGE: PeerId = PeerId([2; 32]);
+const START: Instant = Instant::from_nanos(1_000_000_000_000);
+
+fn index(n: u32) -> ReceiverIndex {
+    ReceiverIndex::new(0, n, n).unwrap()
+}
+
+fn entry(n: u32, role: Role, generation: u16, since: Instant) -> Entry {
+    Entry { local_index: index(n), remote_index: index(n), role, peer_boot: 1, generation, attempt: n, since }
+}
+
+fn retired(slots: &mut Slots) -> Vec<ReceiverIndex> {
+    core::iter::from_fn(|| slots.poll_retired()).collect()
+}
+
+#[test]
+fn an_answered_handshake_changes_nothing_until_a_packet_opens() {
+    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
+    slots.established(START, entry(1, Role::Initiator, 0, START), true);
+    let later = START + Duration::from_secs(120);
+    slots.established(later, entry(2, Role::Responder, 1, later), false);
+    assert_eq!(slots.current().unwrap().local_index, index(1));
+    assert!(!slots.opened(later, index(1)));
+    assert_eq!(slots.current().unwrap().local_index, index(1));
+    assert!(slots.opened(later, index(2)));
+    assert_eq!(slots.current().unwrap().local_index, index(2));
+    assert!(!slots.opened(later, index(2)), "only once");
+    assert_eq!(retired(&mut slots), []);
+    let due = slots.poll_timeout().unwrap();
+    assert_eq!(due, later + SlotsConfig::default().previous_for);
+    slots.handle_timeout(due);
+    assert_eq!(retired(&mut slots), [index(1)]);
+    assert_eq!(slots.poll_timeout(), None);
+}
+
+#[test]
+fn replayed_inits_only_ever_replace_next() {
+    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
+    slots.established(START, entry(1, Role::Initiator, 0, START), true);
+    for n in 2..10 {
+        slots.established(START, entry(n, Role::Responder, 0, START), false);
+        assert_eq!(slots.current().unwrap().local_index, index(1));
+    }
+    assert_eq!(retired(&mut slots), (2..9).map(index).collect::<Vec<_>>());
+    let due = slots.poll_timeout().unwrap();
+    slots.handle_timeout(due);
+    assert_eq!(retired(&mut slots), [index(9)]);
+    assert_eq!(slots.current().unwrap().local_index, index(1));
+}
+
+#[test]
+fn of_two_that_start_at_once_the_smaller_peer_goes_first() {
+    let small = Slots::new(SMALL, LARGE, SlotsConfig::default());
+    let large = Slots::new(LARGE, SMALL, SlotsConfig::default());
+    assert_eq!(small.judge_init(true, 1, 1), InitVerdict::Ignore);
+    assert_eq!(large.judge_init(true, 1, 1), InitVerdict::AnswerAndCancelOwn);
+    assert_eq!(small.judge_init(false, 1, 1), InitVerdict::Answer);
+    assert_eq!(large.judge_init(false, 1, 1), InitVerdict::Answer);
+}
+
+#[test]
+fn a_rekey_replaces_whoever_started_the_one_before() {
+    for role in [Role::Initiator, Role::Responder] {
+        let other = if role == Role::Initiator { Role::Responder } else { Role::Initiator };
+        for own in [SMALL, LARGE] {
+            let mut slots = Slots::new(own, if own == SMALL { LARGE } else { SMALL }, SlotsConfig::default());
+            slots.established(START, entry(1, role, 0, START), true);
+            assert_eq!(slots.next_generation(), 1);
+            slots.established(START, entry(2, other, 1, START), true);
+            assert_eq!(slots.current().unwrap().local_index, index(2));
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_started_anew_leaves_no_old_session_behind() {
+    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
+    slots.established(START, entry(1, Role::Initiator, 0, START), true);
+    let anew = Entry { peer_boot: 2, ..entry(2, Role::Responder, 0, START) };
+    slots.established(START, anew, false);
+    assert!(slots.opened(START, index(2)));
+    assert_eq!(retired(&mut slots), [index(1)], "at once");
+    assert_eq!(slots.poll_timeout(), None);
+}
+
+#[test]
+fn a_session_that_ended_leaves_its_slot() {
+    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
+    assert!(slots.is_empty());
+    slots.established(START, entry(1, Role::Initiator, 0, START), true);
+    slots.closed(index(1));
+    assert!(slots.is_empty() && slots.current().is_none());
+    assert_eq!(retired(&mut slots), []);
+    assert_eq!(slots.next_generation(), 0);
+}
+
+/// A message between the two peers of the model.
+#[derive(Clone, Copy, Debug)]
+enum Message {
+    /// Session number, generation.
+    Init(u32, u16),
+    Reply(u32, u16),
+    /// A sealed packet under a session.
+    Packet(u32),
+}
+
+/// One peer of the model: slots, and the attempt that waits for a reply.
+struct Peer {
+    slots: Slots,
+    attempt: Option<(u32, u16)>,
+    /// Sessions whose keys are there.
+    live: Vec<u32>,
+    /// First messages that were answered: the ephemeral keys of the real responder.
+    answered: Vec<u32>,
+}
+
+impl Peer {
+    fn new(own: PeerId, peer: PeerId) -> Self {
+        Self {
+            slots: Slots::new(own, peer, SlotsConfig::default()),
+            attempt: None,
+            live: vec![],
+            answered: vec![],
+        }
+    }
+
+    fn start(&mut self, session: u32) -> Option<Message> {
+        if self.attempt.is_some() {
+            return None;
+        }
+        let generation = self.slots.next_generation();
+        self.attempt = Some((session, generation));
+        Some(Message::Init(session, generation))
+    }
+
+    fn handle(&mut self, now: Instant, message: Message) -> Option<Message> {
+        let answer = match message {
+            Message::Init(session, generation) => {
+                match self.slots.judge_init(self.attempt.is_some(), 1, session) {
+                    InitVerdict::Ignore => None,
+                    // Known by its ephemeral key: it only gets its reply again.
+                    InitVerdict::Stale if self.answered.contains(&session) => {
+                        Some(Message::Reply(session, generation))
+                    }
+                    InitVerdict::Stale => None,
+                    verdict => {
+                        if verdict == InitVerdict::AnswerAndCancelOwn {
+                            self.attempt = None;
+                        }
+                        self.answered.push(session);
+                        self.live.push(session);
+                        self.slots.established(now, entry(session, Role::Responder, generation, now), false);
+                        Some(Message::Reply(session, generation))
+                    }
+                }
+            }
+            Message::Reply(session, generation) if self.attempt == Some((session, generation)) => {
+                self.attempt = None;
+                self.live.push(session);
+                self.slots.established(now, entry(session, Role::Initiator, generation, now), true);
+                Some(Message::Packet(session))
+            }
+            Message::Reply(..) => None,
+            Message::Packet(session) => {
+                if self.live.contains(&session) {
+                    self.slots.opened(now, index(session));
+                }
+                None
+            }
+        };
+        self.forget();
+        answer
+    }
+
+    fn forget(&mut self) {
+        while let Some(gone) = self.slots.poll_retired() {
+            self.live.retain(|session| index(*session) != gone);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// Two peers start attempts at any time over a network that loses, repeats and reorders. Once it is quiet and
+    /// both have sent a packet, they send on one and the same session.
+    #[test]
+    fn two_peers_end_up_on_the_same_session(steps in prop::collection::vec((0u8..8, any::<u8>()), 1..60)) {
+        let mut peers = [Peer::new(SMALL, LARGE), Peer::new(LARGE, SMALL)];
+        let mut wires: [VecDeque<Message>; 2] = [VecDeque::new(), VecDeque::new()];
+        let (mut now, mut session) = (START, 0);
+        for (what, raw) in steps {
+            let who = usize::from(raw & 1);
+            now += Duration::from_millis(10);
+            match what {
+                0 => {
+                    session += 1;
+                    let started = peers[who].start(session);
+                    wires[1 - who].extend(started);
+                }
+                1 if !wires[who].is_empty() => {
+                    let lost = usize::from(raw >> 1) % wires[who].len();
+                    wires[who].remove(lost);
+                }
+                2 if !wires[who].is_empty() => {
+                    let copied = wires[who][usize::from(raw >> 1) % wires[who].len()];
+                    wires[who].push_back(copied);
+                }
+                3 => {
+                    let current = peers[who].slots.current().copied();
+                    wires[1 - who].extend(current.map(|entry| Message::Packet(entry.local_index.slot())));
+                }
+                _ if !wires[who].is_empty() => {
+                    let at = if what == 4 { usize::from(raw >> 1) % wires[who].len() } else { 0 };
+                    let message = wires[who].remove(at).unwrap();
+                    let answer = peers[who].handle(now, message);
+                    wires[1 - who].extend(answer);
+                }
+                _ => {}
+            }
+            for peer in &peers {
+                prop_assert!(peer.live.len() <= 3, "never more than three sessions");
+            }
+        }
+        // Quiet: everything arrives, attempts that wait repeat themselves, and both sides send on what they have.
+        for round in 0..20 {
+            now += Duration::from_millis(200);
+            for who in [0, 1] {
+                let repeated = peers[who].attempt.map(|(session, generation)| Message::Init(session, generation));
+                wires[1 - who].extend(repeated);
+                let current = peers[who].slots.current().copied();
+                wires[1 - who].extend(current.map(|entry| Message::Packet(entry.local_index.slot())));
+            }
+            while let Some(who) = (0..2).find(|who| !wires[*who].is_empty()) {
+                let message = wires[who].pop_front().unwrap();
+                let answer = peers[who].handle(now, message);
+                wires[1 - who].extend(answer);
+            }
+            if round == 19 {
+                let current = [0, 1].map(|who: usize| peers[who].slots.current().map(|entry| entry.local_index));
+                if current[0].is_some() || current[1].is_some() {
+                    prop_assert_eq!(current[0], current[1]);
+                    let session = current[0].unwrap().slot();
+                    prop_assert!(peers.iter().all(|peer| peer.live.contains(&session)));
+                }
+                prop_assert!(peers.iter().all(|peer| peer.attempt.is_none()));
+            }
+        }
+    }
+}
