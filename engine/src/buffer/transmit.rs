@@ -65,9 +65,9 @@ impl TransmitSlab {
         Ok(Self { slab: Rc::new(slab) })
     }
 
-    /// How many buffers there are.
-    pub(crate) fn capacity(&self) -> usize {
-        self.slab.places.len()
+    /// Whether [`lease`](Self::lease) would give one.
+    pub(crate) fn has_free(&self) -> bool {
+        !self.slab.free.borrow().is_empty()
     }
 
     /// How many the kernel has.

@@ -52,6 +52,11 @@ impl Alarm {
         self.state.swap(AWAKE, Ordering::AcqRel) == RUNG
     }
 
+    /// Whether a waker was called since the driver fell asleep.
+    pub(super) fn is_rung(&self) -> bool {
+        self.state.load(Ordering::Acquire) == RUNG
+    }
+
     /// Sets the eventfd back, for a driver that waits for its level.
     pub(super) fn clear(&self) {
         self.event.clear();

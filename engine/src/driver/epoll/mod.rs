@@ -324,7 +324,7 @@ impl Driver for EpollDriver {
         let Socket::Udp(socket) = socket else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "the epoll driver takes UDP sockets"));
         };
-        let prepared = options::prepare(&socket)?;
+        let prepared = options::prepare(&socket, false)?;
         let fd = socket.as_raw_fd();
         let is_ipv4 = socket.local_addr()?.is_ipv4();
         let segments_per_train = if prepared.segmentation { self.segments_per_train } else { 1 };

@@ -1,12 +1,9 @@
 //! Socket addresses in the kernel's form. Not inside: name resolution.
 
-use std::{
-    mem,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
-};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Room for the address of a UDP peer: the larger of the two families.
-pub(in crate::driver) const ADDRESS_BYTES: usize = mem::size_of::<libc::sockaddr_in6>();
+pub(in crate::driver) const ADDRESS_BYTES: usize = size_of::<libc::sockaddr_in6>();
 
 /// An address as the kernel reads and writes it.
 #[derive(Clone, Copy)]
@@ -33,7 +30,7 @@ impl RawAddress {
                 };
                 let mut raw = Self::NONE;
                 raw.v4 = v4;
-                (raw, mem::size_of::<libc::sockaddr_in>() as libc::socklen_t)
+                (raw, size_of::<libc::sockaddr_in>() as libc::socklen_t)
             }
             SocketAddr::V6(v6) => {
                 let v6 = libc::sockaddr_in6 {
@@ -43,7 +40,7 @@ impl RawAddress {
                     sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
                     sin6_scope_id: v6.scope_id(),
                 };
-                (Self { v6 }, mem::size_of::<libc::sockaddr_in6>() as libc::socklen_t)
+                (Self { v6 }, size_of::<libc::sockaddr_in6>() as libc::socklen_t)
             }
         }
     }

@@ -4,16 +4,14 @@
 //! Reading is done on bytes with checked bounds, not with the `CMSG_*` pointer macros, so that a wrong length
 //! can't lead outside.
 
-use std::mem;
-
 /// Room for what is read: the segment size of a train and the count of dropped datagrams, 24 bytes each.
 pub(in crate::driver) const CONTROL_BYTES: usize = 64;
 
 /// Length of `struct cmsghdr`: `{ size_t len; int level; int type; }`, to whose multiples of alignment messages
 /// are padded.
-const HEADER_BYTES: usize = mem::size_of::<libc::cmsghdr>();
+const HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
 
-const ALIGN: usize = mem::align_of::<libc::cmsghdr>();
+const ALIGN: usize = align_of::<libc::cmsghdr>();
 
 /// A buffer that is aligned as the kernel wants control messages to be.
 #[derive(Clone, Copy)]
@@ -30,7 +28,7 @@ impl Control {
     pub(in crate::driver) fn set_segment(&mut self, segment: u16) {
         let len = HEADER_BYTES + 2;
         self.0[..Self::SEGMENT_BYTES].fill(0);
-        self.0[..mem::size_of::<usize>()].copy_from_slice(&len.to_ne_bytes());
+        self.0[..size_of::<usize>()].copy_from_slice(&len.to_ne_bytes());
         self.0[8..12].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
         self.0[12..16].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
         self.0[HEADER_BYTES..len].copy_from_slice(&segment.to_ne_bytes());

@@ -1,7 +1,7 @@
 //! Socket options. Not inside: which socket gets which; see [`prepare`] for those that every socket of a driver
 //! gets, and [`bind`](crate::driver::bind) for those of a new one.
 
-use std::{io, mem, net::UdpSocket, os::fd::AsRawFd, os::fd::RawFd};
+use std::{io, net::UdpSocket, os::fd::AsRawFd, os::fd::RawFd};
 
 use super::check;
 
@@ -12,7 +12,7 @@ pub(in crate::driver) fn set(
     name: libc::c_int,
     value: i32,
 ) -> io::Result<()> {
-    let len = mem::size_of::<i32>() as libc::socklen_t;
+    let len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: `value` is readable for `len` bytes during the call.
     check(unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), len) }).map(drop)
 }
@@ -20,7 +20,7 @@ pub(in crate::driver) fn set(
 /// Reads an option of type `int`.
 pub(in crate::driver) fn get(socket: RawFd, level: libc::c_int, name: libc::c_int) -> io::Result<i32> {
     let mut value = 0i32;
-    let mut len = mem::size_of::<i32>() as libc::socklen_t;
+    let mut len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: `value` is writable for `len` bytes during the call.
     check(unsafe { libc::getsockopt(socket, level, name, (&raw mut value).cast(), &mut len) })?;
     Ok(value)
@@ -35,15 +35,15 @@ pub(in crate::driver) struct Prepared {
 
 /// Makes a bound socket ready for a driver:
 ///
-/// * non-blocking;
+/// * blocking or not: io_uring waits for room by itself only on a blocking socket, and answers `EAGAIN` on another;
 /// * `IP_RECVERR`: without it a send into a full local queue reports success;
 /// * `SO_RXQ_OVFL`: tells how many datagrams a full receive queue has dropped;
 /// * `UDP_GRO` where there is one: trains arrive in one receive;
 /// * never fragmented on the way (`IP_PMTUDISC_PROBE`): a session finds the path's size by itself.
 ///
 /// Only the first can fail; the others are worth having where the kernel gives them.
-pub(in crate::driver) fn prepare(socket: &UdpSocket) -> io::Result<Prepared> {
-    socket.set_nonblocking(true)?;
+pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Result<Prepared> {
+    socket.set_nonblocking(!blocking)?;
     let fd = socket.as_raw_fd();
     let _ = set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
     let _ = set(fd, libc::SOL_UDP, libc::UDP_GRO, 1);

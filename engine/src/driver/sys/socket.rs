@@ -1,7 +1,7 @@
 //! Sockets that `std` can't make: those that share an address. Not inside: when to share.
 
 use std::{
-    io, mem,
+    io,
     net::{SocketAddr, UdpSocket},
     os::fd::{AsRawFd, FromRawFd, RawFd},
 };
@@ -30,7 +30,7 @@ pub(in crate::driver) fn steer(socket: RawFd, program: &[Instruction]) -> io::Re
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
-    let len = mem::size_of_val(&program) as libc::socklen_t;
+    let len = size_of_val(&program) as libc::socklen_t;
     // SAFETY: `program` is readable for `len` bytes and points to `filter.len()` instructions, which live until
     // the call has copied them.
     check(unsafe { libc::setsockopt(socket, level, name, (&raw const program).cast(), len) }).map(drop)

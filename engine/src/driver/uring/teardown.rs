@@ -1,0 +1,99 @@
+//! The end of a socket and the end of the driver.
+//!
+//! One law: cancel, drain, close the ring, and only then free. A cancellation is a request: an operation is over when
+//! its own completion says so, whatever the cancellation was answered. Closing a ring ends its operations some time
+//! later, in another thread of the kernel, so closing alone is no reason to free. What has not come back when patience
+//! ends is leaked, and counted by [`leaked_bytes`](crate::buffer::leaked_bytes).
+//!
+//! Not inside: anything on a datum's way.
+
+use std::{os::fd::AsRawFd, time::Duration};
+
+use io_uring::{opcode, types};
+
+use super::{Operation, SocketId, UringDriver};
+
+/// How often the end of a driver looks for completions before it gives memory up; each look takes up to
+/// [`LOOK`]. Local operations are cancelled in the first one.
+const MOST_LOOKS: usize = 100;
+
+/// How long one look may wait.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl UringDriver {
+    /// Ends every operation on a socket and closes it. When this returns the port is free, unless the kernel was
+    /// slower than [`MOST_LOOKS`].
+    pub(super) fn close_socket(&mut self, id: SocketId) {
+        let Some(entry) = self.sockets.get(id) else { return };
+        let fd = types::Fd(entry.socket.as_raw_fd());
+        self.to_arm.retain(|&other| other != id);
+        self.cancel(types::CancelBuilder::fd(fd).all());
+        for _ in 0..MOST_LOOKS {
+            let _ = self.ring.submit(&mut self.counters);
+            self.reap();
+            if !self.is_busy(id) {
+                break;
+            }
+            let _ = self.ring.wait(Some(LOOK), &mut self.counters);
+            self.reap();
+        }
+        self.to_arm.retain(|&other| other != id);
+        self.sockets.remove(id);
+    }
+
+    /// Whether the kernel has an operation on this socket.
+    fn is_busy(&self, id: SocketId) -> bool {
+        let sends = self.in_flight.iter().flatten().any(|send| send.outgoing.socket == id);
+        sends || self.sockets.get(id).is_some_and(|entry| entry.armed)
+    }
+
+    fn cancel(&mut self, which: types::CancelBuilder) {
+        let cancel = opcode::AsyncCancel2::new(which).build().user_data(Operation::Cancel.word());
+        // SAFETY: a cancellation points to nothing.
+        if !unsafe { self.ring.push(&cancel) } {
+            // The queue is full of staged sends: they go first.
+            let _ = self.ring.submit(&mut self.counters);
+            // SAFETY: as above. If there is still no room the kernel takes nothing any more, and the looks that
+            // follow end without success, which is handled.
+            let _ = unsafe { self.ring.push(&cancel) };
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.slab.in_flight() == 0 && self.receives_in_flight == 0 && !self.alarm_armed
+    }
+}
+
+impl Drop for UringDriver {
+    fn drop(&mut self) {
+        for outgoing in std::mem::take(&mut self.pieces) {
+            self.slab.land(outgoing.buffer);
+        }
+        // What is staged leaves first: it may be a goodbye, and what the kernel never saw could not be cancelled.
+        let _ = self.ring.submit(&mut self.counters);
+        self.cancel(types::CancelBuilder::any());
+        for _ in 0..MOST_LOOKS {
+            let _ = self.ring.submit(&mut self.counters);
+            self.reap();
+            self.to_arm.clear();
+            if self.is_drained() {
+                break;
+            }
+            let _ = self.ring.wait(Some(LOOK), &mut self.counters);
+        }
+        // The slab looks after its own. These two are the kernel's as long as anything is in flight.
+        if self.receives_in_flight > 0 {
+            if let Some(buffers) = self.buffers.take() {
+                buffers.leak();
+            }
+            let template = std::mem::replace(&mut self.template, Box::new(super::BufferRing::template()));
+            Box::leak(template);
+        }
+        if self.slab.in_flight() > 0
+            && let Some(slots) = self.slots.take()
+        {
+            std::mem::forget(slots);
+        }
+        // The fields follow in their order: the ring closes first.
+    }
+}
