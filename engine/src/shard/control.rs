@@ -86,7 +86,7 @@ impl Core {
             return None;
         }
         let slot = self.sessions.find(index)?;
-        self.sessions.get(slot)?.over.is_none().then_some(slot)
+        (!self.sessions.get(slot)?.session.is_closed()).then_some(slot)
     }
 
     fn has_channel(&self, slot: u32, label: Label) -> bool {
@@ -138,9 +138,12 @@ impl Core {
     /// Closes a session. Its end comes as an event of its own.
     pub(crate) fn close_session(&mut self, slot: u32, code: CloseCode) {
         let Some(seat) = self.sessions.get_mut(slot) else { return };
-        if !seat.session.is_closed() {
-            seat.session.close(self.now, code);
+        if seat.session.is_closed() {
+            return;
         }
+        seat.session.close(self.now, code);
+        // The channels end now; the session lingers to repeat it to its peer.
+        self.end_channels(slot, code);
         self.touch(slot);
     }
 
@@ -261,7 +264,11 @@ impl Core {
         let index = seat.index;
         // Either of the two, depending on how far the accept had come; for a label that is gone, neither.
         let known = seat.session.reject(label, code).is_ok() || seat.session.reset(label, code).is_ok();
-        self.counters.bump(if known { Counter::RefusedCommands } else { Counter::StaleCommands });
+        let (counter, code) = match known {
+            true => (Counter::RefusedCommands, code),
+            false => (Counter::StaleCommands, SESSION_GONE),
+        };
+        self.counters.bump(counter);
         handle.terminate(code);
         self.report(Event::ChannelClosed { index, label, code });
         self.touch(slot);

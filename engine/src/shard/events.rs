@@ -106,13 +106,9 @@ impl Core {
                 self.channel_over(slot, label, code)
             }
             Said::Control(bytes) => Some(Event::Control { index, bytes }),
-            Said::Closed { code, by_peer } => {
+            Said::Closed { code, .. } => {
                 self.end_channels(slot, code);
-                let now = self.now;
-                let seat = self.sessions.get_mut(slot)?;
-                let stay =
-                    if by_peer { std::time::Duration::ZERO } else { seat.session.config().close_linger };
-                seat.over = Some((now + stay, code));
+                self.sessions.get_mut(slot)?.over = Some(code);
                 None
             }
         }

@@ -71,8 +71,10 @@ impl Core {
             Err(dropped) => {
                 self.counters.bump(Counter::DropBySession);
                 // A forged or repeated packet changed nothing, so nothing more is done for it.
-                if matches!(dropped, Dropped::Malformed | Dropped::Replay | Dropped::Auth) {
-                    return;
+                match dropped {
+                    Dropped::Malformed | Dropped::Replay | Dropped::Auth => return,
+                    Dropped::Violation(code) => self.end_channels(slot, code),
+                    Dropped::Closed => {}
                 }
             }
         }

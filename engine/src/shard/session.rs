@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use corewire_proto::{
     seal::{Opener, Sealer},
     session::{CloseCode, Session},
-    time::Instant,
     wire::header::ReceiverIndex,
 };
 
@@ -37,8 +36,9 @@ pub(crate) struct Seat {
     pub(crate) dirty: bool,
     /// An event for the clerk that found no room. While there is one, the session hears nothing from its peer.
     pub(crate) held: Option<Event>,
-    /// The session is over: until when it stays to repeat that to its peer, and what the clerk is told then.
-    pub(crate) over: Option<(Instant, CloseCode)>,
+    /// The session is over, and has repeated that to its peer as long as it wants to; only the clerk does not
+    /// know yet.
+    pub(crate) over: Option<CloseCode>,
 }
 
 impl Core {

@@ -131,10 +131,9 @@ impl Core {
         if let Some(at) = seat.session.poll_timeout() {
             self.timers.want(slot, at);
         }
-        let Some((until, code)) = seat.over else { return };
-        if until > self.now {
-            self.timers.want(slot, until);
-        } else if seat.held.is_none() {
+        if let Some(code) = seat.over
+            && seat.held.is_none()
+        {
             let event = Event::SessionClosed { index: seat.index, code };
             match self.backlog.push(event) {
                 Ok(()) => self.vacate(slot),
