@@ -1,0 +1,361 @@
+//! Two shards on a simulated network, and a hand in the clerk's place.
+//!
+//! Not inside: a clerk. The sessions have keys made by hand, and the tests answer the shards' questions.
+#![allow(dead_code, reason = "each test binary uses a part of the rig")]
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use corewire_engine::{
+    counters::{Counter, ShardCounters},
+    driver::{
+        DriverConfig,
+        sim::{HostId, Link, SimDriver, World},
+    },
+    proto::{
+        PeerId, StreamId,
+        channel::{Label, OpenRequest, Reliability},
+        seal::{Key, SessionKeys, Suite},
+        session::{CloseCode, SessionConfig},
+        time::Instant,
+        wire::header::ReceiverIndex,
+    },
+    rings::{
+        Ring, RingConfig,
+        mailbox::{Receiver, Sender, mailbox},
+    },
+    shard::{
+        ChannelShared, Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits, Turn,
+    },
+};
+
+pub const NODE: NodeId = NodeId(1);
+pub const STREAM: StreamId = StreamId([7; 32]);
+/// Turns in a row that may ask for another one; more is a shard that spins.
+const RESTLESS: usize = 100_000;
+
+/// One host: a shard and both ends of its mailboxes.
+pub struct Side {
+    pub shard: Shard<SimDriver>,
+    pub commands: Sender<Command>,
+    pub events: Receiver<Event>,
+    pub counters: Arc<ShardCounters>,
+    pub host: HostId,
+    pub address: SocketAddr,
+    /// Events that were taken out of the mailbox and not used yet.
+    pub heard: Vec<Event>,
+    pub turns: usize,
+}
+
+impl Side {
+    pub fn tell(&self, command: Command) {
+        assert!(self.commands.try_send(command).is_ok(), "the shard's mailbox is full");
+    }
+
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.counters.get(counter)
+    }
+
+    /// Takes the first event that `pick` wants.
+    pub fn pick<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> Option<(T, Event)> {
+        while let Some(event) = self.events.try_recv() {
+            self.heard.push(event);
+        }
+        for place in 0..self.heard.len() {
+            if let Some(picked) = pick(&self.heard[place]) {
+                return Some((picked, self.heard.remove(place)));
+            }
+        }
+        None
+    }
+
+    /// Turns until there is nothing to do, then rests.
+    fn settle(&mut self) {
+        for _ in 0..RESTLESS {
+            self.turns += 1;
+            match self.shard.turn() {
+                Turn::Again => {}
+                Turn::Until(at) => return self.shard.park(Some(at)),
+                Turn::Idle => return self.shard.park(None),
+            }
+        }
+        panic!("the shard never rests: {:?}", self.counters.snapshot());
+    }
+}
+
+/// The world and its two hosts. By custom the left one produces.
+pub struct Rig {
+    pub world: World,
+    pub left: Side,
+    pub right: Side,
+    next_open: u64,
+}
+
+/// What a rig is made of.
+pub struct Setup {
+    pub seed: u64,
+    pub link: Link,
+    pub limits: ShardLimits,
+    pub driver: DriverConfig,
+    pub events: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            link: Link::CLEAN,
+            limits: ShardLimits::default(),
+            driver: DriverConfig { leases: 8, ..DriverConfig::default() },
+            events: 1_024,
+        }
+    }
+}
+
+pub fn index(slot: u32, generation: u32) -> ReceiverIndex {
+    ReceiverIndex::new(0, slot, generation).expect("a slot below 2^24")
+}
+
+fn keys(salt: u8, mirrored: bool) -> SessionKeys {
+    let (one, other) = (Key::from_bytes([salt; 32]), Key::from_bytes([salt ^ 0xff; 32]));
+    let (send, recv) = if mirrored { (other, one) } else { (one, other) };
+    SessionKeys { send, recv, suite: Suite::ChaCha20Poly1305 }
+}
+
+impl Rig {
+    pub fn new(setup: Setup) -> Self {
+        let world = World::new(setup.seed);
+        world.set_default_link(setup.link.clone());
+        let left = Self::side(&world, &setup);
+        let right = Self::side(&world, &setup);
+        let mut rig = Self { world, left, right, next_open: 0 };
+        rig.settle();
+        rig
+    }
+
+    fn side(world: &World, setup: &Setup) -> Side {
+        let host = world.host();
+        let address = SocketAddr::new(world.ip(host), 4_000);
+        let socket = world.bind(host, address, 1).expect("a free port").remove(0);
+        let driver = world.driver_with(host, &setup.driver).expect("memory");
+        let (commands, to_shard) = mailbox(1_024);
+        let (to_clerk, events) = mailbox(setup.events);
+        let shard = Shard::new(driver, ShardConfig { id: 0, limits: setup.limits }, to_shard, to_clerk);
+        let counters = shard.counters();
+        let side = Side { shard, commands, events, counters, host, address, heard: Vec::new(), turns: 0 };
+        side.tell(Command::AddSocket { node: NODE, socket: socket.into() });
+        side
+    }
+
+    /// Installs the session in `slot` on both sides.
+    pub fn connect(&mut self, slot: u32, config: &SessionConfig) {
+        let (left, right) = (index(slot, 0x1000 + slot), index(slot, 0x2000 + slot));
+        let salt = slot as u8;
+        let install = |index, remote_index, to, mirrored| {
+            let keys = keys(salt, mirrored);
+            Box::new(Install { index, remote_index, node: NODE, to, keys, config: config.clone() })
+        };
+        self.left.tell(Command::InstallSession(install(left, right, self.right.address, false)));
+        self.right.tell(Command::InstallSession(install(right, left, self.left.address, true)));
+        self.settle();
+    }
+
+    /// Both shards do what they have to, now.
+    pub fn settle(&mut self) {
+        self.left.settle();
+        self.right.settle();
+    }
+
+    /// Goes on to the next moment at which something happens. `false`: nothing ever will.
+    pub fn step(&mut self) -> bool {
+        let more = self.world.advance_to_next_event().is_some();
+        self.settle();
+        more
+    }
+
+    /// Runs until `done`, or fails after `limit` of the world's time.
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+        let end = self.world.now() + limit;
+        self.settle();
+        while !done(self) {
+            let more = self.step();
+            if done(self) {
+                return;
+            }
+            assert!(more && self.world.now() <= end, "not done at {:?}: {self:?}", self.world.now());
+        }
+    }
+
+    /// Lets the world's time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.world.now() + time;
+        self.settle();
+        while self.world.now() < end && self.step() {}
+    }
+
+    pub fn now(&self) -> Instant {
+        self.world.now()
+    }
+
+    /// The right side asks for the stream behind `ring`, the left one serves it.
+    pub fn subscribe(&mut self, slot: u32, ring: &Ring, wish: Wish) -> Leg {
+        let (open_id, consumer) = self.ask(slot, &wish);
+        let (label, request) = self.asked();
+        assert_eq!(request.stream_id, STREAM);
+        let producer = Arc::new(ChannelShared::new(STREAM, PeerId([1; 32]), PeerId([2; 32])));
+        self.left.tell(Command::AcceptChannel {
+            index: index(slot, 0x1000 + slot),
+            label,
+            ring: ring.clone(),
+            weight: 1,
+            reliability: wish.reliability,
+            handle: producer.clone(),
+        });
+        let mut inbox = None;
+        self.run_until(Duration::from_secs(5), |rig| {
+            let taken = rig.right.pick(|event| match event {
+                Event::ChannelAccepted { open_id: its, label, .. } if *its == open_id => Some(*label),
+                _ => None,
+            });
+            if let Some((label, Event::ChannelAccepted { reader, taken, .. })) = taken {
+                inbox = Some((label, Inbox::remote(reader, taken)));
+            }
+            inbox.is_some()
+        });
+        let (right_label, inbox) = inbox.expect("just set");
+        Leg { slot, left_label: label, right_label, inbox: Some(inbox), producer, consumer, next: None }
+    }
+
+    /// The right side asks for a stream; the answer is left to the test.
+    pub fn ask(&mut self, slot: u32, wish: &Wish) -> (u64, Arc<ChannelShared>) {
+        self.next_open += 1;
+        let consumer = Arc::new(ChannelShared::new(STREAM, PeerId([1; 32]), PeerId([2; 32])));
+        self.right.tell(Command::OpenChannel {
+            index: index(slot, 0x2000 + slot),
+            open_id: self.next_open,
+            request: Box::new(OpenRequest {
+                stream_id: STREAM,
+                reliability: wish.reliability,
+                window_bytes: wish.window_bytes,
+                window_datums: wish.window_datums,
+                max_datum_bytes: wish.max_datum,
+                weight: 1,
+                criteria: Vec::new(),
+                tickets: Vec::new(),
+            }),
+            handle: consumer.clone(),
+        });
+        (self.next_open, consumer)
+    }
+
+    /// The request that reached the left side.
+    pub fn asked(&mut self) -> (Label, OpenRequest) {
+        let mut asked = None;
+        self.run_until(Duration::from_secs(5), |rig| {
+            let picked = rig.left.pick(|event| match event {
+                Event::ChannelRequested { label, request, .. } => Some((*label, (**request).clone())),
+                _ => None,
+            });
+            asked = picked.map(|(asked, _)| asked);
+            asked.is_some()
+        });
+        asked.expect("just set")
+    }
+}
+
+impl std::fmt::Debug for Rig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rig")
+            .field("left", &self.left.counters.snapshot())
+            .field("left_heard", &self.left.heard)
+            .field("right", &self.right.counters.snapshot())
+            .field("right_heard", &self.right.heard)
+            .field("world", &self.world.stats())
+            .finish()
+    }
+}
+
+/// What a consumer wants.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub reliability: Reliability,
+    pub window_bytes: u64,
+    pub window_datums: u64,
+    pub max_datum: u32,
+}
+
+impl Default for Wish {
+    fn default() -> Self {
+        Self { reliability: Reliability::Reliable, window_bytes: 65_536, window_datums: 0, max_datum: 1 << 20 }
+    }
+}
+
+/// A channel with both its ends.
+pub struct Leg {
+    pub slot: u32,
+    pub left_label: Label,
+    pub right_label: Label,
+    pub inbox: Option<Inbox>,
+    pub producer: Arc<ChannelShared>,
+    pub consumer: Arc<ChannelShared>,
+    next: Option<u64>,
+}
+
+impl Leg {
+    /// Takes at most `most` datums; each must be in its order and hold its own number. Gives how many, and how
+    /// many were skipped.
+    pub fn take(&mut self, most: usize) -> (usize, u64) {
+        let mut seen = (0, 0);
+        let Some(inbox) = &mut self.inbox else { return seen };
+        while seen.0 < most {
+            let Ok(Some(taken)) = inbox.try_recv() else { break };
+            let number = u64::from_le_bytes(taken.bytes()[..8].try_into().expect("eight bytes"));
+            assert_eq!(number, taken.seq(), "a datum in another's place");
+            assert!(taken.bytes()[8..].iter().all(|&byte| byte == number as u8), "a datum was mangled");
+            if let Some(next) = self.next {
+                assert_eq!(taken.seq(), next + taken.skipped(), "a silent gap");
+            }
+            self.next = Some(taken.seq() + 1);
+            seen.0 += 1;
+            seen.1 += taken.skipped();
+        }
+        seen
+    }
+
+    /// Whether the inbox is closed and empty.
+    pub fn is_over(&mut self) -> bool {
+        self.inbox.as_mut().is_none_or(|inbox| inbox.is_finished())
+    }
+
+    pub fn left_index(&self) -> ReceiverIndex {
+        index(self.slot, 0x1000 + self.slot)
+    }
+
+    pub fn right_index(&self) -> ReceiverIndex {
+        index(self.slot, 0x2000 + self.slot)
+    }
+}
+
+pub fn ring(datums: usize, bytes: usize) -> Ring {
+    Ring::new(RingConfig { datums, bytes, max_record: bytes.min(1 << 16), readers: 8 }).expect("a small ring")
+}
+
+/// Publishes datums of `len` bytes that hold their sequence, until `count` are in or the ring is full. Gives how
+/// many.
+pub fn publish(ring: &Ring, count: usize, len: usize) -> usize {
+    let writer = ring.writer();
+    for done in 0..count {
+        let Ok(mut claim) = writer.try_claim(len) else { return done };
+        let seq = claim.seq();
+        claim.fill(seq as u8);
+        claim[..8].copy_from_slice(&seq.to_le_bytes());
+        claim.commit();
+    }
+    count
+}
+
+pub fn closed(event: &Event) -> Option<CloseCode> {
+    match event {
+        Event::ChannelClosed { code, .. } => Some(*code),
+        _ => None,
+    }
+}
