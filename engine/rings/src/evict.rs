@@ -42,7 +42,12 @@ impl Shared {
                 continue; // The slots that the walk saw may be newer than it thought.
             }
             match walk {
-                Walk::To(target) => self.push_cursors(base.seq, target, on_lost)?,
+                Walk::To(target) => {
+                    let pushed = self.push_cursors(base.seq, target, on_lost);
+                    // Whoever queues for room may find some now, whether we take it or not.
+                    self.moved_on();
+                    pushed?;
+                }
                 Walk::Unpublished => {
                     self.counters.add(&self.counters.blocked_by_claim, 1);
                     return Err(Refused::Full);

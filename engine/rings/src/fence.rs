@@ -79,3 +79,42 @@ mod membarrier {
         false
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::config::RingConfig;
+    use crate::park;
+    use crate::ring::{Ring, Shared};
+    use std::sync::Arc;
+
+    /// Without `membarrier` everything rests on full fences; nobody else runs that way on a machine that has it.
+    #[test]
+    fn nobody_sleeps_for_ever_under_full_fences() {
+        let rounds = if cfg!(miri) { 20 } else { 20_000 };
+        let config = RingConfig { datums: 2, bytes: 64, max_record: 8, readers: 1 };
+        let ring = Ring::of(Arc::new(Shared::new(config, Fences::symmetric()).unwrap()));
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..rounds {
+                    let mut claim = park::block_on(writer.room(8)).unwrap();
+                    claim.copy_from_slice(&u64::to_le_bytes(round));
+                    claim.commit();
+                }
+            });
+            for round in 0..rounds {
+                assert_eq!(park::block_on(reader.recv()).unwrap()[..], round.to_le_bytes());
+            }
+        });
+    }
+
+    #[test]
+    fn both_fences_hold_what_they_promise_here() {
+        let fences = Fences::detect();
+        fences.light();
+        assert!(fences.heavy());
+        assert!(Fences::symmetric().heavy());
+    }
+}

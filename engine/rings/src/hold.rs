@@ -39,23 +39,18 @@ impl Reader {
     /// The next record, if it is there. Abandoned ones are skipped. Dropping the record releases it.
     #[inline]
     pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, Ended> {
-        if !self.has_record() {
+        loop {
+            if self.has_record() {
+                self.pin()?;
+                if let Some((place, len)) = self.first_record() {
+                    return Ok(Some(self.record(place, len)));
+                }
+                self.unpin(self.next);
+            }
             self.nothing()?;
             // A gap may just have been noticed, and a record behind it.
             if !self.has_record() {
                 return Ok(None);
-            }
-        }
-        self.pin()?;
-        match self.first_record() {
-            Some((place, len)) => {
-                let mut hold = self.held_from_here();
-                hold.target += 1;
-                Ok(Some(Record { hold, place, len }))
-            }
-            None => {
-                self.unpin(self.next);
-                Ok(None)
             }
         }
     }
@@ -70,12 +65,18 @@ impl Reader {
             }
             self.pin()?;
             if let Some((place, len)) = self.first_record() {
-                let mut hold = self.held_from_here();
-                hold.target += 1;
-                return Ok(Record { hold, place, len });
+                return Ok(self.record(place, len));
             }
             self.unpin(self.next);
         }
+    }
+
+    /// The pinned reader as the record at `next`.
+    #[inline(always)]
+    fn record(&mut self, place: u64, len: usize) -> Record<'_> {
+        let mut hold = self.held_from_here();
+        hold.target += 1;
+        Record { hold, place, len }
     }
 
     /// Pinned: place and length of the record at `next`, after skipping abandoned ones.

@@ -1,0 +1,111 @@
+//! Nothing is allocated on the way of a datum. Alone in its program: the counting allocator counts everybody.
+#![cfg(not(any(loom, miri)))]
+
+use corewire_rings::{Ring, RingConfig, Slot, mailbox};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::task::{Context, Waker};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call goes to `System` unchanged; counting touches one thread-local cell that needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocations(mut work: impl FnMut()) -> u64 {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+#[test]
+fn a_datum_allocates_nothing_on_any_way_through_the_ring() {
+    let ring = Ring::new(RingConfig { datums: 8, bytes: 1000, max_record: 100, readers: 2 }).unwrap();
+    let writer = ring.writer();
+    let mut reader = ring.subscribe().unwrap();
+    let mut idle = ring.subscribe().unwrap();
+    let mut cx = Context::from_waker(Waker::noop());
+    // A warm-up allocates the queue of waiting writers.
+    let mut turn = corewire_rings::Turn::default();
+    while writer.try_push(&[1; 64]).is_ok() {}
+    assert!(writer.poll_claim(&mut turn, 64, &mut cx).is_pending());
+    turn.cancel();
+    drop(idle.try_recv());
+
+    let single = allocations(|| {
+        for _ in 0..100 {
+            let _ = idle.poll_ready(&mut cx);
+            let mut claim = writer.claim_evicting(64, |_, _| ()).unwrap();
+            claim.fill(1);
+            claim.commit();
+            drop(reader.try_recv().unwrap());
+            let _ = reader.poll_ready(&mut cx);
+        }
+    });
+    let batch = allocations(|| {
+        for _ in 0..100 {
+            while let Ok(mut claim) = writer.try_claim_many(10, 3) {
+                claim.record(0).fill(1);
+                claim.commit_first(1);
+            }
+            for reader in [&mut reader, &mut idle] {
+                let mut hold = reader.hold().unwrap();
+                let end = hold.published_to(100);
+                for seq in hold.start()..end {
+                    assert_ne!(hold.get(seq), Slot::NotYet);
+                }
+                hold.release_to(end);
+            }
+        }
+    });
+    let waiting = allocations(|| {
+        for _ in 0..100 {
+            while writer.try_push(&[1; 64]).is_ok() {}
+            assert!(writer.poll_claim(&mut turn, 64, &mut cx).is_pending());
+            drop(reader.try_recv().unwrap());
+            drop(idle.try_recv().unwrap());
+            assert!(writer.poll_claim(&mut turn, 64, &mut cx).is_ready());
+        }
+    });
+    assert_eq!((single, batch, waiting), (0, 0, 0));
+}
+
+#[test]
+fn a_message_allocates_nothing_on_its_way_through_the_mailbox() {
+    let (sender, mut receiver) = mailbox(4);
+    let mut cx = Context::from_waker(Waker::noop());
+    let count = allocations(|| {
+        for n in 0..100 {
+            assert!(receiver.poll_ready(&mut cx).is_pending());
+            sender.try_send(n).unwrap();
+            assert_eq!(receiver.try_recv(), Some(n));
+        }
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn the_memory_of_a_ring_is_what_its_configuration_says() {
+    let config = RingConfig { datums: 1000, bytes: 64 * 1024, max_record: 4096, readers: 8 };
+    // Slots 1024 x 16, arena 64 KiB + 4 KiB spill, cursors 8 x 128 or 256, and a little around them.
+    let memory = config.memory_bytes();
+    assert!((86_016..=92_000).contains(&memory), "{memory}");
+    assert_eq!(RingConfig { datums: 0, ..config }.memory_bytes(), 0);
+}

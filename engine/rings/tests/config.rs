@@ -1,0 +1,52 @@
+//! Sizes that no ring has.
+#![cfg(not(loom))]
+
+use corewire_rings::config::{MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES};
+use corewire_rings::{ConfigError, Ring, RingConfig};
+
+const GOOD: RingConfig = RingConfig { datums: 4, bytes: 64, max_record: 64, readers: 1 };
+
+#[test]
+fn every_size_out_of_range_is_refused_with_its_own_error() {
+    let refused = |config| Ring::new(config).unwrap_err();
+    for datums in [0, MAX_DATUMS + 1, usize::MAX] {
+        assert_eq!(refused(RingConfig { datums, ..GOOD }), ConfigError::Datums(datums));
+    }
+    for bytes in [0, 15, MAX_ARENA_BYTES + 1, usize::MAX] {
+        assert_eq!(refused(RingConfig { bytes, ..GOOD }), ConfigError::Bytes(bytes));
+    }
+    for max_record in [0, MAX_RECORD_BYTES + 1, usize::MAX] {
+        assert_eq!(refused(RingConfig { max_record, ..GOOD }), ConfigError::MaxRecord(max_record));
+    }
+    for readers in [0, MAX_READERS + 1] {
+        assert_eq!(refused(RingConfig { readers, ..GOOD }), ConfigError::Readers(readers));
+    }
+    let error = refused(RingConfig { max_record: 65, ..GOOD });
+    assert_eq!(error, ConfigError::RecordExceedsRing { max_record: 65, bytes: 64 });
+    assert!(error.to_string().contains("raise `bytes`"));
+    assert!(Ring::new(RingConfig { readers: MAX_READERS, ..GOOD }).is_ok());
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "64 MiB record")]
+fn the_longest_record_of_all_passes() {
+    let config =
+        RingConfig { datums: 1, bytes: MAX_RECORD_BYTES + 16, max_record: MAX_RECORD_BYTES, readers: 1 };
+    let ring = Ring::new(config).unwrap();
+    let mut reader = ring.subscribe().unwrap();
+    let writer = ring.writer();
+    let mut claim = writer.try_claim(MAX_RECORD_BYTES).unwrap();
+    claim[MAX_RECORD_BYTES - 1] = 9;
+    claim.commit();
+    let record = reader.try_recv().unwrap().unwrap();
+    assert_eq!((record.len(), record[MAX_RECORD_BYTES - 1]), (MAX_RECORD_BYTES, 9));
+}
+
+#[test]
+fn memory_that_does_not_exist_is_an_error_and_not_an_abort() {
+    let config = RingConfig { datums: 1, bytes: MAX_ARENA_BYTES, max_record: 1, readers: 1 };
+    // Overcommit may grant a terabyte of untouched memory; then there is nothing to refuse.
+    if let Err(error) = Ring::new(config) {
+        assert_eq!(error, ConfigError::Memory(config.memory_bytes()));
+    }
+}

@@ -1,0 +1,140 @@
+//! Waiting for room: order, cancellation at every poll, bounds.
+#![cfg(not(loom))]
+
+use corewire_rings::{Refused, Ring, RingConfig, Turn, config::MAX_ROOM_WAITERS};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+fn full_ring() -> Ring {
+    let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2 }).unwrap();
+    std::mem::forget(ring.subscribe().unwrap()); // A reader that never reads: the ring stays full.
+    ring.writer().try_push(b"a").unwrap();
+    ring.writer().try_push(b"b").unwrap();
+    ring
+}
+
+#[derive(Default)]
+struct Count(AtomicU64);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn room_is_given_in_the_order_of_asking_and_newcomers_do_not_overtake() {
+    let ring = full_ring();
+    let writer = ring.writer();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut first = pin!(writer.room(1));
+    let mut second = pin!(writer.room(1));
+    assert!(first.as_mut().poll(&mut cx).is_pending());
+    assert!(second.as_mut().poll(&mut cx).is_pending());
+    ring.detach(ring.blockers()[0]).unwrap();
+    assert_eq!(writer.try_push(b"c"), Err(Refused::Full));
+    assert_eq!(writer.try_claim_many(1, 1).err(), Some(Refused::Full));
+    assert!(second.as_mut().poll(&mut cx).is_pending(), "not its turn");
+    let Poll::Ready(Ok(claim)) = first.as_mut().poll(&mut cx) else { panic!("its turn") };
+    assert_eq!(claim.commit(), 2);
+    let Poll::Ready(Ok(claim)) = second.as_mut().poll(&mut cx) else { panic!("its turn") };
+    assert_eq!(claim.commit(), 3);
+    assert_eq!(writer.try_push(b"e"), Ok(4));
+}
+
+/// Every state in which a waiting future can be dropped, and every place of the queue.
+#[test]
+fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
+    for polls_of_dropped in 0..3 {
+        for place in 0..3 {
+            for drop_before_room in [true, false] {
+                let ring = full_ring();
+                let writer = ring.writer();
+                let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
+                let wakers: Vec<_> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
+                let mut waiters: Vec<_> = (0..3).map(|_| Some(Box::pin(writer.room(1)))).collect();
+                for (index, waiter) in waiters.iter_mut().enumerate() {
+                    for _ in 0..if index == place { polls_of_dropped } else { 1 } {
+                        let poll =
+                            waiter.as_mut().unwrap().as_mut().poll(&mut Context::from_waker(&wakers[index]));
+                        assert!(poll.is_pending());
+                    }
+                }
+                if drop_before_room {
+                    waiters[place] = None;
+                }
+                ring.detach(ring.blockers()[0]).unwrap();
+                waiters[place] = None;
+                // Whoever is first now has been woken; serving it wakes the next.
+                for (index, waiter) in waiters.iter_mut().enumerate() {
+                    let Some(waiter) = waiter else { continue };
+                    assert_eq!(
+                        counts[index].0.load(Ordering::Relaxed),
+                        1,
+                        "{polls_of_dropped} {place} {index}"
+                    );
+                    let poll = waiter.as_mut().poll(&mut Context::from_waker(&wakers[index]));
+                    assert!(matches!(poll, Poll::Ready(Ok(_))));
+                }
+                drop(waiters);
+                assert!(writer.try_push(b"x").is_ok(), "nobody queues any more");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_queue_is_bounded() {
+    let ring = full_ring();
+    let writer = ring.writer();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut turns: Vec<_> = (0..MAX_ROOM_WAITERS).map(|_| Turn::default()).collect();
+    for turn in &mut turns {
+        assert!(writer.poll_claim(turn, 1, &mut cx).is_pending());
+        assert!(turn.is_queued());
+    }
+    let mut late = Turn::default();
+    assert!(matches!(writer.poll_claim(&mut late, 1, &mut cx), Poll::Ready(Err(Refused::Crowded))));
+    assert!(!late.is_queued());
+    turns[7].cancel();
+    assert!(writer.poll_claim(&mut late, 1, &mut cx).is_pending());
+}
+
+#[test]
+fn waiting_for_what_can_never_be_is_refused_at_once() {
+    let ring = full_ring();
+    let writer = ring.writer();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut turn = Turn::default();
+    let too_large = Refused::TooLarge { len: 33, limit: 32 };
+    assert!(
+        matches!(writer.poll_claim(&mut turn, 33, &mut cx), Poll::Ready(Err(refused)) if refused == too_large)
+    );
+    assert!(writer.poll_claim(&mut turn, 1, &mut cx).is_pending());
+    assert!(
+        matches!(writer.poll_claim(&mut turn, 33, &mut cx), Poll::Ready(Err(refused)) if refused == too_large)
+    );
+    assert!(!turn.is_queued());
+    let mut second = Turn::default();
+    assert!(writer.poll_claim(&mut turn, 1, &mut cx).is_pending());
+    assert!(writer.poll_claim(&mut second, 1, &mut cx).is_pending());
+    ring.close();
+    for turn in [&mut second, &mut turn] {
+        assert!(matches!(writer.poll_claim(turn, 1, &mut cx), Poll::Ready(Err(Refused::Closed))));
+        assert!(!turn.is_queued());
+    }
+}
+
+#[test]
+fn a_turn_used_with_another_ring_leaves_the_first_queue() {
+    let (one, two) = (full_ring(), full_ring());
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut turn = Turn::default();
+    assert!(one.writer().poll_claim(&mut turn, 1, &mut cx).is_pending());
+    assert!(two.writer().poll_claim(&mut turn, 1, &mut cx).is_pending());
+    one.detach(one.blockers()[0]).unwrap();
+    assert!(one.writer().try_push(b"x").is_ok());
+}
