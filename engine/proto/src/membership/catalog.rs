@@ -49,7 +49,7 @@ pub enum Insert {
         /// Whether the new one took the place of the one before.
         replaced: bool,
     },
-    /// No room, and its source has the most records already.
+    /// No room: its source has the most records already, or all others are pinned. What was there stays.
     Full,
     /// Expired, or dated too far ahead.
     Refused(RecordError),
@@ -95,26 +95,15 @@ impl Catalog {
         if new < old {
             return Insert::Stale;
         }
-        if new == old {
-            let replaced = record.hash() < kept.record.hash();
-            if replaced {
-                self.replace(peer, record);
-            }
-            return Insert::Equivocation { replaced };
+        let equivocation = new == old;
+        if equivocation && record.hash() > kept.record.hash() {
+            return Insert::Equivocation { replaced: false };
         }
-        self.replace(peer, record);
-        // A longer record may push the catalogue over its bytes; others then pay as for a new record.
-        let mut evicted = None;
-        while self.bytes > self.config.max_bytes {
-            match self.victim(None, Some(&peer)) {
-                Some(victim) => {
-                    self.remove(&victim);
-                    evicted = Some(victim);
-                }
-                None => break,
-            }
+        match self.replace(peer, record) {
+            None => Insert::Full,
+            Some(_) if equivocation => Insert::Equivocation { replaced: true },
+            Some(evicted) => Insert::Newer { evicted },
         }
-        Insert::Newer { evicted }
     }
 
     /// The newest record of a peer.
@@ -207,11 +196,23 @@ impl Catalog {
         Insert::New { evicted }
     }
 
-    fn replace(&mut self, peer: PeerId, record: SignedRecord) {
-        if let Some(kept) = self.kept.get_mut(&peer) {
-            self.bytes = self.bytes - kept.record.bytes().len() + record.bytes().len();
-            kept.record = record;
+    /// Puts a record in the place of its peer's former one. A longer one may need room, for which others pay as for
+    /// a new record. `None` when there is no room; else who had to go.
+    fn replace(&mut self, peer: PeerId, record: SignedRecord) -> Option<Option<PeerId>> {
+        let former = self.kept.get(&peer)?.record.bytes().len();
+        let bytes = record.bytes().len();
+        if bytes > self.config.max_bytes {
+            return None;
         }
+        let mut evicted = None;
+        while self.bytes - former + bytes > self.config.max_bytes {
+            let victim = self.victim(None, Some(&peer))?;
+            self.remove(&victim);
+            evicted = Some(victim);
+        }
+        self.bytes = self.bytes - former + bytes;
+        self.kept.get_mut(&peer)?.record = record;
+        Some(evicted)
     }
 
     /// Whose record goes: of the source with the most records, the one that expires first. `None` when a record of
@@ -227,11 +228,15 @@ impl Catalog {
                 return None;
             }
         }
-        self.kept
-            .iter()
-            .filter(|(peer, kept)| kept.source == source && !kept.pinned && Some(*peer) != spared)
-            .min_by_key(|(_, kept)| kept.record.record().expires_s)
-            .map(|(peer, _)| *peer)
+        let cheapest = |of: &dyn Fn(&Kept) -> bool| {
+            self.kept
+                .iter()
+                .filter(|(peer, kept)| !kept.pinned && Some(*peer) != spared && of(kept))
+                .min_by_key(|(_, kept)| kept.record.record().expires_s)
+                .map(|(peer, _)| *peer)
+        };
+        // The spared record may be the only one of that source: then any other source's has to do.
+        cheapest(&|kept| kept.source == source).or_else(|| cheapest(&|_| true))
     }
 
     fn charge(&mut self, source: PeerId, more: bool) {

@@ -10,9 +10,6 @@
 mod catalog;
 mod record;
 
-#[cfg(test)]
-mod tests;
-
 pub use catalog::{Catalog, CatalogConfig, Insert};
 pub use record::{
     MAX_ADDRESSES, MAX_LIFETIME_S, MAX_RECORD_BYTES, MAX_STREAMS, MAX_TAGS, MAX_TRANSPORT_KEYS, PeerRecord,
