@@ -1,6 +1,19 @@
-//! How much may be in flight.
+//! How much may be in flight, and how fast it may leave.
 //!
-//! Not inside: which packets were lost (the session says so) and who may send next (the scheduler).
+//! Not inside: which packets were lost (the session says so), and who may send next (the scheduler).
+
+mod cubic;
+mod new_reno;
+mod pacer;
+
+use alloc::boxed::Box;
+use core::fmt;
+
+pub use cubic::Cubic;
+pub use new_reno::NewReno;
+pub(crate) use pacer::Pacer;
+
+use crate::time::Instant;
 
 /// Which controller a session uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -10,8 +23,77 @@ pub enum Congestion {
     /// CUBIC (RFC 9438), the default.
     #[default]
     Cubic,
-    /// A rate that the user knows the network carries, in bytes per second.
+    /// A rate that the user knows the network carries, in bytes per second. Loss does not change it.
     FixedRate(u64),
     /// No limit but the session's tables.
     Unlimited,
 }
+
+/// A congestion controller: told what happened, asked for its window.
+pub trait Controller: fmt::Debug + Send {
+    /// A packet that was sent at `sent` arrived. `limited`: the window was in use to at least one half, so there is
+    /// reason to grow it. `srtt_ns`: the smoothed round trip.
+    fn handle_ack(&mut self, now: Instant, sent: Instant, bytes: u64, srtt_ns: u64, limited: bool);
+
+    /// Packets were lost; the youngest of them was sent at `sent`.
+    fn handle_loss(&mut self, now: Instant, sent: Instant);
+
+    /// Nothing came through for several probes in a row: start over (RFC 9002, 7.6).
+    fn handle_persistent_loss(&mut self);
+
+    /// Bytes that may be in flight.
+    fn window(&self) -> u64;
+
+    /// Bytes per second at which packets may leave; `None`: as fast as the window allows.
+    fn rate(&self, srtt_ns: u64) -> Option<u64>;
+}
+
+impl Congestion {
+    pub(crate) fn controller(self, max_packet_bytes: usize) -> Box<dyn Controller> {
+        match self {
+            Self::NewReno => Box::new(NewReno::new(max_packet_bytes)),
+            Self::Cubic => Box::new(Cubic::new(max_packet_bytes)),
+            Self::FixedRate(rate) => Box::new(Fixed { rate: Some(rate.max(1)) }),
+            Self::Unlimited => Box::new(Fixed { rate: None }),
+        }
+    }
+}
+
+/// RFC 9002, 7.2: ten packets, but not more than 14,720 bytes unless two packets are.
+pub(crate) const fn initial_window(max_packet_bytes: u64) -> u64 {
+    let two = 2 * max_packet_bytes;
+    let ten = 10 * max_packet_bytes;
+    let cap = if two > 14_720 { two } else { 14_720 };
+    if ten < cap { ten } else { cap }
+}
+
+/// Twice the window per round trip while it may double, so that pacing never is what limits growth.
+pub(crate) fn paced(window: u64, srtt_ns: u64) -> Option<u64> {
+    if srtt_ns == 0 {
+        return None;
+    }
+    let rate = u128::from(window) * 2 * 1_000_000_000 / u128::from(srtt_ns);
+    Some(u64::try_from(rate).unwrap_or(u64::MAX).max(1))
+}
+
+#[derive(Debug)]
+struct Fixed {
+    rate: Option<u64>,
+}
+
+impl Controller for Fixed {
+    fn handle_ack(&mut self, _: Instant, _: Instant, _: u64, _: u64, _: bool) {}
+    fn handle_loss(&mut self, _: Instant, _: Instant) {}
+    fn handle_persistent_loss(&mut self) {}
+
+    fn window(&self) -> u64 {
+        u64::MAX
+    }
+
+    fn rate(&self, _: u64) -> Option<u64> {
+        self.rate
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -52,10 +52,6 @@ pub struct Limits {
     /// are not acknowledged. Must exceed the largest datum for each channel that receives large datums at the
     /// same time.
     pub max_held_bytes: usize,
-    /// Bytes that a channel without `window_bytes` may hold early.
-    pub unlimited_window_bytes: u64,
-    /// Datums that a channel without `window_datums` may hold early.
-    pub unlimited_window_datums: u64,
     /// Runs of datums and other things in unacknowledged packets. When reached, nothing new is sent.
     pub max_records: usize,
     /// Packets sent and not yet acknowledged. When reached, nothing new is sent.
@@ -77,8 +73,6 @@ impl Default for Limits {
             max_channels: 4_096,
             opens_per_second: 1_000,
             max_held_bytes: 256 << 20,
-            unlimited_window_bytes: 16 << 20,
-            unlimited_window_datums: 1 << 18,
             max_records: 8_192,
             max_packets_in_flight: 8_192,
             max_control_bytes: 64 << 10,

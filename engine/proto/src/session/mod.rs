@@ -1,145 +1,373 @@
 //! What two peers that have keys say to each other.
 //!
-//! Not inside: sockets, clocks, threads, randomness; how the keys came to be; rings and inboxes (they are behind
-//! [`Source`] and [`Sink`]).
+//! Not inside: sockets, clocks, threads, randomness; how the keys came to be ([`crate::handshake`]); rings and
+//! inboxes (they are behind [`Source`] and [`Sink`]); what a control message of the owner means.
+//!
+//! | file | answers |
+//! |---|---|
+//! | `receive` | what a packet of the peer does |
+//! | `messages` | what a message of the control stream does |
+//! | `transmit` | what the next packet carries |
+//! | `timers` | what time alone does |
+//! | `verbs` | what the owner wants |
+//! | `recovery`, `rtt`, `acks` | which packets arrived, in both directions |
+//! | `control` | the stream of messages |
+//! | `table` | channels by label |
 
+mod acks;
 mod api;
 mod code;
 mod config;
+mod control;
+mod messages;
+mod receive;
+mod recovery;
+mod rtt;
 mod stats;
+mod table;
+mod timers;
+mod transmit;
+mod verbs;
+
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 pub use api::{ControlError, Dropped, Event, Fetched, NoChannel, OpenError, Sink, Source};
 pub use code::CloseCode;
 pub use config::{Limits, MIN_PACKET_BYTES, SessionConfig};
 pub use stats::SessionStats;
 
-use alloc::vec::Vec;
+use acks::Acks;
+use control::{ControlRx, ControlTx};
+use recovery::{Fate, Recovery};
+use table::Table;
 
 use crate::{
-    channel::{Accept, ChannelStats, Label, OpenRequest},
-    seal::{Opener, Sealer},
+    channel::{Budget, Label, Record, RxChannel, TxChannel},
+    congestion::{Controller, Pacer},
+    schedule::Drr,
+    seal::{MAX_SEALED_BYTES, Opener, Sealer},
     time::Instant,
     wire::header::ReceiverIndex,
 };
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Open,
+    /// CLOSE is to be sent (`due`), and repeated to a peer that still talks, until `until`.
+    Closing {
+        code: CloseCode,
+        until: Instant,
+        due: bool,
+        repeats: u8,
+    },
+    Closed,
+}
 
 /// One encrypted association with one peer: a state machine over packets.
 ///
 /// In each turn: [`Session::handle_packet`] for what arrived, [`Session::handle_timeout`] when
 /// [`Session::poll_timeout`] has passed, [`Session::poll_event`] until `None`, the owner's verbs, then
-/// [`Session::poll_transmit`] until `None`.
+/// [`Session::poll_transmit`] until `None`. Events must be polled before packets: a datum comes only after
+/// [`Event::Accepted`] could have been seen.
+///
+/// Nothing here panics on what a peer sends. Nothing grows without a bound of [`SessionConfig`]; see
+/// [`SessionConfig::memory_bound`].
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
     sealer: Sealer,
     opener: Opener,
     remote: ReceiverIndex,
+    life: Life,
+    now: Instant,
+    confirmed: bool,
+
+    ours: Table<RxChannel>,
+    theirs: Table<TxChannel>,
+    budget: Budget,
+    drr: Drr,
+    /// Slots of `ours` with a CREDIT to send.
+    credits: VecDeque<u32>,
+    /// Slots of `theirs` with a BLOCKED to send.
+    blocked: VecDeque<u32>,
+    /// Slots of `theirs` that wait for credit.
+    waiting: Vec<u32>,
+    blocked_at: Option<Instant>,
+    blocked_backoff: u32,
+    /// Labels of `theirs` whose ACCEPT ends at this place of the control stream.
+    accepting: VecDeque<(Label, u64)>,
+    /// Labels of `theirs` on FireAndForget that sent everything and wait until that has arrived or is lost.
+    settling: Vec<Label>,
+    /// Entries of all channels' lists of what is to be sent again.
+    resend_entries: usize,
+
+    acks: Acks,
+    recovery: Recovery,
+    controller: Box<dyn Controller>,
+    pacer: Pacer,
+    paced_at: Option<Instant>,
+    control_tx: ControlTx,
+    control_rx: ControlRx,
+    pong: Option<u64>,
+    ping_due: bool,
+
+    events: VecDeque<Event>,
+    /// Slots of `theirs` with a `Released` event to poll.
+    released: VecDeque<u32>,
+
+    last_heard: Instant,
+    /// Since when something waits for an answer without any packet from the peer.
+    unanswered: Option<Instant>,
+    /// Since when there has been nothing to do.
+    idle_since: Instant,
+    open_tokens: u64,
+    open_tokens_at: Instant,
+    last_trim: Instant,
+    /// Scratch for records whose fate was decided.
+    fates: Vec<(Fate, Record)>,
+    stats: SessionStats,
 }
 
-#[allow(clippy::todo, missing_docs)]
 impl Session {
     /// A session over fresh keys. `remote` is what the peer wants to see in the header of our packets.
     pub fn new(
-        config: SessionConfig,
+        mut config: SessionConfig,
         sealer: Sealer,
         opener: Opener,
         remote: ReceiverIndex,
         now: Instant,
     ) -> Self {
-        let _ = now;
-        Self { config, sealer, opener, remote }
+        config.max_packet_bytes = config.max_packet_bytes.clamp(MIN_PACKET_BYTES, MAX_SEALED_BYTES);
+        let limits = config.limits;
+        Self {
+            sealer,
+            opener,
+            remote,
+            life: Life::Open,
+            now,
+            confirmed: false,
+            ours: Table::new(limits.max_channels, false),
+            theirs: Table::new(limits.max_channels, true),
+            budget: Budget::new(limits.max_held_bytes),
+            drr: Drr::new(config.quantum_bytes),
+            credits: VecDeque::new(),
+            blocked: VecDeque::new(),
+            waiting: Vec::new(),
+            blocked_at: None,
+            blocked_backoff: 0,
+            accepting: VecDeque::new(),
+            settling: Vec::new(),
+            resend_entries: 0,
+            acks: Acks::new(config.ack_delay, config.ack_every),
+            recovery: Recovery::new(config.initial_rtt, config.ack_delay),
+            controller: config.congestion.controller(config.max_packet_bytes),
+            pacer: Pacer::new(config.max_packet_bytes, now),
+            paced_at: None,
+            control_tx: ControlTx::default(),
+            control_rx: ControlRx::new(limits.max_control_bytes),
+            pong: None,
+            ping_due: false,
+            events: VecDeque::new(),
+            released: VecDeque::new(),
+            last_heard: now,
+            unanswered: None,
+            idle_since: now,
+            open_tokens: u64::from(limits.opens_per_second) * 1_000_000_000,
+            open_tokens_at: now,
+            last_trim: now,
+            fates: Vec::new(),
+            stats: SessionStats::default(),
+            config,
+        }
     }
-    /// A whole sealed packet, header included; opened in place.
-    pub fn handle_packet(
-        &mut self,
-        _now: Instant,
-        _packet: &mut [u8],
-        _sink: &mut impl Sink,
-    ) -> Result<(), Dropped> {
-        todo!()
-    }
-    /// Writes one sealed packet into `buf` and returns its length. The smaller of `buf.len()` and
-    /// `max_packet_bytes` bounds it.
-    pub fn poll_transmit(
-        &mut self,
-        _now: Instant,
-        _buf: &mut [u8],
-        _source: &mut impl Source,
-    ) -> Option<usize> {
-        todo!()
-    }
-    /// When `handle_timeout` wants to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
-    }
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
-    }
+
+    /// What happened, in order; `None` when there is nothing new.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        if self.events.is_empty() {
+            // Messages that waited because nobody polled.
+            self.read_messages();
+        }
+        if let Some(event) = self.events.pop_front() {
+            if let Event::Blocked { label } = event
+                && let Some(channel) = self.ours.get_mut(label)
+            {
+                channel.blocked_event = false;
+            }
+            return Some(event);
+        }
+        while let Some(slot) = self.released.pop_front() {
+            if let Some(channel) = self.theirs.at(slot)
+                && core::mem::take(&mut channel.released_event)
+            {
+                return Some(Event::Released { label: channel.label() });
+            }
+        }
+        None
     }
-    /// Consumer: asks for a stream.
-    pub fn open(&mut self, _request: OpenRequest) -> Result<Label, OpenError> {
-        todo!()
+
+    /// Whether the session is closing or closed: verbs do nothing any more.
+    pub const fn is_closed(&self) -> bool {
+        !matches!(self.life, Life::Open)
     }
-    /// Producer: lets the consumer in.
-    pub fn accept(&mut self, _label: Label, _accept: Accept) -> Result<(), NoChannel> {
-        todo!()
-    }
-    /// Producer: refuses.
-    pub fn reject(&mut self, _label: Label, _code: CloseCode) -> Result<(), NoChannel> {
-        todo!()
-    }
-    /// Producer: the stream ends before `end_seq`.
-    pub fn finish(&mut self, _label: Label, _end_seq: u64) -> Result<(), NoChannel> {
-        todo!()
-    }
-    /// Either side: cuts the channel. No event follows.
-    pub fn reset(&mut self, _label: Label, _code: CloseCode) -> Result<(), NoChannel> {
-        todo!()
-    }
-    /// Ends the session. `Event::Closed` follows.
-    pub fn close(&mut self, _now: Instant, _code: CloseCode) {
-        todo!()
-    }
-    /// Producer: datums below `end_seq` may be fetched from the source. Cheap; call it once per turn and channel.
-    pub fn published(&mut self, _label: Label, _end_seq: u64) {
-        todo!()
-    }
-    /// Producer: everything below is acknowledged (Reliable) or sent (FireAndForget).
-    pub fn released(&self, _label: Label) -> Option<u64> {
-        todo!()
-    }
-    /// Consumer: what the application took, absolute. `taken_seq`: one past the sequence of the last datum taken;
-    /// `taken_bytes`: the sum of `datum_cost` over all datums taken.
-    pub fn grant(&mut self, _label: Label, _taken_seq: u64, _taken_bytes: u64) {
-        todo!()
-    }
-    /// Queues a small message for the peer: reliable, in order among themselves, fragmented when needed.
-    pub fn send_control(&mut self, _message: Vec<u8>) -> Result<(), ControlError> {
-        todo!()
-    }
-    /// What a channel counted; `None` when it is gone.
-    pub fn stats(&self, _label: Label) -> Option<ChannelStats> {
-        todo!()
-    }
-    pub fn session_stats(&self) -> SessionStats {
-        todo!()
-    }
-    /// Whether the session is closing or closed.
-    pub fn is_closed(&self) -> bool {
-        todo!()
-    }
-    /// When the key should be replaced and when it stops, see [`Sealer::key_use`].
-    pub fn sealer(&self) -> &Sealer {
+
+    /// The sending key: how far it is used up.
+    pub const fn sealer(&self) -> &Sealer {
         &self.sealer
     }
-    pub fn opener(&self) -> &Opener {
+
+    /// The receiving key: how far it is used up.
+    pub const fn opener(&self) -> &Opener {
         &self.opener
     }
-    pub fn remote_index(&self) -> ReceiverIndex {
+
+    /// What the peer wants to see in the header of our packets.
+    pub const fn remote_index(&self) -> ReceiverIndex {
         self.remote
     }
-    pub fn config(&self) -> &SessionConfig {
+
+    /// The configuration, as clamped.
+    pub const fn config(&self) -> &SessionConfig {
         &self.config
+    }
+
+    /// What the session counted.
+    pub fn session_stats(&self) -> SessionStats {
+        SessionStats {
+            channels: (self.ours.len() + self.theirs.len()) as u64,
+            bytes_in_flight: self.recovery.in_flight(),
+            congestion_window: self.controller.window(),
+            rtt_ns: self.recovery.rtt.measured_ns(),
+            min_rtt_ns: self.recovery.rtt.min_ns(),
+            held_bytes: self.budget.held() as u64,
+            ..self.stats
+        }
+    }
+
+    fn advance_clock(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+    }
+
+    /// Ends the session here and now, without a word to the peer.
+    fn die(&mut self, code: CloseCode, by_peer: bool) {
+        if self.life == Life::Closed {
+            return;
+        }
+        self.life = Life::Closed;
+        self.events.push_back(Event::Closed { code, by_peer });
+    }
+
+    /// Tells the peer and stays a little to repeat it.
+    fn start_closing(&mut self, code: CloseCode) {
+        if self.life == Life::Open {
+            let until = self.now + self.config.close_linger;
+            self.life = Life::Closing { code, until, due: true, repeats: 0 };
+        }
+    }
+
+    /// Carries out what became of records. Returns nothing; channels that gave up are reset.
+    fn settle_fates(&mut self) {
+        let mut fates = core::mem::take(&mut self.fates);
+        for (fate, record) in fates.drain(..) {
+            match record {
+                Record::Data { label, .. } | Record::Fragment { label, .. } => {
+                    self.settle_data(fate, label, record);
+                }
+                Record::Control { offset, len } => {
+                    if fate == Fate::Lost {
+                        self.control_tx.handle_lost(offset, len);
+                    } else if self.control_tx.handle_acked(offset, len) {
+                        self.handle_control_acked();
+                    }
+                }
+                Record::Credit { label } => {
+                    if fate == Fate::Lost {
+                        self.queue_credit(label);
+                    }
+                }
+                Record::Blocked { label } => {
+                    if fate == Fate::Lost
+                        && let Some(channel) = self.theirs.get_mut(label)
+                        && channel.blocked
+                    {
+                        channel.blocked_due.get_or_insert(false);
+                        Self::queue_blocked(channel, &mut self.blocked);
+                    }
+                }
+            }
+        }
+        self.fates = fates;
+        self.settle_finished();
+    }
+
+    fn settle_data(&mut self, fate: Fate, label: Label, record: Record) {
+        let max = self.config.max_attempts;
+        let Some(channel) = self.theirs.get_mut(label) else { return };
+        let entries = channel.resend_entries();
+        let mut gave_up = false;
+        let mut moved = false;
+        match (fate, record) {
+            (Fate::Acked, Record::Data { first, count, .. }) => {
+                moved = channel.handle_data_acked(first, count);
+            }
+            (Fate::Acked, Record::Fragment { seq, position, len, .. }) => {
+                moved = channel.handle_fragment_acked(seq, position, len);
+            }
+            (Fate::Lost, Record::Data { first, count, offset, attempt, .. }) => {
+                gave_up = !channel.handle_data_lost(first, count, offset, attempt, max);
+            }
+            (Fate::Lost, record) => gave_up = !channel.handle_fragment_lost(record, max),
+            (Fate::Acked, _) => {}
+        }
+        self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
+        if gave_up {
+            self.cut(label, CloseCode::GAVE_UP);
+            return;
+        }
+        if moved && !channel.released_event {
+            channel.released_event = true;
+            self.released.push_back(label.slot() as u32);
+        }
+        if channel.is_finished() {
+            self.finished(label);
+        } else if fate == Fate::Lost && channel.wants_turn() {
+            let weight = channel.weight();
+            self.drr.activate(label.slot() as u32, weight);
+        }
+    }
+
+    /// FireAndForget channels whose last packet has arrived or is lost end now.
+    fn settle_finished(&mut self) {
+        if self.settling.is_empty() {
+            return;
+        }
+        let oldest = self.recovery.oldest();
+        let mut settling = core::mem::take(&mut self.settling);
+        settling.retain(|label| {
+            let Some(channel) = self.theirs.get_mut(*label) else { return false };
+            if oldest.is_some_and(|oldest| oldest <= channel.last_packet) {
+                return true;
+            }
+            self.send_fin(*label);
+            false
+        });
+        self.settling = settling;
+    }
+
+    fn queue_credit(&mut self, label: Label) {
+        if let Some(channel) = self.ours.get_mut(label)
+            && channel.is_open()
+            && !channel.queued
+        {
+            channel.queued = true;
+            self.credits.push_back(label.slot() as u32);
+        }
+    }
+
+    fn queue_blocked(channel: &mut TxChannel, queue: &mut VecDeque<u32>) {
+        if !channel.queued {
+            channel.queued = true;
+            queue.push_back(channel.label().slot() as u32);
+        }
     }
 }

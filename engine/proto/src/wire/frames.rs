@@ -38,7 +38,7 @@ use zerocopy::{
     little_endian::{U16, U32, U64},
 };
 
-use crate::session::CloseCode;
+use crate::{channel::datum_cost, session::CloseCode};
 
 /// Flag of [`DataHeader`]: the datums have one length and stand back to back.
 pub const DATA_UNIFORM: u8 = 1;
@@ -300,6 +300,22 @@ impl<'a> Datums<'a> {
     /// The bytes that hold the datums not yet taken.
     pub const fn body(&self) -> &'a [u8] {
         self.body
+    }
+
+    /// Passes over `count` datums and returns what they cost in the offset space; `None` when the body ends early.
+    /// Takes no time per datum in a uniform run, so that a frame of a few bytes cannot cost much.
+    pub(crate) fn advance(&mut self, count: u32) -> Option<u64> {
+        if self.is_uniform() {
+            self.left = self.left.checked_sub(count)?;
+            let (_, rest) = self.body.split_at_checked(self.uniform.checked_mul(count as usize)?)?;
+            self.body = rest;
+            return Some(u64::from(count) * datum_cost(self.uniform));
+        }
+        let mut cost = 0;
+        for _ in 0..count {
+            cost += datum_cost(self.next()?.len());
+        }
+        Some(cost)
     }
 
     /// Walks through the rest and tells whether the body holds exactly what was announced.

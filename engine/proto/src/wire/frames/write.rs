@@ -53,12 +53,6 @@ impl<'a> Out<'a> {
         self.eliciting
     }
 
-    /// Takes the last `bytes` back; only for a frame that was put last.
-    pub(crate) fn rewind(&mut self, to: usize) {
-        debug_assert!(to <= self.at);
-        self.at = to;
-    }
-
     fn put(&mut self, fixed: &(impl IntoBytes + Immutable), body: &[u8]) -> bool {
         let fixed = fixed.as_bytes();
         if self.room() < fixed.len() + body.len() {

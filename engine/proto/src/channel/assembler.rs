@@ -1,0 +1,202 @@
+//! Putting pieces of a byte string together, and the budget that all holding is charged to.
+
+use alloc::{collections::BTreeMap, vec::Vec};
+
+use super::Fault;
+
+/// What a piece that is held costs beside its bytes: map node and vector header, rounded up.
+pub(crate) const HELD_OVERHEAD_BYTES: usize = 96;
+/// The buffer of the last large datum is kept for the next one up to this size.
+const SPARE_BYTES: usize = 4 << 20;
+
+/// Bytes that may be held because something before them is missing.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    held: usize,
+    max: usize,
+    spare: Vec<u8>,
+}
+
+impl Budget {
+    pub(crate) const fn new(max: usize) -> Self {
+        Self { held: 0, max, spare: Vec::new() }
+    }
+
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        let held = self.held.saturating_add(bytes);
+        if held > self.max {
+            return Err(Fault::Refuse);
+        }
+        self.held = held;
+        Ok(())
+    }
+
+    pub(crate) fn give(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.held, "more given back than was taken");
+        self.held = self.held.saturating_sub(bytes);
+    }
+
+    pub(crate) const fn held(&self) -> usize {
+        self.held
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        core::mem::take(&mut self.spare)
+    }
+
+    fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() <= SPARE_BYTES && buffer.capacity() > self.spare.capacity() {
+            buffer.clear();
+            self.spare = buffer;
+        }
+    }
+}
+
+/// A byte string that grows from its start; pieces that come early wait.
+///
+/// Memory follows the bytes that came, never a length that was announced.
+#[derive(Debug)]
+pub(crate) struct Assembler {
+    /// Bytes from the start that are whole, minus those taken out.
+    whole: Vec<u8>,
+    /// Where `whole` ends in the string.
+    end: u64,
+    early: BTreeMap<u64, Vec<u8>>,
+    charged: usize,
+}
+
+impl Assembler {
+    pub(crate) fn new(budget: &mut Budget) -> Self {
+        Self { whole: budget.buffer(), end: 0, early: BTreeMap::new(), charged: 0 }
+    }
+
+    /// Where the whole part ends.
+    pub(crate) const fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The whole part, as far as it was not taken out.
+    pub(crate) fn whole(&self) -> &[u8] {
+        &self.whole
+    }
+
+    /// Bytes charged to the budget.
+    pub(crate) const fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Takes `bytes` from the front of the whole part.
+    pub(crate) fn consume(&mut self, bytes: usize, budget: &mut Budget) {
+        self.whole.drain(..bytes);
+        self.charged -= bytes;
+        budget.give(bytes);
+    }
+
+    /// Adds the piece at `position`; `false` when all of it was there. The caller bounds `position + len`.
+    pub(crate) fn insert(&mut self, position: u64, bytes: &[u8], budget: &mut Budget) -> Result<bool, Fault> {
+        let end = position + bytes.len() as u64;
+        if end <= self.end {
+            return Ok(false);
+        }
+        if position > self.end {
+            return self.insert_early(position, bytes, budget);
+        }
+        let fresh = &bytes[(self.end - position) as usize..];
+        budget.take(fresh.len())?;
+        self.charged += fresh.len();
+        self.whole.extend_from_slice(fresh);
+        self.end = end;
+        self.absorb(budget);
+        Ok(true)
+    }
+
+    fn insert_early(&mut self, position: u64, bytes: &[u8], budget: &mut Budget) -> Result<bool, Fault> {
+        let end = position + bytes.len() as u64;
+        let mut at = position;
+        let mut fresh = false;
+        while at < end {
+            if let Some((first, piece)) = self.early.range(..=at).next_back()
+                && first + piece.len() as u64 > at
+            {
+                at = first + piece.len() as u64;
+                continue;
+            }
+            let free = self.early.range(at..).next().map_or(end, |(next, _)| end.min(*next));
+            let piece = &bytes[(at - position) as usize..(free - position) as usize];
+            let charge = piece.len() + HELD_OVERHEAD_BYTES;
+            budget.take(charge)?;
+            self.charged += charge;
+            self.early.insert(at, piece.to_vec());
+            at = free;
+            fresh = true;
+        }
+        Ok(fresh)
+    }
+
+    /// Moves early pieces that became whole. Pieces do not overlap each other, only the whole part.
+    fn absorb(&mut self, budget: &mut Budget) {
+        while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() <= self.end) {
+            let (first, piece) = entry.remove_entry();
+            let known = (self.end - first).min(piece.len() as u64) as usize;
+            self.whole.extend_from_slice(&piece[known..]);
+            self.end += (piece.len() - known) as u64;
+            let freed = known + HELD_OVERHEAD_BYTES;
+            self.charged -= freed;
+            budget.give(freed);
+        }
+    }
+
+    /// Drops everything and gives the budget back.
+    pub(crate) fn dissolve(self, budget: &mut Budget) {
+        budget.give(self.charged);
+        budget.recycle(self.whole);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn pieces_in_any_order_make_the_whole(
+            len in 1usize..300,
+            pieces in proptest::collection::vec((any::<prop::sample::Index>(), 1usize..80), 0..60),
+        ) {
+            let string: Vec<u8> = (0..len).map(|n| (n * 7 + n / 256) as u8).collect();
+            let mut budget = Budget::new(1 << 20);
+            let mut assembler = Assembler::new(&mut budget);
+            let mut seen = std::vec![false; len];
+            for (start, size) in pieces {
+                let start = start.index(len);
+                let end = (start + size).min(len);
+                let fresh = seen[start..end].iter().any(|seen| !seen);
+                prop_assert_eq!(assembler.insert(start as u64, &string[start..end], &mut budget), Ok(fresh));
+                seen[start..end].fill(true);
+                let whole = seen.iter().position(|seen| !seen).unwrap_or(len);
+                prop_assert_eq!(assembler.whole(), &string[..whole]);
+                prop_assert_eq!(assembler.charged(), budget.held());
+            }
+            assembler.insert(0, &string, &mut budget).unwrap();
+            prop_assert_eq!(assembler.whole(), &string[..]);
+            prop_assert!(assembler.early.is_empty());
+            prop_assert_eq!(budget.held(), len);
+            assembler.dissolve(&mut budget);
+            prop_assert_eq!(budget.held(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_budget_refuses_and_keeps_what_was_there() {
+        let mut budget = Budget::new(HELD_OVERHEAD_BYTES + 10);
+        let mut assembler = Assembler::new(&mut budget);
+        assert_eq!(assembler.insert(5, &[1; 10], &mut budget), Ok(true));
+        assert_eq!(assembler.insert(30, &[1; 1], &mut budget), Err(Fault::Refuse));
+        assert_eq!(assembler.insert(0, &[2; 6], &mut budget), Err(Fault::Refuse));
+        assert_eq!(assembler.insert(5, &[1; 10], &mut budget), Ok(false));
+    }
+}

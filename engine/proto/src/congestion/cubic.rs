@@ -1,0 +1,134 @@
+//! CUBIC, RFC 9438, in integers. Not inside: HyStart, ECN.
+
+use super::{Controller, initial_window, paced};
+use crate::time::Instant;
+
+/// Multiplicative decrease to 0.7 (RFC 9438, 4.6), in thousandths.
+const BETA: u64 = 700;
+/// Growth of the Reno-friendly window per round trip, 3 (1 - beta) / (1 + beta) packets (4.3), in thousandths.
+const ALPHA: u64 = 529;
+
+/// The window grows with the cube of the time since the last loss, away from the window at that loss.
+#[derive(Debug)]
+pub struct Cubic {
+    packet: u64,
+    window: u64,
+    threshold: u64,
+    /// The window before the last decrease.
+    origin: u64,
+    /// Reno-friendly window, and bytes acknowledged toward its next packet.
+    friendly: u64,
+    friendly_acked: u64,
+    /// When growth after the last decrease began.
+    epoch: Option<Instant>,
+    recovery_start: Option<Instant>,
+}
+
+impl Cubic {
+    /// A controller for packets of up to `max_packet_bytes`.
+    pub fn new(max_packet_bytes: usize) -> Self {
+        let packet = max_packet_bytes as u64;
+        Self {
+            packet,
+            window: initial_window(packet),
+            threshold: u64::MAX,
+            origin: 0,
+            friendly: 0,
+            friendly_acked: 0,
+            epoch: None,
+            recovery_start: None,
+        }
+    }
+
+    /// `W_cubic(t) = C (t - K)^3 + W_max` in bytes, with C = 0.4 packets per second cubed and K the time at which
+    /// it passes `W_max`, both in milliseconds (4.2).
+    fn target(&self, elapsed_ms: u64) -> u64 {
+        // K = cbrt((W_max - cwnd_epoch) / C); with milliseconds and packets: cbrt(packets * 2.5e9) ms.
+        let start = self.origin.min(self.threshold);
+        let k = cube_root(u128::from(self.origin - start) * 2_500_000_000 / u128::from(self.packet));
+        let distance = u128::from(elapsed_ms.abs_diff(k)).min(1 << 24);
+        let offset = distance.pow(3) * u128::from(self.packet) * 2 / 5 / 1_000_000_000;
+        let offset = u64::try_from(offset).unwrap_or(u64::MAX);
+        if elapsed_ms >= k { self.origin.saturating_add(offset) } else { self.origin.saturating_sub(offset) }
+    }
+}
+
+/// The largest integer whose cube is not above `n`.
+fn cube_root(n: u128) -> u64 {
+    let mut root = 0u64;
+    for bit in (0..42).rev() {
+        let candidate = root | 1 << bit;
+        if u128::from(candidate).pow(3) <= n {
+            root = candidate;
+        }
+    }
+    root
+}
+
+impl Controller for Cubic {
+    fn handle_ack(&mut self, now: Instant, sent: Instant, bytes: u64, srtt_ns: u64, limited: bool) {
+        if !limited || self.recovery_start.is_some_and(|start| sent <= start) {
+            return;
+        }
+        if self.window < self.threshold {
+            self.window = self.window.saturating_add(bytes);
+            return;
+        }
+        let epoch = *self.epoch.get_or_insert(now);
+        self.friendly = self.friendly.max(self.threshold.min(self.window));
+        self.friendly_acked += bytes;
+        if self.friendly_acked >= self.friendly {
+            self.friendly_acked -= self.friendly;
+            // Past the old window Reno itself would grow by a whole packet (4.3).
+            self.friendly +=
+                if self.friendly < self.origin { self.packet * ALPHA / 1000 } else { self.packet };
+        }
+        let ahead = (now - epoch).as_nanos() as u64 / 1_000_000 + srtt_ns / 1_000_000;
+        // At most half as much again per round trip (4.4).
+        let target = self.target(ahead).clamp(self.window, self.window + self.window / 2);
+        let grown = u128::from(target - self.window) * u128::from(bytes) / u128::from(self.window.max(1));
+        self.window = self.window.saturating_add(grown as u64).max(self.friendly);
+    }
+
+    fn handle_loss(&mut self, now: Instant, sent: Instant) {
+        if self.recovery_start.is_some_and(|start| sent <= start) {
+            return;
+        }
+        self.recovery_start = Some(now);
+        self.epoch = None;
+        // Fast convergence (4.7): a flow that lost before it was back leaves room for others.
+        self.origin =
+            if self.window < self.origin { self.window * (1000 + BETA) / 2000 } else { self.window };
+        self.window = (self.window * BETA / 1000).max(2 * self.packet);
+        self.threshold = self.window;
+        self.origin = self.origin.max(self.window);
+        (self.friendly, self.friendly_acked) = (self.window, 0);
+    }
+
+    fn handle_persistent_loss(&mut self) {
+        self.window = 2 * self.packet;
+        self.recovery_start = None;
+        self.epoch = None;
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn rate(&self, srtt_ns: u64) -> Option<u64> {
+        paced(self.window, srtt_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cube_roots_are_exact() {
+        for n in [0u128, 1, 7, 8, 26, 27, 28, 1_000_000, 999_999_999_999] {
+            let root = u128::from(cube_root(n));
+            assert!(root.pow(3) <= n && (root + 1).pow(3) > n);
+        }
+    }
+}

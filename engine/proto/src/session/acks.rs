@@ -1,0 +1,226 @@
+//! Which packets arrived, and when to say so. Not inside: the frame itself.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::{time::Instant, wire::frames::MAX_ACK_RANGES};
+
+/// A set of packet numbers as ranges, and the state of what is still to be acknowledged.
+///
+/// Bounded: beyond [`MAX_ACK_RANGES`] the oldest range is forgotten. What was in it is sent again by the peer, if it
+/// did not learn of it earlier, and recognised by what it carries.
+#[derive(Debug)]
+pub(super) struct Acks {
+    /// Inclusive, highest first.
+    ranges: Vec<(u64, u64)>,
+    largest_at: Instant,
+    /// Packets that ask for an acknowledgement since the last one was sent.
+    waiting: u32,
+    due_at: Option<Instant>,
+    now: bool,
+    delay: Duration,
+    every: u32,
+}
+
+impl Acks {
+    pub(super) fn new(delay: Duration, every: u32) -> Self {
+        Self {
+            ranges: Vec::with_capacity(MAX_ACK_RANGES + 1),
+            largest_at: Instant::ZERO,
+            waiting: 0,
+            due_at: None,
+            now: false,
+            delay,
+            every: every.max(1),
+        }
+    }
+
+    /// Notes a packet. `eliciting`: it asks for an acknowledgement; `urgent`: at once.
+    pub(super) fn handle_packet(&mut self, now: Instant, number: u64, eliciting: bool, urgent: bool) {
+        let in_order = match self.ranges.first_mut() {
+            Some(first) if first.1 + 1 == number => {
+                first.1 = number;
+                true
+            }
+            None => {
+                self.ranges.push((number, number));
+                true
+            }
+            Some(_) => {
+                self.insert(number);
+                false
+            }
+        };
+        if self.ranges.first().is_some_and(|first| first.1 == number) {
+            self.largest_at = now;
+        }
+        if !eliciting {
+            return;
+        }
+        self.waiting += 1;
+        // A gap or a late packet is news that the peer's loss detection waits for (RFC 9000, 13.2.1).
+        if urgent || !in_order || self.waiting >= self.every {
+            self.now = true;
+        } else if self.due_at.is_none() {
+            self.due_at = Some(now + self.delay);
+        }
+    }
+
+    fn insert(&mut self, number: u64) {
+        // The first range that does not lie wholly above the number.
+        let at = self.ranges.partition_point(|range| range.0 > number);
+        if let Some(range) = self.ranges.get(at)
+            && range.1 >= number
+        {
+            return;
+        }
+        let joins_below = self.ranges.get(at).is_some_and(|range| range.1 + 1 == number);
+        let joins_above = at > 0 && self.ranges[at - 1].0 == number + 1;
+        match (joins_above, joins_below) {
+            (true, true) => {
+                self.ranges[at - 1].0 = self.ranges[at].0;
+                self.ranges.remove(at);
+            }
+            (true, false) => self.ranges[at - 1].0 = number,
+            (false, true) => self.ranges[at].1 = number,
+            (false, false) => {
+                self.ranges.insert(at, (number, number));
+                self.ranges.truncate(MAX_ACK_RANGES);
+            }
+        }
+    }
+
+    /// The peer knows everything up to `number`: it need not be told again.
+    pub(super) fn forget_to(&mut self, number: u64) {
+        // The highest range stays: what comes next is judged by it.
+        while self.ranges.len() > 1 && self.ranges.last().is_some_and(|last| last.1 <= number) {
+            self.ranges.pop();
+        }
+        if let [.., last] = &mut self.ranges[..]
+            && last.0 <= number
+            && last.1 > number
+        {
+            last.0 = number + 1;
+        }
+    }
+
+    /// Something waits to be acknowledged.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.waiting > 0
+    }
+
+    /// An acknowledgement should leave even in a packet of its own.
+    pub(super) const fn is_due(&self) -> bool {
+        self.now && self.waiting > 0
+    }
+
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        if self.now { None } else { self.due_at }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.due_at.is_some_and(|at| at <= now) {
+            self.now = true;
+        }
+    }
+
+    pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.ranges.iter().copied()
+    }
+
+    /// How many ranges there are.
+    pub(super) fn fragmentation(&self) -> usize {
+        self.ranges.len()
+    }
+
+    pub(super) fn largest(&self) -> Option<u64> {
+        self.ranges.first().map(|range| range.1)
+    }
+
+    /// Nanoseconds that the largest number has waited.
+    pub(super) fn delay_ns(&self, now: Instant) -> u32 {
+        u32::try_from((now - self.largest_at).as_nanos()).unwrap_or(u32::MAX)
+    }
+
+    /// The frame left.
+    pub(super) fn handle_sent(&mut self) {
+        self.waiting = 0;
+        self.now = false;
+        self.due_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, vec::Vec};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn acks() -> Acks {
+        Acks::new(Duration::from_millis(1), 2)
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_equal_a_set(numbers in proptest::collection::vec((0u64..150, any::<bool>()), 1..120)) {
+            let mut acks = acks();
+            let mut model = BTreeSet::new();
+            for (number, forget) in numbers {
+                if forget && number % 16 == 0 {
+                    acks.forget_to(number);
+                    let largest = model.last().copied();
+                    let keep = acks.ranges.first().copied();
+                    model.retain(|n| *n > number || keep.is_some_and(|keep| (keep.0..=keep.1).contains(n)));
+                    prop_assert_eq!(largest, model.last().copied());
+                } else {
+                    acks.handle_packet(Instant::ZERO, number, true, false);
+                    model.insert(number);
+                }
+                let all: Vec<u64> = acks.ranges().flat_map(|(low, high)| low..=high).collect();
+                let mut sorted = all.clone();
+                sorted.sort_unstable();
+                prop_assert!(sorted.windows(2).all(|w| w[0] < w[1]));
+                prop_assert!(acks.ranges.windows(2).all(|w| w[0].0 > w[1].1 + 1));
+                prop_assert!(acks.ranges.len() <= MAX_ACK_RANGES);
+                if acks.ranges.len() < MAX_ACK_RANGES {
+                    prop_assert!(sorted.iter().copied().eq(model.iter().copied()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_second_packet_and_every_gap_are_acknowledged_at_once() {
+        let mut acks = acks();
+        let now = Instant::from_nanos(5);
+        acks.handle_packet(now, 0, true, false);
+        assert!(!acks.is_due());
+        assert_eq!(acks.poll_timeout(), Some(now + Duration::from_millis(1)));
+        acks.handle_packet(now, 1, true, false);
+        assert!(acks.is_due() && acks.poll_timeout().is_none());
+        acks.handle_sent();
+        acks.handle_packet(now, 3, true, false);
+        assert!(acks.is_due());
+        acks.handle_sent();
+        acks.handle_packet(now, 2, true, false);
+        assert!(acks.is_due(), "a late packet is news");
+        acks.handle_sent();
+        acks.handle_packet(now, 4, false, false);
+        assert!(!acks.is_due() && !acks.is_waiting() && acks.poll_timeout().is_none());
+        acks.handle_packet(now, 5, true, true);
+        assert!(acks.is_due());
+        assert_eq!(acks.ranges().collect::<Vec<_>>(), [(0, 5)]);
+    }
+
+    #[test]
+    fn the_oldest_ranges_are_forgotten() {
+        let mut acks = acks();
+        for number in 0..1_000 {
+            acks.handle_packet(Instant::ZERO, number * 2, true, false);
+        }
+        assert_eq!(acks.fragmentation(), MAX_ACK_RANGES);
+        assert_eq!(acks.ranges().next(), Some((1998, 1998)));
+    }
+}

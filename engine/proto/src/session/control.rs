@@ -1,0 +1,167 @@
+//! The stream of messages: reliable, in order, bounded at both ends.
+//!
+//! Not inside: what a message means.
+
+use alloc::{collections::VecDeque, vec::Vec};
+
+use zerocopy::FromBytes;
+
+use crate::{
+    channel::{Assembler, Budget, Fault, HELD_OVERHEAD_BYTES, Intervals},
+    session::CloseCode,
+    wire::frames::{
+        ControlHeader, Out,
+        message::{MESSAGE_HEADER_BYTES, Message, MessageHeader},
+    },
+};
+
+/// Bytes of the stream that may be on the way. Both ends know it; more is a violation.
+pub(super) const CONTROL_WINDOW_BYTES: u64 = 64 << 10;
+/// A piece at the end of a packet carries at least this much, or the rest.
+const MIN_PIECE_BYTES: usize = 64;
+/// Pieces that may wait for an earlier one, by what they cost.
+const EARLY_BUDGET_BYTES: usize = CONTROL_WINDOW_BYTES as usize + 1_024 * HELD_OVERHEAD_BYTES;
+
+/// The sending end.
+#[derive(Debug, Default)]
+pub(super) struct ControlTx {
+    /// Bytes from `base` on.
+    queue: VecDeque<u8>,
+    /// Everything below is acknowledged.
+    base: u64,
+    /// Everything below was sent.
+    next: u64,
+    acked: Intervals,
+    lost: VecDeque<(u64, u64)>,
+}
+
+impl ControlTx {
+    /// Appends a message and returns where it ends in the stream.
+    pub(super) fn push(&mut self, message: &Message) -> u64 {
+        message.encode(&mut self.queue);
+        self.base + self.queue.len() as u64
+    }
+
+    /// Bytes not yet acknowledged.
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) const fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Whether there is something to send.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.lost.is_empty() || self.next < self.sendable()
+    }
+
+    fn sendable(&self) -> u64 {
+        (self.base + self.queue.len() as u64).min(self.base + CONTROL_WINDOW_BYTES)
+    }
+
+    /// Writes one piece; returns its place and length.
+    pub(super) fn pack(&mut self, out: &mut Out<'_>) -> Option<(u64, u32)> {
+        while let Some(&(start, end)) = self.lost.front() {
+            if end <= self.base {
+                self.lost.pop_front();
+                continue;
+            }
+            let start = start.max(self.base);
+            let len = self.put(out, start, end)?;
+            if start + u64::from(len) == end {
+                self.lost.pop_front();
+            } else if let Some(front) = self.lost.front_mut() {
+                front.0 = start + u64::from(len);
+            }
+            return Some((start, len));
+        }
+        let (start, end) = (self.next, self.sendable());
+        if start >= end {
+            return None;
+        }
+        let len = self.put(out, start, end)?;
+        self.next = start + u64::from(len);
+        Some((start, len))
+    }
+
+    fn put(&self, out: &mut Out<'_>, start: u64, end: u64) -> Option<u32> {
+        let want = (end - start) as usize;
+        let room = out.room().saturating_sub(size_of::<ControlHeader>());
+        if room < want.min(MIN_PIECE_BYTES) {
+            return None;
+        }
+        let len = want.min(room);
+        let at = (start - self.base) as usize;
+        let (front, back) = self.queue.as_slices();
+        let body = if at >= front.len() {
+            (&back[at - front.len()..at - front.len() + len], &[][..])
+        } else if at + len <= front.len() {
+            (&front[at..at + len], &[][..])
+        } else {
+            (&front[at..], &back[..at + len - front.len()])
+        };
+        out.put_control(start, body).then_some(len as u32)
+    }
+
+    /// A piece arrived. Returns whether `base` moved.
+    pub(super) fn handle_acked(&mut self, offset: u64, len: u32) -> bool {
+        let end = offset + u64::from(len);
+        if end <= self.base {
+            return false;
+        }
+        self.acked.insert(offset.max(self.base), end);
+        let base = self.acked.absorb(self.base);
+        let moved = base - self.base;
+        self.queue.drain(..moved as usize);
+        self.base = base;
+        moved > 0
+    }
+
+    /// A piece was lost.
+    pub(super) fn handle_lost(&mut self, offset: u64, len: u32) {
+        let (start, end) = (offset.max(self.base), offset + u64::from(len));
+        let lost: Vec<(u64, u64)> = self.acked.gaps(start, end.max(start)).collect();
+        self.lost.extend(lost);
+    }
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub(super) struct ControlRx {
+    budget: Budget,
+    stream: Assembler,
+    max_message: usize,
+}
+
+impl ControlRx {
+    pub(super) fn new(max_message: usize) -> Self {
+        // What is whole and not yet read is at most one message and what came after it.
+        let bytes = EARLY_BUDGET_BYTES + max_message + MESSAGE_HEADER_BYTES + CONTROL_WINDOW_BYTES as usize;
+        let mut budget = Budget::new(bytes);
+        let stream = Assembler::new(&mut budget);
+        Self { budget, stream, max_message }
+    }
+
+    /// Takes a piece in.
+    pub(super) fn handle_piece(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let window_end = self.stream.end().saturating_add(CONTROL_WINDOW_BYTES);
+        if offset.saturating_add(bytes.len() as u64) > window_end {
+            return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
+        }
+        self.stream.insert(offset, bytes, &mut self.budget).map(|_| ())
+    }
+
+    /// The next whole message.
+    pub(super) fn poll_message(&mut self) -> Option<Result<Message, CloseCode>> {
+        let (header, rest) = MessageHeader::ref_from_prefix(self.stream.whole()).ok()?;
+        let (kind, len) = (header.kind, header.len.get() as usize);
+        if len > self.max_message {
+            return Some(Err(CloseCode::TOO_LARGE));
+        }
+        let body = rest.get(..len)?;
+        let message = Message::decode(kind, body).map_err(|_| CloseCode::PROTOCOL_VIOLATION);
+        self.stream.consume(MESSAGE_HEADER_BYTES + len, &mut self.budget);
+        Some(message)
+    }
+}

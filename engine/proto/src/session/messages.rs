@@ -1,0 +1,154 @@
+//! What a message of the control stream does.
+//!
+//! Not inside: reassembly of the stream. It is reliable and in order, so a message that contradicts what came
+//! before is a violation; one that names a channel which this side ended meanwhile is not.
+
+use super::{CloseCode, Event, Session, table::Known};
+use crate::{
+    channel::{Accept, Fault, Label, OpenRequest, TxChannel},
+    wire::frames::message::Message,
+};
+
+const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
+
+impl Session {
+    /// Acts on the messages that are whole, as long as there is room for what they make happen.
+    pub(super) fn read_messages(&mut self) {
+        while self.is_open() && self.events.len() < self.config.limits.max_events {
+            let result = match self.control_rx.poll_message() {
+                None => return,
+                Some(Ok(message)) => self.handle_message(message),
+                Some(Err(code)) => Err(Fault::Close(code)),
+            };
+            if let Err(Fault::Close(code)) = result {
+                self.start_closing(code);
+            }
+        }
+    }
+
+    fn handle_message(&mut self, message: Message) -> Result<(), Fault> {
+        self.idle_since = self.now;
+        match message {
+            Message::Open(label, request) => self.handle_open(label, request),
+            Message::Accept(label, accept) => self.handle_accept(label, accept),
+            Message::Reject(label, code) => {
+                let Some(label) = self.our_label(label)? else { return Ok(()) };
+                if self.ours.get(label).is_some_and(|channel| channel.is_open()) {
+                    return Err(VIOLATION);
+                }
+                self.drop_ours(label);
+                self.events.push_back(Event::Rejected { label, code });
+                Ok(())
+            }
+            Message::Fin(label, end_seq) => {
+                let Some(label) = self.our_label(label)? else { return Ok(()) };
+                let Some(channel) = self.ours.get_mut(label) else { return Ok(()) };
+                channel.handle_fin(end_seq)?;
+                if channel.is_finished() {
+                    self.finished(label);
+                }
+                Ok(())
+            }
+            Message::Reset { label, code, sender_opened } => {
+                let label = Label::from_wire(label, sender_opened).ok_or(VIOLATION)?;
+                // An opener may reset what was refused for its rate and never entered a table.
+                let known = if sender_opened {
+                    self.drop_theirs(label).is_some()
+                } else {
+                    self.drop_ours(label).is_some()
+                };
+                if known {
+                    self.events.push_back(Event::Reset { label, code, by_peer: true });
+                }
+                Ok(())
+            }
+            Message::Record(bytes) => {
+                self.events.push_back(Event::Control(bytes));
+                Ok(())
+            }
+        }
+    }
+
+    /// A channel that we opened; `None` when it is gone.
+    pub(super) fn our_label(&mut self, label: u32) -> Result<Option<Label>, Fault> {
+        let label = Label::from_wire(label, false).ok_or(VIOLATION)?;
+        match self.ours.judge(label) {
+            Known::Open => Ok(Some(label)),
+            Known::Stale => {
+                self.stats.stale_frames += 1;
+                Ok(None)
+            }
+            Known::Never => Err(VIOLATION),
+        }
+    }
+
+    fn handle_open(&mut self, label: u32, request: OpenRequest) -> Result<(), Fault> {
+        let label = Label::from_wire(label, true).ok_or(VIOLATION)?;
+        if self.theirs.judge(label) != Known::Never {
+            return Err(VIOLATION);
+        }
+        if !self.theirs.admits(label) || !self.take_open_token() {
+            self.stats.opens_refused += 1;
+            self.control_tx.push(&Message::Reject(label.wire(), CloseCode::NO_CAPACITY));
+            self.bound_control();
+            return Ok(());
+        }
+        // The opener knows that the slot's former channel is gone, even where its news is still on the way here.
+        let former = self.theirs.insert(label, TxChannel::new(label, &request));
+        if let Some(former) = former {
+            self.resend_entries -= former.resend_entries();
+            let label = former.label();
+            self.events.push_back(if former.fin_sent {
+                Event::Finished { label }
+            } else {
+                Event::Reset { label, code: CloseCode::SUPERSEDED, by_peer: true }
+            });
+        }
+        self.events.push_back(Event::Opened { label, request });
+        Ok(())
+    }
+
+    /// A token bucket of one second's worth of opens.
+    fn take_open_token(&mut self) -> bool {
+        const TOKEN: u64 = 1_000_000_000;
+        let rate = u64::from(self.config.limits.opens_per_second);
+        let elapsed = u64::try_from((self.now - self.open_tokens_at).as_nanos()).unwrap_or(u64::MAX);
+        self.open_tokens = self.open_tokens.saturating_add(elapsed.saturating_mul(rate)).min(rate * TOKEN);
+        self.open_tokens_at = self.now;
+        match self.open_tokens.checked_sub(TOKEN) {
+            Some(left) => {
+                self.open_tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn handle_accept(&mut self, label: u32, accept: Accept) -> Result<(), Fault> {
+        let Some(label) = self.our_label(label)? else { return Ok(()) };
+        let Some(channel) = self.ours.get_mut(label) else { return Ok(()) };
+        channel.handle_accept(accept.first_seq, accept.max_datum_bytes, accept.reliability)?;
+        let accept = Accept { max_datum_bytes: channel.max_datum(), ..accept };
+        self.events.push_back(Event::Accepted { label, accept });
+        Ok(())
+    }
+
+    /// The peer has more of our control stream: consumers that heard their ACCEPT may get datums.
+    pub(super) fn handle_control_acked(&mut self) {
+        self.idle_since = self.now;
+        while let Some((label, _)) =
+            self.accepting.front().copied().filter(|(_, end)| *end <= self.control_tx.base())
+        {
+            self.accepting.pop_front();
+            let Some(channel) = self.theirs.get_mut(label) else { continue };
+            channel.handle_accept_acked();
+            if channel.wants_turn() {
+                let weight = channel.weight();
+                self.drr.activate(label.slot() as u32, weight);
+            } else if channel.lacks_credit() {
+                self.note_blocked(label);
+            }
+            self.after_sending(label);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What the next packet carries: acknowledgement, control, then the channels' datums in the scheduler's order.
+//!
+//! Not inside: sending. A packet that was returned counts as sent; if the driver drops it, that is loss.
+
+use core::time::Duration;
+
+use super::{CloseCode, Event, Life, MIN_PACKET_BYTES, Session, Source};
+use crate::{
+    channel::{Ledger, Packing, Record, Stop},
+    time::Instant,
+    wire::{
+        frames::Out,
+        header::{HEADER_BYTES, TAG_BYTES},
+    },
+};
+
+/// With more ranges than this an acknowledgement asks to be acknowledged now and then, so that old ranges can go.
+const TRIM_RANGES: usize = 8;
+/// At most this often.
+const TRIM_INTERVAL: Duration = Duration::from_millis(10);
+/// Control frames may exceed the congestion window by this many packets: a CREDIT must not wait for data that waits
+/// for credit.
+const CONTROL_ALLOWANCE_PACKETS: u64 = 2;
+
+/// What may go into the next packet.
+#[derive(Clone, Copy)]
+struct Allowed {
+    control: bool,
+    data: bool,
+    probe: bool,
+}
+
+impl Session {
+    /// Writes one sealed packet to the start of `buf` and returns its length; `None` when there is nothing to send
+    /// now. The smaller of `buf.len()` and `max_packet_bytes` bounds it; below [`MIN_PACKET_BYTES`] nothing is
+    /// sent. Call it until it answers `None`, after events were polled.
+    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8], source: &mut impl Source) -> Option<usize> {
+        self.advance_clock(now);
+        let limit = buf.len().min(self.config.max_packet_bytes);
+        if limit < MIN_PACKET_BYTES || self.life == Life::Closed {
+            return None;
+        }
+        let buf = &mut buf[..limit];
+        if self.is_closed() {
+            return self.transmit_close(buf);
+        }
+        let allowed = self.allowed(limit);
+        let ack_due = self.acks.is_due();
+        let control = allowed.control && self.has_control();
+        let data = allowed.data && !self.drr.is_empty();
+        if !ack_due && !control && !data && !allowed.probe && self.pong.is_none() {
+            return None;
+        }
+        let mut out = Out::new(&mut buf[HEADER_BYTES..limit - TAG_BYTES]);
+        let records = self.recovery.records().len();
+        let mut acked_to = 0;
+        let ack = self.acks.is_waiting() && out.put_ack(0, self.acks.delay_ns(self.now), self.acks.ranges());
+        if ack {
+            acked_to = self.acks.largest().unwrap_or(0);
+        }
+        if let Some(token) = self.pong
+            && out.put_pong(token)
+        {
+            self.pong = None;
+        }
+        let only_ack = out.written();
+        if control {
+            self.pack_control(&mut out);
+        }
+        let full = data && self.pack_channels(&mut out, source);
+        self.pack_ping(&mut out, allowed.probe, ack);
+        if self.life == Life::Closed || out.written() == 0 {
+            return None;
+        }
+        if out.written() == only_ack && ack && !ack_due && !full && !out.is_eliciting() {
+            // What was to be sent turned out not to be there; the acknowledgement can wait.
+            return None;
+        }
+        let (frames, eliciting) = (out.written(), out.is_eliciting());
+        let records = self.recovery.records().len() - records;
+        self.seal(buf, frames, eliciting.then_some((records, acked_to)), ack)
+    }
+
+    fn seal(
+        &mut self,
+        buf: &mut [u8],
+        frames: usize,
+        eliciting: Option<(usize, u64)>,
+        ack: bool,
+    ) -> Option<usize> {
+        let Ok(sealed) = self.sealer.seal(self.now, self.remote, buf, frames) else {
+            self.die(CloseCode::KEY_EXHAUSTED, false);
+            return None;
+        };
+        self.stats.packets_sent += 1;
+        self.stats.bytes_sent += sealed.bytes as u64;
+        if ack {
+            self.acks.handle_sent();
+            self.stats.acks_sent += 1;
+        }
+        if let Some((records, acked_to)) = eliciting {
+            self.recovery.handle_sent(self.now, sealed.number, sealed.bytes, records, acked_to);
+            self.pacer.handle_sent(sealed.bytes as u64);
+            self.unanswered.get_or_insert(self.now);
+        }
+        Some(sealed.bytes)
+    }
+
+    fn allowed(&mut self, limit: usize) -> Allowed {
+        if self.recovery.probes_due > 0 {
+            return Allowed { control: true, data: true, probe: true };
+        }
+        let limits = &self.config.limits;
+        let room = self.recovery.packets() < limits.max_packets_in_flight;
+        let (in_flight, window) = (self.recovery.in_flight(), self.controller.window());
+        let allowance = CONTROL_ALLOWANCE_PACKETS * limit as u64;
+        let mut data = room && in_flight < window;
+        self.paced_at = None;
+        if data && !self.drr.is_empty() {
+            let rate = self.controller.rate(self.recovery.rtt.measured_ns());
+            if let Err(again) = self.pacer.check(self.now, rate) {
+                self.paced_at = Some(again);
+                data = false;
+            }
+        }
+        Allowed { control: room && in_flight < window.saturating_add(allowance), data, probe: false }
+    }
+
+    fn has_control(&self) -> bool {
+        !self.credits.is_empty() || !self.blocked.is_empty() || self.ping_due || self.control_tx.is_pending()
+    }
+
+    /// Most records that packets in flight may have; new data stops at half of it, the rest is for resends.
+    fn max_records(&self) -> usize {
+        2 * self.config.limits.max_records.max(16)
+    }
+
+    fn pack_control(&mut self, out: &mut Out<'_>) {
+        let max = self.max_records();
+        while self.recovery.records().len() < max {
+            let Some(slot) = self.credits.front().copied() else { break };
+            if let Some(channel) = self.ours.at(slot).filter(|channel| channel.queued) {
+                // 24 bytes: look before the channel takes its limits for granted.
+                if out.room() < 24 {
+                    return;
+                }
+                channel.queued = false;
+                let label = channel.label();
+                let (seq, bytes) = channel.raise_credit();
+                out.put_credit(label.wire(), seq, bytes);
+                self.recovery.records().push_back(Record::Credit { label });
+            }
+            self.credits.pop_front();
+        }
+        while self.recovery.records().len() < max {
+            let Some(slot) = self.blocked.front().copied() else { break };
+            if let Some(channel) = self.theirs.at(slot).filter(|channel| channel.queued) {
+                if let Some(probe) = channel.blocked_due {
+                    let (seq, offset) = channel.position();
+                    let label = channel.label();
+                    if !out.put_blocked(label.wire(), seq, offset, probe) {
+                        return;
+                    }
+                    channel.blocked_due = None;
+                    self.recovery.records().push_back(Record::Blocked { label });
+                }
+                channel.queued = false;
+            }
+            self.blocked.pop_front();
+        }
+        while self.recovery.records().len() < max
+            && let Some((offset, len)) = self.control_tx.pack(out)
+        {
+            self.recovery.records().push_back(Record::Control { offset, len });
+        }
+    }
+
+    /// Lets channels fill the packet. `true`: it is full.
+    fn pack_channels(&mut self, out: &mut Out<'_>, source: &mut impl Source) -> bool {
+        let number = self.sealer.next_number();
+        let fresh_room = out.room() + out.written();
+        let max = self.max_records();
+        let mut refused = 0;
+        while let Some((slot, deficit)) = self.drr.turn() {
+            let Some(channel) = self.theirs.at(slot).filter(|channel| channel.wants_turn()) else {
+                self.drr.retire();
+                continue;
+            };
+            let label = channel.label();
+            let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
+            let max_new = (max / 2).saturating_sub(self.resend_entries);
+            let ledger = Ledger { records: self.recovery.records(), max, max_new };
+            let stop = channel.pack(&mut Packing { out, source, ledger, fresh_room, deficit });
+            self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
+            if out.written() > written {
+                channel.last_packet = number;
+            }
+            if channel.released() > released && !core::mem::replace(&mut channel.released_event, true) {
+                self.released.push_back(slot);
+            }
+            let lacks_credit = channel.lacks_credit();
+            let ends = channel.end().is_some();
+            match stop {
+                Stop::Full => return true,
+                Stop::Turn => self.drr.rotate(),
+                Stop::Records => {
+                    // Others may have something to send again, for which there is room.
+                    self.drr.rotate();
+                    refused += 1;
+                    if refused > self.drr.len() {
+                        return false;
+                    }
+                }
+                Stop::Idle => {
+                    self.drr.retire();
+                    if lacks_credit {
+                        self.note_blocked(label);
+                    }
+                }
+                Stop::Broken(code) => {
+                    self.drr.retire();
+                    self.cut(label, code);
+                }
+            }
+            if ends {
+                self.after_sending(label);
+            }
+        }
+        false
+    }
+
+    fn pack_ping(&mut self, out: &mut Out<'_>, probe: bool, ack: bool) {
+        let trim = ack
+            && self.acks.fragmentation() > TRIM_RANGES
+            && self.now - self.last_trim >= TRIM_INTERVAL.max(self.recovery.rtt.smoothed());
+        if trim {
+            self.last_trim = self.now;
+        }
+        if (probe || self.ping_due || trim) && !out.is_eliciting() && out.put_ping(self.sealer.next_number())
+        {
+            self.stats.pings_sent += 1;
+        }
+        if out.is_eliciting() {
+            self.ping_due = false;
+        }
+    }
+
+    fn transmit_close(&mut self, buf: &mut [u8]) -> Option<usize> {
+        let Life::Closing { code, due, .. } = &mut self.life else { return None };
+        if !core::mem::take(due) {
+            return None;
+        }
+        let code = *code;
+        let end = buf.len() - TAG_BYTES;
+        let mut out = Out::new(&mut buf[HEADER_BYTES..end]);
+        out.put_close(code);
+        let frames = out.written();
+        if let Ok(sealed) = self.sealer.seal(self.now, self.remote, buf, frames) {
+            self.stats.packets_sent += 1;
+            self.stats.bytes_sent += sealed.bytes as u64;
+            return Some(sealed.bytes);
+        }
+        // Without a key there is nothing left to say.
+        self.life = Life::Closed;
+        self.events.push_back(Event::Closed { code, by_peer: false });
+        None
+    }
+}

@@ -1,0 +1,550 @@
+//! Two sessions on a virtual clock and a network that loses, duplicates, reorders, delays and damages packets, all
+//! from one seed. After every step the laws of the stream model are checked.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use corewire_proto::{
+    StreamId,
+    channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
+    seal::{Key, Opener, Sealer, Suite},
+    session::{CloseCode, Event, Fetched, Session, SessionConfig, Sink, Source},
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+
+/// SplitMix64: small, and good enough to draw faults from.
+#[derive(Clone)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    pub fn chance(&mut self, per_mille: u64) -> bool {
+        self.below(1000) < per_mille
+    }
+}
+
+/// Rates per thousand packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    pub loss: u64,
+    pub duplicate: u64,
+    pub corrupt: u64,
+    /// Share of packets that take up to ten times as long.
+    pub reorder: u64,
+    pub delay_us: u64,
+}
+
+/// What a channel carries and how its consumer behaves.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    pub reliability: Reliability,
+    pub window_bytes: u64,
+    pub window_datums: u64,
+    pub max_datum: u32,
+    pub first_seq: u64,
+    pub datums: u64,
+    /// Length of each datum, by sequence.
+    pub length: fn(u64) -> usize,
+    /// Per thousand datums that the producer's criteria leave out.
+    pub skip: u64,
+    /// Datums that the application takes per tick.
+    pub take: u64,
+    pub weight: u8,
+    /// The producer's ring holds this many datums; older ones are overwritten (drop oldest) when it is not 0.
+    pub overwrite: u64,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self {
+            reliability: Reliability::Reliable,
+            window_bytes: 65_536,
+            window_datums: 0,
+            max_datum: 1 << 20,
+            first_seq: 0,
+            datums: 500,
+            length: |seq| (seq * 37 % 300) as usize,
+            skip: 0,
+            take: 50,
+            weight: 1,
+            overwrite: 0,
+        }
+    }
+}
+
+fn mix(a: u64, b: u64) -> u64 {
+    Rng(a.wrapping_mul(0x1_0000_01b3) ^ b).next()
+}
+
+/// The bytes of a datum: nobody can mistake one for another.
+pub fn content(flow: u64, seq: u64, len: usize) -> Vec<u8> {
+    let mut rng = Rng(mix(flow, seq));
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        bytes.extend_from_slice(&rng.next().to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+fn is_skipped(flow: u64, config: &Flow, seq: u64) -> bool {
+    config.skip > 0 && mix(flow ^ 0x55, seq) % 1000 < config.skip
+}
+
+/// The producer's side of a flow.
+pub struct Producing {
+    pub flow: u64,
+    pub config: Flow,
+    pub published: u64,
+    pub finished: bool,
+    pub closed: Option<CloseCode>,
+    pub fetched: u64,
+}
+
+/// The consumer's side of a flow.
+pub struct Consuming {
+    pub flow: u64,
+    pub config: Flow,
+    pub accepted: bool,
+    /// What the next datum has to be, on Reliable.
+    pub next: u64,
+    pub inbox: VecDeque<(u64, usize)>,
+    pub inbox_cost: u64,
+    pub taken_seq: u64,
+    pub taken_bytes: u64,
+    pub delivered: u64,
+    pub skipped: u64,
+    pub finished: bool,
+    pub closed: Option<CloseCode>,
+    pub stalled: bool,
+}
+
+#[derive(Default)]
+pub struct Rings {
+    pub producing: BTreeMap<Label, Producing>,
+    scratch: Vec<u8>,
+    released: BTreeMap<Label, u64>,
+}
+
+impl Source for Rings {
+    fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
+        let Some(ring) = self.producing.get_mut(&label) else { panic!("fetch for unknown {label:?}") };
+        let released = self.released.get(&label).copied().unwrap_or(0);
+        assert!(seq >= released, "fetched {seq} below released {released}");
+        assert!(seq < ring.published, "fetched {seq}, published {}", ring.published);
+        ring.fetched += 1;
+        let oldest =
+            if ring.config.overwrite > 0 { ring.published.saturating_sub(ring.config.overwrite) } else { 0 };
+        if seq < oldest {
+            return Fetched::Skip { until: oldest };
+        }
+        if is_skipped(ring.flow, &ring.config, seq) {
+            return Fetched::Skip { until: seq + 1 };
+        }
+        self.scratch = content(ring.flow, seq, (ring.config.length)(seq));
+        Fetched::Datum(&self.scratch)
+    }
+}
+
+#[derive(Default)]
+pub struct Inboxes {
+    pub consuming: BTreeMap<Label, Consuming>,
+}
+
+impl Sink for Inboxes {
+    fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
+        let inbox = self.consuming.get_mut(&label).expect("delivery to an unknown channel");
+        assert!(inbox.accepted, "a datum before Accepted");
+        assert!(!inbox.finished && inbox.closed.is_none(), "a datum after the end");
+        assert_eq!(seq, inbox.next + skipped_before, "order, and the exact size of the gap");
+        let length = (inbox.config.length)(seq);
+        assert!(datum == content(inbox.flow, seq, length), "datum {seq} of flow {} is another", inbox.flow);
+        if inbox.config.reliability == Reliability::Reliable && inbox.config.overwrite == 0 {
+            for skipped in inbox.next..seq {
+                assert!(is_skipped(inbox.flow, &inbox.config, skipped), "a hole at {skipped}");
+            }
+        }
+        inbox.next = seq + 1;
+        inbox.skipped += skipped_before;
+        inbox.delivered += 1;
+        let cost = datum_cost(datum.len());
+        inbox.inbox.push_back((seq, datum.len()));
+        inbox.inbox_cost += cost;
+        let config = &inbox.config;
+        if config.window_bytes > 0 {
+            let room = config.window_bytes + datum_cost(config.max_datum as usize);
+            assert!(inbox.inbox_cost <= room, "inbox holds {} of {room}", inbox.inbox_cost);
+        }
+        if config.window_datums > 0 {
+            assert!(inbox.inbox.len() as u64 <= config.window_datums, "too many datums in the inbox");
+        }
+        true
+    }
+}
+
+pub struct Peer {
+    pub session: Session,
+    pub rings: Rings,
+    pub inboxes: Inboxes,
+    pub controls: Vec<Vec<u8>>,
+    pub closed: Option<(CloseCode, bool)>,
+    pub confirmed: bool,
+    pub rejected: Vec<(Label, CloseCode)>,
+    /// What to answer to the n-th opened channel.
+    pub flows: BTreeMap<[u8; 32], (u64, Flow)>,
+    pub refuse: BTreeSet<[u8; 32]>,
+    pub packets: u64,
+}
+
+pub struct World {
+    pub now: Instant,
+    pub rng: Rng,
+    pub faults: Faults,
+    pub peers: [Peer; 2],
+    network: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
+    sequence: u64,
+    next_tick: Instant,
+    pub tick: Duration,
+    next_flow: u64,
+    buf: Vec<u8>,
+    pub steps: u64,
+    pub cut: bool,
+}
+
+pub fn key(byte: u8) -> Key {
+    Key::from_bytes([byte; 32])
+}
+
+pub fn sealer(byte: u8) -> Sealer {
+    Sealer::new(Suite::ChaCha20Poly1305, &key(byte), 65_507, Instant::ZERO)
+}
+
+pub fn opener(byte: u8) -> Opener {
+    Opener::new(Suite::ChaCha20Poly1305, &key(byte), 65_507, Instant::ZERO)
+}
+
+pub fn session(config: &SessionConfig, send: u8, receive: u8) -> Session {
+    Session::new(config.clone(), sealer(send), opener(receive), ReceiverIndex::NONE, Instant::ZERO)
+}
+
+fn peer(session: Session) -> Peer {
+    Peer {
+        session,
+        rings: Rings::default(),
+        inboxes: Inboxes::default(),
+        controls: Vec::new(),
+        closed: None,
+        confirmed: false,
+        rejected: Vec::new(),
+        flows: BTreeMap::new(),
+        refuse: BTreeSet::new(),
+        packets: 0,
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, config: &SessionConfig, faults: Faults) -> Self {
+        Self {
+            now: Instant::ZERO,
+            rng: Rng(seed),
+            faults,
+            peers: [peer(session(config, 1, 2)), peer(session(config, 2, 1))],
+            network: BTreeMap::new(),
+            sequence: 0,
+            next_tick: Instant::ZERO,
+            tick: Duration::from_micros(500),
+            next_flow: 0,
+            buf: vec![0; 65_536],
+            steps: 0,
+            cut: false,
+        }
+    }
+
+    /// Peer `consumer` opens a channel for `flow`; the other side will produce it.
+    pub fn open(&mut self, consumer: usize, flow: Flow) -> Label {
+        let id = self.next_flow;
+        self.next_flow += 1;
+        let mut stream = [0; 32];
+        stream[..8].copy_from_slice(&id.to_le_bytes());
+        let request = OpenRequest {
+            stream_id: StreamId(stream),
+            reliability: flow.reliability,
+            window_bytes: flow.window_bytes,
+            window_datums: flow.window_datums,
+            max_datum_bytes: flow.max_datum,
+            weight: flow.weight,
+            criteria: vec![1, 2, 3],
+            tickets: vec![vec![4; 40]],
+        };
+        let label = self.peers[consumer].session.open(request).unwrap();
+        self.peers[1 - consumer].flows.insert(stream, (id, flow.clone()));
+        let consuming = Consuming {
+            flow: id,
+            next: flow.first_seq,
+            taken_seq: flow.first_seq,
+            config: flow,
+            accepted: false,
+            inbox: VecDeque::new(),
+            inbox_cost: 0,
+            taken_bytes: 0,
+            delivered: 0,
+            skipped: 0,
+            finished: false,
+            closed: None,
+            stalled: false,
+        };
+        self.peers[consumer].inboxes.consuming.insert(label, consuming);
+        label
+    }
+
+    /// One event: a packet, a timer or a tick of the applications. `false`: nothing is left to wait for.
+    pub fn step(&mut self) -> bool {
+        self.steps += 1;
+        let packet = self.network.first_key_value().map(|((at, _), _)| *at);
+        let timers = [0, 1].map(|index| self.peers[index].session.poll_timeout());
+        let next = [packet, timers[0], timers[1], Some(self.next_tick)].into_iter().flatten().min();
+        let Some(next) = next else { return false };
+        self.now = self.now.max(next);
+        while let Some(entry) = self.network.first_entry().filter(|entry| entry.key().0 <= self.now) {
+            let (to, mut packet) = entry.remove();
+            let peer = &mut self.peers[to];
+            peer.packets += 1;
+            let _ = peer.session.handle_packet(self.now, &mut packet, &mut peer.inboxes);
+            self.events(to);
+        }
+        for index in 0..2 {
+            self.peers[index].session.handle_timeout(self.now);
+            self.events(index);
+        }
+        if self.next_tick <= self.now {
+            self.next_tick = self.now + self.tick;
+            self.applications();
+        }
+        for index in 0..2 {
+            self.transmit(index);
+            self.events(index);
+            let at = self.peers[index].session.poll_timeout();
+            assert!(at.is_none_or(|at| at > self.now), "a timer stays in the past: {at:?} at {:?}", self.now);
+        }
+        self.check();
+        true
+    }
+
+    fn events(&mut self, index: usize) {
+        let peer = &mut self.peers[index];
+        while let Some(event) = peer.session.poll_event() {
+            match event {
+                Event::Confirmed => peer.confirmed = true,
+                Event::Opened { label, request } => {
+                    if peer.refuse.contains(&request.stream_id.0) {
+                        peer.session.reject(label, CloseCode::NOT_ALLOWED).unwrap();
+                        continue;
+                    }
+                    let (id, flow) = peer.flows[&request.stream_id.0].clone();
+                    assert_eq!((request.criteria, request.tickets.len()), (vec![1, 2, 3], 1));
+                    let accept = Accept {
+                        first_seq: flow.first_seq,
+                        max_datum_bytes: flow.max_datum,
+                        reliability: flow.reliability,
+                        weight: flow.weight,
+                    };
+                    peer.session.accept(label, accept).unwrap();
+                    peer.rings.producing.insert(
+                        label,
+                        Producing {
+                            flow: id,
+                            published: flow.first_seq,
+                            config: flow,
+                            finished: false,
+                            closed: None,
+                            fetched: 0,
+                        },
+                    );
+                }
+                Event::Accepted { label, accept } => {
+                    let inbox = peer.inboxes.consuming.get_mut(&label).unwrap();
+                    assert_eq!(accept.first_seq, inbox.config.first_seq);
+                    assert!(!std::mem::replace(&mut inbox.accepted, true));
+                }
+                Event::Rejected { label, code } => peer.rejected.push((label, code)),
+                Event::Released { label } => {
+                    let released = peer.session.released(label).unwrap();
+                    let before = peer.rings.released.insert(label, released).unwrap_or(0);
+                    assert!(released >= before);
+                }
+                Event::Blocked { label } => Self::grant(peer, label),
+                Event::Finished { label } => {
+                    if label.is_by_peer() {
+                        let ring = peer.rings.producing.get_mut(&label).unwrap();
+                        assert!(!std::mem::replace(&mut ring.finished, true) && ring.closed.is_none());
+                    } else {
+                        let inbox = peer.inboxes.consuming.get_mut(&label).unwrap();
+                        assert!(!std::mem::replace(&mut inbox.finished, true) && inbox.closed.is_none());
+                    }
+                }
+                Event::Reset { label, code, .. } => {
+                    if label.is_by_peer() {
+                        if let Some(ring) = peer.rings.producing.get_mut(&label) {
+                            ring.closed = Some(code);
+                        }
+                    } else {
+                        peer.inboxes.consuming.get_mut(&label).unwrap().closed = Some(code);
+                    }
+                }
+                Event::Control(message) => peer.controls.push(message),
+                Event::Closed { code, by_peer } => {
+                    assert!(peer.closed.replace((code, by_peer)).is_none(), "closed twice");
+                }
+            }
+        }
+    }
+
+    fn grant(peer: &mut Peer, label: Label) {
+        if let Some(inbox) = peer.inboxes.consuming.get(&label) {
+            peer.session.grant(label, inbox.taken_seq, inbox.taken_bytes);
+        }
+    }
+
+    fn applications(&mut self) {
+        for peer in &mut self.peers {
+            for (label, ring) in &mut peer.rings.producing {
+                if ring.finished || ring.closed.is_some() {
+                    continue;
+                }
+                let end = ring.config.first_seq + ring.config.datums;
+                if ring.published < end {
+                    ring.published = (ring.published + 1 + self.rng.below(100)).min(end);
+                    peer.session.published(*label, ring.published);
+                    if ring.published == end {
+                        peer.session.finish(*label, end).unwrap();
+                    }
+                }
+            }
+            let labels: Vec<Label> = peer.inboxes.consuming.keys().copied().collect();
+            for label in labels {
+                let inbox = peer.inboxes.consuming.get_mut(&label).unwrap();
+                if inbox.stalled {
+                    continue;
+                }
+                for _ in 0..inbox.config.take {
+                    let Some((seq, len)) = inbox.inbox.pop_front() else { break };
+                    inbox.inbox_cost -= datum_cost(len);
+                    inbox.taken_bytes += datum_cost(len);
+                    inbox.taken_seq = seq + 1;
+                }
+                Self::grant(peer, label);
+            }
+        }
+    }
+
+    fn transmit(&mut self, from: usize) {
+        for _ in 0..64 {
+            let peer = &mut self.peers[from];
+            let Some(len) = peer.session.poll_transmit(self.now, &mut self.buf, &mut peer.rings) else {
+                return;
+            };
+            let packet = self.buf[..len].to_vec();
+            self.send(1 - from, packet);
+        }
+    }
+
+    fn send(&mut self, to: usize, mut packet: Vec<u8>) {
+        let faults = self.faults;
+        if self.cut || self.rng.chance(faults.loss) {
+            return;
+        }
+        let copies = 1 + u64::from(self.rng.chance(faults.duplicate));
+        for _ in 0..copies {
+            let mut delay = faults.delay_us * 1000 + self.rng.below(faults.delay_us * 100 + 1);
+            if self.rng.chance(faults.reorder) {
+                delay += self.rng.below(faults.delay_us * 10_000 + 1);
+            }
+            if self.rng.chance(faults.corrupt) {
+                let at = self.rng.below(packet.len() as u64) as usize;
+                packet[at] ^= 1 << self.rng.below(8);
+            }
+            self.sequence += 1;
+            let at = self.now + Duration::from_nanos(delay);
+            self.network.insert((at, self.sequence), (to, packet.clone()));
+        }
+    }
+
+    /// The positions law of the stream model, and monotone levels.
+    fn check(&self) {
+        for (index, peer) in self.peers.iter().enumerate() {
+            let other = &self.peers[1 - index];
+            for (label, inbox) in &peer.inboxes.consuming {
+                let Some(rx) = peer.session.stats(*label) else { continue };
+                assert!(inbox.taken_seq <= rx.in_order.max(inbox.taken_seq));
+                if !inbox.accepted {
+                    continue;
+                }
+                assert!(inbox.next <= rx.in_order && rx.in_order <= rx.rx_seq, "{rx:?}");
+                assert_eq!(rx.rx_datums, inbox.delivered);
+                assert_eq!(rx.rx_skipped + rx.lost, rx.in_order - inbox.config.first_seq - inbox.delivered);
+                let twin = Label::from_u32(label.as_u32() | 1 << 31);
+                let (Some(tx), Some(ring)) = (other.session.stats(twin), other.rings.producing.get(&twin))
+                else {
+                    continue;
+                };
+                if ring.flow != inbox.flow {
+                    continue;
+                }
+                // Part of a large datum may have been seen before all of it was sent.
+                assert!(rx.rx_seq <= tx.tx_seq + 1 && tx.tx_seq <= tx.published, "{rx:?} {tx:?}");
+                assert!(tx.released <= tx.tx_seq);
+                if inbox.config.reliability == Reliability::Reliable {
+                    assert!(tx.released <= rx.in_order.max(rx.rx_seq), "{rx:?} {tx:?}");
+                }
+            }
+            let stats = peer.session.session_stats();
+            assert!(stats.held_bytes <= peer.session.config().limits.max_held_bytes as u64);
+        }
+    }
+
+    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.now + limit;
+        while self.now < end {
+            if done(self) {
+                return true;
+            }
+            if !self.step() {
+                return done(self);
+            }
+        }
+        done(self)
+    }
+
+    /// Every channel has ended in good order on both sides.
+    pub fn all_finished(&self) -> bool {
+        self.peers.iter().all(|peer| {
+            peer.inboxes.consuming.values().all(|inbox| inbox.finished)
+                && peer.rings.producing.values().all(|ring| ring.finished)
+        })
+    }
+
+    /// What is still in the network and what would be sent after it does not matter any more.
+    pub fn drain_network(&mut self) {
+        self.network.clear();
+    }
+}
+
+/// A configuration for virtual networks: patient enough for their delays.
+pub fn patient() -> SessionConfig {
+    SessionConfig { dead_after: Duration::from_secs(20), max_attempts: 60, ..SessionConfig::default() }
+}

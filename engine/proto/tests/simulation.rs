@@ -1,0 +1,115 @@
+//! Two sessions through a hostile network, by seed. A failure names its seed; run it alone with
+//! `COREWIRE_SEED=<n> cargo test -p corewire-proto --test simulation`.
+
+mod harness;
+
+use std::time::Duration;
+
+use corewire_proto::channel::Reliability;
+use harness::{Faults, Flow, Rng, World, patient};
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("COREWIRE_SEED") {
+        Ok(seed) => vec![seed.parse().expect("COREWIRE_SEED is a number")],
+        Err(_) => (0..count).collect(),
+    }
+}
+
+fn faults(rng: &mut Rng) -> Faults {
+    let mut draw = |max: u64| if rng.chance(500) { rng.below(max) } else { 0 };
+    Faults {
+        loss: draw(200),
+        duplicate: draw(100),
+        corrupt: draw(50),
+        reorder: draw(300),
+        delay_us: 20 + draw(3_000),
+    }
+}
+
+fn flow(rng: &mut Rng) -> Flow {
+    const LENGTHS: [fn(u64) -> usize; 5] = [
+        |_| 64,
+        |seq| (seq * 37 % 300) as usize,
+        |seq| (seq % 3) as usize,
+        |seq| (seq * 911 % 9_000) as usize,
+        |seq| if seq % 17 == 0 { 40_000 } else { 100 },
+    ];
+    let reliable = rng.chance(700);
+    Flow {
+        reliability: if reliable { Reliability::Reliable } else { Reliability::FireAndForget },
+        window_bytes: [0, 16, 4_096, 65_536, 1 << 20][rng.below(5) as usize],
+        window_datums: [0, 1, 16, 1_024][rng.below(4) as usize],
+        max_datum: 50_000,
+        first_seq: [0, 7, 1 << 40][rng.below(3) as usize],
+        datums: 50 + rng.below(300),
+        length: LENGTHS[rng.below(5) as usize],
+        skip: [0, 0, 100, 900][rng.below(4) as usize],
+        take: 1 + rng.below(60),
+        weight: 1 + rng.below(4) as u8,
+        overwrite: if rng.chance(200) { 40 } else { 0 },
+    }
+}
+
+fn storm(seed: u64) {
+    let mut rng = Rng(seed ^ 0x5eed);
+    let mut config = patient();
+    config.max_packet_bytes = [1_232, 1_452, 8_900, 65_507][rng.below(4) as usize];
+    let mut world = World::new(seed, &config, faults(&mut rng));
+    let channels = 1 + rng.below(5);
+    for _ in 0..channels {
+        let consumer = rng.below(2) as usize;
+        let flow = flow(&mut rng);
+        world.open(consumer, flow);
+    }
+    for n in 0..rng.below(5) {
+        let message = harness::content(99, n, rng.below(9_000) as usize);
+        world.peers[0].session.send_control(message).unwrap();
+    }
+    let messages = 5.min(world.peers[0].session.session_stats().channels + 5);
+    let _ = messages;
+    world.run_until(Duration::from_millis(rng.below(300)), World::all_finished);
+    // Faults stop: everything must come to its end.
+    world.faults = Faults { delay_us: world.faults.delay_us, ..Faults::default() };
+    let alive = world.run_until(Duration::from_secs(600), World::all_finished);
+    for peer in &world.peers {
+        assert_eq!(peer.closed, None, "seed {seed}: a session closed");
+    }
+    assert!(alive, "seed {seed}: stuck");
+    for peer in &world.peers {
+        for inbox in peer.inboxes.consuming.values() {
+            let whole = inbox.config.first_seq + inbox.config.datums;
+            let end = inbox.next + (whole - inbox.next);
+            assert_eq!(end, whole);
+            if inbox.config.skip == 0
+                && inbox.config.overwrite == 0
+                && inbox.config.reliability == Reliability::Reliable
+            {
+                assert_eq!(inbox.delivered, inbox.config.datums, "seed {seed}");
+            }
+        }
+        assert_eq!(peer.session.session_stats().channels, 0, "seed {seed}");
+        assert_eq!(peer.session.session_stats().held_bytes, 0, "seed {seed}: something is held for ever");
+    }
+}
+
+#[test]
+fn streams_survive_any_mixture_of_faults() {
+    for seed in seeds(300) {
+        let result = std::panic::catch_unwind(|| storm(seed));
+        if let Err(panic) = result {
+            eprintln!("replay with COREWIRE_SEED={seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+#[test]
+fn datums_of_a_mebibyte_arrive_through_ten_percent_loss() {
+    for seed in seeds(4) {
+        let faults = Faults { loss: 100, reorder: 50, delay_us: 200, ..Faults::default() };
+        let mut world = World::new(seed, &patient(), faults);
+        let length: fn(u64) -> usize = |seq| if seq % 2 == 0 { 1 << 20 } else { 300_000 };
+        world.open(0, Flow { datums: 5, length, ..Flow::default() });
+        assert!(world.run_until(Duration::from_secs(120), World::all_finished), "seed {seed}");
+    }
+}
