@@ -1,1 +1,190 @@
-//! Which CPUs the process may use. Not inside: threads.
+//! Which CPUs the process may use, how many shards that is good for, and pinning a thread to one.
+//!
+//! Not inside: threads. Pinning is best effort: whoever can't pin runs unpinned and says so.
+#![deny(unsafe_code)]
+
+use std::{fs, io, path::Path};
+
+use thiserror::Error;
+
+/// The most shards that are started without being asked for. Beyond that a process has usually better use for its
+/// CPUs, and each shard holds 8 MiB of packet memory.
+const MOST_DEFAULT_SHARDS: usize = 8;
+
+/// What the process may use.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cpus {
+    /// The CPUs that the calling thread may run on (affinity mask within the cpuset), in order; never empty.
+    pub allowed: Vec<usize>,
+    /// How many CPUs' worth of time its control group gives it (`cpu.max` of cgroup v2), if that is limited.
+    pub quota: Option<f64>,
+}
+
+impl Cpus {
+    /// Asks the system. Where it does not answer, a single CPU is assumed.
+    pub fn detect() -> Self {
+        let mut allowed: Vec<_> =
+            core_affinity::get_core_ids().into_iter().flatten().map(|core| core.id).collect();
+        if allowed.is_empty() {
+            allowed = (0..std::thread::available_parallelism().map_or(1, usize::from)).collect();
+        }
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self { allowed, quota: quota(&groups, Path::new("/sys/fs/cgroup")) }
+    }
+
+    /// How many threads can really run at one time: the smaller of the two limits, at least 1.
+    pub fn usable(&self) -> usize {
+        let by_time = self.quota.map_or(usize::MAX, |quota| quota.floor() as usize);
+        self.allowed.len().min(by_time).max(1)
+    }
+
+    /// Half of what can run, so that the program's own threads have the other half; at least 1, at most
+    /// 8. On two CPUs it is 1.
+    pub fn default_shards(&self) -> usize {
+        (self.usable() / 2).clamp(1, MOST_DEFAULT_SHARDS)
+    }
+
+    /// A CPU for each of `shards`. The last CPUs come first, because interrupts and everything that was never placed
+    /// prefer the first ones. `None` where pinning would hurt: more shards than CPUs, a single CPU, or a quota that
+    /// is below the number of shards, since a throttled thread should be free to move.
+    pub fn placement(&self, shards: usize) -> Vec<Option<usize>> {
+        let pins = self.allowed.len() > 1 && shards <= self.usable();
+        let free = self.allowed.iter().rev().copied().map(Some);
+        if pins { free.take(shards).collect() } else { vec![None; shards] }
+    }
+}
+
+/// How many shards an engine starts when nobody says otherwise; see [`Cpus::default_shards`].
+pub fn default_shards() -> usize {
+    Cpus::detect().default_shards()
+}
+
+/// Why a thread runs unpinned.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Unpinned {
+    /// The CPU is not one of those that the process may use.
+    #[error("CPU {cpu} is not allowed for this process (allowed: {allowed:?}); the shard runs unpinned")]
+    NotAllowed {
+        /// The CPU.
+        cpu: usize,
+        /// Those that are.
+        allowed: Vec<usize>,
+    },
+    /// The system refused, which a container's seccomp profile can make it do.
+    #[error("pinning to CPU {cpu} was refused ({source}); the shard runs unpinned")]
+    Refused {
+        /// The CPU.
+        cpu: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// Pins the calling thread to `cpu`.
+///
+/// # Errors
+///
+/// Never fatal: the thread runs as before.
+pub fn pin(cpu: usize) -> Result<(), Unpinned> {
+    let allowed = Cpus::detect().allowed;
+    if !allowed.contains(&cpu) {
+        return Err(Unpinned::NotAllowed { cpu, allowed });
+    }
+    if core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
+        return Ok(());
+    }
+    Err(Unpinned::Refused { cpu, source: io::Error::last_os_error() })
+}
+
+/// The smallest CPU limit of the process's control group and those above it. `groups` is `/proc/self/cgroup`.
+fn quota(groups: &str, root: &Path) -> Option<f64> {
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let own = root.join(path.trim_start_matches('/'));
+    own.ancestors()
+        .take_while(|folder| folder.starts_with(root))
+        .filter_map(|folder| limit(&fs::read_to_string(folder.join("cpu.max")).ok()?))
+        .min_by(f64::total_cmp)
+}
+
+/// `cpu.max` is `<microseconds or "max"> <period>`.
+fn limit(text: &str) -> Option<f64> {
+    let mut words = text.split_whitespace();
+    let time: f64 = words.next()?.parse().ok()?;
+    let period: f64 = words.next()?.parse().ok()?;
+    (period > 0.0).then_some(time / period)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn cpus(allowed: usize, quota: Option<f64>) -> Cpus {
+        Cpus { allowed: (0..allowed).map(|index| index * 2).collect(), quota }
+    }
+
+    #[test]
+    fn shards_are_half_of_what_can_run_and_at_least_one() {
+        for (allowed, quota, shards) in [
+            (1, None, 1),
+            (2, None, 1),
+            (3, None, 1),
+            (4, None, 2),
+            (64, None, 8),
+            (64, Some(4.0), 2),
+            (64, Some(0.5), 1),
+            (2, Some(100.0), 1),
+        ] {
+            assert_eq!(cpus(allowed, quota).default_shards(), shards, "{allowed} CPUs, quota {quota:?}");
+        }
+        assert!(default_shards() >= 1);
+    }
+
+    #[test]
+    fn shards_get_the_last_cpus_or_none() {
+        assert_eq!(cpus(4, None).placement(2), [Some(6), Some(4)]);
+        assert_eq!(cpus(4, None).placement(5), [None; 5]);
+        assert_eq!(cpus(1, None).placement(1), [None]);
+        assert_eq!(cpus(8, Some(1.5)).placement(2), [None, None]);
+        assert_eq!(cpus(8, Some(2.5)).placement(2), [Some(14), Some(12)]);
+    }
+
+    #[test]
+    fn the_smallest_limit_on_the_way_up_counts() {
+        let root = std::env::temp_dir().join(format!("corewire-cgroup-{}", std::process::id()));
+        let own = root.join("a/b");
+        fs::create_dir_all(&own).unwrap();
+        fs::write(own.join("cpu.max"), "max 100000\n").unwrap();
+        fs::write(root.join("a/cpu.max"), "150000 100000\n").unwrap();
+        let found = quota("3:cpu:/old\n0::/a/b\n", &root);
+        let elsewhere = quota("0::/nowhere\n", &root);
+        let only_old = quota("3:cpu:/old\n", &root);
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!((found, elsewhere, only_old), (Some(1.5), None, None));
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_no_limits() {
+        for text in ["max 100000", "", "100000", "x y", "100000 0"] {
+            assert_eq!(limit(text), None, "{text:?}");
+        }
+        assert_eq!(limit("50000 100000\n"), Some(0.5));
+    }
+
+    #[test]
+    fn a_thread_is_pinned_to_an_allowed_cpu_and_told_about_another() {
+        // In a thread of its own, because the pin stays.
+        thread::spawn(|| {
+            let allowed = Cpus::detect().allowed;
+            let last = *allowed.last().unwrap();
+            pin(last).unwrap();
+            assert_eq!(Cpus::detect().allowed, [last]);
+            let strange = allowed.iter().max().unwrap() + 1;
+            assert!(matches!(pin(strange), Err(Unpinned::NotAllowed { cpu, .. }) if cpu == strange));
+        })
+        .join()
+        .unwrap();
+    }
+}
