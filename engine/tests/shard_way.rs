@@ -231,8 +231,7 @@ fn a_window_beyond_the_limit_is_refused_before_any_memory_is_taken() {
     let mut rig = connected(Setup::default());
     let ring = ring(64, 4_096);
     for (window_bytes, window_datums) in [(u64::MAX, 0), (u64::MAX, u64::MAX), (1 << 40, 1), (16, u64::MAX)] {
-        let (open_id, consumer) =
-            rig.ask(1, &Wish { window_bytes, window_datums, ..Wish::default() });
+        let (open_id, consumer) = rig.ask(1, &Wish { window_bytes, window_datums, ..Wish::default() });
         let (label, _) = rig.asked();
         rig.left.tell(Command::AcceptChannel {
             index: index(1, 0x1001),

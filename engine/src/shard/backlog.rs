@@ -26,7 +26,10 @@ impl Backlog {
     }
 
     /// Hands an event over, or keeps it; gives it back when the queue is full.
-    #[expect(clippy::result_large_err, reason = "the event moves on from here; a box would cost an allocation")]
+    #[expect(
+        clippy::result_large_err,
+        reason = "the event moves on from here; a box would cost an allocation"
+    )]
     pub(crate) fn push(&mut self, event: Event) -> Result<(), Event> {
         let event = if self.waiting.is_empty() {
             match self.clerk.try_send(event) {

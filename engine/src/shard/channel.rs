@@ -94,6 +94,14 @@ impl Consumer {
 }
 
 impl Channel {
+    /// Sees to it that the numbers of this channel, which is in `slot`, are written at the end of the turn.
+    pub(crate) fn note(&mut self, slot: u32, touched: &mut Vec<u32>) {
+        if !self.touched {
+            self.touched = true;
+            touched.push(slot);
+        }
+    }
+
     /// Writes what the session counted to the cells that everybody reads.
     pub(crate) fn write_numbers(&self, stats: &ChannelStats) {
         let mut numbers = ChannelNumbers { window_bytes: stats.tx_window, ..ChannelNumbers::default() };

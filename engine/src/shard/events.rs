@@ -177,9 +177,9 @@ impl Core {
     fn released(&mut self, slot: u32, label: Label) {
         let Some(seat) = self.sessions.get(slot) else { return };
         let Some(released) = seat.session.released(label) else { return };
-        let Some(channel) = seat.labels.get(label).and_then(|slot| self.channels.get_mut(slot)) else {
-            return;
-        };
+        let Some(channel_slot) = seat.labels.get(label) else { return };
+        let Some(channel) = self.channels.get_mut(channel_slot) else { return };
+        channel.note(channel_slot, &mut self.touched);
         let Role::Producer(producer) = &mut channel.role else { return };
         let before = std::mem::replace(&mut producer.released, released);
         let Some(stream) = self.streams.get_mut(producer.stream) else { return };
@@ -203,6 +203,7 @@ impl Core {
             return;
         }
         consumer.granted = taken;
+        channel.note(channel_slot, &mut self.touched);
         if let Some(seat) = self.sessions.get_mut(session) {
             seat.session.grant(label, taken.0, taken.1);
             self.counters.bump(Counter::Grants);

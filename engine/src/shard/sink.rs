@@ -32,11 +32,8 @@ impl Sink for InboxSink<'_> {
     fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
         let Some(slot) = self.labels.get(label) else { return false };
         let Some(channel) = self.channels.get_mut(slot) else { return false };
+        channel.note(slot, self.touched);
         let Role::Consumer(consumer) = &mut channel.role else { return false };
-        if !channel.touched {
-            channel.touched = true;
-            self.touched.push(slot);
-        }
         write(consumer, seq, skipped_before, datum, &mut self.tally)
     }
 }

@@ -33,10 +33,7 @@ impl Source for RingSource<'_> {
         let Some(slot) = self.labels.get(label) else { return Fetched::NotYet };
         let Some(channel) = self.channels.get_mut(slot) else { return Fetched::NotYet };
         let Role::Producer(producer) = channel.role else { return Fetched::NotYet };
-        if !channel.touched {
-            channel.touched = true;
-            self.touched.push(slot);
-        }
+        channel.note(slot, self.touched);
         let Some(stream) = self.streams.get_mut(producer.stream) else { return Fetched::NotYet };
         match stream.pin() {
             Ok(true) => self.pinned.push(producer.stream),

@@ -23,40 +23,38 @@ use corewire_engine::{
         Ring, RingConfig,
         mailbox::{Receiver, Sender, mailbox},
     },
-    shard::{
-        ChannelShared, Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits, Turn,
-    },
+    shard::{ChannelShared, Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits, Turn},
 };
 
-pub const NODE: NodeId = NodeId(1);
-pub const STREAM: StreamId = StreamId([7; 32]);
+pub(crate) const NODE: NodeId = NodeId(1);
+pub(crate) const STREAM: StreamId = StreamId([7; 32]);
 /// Turns in a row that may ask for another one; more is a shard that spins.
 const RESTLESS: usize = 100_000;
 
 /// One host: a shard and both ends of its mailboxes.
-pub struct Side {
-    pub shard: Shard<SimDriver>,
-    pub commands: Sender<Command>,
-    pub events: Receiver<Event>,
-    pub counters: Arc<ShardCounters>,
-    pub host: HostId,
-    pub address: SocketAddr,
+pub(crate) struct Side {
+    pub(crate) shard: Shard<SimDriver>,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) counters: Arc<ShardCounters>,
+    pub(crate) host: HostId,
+    pub(crate) address: SocketAddr,
     /// Events that were taken out of the mailbox and not used yet.
-    pub heard: Vec<Event>,
-    pub turns: usize,
+    pub(crate) heard: Vec<Event>,
+    pub(crate) turns: usize,
 }
 
 impl Side {
-    pub fn tell(&self, command: Command) {
+    pub(crate) fn tell(&self, command: Command) {
         assert!(self.commands.try_send(command).is_ok(), "the shard's mailbox is full");
     }
 
-    pub fn count(&self, counter: Counter) -> u64 {
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.counters.get(counter)
     }
 
     /// Takes the first event that `pick` wants.
-    pub fn pick<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> Option<(T, Event)> {
+    pub(crate) fn pick<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> Option<(T, Event)> {
         while let Some(event) = self.events.try_recv() {
             self.heard.push(event);
         }
@@ -83,20 +81,20 @@ impl Side {
 }
 
 /// The world and its two hosts. By custom the left one produces.
-pub struct Rig {
-    pub world: World,
-    pub left: Side,
-    pub right: Side,
+pub(crate) struct Rig {
+    pub(crate) world: World,
+    pub(crate) left: Side,
+    pub(crate) right: Side,
     next_open: u64,
 }
 
 /// What a rig is made of.
-pub struct Setup {
-    pub seed: u64,
-    pub link: Link,
-    pub limits: ShardLimits,
-    pub driver: DriverConfig,
-    pub events: usize,
+pub(crate) struct Setup {
+    pub(crate) seed: u64,
+    pub(crate) link: Link,
+    pub(crate) limits: ShardLimits,
+    pub(crate) driver: DriverConfig,
+    pub(crate) events: usize,
 }
 
 impl Default for Setup {
@@ -111,7 +109,7 @@ impl Default for Setup {
     }
 }
 
-pub fn index(slot: u32, generation: u32) -> ReceiverIndex {
+pub(crate) fn index(slot: u32, generation: u32) -> ReceiverIndex {
     ReceiverIndex::new(0, slot, generation).expect("a slot below 2^24")
 }
 
@@ -122,7 +120,7 @@ fn keys(salt: u8, mirrored: bool) -> SessionKeys {
 }
 
 impl Rig {
-    pub fn new(setup: Setup) -> Self {
+    pub(crate) fn new(setup: Setup) -> Self {
         let world = World::new(setup.seed);
         world.set_default_link(setup.link.clone());
         let left = Self::side(&world, &setup);
@@ -147,7 +145,7 @@ impl Rig {
     }
 
     /// Installs the session in `slot` on both sides.
-    pub fn connect(&mut self, slot: u32, config: &SessionConfig) {
+    pub(crate) fn connect(&mut self, slot: u32, config: &SessionConfig) {
         let (left, right) = (index(slot, 0x1000 + slot), index(slot, 0x2000 + slot));
         let salt = slot as u8;
         let install = |index, remote_index, to, mirrored| {
@@ -160,20 +158,20 @@ impl Rig {
     }
 
     /// Both shards do what they have to, now.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.left.settle();
         self.right.settle();
     }
 
     /// Goes on to the next moment at which something happens. `false`: nothing ever will.
-    pub fn step(&mut self) -> bool {
+    pub(crate) fn step(&mut self) -> bool {
         let more = self.world.advance_to_next_event().is_some();
         self.settle();
         more
     }
 
     /// Runs until `done`, or fails after `limit` of the world's time.
-    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
+    pub(crate) fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&mut Self) -> bool) {
         let end = self.world.now() + limit;
         self.settle();
         while !done(self) {
@@ -186,18 +184,18 @@ impl Rig {
     }
 
     /// Lets the world's time pass.
-    pub fn run_for(&mut self, time: Duration) {
+    pub(crate) fn run_for(&mut self, time: Duration) {
         let end = self.world.now() + time;
         self.settle();
         while self.world.now() < end && self.step() {}
     }
 
-    pub fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         self.world.now()
     }
 
     /// The right side asks for the stream behind `ring`, the left one serves it.
-    pub fn subscribe(&mut self, slot: u32, ring: &Ring, wish: Wish) -> Leg {
+    pub(crate) fn subscribe(&mut self, slot: u32, ring: &Ring, wish: Wish) -> Leg {
         let (open_id, consumer) = self.ask(slot, &wish);
         let (label, request) = self.asked();
         assert_eq!(request.stream_id, STREAM);
@@ -226,7 +224,7 @@ impl Rig {
     }
 
     /// The right side asks for a stream; the answer is left to the test.
-    pub fn ask(&mut self, slot: u32, wish: &Wish) -> (u64, Arc<ChannelShared>) {
+    pub(crate) fn ask(&mut self, slot: u32, wish: &Wish) -> (u64, Arc<ChannelShared>) {
         self.next_open += 1;
         let consumer = Arc::new(ChannelShared::new(STREAM, PeerId([1; 32]), PeerId([2; 32])));
         self.right.tell(Command::OpenChannel {
@@ -248,7 +246,7 @@ impl Rig {
     }
 
     /// The request that reached the left side.
-    pub fn asked(&mut self) -> (Label, OpenRequest) {
+    pub(crate) fn asked(&mut self) -> (Label, OpenRequest) {
         let mut asked = None;
         self.run_until(Duration::from_secs(5), |rig| {
             let picked = rig.left.pick(|event| match event {
@@ -276,34 +274,39 @@ impl std::fmt::Debug for Rig {
 
 /// What a consumer wants.
 #[derive(Clone, Debug)]
-pub struct Wish {
-    pub reliability: Reliability,
-    pub window_bytes: u64,
-    pub window_datums: u64,
-    pub max_datum: u32,
+pub(crate) struct Wish {
+    pub(crate) reliability: Reliability,
+    pub(crate) window_bytes: u64,
+    pub(crate) window_datums: u64,
+    pub(crate) max_datum: u32,
 }
 
 impl Default for Wish {
     fn default() -> Self {
-        Self { reliability: Reliability::Reliable, window_bytes: 65_536, window_datums: 0, max_datum: 1 << 20 }
+        Self {
+            reliability: Reliability::Reliable,
+            window_bytes: 65_536,
+            window_datums: 0,
+            max_datum: 1 << 20,
+        }
     }
 }
 
 /// A channel with both its ends.
-pub struct Leg {
-    pub slot: u32,
-    pub left_label: Label,
-    pub right_label: Label,
-    pub inbox: Option<Inbox>,
-    pub producer: Arc<ChannelShared>,
-    pub consumer: Arc<ChannelShared>,
+pub(crate) struct Leg {
+    pub(crate) slot: u32,
+    pub(crate) left_label: Label,
+    pub(crate) right_label: Label,
+    pub(crate) inbox: Option<Inbox>,
+    pub(crate) producer: Arc<ChannelShared>,
+    pub(crate) consumer: Arc<ChannelShared>,
     next: Option<u64>,
 }
 
 impl Leg {
     /// Takes at most `most` datums; each must be in its order and hold its own number. Gives how many, and how
     /// many were skipped.
-    pub fn take(&mut self, most: usize) -> (usize, u64) {
+    pub(crate) fn take(&mut self, most: usize) -> (usize, u64) {
         let mut seen = (0, 0);
         let Some(inbox) = &mut self.inbox else { return seen };
         while seen.0 < most {
@@ -322,26 +325,26 @@ impl Leg {
     }
 
     /// Whether the inbox is closed and empty.
-    pub fn is_over(&mut self) -> bool {
+    pub(crate) fn is_over(&mut self) -> bool {
         self.inbox.as_mut().is_none_or(|inbox| inbox.is_finished())
     }
 
-    pub fn left_index(&self) -> ReceiverIndex {
+    pub(crate) fn left_index(&self) -> ReceiverIndex {
         index(self.slot, 0x1000 + self.slot)
     }
 
-    pub fn right_index(&self) -> ReceiverIndex {
+    pub(crate) fn right_index(&self) -> ReceiverIndex {
         index(self.slot, 0x2000 + self.slot)
     }
 }
 
-pub fn ring(datums: usize, bytes: usize) -> Ring {
+pub(crate) fn ring(datums: usize, bytes: usize) -> Ring {
     Ring::new(RingConfig { datums, bytes, max_record: bytes.min(1 << 16), readers: 8 }).expect("a small ring")
 }
 
 /// Publishes datums of `len` bytes that hold their sequence, until `count` are in or the ring is full. Gives how
 /// many.
-pub fn publish(ring: &Ring, count: usize, len: usize) -> usize {
+pub(crate) fn publish(ring: &Ring, count: usize, len: usize) -> usize {
     let writer = ring.writer();
     for done in 0..count {
         let Ok(mut claim) = writer.try_claim(len) else { return done };
@@ -353,7 +356,7 @@ pub fn publish(ring: &Ring, count: usize, len: usize) -> usize {
     count
 }
 
-pub fn closed(event: &Event) -> Option<CloseCode> {
+pub(crate) fn closed(event: &Event) -> Option<CloseCode> {
     match event {
         Event::ChannelClosed { code, .. } => Some(*code),
         _ => None,
