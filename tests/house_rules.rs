@@ -29,6 +29,9 @@ const SLEEPS: &[&str] = &[concat!("thread::", "sleep"), concat!("time::", "sleep
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
 const UNSAFE: &str = concat!("un", "safe");
 
+/// Numbered lines.
+type Lines<'a> = Vec<(usize, &'a str)>;
+
 /// A text file of the project.
 struct Source {
     /// Path from the root, with `/`.
@@ -56,11 +59,11 @@ impl Source {
     }
 
     /// As `code`, split at the test module, which by habit stands last: (shipped, tests).
-    fn shipped_and_tests(&self) -> (Vec<(usize, &str)>, Vec<(usize, &str)>) {
+    fn shipped_and_tests(&self) -> (Lines<'_>, Lines<'_>) {
         if self.is_test_file() {
             return (Vec::new(), self.code().collect());
         }
-        let lines: Vec<(usize, &str)> = self.code().collect();
+        let lines: Lines<'_> = self.code().collect();
         let module = lines.windows(2).position(|pair| {
             pair[0].1.starts_with("#[cfg(")
                 && pair[0].1.contains("test")
