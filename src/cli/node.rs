@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use corewire::network::Builder;
-use corewire::{Network, NetworkId, SecretKey};
+use corewire::network::{Builder, NetworkError};
+use corewire::{EngineConfig, IoChoice, Network, NetworkId, SecretKey};
 
 use super::args::{DEFAULT_PORT, Io, NetArgs};
 use super::exit::{Exit, Failure};
@@ -70,11 +70,24 @@ pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<
 }
 
 fn build(builder: Builder, io: Io, listen: SocketAddr) -> Result<Network, Failure> {
-    let _ = io;
-    wait::done(builder.build()).map_err(|error| cannot_join(listen, &error))
+    let io = match io {
+        Io::Auto => IoChoice::Auto,
+        Io::Uring => IoChoice::Uring,
+        Io::Epoll => IoChoice::Epoll,
+    };
+    // One shard is what one stream can use; more would only wait.
+    let engine = EngineConfig { shards: 1, io, ..EngineConfig::default() };
+    wait::done(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
 
-fn cannot_join(listen: SocketAddr, error: &corewire::network::NetworkError) -> Failure {
+fn cannot_join(listen: SocketAddr, error: &NetworkError) -> Failure {
+    if error.is_address_in_use() {
+        return Failure::new(
+            Exit::CannotStart,
+            format!("{listen} is in use, perhaps by another `corewire pub`"),
+        )
+        .cure("--listen 127.0.0.1:0 here, and the address it tells with --peer at the other side");
+    }
     Failure::new(Exit::CannotStart, format!("cannot start on {listen}: {error}"))
 }
 
@@ -93,20 +106,31 @@ pub(crate) struct Facts {
 impl Facts {
     /// Asks the node.
     pub(crate) fn of(network: &Network) -> Facts {
+        let info = network.engine_info();
+        let cores: Vec<String> = info
+            .shards
+            .iter()
+            .map(|shard| match shard.cpu {
+                Some(cpu) => format!("shard {} on core {cpu}", shard.shard),
+                None => format!("shard {}, not pinned", shard.shard),
+            })
+            .collect();
         let nowhere = SocketAddr::from((LOOPBACK, 0));
         Facts {
             address: network.local().addresses().first().copied().unwrap_or(nowhere),
-            driver: String::new(),
-            cores: String::new(),
-            fallback: None,
+            driver: info.shards.first().map_or_else(String::new, |shard| shard.driver.to_string()),
+            cores: cores.join(", "),
+            fallback: info.fallback().map(str::to_owned),
         }
     }
 }
 
 /// Tells where the node is and what carries its datagrams.
 pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
-    for address in network.local().addresses() {
-        say(&format!("listening on {address}"));
+    let facts = Facts::of(network);
+    say(&format!("listening on {} ({}, {})", facts.address, facts.driver, facts.cores));
+    if let Some(reason) = facts.fallback {
+        say(&format!("not io_uring: {reason}"));
     }
 }
 

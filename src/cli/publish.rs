@@ -112,6 +112,8 @@ fn producer(network: &Network, args: &PubArgs) -> Result<Records, Failure> {
         .with_buffer_size(RING_RECORDS)
         .with_buffer_bytes(RING_BYTES.max(4 * args.net.max_datum))
         .with_max_datum_bytes(args.net.max_datum)
+        // A pipe that is slow is a pipe that is slow: this program waits for it.
+        .disconnect_lagging(false)
         .online_when(move |condition| condition.minimum_of(online))
         .build()
         .map_err(|error: BuilderError<Records>| Failure::new(Exit::CannotStart, error.to_string()))

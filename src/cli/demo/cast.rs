@@ -70,11 +70,7 @@ impl Cast {
     pub(crate) fn assemble(args: &DemoArgs, prices: &Arc<Prices>) -> Result<Cast, Failure> {
         // A fresh id keeps two demonstrations on one machine apart.
         let id = NetworkId::random();
-        let roles = [
-            ("A", "producer, and a consumer in the same memory"),
-            ("B", "consumer over UDP"),
-            ("C", "consumer over UDP"),
-        ];
+        let roles = [("A", "producer, consumer"), ("B", "consumer, udp"), ("C", "consumer, udp")];
         let mut nodes: Vec<Node> = Vec::with_capacity(roles.len());
         for (name, role) in roles {
             let known = nodes.first().map(|first| first.facts.address);

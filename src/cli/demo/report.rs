@@ -11,6 +11,8 @@ use crate::cli::plot::{self, Series};
 use crate::cli::term::Style;
 use crate::cli::units::{grouped, time};
 
+/// Columns that any terminal has.
+const WIDTH: usize = 80;
 /// The percentiles of the table.
 const PERCENTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
@@ -24,7 +26,7 @@ pub(crate) fn title(out: &mut impl Write, style: Style, prices: &Prices) -> io::
     )?;
     writeln!(
         out,
-        "{} euro reference rates of the European Central Bank, 2023 to 2024, in a loop\n",
+        "{} daily rates of the European Central Bank (2023 and 2024), over and over\n",
         grouped(prices.len() as u64)
     )
 }
@@ -44,9 +46,26 @@ pub(crate) fn cast(out: &mut impl Write, style: Style, cast: &Cast) -> io::Resul
         )?;
     }
     if let Some(reason) = cast.nodes.iter().find_map(|node| node.facts.fallback.as_ref()) {
-        writeln!(out, "  not io_uring: {reason}")?;
+        for line in wrapped(&format!("not io_uring: {reason}"), WIDTH - 2) {
+            writeln!(out, "  {line}")?;
+        }
     }
     Ok(())
+}
+
+/// `text` in lines of at most `width` characters, as far as its words allow.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 pub(crate) fn latency_begins(
@@ -149,9 +168,27 @@ pub(crate) fn verdict(
     }
     if well {
         let ok = style.paint(32, if style.unicode { "✓" } else { "ok:" });
-        let (total, sum) = (grouped(last.produced.end), expected.short());
-        writeln!(out, "{ok} each consumer got all {total} prices, in order and unchanged (checksum {sum})")?;
+        writeln!(
+            out,
+            "{ok} each consumer got all {} prices, in order and unchanged",
+            grouped(last.produced.end)
+        )?;
+        writeln!(out, "  checksum of what was sent, and of what each received: {}", expected.short())?;
     }
     out.flush()?;
     Ok(well)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_reasons_are_wrapped_between_words() {
+        let text = "one two three four five six seven";
+        let lines = wrapped(text, 10);
+        assert!(lines.iter().all(|line| line.len() <= 10), "{lines:?}");
+        assert_eq!(lines.join(" "), text);
+        assert_eq!(wrapped("longer_than_the_width", 4), ["longer_than_the_width"]);
+    }
 }
