@@ -7,18 +7,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Shard, Turn};
-use crate::driver::Driver;
-
-/// What to do after a turn that found nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// Take the next turn at once: lowest latency, a whole core.
-    Spin,
-    /// Let another thread have the core first.
-    Yield,
-    /// Sleep until something comes.
-    Park,
-}
+use crate::{
+    driver::Driver,
+    idle::{Idler, Wait},
+};
 
 /// Why [`run`] came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,14 +21,12 @@ pub enum Ended {
     Panicked(String),
 }
 
-/// Runs a shard on this thread until it has stopped.
-///
-/// `rest` is asked after each turn without work, with the number of such turns in a row.
+/// Runs a shard on this thread until it has stopped. `idler` decides how it waits.
 ///
 /// A panic in a turn ends the shard: channels terminate, rings and inboxes are let go of, and the clerk hears
 /// [`super::Event::ShardStopped`] with the panic's text.
-pub fn run<D: Driver>(mut shard: Shard<D>, mut rest: impl FnMut(u32) -> Rest) -> Ended {
-    let looped = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(&mut shard, &mut rest)));
+pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> Ended {
+    let looped = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(&mut shard, &mut idler)));
     let Err(payload) = looped else { return Ended::InOrder };
     let text = panic_text(payload.as_ref());
     let abandoned = catch_unwind(AssertUnwindSafe(|| shard.abandon(text.clone())));
@@ -47,22 +37,20 @@ pub fn run<D: Driver>(mut shard: Shard<D>, mut rest: impl FnMut(u32) -> Rest) ->
     Ended::Panicked(text)
 }
 
-fn turn_until_stopped<D: Driver>(shard: &mut Shard<D>, rest: &mut impl FnMut(u32) -> Rest) {
-    let mut quiet = 0u32;
+fn turn_until_stopped<D: Driver>(shard: &mut Shard<D>, idler: &mut Idler) {
     while !shard.is_stopped() {
         let until = match shard.turn() {
             Turn::Again => {
-                quiet = 0;
+                idler.worked();
                 continue;
             }
             Turn::Until(at) => Some(at),
             Turn::Idle => None,
         };
-        quiet = quiet.saturating_add(1);
-        match rest(quiet) {
-            Rest::Spin => std::hint::spin_loop(),
-            Rest::Yield => std::thread::yield_now(),
-            Rest::Park => shard.park(until),
+        match idler.wait(shard.now()) {
+            Wait::Spin => std::hint::spin_loop(),
+            Wait::Yield => std::thread::yield_now(),
+            Wait::Park => shard.park(until),
         }
     }
 }

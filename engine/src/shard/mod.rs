@@ -178,6 +178,11 @@ impl<D: Driver> Shard<D> {
         self.core.config.id
     }
 
+    /// The driver's clock at the start of the last turn.
+    pub fn now(&self) -> Instant {
+        self.core.now
+    }
+
     /// The driver, for its clock, its kind and its counters.
     pub fn driver(&self) -> &D {
         &self.driver

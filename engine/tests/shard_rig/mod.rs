@@ -113,7 +113,7 @@ pub(crate) fn index(slot: u32, generation: u32) -> ReceiverIndex {
     ReceiverIndex::new(0, slot, generation).expect("a slot below 2^24")
 }
 
-fn keys(salt: u8, mirrored: bool) -> SessionKeys {
+pub(crate) fn keys(salt: u8, mirrored: bool) -> SessionKeys {
     let (one, other) = (Key::from_bytes([salt; 32]), Key::from_bytes([salt ^ 0xff; 32]));
     let (send, recv) = if mirrored { (other, one) } else { (one, other) };
     SessionKeys { send, recv, suite: Suite::ChaCha20Poly1305 }

@@ -1,0 +1,281 @@
+//! Shards on threads of their own, over real sockets: nobody sleeps through a wake-up, and a panic is contained.
+
+mod shard_rig;
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    task::Waker,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use corewire_engine::{
+    counters::{Counter, ShardCounters},
+    driver::{
+        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, Received, Socket, SocketId,
+        epoll::EpollDriver,
+    },
+    idle::{Idle, Idler},
+    proto::{PeerId, channel::OpenRequest, session::SessionConfig, time::Instant},
+    rings::{
+        Ring,
+        mailbox::{Receiver, Sender, mailbox},
+        park,
+    },
+    shard::{
+        ChannelShared, ChannelState, Command, Event, Inbox, Install, Shard, ShardConfig,
+        host::{Ended, run},
+    },
+};
+use shard_rig::{NODE, STREAM, index, keys, publish, ring};
+
+/// Long enough for any machine; a lost wake-up lasts for ever.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A shard on its own thread.
+struct Host {
+    commands: Sender<Command>,
+    events: Receiver<Event>,
+    counters: Arc<ShardCounters>,
+    address: SocketAddr,
+    thread: JoinHandle<Ended>,
+}
+
+fn start<D: Driver>(idle: Idle, open: impl FnOnce() -> D + Send + 'static) -> Host {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let (commands, to_shard) = mailbox(256);
+    let (to_clerk, events) = mailbox(256);
+    let (told, counters) = std::sync::mpsc::channel();
+    let thread = thread::spawn(move || {
+        let shard = Shard::new(open(), ShardConfig::default(), to_shard, to_clerk);
+        told.send(shard.counters()).unwrap();
+        run(shard, Idler::new(idle, 2))
+    });
+    let counters = counters.recv().unwrap();
+    assert!(commands.try_send(Command::AddSocket { node: NODE, socket: socket.into() }).is_ok());
+    Host { commands, events, counters, address, thread }
+}
+
+fn epoll() -> EpollDriver {
+    EpollDriver::open(&DriverConfig { leases: 8, receive_buffers: 8, ..DriverConfig::default() }).unwrap()
+}
+
+impl Host {
+    fn tell(&self, command: Command) {
+        assert!(self.commands.try_send(command).is_ok());
+    }
+
+    fn hear<T>(&mut self, mut pick: impl FnMut(Event) -> Option<T>) -> T {
+        let deadline = std::time::Instant::now() + LONG;
+        loop {
+            let event = park::wait_until(deadline, |cx| self.events.poll_recv(cx)).expect("an event in time");
+            if let Some(picked) = pick(event.expect("the shard lives")) {
+                return picked;
+            }
+        }
+    }
+
+    fn stop(mut self, now: Instant) -> Ended {
+        self.tell(Command::Shutdown { deadline: now });
+        self.hear(|event| matches!(event, Event::ShardStopped { .. }).then_some(()));
+        self.thread.join().unwrap()
+    }
+}
+
+fn connect(left: &Host, right: &Host) {
+    for (at, to, mirrored) in [(left, right, false), (right, left, true)] {
+        let (mine, theirs) = if mirrored { (0x2001, 0x1001) } else { (0x1001, 0x2001) };
+        at.tell(Command::InstallSession(Box::new(Install {
+            index: index(1, mine),
+            remote_index: index(1, theirs),
+            node: NODE,
+            to: to.address,
+            keys: keys(1, mirrored),
+            config: SessionConfig::default(),
+        })));
+    }
+}
+
+fn subscribe(
+    left: &mut Host,
+    right: &mut Host,
+    ring: &Ring,
+    window_bytes: u64,
+) -> (Inbox, Arc<ChannelShared>) {
+    let handle = || Arc::new(ChannelShared::new(STREAM, PeerId([1; 32]), PeerId([2; 32])));
+    let consumer = handle();
+    right.tell(Command::OpenChannel {
+        index: index(1, 0x2001),
+        open_id: 1,
+        request: Box::new(OpenRequest {
+            stream_id: STREAM,
+            reliability: Default::default(),
+            window_bytes,
+            window_datums: 0,
+            max_datum_bytes: 1 << 16,
+            weight: 1,
+            criteria: Vec::new(),
+            tickets: Vec::new(),
+        }),
+        handle: consumer.clone(),
+    });
+    let label = left.hear(|event| match event {
+        Event::ChannelRequested { label, .. } => Some(label),
+        _ => None,
+    });
+    left.tell(Command::AcceptChannel {
+        index: index(1, 0x1001),
+        label,
+        ring: ring.clone(),
+        weight: 1,
+        reliability: Default::default(),
+        handle: handle(),
+    });
+    let inbox = right.hear(|event| match event {
+        Event::ChannelAccepted { reader, taken, .. } => Some(Inbox::remote(reader, taken)),
+        _ => None,
+    });
+    (inbox, consumer)
+}
+
+/// Takes the next datum, waiting for it.
+fn take(inbox: &mut Inbox) -> u64 {
+    let deadline = std::time::Instant::now() + LONG;
+    loop {
+        if let Some(taken) = inbox.try_recv().expect("the channel lives") {
+            return taken.seq();
+        }
+        park::wait_until(deadline, |cx| inbox.poll_ready(cx)).expect("a wake-up was lost");
+    }
+}
+
+#[test]
+fn one_datum_at_a_time_wakes_everybody_who_sleeps_every_time() {
+    for idle in [Idle::Park, Idle::ADAPTIVE] {
+        let (mut left, mut right) = (start(idle, epoll), start(idle, epoll));
+        connect(&left, &right);
+        let ring = ring(16, 1_024);
+        // A window of one datum, so that each needs its grant as well.
+        let (mut inbox, _) = subscribe(&mut left, &mut right, &ring, 16);
+        for round in 0..1_000 {
+            assert_eq!(publish(&ring, 1, 64), 1);
+            assert_eq!(take(&mut inbox), round);
+        }
+        if idle == Idle::Park {
+            assert!(left.counters.get(Counter::RingsWoken) > 100, "the ring woke its shard");
+        }
+        drop(inbox);
+        assert_eq!(left.stop(Instant::ZERO), Ended::InOrder);
+        assert_eq!(right.stop(Instant::ZERO), Ended::InOrder);
+    }
+}
+
+#[test]
+fn a_producer_that_waits_for_room_is_woken_by_acknowledgements() {
+    let (mut left, mut right) = (start(Idle::Park, epoll), start(Idle::Park, epoll));
+    connect(&left, &right);
+    let ring = ring(8, 1_024);
+    let (mut inbox, _) = subscribe(&mut left, &mut right, &ring, 256);
+    let producing = {
+        let ring = ring.clone();
+        thread::spawn(move || {
+            let writer = ring.writer();
+            let deadline = std::time::Instant::now() + LONG;
+            for n in 0..5_000u64 {
+                let room = park::block_on_until(deadline, writer.room(64)).expect("room was never free");
+                let mut claim = room.expect("the ring is open");
+                claim[..8].copy_from_slice(&n.to_le_bytes());
+                claim.commit();
+            }
+            writer.close();
+        })
+    };
+    for expected in 0..5_000 {
+        assert_eq!(take(&mut inbox), expected);
+    }
+    producing.join().unwrap();
+    let deadline = std::time::Instant::now() + LONG;
+    park::wait_until(deadline, |cx| inbox.poll_ready(cx)).expect("the end is a wake-up as well");
+    assert!(inbox.try_recv().is_err());
+    left.stop(Instant::ZERO);
+    right.stop(Instant::ZERO);
+}
+
+/// A driver that breaks when it is told to.
+struct Fragile {
+    driver: EpollDriver,
+    fuse: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Driver for Fragile {
+    fn kind(&self) -> DriverKind {
+        self.driver.kind()
+    }
+    fn features(&self) -> &Features {
+        self.driver.features()
+    }
+    fn now(&self) -> Instant {
+        self.driver.now()
+    }
+    fn entropy(&mut self, out: &mut [u8]) {
+        self.driver.entropy(out);
+    }
+    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
+        self.driver.add_socket(socket)
+    }
+    fn remove_socket(&mut self, id: SocketId) {
+        self.driver.remove_socket(id);
+    }
+    fn receive(&mut self, budget: usize, on: impl FnMut(Received<'_>)) -> usize {
+        self.driver.receive(budget, on)
+    }
+    fn lease(&mut self) -> Option<Lease> {
+        self.driver.lease()
+    }
+    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize) {
+        assert!(!self.fuse.load(std::sync::atomic::Ordering::Relaxed), "the fuse has blown");
+        self.driver.send(socket, to, lease, len, segment);
+    }
+    fn submit(&mut self) -> io::Result<()> {
+        self.driver.submit()
+    }
+    fn park(&mut self, until: Option<Instant>) {
+        self.driver.park(until);
+    }
+    fn waker(&self) -> Waker {
+        self.driver.waker()
+    }
+    fn counters(&self) -> DriverCounters {
+        self.driver.counters()
+    }
+}
+
+#[test]
+fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
+    let fuse = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let broken = fuse.clone();
+    let mut left = start(Idle::Park, epoll);
+    let mut right = start(Idle::Park, move || Fragile { driver: epoll(), fuse: broken });
+    connect(&left, &right);
+    let ring = ring(16, 1_024);
+    let (mut inbox, consumer) = subscribe(&mut left, &mut right, &ring, 16);
+    fuse.store(true, std::sync::atomic::Ordering::Relaxed);
+    publish(&ring, 2, 64);
+    let panic = right.hear(|event| match event {
+        Event::ShardStopped { panic, .. } => panic,
+        _ => None,
+    });
+    assert!(panic.contains("the fuse has blown"));
+    assert_eq!(right.counters.get(Counter::Panics), 1);
+    assert!(matches!(right.thread.join().unwrap(), Ended::Panicked(text) if text.contains("fuse")));
+    // Nobody waits for it for ever: the channel is over, the inbox ends after what is in it.
+    assert_eq!(consumer.state(), ChannelState::Terminated);
+    let deadline = std::time::Instant::now() + LONG;
+    while inbox.try_recv().is_ok() {
+        park::wait_until(deadline, |cx| inbox.poll_ready(cx)).expect("the end is a wake-up");
+    }
+    left.stop(Instant::ZERO);
+}
