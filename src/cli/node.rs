@@ -18,8 +18,9 @@ pub(crate) enum Role {
     Subscriber,
 }
 
-/// How long an ending program waits for what is still on its way.
-pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+/// How long an ending publisher waits for its consumers: as long as they live. A dead one is noticed by its session
+/// in seconds, and Ctrl-C ends the wait.
+pub(crate) const DRAIN: Duration = Duration::from_secs(7 * 86_400);
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 

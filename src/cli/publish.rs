@@ -74,7 +74,7 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
     }
     let seconds = started.elapsed().as_secs_f64();
     say(&format!(
-        "{} records sent and delivered in {seconds:.2} s ({} a second)",
+        "{} records in {seconds:.2} s ({} a second); every consumer that stayed has them all",
         grouped(records),
         grouped((records as f64 / seconds.max(1e-9)) as u64)
     ));
