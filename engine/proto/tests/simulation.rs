@@ -5,8 +5,8 @@ mod harness;
 
 use std::time::Duration;
 
-use corewire_proto::channel::Reliability;
-use harness::{Faults, Flow, Rng, World, patient};
+use corewire_proto::{channel::Reliability, congestion::Congestion, session::SessionConfig};
+use harness::{Faults, Flow, Rng, World, content, patient};
 
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("COREWIRE_SEED") {
@@ -50,51 +50,60 @@ fn flow(rng: &mut Rng) -> Flow {
     }
 }
 
-fn storm(seed: u64) {
-    let mut rng = Rng(seed ^ 0x5eed);
+/// Every seed draws its bounds as well: the smallest ones make each of them the one that binds.
+fn config(rng: &mut Rng) -> SessionConfig {
     let mut config = patient();
     config.max_packet_bytes = [1_232, 1_452, 8_900, 65_507][rng.below(4) as usize];
+    config.quantum_bytes = [300, 4_096][rng.below(2) as usize];
+    config.congestion =
+        [Congestion::Cubic, Congestion::NewReno, Congestion::Unlimited, Congestion::FixedRate(5_000_000)]
+            [rng.below(4) as usize];
+    let limits = &mut config.limits;
+    limits.max_records = [16, 100, 8_192][rng.below(3) as usize];
+    limits.max_packets_in_flight = [2, 20, 8_192][rng.below(3) as usize];
+    limits.max_held_bytes = [400_000, 256 << 20][rng.below(2) as usize];
+    limits.max_events = [3, 16_384][rng.below(2) as usize];
+    config
+}
+
+fn storm(seed: u64) {
+    let mut rng = Rng(seed ^ 0x5eed);
+    let config = config(&mut rng);
     let mut world = World::new(seed, &config, faults(&mut rng));
-    let channels = 1 + rng.below(5);
-    for _ in 0..channels {
+    for _ in 0..=rng.below(5) {
         let consumer = rng.below(2) as usize;
         let flow = flow(&mut rng);
         world.open(consumer, flow);
     }
-    for n in 0..rng.below(5) {
-        let message = harness::content(99, n, rng.below(9_000) as usize);
-        world.peers[0].session.send_control(message).unwrap();
+    let controls: Vec<Vec<u8>> =
+        (0..rng.below(12)).map(|n| content(99, n, rng.below(20_000) as usize)).collect();
+    for message in &controls {
+        world.peers[0].session.send_control(message.clone()).unwrap();
     }
-    let messages = 5.min(world.peers[0].session.session_stats().channels + 5);
-    let _ = messages;
-    world.run_until(Duration::from_millis(rng.below(300)), World::all_finished);
+    let done = |world: &World| world.all_finished() && world.peers[1].controls.len() == controls.len();
+    world.run_until(Duration::from_millis(rng.below(300)), done);
     // Faults stop: everything must come to its end.
     world.faults = Faults { delay_us: world.faults.delay_us, ..Faults::default() };
-    let alive = world.run_until(Duration::from_secs(600), World::all_finished);
+    let alive = world.run_until(Duration::from_secs(150), done);
+    assert!(alive, "seed {seed}: stuck");
+    assert_eq!(world.peers[1].controls, controls, "seed {seed}");
     for peer in &world.peers {
         assert_eq!(peer.closed, None, "seed {seed}: a session closed");
-    }
-    assert!(alive, "seed {seed}: stuck");
-    for peer in &world.peers {
         for inbox in peer.inboxes.consuming.values() {
-            let whole = inbox.config.first_seq + inbox.config.datums;
-            let end = inbox.next + (whole - inbox.next);
-            assert_eq!(end, whole);
-            if inbox.config.skip == 0
-                && inbox.config.overwrite == 0
-                && inbox.config.reliability == Reliability::Reliable
-            {
-                assert_eq!(inbox.delivered, inbox.config.datums, "seed {seed}");
+            let config = &inbox.config;
+            if config.overwrite == 0 && config.reliability == Reliability::Reliable {
+                assert_eq!(inbox.delivered, inbox.expected(), "seed {seed}");
             }
         }
-        assert_eq!(peer.session.session_stats().channels, 0, "seed {seed}");
-        assert_eq!(peer.session.session_stats().held_bytes, 0, "seed {seed}: something is held for ever");
+        let stats = peer.session.session_stats();
+        assert_eq!(stats.channels, 0, "seed {seed}");
+        assert_eq!(stats.held_bytes, 0, "seed {seed}: something is held for ever");
     }
 }
 
 #[test]
 fn streams_survive_any_mixture_of_faults() {
-    for seed in seeds(300) {
+    for seed in seeds(250) {
         let result = std::panic::catch_unwind(|| storm(seed));
         if let Err(panic) = result {
             eprintln!("replay with COREWIRE_SEED={seed}");
@@ -105,11 +114,11 @@ fn streams_survive_any_mixture_of_faults() {
 
 #[test]
 fn datums_of_a_mebibyte_arrive_through_ten_percent_loss() {
-    for seed in seeds(4) {
+    for seed in seeds(2) {
         let faults = Faults { loss: 100, reorder: 50, delay_us: 200, ..Faults::default() };
         let mut world = World::new(seed, &patient(), faults);
         let length: fn(u64) -> usize = |seq| if seq % 2 == 0 { 1 << 20 } else { 300_000 };
-        world.open(0, Flow { datums: 5, length, ..Flow::default() });
+        world.open(0, Flow { datums: 4, length, ..Flow::default() });
         assert!(world.run_until(Duration::from_secs(120), World::all_finished), "seed {seed}");
     }
 }

@@ -182,11 +182,20 @@ impl Session {
         let max = self.max_records();
         let mut refused = 0;
         while let Some((slot, deficit)) = self.drr.turn() {
-            let Some(channel) = self.theirs.at(slot).filter(|channel| channel.wants_turn()) else {
+            let Some(channel) = self.theirs.at(slot) else {
                 self.drr.retire();
                 continue;
             };
             let label = channel.label();
+            if !channel.wants_turn() {
+                // Its last turn or packet ended with its last datum, or with its credit.
+                let lacks_credit = channel.lacks_credit();
+                self.drr.retire();
+                if lacks_credit {
+                    self.note_blocked(label);
+                }
+                continue;
+            }
             let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
             let max_new = (max / 2).saturating_sub(self.resend_entries);
             let ledger = Ledger { records: self.recovery.records(), max, max_new };

@@ -1,0 +1,452 @@
+//! Peers that break rules, and how sessions and channels end. The liar holds the keys and seals what it likes.
+
+mod harness;
+
+use std::time::Duration;
+
+use corewire_proto::{
+    StreamId,
+    channel::{Accept, Label, OpenRequest, Reliability},
+    seal::Sealer,
+    session::{CloseCode, ControlError, Dropped, Event, OpenError, Session, SessionConfig},
+    time::Instant,
+    wire::{
+        frames::{Frame, Frames, message::Message},
+        header::{HEADER_BYTES, ReceiverIndex},
+    },
+};
+use harness::{Faults, Flow, Inboxes, Rings, World, content, opener, patient, sealer, session};
+
+fn ms(n: u64) -> Instant {
+    Instant::from_nanos(n * 1_000_000)
+}
+
+fn request(window: u64) -> OpenRequest {
+    OpenRequest {
+        stream_id: StreamId([1; 32]),
+        reliability: Reliability::Reliable,
+        window_bytes: window,
+        window_datums: 0,
+        max_datum_bytes: 1_000,
+        weight: 1,
+        criteria: vec![],
+        tickets: vec![],
+    }
+}
+
+/// A session and the key of its peer, who may say anything.
+struct Liar {
+    victim: Session,
+    sealer: Sealer,
+    inboxes: Inboxes,
+    control: u64,
+    now: Instant,
+}
+
+impl Liar {
+    fn new(config: &SessionConfig) -> Self {
+        let victim = session(config, 1, 2);
+        Self { victim, sealer: sealer(2), inboxes: Inboxes::default(), control: 0, now: Instant::ZERO }
+    }
+
+    fn say(&mut self, frames: &[u8]) -> Result<(), Dropped> {
+        let mut packet = vec![0; HEADER_BYTES];
+        packet.extend_from_slice(frames);
+        packet.extend_from_slice(&[0; 16]);
+        self.sealer.seal(self.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+        self.victim.handle_packet(self.now, &mut packet, &mut self.inboxes)
+    }
+
+    fn message(&mut self, message: &Message) -> Result<(), Dropped> {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        let mut frame = vec![7, 0];
+        frame.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+        frame.extend_from_slice(&self.control.to_le_bytes());
+        frame.extend_from_slice(&bytes);
+        self.control += bytes.len() as u64;
+        self.say(&frame)
+    }
+
+    fn closes(&mut self, frames: &[u8], code: CloseCode) {
+        assert_eq!(self.say(frames), Err(Dropped::Violation(code)), "{frames:?}");
+        assert!(self.victim.is_closed());
+        assert_eq!(self.victim.session_stats().dropped_violation, 1);
+        // The peer is told why, inside the seal.
+        let mut buf = vec![0; 2_000];
+        let len = self.victim.poll_transmit(self.now, &mut buf, &mut Rings::default()).unwrap();
+        let opened = opener(1).open(self.now, &mut buf[..len]).unwrap().plaintext.to_vec();
+        let frame = Frames::new(&opened).next().unwrap().unwrap();
+        assert!(matches!(frame, Frame::Close(told) if told == code));
+    }
+}
+
+fn ack(largest: u64) -> Vec<u8> {
+    let mut frame = vec![1, 0, 1, 0, 0, 0, 0, 0];
+    frame.extend_from_slice(&largest.to_le_bytes());
+    frame.extend_from_slice(&[0, 0, 0, 0, 1, 0, 0, 0]);
+    frame
+}
+
+fn data(label: u32, first: u64, offset: u64, datums: &[&[u8]]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for datum in datums {
+        body.extend_from_slice(&(datum.len() as u16).to_le_bytes());
+        body.extend_from_slice(datum);
+    }
+    let mut frame = vec![4, 0];
+    frame.extend_from_slice(&(datums.len() as u16).to_le_bytes());
+    frame.extend_from_slice(&(body.len() as u16).to_le_bytes());
+    frame.extend_from_slice(&label.to_le_bytes());
+    frame.extend_from_slice(&first.to_le_bytes());
+    frame.extend_from_slice(&offset.to_le_bytes());
+    frame.extend_from_slice(&body);
+    frame
+}
+
+fn fragment(seq: u64, offset: u64, position: u32, total: u32, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![5, 0];
+    frame.extend_from_slice(&(body.len() as u16).to_le_bytes());
+    frame.extend_from_slice(&0u32.to_le_bytes());
+    frame.extend_from_slice(&seq.to_le_bytes());
+    frame.extend_from_slice(&offset.to_le_bytes());
+    frame.extend_from_slice(&position.to_le_bytes());
+    frame.extend_from_slice(&total.to_le_bytes());
+    frame.extend_from_slice(body);
+    frame
+}
+
+/// The victim consumes from the liar: channel 0 with this window.
+fn consuming(window: u64, config: &SessionConfig) -> Liar {
+    let mut liar = Liar::new(config);
+    let label = liar.victim.open(request(window)).unwrap();
+    assert_eq!(label.as_u32(), 0);
+    let accept =
+        Accept { first_seq: 0, max_datum_bytes: 1 << 30, reliability: Reliability::Reliable, weight: 1 };
+    liar.message(&Message::Accept(0, accept)).unwrap();
+    liar
+}
+
+#[test]
+fn each_violation_closes_with_its_code() {
+    let violation = CloseCode::PROTOCOL_VIOLATION;
+    let credit = CloseCode::CREDIT_VIOLATION;
+    let early = |seq| data(0, seq, 0, &[b"x"]);
+    let cases: Vec<(Vec<u8>, CloseCode)> = vec![
+        (ack(0), violation),
+        (ack(u64::MAX), violation),
+        (vec![0], violation),
+        (vec![77, 1, 2, 3], violation),
+        (early(1)[..20].to_vec(), violation),
+        (data(9, 0, 0, &[b"never opened"]), violation),
+        (data(1 << 31, 0, 0, &[b"reserved bit"]), violation),
+        (data(0, 3, 4_096, &[b"beyond the limit"]), credit),
+        (data(0, 3, u64::MAX, &[b"far beyond"]), credit),
+        (data(0, u64::MAX - 1, 0, &[b"x"]), credit),
+        (data(0, u64::MAX, 0, &[b"x"]), violation),
+        (fragment(0, 4_096, 0, 900, b"x"), credit),
+        (fragment(u64::MAX, 0, 0, 900, b"x"), credit),
+        (fragment(0, 0, 0, 1_001, b"x"), CloseCode::TOO_LARGE),
+        (fragment(0, 0, 900, 900, b"x"), violation),
+        // A CREDIT for a channel that the liar never opened.
+        ([&[2u8, 0, 0, 0][..], &[5; 20]].concat(), violation),
+        // A SKIP to the end of all numbers, and one beyond the credit in bytes.
+        ([&[6u8, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8], &[0xff; 8], &[0; 8]].concat(), violation),
+        ([&[6u8, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8], &[9, 0, 0, 0, 0, 0, 0, 0], &[0x7f; 8]].concat(), credit),
+        ([&[3u8, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8], &[0x7f; 8]].concat(), credit),
+        ([&ack(1 << 40)[..], &[8]].concat(), violation),
+        ([&[7u8, 0, 1, 0][..], &[0xff; 7], &[0x7f, 1]].concat(), credit),
+        (vec![10, 0, 0, 0, 0, 0, 0, 0], violation),
+    ];
+    for (frames, code) in cases {
+        consuming(4_096, &patient()).closes(&frames, code);
+    }
+}
+
+#[test]
+fn data_that_overruns_its_credit_in_order_closes() {
+    let mut liar = consuming(64, &patient());
+    let label = Label::from_u32(0);
+    while liar.victim.poll_event().is_some() {}
+    struct Take;
+    impl corewire_proto::session::Sink for Take {
+        fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
+            true
+        }
+    }
+    let frames = data(0, 0, 0, &[&[1; 16], &[2; 16], &[3; 16], &[4; 16], &[5; 16]]);
+    let mut packet = vec![0; HEADER_BYTES];
+    packet.extend_from_slice(&frames);
+    packet.extend_from_slice(&[0; 16]);
+    liar.sealer.seal(liar.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+    let result = liar.victim.handle_packet(liar.now, &mut packet, &mut Take);
+    assert_eq!(result, Err(Dropped::Violation(CloseCode::CREDIT_VIOLATION)));
+    assert_eq!(liar.victim.stats(label).unwrap().rx_datums, 4);
+}
+
+#[test]
+fn a_sink_without_room_resets_only_its_channel() {
+    struct Full;
+    impl corewire_proto::session::Sink for Full {
+        fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
+            false
+        }
+    }
+    let mut liar = consuming(4_096, &patient());
+    while liar.victim.poll_event().is_some() {}
+    let frames = data(0, 0, 0, &[b"x"]);
+    let mut packet = vec![0; HEADER_BYTES];
+    packet.extend_from_slice(&frames);
+    packet.extend_from_slice(&[0; 16]);
+    liar.sealer.seal(liar.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+    liar.victim.handle_packet(liar.now, &mut packet, &mut Full).unwrap();
+    let label = Label::from_u32(0);
+    let event = liar.victim.poll_event();
+    assert_eq!(event, Some(Event::Reset { label, code: CloseCode::NO_CAPACITY, by_peer: false }));
+    assert!(!liar.victim.is_closed());
+    // What is still on the way for it is stale, not a violation.
+    liar.say(&data(0, 1, 16, &[b"y"])).unwrap();
+    assert_eq!(liar.victim.session_stats().stale_frames, 1);
+}
+
+#[test]
+fn endless_early_data_and_fragments_stay_within_the_budget() {
+    let mut config = patient();
+    config.limits.max_held_bytes = 10_000;
+    let mut liar = consuming(0, &config);
+    while liar.victim.poll_event().is_some() {}
+    let mut refused = 0;
+    for n in 0..2_000u64 {
+        let seq = 1 + n * 2;
+        let frames = if n % 2 == 0 {
+            data(0, seq, seq * 16, &[&[7; 50]])
+        } else {
+            fragment(seq, seq * 16, 500, 1_000, &[9; 10])
+        };
+        liar.say(&frames).unwrap();
+        let stats = liar.victim.session_stats();
+        assert!(stats.held_bytes <= 10_000);
+        refused = stats.refused_packets;
+    }
+    assert!(refused > 1_800);
+    let label = Label::from_u32(0);
+    liar.victim.reset(label, CloseCode::GRACEFUL).unwrap();
+    assert_eq!(liar.victim.session_stats().held_bytes, 0, "a channel that goes gives everything back");
+}
+
+#[test]
+fn a_flood_of_opens_is_refused_and_bounded() {
+    let mut config = patient();
+    config.limits.opens_per_second = 10;
+    config.limits.max_channels = 64;
+    let mut liar = Liar::new(&config);
+    for slot in 0..64u32 {
+        liar.message(&Message::Open(slot, request(10))).unwrap();
+    }
+    assert_eq!(liar.victim.session_stats().channels, 10);
+    assert_eq!(liar.victim.session_stats().opens_refused, 54);
+    liar.now = ms(500);
+    liar.message(&Message::Open(64, request(10))).unwrap();
+    assert_eq!(liar.victim.session_stats().channels, 10, "there is no such slot");
+    for slot in 0..64u32 {
+        liar.message(&Message::Open(slot | 1 << 12, request(10))).unwrap();
+    }
+    assert_eq!(liar.victim.session_stats().channels, 10, "five tokens replaced five channels");
+    assert_eq!(
+        liar.message(&Message::Open(1, request(10))),
+        Err(Dropped::Violation(CloseCode::PROTOCOL_VIOLATION))
+    );
+    let mut liar = Liar::new(&config);
+    let closed = (0..100_000u32)
+        .find(|n| liar.message(&Message::Open(n % 64 | (n / 64 + 1) << 12, request(10))).is_err());
+    assert!(
+        closed.is_some_and(|n| n < 30_000),
+        "answers that are never acknowledged end the session: {closed:?}"
+    );
+}
+
+#[test]
+fn unpolled_events_stop_the_peer_and_not_the_memory() {
+    let mut config = patient();
+    config.limits.max_events = 8;
+    let mut liar = Liar::new(&config);
+    let mut sent = 0;
+    for _ in 0..1_000 {
+        let before = liar.victim.session_stats().refused_packets;
+        if liar.message(&Message::Record(vec![1; 1_000])).is_err()
+            || liar.victim.session_stats().refused_packets > before
+        {
+            break;
+        }
+        sent += 1;
+    }
+    assert!(sent < 400, "{sent}");
+    let mut polled = 0;
+    while let Some(event) = liar.victim.poll_event() {
+        polled += u64::from(matches!(event, Event::Control(_)));
+    }
+    assert_eq!(polled, sent, "what was acknowledged is delivered");
+}
+
+#[test]
+fn withdrawn_and_absurd_credit_harm_nobody() {
+    let mut liar = Liar::new(&patient());
+    liar.message(&Message::Open(0, request(4_096))).unwrap();
+    let label = Label::from_u32(1 << 31);
+    let accept = Accept { first_seq: 5, max_datum_bytes: 100, reliability: Reliability::Reliable, weight: 1 };
+    liar.victim.accept(label, accept).unwrap();
+    let before = liar.victim.stats(label).unwrap().tx_credit_remaining;
+    let credit = |seq: u64, bytes: u64| {
+        [&[2u8, 0, 0, 0, 0, 0, 0, 0][..], &seq.to_le_bytes(), &bytes.to_le_bytes()].concat()
+    };
+    liar.say(&credit(0, 0)).unwrap();
+    assert_eq!(liar.victim.stats(label).unwrap().tx_credit_remaining, before);
+    liar.say(&credit(u64::MAX, u64::MAX)).unwrap();
+    liar.victim.published(label, u64::MAX);
+    assert_eq!(liar.victim.stats(label).unwrap().tx_credit_remaining, u64::MAX);
+    assert_eq!(liar.victim.finish(label, u64::MAX), Ok(()));
+}
+
+#[test]
+fn garbage_inside_the_seal_never_panics() {
+    for seed in 0..3_000u64 {
+        let mut liar = consuming(4_096, &patient());
+        while liar.victim.poll_event().is_some() {}
+        let mut bytes = content(5, seed, (seed % 200) as usize);
+        if let Some(first) = bytes.first_mut() {
+            *first = *first % 11 + u8::from(seed % 40 == 0);
+        }
+        let _ = liar.say(&bytes);
+        let mut buf = vec![0; 2_000];
+        while liar.victim.poll_transmit(ms(1), &mut buf, &mut Rings::default()).is_some() {}
+    }
+}
+
+#[test]
+fn a_dead_peer_is_noticed_in_about_a_second_and_an_idle_one_lives() {
+    let mut world = World::new(1, &SessionConfig::default(), Faults { delay_us: 50, ..Faults::default() });
+    world.peers[0].session.send_control(b"hello".to_vec()).unwrap();
+    world.run_until(Duration::from_secs(20), |_| false);
+    assert!(world.peers.iter().all(|peer| peer.closed.is_none()));
+    assert!(world.peers[0].packets < 20 * 10, "keep-alive takes {} packets", world.peers[0].packets);
+    world.cut = true;
+    let start = world.now;
+    assert!(world.run_until(Duration::from_secs(3), |world| world.peers[0].closed.is_some()));
+    assert_eq!(world.peers[0].closed, Some((CloseCode::PEER_LOST, false)));
+    let took = world.now - start;
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1_400), "{took:?}");
+}
+
+#[test]
+fn an_idle_session_closes_with_idle_on_both_sides() {
+    let config = SessionConfig { idle_timeout: Duration::from_secs(5), ..SessionConfig::default() };
+    let mut world = World::new(1, &config, Faults { delay_us: 50, ..Faults::default() });
+    assert!(world.run_until(Duration::from_secs(7), |world| world.peers.iter().all(|p| p.closed.is_some())));
+    assert!(world.peers.iter().all(|peer| peer.closed.unwrap().0 == CloseCode::IDLE));
+    assert!(world.now > ms(5_000));
+}
+
+#[test]
+fn closing_tells_the_peer_even_when_the_first_word_is_lost() {
+    let mut world = World::new(1, &patient(), Faults { delay_us: 50, ..Faults::default() });
+    world.open(0, Flow { datums: 1_000_000, take: 1_000, ..Flow::default() });
+    world.run_until(Duration::from_millis(50), |_| false);
+    assert!(world.peers[0].confirmed && world.peers[1].confirmed);
+    world.cut = true;
+    let now = world.now;
+    world.peers[0].session.close(now, CloseCode::GRACEFUL);
+    world.step();
+    world.cut = false;
+    world.run_until(Duration::from_secs(1), |world| world.peers.iter().all(|p| p.closed.is_some()));
+    assert_eq!(world.peers[0].closed, Some((CloseCode::GRACEFUL, false)));
+    assert_eq!(world.peers[1].closed, Some((CloseCode::GRACEFUL, true)));
+    let session = &mut world.peers[0].session;
+    assert_eq!(session.poll_timeout(), None);
+    assert_eq!(session.open(request(1)), Err(OpenError::Closed));
+    assert_eq!(session.send_control(vec![1]), Err(ControlError::Closed(vec![1])));
+}
+
+#[test]
+fn refusals_and_resets_reach_the_other_side() {
+    let mut world = World::new(1, &patient(), Faults { delay_us: 50, loss: 300, ..Faults::default() });
+    let refused = world.open(0, Flow::default());
+    let mut stream = [0; 32];
+    stream[..8].copy_from_slice(&0u64.to_le_bytes());
+    world.peers[1].refuse.insert(stream);
+    let kept = world.open(0, Flow { datums: 1 << 40, ..Flow::default() });
+    let cut_by_producer = world.open(0, Flow { datums: 1 << 40, ..Flow::default() });
+    let flows =
+        |world: &World| world.peers[0].inboxes.consuming.values().filter(|i| i.delivered > 100).count();
+    assert!(world.run_until(Duration::from_secs(20), |world| flows(world) == 2));
+    assert_eq!(world.peers[0].rejected, [(refused, CloseCode::NOT_ALLOWED)]);
+    world.peers[0].session.reset(kept, CloseCode::GRACEFUL).unwrap();
+    world.peers[0].inboxes.consuming.get_mut(&kept).unwrap().closed = Some(CloseCode::GRACEFUL);
+    let twin = |label: Label| Label::from_u32(label.as_u32() | 1 << 31);
+    world.peers[1].session.reset(twin(cut_by_producer), CloseCode::TOO_SLOW).unwrap();
+    world.peers[1].rings.producing.get_mut(&twin(cut_by_producer)).unwrap().closed =
+        Some(CloseCode::TOO_SLOW);
+    assert!(world.run_until(Duration::from_secs(20), |world| {
+        world.peers.iter().all(|peer| peer.session.session_stats().channels == 0)
+    }));
+    assert_eq!(world.peers[1].rings.producing[&twin(kept)].closed, Some(CloseCode::GRACEFUL));
+    assert_eq!(world.peers[0].inboxes.consuming[&cut_by_producer].closed, Some(CloseCode::TOO_SLOW));
+    assert!(world.peers[0].session.stats(kept).is_none() && world.peers[0].session.released(kept).is_none());
+}
+
+#[test]
+fn a_stalled_application_stops_its_channel_and_no_other() {
+    let mut world = World::new(3, &patient(), Faults { delay_us: 50, loss: 20, ..Faults::default() });
+    let slow = world.open(0, Flow { datums: 1 << 40, window_bytes: 8_192, ..Flow::default() });
+    world.open(0, Flow { datums: 5_000, ..Flow::default() });
+    world.peers[0].inboxes.consuming.get_mut(&slow).unwrap().stalled = true;
+    let fast_done =
+        |world: &World| world.peers[0].inboxes.consuming.values().any(|inbox| inbox.delivered == 5_000);
+    assert!(world.run_until(Duration::from_secs(20), fast_done));
+    let twin = Label::from_u32(slow.as_u32() | 1 << 31);
+    let stats = world.peers[1].session.stats(twin).unwrap();
+    assert!(stats.blocked && stats.backpressure_events == 1, "{stats:?}");
+    let delivered = world.peers[0].inboxes.consuming[&slow].delivered;
+    let packets = world.peers[0].packets;
+    world.run_until(Duration::from_secs(10), |_| false);
+    assert_eq!(world.peers[0].inboxes.consuming[&slow].delivered, delivered);
+    assert!(world.peers[0].packets - packets < 150, "waiting takes few packets");
+    world.peers[0].inboxes.consuming.get_mut(&slow).unwrap().stalled = false;
+    assert!(world.run_until(Duration::from_secs(2), |world| {
+        world.peers[0].inboxes.consuming[&slow].delivered > delivered + 1_000
+    }));
+}
+
+#[test]
+fn weights_one_and_four_share_a_tight_link_one_to_four() {
+    for (light, heavy) in [(64usize, 64usize), (64, 1_200), (1_200, 64), (1_000, 9_000)] {
+        let length = |len: usize| -> fn(u64) -> usize {
+            match len {
+                64 => |_| 64,
+                1_000 => |_| 1_000,
+                1_200 => |_| 1_200,
+                _ => |_| 9_000,
+            }
+        };
+        let config = SessionConfig {
+            congestion: corewire_proto::congestion::Congestion::FixedRate(2_000_000),
+            ..patient()
+        };
+        let mut world = World::new(9, &config, Faults { delay_us: 50, ..Faults::default() });
+        let flow = |len, weight| Flow {
+            datums: 1 << 40,
+            window_bytes: 0,
+            take: 1 << 20,
+            length: length(len),
+            weight,
+            ..Flow::default()
+        };
+        let light_label = world.open(0, flow(light, 1));
+        let heavy_label = world.open(0, flow(heavy, 4));
+        world.run_until(Duration::from_millis(300), |_| false);
+        let bytes = |world: &World, label| world.peers[0].session.stats(label).unwrap().rx_bytes as f64;
+        let before = (bytes(&world, light_label), bytes(&world, heavy_label));
+        world.run_until(Duration::from_secs(2), |_| false);
+        let ratio = (bytes(&world, heavy_label) - before.1) / (bytes(&world, light_label) - before.0);
+        assert!((3.8..4.2).contains(&ratio), "{light} and {heavy} bytes: {ratio}");
+    }
+}
