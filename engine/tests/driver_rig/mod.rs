@@ -1,4 +1,5 @@
 //! Two drivers of one kind with a way for datagrams between them.
+#![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
     net::{SocketAddr, UdpSocket},
@@ -13,7 +14,7 @@ use corewire_engine::driver::{
 
 /// Which driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arm {
+pub(crate) enum Arm {
     Sim,
     Epoll,
     Uring,
@@ -21,13 +22,13 @@ pub enum Arm {
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     A,
     B,
 }
 
 impl Side {
-    pub fn other(self) -> Self {
+    pub(crate) fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -37,38 +38,38 @@ impl Side {
 
 /// A socket of one side.
 #[derive(Clone, Copy, Debug)]
-pub struct End {
-    pub id: SocketId,
-    pub address: SocketAddr,
+pub(crate) struct End {
+    pub(crate) id: SocketId,
+    pub(crate) address: SocketAddr,
 }
 
 /// A received datagram, copied.
 #[derive(Debug)]
-pub struct Got {
-    pub socket: SocketId,
-    pub from: SocketAddr,
-    pub bytes: Vec<u8>,
+pub(crate) struct Got {
+    pub(crate) socket: SocketId,
+    pub(crate) from: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// How long a real datagram may take over loopback before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub struct Rig {
+pub(crate) struct Rig {
     drivers: [AnyDriver; 2],
     world: Option<(World, [HostId; 2])>,
 }
 
 /// Bytes that tell by themselves where they were cut or swapped.
-pub fn pattern(seed: usize, len: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|index| (index.wrapping_mul(31) ^ (index >> 8) ^ seed.wrapping_mul(101)) as u8).collect()
 }
 
 impl Rig {
-    pub fn new(arm: Arm) -> Self {
+    pub(crate) fn new(arm: Arm) -> Self {
         Self::with(arm, DriverConfig::default())
     }
 
-    pub fn with(arm: Arm, config: DriverConfig) -> Self {
+    pub(crate) fn with(arm: Arm, config: DriverConfig) -> Self {
         let (choice, expected) = match arm {
             Arm::Sim => {
                 let world = World::new(1);
@@ -89,12 +90,12 @@ impl Rig {
         Self { drivers: [open_one(), open_one()], world: None }
     }
 
-    pub fn driver(&mut self, side: Side) -> &mut AnyDriver {
+    pub(crate) fn driver(&mut self, side: Side) -> &mut AnyDriver {
         &mut self.drivers[side as usize]
     }
 
     /// A bound socket that is not yet the driver's.
-    pub fn socket(&mut self, side: Side, address: Option<SocketAddr>) -> Socket {
+    pub(crate) fn socket(&mut self, side: Side, address: Option<SocketAddr>) -> Socket {
         match &self.world {
             Some((world, hosts)) => {
                 let host = hosts[side as usize];
@@ -105,17 +106,17 @@ impl Rig {
         }
     }
 
-    pub fn add(&mut self, side: Side) -> End {
+    pub(crate) fn add(&mut self, side: Side) -> End {
         let socket = self.socket(side, None);
         self.take(side, socket)
     }
 
-    pub fn add_at(&mut self, side: Side, address: SocketAddr) -> End {
+    pub(crate) fn add_at(&mut self, side: Side, address: SocketAddr) -> End {
         let socket = self.socket(side, Some(address));
         self.take(side, socket)
     }
 
-    pub fn add_ipv6(&mut self, side: Side) -> Option<End> {
+    pub(crate) fn add_ipv6(&mut self, side: Side) -> Option<End> {
         let socket = match &self.world {
             Some((world, hosts)) => {
                 let ip = world.ipv6(hosts[side as usize]);
@@ -126,7 +127,7 @@ impl Rig {
         Some(self.take(side, socket.into()))
     }
 
-    pub fn add_with_small_queue(&mut self, side: Side) -> End {
+    pub(crate) fn add_with_small_queue(&mut self, side: Side) -> End {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
         let bytes = 1i32;
         let size = size_of::<i32>() as libc::socklen_t;
@@ -145,12 +146,12 @@ impl Rig {
     }
 
     /// An address of side B where nobody listens.
-    pub fn closed_port(&mut self) -> SocketAddr {
+    pub(crate) fn closed_port(&mut self) -> SocketAddr {
         let socket = self.socket(Side::B, None);
         socket.local_addr().unwrap()
     }
 
-    pub fn send(&mut self, side: Side, from: SocketId, to: SocketAddr, bytes: &[u8], segment: usize) {
+    pub(crate) fn send(&mut self, side: Side, from: SocketId, to: SocketAddr, bytes: &[u8], segment: usize) {
         self.until(side, |driver| {
             let Some(mut lease) = driver.lease() else { return false };
             lease[..bytes.len()].copy_from_slice(bytes);
@@ -160,7 +161,7 @@ impl Rig {
         self.driver(side).submit().unwrap();
     }
 
-    pub fn receive_once(&mut self, side: Side, budget: usize) -> Vec<Got> {
+    pub(crate) fn receive_once(&mut self, side: Side, budget: usize) -> Vec<Got> {
         let mut got = Vec::new();
         let count = self.driver(side).receive(budget, |datagram| {
             got.push(Got { socket: datagram.socket, from: datagram.from, bytes: datagram.bytes.to_vec() });
@@ -170,7 +171,7 @@ impl Rig {
     }
 
     /// Receives until `count` datagrams are there.
-    pub fn collect(&mut self, side: Side, count: usize) -> Vec<Got> {
+    pub(crate) fn collect(&mut self, side: Side, count: usize) -> Vec<Got> {
         let mut got = Vec::new();
         let start = self.driver(side).now();
         while got.len() < count {
@@ -189,7 +190,7 @@ impl Rig {
     }
 
     /// Receives until nothing comes any more; says how many.
-    pub fn collect_what_comes(&mut self, side: Side) -> usize {
+    pub(crate) fn collect_what_comes(&mut self, side: Side) -> usize {
         let mut count = 0;
         loop {
             let some = self.receive_once(side, 64).len();
@@ -206,7 +207,7 @@ impl Rig {
     }
 
     /// Lets `side` run until `done`.
-    pub fn until(&mut self, side: Side, mut done: impl FnMut(&mut AnyDriver) -> bool) {
+    pub(crate) fn until(&mut self, side: Side, mut done: impl FnMut(&mut AnyDriver) -> bool) {
         let start = self.driver(side).now();
         while !done(self.driver(side)) {
             assert!(self.driver(side).now() - start < PATIENCE, "it never came");
@@ -215,7 +216,7 @@ impl Rig {
     }
 
     /// Lets time pass for `side`: until something happens or a short while has gone by.
-    pub fn pass(&mut self, side: Side) {
+    pub(crate) fn pass(&mut self, side: Side) {
         let until = self.driver(side).now() + Duration::from_millis(20);
         self.driver(side).park(Some(until));
         if let Some((world, _)) = &self.world {

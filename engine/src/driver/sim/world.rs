@@ -212,7 +212,7 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`BindError::InUse`] when the address is taken, [`BindError::System`] when it is not the host's.
+    /// [`BindError::InUse`] when the address is taken, [`BindError::NotHere`] when it is not the host's.
     pub fn bind(
         &self,
         host: HostId,
@@ -221,8 +221,7 @@ impl World {
     ) -> Result<Vec<SimSocket>, BindError> {
         let ip = address.ip();
         if !(ip.is_loopback() || ip.is_unspecified() || ip == ipv4(host) || ip == ipv6(host)) {
-            let source = io::Error::from(io::ErrorKind::AddrNotAvailable);
-            return Err(BindError::System { what: "bind", address, source });
+            return Err(BindError::NotHere { address });
         }
         let mut inner = self.lock();
         let address = match address.port() {

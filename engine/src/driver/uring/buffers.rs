@@ -40,7 +40,7 @@ const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + CONTROL_BYTES;
 /// The longest payload: a whole train.
 const PAYLOAD_BYTES: usize = 65_536;
 
-const _: () = assert!(NAME_BYTES >= ADDRESS_BYTES && PAYLOAD_AT % 64 == 0);
+const _: () = assert!(NAME_BYTES >= ADDRESS_BYTES && PAYLOAD_AT.is_multiple_of(64));
 
 /// The buffers and the ring through which they go to the kernel.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ mod buffers;
 mod ring;
 mod setup;
 mod teardown;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,

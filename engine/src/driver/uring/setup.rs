@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     os::{fd::AsRawFd, unix::net::UnixDatagram},
+    thread,
     time::Duration,
 };
 
@@ -71,7 +72,7 @@ pub(super) fn ring(
         let mut builder = IoUring::builder();
         builder.dontfork().setup_cqsize(completions).setup_clamp();
         (tier.apply)(&mut builder);
-        match builder.build(submissions) {
+        match patiently(|| builder.build(submissions)) {
             Ok(io) => {
                 features.note(tier.name, tier.since, Found::Yes);
                 if !io.params().is_feature_ext_arg() || !io.params().is_feature_nodrop() {
@@ -86,6 +87,20 @@ pub(super) fn ring(
         }
     }
     Err(too_old("a ring with any of the known flags", "5.1"))
+}
+
+/// Tries again, twice: the memory of rings that were just closed comes back a little later, and a loaded host may have
+/// none for a moment.
+fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for pause in [Duration::from_millis(2), Duration::from_millis(20)] {
+        match attempt() {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::EAGAIN)) => {
+                thread::sleep(pause)
+            }
+            settled => return settled,
+        }
+    }
+    attempt()
 }
 
 /// Makes the buffer ring known and tries it: two datagrams through one armed receive, on a pair of local sockets
@@ -108,7 +123,7 @@ pub(super) fn receives(
             Ok(())
         }
         Ok(_) => Err(too_old("multishot recvmsg", "6.0")),
-        Err(error) => Err(Unavailable::Other { what: "try a multishot receive", source: error }),
+        Err(error) => Err(why_not(error)),
     }
 }
 
@@ -175,7 +190,8 @@ fn too_old(missing: &'static str, since: &'static str) -> Unavailable {
 /// What the user can do about a refusal of the kernel.
 pub(super) fn why_not(error: io::Error) -> Unavailable {
     let sysctl = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Of the thread, because filters are a thread's.
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     classify(error, sysctl.as_deref().map(str::trim), has_filter(&status), memlock_limit())
 }
 

@@ -1,0 +1,141 @@
+//! What only the inside of the driver can show: every set of ring flags, and a completion queue that is too small.
+
+use std::net::UdpSocket;
+
+use super::*;
+use crate::driver::Driver;
+
+/// A driver with narrowed flags, or `None` (said aloud) where io_uring is not available at all.
+fn open(config: DriverConfig, limits: Limits) -> Option<UringDriver> {
+    if let Err(OpenError::Uring(refusal)) = UringDriver::open(&DriverConfig::default()) {
+        eprintln!("skipped: io_uring is not available here: {refusal}");
+        return None;
+    }
+    Some(UringDriver::open_limited(&config, limits).unwrap())
+}
+
+fn socket(driver: &mut UringDriver) -> (SocketId, SocketAddr) {
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let address = socket.local_addr().unwrap();
+    let id = driver.add_socket(socket.into()).unwrap();
+    driver.submit().unwrap();
+    (id, address)
+}
+
+fn send(driver: &mut UringDriver, from: SocketId, to: SocketAddr, number: u32) {
+    let mut lease = driver.lease().expect("sends to loopback complete at once");
+    lease[..4].copy_from_slice(&number.to_le_bytes());
+    driver.send(from, to, lease, 4, 4);
+    driver.submit().unwrap();
+}
+
+/// Receives until `count` numbers are there.
+fn collect(driver: &mut UringDriver, count: usize) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    let patience = driver.now() + Duration::from_secs(10);
+    while numbers.len() < count {
+        assert!(driver.now() < patience, "{} of {count} came", numbers.len());
+        let soon = driver.now() + Duration::from_millis(5);
+        driver.park(Some(soon));
+        driver.receive(64, |it| numbers.push(u32::from_le_bytes(it.bytes[..4].try_into().unwrap())));
+    }
+    numbers
+}
+
+#[test]
+fn every_set_of_ring_flags_receives_sends_sleeps_and_wakes() {
+    for skip_tiers in 0..3 {
+        let limits = Limits { skip_tiers, ..Limits::default() };
+        let Some(mut driver) = open(DriverConfig::default(), limits) else { return };
+        let (here, address) = socket(&mut driver);
+        for number in 0..100 {
+            send(&mut driver, here, address, number);
+            assert_eq!(collect(&mut driver, 1), [number], "{}", driver.features());
+        }
+        // From another thread, into a sleep without an end.
+        for _ in 0..50 {
+            let waker = driver.waker();
+            let caller = std::thread::spawn(move || waker.wake());
+            driver.park(None);
+            caller.join().unwrap();
+        }
+        let before = crate::buffer::leaked_bytes();
+        drop(driver);
+        assert_eq!(crate::buffer::leaked_bytes(), before);
+    }
+}
+
+#[test]
+fn an_idle_look_costs_no_system_call() {
+    let Some(mut driver) = open(DriverConfig::default(), Limits::default()) else { return };
+    let (here, address) = socket(&mut driver);
+    send(&mut driver, here, address, 1);
+    collect(&mut driver, 1);
+    let before = driver.counters().system_calls;
+    for _ in 0..1000 {
+        assert_eq!(driver.receive(64, |_| ()), 0);
+        driver.submit().unwrap();
+    }
+    assert_eq!(driver.counters().system_calls, before);
+}
+
+#[test]
+fn a_completion_queue_that_overflows_loses_nothing() {
+    // The queue can't be smaller than the submissions' (128 here), so more than that has to complete unseen.
+    let config = DriverConfig { leases: 64, receive_buffers: 1024, ..DriverConfig::default() };
+    let limits = Limits { completions: Some(1), ..Limits::default() };
+    let Some(mut driver) = open(config, limits) else { return };
+    let (_, address) = socket(&mut driver);
+    let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    for round in 0..3u32 {
+        for number in 0..240u32 {
+            sender.send_to(&(round * 240 + number).to_le_bytes(), address).unwrap();
+            // Lets the kernel complete without looking at what it completed.
+            driver.ring.run_completions(&mut driver.counters).unwrap();
+        }
+        let numbers = collect(&mut driver, 240);
+        assert!(numbers.into_iter().eq(round * 240..(round + 1) * 240), "round {round}");
+    }
+    assert!(driver.counters().completion_overflows > 0, "the queue never overflowed");
+}
+
+#[test]
+fn every_receive_buffer_comes_home() {
+    let Some(mut driver) =
+        open(DriverConfig { receive_buffers: 8, ..DriverConfig::default() }, Limits::default())
+    else {
+        return;
+    };
+    let (_, address) = socket(&mut driver);
+    let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    for round in 0..50 {
+        let (doomed, doomed_address) = socket(&mut driver);
+        for number in 0..20u32 {
+            sender.send_to(&number.to_le_bytes(), address).unwrap();
+            sender.send_to(&number.to_le_bytes(), doomed_address).unwrap();
+        }
+        driver.receive(round % 7, |_| ());
+        driver.remove_socket(doomed);
+        while driver.receive(64, |_| ()) > 0 || !driver.arrivals.is_empty() {
+            driver.submit().unwrap();
+        }
+    }
+    assert_eq!(driver.receives_in_flight, 1);
+    assert_eq!(driver.buffers.as_ref().map(BufferRing::given), Some(8));
+}
+
+#[test]
+fn a_receive_that_fails_for_ever_is_given_up() {
+    let Some(mut driver) = open(DriverConfig::default(), Limits::default()) else { return };
+    let (id, _) = socket(&mut driver);
+    for _ in 0..2 * usize::from(MOST_FAILURES) {
+        driver.sockets.get_mut(id).unwrap().armed = false;
+        driver.receive_failed(id, -1);
+    }
+    assert_eq!(driver.sockets.get_mut(id).unwrap().failures, 2 * MOST_FAILURES);
+    driver.to_arm.push(id);
+    driver.arm_receives();
+    assert!(!driver.sockets.get_mut(id).unwrap().armed);
+    // The receive of the beginning is still there, and the end has to find it.
+    driver.sockets.get_mut(id).unwrap().armed = true;
+}
