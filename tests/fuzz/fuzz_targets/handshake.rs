@@ -43,6 +43,14 @@ enum Step {
         to: u8,
         known: bool,
     },
+    /// A whole handshake, with a changed copy of message `at` arriving before the message itself.
+    Meet {
+        from: u8,
+        to: u8,
+        known: bool,
+        at: u8,
+        mutation: Option<Mutation>,
+    },
     /// Deliver recorded packet `packet` to a node: to its responder, or to initiator `initiator` of all.
     Deliver {
         packet: u8,
@@ -236,6 +244,32 @@ impl World {
         }
     }
 
+    fn meet(&mut self, from: u8, to: u8, known: bool, at: u8, mutation: Option<Mutation>) {
+        let before = self.recorded.len();
+        self.start(from, to, known);
+        let Some(mut packet) = self.recorded.get(before).cloned() else { return };
+        let initiator = self.initiators.len() as u8 - 1;
+        for message in 0..3 {
+            let mut deliver = |world: &mut Self, packet: &[u8]| {
+                let before = world.recorded.len();
+                match message % 2 {
+                    0 => world.to_responder(packet, to, false, false),
+                    _ => world.to_initiator(packet, initiator),
+                }
+                world.recorded.get(before).cloned()
+            };
+            if let Some(mutation) = mutation.as_ref().filter(|_| at % 3 == message) {
+                let mut changed = packet.clone();
+                mutation.apply(&mut changed);
+                deliver(self, &changed);
+            }
+            match deliver(self, &packet) {
+                Some(answer) => packet = answer,
+                None => break,
+            }
+        }
+    }
+
     fn start(&mut self, from: u8, to: u8, known: bool) {
         let (from, to) = (&locals()[usize::from(from) % NODES], &locals()[usize::from(to) % NODES]);
         let target = if known {
@@ -268,6 +302,7 @@ fuzz_target!(|steps: Vec<Step>| {
         };
         match step {
             Step::Start { from, to, known } => world.start(from, to, known),
+            Step::Meet { from, to, known, at, mutation } => world.meet(from, to, known, at, mutation),
             Step::Deliver { packet, to, mutation, heavy, port } => {
                 if let Some(packet) = pick(&world, packet, mutation) {
                     world.to_responder(&packet, to, heavy, port);
