@@ -120,3 +120,53 @@ fn handles_go_where_they_are_needed() {
     sends::<corewire::Network>();
     shares::<corewire::Network>();
 }
+
+#[tokio::test]
+async fn a_sink_that_is_not_polled_any_more_holds_nobody_up() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
+    producer.try_send(Data1(0)).unwrap();
+    let mut forgotten: Vec<_> = (1..=3).map(|_| producer.clone()).collect();
+    for (sink, n) in forgotten.iter_mut().zip(1..) {
+        let mut waiting = Box::pin(SinkExt::send(sink, Data1(n)));
+        assert!(poll_once(&mut waiting).0.is_pending());
+    }
+    let mut last = producer.send(Data1(4));
+    assert!(poll_once(&mut last).0.is_pending());
+    // Nobody polls the three sinks; their datums enter in their order all the same.
+    for n in 0..=3 {
+        assert_eq!(consumer.try_recv(), Ok(Data1(n)));
+    }
+    within(last).await.unwrap();
+    assert_eq!(consumer.try_recv(), Ok(Data1(4)));
+    assert_eq!(producer.stats().accepted, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_waiting_sinks_are_served_without_a_deep_stack() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 1000).await;
+    for n in 0..1000 {
+        producer.try_send(Data1(n)).unwrap();
+    }
+    let mut sinks: Vec<_> = (0..1000).map(|_| producer.clone()).collect();
+    for (sink, n) in sinks.iter_mut().zip(1000..) {
+        within(sink.feed(Data1(n))).await.unwrap();
+    }
+    let (given_up, kept) = sinks.split_at_mut(100);
+    for sink in given_up {
+        *sink = producer.clone();
+    }
+    // All the room at once.
+    for n in 0..1000 {
+        assert_eq!(consumer.try_recv(), Ok(Data1(n)));
+    }
+    for sink in kept {
+        within(SinkExt::flush(sink)).await.unwrap();
+    }
+    for n in 1100..2000 {
+        assert_eq!(within(consumer.recv()).await, Some(Data1(n)));
+    }
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (1900, 100, 2000));
+}
