@@ -4,12 +4,11 @@
 
 use std::{
     fmt,
-    num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use corewire_proto::{handshake::NetworkSecret, identity::Identity};
@@ -18,12 +17,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 
 use crate::{
+    affinity,
     clerk::{
-        Clerk, ClerkParts, Entropy, ShardLink,
+        Calendar, Clerk, ClerkParts, Entropy, ShardLink,
         limits::{Limits, Times},
         port::{Port, Request},
     },
     driver::{DriverConfig, DriverKind, IoChoice, OpenError, Socket, bind::bind_shards},
+    idle::Idle,
     node::{JoinError, JoinRequest, Node, NodeConfig, NodeParts, NodeShared, NodeSocket},
     registry,
     shard::{Command, Event, NodeId, ShardLimits},
@@ -36,11 +37,13 @@ pub const MAX_SHARDS: usize = 254;
 /// What an engine is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
-    /// Shards, each a thread; 0 lets the engine choose: one for every two CPUs that the process may use, at least
-    /// one, at most four.
+    /// Shards, each a thread; 0 lets the engine choose by the CPUs that the process may use (see
+    /// [`default_shards`](affinity::default_shards)).
     pub shards: usize,
     /// Which driver to use.
     pub io: IoChoice,
+    /// What a shard does when it has nothing to do.
+    pub idle: Idle,
     /// Whether each shard is pinned to a CPU of its own, as far as there are enough.
     pub pin: bool,
     /// Packet memory of each shard.
@@ -58,6 +61,7 @@ impl Default for EngineConfig {
         Self {
             shards: 0,
             io: IoChoice::Auto,
+            idle: Idle::default(),
             pin: true,
             driver: DriverConfig::default(),
             shard_limits: ShardLimits::default(),
@@ -70,11 +74,7 @@ impl Default for EngineConfig {
 impl EngineConfig {
     /// How many shards to start.
     fn shards_or_chosen(&self) -> usize {
-        if self.shards > 0 {
-            return self.shards;
-        }
-        let cpus = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        (cpus / 2).clamp(1, 4)
+        if self.shards > 0 { self.shards } else { affinity::default_shards() }
     }
 }
 
@@ -204,6 +204,10 @@ impl Engine {
                 // It worked above. Should it stop working, a panic ends the clerk: there must be no key without it.
                 system.fill(out).expect("the system gives random bytes");
             }),
+            calendar: Box::new(|_| {
+                // A clock before 1970 makes every record look too far ahead, and each is then refused.
+                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+            }),
             port: port.clone(),
             shards: links,
         };
@@ -242,10 +246,12 @@ impl Engine {
         limits: Limits,
         times: Times,
         entropy: Entropy,
+        calendar: Calendar,
     ) -> (Self, Clerk, Vec<ShardEnds>) {
         let port = Port::new();
         let (links, ends) = links(shards, &limits);
-        let clerk = Clerk::new(ClerkParts { limits, times, entropy, port: port.clone(), shards: links });
+        let clerk =
+            Clerk::new(ClerkParts { limits, times, entropy, calendar, port: port.clone(), shards: links });
         let inner = EngineInner {
             port,
             shards,
@@ -329,6 +335,10 @@ impl Engine {
                 seed
             }
         };
+        let limit = self.0.limits.nodes;
+        if !self.0.port.reserve_node(limit) {
+            return Err(JoinError::TooMany { what: "engine's nodes", given: limit + 1, limit });
+        }
         let identity = Identity::from_seed(&seed);
         let registry_key =
             config.use_registry.then(|| registry::key(&config.network_id, config.network_secret.as_ref()));

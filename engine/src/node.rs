@@ -24,7 +24,7 @@ use crate::{
     clerk::{
         counters::{NodeCounters, NodeStats},
         limits::Limits,
-        port::{Port, Request, changed},
+        port::{Port, Request, changed, reserve},
     },
     driver::{Socket, bind::BindError},
     engine::Engine,
@@ -287,12 +287,6 @@ impl NodeShared {
 /// Nothing that can panic runs under these locks, so a poisoned lock has a sound state.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes one of `limit` places.
-fn reserve(live: &AtomicUsize, limit: usize) -> bool {
-    live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1))
-        .is_ok()
 }
 
 /// The handles' part: its drop makes the node leave.

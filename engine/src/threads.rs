@@ -13,10 +13,12 @@ use std::{
 use corewire_proto::time::Instant;
 
 use crate::{
+    affinity::{self, Cpus},
     clerk::{Clerk, Turn},
     driver::{self, Driver},
     engine::{EngineConfig, EngineError, EngineInfo, ShardEnds, ShardInfo},
-    shard::{Shard, ShardConfig},
+    idle::Idler,
+    shard::{Shard, ShardConfig, host},
 };
 
 /// How much longer than the drain time the last handle waits for the threads. Closing the sessions takes a
@@ -98,15 +100,19 @@ pub(crate) fn start_shards(
 ) -> Result<(Started, EngineInfo, Clock), EngineError> {
     let alive = Arc::new(Alive::default());
     let mut handles = Vec::new();
+    let cpus = Cpus::detect();
+    let usable = cpus.usable();
+    let mut places = cpus.placement(ends.len()).into_iter();
     let (ready, readies) = mpsc::channel::<Ready>();
     for (shard, ends) in ends.into_iter().enumerate() {
         let shard = u8::try_from(shard).map_err(|_| EngineError::Shards(shard))?;
+        let cpu = places.next().flatten();
         let (config, ready, living) = (*config, ready.clone(), Living::new(&alive));
         let handle = thread::Builder::new()
             .name(format!("corewire-{shard}"))
             .spawn(move || {
                 let _living = living;
-                run_shard(shard, &config, ends, &ready);
+                run_shard(shard, &config, (cpu, usable), ends, &ready);
             })
             .map_err(|source| EngineError::Thread { what: format!("shard {shard}"), source })?;
         handles.push(handle);
@@ -123,8 +129,23 @@ pub(crate) fn start_shards(
     Ok((Started { handles, alive }, info, clock))
 }
 
-fn run_shard(id: u8, config: &EngineConfig, ends: ShardEnds, ready: &mpsc::Sender<Ready>) {
-    let (cpu, unpinned) = (None, None);
+/// Where a shard runs: on which CPU, and how many the process has.
+type Place = (Option<usize>, usize);
+
+fn run_shard(
+    id: u8,
+    config: &EngineConfig,
+    (cpu, cpus): Place,
+    ends: ShardEnds,
+    ready: &mpsc::Sender<Ready>,
+) {
+    let (cpu, unpinned) = match (config.pin, cpu) {
+        (false, _) | (true, None) => (None, None),
+        (true, Some(cpu)) => match affinity::pin(cpu) {
+            Ok(()) => (Some(cpu), None),
+            Err(why) => (None, Some(why.to_string())),
+        },
+    };
     let opened = match driver::open(config.io, &config.driver) {
         Ok(opened) => opened,
         Err(source) => {
@@ -139,14 +160,9 @@ fn run_shard(id: u8, config: &EngineConfig, ends: ShardEnds, ready: &mpsc::Sende
         return;
     }
     let shard_config = ShardConfig { id, limits: config.shard_limits };
-    let mut shard = Shard::new(opened.driver, shard_config, ends.0, ends.1);
-    while !shard.is_stopped() {
-        match shard.turn() {
-            crate::shard::Turn::Again => {}
-            crate::shard::Turn::Until(until) => shard.park(Some(until)),
-            crate::shard::Turn::Idle => shard.park(None),
-        }
-    }
+    let shard = Shard::new(opened.driver, shard_config, ends.0, ends.1);
+    // A panic in a turn has been reported to the clerk.
+    let _ended = host::run(shard, Idler::new(config.idle, cpus));
 }
 
 /// Starts the clerk's thread.

@@ -101,9 +101,7 @@ impl Reader {
         if self.published.get() == seq {
             self.published.set(seq + 1);
         }
-        let meta = Meta(slot.meta.load(Ordering::Relaxed));
-        self.guess.set(meta.end());
-        Some(meta)
+        Some(Meta(slot.meta.load(Ordering::Relaxed)))
     }
 
     #[inline(always)]
@@ -145,7 +143,7 @@ impl Hold<'_> {
     #[inline]
     #[must_use]
     pub fn get(&self, seq: u64) -> Slot<'_> {
-        if !self.reader.in_range(seq, self.start) {
+        if seq.wrapping_sub(self.start) >= self.reader.shared.config.datums as u64 {
             // Before the start, or further than the ring is long.
             return if seq < self.start { Slot::Passed } else { Slot::NotYet };
         }
@@ -170,14 +168,23 @@ impl Hold<'_> {
     #[inline]
     #[must_use]
     pub fn published_to(&self, max: usize) -> u64 {
-        self.reader.within_reach(self.start.saturating_add(max as u64))
+        let limit = self.start.saturating_add(max as u64);
+        self.reader.look_ahead(limit);
+        let known = self.reader.published.get();
+        if known >= self.start {
+            return known.min(limit);
+        }
+        // The cursor waits in front of an unpublished record that this reader does not want.
+        self.reader.shared.published_run(self.start, limit)
     }
 
     /// Says where the cursor goes when the hold ends: `seq`, or `start` if that is later, or the end of the published
     /// run if that is earlier. Gives the position taken.
     #[inline]
     pub fn release_to(&mut self, seq: u64) -> u64 {
-        self.target = self.reader.within_reach(seq);
+        let far = seq.saturating_sub(self.start).min(usize::MAX as u64) as usize;
+        self.target =
+            if seq <= self.reader.published.get() { seq.max(self.start) } else { self.published_to(far) };
         self.target
     }
 

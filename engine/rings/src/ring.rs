@@ -229,6 +229,12 @@ impl Ring {
         self.shared.signals.live.load(Ordering::Acquire) as usize
     }
 
+    /// Writers that wait for room at present; may be stale.
+    #[must_use]
+    pub fn waiting_writers(&self) -> usize {
+        self.shared.signals.waiters.load(Ordering::Relaxed) as usize
+    }
+
     /// Records between gate and tail: what the ring cannot yet forget.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -54,7 +54,7 @@ counters! {
     not_allowed: "Channels refused or closed by a predicate, of either side.",
     no_capacity: "Channels refused because a bound was reached.",
     too_slow: "Channels closed because their consumer kept a ring full.",
-    closure_panics: "Panics of the user's closures.",
+    sockets_refused: "Shards on which the node has no socket, because the driver refused it.",
 }
 
 /// Adds one.

@@ -1,24 +1,73 @@
 //! The control thread: never on a datum's way.
 //!
-//! Not inside: a socket, a clock, a thread, randomness. The clerk is a state machine that somebody turns.
+//! Not inside: a socket, a clock, a thread, randomness. The clerk is a state machine: its inputs are the time, the
+//! requests of handles, the events of shards and the random bytes that it was given a source of; its outputs are
+//! commands to shards, and calls of the user's closures. Whoever turns it (a thread, or the simulator) gets the
+//! same run for the same input. Not inside either: protocol rules, which are `corewire-proto`'s.
+//!
+//! | file | answers |
+//! |---|---|
+//! | `port` | how handles reach the clerk |
+//! | `shards` | which indices are free, and what waits for a shard |
+//! | `members` | how a node joins, and what it says about itself |
+//! | `handshakes` | who begins a handshake with whom, and what is answered |
+//! | `dialling` | which peers are to be reached, and when again |
+//! | `sessions` | what a session is there for, from its keys to its end |
+//! | `peers` | what is known about peers, and who is told |
+//! | `control` | what two clerks say to each other |
+//! | `streams` | who may consume what is published here |
+//! | `subscriptions` | from whom a stream is consumed, and when that is tried again |
+//! | `local` | both ends of a channel in this engine |
+//! | `lagging` | who keeps a ring full |
+//! | `shutdown` | how nodes and the engine end |
+//! | `notice`, `timers`, `state`, `counters`, [`limits`] | what their names say |
 
+mod control;
 pub mod counters;
+mod dialling;
+mod handshakes;
+mod lagging;
 pub mod limits;
+mod local;
+mod members;
+mod notice;
+mod peers;
 pub(crate) mod port;
+mod sessions;
+mod shards;
+mod shutdown;
+mod state;
+mod streams;
+mod subscriptions;
+mod timers;
 
-use std::{sync::Arc, task::Context};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    task::Context,
+    time::Duration,
+};
 
-use corewire_proto::time::Instant;
+use corewire_proto::{PeerId, time::Instant, wire::header::ReceiverIndex};
 use corewire_rings::mailbox;
 
 use self::{
-    limits::{Limits, Times},
-    port::Port,
+    limits::{EVENTS_PER_TURN, Limits, REQUESTS_PER_TURN, TIMERS_PER_TURN, Times},
+    notice::Notices,
+    port::{Port, Request},
+    shards::Shards,
+    shutdown::Ending,
+    state::{Association, ChannelName, LocalLeg, Member, Owner},
+    timers::{Timer, Timers},
 };
-use crate::shard::{Command, Event};
+use crate::shard::{Command, Event, NodeId};
 
 /// Fills what it is given with random bytes.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// The time since 1970, at a moment of the drivers' clock.
+pub type Calendar = Box<dyn Fn(Instant) -> Duration + Send>;
 
 /// The clerk's ends of the mailboxes of one shard.
 pub(crate) struct ShardLink {
@@ -31,6 +80,7 @@ pub(crate) struct ClerkParts {
     pub(crate) limits: Limits,
     pub(crate) times: Times,
     pub(crate) entropy: Entropy,
+    pub(crate) calendar: Calendar,
     pub(crate) port: Arc<Port>,
     pub(crate) shards: Vec<ShardLink>,
 }
@@ -48,33 +98,216 @@ pub enum Turn {
 
 /// The clerk.
 pub struct Clerk {
-    parts: ClerkParts,
+    limits: Limits,
+    times: Times,
+    entropy: Entropy,
+    calendar: Calendar,
+    port: Arc<Port>,
+    shards: Shards,
+    /// The time of this turn.
+    now: Instant,
+    timers: Timers,
+    members: BTreeMap<NodeId, Member>,
+    sessions: BTreeMap<ReceiverIndex, Association>,
+    /// Channels that were asked for, by the number that comes back.
+    opens: BTreeMap<u64, (ReceiverIndex, Owner)>,
+    next_open: u64,
+    /// Channels of all sessions, both ends.
+    channels: BTreeMap<ChannelName, Owner>,
+    /// Sessions that are no longer waited for; their shard still has to give the index back.
+    orphans: BTreeSet<ReceiverIndex>,
+    /// Legs within this engine.
+    legs: BTreeMap<u64, LocalLeg>,
+    /// Pursuits to be looked at.
+    fresh: BTreeSet<(NodeId, u64, PeerId)>,
+    notices: Notices,
+    /// Panics in notices, which belong to no stream in particular.
+    panics: AtomicU64,
+    ending: Option<Ending>,
+    stopped: bool,
 }
 
 impl Clerk {
     pub(crate) fn new(parts: ClerkParts) -> Self {
-        Self { parts }
+        let ClerkParts { limits, times, entropy, calendar, port, shards } = parts;
+        Self {
+            limits,
+            times,
+            entropy,
+            calendar,
+            port,
+            shards: Shards::new(shards, &limits),
+            now: Instant::ZERO,
+            timers: Timers::default(),
+            members: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            opens: BTreeMap::new(),
+            next_open: 1,
+            channels: BTreeMap::new(),
+            orphans: BTreeSet::new(),
+            legs: BTreeMap::new(),
+            fresh: BTreeSet::new(),
+            notices: Notices::default(),
+            panics: AtomicU64::new(0),
+            ending: None,
+            stopped: false,
+        }
     }
 
-    /// Does what there is to do.
+    /// Does what there is to do, each kind up to its bound, and says when it wants to be called again. Never waits,
+    /// unless a closure of the user's does.
     pub fn turn(&mut self, now: Instant) -> Turn {
-        let _ = (now, &self.parts.limits, &self.parts.times);
-        while self.parts.port.take().is_some() {}
-        Turn::Idle
+        if self.stopped {
+            return Turn::Idle;
+        }
+        self.now = self.now.max(now);
+        self.shards.flush();
+        let mut again = false;
+        for taken in 1..=REQUESTS_PER_TURN {
+            let Some(request) = self.port.take() else { break };
+            again |= taken == REQUESTS_PER_TURN;
+            self.handle_request(request);
+        }
+        for shard in 0..self.shards.len() {
+            for taken in 1..=EVENTS_PER_TURN {
+                let Some(event) = self.shards.next_event(shard) else { break };
+                again |= taken == EVENTS_PER_TURN;
+                self.handle_event(event);
+            }
+        }
+        for taken in 1..=TIMERS_PER_TURN {
+            let Some(timer) = self.timers.pop_due(self.now) else { break };
+            again |= taken == TIMERS_PER_TURN;
+            self.handle_timer(timer);
+        }
+        again |= self.settle();
+        self.shards.flush();
+        if self.stopped {
+            return Turn::Idle;
+        }
+        if again {
+            return Turn::Again;
+        }
+        let wishes = [self.timers.next(), self.shards.wish(self.now)];
+        wishes.into_iter().flatten().min().map_or(Turn::Idle, Turn::Until)
     }
 
-    /// Announces a sleep. `false`: there is something to do.
+    /// Announces a sleep: whoever has work for the clerk wakes `cx` from now on. `false`: there is work already.
     pub fn arm(&mut self, cx: &mut Context<'_>) -> bool {
-        let _ = cx;
-        true
-    }
-
-    /// Whether everything has ended.
-    pub fn is_stopped(&self) -> bool {
+        if self.port.bell().arm(cx.waker()) && self.shards.arm(cx) && self.port.is_empty() {
+            return true;
+        }
+        self.port.bell().disarm();
         false
     }
 
-    pub(crate) fn abandon(&mut self) {
-        self.parts.port.close();
+    /// Whether everything has ended. Another turn would do nothing.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The end of a turn: what several inputs may have asked for is done once. `true` when more is to do.
+    fn settle(&mut self) -> bool {
+        let mut again = false;
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((node, subscription, peer)) = self.fresh.pop_first() else { break };
+            self.pursue(node, subscription, peer);
+        }
+        again |= !self.fresh.is_empty();
+        let stale: Vec<NodeId> =
+            self.members.iter().filter(|(_, m)| m.record_stale || m.peers_stale).map(|(id, _)| *id).collect();
+        for node in stale {
+            self.renew_record(node);
+            self.show_peers(node);
+        }
+        again |= !self.fresh.is_empty();
+        again |= self.notices.send(&self.panics) && !self.port.is_empty();
+        again
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        match request {
+            Request::Join(join) => self.join(*join),
+            Request::Changed(node) => self.node_changed(node),
+            Request::Leave { node, drain } => self.leave(node, drain),
+            Request::Publish(publication) => self.publish(publication),
+            Request::Unpublish(publication) => self.unpublish(&publication),
+            Request::Full(publication) => self.ring_is_full(&publication),
+            Request::Subscribe(subscription) => self.subscribe(subscription),
+            Request::Unsubscribe(subscription) => self.unsubscribe(&subscription),
+            Request::LegDropped(leg) => self.local_leg_dropped(leg),
+            Request::Shutdown { drain } => self.shutdown(drain),
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Handshake { node, shard, from, bytes } => self.handshake_came(node, shard, from, &bytes),
+            Event::Confirmed { index } => self.session_confirmed(index),
+            Event::SessionClosed { index, code } => self.session_closed(index, code),
+            Event::Control { index, bytes } => self.control_came(index, &bytes),
+            Event::ControlRefused { index, bytes } => self.control_refused(index, &bytes),
+            Event::ChannelRequested { index, label, request } => {
+                self.channel_requested(index, label, &request);
+            }
+            Event::ChannelServed { index, label } => self.channel_served(index, label),
+            Event::ChannelAccepted { index, open_id, label, reader, taken } => {
+                self.channel_accepted(index, open_id, label, crate::shard::Inbox::remote(reader, taken));
+            }
+            Event::ChannelRejected { open_id, code, .. } => self.channel_rejected(open_id, code),
+            Event::ChannelClosed { index, label, code } => self.channel_closed(index, label, code),
+            Event::SocketRefused { node, .. } => self.socket_refused(node),
+            Event::ShardStopped { shard, .. } => self.shard_stopped(shard),
+        }
+    }
+
+    fn handle_timer(&mut self, timer: Timer) {
+        match timer {
+            Timer::Attempt(node, index) => self.attempt_due(node, index),
+            Timer::Responder(node) => self.responder_due(node),
+            Timer::Dial(node, peer) => self.dial_if_wanted(node, peer),
+            Timer::Bootstrap(node, place) => self.bootstrap(node, place),
+            Timer::Slots(node, peer) => self.slots_due(node, peer),
+            Timer::Pursuit(node, subscription, peer) => self.pursuit_due(node, subscription, peer),
+            Timer::Accepted(node, subscription, peer) => self.review_pursuit(node, subscription, peer),
+            Timer::Admitted(node, publication, serving) => self.review_serving(node, publication, serving),
+            Timer::Detach(leg) => self.detach(leg),
+            Timer::Lagging(node, publication) => self.lagging_due(node, publication),
+            Timer::Records(node) => self.records_due(node),
+            Timer::Exchange(index) => self.tell_news(index),
+            Timer::Leave(node) => self.leave_due(node),
+            Timer::Shutdown => self.shutdown_due(),
+        }
+    }
+
+    fn random<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        (self.entropy)(&mut bytes);
+        bytes
+    }
+
+    /// A number from 0 to 1.
+    fn chance(&mut self) -> f64 {
+        f64::from(u32::from_le_bytes(self.random())) / f64::from(u32::MAX)
+    }
+
+    /// `time`, changed by up to a quarter in either direction, so that many do not try at once.
+    fn about(&mut self, time: Duration) -> Duration {
+        time.mul_f64(0.75 + self.chance() / 2.0)
+    }
+
+    fn calendar_s(&self) -> u64 {
+        (self.calendar)(self.now).as_secs()
+    }
+}
+
+impl fmt::Debug for Clerk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clerk")
+            .field("nodes", &self.members.len())
+            .field("sessions", &self.sessions.len())
+            .field("channels", &self.channels.len())
+            .field("stopped", &self.stopped)
+            .finish_non_exhaustive()
     }
 }

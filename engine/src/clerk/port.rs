@@ -10,7 +10,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -64,6 +64,8 @@ pub(crate) struct Port {
     closed: AtomicBool,
     /// Names nodes, publications, subscriptions and legs. Never reused.
     next_key: AtomicU64,
+    /// Nodes that the clerk has not forgotten yet.
+    nodes: AtomicUsize,
 }
 
 impl Port {
@@ -73,12 +75,23 @@ impl Port {
             bell: Doorbell::new(),
             closed: AtomicBool::new(false),
             next_key: AtomicU64::new(1),
+            nodes: AtomicUsize::new(0),
         })
     }
 
     /// A number that this engine never gives again.
     pub(crate) fn next_key(&self) -> u64 {
         self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Takes one of `limit` places for nodes.
+    pub(crate) fn reserve_node(&self, limit: usize) -> bool {
+        reserve(&self.nodes, limit)
+    }
+
+    /// Gives a node's place back.
+    pub(crate) fn release_node(&self) {
+        self.nodes.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Hands a request over. `false`: the clerk is gone and so is everything the request is about.
@@ -95,11 +108,6 @@ impl Port {
         }
         self.bell.ring();
         true
-    }
-
-    /// Wakes the clerk without telling it anything.
-    pub(crate) fn ring(&self) {
-        self.bell.ring();
     }
 
     pub(crate) fn take(&self) -> Option<Request> {
@@ -135,6 +143,12 @@ impl std::fmt::Debug for Port {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Port").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
+}
+
+/// Takes one of `limit` places.
+pub(crate) fn reserve(live: &AtomicUsize, limit: usize) -> bool {
+    live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1))
+        .is_ok()
 }
 
 /// Tells a node's clerk to look at the node again, unless it is about to anyway.

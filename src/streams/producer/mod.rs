@@ -5,7 +5,6 @@
 mod builder;
 mod core;
 mod error;
-mod outbox;
 mod send;
 mod sink;
 
@@ -241,7 +240,7 @@ impl<D, C> Clone for Producer<D, C> {
 
 impl<D, C> Drop for Producer<D, C> {
     fn drop(&mut self) {
-        if self.side.get_mut().unwrap_or_else(PoisonError::into_inner).abandon() {
+        if self.side.get_mut().unwrap_or_else(PoisonError::into_inner).keeps_one() {
             self.core.cancel();
         }
     }

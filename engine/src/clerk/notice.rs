@@ -1,0 +1,102 @@
+//! Calls into the user's code: predicates and notices of change.
+//!
+//! Not inside: any lock, and any place but the clerk's own thread. A panic is caught and counted, and counts as
+//! "no". What a closure owns may run the user's code when it is dropped, so that is contained as well.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use super::counters::count;
+use crate::{
+    peer::PeerInfo,
+    publication::{Admit, OnChange, Verdict},
+};
+
+/// What `closure` says, or `None` after a panic, which is counted.
+pub(crate) fn contain<T>(closure: impl FnOnce() -> T, panics: &AtomicU64) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(closure)) {
+        Ok(answer) => Some(answer),
+        Err(payload) => {
+            count(panics);
+            drop_contained(payload);
+            None
+        }
+    }
+}
+
+/// Drops what may own the user's values.
+pub(crate) fn drop_contained<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // A payload that panics in its own drop is not worth a third chance.
+        std::mem::forget(payload);
+    }
+}
+
+/// Asks a predicate about a peer.
+pub(crate) fn ask(predicate: Option<&Admit>, peer: &PeerInfo, panics: &AtomicU64) -> Verdict {
+    match predicate {
+        None => Verdict::Allow,
+        Some(predicate) => contain(|| predicate(peer), panics).unwrap_or(Verdict::Deny),
+    }
+}
+
+/// Notices that go out at the end of the turn: one for each closure, however much has changed for it.
+#[derive(Default)]
+pub(crate) struct Notices(Vec<OnChange>);
+
+impl Notices {
+    pub(crate) fn add(&mut self, closure: Option<&OnChange>) {
+        if let Some(closure) = closure
+            && !self.0.iter().any(|known| Arc::ptr_eq(known, closure))
+        {
+            self.0.push(closure.clone());
+        }
+    }
+
+    /// Calls them all. `true` when there was one: what it did may have given the clerk work.
+    pub(crate) fn send(&mut self, panics: &AtomicU64) -> bool {
+        let notices = std::mem::take(&mut self.0);
+        let any = !notices.is_empty();
+        for notice in notices {
+            contain(|| notice(), panics);
+            drop_contained(notice);
+        }
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::peer::PeerFacts;
+
+    #[test]
+    fn a_panic_in_a_predicate_is_a_no_and_is_counted() {
+        let panics = AtomicU64::new(0);
+        let peer = PeerInfo::new(PeerFacts::default());
+        let predicate: Admit = Arc::new(|_| panic!("the user's defect"));
+        assert_eq!(ask(Some(&predicate), &peer, &panics), Verdict::Deny);
+        assert_eq!(panics.load(Ordering::Relaxed), 1);
+        assert_eq!(ask(None, &peer, &panics), Verdict::Allow);
+    }
+
+    #[test]
+    fn a_notice_goes_out_once_however_often_it_was_due() {
+        let calls = Arc::new(AtomicU64::new(0));
+        let seen = calls.clone();
+        let closure: OnChange = Arc::new(move || {
+            seen.fetch_add(1, Ordering::Relaxed);
+        });
+        let mut notices = Notices::default();
+        notices.add(Some(&closure));
+        notices.add(Some(&closure));
+        notices.add(None);
+        assert!(notices.send(&AtomicU64::new(0)));
+        assert!(!notices.send(&AtomicU64::new(0)));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+    }
+}
