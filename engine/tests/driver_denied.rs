@@ -83,6 +83,16 @@ fn a_refused_train_arrives_one_by_one() {
 }
 
 #[test]
+fn a_full_send_buffer_keeps_the_datagram_staged() {
+    run("send-eagain");
+}
+
+#[test]
+fn drivers_leave_no_descriptor_behind() {
+    run("descriptors");
+}
+
+#[test]
 #[ignore = "the body of the other tests, run by them in a child process"]
 fn child() {
     let Ok(case) = env::var(CASE) else { return };
@@ -142,6 +152,43 @@ fn child() {
         "refused-train" => {
             for arm in [Arm::Epoll, Arm::Uring] {
                 refused_train(arm);
+            }
+        }
+        "send-eagain" => {
+            deny(&[Rule::call(libc::SYS_sendmmsg)], libc::EAGAIN);
+            let mut rig = Rig::with(Arm::Epoll, DriverConfig { leases: 3, ..DriverConfig::default() });
+            let (a, b) = (rig.add(Side::A), rig.add(Side::B));
+            for _ in 0..3 {
+                rig.send(Side::A, a.id, b.address, &[1], 1);
+            }
+            for _ in 0..5 {
+                rig.pass(Side::A);
+            }
+            let counters = rig.driver(Side::A).counters();
+            assert!(rig.driver(Side::A).lease().is_none(), "what waits keeps its lease");
+            assert!(counters.send_waited >= 1 && counters.sent_datagrams == 0, "{counters:?}");
+            assert_eq!(counters.send_errors + counters.send_no_room, 0);
+            // What waits for a socket that goes away is given up, and its memory comes back.
+            rig.driver(Side::A).remove_socket(a.id);
+            rig.driver(Side::A).submit().unwrap();
+            assert_eq!(rig.driver(Side::A).counters().send_refused, 3);
+            assert!(rig.driver(Side::A).lease().is_some());
+        }
+        "descriptors" => {
+            let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+            for arm in [Arm::Epoll, Arm::Uring] {
+                // The first may open what the process keeps.
+                drop(Rig::new(arm));
+                let before = count();
+                for _ in 0..30 {
+                    traffic(arm);
+                    let mut rig = Rig::new(arm);
+                    let end = rig.add(Side::A);
+                    drop(rig.driver(Side::A).waker());
+                    rig.driver(Side::A).remove_socket(end.id);
+                    rig.add(Side::B);
+                }
+                assert_eq!(count(), before, "{arm:?}");
             }
         }
         other => panic!("no case {other}"),

@@ -215,7 +215,7 @@ pub trait Driver {
     /// Fills `out` with unpredictable bytes (in a simulated world: with bytes drawn from its seed).
     fn entropy(&mut self, out: &mut [u8]);
 
-    /// Takes over a bound socket and begins to receive from it.
+    /// Takes over a bound socket and receives from it, from the next `submit` or `park` on.
     ///
     /// # Errors
     ///

@@ -57,6 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Rig {
     drivers: [AnyDriver; 2],
     world: Option<(World, [HostId; 2])>,
+    held: Vec<UdpSocket>,
 }
 
 /// Bytes that tell by themselves where they were cut or swapped.
@@ -75,7 +76,7 @@ impl Rig {
                 let world = World::new(1);
                 let hosts = [world.host(), world.host()];
                 let drivers = hosts.map(|host| world.driver_with(host, &config).unwrap().into());
-                return Self { drivers, world: Some((world, hosts)) };
+                return Self { drivers, world: Some((world, hosts)), held: Vec::new() };
             }
             Arm::Epoll => (IoChoice::Epoll, DriverKind::Epoll),
             Arm::Uring => (IoChoice::Auto, DriverKind::Uring),
@@ -87,7 +88,7 @@ impl Rig {
             }
             opened.driver
         };
-        Self { drivers: [open_one(), open_one()], world: None }
+        Self { drivers: [open_one(), open_one()], world: None, held: Vec::new() }
     }
 
     pub(crate) fn driver(&mut self, side: Side) -> &mut AnyDriver {
@@ -148,7 +149,13 @@ impl Rig {
     /// An address of side B where nobody listens.
     pub(crate) fn closed_port(&mut self) -> SocketAddr {
         let socket = self.socket(Side::B, None);
-        socket.local_addr().unwrap()
+        let address = socket.local_addr().unwrap();
+        if let Socket::Udp(socket) = socket {
+            // Connected to another, it refuses everybody else, and no other test can get the port.
+            socket.connect("127.0.0.1:9").unwrap();
+            self.held.push(socket);
+        }
+        address
     }
 
     pub(crate) fn send(&mut self, side: Side, from: SocketId, to: SocketAddr, bytes: &[u8], segment: usize) {

@@ -143,8 +143,10 @@ impl UringDriver {
         let mut buffers =
             BufferRing::new(config.receive_buffers).map_err(system("map the receive buffers"))?;
         if let Err(refusal) = setup::receives(&mut ring, &mut buffers, &mut features) {
-            // Whether the kernel has let go of them is not known.
-            buffers.leak();
+            if buffers.given() > 0 {
+                // They were registered, and whether the kernel has let go of them is not known.
+                buffers.leak();
+            }
             return Err(OpenError::Uring(refusal));
         }
         let udp = probe::udp();
