@@ -62,7 +62,7 @@ pub trait Codec<D>: 'static {
     fn encoded_len(datum: &D) -> Result<usize, EncodeError>;
 
     /// Writes `datum` into `out`, filling all of it. `out` has the length that
-    /// [`encoded_len`](Self::encoded_len) gave for the same datum and starts at a multiple of 16 bytes.
+    /// [`encoded_len`](Self::encoded_len) gave for the same datum, and holds whatever was there before.
     ///
     /// # Errors
     ///
@@ -282,6 +282,13 @@ pub(crate) fn measure<D, C: Codec<D>>(datum: &D) -> Result<usize, EncodeError> {
 #[inline]
 pub(crate) fn encode<D, C: Codec<D>>(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
     contain(|| C::encode(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
+}
+
+/// The encoded form of `datum`, for a datum that has to wait outside of the ring.
+pub(crate) fn to_vec<D, C: Codec<D>>(datum: &D) -> Result<Vec<u8>, EncodeError> {
+    let mut bytes = vec![0; measure::<D, C>(datum)?];
+    encode::<D, C>(datum, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// [`Codec::decode`] with panics contained.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use corewire_engine::driver::bind::BindError;
 use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo};
 use corewire_engine::node::{JoinError, LeaveError, Node, NodeConfig};
 use corewire_engine::proto::TagId;
@@ -330,14 +331,7 @@ pub enum NetworkError {
 impl NetworkError {
     /// Whether an address that was asked for is in use by another program or node.
     pub fn is_address_in_use(&self) -> bool {
-        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
-        while let Some(error) = cause {
-            if let Some(io) = error.downcast_ref::<std::io::Error>() {
-                return io.kind() == std::io::ErrorKind::AddrInUse;
-            }
-            cause = error.source();
-        }
-        false
+        matches!(self, Self::Join(JoinError::Bind(BindError::InUse { .. })))
     }
 }
 

@@ -117,6 +117,22 @@ table! {
     Total TimerBound timer_bound in "turns": "Turns that ended firing timers at its bound.";
     Total RingBound ring_bound in "turns": "Turns that ended looking at a ring at its bound.";
     Total TransmitBound transmit_bound in "turns": "Turns that ended transmitting at its bound.";
+    Total KernelReceiveDrops kernel_receive_drops in "datagrams": "Dropped by the kernel before a full receive queue.";
+    Total ReceiveTruncated receive_truncated in "datagrams": "Dropped by the driver: cut by the kernel.";
+    Total ReceiveStarved receive_starved in "times": "Times that receiving paused because every receive buffer was full.";
+    Total ReceiveErrors receive_errors in "errors": "Receives that ended in another error.";
+    Total SendUnreachable send_unreachable in "sends": "Sends that met a closed port or an unreachable host.";
+    Total SendTooLarge send_too_large in "sends": "Sends that were larger than the path or the device takes.";
+    Total SendNoRoom send_no_room in "sends": "Sends that the local queue had no room for.";
+    Total SendErrors send_errors in "sends": "Sends that ended in another error.";
+    Total SendRefused send_refused in "sends": "Sends for a socket that is gone.";
+    Total QueuedErrors queued_errors in "errors": "Errors that the kernel had queued for a socket.";
+    Total TrainsReceived trains_received in "receives": "Receives that brought several datagrams at once.";
+    Total TrainsSplit trains_split in "sends": "Trains that had to be cut in user space.";
+    Total SystemCalls system_calls in "calls": "System calls of the driver.";
+    Total Wakes wakes in "wakes": "Wake-ups that found the driver asleep.";
+    Total CompletionOverflows completion_overflows in "times": "Times that the completion queue overflowed.";
+
     Total Panics panics in "panics": "Panics caught in the shard's loop; the shard ended.";
 }
 

@@ -272,6 +272,10 @@ fn a_closed_ring_drains_and_ends_the_channel_in_good_order() {
         assert_eq!(leg.producer.close_code(), Some(CloseCode::GRACEFUL));
         assert_eq!(leg.consumer.close_code(), Some(CloseCode::GRACEFUL));
         assert_eq!(ring.readers(), 0, "the cursor has left");
+        // The last datums and the end came together; they are counted all the same.
+        let (left, right) = (leg.producer.numbers(), leg.consumer.numbers());
+        assert_eq!((left.datums, left.bytes, left.lag()), (40, 40 * 64, 0));
+        assert_eq!((right.datums, right.bytes, right.position), (40, 40 * 64, 40));
         assert_eq!(rig.left.count(Counter::Streams), 0);
     }
 }

@@ -101,7 +101,9 @@ impl Reader {
         if self.published.get() == seq {
             self.published.set(seq + 1);
         }
-        Some(Meta(slot.meta.load(Ordering::Relaxed)))
+        let meta = Meta(slot.meta.load(Ordering::Relaxed));
+        self.guess.set(meta.end());
+        Some(meta)
     }
 
     #[inline(always)]
@@ -143,7 +145,7 @@ impl Hold<'_> {
     #[inline]
     #[must_use]
     pub fn get(&self, seq: u64) -> Slot<'_> {
-        if seq.wrapping_sub(self.start) >= self.reader.shared.config.datums as u64 {
+        if !self.reader.in_range(seq, self.start) {
             // Before the start, or further than the ring is long.
             return if seq < self.start { Slot::Passed } else { Slot::NotYet };
         }
@@ -168,23 +170,14 @@ impl Hold<'_> {
     #[inline]
     #[must_use]
     pub fn published_to(&self, max: usize) -> u64 {
-        let limit = self.start.saturating_add(max as u64);
-        self.reader.look_ahead(limit);
-        let known = self.reader.published.get();
-        if known >= self.start {
-            return known.min(limit);
-        }
-        // The cursor waits in front of an unpublished record that this reader does not want.
-        self.reader.shared.published_run(self.start, limit)
+        self.reader.within_reach(self.start.saturating_add(max as u64))
     }
 
     /// Says where the cursor goes when the hold ends: `seq`, or `start` if that is later, or the end of the published
     /// run if that is earlier. Gives the position taken.
     #[inline]
     pub fn release_to(&mut self, seq: u64) -> u64 {
-        let far = seq.saturating_sub(self.start).min(usize::MAX as u64) as usize;
-        self.target =
-            if seq <= self.reader.published.get() { seq.max(self.start) } else { self.published_to(far) };
+        self.target = self.reader.within_reach(seq);
         self.target
     }
 

@@ -24,6 +24,8 @@ pub struct Reader {
     pub(crate) next: u64,
     /// Everything from `cursor` to here is published. Our cursor must never pass this.
     pub(crate) published: Cell<u64>,
+    /// Byte position at which the last seen record ended, hence the next one starts. Only a guess of what to prefetch.
+    pub(crate) guess: Cell<u64>,
     /// The cell is held: by the current hold, or by one that was leaked.
     held: bool,
     /// We set our sleeper's bit and did not clear it ourselves.
@@ -68,6 +70,7 @@ impl Reader {
             cursor,
             next,
             published: Cell::new(published),
+            guess: Cell::new(0),
             held: false,
             asleep: false,
             lost: 0,
@@ -119,6 +122,8 @@ impl Reader {
     /// The next record is published (or a later one is in its slot, and we were evicted).
     #[inline(always)]
     pub(crate) fn has_record(&self) -> bool {
+        // Its bytes come from the writer's cache as its stamp does; fetch both at once.
+        self.shared.arena.prefetch(self.shared.units.place(self.guess.get()));
         let stamp = self.shared.slots.at(self.next).stamp.load(Ordering::Acquire);
         stamp.wrapping_sub(self.next + 1) as i64 >= 0
     }
@@ -250,6 +255,26 @@ impl Reader {
     pub(crate) fn look_ahead(&self, limit: u64) {
         let from = self.published.get();
         self.published.set(self.shared.published_run(from, limit).max(from));
+    }
+
+    /// A position that a caller may ask for, made one that the reader may take: not before `next`, and not past the
+    /// end of the published run that begins there.
+    #[inline]
+    pub(crate) fn within_reach(&self, seq: u64) -> u64 {
+        if seq <= self.published.get() {
+            return seq.max(self.next);
+        }
+        self.look_ahead(seq);
+        let known = self.published.get();
+        // The cursor may wait in front of an unpublished record that this reader does not want.
+        if known >= self.next { known.min(seq) } else { self.shared.published_run(self.next, seq) }
+            .max(self.next)
+    }
+
+    /// Whether `seq` can be in the ring at all, seen from `start`, which is not before the cursor.
+    #[inline(always)]
+    pub(crate) fn in_range(&self, seq: u64, start: u64) -> bool {
+        seq.wrapping_sub(start) < self.shared.config.datums as u64
     }
 
     /// Lets a cursor that stayed behind follow, if it can.

@@ -140,3 +140,21 @@ fn an_abandoned_record_is_told_from_one_that_is_missing() {
     assert!(matches!(reader.kept(1), Slot::Record(_)));
     reader.let_go(2);
 }
+
+#[test]
+fn a_sequence_out_of_all_range_is_not_there_and_not_reached() {
+    let ring = ring(4);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    writer.try_push(&[0]).unwrap();
+    for far in [1, 5, 1 << 54, u64::MAX - 1, u64::MAX] {
+        assert_eq!(reader.published_from(far, 10), far);
+        reader.keep().unwrap();
+        assert_eq!(reader.kept(far), Slot::NotYet);
+    }
+    reader.let_go(u64::MAX);
+    assert_eq!(reader.position(), 1, "only what is published can be given up");
+    reader.release_to(u64::MAX).unwrap();
+    assert_eq!(reader.position(), 1);
+    writer.try_push(&[1]).unwrap();
+    assert_eq!(&reader.try_recv().unwrap().unwrap()[..], &[1]);
+}

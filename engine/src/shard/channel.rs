@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use corewire_proto::channel::{ChannelStats, Label, Reliability};
+use corewire_proto::{
+    channel::{ChannelStats, Label, Reliability},
+    session::CloseCode,
+};
 use corewire_rings::Writer;
 
 use super::{ChannelShared, channel_shared::ChannelNumbers, inbox::Progress};
@@ -41,6 +44,27 @@ pub(crate) struct Opening {
     pub(crate) max_datum_bytes: u32,
 }
 
+/// What has passed an end of a channel. The session counts it too, but forgets its numbers with the channel, and
+/// the last datum and the end often come together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Read {
+    pub(crate) datums: u64,
+    pub(crate) bytes: u64,
+    /// Sequence after the last one.
+    pub(crate) next: u64,
+}
+
+impl Read {
+    /// A datum passed; one that passed before does not count.
+    pub(crate) fn pass(&mut self, seq: u64, bytes: usize) {
+        if seq >= self.next {
+            self.next = seq + 1;
+            self.datums += 1;
+            self.bytes += bytes as u64;
+        }
+    }
+}
+
 /// The producer's end: a leg of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Producer {
@@ -52,6 +76,8 @@ pub(crate) struct Producer {
     pub(crate) released: u64,
     /// The end of the ring was announced.
     pub(crate) finishing: bool,
+    /// What the session has read so far, resends not counted.
+    pub(crate) read: Read,
 }
 
 /// The consumer's end: an inbox.
@@ -67,6 +93,8 @@ pub(crate) struct Consumer {
     pub(crate) missed: u64,
     /// The inbox had no room, no window was set and nothing may be lost: the consumer was too slow.
     pub(crate) overrun: bool,
+    /// What was delivered so far.
+    pub(crate) delivered: Read,
     /// What was granted last.
     pub(crate) granted: (u64, u64),
 }
@@ -87,6 +115,7 @@ impl Consumer {
             unlimited,
             lossy: unlimited && reliability == Reliability::FireAndForget,
             missed: 0,
+            delivered: Read { next: first_seq, ..Read::default() },
             overrun: false,
             granted: (first_seq, 0),
         }
@@ -100,6 +129,32 @@ impl Channel {
             self.touched = true;
             touched.push(slot);
         }
+    }
+
+    /// Writes the numbers of a channel that its session has forgotten already.
+    pub(crate) fn write_last_numbers(&self, code: CloseCode) {
+        let mut numbers = self.shared.numbers();
+        match &self.role {
+            Role::Opening(_) => return,
+            Role::Producer(producer) => {
+                // Only after the end in good order is it certain that what was read was sent as well.
+                if !producer.finishing || code != CloseCode::GRACEFUL {
+                    return;
+                }
+                numbers.datums = numbers.datums.max(producer.read.datums);
+                numbers.bytes = numbers.bytes.max(producer.read.bytes);
+                numbers.position = numbers.position.max(producer.read.next);
+                numbers.published = numbers.published.max(numbers.position);
+                numbers.released = numbers.published;
+            }
+            Role::Consumer(consumer) => {
+                numbers.datums = numbers.datums.max(consumer.delivered.datums);
+                numbers.bytes = numbers.bytes.max(consumer.delivered.bytes);
+                numbers.position = numbers.position.max(consumer.delivered.next);
+                numbers.released = consumer.progress.peek().0;
+            }
+        }
+        self.shared.cells().write(&numbers);
     }
 
     /// Writes what the session counted to the cells that everybody reads.

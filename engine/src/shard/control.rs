@@ -14,7 +14,7 @@ use corewire_rings::Ring;
 
 use super::{
     ChannelShared, Core,
-    channel::{Channel, Opening, Producer, Role},
+    channel::{Channel, Opening, Producer, Read, Role},
     command::{Command, Event, NodeId},
     limits::COMMANDS_PER_TURN,
     stream::{Stream, Watch},
@@ -30,6 +30,9 @@ const SESSION_GONE: CloseCode = CloseCode::PEER_LOST;
 impl Core {
     /// Takes commands, up to the bound of a turn and as long as their answers find room.
     pub(crate) fn take_commands(&mut self, driver: &mut impl Driver) {
+        if self.has_stopped() {
+            return self.refuse_commands();
+        }
         let mut taken = 0;
         while taken < COMMANDS_PER_TURN && !self.backlog.is_full() {
             let Some(command) = self.commands.try_recv() else { break };
@@ -42,6 +45,16 @@ impl Core {
         }
         if taken == COMMANDS_PER_TURN {
             self.counters.bump(Counter::CommandBound);
+        }
+    }
+
+    /// Takes what a shard that has stopped is still told. Whoever waits for a channel learns that there is none.
+    pub(crate) fn refuse_commands(&mut self) {
+        while let Some(command) = self.commands.try_recv() {
+            self.stale();
+            if let Command::OpenChannel { handle, .. } | Command::AcceptChannel { handle, .. } = command {
+                handle.terminate(SESSION_GONE);
+            }
         }
     }
 
@@ -151,9 +164,14 @@ impl Core {
         &mut self,
         index: ReceiverIndex,
         open_id: u64,
-        request: OpenRequest,
+        mut request: OpenRequest,
         handle: Arc<ChannelShared>,
     ) {
+        // A window by bytes alone could hold very many small datums, and each needs its slot in the inbox.
+        let most = self.config.limits.open_window_datums;
+        if request.window_datums == 0 && request.window_bytes.div_ceil(16) > most {
+            request.window_datums = most;
+        }
         let opening = Opening {
             open_id,
             window_bytes: request.window_bytes,
@@ -209,6 +227,12 @@ impl Core {
             handle.terminate(SESSION_GONE);
             return self.report(Event::ChannelClosed { index, label, code: SESSION_GONE });
         };
+        if self.has_channel(slot, label) {
+            // Served already; what follows would cut the live channel.
+            self.stale();
+            handle.terminate(CloseCode::SUPERSEDED);
+            return;
+        }
         let max_datum_bytes = u32::try_from(ring.config().max_record).unwrap_or(u32::MAX);
         let Some((stream_slot, first_seq)) = self.join(ring) else {
             return self.refuse_accept(slot, label, &handle);
@@ -223,7 +247,8 @@ impl Core {
         let Some(stream) = self.streams.get_mut(stream_slot) else { return };
         let leg = stream.legs.len() as u32;
         let (known, ended) = (stream.published, stream.watch == Watch::Ended);
-        let producer = Producer { stream: stream_slot, leg, released: first_seq, finishing: false };
+        let read = Read { next: first_seq, ..Read::default() };
+        let producer = Producer { stream: stream_slot, leg, released: first_seq, finishing: false, read };
         handle.set_connected();
         let Some(channel_slot) = self.seat_channel(slot, label, handle, Role::Producer(producer)) else {
             return;

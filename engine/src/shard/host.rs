@@ -2,7 +2,8 @@
 //!
 //! Not inside: which CPU it runs on and how patient it is; both are given. A shard that lives inside another
 //! executor does not need this file: it calls [`Shard::turn`] as often as it says [`Turn::Again`] and
-//! [`Shard::park`], or a sleep of its own, when it does not.
+//! [`Shard::park`] when it does not, or sleeps in its own way between [`Shard::fall_asleep`] and
+//! [`Shard::wake_up`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

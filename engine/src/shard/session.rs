@@ -58,6 +58,8 @@ impl Core {
         let sealer = Sealer::new(keys.suite, &keys.send, max_packet, self.now);
         let opener = Opener::new(keys.suite, &keys.recv, max_packet, self.now);
         let session = Session::new(config, sealer, opener, remote_index, self.now);
+        // The session has brought it into the range that packets may have.
+        let max_packet = session.config().max_packet_bytes;
         let seat = Seat {
             session,
             index,
@@ -122,6 +124,7 @@ impl Core {
     /// The last act for a channel that was taken out of every table: its ring, its inbox and its watchers learn
     /// that it is over.
     pub(crate) fn let_go(&mut self, channel: Channel, code: CloseCode) {
+        channel.write_last_numbers(code);
         match &channel.role {
             Role::Opening(_) => {}
             Role::Producer(producer) => {

@@ -9,7 +9,7 @@
 
 use corewire_proto::{session::CloseCode, time::Instant};
 
-use super::{Core, command::Event, limits::DRAIN_SHARE};
+use super::{Core, channel::Role, command::Event, limits::DRAIN_SHARE};
 use crate::driver::Driver;
 
 /// How far the end is.
@@ -80,6 +80,11 @@ impl Core {
         }
     }
 
+    /// Whether everything was let go of. The clerk may not know yet.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.ending.is_some_and(|ending| ending.step == Step::Stopped)
+    }
+
     /// Whether nothing is left to do: all is let go, and the clerk knows or had its time.
     pub(crate) fn is_stopped(&self) -> bool {
         self.ending.is_some_and(|ending| {
@@ -109,7 +114,21 @@ impl Core {
         self.awake.clear();
         self.ready.clear();
         self.held_up.clear();
+        self.refuse_commands();
         self.backlog.push_anyway(Event::ShardStopped { shard: self.config.id, panic });
+    }
+}
+
+/// A shard that is dropped without an end in order still leaves nobody waiting.
+impl Drop for Core {
+    fn drop(&mut self) {
+        for channel in self.channels.drain() {
+            if let Role::Consumer(consumer) = &channel.role {
+                consumer.inbox.close();
+            }
+            channel.shared.terminate(CloseCode::PEER_LOST);
+        }
+        self.refuse_commands();
     }
 }
 

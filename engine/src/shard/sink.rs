@@ -47,6 +47,7 @@ fn write(consumer: &mut Consumer, seq: u64, skipped: u64, datum: &[u8], tally: &
             record[HEADER_BYTES..].copy_from_slice(datum);
             record.commit();
             consumer.missed = 0;
+            consumer.delivered.pass(seq, datum.len());
             tally.delivered += 1;
             tally.missed += skipped;
             true

@@ -32,8 +32,8 @@ impl Source for RingSource<'_> {
     fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
         let Some(slot) = self.labels.get(label) else { return Fetched::NotYet };
         let Some(channel) = self.channels.get_mut(slot) else { return Fetched::NotYet };
-        let Role::Producer(producer) = channel.role else { return Fetched::NotYet };
         channel.note(slot, self.touched);
+        let Role::Producer(producer) = &mut channel.role else { return Fetched::NotYet };
         let Some(stream) = self.streams.get_mut(producer.stream) else { return Fetched::NotYet };
         match stream.pin() {
             Ok(true) => self.pinned.push(producer.stream),
@@ -49,6 +49,7 @@ impl Source for RingSource<'_> {
         match stream.get(seq) {
             Slot::Record(datum) => {
                 self.read += 1;
+                producer.read.pass(seq, datum.len());
                 Fetched::Datum(datum)
             }
             Slot::Abandoned => {

@@ -56,6 +56,9 @@ impl<D: Driver> Shard<D> {
             driver.remove_socket(socket);
         }
         core.publish_numbers();
+        if core.counters.get(Counter::Turns).is_multiple_of(DRIVER_NUMBERS_EVERY) {
+            core.publish_driver(driver);
+        }
         core.verdict()
     }
 
@@ -64,14 +67,30 @@ impl<D: Driver> Shard<D> {
     /// Everything that could wake the shard is armed first and looked at once more after that; so nothing
     /// that happens between the last turn and the sleep is missed.
     pub fn park(&mut self, until: Option<Instant>) {
-        let Self { driver, core } = self;
-        if core.may_sleep() {
-            core.counters.bump(Counter::Parks);
-            driver.park(until);
-        } else {
-            core.counters.bump(Counter::ParksCalledOff);
+        if self.fall_asleep() {
+            self.driver.park(until);
         }
-        core.bell.wake_up();
+        self.wake_up();
+    }
+
+    /// For a host that sleeps by other means than [`Shard::park`]: arms everything that calls the driver's waker
+    /// and looks once more. `true`: sleep until the waker is called, then say [`Shard::wake_up`]. `false`: there
+    /// is work, take a turn.
+    pub fn fall_asleep(&mut self) -> bool {
+        let sleeps = self.core.may_sleep();
+        if sleeps {
+            self.core.publish_driver(&self.driver);
+            self.core.counters.bump(Counter::Parks);
+        } else {
+            self.core.bell.wake_up();
+            self.core.counters.bump(Counter::ParksCalledOff);
+        }
+        sleeps
+    }
+
+    /// The sleep after [`Shard::fall_asleep`] is over.
+    pub fn wake_up(&mut self) {
+        self.core.bell.wake_up();
     }
 
     /// Whether the shard has stopped after [`super::Command::Shutdown`]. Another turn would do nothing.
@@ -80,7 +99,36 @@ impl<D: Driver> Shard<D> {
     }
 }
 
+/// Turns between two copies of the driver's numbers into the shard's cells. They are also copied before a sleep, so
+/// what is read is old only while the shard is busy, and then by less than a millisecond or so.
+const DRIVER_NUMBERS_EVERY: u64 = 1_024;
+
 impl Core {
+    /// Lets everybody see what the driver did and lost.
+    fn publish_driver(&self, driver: &impl Driver) {
+        let its = driver.counters();
+        let cells = [
+            (Counter::KernelReceiveDrops, its.kernel_receive_drops),
+            (Counter::ReceiveTruncated, its.received_truncated),
+            (Counter::ReceiveStarved, its.receive_starved),
+            (Counter::ReceiveErrors, its.receive_errors),
+            (Counter::SendUnreachable, its.send_unreachable),
+            (Counter::SendTooLarge, its.send_too_large),
+            (Counter::SendNoRoom, its.send_no_room),
+            (Counter::SendErrors, its.send_errors),
+            (Counter::SendRefused, its.send_refused),
+            (Counter::QueuedErrors, its.queued_errors),
+            (Counter::TrainsReceived, its.received_trains),
+            (Counter::TrainsSplit, its.sent_split),
+            (Counter::SystemCalls, its.system_calls),
+            (Counter::Wakes, its.wakes),
+            (Counter::CompletionOverflows, its.completion_overflows),
+        ];
+        for (counter, value) in cells {
+            self.counters.set(counter, value);
+        }
+    }
+
     /// Announces a sleep and arms everything that ends it. `false`: there is something to do.
     fn may_sleep(&mut self) -> bool {
         self.bell.fall_asleep();
@@ -102,10 +150,15 @@ impl Core {
                     seat.session.handle_timeout(self.now);
                     self.work.did = true;
                     self.counters.bump(Counter::TimersFired);
+                    self.touch(slot);
                 }
-                _ => self.counters.bump(Counter::TimersPutOff),
+                later => {
+                    self.counters.bump(Counter::TimersPutOff);
+                    if let Some(at) = later {
+                        self.timers.want(slot, at);
+                    }
+                }
             }
-            self.touch(slot);
         }
         self.counters.bump(Counter::TimerBound);
     }

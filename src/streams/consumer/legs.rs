@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use corewire_engine::publication::Channel;
-use corewire_engine::shard::Taken;
+use corewire_engine::shard::{ChannelState, Taken};
 use corewire_engine::subscription::{Leg, Subscription};
 
 use super::TryRecvError;
@@ -50,6 +50,9 @@ pub(super) struct OpenLeg {
     book: Book,
     /// Nothing from this record on is taken: the consumer was closed when the leg ended there.
     end: Option<u64>,
+    /// The channel is over: the leg goes with its last datum, not with the next call, so that whoever waits for
+    /// everything to be delivered waits no longer than that.
+    ending: bool,
 }
 
 /// What is known of one leg's past.
@@ -89,6 +92,7 @@ impl Legs {
         // The engine may have had news before there was a flag to set.
         news.set(true);
         Self {
+            closed: subscription.is_none(),
             subscription,
             board,
             news,
@@ -96,7 +100,6 @@ impl Legs {
             open: Vec::new(),
             current: 0,
             left: BURST_DATUMS,
-            closed: false,
             totals: Totals::default(),
         }
     }
@@ -131,6 +134,14 @@ impl Legs {
             }
         }
         Err(if self.is_finished() { TryRecvError::Closed } else { TryRecvError::Empty })
+    }
+
+    /// Lets go of a leg that gave its last datum.
+    #[inline]
+    pub(super) fn settle(&mut self, index: usize) {
+        if self.open.get(index).is_some_and(|leg| leg.ending && leg.leg.inbox().is_finished()) {
+            self.remove(index);
+        }
     }
 
     /// The leg at an index that [`visit`](Self::visit) gave, with the counters to keep.
@@ -212,6 +223,9 @@ impl Legs {
         while let Some(leg) = subscription.take_leg() {
             self.open.push(OpenLeg::new(leg));
         }
+        for leg in &mut self.open {
+            leg.ending = leg.leg.channel().shared().state() == ChannelState::Terminated;
+        }
         if ended {
             self.finish();
         }
@@ -225,7 +239,11 @@ impl Legs {
     /// Keeps the order of the other legs, so that none of them loses its turn.
     fn remove(&mut self, index: usize) {
         self.open.remove(index);
-        self.left = BURST_DATUMS;
+        if index < self.current {
+            self.current -= 1;
+        } else if index == self.current {
+            self.left = BURST_DATUMS;
+        }
         if self.current >= self.open.len() {
             self.current = 0;
         }
@@ -249,7 +267,7 @@ impl OpenLeg {
         let channel = leg.channel();
         let kept = (!leg.inbox().is_remote()).then(|| Kept { channel: channel.clone(), datums: 0, bytes: 0 });
         let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
-        Self { leg, book, end: None }
+        Self { leg, book, end: None, ending: false }
     }
 
     fn is_past_end(&self) -> bool {

@@ -223,13 +223,18 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
 
     #[inline]
     fn try_delivery(&mut self) -> Result<(D, Place), TryRecvError> {
-        self.legs.visit(|leg, totals| leg.take(totals, decode::<D, C>)).map(|(_, found)| found)
+        Self::take(&mut self.legs)
     }
 
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<(D, Place)>> {
-        self.legs.poll(cx, |legs| {
-            legs.visit(|leg, totals| leg.take(totals, decode::<D, C>)).map(|(_, found)| found)
-        })
+        self.legs.poll(cx, Self::take)
+    }
+
+    #[inline]
+    fn take(legs: &mut Legs) -> Result<(D, Place), TryRecvError> {
+        let (index, found) = legs.visit(|leg, totals| leg.take(totals, decode::<D, C>))?;
+        legs.settle(index);
+        Ok(found)
     }
 }
 

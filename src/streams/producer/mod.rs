@@ -5,6 +5,7 @@
 mod builder;
 mod core;
 mod error;
+mod outbox;
 mod send;
 mod sink;
 
@@ -240,7 +241,7 @@ impl<D, C> Clone for Producer<D, C> {
 
 impl<D, C> Drop for Producer<D, C> {
     fn drop(&mut self) {
-        if self.side.get_mut().unwrap_or_else(PoisonError::into_inner).keeps_one() {
+        if self.side.get_mut().unwrap_or_else(PoisonError::into_inner).abandon() {
             self.core.cancel();
         }
     }

@@ -4,77 +4,117 @@
 //! producer is online and the datum taken before is in the ring, `start_send` puts the next one there at once if it
 //! can and keeps it otherwise, and `poll_flush` waits for its room, in the order of all who wait.
 
+use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use corewire_engine::rings::Turn;
 use futures_sink::Sink;
 
 use super::core::{Core, Refusal};
-use super::send::{Offline, poll_online, poll_send};
+use super::outbox::Outbox;
+use super::send::{Offline, poll_online};
 use super::{Error, Producer};
-use crate::datum::{Codec, measure};
+use crate::datum::{Codec, to_vec};
 use crate::streams::board::Waiter;
 use crate::streams::policy::OnFull;
 
 /// What one handle keeps for its use as a sink.
 pub(super) struct Side<D> {
-    /// A datum that was taken and has no room yet, with its encoded length once measured.
-    kept: Option<(D, Option<usize>)>,
+    kept: Kept<D>,
     waiter: Waiter,
-    turn: Turn,
     /// This handle was closed as a sink.
     closed: bool,
 }
 
+/// A datum that was taken and is not in the ring yet.
+enum Kept<D> {
+    Nothing,
+    /// It waits until the producer is online.
+    Offline(D),
+    /// It waits for room.
+    Queued(D, Arc<Outbox>),
+}
+
 impl<D> Default for Side<D> {
     fn default() -> Self {
-        Self { kept: None, waiter: Waiter::default(), turn: Turn::default(), closed: false }
+        Self { kept: Kept::Nothing, waiter: Waiter::default(), closed: false }
     }
 }
 
 impl<D> Side<D> {
-    /// Puts the kept datum into the ring.
+    /// Waits until the kept datum is in the ring.
     fn poll_kept<C: Codec<D>>(&mut self, core: &Core, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>> {
-        let Some((datum, len)) = &mut self.kept else { return Poll::Ready(Ok(())) };
-        let put = poll_send::<D, C>(core, datum, len, Offline::Wait, &mut self.waiter, &mut self.turn, cx);
-        let Poll::Ready(result) = put else { return Poll::Pending };
-        self.waiter.withdraw();
-        let kept = self.kept.take();
-        Poll::Ready(match (result, kept) {
-            (Err(refusal), Some((datum, _))) => Err(core.refuse(datum, refusal)),
-            _ => Ok(()),
-        })
+        loop {
+            match mem::replace(&mut self.kept, Kept::Nothing) {
+                Kept::Nothing => return Poll::Ready(Ok(())),
+                Kept::Offline(datum) => match poll_online(core, Offline::Wait, &mut self.waiter, cx) {
+                    Poll::Pending => {
+                        self.kept = Kept::Offline(datum);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Err(refusal)) => return Poll::Ready(Err(core.refuse(datum, refusal))),
+                    Poll::Ready(Ok(())) => {
+                        self.waiter.withdraw();
+                        self.put::<C>(core, datum)?;
+                    }
+                },
+                Kept::Queued(datum, outbox) => match outbox.poll(cx) {
+                    Poll::Pending => {
+                        self.kept = Kept::Queued(datum, outbox);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                    Poll::Ready(Err(refused)) => return Poll::Ready(Err(core.refuse(datum, refused.into()))),
+                },
+            }
+        }
     }
 
-    /// Takes the datum: into the ring if there is room now, else into the keeping of this handle.
+    /// Takes the datum: into the ring if that can be now, else into the keeping of this handle.
     fn start<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>> {
         if self.closed || core.is_closed() {
             return Err(core.refuse(datum, Refusal::Closed));
         }
-        if self.kept.is_some() {
+        if self.keeps_one() {
             // Only a caller who did not ask `poll_ready` comes here.
             return Err(core.refuse(datum, Refusal::Full));
         }
-        if !core.common.board.is_online() {
-            self.kept = Some((datum, None));
-            return Ok(());
+        if core.common.board.is_online() {
+            return self.put::<C>(core, datum);
         }
-        match core.try_put::<D, C>(&datum) {
-            Ok(()) => Ok(()),
-            Err(Refusal::Full) if core.common.policy == OnFull::PauseUpstream => {
-                let len = measure::<D, C>(&datum).ok();
-                self.kept = Some((datum, len));
-                Ok(())
-            }
-            Err(refusal) => Err(core.refuse(datum, refusal)),
-        }
+        self.kept = Kept::Offline(datum);
+        Ok(())
     }
 
-    /// The handle goes: whether a datum goes with it.
-    pub(super) fn keeps_one(&self) -> bool {
-        self.kept.is_some()
+    /// Puts the datum into the ring, or queues it for room.
+    fn put<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>> {
+        let refusal = match core.try_put::<D, C>(&datum) {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Full) if core.common.policy == OnFull::PauseUpstream => match to_vec::<D, C>(&datum)
+            {
+                Ok(bytes) => {
+                    self.kept = Kept::Queued(datum, Outbox::queue(core.writer.clone(), bytes));
+                    return Ok(());
+                }
+                Err(error) => Refusal::Encoding(error),
+            },
+            Err(refusal) => refusal,
+        };
+        Err(core.refuse(datum, refusal))
+    }
+
+    fn keeps_one(&self) -> bool {
+        !matches!(self.kept, Kept::Nothing)
+    }
+
+    /// The handle goes. Whether a datum goes with it.
+    pub(super) fn abandon(&mut self) -> bool {
+        match mem::replace(&mut self.kept, Kept::Nothing) {
+            Kept::Nothing => false,
+            Kept::Offline(_) => true,
+            Kept::Queued(_, outbox) => outbox.withdraw(),
+        }
     }
 }
 
@@ -82,7 +122,8 @@ impl<D> Side<D> {
 ///
 /// `producer.send(datum)` names the method of the handle itself, also when `futures::SinkExt` is in scope: it needs
 /// no `mut`, and a dropped future withdraws its datum. With `SinkExt::send(&mut producer, datum)` a datum that was
-/// taken stays with this handle when the future is dropped, and leaves with the handle's next use as a sink.
+/// taken stays taken when the future is dropped: it enters the ring when there is room, or when this handle is next used
+/// as a sink after the producer came online.
 ///
 /// Flushing means that the datum is in the ring; it says nothing about any consumer. Closing flushes and closes this
 /// handle as a sink, not the stream.

@@ -13,7 +13,7 @@ use super::{Detached, Reader};
 use crate::{
     hold::Slot,
     sync::Ordering,
-    word::{Cursor, Kind},
+    word::{Cursor, Kind, LAST_SEQ},
 };
 
 impl Reader {
@@ -23,8 +23,11 @@ impl Reader {
     #[inline]
     #[must_use]
     pub fn published_from(&self, from: u64, max: usize) -> u64 {
+        if from > LAST_SEQ {
+            return from;
+        }
         let stamp = self.shared.slots.at(from).stamp.load(Ordering::Acquire);
-        match stamp.wrapping_sub(from.wrapping_add(1)) as i64 {
+        match stamp.wrapping_sub(from + 1) as i64 {
             0 => self.shared.published_run(from + 1, from.saturating_add(max as u64)),
             behind if behind < 0 => from,
             _ => self.published_after_eviction(from, max),
@@ -87,6 +90,9 @@ impl Reader {
         if !self.held || seq < self.next {
             return Slot::Passed;
         }
+        if !self.in_range(seq, self.next) {
+            return Slot::NotYet;
+        }
         let Some(meta) = self.published_meta(seq) else { return Slot::NotYet };
         let Some(len) = meta.len() else { return Slot::Abandoned };
         let place = self.place_of(meta, len);
@@ -101,16 +107,16 @@ impl Reader {
     #[inline]
     pub fn let_go(&mut self, seq: u64) {
         if self.held {
-            self.unpin(seq.max(self.next));
+            self.unpin(self.within_reach(seq));
         }
     }
 
-    /// Gives up everything below `seq` without reading. Does nothing when the position is there already.
+    /// Gives up everything below `seq`, as far as it is published, without reading. Does nothing when the position is there already.
     pub fn release_to(&mut self, seq: u64) -> Result<(), Detached> {
         if seq > self.next {
             let held = self.held;
             self.pin()?;
-            self.move_to(seq.max(self.next), if held { Kind::Held } else { Kind::Idle });
+            self.move_to(self.within_reach(seq), if held { Kind::Held } else { Kind::Idle });
             self.held = held;
         }
         Ok(())

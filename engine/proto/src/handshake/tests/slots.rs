@@ -190,7 +190,7 @@ impl Peer {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     /// Two peers start attempts at any time over a network that loses, repeats and reorders. Once it is quiet and
     /// both have sent a packet, they send on one and the same session.

@@ -165,23 +165,17 @@ fn the_raw_split_is_what_later_messages_are_sealed_with() {
         let mut turn = 0;
         let mut steps = vector.messages.iter();
         while !sides[0].is_handshake_finished() {
-            let (_, message) = steps.next().unwrap();
-            let payload = bytes(vector.messages[steps.len().abs_diff(vector.messages.len()) - 1].0);
-            sides[turn].write_message(&payload, &mut [0; 512]).unwrap();
+            let (payload, message) = steps.next().unwrap();
+            sides[turn].write_message(&bytes(payload), &mut [0; 512]).unwrap();
             sides[1 - turn].read_message(&bytes(message), &mut [0; 512]).unwrap();
             turn = 1 - turn;
         }
         let (forth, back) = sides[0].dangerously_get_raw_split();
-        for key in [forth, back].into_iter().cycle().skip(turn) {
-            let Some((payload, message)) = steps.next() else { break };
-            if steps.len() < 2 {
-                break; // the second message of each direction has nonce 1
-            }
+        // The first message of each direction: Noise writes its nonce little-endian, which for 0 is the same.
+        for (key, (payload, message)) in [forth, back].into_iter().cycle().skip(turn).zip(steps).take(2) {
             let mut message = bytes(message);
-            // Noise writes its nonce little-endian; for 0 that is the same.
-            let length = RingAead::new(Suite::ChaCha20Poly1305, &Key::from_bytes(key))
-                .open(0, &[], &mut message)
-                .unwrap();
+            let aead = RingAead::new(Suite::ChaCha20Poly1305, &Key::from_bytes(key));
+            let length = aead.open(0, &[], &mut message).unwrap();
             assert_eq!(hex(&message[..length]), *payload);
         }
     }

@@ -1,0 +1,154 @@
+//! In its steady state a datum's way costs no allocation: neither at the producer's shard nor at the consumer's.
+//!
+//! A test binary of its own, because it replaces the allocator by one that counts. One thread runs both shards,
+//! over real sockets: the simulated network allocates for each datagram.
+
+mod shard_rig;
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use allocation_counter::measure;
+use corewire_engine::{
+    driver::{DriverConfig, epoll::EpollDriver},
+    proto::{PeerId, channel::OpenRequest, session::SessionConfig},
+    rings::{
+        Ring,
+        mailbox::{Receiver, Sender, mailbox},
+    },
+    shard::{ChannelShared, Command, Event, Inbox, Install, Shard, ShardConfig},
+};
+use shard_rig::{NODE, STREAM, index, keys, publish, ring};
+
+const LONG: Duration = Duration::from_secs(30);
+
+struct Side {
+    shard: Shard<EpollDriver>,
+    commands: Sender<Command>,
+    events: Receiver<Event>,
+    address: SocketAddr,
+}
+
+impl Side {
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("an address");
+        let config = DriverConfig { leases: 8, receive_buffers: 8, ..DriverConfig::default() };
+        let driver = EpollDriver::open(&config).expect("epoll");
+        let (commands, to_shard) = mailbox(64);
+        let (to_clerk, events) = mailbox(64);
+        let side = Self {
+            shard: Shard::new(driver, ShardConfig::default(), to_shard, to_clerk),
+            commands,
+            events,
+            address,
+        };
+        side.tell(Command::AddSocket { node: NODE, socket: socket.into() });
+        side
+    }
+
+    fn tell(&self, command: Command) {
+        assert!(self.commands.try_send(command).is_ok());
+    }
+}
+
+struct Pair {
+    left: Side,
+    right: Side,
+}
+
+impl Pair {
+    fn turn(&mut self) {
+        self.left.shard.turn();
+        self.right.shard.turn();
+    }
+
+    fn connect(&self) {
+        let (one, other) = (index(1, 0x1001), index(1, 0x2001));
+        for (at, to, index, remote_index, mirrored) in
+            [(&self.left, &self.right, one, other, false), (&self.right, &self.left, other, one, true)]
+        {
+            at.tell(Command::InstallSession(Box::new(Install {
+                index,
+                remote_index,
+                node: NODE,
+                to: to.address,
+                keys: keys(1, mirrored),
+                config: SessionConfig::default(),
+            })));
+        }
+    }
+
+    fn subscribe(&mut self, ring: &Ring) -> Inbox {
+        let handle = || Arc::new(ChannelShared::new(STREAM, PeerId([1; 32]), PeerId([2; 32])));
+        self.right.tell(Command::OpenChannel {
+            index: index(1, 0x2001),
+            open_id: 1,
+            request: Box::new(OpenRequest {
+                stream_id: STREAM,
+                reliability: Default::default(),
+                window_bytes: 65_536,
+                window_datums: 0,
+                max_datum_bytes: 1 << 16,
+                weight: 1,
+                criteria: Vec::new(),
+                tickets: Vec::new(),
+            }),
+            handle: handle(),
+        });
+        let deadline = Instant::now() + LONG;
+        while Instant::now() < deadline {
+            self.turn();
+            if let Some(Event::ChannelRequested { label, .. }) = self.left.events.try_recv() {
+                self.left.tell(Command::AcceptChannel {
+                    index: index(1, 0x1001),
+                    label,
+                    ring: ring.clone(),
+                    weight: 1,
+                    reliability: Default::default(),
+                    handle: handle(),
+                });
+            }
+            if let Some(Event::ChannelAccepted { reader, taken, .. }) = self.right.events.try_recv() {
+                return Inbox::remote(reader, taken);
+            }
+        }
+        panic!("no channel in time");
+    }
+
+    /// Sends `count` datums of `len` bytes and takes them.
+    fn carry(&mut self, ring: &Ring, inbox: &mut Inbox, count: usize, len: usize) {
+        let (mut sent, mut taken) = (0, 0);
+        let deadline = Instant::now() + LONG;
+        while taken < count {
+            sent += publish(ring, count - sent, len);
+            self.turn();
+            while let Ok(Some(datum)) = inbox.try_recv() {
+                assert_eq!(datum.bytes().len(), len);
+                taken += 1;
+            }
+            assert!(Instant::now() < deadline, "{taken} of {count} datums of {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_warm_channel_carries_datums_without_an_allocation() {
+    assert!(
+        measure(|| drop(std::hint::black_box(Box::new([0u8; 64])))).count_total > 0,
+        "nothing is counted"
+    );
+    let mut pair = Pair { left: Side::new(), right: Side::new() };
+    pair.connect();
+    let ring = ring(256, 1 << 17);
+    let mut inbox = pair.subscribe(&ring);
+    for len in [64, 1_000] {
+        pair.carry(&ring, &mut inbox, 20_000, len);
+        // Loss on a loopback socket is possible, and what follows it grows a list once. So the best of a few.
+        let least = (0..5).map(|_| measure(|| pair.carry(&ring, &mut inbox, 5_000, len)).count_total).min();
+        assert_eq!(least, Some(0), "allocations for 5,000 datums of {len} bytes");
+    }
+}

@@ -1,0 +1,52 @@
+//! Counted, not timed: what one datum costs in the steady state.
+
+use allocation_counter::measure;
+use corewire::{Network, NetworkId, Plain};
+use futures::executor::block_on;
+
+/// Datums that are measured, after as many that warm everything up.
+const DATUMS: u64 = 10_000;
+
+/// Calls `once` to warm up, then counts the allocations of as many calls again.
+fn steady_state(mut once: impl FnMut(u64)) -> u64 {
+    for n in 0..DATUMS {
+        once(n);
+    }
+    measure(|| {
+        for n in 0..DATUMS {
+            once(n);
+        }
+    })
+    .count_total
+}
+
+#[test]
+fn a_plain_datum_is_sent_and_taken_without_allocation() {
+    let network = block_on(Network::new(NetworkId::random())).unwrap();
+    let streams = network.streams();
+    let producer = streams.producer::<[u64; 4]>().codec(Plain).build().unwrap();
+    let mut consumer = streams.consumer::<[u64; 4]>().codec(Plain).build();
+    block_on(producer.when().online());
+    block_on(consumer.when().online());
+    let allocations = steady_state(|n| {
+        producer.try_send([n; 4]).unwrap();
+        assert_eq!(consumer.try_recv(), Ok([n; 4]));
+        block_on(producer.send([n; 4])).unwrap();
+        assert_eq!(block_on(consumer.recv_ref()).unwrap()[0], n);
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn a_serde_datum_without_heap_parts_is_sent_and_taken_without_allocation() {
+    let network = block_on(Network::new(NetworkId::random())).unwrap();
+    let producer = network.streams().produce::<(u64, [u8; 8], Option<f64>)>();
+    let mut consumer = network.streams().consume::<(u64, [u8; 8], Option<f64>)>();
+    block_on(producer.when().online());
+    block_on(consumer.when().online());
+    let allocations = steady_state(|n| {
+        producer.send_blocking((n, [7; 8], Some(0.5))).unwrap();
+        assert_eq!(consumer.recv_blocking(), Some((n, [7; 8], Some(0.5))));
+    });
+    assert_eq!(allocations, 0);
+}

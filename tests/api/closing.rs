@@ -1,0 +1,127 @@
+//! How streams end, from either side and from above.
+
+use std::time::Duration;
+
+use corewire::streams::State;
+use corewire::streams::consumer::{RecvTimeoutError, TryRecvError};
+use corewire::streams::producer::{BuilderError, Error};
+
+use super::support::{Data1, alone, alone_again, connected, two, within};
+
+#[tokio::test]
+async fn what_was_accepted_before_the_last_producer_is_dropped_is_delivered() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
+    let infos: Vec<_> = consumer.producers().collect();
+    for n in 0..5 {
+        producer.try_send(Data1(n)).unwrap();
+    }
+    let other = producer.clone();
+    drop(producer);
+    other.try_send(Data1(5)).unwrap();
+    drop(other);
+    for n in 0..6 {
+        assert_eq!(within(consumer.recv()).await, Some(Data1(n)));
+    }
+    within(infos[0].disconnected()).await;
+    assert_eq!(infos[0].state(), State::Terminated);
+    within(consumer.when().offline()).await;
+    assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty), "another producer may come");
+
+    let again = network.streams().produce::<Data1>();
+    within(again.send(Data1(6))).await.unwrap();
+    assert_eq!(within(consumer.recv()).await, Some(Data1(6)));
+}
+
+#[tokio::test]
+async fn a_dropped_consumer_is_forgotten_and_holds_nothing() {
+    let network = alone().await;
+    let (producer, consumer) = connected::<Data1>(&network, 2).await;
+    let mut other = network.streams().consume::<Data1>();
+    within(producer.when().subscribed().minimum_of(2)).await;
+    producer.try_send(Data1(0)).unwrap();
+    producer.try_send(Data1(1)).unwrap();
+    assert_eq!(other.try_recv(), Ok(Data1(0)));
+    assert_eq!(producer.try_send(Data1(2)), Err(Error::Full(Data1(2))), "the first consumer holds the room");
+    let mut waiting = producer.send(Data1(3));
+    assert!(super::support::poll_once(&mut waiting).0.is_pending());
+    drop(consumer);
+    within(waiting).await.unwrap();
+    assert_eq!(within(other.recv()).await, Some(Data1(1)));
+    assert_eq!(within(other.recv()).await, Some(Data1(3)));
+    drop(other);
+    alone_again(&producer).await;
+    assert!(!producer.is_online());
+}
+
+#[tokio::test]
+async fn a_closed_consumer_gives_what_had_arrived_and_then_none_for_ever() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
+    producer.try_send(Data1(0)).unwrap();
+    producer.try_send(Data1(1)).unwrap();
+    consumer.close();
+    consumer.close();
+    assert!(consumer.is_closed());
+    assert!(!consumer.is_online());
+    let _ = producer.try_send(Data1(2));
+    assert_eq!(within(consumer.recv()).await, Some(Data1(0)));
+    assert_eq!(within(consumer.recv()).await, Some(Data1(1)));
+    for _ in 0..3 {
+        assert_eq!(within(consumer.recv()).await, None);
+    }
+    assert_eq!(consumer.try_recv(), Err(TryRecvError::Closed));
+    assert_eq!(consumer.recv_blocking(), None);
+    assert_eq!(consumer.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Closed));
+    alone_again(&producer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shutting_down_closes_producers_and_ends_consumers() {
+    let (here, there) = two().await;
+    let producer = here.streams().produce::<Data1>();
+    let mut local = here.streams().consume::<Data1>();
+    let mut remote = there.streams().consume::<Data1>();
+    within(producer.when().subscribed().minimum_of(2)).await;
+    producer.try_send(Data1(7)).unwrap();
+
+    let leaving = tokio::spawn(here.shutdown(Duration::from_secs(20)));
+    assert_eq!(within(remote.recv()).await, Some(Data1(7)));
+    assert_eq!(within(local.recv()).await, Some(Data1(7)));
+    assert_eq!(within(local.recv()).await, None, "its own network is gone");
+    within(leaving).await.unwrap().expect("everything was delivered");
+    assert_eq!(within(producer.send(Data1(8))).await, Err(Error::Closed(Data1(8))));
+    within(producer.when().offline()).await;
+    within(remote.when().offline()).await;
+    assert_eq!(remote.try_recv(), Err(TryRecvError::Empty), "its own network lives");
+}
+
+#[tokio::test]
+async fn a_network_that_is_gone_gives_closed_handles_and_errors() {
+    let network = alone().await;
+    let streams = network.streams().clone();
+    drop(network);
+    assert!(matches!(streams.producer::<Data1>().build(), Err(BuilderError::Closed)));
+    let mut consumer = streams.consume::<Data1>();
+    assert!(consumer.is_closed());
+    assert_eq!(within(consumer.recv()).await, None);
+    within(consumer.when().offline()).await;
+}
+
+#[tokio::test]
+async fn waiting_sends_end_when_the_stream_is_closed() {
+    let network = alone().await;
+    let offline = network.streams().producer::<Data1>().with_stream_id("offline").build().unwrap();
+    let (full, _consumer) = connected::<Data1>(&network, 1).await;
+    full.try_send(Data1(0)).unwrap();
+    let mut waits_for_somebody = offline.send(Data1(1));
+    let mut waits_for_room = full.send(Data1(2));
+    let (first, first_wakes) = super::support::poll_once(&mut waits_for_somebody);
+    let (second, second_wakes) = super::support::poll_once(&mut waits_for_room);
+    assert!(first.is_pending() && second.is_pending());
+    offline.close();
+    full.close();
+    assert!(first_wakes.wakes() >= 1 && second_wakes.wakes() >= 1);
+    assert_eq!(within(waits_for_somebody).await, Err(Error::Closed(Data1(1))));
+    assert_eq!(within(waits_for_room).await, Err(Error::Closed(Data1(2))));
+}

@@ -1,0 +1,20 @@
+//! The public API as users meet it, over the engine that ships.
+//!
+//! Nothing here sleeps to let something happen: every wait is for a condition, and every wait has a limit that is
+//! only reached when the test fails.
+
+mod blocking;
+mod closing;
+mod conditions;
+mod executors;
+mod inspection;
+mod order;
+mod plain;
+mod readme;
+mod refusals;
+mod remote;
+mod sinks;
+#[rustfmt::skip] // as the documents have them
+mod snippets;
+mod support;
+mod wakeups;

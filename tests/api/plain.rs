@@ -1,0 +1,94 @@
+//! Plain datums: written and read where they lie.
+
+use corewire::streams::consumer::TryRecvError;
+use corewire::{Consumer, Network, Plain, Producer};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::support::{alone, apart, within};
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(16))]
+struct Tick {
+    instrument: u64,
+    price: i64,
+    sizes: [u64; 2],
+}
+
+fn tick(n: u64) -> Tick {
+    Tick { instrument: n, price: -(n as i64), sizes: [n, n + 1] }
+}
+
+async fn plain(
+    here: &Network,
+    there: &Network,
+    datums: usize,
+) -> (Producer<Tick, Plain>, Consumer<Tick, Plain>) {
+    let producer = here
+        .streams()
+        .producer::<Tick>()
+        .with_stream_id("ticks")
+        .with_buffer_size(datums)
+        .codec(Plain)
+        .build()
+        .unwrap();
+    let consumer = there.streams().consumer::<Tick>().with_stream_id("ticks").codec(Plain).build();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    (producer, consumer)
+}
+
+#[tokio::test]
+async fn a_type_that_serde_does_not_know_travels_as_it_lies_in_memory() {
+    let network = alone().await;
+    let (producer, mut consumer) = plain(&network, &network, 4).await;
+    within(producer.send(tick(1))).await.unwrap();
+    assert_eq!(within(consumer.recv()).await, Some(tick(1)));
+    assert_eq!(consumer.stats().bytes(), 32);
+}
+
+#[tokio::test]
+async fn a_borrowed_datum_holds_its_room_until_it_is_dropped() {
+    let network = alone().await;
+    let (producer, mut consumer) = plain(&network, &network, 2).await;
+    producer.try_send(tick(1)).unwrap();
+    producer.try_send(tick(2)).unwrap();
+    {
+        let first = within(consumer.recv_ref()).await.unwrap();
+        assert_eq!(*first, tick(1));
+        assert_eq!((first.skipped_before(), first.producer()), (0, *network.local().id()));
+        assert!(producer.try_send(tick(3)).is_err(), "its room is held");
+    }
+    producer.try_send(tick(3)).unwrap();
+    assert_eq!(consumer.try_recv_ref().map(|datum| *datum), Ok(tick(2)));
+    assert_eq!(consumer.recv_ref_blocking().map(|datum| *datum), Some(tick(3)));
+    assert!(matches!(consumer.try_recv_ref(), Err(TryRecvError::Empty)));
+    assert_eq!(consumer.stats().datums(), 3);
+    consumer.close();
+    assert!(within(consumer.recv_ref()).await.is_none());
+}
+
+#[tokio::test]
+async fn bytes_of_another_size_are_skipped_when_borrowing_too() {
+    let network = alone().await;
+    let producer = network.streams().producer::<u64>().with_stream_id("mixed").codec(Plain).build().unwrap();
+    let mut consumer = network.streams().consumer::<[u64; 2]>().with_stream_id("mixed").codec(Plain).build();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    for n in 0..3 {
+        producer.try_send(n).unwrap();
+    }
+    assert!(matches!(consumer.try_recv_ref(), Err(TryRecvError::Empty)));
+    assert_eq!(consumer.stats().undecodable(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_datums_are_aligned_at_the_far_end_too() {
+    let nodes = apart(2).await;
+    let (producer, mut consumer) = plain(&nodes[0], &nodes[1], 64).await;
+    for n in 0..200 {
+        within(producer.send(tick(n))).await.unwrap();
+        let datum = within(consumer.recv_ref()).await.unwrap();
+        assert_eq!(*datum, tick(n));
+        assert_eq!(datum.seq(), n);
+    }
+}

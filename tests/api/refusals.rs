@@ -1,0 +1,292 @@
+//! Each way in which a datum is refused, and the numbers that have to add up.
+
+use corewire::streams::producer::{BuilderError, Error};
+use corewire::{Datum, OnFull, Producer, UniqueId};
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::support::{Data1, alone, alone_again, connected, within};
+
+/// Everything that was offered is accounted for.
+fn assert_adds_up<D>(producer: &Producer<D>, offered: u64) {
+    let stats = producer.stats();
+    assert_eq!(stats.offered(), offered, "{stats}");
+}
+
+#[tokio::test]
+async fn offline_gives_the_datum_back() {
+    let network = alone().await;
+    let producer = network.streams().produce::<Data1>();
+    assert_eq!(producer.try_send(Data1(1)), Err(Error::Offline(Data1(1))));
+    assert_eq!(producer.push(Data1(2)).await, Err(Error::Offline(Data1(2))));
+    assert_eq!(producer.push_blocking(Data1(3)), Err(Error::Offline(Data1(3))));
+    assert_eq!(producer.stats().refused_offline, 3);
+    assert_adds_up(&producer, 3);
+}
+
+#[tokio::test]
+async fn full_gives_the_datum_back_and_the_capacity_is_exact() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 3).await;
+    for n in 0..3 {
+        producer.try_send(Data1(n)).unwrap();
+    }
+    assert_eq!(producer.try_send(Data1(3)), Err(Error::Full(Data1(3))));
+    assert_eq!(consumer.try_recv(), Ok(Data1(0)));
+    producer.try_send(Data1(4)).unwrap();
+    assert_eq!(producer.try_send(Data1(5)), Err(Error::Full(Data1(5))));
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.refused_full, stats.in_ring, stats.capacity), (4, 2, 3, 3));
+    assert_adds_up(&producer, 6);
+}
+
+#[tokio::test]
+async fn the_policy_fail_never_waits_and_leaves_the_stream_usable() {
+    let network = alone().await;
+    let mut consumer = network.streams().consume::<Data1>();
+    let producer =
+        network.streams().producer::<Data1>().with_buffer_size(1).on_full(OnFull::Fail).build().unwrap();
+    within(producer.send(Data1(0))).await.unwrap();
+    assert_eq!(within(producer.send(Data1(1))).await, Err(Error::Full(Data1(1))));
+    assert_eq!(within(producer.push(Data1(2))).await, Err(Error::Full(Data1(2))));
+    assert_eq!(producer.send_blocking(Data1(3)), Err(Error::Full(Data1(3))));
+    assert_eq!(within(consumer.recv()).await, Some(Data1(0)));
+    within(producer.send(Data1(4))).await.unwrap();
+    assert_eq!(within(consumer.recv()).await, Some(Data1(4)));
+    assert_adds_up(&producer, 5);
+}
+
+#[tokio::test]
+async fn closed_gives_the_datum_back() {
+    let network = alone().await;
+    let (producer, _consumer) = connected::<Data1>(&network, 4).await;
+    let other = producer.clone();
+    producer.close();
+    producer.close();
+    assert!(other.is_closed());
+    assert_eq!(other.try_send(Data1(1)), Err(Error::Closed(Data1(1))));
+    assert_eq!(within(other.send(Data1(2))).await, Err(Error::Closed(Data1(2))));
+    assert_eq!(within(other.push(Data1(3))).await, Err(Error::Closed(Data1(3))));
+    assert_eq!(other.send_blocking(Data1(4)), Err(Error::Closed(Data1(4))));
+    assert_eq!(other.stats().refused_closed, 4);
+    assert_adds_up(&other, 4);
+}
+
+#[tokio::test]
+async fn too_large_names_the_limit() {
+    let network = alone().await;
+    let mut consumer = network.streams().consume::<Vec<u8>>();
+    let producer = network.streams().producer::<Vec<u8>>().with_max_datum_bytes(100).build().unwrap();
+    within(producer.when().online()).await;
+    // One byte for the length.
+    within(producer.send(vec![7; 99])).await.unwrap();
+    assert_eq!(producer.try_send(vec![7; 100]), Err(Error::TooLarge(vec![7; 100], 100)));
+    assert_eq!(within(producer.send(vec![7; 101])).await, Err(Error::TooLarge(vec![7; 101], 100)));
+    assert_eq!(within(consumer.recv()).await, Some(vec![7; 99]));
+    assert_eq!(producer.stats().too_large, 2);
+    assert_adds_up(&producer, 3);
+}
+
+/// Encodes in one of several bad ways.
+#[derive(Clone, Debug, PartialEq)]
+enum Moody {
+    Fine,
+    Refuses,
+    Panics,
+    DecodesBadly,
+}
+
+impl Serialize for Moody {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Fine => serializer.serialize_u8(0),
+            Self::Refuses => Err(S::Error::custom("no")),
+            Self::Panics => panic!("serialize panics, as the test wants"),
+            Self::DecodesBadly => serializer.serialize_u8(3),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Moody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u8::deserialize(deserializer)? {
+            0 => Ok(Self::Fine),
+            _ => panic!("deserialize panics, as the test wants"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_encoded_comes_back_and_the_stream_goes_on() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Moody>(&network, 8).await;
+    assert!(
+        matches!(producer.try_send(Moody::Refuses), Err(Error::Encoding(Moody::Refuses, error)) if !error.is_panic())
+    );
+    assert!(
+        matches!(producer.try_send(Moody::Panics), Err(Error::Encoding(Moody::Panics, error)) if error.is_panic())
+    );
+    assert!(matches!(within(producer.send(Moody::Panics)).await, Err(Error::Encoding(Moody::Panics, _))));
+    within(producer.send(Moody::Fine)).await.unwrap();
+    assert_eq!(within(consumer.recv()).await, Some(Moody::Fine));
+    assert_eq!(producer.stats().unencodable, 3);
+    assert_adds_up(&producer, 4);
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_counted_skipped_and_seen_as_a_gap() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Moody>(&network, 8).await;
+    for datum in [Moody::DecodesBadly, Moody::Fine, Moody::DecodesBadly, Moody::DecodesBadly, Moody::Fine] {
+        producer.try_send(datum).unwrap();
+    }
+    let first = within(consumer.recv_delivery()).await.unwrap();
+    assert_eq!((first.datum, first.skipped_before), (Moody::Fine, 1));
+    let second = within(consumer.recv_delivery()).await.unwrap();
+    assert_eq!((second.datum, second.seq - first.seq, second.skipped_before), (Moody::Fine, 3, 2));
+    assert_eq!(second.producer, *network.local().id());
+    assert_eq!(consumer.stats().undecodable(), 3);
+    assert_eq!(consumer.stats().datums(), 2);
+}
+
+/// Serializes to another length each time.
+struct Growing(std::sync::atomic::AtomicU64);
+
+impl Serialize for Growing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        serializer.serialize_str(&"x".repeat(digits as usize))
+    }
+}
+
+impl<'de> Deserialize<'de> for Growing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Ok(Self((text.len() as u64).into()))
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_changes_while_it_is_encoded_leaves_no_trace() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Growing>(&network, 2).await;
+    for _ in 0..100 {
+        assert!(matches!(producer.try_send(Growing(5.into())), Err(Error::Encoding(..))));
+        assert!(consumer.try_recv().is_err(), "room that was claimed and given up is no datum");
+    }
+    assert_eq!((producer.stats().unencodable, producer.stats().accepted), (100, 0));
+    assert_adds_up(&producer, 100);
+}
+
+#[tokio::test]
+async fn every_refusal_says_what_to_do() {
+    let refusals: [Error<()>; 4] =
+        [Error::Offline(()), Error::Full(()), Error::Closed(()), Error::TooLarge((), 9)];
+    for (refusal, cure) in
+        refusals.iter().zip(["when().online()", "with_buffer_size", "build a new", "with_max_datum_bytes"])
+    {
+        assert!(refusal.to_string().contains(cure), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_producer_of_a_stream_is_the_first_one() {
+    let network = alone().await;
+    let first = network.streams().producer::<Data1>().with_buffer_size(7).build().unwrap();
+    let existing = match network.streams().producer::<Data1>().with_buffer_size(9).build() {
+        Err(BuilderError::AlreadyExists(existing)) => existing,
+        other => panic!("{other:?}"),
+    };
+    let third = network.streams().produce::<Data1>();
+    for handle in [&first, &existing, &third] {
+        assert_eq!(handle.stats().capacity, 7, "as the first one was configured");
+    }
+    assert_eq!(existing.try_send(Data1(0)), Err(Error::Offline(Data1(0))));
+    assert_eq!(first.stats().refused_offline, 1, "handles share their numbers");
+
+    drop((first, existing, third));
+    let fresh = network.streams().producer::<Data1>().with_buffer_size(9).build().unwrap();
+    assert_eq!(fresh.stats().capacity, 9, "once the last handle is gone, the stream is free again");
+}
+
+#[tokio::test]
+async fn a_producer_of_another_type_is_an_error_that_names_both() {
+    let network = alone().await;
+    let id = UniqueId::random();
+    let _first = network.streams().producer::<Data1>().with_stream_id(id).build().unwrap();
+    let error = network.streams().producer::<String>().with_stream_id(id).build().unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, BuilderError::TypeConflict { .. }));
+    assert!(text.contains("Data1") && text.contains("String") && text.contains("with_stream_id"), "{text}");
+}
+
+#[tokio::test]
+async fn a_ring_that_cannot_be_is_an_error() {
+    let network = alone().await;
+    for builder in [
+        network.streams().producer::<Data1>().with_buffer_size(0),
+        network.streams().producer::<Data1>().with_buffer_bytes(0),
+        network.streams().producer::<Data1>().with_buffer_size(usize::MAX),
+        network.streams().producer::<Data1>().with_buffer_bytes(64).with_max_datum_bytes(65),
+    ] {
+        assert!(matches!(builder.build(), Err(BuilderError::Ring(_))));
+    }
+}
+
+#[tokio::test]
+async fn require_keeps_consumers_out_and_max_consumers_bounds_them() {
+    let network = alone().await;
+    let strict = network
+        .streams()
+        .producer::<Data1>()
+        .with_stream_id("strict")
+        .require(|_| true)
+        .require(|peer| peer.tags().contains(&"trusted".into()))
+        .build()
+        .unwrap();
+    let bounded = network
+        .streams()
+        .producer::<Data1>()
+        .with_stream_id("bounded")
+        .with_max_consumers(1)
+        .build()
+        .unwrap();
+    let _refused = network.streams().consumer::<Data1>().with_stream_id("strict").build();
+    let first = network.streams().consumer::<Data1>().with_stream_id("bounded").build();
+    within(bounded.when().subscribed()).await;
+    let second = network.streams().consumer::<Data1>().with_stream_id("bounded").build();
+    within(first.when().online()).await;
+    // The engine works in order, so once a later subscription is served the earlier ones were judged.
+    let open = network.streams().produce::<Data1>();
+    let witness = network.streams().consume::<Data1>();
+    within(witness.when().online()).await;
+    within(open.when().online()).await;
+    assert!(!strict.is_online());
+    assert!(!second.is_online());
+    assert_eq!(bounded.consumers().filter(|info| info.is_connected()).count(), 1);
+    drop(first);
+    within(second.when().online()).await;
+    drop(second);
+    alone_again(&bounded).await;
+}
+
+#[tokio::test]
+async fn a_predicate_that_panics_denies_and_is_counted() {
+    let network = alone().await;
+    let producer = network
+        .streams()
+        .producer::<Data1>()
+        .online_when(|c| c.with_predicate(|_| panic!("online_when panics, as the test wants")))
+        .build()
+        .unwrap();
+    let _consumer = network.streams().consume::<Data1>();
+    within(producer.when().subscribed()).await;
+    assert!(!producer.is_online());
+    assert!(producer.stats().predicate_panics > 0);
+}
+
+#[test]
+fn every_type_has_its_own_stream() {
+    assert_ne!(Data1::derived_stream_id(), Moody::derived_stream_id());
+    assert_ne!(u32::derived_stream_id(), u64::derived_stream_id());
+}

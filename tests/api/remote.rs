@@ -1,0 +1,119 @@
+//! Nodes on engines of their own: everything crosses the loopback interface in sealed datagrams.
+
+use corewire::streams::producer::Error;
+use corewire::{NetworkId, Reliability};
+
+use super::support::{Data1, alone_again, apart, engine, within};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_consumer_stops_its_producer_and_nothing_is_lost() {
+    const DATUMS: u64 = 5_000;
+    let nodes = apart(2).await;
+    let producer = nodes[0].streams().producer::<Data1>().with_buffer_size(16).build().unwrap();
+    let mut consumer =
+        nodes[1].streams().consumer::<Data1>().with_buffer_size(16).with_window_bytes(1024).build();
+    within(producer.when().online()).await;
+    // Nobody takes: ring and window fill up, and then it stops.
+    let mut accepted = 0;
+    while accepted < 1000 {
+        match producer.try_send(Data1(accepted)) {
+            Ok(()) => accepted += 1,
+            Err(Error::Full(_)) if accepted >= 16 => break,
+            Err(Error::Full(_)) => tokio::task::yield_now().await,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(accepted < 1000, "the producer was never told");
+    let sender = tokio::spawn(async move {
+        for n in accepted..DATUMS {
+            producer.send(Data1(n)).await.unwrap();
+        }
+        producer
+    });
+    for n in 0..DATUMS {
+        let delivery = within(consumer.recv_delivery()).await.unwrap();
+        assert_eq!((delivery.datum, delivery.seq, delivery.skipped_before), (Data1(n), n, 0));
+    }
+    let producer = within(sender).await.unwrap();
+    assert_eq!(producer.stats().accepted, DATUMS);
+    drop(consumer);
+    alone_again(&producer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_datums_cross_in_pieces() {
+    let nodes = apart(2).await;
+    let producer = nodes[0].streams().producer::<Vec<u8>>().with_max_datum_bytes(200_000).build().unwrap();
+    let mut consumer = nodes[1].streams().consume::<Vec<u8>>();
+    within(producer.when().online()).await;
+    for len in [0, 1, 1_000, 1_500, 65_536, 199_990] {
+        let datum: Vec<u8> = (0..len).map(|n| n as u8).collect();
+        within(producer.send(datum.clone())).await.unwrap();
+        assert_eq!(within(consumer.recv()).await, Some(datum));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_accepted_reaches_the_far_end_before_the_stream_ends() {
+    let nodes = apart(2).await;
+    let producer = nodes[0].streams().produce::<Data1>();
+    let mut consumer = nodes[1].streams().consume::<Data1>();
+    within(producer.when().online()).await;
+    for n in 0..500 {
+        producer.try_send(Data1(n)).unwrap();
+    }
+    drop(producer);
+    for n in 0..500 {
+        assert_eq!(within(consumer.recv()).await, Some(Data1(n)));
+    }
+    within(consumer.when().offline()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fire_and_forget_delivers_in_order_with_visible_gaps() {
+    let nodes = apart(2).await;
+    let producer =
+        nodes[0].streams().producer::<Data1>().reliability(Reliability::FireAndForget).build().unwrap();
+    let mut consumer = nodes[1].streams().consume::<Data1>();
+    within(producer.when().online()).await;
+    let sender = tokio::spawn(async move {
+        for n in 0..2000 {
+            producer.send(Data1(n)).await.unwrap();
+        }
+        producer
+    });
+    let mut next = 0;
+    while next < 1999 {
+        let delivery = within(consumer.recv_delivery()).await.unwrap();
+        assert_eq!(delivery.seq, next + delivery.skipped_before);
+        assert_eq!(delivery.datum, Data1(delivery.seq));
+        next = delivery.seq + 1;
+        if next + 1 >= 2000 {
+            break;
+        }
+    }
+    within(sender).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_with_a_secret_is_closed_to_those_without() {
+    let id = NetworkId::random();
+    let build = |secret: Option<[u8; 32]>| async move {
+        let builder = corewire::Network::builder(id).with_engine(engine());
+        let builder = match secret {
+            Some(secret) => builder.with_network_secret(secret),
+            None => builder,
+        };
+        builder.build().await.unwrap()
+    };
+    let secret = corewire::UniqueId::random().to_bytes();
+    let (first, second, stranger) = (build(Some(secret)).await, build(Some(secret)).await, build(None).await);
+    let producer = first.streams().produce::<Data1>();
+    let mut member = second.streams().consume::<Data1>();
+    let outside = stranger.streams().consume::<Data1>();
+    within(producer.when().online()).await;
+    within(producer.send(Data1(1))).await.unwrap();
+    assert_eq!(within(member.recv()).await, Some(Data1(1)));
+    assert!(!outside.is_online());
+    assert_eq!(producer.consumers().len(), 1);
+}

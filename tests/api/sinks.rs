@@ -1,0 +1,172 @@
+//! A producer as a `futures::Sink`, and a consumer as a `futures::Stream`.
+
+use std::pin::Pin;
+
+use corewire::streams::producer::Error;
+use corewire::{OnFull, Producer};
+use futures::{Sink, SinkExt, StreamExt, stream};
+
+use super::support::{Data1, alone, connected, poll_once, within};
+
+#[tokio::test]
+async fn everything_can_be_forwarded_into_a_producer() {
+    let network = alone().await;
+    let (producer, consumer) = connected::<Data1>(&network, 4).await;
+    let forward = stream::iter(0..1000).map(|n| Ok(Data1(n))).forward(producer);
+    let collect = consumer.take(1000).collect::<Vec<_>>();
+    let (sent, taken) = within(futures::future::join(forward, collect)).await;
+    sent.unwrap();
+    assert_eq!(taken, (0..1000).map(Data1).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn both_ways_of_sending_read_naturally() {
+    let network = alone().await;
+    let (mut producer, mut consumer) = connected::<Data1>(&network, 4).await;
+    within(producer.send(Data1(1))).await.unwrap();
+    within(SinkExt::send(&mut producer, Data1(2))).await.unwrap();
+    within(producer.feed(Data1(3))).await.unwrap();
+    within(SinkExt::flush(&mut producer)).await.unwrap();
+    for n in 1..=3 {
+        assert_eq!(within(consumer.next()).await, Some(Data1(n)));
+    }
+}
+
+#[tokio::test]
+async fn a_sink_waits_until_the_producer_is_online() {
+    let network = alone().await;
+    let mut producer = network.streams().produce::<Data1>();
+    let mut sending = Box::pin(SinkExt::send(&mut producer, Data1(1)));
+    let (waits, wakes) = poll_once(&mut sending);
+    assert!(waits.is_pending());
+    let mut consumer = network.streams().consume::<Data1>();
+    within(sending).await.unwrap();
+    assert!(wakes.wakes() <= 2, "it sleeps while it waits");
+    assert_eq!(within(consumer.recv()).await, Some(Data1(1)));
+}
+
+#[tokio::test]
+async fn a_full_ring_makes_a_sink_wait_and_a_kept_datum_is_not_lost() {
+    let network = alone().await;
+    let (mut producer, mut consumer) = connected::<Data1>(&network, 1).await;
+    within(SinkExt::send(&mut producer, Data1(0))).await.unwrap();
+    let mut waiting = Box::pin(SinkExt::send(&mut producer, Data1(1)));
+    assert!(poll_once(&mut waiting).0.is_pending());
+    drop(waiting);
+    // The future is gone; the datum was taken by the sink and stays with it.
+    assert_eq!(consumer.try_recv(), Ok(Data1(0)));
+    within(SinkExt::flush(&mut producer)).await.unwrap();
+    assert_eq!(consumer.try_recv(), Ok(Data1(1)));
+    assert_eq!(producer.stats().accepted, 2);
+    assert_eq!(producer.stats().offered(), 2);
+}
+
+#[tokio::test]
+async fn a_handle_that_goes_with_a_kept_datum_counts_it_as_cancelled() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
+    let mut other = producer.clone();
+    producer.try_send(Data1(0)).unwrap();
+    within(other.feed(Data1(1))).await.unwrap();
+    drop(other);
+    assert_eq!(consumer.try_recv(), Ok(Data1(0)));
+    producer.try_send(Data1(2)).expect("the place in the queue is free again");
+    assert_eq!((producer.stats().cancelled, producer.stats().offered()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_sink_under_the_policy_fail_refuses_at_once() {
+    let network = alone().await;
+    let mut consumer = network.streams().consume::<Data1>();
+    let mut producer =
+        network.streams().producer::<Data1>().with_buffer_size(1).on_full(OnFull::Fail).build().unwrap();
+    within(SinkExt::send(&mut producer, Data1(0))).await.unwrap();
+    assert_eq!(within(SinkExt::send(&mut producer, Data1(1))).await, Err(Error::Full(Data1(1))));
+    assert_eq!(within(consumer.recv()).await, Some(Data1(0)));
+}
+
+#[tokio::test]
+async fn closing_a_sink_closes_this_handle_only() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 4).await;
+    let mut sink = producer.clone();
+    within(sink.feed(Data1(0))).await.unwrap();
+    within(SinkExt::close(&mut sink)).await.unwrap();
+    assert_eq!(within(SinkExt::send(&mut sink, Data1(1))).await, Err(Error::Closed(Data1(1))));
+    producer.try_send(Data1(2)).unwrap();
+    assert_eq!(within(consumer.recv()).await, Some(Data1(0)));
+    assert_eq!(within(consumer.recv()).await, Some(Data1(2)));
+}
+
+#[tokio::test]
+async fn a_closed_stream_gives_a_sink_its_datum_back() {
+    let network = alone().await;
+    let mut producer = network.streams().produce::<Data1>();
+    producer.close();
+    assert_eq!(within(SinkExt::send(&mut producer, Data1(1))).await, Err(Error::Closed(Data1(1))));
+}
+
+#[test]
+fn handles_go_where_they_are_needed() {
+    fn sends<T: Send + Unpin + 'static>() {}
+    fn shares<T: Sync>() {}
+    fn is_sink<T: Sink<Data1>>() {}
+    sends::<Producer<Data1>>();
+    shares::<Producer<Data1>>();
+    shares::<Producer<std::cell::Cell<u8>>>();
+    is_sink::<Producer<Data1>>();
+    sends::<corewire::Consumer<Data1>>();
+    sends::<Pin<Box<corewire::Producer<Data1>>>>();
+    sends::<corewire::Network>();
+    shares::<corewire::Network>();
+}
+
+#[tokio::test]
+async fn a_sink_that_is_not_polled_any_more_holds_nobody_up() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
+    producer.try_send(Data1(0)).unwrap();
+    let mut forgotten: Vec<_> = (1..=3).map(|_| producer.clone()).collect();
+    for (sink, n) in forgotten.iter_mut().zip(1..) {
+        let mut waiting = Box::pin(SinkExt::send(sink, Data1(n)));
+        assert!(poll_once(&mut waiting).0.is_pending());
+    }
+    let mut last = producer.send(Data1(4));
+    assert!(poll_once(&mut last).0.is_pending());
+    // Nobody polls the three sinks; their datums enter in their order all the same.
+    for n in 0..=3 {
+        assert_eq!(consumer.try_recv(), Ok(Data1(n)));
+    }
+    within(last).await.unwrap();
+    assert_eq!(consumer.try_recv(), Ok(Data1(4)));
+    assert_eq!(producer.stats().accepted, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_waiting_sinks_are_served_without_a_deep_stack() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 1000).await;
+    for n in 0..1000 {
+        producer.try_send(Data1(n)).unwrap();
+    }
+    let mut sinks: Vec<_> = (0..1000).map(|_| producer.clone()).collect();
+    for (sink, n) in sinks.iter_mut().zip(1000..) {
+        within(sink.feed(Data1(n))).await.unwrap();
+    }
+    let (given_up, kept) = sinks.split_at_mut(100);
+    for sink in given_up {
+        *sink = producer.clone();
+    }
+    // All the room at once.
+    for n in 0..1000 {
+        assert_eq!(consumer.try_recv(), Ok(Data1(n)));
+    }
+    for sink in kept {
+        within(SinkExt::flush(sink)).await.unwrap();
+    }
+    for n in 1100..2000 {
+        assert_eq!(within(consumer.recv()).await, Some(Data1(n)));
+    }
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (1900, 100, 2000));
+}

@@ -1,0 +1,111 @@
+//! What the tests share.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use corewire::streams::State;
+use corewire::{Consumer, Datum, Engine, EngineConfig, Network, NetworkId, Producer};
+use serde::{Deserialize, Serialize};
+
+/// Longer than any of these waits takes on a machine that is busy with other things.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+
+/// Awaits `future`, and fails the test instead of hanging.
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    match tokio::time::timeout(LIMIT, future).await {
+        Ok(output) => output,
+        Err(_) => {
+            panic!("nothing happened within {LIMIT:?}: a wake-up was lost, or what it waits for never came")
+        }
+    }
+}
+
+/// Waits until `holds`, looking again after each change that `changed` waits for.
+pub(crate) async fn until<F: Future>(mut holds: impl FnMut() -> bool, mut changed: impl FnMut() -> F) {
+    within(async {
+        while !holds() {
+            changed().await;
+        }
+    })
+    .await;
+}
+
+/// An ordinary datum.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub(crate) struct Data1(pub(crate) u64);
+
+/// A node of its own network.
+pub(crate) async fn alone() -> Network {
+    Network::new(NetworkId::random()).await.expect("a node on the loopback interface")
+}
+
+/// Two nodes of one network.
+pub(crate) async fn two() -> (Network, Network) {
+    let id = NetworkId::random();
+    (Network::new(id).await.expect("the first node"), Network::new(id).await.expect("the second node"))
+}
+
+/// An engine with one shard, apart from that of the process.
+pub(crate) fn engine() -> Engine {
+    Engine::start(EngineConfig { shards: 1, ..EngineConfig::default() }).expect("an engine with one shard")
+}
+
+/// `n` nodes of one network on as many engines: nothing but datagrams between them.
+pub(crate) async fn apart(n: usize) -> Vec<Network> {
+    let id = NetworkId::random();
+    let mut networks = Vec::new();
+    for _ in 0..n {
+        networks.push(
+            Network::builder(id).with_engine(engine()).build().await.expect("a node on its own engine"),
+        );
+    }
+    networks
+}
+
+/// A producer and a connected consumer of the same node, with room for `datums`.
+pub(crate) async fn connected<D: Datum>(network: &Network, datums: usize) -> (Producer<D>, Consumer<D>) {
+    let consumer = network.streams().consume::<D>();
+    let producer = network.streams().producer::<D>().with_buffer_size(datums).build().expect("a producer");
+    within(producer.when().subscribed()).await;
+    within(consumer.when().online()).await;
+    (producer, consumer)
+}
+
+/// Waits until every channel of `producer` is over or gone.
+pub(crate) async fn alone_again<D, C>(producer: &Producer<D, C>) {
+    within(producer.when().unsubscribed()).await;
+    for info in producer.consumers() {
+        assert_ne!(info.state(), State::Connected);
+    }
+}
+
+/// A waker that counts.
+#[derive(Default)]
+pub(crate) struct Counted(AtomicUsize);
+
+impl Counted {
+    pub(crate) fn new() -> (Arc<Self>, Waker) {
+        let counted = Arc::new(Self::default());
+        (counted.clone(), Waker::from(counted))
+    }
+
+    pub(crate) fn wakes(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Counted {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Polls `future` once with a waker that counts.
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> (Poll<F::Output>, Arc<Counted>) {
+    let (counted, waker) = Counted::new();
+    (Pin::new(future).poll(&mut Context::from_waker(&waker)), counted)
+}
