@@ -129,16 +129,7 @@ fn child() {
             assert!(matches!(refused, Err(Unpinned::Refused { .. })), "{refused:?}");
             assert_eq!(Cpus::detect().allowed, before);
         }
-        "no-pwait2" => {
-            deny(&[Rule::call(libc::SYS_epoll_pwait2)], libc::ENOSYS);
-            let mut driver = open(IoChoice::Epoll, &DriverConfig::default()).unwrap().driver;
-            assert!(!driver.features().has("epoll_pwait2"));
-            let start = driver.now();
-            let asked = std::time::Duration::from_micros(1500);
-            driver.park(Some(start + asked));
-            assert!(driver.now() - start >= asked);
-            traffic(Arm::Epoll);
-        }
+        "no-pwait2" => rough_waits(),
         "no-trains" => {
             let rules = [
                 Rule::option(libc::SYS_getsockopt, libc::SOL_UDP, libc::UDP_SEGMENT),
@@ -154,43 +145,8 @@ fn child() {
                 refused_train(arm);
             }
         }
-        "send-eagain" => {
-            deny(&[Rule::call(libc::SYS_sendmmsg)], libc::EAGAIN);
-            let mut rig = Rig::with(Arm::Epoll, DriverConfig { leases: 3, ..DriverConfig::default() });
-            let (a, b) = (rig.add(Side::A), rig.add(Side::B));
-            for _ in 0..3 {
-                rig.send(Side::A, a.id, b.address, &[1], 1);
-            }
-            for _ in 0..5 {
-                rig.pass(Side::A);
-            }
-            let counters = rig.driver(Side::A).counters();
-            assert!(rig.driver(Side::A).lease().is_none(), "what waits keeps its lease");
-            assert!(counters.send_waited >= 1 && counters.sent_datagrams == 0, "{counters:?}");
-            assert_eq!(counters.send_errors + counters.send_no_room, 0);
-            // What waits for a socket that goes away is given up, and its memory comes back.
-            rig.driver(Side::A).remove_socket(a.id);
-            rig.driver(Side::A).submit().unwrap();
-            assert_eq!(rig.driver(Side::A).counters().send_refused, 3);
-            assert!(rig.driver(Side::A).lease().is_some());
-        }
-        "descriptors" => {
-            let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-            for arm in [Arm::Epoll, Arm::Uring] {
-                // The first may open what the process keeps.
-                drop(Rig::new(arm));
-                let before = count();
-                for _ in 0..30 {
-                    traffic(arm);
-                    let mut rig = Rig::new(arm);
-                    let end = rig.add(Side::A);
-                    drop(rig.driver(Side::A).waker());
-                    rig.driver(Side::A).remove_socket(end.id);
-                    rig.add(Side::B);
-                }
-                assert_eq!(count(), before, "{arm:?}");
-            }
-        }
+        "send-eagain" => send_eagain(),
+        "descriptors" => descriptors(),
         other => panic!("no case {other}"),
     }
     println!("case done");
@@ -238,6 +194,56 @@ fn refused_train(arm: Arm) {
     }
     let counters = rig.driver(Side::A).counters();
     assert_eq!((counters.sent_split, counters.sent_datagrams, counters.sent_trains), (5, 50, 0), "{arm:?}");
+}
+
+fn rough_waits() {
+    deny(&[Rule::call(libc::SYS_epoll_pwait2)], libc::ENOSYS);
+    let mut driver = open(IoChoice::Epoll, &DriverConfig::default()).unwrap().driver;
+    assert!(!driver.features().has("epoll_pwait2"));
+    let start = driver.now();
+    let asked = std::time::Duration::from_micros(1500);
+    driver.park(Some(start + asked));
+    assert!(driver.now() - start >= asked);
+    traffic(Arm::Epoll);
+}
+
+fn send_eagain() {
+    deny(&[Rule::call(libc::SYS_sendmmsg)], libc::EAGAIN);
+    let mut rig = Rig::with(Arm::Epoll, DriverConfig { leases: 3, ..DriverConfig::default() });
+    let (a, b) = (rig.add(Side::A), rig.add(Side::B));
+    for _ in 0..3 {
+        rig.send(Side::A, a.id, b.address, &[1], 1);
+    }
+    for _ in 0..5 {
+        rig.pass(Side::A);
+    }
+    let counters = rig.driver(Side::A).counters();
+    assert!(rig.driver(Side::A).lease().is_none(), "what waits keeps its lease");
+    assert!(counters.send_waited >= 1 && counters.sent_datagrams == 0, "{counters:?}");
+    assert_eq!(counters.send_errors + counters.send_no_room, 0);
+    // What waits for a socket that goes away is given up, and its memory comes back.
+    rig.driver(Side::A).remove_socket(a.id);
+    rig.driver(Side::A).submit().unwrap();
+    assert_eq!(rig.driver(Side::A).counters().send_refused, 3);
+    assert!(rig.driver(Side::A).lease().is_some());
+}
+
+fn descriptors() {
+    let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    for arm in [Arm::Epoll, Arm::Uring] {
+        // The first may open what the process keeps.
+        drop(Rig::new(arm));
+        let before = count();
+        for _ in 0..30 {
+            traffic(arm);
+            let mut rig = Rig::new(arm);
+            let end = rig.add(Side::A);
+            drop(rig.driver(Side::A).waker());
+            rig.driver(Side::A).remove_socket(end.id);
+            rig.add(Side::B);
+        }
+        assert_eq!(count(), before, "{arm:?}");
+    }
 }
 
 fn memlock() {

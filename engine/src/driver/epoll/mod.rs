@@ -38,6 +38,9 @@ use crate::buffer::TransmitSlab;
 /// Names the alarm among epoll's events; no socket has this token.
 const ALARM: u64 = u64::MAX;
 
+/// How much more is asked for after a batch that was full.
+const BATCH_GROWTH: usize = 4;
+
 /// A socket and what is known about it.
 #[derive(Debug)]
 struct Entry {
@@ -49,6 +52,8 @@ struct Entry {
     dropped: u32,
     /// Worth a receive.
     ready: bool,
+    /// How many datagrams to ask for.
+    batch: usize,
     /// Its send buffer was full; epoll tells when there is room.
     waiting: bool,
 }
@@ -190,13 +195,30 @@ impl EpollDriver {
         taken
     }
 
-    /// Receives from the socket in `slot` if it is worth it; says how many datagrams.
+    /// Receives from the socket in `slot` while it is worth it; says how many datagrams.
     fn receive_from(&mut self, slot: usize, budget: usize, on: &mut impl FnMut(Received<'_>)) -> usize {
-        let Some((id, entry)) = self.sockets.at(slot) else { return 0 };
-        if !entry.ready {
-            return 0;
+        let mut taken = 0;
+        while taken < budget && self.rest.is_none() {
+            let Some((id, entry)) = self.sockets.at(slot) else { break };
+            if !entry.ready {
+                break;
+            }
+            let fd = entry.fd();
+            let limit = entry.batch.min(budget - taken).min(self.receiving.capacity());
+            let count = self.receive_batch(fd, limit);
+            if let Some((_, entry)) = self.sockets.at(slot) {
+                entry.ready = count == limit;
+                // A batch that was not filled cost the kernel a look for nothing: ask for as many as come.
+                entry.batch = if entry.ready { entry.batch * BATCH_GROWTH } else { count.max(1) };
+                entry.batch = entry.batch.min(self.receiving.capacity());
+            }
+            taken += self.lend(Rest { socket: id, next: 0, end: count }, budget - taken, on);
         }
-        let (fd, limit) = (entry.fd(), budget.min(self.receiving.capacity()));
+        taken
+    }
+
+    /// One call for up to `limit` datagrams or trains; says how many came.
+    fn receive_batch(&mut self, fd: RawFd, limit: usize) -> usize {
         self.counters.system_calls += 1;
         let mut received = self.receiving.receive(fd, limit);
         if received.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
@@ -208,13 +230,8 @@ impl EpollDriver {
             received = self.receiving.receive(fd, limit);
         }
         let count = received.unwrap_or(0);
-        if count == self.receiving.capacity() {
-            self.counters.receive_starved += 1;
-        }
-        if let Some((_, entry)) = self.sockets.at(slot) {
-            entry.ready = count == limit;
-        }
-        self.lend(Rest { socket: id, next: 0, end: count }, budget, on)
+        self.counters.receive_starved += u64::from(count == self.receiving.capacity());
+        count
     }
 
     /// Sends a run of staged sends, all on one socket.
@@ -328,7 +345,8 @@ impl Driver for EpollDriver {
         let fd = socket.as_raw_fd();
         let is_ipv4 = socket.local_addr()?.is_ipv4();
         let segments_per_train = if prepared.segmentation { self.segments_per_train } else { 1 };
-        let entry = Entry { socket, is_ipv4, segments_per_train, dropped: 0, ready: true, waiting: false };
+        let entry =
+            Entry { socket, is_ipv4, segments_per_train, dropped: 0, ready: true, batch: 1, waiting: false };
         let id =
             self.sockets.insert(|_| entry).ok_or_else(|| io::Error::other("the socket table is full"))?;
         if let Err(error) = self.epoll.add(fd, READABLE, id.token()) {
