@@ -258,7 +258,7 @@ fn a_flood_of_opens_is_refused_and_bounded() {
     );
     let mut liar = Liar::new(&config);
     let closed = (0..100_000u32)
-        .find(|n| liar.message(&Message::Open(n % 64 | (n / 64 + 1) << 12, request(10))).is_err());
+        .find(|n| liar.message(&Message::Open((n % 64) | ((n / 64 + 1) << 12), request(10))).is_err());
     assert!(
         closed.is_some_and(|n| n < 30_000),
         "answers that are never acknowledged end the session: {closed:?}"

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     session::{CloseCode, Fetched, Source},
-    wire::frames::{DataHeader, FragmentHeader, Out, Run},
+    wire::frames::{DataHeader, FragmentHeader, Out, Run, SkipFrame},
 };
 
 /// A fragment at the end of a packet carries at least this much (or the rest of its datum).
@@ -64,6 +64,13 @@ impl<S: Source> Packing<'_, '_, S> {
     }
 }
 
+/// The DATA frame that is being filled.
+struct OpenRun {
+    run: Run,
+    first: u64,
+    offset: u64,
+}
+
 impl TxChannel {
     /// Packs as much as there is: first what was lost, then what is new.
     pub(crate) fn pack<S: Source>(&mut self, p: &mut Packing<'_, '_, S>) -> Stop {
@@ -114,19 +121,9 @@ impl TxChannel {
         new: bool,
         p: &mut Packing<'_, '_, S>,
     ) -> Option<Stop> {
-        let mut open: Option<(Run, u64, u64)> = None;
-        let (label, reliable) = (self.label, self.reliable);
-        let close = |open: &mut Option<(Run, u64, u64)>, p: &mut Packing<'_, '_, S>, attempt: u8| {
-            if let Some((run, first, offset)) = open.take() {
-                let count = u32::from(p.out.end_run(&run));
-                if reliable {
-                    p.ledger.records.push_back(Record::Data { label, first, count, offset, attempt });
-                }
-            }
-        };
-        let first_seq = span.seq;
-        let mut bytes = 0u64;
-        let mut skipped = 0;
+        let mut open: Option<OpenRun> = None;
+        let label = self.label;
+        let (first_seq, mut bytes, mut skipped) = (span.seq, 0u64, 0u64);
         let stop = loop {
             if span.seq >= span.end {
                 break None;
@@ -142,11 +139,11 @@ impl TxChannel {
                     if datum.len() > self.max_datum as usize {
                         break Some(Stop::Broken(CloseCode::TOO_LARGE));
                     }
-                    if let Some((run, ..)) = &mut open {
-                        match p.out.extend_run(run, datum) {
+                    if let Some(open_run) = &mut open {
+                        match p.out.extend_run(&mut open_run.run, datum) {
                             Ok(()) => {}
                             Err(true) => {
-                                close(&mut open, p, span.attempt);
+                                self.close_run(&mut open, span.attempt, p);
                                 continue;
                             }
                             Err(false) => break Some(Stop::Full),
@@ -155,10 +152,9 @@ impl TxChannel {
                         if p.ledger.is_full(new) {
                             break Some(Stop::Records);
                         }
-                        let whole = size_of::<DataHeader>() + datum.len();
                         match p.out.begin_run(label.wire(), span.seq, span.offset, datum) {
-                            Some(run) => open = Some((run, span.seq, span.offset)),
-                            None if whole > p.fresh_room => {
+                            Some(run) => open = Some(OpenRun { run, first: span.seq, offset: span.offset }),
+                            None if size_of::<DataHeader>() + datum.len() > p.fresh_room => {
                                 let total = datum.len() as u32;
                                 self.split(span, new, total);
                                 break None;
@@ -173,32 +169,11 @@ impl TxChannel {
                     span.offset += datum_cost(datum.len());
                 }
                 Fetched::Skip { until } => {
-                    close(&mut open, p, span.attempt);
-                    let until = until.max(span.seq + 1).min(span.end);
-                    if p.ledger.is_full(new) {
-                        break Some(Stop::Records);
+                    self.close_run(&mut open, span.attempt, p);
+                    match self.pack_skip(span, until, new, p) {
+                        Ok(count) => skipped += count,
+                        Err(stop) => break Some(stop),
                     }
-                    // A record counts 32 bits; the rest of a longer row follows.
-                    let until = until.min(span.seq + u64::from(u32::MAX));
-                    let (edge, edge_offset) = self.position();
-                    let offset = if until == edge { edge_offset } else { span.offset };
-                    if !p.out.put_skip(label.wire(), span.seq, until, offset) {
-                        break Some(Stop::Full);
-                    }
-                    p.charge(32);
-                    if reliable {
-                        let count = (until - span.seq) as u32;
-                        let (first, attempt) = (span.seq, span.attempt);
-                        p.ledger.records.push_back(Record::Data {
-                            label,
-                            first,
-                            count,
-                            offset: span.offset,
-                            attempt,
-                        });
-                    }
-                    skipped += until - span.seq;
-                    span.seq = until;
                 }
                 Fetched::NotYet => {
                     self.resting = true;
@@ -206,7 +181,7 @@ impl TxChannel {
                 }
             }
         };
-        close(&mut open, p, span.attempt);
+        self.close_run(&mut open, span.attempt, p);
         let datums = span.seq - first_seq - skipped;
         if new {
             self.stats.tx_datums += datums;
@@ -216,6 +191,45 @@ impl TxChannel {
             self.stats.resends += datums;
         }
         stop
+    }
+
+    /// Completes the DATA frame that is being filled, if there is one.
+    fn close_run<S: Source>(&self, open: &mut Option<OpenRun>, attempt: u8, p: &mut Packing<'_, '_, S>) {
+        if let Some(OpenRun { run, first, offset }) = open.take() {
+            let count = u32::from(p.out.end_run(&run));
+            if self.reliable {
+                p.ledger.records.push_back(Record::Data { label: self.label, first, count, offset, attempt });
+            }
+        }
+    }
+
+    /// Tells that the start of the span up to `until` will never come; returns how many sequences that are.
+    fn pack_skip<S: Source>(
+        &mut self,
+        span: &mut Span,
+        until: u64,
+        new: bool,
+        p: &mut Packing<'_, '_, S>,
+    ) -> Result<u64, Stop> {
+        if p.ledger.is_full(new) {
+            return Err(Stop::Records);
+        }
+        // A record counts 32 bits; the rest of a longer row follows.
+        let until = until.clamp(span.seq + 1, span.end.min(span.seq + u64::from(u32::MAX)));
+        let (edge, edge_offset) = self.position();
+        let after = if until == edge { edge_offset } else { span.offset };
+        if !p.out.put_skip(self.label.wire(), span.seq, until, after) {
+            return Err(Stop::Full);
+        }
+        p.charge(size_of::<SkipFrame>());
+        let count = until - span.seq;
+        if self.reliable {
+            let Span { seq: first, offset, attempt, .. } = *span;
+            let count = count as u32;
+            p.ledger.records.push_back(Record::Data { label: self.label, first, count, offset, attempt });
+        }
+        span.seq = until;
+        Ok(count)
     }
 
     /// The datum at the start of the span is larger than a packet.
@@ -350,7 +364,7 @@ impl TxChannel {
                 if !p.out.put_skip(label.wire(), seq, seq + 1, after) {
                     return Err(Some(Stop::Full));
                 }
-                p.charge(32);
+                p.charge(size_of::<SkipFrame>());
                 self.forget_large(seq);
                 if reliable {
                     p.ledger.records.push_back(Record::Data { label, first: seq, count: 1, offset, attempt });

@@ -136,12 +136,13 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
         fn bytes_follow_weights_whatever_the_sizes(
             flows in proptest::collection::vec((1u8..8, proptest::collection::vec(1u32..70_000, 1..6)), 2..5),
             quantum in 500u32..10_000,
         ) {
-            let served = serve(quantum, &flows, 60_000);
+            let served = serve(quantum, &flows, 20_000);
             let shares: Vec<f64> =
                 served.iter().zip(&flows).map(|(bytes, (weight, _))| *bytes as f64 / f64::from(*weight)).collect();
             // Each is at most a frame and a quantum away from its share; both are small against what was served.
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn one_to_four_within_five_percent() {
         for sizes in [(64, 64), (64, 1200), (1200, 64), (60_000, 64), (64, 60_000)] {
-            let served = serve(4096, &[(1, vec![sizes.0]), (4, vec![sizes.1])], 2_000_000);
+            let served = serve(4096, &[(1, vec![sizes.0]), (4, vec![sizes.1])], 300_000);
             let ratio = served[1] as f64 / served[0] as f64;
             assert!((3.8..4.2).contains(&ratio), "{sizes:?}: {ratio}");
         }

@@ -2,7 +2,12 @@
 
 use core::time::Duration;
 
-use crate::congestion::Congestion;
+use super::{Event, control::CONTROL_WINDOW_BYTES};
+use crate::{
+    channel::{Record, RxChannel, TxChannel},
+    congestion::Congestion,
+    wire::frames::message::SMALL_MESSAGE_BYTES,
+};
 
 /// How a session behaves and what it may use. Both peers may differ in every field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +82,7 @@ impl Default for Limits {
             max_packets_in_flight: 8_192,
             max_control_bytes: 64 << 10,
             control_queue_bytes: 256 << 10,
-            max_events: 16_384,
+            max_events: 1_024,
         }
     }
 }
@@ -99,5 +104,55 @@ impl Default for SessionConfig {
             quantum_bytes: 4_096,
             limits: Limits::default(),
         }
+    }
+}
+
+impl SessionConfig {
+    /// An upper bound of what a session with this configuration ever allocates, in bytes, whatever its peer does.
+    ///
+    /// Buffers that grow by doubling are counted twice over. Packet memory and rings belong to the owner.
+    pub const fn memory_bound(&self) -> usize {
+        let limits = &self.limits;
+        // A channel with its slot in table, scheduler and queues, and the intervals and spans of what is open in it.
+        let channels = 2 * limits.max_channels * (CHANNEL_BYTES + 8 * 8);
+        let records = 2 * (2 * limits.max_records) * (RECORD_BYTES + 2 * INTERVAL_BYTES + SPAN_BYTES);
+        let packets = 2 * limits.max_packets_in_flight * PACKET_BYTES;
+        // Messages that wait to be sent, to be whole and to be polled. An event holds at most one message, and a
+        // packet brings at most what fits into it.
+        let own = limits.max_channels * 4 * SMALL_MESSAGE_BYTES;
+        let sending = 2 * (limits.control_queue_bytes + limits.max_control_bytes + own);
+        let receiving = 2 * (2 * CONTROL_WINDOW_BYTES as usize + limits.max_control_bytes + (128 << 10));
+        let events = (limits.max_events + 4 * limits.max_channels) * EVENT_BYTES
+            + limits.max_events * limits.max_control_bytes;
+        channels + records + packets + sending + receiving + events + 2 * limits.max_held_bytes + FIXED_BYTES
+    }
+}
+
+const CHANNEL_BYTES: usize = if size_of::<RxChannel>() > size_of::<TxChannel>() {
+    size_of::<RxChannel>()
+} else {
+    size_of::<TxChannel>()
+};
+const RECORD_BYTES: usize = size_of::<Record>();
+const INTERVAL_BYTES: usize = 16;
+const SPAN_BYTES: usize = 40;
+const PACKET_BYTES: usize = 64;
+const EVENT_BYTES: usize = 2 * size_of::<Event>();
+/// The session itself, its replay window, its cipher, its scratch and a spare buffer of 4 MiB.
+const FIXED_BYTES: usize = (4 << 20) + (64 << 10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_follows_the_limits() {
+        let mut config = SessionConfig::default();
+        let before = config.memory_bound();
+        config.limits.max_held_bytes /= 2;
+        config.limits.max_events = 16;
+        config.limits.max_channels = 16;
+        assert!(config.memory_bound() < before / 2);
+        assert!(config.memory_bound() > config.limits.max_held_bytes);
     }
 }
