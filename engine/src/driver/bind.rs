@@ -4,7 +4,7 @@
 //!
 //! A node has one address. With one shard it is one plain socket. With several, each shard has a socket of its
 //! own on that address (`SO_REUSEPORT`), and a classic BPF program, which needs no privilege, gives each packet
-//! to the socket of the shard that its header names ([`steer`](super::steer) states the rule).
+//! to the socket of the shard that its header names (`driver/steer.rs` states the rule).
 //!
 //! `SO_REUSEPORT` alone would let a second program of the same user join in without an error. So the first socket
 //! is bound without it, which fails if anybody has the address, and only then opens the group for the others.

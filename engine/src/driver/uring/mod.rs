@@ -12,7 +12,7 @@
 //! * `submit` is one `io_uring_enter`. `receive` makes none while completions are visible, and none while the ring's
 //!   flags say that there are none to be made visible, so an idle look costs no system call.
 //! * `park` is one `io_uring_enter` that sleeps. A multishot poll of an eventfd, armed before the first sleep, ends it.
-//! * The end is in [`teardown`].
+//! * The end is in `teardown.rs`.
 #![allow(unsafe_code)]
 
 mod buffers;
