@@ -12,7 +12,7 @@ use std::{
 };
 
 use corewire_proto::{handshake::NetworkSecret, identity::Identity};
-use corewire_rings::mailbox;
+use corewire_rings::mailbox::{self, mailbox};
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 
@@ -376,8 +376,8 @@ impl Engine {
 fn links(shards: usize, limits: &Limits) -> (Vec<ShardLink>, Vec<ShardEnds>) {
     (0..shards)
         .map(|_| {
-            let (commands, commanded) = mailbox::mailbox(limits.mailbox);
-            let (events, heard) = mailbox::mailbox(limits.mailbox);
+            let (commands, commanded) = mailbox(limits.mailbox);
+            let (events, heard) = mailbox(limits.mailbox);
             (ShardLink { commands, events: heard }, (commanded, events))
         })
         .unzip()

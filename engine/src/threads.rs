@@ -202,7 +202,7 @@ fn run_clerk(mut clerk: Clerk, clock: Clock) {
                 Turn::Until(until) => Some(until),
                 Turn::Idle => None,
             };
-            if !clerk.arm(&mut Context::from_waker(&waker)) {
+            if clerk.is_stopped() || !clerk.arm(&mut Context::from_waker(&waker)) {
                 continue;
             }
             match until {

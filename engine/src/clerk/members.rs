@@ -3,7 +3,7 @@
 //! Not inside: how it leaves (`shutdown`), and what others say about themselves (`peers`).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -123,7 +123,6 @@ impl Clerk {
             publications: BTreeMap::new(),
             streams: BTreeMap::new(),
             subscriptions: BTreeMap::new(),
-            wishes: BTreeSet::new(),
             version: RecordVersion { incarnation: u64::try_from(millis).unwrap_or(u64::MAX), sequence: 0 },
             record: None,
             record_stale: true,

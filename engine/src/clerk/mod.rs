@@ -182,10 +182,8 @@ impl Clerk {
         }
         again |= self.settle();
         self.shards.flush();
-        if self.stopped {
-            return Turn::Idle;
-        }
-        if again {
+        // Stopped: whoever runs the turns sees it before it would sleep.
+        if again || self.stopped {
             return Turn::Again;
         }
         let wishes = [self.timers.next(), self.shards.wish(self.now)];

@@ -38,8 +38,8 @@ const STOP_TIME: Duration = Duration::from_millis(500);
 pub(crate) enum Ending {
     /// Nodes leave until then.
     Leaving(Instant),
-    /// Shards stop until then.
-    Stopping(Instant),
+    /// Shards stop.
+    Stopping,
 }
 
 impl Clerk {
@@ -188,7 +188,7 @@ impl Clerk {
         let until = self.now + drain;
         let until = match self.ending {
             Some(Ending::Leaving(before)) => before.min(until),
-            Some(Ending::Stopping(_)) => return,
+            Some(Ending::Stopping) => return,
             None => until,
         };
         self.ending = Some(Ending::Leaving(until));
@@ -205,7 +205,7 @@ impl Clerk {
     pub(super) fn shutdown_step(&mut self) {
         match self.ending {
             Some(Ending::Leaving(_)) if self.members.is_empty() => self.stop_shards(),
-            Some(Ending::Stopping(_)) if self.shards.all_stopped() => self.finish(),
+            Some(Ending::Stopping) if self.shards.all_stopped() => self.finish(),
             _ => {}
         }
     }
@@ -223,14 +223,14 @@ impl Clerk {
                     self.stop_shards();
                 }
             }
-            Some(Ending::Stopping(_)) => self.finish(),
+            Some(Ending::Stopping) => self.finish(),
             None => {}
         }
     }
 
     fn stop_shards(&mut self) {
         let deadline = self.now + STOP_TIME;
-        self.ending = Some(Ending::Stopping(deadline));
+        self.ending = Some(Ending::Stopping);
         let shards = u8::try_from(self.shards.len()).unwrap_or(u8::MAX);
         for shard in 0..shards {
             self.shards.send(shard, Command::Shutdown { deadline });

@@ -47,8 +47,6 @@ pub(crate) struct Member {
     /// The open ones.
     pub(crate) streams: BTreeMap<StreamId, u64>,
     pub(crate) subscriptions: BTreeMap<u64, Subscribing>,
-    /// Subscriptions by stream, to find those that a record concerns.
-    pub(crate) wishes: BTreeSet<(StreamId, u64)>,
     pub(crate) version: RecordVersion,
     pub(crate) record: Option<SignedRecord>,
     /// What the record says is no longer so.

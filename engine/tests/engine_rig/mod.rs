@@ -27,7 +27,7 @@ use corewire_engine::{
 use tokio::sync::watch;
 
 /// How long anything may take before a test fails. Long, because a loaded machine is no defect.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 struct Unpark(Thread);
 
@@ -38,7 +38,7 @@ impl Wake for Unpark {
 }
 
 /// Runs a future on this thread; `None` when it is not done after `limit`.
-pub fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut cx = Context::from_waker(&waker);
     let mut future = pin!(future);
@@ -54,29 +54,33 @@ pub fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> 
 
 /// Runs a future on this thread, or fails the test.
 #[track_caller]
-pub fn wait<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) fn wait<T>(what: &str, future: impl Future<Output = T>) -> T {
     within(LIMIT, future).unwrap_or_else(|| panic!("waited {LIMIT:?} for {what}"))
 }
 
 /// Waits until what is watched fits.
 #[track_caller]
-pub fn wait_for<T: Clone>(what: &str, mut watched: watch::Receiver<T>, fits: impl FnMut(&T) -> bool) -> T {
+pub(crate) fn wait_for<T: Clone>(
+    what: &str,
+    mut watched: watch::Receiver<T>,
+    fits: impl FnMut(&T) -> bool,
+) -> T {
     wait(what, async move { watched.wait_for(fits).await.expect("the watched is gone").clone() })
 }
 
 /// Channels that are connected.
-pub fn connected(channels: &Channels) -> usize {
+pub(crate) fn connected(channels: &Channels) -> usize {
     channels.iter().filter(|channel| channel.shared().state() == ChannelState::Connected).count()
 }
 
 /// Waits until a publication has this many connected consumers.
 #[track_caller]
-pub fn wait_consumers(publication: &Publication, count: usize) {
+pub(crate) fn wait_consumers(publication: &Publication, count: usize) {
     wait_for(&format!("{count} consumers"), publication.watch(), |channels| connected(channels) == count);
 }
 
 /// An engine with short times, that sleeps instead of spinning: several run side by side here.
-pub fn engine_with(shards: usize, io: IoChoice) -> Engine {
+pub(crate) fn engine_with(shards: usize, io: IoChoice) -> Engine {
     let times = Times {
         redial: Duration::from_millis(20),
         redial_max: Duration::from_millis(200),
@@ -87,12 +91,12 @@ pub fn engine_with(shards: usize, io: IoChoice) -> Engine {
 }
 
 /// An engine with one shard on epoll.
-pub fn engine() -> Engine {
+pub(crate) fn engine() -> Engine {
     engine_with(1, IoChoice::Epoll)
 }
 
 /// A network of this test's own.
-pub fn network(name: &str) -> NetworkId {
+pub(crate) fn network(name: &str) -> NetworkId {
     let mut bytes = [0; 32];
     let name = format!("{name} {}", std::process::id());
     let text = name.as_bytes();
@@ -103,17 +107,17 @@ pub fn network(name: &str) -> NetworkId {
 
 /// A node with every default.
 #[track_caller]
-pub fn join(engine: &Engine, network: NetworkId) -> Node {
+pub(crate) fn join(engine: &Engine, network: NetworkId) -> Node {
     engine.join(NodeConfig::new(network)).expect("a node")
 }
 
 /// The stream with this number.
-pub fn stream(number: u8) -> StreamId {
+pub(crate) fn stream(number: u8) -> StreamId {
     StreamId([number; 32])
 }
 
 /// A subscription that tries again soon.
-pub fn spec(number: u8) -> SubscribeSpec {
+pub(crate) fn spec(number: u8) -> SubscribeSpec {
     let backoff = Backoff {
         initial: Duration::from_millis(20),
         max: Duration::from_millis(200),
@@ -125,20 +129,20 @@ pub fn spec(number: u8) -> SubscribeSpec {
 
 /// Waits for the next leg.
 #[track_caller]
-pub fn next_leg(subscription: &Subscription) -> Leg {
+pub(crate) fn next_leg(subscription: &Subscription) -> Leg {
     wait("a leg", std::future::poll_fn(|cx| subscription.poll_leg(cx))).expect("the subscription is open")
 }
 
 /// What a leg gave.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Got {
+pub(crate) enum Got {
     Datum { seq: u64, skipped: u64, bytes: Vec<u8> },
     Ended(Ended),
 }
 
 /// Waits for the next datum of a leg, or its end.
 #[track_caller]
-pub fn next(leg: &mut Leg) -> Got {
+pub(crate) fn next(leg: &mut Leg) -> Got {
     loop {
         match leg.inbox_mut().try_recv() {
             Ok(Some(taken)) => {
@@ -157,7 +161,7 @@ pub fn next(leg: &mut Leg) -> Got {
 
 /// Waits for the next datum, which has to be a number.
 #[track_caller]
-pub fn next_number(leg: &mut Leg) -> u64 {
+pub(crate) fn next_number(leg: &mut Leg) -> u64 {
     match next(leg) {
         Got::Datum { bytes, .. } => u64::from_le_bytes(bytes.try_into().expect("eight bytes")),
         Got::Ended(ended) => {
@@ -168,7 +172,7 @@ pub fn next_number(leg: &mut Leg) -> u64 {
 
 /// Publishes a number, waiting for room.
 #[track_caller]
-pub fn push(publication: &Publication, number: u64) {
+pub(crate) fn push(publication: &Publication, number: u64) {
     let writer = publication.writer();
     let claimed = wait("room in the ring", async {
         writer.room(8).await.map(|mut claim| {
