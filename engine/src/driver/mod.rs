@@ -227,8 +227,10 @@ pub trait Driver {
     /// id is ignored.
     fn remove_socket(&mut self, id: SocketId);
 
-    /// Lends every datagram that is there to `on`, one call per datagram (trains are already cut), and says how
-    /// many. Stops after `budget` datagrams; the last train may overshoot it by its own length. Never blocks.
+    /// Lends datagrams that are there to `on`, one call per datagram (trains are already cut), and says how many.
+    /// Stops after `budget` datagrams; the last train may overshoot it by its own length. 0 means that nothing is
+    /// there; more than that, that another call may find more. Never blocks. A datagram that can't be lent (cut by the
+    /// kernel, without a sender) counts against the budget all the same.
     fn receive(&mut self, budget: usize, on: impl FnMut(Received<'_>)) -> usize;
 
     /// Transmit memory of [`LEASE_BYTES`], with arbitrary contents; `None` when all of it is in flight
