@@ -1,4 +1,87 @@
-//! corewire's shared-memory rings: the fanout ring, the mailbox and the doorbell.
+//! corewire's shared-memory rings: the only data structures between two threads of an engine.
+//!
+//! * [`Ring`]: the **fanout ring**. Bounded memory of one stream: many writers, up to 64 readers, each of which sees
+//!   every record in the same order and reads it in place. It also serves as the inbox of a consumer (one reader).
+//! * [`mailbox()`]: a bounded queue for control messages; [`Doorbell`]: one sleeper, many ringers.
+//! * [`park`]: blocks a plain thread on anything that has a waker.
+//!
+//! **Not inside:** types (a record is bytes), policies and their names (what to do when the ring is full is the
+//! engine's decision; here are its tools: refuse, wait, evict, detach), clocks, threads, sockets, retries. Nothing
+//! here blocks except [`park`] and, for a few instructions, the queue of writers that wait for room. After
+//! [`Ring::new`] nothing is allocated on the way of a datum.
+//!
+//! ```
+//! use corewire_rings::{park, Refused, Ring, RingConfig};
+//!
+//! let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 2 })?;
+//! let (writer, mut reader) = (ring.writer(), ring.subscribe()?);
+//!
+//! let mut claim = writer.try_claim(5)?; // room for 5 bytes, ours alone
+//! claim.copy_from_slice(b"hello");
+//! claim.commit(); // now every reader sees it; dropping the claim instead would abandon it
+//!
+//! let record = park::block_on(reader.recv())?;
+//! assert_eq!((&record[..], record.seq(), record.lost_before()), (&b"hello"[..], 0, 0));
+//! drop(record); // gives the room back
+//!
+//! for _ in 0..4 {
+//!     writer.try_push(b"fill")?;
+//! }
+//! assert_eq!(writer.try_push(b"one more"), Err(Refused::Full));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Memory
+//!
+//! ```text
+//!  slots: 2^k > datums, 16 bytes each                 arena: `bytes`, then a spill of `max_record`
+//! ┌───────────────┬────────────────────┐             ┌────────────────────────────────┬──────────┐
+//! │ stamp: seq + 1│ end: 38 │ len: 26  │── end ────> │ 16-byte units │ record s │ s+1 │ … s+1    │
+//! └───────────────┴────────────────────┘             └────────────────────────────────┴──────────┘
+//!   record s lives in slot s mod 2^k                   place = position mod capacity; a record that
+//!                                                      starts before the end runs on into the spill
+//!  sequences:   … g-1 │ g ················ t-1 │ t …
+//!                     gate                      tail      t - g <= datums, bytes(g..t) <= bytes
+//! ```
+//!
+//! A record costs its length rounded up to 16 bytes, at least 16. It is always in one piece and nothing is padded at
+//! the wrap, so both capacities are exact. The slot before the gate outlives the full ring (hence one slot more than
+//! datums): it holds the gate's byte position, and its stamp the gate's full sequence.
+//!
+//! # The law of each atomic
+//!
+//! | word | written by | order, and why |
+//! |---|---|---|
+//! | tail `closed 1, seq 25, position 38` | claims (swap), close (or) | AcqRel: who claims next sees every gate that I saw. One word, so that room in datums and bytes is won together and never after a close |
+//! | gate `seq 40, joins 24` | a claim that finds no room, a joining reader (swaps) | AcqRel: what readers finished comes before its reuse. A join changes the count, so a mover that scanned before the join fails |
+//! | stamp | the record's writer | Release; readers Acquire: it carries meta and bytes |
+//! | meta | the record's writer, before the stamp | Release, so that who sees a later lap's meta also sees that the gate has moved |
+//! | cursor `generation 7, seq 54, kind 3` | its reader; writers by swap and only while it is idle | Release store, Acquire scan: the reader's last look comes before the reuse |
+//! | `sleepers` | a reader sets its bit; whoever clears it wakes it | one wake a sleep; see below |
+//! | `waiters` | the queue for room, under its lock | see below |
+//! | `live` | joins, leaves, detachments (add) | Acquire after `waiters`: without readers it is publication that makes room |
+//!
+//! **Why no record is overwritten while somebody needs it.** A claim needs `t - g < datums` (and bytes) under a gate
+//! that is never in front of a cursor: movers take the minimum of all cursors, cursors only move forward, and a reader
+//! that joins between scan and swap makes the swap fail. A cursor never passes an unpublished record, and neither does
+//! the gate of a ring without readers, so a writer that is preempted between claim and commit is never lapped. A
+//! reader pins its cursor (`Held`) before it looks at bytes; writers that evict or detach swap the word and fail.
+//!
+//! **Why nobody sleeps for ever.** Three pairs of "store mine, fence, load yours", each between one hot side (light
+//! fence: an order to the compiler) and one cold side (heavy fence: `membarrier`, or `SeqCst` on both sides where the
+//! kernel has none): publisher stamps / looks at `sleepers`, reader sets its bit / looks at the stamp again; reader
+//! moves its cursor / looks at `waiters`, writer queues / scans the cursors again; ringer makes work / looks at
+//! `armed`, sleeper arms / looks for work again. Close, leave and detach use full fences.
+//!
+//! **What can be refused though there may be room soon:** `Full` while the oldest record is held in place, or is
+//! claimed by a writer that was preempted. Nobody waits for either here; both are counted in [`RingStats`].
+//!
+//! **Limits with numbers:** a swap is fooled only if its word comes back while its thread sleeps: the tail after 2 TiB
+//! or more through one ring at exactly the same sequence modulo 2^25, the gate after exactly 2^24 joins without a
+//! move. A ring closes itself shortly before sequence 2^54 (5.7 years at 100 million datums a second).
+//!
+//! A leaked [`Claim`] stops its ring at that record for ever; a leaked [`Hold`] pins its reader until it holds again
+//! or is dropped. Neither breaks memory safety.
 
 pub mod config;
 pub mod mailbox;

@@ -15,8 +15,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 fn ring(datums: usize, readers: usize) -> Ring {
-    // Three units: two records of one unit and one of two can meet at the wrap.
-    Ring::new(RingConfig { datums, bytes: 3 * 16, max_record: 32, readers }).unwrap()
+    // As tight as can be, so that the next record of 32 bytes lies where the last one lay: two units for one datum,
+    // three (and a spill) for two.
+    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers }).unwrap()
 }
 
 /// A record that says who wrote it, in all its bytes.
@@ -100,10 +101,10 @@ fn two_producers_at_a_full_ring_move_the_gate_together() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
-        push(&ring.writer(), 16, 1);
+        push(&ring.writer(), 32, 1);
         let threads = [2u8, 3].map(|value| {
             let writer = ring.writer();
-            thread::spawn(move || match writer.try_claim(16) {
+            thread::spawn(move || match writer.try_claim(32) {
                 Ok(claim) => fill(claim, value),
                 Err(refused) => {
                     assert_eq!(refused, Refused::Full);
@@ -163,13 +164,13 @@ fn two_readers_join_and_leave_under_a_writer() {
             })
         });
         for value in 0..2 {
-            if let Ok(claim) = writer.try_claim(16) {
+            if let Ok(claim) = writer.try_claim(32) {
                 fill(claim, value);
             }
         }
         let _ = threads.map(|thread| thread.join().unwrap());
         assert_eq!(ring.readers(), 0);
-        assert!(writer.try_claim(16).is_ok(), "without readers there is room");
+        assert!(writer.try_claim(32).is_ok(), "without readers there is room");
     });
 }
 
@@ -179,12 +180,12 @@ fn a_leaving_reader_frees_its_room_after_its_last_look() {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, 16, 0);
+        push(&writer, 32, 0);
         let thread = thread::spawn(move || {
             let record = reader.try_recv().unwrap().unwrap();
             assert_eq!(record[0], 0);
         });
-        push(&writer, 16, 1);
+        push(&writer, 32, 1);
         thread.join().unwrap();
     });
 }
@@ -195,10 +196,10 @@ fn eviction_and_holding_exclude_each_other() {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, 16, 0);
+        push(&writer, 32, 0);
         let thread = thread::spawn(move || {
             let mut lost = 0;
-            if let Ok(claim) = writer.claim_evicting(16, |_, n| lost += n) {
+            if let Ok(claim) = writer.claim_evicting(32, |_, n| lost += n) {
                 fill(claim, 1);
             }
             lost
@@ -211,17 +212,37 @@ fn eviction_and_holding_exclude_each_other() {
 }
 
 #[test]
+fn nobody_evicts_a_reader_in_place() {
+    loom::model(|| {
+        let ring = ring(1, 1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let hold = reader.hold().unwrap();
+        let thread =
+            thread::spawn(move || writer.claim_evicting(32, |_, _| ()).map(|claim| fill(claim, 1)).is_ok());
+        assert_eq!(hold.get(0), Slot::Record(&[0; 32]));
+        assert_eq!(hold.get(0), Slot::Record(&[0; 32]));
+        drop(hold);
+        let evicted = thread.join().unwrap();
+        assert!(reader.is_ready());
+        drop(reader.hold().unwrap());
+        assert_eq!(reader.lost(), u64::from(evicted));
+    });
+}
+
+#[test]
 fn two_evictors_count_each_loss_once() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
-        push(&ring.writer(), 16, 0);
+        push(&ring.writer(), 32, 0);
         let threads = [(); 2].map(|()| {
             let writer = ring.writer();
             thread::spawn(move || {
                 let mut lost = 0;
                 // A claim that the other one has not published yet refuses us.
-                if let Ok(mut claim) = writer.claim_evicting(16, |_, n| lost += n) {
+                if let Ok(mut claim) = writer.claim_evicting(32, |_, n| lost += n) {
                     let seq = claim.seq() as u8;
                     claim.fill(seq);
                     claim.commit();
@@ -240,10 +261,10 @@ fn a_joining_reader_survives_eviction() {
     loom::model(|| {
         let ring = ring(1, 1);
         let writer = ring.writer();
-        push(&writer, 16, 0);
+        push(&writer, 32, 0);
         let thread = thread::spawn(move || {
             let mut lost = 0;
-            if let Ok(claim) = writer.claim_evicting(16, |_, n| lost += n) {
+            if let Ok(claim) = writer.claim_evicting(32, |_, n| lost += n) {
                 fill(claim, 1);
             }
             lost
@@ -263,16 +284,19 @@ fn detachment_and_holding_exclude_each_other() {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
         let (id, writer) = (reader.id(), ring.writer());
-        push(&writer, 16, 0);
+        push(&writer, 32, 0);
         let thread = thread::spawn(move || {
             let detached = writer.ring().detach(id).is_ok();
-            if let Ok(claim) = writer.try_claim(16) {
+            if let Ok(claim) = writer.try_claim(32) {
                 fill(claim, 1);
             }
             detached
         });
         match reader.hold() {
-            Ok(hold) => assert_eq!(hold.get(0), Slot::Record(&[0; 16])),
+            Ok(hold) => {
+                assert_eq!(hold.get(0), Slot::Record(&[0; 32]));
+                assert_eq!(hold.get(0), Slot::Record(&[0; 32]), "nobody touches it while it is held");
+            }
             Err(Detached) => {}
         }
         let detached = thread.join().unwrap();
@@ -401,8 +425,8 @@ fn a_writer_that_waits_for_room_is_woken_by_reading() {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, 16, 0);
-        let thread = thread::spawn(move || fill(block_on(writer.room(16)).unwrap(), 1));
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
         assert_eq!(take(&mut reader).0, 0);
         assert_eq!(take(&mut reader).0, 1);
         assert_eq!(thread.join().unwrap(), 1);
@@ -415,8 +439,8 @@ fn a_writer_that_waits_for_room_is_woken_by_the_last_reader_leaving() {
         let ring = ring(1, 1);
         let reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, 16, 0);
-        let thread = thread::spawn(move || fill(block_on(writer.room(16)).unwrap(), 1));
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
         drop(reader);
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -428,8 +452,8 @@ fn a_writer_that_waits_for_room_is_woken_by_detachment() {
         let ring = ring(1, 1);
         let reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, 16, 0);
-        let thread = thread::spawn(move || fill(block_on(writer.room(16)).unwrap(), 1));
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
         ring.detach(reader.id()).unwrap();
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -441,8 +465,8 @@ fn a_writer_that_waits_for_room_is_woken_by_close() {
         let ring = ring(1, 1);
         let _reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, 16, 0);
-        let thread = thread::spawn(move || block_on(writer.room(16)).err());
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || block_on(writer.room(32)).err());
         ring.close();
         assert_eq!(thread.join().unwrap(), Some(Refused::Closed));
     });
@@ -453,9 +477,9 @@ fn without_readers_a_waiting_writer_is_woken_by_publication() {
     loom::model(|| {
         let ring = ring(1, 1);
         let writer = ring.writer();
-        let claim = writer.try_claim(16).unwrap();
+        let claim = writer.try_claim(32).unwrap();
         let other = ring.writer();
-        let thread = thread::spawn(move || fill(block_on(other.room(16)).unwrap(), 1));
+        let thread = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
         fill(claim, 0);
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -467,9 +491,9 @@ fn when_the_last_reader_leaves_an_unpublished_record_somebody_wakes_the_writer()
         let ring = ring(1, 1);
         let reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        let claim = writer.try_claim(16).unwrap();
+        let claim = writer.try_claim(32).unwrap();
         let other = ring.writer();
-        let waiting = thread::spawn(move || fill(block_on(other.room(16)).unwrap(), 1));
+        let waiting = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
         let leaving = thread::spawn(move || drop(reader));
         fill(claim, 0);
         leaving.join().unwrap();
@@ -482,10 +506,10 @@ fn two_waiting_writers_are_both_served() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
-        push(&ring.writer(), 16, 0);
+        push(&ring.writer(), 32, 0);
         let threads = [1u8, 2].map(|value| {
             let writer = ring.writer();
-            thread::spawn(move || fill(block_on(writer.room(16)).unwrap(), value))
+            thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), value))
         });
         for seq in 0..3 {
             assert_eq!(take(&mut reader).0, seq);
@@ -501,15 +525,15 @@ fn a_waiter_that_gives_up_hands_its_wake_on() {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, 16, 0);
+        push(&writer, 32, 0);
         // First in the queue, and never polled again.
         let mut turn = Turn::default();
         block_on(poll_fn(|cx| {
-            assert!(writer.poll_claim(&mut turn, 16, cx).is_pending());
+            assert!(writer.poll_claim(&mut turn, 32, cx).is_pending());
             Poll::Ready(())
         }));
         let other = ring.writer();
-        let waiting = thread::spawn(move || fill(block_on(other.room(16)).unwrap(), 1));
+        let waiting = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
         let reading = thread::spawn(move || {
             assert_eq!(take(&mut reader).0, 0);
             reader

@@ -1,14 +1,13 @@
 //! The ring against an oracle: a plain model of what each operation must answer, driven by random operations.
 //!
-//! The model is single-threaded. What threads add is judged by `loom.rs` and `stress.rs`; what one thread can see of
-//! every operation, refusal, gap, count and wake-up is judged here.
+//! What one thread can see of every operation, refusal, gap, count and wake-up. Threads: `loom.rs`, `stress.rs`.
 #![cfg(not(loom))]
 
 use corewire_rings::{
     Claim, DetachError, Ended, Reader, ReaderId, Refused, Ring, RingConfig, Room, Slot, Writer,
 };
 use proptest::prelude::*;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -190,7 +189,12 @@ impl<'a> Model<'a> {
     }
 
     fn push(&mut self, len: usize) {
-        match (self.writer.try_claim(len), self.refusal(len, false)) {
+        let refusal = self.refusal(len, false);
+        self.publish_or(self.writer.try_claim(len), refusal, len);
+    }
+
+    fn publish_or(&mut self, claim: Result<Claim<'a>, Refused>, refusal: Option<Refused>, len: usize) {
+        match (claim, refusal) {
             (Ok(claim), None) => self.publish(claim, len),
             (real, model) => assert_eq!(real.err(), model),
         }
@@ -483,10 +487,10 @@ impl<'a> Model<'a> {
             Op::Abandon(which) => self.end_claim(which, false),
             Op::Many { len, n, keep } => self.many(len, n, keep),
             Op::Join => self.join(),
-            Op::Leave(which) if !self.readers.is_empty() => {
-                drop(self.readers.remove(which % self.readers.len()));
+            Op::Leave(which) => {
+                let at = which % self.readers.len().max(1);
+                drop((at < self.readers.len()).then(|| self.readers.remove(at)));
             }
-            Op::Leave(_) => {}
             Op::Recv(which) => self.recv(which),
             Op::Hold { reader, ahead, advance, leak } => self.hold(reader, ahead, advance, leak),
             Op::Poll(which) => self.poll(which),
@@ -499,19 +503,14 @@ impl<'a> Model<'a> {
             Op::PushEvicting(len) => {
                 let (refusal, expected) = self.evict(len);
                 let mut lost = Vec::new();
-                match (self.writer.claim_evicting(len, |id, n| lost.push((id, n))), refusal) {
-                    (Ok(claim), None) => self.publish(claim, len),
-                    (real, model) => assert_eq!(real.err(), model),
-                }
+                let claim = self.writer.claim_evicting(len, |id, n| lost.push((id, n)));
+                self.publish_or(claim, refusal, len);
                 assert_same(lost, expected);
             }
             Op::Detach(which) => self.detach(which),
             Op::Wait(len) => self.wait(len),
             Op::PollWaiter(which) => self.poll_waiter(which),
-            Op::CancelWaiter(which) if !self.waiters.is_empty() => {
-                drop(self.waiters.remove(which % self.waiters.len()));
-            }
-            Op::CancelWaiter(_) => {}
+            Op::CancelWaiter(which) => drop(self.waiters.remove(which % self.waiters.len().max(1))),
             Op::Close => {
                 self.ring.close();
                 if !self.closed {
@@ -538,12 +537,9 @@ impl<'a> Model<'a> {
         assert!(wakes <= self.ring.stats().reader_wakes);
         let live = || self.readers.iter().filter(|reader| !reader.detached);
         assert_eq!(self.ring.readers(), live().count());
-        let mut blockers: Vec<_> = self.ring.blockers();
-        for reader in live().filter(|reader| reader.cursor == gate && gate < self.tail()) {
-            let at = blockers.iter().position(|id| *id == reader.real.id()).expect("it blocks");
-            blockers.remove(at);
-        }
-        assert!(blockers.is_empty());
+        let blocking = live().filter(|reader| reader.cursor == gate && gate < self.tail());
+        let blocking: HashSet<_> = blocking.map(|reader| reader.real.id()).collect();
+        assert_eq!(self.ring.blockers().into_iter().collect::<HashSet<_>>(), blocking);
         // No lost wake-up: a first waiter that would be served has been woken since it looked.
         if let Some(first) = self.waiters.iter().find(|waiter| waiter.queued)
             && self.refusal(first.len, true) != Some(Refused::Full)
