@@ -123,7 +123,30 @@ pub struct Postcard;
 /// assert_eq!(<Plain as Codec<Tick>>::encoded_len(&tick), Ok(16));
 /// ```
 ///
-/// The alignment of the type may be at most 16 bytes; more is refused when the program is compiled.
+/// The alignment of the type may be at most 16 bytes; more is refused when the program is compiled, and so are types
+/// with padding:
+///
+/// ```compile_fail
+/// # use corewire::{Codec, Plain};
+/// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[repr(C, align(32))]
+/// struct Wide([u64; 4]);
+///
+/// fn main() {
+///     let _ = <Plain as Codec<Wide>>::encoded_len(&Wide([0; 4]));
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use corewire::{Codec, Plain};
+/// struct Padded {
+///     small: u8,
+///     large: u64,
+/// }
+///
+/// let _ = <Plain as Codec<Padded>>::encoded_len(&Padded { small: 0, large: 0 });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain;
 

@@ -1,0 +1,6 @@
+use corewire_macros::digest;
+
+const NAME: &str = "prices";
+const ID: [u8; 32] = digest!(b"prices");
+
+fn main() {}
