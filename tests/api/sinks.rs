@@ -116,7 +116,7 @@ fn handles_go_where_they_are_needed() {
     shares::<Producer<std::cell::Cell<u8>>>();
     is_sink::<Producer<Data1>>();
     sends::<corewire::Consumer<Data1>>();
-    sends::<Pin<Box<corewire::Producer<Data1>>>>();
+    sends::<Pin<Box<Producer<Data1>>>>();
     sends::<corewire::Network>();
     shares::<corewire::Network>();
 }
