@@ -77,7 +77,7 @@ fn build(builder: Builder, io: Io, listen: SocketAddr) -> Result<Network, Failur
         Io::Epoll => IoChoice::Epoll,
     };
     // One shard is what one stream can use; more would only wait.
-    let engine = EngineConfig { shards: 1, io, ..EngineConfig::default() };
+    let engine = EngineConfig { shards: 1, io, pin: false, ..EngineConfig::default() };
     wait::done(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
 

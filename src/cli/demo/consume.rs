@@ -68,6 +68,11 @@ pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new(DIGITS).expect("three digits are within what a histogram can hold")
 }
 
+/// Takes a value in. The histogram grows as needed; a value that needs more memory than there is has no place in it.
+pub(crate) fn record(histogram: &mut Histogram<u64>, value: u64) {
+    let _ = histogram.record(value);
+}
+
 /// The consumer's thread: one tally for each part, until there are no more parts.
 pub(crate) fn run(
     mut consumer: Consumer<PriceUpdate>,
@@ -107,7 +112,7 @@ fn take_part(
         };
         let now = Instant::now();
         let since_start = u64::try_from(now.duration_since(part.start).as_nanos()).unwrap_or(u64::MAX);
-        latency.saturating_record(since_start.saturating_sub(update.due));
+        record(&mut latency, since_start.saturating_sub(update.due));
         received += 1;
         disordered += u64::from(update.sequence < next);
         wrong += u64::from(!prices.matches(&update));

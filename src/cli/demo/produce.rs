@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use corewire::Producer;
 use hdrhistogram::Histogram;
 
-use super::consume::{Part, histogram};
+use super::consume::{Part, histogram, record};
 use super::prices::{PriceUpdate, Prices};
 use crate::cli::exit::{Exit, Failure};
 
@@ -65,7 +65,7 @@ fn steady(
     for index in 0..count {
         let due = Duration::from_secs_f64(index as f64 / rate);
         wait_until(part.start + due, alone);
-        late.saturating_record(nanoseconds(part.start.elapsed().saturating_sub(due)));
+        record(&mut late, nanoseconds(part.start.elapsed().saturating_sub(due)));
         send(producer, prices.datum(part.first + index, nanoseconds(due)))?;
     }
     Ok((part.first + count, late))
