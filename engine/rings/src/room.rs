@@ -45,16 +45,11 @@ impl Shared {
 
     /// Wakes all waiters: each will see that the ring is closed.
     pub(crate) fn wake_all_room(&self) {
-        let mut at = 0;
-        loop {
-            // One lock a waker: a waker may run anything, so it never runs under the lock.
-            let waker = match lock(&self.room.inner).waiters.get_mut(at) {
-                Some(waiter) => waiter.waker.take(),
-                None => return,
-            };
-            at += 1;
-            self.wake_waiter(waker);
-        }
+        // All in one look, because waiters that we wake leave the queue while we go on. A waker may run anything, so
+        // none runs under the lock.
+        let wakers: Vec<Waker> =
+            lock(&self.room.inner).waiters.iter_mut().filter_map(|waiter| waiter.waker.take()).collect();
+        wakers.into_iter().for_each(|waker| self.wake_waiter(Some(waker)));
     }
 
     fn wake_waiter(&self, waker: Option<Waker>) {

@@ -138,3 +138,33 @@ fn a_turn_used_with_another_ring_leaves_the_first_queue() {
     one.detach(one.blockers()[0]).unwrap();
     assert!(one.writer().try_push(b"x").is_ok());
 }
+
+/// Leaves its queue as soon as it is woken, as a task on another thread would.
+struct Leaver(std::sync::Mutex<Turn>);
+
+impl Wake for Leaver {
+    fn wake(self: Arc<Self>) {
+        self.0.lock().unwrap().cancel();
+    }
+}
+
+#[test]
+fn closing_wakes_every_waiter_though_others_leave_meanwhile_or_are_never_polled() {
+    let ring = full_ring();
+    let writer = ring.writer();
+    let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
+    let mut turns: Vec<_> = (0..3).map(|_| Turn::default()).collect();
+    let leaver = Arc::new(Leaver(std::sync::Mutex::new(Turn::default())));
+    let queue = |turn: &mut Turn, waker: Waker| {
+        assert!(writer.poll_claim(turn, 1, &mut Context::from_waker(&waker)).is_pending());
+    };
+    queue(&mut turns[0], Waker::from(Arc::clone(&counts[0])));
+    queue(&mut leaver.0.lock().unwrap(), Waker::from(Arc::clone(&leaver)));
+    queue(&mut turns[1], Waker::from(Arc::clone(&counts[1])));
+    queue(&mut turns[2], Waker::from(Arc::clone(&counts[2])));
+    ring.close();
+    assert!(!leaver.0.lock().unwrap().is_queued());
+    for count in &counts {
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+}
