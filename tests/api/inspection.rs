@@ -57,7 +57,7 @@ async fn handles_say_what_they_are() {
         assert!(text.contains("online: true"), "{text}");
     }
     assert!(format!("{}", producer.stats()).contains("accepted: 0"));
-    let refused = producer.try_send(Data1(1)).and_then(|()| Err::<(), _>(Error::Full(Data1(2)))).unwrap_err();
+    let refused = Error::Full(Data1(2));
     assert_eq!(format!("{refused:?}"), "Full(..)");
     assert_eq!(refused.into_inner(), Data1(2));
 }

@@ -4,7 +4,7 @@
 //! Two `match`es over errors have one arm more than in the documents, since there are more ways to fail than the
 //! documents know.
 
-#![allow(unused_imports, clippy::needless_return)]
+#![allow(unused_imports, clippy::needless_return, clippy::never_loop)]
 
 use std::time::Duration;
 
