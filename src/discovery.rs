@@ -3,13 +3,17 @@
 //! How peers are found, and how what they say about themselves is verified, is the engine's.
 
 use core::fmt;
+use core::future::{Future, poll_fn};
 use core::ops::Deref;
+use core::pin::pin;
+use core::task::Poll;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use corewire_engine::node::Node;
 use corewire_engine::peer::PeerInfo;
+use tokio::sync::watch;
 
 use crate::id::{NetworkId, PeerId, StreamId, Tag};
 
@@ -135,11 +139,13 @@ impl Deref for TagNames<'_> {
 #[derive(Clone)]
 pub struct Discovery {
     node: Node,
+    /// Closed when the network is gone.
+    present: watch::Receiver<()>,
 }
 
 impl Discovery {
-    pub(crate) fn new(node: Node) -> Self {
-        Self { node }
+    pub(crate) fn new(node: Node, present: watch::Receiver<()>) -> Self {
+        Self { node, present }
     }
 
     /// This node's own entry.
@@ -150,6 +156,30 @@ impl Discovery {
     /// The peers that are known now, without this node. May be stale at once.
     pub fn peers(&self) -> Vec<PeerEntry> {
         self.node.peers().iter().map(PeerEntry::new).collect()
+    }
+
+    /// Waits for a peer of which `wanted` holds, and gives its entry; at once if one is known. `None`: this node has
+    /// left the network, so none will come.
+    ///
+    /// Peers of the same engine become known in the background too. Cancel-safe.
+    pub async fn wait_for(&self, mut wanted: impl FnMut(&PeerEntry) -> bool) -> Option<PeerEntry> {
+        let (mut peers, mut present) = (self.node.watch_peers(), self.present.clone());
+        loop {
+            let known = peers.borrow_and_update().clone();
+            if let Some(found) = known.iter().map(PeerEntry::new).find(&mut wanted) {
+                return Some(found);
+            }
+            let mut changed = pin!(peers.changed());
+            let mut gone = pin!(present.changed());
+            let more = poll_fn(|cx| match changed.as_mut().poll(cx) {
+                Poll::Ready(changed) => Poll::Ready(changed.is_ok()),
+                // Nothing is ever sent here, so any answer is the end.
+                Poll::Pending => gone.as_mut().poll(cx).map(|_| false),
+            });
+            if self.node.is_leaving() || !more.await {
+                return None;
+            }
+        }
     }
 
     /// What is known about one peer.

@@ -10,6 +10,7 @@ use corewire_engine::driver::bind::BindError;
 use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo};
 use corewire_engine::node::{JoinError, LeaveError, Node, NodeConfig};
 use corewire_engine::proto::TagId;
+use tokio::sync::watch;
 
 use crate::discovery::{Discovery, IntoTags};
 use crate::id::{NetworkId, PeerId, UniqueId};
@@ -36,6 +37,8 @@ pub struct Network {
     network_id: NetworkId,
     streams: Streams,
     discovery: Discovery,
+    /// Its drop tells those who wait for peers.
+    _present: watch::Sender<()>,
 }
 
 impl Network {
@@ -300,12 +303,14 @@ impl Builder {
         let node = engine.join(self.config)?;
         let local =
             Local { id: PeerId::from_bytes(node.peer_id().into()), addresses: node.local_addrs().to_vec() };
+        let (_present, seen) = watch::channel(());
         Ok(Network {
             local,
             network_id: self.network_id,
             streams: Streams::new(node.clone(), self.streams),
-            discovery: Discovery::new(node.clone()),
+            discovery: Discovery::new(node.clone(), seen),
             node,
+            _present,
         })
     }
 }

@@ -125,3 +125,14 @@ async fn waiting_sends_end_when_the_stream_is_closed() {
     assert_eq!(within(waits_for_somebody).await, Err(Error::Closed(Data1(1))));
     assert_eq!(within(waits_for_room).await, Err(Error::Closed(Data1(2))));
 }
+
+#[tokio::test]
+async fn waiting_for_a_peer_ends_with_the_network() {
+    let network = alone().await;
+    let discovery = network.discovery().clone();
+    let mut waiting = Box::pin(discovery.wait_for(|_| false));
+    assert!(super::support::poll_once(&mut waiting).0.is_pending());
+    drop(network);
+    assert_eq!(within(waiting).await, None);
+    assert_eq!(within(discovery.wait_for(|_| false)).await, None);
+}

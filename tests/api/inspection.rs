@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use corewire::streams::State;
 use corewire::streams::producer::Error;
-use corewire::{Network, NetworkId, SecretKey, StreamId, Tag};
+use corewire::{Datum, Network, NetworkId, SecretKey, StreamId, Tag};
 
-use super::support::{Data1, connected, two, until, within};
+use super::support::{Data1, connected, two, within};
 
 #[tokio::test]
 async fn a_channel_tells_who_talks_to_whom_and_how_much() {
@@ -101,16 +101,13 @@ async fn peers_become_known_with_their_tags_and_streams() {
     let here = Network::new(id).await.unwrap();
     let there = Network::builder(id).with_tags(["validator", "archive"]).build().await.unwrap();
     let _producer = there.streams().produce::<Data1>();
-    let consumer = here.streams().consume::<Data1>();
-    within(consumer.when().online()).await;
     let name = *there.local().id();
-    let entry = here.discovery().peer(&name).expect("a connected peer is known");
+    let entry = within(here.discovery().wait_for(|peer| *peer.id() == name)).await.unwrap();
     assert_eq!(*entry.tags(), BTreeSet::from([Tag::from("archive"), Tag::from("validator")]));
     assert_eq!(entry.addresses(), there.local().addresses());
+    let producing =
+        within(here.discovery().wait_for(|peer| peer.streams().contains(&Data1::derived_stream_id())));
+    assert_eq!(*producing.await.unwrap().id(), name);
+    assert_eq!(here.discovery().peer(&name).map(|peer| *peer.id()), Some(name));
     assert!(here.discovery().peers().iter().all(|peer| peer.id() != here.local().id()));
-    until(
-        || here.discovery().peer(&name).is_some_and(|peer| !peer.streams().is_empty()),
-        || async { consumer.when().subscribed().await },
-    )
-    .await;
 }

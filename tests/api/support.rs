@@ -24,16 +24,6 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Waits until `holds`, looking again after each change that `changed` waits for.
-pub(crate) async fn until<F: Future>(mut holds: impl FnMut() -> bool, mut changed: impl FnMut() -> F) {
-    within(async {
-        while !holds() {
-            changed().await;
-        }
-    })
-    .await;
-}
-
 /// An ordinary datum.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub(crate) struct Data1(pub(crate) u64);

@@ -173,6 +173,9 @@ async fn a_hundred_waiters_are_all_woken() {
             })
         })
         .collect();
+    // One consumer stays, so that what the waiters wait for goes on being true.
+    let mut stays = network.streams().consume::<Data1>();
+    let stays = tokio::spawn(async move { while stays.recv().await.is_some() {} });
     let pump = tokio::spawn(async move {
         loop {
             if producer.send(Data1(0)).await.is_err() {
@@ -186,4 +189,5 @@ async fn a_hundred_waiters_are_all_woken() {
     }
     drop(network);
     within(pump).await.unwrap();
+    within(stays).await.unwrap();
 }
