@@ -76,7 +76,8 @@ fn build(builder: Builder, io: Io, listen: SocketAddr) -> Result<Network, Failur
         Io::Uring => IoChoice::Uring,
         Io::Epoll => IoChoice::Epoll,
     };
-    // One shard is what one stream can use; more would only wait.
+    // One shard is what one stream can use; more would only wait. It is not pinned: the other end often runs on the
+    // same machine, has the same idea of the best core, and the two would share it.
     let engine = EngineConfig { shards: 1, io, pin: false, ..EngineConfig::default() };
     wait::done(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
@@ -131,7 +132,7 @@ pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
     let facts = Facts::of(network);
     say(&format!("listening on {} ({}, {})", facts.address, facts.driver, facts.cores));
     if let Some(reason) = facts.fallback {
-        say(&format!("not io_uring: {reason}"));
+        say(&reason);
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn cast(out: &mut impl Write, style: Style, cast: &Cast) -> io::Resul
         )?;
     }
     if let Some(reason) = cast.nodes.iter().find_map(|node| node.facts.fallback.as_ref()) {
-        for line in wrapped(&format!("not io_uring: {reason}"), WIDTH - 2) {
+        for line in wrapped(reason, WIDTH - 2) {
             writeln!(out, "  {line}")?;
         }
     }
@@ -91,7 +91,7 @@ pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &Outcome) -> 
         write!(out, "  {name:<8} {:>9}", grouped(tally.received))?;
         row(out, &tally.latency)?;
     }
-    write!(out, "  {:<18}", "(producer late by")?;
+    write!(out, "  {:<18}", "producer late by")?;
     row(out, &outcome.produced.late)?;
     let series: Vec<Series<'_>> =
         outcome.tallies.iter().map(|(name, tally)| Series { name, histogram: &tally.latency }).collect();
