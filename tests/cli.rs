@@ -285,6 +285,21 @@ fn nobody_to_send_to_is_told_in_time() {
 }
 
 #[test]
+fn a_deserted_publisher_gives_up_in_time() {
+    let mut publisher = start(&["pub", "left", "--listen", "127.0.0.1:0", "--wait", "2s"]);
+    let address = publisher.address();
+    let subscriber = start(&["sub", "left", "--peer", &address, "--count", "1"]);
+    // More than every buffer on the way holds.
+    let fed = publisher.feed(numbers(500_000));
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(3), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("last consumer"), "{}", publisher.stderr);
+    fed.join().unwrap();
+}
+
+#[test]
 fn a_count_that_is_not_reached_in_time_has_its_own_code() {
     let output = run(&["sub", "s", "--peer", "127.0.0.1:9", "--count", "5", "--for", "300ms"]);
     let err = text(&output.stderr);

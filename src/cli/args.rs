@@ -128,7 +128,7 @@ pub(crate) struct NetArgs {
     /// Largest record
     #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_DATUM, value_parser = units::size)]
     pub(crate) max_datum: usize,
-    /// Give up (exit code 3) when nobody is connected after this time [default: keep waiting]
+    /// Give up (exit code 3) when nobody is connected for this time [default: keep waiting]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) wait: Option<Duration>,
     /// Say nothing on stderr except errors

@@ -27,6 +27,9 @@ const RING_RECORDS: usize = 16 * 1024;
 /// Bytes that may wait; at least a few of the largest records.
 const RING_BYTES: usize = 4 * 1024 * 1024;
 
+/// A consumer that comes back within this time is not worth a word.
+const ALONE: Duration = Duration::from_secs(1);
+
 type Records = Producer<Record, Raw>;
 
 /// Runs `corewire pub`.
@@ -53,15 +56,17 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
     let pump =
         Pump { reader: RecordReader::new(input, args.net.format, args.net.max_datum), rate: args.rate };
-    let (sent, stopped) = supervise(pump, producer, &interrupt);
-    if let Some(exit) = stopped {
-        let _ = node::leave(network, Duration::from_secs(1), &interrupt);
-        return Ok(exit);
-    }
-    let Some(sent) = sent else {
-        return Err(Failure::new(Exit::Failed, "the sending thread ended without a result"));
+    let (records, outcome) = match supervise(pump, producer, args, &interrupt) {
+        Supervised::Sent(records, outcome) => (records, outcome),
+        Supervised::Interrupted(exit) => {
+            let _ = node::leave(network, Duration::from_secs(1), &interrupt);
+            return Ok(exit);
+        }
+        Supervised::Deserted => {
+            let cause = format!("the last consumer of `{}` left before the input ended", args.stream);
+            return Err(Failure::new(Exit::NotReached, cause));
+        }
     };
-    let (records, outcome) = sent;
     // What was read before a bad record is delivered all the same.
     let delivered = match node::leave(network, node::DRAIN, &interrupt) {
         Ok(delivered) => delivered,
@@ -125,32 +130,54 @@ struct Pump {
     rate: Option<f64>,
 }
 
-/// Records sent, and why no more were.
-type Sent = (u64, Result<(), Failure>);
+/// How sending ended.
+enum Supervised {
+    /// Records sent, and why no more were.
+    Sent(u64, Result<(), Failure>),
+    /// The user wants the program to end.
+    Interrupted(Exit),
+    /// Nobody listens any more, for longer than `--wait` allows.
+    Deserted,
+}
 
-/// Runs the pump on its own thread. The second answer is the code to end with if the user wants that.
-fn supervise(pump: Pump, producer: Records, interrupt: &Interrupt) -> (Option<Sent>, Option<Exit>) {
+/// Runs the pump on its own thread, and watches the user and the consumers meanwhile.
+fn supervise(mut pump: Pump, producer: Records, args: &PubArgs, interrupt: &Interrupt) -> Supervised {
     let (done, result) = mpsc::channel();
     let handle = producer.clone();
     let sending = thread::Builder::new().name("corewire-pub".into()).spawn(move || {
-        let mut pump = pump;
         let outcome = pump.run(&handle);
         // Nobody listens any more once the user has pressed Ctrl-C.
         let _ = done.send((pump.reader.records(), outcome));
     });
     if let Err(error) = sending {
-        return (Some((0, Err(Failure::from(error)))), None);
+        return Supervised::Sent(0, Err(Failure::from(error)));
     }
+    let mut alone: Option<(Instant, bool)> = None;
     loop {
         match result.recv_timeout(LOOK_AROUND) {
-            Ok(sent) => return (Some(sent), None),
-            Err(RecvTimeoutError::Disconnected) => return (None, None),
-            Err(RecvTimeoutError::Timeout) => {
-                if let Some(exit) = interrupt.asked() {
-                    producer.close();
-                    return (None, Some(exit));
-                }
+            Ok((records, outcome)) => return Supervised::Sent(records, outcome),
+            Err(RecvTimeoutError::Disconnected) => {
+                let failure = Failure::new(Exit::Failed, "the sending thread ended without a result");
+                return Supervised::Sent(0, Err(failure));
             }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(exit) = interrupt.asked() {
+            producer.close();
+            return Supervised::Interrupted(exit);
+        }
+        if producer.is_online() {
+            alone = None;
+            continue;
+        }
+        let (since, told) = alone.get_or_insert((Instant::now(), false));
+        if args.net.wait.is_some_and(|wait| since.elapsed() >= wait) {
+            producer.close();
+            return Supervised::Deserted;
+        }
+        if !*told && !args.net.quiet && since.elapsed() >= ALONE {
+            note("nobody listens any more; waiting for a consumer");
+            *told = true;
         }
     }
 }
