@@ -1,6 +1,7 @@
 //! What this machine is, and where threads are put.
 
 use std::fs;
+use std::sync::OnceLock;
 
 /// The facts that belong beside any figure: processor, kernel, number of processors, build.
 pub fn facts() -> String {
@@ -12,18 +13,22 @@ pub fn facts() -> String {
         })
         .unwrap_or_else(|| "unknown processor".to_owned());
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let count = core_affinity::get_core_ids().map_or(0, |ids| ids.len());
+    let count = allowed().len();
     let build = if cfg!(debug_assertions) { "debug build: figures mean nothing" } else { "release build" };
     format!("{cpu}; {count} processors allowed; Linux {}; {build}", kernel.trim())
+}
+
+/// The processors the process was given, read once: a pinned thread, and every thread it starts, would see only
+/// its own.
+fn allowed() -> &'static [core_affinity::CoreId] {
+    static ALLOWED: OnceLock<Vec<core_affinity::CoreId>> = OnceLock::new();
+    ALLOWED.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
 }
 
 /// Pins the calling thread to the `index`-th processor the process may use (modulo their number).
 ///
 /// Returns whether the kernel agreed. On one processor everything shares it.
 pub fn pin(index: usize) -> bool {
-    let Some(ids) = core_affinity::get_core_ids() else { return false };
-    match ids.get(index % ids.len().max(1)) {
-        Some(id) => core_affinity::set_for_current(*id),
-        None => false,
-    }
+    let ids = allowed();
+    ids.get(index % ids.len().max(1)).is_some_and(|id| core_affinity::set_for_current(*id))
 }
