@@ -2,6 +2,8 @@
 
 use corewire_rings::{Reader, Ring, RingConfig, Slot, Writer};
 
+use zerocopy::{FromBytes as _, IntoBytes as _};
+
 use super::peers::Broadcast;
 use super::{Message, Rx, Tx};
 
@@ -25,18 +27,11 @@ impl<const W: usize> Broadcast<W> for Corewire {
     }
 }
 
-#[inline(always)]
-fn fill<const W: usize>(bytes: &mut [u8], message: &Message<W>) {
-    for (word, place) in message.0.iter().zip(bytes.chunks_exact_mut(8)) {
-        place.copy_from_slice(&word.to_ne_bytes());
-    }
-}
-
 impl<const W: usize> Tx<W> for CorewireTx {
     #[inline]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         let Ok(mut claim) = self.0.try_claim(W * 8) else { return false };
-        fill(&mut claim, message);
+        claim.copy_from_slice(message.as_bytes());
         claim.commit();
         true
     }
@@ -46,7 +41,7 @@ impl<const W: usize> Tx<W> for CorewireTx {
         let Ok(mut claim) = self.0.try_claim_many(W * 8, n) else { return 0 };
         let n = claim.len();
         for i in 0..n {
-            fill(claim.record(i), &Message::<W>::new(sender, first + i as u64));
+            claim.record(i).copy_from_slice(Message::<W>::new(sender, first + i as u64).as_bytes());
         }
         claim.commit();
         n
@@ -65,11 +60,7 @@ impl<const W: usize> Rx<W> for CorewireRx {
         while ((seq - start) as usize) < max {
             match hold.get(seq) {
                 Slot::Record(bytes) => {
-                    let mut message = Message::default();
-                    for (word, place) in message.0.iter_mut().zip(bytes.chunks_exact(8)) {
-                        *word = u64::from_ne_bytes(place.try_into().expect("eight bytes"));
-                    }
-                    see(&message);
+                    see(Message::ref_from_bytes(bytes).expect("a record of this length, aligned to 16 bytes"));
                     seq += 1;
                 }
                 Slot::Abandoned => seq += 1,

@@ -4,13 +4,16 @@
 //! number and count in its first word and the same word in its last; a receiver checks both, so that a lost,
 //! doubled, torn or reordered message is seen by every run, not only by a test.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 pub mod corewire;
 pub mod limits;
 pub mod peers;
 pub mod run;
 
 /// A message of `W` 8-byte words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(transparent)]
 pub struct Message<const W: usize>(pub [u64; W]);
 
 impl<const W: usize> Message<W> {
