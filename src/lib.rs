@@ -88,3 +88,8 @@ pub use streams::{Consumer, ConsumerDef, OnFull, Producer, ProducerDef, Reliabil
 pub mod __private {
     pub use corewire_macros::digest;
 }
+
+/// The examples of the front page are tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
