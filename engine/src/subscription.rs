@@ -18,7 +18,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::{
-    clerk::port::{Port, Request},
+    clerk::{
+        limits::WAITING_LEGS_EACH,
+        port::{Port, Request},
+    },
     node::NodeShared,
     publication::{Admit, Channel, Channels, OnChange},
     shard::{Inbox, NodeId},
@@ -182,7 +185,7 @@ pub(crate) struct SubscriptionShared {
     /// Legs made so far, plus one when closed.
     version: AtomicU64,
     closed: AtomicBool,
-    /// At most as many as the subscription has legs, which the clerk bounds.
+    /// At most [`WAITING_LEGS_EACH`] for each producer, whose number the clerk bounds.
     legs: Mutex<Legs>,
 }
 
@@ -213,9 +216,15 @@ impl SubscriptionShared {
             if self.closed.load(Ordering::Acquire) {
                 (Some(leg), None)
             } else {
+                // One leg per producer is alive; those before it are over.
+                let producer = leg.channel.producer_id();
+                let same = |waiting: &Leg| waiting.channel.producer_id() == producer;
+                let crowded = legs.fresh.iter().filter(|waiting| same(waiting)).count() >= WAITING_LEGS_EACH;
+                let oldest = legs.fresh.iter().position(same).filter(|_| crowded);
+                let dropped = oldest.and_then(|at| legs.fresh.remove(at));
                 legs.fresh.push_back(leg);
                 self.version.fetch_add(1, Ordering::Release);
-                (None, legs.waker.take())
+                (dropped, legs.waker.take())
             }
         };
         drop(refused);

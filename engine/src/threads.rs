@@ -3,6 +3,7 @@
 //! Not inside: what happens in a turn. Here is who runs the turns, when a thread sleeps, and how all of them end.
 
 use std::{
+    collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     task::{Context, Wake, Waker},
@@ -61,6 +62,32 @@ impl Drop for Living {
     }
 }
 
+/// The CPUs that shards of this process are pinned to.
+static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
+
+/// A CPU that no other shard of this process is pinned to. Free again when dropped.
+struct OwnCpu(usize);
+
+impl OwnCpu {
+    fn take(cpu: usize) -> Option<Self> {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(cpu).then_some(Self(cpu))
+    }
+}
+
+impl Drop for OwnCpu {
+    fn drop(&mut self) {
+        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// A CPU for each of `shards`, as long as there are some that no other engine of this process has.
+fn own_cpus(cpus: &Cpus, shards: usize) -> Vec<Option<OwnCpu>> {
+    let pins = cpus.placement(shards).iter().all(Option::is_some);
+    // Beyond those that are wanted come the others that are allowed, the last ones first as well.
+    let mut free = cpus.allowed.iter().rev().filter(|_| pins).filter_map(|cpu| OwnCpu::take(*cpu));
+    (0..shards).map(|_| free.next()).collect()
+}
+
 /// The threads of one engine.
 #[derive(Debug)]
 pub(crate) struct Threads {
@@ -102,7 +129,7 @@ pub(crate) fn start_shards(
     let mut handles = Vec::new();
     let cpus = Cpus::detect();
     let usable = cpus.usable();
-    let mut places = cpus.placement(ends.len()).into_iter();
+    let mut places = if config.pin { own_cpus(&cpus, ends.len()) } else { Vec::new() }.into_iter();
     let (ready, readies) = mpsc::channel::<Ready>();
     for (shard, ends) in ends.into_iter().enumerate() {
         let shard = u8::try_from(shard).map_err(|_| EngineError::Shards(shard))?;
@@ -125,24 +152,31 @@ pub(crate) fn start_shards(
         info.shards.push(shard);
         clock = its_clock;
     }
+    if info.shards.len() < handles.len() {
+        let source = std::io::Error::other("a shard's thread ended before its driver was open");
+        return Err(EngineError::Thread { what: "a shard".into(), source });
+    }
     info.shards.sort_by_key(|shard| shard.shard);
     Ok((Started { handles, alive }, info, clock))
 }
 
 /// Where a shard runs: on which CPU, and how many the process has.
-type Place = (Option<usize>, usize);
+type Place = (Option<OwnCpu>, usize);
 
 fn run_shard(
     id: u8,
     config: &EngineConfig,
-    (cpu, cpus): Place,
+    (own, cpus): Place,
     ends: ShardEnds,
     ready: &mpsc::Sender<Ready>,
 ) {
-    let (cpu, unpinned) = match (config.pin, cpu) {
-        (false, _) | (true, None) => (None, None),
-        (true, Some(cpu)) => match affinity::pin(cpu) {
-            Ok(()) => (Some(cpu), None),
+    let (cpu, unpinned) = match &own {
+        None if config.pin => {
+            (None, Some("no CPU of its own is free for this shard; it runs unpinned".into()))
+        }
+        None => (None, None),
+        Some(own) => match affinity::pin(own.0) {
+            Ok(()) => (Some(own.0), None),
             Err(why) => (None, Some(why.to_string())),
         },
     };

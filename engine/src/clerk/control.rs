@@ -120,10 +120,13 @@ impl Clerk {
         let mut message = vec![RECORDS];
         // The own record goes first: what this node asks for next is judged by it.
         let own = member.shared.peer_id;
+        let (node, peer) = (session.node, session.peer);
+        let mut about_us = session.tickets_due;
         if session.news.remove(&own)
             && let Some(record) = &member.record
         {
             append(&mut message, record.bytes());
+            about_us = true;
         }
         while let Some(about) = session.news.first().copied() {
             let Some(record) = member.catalog.get(&about) else {
@@ -156,6 +159,18 @@ impl Clerk {
         }
         if more {
             self.timers.set(Timer::Exchange(index), self.now + NEWS_PAUSE);
+        }
+        if about_us {
+            self.reconsider_refused(node, peer);
+        }
+    }
+
+    /// Before something is asked of a peer: sees that it knows this node as it is now.
+    pub(super) fn tell_about_us(&mut self, index: ReceiverIndex) {
+        let Some(session) = self.sessions.get(&index) else { return };
+        let own = self.own_id(session.node);
+        if session.tickets_due || own.is_some_and(|own| session.news.contains(&own)) {
+            self.tell_news(index);
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Nodes of one engine.
     pub nodes: usize,
-    /// Streams that one node publishes at a time.
+    /// Streams that one node publishes at a time. Its record has room for 1,024; more could not be found.
     pub publications: usize,
     /// Subscriptions of one node at a time.
     pub subscriptions: usize,
@@ -41,7 +41,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             nodes: 256,
-            publications: 4_096,
+            publications: 1_024,
             subscriptions: 4_096,
             legs: 1_024,
             sessions: 4_096,
@@ -83,6 +83,17 @@ impl Default for Times {
         }
     }
 }
+
+/// A verdict holds at least this long: a predicate that allows for no time at all must not keep the clerk busy.
+pub(crate) const SHORTEST_VERDICT: Duration = Duration::from_millis(10);
+
+/// Channels with one peer are judged again at most this often, however often the peer changes what it says about
+/// itself. Who asks for a channel is always judged by the latest.
+pub(crate) const REVIEW_PAUSE: Duration = Duration::from_millis(20);
+
+/// Legs of one producer that wait for a consumer that does not take them. A longer queue loses its oldest leg,
+/// which is over long since.
+pub(crate) const WAITING_LEGS_EACH: usize = 2;
 
 /// Requests that one turn takes. Each may run a user's predicate for many peers.
 pub(crate) const REQUESTS_PER_TURN: usize = 64;

@@ -74,13 +74,14 @@ impl Clerk {
 
     /// What a node of this engine says about itself is different: the others' predicates are asked again.
     pub(super) fn local_peer_changed(&mut self, node: NodeId) {
-        let legs: Vec<((NodeId, u64, u64), (NodeId, u64, PeerId))> = self
+        let legs: Vec<u64> = self
             .legs
-            .values()
-            .filter(|leg| leg.producer.0 == node || leg.consumer.0 == node)
-            .map(|leg| (leg.producer, leg.consumer))
+            .iter()
+            .filter(|(_, leg)| leg.producer.0 == node || leg.consumer.0 == node)
+            .map(|(number, _)| *number)
             .collect();
-        for (producer, consumer) in legs {
+        for leg in legs {
+            let Some(&LocalLeg { producer, consumer, .. }) = self.legs.get(&leg) else { continue };
             self.review_serving(producer.0, producer.1, producer.2);
             self.review_pursuit(consumer.0, consumer.1, consumer.2);
         }

@@ -162,7 +162,6 @@ impl Clerk {
         }
         if tags_changed || tickets_changed {
             self.local_peer_changed(node);
-            self.reconsider_refused(node);
         }
         self.meet_neighbours(node);
     }

@@ -96,6 +96,25 @@ pub enum Turn {
     Idle,
 }
 
+/// How much a clerk keeps. Every number goes back to zero when all handles are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Nodes.
+    pub nodes: usize,
+    /// Peers, of all nodes.
+    pub peers: usize,
+    /// Sessions.
+    pub sessions: usize,
+    /// Receiver indices in use, by sessions and by handshakes.
+    pub indices: usize,
+    /// Channels of all sessions, open or asked for.
+    pub channels: usize,
+    /// Legs within this engine.
+    pub legs: usize,
+    /// Deadlines.
+    pub timers: usize,
+}
+
 /// The clerk.
 pub struct Clerk {
     limits: Limits,
@@ -204,18 +223,34 @@ impl Clerk {
         self.stopped
     }
 
+    /// How much the clerk keeps.
+    pub fn load(&self) -> Load {
+        Load {
+            nodes: self.members.len(),
+            peers: self.members.values().map(|member| member.peers.len()).sum(),
+            sessions: self.sessions.len(),
+            indices: self.shards.used(),
+            channels: self.channels.len() + self.opens.len(),
+            legs: self.legs.len(),
+            timers: self.timers.len(),
+        }
+    }
+
     /// The end of a turn: what several inputs may have asked for is done once. `true` when more is to do.
     fn settle(&mut self) -> bool {
         let mut again = false;
+        // First what nodes say about themselves: what is asked of peers below is judged by it.
+        let stale = |wanted: fn(&Member) -> bool, members: &BTreeMap<NodeId, Member>| -> Vec<NodeId> {
+            members.iter().filter(|(_, member)| wanted(member)).map(|(node, _)| *node).collect()
+        };
+        for node in stale(|member| member.record_stale, &self.members) {
+            self.renew_record(node);
+        }
         for _ in 0..TIMERS_PER_TURN {
             let Some((node, subscription, peer)) = self.fresh.pop_first() else { break };
             self.pursue(node, subscription, peer);
         }
-        again |= !self.fresh.is_empty();
-        let stale: Vec<NodeId> =
-            self.members.iter().filter(|(_, m)| m.record_stale || m.peers_stale).map(|(id, _)| *id).collect();
-        for node in stale {
-            self.renew_record(node);
+        for node in stale(|member| member.peers_stale, &self.members) {
             self.show_peers(node);
         }
         again |= !self.fresh.is_empty();
@@ -265,6 +300,7 @@ impl Clerk {
             Timer::Responder(node) => self.responder_due(node),
             Timer::Dial(node, peer) => self.dial_if_wanted(node, peer),
             Timer::Bootstrap(node, place) => self.bootstrap(node, place),
+            Timer::Review(node, peer) => self.review(node, peer),
             Timer::Slots(node, peer) => self.slots_due(node, peer),
             Timer::Pursuit(node, subscription, peer) => self.pursuit_due(node, subscription, peer),
             Timer::Accepted(node, subscription, peer) => self.review_pursuit(node, subscription, peer),

@@ -10,7 +10,7 @@ use corewire_proto::{
     wire::header::ReceiverIndex,
 };
 
-use super::{Clerk, counters::count, state::Stage, timers::Timer};
+use super::{Clerk, counters::count, limits::REVIEW_PAUSE, state::Stage, timers::Timer};
 use crate::{
     peer::{PeerFacts, PeerInfo},
     shard::NodeId,
@@ -106,8 +106,32 @@ impl Clerk {
         if moved {
             self.peer_moved(node, peer);
         }
+        self.reconsider_producer(node, peer, &before, &info);
+        self.review(node, peer);
+    }
+
+    /// Asks the predicates again about everything that connects a node with a peer whose entry is different now.
+    /// Not too often: a peer can say something else as often as it likes.
+    pub(super) fn review(&mut self, node: NodeId, peer: PeerId) {
+        let now = self.now;
+        let Some(member) = self.members.get_mut(&node) else { return };
+        let Some(state) = member.peers.get_mut(&peer) else { return };
+        if now < state.review_at {
+            return self.timers.set(Timer::Review(node, peer), state.review_at);
+        }
+        state.review_at = now + REVIEW_PAUSE;
+        let connected: Vec<u64> = member
+            .subscriptions
+            .iter()
+            .filter(|(_, subscription)| {
+                subscription.pursuits.get(&peer).is_some_and(|pursuit| !pursuit.stage.is_at_rest())
+            })
+            .map(|(key, _)| *key)
+            .collect();
         self.review_consumer(node, peer);
-        self.review_producer(node, peer, &before, &info);
+        for key in connected {
+            self.review_pursuit(node, key, peer);
+        }
     }
 
     /// Asks the publications of a node again about a consumer whose entry is different now.
@@ -127,10 +151,9 @@ impl Clerk {
         }
     }
 
-    /// Asks the subscriptions of a node again about a producer whose entry is different now.
-    fn review_producer(&mut self, node: NodeId, peer: PeerId, before: &PeerInfo, now: &PeerInfo) {
+    /// Lets the subscriptions of a node go for a producer whose entry is different now, if they do not already.
+    fn reconsider_producer(&mut self, node: NodeId, peer: PeerId, before: &PeerInfo, now: &PeerInfo) {
         let Some(member) = self.members.get_mut(&node) else { return };
-        let mut review = Vec::new();
         for (key, subscription) in &mut member.subscriptions {
             let stream = subscription.shared.spec.stream;
             match subscription.pursuits.get_mut(&peer) {
@@ -141,10 +164,7 @@ impl Clerk {
                 Some(pursuit) => {
                     let newly = now.produces(&stream) && !before.produces(&stream);
                     let again = match pursuit.stage {
-                        Stage::Open(..) | Stage::Opening(..) | Stage::Local(_) => {
-                            review.push(*key);
-                            false
-                        }
+                        Stage::Open(..) | Stage::Opening(..) | Stage::Local(_) => false,
                         Stage::Waits => newly || !now.produces(&stream),
                         Stage::Fresh | Stage::WantsSession | Stage::Refused(_) | Stage::GivenUp => true,
                     };
@@ -155,20 +175,17 @@ impl Clerk {
                 }
             }
         }
-        for key in review {
-            self.review_pursuit(node, key, peer);
-        }
     }
 
-    /// This node looks different to others now: whoever refused it is asked again.
-    pub(super) fn reconsider_refused(&mut self, node: NodeId) {
+    /// A peer was told what this node says about itself now: if it refused the node before, it is asked again.
+    pub(super) fn reconsider_refused(&mut self, node: NodeId, peer: PeerId) {
         let Some(member) = self.members.get_mut(&node) else { return };
         for (key, subscription) in &mut member.subscriptions {
-            for (peer, pursuit) in &mut subscription.pursuits {
-                if matches!(pursuit.stage, Stage::Refused(_)) {
-                    pursuit.stage = Stage::Fresh;
-                    self.fresh.insert((node, *key, *peer));
-                }
+            if let Some(pursuit) = subscription.pursuits.get_mut(&peer)
+                && matches!(pursuit.stage, Stage::Refused(_))
+            {
+                pursuit.stage = Stage::Fresh;
+                self.fresh.insert((node, *key, peer));
             }
         }
     }
@@ -225,6 +242,7 @@ impl Clerk {
             member.peers_stale = true;
             self.timers.cancel(Timer::Dial(node, peer));
             self.timers.cancel(Timer::Slots(node, peer));
+            self.timers.cancel(Timer::Review(node, peer));
         }
     }
 }

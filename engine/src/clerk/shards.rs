@@ -163,7 +163,6 @@ impl Shards {
     }
 
     /// Indices in use.
-    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.links.iter().map(|link| link.used).sum()
     }
@@ -185,7 +184,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use corewire_proto::session::CloseCode;
-    use corewire_rings::mailbox;
+    use corewire_rings::mailbox::{self, mailbox};
 
     use super::*;
 
@@ -194,8 +193,8 @@ mod tests {
     fn shards(count: usize, limits: &Limits) -> (Shards, Vec<Ends>) {
         let (links, ends) = (0..count)
             .map(|_| {
-                let (commands, commanded) = mailbox::mailbox(limits.mailbox);
-                let (events, heard) = mailbox::mailbox(limits.mailbox);
+                let (commands, commanded) = mailbox(limits.mailbox);
+                let (events, heard) = mailbox(limits.mailbox);
                 (ShardLink { commands, events: heard }, (commanded, events))
             })
             .unzip();

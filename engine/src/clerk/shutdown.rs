@@ -130,7 +130,8 @@ impl Clerk {
         }
         for key in publications {
             for (number, _, _) in self.consumers(node, key) {
-                self.cut_serving(node, key, number, CloseCode::GRACEFUL);
+                // Not in good order: the consumer must not believe that it has everything.
+                self.cut_serving(node, key, number, CloseCode::GAVE_UP);
             }
         }
         let shards = u8::try_from(self.shards.len()).unwrap_or(u8::MAX);
@@ -177,6 +178,7 @@ impl Clerk {
         for peer in member.peers.keys() {
             self.timers.cancel(Timer::Dial(node, *peer));
             self.timers.cancel(Timer::Slots(node, *peer));
+            self.timers.cancel(Timer::Review(node, *peer));
         }
         for place in 0..member.bootstrap.len() {
             self.timers.cancel(Timer::Bootstrap(node, place));

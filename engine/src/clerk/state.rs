@@ -72,6 +72,7 @@ impl Member {
             attempt: None,
             pause,
             not_before: Instant::ZERO,
+            review_at: Instant::ZERO,
             turn: 0,
             info: PeerInfo::new(PeerFacts { peer_id: peer, network_id, ..PeerFacts::default() }),
             tickets: Vec::new(),
@@ -165,6 +166,8 @@ pub(crate) struct Peer {
     pub(crate) pause: Duration,
     /// No attempt before this.
     pub(crate) not_before: Instant,
+    /// Its channels are judged again no earlier than this.
+    pub(crate) review_at: Instant,
     /// Which of its addresses is tried next.
     pub(crate) turn: usize,
     pub(crate) info: PeerInfo,

@@ -19,6 +19,7 @@ use corewire_proto::{
 use super::{
     Clerk,
     counters::count,
+    limits::SHORTEST_VERDICT,
     notice::{ask, drop_contained},
     state::{Owner, Publishing, Serving, ServingEnd},
     timers::Timer,
@@ -185,7 +186,7 @@ impl Clerk {
     ) -> u64 {
         let number = self.port.next_key();
         if let Verdict::AllowFor(time) = verdict {
-            let until = self.now + time;
+            let until = self.now + time.max(SHORTEST_VERDICT);
             serving.until = Some(until);
             self.timers.set(Timer::Admitted(node, key, number), until);
         }
@@ -248,7 +249,7 @@ impl Clerk {
         let timer = Timer::Admitted(node, key, number);
         match verdict {
             Verdict::Allow => self.timers.cancel(timer),
-            Verdict::AllowFor(time) => self.timers.set(timer, self.now + time),
+            Verdict::AllowFor(time) => self.timers.set(timer, self.now + time.max(SHORTEST_VERDICT)),
             Verdict::Deny => {
                 count(&publication.counters.not_allowed);
                 if let Some(member) = self.members.get(&node) {

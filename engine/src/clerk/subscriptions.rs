@@ -26,6 +26,7 @@ use corewire_proto::{
 use super::{
     Clerk,
     counters::count,
+    limits::SHORTEST_VERDICT,
     notice::{ask, drop_contained},
     state::{Owner, Pursuit, Stage, Subscribing},
     timers::Timer,
@@ -48,6 +49,8 @@ impl Backoff {
         let jitter = if self.jitter.is_finite() { self.jitter.clamp(0.0, 1.0) } else { 0.0 };
         let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.initial.as_secs_f64() * growth.powi(exponent);
+        // Nothing times infinity is nothing here.
+        let grown = if grown.is_nan() { 0.0 } else { grown };
         let capped = grown.min(self.max.as_secs_f64());
         let changed = capped * (1.0 + jitter * (chance * 2.0 - 1.0));
         Duration::try_from_secs_f64(changed).unwrap_or(self.max).max(LEAST_PAUSE)
@@ -187,7 +190,7 @@ impl Clerk {
     /// Notes for how long a producer is accepted.
     pub(super) fn note_accepted(&mut self, node: NodeId, key: u64, peer: PeerId, verdict: Verdict) {
         let until = match verdict {
-            Verdict::AllowFor(time) => Some(self.now + time),
+            Verdict::AllowFor(time) => Some(self.now + time.max(SHORTEST_VERDICT)),
             _ => None,
         };
         self.timers.set_option(Timer::Accepted(node, key, peer), until);
@@ -214,6 +217,7 @@ impl Clerk {
             return self.leg_ended(node, key, peer, CloseCode::NO_CAPACITY);
         }
         self.note_accepted(node, key, peer, verdict);
+        self.tell_about_us(index);
         let open_id = self.next_open;
         self.next_open += 1;
         let Some(member) = self.members.get_mut(&node) else { return };
@@ -324,8 +328,16 @@ impl Clerk {
         if let Some(channel) = &pursuit.channel {
             channel.shared.terminate(code);
         }
-        if matches!(pursuit.stage, Stage::Open(..) | Stage::Local(_)) {
+        let was_open = matches!(pursuit.stage, Stage::Open(..) | Stage::Local(_));
+        if was_open {
             pursuit.since = now;
+        }
+        if was_open && matches!(code, CloseCode::KEY_EXHAUSTED | CloseCode::SUPERSEDED | CloseCode::IDLE) {
+            // The session's end and not the producer's: the next session may be there already.
+            pursuit.stage = Stage::Fresh;
+            self.timers.cancel(Timer::Accepted(node, key, peer));
+            self.fresh.insert((node, key, peer));
+            return self.show_subscription(node, key);
         }
         pursuit.failures = pursuit.failures.saturating_add(1);
         let at = now + backoff.pause(pursuit.failures, chance);
@@ -396,16 +408,12 @@ impl Clerk {
         }
         match stage {
             // The answer finds nobody, and the channel is reset then.
-            Stage::Opening(index, open_id) => {
-                if self.opens.remove(&open_id).is_some() {
-                    self.channel_gone(index);
-                }
+            Stage::Opening(index, open_id) if self.opens.remove(&open_id).is_some() => {
+                self.channel_gone(index)
             }
-            Stage::Open(index, label) => {
-                if self.channels.remove(&(index, label)).is_some() {
-                    self.shards.send(index.shard(), Command::ResetChannel { index, label, code });
-                    self.channel_gone(index);
-                }
+            Stage::Open(index, label) if self.channels.remove(&(index, label)).is_some() => {
+                self.shards.send(index.shard(), Command::ResetChannel { index, label, code });
+                self.channel_gone(index);
             }
             Stage::Local(leg) => self.consumer_left_local(leg, code),
             _ => {}

@@ -20,6 +20,8 @@ pub(crate) enum Timer {
     Dial(NodeId, PeerId),
     /// A bootstrap address, by its place.
     Bootstrap(NodeId, usize),
+    /// Channels with a peer that is to be judged again.
+    Review(NodeId, PeerId),
     /// The slots of a peer's sessions.
     Slots(NodeId, PeerId),
     /// A producer that a subscription waits to try again.
@@ -94,7 +96,6 @@ impl Timers {
         Some(timer)
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.at.len()
     }
