@@ -395,7 +395,7 @@ impl Node {
         self.shared().peers.subscribe()
     }
 
-    /// Replaces the node's tags and announces them.
+    /// Replaces the node's tags and announces them: the first 64, which is what a record has room for.
     pub fn set_tags(&self, tags: Vec<TagId>) {
         lock(&self.shared().mutable).tags = tags;
         changed(self.shared());
@@ -474,7 +474,9 @@ impl Node {
             return Err(SubscribeError::TooMany { limit });
         }
         let parts = Arc::new(SubscriptionShared::new(shared.port.next_key(), shared.id, spec));
-        shared.port.send(Request::Subscribe(parts.clone()));
+        if !shared.port.send(Request::Subscribe(parts.clone())) {
+            return Err(SubscribeError::Left);
+        }
         Ok(Subscription { shared: parts, node: shared.clone() })
     }
 

@@ -325,7 +325,8 @@ impl Clerk {
         }
         let Some(member) = self.members.get_mut(&node) else { return };
         let Some(index) = self.shards.take_index(random) else {
-            return count(&member.shared.counters.handshakes_refused);
+            count(&member.shared.counters.handshakes_refused);
+            return self.unanswered(node, peer);
         };
         match member.responder.accept(self.now, request, index) {
             Ok((outcome, reply)) => {
@@ -336,8 +337,16 @@ impl Clerk {
             Err(error) => {
                 self.shards.free_index(index);
                 self.lost_packet(node, error);
+                self.unanswered(node, peer);
             }
         }
+    }
+
+    /// A peer asked for a session and gets none: whoever wants one with it is not left waiting, and a stranger leaves
+    /// nothing behind.
+    fn unanswered(&mut self, node: NodeId, peer: PeerId) {
+        self.session_missed(node, peer);
+        self.forget_if_idle(node, peer);
     }
 
     fn answer_hello(&mut self, node: NodeId, hello: Hello) {

@@ -63,7 +63,8 @@ impl Clerk {
             .filter(|(_, end, released)| match end {
                 ServingEnd::Local(leg) => is_blocker(*leg),
                 // Several channels share a shard's cursor; the numbers say which of them holds it.
-                ServingEnd::Remote(_) => *released <= gate,
+                // One that has no place in the ring yet holds nothing.
+                ServingEnd::Remote(_) => released.is_some_and(|released| released <= gate),
             })
             .map(|(number, _, _)| number)
             .collect();

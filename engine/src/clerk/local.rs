@@ -39,8 +39,9 @@ impl Clerk {
         if self.own_id(node) == Some(peer) {
             return Some(node);
         }
-        let found = self.members.iter().find(|(_, member)| member.shared.peer_id == peer);
-        found.map(|(other, _)| *other).filter(|other| self.shares_rings(node, *other))
+        // One identity may be a member of several networks.
+        let mut same = self.members.iter().filter(|(_, member)| member.shared.peer_id == peer);
+        same.find(|(other, _)| self.shares_rings(node, **other)).map(|(other, _)| *other)
     }
 
     /// The nodes of this engine that produce a stream for `node`.

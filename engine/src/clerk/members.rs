@@ -12,8 +12,8 @@ use corewire_proto::{
     PeerId,
     handshake::{Local, LocalConfig, PeerLimits, Responder, ResponderConfig},
     membership::{
-        Catalog, CatalogConfig, MAX_LIFETIME_S, MAX_STREAMS, PeerRecord, RecordVersion, SignedRecord,
-        TransportKeyEntry,
+        Catalog, CatalogConfig, MAX_LIFETIME_S, MAX_STREAMS, MAX_TAGS, PeerRecord, RecordVersion,
+        SignedRecord, TransportKeyEntry,
     },
     seal::Suites,
     session::SessionConfig,
@@ -38,6 +38,9 @@ const RECORD_BYTES_EACH: usize = 4_096;
 /// Seconds for which the record of a node that leaves is remembered: long enough to reach everybody, so that no
 /// older one takes its place.
 const LAST_WORD_S: u64 = 30;
+
+/// The pause before a record that outlives another one of the same node.
+const OUTLIVE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Whether the CPU has instructions for AES, so that AES-256-GCM is the faster cipher.
 fn has_aes() -> bool {
@@ -201,7 +204,7 @@ impl Clerk {
             identity_key: *member.identity.public_key(),
             transport_keys: vec![TransportKeyEntry { key: *member.local.transport_key(), validity: 0 }],
             addresses: member.shared.announced.clone(),
-            tags: member.tags.clone(),
+            tags: member.tags.iter().take(MAX_TAGS).copied().collect(),
             streams,
             version: member.version,
             expires_s,
@@ -244,7 +247,8 @@ impl Clerk {
         let Some(member) = self.members.get_mut(&node) else { return };
         if seen >= member.version {
             member.version = RecordVersion { incarnation: seen.incarnation.saturating_add(1), sequence: 0 };
-            member.record_stale = true;
+            // Not at once: two nodes under one identity would outlive each other without a pause.
+            self.timers.set(Timer::Records(node), self.now + OUTLIVE_PAUSE);
         }
     }
 

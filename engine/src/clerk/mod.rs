@@ -193,6 +193,9 @@ impl Clerk {
                 again |= taken == EVENTS_PER_TURN;
                 self.handle_event(event);
             }
+            if self.shards.has_vanished(shard) {
+                self.shard_stopped(u8::try_from(shard).unwrap_or(u8::MAX));
+            }
         }
         for taken in 1..=TIMERS_PER_TURN {
             let Some(timer) = self.timers.pop_due(self.now) else { break };

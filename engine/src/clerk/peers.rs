@@ -37,6 +37,10 @@ impl Clerk {
         if member.catalog.get(&claimed).is_some_and(|known| known.bytes() == bytes) {
             return;
         }
+        if member.record.as_ref().is_some_and(|own| own.bytes() == bytes) {
+            // The node's own word, sent back to it.
+            return;
+        }
         let mut source = claimed;
         if let Some(session) = from.and_then(|index| self.sessions.get_mut(&index)) {
             source = session.peer;

@@ -281,7 +281,7 @@ impl Clerk {
     }
 
     /// Says again that there is no session, to pursuits that were about to use it.
-    fn session_missed(&mut self, node: NodeId, peer: PeerId) {
+    pub(super) fn session_missed(&mut self, node: NodeId, peer: PeerId) {
         self.timers.set_if_none(Timer::Dial(node, peer), self.now + Duration::from_millis(1));
     }
 

@@ -27,6 +27,8 @@ struct Link {
     used: usize,
     /// It has stopped; nothing is asked of it any more.
     stopped: bool,
+    /// The clerk has dealt with its end.
+    ended: bool,
 }
 
 /// All shards.
@@ -47,6 +49,7 @@ impl Shards {
                 fresh: 0,
                 used: 0,
                 stopped: false,
+                ended: false,
             })
             .collect();
         let slots = u32::try_from(limits.sessions).unwrap_or(u32::MAX).min(1 << 24);
@@ -125,8 +128,8 @@ impl Shards {
         let mut quiet = true;
         for link in &mut self.links {
             let events = &mut link.ends.events;
-            // A mailbox whose shard is gone is always ready and brings nothing.
-            quiet &= events.poll_ready(cx).is_pending() || events.is_finished();
+            // A mailbox whose shard is gone is always ready. That is news until the clerk has dealt with it.
+            quiet &= events.poll_ready(cx).is_pending() || (link.ended && events.is_finished());
         }
         quiet
     }
@@ -170,8 +173,14 @@ impl Shards {
     pub(crate) fn stop(&mut self, shard: u8) {
         if let Some(link) = self.links.get_mut(usize::from(shard)) {
             link.stopped = true;
+            link.ended = true;
             link.backlog.clear();
         }
+    }
+
+    /// Whether a shard is gone without a last word, or the word found no room in the mailbox.
+    pub(crate) fn has_vanished(&self, shard: usize) -> bool {
+        self.links.get(shard).is_some_and(|link| !link.ended && link.ends.events.is_finished())
     }
 
     pub(crate) fn all_stopped(&self) -> bool {
@@ -232,6 +241,22 @@ mod tests {
         }
         assert_eq!(seen, [0, 1, 2, 3, 4]);
         assert!(shards.has_room(0));
+    }
+
+    #[test]
+    fn a_shard_that_is_gone_without_a_last_word_is_noticed_once() {
+        let (mut shards, mut ends) = shards(2, &Limits::default());
+        let stopped = Event::ShardStopped { shard: 1, panic: None };
+        let (_, events) = ends.pop().expect("two shards");
+        assert!(events.try_send(stopped).is_ok());
+        drop(events);
+        assert!(!shards.has_vanished(1), "its last word comes first");
+        assert!(shards.next_event(1).is_some());
+        assert!(shards.has_vanished(1));
+        shards.stop(1);
+        assert!(!shards.has_vanished(1) && !shards.has_vanished(0));
+        drop(ends);
+        assert!(shards.has_vanished(0));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     peer::PeerInfo,
     publication::{Channel, Channels, PublicationShared, Verdict},
-    shard::{ChannelShared, Command, NodeId},
+    shard::{ChannelShared, ChannelState, Command, NodeId},
 };
 
 impl Clerk {
@@ -291,12 +291,19 @@ impl Clerk {
         self.notices.add(publishing.shared.spec.on_change.as_ref());
     }
 
-    /// The consumers of a publication, for those who look for slow ones.
-    pub(super) fn consumers(&self, node: NodeId, key: u64) -> Vec<(u64, ServingEnd, u64)> {
+    /// The consumers of a publication, each with what it has released if it has its place in the ring: for those who
+    /// look for slow ones.
+    pub(super) fn consumers(&self, node: NodeId, key: u64) -> Vec<(u64, ServingEnd, Option<u64>)> {
         let publishing = self.members.get(&node).and_then(|member| member.publications.get(&key));
         publishing.map_or_else(Vec::new, |publishing| {
             let servings = publishing.servings.iter();
-            servings.map(|(number, s)| (*number, s.end, s.channel.shared.numbers().released)).collect()
+            servings
+                .map(|(number, serving)| {
+                    let channel = &serving.channel.shared;
+                    let placed = channel.state() != ChannelState::Connecting;
+                    (*number, serving.end, placed.then(|| channel.numbers().released))
+                })
+                .collect()
         })
     }
 

@@ -13,7 +13,7 @@ use corewire_proto::{
 use corewire_rings::Ring;
 
 use super::{
-    ChannelShared, Core,
+    ChannelNumbers, ChannelShared, Core,
     channel::{Channel, Opening, Producer, Read, Role},
     command::{Command, Event, NodeId},
     limits::COMMANDS_PER_TURN,
@@ -249,6 +249,14 @@ impl Core {
         let (known, ended) = (stream.published, stream.watch == Watch::Ended);
         let read = Read { next: first_seq, ..Read::default() };
         let producer = Producer { stream: stream_slot, leg, released: first_seq, finishing: false, read };
+        // Before anything moves: the clerk judges who holds a ring back by these numbers.
+        let published = known.max(first_seq);
+        handle.cells().write(&ChannelNumbers {
+            position: first_seq,
+            released: first_seq,
+            published,
+            ..ChannelNumbers::default()
+        });
         handle.set_connected();
         let Some(channel_slot) = self.seat_channel(slot, label, handle, Role::Producer(producer)) else {
             return;
@@ -257,7 +265,7 @@ impl Core {
             stream.legs.push(channel_slot);
         }
         if let Some(seat) = self.sessions.get_mut(slot) {
-            seat.session.published(label, known.max(first_seq));
+            seat.session.published(label, published);
         }
         if ended {
             self.finish(channel_slot, known);

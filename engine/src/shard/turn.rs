@@ -133,8 +133,10 @@ impl Core {
     fn may_sleep(&mut self) -> bool {
         self.bell.fall_asleep();
         let mut cx = Context::from_waker(&self.bell_waker);
-        // A mailbox whose senders are gone is always ready; it can't bring anything.
-        let command = self.commands.poll_ready(&mut cx).is_ready() && !self.commands.is_finished();
+        // A mailbox whose senders are gone is always ready. The first time that is news: it begins the end. After that
+        // it can't bring anything.
+        let command = self.commands.poll_ready(&mut cx).is_ready()
+            && (self.ending.is_none() || !self.commands.is_finished());
         !command && self.arm_all() && !self.bell.any()
     }
 
