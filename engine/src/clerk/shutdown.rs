@@ -15,7 +15,7 @@ use corewire_proto::{session::CloseCode, time::Instant, wire::header::ReceiverIn
 use super::{
     Clerk,
     notice::drop_contained,
-    state::{Leaving, Member},
+    state::{Leaving, Member, ServingEnd},
     timers::Timer,
 };
 use crate::{
@@ -129,9 +129,13 @@ impl Clerk {
             self.end_subscription(node, key);
         }
         for key in publications {
-            for (number, _, _) in self.consumers(node, key) {
-                // Not in good order: the consumer must not believe that it has everything.
+            for (number, end, _) in self.consumers(node, key) {
+                // Not in good order: the consumer must not believe that it has everything. The whole session ends
+                // with this code, because a close in good order would overtake the channel's.
                 self.cut_serving(node, key, number, CloseCode::GAVE_UP);
+                if let ServingEnd::Remote((index, _)) = end {
+                    self.close_session(index, CloseCode::GAVE_UP);
+                }
             }
         }
         let shards = u8::try_from(self.shards.len()).unwrap_or(u8::MAX);
