@@ -163,17 +163,20 @@ fn each_violation_closes_with_its_code() {
     }
 }
 
+/// Takes everything.
+struct Take;
+
+impl corewire_proto::session::Sink for Take {
+    fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
+        true
+    }
+}
+
 #[test]
 fn data_that_overruns_its_credit_in_order_closes() {
     let mut liar = consuming(64, &patient());
     let label = Label::from_u32(0);
     while liar.victim.poll_event().is_some() {}
-    struct Take;
-    impl corewire_proto::session::Sink for Take {
-        fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
-            true
-        }
-    }
     let frames = data(0, 0, 0, &[&[1; 16], &[2; 16], &[3; 16], &[4; 16], &[5; 16]]);
     let mut packet = vec![0; HEADER_BYTES];
     packet.extend_from_slice(&frames);
@@ -449,4 +452,41 @@ fn weights_one_and_four_share_a_tight_link_one_to_four() {
         let ratio = (bytes(&world, heavy_label) - before.1) / (bytes(&world, light_label) - before.0);
         assert!((3.8..4.2).contains(&ratio), "{light} and {heavy} bytes: {ratio}");
     }
+}
+
+#[test]
+fn a_ping_is_answered_with_its_token() {
+    let mut liar = Liar::new(&patient());
+    liar.say(&[&[8u8][..], &77u64.to_le_bytes()].concat()).unwrap();
+    let mut buf = vec![0; 2_000];
+    let len = liar.victim.poll_transmit(liar.now, &mut buf, &mut Rings::default()).unwrap();
+    let opened = opener(1).open(liar.now, &mut buf[..len]).unwrap().plaintext.to_vec();
+    assert!(Frames::new(&opened).any(|frame| matches!(frame, Ok(Frame::Pong(77)))));
+    assert!(liar.victim.poll_transmit(liar.now, &mut buf, &mut Rings::default()).is_none());
+}
+
+#[test]
+fn an_early_skip_over_many_held_runs_is_refused_before_it_costs_much() {
+    let mut liar = consuming(0, &patient());
+    while liar.victim.poll_event().is_some() {}
+    for n in 0..5_000u64 {
+        liar.say(&data(0, 1 + n * 2, (1 + n * 2) * 16, &[b"x"])).unwrap();
+    }
+    let skip = |first: u64, until: u64| {
+        [&[6u8, 0, 0, 0, 0, 0, 0, 0][..], &first.to_le_bytes(), &until.to_le_bytes(), &[0; 8]].concat()
+    };
+    assert_eq!(liar.victim.session_stats().refused_packets, 0);
+    liar.say(&skip(1, 20_000)).unwrap();
+    assert_eq!(liar.victim.session_stats().refused_packets, 1);
+    // One that passes over little is taken, and the whole is put together when what is missing came.
+    liar.say(&skip(12_000, 20_000)).unwrap();
+    assert_eq!(liar.victim.session_stats().refused_packets, 1);
+    let frames = skip(0, 12_000);
+    let mut packet = vec![0; HEADER_BYTES];
+    packet.extend_from_slice(&frames);
+    packet.extend_from_slice(&[0; 16]);
+    liar.sealer.seal(liar.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+    liar.victim.handle_packet(liar.now, &mut packet, &mut Take).unwrap();
+    let stats = liar.victim.stats(Label::from_u32(0)).unwrap();
+    assert_eq!((stats.in_order, stats.rx_datums, stats.held_bytes), (20_000, 5_000, 0));
 }

@@ -6,6 +6,8 @@ use super::Fault;
 
 /// What a piece that is held costs beside its bytes: map node and vector header, rounded up.
 pub(crate) const HELD_OVERHEAD_BYTES: usize = 96;
+/// The same for a datum of which a part is held: its entry, and the first node of the map of its pieces.
+pub(crate) const PARTIAL_OVERHEAD_BYTES: usize = 384;
 /// The buffer of the last large datum is kept for the next one up to this size.
 const SPARE_BYTES: usize = 4 << 20;
 

@@ -26,7 +26,7 @@ mod tx;
 mod tx_pack;
 mod types;
 
-pub(crate) use assembler::{Assembler, Budget, HELD_OVERHEAD_BYTES};
+pub(crate) use assembler::{Assembler, Budget, HELD_OVERHEAD_BYTES, PARTIAL_OVERHEAD_BYTES};
 pub(crate) use intervals::Intervals;
 pub use label::Label;
 pub(crate) use rx::RxChannel;

@@ -3,8 +3,9 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::{
-    Assembler, Budget, ChannelStats, Fault, HELD_OVERHEAD_BYTES, Label, OpenRequest, POSITION_LIMIT,
-    Reliability, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS, datum_cost, effective_window,
+    Assembler, Budget, ChannelStats, Fault, HELD_OVERHEAD_BYTES, Label, OpenRequest, PARTIAL_OVERHEAD_BYTES,
+    POSITION_LIMIT, Reliability, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS, datum_cost,
+    effective_window,
 };
 use crate::{
     session::{CloseCode, Sink},
@@ -13,6 +14,9 @@ use crate::{
 
 /// Large FireAndForget datums of which parts may wait at once; reordering rarely touches more than two.
 const LOOSE_PARTIALS: usize = 4;
+/// An early SKIP that passes over more pieces than this is refused. An honest one meets hardly any, as what is held
+/// was sent and so is not skipped; a hostile one could make each of its few bytes walk through all that is held.
+const MAX_SKIP_STEPS: usize = 1_024;
 
 /// What came before its turn.
 #[derive(Debug)]
@@ -334,8 +338,8 @@ impl RxChannel {
             self.next_offset = self.next_offset.max(partial.offset);
             result = self.deliver(partial.pieces.whole(), sink);
         }
-        self.charged -= HELD_OVERHEAD_BYTES + partial.pieces.charged();
-        budget.give(HELD_OVERHEAD_BYTES);
+        self.charged -= PARTIAL_OVERHEAD_BYTES + partial.pieces.charged();
+        budget.give(PARTIAL_OVERHEAD_BYTES);
         partial.pieces.dissolve(budget);
         result
     }
@@ -404,8 +408,8 @@ impl RxChannel {
                 self.settle(POSITION_LIMIT, partial, budget, sink)?;
             }
         }
-        budget.take(HELD_OVERHEAD_BYTES)?;
-        self.charged += HELD_OVERHEAD_BYTES;
+        budget.take(PARTIAL_OVERHEAD_BYTES)?;
+        self.charged += PARTIAL_OVERHEAD_BYTES;
         self.partials.insert(seq, Partial { total, offset, pieces: Assembler::new(budget) });
         Ok(())
     }
@@ -431,9 +435,13 @@ impl RxChannel {
                 self.skip_to(until, offset);
             }
         } else if first > self.next_seq {
-            let mut seq = first;
+            let (mut seq, mut steps) = (first, 0);
             while seq < until {
                 let (to, covered) = self.cover(seq, until);
+                steps += 1;
+                if steps > MAX_SKIP_STEPS {
+                    return Err(Fault::Refuse);
+                }
                 if !covered {
                     budget.take(HELD_OVERHEAD_BYTES)?;
                     self.charged += HELD_OVERHEAD_BYTES;
@@ -537,7 +545,8 @@ impl RxChannel {
             let taken = if waiting == 0 { self.next_seq } else { self.taken_seq };
             (taken + datums).max(self.next_seq + datums.saturating_sub(waiting / 16))
         };
-        (by_count, self.next_offset + bytes)
+        // No credit beyond the end of all positions: so no sum of one and a cost can overflow.
+        (by_count, self.next_offset.saturating_add(bytes).min(POSITION_LIMIT))
     }
 
     /// Whether a CREDIT frame should leave now.

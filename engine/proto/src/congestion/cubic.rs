@@ -109,6 +109,8 @@ impl Controller for Cubic {
         self.window = 2 * self.packet;
         self.recovery_start = None;
         self.epoch = None;
+        // What Reno would have grown to belongs to the time before; it would lift the window at once.
+        (self.friendly, self.friendly_acked) = (0, 0);
     }
 
     fn window(&self) -> u64 {

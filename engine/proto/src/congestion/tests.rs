@@ -110,3 +110,21 @@ fn unlimited_has_no_limit_and_fixed_keeps_its_rate() {
     let unlimited = Congestion::Unlimited.controller(PACKET);
     assert_eq!((unlimited.window(), unlimited.rate(1)), (u64::MAX, None));
 }
+
+#[test]
+fn cubic_starts_over_from_below_after_persistent_loss() {
+    let mut cubic = Congestion::Cubic.controller(PACKET);
+    cubic.handle_loss(at(1), at(0));
+    let threshold = cubic.window();
+    for trip in 1..2_000 {
+        round(&mut *cubic, trip);
+    }
+    assert!(cubic.window() > 20 * threshold, "{}", cubic.window());
+    cubic.handle_persistent_loss();
+    assert_eq!(cubic.window(), 2 * PACKET as u64);
+    for trip in 2_000..2_020 {
+        let before = cubic.window();
+        round(&mut *cubic, trip);
+        assert!(cubic.window() <= 2 * before + PACKET as u64, "{} after {before}", cubic.window());
+    }
+}

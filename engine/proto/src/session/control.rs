@@ -149,6 +149,11 @@ impl ControlRx {
         if offset.saturating_add(bytes.len() as u64) > window_end {
             return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
         }
+        // Early pieces may not use up what the missing one needs: it would be refused for ever.
+        let early = self.stream.charged() - self.stream.whole().len();
+        if offset > self.stream.end() && early + bytes.len() + HELD_OVERHEAD_BYTES > EARLY_BUDGET_BYTES {
+            return Err(Fault::Refuse);
+        }
         self.stream.insert(offset, bytes, &mut self.budget).map(|_| ())
     }
 
@@ -163,5 +168,27 @@ impl ControlRx {
         let message = Message::decode(kind, body).map_err(|_| CloseCode::PROTOCOL_VIOLATION);
         self.stream.consume(MESSAGE_HEADER_BYTES + len, &mut self.budget);
         Some(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    #[test]
+    fn early_pieces_leave_room_for_the_one_that_is_missing() {
+        let mut control = ControlRx::new(1_000);
+        let message = {
+            let mut bytes = Vec::new();
+            Message::Record(vec![7; 900]).encode(&mut bytes);
+            bytes
+        };
+        let missing = message.len() as u64;
+        let refused = (missing..CONTROL_WINDOW_BYTES).find(|at| control.handle_piece(*at, &[0]).is_err());
+        assert!(refused.is_some(), "the pieces are bounded");
+        assert_eq!(control.handle_piece(0, &message), Ok(()));
+        assert_eq!(control.poll_message(), Some(Ok(Message::Record(vec![7; 900]))));
     }
 }

@@ -25,6 +25,8 @@ mod recovery;
 mod rtt;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod transmit;
 mod verbs;
@@ -91,8 +93,8 @@ pub struct Session {
     credits: VecDeque<u32>,
     /// Slots of `theirs` with a BLOCKED to send.
     blocked: VecDeque<u32>,
-    /// Slots of `theirs` that wait for credit.
-    waiting: Vec<u32>,
+    /// Labels of `theirs` that wait for credit, each once. Those that are gone go with the next probe.
+    waiting: Vec<Label>,
     blocked_at: Option<Instant>,
     blocked_backoff: u32,
     /// Labels of `theirs` whose ACCEPT ends at this place of the control stream.

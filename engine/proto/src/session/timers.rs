@@ -97,10 +97,10 @@ impl Session {
     }
 
     /// Every channel that still waits for credit asks again: the grant, or the question, may be lost.
-    fn probe_blocked(&mut self) {
+    pub(super) fn probe_blocked(&mut self) {
         let Self { waiting, theirs, blocked, .. } = self;
-        waiting.retain(|slot| {
-            let Some(channel) = theirs.at(*slot) else { return false };
+        waiting.retain(|label| {
+            let Some(channel) = theirs.get_mut(*label) else { return false };
             if !channel.blocked {
                 channel.listed_blocked = false;
                 return false;

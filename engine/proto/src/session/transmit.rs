@@ -58,12 +58,12 @@ impl Session {
         if ack {
             acked_to = self.acks.largest().unwrap_or(0);
         }
+        let only_ack = out.written();
         if let Some(token) = self.pong
             && out.put_pong(token)
         {
             self.pong = None;
         }
-        let only_ack = out.written();
         if control {
             self.pack_control(&mut out);
         }

@@ -242,7 +242,7 @@ impl Session {
             if self.waiting.is_empty() {
                 self.blocked_backoff = 0;
             }
-            self.waiting.push(label.slot() as u32);
+            self.waiting.push(label);
         }
         let at = self.now + first;
         self.blocked_at = Some(self.blocked_at.map_or(at, |earlier| earlier.min(at)));

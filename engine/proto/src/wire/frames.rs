@@ -19,7 +19,8 @@
 //! ```
 //!
 //! - DATA carries `count` whole datums with consecutive sequences. Flag 1 ([`DATA_UNIFORM`]): all have the same
-//!   length, `bytes / count`, and stand back to back. Without it each is preceded by its length as u16.
+//!   length, `bytes / count`, and stand back to back; of empty ones at most [`MAX_EMPTY_RUN`]. Without it each is
+//!   preceded by its length as u16.
 //! - FRAGMENT carries a piece of a datum that is larger than a packet.
 //! - SKIP: the sequences `first..until` will never come; `until` stands at `offset` in the offset space.
 //! - BLOCKED: the producer stands at (`seq`, `offset`) and waits for credit. Flag 1 ([`BLOCKED_PROBE`]): it has
@@ -46,6 +47,9 @@ pub const DATA_UNIFORM: u8 = 1;
 pub const BLOCKED_PROBE: u8 = 1;
 /// Most ranges in one ACK frame: with 8 bytes each they leave most of the smallest packet free.
 pub const MAX_ACK_RANGES: usize = 64;
+/// Most empty datums in one uniform DATA frame. They take no bytes, and each costs the receiver a delivery: without
+/// a bound a packet could ask for millions.
+pub const MAX_EMPTY_RUN: u16 = 64;
 
 /// The first byte of each frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -471,7 +475,11 @@ impl<'a> Frames<'a> {
         if count == 0 || header.first_seq.get().checked_add(u64::from(count)).is_none() {
             return Err(FrameError::Invalid);
         }
-        let datums = Datums::new(count, header.flags & DATA_UNIFORM != 0, body).ok_or(FrameError::Invalid)?;
+        let uniform = header.flags & DATA_UNIFORM != 0;
+        if uniform && body.is_empty() && count > u32::from(MAX_EMPTY_RUN) {
+            return Err(FrameError::Invalid);
+        }
+        let datums = Datums::new(count, uniform, body).ok_or(FrameError::Invalid)?;
         Ok(DataRun {
             label: header.label.get(),
             first_seq: header.first_seq.get(),
@@ -526,8 +534,7 @@ pub fn decode_all(plaintext: &[u8]) -> usize {
         match frame {
             Ok(Frame::Data(run)) => {
                 let whole = run.datums.is_whole();
-                // A uniform run of empty datums announces up to 65,535 of them in no bytes at all.
-                let bytes: usize = run.datums.take(1 << 12).map(<[u8]>::len).sum();
+                let bytes: usize = run.datums.map(<[u8]>::len).sum();
                 understood += usize::from(whole && bytes <= plaintext.len());
             }
             Ok(Frame::Ack(ack)) => {

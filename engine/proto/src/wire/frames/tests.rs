@@ -197,3 +197,15 @@ fn messages_survive_the_wire_and_their_cuts_do_not() {
         }
     }
 }
+
+#[test]
+fn empty_datums_come_in_short_runs_so_that_no_frame_announces_more_than_it_weighs() {
+    let datums: Vec<&[u8]> = vec![&[]; 1_000];
+    let (bytes, taken) = run_of(&datums, 1_196);
+    assert_eq!(taken, usize::from(MAX_EMPTY_RUN));
+    let Frame::Data(run) = only(&bytes) else { panic!() };
+    assert!(run.datums.is_whole() && run.datums.count() == taken);
+    let mut longer = bytes;
+    longer[2..4].copy_from_slice(&(MAX_EMPTY_RUN + 1).to_le_bytes());
+    assert!(matches!(Frames::new(&longer).next(), Some(Err(FrameError::Invalid))));
+}

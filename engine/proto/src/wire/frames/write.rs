@@ -7,7 +7,7 @@ use zerocopy::{
 
 use super::{
     AckHeader, AckRange, BLOCKED_PROBE, CloseFrame, ControlHeader, DATA_UNIFORM, DataHeader, FragmentHeader,
-    FrameKind, MAX_ACK_RANGES, PingFrame, PositionFrame, SkipFrame,
+    FrameKind, MAX_ACK_RANGES, MAX_EMPTY_RUN, PingFrame, PositionFrame, SkipFrame,
 };
 use crate::session::CloseCode;
 
@@ -227,7 +227,7 @@ impl<'a> Out<'a> {
     /// Adds the next datum to a run. `Err(true)`: it fits only into a new run; `Err(false)`: no room left.
     #[inline]
     pub(crate) fn extend_run(&mut self, run: &mut Run, datum: &[u8]) -> Result<(), bool> {
-        if run.count == u16::MAX {
+        if run.count == u16::MAX || (run.uniform == Some(0) && run.count >= MAX_EMPTY_RUN) {
             return Err(true);
         }
         match run.uniform {

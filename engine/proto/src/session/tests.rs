@@ -1,0 +1,42 @@
+//! What can only be seen from inside.
+
+use super::*;
+use crate::{
+    channel::{OpenRequest, Reliability},
+    ids::StreamId,
+    seal::{Key, Suite},
+};
+
+#[test]
+fn slots_that_change_hands_while_they_wait_for_credit_are_listed_once() {
+    let config = SessionConfig::default();
+    let key = Key::from_bytes([1; 32]);
+    let suite = Suite::ChaCha20Poly1305;
+    let mut now = Instant::ZERO;
+    let (sealer, opener) = (Sealer::new(suite, &key, 1_232, now), Opener::new(suite, &key, 1_232, now));
+    let mut session = Session::new(config, sealer, opener, ReceiverIndex::NONE, now);
+    let request = OpenRequest {
+        stream_id: StreamId([1; 32]),
+        reliability: Reliability::Reliable,
+        window_bytes: 16,
+        window_datums: 1,
+        max_datum_bytes: 16,
+        weight: 1,
+        criteria: Vec::new(),
+        tickets: Vec::new(),
+    };
+    for life in 0..50 {
+        let label = Label::new(3, life, true);
+        let former = session.theirs.insert(label, TxChannel::new(label, &request));
+        assert_eq!(former.is_some(), life > 0);
+        session.note_blocked(label);
+        now += config_probe(&session) * 20;
+        session.advance_clock(now);
+        session.probe_blocked();
+        assert_eq!(session.waiting.len(), 1, "life {life}");
+    }
+}
+
+fn config_probe(session: &Session) -> core::time::Duration {
+    session.config().blocked_probe
+}
