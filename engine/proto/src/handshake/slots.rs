@@ -130,10 +130,12 @@ impl Slots {
         }
     }
 
-    /// The generation for an own attempt started now: 0 without a current session, else one more than that has. Two
-    /// attempts that cross have the same, a rekey has a later one than what it replaces.
+    /// The generation for an own attempt started now: 0 without a session, else one more than the latest has. Two
+    /// attempts that cross have the same, a rekey has a later one than what it replaces. A session that waits to be
+    /// confirmed counts: the peer may use it already, so an attempt started now does not cross the one it came from.
     pub fn next_generation(&self) -> u16 {
-        self.current.map_or(0, |entry| entry.generation.wrapping_add(1))
+        let latest = self.next().into_iter().chain(self.current()).max_by_key(|entry| entry.since);
+        latest.map_or(0, |entry| entry.generation.wrapping_add(1))
     }
 
     /// Takes a session whose handshake has finished. `confirmed` as in [`Outcome::confirmed`]. One that turns out to

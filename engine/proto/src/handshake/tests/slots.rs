@@ -104,6 +104,29 @@ fn a_session_that_ended_leaves_its_slot() {
     assert_eq!(slots.next_generation(), 0);
 }
 
+#[test]
+fn an_attempt_started_while_an_answered_one_waits_is_no_rival_of_it() {
+    let (mut small, mut large) =
+        (Slots::new(SMALL, LARGE, SlotsConfig::default()), Slots::new(LARGE, SMALL, SlotsConfig::default()));
+    let at = |step: u64| START + Duration::from_millis(step);
+    // The large peer has answered session 2 of generation 1 and nothing came under it yet. It starts 3.
+    small.established(at(0), entry(1, Role::Initiator, 0, at(0)), true);
+    let second = small.next_generation();
+    large.established(at(1), entry(2, Role::Responder, second, at(1)), false);
+    let third = large.next_generation();
+    small.established(at(2), entry(2, Role::Initiator, second, at(2)), true);
+    small.established(at(3), entry(3, Role::Responder, third, at(3)), false);
+    large.established(at(4), entry(3, Role::Initiator, third, at(4)), true);
+    // No packet under 3 arrives; 4 takes its place before the first one under 2 does.
+    let fourth = large.next_generation();
+    small.established(at(5), entry(4, Role::Responder, fourth, at(5)), false);
+    large.opened(at(6), index(2));
+    large.established(at(7), entry(4, Role::Initiator, fourth, at(7)), true);
+    small.opened(at(8), index(4));
+    let current = |slots: &Slots| slots.current().map(|entry| entry.local_index);
+    assert_eq!((current(&small), current(&large)), (Some(index(4)), Some(index(4))));
+}
+
 /// A message between the two peers of the model.
 #[derive(Clone, Copy, Debug)]
 enum Message {
