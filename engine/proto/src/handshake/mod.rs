@@ -57,7 +57,7 @@ use crate::{
     ids::PeerId,
     seal::{KeyLimits, Opener, Sealer, SessionKeys},
     time::Instant,
-    wire::header::ReceiverIndex,
+    wire::header::{PHASES, ReceiverIndex},
 };
 
 /// Which side of a handshake a peer was.
@@ -74,7 +74,8 @@ pub enum Role {
 pub struct Attempt {
     /// Where this node expects the answer and then the session's packets; free at this node.
     pub index: ReceiverIndex,
-    /// From [`Slots::next_generation`]; 0 where the peer is not known yet.
+    /// From [`Slots::next_generation`] for a session of its own: 0 where there is none with the peer. For a new key of
+    /// a session that goes on, from [`next_key`].
     pub generation: u16,
     /// Counts this node's attempts since its start, from 1, to whatever peer: tells the peer which of two first
     /// messages is the later one, without a clock.
@@ -102,7 +103,8 @@ pub struct Outcome {
     pub peer_boot: u64,
     /// What the peer can take.
     pub peer_limits: PeerLimits,
-    /// Counts the sessions with this peer, as the initiator saw it (see [`Slots::next_generation`]).
+    /// Counts the sessions with this peer, or the keys of one session, as the initiator saw it (see
+    /// [`Attempt::generation`]).
     pub generation: u16,
     /// The initiator's number of the attempt (see [`Attempt::number`]).
     pub attempt: u32,
@@ -111,6 +113,15 @@ pub struct Outcome {
     /// Whether the other side has shown that it holds the keys. If not, the session waits in the slot `next` until
     /// a packet opens under it, and nothing but empty packets should be sent by a responder.
     pub confirmed: bool,
+}
+
+/// The generation of a handshake for the next key of a session whose current one has `generation` (0 for its first).
+/// Never 0, and its low four bits are the key's phase (see [`crate::session::NewKey`]).
+pub const fn next_key(generation: u16) -> u16 {
+    match generation.checked_add(1) {
+        Some(next) => next,
+        None => PHASES as u16,
+    }
 }
 
 impl Outcome {

@@ -110,6 +110,17 @@ impl Request {
         self.other.attempt
     }
 
+    /// 0 for a session of its own; else the peer asks for the key of this generation for the session that it calls
+    /// [`peer_index`](Self::peer_index).
+    pub const fn generation(&self) -> u16 {
+        self.other.generation
+    }
+
+    /// The index under which the peer expects packets.
+    pub const fn peer_index(&self) -> ReceiverIndex {
+        self.other.index
+    }
+
     /// Differs from start to start of the peer.
     pub const fn peer_boot(&self) -> u64 {
         self.other.boot

@@ -11,7 +11,8 @@
 //! - When both peers started at the same time, the handshake of the smaller [`PeerId`] wins, at both ends. Whether
 //!   it was the same time is told by a generation that travels in the handshake, not by a clock alone.
 //!
-//! Not inside: sessions, keys, packets. This is bookkeeping over indices.
+//! Not inside: sessions, keys, packets, and a new key for a session that goes on (that changes no index). This is
+//! bookkeeping over indices.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -136,6 +137,14 @@ impl Slots {
     pub fn next_generation(&self) -> u16 {
         let latest = self.next().into_iter().chain(self.current()).max_by_key(|entry| entry.since);
         latest.map_or(0, |entry| entry.generation.wrapping_add(1))
+    }
+
+    /// Notes that the peer's attempt was answered with a new key for a session that goes on, which no slot has to know
+    /// of: earlier attempts are stale from now on.
+    pub fn answered(&mut self, peer_boot: u64, attempt: u32) {
+        if !self.is_stale(peer_boot, attempt) {
+            self.latest = Some((peer_boot, attempt));
+        }
     }
 
     /// Takes a session whose handshake has finished. `confirmed` as in [`Outcome::confirmed`]. One that turns out to

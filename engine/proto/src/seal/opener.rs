@@ -31,6 +31,9 @@ pub enum OpenError {
     /// The key has stopped, by age or by failed opens.
     #[error("the key is used up: the peers need a new handshake")]
     Spent,
+    /// Its header names a key of the session that is not here any more, or not yet.
+    #[error("sealed under a key that is not here any more, or not yet")]
+    OtherKey,
 }
 
 /// A packet that was opened.
@@ -48,6 +51,8 @@ pub struct Opener {
     aead: Box<dyn Aead>,
     limits: KeyLimits,
     window: ReplayWindow,
+    /// The number of the first packet that opened; the sender counts on from key to key.
+    first: Option<u64>,
     opened: u64,
     forged: u64,
     born: Instant,
@@ -66,7 +71,7 @@ impl Opener {
 
     /// An opener over a given cipher and limits.
     pub fn with_aead(aead: Box<dyn Aead>, limits: KeyLimits, now: Instant) -> Self {
-        Self { aead, limits, window: ReplayWindow::new(), opened: 0, forged: 0, born: now }
+        Self { aead, limits, window: ReplayWindow::new(), first: None, opened: 0, forged: 0, born: now }
     }
 
     /// Opens a packet in place: window looked up first, number marked only after the packet opened.
@@ -94,6 +99,7 @@ impl Opener {
             return Err(OpenError::Forged);
         };
         self.window.commit(number);
+        self.first.get_or_insert(number);
         self.opened += 1;
         Ok(Opened { number, plaintext: &mut body[..bytes] })
     }
@@ -120,8 +126,9 @@ impl Opener {
         }
         // The sender stops at its own limit; here the count only says that a new key is due. A single far jump
         // in the numbers must not stop the key.
+        let sealed = self.window.end() - self.first.unwrap_or(0).min(self.window.end());
         match self.limits.judge(self.opened, now - self.born) {
-            KeyUse::Fresh if self.window.end() >= self.limits.soft_packets => KeyUse::RekeyDue,
+            KeyUse::Fresh if sealed >= self.limits.soft_packets => KeyUse::RekeyDue,
             other => other,
         }
     }

@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     time::Instant,
-    wire::header::{HEADER_BYTES, Header, PACKET_OVERHEAD_BYTES, ReceiverIndex, TAG_BYTES},
+    wire::header::{
+        HEADER_BYTES, Header, PACKET_NUMBER_LIMIT, PACKET_OVERHEAD_BYTES, PHASES, ReceiverIndex, TAG_BYTES,
+    },
 };
 
 /// Why a packet was not sealed. No packet number was used up.
@@ -41,6 +43,9 @@ pub struct Sealed {
 pub struct Sealer {
     aead: Box<dyn Aead>,
     limits: KeyLimits,
+    phase: u8,
+    /// The first number under this key.
+    first: u64,
     next: u64,
     born: Instant,
 }
@@ -58,7 +63,19 @@ impl Sealer {
 
     /// A sealer over a given cipher and limits. The key behind `aead` must never have sealed anything.
     pub fn with_aead(aead: Box<dyn Aead>, limits: KeyLimits, now: Instant) -> Self {
-        Self { aead, limits, next: 0, born: now }
+        Self { aead, limits, phase: 0, first: 0, next: 0, born: now }
+    }
+
+    /// Takes the place of `former`: this key is in the phase after it, and goes on with its packet numbers, so that
+    /// an acknowledgement need not say which key it is about. This key must not have sealed anything; as it is
+    /// another one than `former`'s, no nonce comes twice under either.
+    #[must_use]
+    pub fn succeed(mut self, former: &Self) -> Self {
+        debug_assert!(self.next == 0, "a key that was in use can't take another one's place");
+        self.phase = (former.phase + 1) % PHASES;
+        self.first = former.next;
+        self.next = former.next;
+        self
     }
 
     /// Seals a packet in place.
@@ -81,7 +98,7 @@ impl Sealer {
             return Err(SealError::NoRoom);
         }
         let number = self.next;
-        let header = Header::data(receiver, number);
+        let header = Header::data(receiver, number).in_phase(self.phase);
         let (head, rest) = buf[..bytes].split_at_mut(HEADER_BYTES);
         head.copy_from_slice(header.as_bytes());
         let (body, tag) = rest.split_at_mut(plaintext_bytes);
@@ -100,7 +117,15 @@ impl Sealer {
 
     /// How far the key is used up.
     pub fn key_use(&self, now: Instant) -> KeyUse {
-        self.limits.judge(self.next, now - self.born)
+        if self.next >= PACKET_NUMBER_LIMIT {
+            return KeyUse::Spent;
+        }
+        self.limits.judge(self.next - self.first, now - self.born)
+    }
+
+    /// Which of the session's keys this is, as the headers of its packets say.
+    pub const fn phase(&self) -> u8 {
+        self.phase
     }
 
     /// The limits under which this key lives.

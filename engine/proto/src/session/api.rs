@@ -57,6 +57,14 @@ pub enum Event {
         /// Whether the peer did it; otherwise this session had to.
         by_peer: bool,
     },
+    /// The current key should be replaced: a new handshake is needed, whose key goes to
+    /// [`super::Session::rekey`]. Comes once per key; without a new one the session ends with `KEY_EXHAUSTED`.
+    RekeyDue,
+    /// Packets are sealed under a new key from now on, and the peer has it too.
+    Rekeyed {
+        /// Which of the session's keys it is.
+        phase: u8,
+    },
     /// A message that the peer gave to `send_control`.
     Control(Vec<u8>),
     /// The session is over; nothing more happens in it.
@@ -110,6 +118,9 @@ pub enum Dropped {
     /// It was not sealed by the peer.
     #[error("packet did not authenticate")]
     Auth,
+    /// It is under a key of the session that was replaced long ago, or is not here yet.
+    #[error("packet under a key that was replaced")]
+    OtherKey,
     /// The session is closed.
     #[error("the session is closed")]
     Closed,

@@ -6,6 +6,7 @@ use super::{Event, control::CONTROL_WINDOW_BYTES};
 use crate::{
     channel::{Record, RxChannel, TxChannel},
     congestion::Congestion,
+    seal::{KEY_SOFT_AGE, KeyLimits, Suite},
     wire::frames::message::SMALL_MESSAGE_BYTES,
 };
 
@@ -42,6 +43,11 @@ pub struct SessionConfig {
     pub congestion: Congestion,
     /// Bytes per turn of a channel of weight 1 in the scheduler.
     pub quantum_bytes: u32,
+    /// The age at which a key is to be replaced while traffic goes on; at most [`KEY_SOFT_AGE`]. A key stops at
+    /// [`crate::seal::KEY_HARD_AGE`] in any case.
+    pub rekey_after: Duration,
+    /// The packets after which a key is to be replaced, if that is fewer than its cipher recommends.
+    pub rekey_after_packets: u64,
     /// The bounds.
     pub limits: Limits,
 }
@@ -102,12 +108,24 @@ impl Default for SessionConfig {
             close_linger: Duration::from_millis(50),
             congestion: Congestion::default(),
             quantum_bytes: 4_096,
+            rekey_after: KEY_SOFT_AGE,
+            rekey_after_packets: u64::MAX,
             limits: Limits::default(),
         }
     }
 }
 
 impl SessionConfig {
+    /// When a key of such a session is due for replacement and when it stops.
+    pub fn key_limits(&self, suite: Suite) -> KeyLimits {
+        let limits = KeyLimits::new(suite, self.max_packet_bytes);
+        KeyLimits {
+            soft_packets: limits.soft_packets.min(self.rekey_after_packets),
+            soft_age: limits.soft_age.min(self.rekey_after),
+            ..limits
+        }
+    }
+
     /// An upper bound of what a session with this configuration ever allocates, in bytes, whatever its peer does.
     ///
     /// Buffers that grow by doubling are counted twice over. Packet memory and rings belong to the owner.

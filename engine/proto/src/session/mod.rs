@@ -12,6 +12,7 @@
 //! | `verbs` | what the owner wants |
 //! | `recovery`, `rtt`, `acks` | which packets arrived, in both directions |
 //! | `control` | the stream of messages |
+//! | `keys` | which key seals, and which ones still open |
 //! | `table` | channels by label |
 
 mod acks;
@@ -19,6 +20,7 @@ mod api;
 mod code;
 mod config;
 mod control;
+mod keys;
 mod messages;
 mod receive;
 mod recovery;
@@ -36,10 +38,12 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 pub use api::{ControlError, Dropped, Event, Fetched, NoChannel, OpenError, Sink, Source};
 pub use code::CloseCode;
 pub use config::{Limits, MIN_PACKET_BYTES, SessionConfig};
+pub use keys::{NewKey, StaleKey};
 pub use stats::SessionStats;
 
 use acks::Acks;
 use control::{ControlRx, ControlTx};
+use keys::Keys;
 use recovery::{Fate, Recovery};
 use table::Table;
 
@@ -78,8 +82,7 @@ enum Life {
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
-    sealer: Sealer,
-    opener: Opener,
+    keys: Keys,
     remote: ReceiverIndex,
     life: Life,
     now: Instant,
@@ -143,8 +146,7 @@ impl Session {
         config.max_packet_bytes = config.max_packet_bytes.clamp(MIN_PACKET_BYTES, MAX_SEALED_BYTES);
         let limits = config.limits;
         Self {
-            sealer,
-            opener,
+            keys: Keys::new(sealer, opener),
             remote,
             life: Life::Open,
             now,
@@ -213,14 +215,38 @@ impl Session {
         !matches!(self.life, Life::Open)
     }
 
+    /// Gives the session a new key, from a handshake with the peer of this session. Everything in it goes on. The old
+    /// key still opens what is under way. [`Event::Rekeyed`] says when the new one is in use.
+    pub fn rekey(&mut self, now: Instant, key: NewKey) -> Result<(), StaleKey> {
+        self.advance_clock(now);
+        if self.keys.take(key)? {
+            self.key_changed();
+            // The peer waits for a packet under the new key before it uses it.
+            self.ping_due = true;
+        }
+        Ok(())
+    }
+
+    fn key_changed(&mut self) {
+        self.stats.keys_changed += 1;
+        self.events.push_back(Event::Rekeyed { phase: self.keys.phase() });
+    }
+
+    /// Asks the owner for a new key, once for each, when the current one is due.
+    fn ask_for_key(&mut self) {
+        if self.is_open() && self.keys.ask(self.now) {
+            self.events.push_back(Event::RekeyDue);
+        }
+    }
+
     /// The sending key: how far it is used up.
     pub const fn sealer(&self) -> &Sealer {
-        &self.sealer
+        &self.keys.sealer
     }
 
     /// The receiving key: how far it is used up.
     pub const fn opener(&self) -> &Opener {
-        &self.opener
+        &self.keys.opener
     }
 
     /// What the peer wants to see in the header of our packets.

@@ -4,7 +4,7 @@
 //! would exceed a bound stops the packet without acknowledging it, which is safe because every frame may be acted
 //! on twice.
 
-use super::{CloseCode, Dropped, Event, Life, Session, Sink, recovery::Outcome, table::Known};
+use super::{CloseCode, Dropped, Event, Life, Session, Sink, keys::Turned, recovery::Outcome, table::Known};
 use crate::{
     channel::{Budget, Fault, Label, RxChannel},
     seal::OpenError,
@@ -14,6 +14,8 @@ use crate::{
 
 /// A closing session repeats CLOSE at most this often.
 const CLOSE_REPEATS: u8 = 16;
+/// A replaced key opens packets for this many probe timeouts after the peer has moved on (RFC 9001, 6.5).
+const PREVIOUS_KEY_TIMEOUTS: u32 = 3;
 const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
 
 /// What the frames of a packet ask for.
@@ -38,10 +40,15 @@ impl Session {
             return Err(Dropped::Closed);
         }
         let bytes = packet.len() as u64;
-        let opened = match self.opener.open(self.now, packet) {
-            Ok(opened) => opened,
+        let recovery = &self.recovery;
+        let grace = || recovery.timeout() * PREVIOUS_KEY_TIMEOUTS;
+        let Turned { opened, changed } = match self.keys.open(self.now, grace, packet) {
+            Ok(turned) => turned,
             Err(error) => return Err(self.count_dropped(error)),
         };
+        if changed {
+            self.key_changed();
+        }
         self.stats.packets_received += 1;
         self.stats.bytes_received += bytes;
         if !self.confirmed {
@@ -90,6 +97,10 @@ impl Session {
             OpenError::Replay => {
                 self.stats.dropped_replay += 1;
                 Dropped::Replay
+            }
+            OpenError::OtherKey => {
+                self.stats.dropped_other_key += 1;
+                Dropped::OtherKey
             }
             OpenError::Forged => {
                 self.stats.dropped_auth += 1;
@@ -223,9 +234,9 @@ impl Session {
             return Err(VIOLATION);
         }
         self.stats.acks_received += 1;
-        let Self { recovery, fates, sealer, now, .. } = self;
+        let Self { recovery, fates, keys, now, .. } = self;
         let outcome = recovery
-            .handle_ack(*now, ack, sealer.next_number(), &mut |fate, record| fates.push((fate, record)))
+            .handle_ack(*now, ack, keys.sealer.next_number(), &mut |fate, record| fates.push((fate, record)))
             .map_err(|()| VIOLATION)?;
         if outcome.acked_to > 0 {
             self.acks.forget_to(outcome.acked_to);

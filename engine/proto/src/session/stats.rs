@@ -27,6 +27,10 @@ pub struct SessionStats {
     pub dropped_replay: u64,
     /// Packets that did not authenticate.
     pub dropped_auth: u64,
+    /// Packets under a key that was replaced and is gone, or that is not here yet.
+    pub dropped_other_key: u64,
+    /// Times that a new key took the place of the one before.
+    pub keys_changed: u64,
     /// Packets that came after the session had closed.
     pub dropped_closed: u64,
     /// Packets that authenticated and broke a rule.

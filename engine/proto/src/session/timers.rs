@@ -18,6 +18,7 @@ impl Session {
         [
             self.acks.poll_timeout(),
             self.recovery.poll_timeout(),
+            self.keys.poll_timeout(),
             self.keepalive_at(),
             self.dead_at(),
             self.idle_at(),
@@ -53,6 +54,8 @@ impl Session {
             return;
         }
         self.acks.handle_timeout(now);
+        self.keys.handle_timeout(now);
+        self.ask_for_key();
         if due(self.keepalive_at()) {
             self.ping_due = true;
         }

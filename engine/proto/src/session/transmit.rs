@@ -88,7 +88,7 @@ impl Session {
         eliciting: Option<(usize, u64)>,
         ack: bool,
     ) -> Option<usize> {
-        let Ok(sealed) = self.sealer.seal(self.now, self.remote, buf, frames) else {
+        let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, frames) else {
             self.die(CloseCode::KEY_EXHAUSTED, false);
             return None;
         };
@@ -103,6 +103,7 @@ impl Session {
             self.pacer.handle_sent(sealed.bytes as u64);
             self.unanswered.get_or_insert(self.now);
         }
+        self.ask_for_key();
         Some(sealed.bytes)
     }
 
@@ -177,7 +178,7 @@ impl Session {
 
     /// Lets channels fill the packet. `true`: it is full.
     fn pack_channels(&mut self, out: &mut Out<'_>, source: &mut impl Source) -> bool {
-        let number = self.sealer.next_number();
+        let number = self.keys.sealer.next_number();
         let fresh_room = out.room() + out.written();
         let max = self.max_records();
         let mut refused = 0;
@@ -245,7 +246,9 @@ impl Session {
         if trim {
             self.last_trim = self.now;
         }
-        if (probe || self.ping_due || trim) && !out.is_eliciting() && out.put_ping(self.sealer.next_number())
+        if (probe || self.ping_due || trim)
+            && !out.is_eliciting()
+            && out.put_ping(self.keys.sealer.next_number())
         {
             self.stats.pings_sent += 1;
         }
@@ -264,7 +267,7 @@ impl Session {
         let mut out = Out::new(&mut buf[HEADER_BYTES..end]);
         out.put_close(code);
         let frames = out.written();
-        if let Ok(sealed) = self.sealer.seal(self.now, self.remote, buf, frames) {
+        if let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, frames) {
             self.stats.packets_sent += 1;
             self.stats.bytes_sent += sealed.bytes as u64;
             return Some(sealed.bytes);

@@ -93,7 +93,7 @@ header! {
     AckHeader, 16 {
         /// [`FrameKind::Ack`].
         kind: u8,
-        /// Which key of the receiver of this frame the numbers count under; 0 until the first rekey.
+        /// 0: packet numbers go on from key to key, so there is one space of them.
         epoch: u8,
         /// How many ranges follow.
         count: U16,
@@ -225,7 +225,7 @@ header! {
 /// An ACK frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack<'a> {
-    /// Which key the numbers count under.
+    /// Which space of numbers they are in; 0, as there is one.
     pub epoch: u8,
     /// Nanoseconds that the frame waited.
     pub delay_ns: u32,

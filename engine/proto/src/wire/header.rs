@@ -10,13 +10,15 @@
 //!     +-- kind (high 4 bits) · phase (low 4 bits)
 //! ```
 //!
-//! - `kind`: [`PacketKind`]. `phase`: always 0 in version 1, kept for a second network secret or key that lives
-//!   at the same time.
+//! - `kind`: [`PacketKind`]. `phase`: in data packets which of the session's keys sealed the packet: 0 for the
+//!   first, one more (modulo [`PHASES`]) for each that replaced it. At most three keys live at the same time, so
+//!   four bits tell them apart. In handshake packets 0.
 //! - `reserved`: 0 in data packets; in handshake packets the first of the three is the protocol version.
 //! - `receiver index`: which session (or which handshake in progress) of the receiver this is for; the receiver
 //!   chose it. Zero in the first packet of a handshake. Its first byte, **at offset 4 of the packet**
 //!   ([`SHARD_OFFSET`]), is the shard: the kernel's steering program reads kind and shard and nothing else.
-//! - `packet number`: counts the packets under one key, from 0, never repeats; it is the nonce.
+//! - `packet number`: counts the packets of one direction of a session, from 0, and goes on counting under the next
+//!   key; it never repeats, and it is the nonce.
 //!
 //! The whole header is associated data of the seal, so no bit of it can be changed on the way.
 //!
@@ -43,6 +45,9 @@ pub const PROTOCOL_VERSION: u8 = 1;
 
 /// Packet numbers from here on are refused on both sides. No key lives long enough to come near.
 pub const PACKET_NUMBER_LIMIT: u64 = 1 << 62;
+
+/// Key phases that a data packet's header can name.
+pub const PHASES: u8 = 16;
 
 /// What a packet is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -194,8 +199,8 @@ pub enum HeaderError {
     /// No known kind.
     #[error("unknown packet kind")]
     Kind,
-    /// A phase that this version does not use.
-    #[error("unknown phase")]
+    /// A handshake packet with a phase.
+    #[error("a handshake packet has no phase")]
     Phase,
     /// A handshake packet of another protocol version.
     #[error("protocol version {0} is not spoken here")]
@@ -209,7 +214,7 @@ pub enum HeaderError {
 }
 
 impl Header {
-    /// The header of a data packet.
+    /// The header of a data packet under a session's first key.
     pub fn data(receiver: ReceiverIndex, number: u64) -> Self {
         Self {
             kind_phase: PacketKind::Data.first_byte(),
@@ -217,6 +222,13 @@ impl Header {
             receiver,
             number: U64::new(number),
         }
+    }
+
+    /// The same under the key of `phase`, of which the low four bits count.
+    #[must_use]
+    pub const fn in_phase(mut self, phase: u8) -> Self {
+        self.kind_phase = (self.kind_phase & 0xf0) | (phase % PHASES);
+        self
     }
 
     /// The header of a handshake packet; `sender` is where the other side shall send its answer.
@@ -238,7 +250,7 @@ impl Header {
         }
         let (header, _) = Self::read_from_prefix(datagram).map_err(|_| HeaderError::Short)?;
         let kind = PacketKind::from_first_byte(header.kind_phase).ok_or(HeaderError::Kind)?;
-        if header.kind_phase & 0x0f != 0 {
+        if kind.is_handshake() && header.phase() != 0 {
             return Err(HeaderError::Phase);
         }
         let [version, rest @ ..] = header.reserved;
@@ -265,6 +277,11 @@ impl Header {
         self.receiver
     }
 
+    /// Which of the session's keys sealed a data packet; below [`PHASES`].
+    pub const fn phase(&self) -> u8 {
+        self.kind_phase % PHASES
+    }
+
     /// The packet number of a data packet.
     pub fn number(&self) -> u64 {
         self.number.get()
@@ -289,6 +306,9 @@ mod tests {
         assert_eq!(index.generation(), 0xdead_beef);
         assert_eq!(ReceiverIndex::from_bytes(index.to_bytes()), index);
         assert_eq!(ReceiverIndex::new(0, 1 << 24, 0), None);
+        let other = header.in_phase(17);
+        assert_eq!((other.phase(), other.receiver(), other.number()), (1, index, 7));
+        assert_eq!(PacketKind::from_first_byte(other.as_bytes()[0]), Some(PacketKind::Data));
     }
 
     #[test]
@@ -300,7 +320,9 @@ mod tests {
         set(&mut packet, Header::data(ReceiverIndex::NONE, 5));
         assert_eq!(Header::parse(&packet).unwrap().1, PacketKind::Data);
         assert_eq!(Header::parse(&packet[..PACKET_OVERHEAD_BYTES - 1]), Err(HeaderError::Short));
-        packet[0] |= 1;
+        packet[0] |= 15;
+        assert_eq!(Header::parse(&packet).unwrap().0.phase(), 15);
+        packet[0] = PacketKind::Init.first_byte() | 1;
         assert_eq!(Header::parse(&packet), Err(HeaderError::Phase));
         packet[0] = 0x70;
         assert_eq!(Header::parse(&packet), Err(HeaderError::Kind));

@@ -13,7 +13,7 @@ use corewire_proto::{
     seal::{Key, Opener, Sealer, Suite},
     session::{CloseCode, Event, Fetched, Session, SessionConfig, Sink, Source},
     time::Instant,
-    wire::header::ReceiverIndex,
+    wire::header::{Header, PHASES, ReceiverIndex},
 };
 
 /// SplitMix64: small, and good enough to draw faults from.
@@ -222,6 +222,12 @@ pub struct Peer {
     pub flows: BTreeMap<[u8; 32], (u64, Flow)>,
     pub refuse: BTreeSet<[u8; 32]>,
     pub packets: u64,
+    /// It wants a new key.
+    pub rekey_due: bool,
+    /// The keys that came into use, by phase.
+    pub rekeyed: Vec<u8>,
+    /// The number and the phase of the last packet that it sealed.
+    pub sealed: Option<(u64, u8)>,
 }
 
 pub struct World {
@@ -267,6 +273,9 @@ fn peer(session: Session) -> Peer {
         flows: BTreeMap::new(),
         refuse: BTreeSet::new(),
         packets: 0,
+        rekey_due: false,
+        rekeyed: Vec::new(),
+        sealed: None,
     }
 }
 
@@ -419,6 +428,13 @@ impl World {
                         peer.inboxes.consuming.get_mut(&label).unwrap().closed = Some(code);
                     }
                 }
+                Event::RekeyDue => {
+                    assert!(!std::mem::replace(&mut peer.rekey_due, true), "asked twice for one key");
+                }
+                Event::Rekeyed { phase } => {
+                    peer.rekey_due = false;
+                    peer.rekeyed.push(phase);
+                }
                 Event::Control(message) => peer.controls.push(message),
                 Event::Closed { code, by_peer } => {
                     assert!(peer.closed.replace((code, by_peer)).is_none(), "closed twice");
@@ -472,6 +488,12 @@ impl World {
                 return;
             };
             let packet = self.buf[..len].to_vec();
+            let (header, _) = Header::parse(&packet).unwrap();
+            let (number, phase) = (header.number(), header.phase());
+            if let Some((last, before)) = peer.sealed.replace((number, phase)) {
+                assert!(number > last, "packet number {number} after {last}");
+                assert!(phase == before || phase == (before + 1) % PHASES, "phase {phase} after {before}");
+            }
             self.send(1 - from, packet);
         }
     }
