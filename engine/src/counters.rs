@@ -104,6 +104,7 @@ table! {
     Total TimersPutOff timers_put_off in "timers": "Deadlines that had moved on before they came up.";
 
     Total SessionsOpened sessions_opened in "sessions": "Sessions installed.";
+    Total KeysChanged keys_changed in "sessions": "Times that a session went on under a new key.";
     Total SessionsClosed sessions_closed in "sessions": "Sessions ended, by either side.";
     Level Sessions sessions in "sessions": "Sessions alive.";
     Total ChannelsOpened channels_opened in "channels": "Channels that came to carry datums.";

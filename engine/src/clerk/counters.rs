@@ -43,6 +43,7 @@ counters! {
     cookies_sent: "Times that a stranger was asked to show that it can receive at its address.",
     sessions_opened: "Sessions installed.",
     sessions_confirmed: "Sessions under whose keys a packet came.",
+    sessions_rekeyed: "Times that a session went on under a new key.",
     sessions_lost: "Sessions that ended for another reason than a wish of either side.",
     records_accepted: "Records of peers that were new.",
     records_refused: "Records of peers that were forged, foreign, malformed or did not fit.",

@@ -1,7 +1,7 @@
 //! Handshakes: those that this engine's nodes begin, and those that they answer.
 //!
 //! Not inside: the handshake itself (`corewire-proto`), who is worth one (`dialling`), and what becomes of the keys
-//! (`sessions`).
+//! (`sessions`, `rekey`).
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -9,7 +9,7 @@ use corewire_proto::{
     PeerId,
     handshake::{
         Attempt as Numbers, HandshakeError, Heard, Hello, InitVerdict, Initiator, Load, Progress, Request,
-        Target, Timeout,
+        Target, Timeout, next_key,
     },
     session::CloseCode,
     wire::header::{Header, PacketKind, ReceiverIndex},
@@ -36,17 +36,23 @@ impl Clerk {
         let random = u32::from_le_bytes(self.random());
         let Some(member) = self.members.get_mut(&node) else { return false };
         let counters = &member.shared.counters;
-        if member.attempts.len() >= self.limits.handshakes {
+        // A new key is for an index that is taken already. Sessions that are there go before new ones.
+        let session = match goal {
+            Goal::Rekey(index) => Some(index),
+            Goal::Peer(_) | Goal::Bootstrap(_) => None,
+        };
+        if session.is_none() && member.attempts.len() >= self.limits.handshakes {
             count(&counters.handshakes_refused);
             return false;
         }
-        let Some(index) = self.shards.take_index(random) else {
+        let Some(index) = session.or_else(|| self.shards.take_index(random)) else {
             count(&counters.handshakes_refused);
             return false;
         };
         let generation = match goal {
             Goal::Peer(peer) => member.peers.get(&peer).map_or(0, |peer| peer.slots.next_generation()),
             Goal::Bootstrap(_) => 0,
+            Goal::Rekey(index) => self.sessions.get(&index).map_or(0, |session| next_key(session.generation)),
         };
         member.attempts_made = member.attempts_made.saturating_add(1);
         let numbers = Numbers { index, generation, number: member.attempts_made };
@@ -54,7 +60,8 @@ impl Clerk {
             Ok((initiator, bytes)) => {
                 count(&counters.handshakes_started);
                 self.timers.set_option(Timer::Attempt(node, index), initiator.poll_timeout());
-                member.attempts.insert(index, Attempt { initiator, to, goal, installed: false });
+                let installed = session.is_some();
+                member.attempts.insert(index, Attempt { initiator, to, goal, installed });
                 self.send_datagram(index.shard(), node, to, bytes);
                 match goal {
                     Goal::Peer(peer) => {
@@ -69,11 +76,14 @@ impl Clerk {
                             entry.attempt = Some(index);
                         }
                     }
+                    Goal::Rekey(_) => {}
                 }
                 true
             }
             Err(_) => {
-                self.shards.free_index(index);
+                if session.is_none() {
+                    self.shards.free_index(index);
+                }
                 false
             }
         }
@@ -85,20 +95,20 @@ impl Clerk {
 
     pub(super) fn handshake_came(&mut self, node: NodeId, shard: u8, from: SocketAddr, bytes: &[u8]) {
         let Some(member) = self.members.get(&node) else { return };
-        if member.leaving.is_some() {
-            return;
-        }
+        // A node that leaves still drains: its sessions get new keys, and nobody else gets anything.
+        let leaving = member.leaving.is_some();
         match Header::parse(bytes) {
             Ok((header, PacketKind::Reply | PacketKind::HelloReply | PacketKind::Cookie)) => {
                 self.reply_came(node, header.receiver(), from, bytes);
             }
+            Ok((_, kind)) if leaving && kind != PacketKind::Init => {}
             Ok(_) => self.call_came(node, shard, from, bytes),
             Err(_) => count(&member.shared.counters.broken_packets),
         }
     }
 
     /// Counts a packet that led to nothing.
-    fn lost_packet(&self, node: NodeId, error: HandshakeError) {
+    pub(super) fn lost_packet(&self, node: NodeId, error: HandshakeError) {
         let Some(member) = self.members.get(&node) else { return };
         let counters = &member.shared.counters;
         count(match error {
@@ -129,7 +139,10 @@ impl Clerk {
                     self.send_datagram(index.shard(), node, from, bytes);
                 }
                 self.attempt_succeeded(node, index, goal, next.is_some());
-                self.install(node, *outcome, from);
+                match goal {
+                    Goal::Rekey(_) => self.rekey_answered(node, *outcome),
+                    Goal::Peer(_) | Goal::Bootstrap(_) => self.install(node, *outcome, from),
+                }
             }
             Err(HandshakeError::OwnIdentity) => {
                 if let Goal::Bootstrap(place) = goal
@@ -175,6 +188,7 @@ impl Clerk {
                     entry.pause = pause;
                 }
             }
+            Goal::Rekey(_) => {}
         }
     }
 
@@ -184,7 +198,7 @@ impl Clerk {
         let Some(member) = self.members.get_mut(&node) else { return };
         let Some(attempt) = member.attempts.remove(&index) else { return };
         if attempt.installed {
-            // The index belongs to the session now.
+            // The index belongs to the session.
             return;
         }
         self.shards.free_index(index);
@@ -199,6 +213,7 @@ impl Clerk {
                     entry.attempt = None;
                 }
             }
+            Goal::Rekey(_) => {}
         }
     }
 
@@ -213,7 +228,7 @@ impl Clerk {
             Timeout::GaveUp => {
                 count(&member.shared.counters.handshakes_given_up);
                 self.drop_attempt(node, index);
-                if installed {
+                if installed && !matches!(goal, Goal::Rekey(_)) {
                     self.close_session(index, CloseCode::PEER_LOST);
                 } else {
                     self.attempt_failed(node, goal);
@@ -235,6 +250,7 @@ impl Clerk {
                 &mut peer.pause
             }),
             Goal::Bootstrap(place) => member.bootstrap.get_mut(place).map(|entry| &mut entry.pause),
+            Goal::Rekey(index) => return self.rekey_later(index),
         };
         let Some(pause) = pause else { return };
         let wait = *pause;
@@ -249,6 +265,7 @@ impl Clerk {
                 self.timers.set(Timer::Dial(node, peer), at);
             }
             Goal::Bootstrap(place) => self.timers.set(Timer::Bootstrap(node, place), at),
+            Goal::Rekey(_) => {}
         }
     }
 
@@ -302,7 +319,11 @@ impl Clerk {
 
     fn answer_request(&mut self, node: NodeId, request: Request) {
         let (peer, from) = (request.peer(), request.from());
-        if !self.may_meet(node, peer) {
+        if request.generation() != 0 {
+            return self.answer_rekey(node, request);
+        }
+        if self.members.get(&node).is_none_or(|member| member.leaving.is_some()) || !self.may_meet(node, peer)
+        {
             return;
         }
         let random = u32::from_le_bytes(self.random());

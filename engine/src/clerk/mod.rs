@@ -13,6 +13,7 @@
 //! | `handshakes` | who begins a handshake with whom, and what is answered |
 //! | `dialling` | which peers are to be reached, and when again |
 //! | `sessions` | what a session is there for, from its keys to its end |
+//! | `rekey` | how a session that goes on gets its next key |
 //! | `peers` | what is known about peers, and who is told |
 //! | `control` | what two clerks say to each other |
 //! | `streams` | who may consume what is published here |
@@ -33,6 +34,7 @@ mod members;
 mod notice;
 mod peers;
 pub(crate) mod port;
+mod rekey;
 mod sessions;
 mod shards;
 mod shutdown;
@@ -280,6 +282,8 @@ impl Clerk {
         match event {
             Event::Handshake { node, shard, from, bytes } => self.handshake_came(node, shard, from, &bytes),
             Event::Confirmed { index } => self.session_confirmed(index),
+            Event::RekeyDue { index } => self.rekey_due(index),
+            Event::Rekeyed { index, phase } => self.session_rekeyed(index, phase),
             Event::SessionClosed { index, code } => self.session_closed(index, code),
             Event::Control { index, bytes } => self.control_came(index, &bytes),
             Event::ControlRefused { index, bytes } => self.control_refused(index, &bytes),
@@ -312,6 +316,7 @@ impl Clerk {
             Timer::Lagging(node, publication) => self.lagging_due(node, publication),
             Timer::Records(node) => self.records_due(node),
             Timer::Exchange(index) => self.tell_news(index),
+            Timer::Rekey(index) => self.rekey_due(index),
             Timer::Leave(node) => self.leave_due(node),
             Timer::Shutdown => self.shutdown_due(),
         }

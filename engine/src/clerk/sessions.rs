@@ -9,6 +9,7 @@ use corewire_proto::{
     PeerId,
     channel::Label,
     handshake::{Entry, Outcome},
+    seal::KEY_SOFT_AGE,
     session::{CloseCode, MIN_PACKET_BYTES},
     wire::header::ReceiverIndex,
 };
@@ -16,7 +17,7 @@ use corewire_proto::{
 use super::{
     Clerk,
     counters::count,
-    state::{Association, Bucket, Owner, Stage},
+    state::{Association, Bucket, Goal, Owner, Stage},
     timers::Timer,
 };
 use crate::shard::{Command, Install, NodeId};
@@ -38,6 +39,7 @@ impl Clerk {
         let index = outcome.local_index;
         let entry = Entry::new(&outcome, self.now);
         let (peer, confirmed, now, pause) = (outcome.peer, outcome.confirmed, self.now, self.times.redial);
+        let jitter = 0.9 + self.chance() / 5.0;
         let Some(member) = self.members.get_mut(&node) else { return self.shards.free_index(index) };
         count(&member.shared.counters.handshakes_finished);
         count(&member.shared.counters.sessions_opened);
@@ -50,6 +52,8 @@ impl Clerk {
         config.max_packet_bytes = config.max_packet_bytes.min(theirs.max(MIN_PACKET_BYTES));
         let theirs = usize::try_from(peer_limits.max_channels).unwrap_or(usize::MAX);
         config.limits.max_channels = config.limits.max_channels.min(theirs);
+        // Peers that met at one moment shall not all want new keys at one moment.
+        config.rekey_after = config.rekey_after.min(KEY_SOFT_AGE).mul_f64(jitter);
         let install =
             Install { index, remote_index: outcome.remote_index, node, to, keys: outcome.keys, config };
         self.shards.send(index.shard(), Command::InstallSession(Box::new(install)));
@@ -59,7 +63,11 @@ impl Clerk {
                 node,
                 peer,
                 address: to,
+                remote: outcome.remote_index,
                 boot: outcome.peer_boot,
+                key: outcome.peer_static,
+                generation: 0,
+                answered: None,
                 greeted: false,
                 channels: 0,
                 retired: false,
@@ -126,7 +134,9 @@ impl Clerk {
         let now = self.now;
         let Some(member) = self.members.get_mut(&node) else { return };
         count(&member.shared.counters.sessions_confirmed);
-        if let Some(mut attempt) = member.attempts.remove(&index) {
+        let rekeying =
+            member.attempts.get(&index).is_some_and(|attempt| matches!(attempt.goal, Goal::Rekey(_)));
+        if !rekeying && let Some(mut attempt) = member.attempts.remove(&index) {
             attempt.initiator.confirmed();
             self.timers.cancel(Timer::Attempt(node, index));
         }
@@ -203,6 +213,7 @@ impl Clerk {
         };
         let (node, peer) = (session.node, session.peer);
         self.timers.cancel(Timer::Exchange(index));
+        self.timers.cancel(Timer::Rekey(index));
         self.drop_attempt(node, index);
         self.shards.free_index(index);
         let (now, redial) = (self.now, self.times.redial);
@@ -245,8 +256,10 @@ impl Clerk {
 
     /// A session is no longer waited for. Its index stays taken until the shard gives it back.
     pub(super) fn abandon_session(&mut self, index: ReceiverIndex) {
-        if self.sessions.remove(&index).is_some() {
+        if let Some(session) = self.sessions.remove(&index) {
             self.timers.cancel(Timer::Exchange(index));
+            self.timers.cancel(Timer::Rekey(index));
+            self.drop_attempt(session.node, index);
             self.orphans.insert(index);
             self.end_channels(index, CloseCode::GRACEFUL);
         }

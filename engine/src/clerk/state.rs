@@ -135,7 +135,8 @@ pub(crate) struct Attempt {
     pub(crate) initiator: Initiator,
     pub(crate) to: SocketAddr,
     pub(crate) goal: Goal,
-    /// The keys are there and the session is installed; only the last message may have to be repeated.
+    /// The index belongs to a session: the keys are there and only the last message may have to be repeated, or the
+    /// handshake is for the session's next key.
     pub(crate) installed: bool,
 }
 
@@ -145,6 +146,8 @@ pub(crate) enum Goal {
     Peer(PeerId),
     /// By its place in the list.
     Bootstrap(usize),
+    /// The next key of a session that goes on.
+    Rekey(ReceiverIndex),
 }
 
 /// An address to meet the network through.
@@ -180,8 +183,16 @@ pub(crate) struct Association {
     pub(crate) node: NodeId,
     pub(crate) peer: PeerId,
     pub(crate) address: SocketAddr,
+    /// What the peer calls it.
+    pub(crate) remote: ReceiverIndex,
     /// The peer's boot number.
     pub(crate) boot: u64,
+    /// The transport key that the peer has shown.
+    pub(crate) key: [u8; 32],
+    /// Of the key that is in use: 0 for the first (see `corewire_proto::handshake::next_key`).
+    pub(crate) generation: u16,
+    /// When the peer was given its next key, while it does not use it yet.
+    pub(crate) answered: Option<Instant>,
     /// It has been current; records were exchanged.
     pub(crate) greeted: bool,
     /// Channels of either side that are open or being opened.

@@ -38,6 +38,8 @@ pub(crate) enum Timer {
     Records(NodeId),
     /// Records that a session had no room for.
     Exchange(ReceiverIndex),
+    /// A session whose key is due for replacement.
+    Rekey(ReceiverIndex),
     /// A node that drains.
     Leave(NodeId),
     /// The engine's end.

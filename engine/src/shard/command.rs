@@ -39,6 +39,19 @@ pub struct Install {
     pub config: SessionConfig,
 }
 
+/// A new key for a session that goes on.
+#[derive(Debug)]
+pub struct Rekey {
+    /// The session.
+    pub index: ReceiverIndex,
+    /// Which of the session's keys it is.
+    pub phase: u8,
+    /// The keys that the handshake gave.
+    pub keys: SessionKeys,
+    /// Whether the peer is known to have them.
+    pub confirmed: bool,
+}
+
 /// From the clerk to a shard.
 #[derive(Debug)]
 pub enum Command {
@@ -66,6 +79,8 @@ pub enum Command {
     },
     /// Own this session.
     InstallSession(Box<Install>),
+    /// Go on with this session under a new key.
+    RekeySession(Box<Rekey>),
     /// Close a session: the peer is told the code, every channel ends with it.
     CloseSession {
         /// The session.
@@ -149,6 +164,18 @@ pub enum Event {
     Confirmed {
         /// The session.
         index: ReceiverIndex,
+    },
+    /// The session's key should be replaced; it stops some time after. Comes once per key.
+    RekeyDue {
+        /// The session.
+        index: ReceiverIndex,
+    },
+    /// The session's packets are sealed under a new key, which the peer has too.
+    Rekeyed {
+        /// The session.
+        index: ReceiverIndex,
+        /// Which of the session's keys it is.
+        phase: u8,
     },
     /// The session is gone and its slot may be used again.
     SessionClosed {

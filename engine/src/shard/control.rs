@@ -64,6 +64,7 @@ impl Core {
             Command::RemoveNode { node } => self.remove_node(node),
             Command::SendDatagram { node, to, bytes } => self.send_datagram(driver, node, to, &bytes),
             Command::InstallSession(install) => self.install(*install),
+            Command::RekeySession(rekey) => self.rekey(*rekey),
             Command::CloseSession { index, code } => match self.find(index) {
                 Some(slot) => self.close_session(slot, code),
                 None => self.stale(),
@@ -94,7 +95,7 @@ impl Core {
     }
 
     /// The slot of a session that is alive and on this shard.
-    fn find(&self, index: ReceiverIndex) -> Option<u32> {
+    pub(crate) fn find(&self, index: ReceiverIndex) -> Option<u32> {
         if index.shard() != self.config.id {
             return None;
         }
@@ -106,7 +107,7 @@ impl Core {
         self.sessions.get(slot).is_some_and(|seat| seat.labels.get(label).is_some())
     }
 
-    fn stale(&mut self) {
+    pub(crate) fn stale(&mut self) {
         self.counters.bump(Counter::StaleCommands);
     }
 

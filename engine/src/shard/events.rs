@@ -80,6 +80,11 @@ impl Core {
         let index = self.sessions.get(slot)?.index;
         match said {
             Said::Confirmed => Some(Event::Confirmed { index }),
+            Said::RekeyDue => Some(Event::RekeyDue { index }),
+            Said::Rekeyed { phase } => {
+                self.counters.bump(Counter::KeysChanged);
+                Some(Event::Rekeyed { index, phase })
+            }
             Said::Opened { label, request } => {
                 Some(Event::ChannelRequested { index, label, request: Box::new(request) })
             }

@@ -59,7 +59,7 @@ use self::{
 };
 pub use self::{
     channel_shared::{ChannelCells, ChannelNumbers, ChannelShared, ChannelState},
-    command::{Command, Event, Install, NodeId},
+    command::{Command, Event, Install, NodeId, Rekey},
     inbox::{Inbox, Taken, TakenHook},
     limits::{ShardConfig, ShardLimits},
     turn::Turn,

@@ -72,7 +72,7 @@ impl Core {
                 self.counters.bump(Counter::DropBySession);
                 // A forged or repeated packet changed nothing, so nothing more is done for it.
                 match dropped {
-                    Dropped::Malformed | Dropped::Replay | Dropped::Auth => return,
+                    Dropped::Malformed | Dropped::Replay | Dropped::Auth | Dropped::OtherKey => return,
                     Dropped::Violation(code) => self.end_channels(slot, code),
                     Dropped::Closed => {}
                 }

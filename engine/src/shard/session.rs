@@ -5,15 +5,15 @@
 use std::net::SocketAddr;
 
 use corewire_proto::{
-    seal::{Opener, Sealer},
-    session::{CloseCode, Session},
+    seal::{Opener, Sealer, SessionKeys},
+    session::{CloseCode, NewKey, Session, SessionConfig},
     wire::header::ReceiverIndex,
 };
 
 use super::{
     Core,
     channel::{Channel, Role},
-    command::{Event, Install, NodeId},
+    command::{Event, Install, NodeId, Rekey},
     table::Labels,
 };
 use crate::{counters::Counter, driver::SocketId};
@@ -54,9 +54,7 @@ impl Core {
         if !self.nodes.enter(node) {
             return self.refuse_install(index);
         }
-        let max_packet = config.max_packet_bytes;
-        let sealer = Sealer::new(keys.suite, &keys.send, max_packet, self.now);
-        let opener = Opener::new(keys.suite, &keys.recv, max_packet, self.now);
+        let (sealer, opener) = self.seals(&keys, &config);
         let session = Session::new(config, sealer, opener, remote_index, self.now);
         // The session has brought it into the range that packets may have.
         let max_packet = session.config().max_packet_bytes;
@@ -79,6 +77,30 @@ impl Core {
             return self.refuse_install(index);
         }
         self.counters.bump(Counter::SessionsOpened);
+        self.touch(slot);
+    }
+
+    /// Both ends of the encryption under fresh keys.
+    fn seals(&self, keys: &SessionKeys, config: &SessionConfig) -> (Sealer, Opener) {
+        let limits = config.key_limits(keys.suite);
+        (
+            Sealer::with_limits(keys.suite, &keys.send, limits, self.now),
+            Opener::with_limits(keys.suite, &keys.recv, limits, self.now),
+        )
+    }
+
+    /// Gives a session its next key.
+    pub(crate) fn rekey(&mut self, rekey: Rekey) {
+        let Rekey { index, phase, keys, confirmed } = rekey;
+        let Some(slot) = self.find(index) else { return self.stale() };
+        let Some(seat) = self.sessions.get(slot) else { return };
+        let (sealer, opener) = self.seals(&keys, seat.session.config());
+        let key = NewKey { phase, sealer, opener, confirmed };
+        let now = self.now;
+        let taken = self.sessions.get_mut(slot).is_some_and(|seat| seat.session.rekey(now, key).is_ok());
+        if !taken {
+            return self.counters.bump(Counter::RefusedCommands);
+        }
         self.touch(slot);
     }
 
