@@ -2,6 +2,7 @@
 
 use super::*;
 
+#[test]
 fn every_flipped_bit_of_every_handshake_packet_is_refused() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -22,6 +23,7 @@ fn every_flipped_bit_of_every_handshake_packet_is_refused() {
     joined(bobs.handle(NOW, address(1), &finish, Load::Calm, &mut no_entropy()));
 }
 
+/// `mac2` is left out: it means nothing unless a cookie was asked for (see the cookie's test).
 fn each_flipped(packet: &[u8], mut handle: impl FnMut(&[u8]) -> Option<HandshakeError>) {
     for bit in 0..(packet.len() - 16) * 8 {
         let mut bad = packet.to_vec();
@@ -30,6 +32,7 @@ fn each_flipped(packet: &[u8], mut handle: impl FnMut(&[u8]) -> Option<Handshake
     }
 }
 
+#[test]
 fn every_flipped_bit_is_refused_even_when_an_insider_repairs_the_filter() {
     // A member knows the filter's key and can flip bits and then make the keyed hash right again.
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
@@ -76,6 +79,7 @@ fn every_flipped_bit_is_refused_even_when_an_insider_repairs_the_filter() {
     assert_eq!(bobs.poll_freed(), None);
 }
 
+/// The filter's key as any member can compute it (a copy of the derivation, which pins it down).
 fn filter_key(transport_key: Option<&[u8; 32]>) -> [u8; 32] {
     let secret: [u8; 32] = core::array::from_fn(|i| i as u8);
     let context = match transport_key {
@@ -90,6 +94,7 @@ fn filter_key(transport_key: Option<&[u8; 32]>) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
+#[test]
 fn too_many_broken_last_messages_end_the_handshake_and_free_the_index() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -110,6 +115,7 @@ fn too_many_broken_last_messages_end_the_handshake_and_free_the_index() {
     assert_eq!(heard.unwrap_err(), HandshakeError::UnknownIndex);
 }
 
+#[test]
 fn every_other_length_is_refused_before_anything_else() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -139,6 +145,7 @@ fn every_other_length_is_refused_before_anything_else() {
     done(initiator.handle(NOW, &reply));
 }
 
+#[test]
 fn a_wrong_network_secret_or_key_gets_no_answer() {
     let bob = local(BOB, config());
     let mut bobs = responder(&bob);
@@ -161,6 +168,7 @@ fn a_wrong_network_secret_or_key_gets_no_answer() {
     assert_eq!(heard.unwrap_err(), HandshakeError::Noise, "the name is in the prologue");
 }
 
+#[test]
 fn an_own_message_that_comes_back_is_refused() {
     let alice = local(ALICE, config());
     let mut alices = responder(&alice);
@@ -178,6 +186,7 @@ fn an_own_message_that_comes_back_is_refused() {
     assert_eq!(start.unwrap_err(), HandshakeError::OwnIdentity);
 }
 
+#[test]
 fn another_node_with_the_own_identity_is_refused() {
     // The same seed on two machines: same name, other transport key.
     let (first, second) = (local(ALICE, config()), local(ALICE, LocalConfig { validity: 1, ..config() }));
@@ -189,6 +198,7 @@ fn another_node_with_the_own_identity_is_refused() {
     assert_eq!(initiator.handle(NOW, &reply).unwrap_err(), HandshakeError::OwnIdentity);
 }
 
+#[test]
 fn a_peer_whose_name_is_not_the_expected_one_is_refused() {
     // Mallory's record names Bob's transport key: who is reached there shows another identity.
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
@@ -199,6 +209,7 @@ fn a_peer_whose_name_is_not_the_expected_one_is_refused() {
     assert_eq!(heard.unwrap_err(), HandshakeError::Noise);
 }
 
+#[test]
 fn a_repeated_init_gets_the_same_reply_and_a_replayed_one_gets_nothing() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -220,6 +231,7 @@ fn a_repeated_init_gets_the_same_reply_and_a_replayed_one_gets_nothing() {
     assert_eq!(bobs.remembered(), 1);
 }
 
+#[test]
 fn a_refused_request_costs_nothing_when_it_is_repeated() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -230,6 +242,7 @@ fn a_refused_request_costs_nothing_when_it_is_repeated() {
     assert_eq!(heard.unwrap_err(), HandshakeError::Replayed);
 }
 
+#[test]
 fn an_ignored_request_may_be_repeated() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -239,6 +252,7 @@ fn an_ignored_request_may_be_repeated() {
     done(initiator.handle(NOW, &reply));
 }
 
+#[test]
 fn the_memory_of_a_responder_is_bounded() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let config = ResponderConfig { max_recent: 4, max_pending: 3, pending_for: Duration::from_secs(5) };
@@ -273,6 +287,7 @@ fn the_memory_of_a_responder_is_bounded() {
     }
 }
 
+#[test]
 fn under_load_only_who_returns_the_cookie_is_served() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     for target in [known(&bob), Target::Address] {
@@ -312,6 +327,7 @@ fn under_load_only_who_returns_the_cookie_is_served() {
     }
 }
 
+#[test]
 fn an_attempt_takes_few_cookies_and_none_that_it_did_not_ask_for() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let bobs = responder(&bob);
@@ -334,6 +350,7 @@ fn an_attempt_takes_few_cookies_and_none_that_it_did_not_ask_for() {
     assert!(matches!(other.handle(NOW, &not_mine), Ok(Progress::Send(_))));
 }
 
+#[test]
 fn no_reply_is_longer_than_what_asked_for_it() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (_, init) = start(&alice, known(&bob));
@@ -347,6 +364,7 @@ fn no_reply_is_longer_than_what_asked_for_it() {
     );
 }
 
+#[test]
 fn another_protocol_version_gets_no_answer() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (_, init) = start(&alice, known(&bob));
@@ -361,6 +379,7 @@ fn another_protocol_version_gets_no_answer() {
     }
 }
 
+#[test]
 fn a_last_message_from_elsewhere_finds_nothing() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -373,6 +392,7 @@ fn a_last_message_from_elsewhere_finds_nothing() {
     joined(bobs.handle(NOW, address(1), &finish, Load::Calm, &mut no_entropy()));
 }
 
+#[test]
 fn packets_of_the_wrong_side_or_another_attempt_change_nothing() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
@@ -392,6 +412,7 @@ fn packets_of_the_wrong_side_or_another_attempt_change_nothing() {
     done(second.handle(NOW, &second_reply));
 }
 
+#[test]
 fn points_of_low_order_are_refused() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let low = Target::Known { peer: bob.peer_id(), key: [0; 32] };

@@ -205,23 +205,6 @@ const GOLDEN: [&str; 5] =
 const GOLDEN_KEY: &str = "c404b3ce7481c53b";
 
 #[test]
-/// `mac2` is left out: it means nothing unless a cookie was asked for (see the cookie's test).
-#[test]
-/// The filter's key as any member can compute it (a copy of the derivation, which pins it down).
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
-#[test]
 fn suites_are_agreed_and_cannot_be_talked_down() {
     let with = |who, suites| local(who, LocalConfig { suites, ..config() });
     let pairs = [
@@ -253,7 +236,6 @@ fn suites_are_agreed_and_cannot_be_talked_down() {
     assert_eq!(header(Suites::for_cpu(true)), header(Suites::for_cpu(false)));
 }
 
-#[test]
 #[test]
 fn an_attempt_repeats_itself_with_growing_pauses_and_then_gives_up() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
@@ -297,9 +279,6 @@ fn a_lost_last_message_is_repeated_until_the_session_is_confirmed() {
     assert_eq!(initiator.poll_timeout(), None);
 }
 
-#[test]
-#[test]
-#[test]
 #[test]
 fn a_new_transport_key_takes_over_while_the_old_one_still_answers() {
     let alice = local(ALICE, config());
