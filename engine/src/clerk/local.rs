@@ -6,7 +6,7 @@
 //! A leg that is over for the clerk may still be read: its cursor stays in the ring until the consumer drops it or
 //! is cut off. Until then it is kept, as `draining`, so that it can be found when it holds the ring back.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use corewire_proto::{PeerId, StreamId, session::CloseCode};
 use corewire_rings::{DetachError, ReaderId, Ring};
@@ -96,6 +96,18 @@ impl Clerk {
                     pursuit.stage = Stage::Fresh;
                     self.fresh.insert((*other, *key, peer));
                 }
+            }
+        }
+        // And those that refused it: in this engine they need not be told first.
+        let producers: BTreeSet<PeerId> = self
+            .members
+            .get(&node)
+            .into_iter()
+            .flat_map(|member| member.subscriptions.values().flat_map(|s| s.pursuits.keys().copied()))
+            .collect();
+        for producer in producers {
+            if self.local_node(node, producer).is_some() {
+                self.reconsider_refused(node, producer);
             }
         }
     }
