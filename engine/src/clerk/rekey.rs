@@ -82,7 +82,11 @@ impl Clerk {
         let Some(index) = index else { return count(&member.shared.counters.handshakes_refused) };
         match member.peer_mut(peer, pause).slots.judge_init(trying, boot, number) {
             InitVerdict::Answer => {}
-            InitVerdict::AnswerAndCancelOwn => self.drop_attempt(node, index),
+            InitVerdict::AnswerAndCancelOwn => {
+                self.drop_attempt(node, index);
+                // Ours was for the same key. Should theirs come to nothing, it is tried again.
+                self.timers.set(Timer::Rekey(index), self.now + THEIR_TURN);
+            }
             InitVerdict::Ignore => return count(&member.shared.counters.handshakes_refused),
             InitVerdict::Stale => {
                 member.responder.refuse(self.now, &request);

@@ -15,7 +15,7 @@ use corewire_proto::{session::CloseCode, time::Instant, wire::header::ReceiverIn
 use super::{
     Clerk,
     notice::drop_contained,
-    state::{Leaving, Member, ServingEnd},
+    state::{Goal, Leaving, Member, ServingEnd},
     timers::Timer,
 };
 use crate::{
@@ -60,7 +60,9 @@ impl Clerk {
         member.record_stale = true;
         let shared = member.shared.clone();
         let publications: Vec<_> = member.publications.values().map(|p| p.shared.clone()).collect();
-        let attempts: Vec<ReceiverIndex> = member.attempts.keys().copied().collect();
+        // Sessions that drain still get new keys.
+        let useless = member.attempts.iter().filter(|(_, a)| !matches!(a.goal, Goal::Rekey(_)));
+        let attempts: Vec<ReceiverIndex> = useless.map(|(index, _)| *index).collect();
         for index in attempts {
             self.drop_attempt(node, index);
         }
