@@ -319,7 +319,7 @@ impl Clerk {
 
     fn answer_request(&mut self, node: NodeId, request: Request) {
         let (peer, from) = (request.peer(), request.from());
-        if request.generation() != 0 {
+        if request.is_for_key() {
             return self.answer_rekey(node, request);
         }
         if self.members.get(&node).is_none_or(|member| member.leaving.is_some()) || !self.may_meet(node, peer)

@@ -1,8 +1,8 @@
 //! New keys for sessions that go on.
 //!
 //! A session's shard says when its key is due. Either end then runs the same handshake as for a new session, with
-//! two differences: it is for the index that the session has, and its generation, which is never 0, says for which
-//! of the session's keys it is. What comes out of it goes to the shard as a key, not as a session. When both ends
+//! two differences: it is for the index that the session has, and its generation says that it is for a key, and for
+//! which. What comes out of it goes to the shard as a key, not as a session. When both ends
 //! begin at once, the smaller peer's handshake wins, as among new sessions.
 //!
 //! Not inside: which key seals or opens a packet (the session), and the messages of a handshake (`handshakes`).
@@ -10,9 +10,9 @@
 use std::time::Duration;
 
 use corewire_proto::{
-    handshake::{InitVerdict, Outcome, Request, Target, next_key},
+    handshake::{InitVerdict, Outcome, Request, Target, key_phase, next_key},
     seal::SessionKeys,
-    wire::header::{PHASES, ReceiverIndex},
+    wire::header::ReceiverIndex,
 };
 
 use super::{Clerk, counters::count, state::Goal, timers::Timer};
@@ -21,11 +21,6 @@ use crate::shard::{Command, NodeId, Rekey};
 /// How long a peer whose handshake was answered is given to use the key before this side begins a handshake. The
 /// peer repeats itself several times within it.
 const THEIR_TURN: Duration = Duration::from_secs(2);
-
-/// Which of a session's keys a handshake of this generation is for.
-fn phase_of(generation: u16) -> u8 {
-    (generation % u16::from(PHASES)) as u8
-}
 
 impl Clerk {
     /// The key of a session should be replaced. Tried until it is, or until the session ends.
@@ -130,7 +125,7 @@ impl Clerk {
     }
 
     fn send_key(&mut self, index: ReceiverIndex, generation: u16, keys: SessionKeys, confirmed: bool) {
-        let rekey = Rekey { index, phase: phase_of(generation), keys, confirmed };
+        let rekey = Rekey { index, phase: key_phase(generation), keys, confirmed };
         self.shards.send(index.shard(), Command::RekeySession(Box::new(rekey)));
     }
 
@@ -140,7 +135,7 @@ impl Clerk {
         let node = session.node;
         let next = next_key(session.generation);
         // Where the handshake was begun here, that was noted with its answer.
-        let theirs = phase_of(next) == phase;
+        let theirs = key_phase(next) == phase;
         if theirs {
             session.generation = next;
             session.answered = None;
@@ -152,22 +147,6 @@ impl Clerk {
         if theirs && self.is_rekeying(node, index) {
             // The peer's was faster; ours is for a key that is there already.
             self.drop_attempt(node, index);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn generations_go_round_without_zero_and_phases_without_a_gap() {
-        let mut generation = 0;
-        for _ in 0..200_000 {
-            let next = next_key(generation);
-            assert_ne!(next, 0, "0 asks for a session, not for a key");
-            assert_eq!(phase_of(next), (phase_of(generation) + 1) % PHASES);
-            generation = next;
         }
     }
 }

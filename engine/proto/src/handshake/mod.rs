@@ -74,8 +74,8 @@ pub enum Role {
 pub struct Attempt {
     /// Where this node expects the answer and then the session's packets; free at this node.
     pub index: ReceiverIndex,
-    /// From [`Slots::next_generation`] for a session of its own: 0 where there is none with the peer. For a new key of
-    /// a session that goes on, from [`next_key`].
+    /// From [`Slots::next_generation`] for a session of its own; 0 where the peer is not known yet. For a new key of a
+    /// session that goes on, from [`next_key`].
     pub generation: u16,
     /// Counts this node's attempts since its start, from 1, to whatever peer: tells the peer which of two first
     /// messages is the later one, without a clock.
@@ -115,13 +115,22 @@ pub struct Outcome {
     pub confirmed: bool,
 }
 
+/// Set in the generation of a handshake for the next key of a session that goes on; never in that of a handshake for
+/// a session.
+const FOR_KEY: u16 = 1 << 15;
+
+const _: () =
+    assert!(FOR_KEY.is_multiple_of(PHASES as u16), "the count of keys and their phases go round together");
+
 /// The generation of a handshake for the next key of a session whose current one has `generation` (0 for its first).
-/// Never 0, and its low four bits are the key's phase (see [`crate::session::NewKey`]).
+/// Its low four bits are the key's phase (see [`crate::session::NewKey`]).
 pub const fn next_key(generation: u16) -> u16 {
-    match generation.checked_add(1) {
-        Some(next) => next,
-        None => PHASES as u16,
-    }
+    generation.wrapping_add(1) | FOR_KEY
+}
+
+/// Which of a session's keys a handshake of this generation is for.
+pub const fn key_phase(generation: u16) -> u8 {
+    (generation % PHASES as u16) as u8
 }
 
 impl Outcome {

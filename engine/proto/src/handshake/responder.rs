@@ -15,7 +15,7 @@ use alloc::{
 use core::{fmt, mem, net::SocketAddr, time::Duration};
 
 use super::{
-    Attempt, Outcome, Role,
+    Attempt, FOR_KEY, Outcome, Role,
     cookie::{self, CookieMaker},
     error::HandshakeError,
     initiator::GIVE_UP_AFTER,
@@ -110,8 +110,13 @@ impl Request {
         self.other.attempt
     }
 
-    /// 0 for a session of its own; else the peer asks for the key of this generation for the session that it calls
-    /// [`peer_index`](Self::peer_index).
+    /// Whether the peer asks for a new key for the session that it calls [`peer_index`](Self::peer_index), and not for
+    /// a session of its own.
+    pub const fn is_for_key(&self) -> bool {
+        self.other.generation & FOR_KEY != 0
+    }
+
+    /// Which session or key of the two it is to be (see [`Attempt::generation`]).
     pub const fn generation(&self) -> u16 {
         self.other.generation
     }

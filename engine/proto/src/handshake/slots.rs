@@ -17,7 +17,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::{Outcome, Role, initiator::GIVE_UP_AFTER};
+use super::{FOR_KEY, Outcome, Role, initiator::GIVE_UP_AFTER};
 use crate::{ids::PeerId, time::Instant, wire::header::ReceiverIndex};
 
 /// How long slots are kept.
@@ -136,7 +136,7 @@ impl Slots {
     /// confirmed counts: the peer may use it already, so an attempt started now does not cross the one it came from.
     pub fn next_generation(&self) -> u16 {
         let latest = self.next().into_iter().chain(self.current()).max_by_key(|entry| entry.since);
-        latest.map_or(0, |entry| entry.generation.wrapping_add(1))
+        latest.map_or(0, |entry| entry.generation.wrapping_add(1) & !FOR_KEY)
     }
 
     /// Notes that the peer's attempt was answered with a new key for a session that goes on, which no slot has to know

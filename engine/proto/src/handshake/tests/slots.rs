@@ -4,8 +4,12 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{Entry, InitVerdict, Role, Slots, SlotsConfig};
-use crate::{ids::PeerId, time::Instant, wire::header::ReceiverIndex};
+use super::super::{Entry, FOR_KEY, InitVerdict, Role, Slots, SlotsConfig, key_phase, next_key};
+use crate::{
+    ids::PeerId,
+    time::Instant,
+    wire::header::{PHASES, ReceiverIndex},
+};
 
 const SMALL: PeerId = PeerId([1; 32]);
 const LARGE: PeerId = PeerId([2; 32]);
@@ -125,6 +129,20 @@ fn an_attempt_started_while_an_answered_one_waits_is_no_rival_of_it() {
     small.opened(at(8), index(4));
     let current = |slots: &Slots| slots.current().map(|entry| entry.local_index);
     assert_eq!((current(&small), current(&large)), (Some(index(4)), Some(index(4))));
+}
+
+#[test]
+fn keys_are_counted_apart_from_sessions_and_phases_go_round_without_a_gap() {
+    let mut generation = 0;
+    for _ in 0..200_000 {
+        let next = next_key(generation);
+        assert_ne!(next & FOR_KEY, 0);
+        assert_eq!(key_phase(next), (key_phase(generation) + 1) % PHASES);
+        generation = next;
+    }
+    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
+    slots.established(START, entry(1, Role::Initiator, FOR_KEY - 1, START), true);
+    assert_eq!(slots.next_generation(), 0, "never one for a key");
 }
 
 /// A message between the two peers of the model.
