@@ -254,7 +254,7 @@ impl Clerk {
         };
         let Some(pause) = pause else { return };
         let wait = *pause;
-        *pause = (wait * 2).min(longest);
+        *pause = wait.saturating_mul(2).min(longest);
         let at = self.now + self.about(wait);
         match goal {
             Goal::Peer(peer) => {

@@ -335,12 +335,17 @@ impl Clerk {
 
     /// `time`, changed by up to a quarter in either direction, so that many do not try at once.
     fn about(&mut self, time: Duration) -> Duration {
-        time.mul_f64(0.75 + self.chance() / 2.0)
+        scaled(time, 0.75 + self.chance() / 2.0)
     }
 
     fn calendar_s(&self) -> u64 {
         (self.calendar)(self.now).as_secs()
     }
+}
+
+/// `time` times `factor`. Times are settings, so that one that is too long for a [`Duration`] is the longest one.
+fn scaled(time: Duration, factor: f64) -> Duration {
+    Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }
 
 impl fmt::Debug for Clerk {
@@ -351,5 +356,17 @@ impl fmt::Debug for Clerk {
             .field("channels", &self.channels.len())
             .field("stopped", &self.stopped)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_time_can_be_made_longer() {
+        assert_eq!(scaled(Duration::MAX, 1.25), Duration::MAX);
+        assert_eq!(scaled(Duration::from_secs(4), 0.75), Duration::from_secs(3));
+        assert_eq!(scaled(Duration::ZERO, 1.25), Duration::ZERO);
     }
 }

@@ -39,7 +39,9 @@ pub(in crate::driver) struct Prepared {
 /// * `IP_RECVERR`: without it a send into a full local queue reports success;
 /// * `SO_RXQ_OVFL`: tells how many datagrams a full receive queue has dropped;
 /// * `UDP_GRO` where there is one: trains arrive in one receive;
-/// * never fragmented on the way (`IP_PMTUDISC_PROBE`): a session finds the path's size by itself.
+/// * never fragmented on the way (`IP_PMTUDISC_PROBE`), and what the kernel believes about the path is not heeded.
+///   Nobody searches for the path's size: a session's packets have the size it was configured with, and one that is
+///   larger than the path is lost (and counted, where this host can tell).
 ///
 /// Only the first can fail; the others are worth having where the kernel gives them.
 pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Result<Prepared> {
