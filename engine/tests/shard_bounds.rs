@@ -195,6 +195,28 @@ fn a_clerk_that_does_not_listen_holds_up_only_who_talks_to_it() {
     });
 }
 
+#[test]
+fn a_command_that_has_to_wait_for_a_full_backlog_does_not_keep_the_shard_awake() {
+    let limits = ShardLimits { backlog: 2, ..ShardLimits::default() };
+    let mut rig = connected(Setup { limits, events: 16, ..Setup::default() });
+    for n in 0..60u8 {
+        rig.left.tell(Command::SendControl { index: index(1, 0x1001), bytes: vec![n; 100] });
+    }
+    rig.run_for(Duration::from_millis(20));
+    let before = rig.right.counters.snapshot();
+    rig.right.tell(Command::CloseSession { index: index(9, 9), code: CloseCode::GRACEFUL });
+    rig.run_for(Duration::from_millis(20));
+    let spent = rig.right.counters.snapshot().since(&before);
+    assert!(spent.get(Counter::EventStalls) > 0, "the backlog was full");
+    assert_eq!(spent.get(Counter::Commands), 0, "the command waits for room");
+    assert_eq!(spent.get(Counter::ParksCalledOff), 0);
+    // With a clerk that listens again, the command's turn comes.
+    rig.run_until(LONG, |rig| {
+        rig.right.pick(|_| None::<()>);
+        rig.right.count(Counter::StaleCommands) > before.get(Counter::StaleCommands)
+    });
+}
+
 /// What sending 500 datums one by one costs both shards, with `idle` other channels around.
 fn cost_of_500(idle: usize) -> Snapshot {
     let mut rig = connected(Setup::default());

@@ -135,7 +135,11 @@ impl Core {
         let mut cx = Context::from_waker(&self.bell_waker);
         // A mailbox whose senders are gone is always ready. The first time that is news: it begins the end. After that
         // it can't bring anything.
-        let command = self.commands.poll_ready(&mut cx).is_ready()
+        // While the backlog is full none is taken (unless the shard has stopped), so one that waits is no reason to
+        // stay awake: the deadline at which the clerk is tried again ends this sleep.
+        let takes = self.has_stopped() || !self.backlog.is_full();
+        let command = takes
+            && self.commands.poll_ready(&mut cx).is_ready()
             && (self.ending.is_none() || !self.commands.is_finished());
         !command && self.arm_all() && !self.bell.any()
     }
