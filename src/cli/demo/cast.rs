@@ -111,19 +111,27 @@ impl Cast {
         Ok(Outcome { produced, tallies })
     }
 
-    /// Ends everything in order: the producer, the consumers' threads, the nodes. False if a node could not.
-    pub(crate) fn leave(self) -> bool {
+    /// Ends everything in order: the producer's node, which drains while its consumers still listen, the consumers'
+    /// threads, the other nodes. Gives what did not end well.
+    pub(crate) fn leave(self) -> Vec<String> {
         let Cast { nodes, members, producer, .. } = self;
         drop(producer);
-        let mut well = true;
-        for Member { parts, thread, .. } in members {
-            drop(parts);
-            well &= thread.join().is_ok();
+        let mut troubles = Vec::new();
+        let mut members = Some(members);
+        for Node { name, network, .. } in nodes {
+            let started = Instant::now();
+            if let Err(error) = wait::done(network.shutdown(LEAVING)) {
+                let seconds = started.elapsed().as_secs_f64();
+                troubles.push(format!("node {name} did not leave in order ({seconds:.1} s): {error}"));
+            }
+            for Member { name, parts, thread, .. } in members.take().into_iter().flatten() {
+                drop(parts);
+                if thread.join().is_err() {
+                    troubles.push(format!("the thread of consumer {name} has failed"));
+                }
+            }
         }
-        for node in nodes {
-            well &= wait::done(node.network.shutdown(LEAVING)).is_ok();
-        }
-        well
+        troubles
     }
 }
 
