@@ -70,7 +70,9 @@ struct OwnCpu(usize);
 
 impl OwnCpu {
     fn take(cpu: usize) -> Option<Self> {
-        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(cpu).then_some(Self(cpu))
+        // Made only if it is ours, and without the lock: dropping one takes the lock, and frees the CPU.
+        let free = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(cpu);
+        free.then(|| Self(cpu))
     }
 }
 
