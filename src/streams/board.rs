@@ -99,7 +99,7 @@ impl Board {
             (replace(&mut state.channels, channels), state.waiters.take())
         };
         drop(replaced);
-        woken.into_iter().for_each(Waker::wake);
+        wake_all(woken);
     }
 
     /// Never online again. Wakes all who wait.
@@ -110,7 +110,7 @@ impl Board {
             self.online.set(false);
             state.waiters.take()
         };
-        woken.into_iter().for_each(Waker::wake);
+        wake_all(woken);
     }
 
     /// Whether the condition of `online_when` holds. One load.
@@ -132,6 +132,13 @@ impl Board {
     /// Nothing that can panic runs while the lock is held, so a poisoned lock has a sound state.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes all of them, also when one panics: wakers are code of the users' executors.
+fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        let _ = contain(|| waker.wake());
     }
 }
 

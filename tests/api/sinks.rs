@@ -1,6 +1,9 @@
 //! A producer as a `futures::Sink`, and a consumer as a `futures::Stream`.
 
+use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 
 use corewire::streams::producer::Error;
 use corewire::{OnFull, Producer};
@@ -169,4 +172,43 @@ async fn a_thousand_waiting_sinks_are_served_without_a_deep_stack() {
     }
     let stats = producer.stats();
     assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (1900, 100, 2000));
+}
+
+#[tokio::test]
+async fn a_kept_datum_that_was_refused_unseen_is_counted_once() {
+    let network = alone().await;
+    let (producer, _consumer) = connected::<Data1>(&network, 1).await;
+    let mut sink = producer.clone();
+    producer.try_send(Data1(0)).unwrap();
+    within(sink.feed(Data1(1))).await.unwrap();
+    producer.close();
+    drop(sink);
+    assert_eq!(producer.stats().offered(), 2);
+}
+
+/// Lets go of a handle when it is woken.
+struct LetsGo(Mutex<Option<Producer<Data1>>>);
+
+impl Wake for LetsGo {
+    fn wake(self: Arc<Self>) {
+        let handle = self.0.lock().unwrap().take();
+        drop(handle);
+    }
+}
+
+#[tokio::test]
+async fn a_handle_that_goes_while_its_datum_is_served_has_it_counted_once() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
+    let mut sink = producer.clone();
+    producer.try_send(Data1(0)).unwrap();
+    within(sink.feed(Data1(1))).await.unwrap();
+    // The next in the queue is woken while the first one is served.
+    let waker = Waker::from(Arc::new(LetsGo(Mutex::new(Some(sink)))));
+    let mut next = producer.send(Data1(2));
+    assert!(Pin::new(&mut next).poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(consumer.try_recv(), Ok(Data1(0)));
+    drop(next);
+    let stats = producer.stats();
+    assert_eq!((stats.accepted + stats.cancelled, stats.offered()), (3, 3), "{stats}");
 }

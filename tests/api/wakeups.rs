@@ -7,10 +7,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
+use corewire::streams::producer::Error;
 use corewire::{Consumer, Producer};
 use futures::{SinkExt, StreamExt};
 
-use super::support::{Data1, alone, connected, within};
+use super::support::{Data1, alone, connected, poll_once, within};
 
 /// More polls than any of these futures takes.
 const POLLS: usize = 4;
@@ -190,4 +191,29 @@ async fn a_hundred_waiters_are_all_woken() {
     drop(network);
     within(pump).await.unwrap();
     within(stays).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_waits_to_be_online_holds_up_nobody_who_does_not() {
+    let network = alone().await;
+    let (producer, consumer) = connected::<Data1>(&network, 1).await;
+    producer.try_send(Data1(0)).unwrap();
+    let mut patient = producer.send(Data1(1));
+    let mut hasty = producer.push(Data1(2));
+    assert!(poll_once(&mut patient).0.is_pending());
+    let (waits, wakes) = poll_once(&mut hasty);
+    assert!(waits.is_pending());
+    drop(consumer);
+    within(producer.when().offline()).await;
+    assert!(poll_once(&mut patient).0.is_pending(), "it waits for consumers");
+    assert!(wakes.wakes() > 0, "the next one is told");
+    assert_eq!(within(&mut hasty).await, Err(Error::Offline(Data1(2))));
+
+    // Both futures are still there, and keep no place.
+    let mut consumer = network.streams().consume::<Data1>();
+    within(producer.when().online()).await;
+    producer.try_send(Data1(3)).unwrap();
+    assert_eq!(within(consumer.recv()).await, Some(Data1(3)));
+    within(patient).await.unwrap();
+    assert_eq!(within(consumer.recv()).await, Some(Data1(1)));
 }

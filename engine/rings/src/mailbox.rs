@@ -58,8 +58,8 @@ pub fn mailbox<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 impl<T> Sender<T> {
-    /// Puts a message in and rings. Never waits. A message that is put in while the receiver is being dropped is
-    /// dropped with it, as if it had been received and ignored.
+    /// Puts a message in and rings. Never waits. A message that is put in while the receiver is being dropped goes
+    /// with the last sender at the latest, as if it had been received and ignored.
     pub fn try_send(&self, message: T) -> Result<(), TrySendError<T>> {
         if self.is_closed() {
             return Err(TrySendError::Closed(message));

@@ -73,11 +73,12 @@ fn run<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> P
     let bed = lease.bed();
     let mut cx = Context::from_waker(&bed.waker);
     loop {
-        bed.unparker.woken.store(false, Ordering::Relaxed);
         if let Poll::Ready(value) = poll(&mut cx) {
             return Some(value);
         }
-        while !bed.unparker.woken.load(Ordering::Acquire) {
+        // Looks and lowers in one step: lowered apart, a second wake in between would be lost, and the next poll might
+        // not see what it was about.
+        while !bed.unparker.woken.swap(false, Ordering::Acquire) {
             match deadline {
                 None => thread::park(),
                 Some(deadline) => {

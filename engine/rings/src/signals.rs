@@ -2,6 +2,7 @@
 
 use crate::ring::Shared;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// The flags.
@@ -24,6 +25,18 @@ impl Signals {
             live: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
+    }
+}
+
+/// Wakes, and goes on if that panics: a waker is code of somebody's executor, others wait behind it, and this thread
+/// may be a shard's. The panic hook has told of it.
+pub(crate) fn wake(waker: Waker) {
+    if cfg!(loom) {
+        return waker.wake(); // Loom ends a failed model by unwinding.
+    }
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+        // What it carried may panic when dropped; then that is leaked.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload))).map_err(std::mem::forget);
     }
 }
 
@@ -86,7 +99,7 @@ impl Shared {
     fn wake_cell(&self, index: usize) {
         if let Some(waker) = self.cells.at(index).waker.take() {
             self.counters.add(&self.counters.reader_wakes, 1);
-            waker.wake();
+            wake(waker);
         }
     }
 

@@ -168,3 +168,32 @@ fn closing_wakes_every_waiter_though_others_leave_meanwhile_or_are_never_polled(
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
 }
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("this waker panics");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_asleep() {
+    let (count, panics) = (Arc::new(Count::default()), Waker::from(Arc::new(Panics)));
+    let counting = Waker::from(Arc::clone(&count));
+
+    let ring = full_ring();
+    let writer = ring.writer();
+    let (mut first, mut second) = (pin!(writer.room(1)), pin!(writer.room(1)));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
+    assert!(second.as_mut().poll(&mut Context::from_waker(&counting)).is_pending());
+    ring.close();
+    assert_eq!(count.0.load(Ordering::Relaxed), 1, "the writer behind the one that panics");
+
+    let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2 }).unwrap();
+    let (mut one, mut other) = (ring.subscribe().unwrap(), ring.subscribe().unwrap());
+    assert!(one.poll_ready(&mut Context::from_waker(&panics)).is_pending());
+    assert!(other.poll_ready(&mut Context::from_waker(&counting)).is_pending());
+    assert_eq!(ring.writer().try_push(b"a"), Ok(0));
+    assert_eq!(count.0.load(Ordering::Relaxed), 2, "the reader behind the one that panics");
+}

@@ -152,19 +152,17 @@ impl Drop for TakenHook {
 pub struct Inbox {
     reader: Reader,
     hook: Option<TakenHook>,
-    /// Records lost to eviction that a peek came across and no datum has told yet.
-    gap: u64,
 }
 
 impl Inbox {
     /// The end of a leg that a shard fills.
     pub fn remote(reader: Reader, hook: TakenHook) -> Self {
-        Self { reader, hook: Some(hook), gap: 0 }
+        Self { reader, hook: Some(hook) }
     }
 
     /// The end of a leg that reads the producer's own ring.
     pub fn local(reader: Reader) -> Self {
-        Self { reader, hook: None, gap: 0 }
+        Self { reader, hook: None }
     }
 
     /// The next datum, if one is there. Dropping it gives its room and its credit back.
@@ -182,11 +180,11 @@ impl Inbox {
                 None => unreachable!("an inbox record of {} bytes has no header", record.len()),
             },
         };
-        let skipped = skipped + std::mem::take(&mut self.gap);
         Ok(Some(Taken { record: Some(record), hook: self.hook.as_mut(), header, seq, skipped }))
     }
 
-    /// Shows the next datum to `look` without taking it.
+    /// Shows the next datum to `look` without taking it. The datum stays pinned until it is taken: the next
+    /// [`Inbox::try_recv`] gives this one, and the ring does not cut the reader off before.
     ///
     /// # Errors
     ///
@@ -194,15 +192,14 @@ impl Inbox {
     pub fn peek<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Ended> {
         let header = if self.hook.is_some() { HEADER_BYTES } else { 0 };
         while self.reader.is_ready() {
-            let mut hold = self.reader.hold()?;
-            self.gap += hold.lost_before();
-            let start = hold.start();
-            match hold.get(start) {
+            let start = self.reader.keep()?;
+            match self.reader.kept(start) {
                 Slot::Record(record) => return Ok(Some(look(record.get(header..).unwrap_or_default()))),
-                Slot::Abandoned => {
-                    hold.release_to(start + 1);
+                Slot::Abandoned => self.reader.let_go(start + 1),
+                Slot::NotYet | Slot::Passed => {
+                    self.reader.let_go(start);
+                    break;
                 }
-                Slot::NotYet | Slot::Passed => break,
             }
         }
         if self.reader.is_finished() { Err(Ended::Closed) } else { Ok(None) }

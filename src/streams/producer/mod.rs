@@ -166,7 +166,8 @@ impl<D, C> Producer<D, C> {
 impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     /// Sends one datum: waits until the producer is online and, with `PauseUpstream`, until there is room.
     ///
-    /// Those who wait for room are served in the order in which they came. Nothing is allocated unless it waits.
+    /// Those who wait for room are served in the order in which they came. A send that finds the producer offline
+    /// meanwhile gives its place up, and takes a new one when it is online again. Nothing is allocated unless it waits.
     ///
     /// # Errors
     ///

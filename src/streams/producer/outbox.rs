@@ -26,6 +26,8 @@ struct State {
     /// Somebody is putting the bytes; somebody else was called meanwhile.
     busy: bool,
     again: bool,
+    /// There is room for the bytes, and they are going there: too late to withdraw.
+    going: bool,
     /// The handle is gone, or wants nothing to be sent any more.
     withdrawn: bool,
     outcome: Option<Result<(), Refused>>,
@@ -54,10 +56,11 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Gives the place in the queue up. `false`: too late, the bytes are in the ring or refused already.
+    /// Gives the place in the queue up. `false`: too late, the bytes are in the ring or on their way there. A refusal
+    /// that the owner never heard of counts as withdrawn.
     pub(super) fn withdraw(&self) -> bool {
         let mut state = self.lock();
-        if state.outcome.is_some() {
+        if state.going {
             return false;
         }
         state.withdrawn = true;
@@ -86,6 +89,13 @@ impl Outbox {
             let outcome =
                 match self.writer.poll_claim(&mut turn, bytes.len(), &mut Context::from_waker(&waker)) {
                     Poll::Ready(Ok(mut claim)) => {
+                        let mut state = self.lock();
+                        if state.withdrawn {
+                            drop(state);
+                            return;
+                        }
+                        state.going = true;
+                        drop(state);
                         claim.copy_from_slice(&bytes);
                         claim.commit();
                         Some(Ok(()))

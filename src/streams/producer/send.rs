@@ -63,7 +63,9 @@ impl<D, C: Codec<D>> Future for Sending<'_, D, C> {
         let put =
             poll_send::<D, C>(me.core, datum, &mut me.len, me.offline, &mut me.waiter, &mut me.turn, cx);
         let Poll::Ready(result) = put else { return Poll::Pending };
+        // The future may be kept although it has resolved; nobody shall wait behind it.
         me.waiter.withdraw();
+        me.turn.cancel();
         let datum = me.datum.take();
         Poll::Ready(match (result, datum) {
             (Err(refusal), Some(datum)) => Err(me.core.refuse(datum, refusal)),
@@ -84,7 +86,11 @@ pub(super) fn poll_send<D, C: Codec<D>>(
 ) -> Poll<Result<(), Refusal>> {
     match poll_online(core, offline, waiter, cx) {
         Poll::Ready(Ok(())) => {}
-        other => return other,
+        other => {
+            // Whoever waits to be online does not hold up those who do not.
+            turn.cancel();
+            return other;
+        }
     }
     let len = match *len {
         Some(len) => len,
