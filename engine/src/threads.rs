@@ -253,3 +253,19 @@ fn run_clerk(mut clerk: Clerk, clock: Clock) {
         clerk.abandon();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::OwnCpu;
+
+    #[test]
+    fn a_cpu_that_is_taken_is_neither_given_twice_nor_freed_by_asking() {
+        const NOWHERE: usize = usize::MAX;
+        let first = OwnCpu::take(NOWHERE);
+        assert!(first.is_some());
+        assert!(OwnCpu::take(NOWHERE).is_none());
+        assert!(OwnCpu::take(NOWHERE).is_none(), "it was not freed by asking");
+        drop(first);
+        assert!(OwnCpu::take(NOWHERE).is_some());
+    }
+}
