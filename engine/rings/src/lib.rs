@@ -71,9 +71,8 @@
 //! fence: an order to the compiler) and one cold side (heavy fence: `membarrier`, or `SeqCst` on both sides where the
 //! kernel has none): publisher stamps / looks at `sleepers`, reader sets its bit / looks at the stamp again; reader
 //! moves its cursor / looks at `waiters`, writer queues / scans the cursors again; ringer makes work / looks at
-//! `armed`, sleeper arms / looks for work again. Close and detach use full fences. A writer that waits in a ring whose
-//! last reader left uses the heavy fence once more, because from then on publishers wake it. A waker that panics is
-//! contained, and the others are woken all the same.
+//! `armed`, sleeper arms / looks for work again. Close and detach use full fences. A waker that panics is contained,
+//! and the others are woken all the same.
 //!
 //! **What can be refused though there may be room soon:** `Full` while the oldest record is held in place, or is
 //! claimed by a writer that was preempted. Nobody waits for either here; both are counted in [`RingStats`].
