@@ -320,18 +320,11 @@ impl TxChannel {
         if !touched {
             return;
         }
-        for mut span in core::mem::take(&mut self.spans) {
-            if span.seq < first && first < span.end {
-                self.spans.push_back(Span { end: first, ..span });
-            }
-            if first <= span.seq || end < span.end {
-                if span.seq < end && first < span.end {
-                    span.seq = span.seq.max(end);
-                }
-                if span.seq < span.end {
-                    self.spans.push_back(span);
-                }
-            }
+        for span in core::mem::take(&mut self.spans) {
+            let before = Span { end: span.end.min(first), ..span };
+            // Its offset is then too low by what was cut off, which a receiver takes for the lower bound it is.
+            let after = Span { seq: span.seq.max(end), ..span };
+            self.spans.extend([before, after].into_iter().filter(|part| part.seq < part.end));
         }
     }
 
@@ -442,5 +435,47 @@ impl TxChannel {
     /// Entries of lists that grow with loss; the session bounds what is in flight by it.
     pub(crate) fn resend_entries(&self) -> usize {
         self.spans.len() + self.pieces.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::ids::StreamId;
+
+    fn reliable() -> TxChannel {
+        let request = OpenRequest {
+            stream_id: StreamId([7; 32]),
+            reliability: Reliability::Reliable,
+            window_bytes: 0,
+            window_datums: 0,
+            max_datum_bytes: 64,
+            weight: 1,
+            criteria: vec![],
+            tickets: vec![],
+        };
+        TxChannel::new(Label::new(0, 0, false), &request)
+    }
+
+    fn to_send_again(channel: &TxChannel) -> Vec<(u64, u64)> {
+        channel.spans.iter().map(|span| (span.seq, span.end)).collect()
+    }
+
+    #[test]
+    fn a_late_acknowledgement_forgets_what_it_covers_and_nothing_else() {
+        let mut channel = reliable();
+        for first in [10, 30, 50, 70] {
+            assert!(channel.handle_data_lost(first, 10, 0, 0, 16));
+        }
+        channel.handle_data_acked(35, 30);
+        // Whole spans on both sides stay; of one that is cut, the part outside stays.
+        assert_eq!(to_send_again(&channel), [(10, 20), (30, 35), (70, 80)]);
+        channel.handle_data_acked(12, 3);
+        assert_eq!(to_send_again(&channel), [(10, 12), (15, 20), (30, 35), (70, 80)]);
+        channel.handle_data_acked(100, 5);
+        assert_eq!(to_send_again(&channel), [(10, 12), (15, 20), (30, 35), (70, 80)]);
     }
 }
