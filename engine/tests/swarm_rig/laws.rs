@@ -1,0 +1,191 @@
+//! What must hold at every step, and what must have been taken at the end.
+//!
+//! Not inside: who does what when. The laws are those of the stream model: order, no silent hole, and the positions
+//! of a channel in their order.
+
+use corewire_engine::{
+    node::Node,
+    proto::{StreamId, channel::Reliability, session::CloseCode},
+    publication::Publication,
+    rings::{Ended, Ring},
+    shard::{ChannelNumbers, ChannelState},
+    subscription::{Leg, Subscription},
+};
+
+/// Bytes in front of every datum's filling: the life of its publication, and its sequence.
+pub(crate) const HEAD: usize = 16;
+
+/// A publication from its first handle to its last.
+pub(crate) struct Life {
+    pub(crate) number: u64,
+    pub(crate) place: usize,
+    pub(crate) stream: StreamId,
+    pub(crate) publication: Option<Publication>,
+    pub(crate) ring: Ring,
+    /// Datums that the ring accepted.
+    pub(crate) accepted: u64,
+}
+
+impl Life {
+    /// Offers a datum. `false`: no room.
+    pub(crate) fn push(&mut self, len: usize) -> bool {
+        let Some(publication) = &self.publication else { return false };
+        let writer = publication.writer();
+        let Ok(mut claim) = writer.try_claim(len.max(HEAD)) else { return false };
+        let seq = claim.seq();
+        claim[..8].copy_from_slice(&self.number.to_le_bytes());
+        claim[8..HEAD].copy_from_slice(&seq.to_le_bytes());
+        claim[HEAD..].fill(seq as u8);
+        claim.commit();
+        assert_eq!(seq, self.accepted, "the ring gave a sequence twice, or left one out");
+        self.accepted += 1;
+        true
+    }
+
+    /// What holds for the producer's side at any time.
+    pub(crate) fn check(&self) {
+        assert_eq!(self.ring.tail(), self.accepted, "accepted = appended");
+        assert!(self.ring.len() <= self.ring.config().datums, "appended - gate <= capacity");
+        let Some(publication) = &self.publication else { return };
+        for channel in publication.channels().iter().filter(|channel| !channel.is_local()) {
+            check_producer(&channel.shared().numbers(), self.accepted);
+        }
+    }
+}
+
+/// `released <= position <= published <= appended` at the producer's end of a channel.
+fn check_producer(numbers: &ChannelNumbers, appended: u64) {
+    assert!(
+        numbers.released <= numbers.position
+            && numbers.position <= numbers.published
+            && numbers.published <= appended,
+        "positions out of order: {numbers:?}, appended {appended}"
+    );
+}
+
+/// One leg, and what was taken from it.
+pub(crate) struct Tap {
+    pub(crate) leg: Leg,
+    pub(crate) life: Option<u64>,
+    pub(crate) next: u64,
+    pub(crate) taken: u64,
+    pub(crate) ended: Option<Ended>,
+    /// The consumer's own node has left.
+    pub(crate) left: bool,
+}
+
+/// A subscription from its making to its end.
+pub(crate) struct Consumer {
+    pub(crate) place: usize,
+    pub(crate) stream: StreamId,
+    pub(crate) reliability: Reliability,
+    pub(crate) subscription: Subscription,
+    pub(crate) taps: Vec<Tap>,
+}
+
+impl Consumer {
+    /// Takes over the legs that were connected since.
+    pub(crate) fn gather(&mut self) {
+        while let Some(leg) = self.subscription.take_leg() {
+            self.taps.push(Tap { leg, life: None, next: 0, taken: 0, ended: None, left: false });
+        }
+    }
+
+    /// Takes at most `most` datums from each leg, and checks each. Gives how many.
+    pub(crate) fn take(&mut self, most: usize, lives: &[Life]) -> usize {
+        let mut sum = 0;
+        // A node that leaves ends its own legs in good order, wherever they are.
+        let left = self.subscription.is_closed();
+        for tap in &mut self.taps {
+            tap.left = left;
+            sum += tap.take(most, self.reliability, lives);
+        }
+        self.taps.retain(|tap| tap.ended.is_none());
+        sum
+    }
+}
+
+impl Tap {
+    fn take(&mut self, most: usize, reliability: Reliability, lives: &[Life]) -> usize {
+        for done in 0..most {
+            let received = match self.leg.inbox_mut().try_recv() {
+                Ok(Some(taken)) => {
+                    let bytes = taken.bytes();
+                    let word =
+                        |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+                    let (life, seq) = (word(0), word(8));
+                    assert_eq!(seq, taken.seq(), "a datum in another's place");
+                    assert!(bytes[HEAD..].iter().all(|byte| *byte == seq as u8), "a datum was mangled");
+                    Ok((seq, taken.skipped(), life))
+                }
+                Ok(None) => return done,
+                Err(ended) => Err(ended),
+            };
+            let (seq, skipped, life) = match received {
+                Ok(received) => received,
+                Err(ended) => {
+                    self.end(ended, reliability, lives);
+                    return done;
+                }
+            };
+            match self.life {
+                None => self.life = Some(life),
+                Some(before) => {
+                    assert_eq!(before, life, "a leg changed its publication");
+                    assert_eq!(seq, self.next + skipped, "a silent hole, or a datum twice or late");
+                    if reliability == Reliability::Reliable {
+                        assert_eq!(skipped, 0, "a reliable leg has a hole");
+                    }
+                }
+            }
+            self.next = seq + 1;
+            self.taken += 1;
+            let life = lives.iter().find(|known| known.number == life).expect("a publication that exists");
+            assert!(self.next <= life.accepted, "taken before it was accepted");
+            assert_eq!(life.stream, self.leg.channel().stream_id(), "a datum of another stream");
+            if !self.leg.channel().is_local() {
+                let numbers = self.leg.channel().shared().numbers();
+                assert!(
+                    self.next <= numbers.position,
+                    "taken {} before it was in order: {numbers:?}",
+                    self.next
+                );
+            }
+        }
+        most
+    }
+
+    /// A leg that ended in good order has given everything.
+    fn end(&mut self, ended: Ended, reliability: Reliability, lives: &[Life]) {
+        self.ended = Some(ended);
+        let shared = self.leg.channel().shared();
+        if shared.state() != ChannelState::Terminated {
+            // The clerk will say why in a moment; the ring closed first.
+            return;
+        }
+        let Some(life) = self.life.and_then(|life| lives.iter().find(|known| known.number == life)) else {
+            return;
+        };
+        let complete =
+            shared.close_code() == Some(CloseCode::GRACEFUL) && ended == Ended::Closed && !self.left;
+        if complete && reliability == Reliability::Reliable && life.ring.is_closed() {
+            assert_eq!(
+                self.next,
+                life.accepted,
+                "closed in good order, and not everything was delivered: local {} {:?}",
+                self.leg.channel().is_local(),
+                shared.numbers()
+            );
+        }
+    }
+}
+
+/// Whether a node's subscription is connected to a life, and has taken everything it accepted.
+pub(crate) fn has_everything(consumer: &Consumer, life: &Life, producer: &Node) -> bool {
+    consumer.taps.iter().any(|tap| {
+        let channel = tap.leg.channel();
+        channel.producer_id() == producer.peer_id()
+            && channel.shared().state() == ChannelState::Connected
+            && (tap.life == Some(life.number) && tap.next == life.accepted)
+    })
+}

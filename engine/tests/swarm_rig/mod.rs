@@ -1,0 +1,232 @@
+//! A small internet in one thread: hosts with real shards, clerks, nodes and rings on a simulated network.
+//!
+//! Not inside: what the hosts do, and what must hold.
+
+pub(crate) mod laws;
+pub(crate) mod play;
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use corewire_engine::{
+    clerk::{
+        Clerk, Load, Turn as ClerkTurn,
+        limits::{Limits, Times},
+    },
+    driver::{
+        Driver as _, DriverConfig, Socket,
+        sim::{HostId, SimDriver, World},
+    },
+    engine::Engine,
+    node::{Node, NodeConfig, NodeSocket},
+    proto::{NetworkId, time::Instant},
+    shard::{Shard, ShardConfig, ShardLimits, Turn},
+};
+
+/// The port of every host.
+const PORT: u16 = 4_000;
+
+/// Turns in a row that may ask for another one; more is a machine that spins.
+const RESTLESS: usize = 200_000;
+
+/// Numbers from a seed (splitmix64): the same seed, the same run.
+#[derive(Clone, Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `end`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    /// True `percent` times out of a hundred.
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// From 0 to `most`.
+    pub(crate) fn part(&mut self, most: f64) -> f64 {
+        self.below(1 << 20) as f64 / f64::from(1 << 20) * most
+    }
+}
+
+/// One host that runs.
+pub(crate) struct Host {
+    /// First: its drop is what the clerk below has to hear of.
+    pub(crate) node: Option<Node>,
+    pub(crate) engine: Option<Engine>,
+    pub(crate) clerk: Clerk,
+    pub(crate) shards: Vec<Shard<SimDriver>>,
+    /// Ends the world's leap when the clerk wants its turn.
+    alarm: SimDriver,
+}
+
+impl Host {
+    /// Lets clerk and shards do what there is to do now.
+    fn settle(&mut self, now: Instant) {
+        // A simulated shard does not sleep, so nobody wakes it: it is looked at until a whole round finds nothing.
+        let mut quiet = 0;
+        for _ in 0..RESTLESS {
+            let mut again = false;
+            let wish = match self.clerk.turn(now) {
+                ClerkTurn::Again => {
+                    again = !self.clerk.is_stopped();
+                    None
+                }
+                ClerkTurn::Until(at) => Some(at),
+                ClerkTurn::Idle => None,
+            };
+            for shard in self.shards.iter_mut().filter(|shard| !shard.is_stopped()) {
+                match shard.turn() {
+                    Turn::Again => again = true,
+                    Turn::Until(at) => shard.park(Some(at)),
+                    Turn::Idle => shard.park(None),
+                }
+            }
+            quiet = if again { 0 } else { quiet + 1 };
+            if quiet == 2 {
+                return self.alarm.park(wish);
+            }
+        }
+        panic!("a host never rests: {:?}", self.clerk);
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.clerk.load()
+    }
+}
+
+/// All hosts and the network between them.
+pub(crate) struct Internet {
+    pub(crate) world: World,
+    pub(crate) seed: u64,
+    pub(crate) hosts: BTreeMap<HostId, Host>,
+    pub(crate) places: Vec<HostId>,
+    network: NetworkId,
+    shards: usize,
+    lives: u64,
+    /// Ends a leap of the world's clock where the test wants to look.
+    horizon: SimDriver,
+}
+
+impl Internet {
+    pub(crate) fn new(seed: u64, hosts: usize, shards: usize) -> Self {
+        let world = World::new(seed);
+        let small = DriverConfig { leases: 1, receive_buffers: 1, ..DriverConfig::default() };
+        let horizon = world.driver_with(world.host(), &small).expect("memory");
+        let places = (0..hosts).map(|_| world.host()).collect();
+        Self {
+            world,
+            seed,
+            hosts: BTreeMap::new(),
+            places,
+            network: NetworkId([5; 32]),
+            shards,
+            lives: 0,
+            horizon,
+        }
+    }
+
+    pub(crate) fn address(&self, place: usize) -> SocketAddr {
+        SocketAddr::new(self.world.ip(self.places[place]), PORT)
+    }
+
+    /// Starts a host. It meets the network through the one before it, the first through the last.
+    pub(crate) fn start(&mut self, place: usize) {
+        self.lives += 1;
+        let id = self.places[place];
+        let driver = DriverConfig { leases: 8, receive_buffers: 16, ..DriverConfig::default() };
+        let times = Times {
+            redial: Duration::from_millis(50),
+            redial_max: Duration::from_millis(500),
+            record_life: Duration::from_secs(60),
+            drain: Duration::from_millis(200),
+            ..Times::default()
+        };
+        let mut dice = Dice::new(self.seed.wrapping_mul(1_000).wrapping_add(self.lives));
+        let entropy = Box::new(move |out: &mut [u8]| out.fill_with(|| dice.next() as u8));
+        let calendar =
+            Box::new(|now: Instant| Duration::from_secs(1_700_000_000) + now.saturating_since(Instant::ZERO));
+        let limits = Limits { mailbox: 64, ..Limits::default() };
+        let (engine, clerk, ends) = Engine::inline(self.shards, limits, times, entropy, calendar);
+        let shard_limits =
+            ShardLimits { sessions: 256, channels: 1_024, streams: 64, ..ShardLimits::default() };
+        let shards = (0..)
+            .zip(ends)
+            .map(|(number, (commands, events))| {
+                let driver = self.world.driver_with(id, &driver).expect("memory");
+                Shard::new(driver, ShardConfig { id: number, limits: shard_limits }, commands, events)
+            })
+            .collect();
+        let alarm = DriverConfig { leases: 1, receive_buffers: 1, ..DriverConfig::default() };
+        let alarm = self.world.driver_with(id, &alarm).expect("memory");
+        let host = Host { node: None, engine: Some(engine), clerk, shards, alarm };
+        self.hosts.insert(id, host);
+        self.join(place);
+    }
+
+    /// Makes the node of a host that has none.
+    pub(crate) fn join(&mut self, place: usize) {
+        let id = self.places[place];
+        let address = self.address(place);
+        let before = (place + self.places.len() - 1) % self.places.len();
+        let bootstrap = vec![self.address(before)];
+        let Ok(sockets) = self.world.bind(id, address, self.shards) else { return };
+        let socket = NodeSocket {
+            address,
+            sockets: sockets.into_iter().map(Socket::from).collect(),
+            receive_buffer_bytes: 0,
+            send_buffer_bytes: 0,
+        };
+        let config = NodeConfig {
+            identity_seed: Some([place as u8 + 1; 32]),
+            use_registry: false,
+            bootstrap,
+            ..NodeConfig::new(self.network)
+        };
+        let host = self.hosts.get_mut(&id).expect("a host that runs");
+        let engine = host.engine.as_ref().expect("an engine");
+        host.node = Some(engine.join_on(config, vec![socket]).expect("a node"));
+    }
+
+    /// The host loses its power.
+    pub(crate) fn crash(&mut self, place: usize) {
+        let id = self.places[place];
+        self.world.crash(id);
+        self.hosts.remove(&id);
+    }
+
+    pub(crate) fn node(&self, place: usize) -> Option<&Node> {
+        self.hosts.get(&self.places[place])?.node.as_ref()
+    }
+
+    /// Lets every host do what there is to do now.
+    pub(crate) fn settle(&mut self) {
+        let now = self.world.now();
+        for host in self.hosts.values_mut() {
+            host.settle(now);
+        }
+    }
+
+    /// Lets the world's time pass, and everything that happens in it.
+    pub(crate) fn run_for(&mut self, time: Duration) {
+        let end = self.world.now() + time;
+        self.horizon.park(Some(end));
+        self.settle();
+        while self.world.now() < end {
+            self.world.advance_to_next_event();
+            self.settle();
+        }
+    }
+}
