@@ -69,10 +69,6 @@ pub struct SubscribeSpec {
     pub max_datum: u32,
     /// What is wanted; a producer may promise less.
     pub reliability: Reliability,
-    /// The wish for a weight in the producer's scheduler.
-    pub weight: u8,
-    /// Which datums are wanted; opaque here, sent to the producer.
-    pub criteria: Vec<u8>,
     /// From whom to consume. `None`: from everybody who produces the stream.
     pub accept: Option<Admit>,
     /// When a producer is tried again.
@@ -91,8 +87,6 @@ impl SubscribeSpec {
             window_datums: 1_024,
             max_datum: 16 << 20,
             reliability: Reliability::Reliable,
-            weight: 1,
-            criteria: Vec::new(),
             accept: None,
             backoff: Backoff::default(),
             on_change: None,

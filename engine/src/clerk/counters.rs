@@ -52,7 +52,7 @@ counters! {
     channels_connected: "Channels of this node's subscriptions that were connected.",
     channels_served: "Channels of this node's publications that were connected.",
     stream_not_found: "Channels refused because nobody here publishes the stream.",
-    not_allowed: "Channels refused or closed by a predicate, of either side.",
+    not_allowed: "Channels refused or closed by a predicate, of either side, or refused because of their criteria.",
     no_capacity: "Channels refused because a bound was reached.",
     too_slow: "Channels closed because their consumer kept a ring full.",
     sockets_refused: "Shards on which the node has no socket, because the driver refused it.",

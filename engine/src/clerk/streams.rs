@@ -30,6 +30,13 @@ use crate::{
     shard::{ChannelShared, ChannelState, Command, NodeId},
 };
 
+/// Whether a producer can do what was asked for. It can't choose among datums, and a consumer that wants some must
+/// not take all for its choice. `NOT_ALLOWED`, because asking again does not help. The wish for a weight is no more
+/// than a wish: the publication's own is used.
+fn honoured(request: &OpenRequest) -> Result<(), CloseCode> {
+    if request.criteria.is_empty() { Ok(()) } else { Err(CloseCode::NOT_ALLOWED) }
+}
+
 impl Clerk {
     pub(super) fn publish(&mut self, publication: Arc<PublicationShared>) {
         let (node, key, stream) = (publication.node, publication.key, publication.spec.stream);
@@ -148,6 +155,10 @@ impl Clerk {
             count(&counters.stream_not_found);
             return Err(CloseCode::STREAM_NOT_FOUND);
         };
+        if let Err(code) = honoured(request) {
+            count(&counters.not_allowed);
+            return Err(code);
+        }
         let info = member.peers.get(&peer).map(|state| state.info.clone()).ok_or(CloseCode::PEER_LOST)?;
         let own = member.shared.peer_id;
         let verdict = self.admit(node, key, &info)?;
@@ -310,5 +321,29 @@ impl Clerk {
     /// The peer in whose name a local consumer is served.
     pub(super) fn own_id(&self, node: NodeId) -> Option<PeerId> {
         self.members.get(&node).map(|member| member.shared.peer_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_with_criteria_is_refused_for_good() {
+        let mut request = OpenRequest {
+            stream_id: StreamId([1; 32]),
+            reliability: Reliability::Reliable,
+            window_bytes: 1_024,
+            window_datums: 16,
+            max_datum_bytes: 64,
+            weight: 9,
+            criteria: Vec::new(),
+            tickets: Vec::new(),
+        };
+        assert_eq!(honoured(&request), Ok(()));
+        request.criteria = vec![1];
+        let code = honoured(&request).expect_err("criteria that nobody looks at");
+        assert_eq!(code, CloseCode::NOT_ALLOWED);
+        assert!(!code.is_retriable());
     }
 }

@@ -231,8 +231,9 @@ impl Clerk {
             window_bytes: spec.window_bytes,
             window_datums: spec.window_datums,
             max_datum_bytes: spec.max_datum,
-            weight: spec.weight.max(1),
-            criteria: spec.criteria.clone(),
+            // Neither is honoured by a producer yet, so neither can be asked for.
+            weight: 1,
+            criteria: Vec::new(),
             // Tickets are shown once per session, not once per channel.
             tickets: Vec::new(),
         };

@@ -28,9 +28,11 @@ pub struct OpenRequest {
     pub window_datums: u64,
     /// The largest datum that the consumer takes, in bytes.
     pub max_datum_bytes: u32,
-    /// The consumer's wish for its weight in the producer's scheduler; the producer decides.
+    /// The consumer's wish for its weight in the producer's scheduler; the producer decides. The engine's producers
+    /// do not heed it: the publication sets the weight.
     pub weight: u8,
-    /// Which datums it wants; opaque here.
+    /// Which datums it wants; opaque here. Empty: all of them. The engine's producers can't choose, and refuse
+    /// anything else with `NOT_ALLOWED` rather than send what was not asked for.
     pub criteria: Vec<u8>,
     /// What it shows to be let in; opaque here.
     pub tickets: Vec<Vec<u8>>,

@@ -38,7 +38,7 @@ codes! {
     GRACEFUL = 10_200, "closed in good order", true;
     /// A frame could not be understood, or said something impossible.
     PROTOCOL_VIOLATION = 10_400, "the peer broke the protocol", false;
-    /// A predicate or a ticket said no.
+    /// A predicate or a ticket said no, or the producer can't honour the criteria that it was asked by.
     NOT_ALLOWED = 10_403, "not allowed", false;
     /// The peer does not produce this stream.
     STREAM_NOT_FOUND = 10_404, "stream not found", true;
