@@ -25,7 +25,7 @@ use crate::{
     },
     driver::{DriverConfig, DriverKind, IoChoice, OpenError, Socket, bind::bind_shards},
     idle::Idle,
-    node::{JoinError, JoinRequest, Node, NodeConfig, NodeParts, NodeShared, NodeSocket},
+    node::{self, JoinError, JoinRequest, Node, NodeConfig, NodeParts, NodeShared, NodeSocket},
     registry,
     shard::{Command, Event, NodeId, ShardLimits},
     threads::{self, Threads},
@@ -309,15 +309,19 @@ impl Engine {
     ///
     /// [`JoinError`].
     pub fn join_on(&self, config: NodeConfig, sockets: Vec<NodeSocket>) -> Result<Node, JoinError> {
-        use corewire_proto::membership::{MAX_ADDRESSES, MAX_TAGS};
+        use corewire_proto::membership::{MAX_ADDRESSES, MAX_TAGS, can_be_announced};
         let shards = self.0.shards;
         if let Some(odd) = sockets.iter().find(|socket| socket.sockets.len() != shards) {
             let given = odd.sockets.len();
             return Err(JoinError::Sockets { address: odd.address, given, shards });
         }
-        let announced = if config.announce.is_empty() { sockets.len() } else { config.announce.len() };
+        let announced = node::announced(&config, &sockets);
+        if let Some(&address) = announced.iter().find(|address| !can_be_announced(address)) {
+            // No record with it could be signed: the node would be silent for ever.
+            return Err(JoinError::Announce { address });
+        }
         for (what, given, limit) in [
-            ("addresses", announced, MAX_ADDRESSES),
+            ("addresses", announced.len(), MAX_ADDRESSES),
             ("tags", config.tags.len(), MAX_TAGS),
             ("bootstrap addresses", config.bootstrap.len(), self.0.limits.peers),
         ] {

@@ -145,6 +145,15 @@ pub enum JoinError {
         /// How many are needed.
         shards: usize,
     },
+    /// No peer could send anything to an address that the node would announce.
+    #[error(
+        "{address} can't be announced: peers need a port and a unicast address, and an IPv4 one in its own form; \
+         set `announce` to where the node can be reached"
+    )]
+    Announce {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The system has no random bytes to give.
     #[error("the system gave no random bytes for an identity; set `identity_seed`")]
     NoEntropy,
@@ -229,16 +238,22 @@ pub(crate) struct NodeParts {
     pub(crate) registry_key: Option<[u8; 32]>,
 }
 
+/// The addresses in the record of a node of `config` on `sockets`.
+pub(crate) fn announced(config: &NodeConfig, sockets: &[NodeSocket]) -> Vec<SocketAddr> {
+    if config.announce.is_empty() {
+        // Nobody can reach the unspecified address, and whoever binds it may well want to be found by nobody.
+        let bound = sockets.iter().map(|socket| socket.address);
+        bound.filter(|address| !address.ip().is_unspecified()).collect()
+    } else {
+        config.announce.clone()
+    }
+}
+
 impl NodeShared {
     pub(crate) fn new(parts: NodeParts, config: &NodeConfig, sockets: &[NodeSocket]) -> Arc<Self> {
         let NodeParts { id, peer_id, port, limits, registry_key } = parts;
         let addresses: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
-        let announced = if config.announce.is_empty() {
-            // Nobody can reach the unspecified address.
-            addresses.iter().copied().filter(|address| !address.ip().is_unspecified()).collect()
-        } else {
-            config.announce.clone()
-        };
+        let announced = announced(config, sockets);
         Arc::new(Self {
             id,
             network_id: config.network_id,

@@ -279,6 +279,31 @@ fn a_configuration_that_cannot_work_is_an_error_that_says_so() {
 }
 
 #[test]
+fn an_address_that_nobody_can_send_to_is_not_announced() {
+    let here = engine();
+    let network = network("nowhere");
+    for text in [
+        "0.0.0.0:4000",
+        "[::]:4000",
+        "192.0.2.1:0",
+        "224.0.0.1:4000",
+        "[ff02::1]:4000",
+        "255.255.255.255:4000",
+        "[::ffff:192.0.2.1]:4000",
+    ] {
+        let address: SocketAddr = text.parse().expect("an address");
+        let config = NodeConfig { announce: vec![address], ..NodeConfig::new(network) };
+        let error = here.join(config).expect_err(text);
+        assert!(matches!(error, JoinError::Announce { address: named } if named == address), "{error}");
+    }
+    // To bind the unspecified address is no mistake: the node is not found, but can find others.
+    let bind = vec!["0.0.0.0:0".parse().expect("an address")];
+    let node = here.join(NodeConfig { bind, ..NodeConfig::new(network) }).expect("a node");
+    assert_eq!(node.me().addresses(), []);
+    assert_eq!(node.stats().records_unsigned, 0);
+}
+
+#[test]
 fn an_engine_stops_while_its_nodes_are_in_the_middle_of_it() {
     let (here, there) = (engine(), engine());
     let network = network("stops");

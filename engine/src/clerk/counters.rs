@@ -47,6 +47,7 @@ counters! {
     sessions_lost: "Sessions that ended for another reason than a wish of either side.",
     records_accepted: "Records of peers that were new.",
     records_refused: "Records of peers that were forged, foreign, malformed or did not fit.",
+    records_unsigned: "Times that the node's own record could not be made, so that peers keep its last one.",
     control_refused: "Control messages of peers that made no sense.",
     channels_opened: "Channels that this node's subscriptions asked for.",
     channels_connected: "Channels of this node's subscriptions that were connected.",

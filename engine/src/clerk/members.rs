@@ -21,6 +21,7 @@ use corewire_proto::{
 
 use super::{
     Clerk,
+    counters::count,
     limits::Limits,
     state::{Bootstrap, Bucket, Member},
     timers::Timer,
@@ -210,8 +211,10 @@ impl Clerk {
             expires_s,
         };
         let Ok(signed) = SignedRecord::sign(&member.identity, &member.shared.network_id, record) else {
-            // Nothing that a node can be made of leads here; the node then lives on with its last record.
-            return;
+            // Joining refuses what leads here. Should something else do so, the node lives on with its last record,
+            // and tries again when that one is to be renewed.
+            count(&member.shared.counters.records_unsigned);
+            return self.timers.set(Timer::Records(node), self.now + self.records_pause());
         };
         let own = member.shared.peer_id;
         let shared = member.shared.clone();

@@ -13,5 +13,5 @@ mod record;
 pub use catalog::{Catalog, CatalogConfig, Insert};
 pub use record::{
     MAX_ADDRESSES, MAX_LIFETIME_S, MAX_RECORD_BYTES, MAX_STREAMS, MAX_TAGS, MAX_TRANSPORT_KEYS, PeerRecord,
-    RecordError, RecordVersion, SignedRecord, TransportKeyEntry,
+    RecordError, RecordVersion, SignedRecord, TransportKeyEntry, can_be_announced,
 };

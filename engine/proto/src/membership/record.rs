@@ -150,7 +150,7 @@ impl PeerRecord {
         if !ascends(&self.tags) || !ascends(&self.streams) {
             return Err(RecordError::NotCanonical);
         }
-        if !self.addresses.iter().all(usable) {
+        if !self.addresses.iter().all(can_be_announced) {
             return Err(RecordError::Address);
         }
         Ok(())
@@ -161,8 +161,9 @@ fn ascends<T: Ord>(list: &[T]) -> bool {
     list.is_sorted_by(|a, b| a < b)
 }
 
-/// Whether a datagram can be sent there at all. A mapped address is refused because it has a shorter form.
-fn usable(address: &SocketAddr) -> bool {
+/// Whether a record may carry this address: whether a datagram can be sent there at all. A mapped address is refused
+/// because it has a shorter form.
+pub fn can_be_announced(address: &SocketAddr) -> bool {
     let ip = address.ip();
     let fits = match ip {
         IpAddr::V4(v4) => !v4.is_broadcast(),
