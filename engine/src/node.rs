@@ -452,7 +452,10 @@ impl Node {
                 None => {
                     table.insert(stream, (key, Arc::downgrade(&handle)));
                     // Under the lock, so that a close by another handle is told after this.
-                    shared.port.send(Request::Publish(parts));
+                    if !shared.port.send(Request::Publish(parts)) {
+                        // The clerk went in between, and nobody else would end the stream.
+                        handle.shared.ring.close();
+                    }
                     None
                 }
             }

@@ -15,6 +15,7 @@ use corewire_proto::{session::CloseCode, time::Instant, wire::header::ReceiverIn
 use super::{
     Clerk,
     notice::drop_contained,
+    port::Request,
     state::{Goal, Leaving, Member, ServingEnd},
     timers::Timer,
 };
@@ -263,7 +264,9 @@ impl Clerk {
     /// holds the other ends of their mailboxes any more.
     pub(crate) fn abandon(&mut self) {
         self.stopped = true;
-        drop_contained(self.port.close());
+        for request in self.port.close() {
+            self.turn_away(request);
+        }
         for member in std::mem::take(&mut self.members).into_values() {
             for publishing in member.publications.values() {
                 publishing.shared.ring.close();
@@ -286,5 +289,110 @@ impl Clerk {
             drop_contained(member);
         }
         self.notices.send(&self.panics);
+    }
+
+    /// Answers a request that nobody will deal with any more.
+    fn turn_away(&mut self, request: Request) {
+        match &request {
+            Request::Join(join) => {
+                join.shared.presence.send_replace(Presence::Left(false));
+            }
+            Request::Publish(publication) => {
+                publication.ring.close();
+                self.notices.add(publication.spec.on_change.as_ref());
+            }
+            Request::Subscribe(subscription) => {
+                subscription.close();
+                self.notices.add(subscription.spec.on_change.as_ref());
+            }
+            // What these are about ends by itself, or has been told above or below.
+            Request::Changed(_)
+            | Request::Leave { .. }
+            | Request::Unpublish(_)
+            | Request::Full(_)
+            | Request::Unsubscribe(_)
+            | Request::LegDropped(_)
+            | Request::Shutdown { .. } => {}
+        }
+        drop_contained(request);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    use corewire_proto::{NetworkId, StreamId, identity::Identity};
+    use corewire_rings::Ring;
+
+    use super::*;
+    use crate::{
+        clerk::{
+            ClerkParts,
+            limits::{Limits, Times},
+            port::Port,
+        },
+        node::{JoinRequest, NodeConfig, NodeParts, NodeShared},
+        publication::{OnChange, PublicationShared, PublishSpec},
+        subscription::{SubscribeSpec, SubscriptionShared},
+    };
+
+    fn clerk(port: &Arc<Port>) -> Clerk {
+        Clerk::new(ClerkParts {
+            limits: Limits::default(),
+            times: Times::default(),
+            entropy: Box::new(|bytes| bytes.fill(7)),
+            calendar: Box::new(|_| Duration::ZERO),
+            port: port.clone(),
+            shards: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn requests_that_a_broken_clerk_never_saw_are_answered() {
+        let port = Port::new();
+        let mut clerk = clerk(&port);
+        let config = NodeConfig::new(NetworkId([1; 32]));
+        let identity = Identity::from_seed(&[2; 32]);
+        let id = NodeId(1);
+        let parts = NodeParts {
+            id,
+            peer_id: identity.peer_id(),
+            port: port.clone(),
+            limits: Limits::default(),
+            registry_key: None,
+        };
+        let node = NodeShared::new(parts, &config, &[]);
+        let calls = Arc::new(AtomicU64::new(0));
+        let seen = calls.clone();
+        let on_change: Option<OnChange> = Some(Arc::new(move || {
+            seen.fetch_add(1, Ordering::Relaxed);
+        }));
+        let stream = StreamId([3; 32]);
+        let spec = PublishSpec { on_change: on_change.clone(), ..PublishSpec::new(stream) };
+        let ring = Ring::new(spec.ring_config()).expect("a ring");
+        let publication = PublicationShared::new(2, id, spec, ring);
+        let spec = SubscribeSpec { on_change, ..SubscribeSpec::new(stream) };
+        let subscription = Arc::new(SubscriptionShared::new(3, id, spec));
+        let join = JoinRequest {
+            shared: node.clone(),
+            identity,
+            secret: None,
+            sockets: Vec::new(),
+            bootstrap: Vec::new(),
+            session: config.session,
+        };
+        port.send(Request::Join(Box::new(join)));
+        port.send(Request::Publish(publication.clone()));
+        port.send(Request::Subscribe(subscription.clone()));
+        clerk.abandon();
+        assert_eq!(*node.presence.borrow(), Presence::Left(false));
+        assert!(publication.ring.is_closed());
+        assert!(subscription.is_closed());
+        assert_eq!(calls.load(Ordering::Relaxed), 1, "one notice for one closure");
+        assert!(!port.send(Request::Changed(id)), "nobody takes requests any more");
     }
 }
