@@ -122,6 +122,7 @@ table! {
     Total ReceiveTruncated receive_truncated in "datagrams": "Dropped by the driver: cut by the kernel.";
     Total ReceiveStarved receive_starved in "times": "Times that receiving paused because every receive buffer was full.";
     Total ReceiveErrors receive_errors in "errors": "Receives that ended in another error.";
+    Total ReceiveRests receive_rests in "times": "Times that a socket rested because its receives only failed.";
     Total SendUnreachable send_unreachable in "sends": "Sends that met a closed port or an unreachable host.";
     Total SendTooLarge send_too_large in "sends": "Sends that were larger than the path or the device takes.";
     Total SendNoRoom send_no_room in "sends": "Sends that the local queue had no room for.";

@@ -19,6 +19,8 @@ pub struct DriverCounters {
     pub receive_starved: u64,
     /// Receives that ended in another error.
     pub receive_errors: u64,
+    /// Times that a socket rested because its receives only failed. io_uring only.
+    pub receive_rests: u64,
     /// Datagrams that the kernel accepted.
     pub sent_datagrams: u64,
     /// Their bytes.

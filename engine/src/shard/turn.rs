@@ -112,6 +112,7 @@ impl Core {
             (Counter::ReceiveTruncated, its.received_truncated),
             (Counter::ReceiveStarved, its.receive_starved),
             (Counter::ReceiveErrors, its.receive_errors),
+            (Counter::ReceiveRests, its.receive_rests),
             (Counter::SendUnreachable, its.send_unreachable),
             (Counter::SendTooLarge, its.send_too_large),
             (Counter::SendNoRoom, its.send_no_room),

@@ -7,7 +7,8 @@
 //! # How it works
 //!
 //! * One multishot `recvmsg` per socket fills buffers of one provided ring. It ends when the kernel has no buffer left
-//!   or an error is queued, and is armed again by the next `submit` once buffers have come back, never by a timer.
+//!   or an error is queued, and is armed again by the next `submit` once buffers have come back. Only a socket whose
+//!   receives fail again and again rests for a time in between.
 //! * A send is one `sendmsg` per lease, however many datagrams it carries.
 //! * `submit` is one `io_uring_enter`. `receive` makes none while completions are visible, and none while the ring's
 //!   flags say that there are none to be made visible, so an idle look costs no system call.
@@ -57,8 +58,12 @@ use super::{
 };
 use crate::buffer::TransmitSlab;
 
-/// Receives of one socket may end in an unknown error this many times in a row before they are no longer armed.
+/// Receives of one socket may end in an unknown error this many times in a row before the socket rests.
 const MOST_FAILURES: u8 = 16;
+
+/// How long a socket rests whose receives only fail, before the next one is armed: long enough to cost nothing, short
+/// enough that a peer does not take the node for dead when the errors stop.
+const RECEIVE_REST: Duration = Duration::from_millis(100);
 
 /// A socket and what is known about it.
 #[derive(Debug)]
@@ -73,6 +78,8 @@ struct Entry {
     armed: bool,
     /// Receives that ended in an unknown error since the last good one.
     failures: u8,
+    /// No receive is armed before this moment.
+    rests_until: Option<Instant>,
 }
 
 /// A buffer that a receive has filled and that was not lent yet.
@@ -191,10 +198,13 @@ impl UringDriver {
         if self.buffers.as_ref().is_none_or(|buffers| buffers.given() == 0) {
             return;
         }
-        while let Some(&id) = self.to_arm.last() {
-            let entry =
-                self.sockets.get_mut(id).filter(|entry| !entry.armed && entry.failures < MOST_FAILURES);
-            if let Some(entry) = entry {
+        let mut place = 0;
+        while let Some(&id) = self.to_arm.get(place) {
+            if let Some(entry) = self.sockets.get_mut(id).filter(|entry| !entry.armed) {
+                if entry.rests_until.is_some_and(|until| clock::now() < until) {
+                    place += 1;
+                    continue;
+                }
                 let fd = types::Fd(entry.socket.as_raw_fd());
                 let receive =
                     opcode::RecvMsgMulti::new(fd, &raw const *self.template, buffers::GROUP).build();
@@ -205,10 +215,16 @@ impl UringDriver {
                     return;
                 }
                 entry.armed = true;
+                entry.rests_until = None;
                 self.receives_in_flight += 1;
             }
-            self.to_arm.pop();
+            self.to_arm.swap_remove(place);
         }
+    }
+
+    /// When the first resting socket has rested.
+    fn rest_ends(&self) -> Option<Instant> {
+        self.to_arm.iter().filter_map(|&id| self.sockets.get(id)?.rests_until).min()
     }
 
     /// Deals with every visible completion: sends are settled, arrivals are put in line.
@@ -265,6 +281,9 @@ impl UringDriver {
         let unexplained = self.counters.queued_errors == before;
         if let Some(entry) = self.sockets.get_mut(id) {
             entry.failures = if unexplained { entry.failures.saturating_add(1) } else { 0 };
+            let rests = entry.failures >= MOST_FAILURES;
+            entry.rests_until = rests.then(|| clock::now() + RECEIVE_REST);
+            self.counters.receive_rests += u64::from(rests);
         }
         self.counters.receive_errors += u64::from(unexplained);
     }
@@ -396,6 +415,7 @@ impl UringDriver {
     fn sleep(&mut self, until: Option<Instant>) {
         let mut slept = false;
         loop {
+            let until = until.into_iter().chain(self.rest_ends()).min();
             let timeout = until.map(|until| until.saturating_since(clock::now()));
             if timeout == Some(Duration::ZERO) {
                 return;
@@ -437,7 +457,15 @@ impl Driver for UringDriver {
         let prepared = options::prepare(&socket, true)?;
         let is_ipv4 = socket.local_addr()?.is_ipv4();
         let segments_per_train = if prepared.segmentation { self.segments_per_train } else { 1 };
-        let entry = Entry { socket, is_ipv4, segments_per_train, dropped: 0, armed: false, failures: 0 };
+        let entry = Entry {
+            socket,
+            is_ipv4,
+            segments_per_train,
+            dropped: 0,
+            armed: false,
+            failures: 0,
+            rests_until: None,
+        };
         let id =
             self.sockets.insert(|_| entry).ok_or_else(|| io::Error::other("the socket table is full"))?;
         self.to_arm.push(id);

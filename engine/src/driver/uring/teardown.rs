@@ -47,7 +47,7 @@ impl UringDriver {
         sends || self.sockets.get(id).is_some_and(|entry| entry.armed)
     }
 
-    fn cancel(&mut self, which: types::CancelBuilder) {
+    pub(super) fn cancel(&mut self, which: types::CancelBuilder) {
         let cancel = opcode::AsyncCancel2::new(which).build().user_data(Operation::Cancel.word());
         // SAFETY: a cancellation points to nothing.
         if !unsafe { self.ring.push(&cancel) } {

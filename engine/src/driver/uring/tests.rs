@@ -124,18 +124,42 @@ fn every_receive_buffer_comes_home() {
     assert_eq!(driver.buffers.as_ref().map(BufferRing::given), Some(8));
 }
 
+/// Ends the armed receive of a socket as the kernel would, and takes its completion out of the way.
+fn break_receive(driver: &mut UringDriver, id: SocketId) {
+    let fd = driver.sockets.get(id).unwrap().socket.as_raw_fd();
+    driver.cancel(types::CancelBuilder::fd(types::Fd(fd)).all());
+    while driver.sockets.get(id).unwrap().armed {
+        let _ = driver.ring.wait(Some(RECEIVE_REST), &mut driver.counters);
+        driver.reap();
+    }
+}
+
 #[test]
-fn a_receive_that_fails_for_ever_is_given_up() {
+fn a_socket_whose_receives_only_fail_rests_and_then_hears_again() {
     let Some(mut driver) = open(DriverConfig::default(), Limits::default()) else { return };
-    let (id, _) = socket(&mut driver);
-    for _ in 0..2 * usize::from(MOST_FAILURES) {
-        driver.sockets.get_mut(id).unwrap().armed = false;
+    let (id, address) = socket(&mut driver);
+    break_receive(&mut driver, id);
+    for n in 1..=MOST_FAILURES {
+        assert_eq!(driver.counters.receive_rests, 0, "before failure {n}");
         driver.receive_failed(id, -1);
     }
-    assert_eq!(driver.sockets.get_mut(id).unwrap().failures, 2 * MOST_FAILURES);
-    driver.to_arm.push(id);
-    driver.arm_receives();
-    assert!(!driver.sockets.get_mut(id).unwrap().armed);
-    // The receive of the beginning is still there, and the end has to find it.
-    driver.sockets.get_mut(id).unwrap().armed = true;
+    assert_eq!(driver.counters.receive_rests, 1);
+    let rests_until = driver.sockets.get(id).unwrap().rests_until.expect("it rests");
+    driver.submit().unwrap();
+    assert!(!driver.sockets.get(id).unwrap().armed, "it is not armed before its time");
+    let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    sender.send_to(&7u32.to_le_bytes(), address).unwrap();
+    // A sleep without an end of its own ends when the socket has rested.
+    driver.park(None);
+    assert!(driver.now() >= rests_until);
+    assert_eq!(collect(&mut driver, 1), [7]);
+    let entry = driver.sockets.get(id).unwrap();
+    assert_eq!((entry.failures, entry.rests_until, entry.armed), (0, None, true));
+    // One that goes on failing rests again, and is never forgotten.
+    break_receive(&mut driver, id);
+    for _ in 0..2 * u16::from(u8::MAX) {
+        driver.receive_failed(id, -1);
+    }
+    assert_eq!(driver.to_arm, [id]);
+    assert!(driver.rest_ends().is_some());
 }
