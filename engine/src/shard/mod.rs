@@ -6,7 +6,7 @@
 //! the driver.
 //!
 //! Inside a shard nothing is shared, locked or atomic. What crosses its border: commands in and events out
-//! (two bounded mailboxes), rings in and inboxes out, the marks of its [`bell`], and cells that others read.
+//! (two bounded mailboxes), rings in and inboxes out, the marks of its `bell`, and cells that others read.
 //!
 //! | file | answers |
 //! |---|---|
