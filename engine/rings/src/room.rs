@@ -1,7 +1,7 @@
 //! Writers that wait for room, first come first served. The lock is taken by waiting writers and by readers that see
 //! `waiters` set; a ring that nobody waits on never touches it.
 
-use crate::claim::Claim;
+use crate::claim::{Claim, Reserved};
 use crate::config::MAX_ROOM_WAITERS;
 use crate::ring::Shared;
 use crate::signals::wake;
@@ -87,6 +87,21 @@ impl Shared {
         drop(queue);
         drop(old);
         at == 0
+    }
+
+    /// Claims for the first of the queue. `Full`: it may sleep.
+    fn reserve_first(&self, units: u64, cx: &Context<'_>) -> Result<Reserved, Refused> {
+        let refused = match self.reserve(1, units) {
+            Err(Refused::Full) if self.signals.live.load(Ordering::Acquire) == 0 => Refused::Full,
+            done => return done,
+        };
+        // The last reader left since we queued. From then on publication makes the room, but a publisher that still
+        // saw a reader has woken nobody: look once more, behind a barrier that makes its record visible, or `live`.
+        if !self.fences.heavy() {
+            cx.waker().wake_by_ref();
+            return Err(refused);
+        }
+        self.reserve(1, units)
     }
 
     /// Leaves the queue, served or not, and lets the next one look.
@@ -180,7 +195,7 @@ impl Writer {
         let claimed = match shared.check_len(len) {
             Err(refused) => Err(refused),
             Ok(()) if !first && !self.is_closed() => return Poll::Pending,
-            Ok(()) => match shared.reserve(1, Units::of(len)) {
+            Ok(()) => match shared.reserve_first(Units::of(len), cx) {
                 Err(Refused::Full) => return Poll::Pending,
                 other => other.map(|reserved| Claim::new(shared, reserved, len)),
             },
