@@ -1,7 +1,7 @@
 //! The peers, each through its public interface, one adapter a peer.
 
 use crossbeam_channel as channel;
-use disruptor::{BusySpin, EventPoller, Producer as _};
+use disruptor::{BusySpin, EventPoller};
 use iceoryx2::prelude::*;
 use iceoryx2::service::local_threadsafe;
 
