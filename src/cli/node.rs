@@ -61,24 +61,26 @@ pub(crate) fn join(args: &NetArgs, role: Role) -> Result<Network, Failure> {
     if let Some(path) = &args.secret_file {
         builder = builder.with_network_secret(secret(path)?);
     }
-    build(builder, args.io, listen)
+    // Not pinned: the other end often runs on the same machine, has the same idea of the best core, and the two would
+    // share it.
+    build(builder, args.io, false, listen)
 }
 
 /// Joins the network `id` on a free port, with an engine of its own, through the node at `known`.
 pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<Network, Failure> {
     let listen = SocketAddr::from((LOOPBACK, 0));
-    build(Network::builder(id).with_addresses([listen]).with_bootstrap(known), io, listen)
+    // Pinned: engines of one process give each shard a core of its own while there are any.
+    build(Network::builder(id).with_addresses([listen]).with_bootstrap(known), io, true, listen)
 }
 
-fn build(builder: Builder, io: Io, listen: SocketAddr) -> Result<Network, Failure> {
+fn build(builder: Builder, io: Io, pin: bool, listen: SocketAddr) -> Result<Network, Failure> {
     let io = match io {
         Io::Auto => IoChoice::Auto,
         Io::Uring => IoChoice::Uring,
         Io::Epoll => IoChoice::Epoll,
     };
-    // One shard is what one stream can use; more would only wait. It is not pinned: the other end often runs on the
-    // same machine, has the same idea of the best core, and the two would share it.
-    let engine = EngineConfig { shards: 1, io, pin: false, ..EngineConfig::default() };
+    // One shard is what one stream can use; more would only wait.
+    let engine = EngineConfig { shards: 1, io, pin, ..EngineConfig::default() };
     wait::done(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
 
