@@ -38,7 +38,7 @@
 //! * **A stream** is named by its type, or by a [`StreamId`] of your choice:
 //!   [`with_stream_id`](streams::producer::Builder::with_stream_id).
 //! * **A producer** writes into a ring; every consumer reads that ring at its own pace. What happens when the ring is
-//!   full is the stream's [policy](streams::OnFull): the producer waits, or is told.
+//!   full is the stream's [policy](streams::BackpressurePolicy): the producer waits, or is told.
 //! * **Consumers** in the same process read the producer's ring in place. Consumers elsewhere get the datums through
 //!   encrypted sessions, and give credit for what they took: nobody's memory is unbounded, and nothing is lost in
 //!   silence.
@@ -81,7 +81,7 @@ pub use datum::{Codec, Datum, InPlace, Plain, Postcard};
 pub use discovery::PeerEntry;
 pub use id::{GroupId, NetworkId, PeerId, StoreId, StreamId, Tag, UniqueId};
 pub use network::{Network, SecretKey};
-pub use streams::{Consumer, ConsumerDef, OnFull, Producer, ProducerDef, Reliability};
+pub use streams::{BackpressurePolicy, Consumer, ConsumerDef, Producer, ProducerDef, Reliability};
 
 /// What the macros of this crate expand to. Not part of the interface.
 #[doc(hidden)]

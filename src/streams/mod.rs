@@ -27,7 +27,7 @@ pub use self::conditions::{ChannelConditions, When};
 pub use self::config::Config;
 pub use self::consumer::{Consumer, Delivery};
 pub use self::def::{ConsumerDef, ProducerDef};
-pub use self::policy::{OnFull, Reliability};
+pub use self::policy::{BackpressurePolicy, Reliability, UnknownPolicy};
 pub use self::producer::Producer;
 use crate::datum::Datum;
 

@@ -1,7 +1,7 @@
 //! Each way in which a datum is refused, and the numbers that have to add up.
 
 use corewire::streams::producer::{BuilderError, Error};
-use corewire::{Datum, OnFull, Producer, UniqueId};
+use corewire::{BackpressurePolicy, Datum, Producer, UniqueId};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -44,8 +44,13 @@ async fn full_gives_the_datum_back_and_the_capacity_is_exact() {
 async fn the_policy_fail_never_waits_and_leaves_the_stream_usable() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
-    let producer =
-        network.streams().producer::<Data1>().with_buffer_size(1).on_full(OnFull::Fail).build().unwrap();
+    let producer = network
+        .streams()
+        .producer::<Data1>()
+        .with_buffer_size(1)
+        .on_full(BackpressurePolicy::Fail)
+        .build()
+        .unwrap();
     within(producer.send(Data1(0))).await.unwrap();
     assert_eq!(within(producer.send(Data1(1))).await, Err(Error::Full(Data1(1))));
     assert_eq!(within(producer.push(Data1(2))).await, Err(Error::Full(Data1(2))));
@@ -289,4 +294,22 @@ async fn a_predicate_that_panics_denies_and_is_counted() {
 fn every_type_has_its_own_stream() {
     assert_ne!(Data1::derived_stream_id(), Moody::derived_stream_id());
     assert_ne!(u32::derived_stream_id(), u64::derived_stream_id());
+}
+
+#[test]
+fn a_policy_is_named_by_its_slug() {
+    for policy in BackpressurePolicy::ALL {
+        assert_eq!(policy.to_string(), policy.slug());
+        assert_eq!(policy.slug().parse(), Ok(policy));
+    }
+    let slugs = BackpressurePolicy::ALL.map(BackpressurePolicy::slug);
+    assert_eq!(slugs, ["drop_oldest", "degrade_quality", "pause_upstream", "fail"]);
+    assert_eq!(BackpressurePolicy::default(), BackpressurePolicy::PauseUpstream);
+
+    let unknown = "Drop_Oldest".parse::<BackpressurePolicy>().unwrap_err();
+    assert_eq!(unknown.found(), "Drop_Oldest");
+    let text = unknown.to_string();
+    for slug in slugs {
+        assert!(text.contains(slug), "{text}");
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
 use corewire::streams::producer::Error;
-use corewire::{OnFull, Producer};
+use corewire::{BackpressurePolicy, Producer};
 use futures::{Sink, SinkExt, StreamExt, stream};
 
 use super::support::{Data1, alone, connected, poll_once, within};
@@ -81,8 +81,13 @@ async fn a_handle_that_goes_with_a_kept_datum_counts_it_as_cancelled() {
 async fn a_sink_under_the_policy_fail_refuses_at_once() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
-    let mut producer =
-        network.streams().producer::<Data1>().with_buffer_size(1).on_full(OnFull::Fail).build().unwrap();
+    let mut producer = network
+        .streams()
+        .producer::<Data1>()
+        .with_buffer_size(1)
+        .on_full(BackpressurePolicy::Fail)
+        .build()
+        .unwrap();
     within(SinkExt::send(&mut producer, Data1(0))).await.unwrap();
     assert_eq!(within(SinkExt::send(&mut producer, Data1(1))).await, Err(Error::Full(Data1(1))));
     assert_eq!(within(consumer.recv()).await, Some(Data1(0)));

@@ -10,7 +10,7 @@ use crate::datum::{Codec, Postcard};
 use crate::discovery::{NamedPeer, PeerEntry};
 use crate::id::StreamId;
 use crate::streams::conditions::{ChannelConditions, Predicate, Spec};
-use crate::streams::policy::{OnFull, Reliability};
+use crate::streams::policy::{BackpressurePolicy, Reliability};
 use crate::streams::{Streams, conditions};
 
 /// Datums that a ring holds unless told otherwise.
@@ -68,7 +68,7 @@ pub(crate) struct Settings {
     pub(crate) max_consumers: usize,
     pub(crate) online: Spec,
     pub(crate) require: Vec<Predicate>,
-    pub(crate) policy: OnFull,
+    pub(crate) policy: BackpressurePolicy,
     pub(crate) reliability: Reliability,
     pub(crate) weight: u8,
     pub(crate) lagging_grace: Option<Duration>,
@@ -100,7 +100,7 @@ impl Settings {
             max_consumers: usize::MAX,
             online: Spec::subscribed(),
             require: Vec::new(),
-            policy: OnFull::default(),
+            policy: BackpressurePolicy::default(),
             reliability: Reliability::default(),
             weight: 1,
             lagging_grace: Some(DEFAULT_LAGGING_GRACE),
@@ -198,8 +198,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// What happens to a datum when the ring is full. Default: [`OnFull::PauseUpstream`].
-    pub fn on_full(mut self, policy: OnFull) -> Self {
+    /// What happens to a datum when the ring is full. Default: [`BackpressurePolicy::PauseUpstream`].
+    pub fn on_full(mut self, policy: BackpressurePolicy) -> Self {
         self.settings.policy = policy;
         self
     }
@@ -231,6 +231,9 @@ impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
     ///
     /// [`BuilderError`].
     pub fn build(self) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
+        if self.settings.policy.drops() {
+            return Err(BuilderError::NotBuilt(self.settings.policy));
+        }
         self.streams.publish::<D, C>(self.settings)
     }
 }
@@ -271,6 +274,9 @@ pub enum BuilderError<P> {
         /// The limit.
         limit: usize,
     },
+    /// This policy is not built yet.
+    #[error("the policy {0} is not built yet: use pause_upstream or fail")]
+    NotBuilt(BackpressurePolicy),
     /// The network was shut down.
     #[error("the network was shut down: join it again with `Network::new`")]
     Closed,

@@ -14,7 +14,7 @@ use crate::datum::{Codec, EncodeError, encode, measure};
 use crate::id::StreamId;
 use crate::streams::board::Board;
 use crate::streams::cells::Tally;
-use crate::streams::policy::OnFull;
+use crate::streams::policy::BackpressurePolicy;
 
 /// What one handle holds of its producer.
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub(crate) struct Core {
 /// finds it; it must not own the publication.
 pub(crate) struct Common {
     pub(super) stream_id: StreamId,
-    pub(super) policy: OnFull,
+    pub(super) policy: BackpressurePolicy,
     pub(super) board: Arc<Board>,
     tallies: Tallies,
     carries: Carried,
@@ -52,7 +52,12 @@ impl Carried {
 }
 
 impl Common {
-    pub(crate) fn new(stream_id: StreamId, policy: OnFull, board: Arc<Board>, carries: Carried) -> Self {
+    pub(crate) fn new(
+        stream_id: StreamId,
+        policy: BackpressurePolicy,
+        board: Arc<Board>,
+        carries: Carried,
+    ) -> Self {
         Self { stream_id, policy, board, tallies: Tallies::default(), carries }
     }
 
@@ -144,7 +149,7 @@ impl Core {
         turn: &mut Turn,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        if self.common.policy == OnFull::Fail {
+        if self.common.policy == BackpressurePolicy::Fail {
             return Poll::Ready(self.try_put::<D, C>(datum));
         }
         match self.writer.poll_claim(turn, len, cx) {

@@ -17,7 +17,7 @@ use super::send::{Offline, poll_online};
 use super::{Error, Producer};
 use crate::datum::{Codec, to_vec};
 use crate::streams::board::Waiter;
-use crate::streams::policy::OnFull;
+use crate::streams::policy::BackpressurePolicy;
 
 /// What one handle keeps for its use as a sink.
 pub(super) struct Side<D> {
@@ -91,14 +91,15 @@ impl<D> Side<D> {
     fn put<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>> {
         let refusal = match core.try_put::<D, C>(&datum) {
             Ok(()) => return Ok(()),
-            Err(Refusal::Full) if core.common.policy == OnFull::PauseUpstream => match to_vec::<D, C>(&datum)
-            {
-                Ok(bytes) => {
-                    self.kept = Kept::Queued(datum, Outbox::queue(core.writer.clone(), bytes));
-                    return Ok(());
+            Err(Refusal::Full) if core.common.policy == BackpressurePolicy::PauseUpstream => {
+                match to_vec::<D, C>(&datum) {
+                    Ok(bytes) => {
+                        self.kept = Kept::Queued(datum, Outbox::queue(core.writer.clone(), bytes));
+                        return Ok(());
+                    }
+                    Err(error) => Refusal::Encoding(error),
                 }
-                Err(error) => Refusal::Encoding(error),
-            },
+            }
             Err(refusal) => refusal,
         };
         Err(core.refuse(datum, refusal))
