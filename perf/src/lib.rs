@@ -7,3 +7,4 @@
 pub mod machine;
 pub mod rings;
 pub mod stats;
+pub mod table;

@@ -1,13 +1,18 @@
 //! The fanout ring beside its peers and its limits, in one run.
 //!
-//! `cargo run -p corewire-perf --release --bin compare-rings -- [--quick]` prints one table a case. Every system
-//! of a case runs once in each round, so that a slow minute of the machine hits all of them alike; a row shows
-//! minimum, median and maximum over the rounds, the median's ratio to the case's first row, and the largest
+//! `cargo run -p corewire-perf --release --bin compare-rings` prints one table a group; `--only "round trip"` runs
+//! the groups whose title contains that, `--rows corewire --rows limit` the rows whose name does, `--rounds 3` fewer
+//! or more rounds, and `--quick` shows that everything runs.
+//!
+//! Every row of a group runs once in each round, so that a slow minute of the machine hits all of them alike; a row
+//! shows minimum, median and maximum over the rounds, the median's ratio to the group's first row, and the largest
 //! share of messages any receiver lost. Senders are pinned to the first processor, receivers to the second.
+//!
+//! A round trip's figure is a median of means: the clock is read once in 100 trips, for the limit as for everybody,
+//! so that neither the clock's grain nor its cost is in the figure.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
-use std::time::Duration;
-
+use clap::Parser as _;
 use corewire_perf::machine;
 use corewire_perf::rings::corewire::{Corewire, CorewireTx};
 use corewire_perf::rings::limits;
@@ -15,46 +20,23 @@ use corewire_perf::rings::peers::{
     AsyncBroadcast, Broadcast, Crossbeam, Disruptor, Iceoryx, Rtrb, TokioBroadcast,
 };
 use corewire_perf::rings::run::{Publish, Throughput, round_trip, throughput};
-use corewire_perf::stats::Spread;
+use corewire_perf::table::{Beside, Group, Options, Outcome, Plan, Row};
 
 /// Room of every queue, in messages.
 const CAPACITY: usize = 1024;
 /// Messages in one batch.
 const BATCH: usize = 32;
 
-struct Plan {
-    rounds: usize,
-    time: Duration,
-    trips: usize,
+fn group(title: impl Into<String>, unit: &'static str, plan: &Plan, rows: Vec<Row<'_>>) {
+    Group { title: title.into(), unit, beside: Beside::Lost, rows }.run(plan);
 }
 
-/// One row of a case: its name and what one run of it gives (a figure and the share lost).
-type Row<'a> = (&'a str, Box<dyn Fn() -> (f64, f64) + 'a>);
-
-fn case(title: &str, unit: &str, plan: &Plan, rows: &[Row<'_>]) {
-    let mut figures = vec![Vec::new(); rows.len()];
-    let mut lost = vec![0f64; rows.len()];
-    for round in 0..plan.rounds {
-        for i in 0..rows.len() {
-            // Another order in each round: no system always follows the same neighbour.
-            let i = (i + round) % rows.len();
-            let (figure, share) = rows[i].1();
-            figures[i].push(figure);
-            lost[i] = lost[i].max(share);
-        }
-    }
-    println!("\n{title}, {unit}");
-    println!("  {:<22} {:>9} {:>9} {:>9} {:>7} {:>8}", "", "min", "median", "max", "ratio", "lost");
-    let base = Spread::of(&figures[0]).map_or(1.0, |spread| spread.median);
-    for ((name, _), (runs, lost)) in rows.iter().zip(figures.iter().zip(&lost)) {
-        if let Some(spread) = Spread::of(runs) {
-            println!("  {name:<22} {spread} {:>7.2} {:>7.2}%", spread.median / base, lost * 100.0);
-        }
-    }
+fn rate(result: Throughput) -> Outcome {
+    Outcome { figure: result.received_m, beside: result.lost }
 }
 
-fn rate(result: Throughput) -> (f64, f64) {
-    (result.received_m, result.lost)
+fn latency(nanos: f64) -> Outcome {
+    Outcome { figure: nanos, beside: 0.0 }
 }
 
 fn fan<'a, const W: usize, B: Broadcast<W>>(
@@ -67,7 +49,7 @@ fn fan<'a, const W: usize, B: Broadcast<W>>(
         let (tx, rxs) = B::make(CAPACITY, readers);
         rate(throughput::<W, _, _>(vec![tx], rxs, publish, plan.time))
     };
-    (name, Box::new(run))
+    Row::new(name, run)
 }
 
 fn disruptor_fan<'a, const W: usize>(readers: usize, publish: Publish, plan: &'a Plan) -> Row<'a> {
@@ -80,7 +62,7 @@ fn disruptor_fan<'a, const W: usize>(readers: usize, publish: Publish, plan: &'a
             rate(throughput::<W, _, _>(txs, rxs, publish, plan.time))
         }
     };
-    ("disruptor", Box::new(run))
+    Row::new("disruptor", run)
 }
 
 fn trip<'a, B: Broadcast<8>>(name: &'a str, plan: &'a Plan) -> Row<'a> {
@@ -88,9 +70,9 @@ fn trip<'a, B: Broadcast<8>>(name: &'a str, plan: &'a Plan) -> Row<'a> {
         let (there_tx, mut there_rx) = B::make(CAPACITY, 1);
         let (back_tx, mut back_rx) = B::make(CAPACITY, 1);
         let (there_rx, back_rx) = (there_rx.remove(0), back_rx.remove(0));
-        (round_trip::<8, _, _, _, _>(there_tx, there_rx, back_tx, back_rx, plan.trips), 0.0)
+        latency(round_trip::<8, _, _, _, _>(there_tx, there_rx, back_tx, back_rx, plan.trips))
     };
-    (name, Box::new(run))
+    Row::new(name, run)
 }
 
 fn disruptor_trip(plan: &Plan) -> Row<'_> {
@@ -99,9 +81,9 @@ fn disruptor_trip(plan: &Plan) -> Row<'_> {
         let (mut back_tx, mut back_rx) = Disruptor::one::<8>(CAPACITY);
         let trips = plan.trips;
         let (a, b, c, d) = (there_tx.remove(0), there_rx.remove(0), back_tx.remove(0), back_rx.remove(0));
-        (round_trip::<8, _, _, _, _>(a, b, c, d, trips), 0.0)
+        latency(round_trip::<8, _, _, _, _>(a, b, c, d, trips))
     };
-    ("disruptor", Box::new(run))
+    Row::new("disruptor", run)
 }
 
 fn one_to_one<const W: usize>(plan: &Plan) {
@@ -113,30 +95,30 @@ fn one_to_one<const W: usize>(plan: &Plan) {
             rate(throughput::<W, _, _>(vec![tx], vec![rx], publish, plan.time))
         }
     };
-    let rows = [
+    let rows = vec![
         disruptor_fan::<W>(1, each, plan),
         fan::<W, Corewire>("corewire", 1, each, plan),
-        ("bare ring (limit)", Box::new(bare(each)) as Box<dyn Fn() -> (f64, f64)>),
+        Row::new("bare ring (limit)", bare(each)),
         fan::<W, Rtrb>("rtrb", 1, each, plan),
         fan::<W, Crossbeam>("crossbeam-channel", 1, each, plan),
         fan::<W, TokioBroadcast>("tokio broadcast", 1, each, plan),
         fan::<W, AsyncBroadcast>("async-broadcast", 1, each, plan),
         fan::<W, Iceoryx>("iceoryx2 (local)", 1, each, plan),
     ];
-    case(&format!("1 -> 1, {bytes} B, one publish for each message"), "M messages/s", plan, &rows);
+    group(format!("1 -> 1, {bytes} B, one publish for each message"), "M messages/s", plan, rows);
     let batch = Publish::Batch(BATCH);
-    let rows = [
-        ("bare ring (limit)", Box::new(bare(batch)) as Box<dyn Fn() -> (f64, f64)>),
+    let rows = vec![
+        Row::new("bare ring (limit)", bare(batch)),
         fan::<W, Corewire>("corewire", 1, batch, plan),
         disruptor_fan::<W>(1, batch, plan),
         fan::<W, Rtrb>("rtrb", 1, batch, plan),
     ];
-    case(&format!("1 -> 1, {bytes} B, batches of {BATCH}"), "M messages/s", plan, &rows);
+    group(format!("1 -> 1, {bytes} B, batches of {BATCH}"), "M messages/s", plan, rows);
 }
 
 fn one_to_many(readers: usize, plan: &Plan) {
     let each = Publish::Each;
-    let rows = [
+    let rows = vec![
         disruptor_fan::<8>(readers, each, plan),
         fan::<8, Corewire>("corewire", readers, each, plan),
         fan::<8, Rtrb>("rtrb, one a reader", readers, each, plan),
@@ -145,7 +127,7 @@ fn one_to_many(readers: usize, plan: &Plan) {
         fan::<8, AsyncBroadcast>("async-broadcast", readers, each, plan),
         fan::<8, Iceoryx>("iceoryx2 (local)", readers, each, plan),
     ];
-    case(&format!("1 -> {readers}, 64 B, one publish for each message"), "M messages/s to each", plan, &rows);
+    group(format!("1 -> {readers}, 64 B, one publish for each message"), "M messages/s to each", plan, rows);
 }
 
 fn many_to(readers: usize, plan: &Plan) {
@@ -158,41 +140,36 @@ fn many_to(readers: usize, plan: &Plan) {
         let (tx, rxs): (CorewireTx, _) = <Corewire as Broadcast<8>>::make(CAPACITY, readers);
         rate(throughput::<8, _, _>(vec![tx; WRITERS], rxs, Publish::Each, plan.time))
     };
-    let mut rows: Vec<Row<'_>> =
-        vec![("crossbeam, one a reader", Box::new(crossbeam)), ("corewire", Box::new(ours))];
+    let mut rows = vec![Row::new("crossbeam, one a reader", crossbeam), Row::new("corewire", ours)];
     if readers == 1 {
         let run = move || {
             let (txs, rxs) = Disruptor::from_many::<8>(CAPACITY, WRITERS);
             rate(throughput::<8, _, _>(txs, rxs, Publish::Each, plan.time))
         };
-        rows.push(("disruptor", Box::new(run)));
+        rows.push(Row::new("disruptor", run));
     }
-    case(&format!("{WRITERS} -> {readers}, 64 B, one publish for each message"), "M messages/s", plan, &rows);
+    group(format!("{WRITERS} -> {readers}, 64 B, one publish for each message"), "M messages/s", plan, rows);
+}
+
+fn round_trips(plan: &Plan) {
+    let rows = vec![
+        Row::new("cache line (limit)", || latency(limits::ping_pong(plan.trips))),
+        trip::<Corewire>("corewire", plan),
+        trip::<Rtrb>("rtrb", plan),
+        disruptor_trip(plan),
+        trip::<Crossbeam>("crossbeam-channel", plan),
+        trip::<TokioBroadcast>("tokio broadcast", plan),
+        trip::<AsyncBroadcast>("async-broadcast", plan),
+        trip::<Iceoryx>("iceoryx2 (local)", plan),
+    ];
+    group("round trip, 64 B, both sides spinning", "ns (median of means of 100)", plan, rows);
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let plan = if quick {
-        Plan { rounds: 1, time: Duration::from_millis(20), trips: 2_000 }
-    } else {
-        Plan { rounds: 7, time: Duration::from_millis(250), trips: 100_000 }
-    };
+    let plan = Plan::new(&Options::parse());
     println!("{}", machine::facts());
     println!("queues of {CAPACITY} messages; {} rounds of {:?}", plan.rounds, plan.time);
-    let trips = [
-        (
-            "cache line (limit)",
-            Box::new(|| (limits::ping_pong(plan.trips), 0.0)) as Box<dyn Fn() -> (f64, f64)>,
-        ),
-        trip::<Corewire>("corewire", &plan),
-        trip::<Rtrb>("rtrb", &plan),
-        disruptor_trip(&plan),
-        trip::<Crossbeam>("crossbeam-channel", &plan),
-        trip::<TokioBroadcast>("tokio broadcast", &plan),
-        trip::<AsyncBroadcast>("async-broadcast", &plan),
-        trip::<Iceoryx>("iceoryx2 (local)", &plan),
-    ];
-    case("round trip, 64 B, both sides spinning", "ns (median of each run)", &plan, &trips);
+    round_trips(&plan);
     one_to_one::<2>(&plan);
     one_to_one::<8>(&plan);
     one_to_one::<32>(&plan);

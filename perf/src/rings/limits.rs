@@ -7,8 +7,8 @@
 use std::cell::UnsafeCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
+use super::run::{all_trips, time_trips};
 use super::{Message, Rx, Tx};
 use crate::machine::pin;
 
@@ -17,36 +17,27 @@ use crate::machine::pin;
 #[derive(Default)]
 struct Line<T>(T);
 
-/// Median round trip in nanoseconds of one cache line.
+/// Round trip in nanoseconds of one cache line; see [`time_trips`].
 pub fn ping_pong(trips: usize) -> f64 {
     let (there, back) = (Line(AtomicU64::new(0)), Line(AtomicU64::new(0)));
-    let warm_up = trips / 10;
-    let mut times = Vec::with_capacity(trips);
+    let (there, back) = (&there.0, &back.0);
     std::thread::scope(|scope| {
-        let (there, back) = (&there.0, &back.0);
         scope.spawn(move || {
             pin(1);
-            for count in 1..=(warm_up + trips) as u64 {
+            for count in 1..=all_trips(trips) {
                 while there.load(Ordering::Acquire) != count {
                     std::hint::spin_loop();
                 }
                 back.store(count, Ordering::Release);
             }
         });
-        pin(0);
-        for count in 1..=(warm_up + trips) as u64 {
-            let began = Instant::now();
-            there.store(count, Ordering::Release);
-            while back.load(Ordering::Acquire) != count {
+        time_trips(trips, |count| {
+            there.store(count + 1, Ordering::Release);
+            while back.load(Ordering::Acquire) != count + 1 {
                 std::hint::spin_loop();
             }
-            if count > warm_up as u64 {
-                times.push(began.elapsed().as_nanos() as f64);
-            }
-        }
-    });
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+        })
+    })
 }
 
 struct Bare<const W: usize> {

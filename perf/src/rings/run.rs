@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Message, Rx, Tx, parts};
 use crate::machine::pin;
+use crate::stats::Spread;
 
 /// How senders send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +139,45 @@ fn receive_all<const W: usize, R: Rx<W>>(
     }
 }
 
-/// Median round trip in nanoseconds of one message there and one back, both sides spinning.
+/// Trips of one sample: the clock is read once for so many, since its grain and its cost are of a trip's own size.
+pub const SAMPLE_TRIPS: usize = 100;
+
+/// Times `trips` calls of `trip` on a thread pinned to the first processor, after a tenth of them to warm up.
+///
+/// Gives nanoseconds: the median of the means of [`SAMPLE_TRIPS`] trips each. `trip` gets the trip's number.
+pub fn time_trips(trips: usize, mut trip: impl FnMut(u64) + Send) -> f64 {
+    let samples = trips.div_ceil(SAMPLE_TRIPS);
+    let warm_up = warm_up(trips);
+    let mut means = Vec::with_capacity(samples);
+    std::thread::scope(|scope| {
+        // A thread of its own, so that pinning does not outlive the measurement.
+        scope.spawn(|| {
+            pin(0);
+            (0..warm_up).for_each(&mut trip);
+            let mut count = warm_up;
+            for _ in 0..samples {
+                let began = Instant::now();
+                for _ in 0..SAMPLE_TRIPS {
+                    trip(count);
+                    count += 1;
+                }
+                means.push(began.elapsed().as_nanos() as f64 / SAMPLE_TRIPS as f64);
+            }
+        });
+    });
+    Spread::of(&means).map_or(0.0, |spread| spread.median)
+}
+
+fn warm_up(trips: usize) -> u64 {
+    (trips / 10) as u64
+}
+
+/// How many trips [`time_trips`] makes for `trips`, warm-up and last full sample included.
+pub fn all_trips(trips: usize) -> u64 {
+    warm_up(trips) + (trips.div_ceil(SAMPLE_TRIPS) * SAMPLE_TRIPS) as u64
+}
+
+/// Round trip in nanoseconds of one message there and one back, both sides spinning; see [`time_trips`].
 pub fn round_trip<const W: usize, A: Tx<W>, B: Rx<W>, C: Tx<W>, D: Rx<W>>(
     mut there_tx: A,
     mut there_rx: B,
@@ -146,28 +185,19 @@ pub fn round_trip<const W: usize, A: Tx<W>, B: Rx<W>, C: Tx<W>, D: Rx<W>>(
     mut back_rx: D,
     trips: usize,
 ) -> f64 {
-    let warm_up = trips / 10;
-    let mut times = Vec::with_capacity(trips);
     std::thread::scope(|scope| {
         scope.spawn(move || {
             pin(1);
-            for count in 0..(warm_up + trips) as u64 {
+            for count in 0..all_trips(trips) {
                 take_one(&mut there_rx, count);
                 while !back_tx.try_send(&Message::new(0, count)) {}
             }
         });
-        pin(0);
-        for count in 0..(warm_up + trips) as u64 {
-            let began = Instant::now();
+        time_trips(trips, |count| {
             while !there_tx.try_send(&Message::new(0, count)) {}
             take_one(&mut back_rx, count);
-            if count >= warm_up as u64 {
-                times.push(began.elapsed().as_nanos() as f64);
-            }
-        }
-    });
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+        })
+    })
 }
 
 #[inline(always)]
