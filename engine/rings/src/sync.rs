@@ -12,8 +12,22 @@ pub(crate) use std::sync::{
 };
 
 /// Locks, and goes on after a panic elsewhere: no critical section of this crate can leave its data half changed.
+#[cfg(not(corewire_sanitize))]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// As above, for ThreadSanitizer: it does not see into the compiled parts of std, among them the wait for a lock,
+/// and would take what the lock orders for a race. It sees `try_lock`, which is inlined.
+#[cfg(corewire_sanitize)]
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    loop {
+        match mutex.try_lock() {
+            Ok(guard) => return guard,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(std::sync::TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
 }
 
 /// `crossbeam_queue::ArrayQueue`, or under loom a stand-in that loom can see.

@@ -1,19 +1,20 @@
 //! Waiting for room: order, cancellation at every poll, bounds.
 #![cfg(not(loom))]
 
-use corewire_rings::{Refused, Ring, RingConfig, Turn, config::MAX_ROOM_WAITERS};
+use corewire_rings::{Reader, Refused, Ring, RingConfig, Turn, config::MAX_ROOM_WAITERS};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-fn full_ring() -> Ring {
+/// A full ring, and the reader that never reads, so that it stays full.
+fn full_ring() -> (Ring, Reader) {
     let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2 }).unwrap();
-    std::mem::forget(ring.subscribe().unwrap()); // A reader that never reads: the ring stays full.
+    let reader = ring.subscribe().unwrap();
     ring.writer().try_push(b"a").unwrap();
     ring.writer().try_push(b"b").unwrap();
-    ring
+    (ring, reader)
 }
 
 #[derive(Default)]
@@ -27,7 +28,7 @@ impl Wake for Count {
 
 #[test]
 fn room_is_given_in_the_order_of_asking_and_newcomers_do_not_overtake() {
-    let ring = full_ring();
+    let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
     let mut first = pin!(writer.room(1));
@@ -51,7 +52,7 @@ fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
     for polls_of_dropped in 0..3 {
         for place in 0..3 {
             for drop_before_room in [true, false] {
-                let ring = full_ring();
+                let (ring, _reader) = full_ring();
                 let writer = ring.writer();
                 let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
                 let wakers: Vec<_> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
@@ -88,7 +89,7 @@ fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
 
 #[test]
 fn the_queue_is_bounded() {
-    let ring = full_ring();
+    let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
     let mut turns: Vec<_> = (0..MAX_ROOM_WAITERS).map(|_| Turn::default()).collect();
@@ -105,7 +106,7 @@ fn the_queue_is_bounded() {
 
 #[test]
 fn waiting_for_what_can_never_be_is_refused_at_once() {
-    let ring = full_ring();
+    let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
     let mut turn = Turn::default();
@@ -130,7 +131,7 @@ fn waiting_for_what_can_never_be_is_refused_at_once() {
 
 #[test]
 fn a_turn_used_with_another_ring_leaves_the_first_queue() {
-    let (one, two) = (full_ring(), full_ring());
+    let ((one, _reader), (two, _other)) = (full_ring(), full_ring());
     let mut cx = Context::from_waker(Waker::noop());
     let mut turn = Turn::default();
     assert!(one.writer().poll_claim(&mut turn, 1, &mut cx).is_pending());
@@ -150,7 +151,7 @@ impl Wake for Leaver {
 
 #[test]
 fn closing_wakes_every_waiter_though_others_leave_meanwhile_or_are_never_polled() {
-    let ring = full_ring();
+    let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
     let mut turns: Vec<_> = (0..3).map(|_| Turn::default()).collect();
@@ -182,7 +183,7 @@ fn a_waker_that_panics_keeps_nobody_else_asleep() {
     let (count, panics) = (Arc::new(Count::default()), Waker::from(Arc::new(Panics)));
     let counting = Waker::from(Arc::clone(&count));
 
-    let ring = full_ring();
+    let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let (mut first, mut second) = (pin!(writer.room(1)), pin!(writer.room(1)));
     assert!(first.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
