@@ -72,8 +72,13 @@ pub struct PublishSpec {
     pub weight: u8,
     /// Who may consume. `None`: everybody in the network.
     pub admit: Option<Admit>,
-    /// A consumer that keeps the ring full for this long is closed with `TOO_SLOW`; `None`: never. Works only if
-    /// the producer calls [`Publication::note_full`] when it finds no room.
+    /// A consumer that keeps the ring full for this long, without taking anything, is closed with `TOO_SLOW`; `None`:
+    /// never. It keeps the ring full while nobody stands behind it and producers find no room, or make some by evicting
+    /// what it has not taken. Each consumer has its own clock: it starts when the consumer begins to hold the ring,
+    /// and anew when it takes something. Works only if producers call [`Publication::note_full`].
+    ///
+    /// A consumer of this engine that reads in place is told at once and loses its place in the ring when it has
+    /// read. One whose node has left may read on, but keeps a ring full for ten seconds at most, also with `None`.
     pub lagging_grace: Option<Duration>,
     /// See [`OnChange`].
     pub on_change: Option<OnChange>,
@@ -199,8 +204,10 @@ pub(crate) struct PublicationShared {
     pub(crate) spec: PublishSpec,
     pub(crate) ring: Ring,
     pub(crate) channels: watch::Sender<Channels>,
-    /// A producer met a full ring and the clerk has not looked yet.
+    /// A producer met a full ring and said so since the clerk looked last.
     pub(crate) full: AtomicBool,
+    /// The ring is read by a consumer whose node has left.
+    pub(crate) left: AtomicBool,
     pub(crate) counters: PublicationCounters,
 }
 
@@ -213,6 +220,7 @@ impl PublicationShared {
             ring,
             channels: watch::Sender::new(Arc::from([])),
             full: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             counters: PublicationCounters::default(),
         })
     }
@@ -327,11 +335,12 @@ impl Publication {
         self.0.shared.ring.is_closed()
     }
 
-    /// Says that the ring was found full, so that [`PublishSpec::lagging_grace`] is counted from here. Costs one
-    /// load when the clerk knows already.
+    /// Says that the ring was found full, or that room was made by evicting, so that
+    /// [`PublishSpec::lagging_grace`] is counted from here. To be called each time; it costs two loads when the clerk
+    /// knows already.
     pub fn note_full(&self) {
         let shared = &self.0.shared;
-        if shared.spec.lagging_grace.is_some()
+        if (shared.spec.lagging_grace.is_some() || shared.left.load(Ordering::Relaxed))
             && !shared.full.load(Ordering::Relaxed)
             && !shared.full.swap(true, Ordering::AcqRel)
         {

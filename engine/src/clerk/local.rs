@@ -6,7 +6,10 @@
 //! A leg that is over for the clerk may still be read: its cursor stays in the ring until the consumer drops it or
 //! is cut off. Until then it is kept, as `draining`, so that it can be found when it holds the ring back.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+};
 
 use corewire_proto::{PeerId, StreamId, session::CloseCode};
 use corewire_rings::{DetachError, ReaderId, Ring};
@@ -239,7 +242,7 @@ impl Clerk {
         let local: Vec<u64> = self
             .consumers(node, key)
             .into_iter()
-            .filter_map(|(_, end, _)| match end {
+            .filter_map(|(_, end)| match end {
                 ServingEnd::Local(leg) => Some(leg),
                 ServingEnd::Remote(_) => None,
             })
@@ -277,6 +280,9 @@ impl Clerk {
         let publishing = self.members.get_mut(&node).and_then(|member| member.publications.get_mut(&key));
         if let Some(publishing) = publishing {
             publishing.draining.remove(&leg);
+            if publishing.draining.is_empty() {
+                publishing.shared.left.store(false, Ordering::Release);
+            }
         }
         self.forget_publication(node, key);
     }

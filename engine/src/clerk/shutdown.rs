@@ -132,7 +132,7 @@ impl Clerk {
             self.end_subscription(node, key);
         }
         for key in publications {
-            for (number, end, _) in self.consumers(node, key) {
+            for (number, end) in self.consumers(node, key) {
                 // Not in good order: the consumer must not believe that it has everything. The whole session ends
                 // with this code, because a close in good order would overtake the channel's.
                 self.cut_serving(node, key, number, CloseCode::GAVE_UP);
@@ -167,6 +167,7 @@ impl Clerk {
         registry::leave(&member.shared);
         self.port.release_node();
         drop_contained(member);
+        self.legs_left(node);
         self.shutdown_step();
     }
 

@@ -22,6 +22,7 @@ use corewire_proto::{
 };
 use corewire_rings::ReaderId;
 
+use super::lagging::Watch;
 use crate::{
     node::NodeShared,
     peer::{PeerFacts, PeerInfo, Ticket},
@@ -231,8 +232,8 @@ pub(crate) struct Publishing {
     pub(crate) closed: bool,
     /// Some channel did not end in good order after the close.
     pub(crate) broken: bool,
-    /// The gate when the ring was found full.
-    pub(crate) stuck_at: Option<u64>,
+    /// Who keeps the ring full, while it is full.
+    pub(crate) watch: Option<Watch>,
 }
 
 /// One consumer of a publication.

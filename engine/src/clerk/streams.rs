@@ -27,7 +27,7 @@ use super::{
 use crate::{
     peer::PeerInfo,
     publication::{Channel, Channels, PublicationShared, Verdict},
-    shard::{ChannelShared, ChannelState, Command, NodeId},
+    shard::{ChannelShared, Command, NodeId},
 };
 
 /// Whether a producer can do what was asked for. It can't choose among datums, and a consumer that wants some must
@@ -53,7 +53,7 @@ impl Clerk {
             draining: BTreeSet::new(),
             closed: false,
             broken: false,
-            stuck_at: None,
+            watch: None,
         };
         member.publications.insert(key, publishing);
         member.streams.insert(stream, key);
@@ -302,19 +302,11 @@ impl Clerk {
         self.notices.add(publishing.shared.spec.on_change.as_ref());
     }
 
-    /// The consumers of a publication, each with what it has released if it has its place in the ring: for those who
-    /// look for slow ones.
-    pub(super) fn consumers(&self, node: NodeId, key: u64) -> Vec<(u64, ServingEnd, Option<u64>)> {
+    /// The consumers of a publication.
+    pub(super) fn consumers(&self, node: NodeId, key: u64) -> Vec<(u64, ServingEnd)> {
         let publishing = self.members.get(&node).and_then(|member| member.publications.get(&key));
         publishing.map_or_else(Vec::new, |publishing| {
-            let servings = publishing.servings.iter();
-            servings
-                .map(|(number, serving)| {
-                    let channel = &serving.channel.shared;
-                    let placed = channel.state() != ChannelState::Connecting;
-                    (*number, serving.end, placed.then(|| channel.numbers().released))
-                })
-                .collect()
+            publishing.servings.iter().map(|(number, serving)| (*number, serving.end)).collect()
         })
     }
 

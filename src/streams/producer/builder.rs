@@ -190,9 +190,30 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self.require(move |peer| predicate(&NamedPeer::new(peer)))
     }
 
-    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow`, and after how long: `true`, `false`
-    /// or a `Duration`. Default: `true`, which grants 10 seconds. With `false` one stalled consumer can stop the
-    /// stream for ever.
+    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow` (10413), and after how long: `true`,
+    /// `false` or a `Duration`. Default: `true`, which grants 10 seconds.
+    ///
+    /// A consumer keeps the ring full while nobody is further behind and the ring has no room. Its grace begins then,
+    /// whoever kept the ring full before, and begins anew whenever the consumer takes a datum: one that stands still is
+    /// disconnected, one that is slow is not. So a consumer that stalls delays the others by its grace at most;
+    /// several that stalled at different places are disconnected one after the other. The time is met to about a
+    /// thirtieth.
+    ///
+    /// What that means depends on the policy:
+    ///
+    /// | policy | a consumer that takes nothing for the grace | with `false` |
+    /// |---|---|---|
+    /// | `PauseUpstream` | is disconnected, and those who wait for room go on | can stop the stream for ever |
+    /// | `Fail` | is disconnected, and sends succeed again | can have every send refused for ever |
+    /// | `DropOldest`, `DegradeQuality` | is disconnected, if it was losing datums all that time | loses datums for ever |
+    ///
+    /// Under the policies that drop, what is evicted is not taken: a consumer that takes now and then stays, and sees
+    /// what it lost; one that keeps up never lags.
+    ///
+    /// The consumer is told why ([`ChannelInfo::close_code`](crate::streams::ChannelInfo::close_code)), tries again
+    /// after its backoff, and begins with the latest datum. What it had in its own inbox can still be taken; a
+    /// consumer of the same engine, which reads the ring itself, loses its place there, but never while it reads a
+    /// datum in place.
     pub fn disconnect_lagging(mut self, lagging: impl Into<Lagging>) -> Self {
         self.settings.lagging_grace = lagging.into().0;
         self

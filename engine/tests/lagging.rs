@@ -1,0 +1,475 @@
+//! Who is closed for keeping a ring full, and when: on virtual time, to the millisecond.
+
+#[allow(dead_code, reason = "only its hosts and its network are used here")]
+mod swarm_rig;
+
+use std::time::Duration;
+
+use corewire_engine::{
+    clerk::{
+        Clerk, Turn,
+        limits::{Limits, Times},
+    },
+    engine::Engine,
+    node::{Node, NodeConfig},
+    proto::{NetworkId, StreamId, session::CloseCode, time::Instant},
+    publication::{Publication, PublishSpec},
+    rings::{Ended, Refused},
+    subscription::{Backoff, Leg, SubscribeSpec, Subscription},
+};
+use swarm_rig::Internet;
+
+const STREAM: StreamId = StreamId([1; 32]);
+
+/// Datums that the rings of these tests hold.
+const CAPACITY: usize = 16;
+
+const GRACE: Duration = Duration::from_millis(320);
+
+/// How much later than its grace a consumer may be closed: two looks, and a step of these tests.
+const LATE: Duration = Duration::from_millis(22);
+
+fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// A clerk on virtual time. No shard: everything here lives in one engine.
+struct Rig {
+    engine: Engine,
+    clerk: Clerk,
+    network: NetworkId,
+    start: Instant,
+    now: Instant,
+}
+
+impl Rig {
+    fn new(test: u8) -> Self {
+        let calendar =
+            Box::new(|now: Instant| Duration::from_secs(1_700_000_000) + now.saturating_since(Instant::ZERO));
+        let mut next = test;
+        let entropy = Box::new(move |out: &mut [u8]| {
+            out.fill_with(|| {
+                next = next.wrapping_mul(5).wrapping_add(17);
+                next
+            });
+        });
+        let (engine, clerk, _) = Engine::inline(0, Limits::default(), Times::default(), entropy, calendar);
+        let start = Instant::ZERO + Duration::from_secs(1);
+        let mut network = [test; 32];
+        network[..4].copy_from_slice(&std::process::id().to_le_bytes());
+        Self { engine, clerk, network: NetworkId(network), start, now: start }
+    }
+
+    fn node(&mut self, seed: u8) -> Node {
+        let config = NodeConfig { identity_seed: Some([seed; 32]), ..NodeConfig::new(self.network) };
+        let node = self.engine.join_on(config, Vec::new()).expect("a node without sockets");
+        self.settle();
+        node
+    }
+
+    fn publish(&mut self, node: &Node, grace: Option<Duration>) -> Publication {
+        let publication = node.publish(publish_spec(grace)).expect("a publication");
+        self.settle();
+        publication
+    }
+
+    fn subscribe(&mut self, node: &Node) -> (Subscription, Leg) {
+        let subscription = node.subscribe(subscribe_spec()).expect("a subscription");
+        self.settle();
+        let leg = subscription.take_leg().expect("a leg");
+        (subscription, leg)
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..10_000 {
+            if self.clerk.turn(self.now) != Turn::Again {
+                return;
+            }
+        }
+        panic!("the clerk never rests");
+    }
+
+    /// A millisecond passes.
+    fn step(&mut self) {
+        self.now += ms(1);
+        self.settle();
+    }
+
+    fn passed(&self) -> Duration {
+        self.now.saturating_since(self.start)
+    }
+}
+
+fn publish_spec(grace: Option<Duration>) -> PublishSpec {
+    PublishSpec { datums: CAPACITY, lagging_grace: grace, ..PublishSpec::new(STREAM) }
+}
+
+/// Tries again after `pause`, to the millisecond.
+fn trying_again(pause: Duration) -> SubscribeSpec {
+    let backoff = Backoff { initial: pause, multiplier: 1.0, jitter: 0.0, max: pause, max_elapsed: None };
+    SubscribeSpec { backoff, window_datums: 4, ..SubscribeSpec::new(STREAM) }
+}
+
+/// Does not try again in these tests.
+fn subscribe_spec() -> SubscribeSpec {
+    trying_again(Duration::from_secs(86_400))
+}
+
+/// Fills the ring, and says so.
+fn fill(publication: &Publication, accepted: &mut u64) {
+    while publication.writer().try_push(&accepted.to_le_bytes()).is_ok() {
+        *accepted += 1;
+    }
+    publication.note_full();
+}
+
+/// Takes all there is; gives how many that were, and how many were missing.
+fn drain(leg: &mut Leg) -> Result<(u64, u64), Ended> {
+    let mut sum = (0, 0);
+    while let Some(taken) = leg.inbox_mut().try_recv()? {
+        sum.0 += 1;
+        sum.1 += taken.skipped();
+    }
+    Ok(sum)
+}
+
+fn take_one(leg: &mut Leg) -> u64 {
+    let taken = leg.inbox_mut().try_recv().expect("not over").expect("a datum");
+    taken.seq()
+}
+
+fn code(leg: &Leg) -> Option<CloseCode> {
+    leg.channel().shared().close_code()
+}
+
+fn assert_closed_after(passed: Duration, grace: Duration) {
+    assert!(passed >= grace && passed <= grace + LATE, "closed after {passed:?}, not {grace:?}");
+}
+
+#[test]
+fn each_consumer_has_its_whole_grace_from_when_it_began_to_hold_the_ring() {
+    let mut rig = Rig::new(1);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, Some(GRACE));
+    let (_first, mut first) = rig.subscribe(&node);
+    let (_second, mut second) = rig.subscribe(&node);
+    let (_good, mut good) = rig.subscribe(&node);
+    let (mut accepted, mut got) = (0, 0);
+    let mut ends = [None, None];
+    while ends[1].is_none() {
+        fill(&publication, &mut accepted);
+        rig.step();
+        got += drain(&mut good).expect("never closed").0;
+        // The second one follows the first one's standstill, and then stands still itself.
+        if ends[0].is_none() {
+            let _ = drain(&mut second).expect("not closed yet");
+        }
+        for (end, leg) in ends.iter_mut().zip([&first, &second]) {
+            if end.is_none() && code(leg).is_some() {
+                assert_eq!(code(leg), Some(CloseCode::TOO_SLOW));
+                *end = Some(rig.passed());
+            }
+        }
+        assert!(rig.passed() < ms(5_000), "nobody was closed: {ends:?}");
+    }
+    let [first_end, second_end] = ends.map(|end| end.expect("closed"));
+    assert_closed_after(first_end, GRACE);
+    // Not from the first time that somebody found the ring full.
+    assert_closed_after(second_end - first_end, GRACE);
+    assert_eq!(drain(&mut first), Err(Ended::Detached));
+    assert_eq!(drain(&mut second), Err(Ended::Detached));
+    assert_eq!(code(&good), None);
+    got += drain(&mut good).expect("never closed").0;
+    assert_eq!(got, accepted, "the good one lost something");
+    assert_eq!(publication.stats().too_slow, 2);
+}
+
+#[test]
+fn the_clock_of_a_consumer_that_frees_room_starts_anew() {
+    let mut rig = Rig::new(2);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, Some(GRACE));
+    let (_slow, mut slow) = rig.subscribe(&node);
+    let mut accepted = 0;
+    // One datum in nine tenths of a grace: never closed.
+    for step in 0..5_000_u64 {
+        fill(&publication, &mut accepted);
+        rig.step();
+        if step % 288 == 287 {
+            let _ = take_one(&mut slow);
+        }
+    }
+    assert_eq!(code(&slow), None);
+    assert_eq!(publication.stats().too_slow, 0);
+    let _ = take_one(&mut slow);
+    let stopped = rig.passed();
+    while code(&slow).is_none() {
+        fill(&publication, &mut accepted);
+        rig.step();
+    }
+    assert_closed_after(rig.passed() - stopped, GRACE);
+}
+
+#[test]
+fn a_producer_that_asked_once_and_waits_is_served_after_the_grace() {
+    let mut rig = Rig::new(3);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, Some(GRACE));
+    let (_slow, slow) = rig.subscribe(&node);
+    let mut accepted = 0;
+    fill(&publication, &mut accepted);
+    let writer = publication.writer();
+    let mut waiting = std::pin::pin!(writer.room(8));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    while waiting.as_mut().poll(&mut cx).is_pending() {
+        rig.step();
+        assert!(rig.passed() < ms(5_000), "the writer waits for ever");
+    }
+    assert_closed_after(rig.passed(), GRACE);
+    assert_eq!(code(&slow), Some(CloseCode::TOO_SLOW));
+}
+
+#[test]
+fn without_a_grace_nobody_is_ever_closed() {
+    let mut rig = Rig::new(4);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, None);
+    let (_slow, slow) = rig.subscribe(&node);
+    let mut accepted = 0;
+    for _ in 0..1_000 {
+        fill(&publication, &mut accepted);
+        rig.now += Duration::from_secs(3_600);
+        rig.settle();
+    }
+    assert_eq!(code(&slow), None);
+    assert_eq!(accepted, CAPACITY as u64);
+}
+
+#[test]
+fn who_was_closed_is_let_in_again_after_its_pause() {
+    let mut rig = Rig::new(5);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, Some(GRACE));
+    let subscription = node.subscribe(trying_again(ms(50))).expect("a subscription");
+    rig.settle();
+    let slow = subscription.take_leg().expect("a leg");
+    let mut accepted = 0;
+    while code(&slow).is_none() {
+        fill(&publication, &mut accepted);
+        rig.step();
+    }
+    // The code says so, and the subscription shows it until the next try.
+    assert!(CloseCode::TOO_SLOW.is_retriable());
+    assert_eq!(subscription.channels()[0].shared().close_code(), Some(CloseCode::TOO_SLOW));
+    let closed = rig.passed();
+    let mut again = loop {
+        if let Some(leg) = subscription.take_leg() {
+            break leg;
+        }
+        rig.step();
+        assert!(rig.passed() < closed + ms(1_000), "never tried again");
+    };
+    assert_eq!(rig.passed() - closed, ms(50), "the pause that the backoff says");
+    fill(&publication, &mut accepted);
+    assert_eq!(drain(&mut again), Ok((CAPACITY as u64, 0)));
+}
+
+#[test]
+fn a_consumer_that_reads_in_place_is_told_at_once_and_keeps_its_place_until_it_has_read() {
+    let mut rig = Rig::new(6);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, Some(GRACE));
+    let (_slow, mut slow) = rig.subscribe(&node);
+    let shared = slow.channel().shared().clone();
+    let mut accepted = 0;
+    fill(&publication, &mut accepted);
+    let borrowed = slow.inbox_mut().try_recv().expect("not over").expect("a datum");
+    for _ in 0..1_000 {
+        fill(&publication, &mut accepted);
+        rig.step();
+    }
+    assert_eq!(shared.close_code(), Some(CloseCode::TOO_SLOW));
+    assert_eq!(accepted, CAPACITY as u64, "what is being read was overwritten");
+    assert_eq!(borrowed.bytes(), 0_u64.to_le_bytes());
+    drop(borrowed);
+    for _ in 0..10 {
+        rig.step();
+    }
+    assert_eq!(drain(&mut slow), Err(Ended::Detached));
+    assert!(publication.writer().try_push(&[0; 8]).is_ok(), "its place is free");
+}
+
+/// Puts a datum in, by evicting if it has to.
+fn evict(publication: &Publication, accepted: &mut u64) -> Result<(), Refused> {
+    let mut evicted = false;
+    let writer = publication.writer();
+    let mut claim = writer.claim_evicting(8, |_, _| evicted = true)?;
+    claim.copy_from_slice(&accepted.to_le_bytes());
+    claim.commit();
+    *accepted += 1;
+    if evicted {
+        publication.note_full();
+    }
+    Ok(())
+}
+
+#[test]
+fn where_room_is_made_by_evicting_who_takes_nothing_for_the_grace_is_closed() {
+    let mut rig = Rig::new(7);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, Some(GRACE));
+    let (_stalled, stalled) = rig.subscribe(&node);
+    let (_slow, mut slow) = rig.subscribe(&node);
+    let (_good, mut good) = rig.subscribe(&node);
+    let (mut accepted, mut full_at, mut closed_at) = (0, None, None);
+    let (mut of_good, mut of_slow) = ((0, 0), (0, 0));
+    for step in 0..3_000_u64 {
+        // Three a millisecond: the slow one, which takes one, loses most of the time and is not closed.
+        for _ in 0..3 {
+            evict(&publication, &mut accepted).expect("nobody reads in place");
+        }
+        if accepted > CAPACITY as u64 && full_at.is_none() {
+            full_at = Some(rig.passed());
+        }
+        let (got, skipped) = drain(&mut good).expect("never closed");
+        of_good = (of_good.0 + got, of_good.1 + skipped);
+        if let Some(taken) = slow.inbox_mut().try_recv().expect("never closed") {
+            of_slow = (of_slow.0 + 1, of_slow.1 + taken.skipped());
+        }
+        rig.step();
+        if closed_at.is_none() && code(&stalled).is_some() {
+            closed_at = Some(rig.passed());
+        }
+        assert!(step < 2_999 || closed_at.is_some(), "the stalled one was never closed");
+    }
+    assert_closed_after(closed_at.expect("closed") - full_at.expect("full"), GRACE);
+    assert_eq!((of_good, code(&good)), ((accepted, 0), None), "who keeps up loses nothing");
+    assert_eq!(code(&slow), None);
+    assert!(of_slow.1 > 0, "it lost");
+    let (got, skipped) = drain(&mut slow).expect("never closed");
+    assert_eq!(
+        of_slow.0 + got + of_slow.1 + skipped,
+        accepted,
+        "each datum was taken or is known to be lost"
+    );
+    assert_eq!(publication.stats().too_slow, 1);
+}
+
+#[test]
+fn the_leg_of_a_node_that_left_does_not_hold_a_ring_for_ever() {
+    let mut rig = Rig::new(8);
+    let (node, other) = (rig.node(1), rig.node(2));
+    let publication = rig.publish(&node, None);
+    let untaken = other.subscribe(subscribe_spec()).expect("a subscription");
+    rig.settle();
+    let mut accepted = 0;
+    fill(&publication, &mut accepted);
+    assert_eq!(accepted, CAPACITY as u64);
+    // The producer waits already and will not ask again.
+    let writer = publication.writer();
+    let mut waiting = std::pin::pin!(writer.room(8));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    let _leaving = other.shutdown(Duration::ZERO);
+    let left = rig.passed();
+    while waiting.as_mut().poll(&mut cx).is_pending() {
+        rig.step();
+        assert!(rig.passed() < ms(60_000), "held for ever");
+    }
+    let held = rig.passed() - left;
+    assert!(held >= ms(10_000) && held < ms(12_000), "held for {held:?}");
+    let mut leg = untaken.take_leg().expect("the leg that nobody took");
+    assert_eq!(drain(&mut leg), Err(Ended::Detached));
+    drop(leg);
+    rig.settle();
+}
+
+#[test]
+fn a_clerk_that_looks_at_no_full_ring_rests() {
+    let mut rig = Rig::new(9);
+    let node = rig.node(1);
+    let publication = rig.publish(&node, Some(GRACE));
+    let (_good, mut good) = rig.subscribe(&node);
+    let idle = rig.clerk.load().timers;
+    let mut accepted = 0;
+    fill(&publication, &mut accepted);
+    rig.settle();
+    assert_eq!(rig.clerk.load().timers, idle + 1, "it looks");
+    let _ = drain(&mut good);
+    for _ in 0..30 {
+        rig.step();
+    }
+    assert_eq!(rig.clerk.load().timers, idle, "it still looks");
+    // And it is told again.
+    fill(&publication, &mut accepted);
+    rig.settle();
+    assert_eq!(rig.clerk.load().timers, idle + 1);
+}
+
+/// Lets the internet run until `done`, a millisecond at a time.
+#[track_caller]
+fn run_until(internet: &mut Internet, mut done: impl FnMut(&mut Internet) -> bool) {
+    for _ in 0..60_000 {
+        if done(internet) {
+            return;
+        }
+        internet.run_for(ms(1));
+    }
+    panic!("a minute of the world's time was not enough");
+}
+
+#[test]
+fn of_the_channels_behind_one_cursor_only_the_one_that_holds_it_is_closed() {
+    let mut internet = Internet::new(11, 2, 1);
+    internet.start(0);
+    internet.start(1);
+    let publication =
+        internet.node(0).expect("a node").publish(publish_spec(Some(GRACE))).expect("published");
+    let subscribe = |internet: &Internet| {
+        internet.node(1).expect("a node").subscribe(subscribe_spec()).expect("a subscription")
+    };
+    let subscriptions = [subscribe(&internet), subscribe(&internet), subscribe(&internet)];
+    let mut legs = Vec::new();
+    for subscription in &subscriptions {
+        let mut leg = None;
+        run_until(&mut internet, |_| {
+            leg = leg.take().or_else(|| subscription.take_leg());
+            leg.is_some()
+        });
+        legs.extend(leg);
+    }
+    run_until(&mut internet, |_| publication.ring().readers() == 1 && publication.channels().len() == 3);
+    let [stalled, slow, good] = &mut legs[..] else { panic!("three legs") };
+    let (mut accepted, mut of_good, mut of_slow) = (0, 0, 0);
+    let (mut full_at, mut closed_at) = (None, None);
+    for step in 0..2_000_u64 {
+        fill(&publication, &mut accepted);
+        internet.run_for(ms(1));
+        of_good += drain(good).expect("never closed").0;
+        if step % 50 == 0 && slow.inbox_mut().try_recv().expect("never closed").is_some() {
+            of_slow += 1;
+        }
+        // Four in its inbox, and sixteen in the ring.
+        if full_at.is_none() && accepted == 4 + CAPACITY as u64 {
+            full_at = Some(internet.world.now());
+        }
+        if closed_at.is_none() && code(stalled).is_some() {
+            closed_at = Some(internet.world.now());
+        }
+    }
+    assert_eq!(code(stalled), Some(CloseCode::TOO_SLOW), "the peer is told the code");
+    let (closed_at, full_at) = (closed_at.expect("closed"), full_at.expect("full"));
+    assert_closed_after(closed_at.saturating_since(full_at), GRACE);
+    assert_eq!((code(slow), code(good)), (None, None), "a neighbour was closed");
+    assert_eq!(publication.stats().too_slow, 1);
+    // What had arrived stays readable.
+    assert_eq!([(); 4].map(|()| take_one(stalled)), [0, 1, 2, 3]);
+    assert_eq!(drain(stalled), Err(Ended::Closed));
+    // And the neighbours get everything.
+    run_until(&mut internet, |_| {
+        of_good += drain(good).expect("never closed").0;
+        of_slow += drain(slow).expect("never closed").0;
+        (of_good, of_slow) == (accepted, accepted)
+    });
+}
