@@ -86,6 +86,7 @@ impl ChannelInfo {
             uptime: self.seen.channel.shared().uptime(),
             lag: numbers.lag(),
             skipped: numbers.skipped + numbers.lost,
+            dropped_oldest: numbers.skipped,
             resent: numbers.resent,
             duplicates: numbers.duplicates,
             credit_bytes: numbers.credit_bytes,
@@ -145,6 +146,7 @@ pub struct Stats {
     uptime: Option<Duration>,
     lag: u64,
     skipped: u64,
+    dropped_oldest: u64,
     resent: u64,
     duplicates: u64,
     credit_bytes: u64,
@@ -189,6 +191,13 @@ impl Stats {
     /// Datums that will never be delivered: lost without being sent again, or dropped by policy.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Datums that the producer's policy took from this channel to make room; of a channel. Known once the gap was
+    /// seen: at a shard when it comes to the place, within an engine when the consumer takes the next datum. Numbers
+    /// whose room the producer gave up after claiming it count here too, on channels between engines.
+    pub fn dropped_oldest(&self) -> u64 {
+        self.dropped_oldest
     }
 
     /// Datums that were sent again after a loss; at the producer's end.

@@ -28,11 +28,17 @@ impl Streams {
     /// Makes a producer, or finds the one that there is.
     pub(crate) fn publish<D: Send + 'static, C: Codec<D>>(
         &self,
-        settings: producer::Settings,
+        mut settings: producer::Settings,
     ) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
         let carried = Carried::of::<D, C>();
         let board = Arc::new(Board::new(settings.online.clone()));
-        let common = Arc::new(Common::new(settings.stream_id, settings.policy, board.clone(), carried));
+        let common = Arc::new(Common::new(
+            settings.stream_id,
+            settings.policy,
+            settings.degrader.take(),
+            board.clone(),
+            carried,
+        ));
         let spec = PublishSpec {
             datums: settings.buffer_datums,
             bytes: settings.buffer_bytes(),

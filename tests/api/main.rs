@@ -10,6 +10,7 @@ mod executors;
 mod inspection;
 mod order;
 mod plain;
+mod policies;
 mod readme;
 mod refusals;
 mod remote;

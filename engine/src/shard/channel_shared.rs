@@ -75,10 +75,11 @@ cells! {
 }
 
 impl ChannelCells {
-    /// Writes what the consumer of a *local* leg took so far; its thread is the one writer of those cells.
-    pub fn delivered(&self, datums: u64, bytes: u64, position: u64) {
+    /// Writes what the consumer of a *local* leg took and missed so far; its thread is the one writer of those cells.
+    pub fn delivered(&self, datums: u64, bytes: u64, skipped: u64, position: u64) {
         self.datums.store(datums, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+        self.skipped.store(skipped, Ordering::Relaxed);
         self.position.store(position, Ordering::Relaxed);
         self.released.store(position, Ordering::Relaxed);
     }

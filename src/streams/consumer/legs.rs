@@ -69,6 +69,7 @@ struct Kept {
     channel: Arc<Channel>,
     datums: u64,
     bytes: u64,
+    skipped: u64,
 }
 
 /// See the module.
@@ -265,7 +266,12 @@ pub(super) enum Step<R> {
 impl OpenLeg {
     fn new(leg: Leg) -> Self {
         let channel = leg.channel();
-        let kept = (!leg.inbox().is_remote()).then(|| Kept { channel: channel.clone(), datums: 0, bytes: 0 });
+        let kept = (!leg.inbox().is_remote()).then(|| Kept {
+            channel: channel.clone(),
+            datums: 0,
+            bytes: 0,
+            skipped: 0,
+        });
         let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
         Self { leg, book, end: None, ending: false }
     }
@@ -340,7 +346,8 @@ impl Book {
         if let Some(kept) = &mut self.kept {
             kept.datums += 1;
             kept.bytes += len as u64;
-            kept.channel.shared().cells().delivered(kept.datums, kept.bytes, seq + 1);
+            kept.skipped += skipped;
+            kept.channel.shared().cells().delivered(kept.datums, kept.bytes, kept.skipped, seq + 1);
         }
         Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: self.producer }
     }
@@ -350,6 +357,9 @@ impl Book {
     fn undecodable(&mut self, totals: &mut Totals, skipped: u64) {
         totals.skipped += skipped;
         totals.undecodable += 1;
+        if let Some(kept) = &mut self.kept {
+            kept.skipped += skipped;
+        }
         self.unreported += skipped + 1;
     }
 }

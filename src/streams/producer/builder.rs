@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::Producer;
+use super::{AnyDegrader, Producer};
 use crate::datum::{Codec, Postcard};
 use crate::discovery::{NamedPeer, PeerEntry};
 use crate::id::StreamId;
@@ -69,6 +69,7 @@ pub(crate) struct Settings {
     pub(crate) online: Spec,
     pub(crate) require: Vec<Predicate>,
     pub(crate) policy: BackpressurePolicy,
+    pub(crate) degrader: Option<AnyDegrader>,
     pub(crate) reliability: Reliability,
     pub(crate) weight: u8,
     pub(crate) lagging_grace: Option<Duration>,
@@ -101,6 +102,7 @@ impl Settings {
             online: Spec::subscribed(),
             require: Vec::new(),
             policy: BackpressurePolicy::default(),
+            degrader: None,
             reliability: Reliability::default(),
             weight: 1,
             lagging_grace: Some(DEFAULT_LAGGING_GRACE),
@@ -225,6 +227,30 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
+    /// Makes a datum cheaper for which there is no room, under [`BackpressurePolicy::DegradeQuality`], which needs it;
+    /// the other policies never call it.
+    ///
+    /// It runs once for such a datum, on the thread that sends it, before any room is taken. If it panics the datum is
+    /// sent as it is: consumers have to take datums of full quality in any case, and none is lost. The panic is
+    /// counted in [`Stats::degrader_panics`](super::Stats::degrader_panics). If what it makes cannot be sent, the send
+    /// fails for that reason and gives the original back.
+    ///
+    /// ```
+    /// # use corewire::{BackpressurePolicy, Network};
+    /// # fn example(network: &Network) -> Result<(), Box<dyn std::error::Error>> {
+    /// let frames = network.streams()
+    ///     .producer::<Vec<u8>>()
+    ///     .on_full(BackpressurePolicy::DegradeQuality)
+    ///     .degrader(|frame| frame.iter().copied().step_by(2).collect())
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn degrader(mut self, degrader: impl Fn(&D) -> D + Send + Sync + 'static) -> Self {
+        self.settings.degrader = Some(AnyDegrader::new(degrader));
+        self
+    }
+
     /// Whether what the network loses is sent again. Default: [`Reliability::Reliable`].
     pub fn reliability(mut self, reliability: Reliability) -> Self {
         self.settings.reliability = reliability;
@@ -252,8 +278,8 @@ impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
     ///
     /// [`BuilderError`].
     pub fn build(self) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
-        if self.settings.policy.drops() {
-            return Err(BuilderError::NotBuilt(self.settings.policy));
+        if self.settings.policy == BackpressurePolicy::DegradeQuality && self.settings.degrader.is_none() {
+            return Err(BuilderError::MissingDegrader);
         }
         self.streams.publish::<D, C>(self.settings)
     }
@@ -295,9 +321,11 @@ pub enum BuilderError<P> {
         /// The limit.
         limit: usize,
     },
-    /// This policy is not built yet.
-    #[error("the policy {0} is not built yet: use pause_upstream or fail")]
-    NotBuilt(BackpressurePolicy),
+    /// The policy is `DegradeQuality`, and there is no degrader.
+    #[error(
+        "the policy degrade_quality needs a function that makes datums cheaper: give one with `degrader`"
+    )]
+    MissingDegrader,
     /// The network was shut down.
     #[error("the network was shut down: join it again with `Network::new`")]
     Closed,

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use corewire_engine::publication::Publication;
 use corewire_engine::rings::{Claim, Refused, Turn, Writer};
 
+use super::full::{AnyDegrader, Pressed};
 use super::{Error, Stats};
 use crate::datum::{Codec, EncodeError, encode, measure};
 use crate::id::StreamId;
@@ -29,8 +30,9 @@ pub(crate) struct Core {
 pub(crate) struct Common {
     pub(super) stream_id: StreamId,
     pub(super) policy: BackpressurePolicy,
+    pub(super) degrader: Option<AnyDegrader>,
     pub(super) board: Arc<Board>,
-    tallies: Tallies,
+    pub(super) tallies: Tallies,
     carries: Carried,
 }
 
@@ -55,10 +57,11 @@ impl Common {
     pub(crate) fn new(
         stream_id: StreamId,
         policy: BackpressurePolicy,
+        degrader: Option<AnyDegrader>,
         board: Arc<Board>,
         carries: Carried,
     ) -> Self {
-        Self { stream_id, policy, board, tallies: Tallies::default(), carries }
+        Self { stream_id, policy, degrader, board, tallies: Tallies::default(), carries }
     }
 
     pub(crate) fn carries(&self) -> Carried {
@@ -75,6 +78,9 @@ pub(super) struct Tallies {
     too_large: Tally,
     unencodable: Tally,
     cancelled: Tally,
+    /// Accepted, but made cheaper before.
+    pub(super) degraded: Tally,
+    pub(super) degrader_panics: Tally,
 }
 
 /// Why a datum did not enter the ring.
@@ -129,28 +135,32 @@ impl Core {
     /// Measures, claims, encodes and publishes, or says why not. Never waits, and does not look at the online
     /// condition.
     #[inline]
-    pub(super) fn try_put<D, C: Codec<D>>(&self, datum: &D) -> Result<(), Refusal> {
+    pub(super) fn try_put<D: 'static, C: Codec<D>>(&self, datum: &D) -> Result<(), Refusal> {
         let len = measure::<D, C>(datum).map_err(Refusal::Encoding)?;
         match self.writer.try_claim(len) {
             Ok(claim) => fill::<D, C>(claim, datum),
-            Err(refused) => {
-                self.note(refused);
-                Err(refused.into())
-            }
+            Err(Refused::Full) => self.put_when_full::<D, C>(datum, len, None),
+            Err(refused) => Err(refused.into()),
         }
     }
 
-    /// As [`try_put`](Self::try_put) for a datum of `len` encoded bytes; under `PauseUpstream` it waits for room in
-    /// the order of arrival. `turn` is the place in that order.
-    pub(super) fn poll_put<D, C: Codec<D>>(
+    /// As [`try_put`](Self::try_put) for a datum of `len` encoded bytes. Under `PauseUpstream` it waits for room in
+    /// the order of arrival; `turn` is the place in that order. Under the policies that drop it insists for a moment;
+    /// `pressed` says since when.
+    pub(super) fn poll_put<D: 'static, C: Codec<D>>(
         &self,
         datum: &D,
         len: usize,
         turn: &mut Turn,
+        pressed: &mut Pressed<D>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        if self.common.policy == BackpressurePolicy::Fail {
-            return Poll::Ready(self.try_put::<D, C>(datum));
+        match self.common.policy {
+            BackpressurePolicy::PauseUpstream => {}
+            BackpressurePolicy::Fail => return Poll::Ready(self.try_put::<D, C>(datum)),
+            BackpressurePolicy::DropOldest | BackpressurePolicy::DegradeQuality => {
+                return self.poll_put_insisting::<D, C>(datum, len, pressed, cx);
+            }
         }
         match self.writer.poll_claim(turn, len, cx) {
             Poll::Ready(Ok(claim)) => Poll::Ready(fill::<D, C>(claim, datum)),
@@ -164,7 +174,7 @@ impl Core {
 
     /// Tells the engine of a full ring, which counts the grace of slow consumers from there.
     #[cold]
-    fn note(&self, refused: Refused) {
+    pub(super) fn note(&self, refused: Refused) {
         if refused == Refused::Full {
             self.publication.note_full();
         }
@@ -200,6 +210,9 @@ impl Core {
             too_large: self.common.tallies.too_large.get(),
             unencodable: self.common.tallies.unencodable.get(),
             cancelled: self.common.tallies.cancelled.get(),
+            degraded: self.common.tallies.degraded.get(),
+            dropped_oldest: counted.evicted,
+            degrader_panics: self.common.tallies.degrader_panics.get(),
             in_ring: ring.len() as u64,
             capacity: ring.config().datums as u64,
             predicate_panics: self.common.board.predicate_panics(),
@@ -209,7 +222,7 @@ impl Core {
 
 /// Encodes into the claimed room and publishes. After an error the room is given up and readers skip it.
 #[inline]
-fn fill<D, C: Codec<D>>(mut claim: Claim<'_>, datum: &D) -> Result<(), Refusal> {
+pub(super) fn fill<D, C: Codec<D>>(mut claim: Claim<'_>, datum: &D) -> Result<(), Refusal> {
     encode::<D, C>(datum, &mut claim).map_err(Refusal::Encoding)?;
     claim.commit();
     Ok(())

@@ -5,19 +5,27 @@
 mod builder;
 mod core;
 mod error;
+mod full;
 mod outbox;
 mod send;
 mod sink;
 
 use ::core::fmt;
+use ::core::future::Future;
 use ::core::marker::PhantomData;
+use ::core::pin::Pin;
+use ::core::time::Duration;
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use corewire_engine::rings::park;
 
 pub(crate) use self::builder::Settings;
 pub use self::builder::{Builder, BuilderError, Lagging};
 use self::core::Refusal;
 pub(crate) use self::core::{Carried, Common, Core};
 pub use self::error::Error;
+pub(crate) use self::full::AnyDegrader;
 use self::send::Offline;
 pub use self::send::Sending;
 use super::channel::ChannelInfo;
@@ -79,6 +87,14 @@ pub struct Stats {
     pub unencodable: u64,
     /// Datums withdrawn: their future was dropped before it resolved.
     pub cancelled: u64,
+    /// Accepted datums that the degrader made cheaper first, under `DegradeQuality`.
+    pub degraded: u64,
+    /// Datums that were taken from consumers that lagged, to make room, under the policies that drop. A datum counts
+    /// once for each reader that loses it: each consumer on this engine, and each shard that serves consumers on
+    /// others. What one channel lost is in its own [`Stats`](crate::streams::Stats::dropped_oldest).
+    pub dropped_oldest: u64,
+    /// Panics of the degrader; each time, the datum was sent as it was.
+    pub degrader_panics: u64,
     /// Datums in the ring that some consumer has not taken yet.
     pub in_ring: u64,
     /// Datums that the ring holds at most.
@@ -105,7 +121,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "accepted: {}, refused: {} full, {} offline, {} closed, {} too large, {} unencodable, cancelled: {}, \
-             ring: {} of {}",
+             degraded: {}, dropped for room: {}, ring: {} of {}",
             self.accepted,
             self.refused_full,
             self.refused_offline,
@@ -113,6 +129,8 @@ impl fmt::Display for Stats {
             self.too_large,
             self.unencodable,
             self.cancelled,
+            self.degraded,
+            self.dropped_oldest,
             self.in_ring,
             self.capacity
         )
@@ -164,20 +182,25 @@ impl<D, C> Producer<D, C> {
 }
 
 impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
-    /// Sends one datum: waits until the producer is online and, with `PauseUpstream`, until there is room.
+    /// Sends one datum: waits until the producer is online and then, by the policy of the stream, for room.
     ///
     /// Those who wait for room are served in the order in which they came. A send that finds the producer offline
     /// meanwhile gives its place up, and takes a new one when it is online again. Nothing is allocated unless it waits.
     ///
+    /// The policies that drop take room from consumers that lag. They cannot while the oldest datum is being read in
+    /// place (by a consumer that holds a [`Ref`](crate::streams::consumer::Ref), or by a shard for some microseconds)
+    /// or is being written by another thread. The send then tries again for about a millisecond, busily, and answers
+    /// `Full` after that: no consumer stops such a producer for longer.
+    ///
     /// # Errors
     ///
-    /// [`Error::Closed`], [`Error::TooLarge`], [`Error::Encoding`], and [`Error::Full`] with the policy `Fail` or
-    /// when more than 1024 sends wait for room already.
+    /// [`Error::Closed`], [`Error::TooLarge`], [`Error::Encoding`], and [`Error::Full`]: with `PauseUpstream` when
+    /// more than 1024 sends wait for room already, with `Fail` at once, with the policies that drop as said above.
     ///
     /// # Cancel safety
     ///
     /// A future that is dropped before it resolves sends nothing; the datum is dropped with it and counted as
-    /// cancelled.
+    /// cancelled. [`Sending::withdraw`] gives it back, which is how a wait gets a limit.
     pub fn send(&self, datum: D) -> Sending<'_, D, C> {
         Sending::new(self, datum, Offline::Wait)
     }
@@ -186,8 +209,9 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// # Errors
     ///
-    /// Any [`Error`]. A full ring answers [`Error::Full`] under every policy; so does a ring for whose room others
-    /// wait already.
+    /// Any [`Error`]. [`Error::Full`] says that there is no room *now*: under `PauseUpstream` and `Fail` because the
+    /// ring is full, or others wait for its room already; under the policies that drop because the oldest datum is
+    /// being read in place or written at this moment. Under those [`push`](Self::push) outlasts such moments.
     #[inline]
     pub fn try_send(&self, datum: D) -> Result<(), Error<D>> {
         if !self.core.common.board.is_online() {
@@ -200,8 +224,9 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
         }
     }
 
-    /// Sends one datum by the policy of the stream: with `PauseUpstream` it waits for room, else it does not wait.
-    /// It never waits for consumers.
+    /// Sends one datum by the policy of the stream: with `PauseUpstream` it waits for room; with the policies that
+    /// drop it insists on room for a millisecond at most, as [`send`](Self::send) does; with `Fail` it does not wait.
+    /// It never waits for consumers to come.
     ///
     /// # Errors
     ///
@@ -220,7 +245,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// As [`send`](Self::send).
     pub fn send_blocking(&self, datum: D) -> Result<(), Error<D>> {
-        corewire_engine::rings::park::block_on(self.send(datum))
+        park::block_on(self.send(datum))
     }
 
     /// [`push`](Self::push) for threads without an async runtime: parks the thread while it waits.
@@ -229,7 +254,39 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// As [`push`](Self::push).
     pub fn push_blocking(&self, datum: D) -> Result<(), Error<D>> {
-        corewire_engine::rings::park::block_on(self.push(datum))
+        park::block_on(self.push(datum))
+    }
+
+    /// [`send_blocking`](Self::send_blocking) with a limit on the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send). When the time is over the datum comes back with what kept it waiting:
+    /// [`Error::Full`], or [`Error::Offline`] if nobody listens.
+    pub fn send_timeout(&self, datum: D, timeout: Duration) -> Result<(), Error<D>> {
+        wait(self.send(datum), timeout)
+    }
+
+    /// [`push_blocking`](Self::push_blocking) with a limit on the wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push). When the time is over the datum comes back with [`Error::Full`].
+    pub fn push_timeout(&self, datum: D, timeout: Duration) -> Result<(), Error<D>> {
+        wait(self.push(datum), timeout)
+    }
+}
+
+/// Parks the thread until `sending` resolves, or gives its datum back.
+fn wait<D: Send + 'static, C: Codec<D>>(
+    mut sending: Sending<'_, D, C>,
+    timeout: Duration,
+) -> Result<(), Error<D>> {
+    // A limit further off than the clock reaches is none.
+    let Some(deadline) = Instant::now().checked_add(timeout) else { return park::block_on(sending) };
+    match park::wait_until(deadline, |cx| Pin::new(&mut sending).poll(cx)) {
+        Some(sent) => sent,
+        None => sending.give_up().map_or(Ok(()), Err),
     }
 }
 

@@ -9,6 +9,7 @@ use core::task::{Context, Poll};
 use corewire_engine::rings::Turn;
 
 use super::core::{Core, Refusal};
+use super::full::Pressed;
 use super::{Error, Producer};
 use crate::datum::{Codec, measure};
 use crate::streams::board::Waiter;
@@ -34,6 +35,7 @@ pub struct Sending<'a, D, C> {
     offline: Offline,
     waiter: Waiter,
     turn: Turn,
+    pressed: Pressed<D>,
     codec: PhantomData<fn(C)>,
 }
 
@@ -46,23 +48,81 @@ impl<'a, D, C> Sending<'a, D, C> {
             offline,
             waiter: Waiter::default(),
             turn: Turn::default(),
+            pressed: Pressed::default(),
             codec: PhantomData,
         }
+    }
+
+    /// Gives the datum back instead of sending it, counted as cancelled; `None` if the send has resolved. What was
+    /// waited for is given up, and whoever waits behind it moves up.
+    ///
+    /// This is how a wait gets a limit under any executor without losing the datum: let the executor's own timer race
+    /// a borrow of the future.
+    ///
+    /// ```
+    /// # use corewire::Producer;
+    /// # use std::time::Duration;
+    /// # async fn example(producer: Producer<String>) {
+    /// let mut sending = producer.send("an hour old at most".into());
+    /// if tokio::time::timeout(Duration::from_secs(3600), &mut sending).await.is_err() {
+    ///     let datum = sending.withdraw().expect("it did not resolve");
+    ///     println!("nobody wanted {datum}");
+    /// }
+    /// # }
+    /// ```
+    pub fn withdraw(mut self) -> Option<D> {
+        let datum = self.datum.take()?;
+        self.core.cancel();
+        Some(datum)
+    }
+}
+
+impl<D: 'static, C: Codec<D>> Sending<'_, D, C> {
+    /// Waits until the producer is online, if asked to, and then for room; puts the datum there.
+    fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
+        let datum = self.datum.as_ref().expect("a send was polled after it had resolved");
+        match poll_online(self.core, self.offline, &mut self.waiter, cx) {
+            Poll::Ready(Ok(())) => {}
+            other => {
+                // Whoever waits to be online does not hold up those who do not.
+                self.turn.cancel();
+                return other;
+            }
+        }
+        let len = match self.len {
+            Some(len) => len,
+            None => match measure::<D, C>(datum) {
+                Ok(measured) => *self.len.insert(measured),
+                Err(error) => return Poll::Ready(Err(Refusal::Encoding(error))),
+            },
+        };
+        self.core.poll_put::<D, C>(datum, len, &mut self.turn, &mut self.pressed, cx)
+    }
+
+    /// The datum is not sent any more: gives it back, counted as refused for the reason that kept it waiting. `None`
+    /// if the send has resolved.
+    pub(super) fn give_up(mut self) -> Option<Error<D>> {
+        let datum = self.datum.take()?;
+        let refusal = if self.core.is_closed() {
+            Refusal::Closed
+        } else if self.core.common.board.is_online() {
+            Refusal::Full
+        } else {
+            Refusal::Offline
+        };
+        Some(self.core.refuse(datum, refusal))
     }
 }
 
 /// Nothing in it is ever pinned: the datum is only moved in and out.
 impl<D, C> Unpin for Sending<'_, D, C> {}
 
-impl<D, C: Codec<D>> Future for Sending<'_, D, C> {
+impl<D: 'static, C: Codec<D>> Future for Sending<'_, D, C> {
     type Output = Result<(), Error<D>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let me = &mut *self;
-        let datum = me.datum.as_ref().expect("a send was polled after it had resolved");
-        let put =
-            poll_send::<D, C>(me.core, datum, &mut me.len, me.offline, &mut me.waiter, &mut me.turn, cx);
-        let Poll::Ready(result) = put else { return Poll::Pending };
+        let Poll::Ready(result) = me.poll_sent(cx) else { return Poll::Pending };
         // The future may be kept although it has resolved; nobody shall wait behind it.
         me.waiter.withdraw();
         me.turn.cancel();
@@ -72,34 +132,6 @@ impl<D, C: Codec<D>> Future for Sending<'_, D, C> {
             _ => Ok(()),
         })
     }
-}
-
-/// Waits until `core` is online, if asked to, and then for room; puts `datum` there.
-pub(super) fn poll_send<D, C: Codec<D>>(
-    core: &Core,
-    datum: &D,
-    len: &mut Option<usize>,
-    offline: Offline,
-    waiter: &mut Waiter,
-    turn: &mut Turn,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), Refusal>> {
-    match poll_online(core, offline, waiter, cx) {
-        Poll::Ready(Ok(())) => {}
-        other => {
-            // Whoever waits to be online does not hold up those who do not.
-            turn.cancel();
-            return other;
-        }
-    }
-    let len = match *len {
-        Some(len) => len,
-        None => match measure::<D, C>(datum) {
-            Ok(measured) => *len.insert(measured),
-            Err(error) => return Poll::Ready(Err(Refusal::Encoding(error))),
-        },
-    };
-    core.poll_put::<D, C>(datum, len, turn, cx)
 }
 
 /// Ready once `core` is online, or will never be again.

@@ -12,10 +12,11 @@ use std::sync::{Arc, PoisonError};
 use futures_sink::Sink;
 
 use super::core::{Core, Refusal};
+use super::full::Pressed;
 use super::outbox::Outbox;
 use super::send::{Offline, poll_online};
 use super::{Error, Producer};
-use crate::datum::{Codec, to_vec};
+use crate::datum::{Codec, measure, to_vec};
 use crate::streams::board::Waiter;
 use crate::streams::policy::BackpressurePolicy;
 
@@ -34,6 +35,8 @@ enum Kept<D> {
     Offline(D),
     /// It waits for room.
     Queued(D, Arc<Outbox>),
+    /// It insists on room, under a policy that drops.
+    Pressed(D, Pressed<D>),
 }
 
 impl<D> Default for Side<D> {
@@ -44,7 +47,10 @@ impl<D> Default for Side<D> {
 
 impl<D> Side<D> {
     /// Waits until the kept datum is in the ring.
-    fn poll_kept<C: Codec<D>>(&mut self, core: &Core, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>> {
+    fn poll_kept<C: Codec<D>>(&mut self, core: &Core, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>>
+    where
+        D: 'static,
+    {
         loop {
             match mem::replace(&mut self.kept, Kept::Nothing) {
                 Kept::Nothing => return Poll::Ready(Ok(())),
@@ -67,12 +73,29 @@ impl<D> Side<D> {
                     Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                     Poll::Ready(Err(refused)) => return Poll::Ready(Err(core.refuse(datum, refused.into()))),
                 },
+                Kept::Pressed(datum, mut pressed) => {
+                    let put = match measure::<D, C>(&datum) {
+                        Ok(len) => core.poll_put_insisting::<D, C>(&datum, len, &mut pressed, cx),
+                        Err(error) => Poll::Ready(Err(Refusal::Encoding(error))),
+                    };
+                    match put {
+                        Poll::Pending => {
+                            self.kept = Kept::Pressed(datum, pressed);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                        Poll::Ready(Err(refusal)) => return Poll::Ready(Err(core.refuse(datum, refusal))),
+                    }
+                }
             }
         }
     }
 
     /// Takes the datum: into the ring if that can be now, else into the keeping of this handle.
-    fn start<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>> {
+    fn start<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>>
+    where
+        D: 'static,
+    {
         if self.closed || core.is_closed() {
             return Err(core.refuse(datum, Refusal::Closed));
         }
@@ -88,7 +111,10 @@ impl<D> Side<D> {
     }
 
     /// Puts the datum into the ring, or queues it for room.
-    fn put<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>> {
+    fn put<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>>
+    where
+        D: 'static,
+    {
         let refusal = match core.try_put::<D, C>(&datum) {
             Ok(()) => return Ok(()),
             Err(Refusal::Full) if core.common.policy == BackpressurePolicy::PauseUpstream => {
@@ -99,6 +125,10 @@ impl<D> Side<D> {
                     }
                     Err(error) => Refusal::Encoding(error),
                 }
+            }
+            Err(Refusal::Full) if core.common.policy.drops() => {
+                self.kept = Kept::Pressed(datum, Pressed::default());
+                return Ok(());
             }
             Err(refusal) => refusal,
         };
@@ -113,7 +143,7 @@ impl<D> Side<D> {
     pub(super) fn abandon(&mut self) -> bool {
         match mem::replace(&mut self.kept, Kept::Nothing) {
             Kept::Nothing => false,
-            Kept::Offline(_) => true,
+            Kept::Offline(_) | Kept::Pressed(..) => true,
             Kept::Queued(_, outbox) => outbox.withdraw(),
         }
     }

@@ -1,0 +1,306 @@
+//! What happens to a datum when the ring is full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use corewire::streams::Delivery;
+use corewire::streams::producer::{BuilderError, Error};
+use corewire::{BackpressurePolicy, Consumer, Network, Plain, Producer};
+use futures::SinkExt;
+
+use super::support::{Data1, LIMIT, alone, poll_once, within};
+
+/// A producer with this policy and a consumer of the same node that takes nothing by itself.
+async fn joined(
+    network: &Network,
+    datums: usize,
+    policy: BackpressurePolicy,
+) -> (Producer<u64>, Consumer<u64>) {
+    let consumer = network.streams().consume::<u64>();
+    let producer = network
+        .streams()
+        .producer::<u64>()
+        .with_buffer_size(datums)
+        .on_full(policy)
+        .degrader(|datum| datum / 2)
+        .build()
+        .unwrap();
+    within(producer.when().subscribed()).await;
+    within(consumer.when().online()).await;
+    (producer, consumer)
+}
+
+/// What is there, each datum with the number of those missing before it.
+fn drain(consumer: &mut Consumer<u64>) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    while let Ok(Delivery { datum, skipped_before, .. }) = consumer.try_recv_delivery() {
+        found.push((datum, skipped_before));
+    }
+    found
+}
+
+#[tokio::test]
+async fn drop_oldest_takes_from_who_lags_and_says_how_much() {
+    let network = alone().await;
+    let (producer, mut lagging) = joined(&network, 4, BackpressurePolicy::DropOldest).await;
+    let mut keeps_up = network.streams().consume::<u64>();
+    within(producer.when().subscribed().minimum_of(2)).await;
+    within(keeps_up.when().online()).await;
+    for n in 0..10 {
+        producer.try_send(n).unwrap();
+        assert_eq!(keeps_up.try_recv(), Ok(n));
+    }
+    assert_eq!(drain(&mut lagging), [(6, 6), (7, 0), (8, 0), (9, 0)]);
+    assert_eq!((lagging.stats().datums(), lagging.stats().skipped()), (4, 6));
+    assert_eq!((keeps_up.stats().datums(), keeps_up.stats().skipped()), (10, 0));
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.dropped_oldest, stats.refused_full, stats.offered()), (10, 6, 0, 10));
+    let of_channels: Vec<u64> = producer.consumers().map(|info| info.stats().dropped_oldest()).collect();
+    assert_eq!(of_channels, [6, 0]);
+}
+
+#[tokio::test]
+async fn every_form_of_sending_drops_the_oldest() {
+    let network = alone().await;
+    let (producer, mut consumer) = joined(&network, 2, BackpressurePolicy::DropOldest).await;
+    producer.try_send(0).unwrap();
+    producer.try_send(1).unwrap();
+    within(producer.send(2)).await.unwrap();
+    within(producer.push(3)).await.unwrap();
+    producer.send_blocking(4).unwrap();
+    producer.push_blocking(5).unwrap();
+    let mut sink = producer.clone();
+    within(SinkExt::send(&mut sink, 6)).await.unwrap();
+    within(sink.feed(7)).await.unwrap();
+    assert_eq!(drain(&mut consumer), [(6, 6), (7, 0)]);
+    assert_eq!(producer.stats().dropped_oldest, 6);
+    assert_eq!((producer.stats().accepted, producer.stats().offered()), (8, 8));
+}
+
+#[tokio::test]
+async fn a_large_datum_drops_as_many_small_ones_as_it_takes() {
+    let network = alone().await;
+    let mut consumer = network.streams().consume::<Vec<u8>>();
+    let producer = network
+        .streams()
+        .producer::<Vec<u8>>()
+        .with_buffer_bytes(256)
+        .with_max_datum_bytes(128)
+        .on_full(BackpressurePolicy::DropOldest)
+        .build()
+        .unwrap();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    for n in 0..16 {
+        producer.try_send(vec![n; 8]).unwrap();
+    }
+    producer.try_send(vec![100; 100]).unwrap();
+    // 101 bytes take the room of seven.
+    let first = consumer.try_recv_delivery().unwrap();
+    assert_eq!((first.datum, first.skipped_before), (vec![7; 8], 7));
+}
+
+#[tokio::test]
+async fn what_is_read_in_place_is_never_taken_and_stops_no_sender_for_long() {
+    for policy in [BackpressurePolicy::DropOldest, BackpressurePolicy::DegradeQuality] {
+        let network = alone().await;
+        let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
+        let degraded = Arc::new(AtomicUsize::new(0));
+        let count = degraded.clone();
+        let producer = network
+            .streams()
+            .producer::<u64>()
+            .with_buffer_size(2)
+            .on_full(policy)
+            .degrader(move |datum| {
+                count.fetch_add(1, Ordering::Relaxed);
+                datum / 2
+            })
+            .codec(Plain)
+            .build()
+            .unwrap();
+        within(producer.when().online()).await;
+        within(consumer.when().online()).await;
+        producer.try_send(10).unwrap();
+        producer.try_send(20).unwrap();
+        {
+            let held = consumer.try_recv_ref().unwrap();
+            assert_eq!(producer.try_send(30), Err(Error::Full(30)));
+            let before = degraded.load(Ordering::Relaxed);
+            assert_eq!(within(producer.send(30)).await, Err(Error::Full(30)), "the original comes back");
+            let once = usize::from(policy == BackpressurePolicy::DegradeQuality);
+            assert_eq!(degraded.load(Ordering::Relaxed) - before, once, "once for each datum");
+            assert_eq!(producer.push_blocking(30), Err(Error::Full(30)));
+            let mut sink = producer.clone();
+            assert_eq!(within(SinkExt::send(&mut sink, 30)).await, Err(Error::Full(30)));
+            assert_eq!(*held, 10);
+        }
+        let stats = producer.stats();
+        assert_eq!((stats.refused_full, stats.dropped_oldest, stats.degraded), (4, 0, 0));
+        producer.try_send(40).unwrap();
+        assert_eq!((consumer.try_recv(), consumer.try_recv()), (Ok(20), Ok(40)));
+        assert_eq!(producer.stats().offered(), 7);
+    }
+}
+
+#[tokio::test]
+async fn a_send_that_insists_goes_in_once_the_reader_lets_go() {
+    let network = alone().await;
+    let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
+    let producer = network
+        .streams()
+        .producer::<u64>()
+        .with_buffer_size(1)
+        .on_full(BackpressurePolicy::DropOldest)
+        .codec(Plain)
+        .build()
+        .unwrap();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    producer.try_send(1).unwrap();
+    let held = consumer.try_recv_ref().unwrap();
+    let mut sending = producer.send(2);
+    let (first, woken) = poll_once(&mut sending);
+    assert!(first.is_pending());
+    assert_eq!(woken.wakes(), 1, "nothing tells it when a reader lets go, so it looks again");
+    drop(held);
+    assert!(matches!(poll_once(&mut sending).0, std::task::Poll::Ready(Ok(()))));
+    assert_eq!(consumer.try_recv(), Ok(2));
+}
+
+#[tokio::test]
+async fn degrade_quality_makes_the_incoming_datum_cheaper_and_then_drops_the_oldest() {
+    let network = alone().await;
+    let (producer, mut consumer) = joined(&network, 2, BackpressurePolicy::DegradeQuality).await;
+    for datum in [100, 200, 300] {
+        producer.try_send(datum).unwrap();
+    }
+    assert_eq!(drain(&mut consumer), [(200, 1), (150, 0)]);
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.degraded, stats.dropped_oldest, stats.offered()), (3, 1, 1, 3));
+
+    within(producer.send(400)).await.unwrap();
+    within(producer.push(500)).await.unwrap();
+    within(producer.send(600)).await.unwrap();
+    producer.send_blocking(700).unwrap();
+    let mut sink = producer.clone();
+    within(SinkExt::send(&mut sink, 800)).await.unwrap();
+    assert_eq!(drain(&mut consumer), [(350, 3), (400, 0)]);
+    assert_eq!(producer.stats().degraded, 4);
+}
+
+#[tokio::test]
+async fn without_a_degrader_there_is_no_producer_that_degrades() {
+    let network = alone().await;
+    let builder = network.streams().producer::<u64>().on_full(BackpressurePolicy::DegradeQuality);
+    assert!(matches!(builder.build(), Err(BuilderError::MissingDegrader)));
+}
+
+#[tokio::test]
+async fn a_degrader_that_panics_lets_the_datum_pass_as_it_is() {
+    let network = alone().await;
+    let mut consumer = network.streams().consume::<Data1>();
+    let producer = network
+        .streams()
+        .producer::<Data1>()
+        .with_buffer_size(1)
+        .on_full(BackpressurePolicy::DegradeQuality)
+        .degrader(|datum| panic!("a degrader that panics, for {}", datum.0))
+        .build()
+        .unwrap();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    producer.try_send(Data1(1)).unwrap();
+    producer.try_send(Data1(2)).unwrap();
+    within(producer.send(Data1(3))).await.unwrap();
+    assert_eq!(consumer.try_recv(), Ok(Data1(3)));
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.degraded, stats.degrader_panics, stats.dropped_oldest), (3, 0, 2, 2));
+}
+
+#[tokio::test]
+async fn what_a_degrader_makes_too_large_comes_back_as_it_was() {
+    let network = alone().await;
+    let consumer = network.streams().consume::<Vec<u8>>();
+    let producer = network
+        .streams()
+        .producer::<Vec<u8>>()
+        .with_buffer_size(1)
+        .with_max_datum_bytes(10)
+        .on_full(BackpressurePolicy::DegradeQuality)
+        .degrader(|_| vec![0; 100])
+        .build()
+        .unwrap();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    producer.try_send(vec![1]).unwrap();
+    assert_eq!(producer.try_send(vec![2]), Err(Error::TooLarge(vec![2], 10)));
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.too_large, stats.degraded, stats.offered()), (1, 1, 0, 2));
+}
+
+#[tokio::test]
+async fn a_second_build_finds_the_policy_and_the_degrader_of_the_first() {
+    let network = alone().await;
+    let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::DegradeQuality).await;
+    let again = network.streams().produce::<u64>();
+    producer.try_send(100).unwrap();
+    again.try_send(200).unwrap();
+    assert_eq!(drain(&mut consumer), [(100, 1)]);
+}
+
+#[tokio::test]
+async fn a_wait_with_a_limit_gives_the_datum_back() {
+    let network = alone().await;
+    let moment = Duration::from_millis(20);
+    let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::PauseUpstream).await;
+    producer.send_timeout(1, LIMIT).unwrap();
+    assert_eq!(producer.send_timeout(2, moment), Err(Error::Full(2)));
+    assert_eq!(producer.push_timeout(3, moment), Err(Error::Full(3)));
+    assert_eq!(producer.push_timeout(4, Duration::ZERO), Err(Error::Full(4)));
+    assert_eq!(consumer.try_recv(), Ok(1));
+    producer.push_timeout(5, Duration::MAX).unwrap();
+    assert_eq!(producer.stats().refused_full, 3);
+
+    // Room that comes in time is used.
+    let sender = producer.clone();
+    let waiting = std::thread::spawn(move || sender.send_timeout(6, LIMIT));
+    assert_eq!(within(consumer.recv()).await, Some(5));
+    assert_eq!(within(consumer.recv()).await, Some(6));
+    waiting.join().unwrap().unwrap();
+
+    drop(consumer);
+    within(producer.when().offline()).await;
+    assert_eq!(producer.send_timeout(7, moment), Err(Error::Offline(7)));
+    assert_eq!(producer.push_timeout(8, LIMIT), Err(Error::Offline(8)));
+    producer.close();
+    assert_eq!(producer.send_timeout(9, LIMIT), Err(Error::Closed(9)));
+    assert_eq!(producer.stats().offered(), 9);
+}
+
+#[tokio::test]
+async fn a_send_that_is_withdrawn_gives_the_datum_back_and_its_place_up() {
+    let network = alone().await;
+    let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::PauseUpstream).await;
+    producer.try_send(1).unwrap();
+    let mut first = producer.send(2);
+    let mut second = producer.send(3);
+    assert!(poll_once(&mut first).0.is_pending());
+    let (pending, woken) = poll_once(&mut second);
+    assert!(pending.is_pending());
+    assert_eq!(first.withdraw(), Some(2));
+    assert_eq!(consumer.try_recv(), Ok(1));
+    assert!(woken.wakes() > 0, "it is the first now");
+    assert!(matches!(poll_once(&mut second).0, std::task::Poll::Ready(Ok(()))));
+    assert_eq!(second.withdraw(), None, "it was sent");
+    assert_eq!(consumer.try_recv(), Ok(3));
+
+    // With the timer of whatever executor there is.
+    producer.try_send(4).unwrap();
+    let mut sending = producer.send(5);
+    assert!(tokio::time::timeout(Duration::from_millis(20), &mut sending).await.is_err());
+    assert_eq!(sending.withdraw(), Some(5));
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (3, 2, 5));
+}
