@@ -20,6 +20,7 @@ use corewire_perf::rings::peers::{
     AsyncBroadcast, Broadcast, Crossbeam, Disruptor, Iceoryx, Rtrb, TokioBroadcast,
 };
 use corewire_perf::rings::run::{Publish, Throughput, round_trip, throughput};
+use corewire_perf::rings::typed;
 use corewire_perf::table::{Beside, Group, Options, Outcome, Plan, Row};
 
 /// Room of every queue, in messages.
@@ -178,4 +179,5 @@ fn main() {
     one_to_many(16, &plan);
     many_to(1, &plan);
     many_to(4, &plan);
+    typed::run(&plan, CAPACITY);
 }

@@ -10,6 +10,7 @@ pub mod corewire;
 pub mod limits;
 pub mod peers;
 pub mod run;
+pub mod typed;
 
 /// A message of `W` 8-byte words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
