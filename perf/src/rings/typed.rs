@@ -137,14 +137,11 @@ pub fn node() -> Network {
 }
 
 /// A producer and its one consumer, connected, over a ring of `capacity` datums.
-pub fn pair<C: Codec<Price>>(
+pub fn pair<C: Codec<Price> + Copy>(
     node: &Network,
     codec: C,
     capacity: usize,
-) -> (Producer<Price, C>, Consumer<Price, C>)
-where
-    C: Copy,
-{
+) -> (Producer<Price, C>, Consumer<Price, C>) {
     static STREAMS: AtomicU64 = AtomicU64::new(0);
     let name = format!("prices-{}", STREAMS.fetch_add(1, Ordering::Relaxed));
     let streams = node.streams();
