@@ -44,6 +44,8 @@
 //!   silence.
 //! * **Topology** is something to wait for: [`when`](Producer::when) and
 //!   [`online_when`](streams::producer::Builder::online_when).
+//! * **Inside one process** there is also a [`local`] stream without any network: bounded, with the same policies, and
+//!   with consumers that compete for the datums.
 //! * **Any runtime, or none.** Futures here need no particular executor; each has a blocking form.
 //!
 //! ```
@@ -71,6 +73,7 @@ mod contain;
 pub mod datum;
 pub mod discovery;
 pub mod id;
+pub mod local;
 pub mod network;
 pub mod streams;
 

@@ -1,7 +1,8 @@
 //! Counted, not timed: what one datum costs in the steady state.
 
 use allocation_counter::measure;
-use corewire::{Network, NetworkId, Plain};
+use corewire::local::Stream;
+use corewire::{BackpressurePolicy, Network, NetworkId, Plain};
 use futures::executor::block_on;
 
 /// Datums that are measured, after as many that warm everything up.
@@ -49,4 +50,20 @@ fn a_serde_datum_without_heap_parts_is_sent_and_taken_without_allocation() {
         assert_eq!(consumer.recv_blocking(), Some((n, [7; 8], Some(0.5))));
     });
     assert_eq!(allocations, 0);
+}
+
+#[test]
+fn a_local_stream_carries_a_datum_without_allocation() {
+    for policy in BackpressurePolicy::ALL {
+        let s: Stream<(u64, [u8; 8])> = Stream::with_degrader(1, policy, std::sync::Arc::new(|datum| datum));
+        let allocations = steady_state(|n| {
+            s.push_blocking((n, [7; 8])).unwrap();
+            let refused = s.try_push((n, [8; 8]));
+            assert_eq!(refused.is_ok(), s.metrics().drop_oldest_hits > n);
+            assert!(s.pop_blocking().is_some());
+            block_on(async { s.push((n, [9; 8])).await.unwrap() });
+            assert_eq!(block_on(s.pop()), Some((n, [9; 8])));
+        });
+        assert_eq!(allocations, 0, "{policy}");
+    }
 }

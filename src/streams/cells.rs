@@ -1,5 +1,5 @@
-//! The only atomics of this crate: a flag and a counter. No algorithm is built on them; ordering between threads
-//! is the rings' and the board's.
+//! The only atomics of this crate: a flag, a counter and a gauge. Ordering between threads is the rings' and the
+//! board's; the one thing built on a pair of flags is the bell of a local stream, which says why it is right.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -19,7 +19,7 @@ impl Flag {
     }
 }
 
-/// Counts what does not happen for each datum: refusals, cancellations, panics.
+/// Counts events. What happens for each datum of a network's stream is counted by its ring instead.
 #[derive(Debug, Default)]
 pub(crate) struct Tally(AtomicU64);
 
@@ -30,5 +30,20 @@ impl Tally {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How many there are of something that is counted under a lock, for those who do not take it.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge(AtomicU64);
+
+impl Gauge {
+    pub(crate) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
     }
 }

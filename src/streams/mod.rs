@@ -5,7 +5,7 @@
 
 pub mod backoff;
 mod board;
-mod cells;
+pub(crate) mod cells;
 pub mod channel;
 pub mod conditions;
 pub mod config;
