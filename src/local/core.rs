@@ -410,3 +410,122 @@ fn fill(mut claim: Claim<'_>, bytes: &[u8]) {
     claim.copy_from_slice(bytes);
     claim.commit();
 }
+
+#[cfg(test)]
+mod tests {
+    use corewire_engine::rings::RingConfig;
+
+    use super::*;
+
+    fn core(drops: bool) -> Arc<Core> {
+        let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1 }).unwrap();
+        let reader = ring.subscribe().unwrap();
+        Core::new(&ring, reader, drops)
+    }
+
+    /// A waker and whether it was woken.
+    fn counted() -> (Arc<Woken>, Waker) {
+        let wake = Arc::new(Woken::default());
+        (Arc::clone(&wake), Waker::from(wake))
+    }
+
+    #[derive(Default)]
+    struct Woken(Flag);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.set(true);
+        }
+    }
+
+    #[test]
+    fn the_oldest_datum_is_waited_for_while_another_thread_fills_it() {
+        let core = core(true);
+        let slow = core.writer.try_claim(1).unwrap();
+        core.put(b"b").unwrap();
+        // The ring is full, and its oldest datum cannot be dropped yet.
+        assert_eq!(core.put_dropping(b"c"), Err(Refused::Full));
+        let (woken, waker) = counted();
+        let cx = Context::from_waker(&waker);
+        let (mut place, mut other) = (None, None);
+        assert!(core.poll_put(b"c", &mut place, &cx).is_pending());
+        assert!(core.poll_put(b"d", &mut other, &cx).is_pending());
+        assert_eq!((core.metrics.waiting.get(), core.metrics.paused.get()), (2, 0));
+        fill(slow, b"a");
+        assert!(woken.0.set(false), "filling it wakes the first");
+        assert_eq!(core.poll_put(b"c", &mut place, &cx), Poll::Ready(Ok(())));
+        assert!(woken.0.set(false), "and that wakes the second");
+        assert_eq!(core.poll_put(b"d", &mut other, &cx), Poll::Ready(Ok(())));
+        assert_eq!((core.metrics.waiting.get(), core.metrics.dropped.get()), (0, 2));
+        let mut out = Vec::new();
+        for expected in [b"c", b"d"] {
+            assert!(core.take(&mut None, &mut out) == Took::Datum);
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn room_that_a_consumer_makes_wakes_one_who_waits_to_drop() {
+        let core = core(true);
+        core.put(b"a").unwrap();
+        let slow = core.writer.try_claim(1).unwrap();
+        assert!(core.take(&mut None, &mut Vec::new()) == Took::Datum);
+        let second = core.writer.try_claim(1).unwrap();
+        let (woken, waker) = counted();
+        let mut place = None;
+        assert!(core.poll_put(b"d", &mut place, &Context::from_waker(&waker)).is_pending());
+        fill(slow, b"b");
+        assert!(core.take(&mut None, &mut Vec::new()) == Took::Datum);
+        assert!(woken.0.set(false));
+        assert_eq!(core.poll_put(b"d", &mut place, &Context::from_waker(&waker)), Poll::Ready(Ok(())));
+        assert_eq!(core.metrics.dropped.get(), 0);
+        fill(second, b"c");
+    }
+
+    #[test]
+    fn a_datum_behind_one_that_is_not_filled_yet_is_not_taken_before_it() {
+        let core = core(false);
+        let slow = core.writer.try_claim(1).unwrap();
+        core.put(b"b").unwrap();
+        let (woken, waker) = counted();
+        let (mut place, mut out) = (None, Vec::new());
+        assert!(core.poll_take(&mut place, &mut out, &Context::from_waker(&waker)).is_pending());
+        fill(slow, b"a");
+        assert!(woken.0.set(false));
+        assert!(
+            core.poll_take(&mut place, &mut out, &Context::from_waker(&waker)) == Poll::Ready(Took::Datum)
+        );
+        assert_eq!(out, b"a");
+    }
+
+    /// The ring answers a poll with a wake where it has no barrier to sleep behind: under our own lock.
+    #[test]
+    fn a_bell_that_rings_while_the_ring_is_asked_takes_no_lock() {
+        let core = core(false);
+        let desk = core.desk();
+        core.bell.asking.set(true);
+        core.ringer.wake_by_ref();
+        assert!(core.bell.rung.get());
+        core.bell.asking.set(false);
+        drop(desk);
+        // The next to ask takes it for news, looks again, and goes on.
+        let (woken, waker) = counted();
+        let mut place = None;
+        let polled = core.poll_take(&mut place, &mut Vec::new(), &Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        assert!(woken.0.set(false));
+        core.stop_taking(&mut place);
+    }
+
+    #[test]
+    fn the_bell_does_not_keep_the_stream() {
+        let core = core(false);
+        let mut place = None;
+        let polled = core.poll_take(&mut place, &mut Vec::new(), &Context::from_waker(Waker::noop()));
+        assert!(polled.is_pending());
+        let (weak, ringer) = (Arc::downgrade(&core), core.ringer.clone());
+        drop(core);
+        assert!(weak.upgrade().is_none());
+        ringer.wake();
+    }
+}

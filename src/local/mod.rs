@@ -41,7 +41,8 @@
 //! An encode into memory of the pushing thread, a copy into the ring, a copy out of it, a decode. The two copies buy
 //! that no user code ever runs inside a claim on the ring or under the consumers' lock: a slow or panicking
 //! `Serialize`, `Deserialize` or degrader delays nobody else, leaves no hole in the buffer and cannot deadlock.
-//! Pushing takes no lock while there is room; popping takes a short one. In the steady state nothing is allocated.
+//! Pushing takes no lock while there is room and nobody sleeps; popping takes a short one. In the steady state nothing
+//! is allocated.
 //!
 //! # What is not here
 //!

@@ -35,6 +35,16 @@ pub struct Push<'a, T, C> {
 /// Nothing in it is ever pinned: the datum is only moved in and out.
 impl<T, C> Unpin for Push<'_, T, C> {}
 
+impl<T, C> Push<'_, T, C> {
+    /// Gives up waiting. The datum stays.
+    fn withdraw(&mut self) {
+        if self.place.is_some() {
+            self.stream.core().stop_putting(&mut self.place);
+            self.stream.core().metrics.cancelled.add_one();
+        }
+    }
+}
+
 impl<'a, T: Send + 'static, C: Codec<T>> Push<'a, T, C> {
     pub(super) fn new(stream: &'a Stream<T, C>, item: T) -> Self {
         Self { stream, item: Some(item), degraded: false, place: None }
@@ -45,14 +55,6 @@ impl<'a, T: Send + 'static, C: Codec<T>> Push<'a, T, C> {
     pub fn take_item(&mut self) -> Option<T> {
         self.withdraw();
         self.item.take()
-    }
-
-    /// Gives up waiting. The datum stays.
-    fn withdraw(&mut self) {
-        if self.place.is_some() {
-            self.stream.core().stop_putting(&mut self.place);
-            self.stream.core().metrics.cancelled.add_one();
-        }
     }
 
     /// Tries once and does not wait.
@@ -189,10 +191,7 @@ impl<T: Send + 'static, C: Codec<T>> Future for Push<'_, T, C> {
 
 impl<T, C> Drop for Push<'_, T, C> {
     fn drop(&mut self) {
-        if self.place.is_some() {
-            self.stream.core().stop_putting(&mut self.place);
-            self.stream.core().metrics.cancelled.add_one();
-        }
+        self.withdraw();
     }
 }
 

@@ -126,8 +126,10 @@ impl<T: Datum> Stream<T> {
     pub fn from_annotation(annotation: impl Into<BackpressureAnnotation>) -> Result<Self, BuildError> {
         Self::builder(annotation).build()
     }
+}
 
-    /// Configures a stream.
+impl<T: Send + 'static> Stream<T> {
+    /// Configures a stream, also of types that only have the [`Plain`](crate::Plain) codec.
     pub fn builder(annotation: impl Into<BackpressureAnnotation>) -> Builder<T> {
         Builder::new(annotation.into())
     }

@@ -102,6 +102,15 @@ fn plain_datums_and_datums_without_bytes_travel_too() {
     let plain = Stream::<[u64; 4]>::builder(PauseUpstream).capacity(2).codec(Plain).build().unwrap();
     plain.try_push([1, 2, 3, 4]).unwrap();
     assert_eq!(plain.try_pop(), Ok([1, 2, 3, 4]));
+    // Not a serde type.
+    #[derive(
+        zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout, Debug, PartialEq,
+    )]
+    #[repr(C)]
+    struct Tick(u32, u32);
+    let ticks = Stream::<Tick>::builder(Fail).capacity(1).codec(Plain).build().unwrap();
+    ticks.try_push(Tick(1, 2)).unwrap();
+    assert_eq!(ticks.pop_blocking(), Some(Tick(1, 2)));
     let units: Stream<()> = Stream::new(2, Fail);
     units.try_push(()).unwrap();
     units.try_push(()).unwrap();
