@@ -1,0 +1,290 @@
+//! The sending futures: `send`, `push`, and those of a `Sink`.
+
+use std::future::Future;
+use std::mem;
+use std::pin::Pin;
+
+use corewire::streams::producer::{Error, Sending};
+use corewire::{Consumer, Producer};
+use futures::SinkExt;
+
+use super::steps::{Dropped, Task, alone, connected, sequences, within};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    /// Polls the future that will be dropped, or one that waits before or behind it.
+    Poll,
+    PollOne,
+    PollOther,
+    Take,
+    Try,
+}
+
+const STEPS: [Step; 5] = [Step::Poll, Step::PollOne, Step::PollOther, Step::Take, Step::Try];
+
+type Start = for<'a> fn(&'a Producer<u64>, u64) -> Sending<'a, u64, corewire::Postcard>;
+
+/// Two who wait besides the future in question, and what was accepted and taken, in order.
+struct World<'a> {
+    producer: &'a Producer<u64>,
+    consumer: &'a mut Consumer<u64>,
+    others: [Option<Task<Sending<'a, u64, corewire::Postcard>>>; 2],
+    accepted: Vec<u64>,
+    taken: Vec<u64>,
+    tried: u64,
+}
+
+/// The datums of those who wait; what is tried in between counts on from `TRIED`.
+const VICTIM: u64 = 1;
+const OTHERS: [u64; 2] = [2, 3];
+const TRIED: u64 = 10;
+
+impl World<'_> {
+    fn poll_other(&mut self, which: usize, only_if_woken: bool) {
+        let Some(task) = &mut self.others[which] else { return };
+        if let Some(result) = if only_if_woken { task.poll_if_woken() } else { task.poll() } {
+            assert_eq!(result, Ok(()));
+            self.accepted.push(OTHERS[which]);
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        let found = self.consumer.try_recv();
+        self.taken.extend(found.as_ref().ok());
+        found.is_ok()
+    }
+
+    fn offer(&mut self) -> bool {
+        let datum = TRIED + self.tried;
+        self.tried += 1;
+        let result = self.producer.try_send(datum);
+        match result {
+            Ok(()) => self.accepted.push(datum),
+            Err(ref refused) => assert_eq!(*refused, Error::Full(datum)),
+        }
+        result.is_ok()
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Poll => unreachable!("polled by the caller"),
+            Step::PollOne => self.poll_other(0, false),
+            Step::PollOther => self.poll_other(1, false),
+            Step::Take => _ = self.take(),
+            Step::Try => _ = self.offer(),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.others.iter().flatten().filter(|task| task.waits()).count()
+    }
+
+    /// Polls who was woken and takes a datum. Whether anything came of it.
+    fn move_on(&mut self) -> bool {
+        let waiting = self.waiting();
+        self.poll_other(0, true);
+        self.poll_other(1, true);
+        self.take() || self.waiting() < waiting
+    }
+
+    /// The others get on by their own wakes.
+    fn settle(&mut self, steps: &[Step]) {
+        while self.move_on() {}
+        assert_eq!(self.waiting(), 0, "{steps:?}: a sender sleeps though there is room");
+    }
+
+    /// Nobody queues, nothing was lost or doubled, and every datum that was offered is counted once.
+    fn close(mut self, steps: &[Step], before: u64, offered_by_victim: u64) {
+        let gone = mem::take(&mut self.others).map(|task| task.map(Task::cancel));
+        assert!(!gone.iter().flatten().any(Dropped::is_leaked), "{steps:?}: a waker was leaked");
+        assert!(self.offer(), "{steps:?}: somebody queues");
+        while self.take() {}
+        assert_eq!(self.taken, self.accepted, "{steps:?}");
+        let stats = self.producer.stats();
+        let offered = offered_by_victim + OTHERS.len() as u64 + self.tried;
+        assert_eq!((stats.offered() - before, stats.in_ring), (offered, 0), "{steps:?}: {stats}");
+    }
+}
+
+async fn drop_a_send_after_any_poll(start: Start) {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<u64>(&network, &network, 1).await;
+    for steps in sequences(&STEPS, 5) {
+        let before = producer.stats();
+        let mut world = World {
+            producer: &producer,
+            consumer: &mut consumer,
+            others: OTHERS.map(|datum| Some(Task::new(start(&producer, datum)))),
+            accepted: Vec::new(),
+            taken: Vec::new(),
+            tried: 0,
+        };
+        let mut victim = Task::new(start(&producer, VICTIM));
+        let mut resolved = false;
+        for step in &steps {
+            if *step != Step::Poll {
+                world.step(*step);
+            } else if let Some(result) = victim.poll() {
+                assert_eq!(result, Ok(()));
+                world.accepted.push(VICTIM);
+                resolved = true;
+            }
+        }
+        assert!(!victim.cancel().is_leaked(), "{steps:?}: a waker was leaked");
+        let cancelled = producer.stats().cancelled - before.cancelled;
+        assert_eq!(cancelled, u64::from(!resolved), "{steps:?}");
+        world.settle(&steps);
+        world.close(&steps, before.offered(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_send_can_be_dropped_after_any_poll() {
+    drop_a_send_after_any_poll(|producer, datum| producer.send(datum)).await;
+}
+
+#[tokio::test]
+async fn a_push_can_be_dropped_after_any_poll() {
+    drop_a_send_after_any_poll(|producer, datum| producer.push(datum)).await;
+}
+
+type Ended = Result<(), Error<u64>>;
+type StartSink = for<'a> fn(&'a mut Producer<u64>) -> Pin<Box<dyn Future<Output = Ended> + 'a>>;
+
+/// The future is of a sink: a datum that the sink took stays with the handle when the future goes.
+async fn drop_a_sinks_future_after_any_poll(name: &str, start: StartSink, sends: bool) {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<u64>(&network, &network, 1).await;
+    for steps in sequences(&STEPS, 5) {
+        for keeps_handle in [true, false] {
+            let before = producer.stats();
+            let mut sink = producer.clone();
+            let mut world = World {
+                producer: &producer,
+                consumer: &mut consumer,
+                others: OTHERS.map(|datum| Some(Task::new(producer.send(datum)))),
+                accepted: Vec::new(),
+                taken: Vec::new(),
+                tried: 0,
+            };
+            let mut victim = Task::new(start(&mut sink));
+            for step in &steps {
+                if *step != Step::Poll {
+                    world.step(*step);
+                } else if let Some(result) = victim.poll() {
+                    assert_eq!(result, Ok(()));
+                }
+            }
+            let victim = victim.cancel();
+            if keeps_handle {
+                // What it had taken goes into the ring at the next flush, woken when its room is there.
+                let mut flush = Task::new(SinkExt::flush(&mut sink));
+                let mut flushed = flush.poll();
+                while flushed.is_none() {
+                    let moved = world.move_on();
+                    flushed = flush.poll_if_woken();
+                    assert!(moved || flushed.is_some(), "{name} {steps:?}: the flush sleeps");
+                }
+                assert_eq!(flushed, Some(Ok(())));
+            }
+            drop(sink);
+            world.settle(&steps);
+            assert!(!victim.is_leaked(), "{name} {steps:?}: a waker was leaked");
+            // When the bytes of a sink enter the ring, nobody tells the test: its place is where it was taken.
+            let stats = producer.stats();
+            let entered = world.taken.iter().filter(|datum| **datum == VICTIM).count() as u64;
+            let withdrawn = stats.cancelled - before.cancelled;
+            assert!(entered + withdrawn <= u64::from(sends), "{name} {steps:?}: {stats}");
+            assert!(!keeps_handle || withdrawn == 0, "{name} {steps:?}: what was taken is not withdrawn");
+            world.taken.retain(|datum| *datum != VICTIM);
+            world.close(&steps, before.offered(), entered + withdrawn);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sinks_send_can_be_dropped_after_any_poll() {
+    drop_a_sinks_future_after_any_poll("send", |sink| Box::pin(SinkExt::send(sink, VICTIM)), true).await;
+}
+
+#[tokio::test]
+async fn a_sinks_feed_can_be_dropped_after_any_poll() {
+    drop_a_sinks_future_after_any_poll("feed", |sink| Box::pin(sink.feed(VICTIM)), true).await;
+}
+
+#[tokio::test]
+async fn a_sinks_flush_can_be_dropped_after_any_poll() {
+    let start: StartSink = |sink| {
+        Box::pin(async {
+            sink.feed(VICTIM).await?;
+            SinkExt::flush(sink).await
+        })
+    };
+    drop_a_sinks_future_after_any_poll("flush", start, true).await;
+}
+
+#[tokio::test]
+async fn a_sinks_close_can_be_dropped_after_any_poll() {
+    let start: StartSink = |sink| {
+        Box::pin(async {
+            sink.feed(VICTIM).await?;
+            SinkExt::close(sink).await
+        })
+    };
+    drop_a_sinks_future_after_any_poll("close", start, true).await;
+}
+
+#[tokio::test]
+async fn a_send_that_waits_for_consumers_can_be_dropped_after_any_poll() {
+    let network = alone().await;
+    for polls in 0..4 {
+        for comes_before_the_drop in [false, true] {
+            let producer = network.streams().producer::<u64>().with_buffer_size(1).build().unwrap();
+            let mut victim = Task::new(producer.send(VICTIM));
+            let mut other = Task::new(producer.send(OTHERS[0]));
+            assert!(other.poll().is_none());
+            for _ in 0..polls {
+                assert!(victim.poll().is_none(), "nobody listens");
+            }
+            let mut consumer = None;
+            if comes_before_the_drop {
+                consumer = Some(network.streams().consume::<u64>());
+                within(producer.when().online()).await;
+            }
+            assert!(!victim.cancel().is_leaked());
+            let mut consumer = consumer.unwrap_or_else(|| network.streams().consume::<u64>());
+            assert_eq!(other.resolve().await, Ok(()));
+            assert_eq!(within(consumer.recv()).await, Some(OTHERS[0]));
+            let stats = producer.stats();
+            assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (1, 1, 2));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_send_that_waits_can_be_dropped_around_the_close() {
+    let network = alone().await;
+    for polls in 0..4 {
+        for closes_before_the_drop in [false, true] {
+            let (producer, mut consumer) = connected::<u64>(&network, &network, 1).await;
+            producer.try_send(TRIED).unwrap();
+            let mut victim = Task::new(producer.send(VICTIM));
+            let mut other = Task::new(producer.send(OTHERS[0]));
+            for _ in 0..polls {
+                assert!(victim.poll().is_none(), "the ring is full");
+            }
+            assert!(other.poll().is_none());
+            if closes_before_the_drop {
+                producer.close();
+            }
+            let victim = victim.cancel();
+            producer.close();
+            assert_eq!(other.poll_if_woken(), Some(Err(Error::Closed(OTHERS[0]))));
+            assert!(!victim.is_leaked() && !other.cancel().is_leaked());
+            assert_eq!(within(consumer.recv()).await, Some(TRIED), "what was accepted is delivered");
+            let stats = producer.stats();
+            let counted = (stats.accepted, stats.cancelled, stats.refused_closed, stats.offered());
+            assert_eq!(counted, (1, 1, 1, 3));
+        }
+    }
+}
