@@ -95,6 +95,11 @@ impl Shared {
                 if cursor.kind() == Kind::Held {
                     return Err(self.blocked_by_hold());
                 }
+                // Before the swap, whose success proves that the place still has this owner: it may leave, and another
+                // join, right after it. An idle reader's `wanted_from` stands still.
+                let generation = cell.generation.load(Ordering::Acquire) as u32;
+                let loser = ReaderId { index: index as u32, generation };
+                let wanted_from = cell.wanted_from.load(Ordering::Relaxed);
                 // Fails if the reader pinned itself, moved, left or changed. Release: the stamps that we saw come
                 // before the reader's next look.
                 match cell.word.compare_exchange(
@@ -104,7 +109,12 @@ impl Shared {
                     Ordering::Acquire,
                 ) {
                     Ok(_) => {
-                        self.count_lost(index, cell, cursor, to, on_lost);
+                        // A joining reader loses nothing: it has not said yet from where on it wants records.
+                        let wanted = cursor.seq().max(wanted_from);
+                        if cursor.kind() == Kind::Idle && to > wanted {
+                            self.count_lost(cell, to - wanted);
+                            on_lost(loser, to - wanted);
+                        }
                         break;
                     }
                     Err(now) => cursor = Cursor(now),
@@ -114,27 +124,9 @@ impl Shared {
         Ok(())
     }
 
-    /// A joining reader loses nothing: it has not said yet from where on it wants records.
-    fn count_lost(
-        &self,
-        index: usize,
-        cell: &Cell,
-        was: Cursor,
-        to: u64,
-        on_lost: &mut dyn FnMut(ReaderId, u64),
-    ) {
-        if was.kind() != Kind::Idle {
-            return;
-        }
-        let wanted = was.seq().max(cell.wanted_from.load(Ordering::Relaxed));
-        let lost = to.saturating_sub(wanted);
-        if lost == 0 {
-            return;
-        }
+    fn count_lost(&self, cell: &Cell, lost: u64) {
         cell.lost.fetch_add(lost, Ordering::Relaxed);
         self.counters.add(&self.counters.evicted, lost);
-        let generation = cell.generation.load(Ordering::Acquire) as u32;
-        on_lost(ReaderId { index: index as u32, generation }, lost);
     }
 
     fn blocked_by_hold(&self) -> Refused {

@@ -4,7 +4,7 @@
 //! compiler) and the sleeper's side is a *heavy* one: `membarrier(PRIVATE_EXPEDITED)` runs a full barrier on every
 //! CPU that runs a thread of this process. At whatever instruction that barrier strikes a publisher, either its store
 //! is before it, and the sleeper sees it in its second look, or its load is after it, and sees the sleeper.
-//! Where the kernel has no `membarrier` (or a seccomp profile refuses it), under Miri and under loom, both sides are
+//! Where the kernel has no `membarrier` (or a seccomp profile refuses it), under Miri, loom and shuttle, both sides are
 //! `fence(SeqCst)`, which gives the same promise for about 20 cycles per publish.
 
 use crate::sync::{Ordering, fence};
@@ -46,7 +46,7 @@ impl Fences {
     }
 }
 
-#[cfg(all(target_os = "linux", not(miri), not(loom)))]
+#[cfg(all(target_os = "linux", not(miri), not(loom), not(shuttle)))]
 mod membarrier {
     use std::sync::OnceLock;
 
@@ -69,7 +69,7 @@ mod membarrier {
     }
 }
 
-#[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
+#[cfg(not(all(target_os = "linux", not(miri), not(loom), not(shuttle))))]
 mod membarrier {
     pub(super) fn available() -> bool {
         false
@@ -80,7 +80,7 @@ mod membarrier {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use crate::config::RingConfig;

@@ -1,12 +1,16 @@
 //! Blocking a plain thread on anything that has a waker. No runtime, no timers of its own, no spinning.
 
+use crate::sync::Ordering;
+use crate::sync::parking::{
+    AtomicBool,
+    thread::{self, Thread},
+    thread_local,
+};
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Instant;
 
 /// Unparks one thread. The flag keeps a wake that comes before the park, and tells it from an unpark by others.

@@ -155,7 +155,8 @@ impl Reader {
         }
         self.asleep = true;
         // The second look, after the fence: whoever published before it is seen now, whoever publishes after it sees
-        // our bit.
+        // our bit. What was published may be an old record that we do not want and writers wait for us to pass.
+        self.catch_up();
         if self.is_ready() {
             self.wake_up();
             return Poll::Ready(());

@@ -31,8 +31,8 @@ impl Signals {
 /// Wakes, and goes on if that panics: a waker is code of somebody's executor, others wait behind it, and this thread
 /// may be a shard's. The panic hook has told of it.
 pub(crate) fn wake(waker: Waker) {
-    if cfg!(loom) {
-        return waker.wake(); // Loom ends a failed model by unwinding.
+    if cfg!(any(loom, shuttle)) {
+        return waker.wake(); // They end a failed run by unwinding.
     }
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
         // What it carried may panic when dropped; then that is leaked.

@@ -1,15 +1,29 @@
-//! The atomics and the mutex: std's, or loom's under `cfg(loom)`. Nothing else in the crate names either.
+//! The atomics, the mutex and the thread: std's, or those of loom or shuttle under `cfg(loom)` and `cfg(shuttle)`.
+//! Nothing else in the crate names any of them.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
 };
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
+};
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
 };
+
+/// What a parked thread needs. Loom's models use loom's own executor, so there it is std's.
+pub(crate) mod parking {
+    #[cfg(shuttle)]
+    pub(crate) use shuttle::{sync::atomic::AtomicBool, thread, thread_local};
+    #[cfg(not(shuttle))]
+    pub(crate) use std::{sync::atomic::AtomicBool, thread, thread_local};
+}
 
 /// Locks, and goes on after a panic elsewhere: no critical section of this crate can leave its data half changed.
 #[cfg(not(corewire_sanitize))]
@@ -30,17 +44,17 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     }
 }
 
-/// `crossbeam_queue::ArrayQueue`, or under loom a stand-in that loom can see.
-#[cfg(not(loom))]
+/// `crossbeam_queue::ArrayQueue`, or a stand-in that loom and shuttle can see.
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use crossbeam_queue::ArrayQueue;
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(crate) struct ArrayQueue<T> {
     capacity: usize,
     items: Mutex<std::collections::VecDeque<T>>,
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 impl<T> ArrayQueue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self { capacity, items: Mutex::new(std::collections::VecDeque::new()) }

@@ -1,5 +1,5 @@
 //! What a reader is promised that keeps its cursor behind what it has already seen.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use std::{
     sync::{

@@ -1,5 +1,5 @@
 //! Nothing is allocated on the way of a datum. Alone in its program: the counting allocator counts everybody.
-#![cfg(not(any(loom, miri)))]
+#![cfg(not(any(loom, shuttle, miri)))]
 
 use corewire_rings::{Ring, RingConfig, Slot, mailbox};
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,5 +1,5 @@
 //! Sizes that no ring has.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::config::{MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES};
 use corewire_rings::{ConfigError, Ring, RingConfig};

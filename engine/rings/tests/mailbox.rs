@@ -1,5 +1,5 @@
 //! The mailbox and the doorbell, as one thread sees them.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{Doorbell, mailbox, mailbox::TrySendError};
 use std::rc::Rc;

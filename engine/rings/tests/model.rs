@@ -1,7 +1,7 @@
 //! The ring against an oracle: a plain model of what each operation must answer, driven by random operations.
 //!
 //! What one thread can see of every operation, refusal, gap, count and wake-up. Threads: `loom.rs`, `stress.rs`.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{
     Claim, DetachError, Ended, Reader, ReaderId, Refused, Ring, RingConfig, Room, Slot, Writer,

@@ -1,5 +1,5 @@
 //! What the ring promises to one thread: order, exact capacity, every refusal, wake-ups, leaks.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{DetachError, Detached, Ended, Refused, Ring, RingConfig, Slot};
 use std::mem;

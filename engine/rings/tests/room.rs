@@ -1,5 +1,5 @@
 //! Waiting for room: order, cancellation at every poll, bounds.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{Reader, Refused, Ring, RingConfig, Turn, config::MAX_ROOM_WAITERS};
 use std::future::Future;

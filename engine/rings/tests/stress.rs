@@ -1,5 +1,5 @@
 //! Real threads, real wakers, a few seconds at most: what loom cannot reach because it takes many steps.
-#![cfg(not(loom))]
+#![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{Ended, Reader, Refused, Ring, RingConfig, mailbox, park};
 use std::sync::atomic::{AtomicBool, Ordering};

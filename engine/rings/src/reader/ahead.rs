@@ -60,6 +60,7 @@ impl Reader {
         }
         self.asleep = true;
         // The second look, after the fence, as in `poll_ready`.
+        self.catch_up();
         if self.has_news(seq) {
             self.wake_up();
             return Poll::Ready(());

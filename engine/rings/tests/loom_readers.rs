@@ -1,0 +1,274 @@
+//! Readers under loom, as `loom.rs` does it: those that read ahead of their cursor, and those that come and go.
+#![cfg(loom)]
+
+use corewire_rings::{Claim, Detached, Reader, Refused, Ring, RingConfig, Slot, Writer};
+use loom::future::block_on;
+use loom::thread;
+use std::future::poll_fn;
+
+fn ring(datums: usize) -> Ring {
+    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 1 }).unwrap()
+}
+
+fn fill(mut claim: Claim<'_>, value: u8) -> u64 {
+    claim.fill(value);
+    claim.commit()
+}
+
+fn push(writer: &Writer, len: usize, value: u8) -> u64 {
+    loop {
+        match writer.try_claim(len) {
+            Ok(claim) => return fill(claim, value),
+            Err(Refused::Full) => thread::yield_now(),
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+}
+
+/// Evicts if it must; gives what it was told of losses.
+fn push_evicting(writer: &Writer, value: u8) -> u64 {
+    let mut lost = 0;
+    if let Ok(claim) = writer.claim_evicting(32, |_, n| lost += n) {
+        fill(claim, value);
+    }
+    lost
+}
+
+/// The record at `seq` of a kept reader, looked at twice with others at work in between.
+fn look_twice(reader: &Reader, seq: u64, value: u8) {
+    assert_eq!(reader.kept(seq), Slot::Record(&[value; 32]));
+    thread::yield_now();
+    assert_eq!(reader.kept(seq), Slot::Record(&[value; 32]));
+}
+
+#[test]
+fn what_is_kept_is_neither_evicted_nor_overwritten() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
+        let start = reader.keep().unwrap();
+        assert_eq!(reader.lost(), start, "kept, or evicted before");
+        if start == 0 {
+            look_twice(&reader, 0, 0);
+        }
+        reader.let_go(start);
+        let lost = thread.join().unwrap();
+        assert_eq!(reader.keep(), Ok(lost));
+        assert_eq!(reader.lost(), lost);
+        if lost == 1 {
+            look_twice(&reader, 1, 1);
+        }
+    });
+}
+
+#[test]
+fn what_is_let_go_is_written_over_after_the_last_look() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || push(&writer, 32, 1));
+        assert_eq!(reader.keep(), Ok(0));
+        look_twice(&reader, 0, 0);
+        reader.let_go(1);
+        assert_eq!(thread.join().unwrap(), 1);
+        assert_eq!(reader.keep(), Ok(1));
+        look_twice(&reader, 1, 1);
+        assert_eq!(reader.lost(), 0);
+    });
+}
+
+#[test]
+fn what_is_released_unseen_and_what_is_evicted_are_told_apart() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
+        reader.release_to(1).unwrap();
+        assert_eq!(reader.position(), 1);
+        let lost = thread.join().unwrap();
+        assert_eq!(reader.lost(), lost, "evicted before it was released, or not at all");
+        assert_eq!(reader.keep(), Ok(1));
+        // It was refused if it came while the cursor was pinned.
+        if reader.kept(1) != Slot::NotYet {
+            look_twice(&reader, 1, 1);
+        }
+    });
+}
+
+#[test]
+fn a_release_while_kept_frees_what_is_behind_and_nothing_else() {
+    loom::model(|| {
+        let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1 }).unwrap();
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        push(&writer, 32, 1);
+        let thread = thread::spawn(move || push_evicting(&writer, 2));
+        let start = reader.keep().unwrap();
+        if start == 0 {
+            look_twice(&reader, 0, 0);
+        }
+        reader.release_to(1).unwrap();
+        assert_eq!(reader.kept(0), Slot::Passed);
+        look_twice(&reader, 1, 1);
+        reader.let_go(1);
+        assert_eq!((thread.join().unwrap(), reader.lost()), (start, start));
+    });
+}
+
+#[test]
+fn what_is_seen_ahead_is_published_though_the_cursor_is_moved_meanwhile() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
+        // What eviction took counts as published.
+        let to = reader.published_from(0, 8);
+        assert!((1..=2).contains(&to), "{to}");
+        assert_eq!(reader.published_from(1, 8).max(1), reader.published_from(1, 8));
+        let lost = thread.join().unwrap();
+        assert!(to <= 1 + lost, "{to} with {lost} lost: the second record needs the first one's place");
+        assert_eq!((reader.published_from(0, 8), reader.keep()), (1 + lost, Ok(lost)));
+    });
+}
+
+#[test]
+fn detachment_and_keeping_exclude_each_other() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let (id, writer) = (reader.id(), ring.writer());
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || {
+            let detached = writer.ring().detach(id).is_ok();
+            if let Ok(claim) = writer.try_claim(32) {
+                fill(claim, 1);
+            }
+            detached
+        });
+        match reader.keep() {
+            Ok(start) => {
+                assert_eq!(start, 0);
+                look_twice(&reader, 0, 0);
+                reader.let_go(0);
+            }
+            Err(Detached) => assert_eq!(reader.kept(0), Slot::Passed),
+        }
+        let detached = thread.join().unwrap();
+        assert_eq!(reader.keep().is_err(), detached);
+        assert_eq!(reader.release_to(1).is_err(), detached);
+    });
+}
+
+#[test]
+fn a_reader_that_waits_for_a_record_ahead_is_woken_by_it() {
+    loom::model(|| {
+        let ring = ring(2);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        let thread = thread::spawn(move || {
+            push(&writer, 1, 0);
+            push(&writer, 1, 1);
+        });
+        block_on(poll_fn(|cx| reader.poll_published(1, cx)));
+        assert_eq!(reader.published_from(0, 8), 2);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_that_waits_for_a_record_ahead_is_woken_by_close() {
+    loom::model(|| {
+        let ring = ring(2);
+        let mut reader = ring.subscribe().unwrap();
+        let other = ring.clone();
+        let thread = thread::spawn(move || other.close());
+        block_on(poll_fn(|cx| reader.poll_published(1, cx)));
+        assert!(ring.is_closed());
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_that_waits_for_a_record_ahead_is_woken_by_detachment_and_eviction() {
+    for evicts in [true, false] {
+        loom::model(move || {
+            let ring = ring(1);
+            let mut reader = ring.subscribe().unwrap();
+            let (id, writer) = (reader.id(), ring.writer());
+            push(&writer, 32, 0);
+            let thread = thread::spawn(move || {
+                if evicts { push_evicting(&writer, 1) } else { u64::from(writer.ring().detach(id).is_ok()) }
+            });
+            block_on(poll_fn(|cx| reader.poll_published(1, cx)));
+            assert_eq!(reader.keep().is_err(), !evicts);
+            assert_eq!(thread.join().unwrap(), 1);
+        });
+    }
+}
+
+#[test]
+fn what_is_released_lets_a_waiting_writer_go_on() {
+    for keeps in [true, false] {
+        loom::model(move || {
+            let ring = ring(1);
+            let mut reader = ring.subscribe().unwrap();
+            let writer = ring.writer();
+            push(&writer, 32, 0);
+            let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
+            if keeps {
+                reader.keep().unwrap();
+                reader.let_go(1);
+            } else {
+                reader.release_to(1).unwrap();
+            }
+            assert_eq!(thread.join().unwrap(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_reader_asleep_before_a_record_that_it_does_not_want_lets_a_waiting_writer_pass() {
+    loom::model(|| {
+        let ring = ring(1);
+        let writer = ring.writer();
+        let claim = writer.try_claim(32).unwrap();
+        let mut reader = ring.subscribe().unwrap();
+        let other = ring.writer();
+        let waiting = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
+        let reading = thread::spawn(move || block_on(reader.recv()).unwrap().seq());
+        fill(claim, 0);
+        assert_eq!((waiting.join().unwrap(), reading.join().unwrap()), (1, 1));
+    });
+}
+
+#[test]
+fn a_loss_is_told_of_the_reader_that_had_it_though_its_place_is_taken_again() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let (id, writer) = (reader.id(), ring.writer());
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || {
+            let mut told = None;
+            drop(writer.claim_evicting(32, |id, n| told = Some((id, n))));
+            told
+        });
+        drop(reader.hold().unwrap());
+        let noticed = reader.lost();
+        drop(reader);
+        let _next = ring.subscribe().unwrap();
+        let told = thread.join().unwrap();
+        assert!(noticed == 0 || told == Some((id, noticed)), "{noticed} noticed, {told:?} told");
+        assert!(told.is_none_or(|(told, n)| (told, n) == (id, 1)), "{told:?}");
+    });
+}

@@ -1,0 +1,525 @@
+//! The production types under shuttle: longer stories than loom can explore, each under thousands of random schedules.
+//! Run with
+//! `RUSTFLAGS="--cfg shuttle" cargo test -p corewire-rings --release --test shuttle -- --nocapture`; the environment
+//! variable `CORE_SCHEDULES` sets how many schedules each test runs under each scheduler.
+//!
+//! A story draws its cast and what each of them does from the scheduler's seed: writers that try, wait, give up
+//! waiting, evict, claim in batches and abandon; readers that receive, hold, read ahead, leave and come back; somebody
+//! who detaches whoever blocks. At the end every record, gap and count is compared with what the writers wrote down.
+//! Whoever sleeps for ever is a deadlock, which shuttle reports with a schedule that replays it. Weak memory is not
+//! modelled here; that is loom's part.
+#![cfg(shuttle)]
+
+use corewire_rings::{
+    Claim, Doorbell, Ended, Reader, ReaderId, Refused, Ring, RingConfig, Slot, Writer, mailbox, park,
+};
+use shuttle::future::block_on;
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::{Config, Runner, thread};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+
+/// Runs `story` under many schedules of two kinds: uniformly random, and few preemptions at random places.
+#[expect(clippy::print_stdout, reason = "the number is for whoever reads the test's output")]
+fn explore(name: &str, story: impl Fn() + Send + Sync + Clone + 'static) {
+    let schedules = std::env::var("CORE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let explored = Arc::new(AtomicUsize::new(0));
+    let mut config = Config::default();
+    config.silence_warnings = true;
+    config.stack_size = 1 << 17;
+    let run = |scheduler: Box<dyn Scheduler + Send>| {
+        let (story, explored) = (story.clone(), Arc::clone(&explored));
+        Runner::new(scheduler, config.clone()).run(move || {
+            explored.fetch_add(1, Ordering::Relaxed);
+            story();
+        });
+    };
+    run(Box::new(RandomScheduler::new(schedules)));
+    run(Box::new(PctScheduler::new(3, schedules)));
+    println!("{name}: {} schedules", explored.load(Ordering::Relaxed));
+}
+
+fn below(n: usize) -> usize {
+    thread_rng().gen_range(0..n)
+}
+
+/// A place where the scheduler may switch.
+fn switch() {
+    shuttle::sync::atomic::AtomicBool::new(false).load(Ordering::SeqCst);
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Write {
+    Try,
+    Wait,
+    Park,
+    GiveUp,
+    Dawdle,
+    Evict,
+    Many,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Read {
+    Recv,
+    Park,
+    GiveUp,
+    Hold,
+    Ahead,
+    Return,
+}
+
+/// Who may do what.
+#[derive(Clone, Copy)]
+struct Cast {
+    writes: &'static [Write],
+    reads: &'static [Read],
+    detaches: bool,
+    /// One writer closes the ring in the middle of it.
+    closes: bool,
+    abandons: bool,
+}
+
+/// What really happened, as the threads wrote it down. Plain locks: invisible to the scheduler.
+#[derive(Default)]
+struct Book {
+    committed: Mutex<BTreeMap<u64, [u8; 2]>>,
+    abandoned: Mutex<BTreeSet<u64>>,
+    /// What eviction was told to have taken from each reader.
+    told: Mutex<HashMap<ReaderId, u64>>,
+    /// What each reader noticed, and whether it read to the end.
+    noticed: Mutex<Vec<(ReaderId, u64, bool)>>,
+}
+
+impl Book {
+    fn told(&self, id: ReaderId, lost: u64) {
+        *self.told.lock().unwrap().entry(id).or_default() += lost;
+    }
+
+    /// Writes in two steps, so that a reader who is let in too early sees it.
+    fn publish(&self, mut claim: Claim<'_>, tag: [u8; 2], commits: bool) {
+        let half = claim.len() / 2;
+        claim[..half].fill(tag[0]);
+        switch();
+        claim[half..].fill(tag[1]);
+        if commits {
+            // Noted before: whoever reads it may already look it up.
+            self.committed.lock().unwrap().insert(claim.seq(), tag);
+            claim.commit();
+        } else {
+            self.abandoned.lock().unwrap().insert(claim.seq());
+            drop(claim);
+        }
+    }
+}
+
+/// Polls `future` up to `polls` times, then drops it.
+fn give_up<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return Some(output);
+        }
+        switch();
+    }
+    None
+}
+
+fn write(id: u8, writer: &Writer, cast: Cast, book: &Book) {
+    for n in 0..1 + below(4) as u8 {
+        let tag = [id * 16 + n, 255 - id * 16 - n];
+        let len = [2, 16, 17, 32][below(4)];
+        let commits = !cast.abandons || below(6) != 0;
+        let claim = match cast.writes[below(cast.writes.len())] {
+            Write::Try => writer.try_claim(len),
+            Write::Wait => block_on(writer.room(len)),
+            Write::Park => park::block_on(writer.room(len)),
+            Write::GiveUp => match give_up(writer.room(len), below(4)) {
+                Some(claim) => claim,
+                None => continue,
+            },
+            Write::Dawdle => {
+                // Keeps its place in the queue for a while without looking.
+                let mut room = pin!(writer.room(len));
+                let early = room.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                switch();
+                if let Poll::Ready(claim) = early { claim } else { block_on(room) }
+            }
+            Write::Evict => writer.claim_evicting(len, |id, lost| book.told(id, lost)),
+            Write::Many => {
+                if let Ok(mut claim) = writer.try_claim_many(len, 1 + below(3)) {
+                    let keep = below(claim.len() + 1);
+                    for index in 0..claim.len() {
+                        let half = len / 2;
+                        let record = claim.record(index);
+                        record[..half].fill(tag[0]);
+                        record[half..].fill(tag[1]);
+                        let seq = claim.seq() + index as u64;
+                        if index < keep {
+                            book.committed.lock().unwrap().insert(seq, tag);
+                        } else {
+                            book.abandoned.lock().unwrap().insert(seq);
+                        }
+                        switch();
+                    }
+                    claim.commit_first(keep);
+                }
+                continue;
+            }
+        };
+        match claim {
+            Ok(claim) => book.publish(claim, tag, commits),
+            Err(Refused::Full) => thread::yield_now(),
+            Err(Refused::Closed) => break,
+            Err(refused) => panic!("{refused}"),
+        }
+        if cast.closes && id == 0 && below(4) == 0 {
+            writer.close();
+        }
+    }
+}
+
+/// What one reader saw from its join on, checked as it comes.
+struct Seen<'a> {
+    book: &'a Book,
+    next: u64,
+    lost: u64,
+}
+
+impl Seen<'_> {
+    /// A record at `seq`, after `lost` more were reported lost.
+    fn record(&mut self, seq: u64, lost: u64, bytes: &[u8]) {
+        self.check(seq, bytes);
+        self.gap(seq, lost);
+        self.next = seq + 1;
+    }
+
+    fn check(&self, seq: u64, bytes: &[u8]) {
+        let tag = self.book.committed.lock().unwrap()[&seq];
+        for _ in 0..2 {
+            let (head, tail) = bytes.split_at(bytes.len() / 2);
+            assert!(
+                head.iter().all(|byte| *byte == tag[0]) && tail.iter().all(|byte| *byte == tag[1]),
+                "torn or wrong record {seq}: {bytes:?}, not {tag:?}"
+            );
+            switch();
+        }
+    }
+
+    /// Everything from `next` to `seq` is either lost, and reported, or was abandoned.
+    fn gap(&mut self, seq: u64, lost: u64) {
+        self.lost += lost;
+        let skipped = seq.checked_sub(self.next).expect("never back");
+        let abandoned = self.book.abandoned.lock().unwrap().range(self.next..seq).count() as u64;
+        assert!(
+            lost <= skipped && skipped - abandoned <= lost,
+            "{skipped} skipped before {seq}, {abandoned} abandoned, {lost} reported"
+        );
+        self.next = seq;
+    }
+}
+
+/// One read of some kind. `Some`: it is over.
+fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<Ended> {
+    match kind {
+        Read::Recv | Read::Return => match block_on(reader.recv()) {
+            Ok(record) => seen.record(record.seq(), record.lost_before(), &record),
+            Err(ended) => return Some(ended),
+        },
+        Read::Park => match park::block_on(reader.recv()) {
+            Ok(record) => seen.record(record.seq(), record.lost_before(), &record),
+            Err(ended) => return Some(ended),
+        },
+        Read::GiveUp => match give_up(reader.recv(), 1 + below(2)) {
+            Some(Ok(record)) => seen.record(record.seq(), record.lost_before(), &record),
+            Some(Err(ended)) => return Some(ended),
+            None => thread::yield_now(),
+        },
+        Read::Hold => {
+            block_on(poll_fn(|cx| reader.poll_ready(cx)));
+            let Ok(mut hold) = reader.hold() else { return Some(Ended::Detached) };
+            let (start, lost) = (hold.start(), hold.lost_before());
+            seen.gap(start, lost);
+            let to = hold.published_to(1 + below(3));
+            for seq in start..to {
+                match hold.get(seq) {
+                    Slot::Record(bytes) => seen.check(seq, bytes),
+                    Slot::Abandoned => assert!(seen.book.abandoned.lock().unwrap().contains(&seq)),
+                    slot => panic!("{seq} of {start}..{to}: {slot:?}"),
+                }
+            }
+            let released = hold.release_to(start + below((to - start) as usize + 1) as u64);
+            if below(2) == 0 {
+                hold.advance();
+                switch();
+            }
+            seen.next = released;
+            drop(hold);
+            if to == start && reader.is_finished() {
+                return Some(Ended::Closed);
+            }
+        }
+        Read::Ahead => {
+            let wanted = reader.position() + below(2) as u64;
+            give_up(poll_fn(|cx| reader.poll_published(wanted, cx)), 2);
+            let Ok(start) = reader.keep() else { return Some(Ended::Detached) };
+            // What was lost is told by the next hold or record.
+            let to = reader.published_from(start, 3);
+            for seq in start..to {
+                if let Slot::Record(bytes) = reader.kept(seq) {
+                    seen.check(seq, bytes);
+                } else {
+                    assert!(seen.book.abandoned.lock().unwrap().contains(&seq));
+                }
+            }
+            reader.let_go(start);
+            thread::yield_now();
+        }
+    }
+    None
+}
+
+fn read(mut reader: Reader, ring: &Ring, cast: Cast, book: &Book) {
+    let mut returns = 2;
+    loop {
+        let mut seen = Seen { book, next: reader.position(), lost: 0 };
+        let ended = loop {
+            let kind = cast.reads[below(cast.reads.len())];
+            if kind == Read::Return && returns > 0 && below(3) == 0 {
+                break None;
+            }
+            if let Some(ended) = read_once(&mut reader, &mut seen, kind) {
+                break Some(ended);
+            }
+        };
+        let id = reader.id();
+        if ended == Some(Ended::Closed) {
+            // What was lost at the very end no record reports.
+            let lost = reader.lost() - seen.lost;
+            seen.gap(reader.position(), lost);
+            assert_eq!((reader.position(), reader.lag()), (ring.tail(), 0));
+        }
+        let (lost, position) = (reader.lost(), reader.position());
+        assert!(position >= seen.next);
+        drop(reader);
+        book.noticed.lock().unwrap().push((id, lost, ended == Some(Ended::Closed)));
+        if ended == Some(Ended::Closed) {
+            return;
+        }
+        returns -= 1;
+        match ring.subscribe() {
+            Ok(again) if returns > 0 => reader = again,
+            _ => return,
+        }
+    }
+}
+
+fn story(cast: Cast) {
+    let datums = 1 + below(3);
+    let ring =
+        Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 3 }).unwrap();
+    let book = Arc::new(Book::default());
+    let readers: Vec<_> = (0..below(3) + 1)
+        .map(|_| {
+            let (reader, ring, book) = (ring.subscribe().unwrap(), ring.clone(), Arc::clone(&book));
+            thread::spawn(move || read(reader, &ring, cast, &book))
+        })
+        .collect();
+    let writers: Vec<_> = (0..1 + below(3) as u8)
+        .map(|id| {
+            let (writer, book) = (ring.writer(), Arc::clone(&book));
+            thread::spawn(move || write(id, &writer, cast, &book))
+        })
+        .collect();
+    if cast.detaches {
+        for _ in 0..below(4) {
+            if let Some(id) = ring.blockers().first() {
+                let _ = ring.detach(*id);
+            }
+            thread::yield_now();
+        }
+    }
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    ring.close();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    let (committed, abandoned) = (book.committed.lock().unwrap(), book.abandoned.lock().unwrap());
+    let told: u64 = book.told.lock().unwrap().values().sum();
+    let stats = ring.stats();
+    assert_eq!(stats.accepted, (committed.len() + abandoned.len()) as u64);
+    assert_eq!((stats.abandoned, stats.evicted), (abandoned.len() as u64, told));
+    assert_eq!((ring.readers(), ring.waiting_writers(), ring.len()), (0, 0, 0));
+    for (id, noticed, to_the_end) in book.noticed.lock().unwrap().iter() {
+        let told = book.told.lock().unwrap().get(id).copied().unwrap_or(0);
+        // Who left earlier may not have noticed the last of it.
+        assert!(*noticed <= told && (!to_the_end || *noticed == told), "{noticed} noticed, {told} told");
+    }
+    // Each writer's records keep its order.
+    for id in 0..3 {
+        let own = committed.values().filter(|tag| tag[0] / 16 == id).map(|tag| tag[0]);
+        assert!(own.is_sorted());
+    }
+}
+
+#[test]
+fn waiting_writers_are_all_served() {
+    let cast = Cast {
+        writes: &[Write::Wait, Write::Park, Write::GiveUp, Write::Dawdle],
+        reads: &[Read::Recv, Read::Park, Read::GiveUp],
+        detaches: false,
+        closes: false,
+        abandons: false,
+    };
+    explore("waiting writers", move || story(cast));
+}
+
+#[test]
+fn readers_that_leave_or_are_detached_strand_nobody() {
+    let cast = Cast {
+        writes: &[Write::Wait, Write::GiveUp, Write::Try, Write::Many],
+        reads: &[Read::Recv, Read::Hold, Read::Return, Read::Ahead],
+        detaches: true,
+        closes: false,
+        abandons: true,
+    };
+    explore("readers that leave", move || story(cast));
+}
+
+#[test]
+fn evicted_readers_know_exactly_what_they_lost() {
+    let cast = Cast {
+        writes: &[Write::Evict, Write::Evict, Write::Try, Write::Many],
+        reads: &[Read::Recv, Read::Hold, Read::GiveUp, Read::Ahead, Read::Return],
+        detaches: false,
+        closes: false,
+        abandons: true,
+    };
+    explore("eviction", move || story(cast));
+}
+
+#[test]
+fn everything_at_once() {
+    use Write::{Dawdle, Evict, GiveUp, Many, Park, Try, Wait};
+    let cast = Cast {
+        writes: &[Try, Wait, Park, GiveUp, Dawdle, Evict, Many],
+        reads: &[Read::Recv, Read::Park, Read::GiveUp, Read::Hold, Read::Ahead, Read::Return],
+        detaches: true,
+        closes: true,
+        abandons: true,
+    };
+    explore("everything at once", move || story(cast));
+}
+
+#[test]
+fn a_mailbox_moves_everything_and_ends() {
+    explore("mailbox", || {
+        let (sender, mut receiver) = mailbox(1 + below(2));
+        let senders: Vec<_> = (0..1 + below(3))
+            .map(|id| {
+                let sender = sender.clone();
+                thread::spawn(move || {
+                    let mut full = 0;
+                    for n in 0..1 + below(3) {
+                        let mut message = (id, n);
+                        while let Err(refused) = sender.try_send(message) {
+                            message = refused.into_inner();
+                            full += 1;
+                            thread::yield_now();
+                        }
+                    }
+                    full
+                })
+            })
+            .collect();
+        drop(sender);
+        let mut next = [0; 3];
+        let parks = below(2) == 0;
+        loop {
+            give_up(poll_fn(|cx| receiver.poll_ready(cx)), below(2));
+            let wait = poll_fn(|cx| receiver.poll_recv(cx));
+            let Some((id, n)) = (if parks { park::block_on(wait) } else { block_on(wait) }) else { break };
+            assert_eq!(n, next[id]);
+            next[id] += 1;
+        }
+        assert!(receiver.is_finished());
+        let _: usize = senders.into_iter().map(|sender| sender.join().unwrap()).sum();
+    });
+}
+
+#[test]
+fn a_bell_never_lets_work_lie() {
+    explore("doorbell", || {
+        let bell = Arc::new(Doorbell::new());
+        // Shuttle's, because the promise is about what is stored before the bell is rung.
+        let work = Arc::new(shuttle::sync::atomic::AtomicUsize::new(0));
+        let ringers = 1 + below(3);
+        let rings = 1 + below(3);
+        let threads: Vec<_> = (0..ringers)
+            .map(|_| {
+                let (bell, work) = (Arc::clone(&bell), Arc::clone(&work));
+                thread::spawn(move || {
+                    for _ in 0..rings {
+                        work.fetch_add(1, Ordering::Release);
+                        bell.ring();
+                    }
+                })
+            })
+            .collect();
+        let (mut done, polls) = (0, AtomicU64::new(0));
+        let sleep = poll_fn(|cx| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            loop {
+                done += work.swap(0, Ordering::Acquire);
+                if done == ringers * rings {
+                    bell.disarm();
+                    return Poll::Ready(());
+                }
+                assert!(bell.arm(cx.waker()), "full fences never fail");
+                if work.load(Ordering::Acquire) == 0 {
+                    return Poll::Pending;
+                }
+                bell.disarm();
+            }
+        });
+        if below(2) == 0 {
+            park::block_on(sleep);
+            assert!(polls.load(Ordering::Relaxed) <= 1 + (ringers * rings) as u64, "one wake a ring at most");
+        } else {
+            block_on(sleep); // Shuttle's own may poll without a wake.
+        }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn a_parked_thread_is_woken_through_nested_waits() {
+    explore("park", || {
+        let ring = Ring::new(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1 }).unwrap();
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        let (sender, mut receiver) = mailbox(1);
+        let thread = thread::spawn(move || {
+            for n in 0..3u8 {
+                let mut claim = park::block_on(writer.room(1)).unwrap();
+                claim[0] = n;
+                claim.commit();
+            }
+            sender.try_send(7).unwrap();
+        });
+        // The inner wait has its own waker: it must not swallow the outer one's wake.
+        let mut seen = 0;
+        let outer = park::wait(|cx| {
+            while seen < 3 {
+                assert_eq!(park::block_on(reader.recv()).unwrap()[0], seen);
+                seen += 1;
+            }
+            receiver.poll_recv(cx)
+        });
+        assert_eq!(outer, Some(7));
+        thread.join().unwrap();
+    });
+}
