@@ -304,3 +304,51 @@ async fn a_send_that_is_withdrawn_gives_the_datum_back_and_its_place_up() {
     let stats = producer.stats();
     assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (3, 2, 5));
 }
+
+/// Refuses to be encoded at the last moment, when it has its room already.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+struct Fickle(u64);
+
+thread_local! {
+    static ENCODINGS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+impl serde::Serialize for Fickle {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Measured first, written second.
+        let second = ENCODINGS.get() % 2 == 1;
+        ENCODINGS.set(ENCODINGS.get() + 1);
+        if self.0 == u64::MAX && second {
+            return Err(serde::ser::Error::custom("changed its mind"));
+        }
+        serializer.serialize_newtype_struct("Fickle", &self.0)
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
+    let network = alone().await;
+    let mut consumer = network.streams().consume::<Fickle>();
+    let producer = network
+        .streams()
+        .producer::<Fickle>()
+        .with_buffer_size(2)
+        .on_full(BackpressurePolicy::DropOldest)
+        .build()
+        .unwrap();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    for n in [1, 2, 3] {
+        producer.try_send(Fickle(n)).unwrap();
+    }
+    // They take the places of the last two, and then there is nothing to put there.
+    for _ in 0..2 {
+        assert!(matches!(producer.try_send(Fickle(u64::MAX)), Err(Error::Encoding(..))));
+    }
+    let info = consumer.producers().next().unwrap();
+    drop(producer);
+    within(consumer.when().offline()).await;
+    assert!(consumer.try_recv().is_err());
+    assert_eq!((consumer.stats().datums(), consumer.stats().skipped()), (0, 3));
+    assert_eq!(info.stats().dropped_oldest(), 3);
+}

@@ -131,6 +131,14 @@ impl Channel {
         }
     }
 
+    /// The channel ended in good order with these numbers.
+    pub(crate) fn end_in_order(&self, stats: &ChannelStats) {
+        self.write_numbers(stats);
+        if let Role::Consumer(consumer) = &self.role {
+            consumer.progress.end_after(stats.in_order.saturating_sub(consumer.delivered.next));
+        }
+    }
+
     /// Writes the numbers of a channel that its session has forgotten already.
     pub(crate) fn write_last_numbers(&self, code: CloseCode) {
         let mut numbers = self.shared.numbers();

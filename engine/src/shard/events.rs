@@ -6,7 +6,7 @@
 //! floods the clerk stops only itself.
 
 use corewire_proto::{
-    channel::{Accept, Label},
+    channel::{Accept, ChannelStats, Label},
     session::{CloseCode, Event as Said},
 };
 use corewire_rings::{Reader, Ring, RingConfig};
@@ -89,7 +89,7 @@ impl Core {
                 Some(Event::ChannelRequested { index, label, request: Box::new(request) })
             }
             Said::Accepted { label, accept } => self.accepted(slot, label, accept),
-            Said::Rejected { label, code } => self.channel_over(slot, label, code),
+            Said::Rejected { label, code } => self.channel_over(slot, label, code, None),
             Said::Released { label } => {
                 self.released(slot, label);
                 None
@@ -100,7 +100,9 @@ impl Core {
                 }
                 None
             }
-            Said::Finished { label } => self.channel_over(slot, label, CloseCode::GRACEFUL),
+            Said::Finished { label, stats } => {
+                self.channel_over(slot, label, CloseCode::GRACEFUL, Some(&stats))
+            }
             Said::Reset { label, code, by_peer } => {
                 let channel = self.sessions.get(slot)?.labels.get(label).and_then(|c| self.channels.get(c));
                 let overrun = channel.is_some_and(|channel| match &channel.role {
@@ -108,7 +110,7 @@ impl Core {
                     _ => false,
                 });
                 let code = if overrun && !by_peer { CloseCode::TOO_SLOW } else { code };
-                self.channel_over(slot, label, code)
+                self.channel_over(slot, label, code, None)
             }
             Said::Control(bytes) => Some(Event::Control { index, bytes }),
             Said::Closed { code, .. } => {
@@ -119,8 +121,14 @@ impl Core {
         }
     }
 
-    /// A channel ended; what the clerk has to know about it.
-    fn channel_over(&mut self, slot: u32, label: Label, code: CloseCode) -> Option<Event> {
+    /// A channel ended, in good order if its session left its numbers; what the clerk has to know about it.
+    fn channel_over(
+        &mut self,
+        slot: u32,
+        label: Label,
+        code: CloseCode,
+        finished: Option<&ChannelStats>,
+    ) -> Option<Event> {
         let index = self.sessions.get(slot)?.index;
         let Some(channel) = self.take_channel(slot, label) else {
             // The peer took a request back that the clerk has not answered yet.
@@ -130,6 +138,9 @@ impl Core {
             Role::Opening(opening) => Some(opening),
             _ => None,
         };
+        if let Some(stats) = finished {
+            channel.end_in_order(stats);
+        }
         self.let_go(channel, code);
         match opening {
             Some(Opening { open_id, .. }) => {
@@ -157,7 +168,7 @@ impl Core {
             Err(code) => {
                 let _ = self.sessions.get_mut(slot)?.session.reset(label, code);
                 self.touch(slot);
-                return self.channel_over(slot, label, code);
+                return self.channel_over(slot, label, code, None);
             }
         };
         let progress = Progress::new(accept.first_seq);
@@ -220,7 +231,7 @@ impl Core {
     pub(crate) fn reset_channel(&mut self, slot: u32, label: Label, code: CloseCode) {
         let Some(seat) = self.sessions.get_mut(slot) else { return };
         let _ = seat.session.reset(label, code);
-        if let Some(event) = self.channel_over(slot, label, code) {
+        if let Some(event) = self.channel_over(slot, label, code, None) {
             // At most one for each channel, and a clerk that does not read opens no new ones: bounded.
             self.backlog.push_anyway(event);
         }

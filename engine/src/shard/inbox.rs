@@ -53,6 +53,9 @@ pub(crate) struct Progress {
     marked: AtomicBool,
     /// The consumer let go of the inbox.
     gone: AtomicBool,
+    /// Datums missing between the last one in the inbox and the end of the stream. Written by the shard, before it
+    /// closes the inbox.
+    missing_at_end: AtomicU64,
 }
 
 impl Progress {
@@ -62,6 +65,7 @@ impl Progress {
             bytes: AtomicU64::new(0),
             marked: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            missing_at_end: AtomicU64::new(0),
         })
     }
 
@@ -75,6 +79,11 @@ impl Progress {
     /// Reads what was taken and leaves the mark as it is.
     pub(crate) fn peek(&self) -> (u64, u64) {
         (self.seq.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
+    }
+
+    /// The stream ended, this many datums after the last one that was delivered.
+    pub(crate) fn end_after(&self, missing: u64) {
+        self.missing_at_end.store(missing, Ordering::Release);
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -152,17 +161,19 @@ impl Drop for TakenHook {
 pub struct Inbox {
     reader: Reader,
     hook: Option<TakenHook>,
+    /// Of a local leg: what the datums that were taken said to be missing before them.
+    told: u64,
 }
 
 impl Inbox {
     /// The end of a leg that a shard fills.
     pub fn remote(reader: Reader, hook: TakenHook) -> Self {
-        Self { reader, hook: Some(hook) }
+        Self { reader, hook: Some(hook), told: 0 }
     }
 
     /// The end of a leg that reads the producer's own ring.
     pub fn local(reader: Reader) -> Self {
-        Self { reader, hook: None }
+        Self { reader, hook: None, told: 0 }
     }
 
     /// The next datum, if one is there. Dropping it gives its room and its credit back.
@@ -173,7 +184,10 @@ impl Inbox {
     pub fn try_recv(&mut self) -> Result<Option<Taken<'_>>, Ended> {
         let Some(record) = self.reader.try_recv()? else { return Ok(None) };
         let (seq, skipped, header) = match &self.hook {
-            None => (record.seq(), record.lost_before(), 0),
+            None => {
+                self.told += record.lost_before();
+                (record.seq(), record.lost_before(), 0)
+            }
             Some(_) => match read_header(&record) {
                 Some((seq, skipped, _)) => (seq, skipped, HEADER_BYTES),
                 // Only a shard writes here, and it always writes a header.
@@ -224,6 +238,19 @@ impl Inbox {
     /// Whether the leg is over and everything in it was taken.
     pub fn is_finished(&self) -> bool {
         self.reader.is_finished()
+    }
+
+    /// Datums missing behind the last one that was taken, which no datum can tell of: known once
+    /// [`Inbox::try_recv`] has answered [`Ended`], and 0 before. 0 too if the leg did not end in good order; then
+    /// nobody knows.
+    pub fn missing_at_end(&self) -> u64 {
+        if !self.reader.is_finished() {
+            return 0;
+        }
+        match &self.hook {
+            None => self.reader.lost() - self.told,
+            Some(hook) => hook.progress.missing_at_end.load(Ordering::Acquire),
+        }
     }
 
     /// Records that wait in the leg; may be stale.

@@ -72,6 +72,14 @@ struct Kept {
     skipped: u64,
 }
 
+impl Kept {
+    /// Lets everybody see the numbers; the reader stands at `position`.
+    #[inline]
+    fn write(&self, position: u64) {
+        self.channel.shared().cells().delivered(self.datums, self.bytes, self.skipped, position);
+    }
+}
+
 /// See the module.
 pub(crate) struct Legs {
     subscription: Option<Subscription>,
@@ -239,7 +247,7 @@ impl Legs {
 
     /// Keeps the order of the other legs, so that none of them loses its turn.
     fn remove(&mut self, index: usize) {
-        self.open.remove(index);
+        self.open.remove(index).part(&mut self.totals);
         if index < self.current {
             self.current -= 1;
         } else if index == self.current {
@@ -278,6 +286,16 @@ impl OpenLeg {
 
     fn is_past_end(&self) -> bool {
         self.end.is_some_and(|end| self.leg.inbox().position() >= end)
+    }
+
+    /// The leg is over: counts what was missing behind its last datum, which no further datum can show.
+    fn part(mut self, totals: &mut Totals) {
+        let missing = self.leg.inbox().missing_at_end();
+        totals.skipped += missing;
+        if let Some(kept) = self.book.kept.as_mut().filter(|_| missing > 0) {
+            kept.skipped += missing;
+            kept.write(self.leg.inbox().position());
+        }
     }
 
     /// Takes the next record and gives what `read` makes of its datum.
@@ -347,7 +365,7 @@ impl Book {
             kept.datums += 1;
             kept.bytes += len as u64;
             kept.skipped += skipped;
-            kept.channel.shared().cells().delivered(kept.datums, kept.bytes, kept.skipped, seq + 1);
+            kept.write(seq + 1);
         }
         Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: self.producer }
     }

@@ -14,11 +14,16 @@
 //! credit        a datum may start while its sequence < limit_seq and its start offset < limit_bytes
 //! ```
 //!
+//! A skipped sequence costs nothing there either: at the producer it moves `limit_seq` along by itself. Else a stream
+//! that drops, faster than its window in a round trip, would spend all its credit on telling what it dropped. The
+//! consumer, which may hear of a skip after what was sent behind it, allows for that.
+//!
 //! Both limits are absolute and only grow. The consumer's session moves them by what the application took *and*
 //! by what was skipped or lost, so loss cannot strand credit:
 //! `limit_bytes = offset of the in-order position + window - bytes delivered and not taken`.
 
 mod assembler;
+mod held;
 mod intervals;
 mod label;
 mod rx;
@@ -27,6 +32,7 @@ mod tx_pack;
 mod types;
 
 pub(crate) use assembler::{Assembler, Budget, HELD_OVERHEAD_BYTES, PARTIAL_OVERHEAD_BYTES};
+use held::Held;
 pub(crate) use intervals::Intervals;
 pub use label::Label;
 pub(crate) use rx::RxChannel;

@@ -1,11 +1,11 @@
 //! The consumer's end of a channel. Not inside: the inbox (it is behind [`Sink`]) and when a CREDIT frame leaves.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::collections::BTreeMap;
 
 use super::{
-    Assembler, Budget, ChannelStats, Fault, HELD_OVERHEAD_BYTES, Label, OpenRequest, PARTIAL_OVERHEAD_BYTES,
-    POSITION_LIMIT, Reliability, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS, datum_cost,
-    effective_window,
+    Assembler, Budget, ChannelStats, Fault, HELD_OVERHEAD_BYTES, Held, Label, OpenRequest,
+    PARTIAL_OVERHEAD_BYTES, POSITION_LIMIT, Reliability, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS,
+    datum_cost, effective_window,
 };
 use crate::{
     session::{CloseCode, Sink},
@@ -17,30 +17,6 @@ const LOOSE_PARTIALS: usize = 4;
 /// An early SKIP that passes over more pieces than this is refused. An honest one meets hardly any, as what is held
 /// was sent and so is not skipped; a hostile one could make each of its few bytes walk through all that is held.
 const MAX_SKIP_STEPS: usize = 1_024;
-
-/// What came before its turn.
-#[derive(Debug)]
-enum Held {
-    Data { count: u32, uniform: bool, offset: u64, bytes: Vec<u8> },
-    Skip { until: u64, offset: u64 },
-}
-
-impl Held {
-    fn end(&self, first: u64) -> u64 {
-        match self {
-            Self::Data { count, .. } => first + u64::from(*count),
-            Self::Skip { until, .. } => *until,
-        }
-    }
-
-    fn charge(&self) -> usize {
-        HELD_OVERHEAD_BYTES
-            + match self {
-                Self::Data { bytes, .. } => bytes.len(),
-                Self::Skip { .. } => 0,
-            }
-    }
-}
 
 /// Part of a large datum.
 #[derive(Debug)]
@@ -78,6 +54,8 @@ pub(crate) struct RxChannel {
     passed: u64,
     limit_seq: u64,
     limit_bytes: u64,
+    /// What the producer may have made of `limit_seq`: each sequence that was skipped moved it along.
+    allowed_seq: u64,
     taken_seq: u64,
     taken_bytes: u64,
     delivered_bytes: u64,
@@ -108,6 +86,7 @@ impl RxChannel {
             passed: 0,
             limit_seq: 0,
             limit_bytes: 0,
+            allowed_seq: 0,
             taken_seq: 0,
             taken_bytes: 0,
             delivered_bytes: 0,
@@ -154,6 +133,7 @@ impl RxChannel {
         (self.next_seq, self.highest, self.taken_seq) = (first_seq, first_seq, first_seq);
         let (datums, bytes) = self.full_window();
         (self.limit_seq, self.limit_bytes) = (first_seq + datums, bytes);
+        self.allowed_seq = self.limit_seq;
         Ok(())
     }
 
@@ -169,7 +149,7 @@ impl RxChannel {
         sink: &mut impl Sink,
     ) -> Result<(), Fault> {
         let end = run.first_seq + u64::from(run.datums.len());
-        self.check_credit(end, run.offset)?;
+        self.check_credit(run.first_seq, end, run.offset)?;
         self.highest = self.highest.max(end);
         if self.reliable && run.first_seq > self.next_seq {
             return self.hold(run, budget);
@@ -181,8 +161,12 @@ impl RxChannel {
         self.drain(budget, sink)
     }
 
-    fn check_credit(&self, end_seq: u64, offset: u64) -> Result<(), Fault> {
-        if end_seq > self.limit_seq || offset >= self.limit_bytes {
+    fn check_credit(&self, first_seq: u64, end_seq: u64, offset: u64) -> Result<(), Fault> {
+        // Whatever is missing before an early datum may turn out to have been skipped. What of it was not will find
+        // the limit when it is delivered.
+        let early = first_seq.saturating_sub(self.next_seq);
+        let limit_seq = self.allowed_seq.saturating_add(early).min(POSITION_LIMIT);
+        if end_seq > limit_seq || offset >= self.limit_bytes {
             return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
         }
         if self.end.is_some_and(|end| end_seq > end) {
@@ -229,9 +213,15 @@ impl RxChannel {
             debug_assert!(!self.reliable);
             self.stats.lost += gap;
             self.stats.gaps += 1;
-            self.passed += gap;
-            self.next_seq = seq;
+            self.pass(gap);
         }
+    }
+
+    /// Passes over sequences that will not be delivered.
+    fn pass(&mut self, count: u64) {
+        self.passed += count;
+        self.next_seq += count;
+        self.allowed_seq = self.allowed_seq.saturating_add(count).min(POSITION_LIMIT);
     }
 
     /// Delivers the datum at the position.
@@ -240,7 +230,7 @@ impl RxChannel {
         if datum.len() > self.max_datum as usize {
             return Err(Fault::Close(CloseCode::TOO_LARGE));
         }
-        if self.next_offset >= self.limit_bytes {
+        if self.next_offset >= self.limit_bytes || self.next_seq >= self.allowed_seq {
             return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
         }
         let passed = core::mem::take(&mut self.passed);
@@ -354,7 +344,7 @@ impl RxChannel {
     ) -> Result<(), Fault> {
         let (seq, total) = (header.seq.get(), header.total.get());
         let offset = header.offset.get();
-        self.check_credit(seq.saturating_add(1), offset)?;
+        self.check_credit(seq, seq.saturating_add(1), offset)?;
         if total > self.max_datum {
             return Err(Fault::Close(CloseCode::TOO_LARGE));
         }
@@ -477,8 +467,7 @@ impl RxChannel {
         if until > self.next_seq {
             let count = until - self.next_seq;
             self.stats.rx_skipped += count;
-            self.passed += count;
-            self.next_seq = until;
+            self.pass(count);
             self.next_offset = self.next_offset.max(offset);
         }
     }
@@ -572,6 +561,7 @@ impl RxChannel {
         let (seq, bytes) = self.open_limits();
         self.limit_seq = self.limit_seq.max(seq);
         self.limit_bytes = self.limit_bytes.max(bytes);
+        self.allowed_seq = self.allowed_seq.max(self.limit_seq);
         self.eagerness = Eagerness::Normal;
         self.stats.credit_grants_sent += 1;
         (self.limit_seq, self.limit_bytes)

@@ -270,6 +270,11 @@ impl TxChannel {
         }
     }
 
+    /// Sequences were skipped that had never been sent: they use up no credit.
+    pub(super) fn skip_is_free(&mut self, count: u64) {
+        self.limit_seq = self.limit_seq.saturating_add(count).min(POSITION_LIMIT);
+    }
+
     /// Everything below is acknowledged (Reliable) or sent (FireAndForget).
     pub(crate) const fn released(&self) -> u64 {
         if self.reliable { self.released } else { self.next_seq }

@@ -223,6 +223,9 @@ impl TxChannel {
         }
         p.charge(size_of::<SkipFrame>());
         let count = until - span.seq;
+        if new {
+            self.skip_is_free(count);
+        }
         if self.reliable {
             let Span { seq: first, offset, attempt, .. } = *span;
             let count = count as u32;
@@ -277,6 +280,7 @@ impl TxChannel {
                 self.large = None;
                 self.next_seq = seq + 1;
                 self.stats.tx_skipped += 1;
+                self.skip_is_free(1);
                 None
             }
         }

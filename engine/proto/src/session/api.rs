@@ -1,9 +1,9 @@
 //! What goes in and out of a session besides packets.
 
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 
 use super::code::CloseCode;
-use crate::channel::{Accept, Label, OpenRequest};
+use crate::channel::{Accept, ChannelStats, Label, OpenRequest};
 
 /// What a session wants its owner to know. Polled with [`super::Session::poll_event`] after each packet, each
 /// timeout, and before [`super::Session::poll_transmit`].
@@ -47,6 +47,9 @@ pub enum Event {
     Finished {
         /// The channel.
         label: Label,
+        /// What it had counted by then. `in_order` is the end of the stream: what lies between the last datum that
+        /// was delivered and it is missing, and no datum comes that could say so.
+        stats: Box<ChannelStats>,
     },
     /// The channel was cut. The channel is gone.
     Reset {

@@ -3,6 +3,8 @@
 //! Not inside: reassembly of the stream. It is reliable and in order, so a message that contradicts what came
 //! before is a violation; one that names a channel which this side ended meanwhile is not.
 
+use alloc::boxed::Box;
+
 use super::{CloseCode, Event, Session, table::Known};
 use crate::{
     channel::{Accept, Fault, Label, OpenRequest, TxChannel},
@@ -99,7 +101,7 @@ impl Session {
             self.resend_entries -= former.resend_entries();
             let label = former.label();
             self.events.push_back(if former.fin_sent {
-                Event::Finished { label }
+                Event::Finished { label, stats: Box::new(former.stats()) }
             } else {
                 Event::Reset { label, code: CloseCode::SUPERSEDED, by_peer: true }
             });

@@ -179,12 +179,13 @@ impl Session {
 
     /// The channel ended in good order.
     pub(super) fn finished(&mut self, label: Label) {
+        let stats = Box::new(self.stats(label).unwrap_or_default());
         if label.is_by_peer() {
             self.drop_theirs(label);
         } else {
             self.drop_ours(label);
         }
-        self.events.push_back(Event::Finished { label });
+        self.events.push_back(Event::Finished { label, stats });
     }
 
     /// Something was sent, or the end became known: is it time for FIN?

@@ -410,7 +410,7 @@ impl World {
                     assert!(released >= before);
                 }
                 Event::Blocked { label } => Self::grant(peer, label),
-                Event::Finished { label } => {
+                Event::Finished { label, .. } => {
                     if label.is_by_peer() {
                         let ring = peer.rings.producing.get_mut(&label).unwrap();
                         assert!(!std::mem::replace(&mut ring.finished, true) && ring.closed.is_none());
