@@ -12,7 +12,7 @@ use super::support::{assert_balanced, in_time};
 
 const PRODUCERS: u64 = 3;
 const CONSUMERS: usize = 3;
-const EACH: u64 = 20_000;
+const EACH: u64 = 8_000;
 
 /// Producer, number, degraded.
 type Marked = (u64, u64, bool);
