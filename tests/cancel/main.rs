@@ -8,6 +8,7 @@
 
 mod conditions;
 mod consumer;
+mod local;
 mod network;
 mod producer;
 mod steps;
