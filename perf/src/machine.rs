@@ -32,3 +32,11 @@ pub fn pin(index: usize) -> bool {
     let ids = allowed();
     ids.get(index % ids.len().max(1)).is_some_and(|id| core_affinity::set_for_current(*id))
 }
+
+/// How often the calling thread has gone to sleep of its own will so far, by the kernel's count; 0 where it does not
+/// say.
+pub fn sleeps_so_far() -> u64 {
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}

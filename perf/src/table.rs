@@ -34,6 +34,8 @@ pub struct Plan {
     pub time: Duration,
     /// Round trips of a latency run.
     pub trips: usize,
+    /// Only to see that everything runs.
+    pub quick: bool,
     only: Vec<String>,
     rows: Vec<String>,
 }
@@ -47,9 +49,15 @@ impl Plan {
             rounds: options.rounds.unwrap_or(rounds).max(1),
             time: Duration::from_millis(time),
             trips,
+            quick: options.quick,
             only: lower(&options.only),
             rows: lower(&options.rows),
         }
+    }
+
+    /// Calls of a run on one thread.
+    pub fn calls(&self) -> u64 {
+        if self.quick { 2_000 } else { 200_000 }
     }
 
     /// Whether the group of this title was asked for.
@@ -139,10 +147,13 @@ impl Group<'_> {
             let Some(spread) = Spread::of(runs) else { continue };
             let beside = match self.beside {
                 Beside::Lost => format!("{:.2}%", beside * 100.0),
+                Beside::Number(_) if beside.fract() == 0.0 => format!("{beside:.0}"),
                 Beside::Number(_) => format!("{beside:.3}"),
                 Beside::None => String::new(),
             };
-            println!("  {:<26} {spread} {:>7.2}  {beside:>11}", row.name, spread.median / base);
+            // A count may be nothing, and nothing has no ratio to it.
+            let ratio = if base == 0.0 { "-".into() } else { format!("{:.2}", spread.median / base) };
+            println!("  {:<26} {spread} {ratio:>7}  {beside:>11}", row.name);
         }
     }
 }

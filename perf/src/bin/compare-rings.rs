@@ -1,26 +1,38 @@
 //! The fanout ring beside its peers and its limits, in one run.
 //!
-//! `cargo run -p corewire-perf --release --bin compare-rings` prints one table a group; `--only "round trip"` runs
-//! the groups whose title contains that, `--rows corewire --rows limit` the rows whose name does, `--rounds 3` fewer
-//! or more rounds, and `--quick` shows that everything runs.
+//! `cargo run -p corewire-perf --release --bin compare-rings` prints one table a group, and takes five minutes:
+//!
+//! | `--only` | asks |
+//! |---|---|
+//! | `"round trip"` | how long a message there and one back takes, both sides spinning |
+//! | `"1 -> 1"`, `"1 -> 4"`, `"1 -> 16"`, `"4 ->"` | how many messages pass, by size, batch, receivers and senders |
+//! | `typed` | the same for a struct, encode and decode included |
+//! | `parked` | what a sleeping receiver costs, itself and the sender; wakes for each sleep |
+//! | `full` | what refusing, dropping the oldest and waiting cost when the queue is full |
+//! | `allocations`, `memory` | what a message allocates, and what a queue is made of |
+//!
+//! `--only` runs the groups whose title contains its text, `--rows corewire --rows limit` the rows whose name does,
+//! `--rounds 3` fewer or more rounds, and `--quick` shows that everything runs.
 //!
 //! Every row of a group runs once in each round, so that a slow minute of the machine hits all of them alike; a row
 //! shows minimum, median and maximum over the rounds, the median's ratio to the group's first row, and the largest
-//! share of messages any receiver lost. Senders are pinned to the first processor, receivers to the second.
+//! share of messages any receiver lost (or what the group says instead). Senders are pinned to the first processor,
+//! receivers to the second.
 //!
 //! A round trip's figure is a median of means: the clock is read once in 100 trips, for the limit as for everybody,
-//! so that neither the clock's grain nor its cost is in the figure.
+//! so that neither the clock's grain nor its cost is in the figure. A wake-up is a hundred times as long, and is timed
+//! one by one.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 use clap::Parser as _;
 use corewire_perf::machine;
 use corewire_perf::rings::corewire::{Corewire, CorewireTx};
-use corewire_perf::rings::limits;
 use corewire_perf::rings::peers::{
     AsyncBroadcast, Broadcast, Crossbeam, Disruptor, Iceoryx, Rtrb, TokioBroadcast,
 };
 use corewire_perf::rings::run::{Publish, Throughput, round_trip, throughput};
 use corewire_perf::rings::typed;
+use corewire_perf::rings::{full, limits, memory, parked};
 use corewire_perf::table::{Beside, Group, Options, Outcome, Plan, Row};
 
 /// Room of every queue, in messages.
@@ -180,4 +192,7 @@ fn main() {
     many_to(1, &plan);
     many_to(4, &plan);
     typed::run(&plan, CAPACITY);
+    parked::groups(&plan);
+    full::groups(&plan, CAPACITY);
+    memory::groups(&plan, CAPACITY);
 }

@@ -2,11 +2,11 @@
 //!
 //! A bare cell bounced between two cores, and a bare ring of fixed slots with one writer and one reader whose
 //! index moves once for a whole batch. Neither wakes, closes, gates several readers or holds records of
-//! different sizes; nothing that does can be faster.
+//! different sizes; nothing that does can be faster. For wake-ups, one word that the kernel waits on.
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::run::{all_trips, time_trips};
 use super::{Message, Rx, Tx};
@@ -38,6 +38,39 @@ pub fn ping_pong(trips: usize) -> f64 {
             }
         })
     })
+}
+
+/// The barest sleep: a count in a word that the kernel waits on. Whoever counts up wakes, whether somebody sleeps or
+/// not.
+#[derive(Default)]
+pub struct Futex(Line<AtomicU32>);
+
+impl Futex {
+    /// Counts one up and wakes a sleeper.
+    pub fn post(&self) {
+        self.0.0.fetch_add(1, Ordering::Release);
+        // SAFETY: the word lives as long as `self`, and waking neither reads nor writes it.
+        unsafe {
+            libc::syscall(libc::SYS_futex, self.0.0.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1)
+        };
+    }
+
+    /// Sleeps until the count is not `seen` any more.
+    pub fn wait_past(&self, seen: u32) {
+        while self.0.0.load(Ordering::Acquire) == seen {
+            let forever = std::ptr::null::<libc::timespec>();
+            // SAFETY: the word lives as long as `self`; the kernel reads it, and compares it with `seen` itself.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_futex,
+                    self.0.0.as_ptr(),
+                    libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+                    seen,
+                    forever,
+                )
+            };
+        }
+    }
 }
 
 struct Bare<const W: usize> {

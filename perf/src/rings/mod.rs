@@ -7,7 +7,10 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 pub mod corewire;
+pub mod full;
 pub mod limits;
+pub mod memory;
+pub mod parked;
 pub mod peers;
 pub mod run;
 pub mod typed;
@@ -70,4 +73,10 @@ pub trait Rx<const W: usize>: Send + 'static {
     fn lost(&self) -> u64 {
         0
     }
+}
+
+/// Ends the life of a value that only had to come.
+#[inline]
+pub fn swallow<T>(value: T) {
+    std::hint::black_box(value);
 }

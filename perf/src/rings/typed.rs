@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewire::{Codec, Consumer, EngineConfig, InPlace, Network, NetworkId, Plain, Postcard, Producer};
+use corewire::{
+    BackpressurePolicy, Codec, Consumer, EngineConfig, InPlace, Network, NetworkId, Plain, Postcard, Producer,
+};
 use corewire_rings::park::block_on;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -142,15 +144,29 @@ pub fn pair<C: Codec<Price> + Copy>(
     codec: C,
     capacity: usize,
 ) -> (Producer<Price, C>, Consumer<Price, C>) {
+    let (producer, mut consumers) = fan(node, codec, capacity, BackpressurePolicy::PauseUpstream, 1);
+    (producer, consumers.remove(0))
+}
+
+/// A producer and its `consumers`, connected, over a ring of `capacity` datums that is full as `policy` says.
+pub fn fan<C: Codec<Price> + Copy>(
+    node: &Network,
+    codec: C,
+    capacity: usize,
+    policy: BackpressurePolicy,
+    consumers: usize,
+) -> (Producer<Price, C>, Vec<Consumer<Price, C>>) {
     static STREAMS: AtomicU64 = AtomicU64::new(0);
     let name = format!("prices-{}", STREAMS.fetch_add(1, Ordering::Relaxed));
     let streams = node.streams();
     let producer = streams.producer::<Price>().codec(codec).with_stream_id(name.as_str());
-    let producer = producer.with_buffer_size(capacity).build().expect("a producer");
-    let consumer = streams.consumer::<Price>().codec(codec).with_stream_id(name.as_str()).build();
+    let producer = producer.with_buffer_size(capacity).on_full(policy).disconnect_lagging(false);
+    let producer = producer.online_when(|c| c.minimum_of(consumers)).build().expect("a producer");
+    let consumer = || streams.consumer::<Price>().codec(codec).with_stream_id(name.as_str()).build();
+    let consumers: Vec<_> = (0..consumers).map(|_| consumer()).collect();
     block_on(producer.when().online());
-    block_on(consumer.when().online());
-    (producer, consumer)
+    consumers.iter().for_each(|consumer| block_on(consumer.when().online()));
+    (producer, consumers)
 }
 
 fn owned<C: Codec<Price> + Copy>(node: &Network, codec: C, capacity: usize, time: Duration) -> Outcome {
