@@ -87,6 +87,21 @@ pub trait InPlace<D>: Codec<D> {
     fn view(bytes: &[u8]) -> Result<&D, DecodeError>;
 }
 
+/// A codec whose datums can be written where they will be read: all have one length, and any bytes are a value.
+pub trait InPlaceMut<D>: InPlace<D> {
+    /// The encoded length of every datum, in bytes.
+    const LEN: usize;
+
+    /// The datum that occupies all of `bytes`: [`LEN`](Self::LEN) of them, from a multiple of 16 bytes on, with
+    /// whatever was there before.
+    ///
+    /// # Errors
+    ///
+    /// If `bytes` are not as long as that. Room that a stream offers is, so an error there is a defect of the codec,
+    /// and the stream panics.
+    fn view_mut(bytes: &mut [u8]) -> Result<&mut D, DecodeError>;
+}
+
 /// The default codec: [postcard](https://docs.rs/postcard), a compact binary format for any serde type.
 ///
 /// The size is computed first, then the value is written straight into the stream's ring: nothing is allocated or
@@ -106,7 +121,8 @@ pub struct Postcard;
 ///
 /// Such types derive zerocopy's traits. The encoded form is the value as it lies in memory, in the byte order of
 /// the machine, so both ends need the same one; use the byte-order types of zerocopy where they may differ.
-/// Consumers can borrow plain datums where they lie: [`recv_ref`](crate::streams::Consumer::recv_ref).
+/// Consumers can borrow plain datums where they lie ([`recv_ref`](crate::streams::Consumer::recv_ref)), and producers
+/// can write them there ([`claim`](crate::streams::Producer::claim)).
 ///
 /// ```
 /// use corewire::{Codec, Plain};
@@ -192,7 +208,7 @@ impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> Codec<
 
     #[inline]
     fn decode(bytes: &[u8]) -> Result<D, DecodeError> {
-        D::read_from_bytes(bytes).map_err(|_| DecodeError::wrong_size::<D>(bytes))
+        D::read_from_bytes(bytes).map_err(|_| DecodeError::wrong_size::<D>(bytes.len()))
     }
 }
 
@@ -200,7 +216,18 @@ impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlac
     #[inline]
     fn view(bytes: &[u8]) -> Result<&D, DecodeError> {
         const { FitsRecord::<D>::CHECK };
-        D::ref_from_bytes(bytes).map_err(|_| DecodeError::wrong_size::<D>(bytes))
+        D::ref_from_bytes(bytes).map_err(|_| DecodeError::wrong_size::<D>(bytes.len()))
+    }
+}
+
+impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlaceMut<D> for Plain {
+    const LEN: usize = size_of::<D>();
+
+    #[inline]
+    fn view_mut(bytes: &mut [u8]) -> Result<&mut D, DecodeError> {
+        const { FitsRecord::<D>::CHECK };
+        let found = bytes.len();
+        D::mut_from_bytes(bytes).map_err(|_| DecodeError::wrong_size::<D>(found))
     }
 }
 
@@ -264,8 +291,8 @@ impl DecodeError {
         Self(Decoding::Postcard(error))
     }
 
-    fn wrong_size<D>(bytes: &[u8]) -> Self {
-        Self(Decoding::WrongSize { expected: size_of::<D>(), found: bytes.len() })
+    fn wrong_size<D>(found: usize) -> Self {
+        Self(Decoding::WrongSize { expected: size_of::<D>(), found })
     }
 
     /// Whether the `Deserialize` implementation panicked.

@@ -80,7 +80,7 @@ pub mod streams;
 pub use corewire_engine::driver::IoChoice;
 pub use corewire_engine::engine::{Engine, EngineConfig, EngineInfo};
 
-pub use datum::{Codec, Datum, InPlace, Plain, Postcard};
+pub use datum::{Codec, Datum, InPlace, InPlaceMut, Plain, Postcard};
 pub use discovery::PeerEntry;
 pub use id::{GroupId, NetworkId, PeerId, StoreId, StreamId, Tag, UniqueId};
 pub use network::{Network, SecretKey};

@@ -67,3 +67,53 @@ fn a_local_stream_carries_a_datum_without_allocation() {
         assert_eq!(allocations, 0, "{policy}");
     }
 }
+
+#[test]
+fn claims_and_batches_allocate_nothing() {
+    let network = block_on(Network::new(NetworkId::random())).unwrap();
+    let streams = network.streams();
+    let producer = streams.producer::<[u64; 4]>().codec(Plain).build().unwrap();
+    let mut consumer = streams.consumer::<[u64; 4]>().codec(Plain).build();
+    block_on(producer.when().online());
+    block_on(consumer.when().online());
+    let mut into = Vec::with_capacity(8);
+    let allocations = steady_state(|n| {
+        let mut one = producer.claim().unwrap();
+        *one = [n; 4];
+        one.commit();
+        let mut two = producer.claim_many(2).unwrap();
+        *two.datum(0) = [n; 4];
+        *two.datum(1) = [n; 4];
+        two.commit();
+        producer.try_send_many(&[[n; 4], [n; 4]]).unwrap();
+        assert_eq!(consumer.try_recv_batch(3, |datum| assert_eq!(datum[0], n)), Ok(3));
+        into.clear();
+        assert_eq!(consumer.try_recv_many(&mut into, 3), Ok(2));
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn the_policies_that_drop_allocate_nothing() {
+    for policy in [BackpressurePolicy::DropOldest, BackpressurePolicy::DegradeQuality] {
+        let network = block_on(Network::new(NetworkId::random())).unwrap();
+        let streams = network.streams();
+        let producer = streams
+            .producer::<[u64; 4]>()
+            .with_buffer_size(4)
+            .on_full(policy)
+            .degrader(|datum| datum.map(|part| part / 2))
+            .codec(Plain)
+            .build()
+            .unwrap();
+        let consumer = streams.consumer::<[u64; 4]>().codec(Plain).build();
+        block_on(producer.when().online());
+        block_on(consumer.when().online());
+        let allocations = steady_state(|n| {
+            producer.try_send([n; 4]).unwrap();
+            block_on(producer.push([n; 4])).unwrap();
+        });
+        assert_eq!(allocations, 0, "{policy}");
+        assert!(producer.stats().dropped_oldest > 0);
+    }
+}

@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use corewire_rings::{Ended, Reader, Record, Slot};
+use corewire_rings::{Ended, Hold, Reader, Record, Slot};
 
 use super::bell::Bell;
 
@@ -133,10 +133,14 @@ impl TakenHook {
     /// Call this after the room was freed, in the order of the datums. It rings the shard when half a window
     /// has opened since the last time, not more often; a shard that is awake is not rung but marked.
     pub fn took(&mut self, seq: u64, len: usize) {
-        let cost = cost(len);
+        self.took_many(seq, 1, cost(len));
+    }
+
+    /// As [`TakenHook::took`], for several datums of which `seq` is the last, and `cost` the sum of their costs.
+    fn took_many(&mut self, seq: u64, datums: u64, cost: u64) {
         self.bytes += cost;
         self.open_bytes += cost;
-        self.open_datums += 1;
+        self.open_datums += datums;
         self.progress.seq.store(seq + 1, Ordering::Release);
         self.progress.bytes.store(self.bytes, Ordering::Release);
         if self.open_bytes >= self.half_bytes || self.open_datums >= self.half_datums {
@@ -163,17 +167,19 @@ pub struct Inbox {
     hook: Option<TakenHook>,
     /// Of a local leg: what the datums that were taken said to be missing before them.
     told: u64,
+    /// Of a local leg: a gap that was seen while there was no datum behind it yet.
+    carried: u64,
 }
 
 impl Inbox {
     /// The end of a leg that a shard fills.
     pub fn remote(reader: Reader, hook: TakenHook) -> Self {
-        Self { reader, hook: Some(hook), told: 0 }
+        Self { reader, hook: Some(hook), told: 0, carried: 0 }
     }
 
     /// The end of a leg that reads the producer's own ring.
     pub fn local(reader: Reader) -> Self {
-        Self { reader, hook: None, told: 0 }
+        Self { reader, hook: None, told: 0, carried: 0 }
     }
 
     /// The next datum, if one is there. Dropping it gives its room and its credit back.
@@ -185,8 +191,9 @@ impl Inbox {
         let Some(record) = self.reader.try_recv()? else { return Ok(None) };
         let (seq, skipped, header) = match &self.hook {
             None => {
-                self.told += record.lost_before();
-                (record.seq(), record.lost_before(), 0)
+                let skipped = std::mem::take(&mut self.carried) + record.lost_before();
+                self.told += skipped;
+                (record.seq(), skipped, 0)
             }
             Some(_) => match read_header(&record) {
                 Some((seq, skipped, _)) => (seq, skipped, HEADER_BYTES),
@@ -195,6 +202,60 @@ impl Inbox {
             },
         };
         Ok(Some(Taken { record: Some(record), hook: self.hook.as_mut(), header, seq, skipped }))
+    }
+
+    /// Takes up to `max` datums that stand before `until` in the ring that the leg reads, with one pin of the ring and
+    /// one return of credit: `each` gets the sequence, the number missing before, and the bytes. Gives how many. If
+    /// `each` panics, those that it has seen are taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inbox::try_recv`]; then `each` was not called.
+    pub fn try_recv_each(
+        &mut self,
+        max: usize,
+        until: u64,
+        mut each: impl FnMut(u64, u64, &[u8]),
+    ) -> Result<usize, Ended> {
+        if !self.reader.is_ready() {
+            return Ok(0);
+        }
+        let hold = self.reader.hold()?;
+        self.carried += hold.lost_before();
+        let mut next = hold.start();
+        let mut batch =
+            Batch { hold: Some(hold), next, last: 0, taken: 0, cost: 0, hook: self.hook.as_mut() };
+        while batch.taken < max as u64 && next < until {
+            let Some(slot) = batch.hold.as_ref().map(|hold| hold.get(next)) else { break };
+            next += 1;
+            let record = match slot {
+                Slot::Record(record) => record,
+                Slot::Abandoned => {
+                    batch.next = next;
+                    continue;
+                }
+                Slot::NotYet | Slot::Passed => break,
+            };
+            let (seq, skipped, datum) = match &batch.hook {
+                None => {
+                    let skipped = std::mem::take(&mut self.carried);
+                    self.told += skipped;
+                    (next - 1, skipped, record)
+                }
+                Some(_) => match read_header(record) {
+                    Some(parts) => parts,
+                    None => unreachable!("an inbox record of {} bytes has no header", record.len()),
+                },
+            };
+            batch.next = next;
+            batch.last = seq;
+            batch.taken += 1;
+            batch.cost += cost(datum.len());
+            each(seq, skipped, datum);
+        }
+        let taken = batch.taken as usize;
+        drop(batch);
+        if taken == 0 && self.reader.is_finished() { Err(Ended::Closed) } else { Ok(taken) }
     }
 
     /// Shows the next datum to `look` without taking it. The datum stays pinned until it is taken: the next
@@ -261,6 +322,30 @@ impl Inbox {
     /// Whether a shard fills this leg.
     pub fn is_remote(&self) -> bool {
         self.hook.is_some()
+    }
+}
+
+/// Datums that are being taken together. Dropping it frees their room first and returns their credit then.
+struct Batch<'a> {
+    /// Empty only while dropping.
+    hold: Option<Hold<'a>>,
+    /// Where the hold ends.
+    next: u64,
+    /// Sequence of the last datum that was taken, their number, and what they cost.
+    last: u64,
+    taken: u64,
+    cost: u64,
+    hook: Option<&'a mut TakenHook>,
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        if let Some(mut hold) = self.hold.take() {
+            hold.release_to(self.next);
+        }
+        if let Some(hook) = self.hook.as_mut().filter(|_| self.taken > 0) {
+            hook.took_many(self.last, self.taken, self.cost);
+        }
     }
 }
 

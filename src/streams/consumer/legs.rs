@@ -145,6 +145,35 @@ impl Legs {
         Err(if self.is_finished() { TryRecvError::Closed } else { TryRecvError::Empty })
     }
 
+    /// Gives up to `max` records to `act`, asking each leg once. Gives how many were datums.
+    pub(super) fn batch(
+        &mut self,
+        max: usize,
+        mut act: impl FnMut(&[u8], Account<'_>),
+    ) -> Result<usize, TryRecvError> {
+        self.hear_news();
+        let (mut left, mut unasked) = (max, self.open.len());
+        let before = self.totals.datums;
+        while unasked > 0 && left > 0 {
+            unasked -= 1;
+            let index = self.current;
+            match self.open[index].take_each(&mut self.totals, left, &mut act) {
+                Some(records) => {
+                    left -= records;
+                    self.pass_turn();
+                    self.settle(index);
+                }
+                None => self.remove(index),
+            }
+        }
+        let datums = (self.totals.datums - before) as usize;
+        match datums {
+            0 if self.is_finished() => Err(TryRecvError::Closed),
+            0 if max > 0 => Err(TryRecvError::Empty),
+            _ => Ok(datums),
+        }
+    }
+
     /// Lets go of a leg that gave its last datum.
     #[inline]
     pub(super) fn settle(&mut self, index: usize) {
@@ -325,6 +354,23 @@ impl OpenLeg {
         }
     }
 
+    /// Takes up to `max` records with one pin and gives each to `act`. Gives how many; `None`: nothing ever.
+    fn take_each(
+        &mut self,
+        totals: &mut Totals,
+        max: usize,
+        act: &mut impl FnMut(&[u8], Account<'_>),
+    ) -> Option<usize> {
+        if self.is_past_end() {
+            return None;
+        }
+        let book = &mut self.book;
+        let each = |seq, skipped, bytes: &[u8]| {
+            act(bytes, Account { book: &mut *book, totals: &mut *totals, seq, skipped, len: bytes.len() });
+        };
+        self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
+    }
+
     /// Looks at the next record and leaves it if `read` accepts its datum.
     pub(super) fn peek(
         &mut self,
@@ -351,6 +397,28 @@ impl OpenLeg {
     pub(super) fn borrow<'a>(&'a mut self, totals: &'a mut Totals) -> Option<Borrowed<'a>> {
         let record = self.leg.inbox_mut().try_recv().ok().flatten()?;
         Some(Borrowed { record: Some(record), book: &mut self.book, totals })
+    }
+}
+
+/// A record of a batch, to be accounted for.
+pub(super) struct Account<'a> {
+    book: &'a mut Book,
+    totals: &'a mut Totals,
+    seq: u64,
+    skipped: u64,
+    len: usize,
+}
+
+impl Account<'_> {
+    /// It was a datum.
+    #[inline]
+    pub(super) fn delivered(self) -> Place {
+        self.book.delivered(self.totals, self.seq, self.skipped, self.len)
+    }
+
+    /// It was none.
+    pub(super) fn undecodable(self) {
+        self.book.undecodable(self.totals, self.skipped);
     }
 }
 

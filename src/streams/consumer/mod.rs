@@ -3,6 +3,7 @@
 //! How a datum got into the ring is not here: it is the producer's own ring if that lives on the same engine, and
 //! an inbox that a shard fills if not. A consumer cannot tell the difference.
 
+mod batch;
 mod borrowed;
 mod builder;
 mod legs;
@@ -19,6 +20,7 @@ use std::time::Instant;
 use corewire_engine::rings::park;
 use futures_core::Stream;
 
+pub use self::batch::Shown;
 pub use self::borrowed::Ref;
 pub use self::builder::Builder;
 pub(crate) use self::builder::Settings;

@@ -196,7 +196,12 @@ impl Core {
 
     /// Counts a datum that was offered and then withdrawn.
     pub(super) fn cancel(&self) {
-        self.common.tallies.cancelled.add_one();
+        self.cancel_many(1);
+    }
+
+    /// As [`cancel`](Self::cancel), for several.
+    pub(super) fn cancel_many(&self, datums: u64) {
+        self.common.tallies.cancelled.add(datums);
     }
 
     pub(super) fn stats(&self) -> Stats {

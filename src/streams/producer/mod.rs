@@ -3,6 +3,7 @@
 //! What a consumer does with a datum, and how it gets there, is not here.
 
 mod builder;
+mod claim;
 mod core;
 mod error;
 mod full;
@@ -22,7 +23,7 @@ use corewire_engine::rings::park;
 
 pub(crate) use self::builder::Settings;
 pub use self::builder::{Builder, BuilderError, Lagging};
-use self::core::Refusal;
+pub use self::claim::{Claim, ClaimMany, ManyError};
 pub(crate) use self::core::{Carried, Common, Core};
 pub use self::error::Error;
 pub(crate) use self::full::AnyDegrader;
@@ -68,8 +69,8 @@ pub struct Producer<D, C = Postcard> {
 
 /// Counters of a producer: all its handles together. A snapshot; each number may be stale by itself.
 ///
-/// Once no send is under way, [`offered`](Self::offered) is the number of datums that were given to any sending
-/// method.
+/// Once no send or claim is under way, [`offered`](Self::offered) is the number of datums that were given to any
+/// sending method, or for which room was claimed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -85,7 +86,7 @@ pub struct Stats {
     pub too_large: u64,
     /// Datums refused because they could not be encoded.
     pub unencodable: u64,
-    /// Datums withdrawn: their future was dropped before it resolved.
+    /// Datums withdrawn: their future was dropped before it resolved, or their claim before it was committed.
     pub cancelled: u64,
     /// Accepted datums that the degrader made cheaper first, under `DegradeQuality`.
     pub degraded: u64,
@@ -214,11 +215,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     /// being read in place or written at this moment. Under those [`push`](Self::push) outlasts such moments.
     #[inline]
     pub fn try_send(&self, datum: D) -> Result<(), Error<D>> {
-        if !self.core.common.board.is_online() {
-            let refusal = if self.core.is_closed() { Refusal::Closed } else { Refusal::Offline };
-            return Err(self.core.refuse(datum, refusal));
-        }
-        match self.core.try_put::<D, C>(&datum) {
+        match self.core.check_online().and_then(|()| self.core.try_put::<D, C>(&datum)) {
             Ok(()) => Ok(()),
             Err(refusal) => Err(self.core.refuse(datum, refusal)),
         }
