@@ -7,7 +7,7 @@ use std::{
     any::Any,
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,7 +22,7 @@ use crate::{
     clerk::port::Request,
     node::NodeShared,
     peer::PeerInfo,
-    shard::{ChannelShared, NodeId},
+    shard::{ChannelNumbers, ChannelShared, NodeId},
 };
 
 /// What a predicate says about a peer.
@@ -158,7 +158,27 @@ pub enum PublishError {
 pub struct Channel {
     pub(crate) shared: Arc<ChannelShared>,
     pub(crate) peer: PeerInfo,
-    pub(crate) local: bool,
+    /// The publication whose ring lies between both ends, if they live in one engine.
+    pub(crate) source: Option<Source>,
+}
+
+/// A publication of this engine, by its key. Whoever keeps a channel does not keep the ring.
+#[derive(Clone)]
+pub(crate) struct Source {
+    key: u64,
+    publication: Weak<PublicationShared>,
+}
+
+impl Source {
+    pub(crate) fn new(publication: &Arc<PublicationShared>) -> Self {
+        Self { key: publication.key, publication: Arc::downgrade(publication) }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({})", self.key)
+    }
 }
 
 impl Channel {
@@ -175,7 +195,25 @@ impl Channel {
     /// Whether both ends live in this engine, with the producer's ring between them. Then both share one
     /// [`ChannelShared`], whose cells belong to the consumer's thread.
     pub fn is_local(&self) -> bool {
-        self.local
+        self.source.is_some()
+    }
+
+    /// Names the publication of a channel within this engine; no other publication of the engine ever has this name.
+    /// Sequences go on from one channel to the next as long as it is the same.
+    pub fn source(&self) -> Option<u64> {
+        self.source.as_ref().map(|source| source.key)
+    }
+
+    /// The channel's numbers at the end of a recent turn. For a channel within this engine `published` is where the
+    /// ring stands now, or stood when the channel lost its place in it.
+    pub fn numbers(&self) -> ChannelNumbers {
+        let mut numbers = self.shared.numbers();
+        if let Some(source) = &self.source {
+            let stands = || source.publication.upgrade().map(|publication| publication.ring.tail());
+            let published = self.shared.end_seq().or_else(stands);
+            numbers.published = published.unwrap_or(0).max(numbers.position);
+        }
+        numbers
     }
 
     /// The stream.

@@ -47,6 +47,11 @@ impl ChannelInfo {
         Arc::ptr_eq(&self.seen.channel, channel)
     }
 
+    /// Whether both are about the same channel, seen from the same end.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.shows(&other.seen.channel)
+    }
+
     /// The stream.
     pub fn stream_id(&self) -> &StreamId {
         &self.seen.stream_id
@@ -79,14 +84,16 @@ impl ChannelInfo {
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        let numbers = self.seen.channel.shared().numbers();
+        let numbers = self.seen.channel.numbers();
+        let end = self.seen.channel.shared().end_seq();
         Stats {
             datums: numbers.datums,
             bytes: numbers.bytes,
             uptime: self.seen.channel.shared().uptime(),
-            lag: numbers.lag(),
+            lag: if end.is_some() { 0 } else { numbers.lag() },
             skipped: numbers.skipped + numbers.lost,
             dropped_oldest: numbers.skipped,
+            skipped_at_close: end.map_or(0, |end| end.saturating_sub(numbers.released)),
             resent: numbers.resent,
             duplicates: numbers.duplicates,
             credit_bytes: numbers.credit_bytes,
@@ -100,7 +107,10 @@ impl ChannelInfo {
         self.state() == State::Connected
     }
 
-    /// Why the channel is over; `None` while it is not.
+    /// Why the channel is over; `None` while it is not. [`CloseCode::TOO_SLOW`] says that the consumer kept the
+    /// producer's ring full ([`disconnect_lagging`](crate::streams::producer::Builder::disconnect_lagging)).
+    /// [`CloseCode::is_retriable`] says whether the consumer tries again by itself, after its backoff. What it shows
+    /// at a consumer stays until that attempt.
     pub fn close_code(&self) -> Option<CloseCode> {
         self.seen.channel.shared().close_code()
     }
@@ -147,6 +157,7 @@ pub struct Stats {
     lag: u64,
     skipped: u64,
     dropped_oldest: u64,
+    skipped_at_close: u64,
     resent: u64,
     duplicates: u64,
     credit_bytes: u64,
@@ -200,6 +211,13 @@ impl Stats {
         self.dropped_oldest
     }
 
+    /// Datums that had been accepted for this channel and were not taken (within an engine) or not acknowledged
+    /// (between engines, at the producer's end) when it lost its place in the producer's ring, for instance because
+    /// it was too slow; of a channel. What was on its way then may still have arrived.
+    pub fn skipped_at_close(&self) -> u64 {
+        self.skipped_at_close
+    }
+
     /// Datums that were sent again after a loss; at the producer's end.
     pub fn resent(&self) -> u64 {
         self.resent
@@ -237,6 +255,7 @@ impl fmt::Display for Stats {
         for (count, what) in [
             (self.lag, "lag"),
             (self.skipped, "skipped"),
+            (self.skipped_at_close, "skipped at close"),
             (self.resent, "resent"),
             (self.duplicates, "duplicates"),
             (self.blocked, "blocked"),

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     peer::PeerInfo,
-    publication::{Channel, Verdict},
+    publication::{Channel, Source, Verdict},
     shard::{ChannelShared, Inbox, NodeId},
     subscription::{Leg, LocalEnd},
 };
@@ -145,7 +145,7 @@ impl Clerk {
                 if let Some(pursuit) = subscription.and_then(|s| s.pursuits.get_mut(&peer)) {
                     // So that the user sees why.
                     pursuit.channel =
-                        Some(Arc::new(Channel { shared: refused, peer: info.clone(), local: true }));
+                        Some(Arc::new(Channel { shared: refused, peer: info.clone(), source: None }));
                 }
                 self.leg_ended(node, key, peer, code);
             }
@@ -178,8 +178,12 @@ impl Clerk {
         let shared = Arc::new(ChannelShared::new(stream, peer, consumer.peer_id()));
         shared.set_connected();
         let number = self.port.next_key();
-        let ours = Arc::new(Channel { shared: shared.clone(), peer: info.clone(), local: true });
-        let theirs = Arc::new(Channel { shared, peer: consumer.clone(), local: true });
+        let first = reader.position();
+        // Before the consumer has it, whose cells these are from then on.
+        shared.cells().delivered(0, 0, 0, first);
+        let source = self.source(producer, publication);
+        let ours = Arc::new(Channel { shared: shared.clone(), peer: info.clone(), source: source.clone() });
+        let theirs = Arc::new(Channel { shared: shared.clone(), peer: consumer.clone(), source });
         let end = ServingEnd::Local(number);
         let serving = Serving { end, peer: consumer.peer_id(), channel: theirs, until: None };
         let serving = self.add_serving(producer, publication, serving, verdict);
@@ -190,6 +194,7 @@ impl Clerk {
             producer: (producer, publication, serving),
             consumer: (node, key, peer),
             reader: reader.id(),
+            shared,
         };
         self.legs.insert(number, leg);
         self.note_accepted(node, key, peer, accepted);
@@ -205,8 +210,12 @@ impl Clerk {
         Ok((Leg::new(Inbox::local(reader), ours, Some(end)), publication))
     }
 
-    fn ring(&self, node: NodeId, publication: u64) -> Option<Ring> {
+    pub(super) fn ring(&self, node: NodeId, publication: u64) -> Option<Ring> {
         Some(self.members.get(&node)?.publications.get(&publication)?.shared.ring.clone())
+    }
+
+    fn source(&self, node: NodeId, publication: u64) -> Option<Source> {
+        Some(Source::new(&self.members.get(&node)?.publications.get(&publication)?.shared))
     }
 
     /// The producer's side of a leg is over; its cursor may stay.
@@ -265,6 +274,8 @@ impl Clerk {
         let Some(local) = self.legs.get(&leg) else { return };
         let reader: ReaderId = local.reader;
         let Some(ring) = self.ring(local.producer.0, local.producer.1) else { return };
+        // Before the consumer can see that it was cut off.
+        local.shared.end_at(ring.tail());
         if ring.detach(reader) == Err(DetachError::Held) {
             self.timers.set(Timer::Detach(leg), self.now + HELD_PAUSE);
         }
@@ -277,6 +288,11 @@ impl Clerk {
         self.timers.cancel(Timer::Detach(leg));
         let Some(local) = self.legs.remove(&leg) else { return };
         let (node, key, _) = local.producer;
+        if let Some(ring) = self.ring(node, key)
+            && local.shared.end_seq().is_none()
+        {
+            local.shared.end_at(ring.tail());
+        }
         let publishing = self.members.get_mut(&node).and_then(|member| member.publications.get_mut(&key));
         if let Some(publishing) = publishing {
             publishing.draining.remove(&leg);

@@ -27,7 +27,7 @@ use crate::{
     node::NodeShared,
     peer::{PeerFacts, PeerInfo, Ticket},
     publication::{Channel, PublicationShared},
-    shard::NodeId,
+    shard::{ChannelShared, NodeId},
     subscription::SubscriptionShared,
 };
 
@@ -259,6 +259,7 @@ pub(crate) struct LocalLeg {
     pub(crate) producer: (NodeId, u64, u64),
     pub(crate) consumer: (NodeId, u64, PeerId),
     pub(crate) reader: ReaderId,
+    pub(crate) shared: Arc<ChannelShared>,
 }
 
 /// A subscription.

@@ -163,7 +163,7 @@ impl Clerk {
         let own = member.shared.peer_id;
         let verdict = self.admit(node, key, &info)?;
         let handle = Arc::new(ChannelShared::new(request.stream_id, own, peer));
-        let channel = Arc::new(Channel { shared: handle.clone(), peer: info, local: false });
+        let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None });
         let publishing = self
             .members
             .get_mut(&node)
@@ -281,6 +281,8 @@ impl Clerk {
         };
         match serving.end {
             ServingEnd::Remote((index, label)) => {
+                let tail = self.ring(node, key).map_or(0, |ring| ring.tail());
+                serving.channel.shared.end_at(tail);
                 self.channels.remove(&(index, label));
                 self.shards.send(index.shard(), Command::ResetChannel { index, label, code });
                 self.serving_ended(node, key, number, code);

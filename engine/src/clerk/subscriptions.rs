@@ -238,7 +238,7 @@ impl Clerk {
             tickets: Vec::new(),
         };
         let handle = Arc::new(ChannelShared::new(spec.stream, peer, own));
-        let channel = Arc::new(Channel { shared: handle.clone(), peer: info.clone(), local: false });
+        let channel = Arc::new(Channel { shared: handle.clone(), peer: info.clone(), source: None });
         if let Some(pursuit) = subscription.pursuits.get_mut(&peer) {
             pursuit.stage = Stage::Opening(index, open_id);
             pursuit.channel = Some(channel);

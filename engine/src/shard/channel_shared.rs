@@ -104,6 +104,8 @@ pub struct ChannelShared {
     /// Set before the state becomes `Terminated`.
     close_code: OnceLock<CloseCode>,
     cells: ChannelCells,
+    /// All ones: not known.
+    end_seq: AtomicU64,
     connected_at: OnceLock<Instant>,
     ended_at: OnceLock<Instant>,
 }
@@ -118,6 +120,7 @@ impl ChannelShared {
             state: watch::Sender::new(ChannelState::Connecting),
             close_code: OnceLock::new(),
             cells: ChannelCells::default(),
+            end_seq: AtomicU64::new(u64::MAX),
             connected_at: OnceLock::new(),
             ended_at: OnceLock::new(),
         }
@@ -180,6 +183,17 @@ impl ChannelShared {
     /// Why the channel is over; `None` while it is not. Known before the state says `Terminated`.
     pub fn close_code(&self) -> Option<CloseCode> {
         self.close_code.get().copied()
+    }
+
+    /// Where the producer's ring stood when the channel lost its place there: the sequence after the last datum that
+    /// was accepted for it. `None` while it has its place, and at the consumer's end of a channel between engines.
+    pub fn end_seq(&self) -> Option<u64> {
+        Some(self.end_seq.load(Ordering::Acquire)).filter(|seq| *seq != u64::MAX)
+    }
+
+    /// The channel is about to lose its place in the ring, which stands at `seq`.
+    pub(crate) fn end_at(&self, seq: u64) {
+        self.end_seq.store(seq, Ordering::Release);
     }
 
     /// Marks the channel as over. The first reason stays; true when this was the first.

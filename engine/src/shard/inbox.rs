@@ -286,6 +286,11 @@ impl Inbox {
         self.reader.position()
     }
 
+    /// Records that eviction took from a leg that reads the producer's ring, as far as it has noticed.
+    pub fn lost(&self) -> u64 {
+        if self.is_remote() { 0 } else { self.reader.lost() }
+    }
+
     /// Ready when [`Inbox::try_recv`] has something to say; else `cx` is woken once.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.reader.poll_ready(cx)

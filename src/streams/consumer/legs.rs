@@ -5,6 +5,7 @@
 
 use core::mem;
 use core::task::{Context, Poll};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corewire_engine::publication::Channel;
@@ -70,15 +71,20 @@ struct Kept {
     datums: u64,
     bytes: u64,
     skipped: u64,
+    /// Sequence after the last record taken.
+    next: u64,
 }
 
-impl Kept {
-    /// Lets everybody see the numbers; the reader stands at `position`.
-    #[inline]
-    fn write(&self, position: u64) {
-        self.channel.shared().cells().delivered(self.datums, self.bytes, self.skipped, position);
-    }
+/// What a leg that is over did not give, until the next leg of the same producer reports it as a gap.
+struct Owed {
+    producer: PeerId,
+    missing: u64,
+    /// The publication that it read, and up to where `missing` is counted.
+    source: Option<(u64, u64)>,
 }
+
+/// Producers whose last leg left a gap that is still to be reported; beyond this the oldest is forgotten.
+const MAX_OWED: usize = 1024;
 
 /// See the module.
 pub(crate) struct Legs {
@@ -88,6 +94,7 @@ pub(crate) struct Legs {
     news: Arc<Flag>,
     waiter: Waiter,
     open: Vec<OpenLeg>,
+    owed: VecDeque<Owed>,
     /// The leg whose turn it is, and what it has left of it.
     current: usize,
     left: u32,
@@ -107,6 +114,7 @@ impl Legs {
             news,
             waiter: Waiter::default(),
             open: Vec::new(),
+            owed: VecDeque::new(),
             current: 0,
             left: BURST_DATUMS,
             totals: Totals::default(),
@@ -258,14 +266,31 @@ impl Legs {
         self.news.set(false);
         let Some(subscription) = &self.subscription else { return };
         let ended = subscription.is_closed();
-        while let Some(leg) = subscription.take_leg() {
-            self.open.push(OpenLeg::new(leg));
+        while let Some(leg) = self.subscription.as_ref().and_then(Subscription::take_leg) {
+            // Also one that was taken a moment ago.
+            self.remove_cut();
+            let mut leg = OpenLeg::new(leg);
+            pay(&mut self.owed, &mut self.totals, &mut leg);
+            self.open.push(leg);
         }
         for leg in &mut self.open {
             leg.ending = leg.leg.channel().shared().state() == ChannelState::Terminated;
         }
         if ended {
             self.finish();
+        }
+    }
+
+    /// Lets go of the legs that lost their place in a ring, so that the next leg of the same producer reports the gap.
+    fn remove_cut(&mut self) {
+        let mut index = 0;
+        while let Some(OpenLeg { leg, .. }) = self.open.get_mut(index) {
+            let cut = leg.channel().source().is_some() && leg.channel().shared().end_seq().is_some();
+            if cut && leg.inbox_mut().peek(|_| ()).is_err() {
+                self.remove(index);
+            } else {
+                index += 1;
+            }
         }
     }
 
@@ -276,7 +301,8 @@ impl Legs {
 
     /// Keeps the order of the other legs, so that none of them loses its turn.
     fn remove(&mut self, index: usize) {
-        self.open.remove(index).part(&mut self.totals);
+        let leg = self.open.remove(index);
+        self.owe(leg);
         if index < self.current {
             self.current -= 1;
         } else if index == self.current {
@@ -286,6 +312,48 @@ impl Legs {
             self.current = 0;
         }
     }
+}
+
+impl Legs {
+    /// Notes what a leg that is over did not give.
+    #[cold]
+    fn owe(&mut self, mut leg: OpenLeg) {
+        let rest = leg.rest();
+        self.totals.skipped += rest;
+        leg.book.passed_end(rest, leg.leg.inbox().position());
+        let producer = leg.book.producer;
+        let missing = leg.book.unreported + rest;
+        let source = leg.source_and_end();
+        if missing == 0 && source.is_none() {
+            return;
+        }
+        if self.owed.len() == MAX_OWED {
+            self.owed.pop_front();
+        }
+        self.owed.push_back(Owed { producer, missing, source });
+    }
+}
+
+/// Lets a new leg report what its producer's earlier ones did not give.
+#[cold]
+fn pay(owed: &mut VecDeque<Owed>, totals: &mut Totals, leg: &mut OpenLeg) {
+    let begin = leg.leg.channel().source().map(|key| (key, leg.leg.inbox().position()));
+    let book = &mut leg.book;
+    owed.retain(|owed| {
+        if owed.producer != book.producer {
+            return true;
+        }
+        book.unreported += owed.missing;
+        if let (Some((before, end)), Some((key, first))) = (owed.source, begin)
+            && before == key
+        {
+            // The same ring: what it accepted in between.
+            let between = first.saturating_sub(end);
+            book.unreported += between;
+            totals.skipped += between;
+        }
+        false
+    });
 }
 
 /// What one look at a leg gave.
@@ -308,6 +376,7 @@ impl OpenLeg {
             datums: 0,
             bytes: 0,
             skipped: 0,
+            next: leg.inbox().position(),
         });
         let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
         Self { leg, book, end: None, ending: false }
@@ -317,14 +386,24 @@ impl OpenLeg {
         self.end.is_some_and(|end| self.leg.inbox().position() >= end)
     }
 
-    /// The leg is over: counts what was missing behind its last datum, which no further datum can show.
-    fn part(mut self, totals: &mut Totals) {
-        let missing = self.leg.inbox().missing_at_end();
-        totals.skipped += missing;
-        if let Some(kept) = self.book.kept.as_mut().filter(|_| missing > 0) {
-            kept.skipped += missing;
-            kept.write(self.leg.inbox().position());
+    /// Datums that a leg which is over did not give and no delivery has reported, as far as this end can know.
+    fn rest(&self) -> u64 {
+        let inbox = self.leg.inbox();
+        match (&self.book.kept, self.end, self.source_and_end()) {
+            // Closed by its consumer: nothing behind the end was asked for.
+            (Some(kept), Some(end), _) => {
+                inbox.lost().saturating_sub(kept.skipped).min(end.saturating_sub(kept.next))
+            }
+            // Cut off.
+            (Some(kept), None, Some((_, end))) => end.saturating_sub(kept.next),
+            _ => inbox.missing_at_end(),
         }
+    }
+
+    /// The publication of a leg that was cut off, and where its ring stood then.
+    fn source_and_end(&self) -> Option<(u64, u64)> {
+        let channel = self.leg.channel();
+        Some((channel.source()?, channel.shared().end_seq()?))
     }
 
     /// Takes the next record and gives what `read` makes of its datum.
@@ -343,12 +422,16 @@ impl OpenLeg {
             Err(_) => return Step::Ended,
         };
         let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
+        if self.book.kept.is_some() && self.end.is_some_and(|end| seq >= end) {
+            // Eviction took us past the end.
+            return Step::Ended;
+        }
         let value = read(record.bytes());
         drop(record);
         match value {
             Ok(value) => Step::Done((value, self.book.delivered(totals, seq, skipped, len))),
             Err(_) => {
-                self.book.undecodable(totals, skipped);
+                self.book.undecodable(totals, seq, skipped);
                 Step::Skipped
             }
         }
@@ -381,6 +464,8 @@ impl OpenLeg {
             return Step::Ended;
         }
         match self.leg.inbox_mut().peek(|bytes| read(bytes).is_ok()) {
+            // Eviction may have taken us past the end just now.
+            Ok(Some(_)) if self.is_past_end() => Step::Ended,
             Ok(Some(true)) => Step::Done(()),
             Ok(None) => Step::Empty,
             Err(_) => Step::Ended,
@@ -433,20 +518,42 @@ impl Book {
             kept.datums += 1;
             kept.bytes += len as u64;
             kept.skipped += skipped;
-            kept.write(seq + 1);
+            kept.next = seq + 1;
+            kept.show();
         }
         Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: self.producer }
     }
 
+    /// The leg is over, with `rest` datums missing at its end. If it was read to the end, the policy took them.
+    fn passed_end(&mut self, rest: u64, position: u64) {
+        if let Some(kept) = &mut self.kept
+            && kept.channel.shared().end_seq().is_none()
+        {
+            kept.skipped += rest;
+            kept.next = kept.next.max(position);
+            kept.show();
+        }
+    }
+
     /// A record was no datum.
     #[cold]
-    fn undecodable(&mut self, totals: &mut Totals, skipped: u64) {
+    fn undecodable(&mut self, totals: &mut Totals, seq: u64, skipped: u64) {
         totals.skipped += skipped;
         totals.undecodable += 1;
         if let Some(kept) = &mut self.kept {
             kept.skipped += skipped;
+            kept.next = seq + 1;
+            kept.show();
         }
         self.unreported += skipped + 1;
+    }
+}
+
+impl Kept {
+    /// Lets everybody see the numbers.
+    #[inline]
+    fn show(&self) {
+        self.channel.shared().cells().delivered(self.datums, self.bytes, self.skipped, self.next);
     }
 }
 

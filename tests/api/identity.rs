@@ -1,0 +1,337 @@
+//! Every datum is accounted for: under each policy, with and without `disconnect_lagging`, for one, three and sixty-four
+//! consumers of which some keep up, some are slow and some stand still.
+//!
+//! Per producer: offered = accepted + refused + cancelled. Per subscription: accepted = delivered + dropped + left
+//! behind when it was closed + still there; and what a consumer saw missing is what was counted as dropped.
+
+use std::time::{Duration, Instant};
+
+use corewire::streams::producer::{Error, Lagging, Stats};
+use corewire::streams::{ChannelInfo, CloseCode, ExponentialBackoffBuilder};
+use corewire::{BackpressurePolicy, Consumer, Network, Producer, UniqueId};
+use futures::future::join_all;
+
+use super::support::{LIMIT, alone, apart, poll_once, within};
+
+/// Datums that the rings of these tests hold.
+const CAPACITY: usize = 16;
+
+/// Datums that are offered at least.
+const OFFERS: u64 = 300;
+
+/// Short, but long against the pauses of threads on a busy machine, in which nobody takes anything.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The settings of `disconnect_lagging`, and whether they disconnect within these tests.
+fn laggings() -> [(Lagging, bool); 3] {
+    [(false.into(), false), (GRACE.into(), true), (true.into(), false)]
+}
+
+/// Settings, and numbers of consumers; sixty-four are all that a ring has places for.
+fn cases() -> impl Iterator<Item = (Lagging, bool, usize)> {
+    laggings()
+        .into_iter()
+        .flat_map(|(lagging, disconnects)| [1, 3, 64].map(|count| (lagging, disconnects, count)))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pace {
+    /// Takes nothing.
+    Stalled,
+    /// Takes one in every other round.
+    Slow,
+    /// Takes everything at once.
+    KeepsUp,
+}
+
+/// A consumer, and what it saw.
+struct Reader {
+    pace: Pace,
+    consumer: Consumer<u64>,
+    /// At the consumer's end, and at the producer's.
+    info: ChannelInfo,
+    at_producer: ChannelInfo,
+    delivered: u64,
+    missing: u64,
+    next: u64,
+}
+
+impl Reader {
+    fn take(&mut self, most: usize) {
+        for _ in 0..most {
+            let Ok(delivery) = self.consumer.try_recv_delivery() else { return };
+            assert_eq!(delivery.seq, self.next + delivery.skipped_before, "a silent hole, or a datum twice");
+            assert_eq!(delivery.datum >> 1, delivery.seq, "a datum in another's place");
+            self.next = delivery.seq + 1;
+            self.delivered += 1;
+            self.missing += delivery.skipped_before;
+        }
+    }
+
+    fn at_its_pace(&mut self, step: u64) {
+        match self.pace {
+            Pace::Stalled => {}
+            Pace::Slow if !step.is_multiple_of(2) => {}
+            Pace::Slow => self.take(1),
+            Pace::KeepsUp => self.take(usize::MAX),
+        }
+    }
+}
+
+/// What was offered, and what became of it.
+#[derive(Default)]
+struct Offered {
+    accepted: u64,
+    full: u64,
+    cancelled: u64,
+}
+
+impl Offered {
+    /// Offers the next datum in one of several ways. It says its sequence, in all but the last bit, which the degrader
+    /// sets.
+    fn offer(&mut self, producer: &Producer<u64>, step: u64) {
+        let datum = self.accepted << 1;
+        let sent = match step % 4 {
+            0 | 1 => producer.try_send(datum),
+            2 => {
+                let mut sending = producer.push(datum);
+                match poll_once(&mut sending).0 {
+                    std::task::Poll::Ready(sent) => sent,
+                    std::task::Poll::Pending => {
+                        drop(sending);
+                        self.cancelled += 1;
+                        return;
+                    }
+                }
+            }
+            _ => producer.send_timeout(datum, Duration::ZERO),
+        };
+        match sent {
+            Ok(()) => self.accepted += 1,
+            Err(Error::Full(back)) => {
+                assert_eq!(back, datum, "the datum comes back");
+                self.full += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn check(&self, stats: &Stats) {
+        assert_eq!(
+            (stats.accepted, stats.refused_full, stats.cancelled, stats.offered()),
+            (self.accepted, self.full, self.cancelled, self.accepted + self.full + self.cancelled),
+            "offered = accepted + refused + cancelled: {stats}"
+        );
+    }
+}
+
+/// A producer on `here` with `readers` consumers on `there`, all connected.
+async fn joined(
+    here: &Network,
+    there: &Network,
+    policy: BackpressurePolicy,
+    lagging: Lagging,
+    readers: usize,
+) -> (Producer<u64>, Vec<Reader>) {
+    let stream = UniqueId::random();
+    let once = ExponentialBackoffBuilder::new()
+        .with_initial_interval(Duration::from_secs(3600))
+        .with_max_interval(Duration::from_secs(3600))
+        .build();
+    let producer = here
+        .streams()
+        .producer::<u64>()
+        .with_stream_id(stream)
+        .with_buffer_size(CAPACITY)
+        .on_full(policy)
+        .degrader(|datum| datum | 1)
+        .disconnect_lagging(lagging)
+        .online_when(|c| c.minimum_of(0))
+        .build()
+        .unwrap();
+    let mut consumers = Vec::new();
+    for index in 0..readers {
+        let known: Vec<ChannelInfo> = producer.consumers().collect();
+        // One by one, so that it is known which channel is whose.
+        let consumer = there
+            .streams()
+            .consumer::<u64>()
+            .with_stream_id(stream)
+            .with_backoff(once.clone())
+            // So few that each datum taken is credit at once.
+            .with_buffer_size(2)
+            .build();
+        within(consumer.when().online()).await;
+        within(producer.when().subscribed().minimum_of(index + 1)).await;
+        let info = consumer.producers().next().unwrap();
+        let is_new = |info: &ChannelInfo| !known.iter().any(|old| old.is_same(info));
+        let at_producer = producer.consumers().find(is_new).unwrap();
+        let pace = [Pace::Stalled, Pace::Slow, Pace::KeepsUp][index % 3];
+        consumers.push(Reader { pace, consumer, info, at_producer, delivered: 0, missing: 0, next: 0 });
+    }
+    (producer, consumers)
+}
+
+/// Offers until enough was offered and, if that is to happen, all who stand still were disconnected.
+async fn play(producer: &Producer<u64>, readers: &mut [Reader], disconnects: bool) -> Offered {
+    let (mut offered, mut step, started) = (Offered::default(), 0, Instant::now());
+    let over = |reader: &Reader| reader.pace != Pace::Stalled || reader.info.close_code().is_some();
+    while step < OFFERS || (disconnects && !readers.iter().all(over)) {
+        offered.offer(producer, step);
+        for reader in readers.iter_mut() {
+            reader.at_its_pace(step);
+        }
+        step += 1;
+        tokio::task::yield_now().await;
+        assert!(started.elapsed() < LIMIT, "who stands still is not disconnected: {}", producer.stats());
+    }
+    offered
+}
+
+fn check_the_closed(reader: &mut Reader) {
+    assert_eq!(reader.pace, Pace::Stalled, "only who takes nothing for the grace is disconnected");
+    assert_eq!(reader.info.close_code(), Some(CloseCode::TOO_SLOW));
+    assert_eq!(reader.at_producer.close_code(), Some(CloseCode::TOO_SLOW));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_datum_within_an_engine_is_accounted_for() {
+    let network = &alone().await;
+    for policy in BackpressurePolicy::ALL {
+        join_all(cases().map(|(lagging, disconnects, count)| async move {
+            let (producer, mut readers) = joined(network, network, policy, lagging, count).await;
+            let offered = play(&producer, &mut readers, disconnects).await;
+            offered.check(&producer.stats());
+            check_local(&producer, &mut readers, &offered, disconnects).await;
+        }))
+        .await;
+    }
+}
+
+async fn check_local(producer: &Producer<u64>, readers: &mut [Reader], offered: &Offered, disconnects: bool) {
+    let (mut dropped, mut left_behind) = (0, 0);
+    for reader in readers.iter_mut() {
+        // While it lasts...
+        let stats = reader.info.stats();
+        let accounted = stats.datums() + stats.dropped_oldest() + stats.lag();
+        if reader.info.close_code().is_none() {
+            let unseen = offered.accepted - accounted;
+            assert!(producer.stats().dropped_oldest >= unseen, "{:?}: {stats}", reader.pace);
+        }
+        // ... and when everything was taken.
+        let taken = async {
+            loop {
+                reader.take(usize::MAX);
+                let stats = reader.info.stats();
+                let left = stats.skipped_at_close();
+                if reader.consumer.stats().skipped() == reader.missing + left && stats.lag() == 0 {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        within(taken).await;
+        let (stats, of_consumer) = (reader.info.stats(), reader.consumer.stats());
+        let at_producer = reader.at_producer.stats();
+        assert_eq!(
+            (stats.datums(), stats.dropped_oldest(), stats.skipped_at_close(), stats.lag()),
+            (
+                at_producer.datums(),
+                at_producer.dropped_oldest(),
+                at_producer.skipped_at_close(),
+                at_producer.lag()
+            ),
+            "both ends say the same"
+        );
+        assert_eq!(stats.datums(), reader.delivered);
+        assert_eq!(of_consumer.datums(), reader.delivered);
+        assert_eq!(stats.dropped_oldest(), reader.missing, "what it saw missing is what was dropped");
+        assert_eq!(of_consumer.skipped(), reader.missing + stats.skipped_at_close());
+        dropped += stats.dropped_oldest();
+        left_behind += stats.skipped_at_close();
+        if reader.info.close_code().is_some() {
+            assert!(disconnects);
+            check_the_closed(reader);
+            assert_eq!(stats.lag(), 0);
+            // Between the word that it is closed and the loss of its place it may still take some.
+            assert!(reader.delivered + stats.skipped_at_close() >= CAPACITY as u64, "it kept the ring full");
+            assert!(reader.delivered + reader.missing + stats.skipped_at_close() <= offered.accepted);
+        } else {
+            assert_eq!(
+                (reader.delivered + reader.missing, stats.skipped_at_close(), stats.lag()),
+                (offered.accepted, 0, 0),
+                "accepted = delivered + dropped: {:?}",
+                reader.pace
+            );
+        }
+    }
+    let counted = producer.stats().dropped_oldest;
+    // What was evicted from a channel before it was closed is left behind there.
+    assert!(dropped <= counted && counted <= dropped + left_behind, "{dropped} {counted} {left_behind}");
+    let keeping_up = readers.iter().filter(|reader| reader.pace == Pace::KeepsUp);
+    assert!(keeping_up.clone().all(|reader| reader.missing == 0), "who keeps up loses nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_datum_between_engines_is_accounted_for() {
+    let nodes = &apart(2).await;
+    for policy in BackpressurePolicy::ALL {
+        join_all(cases().map(|(lagging, disconnects, count)| async move {
+            let (producer, mut readers) = joined(&nodes[0], &nodes[1], policy, lagging, count).await;
+            let offered = play(&producer, &mut readers, disconnects).await;
+            offered.check(&producer.stats());
+            check_remote(&mut readers, &offered, disconnects).await;
+        }))
+        .await;
+    }
+}
+
+async fn check_remote(readers: &mut [Reader], offered: &Offered, disconnects: bool) {
+    for reader in readers.iter_mut() {
+        if reader.at_producer.close_code().is_some() {
+            assert!(disconnects);
+            within(reader.info.disconnected()).await;
+            check_the_closed(reader);
+            // What had arrived is taken; what was acknowledged had arrived.
+            reader.take(usize::MAX);
+            let stats = reader.at_producer.stats();
+            assert_eq!(reader.missing, reader.info.stats().dropped_oldest());
+            assert!(reader.next + stats.skipped_at_close() <= offered.accepted);
+            assert!(stats.skipped_at_close() >= CAPACITY as u64, "it kept the ring full");
+            continue;
+        }
+        // The last datum is never dropped.
+        let arrived = async {
+            while reader.next < offered.accepted {
+                reader.take(usize::MAX);
+                tokio::task::yield_now().await;
+            }
+        };
+        within(arrived).await;
+        assert_eq!(
+            (reader.delivered + reader.missing, reader.consumer.stats().datums()),
+            (offered.accepted, reader.delivered),
+            "accepted = delivered + dropped: {:?}",
+            reader.pace
+        );
+        // The numbers are written at the end of a shard's turn.
+        let (pace, missing, delivered) = (reader.pace, reader.missing, reader.delivered);
+        let counted = async {
+            loop {
+                let (here, there) = (reader.info.stats(), reader.at_producer.stats());
+                let seen = [here.dropped_oldest(), there.dropped_oldest(), here.datums(), there.datums()];
+                if seen == [missing, missing, delivered, delivered] && there.lag() == 0 {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        assert!(
+            tokio::time::timeout(LIMIT, counted).await.is_ok(),
+            "{pace:?} saw {delivered} and {missing} missing: {} / {}",
+            reader.info.stats(),
+            reader.at_producer.stats()
+        );
+        assert_eq!(reader.consumer.stats().skipped(), missing);
+    }
+}
