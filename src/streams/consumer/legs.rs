@@ -503,7 +503,7 @@ impl Account<'_> {
 
     /// It was none.
     pub(super) fn undecodable(self) {
-        self.book.undecodable(self.totals, self.skipped);
+        self.book.undecodable(self.totals, self.seq, self.skipped);
     }
 }
 
