@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::{
-    clerk::port::Request,
+    clerk::port::{Port, Request},
     node::NodeShared,
     peer::PeerInfo,
     shard::{ChannelNumbers, ChannelShared, NodeId},
@@ -377,13 +377,18 @@ impl Publication {
     /// [`PublishSpec::lagging_grace`] is counted from here. To be called each time; it costs two loads when the clerk
     /// knows already.
     pub fn note_full(&self) {
-        let shared = &self.0.shared;
-        if (shared.spec.lagging_grace.is_some() || shared.left.load(Ordering::Relaxed))
-            && !shared.full.load(Ordering::Relaxed)
-            && !shared.full.swap(true, Ordering::AcqRel)
-        {
-            self.0.node.port.send(Request::Full(shared.clone()));
-        }
+        note_full(&self.0.shared, &self.0.node.port);
+    }
+
+    /// [`Publication::note_full`] for whoever must not own a handle.
+    pub fn full_notice(&self) -> FullNotice {
+        FullNotice { shared: Arc::downgrade(&self.0.shared), port: self.0.node.port.clone() }
+    }
+
+    /// Whether the publication is over, for whoever asks later and keeps nothing of it until then.
+    pub fn over(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
+        let shared = Arc::downgrade(&self.0.shared);
+        move || shared.upgrade().is_none_or(|shared| shared.ring.is_closed())
     }
 
     /// What was admitted and refused so far.
@@ -397,6 +402,37 @@ impl Publication {
             too_slow: get(&counters.too_slow),
             panics: get(&counters.panics),
         }
+    }
+}
+
+/// Tells that a ring was found full; made by [`Publication::full_notice`]. Does not keep the stream.
+#[derive(Clone)]
+pub struct FullNotice {
+    shared: Weak<PublicationShared>,
+    port: Arc<Port>,
+}
+
+impl FullNotice {
+    /// As [`Publication::note_full`].
+    pub fn note_full(&self) {
+        if let Some(shared) = self.shared.upgrade() {
+            note_full(&shared, &self.port);
+        }
+    }
+}
+
+impl fmt::Debug for FullNotice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FullNotice").finish_non_exhaustive()
+    }
+}
+
+fn note_full(shared: &Arc<PublicationShared>, port: &Port) {
+    if shared.spec.lagging_grace.is_some()
+        && !shared.full.load(Ordering::Relaxed)
+        && !shared.full.swap(true, Ordering::AcqRel)
+    {
+        port.send(Request::Full(shared.clone()));
     }
 }
 

@@ -314,6 +314,12 @@ impl Subscription {
         self.shared.is_closed()
     }
 
+    /// [`Subscription::is_closed`] for whoever asks later and keeps nothing of the subscription until then.
+    pub fn over(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.upgrade().is_none_or(|shared| shared.is_closed())
+    }
+
     /// Panics of the caller's closures.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)

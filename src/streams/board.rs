@@ -34,8 +34,13 @@ pub(crate) struct Board {
     condition: Spec,
     /// Set once the engine knows the handle.
     source: OnceLock<Source>,
+    /// Set with it: whether the handle is over.
+    over: OnceLock<Over>,
     state: Mutex<State>,
 }
+
+/// Whether a handle is over.
+type Over = Box<dyn Fn() -> bool + Send + Sync>;
 
 struct State {
     channels: Channels,
@@ -54,6 +59,7 @@ impl Board {
             predicate_panics: Tally::default(),
             condition,
             source: OnceLock::new(),
+            over: OnceLock::new(),
             state: Mutex::new(State {
                 channels: Arc::new([]),
                 closed: false,
@@ -67,8 +73,9 @@ impl Board {
         board
     }
 
-    /// Follows these channels from now on.
-    pub(crate) fn follow(&self, source: Source) {
+    /// Follows these channels from now on, until the handle is `over`: then no condition makes it online.
+    pub(crate) fn follow(&self, source: Source, over: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.over.set(Box::new(over));
         // A board follows one handle for its life; a second source would be a defect and changes nothing.
         let _ = self.source.set(source);
         self.refresh();
@@ -89,8 +96,14 @@ impl Board {
             self.predicate_panics.add_one();
             false
         });
+        let over = self.over.get().is_some_and(|over| over());
         let (replaced, woken) = {
             let mut state = self.lock();
+            // For good, and so also when a later refresh has overtaken this one.
+            if over {
+                state.closed = true;
+                self.online.set(false);
+            }
             if state.published > ticket {
                 return;
             }

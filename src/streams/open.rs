@@ -54,7 +54,7 @@ impl Streams {
         };
         match self.node.publish(spec) {
             Ok(publication) => {
-                board.follow(publication.watch());
+                board.follow(publication.watch(), publication.over());
                 Ok(Producer::from_core(Core::new(publication, common)))
             }
             Err(PublishError::AlreadyExists(existing)) => Err(found(existing, carried)),
@@ -85,7 +85,7 @@ impl Streams {
         // A node that has left gives none, and the consumer is closed from the start.
         let subscription = self.node.subscribe(spec).ok();
         match &subscription {
-            Some(subscription) => board.follow(subscription.watch()),
+            Some(subscription) => board.follow(subscription.watch(), subscription.over()),
             None => board.close(),
         }
         Consumer::from_legs(settings.stream_id, board.clone(), Legs::new(subscription, board, news))

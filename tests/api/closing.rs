@@ -136,3 +136,29 @@ async fn waiting_for_a_peer_ends_with_the_network() {
     assert_eq!(within(waiting).await, None);
     assert_eq!(within(discovery.wait_for(|_| false)).await, None);
 }
+
+#[tokio::test]
+async fn a_closed_handle_is_offline_whatever_its_condition_asks_for() {
+    let network = alone().await;
+    let streams = network.streams();
+    let producer = streams.producer::<Data1>().online_when(|c| c.minimum_of(0)).build().unwrap();
+    let second = streams
+        .producer::<Data1>()
+        .with_stream_id("second")
+        .online_when(|c| c.minimum_of(0))
+        .build()
+        .unwrap();
+    let mut consumer = streams.consumer::<Data1>().online_when(|c| c.minimum_of(0)).build();
+    let other = streams.consumer::<Data1>().online_when(|c| c.minimum_of(0)).build();
+    assert!(producer.is_online() && second.is_online() && consumer.is_online() && other.is_online());
+    second.close();
+    consumer.close();
+    assert!(!second.is_online() && !consumer.is_online());
+    // The network ends the other two, whose handles nobody touches.
+    within(network.shutdown(Duration::from_secs(1))).await.unwrap();
+    within(producer.when().offline()).await;
+    within(other.when().offline()).await;
+    assert!(!producer.is_online() && !other.is_online());
+    assert!(super::support::poll_once(&mut producer.when().online()).0.is_pending());
+    assert!(super::support::poll_once(&mut other.when().online()).0.is_pending());
+}

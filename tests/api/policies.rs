@@ -9,7 +9,7 @@ use corewire::streams::producer::{BuilderError, Error};
 use corewire::{BackpressurePolicy, Consumer, Network, Plain, Producer};
 use futures::SinkExt;
 
-use super::support::{Data1, LIMIT, alone, poll_once, within};
+use super::support::{Data1, LIMIT, alone, apart, poll_once, within};
 
 /// A producer with this policy and a consumer of the same node that takes nothing by itself.
 async fn joined(
@@ -351,4 +351,90 @@ async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
     assert!(consumer.try_recv().is_err());
     assert_eq!((consumer.stats().datums(), consumer.stats().skipped()), (0, 3));
     assert_eq!(info.stats().dropped_oldest(), 3);
+}
+
+/// Sends in every form, with consumers that lag at their own pace here and on another engine, and lets all of them
+/// drain: every offer and every datum is accounted for.
+async fn adds_up(policy: BackpressurePolicy, local: usize) {
+    const DATUMS: u64 = 3_000;
+    let nodes = apart(2).await;
+    let producer = nodes[0]
+        .streams()
+        .producer::<u64>()
+        .with_buffer_size(16)
+        .on_full(policy)
+        .degrader(|datum| *datum)
+        .build()
+        .unwrap();
+    let mut consumers: Vec<_> = (0..local).map(|_| nodes[0].streams().consume::<u64>()).collect();
+    consumers.push(nodes[1].streams().consumer::<u64>().with_buffer_size(8).build());
+    within(producer.when().subscribed().minimum_of(local + 1)).await;
+    let takers: Vec<_> = consumers
+        .into_iter()
+        .zip(1u64..)
+        .map(|(mut consumer, pace)| {
+            tokio::spawn(async move {
+                let (mut taken, mut gaps, mut next) = (0, 0, 0);
+                while let Some(delivery) = consumer.recv_delivery().await {
+                    assert_eq!(delivery.seq, next + delivery.skipped_before, "a silent gap");
+                    next = delivery.seq + 1;
+                    taken += 1;
+                    gaps += delivery.skipped_before;
+                    if taken % (8 * pace) == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    if delivery.datum == u64::MAX {
+                        break;
+                    }
+                }
+                let stats = consumer.stats();
+                assert_eq!((stats.datums(), stats.skipped()), (taken, gaps));
+                (consumer, taken, gaps)
+            })
+        })
+        .collect();
+    let mut offered = 0;
+    for n in 0..DATUMS {
+        offered += 1;
+        let _ = match n % 4 {
+            0 => producer.try_send(n),
+            1 => producer.push(n).await,
+            2 => producer.send(n).await,
+            _ => producer.push_timeout(n, Duration::from_micros(50)),
+        };
+        if n % 64 == 0 {
+            let mut withdrawn = producer.send(n);
+            let _ = poll_once(&mut withdrawn);
+            offered += 1;
+            drop(withdrawn);
+            tokio::task::yield_now().await;
+        }
+    }
+    // The last one is for everybody.
+    while producer.try_send(u64::MAX).is_err() {
+        offered += 1;
+        tokio::task::yield_now().await;
+    }
+    offered += 1;
+    let mut kept = Vec::new();
+    let accepted = producer.stats().accepted;
+    for taker in takers {
+        let (consumer, taken, gaps) = within(taker).await.unwrap();
+        assert_eq!(taken + gaps, accepted, "{policy}");
+        assert!(policy.to_string().starts_with('d') || gaps == 0, "only dropping loses");
+        kept.push(consumer);
+    }
+    let stats = producer.stats();
+    assert_eq!(stats.offered(), offered, "{policy}: {stats}");
+    assert!(stats.degraded <= stats.accepted);
+    assert_eq!(stats.cancelled + stats.refused_full + stats.accepted, offered);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_every_policy_the_numbers_add_up() {
+    for policy in BackpressurePolicy::ALL {
+        for local in [1, 3] {
+            adds_up(policy, local).await;
+        }
+    }
 }

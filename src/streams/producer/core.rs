@@ -6,7 +6,7 @@ use core::any::{TypeId, type_name};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use corewire_engine::publication::Publication;
+use corewire_engine::publication::{FullNotice, Publication};
 use corewire_engine::rings::{Claim, Refused, Turn, Writer};
 
 use super::full::{AnyDegrader, Pressed};
@@ -178,6 +178,11 @@ impl Core {
         if refused == Refused::Full {
             self.publication.note_full();
         }
+    }
+
+    /// [`note`](Self::note) for a datum that waits outside of any handle.
+    pub(super) fn full_notice(&self) -> FullNotice {
+        self.publication.full_notice()
     }
 
     /// Counts a refusal and gives the datum back.

@@ -11,11 +11,13 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use corewire_engine::publication::FullNotice;
 use corewire_engine::rings::{Refused, Turn, Writer};
 
 /// See the module.
 pub(super) struct Outbox {
     writer: Writer,
+    notice: FullNotice,
     state: Mutex<State>,
 }
 
@@ -36,9 +38,9 @@ struct State {
 
 impl Outbox {
     /// Queues `bytes` for room in the ring.
-    pub(super) fn queue(writer: Writer, bytes: Vec<u8>) -> Arc<Self> {
+    pub(super) fn queue(writer: Writer, notice: FullNotice, bytes: Vec<u8>) -> Arc<Self> {
         let state = State { waiting: Some((bytes, Turn::default())), ..State::default() };
-        let outbox = Arc::new(Self { writer, state: Mutex::new(state) });
+        let outbox = Arc::new(Self { writer, notice, state: Mutex::new(state) });
         outbox.attempt();
         outbox
     }
@@ -101,7 +103,11 @@ impl Outbox {
                         Some(Ok(()))
                     }
                     Poll::Ready(Err(refused)) => Some(Err(refused)),
-                    Poll::Pending => None,
+                    Poll::Pending => {
+                        // Each time: the engine forgets a full ring once there was room, and there is none again.
+                        self.notice.note_full();
+                        None
+                    }
                 };
             let mut state = self.lock();
             state.busy = false;

@@ -120,7 +120,10 @@ impl<D> Side<D> {
             Err(Refusal::Full) if core.common.policy == BackpressurePolicy::PauseUpstream => {
                 match to_vec::<D, C>(&datum) {
                     Ok(bytes) => {
-                        self.kept = Kept::Queued(datum, Outbox::queue(core.writer.clone(), bytes));
+                        self.kept = Kept::Queued(
+                            datum,
+                            Outbox::queue(core.writer.clone(), core.full_notice(), bytes),
+                        );
                         return Ok(());
                     }
                     Err(error) => Refusal::Encoding(error),
