@@ -428,7 +428,7 @@ impl fmt::Debug for FullNotice {
 }
 
 fn note_full(shared: &Arc<PublicationShared>, port: &Port) {
-    if shared.spec.lagging_grace.is_some()
+    if (shared.spec.lagging_grace.is_some() || shared.left.load(Ordering::Relaxed))
         && !shared.full.load(Ordering::Relaxed)
         && !shared.full.swap(true, Ordering::AcqRel)
     {

@@ -123,6 +123,14 @@ fn fill(publication: &Publication, accepted: &mut u64) {
     publication.note_full();
 }
 
+/// Offers one datum, and says so if there is no room.
+fn fill_once(publication: &Publication, accepted: &mut u64) {
+    match publication.writer().try_push(&accepted.to_le_bytes()) {
+        Ok(_) => *accepted += 1,
+        Err(_) => publication.note_full(),
+    }
+}
+
 /// Takes all there is; gives how many that were, and how many were missing.
 fn drain(leg: &mut Leg) -> Result<(u64, u64), Ended> {
     let mut sum = (0, 0);
@@ -383,6 +391,30 @@ fn the_leg_of_a_node_that_left_does_not_hold_a_ring_for_ever() {
     assert_eq!(drain(&mut leg), Err(Ended::Detached));
     drop(leg);
     rig.settle();
+}
+
+#[test]
+fn a_ring_that_is_filled_long_after_a_node_left_is_freed_too() {
+    let mut rig = Rig::new(10);
+    let (node, other) = (rig.node(1), rig.node(2));
+    let publication = rig.publish(&node, None);
+    let (_subscription, mut leg) = rig.subscribe(&other);
+    let _leaving = other.shutdown(Duration::ZERO);
+    for _ in 0..1_000 {
+        rig.step();
+    }
+    let (mut accepted, full_at) = (0, rig.passed());
+    while accepted <= CAPACITY as u64 {
+        fill_once(&publication, &mut accepted);
+        rig.step();
+        assert!(rig.passed() < ms(60_000), "held for ever");
+    }
+    let held = rig.passed() - full_at;
+    assert!(held >= ms(10_000) && held < ms(12_000), "held for {held:?}");
+    assert_eq!(drain(&mut leg), Err(Ended::Detached));
+    drop(leg);
+    rig.settle();
+    assert_eq!(rig.clerk.load().legs, 0);
 }
 
 #[test]
