@@ -101,6 +101,7 @@ impl<'a> Claim<'a> {
     #[inline(always)]
     pub(crate) fn new(shared: &'a Shared, reserved: Reserved, len: usize) -> Self {
         let claim = Self { shared, seq: reserved.seq, position: reserved.position, len };
+        shared.arena.prefetch_ahead(claim.place());
         shared.arena.witness_write(claim.place(), Units::of(len));
         claim
     }

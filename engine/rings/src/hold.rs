@@ -155,6 +155,65 @@ impl Hold<'_> {
         Slot::Record(self.bytes(place, len))
     }
 
+    /// Gives every record from the released position on to `each`, with its sequence, and moves the released position
+    /// (see [`Hold::release_to`]) behind it. Stops before the first record that is not published, and after `max`
+    /// sequences. Abandoned records are skipped. Gives the number of records that `each` got.
+    ///
+    /// Several times faster than [`Hold::get`] for one record after another: where a record ends, the next one starts,
+    /// so only the first one's place has to be worked out. If `each` panics, the record that it got counts as read.
+    ///
+    /// ```
+    /// # use corewire_rings::{Ring, RingConfig};
+    /// # let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 1 })?;
+    /// # let (writer, mut reader) = (ring.writer(), ring.subscribe()?);
+    /// writer.try_push(b"one")?;
+    /// writer.try_push(b"two")?;
+    /// let mut bytes = 0;
+    /// assert_eq!(reader.hold()?.read(64, |_seq, record| bytes += record.len()), 2);
+    /// assert_eq!((bytes, reader.position()), (6, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn read(&mut self, max: usize, mut each: impl FnMut(u64, &[u8])) -> usize {
+        let shared = &*self.reader.shared;
+        let from = self.target;
+        let last = from.saturating_add(max as u64);
+        let (mut seq, mut records, mut end) = (from, 0, None);
+        // Where the next record lies if it was not abandoned; unknown at first.
+        let mut next_place = None;
+        while seq < last {
+            let slot = shared.slots.at(seq);
+            if slot.stamp.load(Ordering::Acquire) != seq.wrapping_add(1) {
+                break;
+            }
+            let meta = Meta(slot.meta.load(Ordering::Relaxed));
+            end = Some(meta.end());
+            seq += 1;
+            let Some(len) = meta.len() else {
+                next_place = None;
+                continue;
+            };
+            let units = Units::of(len);
+            let place =
+                next_place.unwrap_or_else(|| shared.units.place(shared.units.distance(meta.end(), units)));
+            shared.arena.witness_read(place, units);
+            next_place = Some(shared.units.place_after(place, units));
+            records += 1;
+            self.target = seq;
+            each(seq - 1, self.bytes(place, len));
+        }
+        self.target = seq;
+        if let Some(end) = end {
+            self.reader.guess.set(end);
+            let published = self.reader.published.get();
+            // Otherwise the cursor waits in front of an unpublished record that this reader does not want.
+            if published >= from {
+                self.reader.published.set(published.max(seq));
+            }
+        }
+        records
+    }
+
     /// Bytes of a published record at or behind the pinned cursor.
     #[inline(always)]
     fn bytes(&self, place: u64, len: usize) -> &[u8] {

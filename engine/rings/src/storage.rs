@@ -70,6 +70,9 @@ unsafe impl Sync for Arena {}
 /// Alignment of the arena: two cache lines, because the hardware fetches lines in pairs.
 const ARENA_ALIGN: usize = 128;
 
+/// How far in front of a claim the writer asks for memory: eight records of 64 bytes.
+const WRITE_AHEAD_BYTES: usize = 512;
+
 impl Arena {
     pub(crate) const fn bytes(capacity_units: u64, spill_units: u64) -> usize {
         (capacity_units + spill_units) as usize * UNIT_BYTES
@@ -106,6 +109,22 @@ impl Arena {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: a prefetch is a hint; it neither faults nor reads in the sense of the memory model.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(self.unit(place).as_ptr().cast()) }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = place;
+    }
+
+    /// Asks for the line that a writer at `place` will reach some records later. It was written a lap ago and has been
+    /// read by other processors since; brought near in time, it costs the writer's stores less.
+    #[inline(always)]
+    pub(crate) fn prefetch_ahead(&self, place: u64) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // Wrapping, because it may point behind the arena near its end; a hint for no memory of ours does nothing.
+            let line = self.base.as_ptr().wrapping_add(place as usize * UNIT_BYTES + WRITE_AHEAD_BYTES);
+            // SAFETY: a prefetch is a hint; it neither faults nor reads in the sense of the memory model.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = place;

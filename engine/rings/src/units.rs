@@ -47,6 +47,14 @@ impl Units {
         if later >= earlier { distance } else { distance.wrapping_add(self.modulus) }
     }
 
+    /// The place where a record ends that starts at `place` and costs `units`, hence where the next one starts. `units`
+    /// is at most the capacity.
+    #[inline(always)]
+    pub(crate) const fn place_after(self, place: u64, units: u64) -> u64 {
+        let after = place + units;
+        if after >= self.capacity { after - self.capacity } else { after }
+    }
+
     /// Place of a position in the arena: `position % capacity`.
     #[inline(always)]
     pub(crate) const fn place(self, position: u64) -> u64 {
@@ -73,6 +81,13 @@ mod tests {
             let units = Units::new(capacity);
             let position = position % units.modulus;
             prop_assert_eq!(units.place(position), position % capacity);
+        }
+
+        #[test]
+        fn the_next_place_is_that_of_the_next_position(capacity in 1u64..1 << 20, position in 0u64..1 << 38, step in 0u64..1 << 20) {
+            let units = Units::new(capacity);
+            let (position, step) = (position % units.modulus, step % (capacity + 1));
+            prop_assert_eq!(units.place_after(units.place(position), step), units.place(units.add(position, step)));
         }
 
         #[test]

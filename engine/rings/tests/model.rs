@@ -28,6 +28,7 @@ enum Op {
     Leave(usize),
     Recv(usize),
     Hold { reader: usize, ahead: u64, advance: bool, leak: bool },
+    Read { reader: usize, first: usize, then: usize },
     Poll(usize),
     Evict(usize),
     PushEvicting(usize),
@@ -52,6 +53,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => which.clone().prop_map(Op::Recv),
         4 => (which.clone(), 0..9u64, any::<bool>(), prop::bool::weighted(0.2))
             .prop_map(|(reader, ahead, advance, leak)| Op::Hold { reader, ahead, advance, leak }),
+        4 => (which.clone(), 0..6usize, 0..6usize)
+            .prop_map(|(reader, first, then)| Op::Read { reader, first, then }),
         3 => which.clone().prop_map(Op::Poll),
         2 => len.clone().prop_map(Op::Evict),
         3 => len.clone().prop_map(Op::PushEvicting),
@@ -340,6 +343,32 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Two reads under one hold: the second goes on where the first one stopped.
+    fn read(&mut self, which: usize, first: usize, then: usize) {
+        let Some(at) = self.sync(which) else { return };
+        let start = self.readers[at].next;
+        let end = self.run_end(start).max(start).min(start + (first + then) as u64);
+        let expected: Vec<_> = (start..end)
+            .filter_map(|seq| match self.state(seq) {
+                Some(State::Published(bytes)) => Some((seq, bytes.clone())),
+                _ => None,
+            })
+            .collect();
+        let reader = &mut self.readers[at];
+        let detached = reader.detached;
+        let Ok(mut hold) = reader.real.hold() else { return assert!(detached) };
+        assert!(!detached);
+        assert_eq!(hold.lost_before(), std::mem::take(&mut reader.unreported));
+        let mut seen = Vec::new();
+        let mut count = 0;
+        for max in [first, then] {
+            count += hold.read(max, |seq, bytes| seen.push((seq, bytes.to_vec())));
+        }
+        assert_eq!((count, &seen), (expected.len(), &expected));
+        drop(hold);
+        self.release(at, end);
+    }
+
     /// The reader learns that it was moved, as every call that pins does. `None`: no reader.
     fn sync(&mut self, which: usize) -> Option<usize> {
         if self.readers.is_empty() {
@@ -493,6 +522,7 @@ impl<'a> Model<'a> {
             }
             Op::Recv(which) => self.recv(which),
             Op::Hold { reader, ahead, advance, leak } => self.hold(reader, ahead, advance, leak),
+            Op::Read { reader, first, then } => self.read(reader, first, then),
             Op::Poll(which) => self.poll(which),
             Op::Evict(len) => {
                 let (refusal, expected) = self.evict(len);

@@ -506,3 +506,20 @@ fn marks_measure_what_was_taken_in_bytes() {
         before = after;
     }
 }
+
+#[test]
+fn a_read_that_panics_has_taken_what_it_was_given() {
+    let ring = ring(4, 64);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    for record in [b"a", b"b", b"c"] {
+        writer.try_push(record).unwrap();
+    }
+    let mut hold = reader.hold().unwrap();
+    let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        hold.read(8, |seq, _| assert!(seq != 1, "the second one panics"))
+    }));
+    assert!(read.is_err());
+    drop(hold);
+    assert_eq!(reader.position(), 2);
+    assert_eq!(&reader.try_recv().unwrap().unwrap()[..], b"c");
+}

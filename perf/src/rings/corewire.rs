@@ -1,6 +1,6 @@
 //! corewire's fanout ring as the comparison uses it.
 
-use corewire_rings::{Reader, Ring, RingConfig, Slot, Writer};
+use corewire_rings::{Reader, Ring, RingConfig, Writer};
 
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -55,20 +55,9 @@ impl<const W: usize> Rx<W> for CorewireRx {
             return 0;
         }
         let Ok(mut hold) = self.0.hold() else { return 0 };
-        let start = hold.start();
-        let mut seq = start;
-        while ((seq - start) as usize) < max {
-            match hold.get(seq) {
-                Slot::Record(bytes) => {
-                    see(Message::ref_from_bytes(bytes).expect("a record of this length, aligned to 16 bytes"));
-                    seq += 1;
-                }
-                Slot::Abandoned => seq += 1,
-                _ => break,
-            }
-        }
-        hold.release_to(seq);
-        (seq - start) as usize
+        hold.read(max, |_, record| {
+            see(Message::ref_from_bytes(record).expect("a record of this length, aligned to 16 bytes"));
+        })
     }
 
     fn lost(&self) -> u64 {
