@@ -1,9 +1,5 @@
 //! Memory: what a message allocates, and what a queue is made of. Counted, not timed.
 //!
-//! The first group sends and takes one message after another on one thread, so it also says, under `valgrind
-//! --tool=callgrind`, how many instructions a message costs: `--only "allocations for each message, nobody" --rows
-//! "typed Postcard" --rounds 1`.
-//!
 //! The counting allocator serves the whole program; outside of these groups it costs a look at a thread's own cell for
 //! each allocation, and only async-broadcast (asleep) and iceoryx2 allocate for a message.
 
