@@ -104,7 +104,7 @@ fn memory_stays_flat_whoever_stands_still() {
     let (here, there) = (network(id), network(id));
     for (at, place) in [("one engine", &here), ("two engines", &there)] {
         for (policy, count) in
-            [(BackpressurePolicy::DropOldest, datums()), (BackpressurePolicy::DegradeQuality, datums() / 4)]
+            [(BackpressurePolicy::DropOldest, datums()), (BackpressurePolicy::DegradeQuality, datums() / 10)]
         {
             let started = Instant::now();
             stays_flat(place, &here, policy, count);

@@ -4,6 +4,8 @@
 //! Per producer: offered = accepted + refused + cancelled. Per subscription: accepted = delivered + dropped + left
 //! behind when it was closed + still there; and what a consumer saw missing is what was counted as dropped.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corewire::streams::producer::{Error, Lagging, Stats};
@@ -333,5 +335,80 @@ async fn check_remote(readers: &mut [Reader], offered: &Offered, disconnects: bo
             reader.at_producer.stats()
         );
         assert_eq!(reader.consumer.stats().skipped(), missing);
+    }
+}
+
+/// Threads that send and threads that take, all at once, within an engine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_datum_of_many_threads_is_accounted_for() {
+    const SENDERS: u64 = 3;
+    const EACH: u64 = 10_000;
+    for policy in BackpressurePolicy::ALL {
+        let network = alone().await;
+        let (producer, mut readers) = joined(&network, &network, policy, false.into(), 3).await;
+        let senders: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let producer = producer.clone();
+                std::thread::spawn(move || {
+                    let (mut accepted, mut full) = (0, 0);
+                    for n in 0..EACH {
+                        match if n % 2 == 0 { producer.try_send(n) } else { producer.push_timeout(n, GRACE) }
+                        {
+                            Ok(()) => accepted += 1,
+                            Err(Error::Full(_)) => full += 1,
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                    (accepted, full)
+                })
+            })
+            .collect();
+        // Those who do not drop would wait for the one that takes nothing.
+        if !matches!(policy, BackpressurePolicy::DropOldest | BackpressurePolicy::DegradeQuality) {
+            readers.remove(0);
+        }
+        let done = Arc::new(AtomicU64::new(u64::MAX));
+        let takers: Vec<_> = readers
+            .into_iter()
+            .map(|mut reader| {
+                let done = done.clone();
+                std::thread::spawn(move || {
+                    let started = Instant::now();
+                    while reader.next < done.load(Ordering::Acquire) {
+                        if reader.pace == Pace::Stalled && done.load(Ordering::Acquire) == u64::MAX {
+                            std::thread::yield_now();
+                            continue;
+                        }
+                        let Ok(delivery) = reader.consumer.try_recv_delivery() else {
+                            assert!(started.elapsed() < LIMIT, "{:?}: {}", reader.pace, reader.info);
+                            std::thread::yield_now();
+                            continue;
+                        };
+                        assert_eq!(delivery.seq, reader.next + delivery.skipped_before);
+                        reader.next = delivery.seq + 1;
+                        reader.delivered += 1;
+                        reader.missing += delivery.skipped_before;
+                    }
+                    reader
+                })
+            })
+            .collect();
+        let (mut accepted, mut full) = (0, 0);
+        for sender in senders {
+            let (some, refused) = sender.join().unwrap();
+            (accepted, full) = (accepted + some, full + refused);
+        }
+        let stats = producer.stats();
+        assert_eq!((stats.accepted, stats.refused_full, stats.offered()), (accepted, full, SENDERS * EACH));
+        done.store(accepted, Ordering::Release);
+        let mut dropped = 0;
+        for taker in takers {
+            let reader = taker.join().unwrap();
+            let stats = reader.info.stats();
+            assert_eq!((reader.delivered + reader.missing, stats.lag()), (accepted, 0), "{:?}", reader.pace);
+            assert_eq!((stats.datums(), stats.dropped_oldest()), (reader.delivered, reader.missing));
+            dropped += reader.missing;
+        }
+        assert_eq!(producer.stats().dropped_oldest, dropped, "each drop was seen by the one that lost");
     }
 }
