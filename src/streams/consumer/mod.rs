@@ -74,7 +74,8 @@ pub struct Delivery<D> {
     /// missing, when a producer gave up room that it had claimed.
     pub seq: u64,
     /// How many datums of the same producer are missing just before it: lost on the way, skipped by policy, or
-    /// not decodable.
+    /// not decodable. After a new connection also what is known to be missing at the end of the one before: within
+    /// an engine, as long as the producer is the same, everything that was accepted since the last datum taken.
     pub skipped_before: u64,
     /// Who produced it.
     pub producer: PeerId,
@@ -145,7 +146,8 @@ impl<D, C> Consumer<D, C> {
     }
 
     /// Ends the subscription at once and for good. What had arrived can still be taken, then there is `None` for
-    /// ever; until it is taken, or the consumer dropped, its room is held. Closing twice is closing once.
+    /// ever; until it is taken, or the consumer dropped, its room is held. On the producer's own engine it is lost if it
+    /// keeps the ring full for the producer's grace. Closing twice is closing once.
     pub fn close(&mut self) {
         self.legs.close();
         self.board.close();
