@@ -1,5 +1,6 @@
 //! Claims: room that one writer owns until it publishes or abandons it.
 
+use crate::bugs::{bug, unless};
 use crate::ring::Shared;
 use crate::sync::Ordering;
 use crate::units::Units;
@@ -35,14 +36,14 @@ impl Shared {
             // The order tail, gate, slot matters: a swap that succeeds proves that nobody claimed since the tail was
             // loaded, so the gate and the slot before it, loaded later, belong to this tail. See `base`.
             let tail = Tail(self.tail.load(Ordering::Acquire));
-            if tail.is_closed() {
+            if tail.is_closed() && !bug("claim-after-close") {
                 return Err(Refused::Closed);
             }
             let gate = Gate(self.gate.load(Ordering::Acquire));
             let Some(base) = self.base(gate) else { continue };
             let used = tail.datums_since(base.seq);
             let used_units = self.units.distance(tail.position(), base.position);
-            let datums = self.config.datums as u64;
+            let datums = self.config.datums as u64 + u64::from(bug("one-too-many"));
             if used > datums || used_units > self.units.capacity {
                 continue; // A tail from before this gate.
             }
@@ -61,7 +62,8 @@ impl Shared {
             let position = tail.position();
             let after = Tail::open(seq + take, self.units.add(position, take * each));
             // AcqRel: who claims after us sees every gate that we saw.
-            if self.tail.compare_exchange(tail.0, after.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            let order = unless("claim-unordered", Ordering::AcqRel);
+            if self.tail.compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_ok() {
                 return Ok(Reserved { seq, position, count: take });
             }
         }
@@ -74,7 +76,7 @@ impl Shared {
         // Release: whoever sees this meta sees the gate that let us write it; see `base`.
         slot.meta.store(meta.0, Ordering::Release);
         // Release: meta and bytes come before the stamp.
-        slot.stamp.store(seq + 1, Ordering::Release);
+        slot.stamp.store(seq + 1, unless("stamp-unreleased", Ordering::Release));
     }
 
     #[cold]
@@ -247,7 +249,7 @@ impl<'a> ClaimMany<'a> {
             end = self.shared.units.add(end, each);
             self.shared.stamp(self.first.seq + index, Meta::record(end, self.len));
         }
-        for index in n..self.first.count {
+        for index in n..if bug("rest-unstamped") { n } else { self.first.count } {
             end = self.shared.units.add(end, each);
             self.shared.abandon(self.first.seq + index, end);
         }

@@ -1,6 +1,7 @@
 //! Writers that move readers: eviction (a lagging cursor loses its oldest records) and detachment. Never a reader that
 //! reads in place; policies and counting per cause are the engine's.
 
+use crate::bugs::bug;
 use crate::cursor::Cell;
 use crate::gate::Base;
 use crate::ring::{DetachError, ReaderId, Shared};
@@ -67,7 +68,7 @@ impl Shared {
         let (mut seq, mut position, mut used) = (base.seq, base.position, used);
         while used > 0 && !self.fits(tail, used, position, units) {
             let slot = self.slots.at(seq);
-            if slot.stamp.load(Ordering::Acquire) != seq + 1 {
+            if slot.stamp.load(Ordering::Acquire) != seq + 1 && !bug("evict-unpublished") {
                 return Walk::Unpublished;
             }
             position = Meta(slot.meta.load(Ordering::Acquire)).end();
@@ -86,20 +87,24 @@ impl Shared {
     ) -> Result<(), Refused> {
         let behind = |cursor: Cursor| cursor.counts() && (from..to).contains(&cursor.seq());
         // One reader in place makes the whole attempt useless: look before anybody loses anything.
-        if self.cells.taken().any(|(_, _, cursor)| behind(cursor) && cursor.kind() == Kind::Held) {
+        let held = |cursor: Cursor| cursor.kind() == Kind::Held && !bug("evict-held");
+        if self.cells.taken().any(|(_, _, cursor)| behind(cursor) && held(cursor)) {
             return Err(self.blocked_by_hold());
         }
         for (index, cell, seen) in self.cells.taken() {
             let mut cursor = seen;
             while behind(cursor) {
-                if cursor.kind() == Kind::Held {
+                if held(cursor) {
                     return Err(self.blocked_by_hold());
                 }
                 // Before the swap, whose success proves that the place still has this owner: it may leave, and another
                 // join, right after it. An idle reader's `wanted_from` stands still.
-                let generation = cell.generation.load(Ordering::Acquire) as u32;
-                let loser = ReaderId { index: index as u32, generation };
-                let wanted_from = cell.wanted_from.load(Ordering::Relaxed);
+                let look = || {
+                    let generation = cell.generation.load(Ordering::Acquire) as u32;
+                    let wanted_from = cell.wanted_from.load(Ordering::Relaxed);
+                    (ReaderId { index: index as u32, generation }, wanted_from)
+                };
+                let owner = look();
                 // Fails if the reader pinned itself, moved, left or changed. Release: the stamps that we saw come
                 // before the reader's next look.
                 match cell.word.compare_exchange(
@@ -110,6 +115,7 @@ impl Shared {
                 ) {
                     Ok(_) => {
                         // A joining reader loses nothing: it has not said yet from where on it wants records.
+                        let (loser, wanted_from) = if bug("loss-told-late") { look() } else { owner };
                         let wanted = cursor.seq().max(wanted_from);
                         if cursor.kind() == Kind::Idle && to > wanted {
                             self.count_lost(cell, to - wanted);
@@ -141,7 +147,8 @@ impl Shared {
         loop {
             let generation = cell.generation.load(Ordering::Acquire);
             let cursor = Cursor(cell.word.load(Ordering::Acquire));
-            if generation != u64::from(id.generation) || cursor.generation() != Cursor::short(generation) {
+            let other = generation != u64::from(id.generation) && !bug("detach-any-owner");
+            if other || cursor.generation() != Cursor::short(generation) {
                 return Err(DetachError::Gone);
             }
             match cursor.kind() {
@@ -157,7 +164,9 @@ impl Shared {
         }
         self.signals.live.fetch_sub(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        self.wake_reader(index);
+        if !bug("detach-silent") {
+            self.wake_reader(index);
+        }
         self.moved_on();
         Ok(())
     }

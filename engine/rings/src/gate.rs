@@ -1,5 +1,6 @@
 //! The gate: the cached minimum of all cursors. Who moves it, how a reader joins under it. No waking here.
 
+use crate::bugs::{bug, unless};
 use crate::cursor::Cell;
 use crate::ring::Shared;
 use crate::sync::Ordering;
@@ -22,7 +23,11 @@ impl Shared {
         // Acquire on both: if we see a later lap's values, the caller's second look sees the gate that allowed them.
         let meta = Meta(slot.meta.load(Ordering::Acquire));
         let seq = slot.stamp.load(Ordering::Acquire);
-        if gate.is_at(seq) { Some(Base { seq, position: meta.end() }) } else { None }
+        if gate.is_at(seq) || bug("gate-slot-unchecked") {
+            Some(Base { seq, position: meta.end() })
+        } else {
+            None
+        }
     }
 
     /// Moves the gate to the slowest cursor; without cursors, to the end of the published run. `false`: it was, and
@@ -43,8 +48,8 @@ impl Shared {
         }
         // Fails if the gate moved, or if a reader joined since it was loaded: that reader may be behind `target`.
         // Release: what we saw the readers finish comes before whoever claims under the new gate.
-        let _ =
-            self.gate.compare_exchange(gate.0, gate.moved_to(target).0, Ordering::AcqRel, Ordering::Relaxed);
+        let order = unless("gate-unordered", Ordering::AcqRel);
+        let _ = self.gate.compare_exchange(gate.0, gate.moved_to(target).0, order, Ordering::Relaxed);
         true
     }
 
@@ -60,6 +65,7 @@ impl Shared {
             .min();
         match slowest {
             Some(seq) => seq,
+            None if bug("gate-over-unpublished") => self.span().1,
             None => self.published_run(from, from + self.config.datums as u64),
         }
     }
@@ -116,11 +122,8 @@ impl Shared {
             }
             // Success: every gate mover from now on loads this gate and therefore sees our cursor; every earlier one
             // fails its swap. Release: place, word and generation come before the join.
-            if self
-                .gate
-                .compare_exchange(gate.0, gate.joined().0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
-            {
+            let joined = if bug("join-unnoticed") { gate } else { gate.joined() };
+            if self.gate.compare_exchange(gate.0, joined.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Some((index, generation));
             }
         }
@@ -131,7 +134,7 @@ impl Shared {
     pub(crate) fn settle(&self, index: usize) -> (u64, u64, u64) {
         let cell = self.cells.at(index);
         let (_, latest) = self.span();
-        cell.wanted_from.store(latest, Ordering::Relaxed);
+        cell.wanted_from.store(if bug("joins-count-old") { 0 } else { latest }, Ordering::Relaxed);
         let mut word = Cursor(cell.word.load(Ordering::Acquire));
         loop {
             let wanted = latest.max(word.seq());
@@ -155,10 +158,12 @@ impl Shared {
         // Release: what the reader read comes before the gate that passes it. A swap, because a writer may detach us
         // at the same time, and exactly one of us takes the cursor out of the count.
         let before = Cursor(cell.word.swap(Cursor::FREE.0, Ordering::AcqRel));
-        if before.kind() != Kind::Detached {
+        if before.kind() != Kind::Detached || bug("detached-counted-twice") {
             self.signals.live.fetch_sub(1, Ordering::AcqRel);
         }
         self.cells.give_back(index);
-        self.moved_on();
+        if !bug("leave-silent") {
+            self.moved_on();
+        }
     }
 }

@@ -88,6 +88,7 @@ pub mod config;
 pub mod mailbox;
 pub mod park;
 
+mod bugs;
 mod claim;
 mod counters;
 mod cursor;
@@ -104,6 +105,8 @@ mod storage;
 mod sync;
 mod units;
 mod word;
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod wraps;
 mod writer;
 
 pub use claim::{Claim, ClaimMany};

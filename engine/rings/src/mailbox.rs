@@ -1,6 +1,7 @@
 //! A bounded mailbox: many senders, one receiver that can sleep. For control messages; datums go through the ring.
 //! It does not wait for room: what does not fit stays with its owner.
 
+use crate::bugs::bug;
 use crate::doorbell::Doorbell;
 use crate::sync::{ArrayQueue, AtomicBool, AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
@@ -64,7 +65,10 @@ impl<T> Sender<T> {
         if self.is_closed() {
             return Err(TrySendError::Closed(message));
         }
-        self.core.queue.push(message).map_err(TrySendError::Full)?;
+        let pushed = self.core.queue.push(message).map_err(TrySendError::Full);
+        if !bug("full-swallowed") {
+            pushed?;
+        }
         self.core.bell.ring();
         Ok(())
     }
@@ -98,7 +102,7 @@ impl<T> Clone for Sender<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         // Release: what we sent comes before the receiver's sight of our leaving.
-        if self.core.senders.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.core.senders.fetch_sub(1, Ordering::AcqRel) == 1 && !bug("last-sender-silent") {
             self.core.bell.ring();
         }
     }
@@ -148,6 +152,9 @@ impl<T> Receiver<T> {
     /// Whether all senders are gone and nothing is left.
     #[must_use]
     pub fn is_finished(&self) -> bool {
+        if bug("last-message-missed") {
+            return self.is_empty() && self.core.senders.load(Ordering::Acquire) == 0;
+        }
         // The order matters: a last message is put in before its sender leaves.
         self.core.senders.load(Ordering::Acquire) == 0 && self.is_empty()
     }

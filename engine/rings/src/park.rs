@@ -1,5 +1,6 @@
 //! Blocking a plain thread on anything that has a waker. No runtime, no timers of its own, no spinning.
 
+use crate::bugs::bug;
 use crate::sync::Ordering;
 use crate::sync::parking::{
     AtomicBool,
@@ -82,7 +83,9 @@ fn run<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> P
         }
         // Looks and lowers in one step: lowered apart, a second wake in between would be lost, and the next poll might
         // not see what it was about.
-        while !bed.unparker.woken.swap(false, Ordering::Acquire) {
+        let mut parked = false;
+        while !bed.unparker.woken.swap(false, Ordering::Acquire) || bug("park-trusts-token") && !parked {
+            parked = true;
             match deadline {
                 None => thread::park(),
                 Some(deadline) => {

@@ -1,5 +1,6 @@
 //! The reading handle: where it stands, when it is ready, how it sleeps. What it reads in place is in `hold`.
 
+use crate::bugs::{bug, unless};
 use crate::ring::{ReaderId, Shared};
 use crate::sync::Ordering;
 use crate::word::{Cursor, Kind};
@@ -156,8 +157,10 @@ impl Reader {
         self.asleep = true;
         // The second look, after the fence: whoever published before it is seen now, whoever publishes after it sees
         // our bit. What was published may be an old record that we do not want and writers wait for us to pass.
-        self.catch_up();
-        if self.is_ready() {
+        if !bug("sleeps-before-old-record") {
+            self.catch_up();
+        }
+        if self.is_ready() && !bug("no-second-look") {
             self.wake_up();
             return Poll::Ready(());
         }
@@ -181,6 +184,10 @@ impl Reader {
     pub(crate) fn pin(&mut self) -> Result<(), Detached> {
         if self.held {
             return Ok(()); // A leaked hold's pin. Its borrows are over, or we would not be borrowed now.
+        }
+        if bug("hold-unpinned") {
+            self.held = true;
+            return Ok(());
         }
         loop {
             let cell = self.shared.cells.at(self.index);
@@ -207,7 +214,7 @@ impl Reader {
     fn was_evicted_to(&mut self, cursor: u64) {
         let lost = cursor.saturating_sub(self.next);
         self.lost += lost;
-        self.unreported += lost;
+        self.unreported += if bug("gap-twice") { 2 * lost } else { lost };
         self.next = self.next.max(cursor);
         self.cursor = cursor;
         self.published.set(self.published.get().max(cursor));
@@ -232,7 +239,7 @@ impl Reader {
         let cell = self.shared.cells.at(self.index);
         let word = Cursor::new(kind, Cursor::short(self.generation), cursor);
         // A plain store: while the cell is held, only we write it. Release: our reads come before the reuse.
-        cell.word.store(word.0, Ordering::Release);
+        cell.word.store(word.0, unless("cursor-unreleased", Ordering::Release));
         if cursor != self.cursor {
             self.cursor = cursor;
             self.shared.moved_on();
@@ -243,7 +250,7 @@ impl Reader {
     #[cold]
     fn behind_a_claim(&mut self, next: u64) -> u64 {
         self.look_ahead(next);
-        let cursor = self.published.get().min(next);
+        let cursor = if bug("passes-unpublished") { next } else { self.published.get().min(next) };
         if cursor < next {
             // Evictors count from here. Ordered by the Release store of the word that follows.
             self.shared.cells.at(self.index).wanted_from.store(next, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The ring as a whole: what it is made of, and the handle that builds, closes and inspects it.
 
+use crate::bugs::bug;
 use crate::config::{ConfigError, RingConfig};
 use crate::counters::Counters;
 use crate::cursor::Cells;
@@ -35,12 +36,16 @@ impl Shared {
     pub(crate) fn new(config: RingConfig, fences: Fences) -> Result<Self, ConfigError> {
         config.check()?;
         let memory = ConfigError::Memory(config.memory_bytes());
-        let units = Units::new(config.capacity_units());
+        let mut units = Units::new(config.capacity_units());
+        if bug("wrap-anywhere") {
+            units.modulus = 1 << crate::units::POSITION_BITS;
+        }
+        let spill = Units::of(config.max_record).saturating_sub(if bug("spill-short") { 2 } else { 0 });
         Ok(Self {
             units,
             fences,
             slots: Slots::new(config.datums).ok_or(memory)?,
-            arena: Arena::new(units.capacity, Units::of(config.max_record)).ok_or(memory)?,
+            arena: Arena::new(units.capacity, spill).ok_or(memory)?,
             cells: Cells::new(config.readers),
             tail: CachePadded::new(AtomicU64::new(Tail::open(0, 0).0)),
             gate: CachePadded::new(AtomicU64::new(Gate(0).0)),
@@ -59,7 +64,9 @@ impl Shared {
         self.signals.closed.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         self.wake_readers();
-        self.wake_all_room();
+        if !bug("close-forgets-writers") {
+            self.wake_all_room();
+        }
     }
 
     #[inline]

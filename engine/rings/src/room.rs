@@ -1,6 +1,7 @@
 //! Writers that wait for room, first come first served. The lock is taken by waiting writers and by readers that see
 //! `waiters` set; a ring that nobody waits on never touches it.
 
+use crate::bugs::bug;
 use crate::claim::{Claim, Reserved};
 use crate::config::MAX_ROOM_WAITERS;
 use crate::ring::Shared;
@@ -83,7 +84,7 @@ impl Shared {
         let Ok(at) = queue.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) else {
             return false;
         };
-        let old = queue.waiters[at].waker.replace(waker);
+        let old = if bug("renew-keeps-waker") { Some(waker) } else { queue.waiters[at].waker.replace(waker) };
         drop(queue);
         drop(old);
         at == 0
@@ -110,8 +111,11 @@ impl Shared {
         let Ok(at) = queue.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) else { return };
         let gone = queue.waiters.remove(at);
         self.signals.waiters.store(queue.waiters.len() as u64, Ordering::Release);
-        let next =
-            if at == 0 { queue.waiters.front_mut().and_then(|first| first.waker.take()) } else { None };
+        let next = if at == 0 && !bug("cancel-keeps-turn") {
+            queue.waiters.front_mut().and_then(|first| first.waker.take())
+        } else {
+            None
+        };
         drop(queue);
         drop(gone);
         self.wake_waiter(next);
@@ -186,7 +190,7 @@ impl Writer {
                 turn.queued = Some((Arc::clone(shared), ticket));
                 // The other half of the Dekker pair in `moved_on` and `published`. Only the first of a queue needs
                 // it: later ones become first after it left, hence after its fence.
-                if first && !shared.fences.heavy() {
+                if first && !bug("queue-unfenced") && !shared.fences.heavy() {
                     cx.waker().wake_by_ref();
                 }
                 first

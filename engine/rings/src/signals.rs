@@ -1,5 +1,6 @@
 //! Who sleeps. One line of flags that is hardly ever written, so that looking at it costs a cached load.
 
+use crate::bugs::bug;
 use crate::ring::Shared;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,7 +47,9 @@ impl Shared {
     /// Dekker pair: here stamp, fence, load of the flags; there flag, heavy fence, second look at the stamp.
     #[inline(always)]
     pub(crate) fn published(&self) {
-        self.fences.light();
+        if !bug("publish-unfenced") {
+            self.fences.light();
+        }
         // Acquire on `waiters`: whoever queued after the last reader left must also see `live` = 0.
         let sleepers = self.signals.sleepers.load(Ordering::Relaxed);
         if sleepers | self.signals.waiters.load(Ordering::Acquire) != 0 {
@@ -57,6 +60,9 @@ impl Shared {
     #[cold]
     fn published_to_sleepers(&self) {
         self.wake_readers();
+        if bug("publish-forgets-room") {
+            return;
+        }
         // Readers that read on will free the room themselves. Without readers, publishing is what frees it.
         if self.signals.waiters.load(Ordering::Acquire) != 0 && self.signals.live.load(Ordering::Acquire) == 0
         {
@@ -69,7 +75,9 @@ impl Shared {
     /// Dekker pair: here cursor, fence, load of `waiters`; there `waiters`, heavy fence, scan of the cursors.
     #[inline(always)]
     pub(crate) fn moved_on(&self) {
-        self.fences.light();
+        if !bug("move-unfenced") {
+            self.fences.light();
+        }
         if self.signals.waiters.load(Ordering::Relaxed) != 0 {
             self.wake_room();
         }
@@ -84,7 +92,7 @@ impl Shared {
         let mut bits = self.signals.sleepers.swap(0, Ordering::AcqRel);
         while bits != 0 {
             let index = bits.trailing_zeros() as usize;
-            bits &= bits - 1;
+            bits &= if bug("wake-first-only") { 0 } else { bits - 1 };
             self.wake_cell(index);
         }
     }
@@ -112,7 +120,7 @@ impl Shared {
             // Still set from an earlier poll, and fenced then: nobody who published since has passed it by.
             return true;
         }
-        if self.fences.heavy() {
+        if bug("sleep-unfenced") || self.fences.heavy() {
             return true;
         }
         self.stay_awake(index);

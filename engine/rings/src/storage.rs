@@ -1,5 +1,6 @@
 //! The memory of a ring: descriptor slots and the byte arena. It knows addresses, not who may use them when.
 
+use crate::bugs::bug;
 use crate::config::UNIT_BYTES;
 use crate::sync::AtomicU64;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
@@ -32,7 +33,7 @@ impl Slots {
     }
 
     pub(crate) fn new(datums: usize) -> Option<Self> {
-        let count = Self::count(datums);
+        let count = Self::count(datums - usize::from(bug("no-slot-before-gate")));
         let mut cells = Vec::new();
         cells.try_reserve_exact(count).ok()?;
         // One lap behind: as if the records before sequence 0 had been published and read.

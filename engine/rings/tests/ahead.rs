@@ -87,6 +87,22 @@ fn only_a_pinned_reader_is_safe_from_eviction() {
 }
 
 #[test]
+fn a_kept_reader_that_releases_stays_pinned() {
+    let ring = ring(2);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    writer.try_push(&[0]).unwrap();
+    writer.try_push(&[1]).unwrap();
+    reader.keep().unwrap();
+    reader.release_to(1).unwrap();
+    writer.try_push(&[2]).unwrap();
+    assert_eq!(writer.evict(1, |_, _| {}), Err(Refused::Full));
+    assert_eq!(ring.detach(reader.id()), Err(corewire_rings::DetachError::Held));
+    assert_eq!(reader.kept(1), Slot::Record(&[1]));
+    reader.let_go(1);
+    assert_eq!(writer.evict(1, |_, _| {}), Ok(()));
+}
+
+#[test]
 fn a_waker_is_kept_for_a_record_far_behind_the_cursor() {
     let ring = ring(8);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());

@@ -1,7 +1,7 @@
-//! Readers under loom, as `loom.rs` does it: those that read ahead of their cursor, and those that come and go.
+//! More of `loom.rs`: readers that read ahead of their cursor, readers that come and go, and a few corners.
 #![cfg(loom)]
 
-use corewire_rings::{Claim, Detached, Reader, Refused, Ring, RingConfig, Slot, Writer};
+use corewire_rings::{Claim, Detached, Reader, Refused, Ring, RingConfig, Slot, Writer, mailbox};
 use loom::future::block_on;
 use loom::thread;
 use std::future::poll_fn;
@@ -15,14 +15,18 @@ fn fill(mut claim: Claim<'_>, value: u8) -> u64 {
     claim.commit()
 }
 
-fn push(writer: &Writer, len: usize, value: u8) -> u64 {
+fn claim(writer: &Writer, len: usize) -> Claim<'_> {
     loop {
         match writer.try_claim(len) {
-            Ok(claim) => return fill(claim, value),
+            Ok(claim) => return claim,
             Err(Refused::Full) => thread::yield_now(),
             Err(refused) => panic!("{refused}"),
         }
     }
+}
+
+fn push(writer: &Writer, len: usize, value: u8) -> u64 {
+    fill(claim(writer, len), value)
 }
 
 /// Evicts if it must; gives what it was told of losses.
@@ -270,5 +274,56 @@ fn a_loss_is_told_of_the_reader_that_had_it_though_its_place_is_taken_again() {
         let told = thread.join().unwrap();
         assert!(noticed == 0 || told == Some((id, noticed)), "{noticed} noticed, {told:?} told");
         assert!(told.is_none_or(|(told, n)| (told, n) == (id, 1)), "{told:?}");
+    });
+}
+
+#[test]
+fn a_reader_that_joins_slowly_never_passes_an_unpublished_record() {
+    loom::model(|| {
+        let ring = ring(2);
+        let writer = ring.writer();
+        push(&writer, 1, 0);
+        push(&writer, 1, 1);
+        // It may look at the gate now, and at the slot before the gate when a later record stands there.
+        let other = ring.clone();
+        let joining = thread::spawn(move || other.subscribe().unwrap());
+        let claim = claim(&writer, 1);
+        push(&writer, 1, 3);
+        let reader = joining.join().unwrap();
+        assert!(ring.gate() <= claim.seq(), "{} passed", claim.seq());
+        claim.commit();
+        drop(reader);
+    });
+}
+
+#[test]
+fn a_record_that_runs_on_into_the_spill_is_read_whole() {
+    loom::model(|| {
+        let ring = ring(2);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        let thread = thread::spawn(move || {
+            for (len, value) in [(1, 0), (1, 1), (32, 2)] {
+                push(&writer, len, value);
+            }
+        });
+        for seq in 0..3 {
+            let record = block_on(reader.recv()).unwrap();
+            assert_eq!((record.seq(), record.len()), (seq, if seq == 2 { 32 } else { 1 }));
+            assert!(record.iter().all(|byte| u64::from(*byte) == seq));
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_mailbox_is_not_finished_before_its_last_message_is_taken() {
+    loom::model(|| {
+        let (sender, mut receiver) = mailbox(1);
+        let thread = thread::spawn(move || sender.try_send(5).unwrap());
+        if receiver.is_finished() {
+            panic!("the message is still there: {:?}", receiver.try_recv());
+        }
+        thread.join().unwrap();
     });
 }

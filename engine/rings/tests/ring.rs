@@ -471,6 +471,18 @@ fn places_are_bounded_and_used_again() {
 }
 
 #[test]
+fn a_name_never_means_a_later_reader_in_the_same_place() {
+    let ring = ring(2, 64);
+    let gone = ring.subscribe().unwrap().id();
+    for _ in 0..200 {
+        let reader = ring.subscribe().unwrap();
+        assert_ne!(reader.id(), gone);
+        assert_eq!(ring.detach(gone), Err(DetachError::Gone));
+        assert_eq!(ring.readers(), 1);
+    }
+}
+
+#[test]
 fn the_status_of_readers_is_readable_from_outside() {
     let ring = ring(4, 1024);
     let writer = ring.writer();

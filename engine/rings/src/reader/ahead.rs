@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 
 use super::{Detached, Reader};
 use crate::{
+    bugs::bug,
     hold::Slot,
     sync::Ordering,
     word::{Cursor, Kind, LAST_SEQ},
@@ -30,6 +31,7 @@ impl Reader {
         match stamp.wrapping_sub(from + 1) as i64 {
             0 => self.shared.published_run(from + 1, from.saturating_add(max as u64)),
             behind if behind < 0 => from,
+            _ if bug("eviction-unseen") => from,
             _ => self.published_after_eviction(from, max),
         }
     }
@@ -117,7 +119,10 @@ impl Reader {
         if seq > self.next {
             let held = self.held;
             self.pin()?;
-            self.move_to(self.within_reach(seq), if held { Kind::Held } else { Kind::Idle });
+            self.move_to(
+                self.within_reach(seq),
+                if held && !bug("release-unpins") { Kind::Held } else { Kind::Idle },
+            );
             self.held = held;
         }
         Ok(())

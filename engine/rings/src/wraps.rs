@@ -1,0 +1,111 @@
+//! Rings that have run for years: every packed number at the end of its range. A young ring is the judge.
+
+use crate::config::{MAX_DATUMS, RingConfig};
+use crate::fence::Fences;
+use crate::ring::{Ring, Shared};
+use crate::sync::Ordering;
+use crate::word::{Gate, LAST_SEQ, Meta, Tail};
+use crate::writer::Refused;
+use std::sync::Arc;
+
+/// Seven units: their multiples do not divide a power of two.
+const CONFIG: RingConfig = RingConfig { datums: 5, bytes: 7 * 16, max_record: 40, readers: 2 };
+
+/// A ring whose next record is `seq`, `before_wrap` units before its positions start again.
+fn old(seq: u64, before_wrap: u64) -> Ring {
+    let shared = Shared::new(CONFIG, Fences::detect()).unwrap();
+    let position = shared.units.modulus - before_wrap;
+    shared.tail.store(Tail::open(seq, position).0, Ordering::Relaxed);
+    shared.gate.store(Gate(0).moved_to(seq).0, Ordering::Relaxed);
+    for before in seq - 8..seq {
+        shared.slots.at(before).stamp.store(before + 1, Ordering::Relaxed);
+        shared.slots.at(before).meta.store(Meta::record(position, 16).0, Ordering::Relaxed);
+    }
+    Ring::of(Arc::new(shared))
+}
+
+/// Some hundred operations, and all that can be seen of them. Sequences count from the start.
+fn story(ring: &Ring, seed: u64) -> Vec<String> {
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    let (start, mark) = (reader.position(), ring.gate_mark());
+    let mut random = seed;
+    let mut below = |n: u64| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) % n
+    };
+    let mut seen = Vec::new();
+    for n in 0..300u64 {
+        let len = below(41) as usize;
+        seen.push(match below(5) {
+            0 | 1 => match writer.try_claim(len) {
+                Ok(mut claim) => {
+                    claim.fill(n as u8);
+                    format!("claimed {}", claim.commit() - start)
+                }
+                Err(refused) => format!("{refused:?}"),
+            },
+            2 => match writer.try_claim_many(len, 3) {
+                Ok(mut claim) => {
+                    for index in 0..claim.len() {
+                        claim.record(index).fill(n as u8);
+                    }
+                    format!("claimed {:?}", claim.commit_first(2).map(|seq| seq - start).collect::<Vec<_>>())
+                }
+                Err(refused) => format!("{refused:?}"),
+            },
+            3 if below(3) == 0 => {
+                let mut lost = 0;
+                let evicted = writer.evict(len, |_, n| lost += n);
+                format!("{evicted:?}, {lost} lost")
+            }
+            _ => match reader.try_recv().unwrap() {
+                Some(record) => {
+                    format!("{} {} {:?}", record.seq() - start, record.lost_before(), &record[..])
+                }
+                None => "nothing".into(),
+            },
+        });
+        let (len, bytes) = (ring.len(), ring.gate_mark().bytes_since(&mark));
+        seen.push(format!("{len} datums, tail {}, {bytes} bytes", ring.tail() - start));
+    }
+    seen
+}
+
+#[test]
+fn a_ring_does_the_same_at_the_end_of_every_range() {
+    let seeds = if cfg!(miri) { 1 } else { 20 };
+    for seed in 0..seeds {
+        let young = story(&Ring::new(CONFIG).unwrap(), seed);
+        // The tail keeps 25 bits of a sequence, the gate 40, a cursor 54.
+        for seq in [1 << 25, 3 << 25, 1 << 40, 5 << 40, 1 << 53] {
+            for before_wrap in [1, 2, 3, 6, 7, 100] {
+                let old = story(&old(seq - 1 - seed % 9, before_wrap), seed);
+                assert_eq!(young, old, "{seq} {before_wrap}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ring_closes_itself_before_its_sequences_end() {
+    let end = LAST_SEQ - 4 * MAX_DATUMS as u64;
+    let ring = old(end - 10, 3);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    let mut accepted = 0;
+    let refused = loop {
+        match writer.try_push(&[accepted as u8]) {
+            Ok(seq) => assert_eq!(seq, end - 10 + accepted),
+            Err(Refused::Full) => {
+                assert_eq!(reader.try_recv().unwrap().unwrap().len(), 1);
+                continue;
+            }
+            Err(refused) => break refused,
+        }
+        accepted += 1;
+        assert!(accepted < 100);
+    };
+    assert_eq!((refused, ring.is_closed()), (Refused::Closed, true));
+    assert!(ring.tail() < LAST_SEQ && accepted > 10);
+    while let Ok(Some(_)) = reader.try_recv() {}
+    assert_eq!(reader.position(), end - 10 + accepted);
+}
