@@ -5,7 +5,7 @@ use std::mem;
 use std::pin::Pin;
 
 use corewire::streams::producer::{Error, Sending};
-use corewire::{Consumer, Producer};
+use corewire::{BackpressurePolicy, Consumer, Plain, Producer};
 use futures::SinkExt;
 
 use super::steps::{Dropped, Task, alone, connected, sequences, within};
@@ -146,6 +146,43 @@ async fn a_send_can_be_dropped_after_any_poll() {
 #[tokio::test]
 async fn a_push_can_be_dropped_after_any_poll() {
     drop_a_send_after_any_poll(|producer, datum| producer.push(datum)).await;
+}
+
+/// The oldest datum is read in place, so nothing can be dropped for the new one: the push insists for a moment.
+#[tokio::test]
+async fn a_push_that_insists_can_be_dropped_after_any_poll() {
+    let network = alone().await;
+    for policy in [BackpressurePolicy::DropOldest, BackpressurePolicy::DegradeQuality] {
+        for polls in 0..4 {
+            for freed_before_the_drop in [false, true] {
+                let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
+                let builder =
+                    network.streams().producer::<u64>().with_buffer_size(1).on_full(policy).codec(Plain);
+                let producer = builder.degrader(|datum| datum / 2).build().unwrap();
+                within(producer.when().online()).await;
+                within(consumer.when().online()).await;
+                producer.try_send(TRIED).unwrap();
+                let oldest = consumer.try_recv_ref().unwrap();
+                let mut victim = Task::new(producer.push(VICTIM));
+                for _ in 0..polls {
+                    assert!(victim.poll().is_none(), "the oldest is being read");
+                    assert!(victim.is_woken(), "it looks again by itself");
+                }
+                if freed_before_the_drop {
+                    drop(oldest);
+                    assert!(!victim.cancel().is_leaked());
+                } else {
+                    assert!(!victim.cancel().is_leaked());
+                    drop(oldest);
+                }
+                let next = within(producer.push(OTHERS[0])).await;
+                assert_eq!((next, within(consumer.recv()).await), (Ok(()), Some(OTHERS[0])));
+                let stats = producer.stats();
+                assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (2, 1, 3), "{stats}");
+                assert_eq!((stats.in_ring, consumer.stats().datums()), (0, 2));
+            }
+        }
+    }
 }
 
 type Ended = Result<(), Error<u64>>;
