@@ -191,7 +191,7 @@ impl Hold<'_> {
             end = Some(meta.end());
             seq += 1;
             let Some(len) = meta.len() else {
-                next_place = None;
+                next_place = next_place.filter(|_| bug("place-kept-over-abandoned"));
                 continue;
             };
             let units = Units::of(len);

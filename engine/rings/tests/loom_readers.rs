@@ -327,3 +327,51 @@ fn a_mailbox_is_not_finished_before_its_last_message_is_taken() {
         thread.join().unwrap();
     });
 }
+
+#[test]
+fn a_batch_is_read_whole_while_its_room_comes_back() {
+    loom::model(|| {
+        let ring = ring(2);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        let thread = thread::spawn(move || {
+            for (len, value) in [(1, 0), (32, 1), (17, 2)] {
+                push(&writer, len, value);
+            }
+        });
+        let mut next = 0;
+        while next < 3 {
+            let read = reader.hold().unwrap().read(2, |seq, bytes| {
+                assert_eq!((seq, bytes.len()), (next, [1, 32, 17][next as usize]));
+                assert!(bytes.iter().all(|byte| u64::from(*byte) == seq));
+                next += 1;
+            });
+            if read == 0 {
+                thread::yield_now();
+            }
+        }
+        assert_eq!((reader.position(), reader.lost()), (3, 0));
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_batch_that_is_being_read_is_not_evicted() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
+        let mut hold = reader.hold().unwrap();
+        let lost = hold.lost_before();
+        hold.read(2, |seq, bytes| {
+            for _ in 0..2 {
+                assert_eq!(bytes, [seq as u8; 32]);
+                thread::yield_now();
+            }
+        });
+        drop(hold);
+        assert_eq!(thread.join().unwrap(), lost);
+    });
+}

@@ -70,6 +70,7 @@ enum Read {
     Park,
     GiveUp,
     Hold,
+    Batch,
     Ahead,
     Return,
 }
@@ -264,6 +265,26 @@ fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<End
                 return Some(Ended::Closed);
             }
         }
+        Read::Batch => {
+            block_on(poll_fn(|cx| reader.poll_ready(cx)));
+            let Ok(mut hold) = reader.hold() else { return Some(Ended::Detached) };
+            seen.gap(hold.start(), hold.lost_before());
+            let mut read = Vec::new();
+            let records = hold.read(1 + below(3), |seq, bytes| {
+                seen.check(seq, bytes);
+                read.push(seq);
+            });
+            drop(hold);
+            assert_eq!(records, read.len());
+            for seq in read {
+                seen.gap(seq, 0);
+                seen.next = seq + 1;
+            }
+            seen.gap(reader.position(), 0);
+            if records == 0 && reader.is_finished() {
+                return Some(Ended::Closed);
+            }
+        }
         Read::Ahead => {
             let wanted = reader.position() + below(2) as u64;
             give_up(poll_fn(|cx| reader.poll_published(wanted, cx)), 2);
@@ -381,7 +402,7 @@ fn waiting_writers_are_all_served() {
 fn readers_that_leave_or_are_detached_strand_nobody() {
     let cast = Cast {
         writes: &[Write::Wait, Write::GiveUp, Write::Try, Write::Many],
-        reads: &[Read::Recv, Read::Hold, Read::Return, Read::Ahead],
+        reads: &[Read::Recv, Read::Hold, Read::Batch, Read::Return, Read::Ahead],
         detaches: true,
         closes: false,
         abandons: true,
@@ -393,7 +414,7 @@ fn readers_that_leave_or_are_detached_strand_nobody() {
 fn evicted_readers_know_exactly_what_they_lost() {
     let cast = Cast {
         writes: &[Write::Evict, Write::Evict, Write::Try, Write::Many],
-        reads: &[Read::Recv, Read::Hold, Read::GiveUp, Read::Ahead, Read::Return],
+        reads: &[Read::Recv, Read::Hold, Read::Batch, Read::GiveUp, Read::Ahead, Read::Return],
         detaches: false,
         closes: false,
         abandons: true,
@@ -406,7 +427,7 @@ fn everything_at_once() {
     use Write::{Dawdle, Evict, GiveUp, Many, Park, Try, Wait};
     let cast = Cast {
         writes: &[Try, Wait, Park, GiveUp, Dawdle, Evict, Many],
-        reads: &[Read::Recv, Read::Park, Read::GiveUp, Read::Hold, Read::Ahead, Read::Return],
+        reads: &[Read::Recv, Read::Park, Read::GiveUp, Read::Hold, Read::Batch, Read::Ahead, Read::Return],
         detaches: true,
         closes: true,
         abandons: true,
