@@ -127,6 +127,22 @@ fn a_waker_is_kept_for_a_record_far_behind_the_cursor() {
 }
 
 #[test]
+fn a_reader_that_noticed_its_eviction_by_itself_is_not_woken_by_what_comes_later() {
+    let ring = ring(2);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    writer.try_push(&[0]).unwrap();
+    writer.try_push(&[1]).unwrap();
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert_eq!(reader.poll_published(2, &mut cx), Poll::Pending);
+    writer.evict(1, |_, _| {}).unwrap();
+    assert_eq!(reader.poll_published(2, &mut cx), Poll::Ready(()));
+    writer.try_push(&[2]).unwrap();
+    assert_eq!((count.0.load(Ordering::Relaxed), Arc::strong_count(&count)), (0, 2), "it sleeps no more");
+}
+
+#[test]
 fn a_detached_reader_is_told_and_reads_nothing() {
     let ring = ring(2);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());

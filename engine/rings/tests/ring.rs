@@ -501,6 +501,10 @@ fn the_status_of_readers_is_readable_from_outside() {
     assert_eq!((seen[0].id, seen[0].position, seen[0].lag, seen[0].held), (fast.id(), 4, 0, true));
     assert_eq!((seen[1].id, seen[1].position, seen[1].lag, seen[1].held), (slow.id(), 1, 3, false));
     assert_eq!((seen[0].blocks, seen[1].blocks, seen[1].lost), (false, true, 1));
+    // The next one in the place has lost nothing.
+    drop(slow);
+    let next = ring.subscribe().unwrap();
+    ring.each_reader(|reader| assert!(reader.id != next.id() || reader.lost == 0));
 }
 
 #[test]

@@ -27,7 +27,7 @@ use std::task::{Context, Poll, Waker};
 /// Runs `story` under many schedules of two kinds: uniformly random, and few preemptions at random places.
 #[expect(clippy::print_stdout, reason = "the number is for whoever reads the test's output")]
 fn explore(name: &str, story: impl Fn() + Send + Sync + Clone + 'static) {
-    let schedules = std::env::var("CORE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(2000);
+    let schedules = std::env::var("CORE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let explored = Arc::new(AtomicUsize::new(0));
     let mut config = Config::default();
     config.silence_warnings = true;
