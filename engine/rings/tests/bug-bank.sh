@@ -70,7 +70,7 @@ build() {
     [ "$name" != corewire_rings ] || name=lib
     programs[$name]=$line
   done < <(RUSTFLAGS="--cfg corewire_bugs $cfg" CARGO_TARGET_DIR="$target/$folder" \
-    cargo test -p corewire-rings --no-run "$@" 2>&1 | tee /dev/stderr | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
+    cargo test -p corewire-rings --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
 }
 build "" bugs --lib --test ring --test room --test model --test ahead --test mailbox --test cancel
 build "--cfg loom" loom --release --test loom --test loom_readers
