@@ -34,7 +34,7 @@ fn story(ring: &Ring, seed: u64) -> Vec<String> {
         (random >> 33) % n
     };
     let mut seen = Vec::new();
-    for n in 0..300u64 {
+    for n in 0..if cfg!(miri) { 40 } else { 300u64 } {
         let len = below(41) as usize;
         seen.push(match below(5) {
             0 | 1 => match writer.try_claim(len) {
