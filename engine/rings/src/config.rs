@@ -21,6 +21,13 @@ pub const MAX_READERS: usize = 64;
 /// Most writers that may queue for room in one ring. The next one is refused with `Crowded`.
 pub const MAX_ROOM_WAITERS: usize = 1024;
 
+/// What `Arc` allocates: its two counts, then the value where its alignment lets it be.
+#[repr(C)]
+struct Counted<T> {
+    counts: [usize; 2],
+    value: T,
+}
+
 /// The sizes of one ring. All of them are exact: a ring of 1000 datums takes 1000 and refuses the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingConfig {
@@ -78,7 +85,7 @@ impl RingConfig {
         }
         let arena = Arena::bytes(self.capacity_units(), Units::of(self.max_record));
         let slots = Slots::count(self.datums) * SLOT_BYTES;
-        arena + slots + self.readers * size_of::<CachePadded<Cell>>() + size_of::<Shared>()
+        arena + slots + self.readers * size_of::<CachePadded<Cell>>() + size_of::<Counted<Shared>>()
     }
 
     pub(crate) const fn capacity_units(&self) -> u64 {

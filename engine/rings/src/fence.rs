@@ -27,6 +27,11 @@ impl Fences {
         Self { asymmetric: false }
     }
 
+    /// Whether the light fence is as good as free.
+    pub(crate) const fn light_is_free(self) -> bool {
+        self.asymmetric
+    }
+
     /// Orders my store before my next load, if the other side uses `heavy`.
     #[inline(always)]
     pub(crate) fn light(self) {

@@ -1,5 +1,6 @@
 //! The ring as a whole: what it is made of, and the handle that builds, closes and inspects it.
 
+use crate::alone::Alone;
 use crate::bugs::bug;
 use crate::config::{ConfigError, RingConfig};
 use crate::counters::Counters;
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) slots: Slots,
     pub(crate) arena: Arena,
     pub(crate) cells: Cells,
+    pub(crate) alone: Alone,
     pub(crate) tail: CachePadded<AtomicU64>,
     pub(crate) gate: CachePadded<AtomicU64>,
     pub(crate) signals: CachePadded<Signals>,
@@ -47,6 +49,8 @@ impl Shared {
             slots: Slots::new(config.datums).ok_or(memory)?,
             arena: Arena::new(units.capacity, spill).ok_or(memory)?,
             cells: Cells::new(config.readers),
+            // Loom's models have it where they ask for it; see `Ring::owned`. The others would only grow.
+            alone: Alone::new(fences.light_is_free() || cfg!(any(miri, shuttle))),
             tail: CachePadded::new(AtomicU64::new(Tail::open(0, 0).0)),
             gate: CachePadded::new(AtomicU64::new(Gate(0).0)),
             signals: CachePadded::new(Signals::new()),
@@ -57,6 +61,7 @@ impl Shared {
     }
 
     pub(crate) fn close(&self) {
+        self.alone.share(self.fences);
         // From here on every claim's swap fails. Readers learn it from the copy, which is set later.
         if Tail(self.tail.fetch_or(Tail::CLOSED, Ordering::AcqRel)).is_closed() {
             return;
@@ -167,6 +172,14 @@ impl Ring {
     /// Builds a ring. Allocates all memory that the ring will ever use, except the queue of waiting writers.
     pub fn new(config: RingConfig) -> Result<Ring, ConfigError> {
         Ok(Self::of(Arc::new(Shared::new(config, Fences::detect())?)))
+    }
+
+    /// As [`Ring::new`], where a model is to see that the only writer stores its tail.
+    #[cfg(loom)]
+    pub fn owned(config: RingConfig) -> Result<Ring, ConfigError> {
+        let mut shared = Shared::new(config, Fences::detect())?;
+        shared.alone = Alone::new(true);
+        Ok(Self::of(Arc::new(shared)))
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Self {

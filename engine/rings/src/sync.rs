@@ -25,6 +25,51 @@ pub(crate) mod parking {
     pub(crate) use std::{sync::atomic::AtomicBool, thread, thread_local};
 }
 
+/// A number that no other living thread has, and more than 2.
+#[inline(always)]
+pub(crate) fn thread_token() -> u64 {
+    #[cfg(not(any(loom, shuttle)))]
+    {
+        std::thread_local! {
+            static HERE: u8 = const { 0 };
+        }
+        HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
+    }
+    // The threads of a model share one thread of the system, and that one's addresses.
+    #[cfg(loom)]
+    {
+        loom::thread_local! {
+            static HERE: Box<u8> = Box::new(0);
+        }
+        HERE.with(|here| std::ptr::from_ref(&**here).addr() as u64)
+    }
+    #[cfg(shuttle)]
+    {
+        shuttle::thread_local! {
+            static HERE: Box<u8> = Box::new(0);
+        }
+        HERE.with(|here| std::ptr::from_ref(&**here).addr() as u64)
+    }
+}
+
+/// Lets another thread go on.
+pub(crate) fn yield_now() {
+    #[cfg(not(any(loom, shuttle)))]
+    std::thread::yield_now();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
+}
+
+/// A millisecond, or what stands for it in a model.
+pub(crate) fn sleep_a_moment() {
+    #[cfg(not(any(loom, shuttle)))]
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    #[cfg(any(loom, shuttle))]
+    yield_now();
+}
+
 /// Locks, and goes on after a panic elsewhere: no critical section of this crate can leave its data half changed.
 #[cfg(not(corewire_sanitize))]
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

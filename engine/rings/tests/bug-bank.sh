@@ -12,6 +12,9 @@ stamp-unreleased          loom          what_is_published_is_read_whole_and_in_o
 claim-unordered           loom          two_producers_at_a_full_ring_move_the_gate_together
 claim-after-close         ring          closing_refuses_claims_and_lets_readers_drain
 one-too-many              ring          the_capacity_in_datums_is_exact
+owner-looks-once          loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
+owner-unfenced            loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
+owner-not-awaited         loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
 rest-unstamped            ring          a_batch_claim_takes_what_fits
 no-slot-before-gate       loom          the_gate_keeps_the_writer_behind_the_reader_around_the_wrap
 spill-short               loom_readers  a_record_that_runs_on_into_the_spill_is_read_whole
@@ -73,7 +76,7 @@ build() {
     cargo test -p corewire-rings --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
 }
 build "" bugs --lib --test ring --test room --test model --test ahead --test mailbox --test cancel
-build "--cfg loom" loom --release --test loom --test loom_readers
+build "--cfg loom" loom --release --test loom --test loom_readers --test loom_alone
 build "--cfg shuttle" shuttle --release --test shuttle
 
 # Runs one test with one failure, or with none.

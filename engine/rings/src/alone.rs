@@ -1,0 +1,106 @@
+//! The right to move the tail without a swap: held by one thread, for as long as no other one writes.
+//!
+//! A swap waits until all that the processor has stored before has reached the cache. While a reader on another
+//! processor follows at the writer's heels, the last record's stamp has not, and the swap costs the writer a trip of
+//! that cache line for every record. A writer that is alone stores instead, and its processor goes on.
+//!
+//! The first thread that claims owns the right. The first other thread that wants to claim, or to close the ring,
+//! takes it away for good: from then on all swap. Owner: enter, light fence, look whether it still owns; other: take
+//! away, heavy fence, wait until the owner is not inside. Inside is a handful of instructions and nothing of the
+//! user's, and this wait happens once in the life of a ring.
+//!
+//! Not inside: what is claimed; see `claim`.
+
+use crate::bugs::bug;
+use crate::fence::Fences;
+use crate::sync::{self, AtomicU64, Ordering};
+use crossbeam_utils::CachePadded;
+
+/// Values of `owner` that are no thread's token.
+const NOBODY: u64 = 0;
+const TAKEN_AWAY: u64 = 1;
+const EVERYBODY: u64 = 2;
+
+/// Who may move the tail how.
+pub(crate) struct Alone {
+    /// `NOBODY` yet; the token of the thread that stores; `TAKEN_AWAY` from it, but it may still be inside;
+    /// `EVERYBODY` swaps. Only forward, so this line is hardly ever written.
+    owner: CachePadded<AtomicU64>,
+    /// 1 while the owner is inside. On the owner's own line.
+    inside: CachePadded<AtomicU64>,
+}
+
+impl Alone {
+    /// `possible`: whether the right pays here. Without `membarrier` its fence costs as much as a swap.
+    pub(crate) fn new(possible: bool) -> Self {
+        let owner = if possible { NOBODY } else { EVERYBODY };
+        Self { owner: CachePadded::new(AtomicU64::new(owner)), inside: CachePadded::new(AtomicU64::new(0)) }
+    }
+
+    /// `true`: this thread alone moves the tail until it calls [`Alone::leave`]. `false`: swap.
+    #[inline(always)]
+    pub(crate) fn enter(&self, fences: Fences) -> bool {
+        // Acquire: who sees `EVERYBODY` sees the owner's last tail.
+        let owner = self.owner.load(Ordering::Acquire);
+        if owner == EVERYBODY {
+            return false;
+        }
+        let me = sync::thread_token();
+        if owner != me && !self.become_owner(me, fences) {
+            return false;
+        }
+        self.inside.store(1, Ordering::Relaxed);
+        fences.light();
+        if self.owner.load(Ordering::Relaxed) == me || bug("owner-looks-once") {
+            return true;
+        }
+        self.leave();
+        self.share(fences);
+        false
+    }
+
+    /// Ends what [`Alone::enter`] began.
+    #[inline(always)]
+    pub(crate) fn leave(&self) {
+        // Release: our tail comes before whoever waits for us to be outside.
+        self.inside.store(0, Ordering::Release);
+    }
+
+    /// `false`: there is another owner, or there was; now everybody swaps.
+    #[cold]
+    fn become_owner(&self, me: u64, fences: Fences) -> bool {
+        if self.owner.compare_exchange(NOBODY, me, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            return true;
+        }
+        self.share(fences);
+        false
+    }
+
+    /// Takes the right away. Afterwards everybody swaps, and the owner's last store to the tail is seen.
+    #[cold]
+    pub(crate) fn share(&self, fences: Fences) {
+        let mut owner = self.owner.load(Ordering::Acquire);
+        while owner != EVERYBODY && owner != TAKEN_AWAY {
+            // The failed swap tells what is there: it only moves forward, so this ends soon.
+            owner = match self.owner.compare_exchange(owner, TAKEN_AWAY, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => TAKEN_AWAY,
+                Err(now) => now,
+            };
+        }
+        if owner == EVERYBODY {
+            return;
+        }
+        // Everybody who waits does so behind a fence of its own.
+        if !bug("owner-unfenced") && !fences.heavy() {
+            // The kernel refuses a barrier that it had granted (a filter of system calls, installed later). What takes
+            // its place is time: a processor's stores reach the cache within a microsecond.
+            sync::sleep_a_moment();
+        }
+        while self.inside.load(Ordering::Acquire) != 0 && !bug("owner-not-awaited") {
+            sync::yield_now();
+        }
+        // Release: the owner's tail comes before whoever sees this. A failure says that another one was faster.
+        let _ = self.owner.compare_exchange(TAKEN_AWAY, EVERYBODY, Ordering::AcqRel, Ordering::Acquire);
+    }
+}

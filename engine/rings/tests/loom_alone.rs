@@ -1,0 +1,105 @@
+//! The writer that is alone stores its tail, until another one comes: under loom, as `loom.rs`, which says how to run
+//! it. Two threads each, because loom lets two that wait in turns starve a third; more of them are in `shuttle.rs`.
+//! Rings are built with `Ring::owned`; in the other models everybody swaps.
+#![cfg(loom)]
+
+use corewire_rings::{Ended, Reader, Refused, Ring, RingConfig, Writer};
+use loom::thread;
+
+fn ring(datums: usize) -> Ring {
+    Ring::owned(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 1 }).unwrap()
+}
+
+/// `false`: the ring is closed.
+fn push(writer: &Writer, value: u8) -> bool {
+    loop {
+        match writer.try_claim(16) {
+            Ok(mut claim) => {
+                claim.fill(value);
+                claim.commit();
+                return true;
+            }
+            Err(Refused::Full) => thread::yield_now(),
+            Err(Refused::Closed) => return false,
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+}
+
+/// Reads `count` records; each must be of one piece and stand where it says.
+fn take(reader: &mut Reader, count: u64) -> Vec<u8> {
+    let mut values = Vec::new();
+    while (values.len() as u64) < count {
+        match reader.try_recv().unwrap() {
+            Some(record) => {
+                assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
+                assert_eq!(record.seq(), values.len() as u64);
+                values.push(record[0]);
+            }
+            None => thread::yield_now(),
+        }
+    }
+    values
+}
+
+#[test]
+fn a_second_writer_never_shares_a_byte_with_the_owner() {
+    loom::model(|| {
+        let ring = ring(3);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        assert!(push(&writer, 1)); // This thread owns the ring.
+        let other = ring.writer();
+        let thread = thread::spawn(move || push(&other, 7));
+        assert!(push(&writer, 2));
+        assert!(thread.join().unwrap());
+        let mut values = take(&mut reader, 3);
+        assert!(values == [1, 2, 7] || values == [1, 7, 2], "{values:?}");
+        values.sort_unstable();
+        assert_eq!((values, ring.tail()), (vec![1, 2, 7], 3));
+    });
+}
+
+#[test]
+fn the_owner_is_refused_once_the_ring_is_closed() {
+    loom::model(|| {
+        let ring = ring(3);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        assert!(push(&writer, 1));
+        let closer = ring.clone();
+        let thread = thread::spawn(move || {
+            closer.close();
+            closer.tail()
+        });
+        let sent = u64::from(push(&writer, 2)) + 1;
+        let tail = thread.join().unwrap();
+        assert!(!push(&writer, 3));
+        assert_eq!((tail, ring.tail()), (sent, sent));
+        assert_eq!(take(&mut reader, sent).len() as u64, sent);
+        assert_eq!(reader.try_recv().unwrap_err(), Ended::Closed);
+    });
+}
+
+#[test]
+fn the_owner_goes_on_with_swaps_around_a_full_ring() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        assert!(push(&writer, 1));
+        assert_eq!(take(&mut reader, 1), [1]);
+        let other = ring.writer();
+        let thread = thread::spawn(move || push(&other, 5));
+        let (mut sent, mut values) = (false, Vec::new());
+        while values.len() < 2 {
+            sent = sent || writer.try_push(&[6]).is_ok();
+            match reader.try_recv().unwrap() {
+                Some(record) => values.push(record[0]),
+                None => thread::yield_now(),
+            }
+        }
+        assert!(thread.join().unwrap());
+        assert!(values == [5, 6] || values == [6, 5], "{values:?}");
+    });
+}
