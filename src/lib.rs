@@ -75,6 +75,7 @@ pub mod discovery;
 pub mod id;
 pub mod local;
 pub mod network;
+mod scratch;
 pub mod streams;
 
 pub use corewire_engine::driver::IoChoice;

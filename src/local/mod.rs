@@ -57,7 +57,6 @@ mod line;
 mod metrics;
 mod pop;
 mod push;
-mod scratch;
 mod stream;
 
 pub use self::annotation::{AnnotationError, BackpressureAnnotation, parse_backpressure_annotation};

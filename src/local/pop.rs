@@ -9,8 +9,8 @@ use crate::datum::{Codec, decode};
 use crate::local::core::Took;
 use crate::local::error::TryPopError;
 use crate::local::line::Ticket;
-use crate::local::scratch::with_scratch;
 use crate::local::stream::Stream;
+use crate::scratch::with_scratch;
 
 /// The next datum, when there is one; made by [`Stream::pop`].
 #[must_use = "nothing is taken unless the future is awaited"]

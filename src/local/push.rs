@@ -12,8 +12,8 @@ use crate::contain::contain;
 use crate::datum::{Codec, decode, encode, measure};
 use crate::local::error::{PushError, StreamError};
 use crate::local::line::Ticket;
-use crate::local::scratch::with_scratch;
 use crate::local::stream::Stream;
+use crate::scratch::with_scratch;
 use crate::streams::BackpressurePolicy;
 
 /// A datum on its way into the buffer; made by [`Stream::push`].

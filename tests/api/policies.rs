@@ -326,10 +326,10 @@ impl serde::Serialize for Fickle {
 }
 
 #[tokio::test]
-async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
+async fn a_datum_that_cannot_be_encoded_costs_nobody_a_datum() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Fickle>();
-    let producer = network
+    let mut producer = network
         .streams()
         .producer::<Fickle>()
         .with_buffer_size(2)
@@ -338,12 +338,45 @@ async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
         .unwrap();
     within(producer.when().online()).await;
     within(consumer.when().online()).await;
-    for n in [1, 2, 3] {
+    producer.try_send(Fickle(1)).unwrap();
+    producer.try_send(Fickle(2)).unwrap();
+    let bad = || Fickle(u64::MAX);
+    assert!(matches!(producer.try_send(bad()), Err(Error::Encoding(..))));
+    assert!(matches!(within(producer.push(bad())).await, Err(Error::Encoding(..))));
+    assert!(matches!(within(SinkExt::send(&mut producer, bad())).await, Err(Error::Encoding(..))));
+    assert_eq!((producer.stats().dropped_oldest, producer.stats().unencodable), (0, 3));
+    for n in [3, 4] {
         producer.try_send(Fickle(n)).unwrap();
     }
-    // They take the places of the last two, and then there is nothing to put there.
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.dropped_oldest, stats.offered()), (4, 2, 7));
+    let first = within(consumer.recv_delivery()).await.unwrap();
+    assert_eq!((first.datum, first.seq, first.skipped_before), (Fickle(3), 2, 2));
+    assert_eq!(within(consumer.recv()).await, Some(Fickle(4)));
+    let info = consumer.producers().next().unwrap();
+    assert_eq!((info.stats().datums(), info.stats().dropped_oldest(), info.stats().lag()), (2, 2, 0));
+}
+
+#[tokio::test]
+async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
+    let network = alone().await;
+    let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
+    let producer = network
+        .streams()
+        .producer::<u64>()
+        .with_buffer_size(2)
+        .on_full(BackpressurePolicy::DropOldest)
+        .codec(Plain)
+        .build()
+        .unwrap();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    for n in [1, 2, 3] {
+        producer.try_send(n).unwrap();
+    }
+    // They take the places of the last two, and then nothing is put there.
     for _ in 0..2 {
-        assert!(matches!(producer.try_send(Fickle(u64::MAX)), Err(Error::Encoding(..))));
+        drop(producer.claim().unwrap());
     }
     let info = consumer.producers().next().unwrap();
     drop(producer);

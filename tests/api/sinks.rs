@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
 use corewire::streams::producer::Error;
-use corewire::{BackpressurePolicy, Producer};
+use corewire::{BackpressurePolicy, Plain, Producer};
 use futures::{Sink, SinkExt, StreamExt, stream};
 
 use super::support::{Data1, alone, connected, poll_once, within};
@@ -91,6 +92,39 @@ async fn a_sink_under_the_policy_fail_refuses_at_once() {
     within(SinkExt::send(&mut producer, Data1(0))).await.unwrap();
     assert_eq!(within(SinkExt::send(&mut producer, Data1(1))).await, Err(Error::Full(Data1(1))));
     assert_eq!(within(consumer.recv()).await, Some(Data1(0)));
+}
+
+#[tokio::test]
+async fn a_sink_degrades_each_datum_once() {
+    let network = alone().await;
+    let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counts = runs.clone();
+    let mut producer = network
+        .streams()
+        .producer::<u64>()
+        .codec(Plain)
+        .with_buffer_size(1)
+        .on_full(BackpressurePolicy::DegradeQuality)
+        .degrader(move |datum| {
+            counts.fetch_add(1, Ordering::SeqCst);
+            datum / 2
+        })
+        .build()
+        .unwrap();
+    within(producer.when().subscribed()).await;
+    within(consumer.when().online()).await;
+    producer.try_send(1).unwrap();
+    let held = within(consumer.recv_ref()).await.unwrap();
+    // What is read in place is in the way, again and again.
+    let outcome = within(SinkExt::send(&mut producer, 100)).await;
+    assert_eq!(outcome, Err(Error::Full(100)));
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+    drop(held);
+    producer.try_send(2).unwrap();
+    within(SinkExt::send(&mut producer, 100)).await.unwrap();
+    assert_eq!(runs.load(Ordering::SeqCst), 2);
+    assert_eq!(within(consumer.recv()).await, Some(50));
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ const MAX_ATTEMPTS: u32 = 16;
 /// Room for one datum in the ring, to be written in place; made by [`Producer::claim`].
 ///
 /// [`commit`](Self::commit) publishes it. Dropped before, it is given up: consumers pass over its sequence number, and
-/// the datum counts as cancelled. On a channel between engines a number that was given up also counts as skipped.
+/// the datum counts as cancelled. A number that was given up counts as skipped on a channel between engines; within one,
+/// it counts as dropped if it is evicted before the consumer came to it.
 ///
 /// It begins as what an earlier datum left there, or as zeros: write all of it. Do not hold it for long: consumers
 /// read no datum behind it before it is committed or dropped. Leaked, it stops the stream there for ever.

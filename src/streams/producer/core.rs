@@ -22,7 +22,7 @@ use crate::streams::policy::BackpressurePolicy;
 pub(crate) struct Core {
     pub(super) common: Arc<Common>,
     pub(super) writer: Writer,
-    publication: Publication,
+    pub(super) publication: Publication,
 }
 
 /// What all handles of one producer share. The engine keeps it with the publication, so that a second `build`
@@ -136,10 +136,20 @@ impl Core {
     /// condition.
     #[inline]
     pub(super) fn try_put<D: 'static, C: Codec<D>>(&self, datum: &D) -> Result<(), Refusal> {
+        self.try_put_keeping::<D, C>(datum, None)
+    }
+
+    /// As [`try_put`](Self::try_put), for somebody who tries again: `kept` keeps what was made of the datum.
+    #[inline]
+    pub(super) fn try_put_keeping<D: 'static, C: Codec<D>>(
+        &self,
+        datum: &D,
+        kept: Option<&mut Pressed>,
+    ) -> Result<(), Refusal> {
         let len = measure::<D, C>(datum).map_err(Refusal::Encoding)?;
         match self.writer.try_claim(len) {
             Ok(claim) => fill::<D, C>(claim, datum),
-            Err(Refused::Full) => self.put_when_full::<D, C>(datum, len, None),
+            Err(Refused::Full) => self.put_when_full::<D, C>(datum, len, kept),
             Err(refused) => Err(refused.into()),
         }
     }
@@ -152,7 +162,7 @@ impl Core {
         datum: &D,
         len: usize,
         turn: &mut Turn,
-        pressed: &mut Pressed<D>,
+        pressed: &mut Pressed,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
         match self.common.policy {

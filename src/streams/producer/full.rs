@@ -15,7 +15,8 @@ use corewire_engine::rings::Refused;
 
 use super::core::{Core, Refusal, fill};
 use crate::contain::contain;
-use crate::datum::{Codec, measure};
+use crate::datum::{Codec, encode, measure};
+use crate::scratch::with_scratch;
 use crate::streams::policy::BackpressurePolicy;
 
 /// How long the waiting forms insist. A shard reads in place for tens of microseconds at a time; longer than this it
@@ -40,26 +41,23 @@ impl AnyDegrader {
 }
 
 /// What a datum that found no room keeps between two attempts.
-pub(super) struct Pressed<D> {
+#[derive(Default)]
+pub(super) struct Pressed {
     since: Option<Instant>,
-    cheaper: Cheaper<D>,
+    ready: Option<Ready>,
 }
 
-impl<D> Default for Pressed<D> {
-    fn default() -> Self {
-        Self { since: None, cheaper: None }
-    }
-}
-
-impl<D> Pressed<D> {
+impl Pressed {
     fn is_over(&mut self) -> bool {
         self.since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE
     }
 }
 
-/// The cheaper form of a datum that has to try again, so that the degrader runs once for each datum; `None` inside if
-/// the degrader panicked. Boxed because hardly any datum comes to this.
-type Cheaper<D> = Option<Box<Option<D>>>;
+/// What goes into the ring once there is room, so that the degrader runs once for each datum.
+struct Ready {
+    bytes: Vec<u8>,
+    degraded: bool,
+}
 
 impl Core {
     /// Puts a datum of `len` encoded bytes for which there was no room, as the policy has it. Never waits.
@@ -68,14 +66,35 @@ impl Core {
         &self,
         datum: &D,
         len: usize,
-        kept: Option<&mut Pressed<D>>,
+        kept: Option<&mut Pressed>,
     ) -> Result<(), Refusal> {
         self.note(Refused::Full);
-        match self.common.policy {
-            BackpressurePolicy::DropOldest => self.put_evicting::<D, C>(datum, len),
-            BackpressurePolicy::DegradeQuality => self.put_degraded::<D, C>(datum, len, kept),
-            BackpressurePolicy::PauseUpstream | BackpressurePolicy::Fail => Err(Refusal::Full),
+        if !self.common.policy.drops() {
+            return Err(Refusal::Full);
         }
+        if let Some(ready) = kept.as_ref().and_then(|kept| kept.ready.as_ref()) {
+            return self.put_evicting(&ready.bytes, ready.degraded);
+        }
+        let degrades = self.common.policy == BackpressurePolicy::DegradeQuality;
+        let cheaper = if degrades { self.degrade(datum) } else { None };
+        let (datum, len) = match &cheaper {
+            Some(cheaper) => (cheaper, measure::<D, C>(cheaper).map_err(Refusal::Encoding)?),
+            None => (datum, len),
+        };
+        let limit = self.publication.ring().config().max_record;
+        if len > limit {
+            return Err(Refusal::TooLarge(limit));
+        }
+        // Before room is made: nobody loses a datum for one that turns out to have no encoded form.
+        with_scratch(|bytes| {
+            bytes.resize(len, 0);
+            encode::<D, C>(datum, bytes).map_err(Refusal::Encoding)?;
+            let put = self.put_evicting(bytes, cheaper.is_some());
+            if let (Err(Refusal::Full), Some(kept)) = (&put, kept) {
+                kept.ready = Some(Ready { bytes: bytes.clone(), degraded: cheaper.is_some() });
+            }
+            put
+        })
     }
 
     /// As [`put_when_full`](Self::put_when_full), for a moment. Looks for ordinary room each time, which `put` does.
@@ -83,7 +102,7 @@ impl Core {
         &self,
         datum: &D,
         len: usize,
-        pressed: &mut Pressed<D>,
+        pressed: &mut Pressed,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
         let put = match self.writer.try_claim(len) {
@@ -102,36 +121,14 @@ impl Core {
         }
     }
 
-    fn put_evicting<D, C: Codec<D>>(&self, datum: &D, len: usize) -> Result<(), Refusal> {
+    fn put_evicting(&self, bytes: &[u8], degraded: bool) -> Result<(), Refusal> {
         // The ring counts what each reader lost.
-        fill::<D, C>(self.writer.claim_evicting(len, |_, _| {})?, datum)
-    }
-
-    fn put_degraded<D: 'static, C: Codec<D>>(
-        &self,
-        datum: &D,
-        len: usize,
-        kept: Option<&mut Pressed<D>>,
-    ) -> Result<(), Refusal> {
-        let mut fresh = None;
-        let cheaper = match kept.as_ref().and_then(|kept| kept.cheaper.as_deref()) {
-            Some(cheaper) => cheaper,
-            None => fresh.insert(self.degrade(datum)),
-        };
-        let put = match cheaper {
-            Some(cheaper) => self.put_cheaper::<D, C>(cheaper),
-            None => self.put_evicting::<D, C>(datum, len),
-        };
-        if let (Err(Refusal::Full), Some(kept), Some(fresh)) = (&put, kept, fresh) {
-            kept.cheaper = Some(Box::new(fresh));
+        let mut claim = self.writer.claim_evicting(bytes.len(), |_, _| {})?;
+        claim.copy_from_slice(bytes);
+        claim.commit();
+        if degraded {
+            self.common.tallies.degraded.add_one();
         }
-        put
-    }
-
-    fn put_cheaper<D, C: Codec<D>>(&self, cheaper: &D) -> Result<(), Refusal> {
-        let len = measure::<D, C>(cheaper).map_err(Refusal::Encoding)?;
-        self.put_evicting::<D, C>(cheaper, len)?;
-        self.common.tallies.degraded.add_one();
         Ok(())
     }
 

@@ -35,7 +35,7 @@ pub struct Sending<'a, D, C> {
     offline: Offline,
     waiter: Waiter,
     turn: Turn,
-    pressed: Pressed<D>,
+    pressed: Pressed,
     codec: PhantomData<fn(C)>,
 }
 

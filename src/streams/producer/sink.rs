@@ -36,7 +36,7 @@ enum Kept<D> {
     /// It waits for room.
     Queued(D, Arc<Outbox>),
     /// It insists on room, under a policy that drops.
-    Pressed(D, Pressed<D>),
+    Pressed(D, Pressed),
 }
 
 impl<D> Default for Side<D> {
@@ -115,7 +115,8 @@ impl<D> Side<D> {
     where
         D: 'static,
     {
-        let refusal = match core.try_put::<D, C>(&datum) {
+        let mut pressed = Pressed::default();
+        let refusal = match core.try_put_keeping::<D, C>(&datum, Some(&mut pressed)) {
             Ok(()) => return Ok(()),
             Err(Refusal::Full) if core.common.policy == BackpressurePolicy::PauseUpstream => {
                 match to_vec::<D, C>(&datum) {
@@ -130,7 +131,7 @@ impl<D> Side<D> {
                 }
             }
             Err(Refusal::Full) if core.common.policy.drops() => {
-                self.kept = Kept::Pressed(datum, Pressed::default());
+                self.kept = Kept::Pressed(datum, pressed);
                 return Ok(());
             }
             Err(refusal) => refusal,

@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// Calls `work` with an empty buffer that has room from earlier calls.
-pub(super) fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+pub(crate) fn with_scratch<R>(work: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     // A thread that is ending has no thread-local storage any more.
     let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
     scratch.clear();
