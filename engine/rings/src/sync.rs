@@ -31,9 +31,10 @@ pub(crate) fn thread_token() -> u64 {
     #[cfg(not(any(loom, shuttle)))]
     {
         std::thread_local! {
-            static HERE: u8 = const { 0 };
+            // A cell, though nobody writes it: what never changes, a compiler may share between threads.
+            static HERE: std::cell::Cell<u8> = const { std::cell::Cell::new(0) };
         }
-        HERE.with(|here| std::ptr::from_ref(here).addr() as u64)
+        HERE.with(|here| here.as_ptr().addr() as u64)
     }
     // The threads of a model share one thread of the system, and that one's addresses.
     #[cfg(loom)]
