@@ -4,14 +4,15 @@
 //! Per producer: offered = accepted + refused + cancelled. Per subscription: accepted = delivered + dropped + left
 //! behind when it was closed + still there; and what a consumer saw missing is what was counted as dropped.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use corewire::streams::producer::{Error, Lagging, Stats};
-use corewire::streams::{ChannelInfo, CloseCode, ExponentialBackoffBuilder};
+use corewire::streams::{ChannelInfo, CloseCode, Delivery, ExponentialBackoffBuilder};
 use corewire::{BackpressurePolicy, Consumer, Network, Producer, UniqueId};
-use futures::future::join_all;
+use futures::future::{Either, join_all, select};
 
 use super::support::{LIMIT, alone, apart, poll_once, within};
 
@@ -24,16 +25,35 @@ const OFFERS: u64 = 300;
 /// Short, but long against the pauses of threads on a busy machine, in which nobody takes anything.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The settings of `disconnect_lagging`, and whether they disconnect within these tests.
-fn laggings() -> [(Lagging, bool); 3] {
-    [(false.into(), false), (GRACE.into(), true), (true.into(), false)]
+/// What `true` means.
+const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+
+/// The time between two offers while a grace runs.
+const PACE: Duration = Duration::from_millis(10);
+
+/// The settings of `disconnect_lagging`, and the graces that they give.
+fn laggings() -> [(Lagging, Option<Duration>); 3] {
+    [(false.into(), None), (GRACE.into(), Some(GRACE)), (true.into(), Some(DEFAULT_GRACE))]
 }
 
 /// Settings, and numbers of consumers; sixty-four are all that a ring has places for.
-fn cases() -> impl Iterator<Item = (Lagging, bool, usize)> {
-    laggings()
-        .into_iter()
-        .flat_map(|(lagging, disconnects)| [1, 3, 64].map(|count| (lagging, disconnects, count)))
+fn cases() -> impl Iterator<Item = (BackpressurePolicy, Lagging, Option<Duration>, usize)> {
+    BackpressurePolicy::ALL.into_iter().flat_map(|policy| {
+        laggings()
+            .into_iter()
+            .flat_map(move |(lagging, grace)| [1, 3, 64].map(|count| (policy, lagging, grace, count)))
+    })
+}
+
+/// Waits for numbers that nobody announces.
+async fn eventually(mut holds: impl FnMut() -> bool) -> bool {
+    let mut looks = tokio::time::interval(Duration::from_millis(2));
+    let waits = async {
+        while !holds() {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waits).await.is_ok()
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,12 +82,16 @@ impl Reader {
     fn take(&mut self, most: usize) {
         for _ in 0..most {
             let Ok(delivery) = self.consumer.try_recv_delivery() else { return };
-            assert_eq!(delivery.seq, self.next + delivery.skipped_before, "a silent hole, or a datum twice");
-            assert_eq!(delivery.datum >> 1, delivery.seq, "a datum in another's place");
-            self.next = delivery.seq + 1;
-            self.delivered += 1;
-            self.missing += delivery.skipped_before;
+            self.note(&delivery);
         }
+    }
+
+    fn note(&mut self, delivery: &Delivery<u64>) {
+        assert_eq!(delivery.seq, self.next + delivery.skipped_before, "a silent hole, or a datum twice");
+        assert_eq!(delivery.datum >> 1, delivery.seq, "a datum in another's place");
+        self.next = delivery.seq + 1;
+        self.delivered += 1;
+        self.missing += delivery.skipped_before;
     }
 
     fn at_its_pace(&mut self, step: u64) {
@@ -76,6 +100,19 @@ impl Reader {
             Pace::Slow if !step.is_multiple_of(2) => {}
             Pace::Slow => self.take(1),
             Pace::KeepsUp => self.take(usize::MAX),
+        }
+    }
+
+    /// Waits for all that was accepted (the last datum is never dropped), unless the channel is closed first.
+    async fn drain(&mut self, accepted: u64) {
+        let over = self.at_producer.clone();
+        let mut over = pin!(over.disconnected());
+        while self.next < accepted {
+            let delivery = match select(pin!(self.consumer.recv_delivery()), over.as_mut()).await {
+                Either::Left((Some(delivery), _)) => delivery,
+                Either::Left((None, _)) | Either::Right(_) => return,
+            };
+            self.note(&delivery);
         }
     }
 }
@@ -174,65 +211,85 @@ async fn joined(
     (producer, consumers)
 }
 
-/// Offers until enough was offered and, if that is to happen, all who stand still were disconnected.
-async fn play(producer: &Producer<u64>, readers: &mut [Reader], disconnects: bool) -> Offered {
+/// Offers until enough was offered and, if the grace is short, all who stand still were disconnected.
+async fn play(producer: &Producer<u64>, readers: &mut [Reader], grace: Option<Duration>) -> Offered {
     let (mut offered, mut step, started) = (Offered::default(), 0, Instant::now());
+    let waits = grace == Some(GRACE);
     let over = |reader: &Reader| reader.pace != Pace::Stalled || reader.info.close_code().is_some();
-    while step < OFFERS || (disconnects && !readers.iter().all(over)) {
+    while step < OFFERS || (waits && !readers.iter().all(over)) {
         offered.offer(producer, step);
         for reader in readers.iter_mut() {
             reader.at_its_pace(step);
         }
         step += 1;
-        tokio::task::yield_now().await;
+        if step < OFFERS {
+            tokio::task::yield_now().await;
+        } else if waits {
+            let stalled = readers.iter().filter(|reader| reader.pace == Pace::Stalled);
+            let all_over = join_all(stalled.map(|reader| reader.info.disconnected()));
+            // Who moves shall have to go on moving until then.
+            let _ = tokio::time::timeout(PACE, all_over).await;
+        }
         assert!(started.elapsed() < LIMIT, "who stands still is not disconnected: {}", producer.stats());
     }
     offered
 }
 
-fn check_the_closed(reader: &mut Reader) {
+/// Lets all readers take what is left for them, at once: none stands still until it is its turn to be checked.
+async fn drain(readers: &mut [Reader], offered: &Offered) {
+    within(join_all(readers.iter_mut().map(|reader| reader.drain(offered.accepted)))).await;
+}
+
+/// Who was disconnected stood still, and for at least the grace since `began`, before which nothing was offered.
+fn check_the_closed(reader: &Reader, grace: Option<Duration>, began: Instant) {
     assert_eq!(reader.pace, Pace::Stalled, "only who takes nothing for the grace is disconnected");
+    assert!(grace.is_some_and(|grace| began.elapsed() >= grace), "{grace:?}");
     assert_eq!(reader.info.close_code(), Some(CloseCode::TOO_SLOW));
     assert_eq!(reader.at_producer.close_code(), Some(CloseCode::TOO_SLOW));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_datum_within_an_engine_is_accounted_for() {
     let network = &alone().await;
-    for policy in BackpressurePolicy::ALL {
-        join_all(cases().map(|(lagging, disconnects, count)| async move {
-            let (producer, mut readers) = joined(network, network, policy, lagging, count).await;
-            let offered = play(&producer, &mut readers, disconnects).await;
-            offered.check(&producer.stats());
-            check_local(&producer, &mut readers, &offered, disconnects).await;
-        }))
-        .await;
-    }
+    join_all(cases().map(|(policy, lagging, grace, count)| async move {
+        let (producer, mut readers) = joined(network, network, policy, lagging, count).await;
+        let began = Instant::now();
+        let offered = play(&producer, &mut readers, grace).await;
+        offered.check(&producer.stats());
+        check_unread(&producer, &readers, &offered);
+        drain(&mut readers, &offered).await;
+        check_local(&producer, &mut readers, &offered, grace, began).await;
+    }))
+    .await;
 }
 
-async fn check_local(producer: &Producer<u64>, readers: &mut [Reader], offered: &Offered, disconnects: bool) {
-    let (mut dropped, mut left_behind) = (0, 0);
-    for reader in readers.iter_mut() {
-        // While it lasts...
+/// While it lasts: what is neither delivered nor known to be dropped nor still there was dropped unnoticed.
+fn check_unread(producer: &Producer<u64>, readers: &[Reader], offered: &Offered) {
+    for reader in readers {
         let stats = reader.info.stats();
         let accounted = stats.datums() + stats.dropped_oldest() + stats.lag();
         if reader.info.close_code().is_none() {
             let unseen = offered.accepted - accounted;
             assert!(producer.stats().dropped_oldest >= unseen, "{:?}: {stats}", reader.pace);
         }
-        // ... and when everything was taken.
-        let taken = async {
-            loop {
-                reader.take(usize::MAX);
-                let stats = reader.info.stats();
-                let left = stats.skipped_at_close();
-                if reader.consumer.stats().skipped() == reader.missing + left && stats.lag() == 0 {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        within(taken).await;
+    }
+}
+
+async fn check_local(
+    producer: &Producer<u64>,
+    readers: &mut [Reader],
+    offered: &Offered,
+    grace: Option<Duration>,
+    began: Instant,
+) {
+    let (mut dropped, mut left_behind) = (0, 0);
+    for reader in readers.iter_mut() {
+        let all_taken = eventually(|| {
+            reader.take(usize::MAX);
+            let stats = reader.info.stats();
+            reader.consumer.stats().skipped() == reader.missing + stats.skipped_at_close() && stats.lag() == 0
+        });
+        assert!(all_taken.await, "{:?}: {}", reader.pace, reader.info.stats());
         let (stats, of_consumer) = (reader.info.stats(), reader.consumer.stats());
         let at_producer = reader.at_producer.stats();
         assert_eq!(
@@ -252,8 +309,7 @@ async fn check_local(producer: &Producer<u64>, readers: &mut [Reader], offered: 
         dropped += stats.dropped_oldest();
         left_behind += stats.skipped_at_close();
         if reader.info.close_code().is_some() {
-            assert!(disconnects);
-            check_the_closed(reader);
+            check_the_closed(reader, grace, began);
             assert_eq!(stats.lag(), 0);
             // Between the word that it is closed and the loss of its place it may still take some.
             assert!(reader.delivered + stats.skipped_at_close() >= CAPACITY as u64, "it kept the ring full");
@@ -274,26 +330,25 @@ async fn check_local(producer: &Producer<u64>, readers: &mut [Reader], offered: 
     assert!(keeping_up.clone().all(|reader| reader.missing == 0), "who keeps up loses nothing");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn every_datum_between_engines_is_accounted_for() {
     let nodes = &apart(2).await;
-    for policy in BackpressurePolicy::ALL {
-        join_all(cases().map(|(lagging, disconnects, count)| async move {
-            let (producer, mut readers) = joined(&nodes[0], &nodes[1], policy, lagging, count).await;
-            let offered = play(&producer, &mut readers, disconnects).await;
-            offered.check(&producer.stats());
-            check_remote(&mut readers, &offered, disconnects).await;
-        }))
-        .await;
-    }
+    join_all(cases().map(|(policy, lagging, grace, count)| async move {
+        let (producer, mut readers) = joined(&nodes[0], &nodes[1], policy, lagging, count).await;
+        let began = Instant::now();
+        let offered = play(&producer, &mut readers, grace).await;
+        offered.check(&producer.stats());
+        drain(&mut readers, &offered).await;
+        check_remote(&mut readers, &offered, grace, began).await;
+    }))
+    .await;
 }
 
-async fn check_remote(readers: &mut [Reader], offered: &Offered, disconnects: bool) {
+async fn check_remote(readers: &mut [Reader], offered: &Offered, grace: Option<Duration>, began: Instant) {
     for reader in readers.iter_mut() {
         if reader.at_producer.close_code().is_some() {
-            assert!(disconnects);
             within(reader.info.disconnected()).await;
-            check_the_closed(reader);
+            check_the_closed(reader, grace, began);
             // What had arrived is taken; what was acknowledged had arrived.
             reader.take(usize::MAX);
             let stats = reader.at_producer.stats();
@@ -302,14 +357,6 @@ async fn check_remote(readers: &mut [Reader], offered: &Offered, disconnects: bo
             assert!(stats.skipped_at_close() >= CAPACITY as u64, "it kept the ring full");
             continue;
         }
-        // The last datum is never dropped.
-        let arrived = async {
-            while reader.next < offered.accepted {
-                reader.take(usize::MAX);
-                tokio::task::yield_now().await;
-            }
-        };
-        within(arrived).await;
         assert_eq!(
             (reader.delivered + reader.missing, reader.consumer.stats().datums()),
             (offered.accepted, reader.delivered),
@@ -318,18 +365,13 @@ async fn check_remote(readers: &mut [Reader], offered: &Offered, disconnects: bo
         );
         // The numbers are written at the end of a shard's turn.
         let (pace, missing, delivered) = (reader.pace, reader.missing, reader.delivered);
-        let counted = async {
-            loop {
-                let (here, there) = (reader.info.stats(), reader.at_producer.stats());
-                let seen = [here.dropped_oldest(), there.dropped_oldest(), here.datums(), there.datums()];
-                if seen == [missing, missing, delivered, delivered] && there.lag() == 0 {
-                    return;
-                }
-                tokio::task::yield_now().await;
-            }
+        let counted = || {
+            let (here, there) = (reader.info.stats(), reader.at_producer.stats());
+            let seen = [here.dropped_oldest(), there.dropped_oldest(), here.datums(), there.datums()];
+            seen == [missing, missing, delivered, delivered] && there.lag() == 0
         };
         assert!(
-            tokio::time::timeout(LIMIT, counted).await.is_ok(),
+            eventually(counted).await,
             "{pace:?} saw {delivered} and {missing} missing: {} / {}",
             reader.info.stats(),
             reader.at_producer.stats()
