@@ -30,6 +30,17 @@ pub(crate) struct Alone {
     inside: CachePadded<AtomicU64>,
 }
 
+/// The owner between its look and its store.
+pub(crate) struct Inside<'a>(&'a AtomicU64);
+
+impl Drop for Inside<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release: our tail comes before whoever waits for us to be outside.
+        self.0.store(0, Ordering::Release);
+    }
+}
+
 impl Alone {
     /// `possible`: whether the right pays here. Without `membarrier` its fence costs as much as a swap.
     pub(crate) fn new(possible: bool) -> Self {
@@ -37,33 +48,27 @@ impl Alone {
         Self { owner: CachePadded::new(AtomicU64::new(owner)), inside: CachePadded::new(AtomicU64::new(0)) }
     }
 
-    /// `true`: this thread alone moves the tail until it calls [`Alone::leave`]. `false`: swap.
+    /// `Some`: this thread alone moves the tail until it drops that. `None`: swap.
     #[inline(always)]
-    pub(crate) fn enter(&self, fences: Fences) -> bool {
+    pub(crate) fn enter(&self, fences: Fences) -> Option<Inside<'_>> {
         // Acquire: who sees `EVERYBODY` sees the owner's last tail.
         let owner = self.owner.load(Ordering::Acquire);
         if owner == EVERYBODY {
-            return false;
+            return None;
         }
         let me = sync::thread_token();
         if owner != me && !self.become_owner(me, fences) {
-            return false;
+            return None;
         }
         self.inside.store(1, Ordering::Relaxed);
+        let inside = Inside(&self.inside);
         fences.light();
         if self.owner.load(Ordering::Relaxed) == me || bug("owner-looks-once") {
-            return true;
+            return Some(inside);
         }
-        self.leave();
+        drop(inside);
         self.share(fences);
-        false
-    }
-
-    /// Ends what [`Alone::enter`] began.
-    #[inline(always)]
-    pub(crate) fn leave(&self) {
-        // Release: our tail comes before whoever waits for us to be outside.
-        self.inside.store(0, Ordering::Release);
+        None
     }
 
     /// `false`: there is another owner, or there was; now everybody swaps.

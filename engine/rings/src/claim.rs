@@ -20,23 +20,6 @@ pub(crate) struct Reserved {
     pub(crate) count: u64,
 }
 
-/// What a look at tail and gate says about a claim.
-#[derive(Clone, Copy)]
-enum Plan {
-    Take {
-        tail: Tail,
-        after: Tail,
-        reserved: Reserved,
-    },
-    NoRoom {
-        tail: Tail,
-        gate: Gate,
-    },
-    Closed,
-    /// They did not belong together.
-    Stale,
-}
-
 impl Shared {
     #[inline(always)]
     pub(crate) fn check_len(&self, len: usize) -> Result<(), Refused> {
@@ -51,61 +34,46 @@ impl Shared {
     pub(crate) fn reserve(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
         loop {
             let alone = self.alone.enter(self.fences);
-            let plan = self.plan(count, each);
-            let mut won = false;
-            if let Plan::Take { tail, after, .. } = plan {
-                // Release: who claims after us sees every gate that we saw.
-                let order = unless("claim-unordered", Ordering::AcqRel);
-                won = alone || self.tail.compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_ok();
-                if alone {
-                    self.tail.store(after.0, Ordering::Release);
+            // The order tail, gate, slot matters: a swap that succeeds (or a tail that is ours alone) proves that nobody
+            // claimed since the tail was loaded, so the gate and the slot before it, loaded later, belong to this
+            // tail. See `base`.
+            let tail = Tail(self.tail.load(Ordering::Acquire));
+            if tail.is_closed() && !bug("claim-after-close") {
+                return Err(Refused::Closed);
+            }
+            let gate = Gate(self.gate.load(Ordering::Acquire));
+            let Some(base) = self.base(gate) else { continue };
+            let used = tail.datums_since(base.seq);
+            let used_units = self.units.distance(tail.position(), base.position);
+            let datums = self.config.datums as u64 + u64::from(bug("one-too-many"));
+            if used > datums || used_units > self.units.capacity {
+                continue; // A tail from before this gate.
+            }
+            let free_units = self.units.capacity - used_units;
+            let mut take = count.min(datums - used);
+            if take * each > free_units {
+                take = free_units / each;
+            }
+            if take == 0 {
+                // Outside: moving the gate may close the ring, which waits for us to be.
+                drop(alone);
+                if self.advance_gate(gate) || self.tail.load(Ordering::Acquire) != tail.0 {
+                    continue;
                 }
+                return Err(Refused::Full);
             }
-            if alone {
-                self.alone.leave();
+            let seq = base.seq + used;
+            let position = tail.position();
+            let after = Tail::open(seq + take, self.units.add(position, take * each));
+            // Release: who claims after us sees every gate that we saw.
+            let order = unless("claim-unordered", Ordering::AcqRel);
+            if alone.is_some() {
+                self.tail.store(after.0, Ordering::Release);
+            } else if self.tail.compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_err() {
+                continue;
             }
-            match plan {
-                Plan::Take { reserved, .. } if won => return Ok(reserved),
-                Plan::Take { .. } | Plan::Stale => {}
-                Plan::Closed => return Err(Refused::Closed),
-                Plan::NoRoom { tail, gate } => {
-                    if !self.advance_gate(gate) && self.tail.load(Ordering::Acquire) == tail.0 {
-                        return Err(Refused::Full);
-                    }
-                }
-            }
+            return Ok(Reserved { seq, position, count: take });
         }
-    }
-
-    /// What a claim of up to `count` records of `each` units would make of the tail.
-    #[inline(always)]
-    fn plan(&self, count: u64, each: u64) -> Plan {
-        // The order tail, gate, slot matters: a swap that succeeds (or a tail that is ours alone) proves that nobody
-        // claimed since the tail was loaded, so the gate and the slot before it, loaded later, belong to this tail.
-        // See `base`.
-        let tail = Tail(self.tail.load(Ordering::Acquire));
-        if tail.is_closed() && !bug("claim-after-close") {
-            return Plan::Closed;
-        }
-        let gate = Gate(self.gate.load(Ordering::Acquire));
-        let Some(base) = self.base(gate) else { return Plan::Stale };
-        let used = tail.datums_since(base.seq);
-        let used_units = self.units.distance(tail.position(), base.position);
-        let datums = self.config.datums as u64 + u64::from(bug("one-too-many"));
-        if used > datums || used_units > self.units.capacity {
-            return Plan::Stale; // A tail from before this gate.
-        }
-        let free_units = self.units.capacity - used_units;
-        let mut take = count.min(datums - used);
-        if take * each > free_units {
-            take = free_units / each;
-        }
-        if take == 0 {
-            return Plan::NoRoom { tail, gate };
-        }
-        let (seq, position) = (base.seq + used, tail.position());
-        let after = Tail::open(seq + take, self.units.add(position, take * each));
-        Plan::Take { tail, after, reserved: Reserved { seq, position, count: take } }
     }
 
     /// Publishes one record without waking anybody.
