@@ -93,6 +93,9 @@ pub struct Stats {
     /// Datums that were taken from consumers that lagged, to make room, under the policies that drop. A datum counts
     /// once for each reader that loses it: each consumer on this engine, and each shard that serves consumers on
     /// others. What one channel lost is in its own [`Stats`](crate::streams::Stats::dropped_oldest).
+    ///
+    /// The ring drops sequence numbers. One without a datum counts as well: of a claim that was given up, or of a
+    /// datum whose encoding failed although it had been measured, while the ring had room.
     pub dropped_oldest: u64,
     /// Panics of the degrader; each time, the datum was sent as it was.
     pub degrader_panics: u64,
