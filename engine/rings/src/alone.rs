@@ -4,8 +4,8 @@
 //! processor follows at the writer's heels, the last record's stamp has not, and the swap costs the writer a trip of
 //! that cache line for every record. A writer that is alone stores instead, and its processor goes on.
 //!
-//! The first thread that claims owns the right. The first other thread that wants to claim, or to close the ring,
-//! takes it away for good: from then on all swap. Owner: enter, light fence, look whether it still owns; other: take
+//! The first thread that claims owns the right (after its end, the thread that gets its place in memory does). The first
+//! other thread that wants to claim, or to close the ring, takes it away for good: from then on all swap. Owner: enter, light fence, look whether it still owns; other: take
 //! away, heavy fence, wait until the owner is not inside. Inside is a handful of instructions and nothing of the
 //! user's, and this wait happens once in the life of a ring.
 //!
@@ -20,6 +20,9 @@ use crossbeam_utils::CachePadded;
 const NOBODY: u64 = 0;
 const TAKEN_AWAY: u64 = 1;
 const EVERYBODY: u64 = 2;
+
+/// Looks for the owner to be outside, before sleeping in between.
+const MOST_YIELDS: u32 = 64;
 
 /// Who may move the tail how.
 pub(crate) struct Alone {
@@ -84,17 +87,20 @@ impl Alone {
     /// Takes the right away. Afterwards everybody swaps, and the owner's last store to the tail is seen.
     #[cold]
     pub(crate) fn share(&self, fences: Fences) {
+        let me = sync::thread_token();
         let mut owner = self.owner.load(Ordering::Acquire);
-        while owner != EVERYBODY && owner != TAKEN_AWAY {
-            // The failed swap tells what is there: it only moves forward, so this ends soon.
-            owner = match self.owner.compare_exchange(owner, TAKEN_AWAY, Ordering::AcqRel, Ordering::Acquire)
-            {
-                Ok(_) => TAKEN_AWAY,
+        while owner != TAKEN_AWAY {
+            let next = match owner {
+                EVERYBODY => return,
+                // Nobody is inside: there is no owner yet, or it is this thread, and that is here.
+                owner if owner == NOBODY || owner == me => EVERYBODY,
+                _ => TAKEN_AWAY,
+            };
+            // A failed swap tells what is there: it only moves forward, so this ends soon.
+            owner = match self.owner.compare_exchange(owner, next, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => next,
                 Err(now) => now,
             };
-        }
-        if owner == EVERYBODY {
-            return;
         }
         // Everybody who waits does so behind a fence of its own.
         if !bug("owner-unfenced") && !fences.heavy() {
@@ -102,8 +108,12 @@ impl Alone {
             // its place is time: a processor's stores reach the cache within a microsecond.
             sync::sleep_a_moment();
         }
+        let mut looks = 0;
         while self.inside.load(Ordering::Acquire) != 0 && !bug("owner-not-awaited") {
-            sync::yield_now();
+            looks += 1;
+            // The owner was preempted. If this thread has a higher priority and the owner's processor, yielding does
+            // not let it go on; sleeping does.
+            if looks < MOST_YIELDS { sync::yield_now() } else { sync::sleep_a_moment() }
         }
         // Release: the owner's tail comes before whoever sees this. A failure says that another one was faster.
         let _ = self.owner.compare_exchange(TAKEN_AWAY, EVERYBODY, Ordering::AcqRel, Ordering::Acquire);

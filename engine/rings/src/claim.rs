@@ -9,7 +9,7 @@ use crate::writer::Refused;
 use std::mem;
 use std::ops::{Deref, DerefMut, Range};
 
-/// What a swap of the tail won.
+/// What a swap of the tail (or a store, by its owner) won.
 #[derive(Clone, Copy)]
 pub(crate) struct Reserved {
     /// Sequence of the first record.
@@ -148,7 +148,7 @@ impl Deref for Claim<'_> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the units were won by a swap of the tail under a gate that keeps live records out of them
+        // SAFETY: the units were won with the tail under a gate that keeps live records out of them
         // (`reserve`), `len` bytes fit them, and nobody reads them before the stamp. They were zeroed at birth.
         unsafe { std::slice::from_raw_parts(self.shared.arena.unit(self.place()).as_ptr(), self.len) }
     }

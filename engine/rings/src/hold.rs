@@ -221,8 +221,8 @@ impl Hold<'_> {
         let base = self.reader.shared.arena.unit(place);
         // SAFETY: callers take place and length from the meta of a published record at or behind the cursor, which is
         // pinned while `self` lives: no gate passes it, so no writer claims these units. The record's writer wrote
-        // them before the stamp that `published_meta` acquired, and has given its access up with it. The slice lives
-        // no longer than this borrow of the hold, and moving the cursor needs the hold exclusively.
+        // them before the stamp, which was acquired before that meta was read, and has given its access up with it.
+        // The slice lives no longer than this borrow of the hold, and moving the cursor needs the hold exclusively.
         unsafe { std::slice::from_raw_parts(base.as_ptr(), len) }
     }
 

@@ -7,7 +7,8 @@
 //!
 //! **Not inside:** types (a record is bytes), policies and their names (what to do when the ring is full is the
 //! engine's decision; here are its tools: refuse, wait, evict, detach), clocks, threads, sockets, retries. Nothing
-//! here blocks except [`park`] and, for a few instructions, the queue of writers that wait for room. After
+//! here blocks except [`park`] and, for a few instructions, the queue of writers that wait for room and the second
+//! thread that ever writes to a ring. After
 //! [`Ring::new`] nothing is allocated on the way of a datum.
 //!
 //! ```
@@ -52,7 +53,7 @@
 //!
 //! | word | written by | order, and why |
 //! |---|---|---|
-//! | tail `closed 1, seq 25, position 38` | claims (swap, or store by a thread that claims alone), close (or) | AcqRel: who claims next sees every gate that I saw. One word, so that room in datums and bytes is won together and never after a close |
+//! | tail `closed 1, seq 25, position 38` | claims (swap, or store by a thread that claims alone), close (or) | AcqRel (a store: Release): who claims next sees every gate that I saw. One word, so that room in datums and bytes is won together and never after a close |
 //! | `owner`, `inside` of the tail | the first thread that claims; who takes the right to store from it | below: "whose the tail is" |
 //! | gate `seq 40, joins 24` | a claim that finds no room, a joining reader (swaps) | AcqRel: what readers finished comes before its reuse. A join changes the count, so a mover that scanned before the join fails |
 //! | stamp | the record's writer | Release; readers Acquire: it carries meta and bytes |

@@ -18,7 +18,7 @@ use crossbeam_utils::CachePadded;
 use std::sync::Arc;
 use thiserror::Error;
 
-/// What all handles of one ring share. Fields above `tail` never change.
+/// What all handles of one ring share. Fields above `alone` never change.
 pub(crate) struct Shared {
     pub(crate) config: RingConfig,
     pub(crate) units: Units,
@@ -62,7 +62,7 @@ impl Shared {
 
     pub(crate) fn close(&self) {
         self.alone.share(self.fences);
-        // From here on every claim's swap fails. Readers learn it from the copy, which is set later.
+        // From here on everybody swaps, and every swap fails. Readers learn it from the copy, which is set later.
         if Tail(self.tail.fetch_or(Tail::CLOSED, Ordering::AcqRel)).is_closed() {
             return;
         }

@@ -122,7 +122,7 @@ impl Arena {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // Wrapping, because it may point behind the arena near its end; a hint for no memory of ours does nothing.
+            // Wrapping, because it may point behind the arena near its end, where the hint is wasted.
             let line = self.base.as_ptr().wrapping_add(place as usize * UNIT_BYTES + WRITE_AHEAD_BYTES);
             // SAFETY: a prefetch is a hint; it neither faults nor reads in the sense of the memory model.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }

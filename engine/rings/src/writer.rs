@@ -10,6 +10,9 @@ use std::sync::Arc;
 use thiserror::Error;
 
 /// A writing handle. Clone it for each thread, or share it. Dropping the last one does not close the ring.
+///
+/// Claims know threads apart by their thread-local storage. Do not claim or close in a signal handler, in a coroutine
+/// with a stack of its own that moves between threads in the middle of a claim, or in the child of a `fork`.
 #[derive(Clone)]
 pub struct Writer {
     pub(crate) shared: Arc<Shared>,
@@ -38,7 +41,8 @@ pub enum Refused {
 }
 
 impl Writer {
-    /// Claims room for one record of `len` bytes. Lock-free, never waits. `Full` also while other writers queue for
+    /// Claims room for one record of `len` bytes. Lock-free and never waits, except once in the life of a ring: the
+    /// first claim of a second thread waits until the first one is not in the middle of a claim. `Full` also while other writers queue for
     /// room: newcomers do not overtake them.
     #[inline]
     pub fn try_claim(&self, len: usize) -> Result<Claim<'_>, Refused> {
