@@ -9,11 +9,17 @@
 //! away, heavy fence, wait until the owner is not inside. Inside is a handful of instructions and nothing of the
 //! user's, and this wait happens once in the life of a ring.
 //!
-//! Not inside: what is claimed; see `claim`.
+//! What is free behind the gate only grows until the owner itself takes it. So the owner keeps the tail and the free room
+//! in words of its own, its *desk*, and looks at the gate only when that room is used up: see [`Inside::take`].
+//!
+//! Not inside: how the room is found; see `claim`.
 
 use crate::bugs::bug;
+use crate::claim::Reserved;
 use crate::fence::Fences;
 use crate::sync::{self, AtomicU64, Ordering};
+use crate::units::Units;
+use crate::word::Tail;
 use crossbeam_utils::CachePadded;
 
 /// Values of `owner` that are no thread's token.
@@ -29,18 +35,68 @@ pub(crate) struct Alone {
     /// `NOBODY` yet; the token of the thread that stores; `TAKEN_AWAY` from it, but it may still be inside;
     /// `EVERYBODY` swaps. Only forward, so this line is hardly ever written.
     owner: CachePadded<AtomicU64>,
-    /// 1 while the owner is inside. On the owner's own line.
-    inside: CachePadded<AtomicU64>,
+    desk: CachePadded<Desk>,
+}
+
+/// What only the owner writes, and only `inside` is read by others. All zero at first: no room is known.
+#[derive(Default)]
+struct Desk {
+    /// 1 while the owner is inside.
+    inside: AtomicU64,
+    /// Sequence of the next record.
+    seq: AtomicU64,
+    /// Units taken since the last look at the gate.
+    taken: AtomicU64,
+    /// Below this, sequences are certainly free.
+    free_to: AtomicU64,
+    /// Units that were free at the last look.
+    units: AtomicU64,
+    /// Byte position of the tail at that look, and its place in the arena.
+    position: AtomicU64,
+    place: AtomicU64,
 }
 
 /// The owner between its look and its store.
-pub(crate) struct Inside<'a>(&'a AtomicU64);
+pub(crate) struct Inside<'a>(&'a Desk);
+
+impl Inside<'_> {
+    /// Takes room for `count` records of `each` units and stores the tail. `None`: it is not known that so much is
+    /// free.
+    #[inline(always)]
+    pub(crate) fn take(&self, tail: &AtomicU64, sizes: Units, count: u64, each: u64) -> Option<Reserved> {
+        let desk = self.0;
+        let (seq, taken) = (desk.seq.load(Ordering::Relaxed), desk.taken.load(Ordering::Relaxed));
+        let (next, after) = (seq + count, taken + count * each);
+        if next > desk.free_to.load(Ordering::Relaxed) || after > desk.units.load(Ordering::Relaxed) {
+            return None;
+        }
+        let base = desk.position.load(Ordering::Relaxed);
+        let position = sizes.add(base, taken);
+        let place = sizes.place_after(desk.place.load(Ordering::Relaxed), taken);
+        desk.seq.store(next, Ordering::Relaxed);
+        desk.taken.store(if bug("desk-keeps-units") { taken } else { after }, Ordering::Relaxed);
+        // Release: who claims after us sees every gate that we saw.
+        tail.store(Tail::open(next, sizes.add(base, after)).0, Ordering::Release);
+        Some(Reserved { seq, position, place, count })
+    }
+
+    /// Writes down that `datums` and `units` are free behind the tail, which is `next`. [`Inside::take`] finds it.
+    pub(crate) fn note(&self, next: Reserved, datums: u64, units: u64) {
+        let desk = self.0;
+        desk.seq.store(next.seq, Ordering::Relaxed);
+        desk.taken.store(0, Ordering::Relaxed);
+        desk.free_to.store(next.seq + datums, Ordering::Relaxed);
+        desk.units.store(units, Ordering::Relaxed);
+        desk.position.store(next.position, Ordering::Relaxed);
+        desk.place.store(next.place, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Inside<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // Release: our tail comes before whoever waits for us to be outside.
-        self.0.store(0, Ordering::Release);
+        self.0.inside.store(0, Ordering::Release);
     }
 }
 
@@ -48,7 +104,7 @@ impl Alone {
     /// `possible`: whether the right pays here. Without `membarrier` its fence costs as much as a swap.
     pub(crate) fn new(possible: bool) -> Self {
         let owner = if possible { NOBODY } else { EVERYBODY };
-        Self { owner: CachePadded::new(AtomicU64::new(owner)), inside: CachePadded::new(AtomicU64::new(0)) }
+        Self { owner: CachePadded::new(AtomicU64::new(owner)), desk: CachePadded::new(Desk::default()) }
     }
 
     /// `Some`: this thread alone moves the tail until it drops that. `None`: swap.
@@ -63,8 +119,8 @@ impl Alone {
         if owner != me && !self.become_owner(me, fences) {
             return None;
         }
-        self.inside.store(1, Ordering::Relaxed);
-        let inside = Inside(&self.inside);
+        self.desk.inside.store(1, Ordering::Relaxed);
+        let inside = Inside(&self.desk);
         fences.light();
         if self.owner.load(Ordering::Relaxed) == me || bug("owner-looks-once") {
             return Some(inside);
@@ -109,7 +165,7 @@ impl Alone {
             sync::sleep_a_moment();
         }
         let mut looks = 0;
-        while self.inside.load(Ordering::Acquire) != 0 && !bug("owner-not-awaited") {
+        while self.desk.inside.load(Ordering::Acquire) != 0 && !bug("owner-not-awaited") {
             looks += 1;
             // The owner was preempted. If this thread has a higher priority and the owner's processor, yielding does
             // not let it go on; sleeping does.

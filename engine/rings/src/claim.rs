@@ -16,6 +16,8 @@ pub(crate) struct Reserved {
     pub(crate) seq: u64,
     /// Its byte position.
     pub(crate) position: u64,
+    /// Its place in the arena.
+    pub(crate) place: u64,
     /// How many records; at least 1.
     pub(crate) count: u64,
 }
@@ -30,8 +32,21 @@ impl Shared {
     }
 
     /// Takes room for up to `count` (at least 1) records of `each` units: as many as fit, at least one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
+        if let Some(alone) = self.alone.enter(self.fences)
+            && let Some(reserved) = alone.take(&self.tail, self.units, count, each)
+        {
+            return Ok(reserved);
+        }
+        // Taken apart and put together again, so that the usual case stays in registers.
+        let Reserved { seq, position, place, count } = self.reserve_behind_gate(count, each)?;
+        Ok(Reserved { seq, position, place, count })
+    }
+
+    /// As above, for whoever shares the tail with others or has to look at the gate.
+    #[inline(never)]
+    fn reserve_behind_gate(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
         loop {
             let alone = self.alone.enter(self.fences);
             // The order tail, gate, slot matters: a swap that succeeds (or a tail that is ours alone) proves that nobody
@@ -62,17 +77,18 @@ impl Shared {
                 }
                 return Err(Refused::Full);
             }
-            let seq = base.seq + used;
-            let position = tail.position();
+            let (seq, position) = (base.seq + used, tail.position());
+            let reserved = Reserved { seq, position, place: self.units.place(position), count: take };
+            if let Some(alone) = alone {
+                alone.note(reserved, datums - used, free_units);
+                return alone.take(&self.tail, self.units, take, each).ok_or(Refused::Full);
+            }
             let after = Tail::open(seq + take, self.units.add(position, take * each));
             // Release: who claims after us sees every gate that we saw.
             let order = unless("claim-unordered", Ordering::AcqRel);
-            if alone.is_some() {
-                self.tail.store(after.0, Ordering::Release);
-            } else if self.tail.compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_err() {
-                continue;
+            if self.tail.compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_ok() {
+                return Ok(reserved);
             }
-            return Ok(Reserved { seq, position, count: take });
         }
     }
 
@@ -101,28 +117,20 @@ impl Shared {
 pub struct Claim<'a> {
     shared: &'a Shared,
     seq: u64,
-    /// Byte position in units.
-    position: u64,
+    /// Byte position of its end, in units.
+    end: u64,
+    /// Place in the arena, in units.
+    place: u64,
     len: usize,
 }
 
 impl<'a> Claim<'a> {
     #[inline(always)]
     pub(crate) fn new(shared: &'a Shared, reserved: Reserved, len: usize) -> Self {
-        let claim = Self { shared, seq: reserved.seq, position: reserved.position, len };
-        shared.arena.prefetch_ahead(claim.place());
-        shared.arena.witness_write(claim.place(), Units::of(len));
-        claim
-    }
-
-    #[inline(always)]
-    fn place(&self) -> u64 {
-        self.shared.units.place(self.position)
-    }
-
-    #[inline(always)]
-    fn end(&self) -> u64 {
-        self.shared.units.add(self.position, Units::of(self.len))
+        let Reserved { seq, position, place, .. } = reserved;
+        shared.arena.prefetch_ahead(place);
+        shared.arena.witness_write(place, Units::of(len));
+        Self { shared, seq, end: shared.units.add(position, Units::of(len)), place, len }
     }
 
     /// The record's sequence.
@@ -133,11 +141,11 @@ impl<'a> Claim<'a> {
     }
 
     /// Publishes the record and gives its sequence. Wakes the readers that sleep.
-    #[inline]
+    #[inline(always)]
     pub fn commit(self) -> u64 {
         let claim = mem::ManuallyDrop::new(self);
-        claim.shared.arena.witness_write(claim.place(), Units::of(claim.len));
-        claim.shared.stamp(claim.seq, Meta::record(claim.end(), claim.len));
+        claim.shared.arena.witness_write(claim.place, Units::of(claim.len));
+        claim.shared.stamp(claim.seq, Meta::record(claim.end, claim.len));
         claim.shared.published();
         claim.seq
     }
@@ -146,25 +154,25 @@ impl<'a> Claim<'a> {
 impl Deref for Claim<'_> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
         // SAFETY: the units were won with the tail under a gate that keeps live records out of them
         // (`reserve`), `len` bytes fit them, and nobody reads them before the stamp. They were zeroed at birth.
-        unsafe { std::slice::from_raw_parts(self.shared.arena.unit(self.place()).as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.shared.arena.unit(self.place).as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for Claim<'_> {
-    #[inline]
+    #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; and the claim is borrowed exclusively, so there is one such slice.
-        unsafe { std::slice::from_raw_parts_mut(self.shared.arena.unit(self.place()).as_ptr(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.shared.arena.unit(self.place).as_ptr(), self.len) }
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.shared.abandon(self.seq, self.end());
+        self.shared.abandon(self.seq, self.end);
         self.shared.published();
     }
 }
@@ -194,13 +202,8 @@ impl<'a> ClaimMany<'a> {
     }
 
     #[inline(always)]
-    fn position(&self, index: u64) -> u64 {
-        self.shared.units.add(self.first.position, index * Units::of(self.len))
-    }
-
-    #[inline(always)]
     fn place(&self, index: u64) -> u64 {
-        self.shared.units.place(self.position(index))
+        self.shared.units.place_after(self.first.place, index * Units::of(self.len))
     }
 
     /// How many records; at least 1.
