@@ -38,9 +38,14 @@ pub(crate) struct Alone {
     desk: CachePadded<Desk>,
 }
 
-/// What only the owner writes, and only `inside` is read by others. All zero at first: no room is known.
+/// The tail, and what only its owner writes and nobody else reads but `inside`. All zero at first: no room is known.
+///
+/// All on one cache line. A processor gathers stores as long as they go to one line, and each change of the line costs
+/// a writer whose records go to cold lines several nanoseconds: see the notebook, "what does a store to another line cost?".
 #[derive(Default)]
 struct Desk {
+    /// A `Tail`.
+    tail: AtomicU64,
     /// 1 while the owner is inside.
     inside: AtomicU64,
     /// Sequence of the next record.
@@ -63,7 +68,7 @@ impl Inside<'_> {
     /// Takes room for `count` records of `each` units and stores the tail. `None`: it is not known that so much is
     /// free.
     #[inline(always)]
-    pub(crate) fn take(&self, tail: &AtomicU64, sizes: Units, count: u64, each: u64) -> Option<Reserved> {
+    pub(crate) fn take(&self, sizes: Units, count: u64, each: u64) -> Option<Reserved> {
         let desk = self.0;
         let (seq, taken) = (desk.seq.load(Ordering::Relaxed), desk.taken.load(Ordering::Relaxed));
         let (next, after) = (seq + count, taken + count * each);
@@ -76,7 +81,7 @@ impl Inside<'_> {
         desk.seq.store(next, Ordering::Relaxed);
         desk.taken.store(if bug("desk-keeps-units") { taken } else { after }, Ordering::Relaxed);
         // Release: who claims after us sees every gate that we saw.
-        tail.store(Tail::open(next, sizes.add(base, after)).0, Ordering::Release);
+        desk.tail.store(Tail::open(next, sizes.add(base, after)).0, Ordering::Release);
         Some(Reserved { seq, position, place, count })
     }
 
@@ -105,6 +110,12 @@ impl Alone {
     pub(crate) fn new(possible: bool) -> Self {
         let owner = if possible { NOBODY } else { EVERYBODY };
         Self { owner: CachePadded::new(AtomicU64::new(owner)), desk: CachePadded::new(Desk::default()) }
+    }
+
+    /// The word of the tail, whoever moves it.
+    #[inline(always)]
+    pub(crate) fn tail(&self) -> &AtomicU64 {
+        &self.desk.tail
     }
 
     /// `Some`: this thread alone moves the tail until it drops that. `None`: swap.

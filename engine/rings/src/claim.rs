@@ -35,7 +35,7 @@ impl Shared {
     #[inline(always)]
     pub(crate) fn reserve(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
         if let Some(alone) = self.alone.enter(self.fences)
-            && let Some(reserved) = alone.take(&self.tail, self.units, count, each)
+            && let Some(reserved) = alone.take(self.units, count, each)
         {
             return Ok(reserved);
         }
@@ -52,7 +52,7 @@ impl Shared {
             // The order tail, gate, slot matters: a swap that succeeds (or a tail that is ours alone) proves that nobody
             // claimed since the tail was loaded, so the gate and the slot before it, loaded later, belong to this
             // tail. See `base`.
-            let tail = Tail(self.tail.load(Ordering::Acquire));
+            let tail = Tail(self.tail().load(Ordering::Acquire));
             if tail.is_closed() && !bug("claim-after-close") {
                 return Err(Refused::Closed);
             }
@@ -72,7 +72,7 @@ impl Shared {
             if take == 0 {
                 // Outside: moving the gate may close the ring, which waits for us to be.
                 drop(alone);
-                if self.advance_gate(gate) || self.tail.load(Ordering::Acquire) != tail.0 {
+                if self.advance_gate(gate) || self.tail().load(Ordering::Acquire) != tail.0 {
                     continue;
                 }
                 return Err(Refused::Full);
@@ -81,12 +81,12 @@ impl Shared {
             let reserved = Reserved { seq, position, place: self.units.place(position), count: take };
             if let Some(alone) = alone {
                 alone.note(reserved, datums - used, free_units);
-                return alone.take(&self.tail, self.units, take, each).ok_or(Refused::Full);
+                return alone.take(self.units, take, each).ok_or(Refused::Full);
             }
             let after = Tail::open(seq + take, self.units.add(position, take * each));
             // Release: who claims after us sees every gate that we saw.
             let order = unless("claim-unordered", Ordering::AcqRel);
-            if self.tail.compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_ok() {
+            if self.tail().compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_ok() {
                 return Ok(reserved);
             }
         }

@@ -22,7 +22,7 @@ impl Shared {
     #[cold]
     pub(crate) fn evict(&self, units: u64, on_lost: &mut dyn FnMut(ReaderId, u64)) -> Result<(), Refused> {
         loop {
-            let tail = Tail(self.tail.load(Ordering::Acquire));
+            let tail = Tail(self.tail().load(Ordering::Acquire));
             if tail.is_closed() {
                 return Err(Refused::Closed);
             }
@@ -35,7 +35,7 @@ impl Shared {
             if self.fits(tail, used, base.position, units) {
                 return Ok(());
             }
-            if self.advance_gate(gate) || self.tail.load(Ordering::Acquire) != tail.0 {
+            if self.advance_gate(gate) || self.tail().load(Ordering::Acquire) != tail.0 {
                 continue;
             }
             let walk = self.walk(tail, base, used, units);

@@ -84,7 +84,7 @@ impl Shared {
         loop {
             let gate = Gate(self.gate.load(Ordering::Acquire));
             let base = self.base(gate);
-            let tail = Tail(self.tail.load(Ordering::Acquire));
+            let tail = Tail(self.tail().load(Ordering::Acquire));
             // The gate stood still meanwhile, so the tail is at most one capacity in front of it.
             if let Some(base) = base
                 && self.gate.load(Ordering::Acquire) == gate.0

@@ -27,7 +27,6 @@ pub(crate) struct Shared {
     pub(crate) arena: Arena,
     pub(crate) cells: Cells,
     pub(crate) alone: Alone,
-    pub(crate) tail: CachePadded<AtomicU64>,
     pub(crate) gate: CachePadded<AtomicU64>,
     pub(crate) signals: CachePadded<Signals>,
     pub(crate) room: CachePadded<RoomQueue>,
@@ -51,7 +50,6 @@ impl Shared {
             cells: Cells::new(config.readers),
             // Loom's models have it where they ask for it; see `Ring::owned`. The others would only grow.
             alone: Alone::new(fences.light_is_free() || cfg!(any(miri, shuttle))),
-            tail: CachePadded::new(AtomicU64::new(Tail::open(0, 0).0)),
             gate: CachePadded::new(AtomicU64::new(Gate(0).0)),
             signals: CachePadded::new(Signals::new()),
             room: CachePadded::new(RoomQueue::new()),
@@ -60,10 +58,16 @@ impl Shared {
         })
     }
 
+    /// The word of the tail: a `Tail`.
+    #[inline(always)]
+    pub(crate) fn tail(&self) -> &AtomicU64 {
+        self.alone.tail()
+    }
+
     pub(crate) fn close(&self) {
         self.alone.share(self.fences);
         // From here on everybody swaps, and every swap fails. Readers learn it from the copy, which is set later.
-        if Tail(self.tail.fetch_or(Tail::CLOSED, Ordering::AcqRel)).is_closed() {
+        if Tail(self.tail().fetch_or(Tail::CLOSED, Ordering::AcqRel)).is_closed() {
             return;
         }
         self.signals.closed.store(true, Ordering::Release);

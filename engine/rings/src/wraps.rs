@@ -15,7 +15,7 @@ const CONFIG: RingConfig = RingConfig { datums: 5, bytes: 7 * 16, max_record: 40
 fn old(seq: u64, before_wrap: u64) -> Ring {
     let shared = Shared::new(CONFIG, Fences::detect()).unwrap();
     let position = shared.units.modulus - before_wrap;
-    shared.tail.store(Tail::open(seq, position).0, Ordering::Relaxed);
+    shared.tail().store(Tail::open(seq, position).0, Ordering::Relaxed);
     shared.gate.store(Gate(0).moved_to(seq).0, Ordering::Relaxed);
     for before in seq - 8..seq {
         shared.slots.at(before).stamp.store(before + 1, Ordering::Relaxed);
