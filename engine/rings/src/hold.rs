@@ -1,7 +1,7 @@
 //! Reading in place: a pinned cursor, and the records in front of it.
 
 use crate::bugs::bug;
-use crate::reader::{Detached, Ended, Reader};
+use crate::reader::{Detached, Ended, Place, Reader};
 use crate::sync::Ordering;
 use crate::units::Units;
 use crate::word::{Kind, Meta};
@@ -86,7 +86,7 @@ impl Reader {
         loop {
             let meta = self.published_meta(self.next)?;
             match meta.len().or(bug("abandoned-delivered").then_some(0)) {
-                Some(len) => return Some((self.place_of(meta, len), len)),
+                Some(len) => return Some((self.place_of(self.next, meta, len), len)),
                 None => self.move_to(self.next + 1, Kind::Held),
             }
         }
@@ -102,16 +102,21 @@ impl Reader {
         if self.published.get() == seq {
             self.published.set(seq + 1);
         }
-        let meta = Meta(slot.meta.load(Ordering::Relaxed));
-        self.guess.set(meta.end());
-        Some(meta)
+        Some(Meta(slot.meta.load(Ordering::Relaxed)))
     }
 
+    /// Pinned: where the published record `seq` of `len` bytes lies, which is not abandoned. Notes where the next one does.
     #[inline(always)]
-    pub(crate) fn place_of(&self, meta: Meta, len: usize) -> u64 {
-        let units = Units::of(len);
-        let place = self.shared.units.place(self.shared.units.distance(meta.end(), units));
-        self.shared.arena.witness_read(place, units);
+    pub(crate) fn place_of(&self, seq: u64, meta: Meta, len: usize) -> u64 {
+        let (units, cost) = (self.shared.units, Units::of(len));
+        let known = self.place.get();
+        let place = if known.seq == seq || bug("place-of-another") {
+            known.place
+        } else {
+            units.place_before(meta.end(), cost)
+        };
+        self.place.set(Place { seq: seq + 1, place: units.place_after(place, cost) });
+        self.shared.arena.witness_read(place, cost);
         place
     }
 }
@@ -152,7 +157,7 @@ impl Hold<'_> {
         }
         let Some(meta) = self.reader.published_meta(seq) else { return Slot::NotYet };
         let Some(len) = meta.len() else { return Slot::Abandoned };
-        let place = self.reader.place_of(meta, len);
+        let place = self.reader.place_of(seq, meta, len);
         Slot::Record(self.bytes(place, len))
     }
 
@@ -177,42 +182,60 @@ impl Hold<'_> {
     #[inline]
     pub fn read(&mut self, max: usize, mut each: impl FnMut(u64, &[u8])) -> usize {
         let shared = &*self.reader.shared;
+        let (slots, arena, units) = (shared.slots.view(), &shared.arena, shared.units);
         let from = self.target;
         let last = from.saturating_add(max as u64);
-        let (mut seq, mut records, mut end) = (from, 0, None);
-        // Where the next record lies if it was not abandoned; unknown at first.
-        let mut next_place = None;
-        while seq < last {
-            let slot = shared.slots.at(seq);
+        let mut abandoned = 0;
+        // Its end tells `self.target`, also if `each` panics.
+        let mut progress = Progress { target: &mut self.target, seq: from };
+        // SAFETY: as in `bytes`; the slice lives no longer than this borrow of the hold, which `progress` keeps.
+        let bytes =
+            |place, len| unsafe { std::slice::from_raw_parts(arena.unit(place).as_ptr().cast_const(), len) };
+        while progress.seq < last {
+            let seq = progress.seq;
+            let slot = slots.at(seq);
             if slot.stamp.load(Ordering::Acquire) != seq.wrapping_add(1) {
                 break;
             }
-            let meta = Meta(slot.meta.load(Ordering::Relaxed));
-            end = Some(meta.end());
-            seq += 1;
+            let mut meta = Meta(slot.meta.load(Ordering::Relaxed));
+            progress.seq = seq + 1;
             let Some(len) = meta.len() else {
-                next_place = next_place.filter(|_| bug("place-kept-over-abandoned"));
+                abandoned += 1;
                 continue;
             };
-            let units = Units::of(len);
-            let place =
-                next_place.unwrap_or_else(|| shared.units.place(shared.units.distance(meta.end(), units)));
-            shared.arena.witness_read(place, units);
-            next_place = Some(shared.units.place_after(place, units));
-            records += 1;
-            self.target = seq;
-            each(seq - 1, self.bytes(place, len));
-        }
-        self.target = seq;
-        if let Some(end) = end {
-            self.reader.guess.set(end);
-            let published = self.reader.published.get();
-            // Otherwise the cursor waits in front of an unpublished record that this reader does not want.
-            if published >= from {
-                self.reader.published.set(published.max(seq));
+            let cost = Units::of(len);
+            let mut place = self.reader.place_of(seq, meta, len);
+            each(seq, bytes(place, len));
+            if progress.seq == last {
+                break;
+            }
+            // Most streams have records of one length. As long as that lasts, the next slot is known but for the lap.
+            for slot in slots.run(progress.seq, last) {
+                let next = meta.next_of_same_len(cost);
+                let stamp = progress.seq.wrapping_add(1);
+                if slot.stamp.load(Ordering::Acquire) != stamp || slot.meta.load(Ordering::Relaxed) != next.0
+                {
+                    break;
+                }
+                meta = next;
+                progress.seq = stamp;
+                place = units.place_after_seldom_wrapped(place, cost);
+                arena.witness_read(place, cost);
+                each(stamp - 1, bytes(place, len));
+            }
+            if progress.seq > seq + 1 {
+                let next = Place { seq: progress.seq, place: units.place_after(place, cost) };
+                self.reader.place.set(next);
             }
         }
-        records
+        let to = progress.seq;
+        drop(progress);
+        let published = self.reader.published.get();
+        // Otherwise the cursor waits in front of an unpublished record that this reader does not want.
+        if published >= from {
+            self.reader.published.set(published.max(to));
+        }
+        (to - from) as usize - abandoned
     }
 
     /// Bytes of a published record at or behind the pinned cursor.
@@ -262,6 +285,19 @@ impl std::fmt::Debug for Hold<'_> {
             .field("start", &self.start)
             .field("target", &self.target)
             .finish_non_exhaustive()
+    }
+}
+
+/// How far [`Hold::read`] has come.
+struct Progress<'a> {
+    target: &'a mut u64,
+    seq: u64,
+}
+
+impl Drop for Progress<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.target = self.seq;
     }
 }
 

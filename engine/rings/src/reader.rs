@@ -25,8 +25,8 @@ pub struct Reader {
     pub(crate) next: u64,
     /// Everything from `cursor` to here is published. Our cursor must never pass this.
     pub(crate) published: Cell<u64>,
-    /// Byte position at which the last seen record ended, hence the next one starts. Only a guess of what to prefetch.
-    pub(crate) guess: Cell<u64>,
+    /// Where the record behind the last seen one lies.
+    pub(crate) place: Cell<Place>,
     /// The cell is held: by the current hold, or by one that was leaked.
     held: bool,
     /// We set our sleeper's bit and did not clear it ourselves.
@@ -36,6 +36,13 @@ pub struct Reader {
     pub(crate) unreported: u64,
     /// One thread at a time: `Send`, not `Sync`.
     _one_thread: PhantomData<Cell<()>>,
+}
+
+/// Where in the arena the record `seq` lies: where the one before it ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) seq: u64,
+    pub(crate) place: u64,
 }
 
 /// The ring detached this reader; it will never see another record.
@@ -71,7 +78,7 @@ impl Reader {
             cursor,
             next,
             published: Cell::new(published),
-            guess: Cell::new(0),
+            place: Cell::new(Place { seq: u64::MAX, place: 0 }),
             held: false,
             asleep: false,
             lost: 0,
@@ -124,7 +131,7 @@ impl Reader {
     #[inline(always)]
     pub(crate) fn has_record(&self) -> bool {
         // Its bytes come from the writer's cache as its stamp does; fetch both at once.
-        self.shared.arena.prefetch(self.shared.units.place(self.guess.get()));
+        self.shared.arena.prefetch(self.place.get().place);
         let stamp = self.shared.slots.at(self.next).stamp.load(Ordering::Acquire);
         stamp.wrapping_sub(self.next + 1) as i64 >= 0
     }

@@ -25,6 +25,30 @@ pub(crate) struct Slots {
     mask: u64,
 }
 
+/// The same for a loop: address and mask by value, which a compiler keeps in registers whatever the loop calls.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotsView<'a> {
+    cells: &'a [SlotCell],
+    mask: u64,
+}
+
+impl<'a> SlotsView<'a> {
+    #[inline(always)]
+    pub(crate) fn at(self, seq: u64) -> &'a SlotCell {
+        let index = (seq & self.mask) as usize;
+        debug_assert!(index < self.cells.len());
+        // SAFETY: index <= mask = cells.len() - 1, set in `Slots::new` and never changed.
+        unsafe { self.cells.get_unchecked(index) }
+    }
+
+    /// The slots of `from` and what follows, up to `to` or the last one before the wrap.
+    #[inline(always)]
+    pub(crate) fn run(self, from: u64, to: u64) -> std::slice::Iter<'a, SlotCell> {
+        let tail = &self.cells[(from & self.mask) as usize..];
+        tail[..tail.len().min((to - from) as usize)].iter()
+    }
+}
+
 impl Slots {
     /// Slots for `datums` records. One more than the capacity at least: the slot before the gate must survive while
     /// the ring is full, because it tells the gate's byte position.
@@ -45,11 +69,13 @@ impl Slots {
     }
 
     #[inline(always)]
+    pub(crate) fn view(&self) -> SlotsView<'_> {
+        SlotsView { cells: &self.cells, mask: self.mask }
+    }
+
+    #[inline(always)]
     pub(crate) fn at(&self, seq: u64) -> &SlotCell {
-        let index = (seq & self.mask) as usize;
-        debug_assert!(index < self.cells.len());
-        // SAFETY: index <= mask = cells.len() - 1, set in `new` and never changed.
-        unsafe { self.cells.get_unchecked(index) }
+        self.view().at(seq)
     }
 }
 

@@ -100,6 +100,12 @@ impl Meta {
         self.0 >> LEN_BITS
     }
 
+    /// The meta of a record of the same length right behind, which costs `units`. Wrong at the wrap of positions.
+    #[inline(always)]
+    pub(crate) const fn next_of_same_len(self, units: u64) -> Self {
+        Self(self.0.wrapping_add(units << LEN_BITS))
+    }
+
     /// Length in bytes; `None` if the record was abandoned.
     #[inline(always)]
     pub(crate) const fn len(self) -> Option<usize> {

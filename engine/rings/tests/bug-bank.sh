@@ -47,7 +47,7 @@ sleeps-before-old-record  loom_readers  a_reader_asleep_before_a_record_that_it_
 gap-twice                 model         the_ring_does_what_the_model_says
 passes-unpublished        ring          a_reader_that_joins_during_a_claim_starts_behind_it
 abandoned-delivered       ring          an_abandoned_claim_is_skipped
-place-kept-over-abandoned model         the_ring_does_what_the_model_says
+place-of-another          model         the_ring_does_what_the_model_says
 hold-unpinned             loom          eviction_and_holding_exclude_each_other
 release-unpins            ahead         a_kept_reader_that_releases_stays_pinned
 eviction-unseen           ahead         only_a_pinned_reader_is_safe_from_eviction

@@ -98,7 +98,7 @@ impl Reader {
         }
         let Some(meta) = self.published_meta(seq) else { return Slot::NotYet };
         let Some(len) = meta.len() else { return Slot::Abandoned };
-        let place = self.place_of(meta, len);
+        let place = self.place_of(seq, meta, len);
         let base = self.shared.arena.unit(place);
         // SAFETY: the record is published (its stamp was acquired with `published_meta`) and stands at or behind the
         // cursor, which is pinned: `held` says so, and only `&mut self` ends that. So no gate passes it, no writer
