@@ -28,7 +28,7 @@ impl<const W: usize> Broadcast<W> for Corewire {
 }
 
 impl<const W: usize> Tx<W> for CorewireTx {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         let Ok(mut claim) = self.0.try_claim(W * 8) else { return false };
         claim.copy_from_slice(message.as_bytes());
@@ -36,7 +36,7 @@ impl<const W: usize> Tx<W> for CorewireTx {
         true
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, sender: u64, first: u64, n: usize) -> usize {
         let Ok(mut claim) = self.0.try_claim_many(W * 8, n) else { return 0 };
         let n = claim.len();
@@ -49,7 +49,7 @@ impl<const W: usize> Tx<W> for CorewireTx {
 }
 
 impl<const W: usize> Rx<W> for CorewireRx {
-    #[inline]
+    #[inline(always)]
     fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
         if !self.0.is_ready() {
             return 0;

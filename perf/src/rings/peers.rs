@@ -34,7 +34,7 @@ impl<const W: usize> Broadcast<W> for Rtrb {
 }
 
 impl<const W: usize> Tx<W> for RtrbTx<W> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         if self.0.iter().any(rtrb::Producer::is_full) {
             return false;
@@ -42,7 +42,7 @@ impl<const W: usize> Tx<W> for RtrbTx<W> {
         self.0.iter_mut().all(|tx| tx.push(*message).is_ok())
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, sender: u64, first: u64, n: usize) -> usize {
         let room = self.0.iter().map(rtrb::Producer::slots).min().unwrap_or(0).min(n);
         for tx in &mut self.0 {
@@ -55,7 +55,7 @@ impl<const W: usize> Tx<W> for RtrbTx<W> {
 }
 
 impl<const W: usize> Rx<W> for RtrbRx<W> {
-    #[inline]
+    #[inline(always)]
     fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
         let n = self.0.slots().min(max);
         let Ok(chunk) = self.0.read_chunk(n) else { return 0 };
@@ -84,7 +84,7 @@ impl<const W: usize> Broadcast<W> for Crossbeam {
 }
 
 impl<const W: usize> Tx<W> for CrossbeamTx<W> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         // Several senders may fill a channel between the look and the send; the message must then still reach
         // every receiver, so the rest waits.
@@ -103,7 +103,7 @@ impl<const W: usize> Tx<W> for CrossbeamTx<W> {
 }
 
 impl<const W: usize> Rx<W> for CrossbeamRx<W> {
-    #[inline]
+    #[inline(always)]
     fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
         self.0.try_iter().take(max).map(|message| see(&message)).count()
     }
@@ -127,14 +127,14 @@ impl<const W: usize> Broadcast<W> for TokioBroadcast {
 }
 
 impl<const W: usize> Tx<W> for TokioTx<W> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         self.0.send(*message).is_ok()
     }
 }
 
 impl<const W: usize> Rx<W> for TokioRx<W> {
-    #[inline]
+    #[inline(always)]
     fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
         use tokio::sync::broadcast::error::TryRecvError;
         let mut took = 0;
@@ -175,14 +175,14 @@ impl<const W: usize> Broadcast<W> for AsyncBroadcast {
 }
 
 impl<const W: usize> Tx<W> for AsyncTx<W> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         self.0.try_broadcast(*message).is_ok()
     }
 }
 
 impl<const W: usize> Rx<W> for AsyncRx<W> {
-    #[inline]
+    #[inline(always)]
     fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
         let mut took = 0;
         while took < max {
@@ -202,12 +202,12 @@ pub struct DisruptorTx<P>(P);
 pub struct DisruptorRx<const W: usize, B>(EventPoller<Message<W>, B>);
 
 impl<const W: usize, P: disruptor::Producer<Message<W>> + Send + 'static> Tx<W> for DisruptorTx<P> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         self.0.try_publish(|slot| *slot = *message).is_ok()
     }
 
-    #[inline]
+    #[inline(always)]
     fn try_send_batch(&mut self, sender: u64, first: u64, n: usize) -> usize {
         let filled = self.0.try_batch_publish(n, |slots| {
             for (i, slot) in slots.enumerate() {
@@ -221,7 +221,7 @@ impl<const W: usize, P: disruptor::Producer<Message<W>> + Send + 'static> Tx<W> 
 macro_rules! disruptor_rx {
     ($barrier:ty) => {
         impl<const W: usize> Rx<W> for DisruptorRx<W, $barrier> {
-            #[inline]
+            #[inline(always)]
             fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
                 let Ok(mut guard) = self.0.take(max as u64) else { return 0 };
                 (&mut guard).map(|message| see(message)).count()
@@ -316,7 +316,7 @@ impl<const W: usize> Broadcast<W> for Iceoryx {
 }
 
 impl<const W: usize> Tx<W> for IceoryxTx<W> {
-    #[inline]
+    #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         let Ok(sample) = self.0.loan_uninit() else { return false };
         // With data discarded for a full receiver the send still succeeds; how many got it says so.
@@ -325,7 +325,7 @@ impl<const W: usize> Tx<W> for IceoryxTx<W> {
 }
 
 impl<const W: usize> Rx<W> for IceoryxRx<W> {
-    #[inline]
+    #[inline(always)]
     fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
         let mut took = 0;
         while took < max {
