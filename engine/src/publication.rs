@@ -183,6 +183,7 @@ impl fmt::Debug for Source {
 
 impl Channel {
     /// State and numbers.
+    #[inline]
     pub fn shared(&self) -> &Arc<ChannelShared> {
         &self.shared
     }

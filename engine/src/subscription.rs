@@ -135,16 +135,19 @@ impl Leg {
     }
 
     /// Where the datums are.
+    #[inline]
     pub fn inbox(&self) -> &Inbox {
         &self.inbox
     }
 
     /// Where the datums are, to take them.
+    #[inline]
     pub fn inbox_mut(&mut self) -> &mut Inbox {
         &mut self.inbox
     }
 
     /// State, numbers and the producer. Its close code says why the leg ended.
+    #[inline]
     pub fn channel(&self) -> &Arc<Channel> {
         &self.channel
     }

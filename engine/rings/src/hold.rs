@@ -38,21 +38,52 @@ impl Reader {
     }
 
     /// The next record, if it is there. Abandoned ones are skipped. Dropping the record releases it.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, Ended> {
-        loop {
-            if self.has_record() {
-                self.pin()?;
-                if let Some((place, len)) = self.first_record() {
-                    return Ok(Some(self.record(place, len)));
-                }
+        if self.has_record() {
+            self.pin()?;
+            if let Some((place, len)) = self.first_record() {
+                return Ok(Some(self.record(place, len)));
+            }
+            self.unpin(self.next);
+        }
+        Ok(self.look_again()?.map(|(place, len)| self.record(place, len)))
+    }
+
+    /// Takes the next record, if it is there: `read` gets its sequence, what eviction took before it, and its bytes. If
+    /// `read` panics, the record counts as read. As [`Reader::try_recv`], without a [`Record`] to carry around.
+    #[inline(always)]
+    pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, Ended> {
+        let mut found = None;
+        if self.has_record() {
+            self.pin()?;
+            found = self.first_record();
+            if found.is_none() {
                 self.unpin(self.next);
             }
+        }
+        if found.is_none() {
+            found = self.look_again()?;
+        }
+        let Some((place, len)) = found else { return Ok(None) };
+        let mut hold = self.held_from_here();
+        hold.target += 1;
+        Ok(Some(read(hold.start, hold.lost, hold.bytes(place, len))))
+    }
+
+    /// There was no record: was there news of another kind, or a gap and a record behind it? If so, pins.
+    #[cold]
+    fn look_again(&mut self) -> Result<Option<(u64, usize)>, Ended> {
+        loop {
             self.nothing()?;
-            // A gap may just have been noticed, and a record behind it.
             if !self.has_record() {
                 return Ok(None);
             }
+            self.pin()?;
+            if let Some(record) = self.first_record() {
+                return Ok(Some(record));
+            }
+            self.unpin(self.next);
         }
     }
 

@@ -308,7 +308,6 @@ impl Reader {
     }
 
     /// Nothing to read: why?
-    #[cold]
     pub(crate) fn nothing(&mut self) -> Result<(), Ended> {
         self.catch_up();
         if self.was_moved() && !self.held {

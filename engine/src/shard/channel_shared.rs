@@ -76,6 +76,7 @@ cells! {
 
 impl ChannelCells {
     /// Writes what the consumer of a *local* leg took and missed so far; its thread is the one writer of those cells.
+    #[inline]
     pub fn delivered(&self, datums: u64, bytes: u64, skipped: u64, position: u64) {
         self.datums.store(datums, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
@@ -152,6 +153,7 @@ impl ChannelShared {
     }
 
     /// The cells that the channel's owner writes.
+    #[inline]
     pub fn cells(&self) -> &ChannelCells {
         &self.cells
     }

@@ -35,11 +35,16 @@ pub(crate) fn write_header(record: &mut [u8], seq: u64, skipped: u64) {
     record[8..HEADER_BYTES].copy_from_slice(&skipped.to_le_bytes());
 }
 
-/// Reads the header of a record; a record that is too short to have one is no record of a shard.
-fn read_header(record: &[u8]) -> Option<(u64, u64, &[u8])> {
-    let (seq, rest) = record.split_first_chunk::<8>()?;
-    let (skipped, datum) = rest.split_first_chunk::<8>()?;
-    Some((u64::from_le_bytes(*seq), u64::from_le_bytes(*skipped), datum))
+/// Takes the header off a record.
+#[inline]
+fn header_of(record: &[u8]) -> (u64, u64, &[u8]) {
+    if let Some((seq, rest)) = record.split_first_chunk::<8>()
+        && let Some((skipped, datum)) = rest.split_first_chunk::<8>()
+    {
+        return (u64::from_le_bytes(*seq), u64::from_le_bytes(*skipped), datum);
+    }
+    // Only a shard writes there, and it always writes a header.
+    unreachable!("an inbox record of {} bytes has no header", record.len())
 }
 
 /// What the consumer has taken, as the shard reads it.
@@ -195,13 +200,35 @@ impl Inbox {
                 self.told += skipped;
                 (record.seq(), skipped, 0)
             }
-            Some(_) => match read_header(&record) {
-                Some((seq, skipped, _)) => (seq, skipped, HEADER_BYTES),
-                // Only a shard writes here, and it always writes a header.
-                None => unreachable!("an inbox record of {} bytes has no header", record.len()),
-            },
+            Some(_) => {
+                let (seq, skipped, _) = header_of(&record);
+                (seq, skipped, HEADER_BYTES)
+            }
         };
         Ok(Some(Taken { record: Some(record), hook: self.hook.as_mut(), header, seq, skipped }))
+    }
+
+    /// Takes the next datum, if one is there: `read` gets its sequence, the number missing before it, and its bytes. Its
+    /// room and its credit go back after that, also if `read` panics.
+    ///
+    /// # Errors
+    ///
+    /// As [`Inbox::try_recv`]; then `read` was not called.
+    #[inline(always)]
+    pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, Ended> {
+        // Dropped after the reader has let the record go.
+        let mut credit = Credit { hook: self.hook.as_mut(), took: None };
+        let (told, carried) = (&mut self.told, &mut self.carried);
+        self.reader.try_take(|seq, lost, bytes| {
+            if credit.hook.is_none() {
+                let skipped = std::mem::take(carried) + lost;
+                *told += skipped;
+                return read(seq, skipped, bytes);
+            }
+            let (seq, skipped, datum) = header_of(bytes);
+            credit.took = Some((seq, datum.len()));
+            read(seq, skipped, datum)
+        })
     }
 
     /// Takes up to `max` datums that stand before `until` in the ring that the leg reads, with one pin of the ring and
@@ -242,10 +269,7 @@ impl Inbox {
                     self.told += skipped;
                     (next - 1, skipped, record)
                 }
-                Some(_) => match read_header(record) {
-                    Some(parts) => parts,
-                    None => unreachable!("an inbox record of {} bytes has no header", record.len()),
-                },
+                Some(_) => header_of(record),
             };
             batch.next = next;
             batch.last = seq;
@@ -282,6 +306,7 @@ impl Inbox {
 
     /// Sequence of the next record *of the ring that the leg reads*: an own count for a remote leg. With
     /// [`Inbox::lag`] it bounds what is left to drain.
+    #[inline]
     pub fn position(&self) -> u64 {
         self.reader.position()
     }
@@ -302,6 +327,7 @@ impl Inbox {
     }
 
     /// Whether the leg is over and everything in it was taken.
+    #[inline]
     pub fn is_finished(&self) -> bool {
         self.reader.is_finished()
     }
@@ -354,6 +380,21 @@ impl Drop for Batch<'_> {
     }
 }
 
+/// Returns the credit for a datum, if one was taken.
+struct Credit<'a> {
+    hook: Option<&'a mut TakenHook>,
+    took: Option<(u64, usize)>,
+}
+
+impl Drop for Credit<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let (Some(hook), Some((seq, len))) = (&mut self.hook, self.took) {
+            hook.took(seq, len);
+        }
+    }
+}
+
 /// A datum in its inbox, read in place.
 ///
 /// Dropping it frees its room first and returns its credit then, so that what the producer sends for the
@@ -370,22 +411,26 @@ pub struct Taken<'a> {
 
 impl Taken<'_> {
     /// The datum's sequence in the stream of its producer.
+    #[inline]
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
     /// How many datums of the stream are missing between the one taken before and this one.
+    #[inline]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
     /// The datum.
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.record.as_deref().and_then(|record| record.get(self.header..)).unwrap_or_default()
     }
 }
 
 impl Drop for Taken<'_> {
+    #[inline]
     fn drop(&mut self) {
         let len = self.bytes().len();
         self.record = None;

@@ -13,7 +13,7 @@ use crate::id::PeerId;
 #[derive(Clone, Copy)]
 pub struct Shown<'a, D> {
     datum: &'a D,
-    place: Place,
+    place: Place<'a>,
 }
 
 impl<'a, D> Shown<'a, D> {
@@ -34,7 +34,7 @@ impl<'a, D> Shown<'a, D> {
 
     /// Who produced it.
     pub fn producer(&self) -> PeerId {
-        self.place.producer
+        *self.place.producer
     }
 }
 

@@ -44,7 +44,7 @@ impl<D, C> Ref<'_, D, C> {
 
     /// Who produced it.
     pub fn producer(&self) -> PeerId {
-        self.borrowed.place().producer
+        *self.borrowed.place().producer
     }
 }
 

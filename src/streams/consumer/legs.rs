@@ -30,10 +30,10 @@ const MAX_ATTEMPTS: u32 = 4;
 
 /// Where a datum stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct Place<'a> {
     pub(super) seq: u64,
     pub(super) skipped_before: u64,
-    pub(super) producer: PeerId,
+    pub(super) producer: &'a PeerId,
 }
 
 /// What the application took, from all legs together.
@@ -121,6 +121,22 @@ impl Legs {
         }
     }
 
+    /// Asks the leg whose turn it is, once. `None`: ask all of them, with [`visit`](Self::visit). Inlined, so that a
+    /// datum goes from the ring straight to where it is used.
+    #[inline(always)]
+    pub(super) fn visit_current<R>(
+        &mut self,
+        act: impl FnOnce(&mut OpenLeg, &mut Totals) -> Step<R>,
+    ) -> Option<R> {
+        self.hear_news();
+        let index = self.current;
+        let leg = self.open.get_mut(index)?;
+        let Step::Done(found) = act(leg, &mut self.totals) else { return None };
+        self.took_turn();
+        self.settle(index);
+        Some(found)
+    }
+
     /// Asks the legs in turn until `act` took or found something. Gives the leg's index with it.
     pub(super) fn visit<R>(
         &mut self,
@@ -133,10 +149,7 @@ impl Legs {
             let index = self.current;
             match act(&mut self.open[index], &mut self.totals) {
                 Step::Done(value) => {
-                    self.left -= 1;
-                    if self.left == 0 {
-                        self.pass_turn();
-                    }
+                    self.took_turn();
                     return Ok((index, value));
                 }
                 Step::Skipped => skips_left -= 1,
@@ -151,6 +164,15 @@ impl Legs {
             }
         }
         Err(if self.is_finished() { TryRecvError::Closed } else { TryRecvError::Empty })
+    }
+
+    /// A datum was taken from the current leg.
+    #[inline]
+    fn took_turn(&mut self) {
+        self.left -= 1;
+        if self.left == 0 {
+            self.pass_turn();
+        }
     }
 
     /// Gives up to `max` records to `act`, asking each leg once. Gives how many were datums.
@@ -406,34 +428,39 @@ impl OpenLeg {
         Some((channel.source()?, channel.shared().end_seq()?))
     }
 
-    /// Takes the next record and gives what `read` makes of its datum.
-    #[inline]
-    pub(super) fn take<R>(
+    /// Takes the next record and gives `keep` what `read` makes of its datum, and where it stood.
+    #[inline(always)]
+    pub(super) fn take<D>(
         &mut self,
         totals: &mut Totals,
-        read: impl FnOnce(&[u8]) -> Result<R, DecodeError>,
-    ) -> Step<(R, Place)> {
+        read: impl FnOnce(&[u8]) -> Result<D, DecodeError>,
+        keep: impl FnOnce(D, Place<'_>),
+    ) -> Step<()> {
         if self.is_past_end() {
             return Step::Ended;
         }
-        let record = match self.leg.inbox_mut().try_recv() {
-            Ok(Some(record)) => record,
-            Ok(None) => return Step::Empty,
-            Err(_) => return Step::Ended,
-        };
-        let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
-        if self.book.kept.is_some() && self.end.is_some_and(|end| seq >= end) {
-            // Eviction took us past the end.
-            return Step::Ended;
-        }
-        let value = read(record.bytes());
-        drop(record);
-        match value {
-            Ok(value) => Step::Done((value, self.book.delivered(totals, seq, skipped, len))),
-            Err(_) => {
-                self.book.undecodable(totals, seq, skipped);
-                Step::Skipped
+        let book = &mut self.book;
+        // Eviction may take us past the end just now.
+        let end = if book.kept.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
+        let taken = self.leg.inbox_mut().try_take(|seq, skipped, bytes| {
+            if seq >= end {
+                return Step::Ended;
             }
+            match read(bytes) {
+                Ok(datum) => {
+                    keep(datum, book.delivered(totals, seq, skipped, bytes.len()));
+                    Step::Done(())
+                }
+                Err(_) => {
+                    book.undecodable(totals, seq, skipped);
+                    Step::Skipped
+                }
+            }
+        });
+        match taken {
+            Ok(Some(step)) => step,
+            Ok(None) => Step::Empty,
+            Err(_) => Step::Ended,
         }
     }
 
@@ -470,7 +497,7 @@ impl OpenLeg {
             Ok(None) => Step::Empty,
             Err(_) => Step::Ended,
             // Refused: taken in the ordinary way, so that it is counted in one place.
-            Ok(Some(false)) => match self.take(totals, read) {
+            Ok(Some(false)) => match self.take(totals, read, |(), _| {}) {
                 Step::Done(_) | Step::Skipped => Step::Skipped,
                 Step::Empty => Step::Empty,
                 Step::Ended => Step::Ended,
@@ -494,10 +521,10 @@ pub(super) struct Account<'a> {
     len: usize,
 }
 
-impl Account<'_> {
+impl<'a> Account<'a> {
     /// It was a datum.
     #[inline]
-    pub(super) fn delivered(self) -> Place {
+    pub(super) fn delivered(self) -> Place<'a> {
         self.book.delivered(self.totals, self.seq, self.skipped, self.len)
     }
 
@@ -509,8 +536,8 @@ impl Account<'_> {
 
 impl Book {
     /// A datum reached the application.
-    #[inline]
-    fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place {
+    #[inline(always)]
+    fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place<'_> {
         totals.datums += 1;
         totals.bytes += len as u64;
         totals.skipped += skipped;
@@ -521,7 +548,7 @@ impl Book {
             kept.next = seq + 1;
             kept.show();
         }
-        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: self.producer }
+        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
     }
 
     /// The leg is over, with `rest` datums missing at its end. If it was read to the end, the policy took them.
@@ -572,10 +599,10 @@ impl Borrowed<'_> {
         self.record.as_ref().map(Taken::bytes).unwrap_or_default()
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Place<'_> {
         let (seq, skipped) =
             self.record.as_ref().map(|record| (record.seq(), record.skipped())).unwrap_or_default();
-        Place { seq, skipped_before: self.book.unreported + skipped, producer: self.book.producer }
+        Place { seq, skipped_before: self.book.unreported + skipped, producer: &self.book.producer }
     }
 }
 

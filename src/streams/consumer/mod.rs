@@ -167,7 +167,7 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     ///
     /// A datum is taken in the same step in which the future resolves: dropping the future before loses nothing.
     pub fn recv(&mut self) -> impl Future<Output = Option<D>> + Send + Unpin + use<'_, D, C> {
-        poll_fn(|cx| self.poll_delivery(cx).map(|found| found.map(|(datum, _)| datum)))
+        poll_fn(|cx| self.poll_take(cx, only_datum))
     }
 
     /// The next datum if there is one.
@@ -175,16 +175,16 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<D, TryRecvError> {
-        self.try_delivery().map(|(datum, _)| datum)
+        Self::take(&mut self.legs, only_datum)
     }
 
     /// [`recv`](Self::recv) with the datum's place in the stream. Cancel-safe likewise.
     pub fn recv_delivery(
         &mut self,
     ) -> impl Future<Output = Option<Delivery<D>>> + Send + Unpin + use<'_, D, C> {
-        poll_fn(|cx| self.poll_delivery(cx).map(|found| found.map(Delivery::from)))
+        poll_fn(|cx| self.poll_take(cx, delivery))
     }
 
     /// [`try_recv`](Self::try_recv) with the datum's place in the stream.
@@ -193,14 +193,14 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn try_recv_delivery(&mut self) -> Result<Delivery<D>, TryRecvError> {
-        self.try_delivery().map(Delivery::from)
+        Self::take(&mut self.legs, delivery)
     }
 
     /// [`recv`](Self::recv) for threads without an async runtime: parks the thread while it waits.
     pub fn recv_blocking(&mut self) -> Option<D> {
         match self.try_recv() {
             Ok(datum) => Some(datum),
-            Err(_) => park::wait(|cx| self.poll_delivery(cx)).map(|(datum, _)| datum),
+            Err(_) => park::wait(|cx| self.poll_take(cx, only_datum)),
         }
     }
 
@@ -214,31 +214,42 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
             return Ok(datum);
         }
         let found = match Instant::now().checked_add(timeout) {
-            Some(deadline) => park::wait_until(deadline, |cx| self.poll_delivery(cx)),
+            Some(deadline) => park::wait_until(deadline, |cx| self.poll_take(cx, only_datum)),
             // Further off than the clock reaches.
-            None => Some(park::wait(|cx| self.poll_delivery(cx))),
+            None => Some(park::wait(|cx| self.poll_take(cx, only_datum))),
         };
         match found {
-            Some(Some((datum, _))) => Ok(datum),
+            Some(Some(datum)) => Ok(datum),
             Some(None) => Err(RecvTimeoutError::Closed),
             None => Err(RecvTimeoutError::Timeout),
         }
     }
 
-    #[inline]
-    fn try_delivery(&mut self) -> Result<(D, Place), TryRecvError> {
-        Self::take(&mut self.legs)
+    fn poll_take<R>(&mut self, cx: &mut Context<'_>, place: impl Fn(D, Place<'_>) -> R) -> Poll<Option<R>> {
+        self.legs.poll(cx, |legs| Self::take(legs, &place))
     }
 
-    fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<(D, Place)>> {
-        self.legs.poll(cx, Self::take)
+    /// Takes a datum and gives what `place` makes of it and of where it stood.
+    #[inline(always)]
+    fn take<R>(legs: &mut Legs, place: impl Fn(D, Place<'_>) -> R) -> Result<R, TryRecvError> {
+        // Written once and not handed through returned values: those would be copied in pieces of other sizes than they
+        // were written in, and a processor waits for its own stores then.
+        let mut found = None;
+        let keep = |datum, at: Place<'_>| found = Some(place(datum, at));
+        legs.visit_current(|leg, totals| leg.take(totals, decode::<D, C>, keep));
+        match found {
+            Some(found) => Ok(found),
+            None => Self::search(legs, place),
+        }
     }
 
-    #[inline]
-    fn take(legs: &mut Legs) -> Result<(D, Place), TryRecvError> {
-        let (index, found) = legs.visit(|leg, totals| leg.take(totals, decode::<D, C>))?;
+    #[inline(never)]
+    fn search<R>(legs: &mut Legs, place: impl Fn(D, Place<'_>) -> R) -> Result<R, TryRecvError> {
+        let mut found = None;
+        let mut keep = |datum, at: Place<'_>| found = Some(place(datum, at));
+        let (index, ()) = legs.visit(|leg, totals| leg.take(totals, decode::<D, C>, &mut keep))?;
         legs.settle(index);
-        Ok(found)
+        found.ok_or(TryRecvError::Empty)
     }
 }
 
@@ -280,10 +291,12 @@ impl<D: Send + 'static, C: InPlace<D>> Consumer<D, C> {
     }
 }
 
-impl<D> From<(D, Place)> for Delivery<D> {
-    fn from((datum, place): (D, Place)) -> Self {
-        Self { datum, seq: place.seq, skipped_before: place.skipped_before, producer: place.producer }
-    }
+fn only_datum<D>(datum: D, _place: Place<'_>) -> D {
+    datum
+}
+
+fn delivery<D>(datum: D, place: Place<'_>) -> Delivery<D> {
+    Delivery { datum, seq: place.seq, skipped_before: place.skipped_before, producer: *place.producer }
 }
 
 /// Ends when the consumer is closed and everything was taken.
@@ -291,7 +304,7 @@ impl<D: Send + 'static, C: Codec<D>> Stream for Consumer<D, C> {
     type Item = D;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<D>> {
-        self.get_mut().poll_delivery(cx).map(|found| found.map(|(datum, _)| datum))
+        self.get_mut().poll_take(cx, only_datum)
     }
 }
 
