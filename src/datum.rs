@@ -12,6 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::contain::contain;
 use crate::id::StreamId;
+use crate::pack::{Packer, Short};
 
 /// A value that can be sent through a stream.
 ///
@@ -54,6 +55,10 @@ pub(crate) fn derived_stream_id<T>() -> StreamId {
 /// the compiler can inline it. Implementations may panic; every call is contained by the stream, counted, and
 /// answered with [`EncodeError`] or skipped.
 pub trait Codec<D>: 'static {
+    /// Whether a call may panic, which is what a stream contains. `false` is for codecs that run no code of a user's:
+    /// it saves the containment, and a panic then goes through the call that sent or took the datum.
+    const MAY_PANIC: bool = true;
+
     /// The exact number of bytes that [`encode`](Self::encode) will write for `datum`.
     ///
     /// # Errors
@@ -68,6 +73,18 @@ pub trait Codec<D>: 'static {
     ///
     /// If the datum has no encoded form, or its form is not as long as it was said to be.
     fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError>;
+
+    /// Encodes a small datum without being asked for its length first, if the codec can and the form fits. `Ok(false)`:
+    /// measure it, and encode it where it belongs.
+    ///
+    /// # Errors
+    ///
+    /// If the datum has no encoded form.
+    #[doc(hidden)]
+    #[inline]
+    fn encode_short(_datum: &D, _out: &mut Short) -> Result<bool, EncodeError> {
+        Ok(false)
+    }
 
     /// Reads a datum that occupies all of `bytes`.
     ///
@@ -172,9 +189,17 @@ impl<D: Datum> Codec<D> for Postcard {
     }
 
     fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
-        let room = out.len();
-        let written = postcard::to_slice(datum, out).map_err(EncodeError::postcard)?.len();
-        if written == room { Ok(()) } else { Err(EncodeError(Encoding::SizeChanged)) }
+        let mut packer = Packer::new(out);
+        let packed = postcard::serialize_with_flavor(datum, &mut packer).and_then(|()| packer.finish());
+        match packed.map_err(EncodeError::postcard)? {
+            0 => Ok(()),
+            _ => Err(EncodeError(Encoding::SizeChanged)),
+        }
+    }
+
+    #[inline]
+    fn encode_short(datum: &D, out: &mut Short) -> Result<bool, EncodeError> {
+        out.pack(|packer| postcard::serialize_with_flavor(datum, packer)).map_err(EncodeError::postcard)
     }
 
     fn decode(bytes: &[u8]) -> Result<D, DecodeError> {
@@ -195,6 +220,8 @@ impl<D> FitsRecord<D> {
 }
 
 impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> Codec<D> for Plain {
+    const MAY_PANIC: bool = false;
+
     #[inline]
     fn encoded_len(_datum: &D) -> Result<usize, EncodeError> {
         const { FitsRecord::<D>::CHECK };
@@ -325,13 +352,28 @@ impl core::error::Error for DecodeError {}
 /// [`Codec::encoded_len`] with panics contained.
 #[inline]
 pub(crate) fn measure<D, C: Codec<D>>(datum: &D) -> Result<usize, EncodeError> {
+    if !C::MAY_PANIC {
+        return C::encoded_len(datum);
+    }
     contain(|| C::encoded_len(datum)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
 }
 
 /// [`Codec::encode`] with panics contained. After an error `out` may hold anything.
 #[inline]
 pub(crate) fn encode<D, C: Codec<D>>(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
+    if !C::MAY_PANIC {
+        return C::encode(datum, out);
+    }
     contain(|| C::encode(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
+}
+
+/// [`Codec::encode_short`] with panics contained.
+#[inline]
+pub(crate) fn encode_short<D, C: Codec<D>>(datum: &D, out: &mut Short) -> Result<bool, EncodeError> {
+    if !C::MAY_PANIC {
+        return C::encode_short(datum, out);
+    }
+    contain(|| C::encode_short(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
 }
 
 /// The encoded form of `datum`, for a datum that has to wait outside of the ring.
@@ -344,11 +386,17 @@ pub(crate) fn to_vec<D, C: Codec<D>>(datum: &D) -> Result<Vec<u8>, EncodeError> 
 /// [`Codec::decode`] with panics contained.
 #[inline]
 pub(crate) fn decode<D, C: Codec<D>>(bytes: &[u8]) -> Result<D, DecodeError> {
+    if !C::MAY_PANIC {
+        return C::decode(bytes);
+    }
     contain(|| C::decode(bytes)).unwrap_or(Err(DecodeError(Decoding::Panicked)))
 }
 
 /// Whether [`InPlace::view`] accepts `bytes`, with panics contained.
 #[inline]
 pub(crate) fn accept<D, C: InPlace<D>>(bytes: &[u8]) -> Result<(), DecodeError> {
+    if !C::MAY_PANIC {
+        return C::view(bytes).map(|_| ());
+    }
     contain(|| C::view(bytes).map(|_| ())).unwrap_or(Err(DecodeError(Decoding::Panicked)))
 }

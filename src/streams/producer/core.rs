@@ -11,8 +11,9 @@ use corewire_engine::rings::{Claim, Refused, Turn, Writer};
 
 use super::full::{AnyDegrader, Pressed};
 use super::{Error, Stats};
-use crate::datum::{Codec, EncodeError, encode, measure};
+use crate::datum::{Codec, EncodeError, encode, encode_short, measure};
 use crate::id::StreamId;
+use crate::pack::Short;
 use crate::streams::board::Board;
 use crate::streams::cells::Tally;
 use crate::streams::policy::BackpressurePolicy;
@@ -146,6 +147,18 @@ impl Core {
         datum: &D,
         kept: Option<&mut Pressed>,
     ) -> Result<(), Refusal> {
+        let mut short = Short::new();
+        if encode_short::<D, C>(datum, &mut short).map_err(Refusal::Encoding)? {
+            return match self.writer.try_claim(short.len()) {
+                Ok(mut claim) => {
+                    short.copy_to(&mut claim);
+                    claim.commit();
+                    Ok(())
+                }
+                Err(Refused::Full) => self.put_when_full::<D, C>(datum, short.len(), kept),
+                Err(refused) => Err(refused.into()),
+            };
+        }
         let len = measure::<D, C>(datum).map_err(Refusal::Encoding)?;
         match self.writer.try_claim(len) {
             Ok(claim) => fill::<D, C>(claim, datum),
