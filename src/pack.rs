@@ -224,7 +224,7 @@ mod tests {
             let flat = pieces.concat();
             let mut short = Short::new();
             let fits = short.pack(|mut packer| pieces.iter().try_for_each(|piece| packer.try_extend(piece)));
-            prop_assert_eq!(fits, Ok(flat.len() <= SHORT_DATUM));
+            prop_assert_eq!(&fits, &Ok(flat.len() <= SHORT_DATUM));
             if fits == Ok(true) {
                 let mut out = vec![0; short.len()];
                 short.copy_to(&mut out);
