@@ -4,7 +4,8 @@ use core::fmt;
 use core::future::{Future, poll_fn};
 use core::ops::Deref;
 
-use super::legs::{Legs, Place};
+use super::leg::Place;
+use super::legs::Legs;
 use super::{Consumer, TryRecvError};
 use crate::datum::{Codec, InPlace, decode};
 use crate::id::PeerId;

@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
 
-use super::legs::Borrowed;
+use super::leg::Borrowed;
 use crate::datum::InPlace;
 use crate::id::PeerId;
 

@@ -1,19 +1,16 @@
 //! The legs of one consumer: one reader for each producer, merged into one sequence of datums.
 //!
-//! Not inside: how a leg comes to be (the engine hands it over), and what a datum is (the caller brings a
-//! function over bytes).
+//! Not inside: what one leg is, gives and counts; that is [`super::leg`]. How a leg comes to be is the engine's matter,
+//! which hands it over.
 
-use core::mem;
 use core::task::{Context, Poll};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use corewire_engine::publication::Channel;
-use corewire_engine::shard::{ChannelState, Taken};
-use corewire_engine::subscription::{Leg, Subscription};
+use corewire_engine::subscription::Subscription;
 
 use super::TryRecvError;
-use crate::datum::DecodeError;
+use super::leg::{Account, OpenLeg, Step, Totals};
 use crate::id::PeerId;
 use crate::streams::board::{Board, Waiter};
 use crate::streams::cells::Flag;
@@ -27,53 +24,6 @@ const MAX_SKIPS: u32 = 256;
 
 /// Searches in one poll.
 const MAX_ATTEMPTS: u32 = 4;
-
-/// Where a datum stands.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
-    pub(super) seq: u64,
-    pub(super) skipped_before: u64,
-    pub(super) producer: &'a PeerId,
-}
-
-/// What the application took, from all legs together.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) datums: u64,
-    pub(super) bytes: u64,
-    pub(super) skipped: u64,
-    pub(super) undecodable: u64,
-}
-
-/// One leg, and what was seen of it.
-pub(super) struct OpenLeg {
-    leg: Leg,
-    book: Book,
-    /// Nothing from this record on is taken: the consumer was closed when the leg ended there.
-    end: Option<u64>,
-    /// The channel is over: the leg goes with its last datum, not with the next call, so that whoever waits for
-    /// everything to be delivered waits no longer than that.
-    ending: bool,
-}
-
-/// What is known of one leg's past.
-struct Book {
-    producer: PeerId,
-    /// Missing datums that the next delivery has to report.
-    unreported: u64,
-    /// The numbers of the channel, if they are kept here: no shard carries a local leg.
-    kept: Option<Kept>,
-}
-
-/// The numbers of a channel that no shard carries.
-struct Kept {
-    channel: Arc<Channel>,
-    datums: u64,
-    bytes: u64,
-    skipped: u64,
-    /// Sequence after the last record taken.
-    next: u64,
-}
 
 /// What a leg that is over did not give, until the next leg of the same producer reports it as a gap.
 struct Owed {
@@ -207,7 +157,7 @@ impl Legs {
     /// Lets go of a leg that gave its last datum.
     #[inline]
     pub(super) fn settle(&mut self, index: usize) {
-        if self.open.get(index).is_some_and(|leg| leg.ending && leg.leg.inbox().is_finished()) {
+        if self.open.get(index).is_some_and(OpenLeg::gave_its_last) {
             self.remove(index);
         }
     }
@@ -235,7 +185,7 @@ impl Legs {
             self.waiter.register(&self.board, cx);
             let mut ready = self.news.get();
             for leg in &mut self.open {
-                ready |= leg.leg.inbox_mut().poll_ready(cx).is_ready();
+                ready |= leg.poll_ready(cx).is_ready();
             }
             if !ready {
                 return Poll::Pending;
@@ -255,7 +205,7 @@ impl Legs {
 
     /// Datums that have arrived and were not taken. May be stale.
     pub(super) fn lag(&self) -> u64 {
-        self.open.iter().map(|leg| leg.leg.inbox().lag()).sum()
+        self.open.iter().map(OpenLeg::lag).sum()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -265,8 +215,7 @@ impl Legs {
     fn finish(&mut self) {
         self.closed = true;
         for leg in &mut self.open {
-            let inbox = leg.leg.inbox();
-            leg.end.get_or_insert(inbox.position() + inbox.lag());
+            leg.end_here();
         }
     }
 
@@ -296,7 +245,7 @@ impl Legs {
             self.open.push(leg);
         }
         for leg in &mut self.open {
-            leg.ending = leg.leg.channel().shared().state() == ChannelState::Terminated;
+            leg.hear_state();
         }
         if ended {
             self.finish();
@@ -306,9 +255,8 @@ impl Legs {
     /// Lets go of the legs that lost their place in a ring, so that the next leg of the same producer reports the gap.
     fn remove_cut(&mut self) {
         let mut index = 0;
-        while let Some(OpenLeg { leg, .. }) = self.open.get_mut(index) {
-            let cut = leg.channel().source().is_some() && leg.channel().shared().end_seq().is_some();
-            if cut && leg.inbox_mut().peek(|_| ()).is_err() {
+        while let Some(leg) = self.open.get_mut(index) {
+            if leg.is_cut() {
                 self.remove(index);
             } else {
                 index += 1;
@@ -340,12 +288,8 @@ impl Legs {
     /// Notes what a leg that is over did not give.
     #[cold]
     fn owe(&mut self, mut leg: OpenLeg) {
-        let rest = leg.rest();
-        self.totals.skipped += rest;
-        leg.book.passed_end(rest, leg.leg.inbox().position());
-        let producer = leg.book.producer;
-        let missing = leg.book.unreported + rest;
-        let source = leg.source_and_end();
+        let missing = leg.close_account(&mut self.totals);
+        let (producer, source) = (*leg.producer(), leg.source_and_end());
         if missing == 0 && source.is_none() {
             return;
         }
@@ -359,259 +303,20 @@ impl Legs {
 /// Lets a new leg report what its producer's earlier ones did not give.
 #[cold]
 fn pay(owed: &mut VecDeque<Owed>, totals: &mut Totals, leg: &mut OpenLeg) {
-    let begin = leg.leg.channel().source().map(|key| (key, leg.leg.inbox().position()));
-    let book = &mut leg.book;
+    let begin = leg.source_and_position();
     owed.retain(|owed| {
-        if owed.producer != book.producer {
+        if owed.producer != *leg.producer() {
             return true;
         }
-        book.unreported += owed.missing;
+        leg.report_missing(owed.missing);
         if let (Some((before, end)), Some((key, first))) = (owed.source, begin)
             && before == key
         {
             // The same ring: what it accepted in between.
             let between = first.saturating_sub(end);
-            book.unreported += between;
+            leg.report_missing(between);
             totals.skipped += between;
         }
         false
     });
-}
-
-/// What one look at a leg gave.
-pub(super) enum Step<R> {
-    /// What was looked for.
-    Done(R),
-    /// A record that is no datum; there may be more behind it.
-    Skipped,
-    /// Nothing now.
-    Empty,
-    /// Nothing ever.
-    Ended,
-}
-
-impl OpenLeg {
-    fn new(leg: Leg) -> Self {
-        let channel = leg.channel();
-        let kept = (!leg.inbox().is_remote()).then(|| Kept {
-            channel: channel.clone(),
-            datums: 0,
-            bytes: 0,
-            skipped: 0,
-            next: leg.inbox().position(),
-        });
-        let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
-        Self { leg, book, end: None, ending: false }
-    }
-
-    fn is_past_end(&self) -> bool {
-        self.end.is_some_and(|end| self.leg.inbox().position() >= end)
-    }
-
-    /// Datums that a leg which is over did not give and no delivery has reported, as far as this end can know.
-    fn rest(&self) -> u64 {
-        let inbox = self.leg.inbox();
-        match (&self.book.kept, self.end, self.source_and_end()) {
-            // Closed by its consumer: nothing behind the end was asked for.
-            (Some(kept), Some(end), _) => {
-                inbox.lost().saturating_sub(kept.skipped).min(end.saturating_sub(kept.next))
-            }
-            // Cut off.
-            (Some(kept), None, Some((_, end))) => end.saturating_sub(kept.next),
-            _ => inbox.missing_at_end(),
-        }
-    }
-
-    /// The publication of a leg that was cut off, and where its ring stood then.
-    fn source_and_end(&self) -> Option<(u64, u64)> {
-        let channel = self.leg.channel();
-        Some((channel.source()?, channel.shared().end_seq()?))
-    }
-
-    /// Takes the next record and gives `keep` what `read` makes of its datum, and where it stood.
-    #[inline(always)]
-    pub(super) fn take<D>(
-        &mut self,
-        totals: &mut Totals,
-        read: impl FnOnce(&[u8]) -> Result<D, DecodeError>,
-        keep: impl FnOnce(D, Place<'_>),
-    ) -> Step<()> {
-        if self.is_past_end() {
-            return Step::Ended;
-        }
-        let book = &mut self.book;
-        // Eviction may take us past the end just now.
-        let end = if book.kept.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
-        let taken = self.leg.inbox_mut().try_take(|seq, skipped, bytes| {
-            if seq >= end {
-                return Step::Ended;
-            }
-            match read(bytes) {
-                Ok(datum) => {
-                    keep(datum, book.delivered(totals, seq, skipped, bytes.len()));
-                    Step::Done(())
-                }
-                Err(_) => {
-                    book.undecodable(totals, seq, skipped);
-                    Step::Skipped
-                }
-            }
-        });
-        match taken {
-            Ok(Some(step)) => step,
-            Ok(None) => Step::Empty,
-            Err(_) => Step::Ended,
-        }
-    }
-
-    /// Takes up to `max` records with one pin and gives each to `act`. Gives how many; `None`: nothing ever.
-    fn take_each(
-        &mut self,
-        totals: &mut Totals,
-        max: usize,
-        act: &mut impl FnMut(&[u8], Account<'_>),
-    ) -> Option<usize> {
-        if self.is_past_end() {
-            return None;
-        }
-        let book = &mut self.book;
-        let each = |seq, skipped, bytes: &[u8]| {
-            act(bytes, Account { book: &mut *book, totals: &mut *totals, seq, skipped, len: bytes.len() });
-        };
-        self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
-    }
-
-    /// Looks at the next record and leaves it if `read` accepts its datum.
-    pub(super) fn peek(
-        &mut self,
-        totals: &mut Totals,
-        read: impl Fn(&[u8]) -> Result<(), DecodeError>,
-    ) -> Step<()> {
-        if self.is_past_end() {
-            return Step::Ended;
-        }
-        match self.leg.inbox_mut().peek(|bytes| read(bytes).is_ok()) {
-            // Eviction may have taken us past the end just now.
-            Ok(Some(_)) if self.is_past_end() => Step::Ended,
-            Ok(Some(true)) => Step::Done(()),
-            Ok(None) => Step::Empty,
-            Err(_) => Step::Ended,
-            // Refused: taken in the ordinary way, so that it is counted in one place.
-            Ok(Some(false)) => match self.take(totals, read, |(), _| {}) {
-                Step::Done(_) | Step::Skipped => Step::Skipped,
-                Step::Empty => Step::Empty,
-                Step::Ended => Step::Ended,
-            },
-        }
-    }
-
-    /// Takes the record that [`peek`](Self::peek) accepted, to be read in place.
-    pub(super) fn borrow<'a>(&'a mut self, totals: &'a mut Totals) -> Option<Borrowed<'a>> {
-        let record = self.leg.inbox_mut().try_recv().ok().flatten()?;
-        Some(Borrowed { record: Some(record), book: &mut self.book, totals })
-    }
-}
-
-/// A record of a batch, to be accounted for.
-pub(super) struct Account<'a> {
-    book: &'a mut Book,
-    totals: &'a mut Totals,
-    seq: u64,
-    skipped: u64,
-    len: usize,
-}
-
-impl<'a> Account<'a> {
-    /// It was a datum.
-    #[inline]
-    pub(super) fn delivered(self) -> Place<'a> {
-        self.book.delivered(self.totals, self.seq, self.skipped, self.len)
-    }
-
-    /// It was none.
-    pub(super) fn undecodable(self) {
-        self.book.undecodable(self.totals, self.seq, self.skipped);
-    }
-}
-
-impl Book {
-    /// A datum reached the application.
-    #[inline(always)]
-    fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place<'_> {
-        totals.datums += 1;
-        totals.bytes += len as u64;
-        totals.skipped += skipped;
-        if let Some(kept) = &mut self.kept {
-            kept.datums += 1;
-            kept.bytes += len as u64;
-            kept.skipped += skipped;
-            kept.next = seq + 1;
-            kept.show();
-        }
-        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
-    }
-
-    /// The leg is over, with `rest` datums missing at its end. If it was read to the end, the policy took them.
-    fn passed_end(&mut self, rest: u64, position: u64) {
-        if let Some(kept) = &mut self.kept
-            && kept.channel.shared().end_seq().is_none()
-        {
-            kept.skipped += rest;
-            kept.next = kept.next.max(position);
-            kept.show();
-        }
-    }
-
-    /// A record was no datum.
-    #[cold]
-    fn undecodable(&mut self, totals: &mut Totals, seq: u64, skipped: u64) {
-        totals.skipped += skipped;
-        totals.undecodable += 1;
-        if let Some(kept) = &mut self.kept {
-            kept.skipped += skipped;
-            kept.next = seq + 1;
-            kept.show();
-        }
-        self.unreported += skipped + 1;
-    }
-}
-
-impl Kept {
-    /// Lets everybody see the numbers.
-    #[inline]
-    fn show(&self) {
-        self.channel.shared().cells().delivered(self.datums, self.bytes, self.skipped, self.next);
-    }
-}
-
-/// A record that is read in place. Dropping it takes the datum.
-pub(super) struct Borrowed<'a> {
-    /// Empty only while dropping.
-    record: Option<Taken<'a>>,
-    book: &'a mut Book,
-    totals: &'a mut Totals,
-}
-
-impl Borrowed<'_> {
-    /// The bytes of the datum.
-    #[inline]
-    pub(super) fn datum(&self) -> &[u8] {
-        self.record.as_ref().map(Taken::bytes).unwrap_or_default()
-    }
-
-    pub(super) fn place(&self) -> Place<'_> {
-        let (seq, skipped) =
-            self.record.as_ref().map(|record| (record.seq(), record.skipped())).unwrap_or_default();
-        Place { seq, skipped_before: self.book.unreported + skipped, producer: &self.book.producer }
-    }
-}
-
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
-            let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
-            drop(record);
-            self.book.delivered(self.totals, seq, skipped, len);
-        }
-    }
 }

@@ -6,6 +6,7 @@
 mod batch;
 mod borrowed;
 mod builder;
+mod leg;
 mod legs;
 
 use core::fmt;
@@ -24,8 +25,8 @@ pub use self::batch::Shown;
 pub use self::borrowed::Ref;
 pub use self::builder::Builder;
 pub(crate) use self::builder::Settings;
+use self::leg::Place;
 pub(crate) use self::legs::Legs;
-use self::legs::Place;
 use super::board::Board;
 use super::channel::{ChannelInfo, Stats};
 use super::conditions::When;

@@ -1,0 +1,357 @@
+//! One leg of a consumer: its records taken, borrowed or passed over, and the account of what it gave.
+//!
+//! Not inside: which leg is asked when, and what becomes of one that is over; that is [`super::legs`]. How a leg comes
+//! to be is the engine's matter, and what a datum is the caller's, who brings a function over bytes.
+
+use core::mem;
+use core::task::{Context, Poll};
+use std::sync::Arc;
+
+use corewire_engine::publication::Channel;
+use corewire_engine::shard::{ChannelState, Taken};
+use corewire_engine::subscription::Leg;
+
+use crate::datum::DecodeError;
+use crate::id::PeerId;
+
+/// Where a datum stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    pub(super) seq: u64,
+    pub(super) skipped_before: u64,
+    pub(super) producer: &'a PeerId,
+}
+
+/// What the application took, from all legs together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub(super) datums: u64,
+    pub(super) bytes: u64,
+    pub(super) skipped: u64,
+    pub(super) undecodable: u64,
+}
+
+/// One leg, and what was seen of it.
+pub(super) struct OpenLeg {
+    leg: Leg,
+    book: Book,
+    /// Nothing from this record on is taken: the consumer was closed when the leg ended there.
+    end: Option<u64>,
+    /// The channel is over: the leg goes with its last datum, not with the next call, so that whoever waits for
+    /// everything to be delivered waits no longer than that.
+    ending: bool,
+}
+
+/// What is known of one leg's past.
+struct Book {
+    producer: PeerId,
+    /// Missing datums that the next delivery has to report.
+    unreported: u64,
+    /// The numbers of the channel, if they are kept here: no shard carries a local leg.
+    kept: Option<Kept>,
+}
+
+/// The numbers of a channel that no shard carries.
+struct Kept {
+    channel: Arc<Channel>,
+    datums: u64,
+    bytes: u64,
+    skipped: u64,
+    /// Sequence after the last record taken.
+    next: u64,
+}
+
+/// What one look at a leg gave.
+pub(super) enum Step<R> {
+    /// What was looked for.
+    Done(R),
+    /// A record that is no datum; there may be more behind it.
+    Skipped,
+    /// Nothing now.
+    Empty,
+    /// Nothing ever.
+    Ended,
+}
+
+impl OpenLeg {
+    pub(super) fn new(leg: Leg) -> Self {
+        let channel = leg.channel();
+        let kept = (!leg.inbox().is_remote()).then(|| Kept {
+            channel: channel.clone(),
+            datums: 0,
+            bytes: 0,
+            skipped: 0,
+            next: leg.inbox().position(),
+        });
+        let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
+        Self { leg, book, end: None, ending: false }
+    }
+
+    /// Who produces what it carries.
+    pub(super) fn producer(&self) -> &PeerId {
+        &self.book.producer
+    }
+
+    /// Datums that have arrived and were not taken. May be stale.
+    pub(super) fn lag(&self) -> u64 {
+        self.leg.inbox().lag()
+    }
+
+    /// Ready when there is something to take or to learn; else `cx` is woken once.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.leg.inbox_mut().poll_ready(cx)
+    }
+
+    /// The consumer was closed: only what has arrived by now is taken.
+    pub(super) fn end_here(&mut self) {
+        let inbox = self.leg.inbox();
+        self.end.get_or_insert(inbox.position() + inbox.lag());
+    }
+
+    /// Learns whether the channel is over.
+    pub(super) fn hear_state(&mut self) {
+        self.ending = self.leg.channel().shared().state() == ChannelState::Terminated;
+    }
+
+    /// Whether the channel is over and this leg gave its last datum.
+    #[inline]
+    pub(super) fn gave_its_last(&self) -> bool {
+        self.ending && self.leg.inbox().is_finished()
+    }
+
+    /// Whether the leg lost its place in the producer's ring.
+    pub(super) fn is_cut(&mut self) -> bool {
+        let channel = self.leg.channel();
+        let cut = channel.source().is_some() && channel.shared().end_seq().is_some();
+        cut && self.leg.inbox_mut().peek(|_| ()).is_err()
+    }
+
+    fn is_past_end(&self) -> bool {
+        self.end.is_some_and(|end| self.leg.inbox().position() >= end)
+    }
+
+    /// Datums that a leg which is over did not give and no delivery has reported, as far as this end can know.
+    fn rest(&self) -> u64 {
+        let inbox = self.leg.inbox();
+        match (&self.book.kept, self.end, self.source_and_end()) {
+            // Closed by its consumer: nothing behind the end was asked for.
+            (Some(kept), Some(end), _) => {
+                inbox.lost().saturating_sub(kept.skipped).min(end.saturating_sub(kept.next))
+            }
+            // Cut off.
+            (Some(kept), None, Some((_, end))) => end.saturating_sub(kept.next),
+            _ => inbox.missing_at_end(),
+        }
+    }
+
+    /// The leg is over: counts what it did not give. Gives how many datums no delivery has reported as missing.
+    pub(super) fn close_account(&mut self, totals: &mut Totals) -> u64 {
+        let rest = self.rest();
+        totals.skipped += rest;
+        self.book.passed_end(rest, self.leg.inbox().position());
+        self.book.unreported + rest
+    }
+
+    /// The next delivery reports so many datums more as missing before it.
+    pub(super) fn report_missing(&mut self, datums: u64) {
+        self.book.unreported += datums;
+    }
+
+    /// The publication that a leg reads, and where it stands in it.
+    pub(super) fn source_and_position(&self) -> Option<(u64, u64)> {
+        Some((self.leg.channel().source()?, self.leg.inbox().position()))
+    }
+
+    /// The publication of a leg that was cut off, and where its ring stood then.
+    pub(super) fn source_and_end(&self) -> Option<(u64, u64)> {
+        let channel = self.leg.channel();
+        Some((channel.source()?, channel.shared().end_seq()?))
+    }
+
+    /// Takes the next record and gives `keep` what `read` makes of its datum, and where it stood.
+    #[inline(always)]
+    pub(super) fn take<D>(
+        &mut self,
+        totals: &mut Totals,
+        read: impl FnOnce(&[u8]) -> Result<D, DecodeError>,
+        keep: impl FnOnce(D, Place<'_>),
+    ) -> Step<()> {
+        if self.is_past_end() {
+            return Step::Ended;
+        }
+        let book = &mut self.book;
+        // Eviction may take us past the end just now.
+        let end = if book.kept.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
+        let taken = self.leg.inbox_mut().try_take(|seq, skipped, bytes| {
+            if seq >= end {
+                return Step::Ended;
+            }
+            match read(bytes) {
+                Ok(datum) => {
+                    keep(datum, book.delivered(totals, seq, skipped, bytes.len()));
+                    Step::Done(())
+                }
+                Err(_) => {
+                    book.undecodable(totals, seq, skipped);
+                    Step::Skipped
+                }
+            }
+        });
+        match taken {
+            Ok(Some(step)) => step,
+            Ok(None) => Step::Empty,
+            Err(_) => Step::Ended,
+        }
+    }
+
+    /// Takes up to `max` records with one pin and gives each to `act`. Gives how many; `None`: nothing ever.
+    pub(super) fn take_each(
+        &mut self,
+        totals: &mut Totals,
+        max: usize,
+        act: &mut impl FnMut(&[u8], Account<'_>),
+    ) -> Option<usize> {
+        if self.is_past_end() {
+            return None;
+        }
+        let book = &mut self.book;
+        let each = |seq, skipped, bytes: &[u8]| {
+            act(bytes, Account { book: &mut *book, totals: &mut *totals, seq, skipped, len: bytes.len() });
+        };
+        self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
+    }
+
+    /// Looks at the next record and leaves it if `read` accepts its datum.
+    pub(super) fn peek(
+        &mut self,
+        totals: &mut Totals,
+        read: impl Fn(&[u8]) -> Result<(), DecodeError>,
+    ) -> Step<()> {
+        if self.is_past_end() {
+            return Step::Ended;
+        }
+        match self.leg.inbox_mut().peek(|bytes| read(bytes).is_ok()) {
+            // Eviction may have taken us past the end just now.
+            Ok(Some(_)) if self.is_past_end() => Step::Ended,
+            Ok(Some(true)) => Step::Done(()),
+            Ok(None) => Step::Empty,
+            Err(_) => Step::Ended,
+            // Refused: taken in the ordinary way, so that it is counted in one place.
+            Ok(Some(false)) => match self.take(totals, read, |(), _| {}) {
+                Step::Done(_) | Step::Skipped => Step::Skipped,
+                Step::Empty => Step::Empty,
+                Step::Ended => Step::Ended,
+            },
+        }
+    }
+
+    /// Takes the record that [`peek`](Self::peek) accepted, to be read in place.
+    pub(super) fn borrow<'a>(&'a mut self, totals: &'a mut Totals) -> Option<Borrowed<'a>> {
+        let record = self.leg.inbox_mut().try_recv().ok().flatten()?;
+        Some(Borrowed { record: Some(record), book: &mut self.book, totals })
+    }
+}
+
+/// A record of a batch, to be accounted for.
+pub(super) struct Account<'a> {
+    book: &'a mut Book,
+    totals: &'a mut Totals,
+    seq: u64,
+    skipped: u64,
+    len: usize,
+}
+
+impl<'a> Account<'a> {
+    /// It was a datum.
+    #[inline]
+    pub(super) fn delivered(self) -> Place<'a> {
+        self.book.delivered(self.totals, self.seq, self.skipped, self.len)
+    }
+
+    /// It was none.
+    pub(super) fn undecodable(self) {
+        self.book.undecodable(self.totals, self.seq, self.skipped);
+    }
+}
+
+impl Book {
+    /// A datum reached the application.
+    #[inline(always)]
+    fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place<'_> {
+        totals.datums += 1;
+        totals.bytes += len as u64;
+        totals.skipped += skipped;
+        if let Some(kept) = &mut self.kept {
+            kept.datums += 1;
+            kept.bytes += len as u64;
+            kept.skipped += skipped;
+            kept.next = seq + 1;
+            kept.show();
+        }
+        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
+    }
+
+    /// The leg is over, with `rest` datums missing at its end. If it was read to the end, the policy took them.
+    fn passed_end(&mut self, rest: u64, position: u64) {
+        if let Some(kept) = &mut self.kept
+            && kept.channel.shared().end_seq().is_none()
+        {
+            kept.skipped += rest;
+            kept.next = kept.next.max(position);
+            kept.show();
+        }
+    }
+
+    /// A record was no datum.
+    #[cold]
+    fn undecodable(&mut self, totals: &mut Totals, seq: u64, skipped: u64) {
+        totals.skipped += skipped;
+        totals.undecodable += 1;
+        if let Some(kept) = &mut self.kept {
+            kept.skipped += skipped;
+            kept.next = seq + 1;
+            kept.show();
+        }
+        self.unreported += skipped + 1;
+    }
+}
+
+impl Kept {
+    /// Lets everybody see the numbers.
+    #[inline]
+    fn show(&self) {
+        self.channel.shared().cells().delivered(self.datums, self.bytes, self.skipped, self.next);
+    }
+}
+
+/// A record that is read in place. Dropping it takes the datum.
+pub(super) struct Borrowed<'a> {
+    /// Empty only while dropping.
+    record: Option<Taken<'a>>,
+    book: &'a mut Book,
+    totals: &'a mut Totals,
+}
+
+impl Borrowed<'_> {
+    /// The bytes of the datum.
+    #[inline]
+    pub(super) fn datum(&self) -> &[u8] {
+        self.record.as_ref().map(Taken::bytes).unwrap_or_default()
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        let (seq, skipped) =
+            self.record.as_ref().map(|record| (record.seq(), record.skipped())).unwrap_or_default();
+        Place { seq, skipped_before: self.book.unreported + skipped, producer: &self.book.producer }
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if let Some(record) = self.record.take() {
+            let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
+            drop(record);
+            self.book.delivered(self.totals, seq, skipped, len);
+        }
+    }
+}
