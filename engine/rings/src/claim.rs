@@ -22,6 +22,9 @@ pub(crate) struct Reserved {
     pub(crate) count: u64,
 }
 
+/// No record has this sequence.
+const NO_SEQ: u64 = u64::MAX;
+
 impl Shared {
     #[inline(always)]
     pub(crate) fn check_len(&self, len: usize) -> Result<(), Refused> {
@@ -34,14 +37,42 @@ impl Shared {
     /// Takes room for up to `count` (at least 1) records of `each` units: as many as fit, at least one.
     #[inline(always)]
     pub(crate) fn reserve(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
-        if let Some(alone) = self.alone.enter(self.fences)
-            && let Some(reserved) = alone.take(self.units, count, each)
-        {
-            return Ok(reserved);
+        if let Some(alone) = self.alone.enter(self.fences) {
+            if let Some(reserved) = alone.take(self.units, count, each) {
+                return Ok(reserved);
+            }
+        } else if count == 1 {
+            let (seq, position) = self.swap_for_one(each);
+            if seq != NO_SEQ {
+                return Ok(Reserved { seq, position, place: self.units.place(position), count });
+            }
         }
-        // Taken apart and put together again, so that the usual case stays in registers.
+        // Taken apart and put together again, so that the usual cases stay in registers.
         let Reserved { seq, position, place, count } = self.reserve_behind_gate(count, each)?;
         Ok(Reserved { seq, position, place, count })
+    }
+
+    /// One swap for one record, with the gate as it is. Gives sequence and position, or [`NO_SEQ`]; in two registers,
+    /// because what goes over the stack is stores to another line between those of two records.
+    #[inline(always)]
+    fn swap_for_one(&self, each: u64) -> (u64, u64) {
+        // For the order see `reserve_behind_gate`.
+        let tail = Tail(self.tail().load(Ordering::Acquire));
+        let gate = Gate(self.gate.load(Ordering::Acquire));
+        let Some(base) = self.base(gate) else { return (NO_SEQ, 0) };
+        let used = tail.datums_since(base.seq);
+        let used_units = self.units.distance(tail.position(), base.position);
+        // A tail from before this gate has more than that used.
+        if tail.is_closed() || used >= self.config.datums as u64 || used_units + each > self.units.capacity {
+            return (NO_SEQ, 0);
+        }
+        let (seq, position) = (base.seq + used, tail.position());
+        let after = Tail::open(seq + 1, self.units.add(position, each));
+        let order = unless("claim-unordered", Ordering::AcqRel);
+        match self.tail().compare_exchange(tail.0, after.0, order, Ordering::Relaxed) {
+            Ok(_) => (seq, position),
+            Err(_) => (NO_SEQ, 0),
+        }
     }
 
     /// As above, for whoever shares the tail with others or has to look at the gate.

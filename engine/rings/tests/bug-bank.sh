@@ -12,6 +12,7 @@ stamp-unreleased          loom          what_is_published_is_read_whole_and_in_o
 claim-unordered           loom          two_producers_at_a_full_ring_move_the_gate_together
 claim-after-close         ring          closing_refuses_claims_and_lets_readers_drain
 one-too-many              ring          the_capacity_in_datums_is_exact
+desk-keeps-units          ring          the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill
 owner-looks-once          loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
 owner-unfenced            loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
 owner-not-awaited         loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
