@@ -197,7 +197,36 @@ async fn gaps_are_told_once_however_the_datums_are_taken() {
     assert_eq!(consumer.try_recv_ref().unwrap().skipped_before(), 4);
     assert_eq!(shown(&mut consumer, 9), [(4, 0)]);
     assert_eq!((consumer.stats().datums(), consumer.stats().skipped()), (4, 11));
-    assert_eq!(producer.stats().dropped_oldest, 11);
+    producer.try_send_many(&row).unwrap();
+    let mut into = Vec::new();
+    assert_eq!(consumer.try_recv_many(&mut into, 1), Ok(1));
+    assert_eq!((consumer.stats().datums(), consumer.stats().skipped()), (5, 14));
+    assert_eq!(consumer.try_recv_delivery().unwrap().skipped_before, 0);
+    assert_eq!(producer.stats().dropped_oldest, 14);
+}
+
+#[tokio::test]
+async fn numbers_that_were_given_up_do_not_count_in_a_batch() {
+    let network = alone().await;
+    let (producer, mut consumer) = ticks(&network, &network, 8, BackpressurePolicy::Fail).await;
+    let give_up = |times| (0..times).for_each(|_| drop(producer.claim().unwrap()));
+    give_up(1);
+    producer.try_send([0; 4]).unwrap();
+    give_up(2);
+    producer.try_send_many(&[[1; 4], [2; 4]]).unwrap();
+    give_up(1);
+    let mut into = Vec::new();
+    assert_eq!(consumer.try_recv_many(&mut into, 2), Ok(2));
+    assert_eq!(into, [[0; 4], [1; 4]]);
+    assert_eq!(shown(&mut consumer, 9), [(2, 0)]);
+    give_up(8);
+    assert_eq!(consumer.try_recv_many(&mut into, 9), Err(TryRecvError::Empty));
+    producer.try_send_many(&[[3; 4]; 8]).unwrap();
+    assert_eq!(consumer.try_recv_many(&mut into, 9), Ok(8));
+    assert_eq!((consumer.stats().datums(), consumer.stats().bytes()), (11, 11 * 32));
+    assert_eq!(consumer.stats().skipped(), 0);
+    let channel = consumer.producers().next().unwrap().stats();
+    assert_eq!((channel.datums(), channel.bytes()), (11, 11 * 32));
 }
 
 #[tokio::test]

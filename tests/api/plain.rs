@@ -68,6 +68,24 @@ async fn a_borrowed_datum_holds_its_room_until_it_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_borrow_that_is_leaked_takes_nothing() {
+    let network = alone().await;
+    let (producer, mut consumer) = plain(&network, &network, 2).await;
+    producer.try_send(tick(1)).unwrap();
+    producer.try_send(tick(2)).unwrap();
+    std::mem::forget(consumer.try_recv_ref().unwrap());
+    std::mem::forget(consumer.try_recv_ref().unwrap());
+    assert_eq!(consumer.stats().datums(), 0);
+    assert!(producer.try_send(tick(3)).is_err(), "its room is held");
+    assert_eq!(consumer.try_recv_ref().map(|datum| *datum), Ok(tick(1)));
+    std::mem::forget(consumer.try_recv_ref().unwrap());
+    assert_eq!(consumer.try_recv(), Ok(tick(2)));
+    assert_eq!(consumer.stats().datums(), 2);
+    producer.try_send(tick(3)).unwrap();
+    assert_eq!(consumer.try_recv(), Ok(tick(3)));
+}
+
+#[tokio::test]
 async fn bytes_of_another_size_are_skipped_when_borrowing_too() {
     let network = alone().await;
     let producer = network.streams().producer::<u64>().with_stream_id("mixed").codec(Plain).build().unwrap();

@@ -154,6 +154,23 @@ async fn what_cannot_be_decoded_is_counted_skipped_and_seen_as_a_gap() {
     assert_eq!(consumer.stats().datums(), 2);
 }
 
+#[tokio::test]
+async fn what_cannot_be_decoded_is_passed_over_when_many_are_taken() {
+    let network = alone().await;
+    let (producer, mut consumer) = connected::<Moody>(&network, 64).await;
+    for n in 0..40 {
+        let bad = [0, 20, 21, 39].contains(&n);
+        producer.try_send(if bad { Moody::DecodesBadly } else { Moody::Fine }).unwrap();
+    }
+    let mut into = Vec::new();
+    assert_eq!(consumer.try_recv_many(&mut into, 64), Ok(36));
+    assert!(into.len() == 36 && into.iter().all(|datum| *datum == Moody::Fine));
+    assert_eq!((consumer.stats().datums(), consumer.stats().undecodable()), (36, 4));
+    producer.try_send(Moody::Fine).unwrap();
+    assert_eq!(consumer.try_recv_delivery().unwrap().skipped_before, 1);
+    assert_eq!(consumer.producers().next().unwrap().stats().datums(), 37);
+}
+
 /// Serializes to another length each time.
 struct Growing(std::sync::atomic::AtomicU64);
 

@@ -1,7 +1,7 @@
 //! Reading in place: a pinned cursor, and the records in front of it.
 
 use crate::bugs::bug;
-use crate::reader::{Detached, Ended, Place, Reader};
+use crate::reader::{Detached, Ended, Peeked, Place, Reader};
 use crate::sync::Ordering;
 use crate::units::Units;
 use crate::word::{Kind, Meta};
@@ -27,33 +27,46 @@ impl Reader {
     #[inline]
     pub fn hold(&mut self) -> Result<Hold<'_>, Detached> {
         self.pin()?;
-        Ok(self.held_from_here())
-    }
-
-    /// The pinned reader as a hold.
-    #[inline(always)]
-    fn held_from_here(&mut self) -> Hold<'_> {
         let lost = std::mem::take(&mut self.unreported);
-        Hold { start: self.next, target: self.next, lost, reader: self }
+        Ok(Hold { start: self.next, target: self.next, lost, reader: self })
     }
 
     /// The next record, if it is there. Abandoned ones are skipped. Dropping the record releases it.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, Ended> {
-        if self.has_record() {
-            self.pin()?;
-            if let Some((place, len)) = self.first_record() {
-                return Ok(Some(self.record(place, len)));
-            }
-            self.unpin(self.next);
-        }
-        Ok(self.look_again()?.map(|(place, len)| self.record(place, len)))
+        Ok(self.next_record()?.map(|(place, len)| self.record(place, len)))
+    }
+
+    /// Shows the next record, if it is there, and leaves it. The cursor stays pinned, so that the same record is shown
+    /// or taken next, until [`Reader::let_go`] or the end of a record or hold.
+    #[inline(always)]
+    pub fn peek(&mut self) -> Result<Option<&[u8]>, Ended> {
+        let Some((place, len)) = self.next_record()? else { return Ok(None) };
+        self.peeked = Peeked { seq: self.next, place, len };
+        Ok(Some(self.bytes(place, len)))
+    }
+
+    /// Takes the record that [`Reader::peek`] showed, without looking for it again. `None`: it is not the next one any
+    /// more, or not pinned.
+    #[inline(always)]
+    pub fn take_peeked(&mut self) -> Option<Record<'_>> {
+        let Peeked { seq, place, len } = self.peeked;
+        // Nobody moved a cursor that is pinned at the same position as then; and a sequence is given only once.
+        (self.held && seq == self.next).then(|| self.record(place, len))
     }
 
     /// Takes the next record, if it is there: `read` gets its sequence, what eviction took before it, and its bytes. If
     /// `read` panics, the record counts as read. As [`Reader::try_recv`], without a [`Record`] to carry around.
     #[inline(always)]
     pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, Ended> {
+        let Some((place, len)) = self.next_record()? else { return Ok(None) };
+        let record = self.record(place, len);
+        Ok(Some(read(record.seq(), record.lost, &record)))
+    }
+
+    /// Place and length of the next record, if it is there. Then the cursor is pinned.
+    #[inline(always)]
+    fn next_record(&mut self) -> Result<Option<(u64, usize)>, Ended> {
         let mut found = None;
         if self.has_record() {
             self.pin()?;
@@ -65,10 +78,7 @@ impl Reader {
         if found.is_none() {
             found = self.look_again()?;
         }
-        let Some((place, len)) = found else { return Ok(None) };
-        let mut hold = self.held_from_here();
-        hold.target += 1;
-        Ok(Some(read(hold.start, hold.lost, hold.bytes(place, len))))
+        Ok(found)
     }
 
     /// There was no record: was there news of another kind, or a gap and a record behind it? If so, pins.
@@ -91,24 +101,28 @@ impl Reader {
     pub async fn recv(&mut self) -> Result<Record<'_>, Ended> {
         loop {
             self.ready().await;
-            if !self.has_record() {
-                self.nothing()?;
-                continue;
-            }
-            self.pin()?;
-            if let Some((place, len)) = self.first_record() {
+            if let Some((place, len)) = self.next_record()? {
                 return Ok(self.record(place, len));
             }
-            self.unpin(self.next);
         }
     }
 
     /// The pinned reader as the record at `next`.
     #[inline(always)]
     fn record(&mut self, place: u64, len: usize) -> Record<'_> {
-        let mut hold = self.held_from_here();
-        hold.target += 1;
-        Record { hold, place, len }
+        let lost = std::mem::take(&mut self.unreported);
+        Record { reader: self, place, len, lost }
+    }
+
+    /// Bytes of a published record at or behind the pinned cursor.
+    #[inline(always)]
+    fn bytes(&self, place: u64, len: usize) -> &[u8] {
+        let base = self.shared.arena.unit(place);
+        // SAFETY: callers take place and length from the meta of a published record at or behind the cursor, which is
+        // pinned while this borrow lives, since only `&mut self` ends a pin: no gate passes it, so no writer claims
+        // these units. The record's writer wrote them before the stamp, which was acquired before that meta was read,
+        // and has given its access up with it.
+        unsafe { std::slice::from_raw_parts(base.as_ptr(), len) }
     }
 
     /// Pinned: place and length of the record at `next`, after skipping abandoned ones.
@@ -189,7 +203,7 @@ impl Hold<'_> {
         let Some(meta) = self.reader.published_meta(seq) else { return Slot::NotYet };
         let Some(len) = meta.len() else { return Slot::Abandoned };
         let place = self.reader.place_of(seq, meta, len);
-        Slot::Record(self.bytes(place, len))
+        Slot::Record(self.reader.bytes(place, len))
     }
 
     /// Gives every record from the released position on to `each`, with its sequence, and moves the released position
@@ -219,7 +233,7 @@ impl Hold<'_> {
         let mut abandoned = 0;
         // Its end tells `self.target`, also if `each` panics.
         let mut progress = Progress { target: &mut self.target, seq: from };
-        // SAFETY: as in `bytes`; the slice lives no longer than this borrow of the hold, which `progress` keeps.
+        // SAFETY: as in `Reader::bytes`; the slice lives no longer than this borrow of the hold, which `progress` keeps.
         let bytes =
             |place, len| unsafe { std::slice::from_raw_parts(arena.unit(place).as_ptr().cast_const(), len) };
         while progress.seq < last {
@@ -269,17 +283,6 @@ impl Hold<'_> {
         (to - from) as usize - abandoned
     }
 
-    /// Bytes of a published record at or behind the pinned cursor.
-    #[inline(always)]
-    fn bytes(&self, place: u64, len: usize) -> &[u8] {
-        let base = self.reader.shared.arena.unit(place);
-        // SAFETY: callers take place and length from the meta of a published record at or behind the cursor, which is
-        // pinned while `self` lives: no gate passes it, so no writer claims these units. The record's writer wrote
-        // them before the stamp, which was acquired before that meta was read, and has given its access up with it.
-        // The slice lives no longer than this borrow of the hold, and moving the cursor needs the hold exclusively.
-        unsafe { std::slice::from_raw_parts(base.as_ptr(), len) }
-    }
-
     /// End of the published run that begins at `start`, looked for `max` records far at most.
     #[inline]
     #[must_use]
@@ -292,6 +295,13 @@ impl Hold<'_> {
     #[inline]
     pub fn release_to(&mut self, seq: u64) -> u64 {
         self.target = self.reader.within_reach(seq);
+        self.target
+    }
+
+    /// The released position: where the cursor goes when the hold ends.
+    #[inline]
+    #[must_use]
+    pub fn released(&self) -> u64 {
         self.target
     }
 
@@ -333,11 +343,15 @@ impl Drop for Progress<'_> {
 }
 
 /// One record, read in place. Dropping it releases it.
+///
+/// Leaked (`mem::forget`), the reader stays pinned and the record is the next one again.
 #[derive(Debug)]
 pub struct Record<'a> {
-    hold: Hold<'a>,
+    /// Pinned, with this record at its position.
+    reader: &'a mut Reader,
     place: u64,
     len: usize,
+    lost: u64,
 }
 
 impl Record<'_> {
@@ -345,22 +359,29 @@ impl Record<'_> {
     #[inline]
     #[must_use]
     pub fn seq(&self) -> u64 {
-        self.hold.start
+        self.reader.next
     }
 
     /// Records lost by eviction since the previous record.
     #[inline]
     #[must_use]
     pub fn lost_before(&self) -> u64 {
-        self.hold.lost
+        self.lost
     }
 }
 
 impl Deref for Record<'_> {
     type Target = [u8];
 
-    #[inline]
+    #[inline(always)]
     fn deref(&self) -> &[u8] {
-        self.hold.bytes(self.place, self.len)
+        self.reader.bytes(self.place, self.len)
+    }
+}
+
+impl Drop for Record<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.reader.unpin(self.reader.next + 1);
     }
 }

@@ -27,8 +27,10 @@ pub struct Reader {
     pub(crate) published: Cell<u64>,
     /// Where the record behind the last seen one lies.
     pub(crate) place: Cell<Place>,
+    /// What [`Reader::peek`] found.
+    pub(crate) peeked: Peeked,
     /// The cell is held: by the current hold, or by one that was leaked.
-    held: bool,
+    pub(crate) held: bool,
     /// We set our sleeper's bit and did not clear it ourselves.
     asleep: bool,
     lost: u64,
@@ -43,6 +45,14 @@ pub struct Reader {
 pub(crate) struct Place {
     pub(crate) seq: u64,
     pub(crate) place: u64,
+}
+
+/// Where in the arena the record `seq`, published and not abandoned, lies, and how long it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Peeked {
+    pub(crate) seq: u64,
+    pub(crate) place: u64,
+    pub(crate) len: usize,
 }
 
 /// The ring detached this reader; it will never see another record.
@@ -79,6 +89,7 @@ impl Reader {
             next,
             published: Cell::new(published),
             place: Cell::new(Place { seq: u64::MAX, place: 0 }),
+            peeked: Peeked { seq: u64::MAX, place: 0, len: 0 },
             held: false,
             asleep: false,
             lost: 0,

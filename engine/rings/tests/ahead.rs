@@ -190,3 +190,35 @@ fn a_sequence_out_of_all_range_is_not_there_and_not_reached() {
     writer.try_push(&[1]).unwrap();
     assert_eq!(&reader.try_recv().unwrap().unwrap()[..], &[1]);
 }
+
+#[test]
+fn what_was_shown_can_be_taken_without_another_look() {
+    let ring = ring(4);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    assert_eq!(reader.peek(), Ok(None));
+    assert!(reader.take_peeked().is_none(), "nothing was shown");
+    drop(writer.try_claim(1).unwrap());
+    for n in 1..4u8 {
+        writer.try_push(&[n]).unwrap();
+    }
+    assert_eq!(reader.peek(), Ok(Some(&[1][..])));
+    assert_eq!(reader.peek(), Ok(Some(&[1][..])), "it was left");
+    std::mem::forget(reader.take_peeked());
+    let record = reader.take_peeked().unwrap();
+    assert_eq!((record.seq(), &*record, record.lost_before()), (1, &[1][..], 0));
+    drop(record);
+    assert!(reader.take_peeked().is_none(), "it was taken");
+    assert_eq!((reader.position(), ring.gate()), (2, 2));
+
+    assert_eq!(reader.peek(), Ok(Some(&[2][..])));
+    reader.let_go(2);
+    assert!(reader.take_peeked().is_none(), "not pinned");
+    for n in 4..7u8 {
+        let mut claim = writer.claim_evicting(1, |_, _| {}).unwrap();
+        claim.copy_from_slice(&[n]);
+        claim.commit();
+    }
+    reader.keep().unwrap();
+    assert!(reader.take_peeked().is_none(), "another one is the next");
+    reader.let_go(0);
+}

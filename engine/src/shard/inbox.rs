@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use corewire_rings::{Ended, Hold, Reader, Record, Slot};
+use corewire_rings::{Ended, Reader, Record};
 
 use super::bell::Bell;
 
@@ -192,20 +192,18 @@ impl Inbox {
     /// # Errors
     ///
     /// [`Ended`] when the leg is over and everything in it was taken, or when the ring cut this reader off.
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Taken<'_>>, Ended> {
-        let Some(record) = self.reader.try_recv()? else { return Ok(None) };
-        let (seq, skipped, header) = match &self.hook {
-            None => {
-                let skipped = std::mem::take(&mut self.carried) + record.lost_before();
-                self.told += skipped;
-                (record.seq(), skipped, 0)
-            }
-            Some(_) => {
-                let (seq, skipped, _) = header_of(&record);
-                (seq, skipped, HEADER_BYTES)
-            }
-        };
-        Ok(Some(Taken { record: Some(record), hook: self.hook.as_mut(), header, seq, skipped }))
+        let (told, carried) = (&mut self.told, &mut self.carried);
+        Ok(self.reader.try_recv()?.map(|record| Taken::new(record, self.hook.as_mut(), told, carried)))
+    }
+
+    /// Takes the datum that [`Inbox::peek`] showed, without looking for it again. `None`: nothing was shown, or it was
+    /// taken since.
+    #[inline(always)]
+    pub fn take_peeked(&mut self) -> Option<Taken<'_>> {
+        let (told, carried) = (&mut self.told, &mut self.carried);
+        self.reader.take_peeked().map(|record| Taken::new(record, self.hook.as_mut(), told, carried))
     }
 
     /// Takes the next datum, if one is there: `read` gets its sequence, the number missing before it, and its bytes. Its
@@ -221,9 +219,8 @@ impl Inbox {
         let (told, carried) = (&mut self.told, &mut self.carried);
         self.reader.try_take(|seq, lost, bytes| {
             if credit.hook.is_none() {
-                let skipped = std::mem::take(carried) + lost;
-                *told += skipped;
-                return read(seq, skipped, bytes);
+                *carried += lost;
+                return read(seq, tell(told, carried), bytes);
             }
             let (seq, skipped, datum) = header_of(bytes);
             credit.took = Some((seq, datum.len()));
@@ -247,37 +244,32 @@ impl Inbox {
         if !self.reader.is_ready() {
             return Ok(0);
         }
-        let hold = self.reader.hold()?;
-        self.carried += hold.lost_before();
-        let mut next = hold.start();
-        let mut batch =
-            Batch { hold: Some(hold), next, last: 0, taken: 0, cost: 0, hook: self.hook.as_mut() };
-        while batch.taken < max as u64 && next < until {
-            let Some(slot) = batch.hold.as_ref().map(|hold| hold.get(next)) else { break };
-            next += 1;
-            let record = match slot {
-                Slot::Record(record) => record,
-                Slot::Abandoned => {
-                    batch.next = next;
-                    continue;
-                }
-                Slot::NotYet | Slot::Passed => break,
+        // Dropped after the hold, which frees the room first.
+        let mut batch = Batch { hook: self.hook.as_mut(), last: 0, datums: 0, cost: 0 };
+        let (told, carried) = (&mut self.told, &mut self.carried);
+        let mut hold = self.reader.hold()?;
+        *carried += hold.lost_before();
+        let mut taken = 0;
+        loop {
+            let from = hold.released();
+            let want = (max - taken).min(usize::try_from(until.saturating_sub(from)).unwrap_or(usize::MAX));
+            taken += if batch.hook.is_some() {
+                hold.read(want, |_, record| {
+                    let (seq, skipped, datum) = header_of(record);
+                    batch.last = seq;
+                    batch.datums += 1;
+                    batch.cost += cost(datum.len());
+                    each(seq, skipped, datum);
+                })
+            } else {
+                hold.read(want, |seq, datum| each(seq, tell(told, carried), datum))
             };
-            let (seq, skipped, datum) = match &batch.hook {
-                None => {
-                    let skipped = std::mem::take(&mut self.carried);
-                    self.told += skipped;
-                    (next - 1, skipped, record)
-                }
-                Some(_) => header_of(record),
-            };
-            batch.next = next;
-            batch.last = seq;
-            batch.taken += 1;
-            batch.cost += cost(datum.len());
-            each(seq, skipped, datum);
+            // Abandoned records do not count: there may be more behind them.
+            if taken == max || hold.released() == from || hold.released() - from < want as u64 {
+                break;
+            }
         }
-        let taken = batch.taken as usize;
+        drop(hold);
         drop(batch);
         if taken == 0 && self.reader.is_finished() { Err(Ended::Closed) } else { Ok(taken) }
     }
@@ -288,20 +280,10 @@ impl Inbox {
     /// # Errors
     ///
     /// As [`Inbox::try_recv`].
+    #[inline(always)]
     pub fn peek<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Ended> {
         let header = if self.hook.is_some() { HEADER_BYTES } else { 0 };
-        while self.reader.is_ready() {
-            let start = self.reader.keep()?;
-            match self.reader.kept(start) {
-                Slot::Record(record) => return Ok(Some(look(record.get(header..).unwrap_or_default()))),
-                Slot::Abandoned => self.reader.let_go(start + 1),
-                Slot::NotYet | Slot::Passed => {
-                    self.reader.let_go(start);
-                    break;
-                }
-            }
-        }
-        if self.reader.is_finished() { Err(Ended::Closed) } else { Ok(None) }
+        Ok(self.reader.peek()?.map(|record| look(record.get(header..).unwrap_or_default())))
     }
 
     /// Sequence of the next record *of the ring that the leg reads*: an own count for a remote leg. With
@@ -356,31 +338,37 @@ impl Inbox {
     }
 }
 
-/// Datums that are being taken together. Dropping it frees their room first and returns their credit then.
+/// What the next datum of a local leg says to be missing before it.
+#[inline(always)]
+fn tell(told: &mut u64, carried: &mut u64) -> u64 {
+    if *carried == 0 {
+        return 0;
+    }
+    let skipped = std::mem::take(carried);
+    *told += skipped;
+    skipped
+}
+
+/// Returns the credit for datums of a remote leg that are taken together.
 struct Batch<'a> {
-    /// Empty only while dropping.
-    hold: Option<Hold<'a>>,
-    /// Where the hold ends.
-    next: u64,
+    hook: Option<&'a mut TakenHook>,
     /// Sequence of the last datum that was taken, their number, and what they cost.
     last: u64,
-    taken: u64,
+    datums: u64,
     cost: u64,
-    hook: Option<&'a mut TakenHook>,
 }
 
 impl Drop for Batch<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(mut hold) = self.hold.take() {
-            hold.release_to(self.next);
-        }
-        if let Some(hook) = self.hook.as_mut().filter(|_| self.taken > 0) {
-            hook.took_many(self.last, self.taken, self.cost);
+        if let Some(hook) = self.hook.as_mut().filter(|_| self.datums > 0) {
+            hook.took_many(self.last, self.datums, self.cost);
         }
     }
 }
 
 /// Returns the credit for a datum, if one was taken.
+#[derive(Debug)]
 struct Credit<'a> {
     hook: Option<&'a mut TakenHook>,
     took: Option<(u64, usize)>,
@@ -401,15 +389,26 @@ impl Drop for Credit<'_> {
 /// credit always finds the room.
 #[derive(Debug)]
 pub struct Taken<'a> {
-    /// Empty only while dropping.
-    record: Option<Record<'a>>,
-    hook: Option<&'a mut TakenHook>,
-    header: usize,
+    // Dropped in this order.
+    record: Record<'a>,
+    credit: Credit<'a>,
     seq: u64,
     skipped: u64,
 }
 
-impl Taken<'_> {
+impl<'a> Taken<'a> {
+    #[inline(always)]
+    fn new(record: Record<'a>, hook: Option<&'a mut TakenHook>, told: &mut u64, carried: &mut u64) -> Self {
+        if hook.is_none() {
+            *carried += record.lost_before();
+            let seq = record.seq();
+            return Self { record, credit: Credit { hook, took: None }, seq, skipped: tell(told, carried) };
+        }
+        let (seq, skipped, datum) = header_of(&record);
+        let took = Some((seq, datum.len()));
+        Self { record, credit: Credit { hook, took }, seq, skipped }
+    }
+
     /// The datum's sequence in the stream of its producer.
     #[inline]
     pub fn seq(&self) -> u64 {
@@ -423,19 +422,9 @@ impl Taken<'_> {
     }
 
     /// The datum.
-    #[inline]
+    #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        self.record.as_deref().and_then(|record| record.get(self.header..)).unwrap_or_default()
-    }
-}
-
-impl Drop for Taken<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        let len = self.bytes().len();
-        self.record = None;
-        if let Some(hook) = &mut self.hook {
-            hook.took(self.seq, len);
-        }
+        let header = if self.credit.hook.is_some() { HEADER_BYTES } else { 0 };
+        self.record.get(header..).unwrap_or_default()
     }
 }

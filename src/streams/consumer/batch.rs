@@ -4,7 +4,7 @@ use core::fmt;
 use core::future::{Future, poll_fn};
 use core::ops::Deref;
 
-use super::leg::Place;
+use super::leg::{Account, Place};
 use super::legs::Legs;
 use super::{Consumer, TryRecvError};
 use crate::datum::{Codec, InPlace, decode};
@@ -81,13 +81,14 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     }
 
     fn take_many(legs: &mut Legs, into: &mut Vec<D>, max: usize) -> Result<usize, TryRecvError> {
-        legs.batch(max, |bytes, account| match decode::<D, C>(bytes) {
+        let mut keep = |bytes: &[u8]| match decode::<D, C>(bytes) {
             Ok(datum) => {
-                account.delivered();
                 into.push(datum);
+                true
             }
-            Err(_) => account.undecodable(),
-        })
+            Err(_) => false,
+        };
+        legs.batch(max, |leg, totals, max| leg.take_many(totals, max, &mut keep))
     }
 }
 
@@ -115,13 +116,14 @@ impl<D: Send + 'static, C: InPlace<D>> Consumer<D, C> {
         max: usize,
         mut each: impl FnMut(Shown<'_, D>),
     ) -> Result<usize, TryRecvError> {
-        self.legs.batch(max, |bytes, account| match view::<D, C>(bytes) {
+        let mut show = |bytes: &[u8], account: Account<'_>| match view::<D, C>(bytes) {
             Some(datum) => {
                 let place = account.delivered();
                 each(Shown { datum, place });
             }
             None => account.undecodable(),
-        })
+        };
+        self.legs.batch(max, |leg, totals, max| leg.take_each(totals, max, &mut show))
     }
 }
 

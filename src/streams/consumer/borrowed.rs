@@ -26,6 +26,7 @@ pub struct Ref<'a, D, C> {
 
 impl<'a, D, C: InPlace<D>> Ref<'a, D, C> {
     /// The caller has seen that the codec accepts the bytes.
+    #[inline(always)]
     pub(super) fn new(borrowed: Borrowed<'a>) -> Self {
         Self { borrowed, types: PhantomData }
     }

@@ -14,6 +14,10 @@ use corewire_engine::subscription::Leg;
 use crate::datum::DecodeError;
 use crate::id::PeerId;
 
+/// Datums of one batch that are decoded before others see the numbers. Few, so that a consumer whose decoding takes long
+/// is seen to take something.
+const DATUMS_UNSHOWN: u64 = 16;
+
 /// Where a datum stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
@@ -221,7 +225,36 @@ impl OpenLeg {
         self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
     }
 
-    /// Looks at the next record and leaves it if `read` accepts its datum.
+    /// As [`take_each`](Self::take_each) for a `keep` that takes little time and says whether a record was a datum: the
+    /// numbers are added up and shown now and then.
+    pub(super) fn take_many(
+        &mut self,
+        totals: &mut Totals,
+        max: usize,
+        keep: &mut impl FnMut(&[u8]) -> bool,
+    ) -> Option<usize> {
+        if self.is_past_end() {
+            return None;
+        }
+        let mut sum = Sum { book: &mut self.book, totals, datums: 0, bytes: 0, last: 0 };
+        let each = |seq, skipped, bytes: &[u8]| {
+            let is_datum = keep(bytes);
+            if is_datum && skipped == 0 {
+                sum.datums += 1;
+                sum.bytes += bytes.len() as u64;
+                sum.last = seq;
+                if sum.datums == DATUMS_UNSHOWN {
+                    sum.enter();
+                }
+            } else {
+                sum.enter_unusual(is_datum, seq, skipped, bytes.len());
+            }
+        };
+        self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
+    }
+
+    /// Looks at the next record and leaves it, for [`borrow`](Self::borrow), if `read` accepts its datum.
+    #[inline(always)]
     pub(super) fn peek(
         &mut self,
         totals: &mut Totals,
@@ -234,21 +267,69 @@ impl OpenLeg {
             // Eviction may have taken us past the end just now.
             Ok(Some(_)) if self.is_past_end() => Step::Ended,
             Ok(Some(true)) => Step::Done(()),
+            Ok(Some(false)) => self.pass_over(totals),
             Ok(None) => Step::Empty,
             Err(_) => Step::Ended,
-            // Refused: taken in the ordinary way, so that it is counted in one place.
-            Ok(Some(false)) => match self.take(totals, read, |(), _| {}) {
-                Step::Done(_) | Step::Skipped => Step::Skipped,
-                Step::Empty => Step::Empty,
-                Step::Ended => Step::Ended,
-            },
         }
     }
 
+    /// Takes the record that was just looked at, which is no datum.
+    #[cold]
+    fn pass_over(&mut self, totals: &mut Totals) -> Step<()> {
+        if let Some(taken) = self.leg.inbox_mut().take_peeked() {
+            let (seq, skipped) = (taken.seq(), taken.skipped());
+            drop(taken);
+            self.book.undecodable(totals, seq, skipped);
+        }
+        Step::Skipped
+    }
+
     /// Takes the record that [`peek`](Self::peek) accepted, to be read in place.
+    #[inline(always)]
     pub(super) fn borrow<'a>(&'a mut self, totals: &'a mut Totals) -> Option<Borrowed<'a>> {
-        let record = self.leg.inbox_mut().try_recv().ok().flatten()?;
-        Some(Borrowed { record: Some(record), book: &mut self.book, totals })
+        let record = self.leg.inbox_mut().take_peeked()?;
+        let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
+        let account = Account { book: &mut self.book, totals, seq, skipped, len };
+        Some(Borrowed { record, entry: Entry(account) })
+    }
+}
+
+/// Datums that were taken one after the other and are not in the book yet. They get there at the end, also if somebody
+/// panics.
+struct Sum<'a> {
+    book: &'a mut Book,
+    totals: &'a mut Totals,
+    datums: u64,
+    bytes: u64,
+    /// Sequence of the last one.
+    last: u64,
+}
+
+impl Sum<'_> {
+    #[inline(never)]
+    fn enter(&mut self) {
+        let (datums, bytes) = (mem::take(&mut self.datums), mem::take(&mut self.bytes));
+        if datums > 0 {
+            self.book.count(self.totals, datums, bytes, 0, self.last);
+            self.book.unreported = 0;
+        }
+    }
+
+    /// A record that is no datum, or a datum behind a gap.
+    #[cold]
+    fn enter_unusual(&mut self, is_datum: bool, seq: u64, skipped: u64, len: usize) {
+        self.enter();
+        if is_datum {
+            self.book.delivered(self.totals, seq, skipped, len);
+        } else {
+            self.book.undecodable(self.totals, seq, skipped);
+        }
+    }
+}
+
+impl Drop for Sum<'_> {
+    fn drop(&mut self) {
+        self.enter();
     }
 }
 
@@ -263,7 +344,7 @@ pub(super) struct Account<'a> {
 
 impl<'a> Account<'a> {
     /// It was a datum.
-    #[inline]
+    #[inline(always)]
     pub(super) fn delivered(self) -> Place<'a> {
         self.book.delivered(self.totals, self.seq, self.skipped, self.len)
     }
@@ -278,17 +359,23 @@ impl Book {
     /// A datum reached the application.
     #[inline(always)]
     fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place<'_> {
-        totals.datums += 1;
-        totals.bytes += len as u64;
+        self.count(totals, 1, len as u64, skipped, seq);
+        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
+    }
+
+    /// Counts datums of so many bytes together, the last of which is `seq`.
+    #[inline(always)]
+    fn count(&mut self, totals: &mut Totals, datums: u64, bytes: u64, skipped: u64, seq: u64) {
+        totals.datums += datums;
+        totals.bytes += bytes;
         totals.skipped += skipped;
         if let Some(kept) = &mut self.kept {
-            kept.datums += 1;
-            kept.bytes += len as u64;
+            kept.datums += datums;
+            kept.bytes += bytes;
             kept.skipped += skipped;
             kept.next = seq + 1;
             kept.show();
         }
-        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
     }
 
     /// The leg is over, with `rest` datums missing at its end. If it was read to the end, the policy took them.
@@ -326,32 +413,32 @@ impl Kept {
 
 /// A record that is read in place. Dropping it takes the datum.
 pub(super) struct Borrowed<'a> {
-    /// Empty only while dropping.
-    record: Option<Taken<'a>>,
-    book: &'a mut Book,
-    totals: &'a mut Totals,
+    // Dropped in this order: the room is free before the datum counts as delivered.
+    record: Taken<'a>,
+    entry: Entry<'a>,
 }
 
 impl Borrowed<'_> {
     /// The bytes of the datum.
-    #[inline]
+    #[inline(always)]
     pub(super) fn datum(&self) -> &[u8] {
-        self.record.as_ref().map(Taken::bytes).unwrap_or_default()
+        self.record.bytes()
     }
 
+    #[inline]
     pub(super) fn place(&self) -> Place<'_> {
-        let (seq, skipped) =
-            self.record.as_ref().map(|record| (record.seq(), record.skipped())).unwrap_or_default();
-        Place { seq, skipped_before: self.book.unreported + skipped, producer: &self.book.producer }
+        let Account { book, seq, skipped, .. } = &self.entry.0;
+        Place { seq: *seq, skipped_before: book.unreported + skipped, producer: &book.producer }
     }
 }
 
-impl Drop for Borrowed<'_> {
+/// Counts a datum as delivered when it is dropped.
+struct Entry<'a>(Account<'a>);
+
+impl Drop for Entry<'_> {
+    #[inline(always)]
     fn drop(&mut self) {
-        if let Some(record) = self.record.take() {
-            let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
-            drop(record);
-            self.book.delivered(self.totals, seq, skipped, len);
-        }
+        let Account { book, totals, seq, skipped, len } = &mut self.0;
+        book.delivered(totals, *seq, *skipped, *len);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use corewire_engine::subscription::Subscription;
 
 use super::TryRecvError;
-use super::leg::{Account, OpenLeg, Step, Totals};
+use super::leg::{OpenLeg, Step, Totals};
 use crate::id::PeerId;
 use crate::streams::board::{Board, Waiter};
 use crate::streams::cells::Flag;
@@ -87,6 +87,19 @@ impl Legs {
         Some(found)
     }
 
+    /// As [`visit_current`](Self::visit_current) for an `act` that leaves what it finds. Gives the leg's index.
+    #[inline(always)]
+    pub(super) fn look_at_current(
+        &mut self,
+        act: impl FnOnce(&mut OpenLeg, &mut Totals) -> Step<()>,
+    ) -> Option<usize> {
+        self.hear_news();
+        let index = self.current;
+        let Step::Done(()) = act(self.open.get_mut(index)?, &mut self.totals) else { return None };
+        self.took_turn();
+        Some(index)
+    }
+
     /// Asks the legs in turn until `act` took or found something. Gives the leg's index with it.
     pub(super) fn visit<R>(
         &mut self,
@@ -125,11 +138,12 @@ impl Legs {
         }
     }
 
-    /// Gives up to `max` records to `act`, asking each leg once. Gives how many were datums.
+    /// Takes up to `max` records, asking each leg once: `take` takes so many from one and gives how many it took, or
+    /// `None` if there will be nothing ever. Gives how many were datums.
     pub(super) fn batch(
         &mut self,
         max: usize,
-        mut act: impl FnMut(&[u8], Account<'_>),
+        mut take: impl FnMut(&mut OpenLeg, &mut Totals, usize) -> Option<usize>,
     ) -> Result<usize, TryRecvError> {
         self.hear_news();
         let (mut left, mut unasked) = (max, self.open.len());
@@ -137,7 +151,7 @@ impl Legs {
         while unasked > 0 && left > 0 {
             unasked -= 1;
             let index = self.current;
-            match self.open[index].take_each(&mut self.totals, left, &mut act) {
+            match take(&mut self.open[index], &mut self.totals, left) {
                 Some(records) => {
                     left -= records;
                     self.pass_turn();
@@ -163,8 +177,9 @@ impl Legs {
     }
 
     /// The leg at an index that [`visit`](Self::visit) gave, with the counters to keep.
-    pub(super) fn visited(&mut self, index: usize) -> (&mut OpenLeg, &mut Totals) {
-        (&mut self.open[index], &mut self.totals)
+    #[inline(always)]
+    pub(super) fn visited(&mut self, index: usize) -> Option<(&mut OpenLeg, &mut Totals)> {
+        Some((self.open.get_mut(index)?, &mut self.totals))
     }
 
     /// Asks `attempt` until it has something, and to be woken when it may have.

@@ -270,6 +270,7 @@ impl<D: Send + 'static, C: InPlace<D>> Consumer<D, C> {
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
+    #[inline(always)]
     pub fn try_recv_ref(&mut self) -> Result<Ref<'_, D, C>, TryRecvError> {
         let index = Self::find(&mut self.legs)?;
         self.borrow(index).ok_or(TryRecvError::Empty)
@@ -282,12 +283,22 @@ impl<D: Send + 'static, C: InPlace<D>> Consumer<D, C> {
     }
 
     /// The leg whose next record is a datum.
+    #[inline(always)]
     fn find(legs: &mut Legs) -> Result<usize, TryRecvError> {
+        match legs.look_at_current(|leg, totals| leg.peek(totals, accept::<D, C>)) {
+            Some(index) => Ok(index),
+            None => Self::find_elsewhere(legs),
+        }
+    }
+
+    #[inline(never)]
+    fn find_elsewhere(legs: &mut Legs) -> Result<usize, TryRecvError> {
         legs.visit(|leg, totals| leg.peek(totals, accept::<D, C>)).map(|(index, ())| index)
     }
 
+    #[inline(always)]
     fn borrow(&mut self, index: usize) -> Option<Ref<'_, D, C>> {
-        let (leg, totals) = self.legs.visited(index);
+        let (leg, totals) = self.legs.visited(index)?;
         leg.borrow(totals).map(Ref::new)
     }
 }

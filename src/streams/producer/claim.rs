@@ -5,6 +5,7 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem;
 use core::ops::{Deref, DerefMut, Range};
 
 use corewire_engine::rings;
@@ -27,22 +28,28 @@ const MAX_ATTEMPTS: u32 = 16;
 /// read no datum behind it before it is committed or dropped. Leaked, it stops the stream there for ever.
 #[must_use = "dropped without `commit`, the datum is not sent"]
 pub struct Claim<'a, D, C> {
-    core: &'a Core,
-    /// Empty only once committed.
-    room: Option<rings::Claim<'a>>,
+    // Dropped in this order, unless committed: counted as cancelled, then given up.
+    cancelled: Cancelled<'a>,
+    room: rings::Claim<'a>,
     types: PhantomData<fn(C) -> D>,
 }
 
 impl<D, C> Claim<'_, D, C> {
     /// Publishes the datum; gives its sequence number.
-    #[inline]
-    pub fn commit(mut self) -> u64 {
-        let Some(room) = self.room.take() else { unreachable!("a claim is committed once") };
+    #[inline(always)]
+    pub fn commit(self) -> u64 {
+        let Self { cancelled, room, .. } = self;
+        mem::forget(cancelled);
         room.commit()
     }
+}
 
-    fn bytes(&self) -> &[u8] {
-        self.room.as_deref().unwrap_or_default()
+/// Counts a datum as cancelled when it is dropped.
+struct Cancelled<'a>(&'a Core);
+
+impl Drop for Cancelled<'_> {
+    fn drop(&mut self) {
+        self.0.cancel();
     }
 }
 
@@ -51,23 +58,14 @@ impl<D, C: InPlace<D>> Deref for Claim<'_, D, C> {
 
     #[inline]
     fn deref(&self) -> &D {
-        C::view(self.bytes()).unwrap_or_else(|error| refused(&error))
+        C::view(&self.room).unwrap_or_else(|error| refused(&error))
     }
 }
 
 impl<D, C: InPlaceMut<D>> DerefMut for Claim<'_, D, C> {
     #[inline]
     fn deref_mut(&mut self) -> &mut D {
-        let bytes = self.room.as_deref_mut().unwrap_or_default();
-        C::view_mut(bytes).unwrap_or_else(|error| refused(&error))
-    }
-}
-
-impl<D, C> Drop for Claim<'_, D, C> {
-    fn drop(&mut self) {
-        if self.room.is_some() {
-            self.core.cancel();
-        }
+        C::view_mut(&mut self.room).unwrap_or_else(|error| refused(&error))
     }
 }
 
@@ -176,13 +174,16 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     /// As [`try_send`](Self::try_send), with nothing to give back. Under `DegradeQuality` a full ring answers
     /// [`Error::Full`]: there is no datum yet that could be made cheaper, and a degrader must not run while the claim
     /// stops the stream. Send the datum with `try_send` then.
-    #[inline]
+    #[inline(always)]
     pub fn claim(&self) -> Result<Claim<'_, D, C>, Error<()>> {
-        let room = self.core.check_online().and_then(|()| self.core.claim(C::LEN));
-        match room {
-            Ok(room) => Ok(Claim { core: &self.core, room: Some(room), types: PhantomData }),
-            Err(refusal) => Err(self.core.refuse((), refusal)),
+        if !self.core.common.board.is_online() {
+            return Err(self.core.refuse_offline());
         }
+        let room = match self.core.writer.try_claim(C::LEN) {
+            Ok(room) => room,
+            Err(refused) => self.core.claim_refused(refused, C::LEN)?,
+        };
+        Ok(Claim { cancelled: Cancelled(&self.core), room, types: PhantomData })
     }
 
     /// Room for up to `n` datums in a row, won in one step: as many as fit, at least one. `n` = 0 counts as 1. Under
@@ -249,19 +250,25 @@ impl Core {
         Err(if self.is_closed() { Refusal::Closed } else { Refusal::Offline })
     }
 
-    /// Room for one record of `len` bytes.
-    #[inline]
-    fn claim(&self, len: usize) -> Result<rings::Claim<'_>, Refusal> {
-        match self.writer.try_claim(len) {
-            Err(rings::Refused::Full) => {
-                self.note(rings::Refused::Full);
-                if self.common.policy != BackpressurePolicy::DropOldest {
-                    return Err(Refusal::Full);
-                }
-                Ok(self.writer.claim_evicting(len, |_, _| {})?)
+    /// Why nothing is sent while the online condition does not hold.
+    #[cold]
+    #[inline(never)]
+    fn refuse_offline(&self) -> Error<()> {
+        self.refuse((), if self.is_closed() { Refusal::Closed } else { Refusal::Offline })
+    }
+
+    /// Room for one record of `len` bytes, for which there was none at once.
+    #[cold]
+    #[inline(never)]
+    fn claim_refused(&self, refused: rings::Refused, len: usize) -> Result<rings::Claim<'_>, Error<()>> {
+        self.note(refused);
+        let room = match refused {
+            rings::Refused::Full if self.common.policy == BackpressurePolicy::DropOldest => {
+                self.writer.claim_evicting(len, |_, _| {})
             }
-            other => Ok(other?),
-        }
+            refused => Err(refused),
+        };
+        room.map_err(|refused| self.refuse((), refused.into()))
     }
 
     /// Room for up to `n` records of `len` bytes each.
