@@ -2,6 +2,7 @@
 
 use crate::bugs::{bug, unless};
 use crate::ring::Shared;
+use crate::storage::{slice_at, slice_mut_at};
 use crate::sync::Ordering;
 use crate::units::Units;
 use crate::word::{Gate, Meta, Tail};
@@ -189,7 +190,7 @@ impl Deref for Claim<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: the units were won with the tail under a gate that keeps live records out of them
         // (`reserve`), `len` bytes fit them, and nobody reads them before the stamp. They were zeroed at birth.
-        unsafe { std::slice::from_raw_parts(self.shared.arena.unit(self.place).as_ptr(), self.len) }
+        unsafe { slice_at(self.shared.arena.unit(self.place), self.len) }
     }
 }
 
@@ -197,7 +198,7 @@ impl DerefMut for Claim<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; and the claim is borrowed exclusively, so there is one such slice.
-        unsafe { std::slice::from_raw_parts_mut(self.shared.arena.unit(self.place).as_ptr(), self.len) }
+        unsafe { slice_mut_at(self.shared.arena.unit(self.place), self.len) }
     }
 }
 
@@ -262,7 +263,7 @@ impl<'a> ClaimMany<'a> {
         let base = self.shared.arena.unit(self.place(index as u64));
         // SAFETY: as for `Claim`; record `index` is inside the units that were won, checked above. Records do not
         // overlap, and the claim is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(base.as_ptr(), self.len) }
+        unsafe { slice_mut_at(base, self.len) }
     }
 
     /// Publishes all records. Wakes the readers that sleep, once.

@@ -2,10 +2,12 @@
 
 use crate::bugs::bug;
 use crate::reader::{Detached, Ended, Peeked, Place, Reader};
+use crate::storage::{Stride, slice_at};
 use crate::sync::Ordering;
 use crate::units::Units;
 use crate::word::{Kind, Meta};
 use std::ops::Deref;
+use std::ptr::NonNull;
 
 /// What stands at one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +124,7 @@ impl Reader {
         // pinned while this borrow lives, since only `&mut self` ends a pin: no gate passes it, so no writer claims
         // these units. The record's writer wrote them before the stamp, which was acquired before that meta was read,
         // and has given its access up with it.
-        unsafe { std::slice::from_raw_parts(base.as_ptr(), len) }
+        unsafe { slice_at(base, len) }
     }
 
     /// Pinned: place and length of the record at `next`, after skipping abandoned ones.
@@ -234,8 +236,7 @@ impl Hold<'_> {
         // Its end tells `self.target`, also if `each` panics.
         let mut progress = Progress { target: &mut self.target, seq: from };
         // SAFETY: as in `Reader::bytes`; the slice lives no longer than this borrow of the hold, which `progress` keeps.
-        let bytes =
-            |place, len| unsafe { std::slice::from_raw_parts(arena.unit(place).as_ptr().cast_const(), len) };
+        let bytes = |at: NonNull<u8>, len| unsafe { slice_at(at, len) };
         while progress.seq < last {
             let seq = progress.seq;
             let slot = slots.at(seq);
@@ -249,8 +250,8 @@ impl Hold<'_> {
                 continue;
             };
             let cost = Units::of(len);
-            let mut place = self.reader.place_of(seq, meta, len);
-            each(seq, bytes(place, len));
+            let mut stride = Stride::new(arena, units.capacity, self.reader.place_of(seq, meta, len), cost);
+            each(seq, bytes(stride.at(), len));
             if progress.seq == last {
                 break;
             }
@@ -264,12 +265,11 @@ impl Hold<'_> {
                 }
                 meta = next;
                 progress.seq = stamp;
-                place = units.place_after_seldom_wrapped(place, cost);
-                arena.witness_read(place, cost);
-                each(stamp - 1, bytes(place, len));
+                stride.advance();
+                each(stamp - 1, bytes(stride.at(), len));
             }
             if progress.seq > seq + 1 {
-                let next = Place { seq: progress.seq, place: units.place_after(place, cost) };
+                let next = Place { seq: progress.seq, place: units.place_after(stride.place(), cost) };
                 self.reader.place.set(next);
             }
         }

@@ -4,7 +4,9 @@ use crate::bugs::bug;
 use crate::config::UNIT_BYTES;
 use crate::sync::AtomicU64;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::hint::assert_unchecked;
 use std::ptr::NonNull;
+use std::slice::{from_raw_parts, from_raw_parts_mut};
 
 /// Descriptor of one record.
 #[repr(C, align(16))]
@@ -177,6 +179,87 @@ impl Arena {
         }
     }
 }
+
+/// The bytes of a record that begins at `at`.
+///
+/// # Safety
+/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit. Said to the compiler, that spares whoever looks
+/// at the bytes as at a value of its own type the test of their alignment.
+#[inline(always)]
+pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
+    // SAFETY: units begin at multiples of their size, since the arena does, and the caller vouches for the rest.
+    unsafe {
+        assert_unchecked(at.addr().get().is_multiple_of(UNIT_BYTES));
+        from_raw_parts(at.as_ptr(), len)
+    }
+}
+
+/// As [`slice_at`], to write.
+///
+/// # Safety
+/// As for `slice::from_raw_parts_mut`; and `at` is the beginning of a unit.
+#[inline(always)]
+pub(crate) unsafe fn slice_mut_at<'a>(at: NonNull<u8>, len: usize) -> &'a mut [u8] {
+    // SAFETY: as in `slice_at`.
+    unsafe {
+        assert_unchecked(at.addr().get().is_multiple_of(UNIT_BYTES));
+        from_raw_parts_mut(at.as_ptr(), len)
+    }
+}
+
+/// Walks over records of one cost that lie one behind the other.
+pub(crate) struct Stride<'a> {
+    arena: &'a Arena,
+    at: NonNull<u8>,
+    /// Where the arena ends, without the spill; `lap` bytes behind where it begins.
+    end: NonNull<u8>,
+    lap: usize,
+    step: usize,
+}
+
+impl<'a> Stride<'a> {
+    /// At the record at `place`, which costs `units`, in an arena of `capacity` units without its spill.
+    #[inline(always)]
+    pub(crate) fn new(arena: &'a Arena, capacity: u64, place: u64, units: u64) -> Self {
+        debug_assert!(place < capacity && (place + units) as usize * UNIT_BYTES <= arena.layout.size());
+        let (lap, step) = (capacity as usize * UNIT_BYTES, units as usize * UNIT_BYTES);
+        // SAFETY: `lap` is the size of the allocation without the spill.
+        let end = unsafe { arena.base.add(lap) };
+        Self { arena, at: arena.unit(place), end, lap, step }
+    }
+
+    /// Where the present record lies.
+    #[inline(always)]
+    pub(crate) fn at(&self) -> NonNull<u8> {
+        self.at
+    }
+
+    /// The place of the present record.
+    #[inline(always)]
+    pub(crate) fn place(&self) -> u64 {
+        ((self.at.addr().get() - self.arena.base.addr().get()) / UNIT_BYTES) as u64
+    }
+
+    /// Goes to the record right behind. A branch that is hardly ever taken, rather than arithmetic that each record would
+    /// have to wait for.
+    #[inline(always)]
+    pub(crate) fn advance(&mut self) {
+        // SAFETY: the present record begins in front of `end` and ends within the spill, hence inside the allocation.
+        let mut next = unsafe { self.at.add(self.step) };
+        if next >= self.end {
+            seldom();
+            // SAFETY: `next` is at or behind `end`, which is `lap` bytes behind the beginning of the allocation.
+            next = unsafe { next.sub(self.lap) };
+        }
+        self.at = next;
+        self.arena.witness_read(self.place(), (self.step / UNIT_BYTES) as u64);
+    }
+}
+
+/// Tells the compiler that the branch which calls this is the unusual one.
+#[cold]
+#[inline]
+fn seldom() {}
 
 impl Drop for Arena {
     fn drop(&mut self) {

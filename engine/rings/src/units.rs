@@ -55,18 +55,6 @@ impl Units {
         if after >= self.capacity { after - self.capacity } else { after }
     }
 
-    /// As [`Units::place_after`], for a loop: a branch that is hardly ever taken, instead of a longer chain of
-    /// instructions from each record to the next.
-    #[inline(always)]
-    pub(crate) fn place_after_seldom_wrapped(self, place: u64, units: u64) -> u64 {
-        let after = place + units;
-        if after >= self.capacity {
-            seldom();
-            return after - self.capacity;
-        }
-        after
-    }
-
     /// The place where a record starts that ends at `end` and costs `units`.
     #[inline(always)]
     pub(crate) const fn place_before(self, end: u64, units: u64) -> u64 {
@@ -82,11 +70,6 @@ impl Units {
         if rest >= self.capacity { rest - self.capacity } else { rest }
     }
 }
-
-/// Tells the compiler that the branch which calls this is the unusual one.
-#[cold]
-#[inline]
-fn seldom() {}
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use super::{Detached, Reader};
 use crate::{
     bugs::bug,
     hold::Slot,
+    storage::slice_at,
     sync::Ordering,
     word::{Cursor, Kind, LAST_SEQ},
 };
@@ -103,7 +104,7 @@ impl Reader {
         // SAFETY: the record is published (its stamp was acquired with `published_meta`) and stands at or behind the
         // cursor, which is pinned: `held` says so, and only `&mut self` ends that. So no gate passes it, no writer
         // claims these units while the slice lives, and its own writer has given its access up with the stamp.
-        Slot::Record(unsafe { std::slice::from_raw_parts(base.as_ptr(), len) })
+        Slot::Record(unsafe { slice_at(base, len) })
     }
 
     /// Ends the pin and gives up everything below `seq`, as far as it is published. Never moves back.
