@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::rings::limits;
 use crate::stats::Spread;
 
 /// What a comparison is asked to do.
@@ -105,6 +106,52 @@ pub enum Beside {
     None,
 }
 
+/// How far the two processors lie apart: a virtual machine may be moved to others while it runs, and every figure of
+/// two threads goes with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Distance {
+    /// A cache line goes there and back in less than [`NEAR_NS`].
+    Near,
+    /// It takes longer.
+    Far,
+    /// It was near at one end of the run and far at the other.
+    Changed,
+}
+
+/// Between what processors that share a cache need, and what others do, in nanoseconds.
+const NEAR_NS: f64 = 200.0;
+
+/// Round trips by which the distance is told.
+const PROBE_TRIPS: usize = 2_000;
+
+impl Distance {
+    fn now() -> Self {
+        if limits::ping_pong(PROBE_TRIPS) < NEAR_NS { Self::Near } else { Self::Far }
+    }
+
+    fn and(self, later: Self) -> Self {
+        if self == later { self } else { Self::Changed }
+    }
+}
+
+/// What the runs of one row gave.
+#[derive(Default)]
+struct Runs {
+    outcomes: Vec<(Distance, Outcome)>,
+}
+
+impl Runs {
+    /// The figures of the runs at this distance; of all runs, if none is given.
+    fn figures(&self, at: Option<Distance>) -> Vec<f64> {
+        let wanted = |distance: Distance| at.is_none_or(|at| at == distance);
+        self.outcomes.iter().filter(|(distance, _)| wanted(*distance)).map(|(_, out)| out.figure).collect()
+    }
+
+    fn beside(&self) -> f64 {
+        self.outcomes.iter().map(|(_, outcome)| outcome.beside).fold(0.0, f64::max)
+    }
+}
+
 /// Rows that are compared with each other: they take turns, and the first is what the others are divided by.
 pub struct Group<'a> {
     /// What is measured.
@@ -113,6 +160,8 @@ pub struct Group<'a> {
     pub unit: &'static str,
     /// What stands beside the figures.
     pub beside: Beside,
+    /// Whether the figures depend on how far the processors lie apart. Then there is a table for each distance.
+    pub between_processors: bool,
     /// The rows.
     pub rows: Vec<Row<'a>>,
 }
@@ -124,36 +173,55 @@ impl Group<'_> {
             return;
         }
         let rows: Vec<_> = self.rows.iter().filter(|row| matches(&plan.rows, &row.name)).collect();
-        let mut figures = vec![Vec::new(); rows.len()];
-        let mut beside = vec![0f64; rows.len()];
+        let mut runs: Vec<Runs> = rows.iter().map(|_| Runs::default()).collect();
         for round in 0..plan.rounds {
             for i in 0..rows.len() {
                 // Another order in each round: no system always follows the same neighbour.
                 let i = (i + round) % rows.len();
+                let before = self.between_processors.then(Distance::now);
                 let outcome = (rows[i].run)();
-                figures[i].push(outcome.figure);
-                beside[i] = beside[i].max(outcome.beside);
+                let distance = before.map_or(Distance::Near, |before| before.and(Distance::now()));
+                runs[i].outcomes.push((distance, outcome));
             }
         }
+        if !self.between_processors {
+            return self.print("", &rows, &runs, None);
+        }
+        for (name, distance) in [("; processors near", Distance::Near), ("; processors far", Distance::Far)] {
+            if runs.iter().any(|runs| !runs.figures(Some(distance)).is_empty()) {
+                self.print(name, &rows, &runs, Some(distance));
+            }
+        }
+    }
+
+    fn print(&self, placed: &str, rows: &[&Row<'_>], runs: &[Runs], at: Option<Distance>) {
         let column = match self.beside {
             Beside::Lost => "lost",
             Beside::Number(name) => name,
             Beside::None => "",
         };
-        println!("\n{}, {}", self.title, self.unit);
-        println!("  {:<26} {:>9} {:>9} {:>9} {:>7}  {column:>11}", "", "min", "median", "max", "ratio");
-        let base = figures.first().and_then(|runs| Spread::of(runs)).map_or(1.0, |spread| spread.median);
-        for (row, (runs, beside)) in rows.iter().zip(figures.iter().zip(&beside)) {
-            let Some(spread) = Spread::of(runs) else { continue };
+        println!("\n{}, {}{placed}", self.title, self.unit);
+        println!(
+            "  {:<26} {:>9} {:>9} {:>9} {:>7} {:>4}  {column:>11}",
+            "", "min", "median", "max", "ratio", "runs"
+        );
+        let base = runs.first().and_then(|runs| Spread::of(&runs.figures(at))).map(|spread| spread.median);
+        for (row, runs) in rows.iter().zip(runs) {
+            let figures = runs.figures(at);
+            let Some(spread) = Spread::of(&figures) else { continue };
+            let beside = runs.beside();
             let beside = match self.beside {
                 Beside::Lost => format!("{:.2}%", beside * 100.0),
                 Beside::Number(_) if beside.fract() == 0.0 => format!("{beside:.0}"),
                 Beside::Number(_) => format!("{beside:.3}"),
                 Beside::None => String::new(),
             };
-            // A count may be nothing, and nothing has no ratio to it.
-            let ratio = if base == 0.0 { "-".into() } else { format!("{:.2}", spread.median / base) };
-            println!("  {:<26} {spread} {ratio:>7}  {beside:>11}", row.name);
+            // A count may be nothing, and nothing has no ratio to it; nor has a row that never ran at this distance.
+            let ratio = match base {
+                Some(base) if base != 0.0 => format!("{:.2}", spread.median / base),
+                _ => "-".into(),
+            };
+            println!("  {:<26} {spread} {ratio:>7} {:>4}  {beside:>11}", row.name, figures.len());
         }
     }
 }

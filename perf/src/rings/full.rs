@@ -90,7 +90,8 @@ fn refusing(plan: &Plan, capacity: usize) {
         refuses::<AsyncBroadcast>("async-broadcast", capacity, count),
         refuses::<Iceoryx>("iceoryx2 (local)", capacity, count),
     ];
-    Group { title: title.into(), unit: "ns", beside: Beside::None, rows }.run(plan);
+    Group { title: title.into(), unit: "ns", beside: Beside::None, between_processors: false, rows }
+        .run(plan);
 }
 
 /// A ring full for `readers` that stand still: every claim evicts the oldest record of each.
@@ -176,7 +177,8 @@ fn evicting(plan: &Plan, capacity: usize) {
                 async_broadcast_overflows(count, capacity, readers)
             }),
         ];
-        Group { title, unit: "ns for each send", beside: Beside::Lost, rows }.run(plan);
+        Group { title, unit: "ns for each send", beside: Beside::Lost, between_processors: false, rows }
+            .run(plan);
     }
 }
 
@@ -246,7 +248,14 @@ fn waiting(plan: &Plan) {
         row("crossbeam-channel", Box::new(move || crossbeam_hands_over(count))),
         row("async-broadcast", Box::new(move || async_broadcast_hands_over(count))),
     ];
-    Group { title: title.into(), unit: "ns (median)", beside: Beside::Number("sleeps/send"), rows }.run(plan);
+    Group {
+        title: title.into(),
+        unit: "ns (median)",
+        beside: Beside::Number("sleeps/send"),
+        between_processors: true,
+        rows,
+    }
+    .run(plan);
 }
 
 /// The groups of full queues of `capacity` messages.

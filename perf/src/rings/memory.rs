@@ -75,7 +75,8 @@ fn awake(plan: &Plan, capacity: usize) {
         queue::<AsyncBroadcast>("async-broadcast", capacity, count),
         queue::<Iceoryx>("iceoryx2 (local)", capacity, count),
     ];
-    Group { title: title.into(), unit: "allocations", beside: Beside::None, rows }.run(plan);
+    Group { title: title.into(), unit: "allocations", beside: Beside::None, between_processors: false, rows }
+        .run(plan);
 }
 
 /// Allocations of both sides for each message that a sleeping receiver takes, the first few left out.
@@ -132,7 +133,8 @@ fn sleeping(plan: &Plan, capacity: usize) {
         Row::new("tokio broadcast", tokio),
         Row::new("async-broadcast", async_broadcast),
     ];
-    Group { title: title.into(), unit: "allocations", beside: Beside::None, rows }.run(plan);
+    Group { title: title.into(), unit: "allocations", beside: Beside::None, between_processors: false, rows }
+        .run(plan);
 }
 
 /// Bytes that stay allocated while what `make` made lives.
@@ -170,7 +172,14 @@ fn sizes(plan: &Plan, capacity: usize) {
     ];
     let rows = rings.into_iter().map(|(name, config)| Row::new(name, move || promised(config))).collect();
     let title = "memory of a fanout ring, beside RingConfig::memory_bytes".into();
-    Group { title, unit: "bytes allocated", beside: Beside::Number("promised"), rows }.run(plan);
+    Group {
+        title,
+        unit: "bytes allocated",
+        beside: Beside::Number("promised"),
+        between_processors: false,
+        rows,
+    }
+    .run(plan);
 
     let of = |name, make: Box<dyn Fn() -> f64>| Row::new(name, move || outcome(make()));
     let rows = vec![
@@ -182,7 +191,7 @@ fn sizes(plan: &Plan, capacity: usize) {
         of("async-broadcast", Box::new(move || held(|| <AsyncBroadcast as Broadcast<8>>::make(capacity, 1)))),
     ];
     let title = format!("memory of a queue of {capacity} messages of 64 B, 1 receiver");
-    Group { title, unit: "bytes allocated", beside: Beside::None, rows }.run(plan);
+    Group { title, unit: "bytes allocated", beside: Beside::None, between_processors: false, rows }.run(plan);
 }
 
 /// The groups of memory, over queues of `capacity` messages.

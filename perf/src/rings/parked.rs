@@ -219,7 +219,14 @@ pub fn groups(plan: &Plan) {
                 row("tokio broadcast", Box::new(move || tokio(count, idle))),
                 row("async-broadcast", Box::new(move || async_broadcast(count, idle))),
             ];
-            Group { title, unit: "ns (median)", beside: Beside::Number("sleeps/send"), rows }.run(plan);
+            Group {
+                title,
+                unit: "ns (median)",
+                beside: Beside::Number("sleeps/send"),
+                between_processors: true,
+                rows,
+            }
+            .run(plan);
         }
     }
     let (count, idle) = (if plan.quick { 50 } else { 2_000 }, Duration::from_micros(50));
@@ -228,7 +235,8 @@ pub fn groups(plan: &Plan) {
         Row::new("corewire, 32 a send", move || wakes_per_sleep(count, idle, 32)),
     ];
     let title = "parked receiver: wakes for each time it slept".into();
-    Group { title, unit: "wakes", beside: Beside::Number("sleeps/send"), rows }.run(plan);
+    Group { title, unit: "wakes", beside: Beside::Number("sleeps/send"), between_processors: true, rows }
+        .run(plan);
 }
 
 #[cfg(test)]

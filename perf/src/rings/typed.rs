@@ -251,5 +251,6 @@ pub fn run(plan: &Plan, capacity: usize) {
         Row::new("async-broadcast", move || async_broadcast(capacity, time)),
         Row::new("rtrb (one reader, no codec)", move || rtrb(capacity, time)),
     ];
-    Group { title: title.into(), unit: "M datums/s", beside: Beside::Lost, rows }.run(plan);
+    Group { title: title.into(), unit: "M datums/s", beside: Beside::Lost, between_processors: true, rows }
+        .run(plan);
 }
