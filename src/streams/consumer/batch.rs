@@ -81,12 +81,18 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     }
 
     fn take_many(legs: &mut Legs, into: &mut Vec<D>, max: usize) -> Result<usize, TryRecvError> {
-        let mut keep = |bytes: &[u8]| match decode::<D, C>(bytes) {
-            Ok(datum) => {
-                into.push(datum);
-                true
+        let mut keep = |bytes: &[u8]| {
+            // Before there is a datum, which would have to be put aside for the call.
+            if into.len() == into.capacity() {
+                into.reserve(1);
             }
-            Err(_) => false,
+            match decode::<D, C>(bytes) {
+                Ok(datum) => {
+                    into.push(datum);
+                    true
+                }
+                Err(_) => false,
+            }
         };
         legs.batch(max, |leg, totals, max| leg.take_many(totals, max, &mut keep))
     }
