@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::contain::contain;
 use crate::id::StreamId;
-use crate::pack::{Packer, Short};
+use crate::pack::{Length, Short, Wire, pack_into};
 
 /// A value that can be sent through a stream.
 ///
@@ -58,6 +58,10 @@ pub trait Codec<D>: 'static {
     /// Whether a call may panic, which is what a stream contains. `false` is for codecs that run no code of a user's:
     /// it saves the containment, and a panic then goes through the call that sent or took the datum.
     const MAY_PANIC: bool = true;
+
+    /// Whether it is worth trying [`encode_short`](Self::encode_short).
+    #[doc(hidden)]
+    const ENCODES_SHORT: bool = false;
 
     /// The exact number of bytes that [`encode`](Self::encode) will write for `datum`.
     ///
@@ -121,8 +125,8 @@ pub trait InPlaceMut<D>: InPlace<D> {
 
 /// The default codec: [postcard](https://docs.rs/postcard), a compact binary format for any serde type.
 ///
-/// The size is computed first, then the value is written straight into the stream's ring: nothing is allocated or
-/// copied in between.
+/// A value of up to 64 bytes is encoded beside the stream's ring and copied into it. Of a larger one the size is
+/// computed first, then it is written straight into the ring. Nothing is allocated.
 ///
 /// # Hostile bytes
 ///
@@ -184,22 +188,25 @@ pub struct Postcard;
 pub struct Plain;
 
 impl<D: Datum> Codec<D> for Postcard {
+    const ENCODES_SHORT: bool = true;
+
+    #[inline]
     fn encoded_len(datum: &D) -> Result<usize, EncodeError> {
-        postcard::experimental::serialized_size(datum).map_err(EncodeError::postcard)
+        Length::of(datum).map_err(EncodeError::postcard)
     }
 
+    #[inline]
     fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
-        let mut packer = Packer::new(out);
-        let packed = postcard::serialize_with_flavor(datum, &mut packer).and_then(|()| packer.finish());
-        match packed.map_err(EncodeError::postcard)? {
-            0 => Ok(()),
-            _ => Err(EncodeError(Encoding::SizeChanged)),
+        match pack_into(out, |packer| datum.serialize(Wire(packer))) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EncodeError(Encoding::SizeChanged)),
+            Err(error) => Err(EncodeError::postcard(error)),
         }
     }
 
     #[inline]
     fn encode_short(datum: &D, out: &mut Short) -> Result<bool, EncodeError> {
-        out.pack(|packer| postcard::serialize_with_flavor(datum, packer)).map_err(EncodeError::postcard)
+        out.pack(|packer| datum.serialize(Wire(packer))).map_err(EncodeError::postcard)
     }
 
     fn decode(bytes: &[u8]) -> Result<D, DecodeError> {

@@ -1,27 +1,33 @@
 //! Where postcard's bytes go: whole words into a slice, so that a datum of a few fields is a few stores.
 //!
-//! A serializer gives single bytes and short runs of them. Written one by one into a ring they are dozens of stores to a
-//! cache line that another processor has, in turns with stores to the stack, and a copy of bytes that were just written
-//! one by one has to wait for all of them. The packer collects eight bytes in a register instead.
+//! A datum's fields are single bytes and short runs of them. Written one by one into a ring they are dozens of stores
+//! to a cache line that another processor has, in turns with stores to the stack, and a copy of bytes that were just
+//! written one by one has to wait for all of them. The packer collects eight bytes in a register instead.
+//!
+//! Not inside: what the bytes are ([`wire`]).
 
-use postcard::ser_flavors::Flavor;
 use postcard::{Error, Result};
+
+pub(crate) use wire::{Length, Sink, Wire};
+
+mod wire;
 
 /// Bytes of a word.
 const WORD: usize = 8;
 
-/// Runs up to this length are taken in byte by byte; longer ones are copied.
-const SHORT_RUN: usize = 2 * WORD;
+const WORD_BITS: usize = 8 * WORD;
 
-/// The longest encoded form that is encoded before it is measured, in bytes.
-const SHORT_DATUM: usize = 64;
+/// Runs up to this length, in bytes, are taken in word by word; longer ones are copied.
+const SHORT_RUN: usize = 4 * WORD;
+
+/// The longest encoded form that is encoded before it is measured, in words.
+const SHORT_WORDS: usize = 8;
 
 /// Room for the encoded form of a small datum. Encoding it here and copying it is cheaper than going through the datum
 /// twice, once to measure it; and what a user's `Serialize` does is over before room is claimed.
 #[derive(Debug)]
 pub struct Short {
-    /// One word longer than it takes, so that the last word is written in one piece.
-    bytes: [u8; SHORT_DATUM + WORD],
+    words: [[u8; WORD]; SHORT_WORDS],
     len: usize,
 }
 
@@ -29,22 +35,30 @@ impl Short {
     /// Empty room.
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { bytes: [0; SHORT_DATUM + WORD], len: 0 }
+        Self { words: [[0; WORD]; SHORT_WORDS], len: 0 }
     }
 
     /// Packs what `fill` gives. `Ok(false)`: it does not fit.
     #[inline]
-    pub(crate) fn pack(&mut self, fill: impl FnOnce(&mut Packer<'_>) -> Result<()>) -> Result<bool> {
-        let room = &mut self.bytes;
-        let all = room.len();
-        let mut packer = Packer::new(room);
-        let left = match fill(&mut packer).and_then(|()| packer.finish()) {
-            Ok(left) => left,
+    pub(crate) fn pack<'a>(
+        &'a mut self,
+        fill: impl FnOnce(Packer<'a>) -> Result<Packer<'a>>,
+    ) -> Result<bool> {
+        let Self { words, len } = self;
+        let packer = match fill(Packer::new(words)) {
+            Ok(packer) => packer,
             Err(Error::SerializeBufferFull) => return Ok(false),
             Err(error) => return Err(error),
         };
-        self.len = all - left;
-        Ok(self.len <= SHORT_DATUM)
+        *len = packer.len();
+        let (word, rest) = packer.finish();
+        match rest.first_mut() {
+            Some(last) => *last = word.to_le_bytes(),
+            // A few bytes more than there is room for are still in the register.
+            None if *len > SHORT_WORDS * WORD => return Ok(false),
+            None => {}
+        }
+        Ok(true)
     }
 
     /// How many bytes were packed.
@@ -58,9 +72,9 @@ impl Short {
     pub(crate) fn copy_to(&self, out: &mut [u8]) {
         // Word by word, as they were written, and not in wider pieces; a compiler that saw through this would make one
         // copy of it, which waits until the words have reached the cache.
-        let (words, _) = self.bytes.as_chunks::<WORD>();
-        let word =
-            |index: usize| std::hint::black_box(words.get(index).map_or(0, |w| u64::from_le_bytes(*w)));
+        let word = |index: usize| {
+            std::hint::black_box(self.words.get(index).map_or(0, |word| u64::from_le_bytes(*word)))
+        };
         let (places, rest) = out.as_chunks_mut::<WORD>();
         let whole = places.len();
         for (index, place) in places.iter_mut().enumerate() {
@@ -72,171 +86,133 @@ impl Short {
     }
 }
 
+/// Packs what `fill` gives into `out`. `Ok(false)`: it is not as long as `out`.
+#[inline]
+pub(crate) fn pack_into(out: &mut [u8], fill: impl FnOnce(Packer<'_>) -> Result<Packer<'_>>) -> Result<bool> {
+    let all = out.len();
+    let (words, last) = out.as_chunks_mut();
+    let packer = fill(Packer::new(words))?;
+    if packer.len() != all {
+        return Ok(false);
+    }
+    write_short(last, packer.finish().0);
+    Ok(true)
+}
+
+/// Writes into a slice of words. Fewer bytes than a word may be left over at the end: [`finish`](Self::finish) gives
+/// them.
+#[derive(Debug, Default)]
+pub(crate) struct Packer<'a> {
+    words: &'a mut [[u8; WORD]],
+    /// How many bits were pushed: a multiple of 8.
+    bits: usize,
+    /// The bytes that are not written yet, fewer than a word, the first in the lowest place.
+    word: u64,
+}
+
+impl<'a> Packer<'a> {
+    #[inline(always)]
+    fn new(words: &'a mut [[u8; WORD]]) -> Self {
+        Self { words, bits: 0, word: 0 }
+    }
+
+    /// How many bytes were pushed.
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.bits / 8
+    }
+
+    /// The bytes that are not written yet, and the words that were not.
+    #[inline]
+    fn finish(self) -> (u64, &'a mut [[u8; WORD]]) {
+        (self.word, self.words.get_mut(self.bits / WORD_BITS..).unwrap_or_default())
+    }
+
+    /// Bytes of any number, copied.
+    #[inline(never)]
+    fn copy(mut self, bytes: &[u8]) -> Result<Self> {
+        let first = (WORD - self.len() % WORD) % WORD;
+        let (first, bytes) = bytes.split_at_checked(first).ok_or(Error::SerializeBufferFull)?;
+        if !first.is_empty() {
+            self = self.push(read_short(first), 8 * first.len() as u32)?;
+        }
+        let (words, last) = bytes.as_chunks();
+        let place = self.bits / WORD_BITS;
+        self.words
+            .get_mut(place..place + words.len())
+            .ok_or(Error::SerializeBufferFull)?
+            .copy_from_slice(words);
+        self.bits += 8 * bytes.len();
+        self.word = read_short(last);
+        Ok(self)
+    }
+}
+
+impl Sink for Packer<'_> {
+    #[inline(always)]
+    fn push(mut self, bytes: u64, bits: u32) -> Result<Self> {
+        debug_assert!(
+            bits.is_multiple_of(8) && (8..=64).contains(&bits) && bytes & !(u64::MAX >> (64 - bits)) == 0
+        );
+        let place = self.bits / WORD_BITS;
+        let before = self.bits % WORD_BITS;
+        self.bits += bits as usize;
+        let word = self.word | bytes << before;
+        self.word = if self.bits / WORD_BITS == place {
+            word
+        } else {
+            *self.words.get_mut(place).ok_or(Error::SerializeBufferFull)? = word.to_le_bytes();
+            // Two shifts, since one by 64 is none.
+            bytes >> 1 >> (WORD_BITS - 1 - before)
+        };
+        Ok(self)
+    }
+
+    #[inline]
+    fn run(mut self, bytes: &[u8]) -> Result<Self> {
+        if bytes.len() > SHORT_RUN {
+            return self.copy(bytes);
+        }
+        let (words, rest) = bytes.as_chunks();
+        for word in words {
+            self = self.push(u64::from_le_bytes(*word), 64)?;
+        }
+        if rest.is_empty() { Ok(self) } else { self.push(read_short(rest), 8 * rest.len() as u32) }
+    }
+}
+
 /// Fills `out`, shorter than a word, with the lowest bytes of `word`.
 #[inline]
 fn write_short(out: &mut [u8], mut word: u64) {
     let (four, rest) = out.split_at_mut(out.len() & 4);
+    let (two, one) = rest.split_at_mut(rest.len() & 2);
     if let Ok(four) = <&mut [u8; 4]>::try_from(four) {
         *four = (word as u32).to_le_bytes();
         word >>= 32;
     }
-    for (place, byte) in rest.iter_mut().zip(word.to_le_bytes()) {
-        *place = byte;
+    if let Ok(two) = <&mut [u8; 2]>::try_from(two) {
+        *two = (word as u16).to_le_bytes();
+        word >>= 16;
+    }
+    if let Some(one) = one.first_mut() {
+        *one = word as u8;
     }
 }
 
-/// Writes into a slice.
-pub(crate) struct Packer<'a> {
-    /// Bytes that are not written yet, the first in the lowest place.
-    word: u64,
-    /// How many bits of it; a multiple of 8, below 64.
-    bits: u32,
-    rest: &'a mut [u8],
-}
-
-impl<'a> Packer<'a> {
-    pub(crate) fn new(out: &'a mut [u8]) -> Self {
-        Self { word: 0, bits: 0, rest: out }
+/// The bytes of `from`, fewer than a word, the first in the lowest place.
+#[inline]
+fn read_short(from: &[u8]) -> u64 {
+    let (four, rest) = from.split_at(from.len() & 4);
+    let (two, one) = rest.split_at(rest.len() & 2);
+    let mut word = one.first().map_or(0, |byte| u64::from(*byte));
+    if let Ok(two) = <[u8; 2]>::try_from(two) {
+        word = word << 16 | u64::from(u16::from_le_bytes(two));
     }
-
-    /// Writes the last bytes and gives the number of those that were not filled; some of them may be zeros then.
-    #[inline]
-    pub(crate) fn finish(mut self) -> Result<usize> {
-        let left = self.rest.len().checked_sub(self.bits as usize / 8).ok_or(Error::SerializeBufferFull)?;
-        match self.rest.first_chunk_mut() {
-            Some(here) => *here = self.word.to_le_bytes(),
-            None => self.write_rest()?,
-        }
-        Ok(left)
+    if let Ok(four) = <[u8; 4]>::try_from(four) {
+        word = word << 32 | u64::from(u32::from_le_bytes(four));
     }
-
-    /// Eight bytes, the lowest one first.
-    #[inline]
-    fn push_word(&mut self, bytes: u64) -> Result<()> {
-        self.write_word(self.word | bytes << self.bits)?;
-        // Two shifts, since one by 64 is none.
-        self.word = bytes >> 1 >> (63 - self.bits);
-        Ok(())
-    }
-
-    #[inline]
-    fn write_word(&mut self, word: u64) -> Result<()> {
-        let (here, rest) =
-            core::mem::take(&mut self.rest).split_first_chunk_mut().ok_or(Error::SerializeBufferFull)?;
-        *here = word.to_le_bytes();
-        self.rest = rest;
-        Ok(())
-    }
-
-    /// Writes the last bytes, fewer than a word.
-    #[inline]
-    fn write_rest(&mut self) -> Result<()> {
-        let (here, rest) = core::mem::take(&mut self.rest)
-            .split_at_mut_checked(self.bits as usize / 8)
-            .ok_or(Error::SerializeBufferFull)?;
-        write_short(here, self.word);
-        self.rest = rest;
-        (self.word, self.bits) = (0, 0);
-        Ok(())
-    }
-}
-
-/// By reference, because serializers hand their flavor around by value, in pieces of other sizes than it was written.
-impl Flavor for &mut Packer<'_> {
-    type Output = ();
-
-    #[inline]
-    fn try_push(&mut self, byte: u8) -> Result<()> {
-        self.word |= u64::from(byte) << self.bits;
-        self.bits += 8;
-        if self.bits == u64::BITS {
-            self.write_word(self.word)?;
-            (self.word, self.bits) = (0, 0);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn try_extend(&mut self, data: &[u8]) -> Result<()> {
-        // A float, nearly always; those come in one piece.
-        if let Ok(word) = <[u8; WORD]>::try_from(data) {
-            return self.push_word(u64::from_le_bytes(word));
-        }
-        if data.len() <= SHORT_RUN {
-            // Byte by byte, as a serializer has just written them: a wider load would wait for those stores.
-            let (mut word, mut bits) = (self.word, self.bits);
-            for byte in data {
-                word |= u64::from(*byte) << bits;
-                bits += 8;
-                if bits == u64::BITS {
-                    self.write_word(word)?;
-                    (word, bits) = (0, 0);
-                }
-            }
-            (self.word, self.bits) = (word, bits);
-            return Ok(());
-        }
-        self.write_rest()?;
-        let (here, rest) = core::mem::take(&mut self.rest)
-            .split_at_mut_checked(data.len())
-            .ok_or(Error::SerializeBufferFull)?;
-        here.copy_from_slice(data);
-        self.rest = rest;
-        Ok(())
-    }
-
-    #[inline]
-    fn finalize(self) -> Result<()> {
-        Ok(())
-    }
+    word
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Packer, SHORT_DATUM, Short};
-    use postcard::ser_flavors::Flavor;
-    use proptest::prelude::*;
-
-    fn pack(pieces: &[Vec<u8>], out: &mut [u8]) -> postcard::Result<usize> {
-        let mut packer = Packer::new(out);
-        for piece in pieces {
-            match piece[..] {
-                [byte] => (&mut packer).try_push(byte)?,
-                _ => (&mut packer).try_extend(piece)?,
-            }
-        }
-        packer.finish()
-    }
-
-    proptest! {
-        #[test]
-        fn pieces_of_any_length_follow_one_another(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20), spare in 0usize..20) {
-            let flat = pieces.concat();
-            let mut out = vec![0xa5; flat.len() + spare];
-            prop_assert_eq!(pack(&pieces, &mut out), Ok(spare));
-            prop_assert_eq!(&out[..flat.len()], &flat[..]);
-            let behind = out.get(flat.len() + 8..).unwrap_or_default();
-            prop_assert!(behind.iter().all(|byte| *byte == 0xa5), "written far behind the end");
-        }
-
-        #[test]
-        fn a_short_datum_is_copied_whole(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6)) {
-            let flat = pieces.concat();
-            let mut short = Short::new();
-            let fits = short.pack(|mut packer| pieces.iter().try_for_each(|piece| packer.try_extend(piece)));
-            prop_assert_eq!(&fits, &Ok(flat.len() <= SHORT_DATUM));
-            if fits == Ok(true) {
-                let mut out = vec![0; short.len()];
-                short.copy_to(&mut out);
-                prop_assert_eq!(out, flat);
-            }
-        }
-
-        #[test]
-        fn room_that_ends_too_early_is_an_error(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 1..20), missing in 1usize..20) {
-            let len = pieces.concat().len();
-            let mut out = vec![0; len.saturating_sub(missing)];
-            prop_assert_eq!(pack(&pieces, &mut out), Err(postcard::Error::SerializeBufferFull));
-        }
-    }
-}
+mod tests;

@@ -147,6 +147,9 @@ impl Core {
         datum: &D,
         kept: Option<&mut Pressed>,
     ) -> Result<(), Refusal> {
+        if !C::ENCODES_SHORT {
+            return self.put_measured::<D, C>(datum, kept);
+        }
         let mut short = Short::new();
         if encode_short::<D, C>(datum, &mut short).map_err(Refusal::Encoding)? {
             return match self.writer.try_claim(short.len()) {
@@ -159,6 +162,26 @@ impl Core {
                 Err(refused) => Err(refused.into()),
             };
         }
+        self.put_long::<D, C>(datum, kept)
+    }
+
+    /// [`put_measured`](Self::put_measured), out of the way of small datums.
+    #[inline(never)]
+    fn put_long<D: 'static, C: Codec<D>>(
+        &self,
+        datum: &D,
+        kept: Option<&mut Pressed>,
+    ) -> Result<(), Refusal> {
+        self.put_measured::<D, C>(datum, kept)
+    }
+
+    /// [`try_put_keeping`](Self::try_put_keeping) for a datum that is encoded where it belongs.
+    #[inline]
+    fn put_measured<D: 'static, C: Codec<D>>(
+        &self,
+        datum: &D,
+        kept: Option<&mut Pressed>,
+    ) -> Result<(), Refusal> {
         let len = measure::<D, C>(datum).map_err(Refusal::Encoding)?;
         match self.writer.try_claim(len) {
             Ok(claim) => fill::<D, C>(claim, datum),

@@ -1,0 +1,357 @@
+//! Byte for byte what postcard writes, for all of serde's data model; and read back by postcard.
+
+use core::fmt::{self, Debug, Display};
+use std::collections::BTreeMap;
+
+use postcard::Error;
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Length, Wire, spread, utf8};
+use crate::datum::{Codec, Postcard};
+use crate::pack::{Short, pack_into};
+
+/// What must hold for every value. Gives its encoded form.
+fn as_postcard<D>(datum: &D) -> Vec<u8>
+where
+    D: Serialize + DeserializeOwned + PartialEq + Debug + Send + 'static,
+{
+    let expected = postcard::to_allocvec(datum).unwrap();
+    assert_eq!(Length::of(datum), Ok(expected.len()), "{datum:?}");
+    assert_eq!(Postcard::encoded_len(datum), Ok(expected.len()));
+
+    let mut out = vec![0xa5; expected.len()];
+    assert_eq!(Postcard::encode(datum, &mut out), Ok(()), "{datum:?}");
+    assert_eq!(out, expected, "{datum:?}");
+    assert_eq!(<Postcard as Codec<D>>::decode(&out).as_ref(), Ok(datum));
+
+    let mut short = Short::new();
+    let fits = Postcard::encode_short(datum, &mut short);
+    assert_eq!(fits, Ok(expected.len() <= 64), "{datum:?}, {} bytes", expected.len());
+    if fits == Ok(true) {
+        let mut out = vec![0xa5; short.len()];
+        short.copy_to(&mut out);
+        assert_eq!(out, expected, "{datum:?}");
+    }
+    expected
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Numbers {
+    truth: bool,
+    signed: (i8, i16, i32, i64, i128),
+    unsigned: (u8, u16, u32, u64, u128),
+    sizes: (usize, isize),
+    /// By their bits, since a NaN is not equal to itself.
+    floats: (Bits32, Bits64),
+    letter: char,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Bits32(f32);
+
+impl PartialEq for Bits32 {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Bits64(f64);
+
+impl PartialEq for Bits64 {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Nothing;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Two(String, u16);
+
+/// Bytes as `serialize_bytes` gives them.
+#[derive(Clone, Debug, PartialEq)]
+struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Copied;
+
+        impl Visitor<'_> for Copied {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Copied)
+    }
+}
+
+/// A text that is formatted while it is serialized, in the pieces that it has.
+#[derive(Clone, Debug, PartialEq)]
+struct Formatted(Vec<String>);
+
+impl Display for Formatted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| f.write_str(piece))
+    }
+}
+
+impl Serialize for Formatted {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Formatted {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(vec![String::deserialize(deserializer)?]))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Any {
+    Unit,
+    New(Box<Numbers>),
+    Tuple(String, Option<u64>, ()),
+    Struct { bytes: Bytes, nothing: Nothing, two: Two },
+    Words(Vec<u64>),
+    Octets(Vec<u8>),
+    Map(BTreeMap<String, Option<i64>>),
+    Array([u32; 5]),
+    Within(Vec<Any>),
+}
+
+fn numbers() -> impl Strategy<Value = Numbers> {
+    // Numbers of every length in bits, since the length of a varint depends on it.
+    let signed = (any::<i8>(), any::<i16>(), any::<i32>(), any::<i64>(), any::<i128>());
+    let unsigned = (any::<u8>(), any::<u16>(), any::<u32>(), any::<u64>(), any::<u128>());
+    let floats = (any::<u32>(), any::<u64>());
+    (any::<bool>(), signed, unsigned, floats, any::<char>(), 0u32..128).prop_map(
+        |(truth, (a, b, c, d, e), (f, g, h, i, j), floats, letter, by)| Numbers {
+            truth,
+            signed: (a >> (by % 8), b >> (by % 16), c >> (by % 32), d >> (by % 64), e >> by),
+            unsigned: (f >> (by % 8), g >> (by % 16), h >> (by % 32), i >> (by % 64), j >> by),
+            sizes: (i as usize >> (by % 64), d as isize >> (by % 64)),
+            floats: (Bits32(f32::from_bits(floats.0)), Bits64(f64::from_bits(floats.1))),
+            letter,
+        },
+    )
+}
+
+fn anything() -> impl Strategy<Value = Any> {
+    let leaf = prop_oneof![
+        Just(Any::Unit),
+        numbers().prop_map(|numbers| Any::New(Box::new(numbers))),
+        (".{0,20}", any::<Option<u64>>()).prop_map(|(text, number)| Any::Tuple(text, number, ())),
+        (vec(any::<u8>(), 0..90), ".{0,50}", any::<u16>()).prop_map(|(bytes, text, number)| {
+            Any::Struct { bytes: Bytes(bytes), nothing: Nothing, two: Two(text, number) }
+        }),
+        vec(any::<u64>(), 0..10).prop_map(Any::Words),
+        vec(any::<u8>(), 0..200).prop_map(Any::Octets),
+        btree_map(".{0,5}", any::<Option<i64>>(), 0..5).prop_map(Any::Map),
+        any::<[u32; 5]>().prop_map(Any::Array),
+    ];
+    leaf.prop_recursive(3, 24, 6, |inner| vec(inner, 0..6).prop_map(Any::Within))
+}
+
+proptest! {
+    #[test]
+    fn any_value_is_written_as_postcard_writes_it(any in anything()) {
+        as_postcard(&any);
+    }
+
+    #[test]
+    fn a_text_that_is_formatted_is_written_as_postcard_writes_it(pieces in vec(".{0,30}", 0..6), before in any::<u32>()) {
+        let expected = postcard::to_allocvec(&(before, Formatted(pieces.clone()))).unwrap();
+        // It comes back in one piece.
+        let datum = (before, Formatted(vec![pieces.concat()]));
+        prop_assert_eq!(as_postcard(&datum), &expected[..]);
+        let datum = (before, Formatted(pieces));
+        let mut out = vec![0; expected.len()];
+        prop_assert_eq!(Postcard::encode(&datum, &mut out), Ok(()));
+        prop_assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn datums_about_as_long_as_a_short_one(len in 40usize..90, number in any::<u16>()) {
+        as_postcard(&(number, Bytes(vec![7; len])));
+        as_postcard(&(vec![9u8; len], number));
+        as_postcard(&("x".repeat(len), number, number));
+        as_postcard(&(number, vec![u64::from(number); len / 4]));
+        as_postcard(&(number, Formatted(vec!["y".repeat(len)])));
+    }
+
+    #[test]
+    fn seven_bits_go_into_each_byte(value in 0u64..1 << 56) {
+        let bytes = spread(value).to_le_bytes();
+        prop_assert!(bytes.iter().all(|byte| *byte < 0x80));
+        prop_assert_eq!(bytes.iter().rev().fold(0, |all, byte| all << 7 | u64::from(*byte)), value);
+    }
+
+    #[test]
+    fn a_char_is_utf8(char in any::<char>()) {
+        let mut bytes = [0; 8];
+        let len = char.encode_utf8(&mut bytes).len();
+        prop_assert_eq!(utf8(char), (u64::from_le_bytes(bytes), len as u32));
+    }
+}
+
+#[test]
+fn numbers_of_every_length() {
+    for bits in 0..128 {
+        for near in [0, 1, u128::MAX] {
+            let value = (1u128 << bits).wrapping_add(near);
+            as_postcard(&value);
+            as_postcard(&(value as u64));
+            as_postcard(&(value as u32));
+            as_postcard(&(value as u16));
+            as_postcard(&(value as i128));
+            as_postcard(&(value as i64));
+            as_postcard(&(value as i32));
+            as_postcard(&(value as i16));
+            as_postcard(&(value as i8));
+            // Behind a byte, so that it straddles words.
+            as_postcard(&(true, value, value as i64, value as u16));
+        }
+    }
+    as_postcard(&(i128::MIN, i128::MAX, u128::MAX, i64::MIN, i64::MAX, u64::MAX));
+    as_postcard(&(i32::MIN, i32::MAX, i16::MIN, i16::MAX, i8::MIN, i8::MAX));
+}
+
+#[test]
+fn chars_of_every_length() {
+    for char in ['\0', '\x7f', '\u{80}', '\u{7ff}', '\u{800}', '\u{ffff}', '\u{10000}', char::MAX] {
+        as_postcard(&(char, true));
+    }
+}
+
+#[test]
+fn long_values_behind_and_before_short_ones() {
+    for len in [0, 1, 7, 8, 9, 31, 32, 33, 63, 64, 65, 127, 128, 1_000, 20_000] {
+        for shift in 0..9 {
+            as_postcard(&(vec![1u8; shift], "z".repeat(len), 5u8));
+        }
+    }
+}
+
+#[test]
+fn nothing_at_all() {
+    assert!(as_postcard(&()).is_empty());
+    assert!(as_postcard(&Nothing).is_empty());
+}
+
+/// A sequence or a map that does not know its length.
+struct Endless {
+    map: bool,
+}
+
+impl Serialize for Endless {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.map {
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_entry(&1, &2)?;
+            map.end()
+        } else {
+            let mut seq = serializer.serialize_seq(None)?;
+            seq.serialize_element(&1)?;
+            seq.end()
+        }
+    }
+}
+
+/// Its text, or none.
+struct Refuses;
+
+impl Display for Refuses {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Err(fmt::Error)
+    }
+}
+
+/// A text by `collect_str`.
+struct Shown<T>(T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+struct Complains;
+
+impl Serialize for Complains {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("no form"))
+    }
+}
+
+fn error_of(datum: &impl Serialize) -> Error {
+    let mut out = [0; 32];
+    let error = pack_into(&mut out, |packer| datum.serialize(Wire(packer))).unwrap_err();
+    assert_eq!(Short::new().pack(|packer| datum.serialize(Wire(packer))), Err(error.clone()));
+    assert_eq!(Length::of(datum), Err(error.clone()));
+    error
+}
+
+#[test]
+fn what_has_no_form_fails_as_in_postcard() {
+    assert_eq!(
+        error_of(&Endless { map: false }),
+        postcard::to_allocvec(&Endless { map: false }).unwrap_err()
+    );
+    assert_eq!(error_of(&Endless { map: true }), postcard::to_allocvec(&Endless { map: true }).unwrap_err());
+    assert_eq!(error_of(&Shown(Refuses)), postcard::to_allocvec(&Shown(Refuses)).unwrap_err());
+    assert_eq!(error_of(&Complains), postcard::to_allocvec(&Complains).unwrap_err());
+    assert_eq!(error_of(&(1, Endless { map: false })), Error::SerializeSeqLengthUnknown);
+}
+
+/// A text that is of another length each time.
+struct Grows(core::cell::Cell<usize>, isize);
+
+impl Display for Grows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&"g".repeat(self.0.get()))?;
+        self.0.set(self.0.get().saturating_add_signed(self.1));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_text_of_another_length_than_announced_is_an_error() {
+    for step in [-1, 1, -9, 9] {
+        let mut out = [0; 256];
+        let packed = pack_into(&mut out, |packer| Shown(Grows(20.into(), step)).serialize(Wire(packer)));
+        assert_eq!(packed, Err(Error::SerializeBufferFull), "by {step}");
+    }
+}
+
+#[test]
+fn room_that_is_too_small_for_a_text_is_no_fault_of_the_text() {
+    let mut out = [0; 10];
+    let packed =
+        pack_into(&mut out, |packer| Shown("a text that is longer than the room").serialize(Wire(packer)));
+    assert_eq!(packed, Err(Error::SerializeBufferFull));
+}
+
+#[test]
+fn serializers_are_told_that_nobody_reads_the_form() {
+    assert!(!Serializer::is_human_readable(&Wire(Length::default())));
+}
