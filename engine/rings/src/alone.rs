@@ -4,13 +4,14 @@
 //! processor follows at the writer's heels, the last record's stamp has not, and the swap costs the writer a trip of
 //! that cache line for every record. A writer that is alone stores instead, and its processor goes on.
 //!
-//! The first thread that claims owns the right (after its end, the thread that gets its place in memory does). The first
-//! other thread that wants to claim, or to close the ring, takes it away for good: from then on all swap. Owner: enter, light fence, look whether it still owns; other: take
-//! away, heavy fence, wait until the owner is not inside. Inside is a handful of instructions and nothing of the
-//! user's, and this wait happens once in the life of a ring.
+//! The first thread that claims owns the right. After its end, the thread that gets its place in memory does; whatever
+//! hands that memory on orders what the first one wrote there before what the second one reads. The first other thread
+//! that wants to claim, or to close the ring, takes the right away for good: from then on all swap. Owner: enter, light
+//! fence, look whether it still owns; other: take away, heavy fence, wait until the owner is not inside. Inside is a
+//! handful of instructions and nothing of the user's, and this wait happens once in the life of a ring.
 //!
-//! What is free behind the gate only grows until the owner itself takes it. So the owner keeps the tail and the free room
-//! in words of its own, its *desk*, and looks at the gate only when that room is used up: see [`Inside::take`].
+//! What is free behind the gate only grows until the owner itself takes it. So the owner keeps account of it in words of
+//! its own, its *desk*, and looks at the gate only when that room is used up: see [`Inside::take`].
 //!
 //! Not inside: how the room is found; see `claim`.
 
@@ -63,6 +64,9 @@ struct Desk {
 
 /// The owner between its look and its store.
 pub(crate) struct Inside<'a>(&'a Desk);
+
+#[cfg(not(any(loom, shuttle)))]
+const _: () = assert!(size_of::<Desk>() <= 64, "one cache line");
 
 impl Inside<'_> {
     /// Takes room for `count` records of `each` units and stores the tail. `None`: it is not known that so much is

@@ -212,8 +212,9 @@ impl Hold<'_> {
     /// (see [`Hold::release_to`]) behind it. Stops before the first record that is not published, and after `max`
     /// sequences. Abandoned records are skipped. Gives the number of records that `each` got.
     ///
-    /// Several times faster than [`Hold::get`] for one record after another: where a record ends, the next one starts,
-    /// so only the first one's place has to be worked out. If `each` panics, the record that it got counts as read.
+    /// Several times faster than [`Hold::get`] for one record after another of the same length: then the next slot's whole
+    /// content is known beforehand, and compared instead of parsed. If `each` panics, the record that it got counts as
+    /// read.
     ///
     /// ```
     /// # use corewire_rings::{Ring, RingConfig};
@@ -259,8 +260,8 @@ impl Hold<'_> {
             for slot in slots.run(progress.seq, last) {
                 let next = meta.next_of_same_len(cost);
                 let stamp = progress.seq.wrapping_add(1);
-                if slot.stamp.load(Ordering::Acquire) != stamp || slot.meta.load(Ordering::Relaxed) != next.0
-                {
+                let published = slot.stamp.load(Ordering::Acquire) == stamp || bug("run-unstamped");
+                if !published || slot.meta.load(Ordering::Relaxed) != next.0 {
                     break;
                 }
                 meta = next;

@@ -55,7 +55,8 @@
 //! |---|---|---|
 //! | tail `closed 1, seq 25, position 38` | claims (swap, or store by a thread that claims alone), close (or) | AcqRel (a store: Release): who claims next sees every gate that I saw. One word, so that room in datums and bytes is won together and never after a close |
 //! | `owner`, `inside` of the tail | the first thread that claims; who takes the right to store from it | below: "whose the tail is" |
-//! | gate `seq 40, joins 24` | a claim that finds no room, a joining reader (swaps) | AcqRel: what readers finished comes before its reuse. A join changes the count, so a mover that scanned before the join fails |
+//! | the rest of the owner's desk | the owner, while it is inside | Relaxed: nobody else reads it |
+//! | gate `seq 40, joins 24` | a claim or an eviction that finds no room, who asks how long the ring is, a joining reader (swaps) | AcqRel: what readers finished comes before its reuse. A join changes the count, so a mover that scanned before the join fails |
 //! | stamp | the record's writer | Release; readers Acquire: it carries meta and bytes |
 //! | meta | the record's writer, before the stamp | Release, so that who sees a later lap's meta also sees that the gate has moved |
 //! | cursor `generation 7, seq 54, kind 3` | its reader; writers by swap and only while it is idle | Release store, Acquire scan: the reader's last look comes before the reuse |
@@ -63,15 +64,16 @@
 //! | `waiters` | the queue for room, under its lock | see below |
 //! | `live` | joins, leaves, detachments (add) | Acquire after `waiters`: without readers it is publication that makes room |
 //!
-//! **Why no record is overwritten while somebody needs it.** A claim needs `t - g < datums` (and bytes) under a gate
-//! that is never in front of a cursor: movers take the minimum of all cursors, cursors only move forward, and a reader
+//! **Why no record is overwritten while somebody needs it.** A claim needs `t - g < datums` (and bytes) under the gate,
+//! or under an earlier one, which only asks for more; and the gate is never in front of a cursor: movers take the minimum of all cursors, cursors only move forward, and a reader
 //! that joins between scan and swap makes the swap fail. A cursor never passes an unpublished record, and neither does
 //! the gate of a ring without readers, so a writer that is preempted between claim and commit is never lapped. A
 //! reader pins its cursor (`Held`) before it looks at bytes; writers that evict or detach swap the word and fail.
 //!
 //! **Whose the tail is.** A swap makes a processor wait until its earlier stores have reached the cache, and a reader on
 //! another processor, following at the writer's heels, makes that slow. The first thread that claims therefore owns the
-//! tail and stores it, until a second one claims or the ring is closed; then, and for good, everybody swaps. Owner:
+//! tail and stores it, until a second one claims or the ring is closed; then, and for good, everybody swaps. The owner
+//! also keeps account of the room that it saw free, and looks at the gate only when that is used up. Owner:
 //! `inside`, light fence, look at `owner`; the other: `owner`, heavy fence, wait for not `inside`, once in a ring's
 //! life and for a handful of instructions (longer if the owner is preempted there). One and a half to two times the
 //! records per second; without `membarrier` everybody swaps from the start.
@@ -90,8 +92,8 @@
 //! or more through one ring at exactly the same sequence modulo 2^25, the gate after exactly 2^24 joins without a
 //! move. A ring closes itself shortly before sequence 2^54 (5.7 years at 100 million datums a second).
 //!
-//! A leaked [`Claim`] stops its ring at that record for ever; a leaked [`Hold`] pins its reader until it holds again
-//! or is dropped. Neither breaks memory safety.
+//! A leaked [`Claim`] stops its ring at that record for ever; a leaked [`Hold`] or [`Record`] pins its reader until it
+//! reads again or is dropped, and the record is there again then. Neither breaks memory safety.
 
 pub mod config;
 pub mod mailbox;

@@ -29,7 +29,7 @@ pub struct Reader {
     pub(crate) place: Cell<Place>,
     /// What [`Reader::peek`] found.
     pub(crate) peeked: Peeked,
-    /// The cell is held: by the current hold, or by one that was leaked.
+    /// The cell is held: by what reads in place now, by `keep`, or by a hold or record that was leaked.
     pub(crate) held: bool,
     /// We set our sleeper's bit and did not clear it ourselves.
     asleep: bool,

@@ -100,7 +100,8 @@ impl Meta {
         self.0 >> LEN_BITS
     }
 
-    /// The meta of a record of the same length right behind, which costs `units`. Wrong at the wrap of positions.
+    /// The meta of a record of the same length right behind, which costs `units`. At the wrap of
+    /// positions it may be none that a record can have; it is never that of another record.
     #[inline(always)]
     pub(crate) const fn next_of_same_len(self, units: u64) -> Self {
         Self(self.0.wrapping_add(units << LEN_BITS))

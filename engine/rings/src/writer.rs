@@ -12,7 +12,7 @@ use thiserror::Error;
 /// A writing handle. Clone it for each thread, or share it. Dropping the last one does not close the ring.
 ///
 /// Claims know threads apart by their thread-local storage. Do not claim or close in a signal handler, in a coroutine
-/// with a stack of its own that moves between threads in the middle of a claim, or in the child of a `fork`.
+/// with a stack of its own that moves between threads, or in the child of a `fork`.
 #[derive(Clone)]
 pub struct Writer {
     pub(crate) shared: Arc<Shared>,

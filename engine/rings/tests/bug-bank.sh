@@ -12,7 +12,8 @@ stamp-unreleased          loom          what_is_published_is_read_whole_and_in_o
 claim-unordered           loom          two_producers_at_a_full_ring_move_the_gate_together
 claim-after-close         ring          closing_refuses_claims_and_lets_readers_drain
 one-too-many              ring          the_capacity_in_datums_is_exact
-desk-keeps-units          ring          the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill
+desk-keeps-units          loom_alone    the_owner_keeps_exact_account_of_datums_and_bytes
+run-unstamped             loom_readers  a_run_of_one_length_is_read_as_far_as_it_is_published
 owner-looks-once          loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
 owner-unfenced            loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring
 owner-not-awaited         loom_alone    the_owner_goes_on_with_swaps_around_a_full_ring

@@ -103,3 +103,26 @@ fn the_owner_goes_on_with_swaps_around_a_full_ring() {
         assert!(values == [5, 6] || values == [6, 5], "{values:?}");
     });
 }
+
+#[test]
+fn the_owner_keeps_exact_account_of_datums_and_bytes() {
+    loom::model(|| {
+        for (datums, bytes) in [(2, 64), (4, 32)] {
+            let ring = Ring::owned(RingConfig { datums, bytes, max_record: 16, readers: 1 }).unwrap();
+            let mut reader = ring.subscribe().unwrap();
+            let writer = ring.writer();
+            for value in 0..2 {
+                assert!(push(&writer, value));
+            }
+            for value in 2..4 {
+                assert_eq!(
+                    writer.try_claim(16).map(|_| ()),
+                    Err(Refused::Full),
+                    "{datums} datums, {bytes} bytes"
+                );
+                assert_eq!(reader.try_recv().unwrap().unwrap()[0], value - 2);
+                assert!(push(&writer, value));
+            }
+        }
+    });
+}

@@ -367,6 +367,28 @@ fn a_batch_is_read_whole_while_its_room_comes_back() {
 }
 
 #[test]
+fn a_run_of_one_length_is_read_as_far_as_it_is_published() {
+    loom::model(|| {
+        let ring = ring(2);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 16, 0);
+        let thread = thread::spawn(move || push(&writer, 16, 1));
+        let mut next = 0;
+        while next < 2 {
+            let read = reader.hold().unwrap().read(2, |seq, bytes| {
+                assert_eq!((seq, bytes), (next, &[next as u8; 16][..]));
+                next += 1;
+            });
+            if read == 0 {
+                thread::yield_now();
+            }
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
 fn a_batch_that_is_being_read_is_not_evicted() {
     loom::model(|| {
         let ring = ring(1);

@@ -186,25 +186,28 @@ impl OpenLeg {
         let book = &mut self.book;
         // Eviction may take us past the end just now.
         let end = if book.kept.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
-        let taken = self.leg.inbox_mut().try_take(|seq, skipped, bytes| {
+        // What it was, to be counted when its room is free: whoever sees the count may want to use the room.
+        let (mut seq, mut skipped, mut len) = (0, 0, 0);
+        let taken = self.leg.inbox_mut().try_take(|at, missing, bytes| {
+            (seq, skipped, len) = (at, missing, bytes.len());
             if seq >= end {
                 return Step::Ended;
             }
-            match read(bytes) {
-                Ok(datum) => {
-                    keep(datum, book.delivered(totals, seq, skipped, bytes.len()));
-                    Step::Done(())
-                }
-                Err(_) => {
-                    book.undecodable(totals, seq, skipped);
-                    Step::Skipped
-                }
-            }
+            let Ok(datum) = read(bytes) else { return Step::Skipped };
+            keep(datum, book.place(seq, skipped));
+            Step::Done(())
         });
         match taken {
-            Ok(Some(step)) => step,
+            Ok(Some(Step::Done(()))) => {
+                book.count(totals, 1, len as u64, skipped, seq);
+                Step::Done(())
+            }
+            Ok(Some(Step::Skipped)) => {
+                book.undecodable(totals, seq, skipped);
+                Step::Skipped
+            }
             Ok(None) => Step::Empty,
-            Err(_) => Step::Ended,
+            Ok(Some(_)) | Err(_) => Step::Ended,
         }
     }
 
@@ -360,6 +363,12 @@ impl Book {
     #[inline(always)]
     fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place<'_> {
         self.count(totals, 1, len as u64, skipped, seq);
+        self.place(seq, skipped)
+    }
+
+    /// Where a datum stands that is being delivered.
+    #[inline(always)]
+    fn place(&mut self, seq: u64, skipped: u64) -> Place<'_> {
         Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
     }
 
