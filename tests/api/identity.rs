@@ -82,7 +82,7 @@ impl Reader {
     fn take(&mut self, most: usize) {
         for _ in 0..most {
             let Ok(delivery) = self.consumer.try_recv_delivery() else { return };
-            if self.has_a_new_channel() {
+            if self.is_of_a_new_channel(&delivery) {
                 return;
             }
             self.note(&delivery);
@@ -91,8 +91,9 @@ impl Reader {
 
     /// Its channel was closed, and the consumer has found the producer again: that it does when the producer's entry
     /// changes, whatever its backoff. Between engines nobody tells it then what it missed meanwhile.
-    fn has_a_new_channel(&self) -> bool {
-        self.at_producer.close_code().is_some()
+    fn is_of_a_new_channel(&self, delivery: &Delivery<u64>) -> bool {
+        delivery.seq != self.next + delivery.skipped_before
+            && self.at_producer.close_code().is_some()
             && self.consumer.producers().any(|channel| !channel.is_same(&self.info))
     }
 
@@ -122,7 +123,7 @@ impl Reader {
                 Either::Left((Some(delivery), _)) => delivery,
                 Either::Left((None, _)) | Either::Right(_) => return,
             };
-            if self.has_a_new_channel() {
+            if self.is_of_a_new_channel(&delivery) {
                 return;
             }
             self.note(&delivery);

@@ -186,28 +186,30 @@ impl OpenLeg {
         let book = &mut self.book;
         // Eviction may take us past the end just now.
         let end = if book.kept.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
-        // What it was, to be counted when its room is free: whoever sees the count may want to use the room.
-        let (mut seq, mut skipped, mut len) = (0, 0, 0);
-        let taken = self.leg.inbox_mut().try_take(|at, missing, bytes| {
-            (seq, skipped, len) = (at, missing, bytes.len());
+        let taken = self.leg.inbox_mut().try_take(|seq, skipped, bytes| {
             if seq >= end {
                 return Step::Ended;
             }
-            let Ok(datum) = read(bytes) else { return Step::Skipped };
-            keep(datum, book.place(seq, skipped));
-            Step::Done(())
+            match read(bytes) {
+                Ok(datum) => {
+                    book.add(totals, 1, bytes.len() as u64, skipped, seq);
+                    keep(datum, book.place(seq, skipped));
+                    Step::Done(())
+                }
+                Err(_) => {
+                    book.undecodable(totals, seq, skipped);
+                    Step::Skipped
+                }
+            }
         });
         match taken {
-            Ok(Some(Step::Done(()))) => {
-                book.count(totals, 1, len as u64, skipped, seq);
-                Step::Done(())
-            }
-            Ok(Some(Step::Skipped)) => {
-                book.undecodable(totals, seq, skipped);
-                Step::Skipped
+            Ok(Some(step)) => {
+                // Now that the room is free: whoever sees the numbers may want to use it.
+                book.show();
+                step
             }
             Ok(None) => Step::Empty,
-            Ok(Some(_)) | Err(_) => Step::Ended,
+            Err(_) => Step::Ended,
         }
     }
 
@@ -372,9 +374,22 @@ impl Book {
         Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
     }
 
-    /// Counts datums of so many bytes together, the last of which is `seq`.
+    /// Counts datums of so many bytes together, the last of which is `seq`, and lets everybody see it.
     #[inline(always)]
     fn count(&mut self, totals: &mut Totals, datums: u64, bytes: u64, skipped: u64, seq: u64) {
+        self.add(totals, datums, bytes, skipped, seq);
+        self.show();
+    }
+
+    #[inline(always)]
+    fn show(&self) {
+        if let Some(kept) = &self.kept {
+            kept.show();
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, totals: &mut Totals, datums: u64, bytes: u64, skipped: u64, seq: u64) {
         totals.datums += datums;
         totals.bytes += bytes;
         totals.skipped += skipped;
@@ -383,7 +398,6 @@ impl Book {
             kept.bytes += bytes;
             kept.skipped += skipped;
             kept.next = seq + 1;
-            kept.show();
         }
     }
 
