@@ -65,7 +65,8 @@
 //! | `live` | joins, leaves, detachments (add) | Acquire after `waiters`: without readers it is publication that makes room |
 //!
 //! **Why no record is overwritten while somebody needs it.** A claim needs `t - g < datums` (and bytes) under the gate,
-//! or under an earlier one, which only asks for more; and the gate is never in front of a cursor: movers take the minimum of all cursors, cursors only move forward, and a reader
+//! or under an earlier one, which only asks for more; and the gate is never in front of a cursor: movers take the
+//! minimum of all cursors, cursors only move forward, and a reader
 //! that joins between scan and swap makes the swap fail. A cursor never passes an unpublished record, and neither does
 //! the gate of a ring without readers, so a writer that is preempted between claim and commit is never lapped. A
 //! reader pins its cursor (`Held`) before it looks at bytes; writers that evict or detach swap the word and fail.

@@ -42,8 +42,8 @@ pub enum Refused {
 
 impl Writer {
     /// Claims room for one record of `len` bytes. Lock-free and never waits, except once in the life of a ring: the
-    /// first claim of a second thread waits until the first one is not in the middle of a claim. `Full` also while other writers queue for
-    /// room: newcomers do not overtake them.
+    /// first claim of a second thread waits until the first one is not in the middle of a claim. `Full` also while other
+    /// writers queue for room: newcomers do not overtake them.
     #[inline(always)]
     pub fn try_claim(&self, len: usize) -> Result<Claim<'_>, Refused> {
         self.shared.check_len(len)?;

@@ -247,14 +247,18 @@ impl Core {
         if self.common.board.is_online() {
             return Ok(());
         }
-        Err(if self.is_closed() { Refusal::Closed } else { Refusal::Offline })
+        Err(self.why_offline())
+    }
+
+    fn why_offline(&self) -> Refusal {
+        if self.is_closed() { Refusal::Closed } else { Refusal::Offline }
     }
 
     /// Why nothing is sent while the online condition does not hold.
     #[cold]
     #[inline(never)]
     fn refuse_offline(&self) -> Error<()> {
-        self.refuse((), if self.is_closed() { Refusal::Closed } else { Refusal::Offline })
+        self.refuse((), self.why_offline())
     }
 
     /// Room for one record of `len` bytes, for which there was none at once.
