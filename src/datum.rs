@@ -53,10 +53,11 @@ pub(crate) fn derived_stream_id<T>() -> StreamId {
 ///
 /// A codec is a name without data: all its functions are static, so that a handle's type decides everything and
 /// the compiler can inline it. Implementations may panic; every call is contained by the stream, counted, and
-/// answered with [`EncodeError`] or skipped.
+/// answered with [`EncodeError`] or skipped, unless [`MAY_PANIC`](Self::MAY_PANIC) says that there is no need to.
 pub trait Codec<D>: 'static {
     /// Whether a call may panic, which is what a stream contains. `false` is for codecs that run no code of a user's:
-    /// it saves the containment, and a panic then goes through the call that sent or took the datum.
+    /// it saves the containment. A panic then goes through the call that sent or took the datum; the stream goes on, but
+    /// the datum is gone and in no count.
     const MAY_PANIC: bool = true;
 
     /// Whether it is worth trying [`encode_short`](Self::encode_short).
@@ -125,8 +126,9 @@ pub trait InPlaceMut<D>: InPlace<D> {
 
 /// The default codec: [postcard](https://docs.rs/postcard), a compact binary format for any serde type.
 ///
-/// A value of up to 64 bytes is encoded beside the stream's ring and copied into it. Of a larger one the size is
-/// computed first, then it is written straight into the ring. Nothing is allocated.
+/// [`try_send`](crate::streams::Producer::try_send) and sinks encode a value of up to 64 bytes beside the stream's ring and
+/// copy it there. Of a larger one, and in the forms that may wait, the size is computed first, then it is written straight
+/// into the ring. Nothing is allocated.
 ///
 /// # Hostile bytes
 ///

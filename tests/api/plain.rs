@@ -1,7 +1,10 @@
 //! Plain datums: written and read where they lie.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use corewire::datum::{DecodeError, EncodeError};
 use corewire::streams::consumer::TryRecvError;
-use corewire::{Consumer, Network, Plain, Producer};
+use corewire::{Codec, Consumer, Network, Plain, Producer};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::support::{alone, apart, within};
@@ -44,6 +47,45 @@ async fn a_type_that_serde_does_not_know_travels_as_it_lies_in_memory() {
     within(producer.send(tick(1))).await.unwrap();
     assert_eq!(within(consumer.recv()).await, Some(tick(1)));
     assert_eq!(consumer.stats().bytes(), 32);
+}
+
+/// Says that it never panics, and does.
+struct Rash;
+
+impl Codec<u64> for Rash {
+    const MAY_PANIC: bool = false;
+
+    fn encoded_len(_datum: &u64) -> Result<usize, EncodeError> {
+        Ok(8)
+    }
+
+    fn encode(datum: &u64, out: &mut [u8]) -> Result<(), EncodeError> {
+        assert!(*datum != 13, "on the way in");
+        <Plain as Codec<u64>>::encode(datum, out)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<u64, DecodeError> {
+        let datum = <Plain as Codec<u64>>::decode(bytes)?;
+        assert!(datum != 17, "on the way out");
+        Ok(datum)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_that_is_not_contained_goes_through_the_call_and_the_stream_goes_on() {
+    let network = alone().await;
+    let builder = network.streams().producer::<u64>().with_stream_id("rash").with_buffer_size(2);
+    let producer = builder.codec(Rash).build().unwrap();
+    let mut consumer = network.streams().consumer::<u64>().with_stream_id("rash").codec(Rash).build();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    for round in 100..110 {
+        assert!(catch_unwind(AssertUnwindSafe(|| producer.try_send(13))).is_err());
+        producer.try_send(17).unwrap();
+        assert!(catch_unwind(AssertUnwindSafe(|| consumer.try_recv())).is_err());
+        producer.try_send(round).unwrap();
+        assert_eq!(consumer.try_recv(), Ok(round), "no room is lost, and nothing is pinned");
+    }
 }
 
 #[tokio::test]
