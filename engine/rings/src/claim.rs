@@ -1,6 +1,7 @@
 //! Claims: room that one writer owns until it publishes or abandons it.
 
 use crate::bugs::{bug, unless};
+use crate::gate::Look;
 use crate::ring::Shared;
 use crate::storage::{slice_at, slice_mut_at};
 use crate::sync::Ordering;
@@ -37,7 +38,7 @@ impl Shared {
 
     /// Takes room for up to `count` (at least 1) records of `each` units: as many as fit, at least one.
     #[inline(always)]
-    pub(crate) fn reserve(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
+    pub(crate) fn reserve(&self, count: u64, each: u64, look: Look) -> Result<Reserved, Refused> {
         if let Some(alone) = self.alone.enter(self.fences) {
             if let Some(reserved) = alone.take(self.units, count, each) {
                 return Ok(reserved);
@@ -49,7 +50,7 @@ impl Shared {
             }
         }
         // Taken apart and put together again, so that the usual cases stay in registers.
-        let Reserved { seq, position, place, count } = self.reserve_behind_gate(count, each)?;
+        let Reserved { seq, position, place, count } = self.reserve_behind_gate(count, each, look)?;
         Ok(Reserved { seq, position, place, count })
     }
 
@@ -78,7 +79,7 @@ impl Shared {
 
     /// As above, for whoever shares the tail with others or has to look at the gate.
     #[inline(never)]
-    fn reserve_behind_gate(&self, count: u64, each: u64) -> Result<Reserved, Refused> {
+    fn reserve_behind_gate(&self, count: u64, each: u64, look: Look) -> Result<Reserved, Refused> {
         loop {
             let alone = self.alone.enter(self.fences);
             // The order tail, gate, slot matters: a swap that succeeds (or a tail that is ours alone) proves that nobody
@@ -104,7 +105,7 @@ impl Shared {
             if take == 0 {
                 // Outside: moving the gate may close the ring, which waits for us to be.
                 drop(alone);
-                if self.advance_gate(gate) || self.tail().load(Ordering::Acquire) != tail.0 {
+                if self.advance_gate(gate, look) || self.tail().load(Ordering::Acquire) != tail.0 {
                     continue;
                 }
                 return Err(Refused::Full);

@@ -3,7 +3,7 @@
 
 use crate::bugs::bug;
 use crate::cursor::Cell;
-use crate::gate::Base;
+use crate::gate::{Base, Look};
 use crate::ring::{DetachError, ReaderId, Shared};
 use crate::sync::{Ordering, fence};
 use crate::word::{Cursor, Gate, Kind, Meta, Tail};
@@ -35,7 +35,7 @@ impl Shared {
             if self.fits(tail, used, base.position, units) {
                 return Ok(());
             }
-            if self.advance_gate(gate) || self.tail().load(Ordering::Acquire) != tail.0 {
+            if self.advance_gate(gate, Look::Once) || self.tail().load(Ordering::Acquire) != tail.0 {
                 continue;
             }
             let walk = self.walk(tail, base, used, units);

@@ -6,6 +6,7 @@ use crate::config::{ConfigError, RingConfig};
 use crate::counters::Counters;
 use crate::cursor::Cells;
 use crate::fence::Fences;
+use crate::gate::Look;
 use crate::reader::Reader;
 use crate::room::RoomQueue;
 use crate::signals::Signals;
@@ -242,7 +243,7 @@ impl Ring {
     /// As [`Ring::gate`], with the byte position: what an inbox's credit is computed from.
     #[must_use]
     pub fn gate_mark(&self) -> Mark {
-        self.shared.advance_gate(Gate(self.shared.gate.load(Ordering::Acquire)));
+        self.shared.advance_gate(Gate(self.shared.gate.load(Ordering::Acquire)), Look::Once);
         let (base, _) = self.shared.span();
         Mark { seq: base.seq, position: base.position, modulus: self.shared.units.modulus }
     }
@@ -262,7 +263,7 @@ impl Ring {
     /// Records between gate and tail: what the ring cannot yet forget.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.advance_gate(Gate(self.shared.gate.load(Ordering::Acquire)));
+        self.shared.advance_gate(Gate(self.shared.gate.load(Ordering::Acquire)), Look::Once);
         let (base, tail) = self.shared.span();
         (tail - base.seq) as usize
     }

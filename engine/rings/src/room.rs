@@ -4,6 +4,7 @@
 use crate::bugs::bug;
 use crate::claim::{Claim, Reserved};
 use crate::config::MAX_ROOM_WAITERS;
+use crate::gate::Look;
 use crate::ring::Shared;
 use crate::signals::wake;
 use crate::sync::{Mutex, Ordering, lock};
@@ -92,7 +93,7 @@ impl Shared {
 
     /// Claims for the first of the queue. `Full`: it may sleep.
     fn reserve_first(&self, units: u64, cx: &Context<'_>) -> Result<Reserved, Refused> {
-        let refused = match self.reserve(1, units) {
+        let refused = match self.reserve(1, units, Look::Gather) {
             Err(Refused::Full) if self.signals.live.load(Ordering::Acquire) == 0 => Refused::Full,
             done => return done,
         };
@@ -102,7 +103,7 @@ impl Shared {
             cx.waker().wake_by_ref();
             return Err(refused);
         }
-        self.reserve(1, units)
+        self.reserve(1, units, Look::Gather)
     }
 
     /// Leaves the queue, served or not, and lets the next one look.

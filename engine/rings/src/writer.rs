@@ -3,6 +3,7 @@
 use crate::bugs::bug;
 use crate::claim::{Claim, ClaimMany};
 use crate::config::MAX_ROOM_WAITERS;
+use crate::gate::Look;
 use crate::ring::{ReaderId, Ring, Shared};
 use crate::sync::Ordering;
 use crate::units::Units;
@@ -48,7 +49,7 @@ impl Writer {
     pub fn try_claim(&self, len: usize) -> Result<Claim<'_>, Refused> {
         self.shared.check_len(len)?;
         self.no_overtaking()?;
-        let reserved = self.shared.reserve(1, Units::of(len))?;
+        let reserved = self.shared.reserve(1, Units::of(len), Look::Gather)?;
         Ok(Claim::new(&self.shared, reserved, len))
     }
 
@@ -67,7 +68,7 @@ impl Writer {
         self.shared.check_len(len_each)?;
         self.no_overtaking()?;
         let count = n.clamp(1, self.shared.config.datums) as u64;
-        let reserved = self.shared.reserve(count, Units::of(len_each))?;
+        let reserved = self.shared.reserve(count, Units::of(len_each), Look::Gather)?;
         Ok(ClaimMany::new(&self.shared, reserved, len_each))
     }
 
@@ -91,7 +92,7 @@ impl Writer {
         self.shared.check_len(len)?;
         let units = Units::of(len);
         loop {
-            match self.shared.reserve(1, units) {
+            match self.shared.reserve(1, units, Look::Once) {
                 Ok(reserved) => return Ok(Claim::new(&self.shared, reserved, len)),
                 // Each turn of this loop means that another writer took the room that we made: somebody progresses.
                 Err(Refused::Full) => self.shared.evict(units, &mut on_lost)?,
