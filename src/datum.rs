@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::contain::contain;
 use crate::id::StreamId;
-use crate::pack::{Length, Short, Wire, pack_into};
+use crate::pack::{Length, Short, Wire, pack_into, read};
 
 /// A value that can be sent through a stream.
 ///
@@ -97,6 +97,16 @@ pub trait Codec<D>: 'static {
     ///
     /// If `bytes` are not exactly one encoded datum.
     fn decode(bytes: &[u8]) -> Result<D, DecodeError>;
+
+    /// As [`decode`](Self::decode), into where the datum is wanted. `false`: `bytes` are not exactly one encoded datum,
+    /// and `into` is as it was.
+    #[doc(hidden)]
+    #[inline]
+    fn decode_into<E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
+        let Ok(datum) = Self::decode(bytes) else { return false };
+        *into = Ok(datum);
+        true
+    }
 }
 
 /// A codec whose encoded form *is* the value, so that it can be borrowed where it lies.
@@ -129,6 +139,9 @@ pub trait InPlaceMut<D>: InPlace<D> {
 /// [`try_send`](crate::streams::Producer::try_send) and sinks encode a value of up to 64 bytes beside the stream's ring and
 /// copy it there. Of a larger one, and in the forms that may wait, the size is computed first, then it is written straight
 /// into the ring. Nothing is allocated.
+///
+/// A consumer first tries a deserializer of corewire's own, which reads the usual types and is faster; what that one
+/// refuses is given to postcard's, so a `Deserialize` implementation may be called twice for bytes that it does not accept.
 ///
 /// # Hostile bytes
 ///
@@ -206,15 +219,31 @@ impl<D: Datum> Codec<D> for Postcard {
         }
     }
 
-    #[inline]
+    /// The only place that serializes into a [`Short`], for each type of datum: a compiler inlines what has one caller.
+    #[inline(never)]
     fn encode_short(datum: &D, out: &mut Short) -> Result<bool, EncodeError> {
         out.pack(|packer| datum.serialize(Wire(packer))).map_err(EncodeError::postcard)
     }
 
+    /// With postcard's own deserializer, whose word counts.
     fn decode(bytes: &[u8]) -> Result<D, DecodeError> {
         let (datum, rest) = postcard::take_from_bytes(bytes).map_err(DecodeError::postcard)?;
         if rest.is_empty() { Ok(datum) } else { Err(DecodeError(Decoding::Trailing(rest.len()))) }
     }
+
+    #[inline]
+    fn decode_into<E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
+        read(bytes, into) || read_slowly(bytes, into)
+    }
+}
+
+/// What [`read`] cannot read, or nobody.
+#[cold]
+#[inline(never)]
+fn read_slowly<D: Datum, E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
+    let Ok(datum) = Postcard::decode(bytes) else { return false };
+    *into = Ok(datum);
+    true
 }
 
 /// The alignment that a record in a ring has.
@@ -399,6 +428,15 @@ pub(crate) fn decode<D, C: Codec<D>>(bytes: &[u8]) -> Result<D, DecodeError> {
         return C::decode(bytes);
     }
     contain(|| C::decode(bytes)).unwrap_or(Err(DecodeError(Decoding::Panicked)))
+}
+
+/// [`Codec::decode_into`] with panics contained.
+#[inline]
+pub(crate) fn decode_into<D, C: Codec<D>, E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
+    if !C::MAY_PANIC {
+        return C::decode_into(bytes, into);
+    }
+    contain(|| C::decode_into(bytes, into)).unwrap_or(false)
 }
 
 /// Whether [`InPlace::view`] accepts `bytes`, with panics contained.

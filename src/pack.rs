@@ -4,12 +4,16 @@
 //! to a cache line that another processor has, in turns with stores to the stack, and a copy of bytes that were just
 //! written one by one has to wait for all of them. The packer collects eight bytes in a register instead.
 //!
-//! Not inside: what the bytes are ([`wire`]).
+//! Not inside: what the bytes are ([`wire`]), and how they are read ([`de`]).
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use postcard::{Error, Result};
 
+pub(crate) use de::read;
 pub(crate) use wire::{Length, Sink, Wire};
 
+mod de;
 mod wire;
 
 /// Bytes of a word.
@@ -23,11 +27,33 @@ const SHORT_RUN: usize = 4 * WORD;
 /// The longest encoded form that is encoded before it is measured, in words.
 const SHORT_WORDS: usize = 8;
 
+/// A place for eight bytes.
+pub(crate) trait Word {
+    /// Puts the bytes there, the lowest first.
+    fn put(&mut self, bytes: u64);
+}
+
+impl Word for [u8; WORD] {
+    #[inline(always)]
+    fn put(&mut self, bytes: u64) {
+        *self = bytes.to_le_bytes();
+    }
+}
+
+impl Word for AtomicU64 {
+    #[inline(always)]
+    fn put(&mut self, bytes: u64) {
+        *self.get_mut() = bytes;
+    }
+}
+
 /// Room for the encoded form of a small datum. Encoding it here and copying it is cheaper than going through the datum
 /// twice, once to measure it; and what a user's `Serialize` does is over before room is claimed.
 #[derive(Debug)]
 pub struct Short {
-    words: [[u8; WORD]; SHORT_WORDS],
+    /// Atomic, though nobody shares it: then a compiler loads word by word, as they were written, and makes no wider copy,
+    /// which would have to wait until the words have reached the cache.
+    words: [AtomicU64; SHORT_WORDS],
     len: usize,
 }
 
@@ -35,14 +61,14 @@ impl Short {
     /// Empty room.
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { words: [[0; WORD]; SHORT_WORDS], len: 0 }
+        Self { words: [const { AtomicU64::new(0) }; SHORT_WORDS], len: 0 }
     }
 
     /// Packs what `fill` gives. `Ok(false)`: it does not fit.
     #[inline]
     pub(crate) fn pack<'a>(
         &'a mut self,
-        fill: impl FnOnce(Packer<'a>) -> Result<Packer<'a>>,
+        fill: impl FnOnce(Packer<'a, AtomicU64>) -> Result<Packer<'a, AtomicU64>>,
     ) -> Result<bool> {
         let Self { words, len } = self;
         let packer = match fill(Packer::new(words)) {
@@ -53,7 +79,7 @@ impl Short {
         *len = packer.len();
         let (word, rest) = packer.finish();
         match rest.first_mut() {
-            Some(last) => *last = word.to_le_bytes(),
+            Some(last) => last.put(word),
             // A few bytes more than there is room for are still in the register.
             None if *len > SHORT_WORDS * WORD => return Ok(false),
             None => {}
@@ -70,11 +96,7 @@ impl Short {
     /// Copies what was packed into `out`, which is as long.
     #[inline]
     pub(crate) fn copy_to(&self, out: &mut [u8]) {
-        // Word by word, as they were written, and not in wider pieces; a compiler that saw through this would make one
-        // copy of it, which waits until the words have reached the cache.
-        let word = |index: usize| {
-            std::hint::black_box(self.words.get(index).map_or(0, |word| u64::from_le_bytes(*word)))
-        };
+        let word = |index: usize| self.words.get(index).map_or(0, |word| word.load(Ordering::Relaxed));
         let (places, rest) = out.as_chunks_mut::<WORD>();
         let whole = places.len();
         for (index, place) in places.iter_mut().enumerate() {
@@ -88,7 +110,10 @@ impl Short {
 
 /// Packs what `fill` gives into `out`. `Ok(false)`: it is not as long as `out`.
 #[inline]
-pub(crate) fn pack_into(out: &mut [u8], fill: impl FnOnce(Packer<'_>) -> Result<Packer<'_>>) -> Result<bool> {
+pub(crate) fn pack_into(
+    out: &mut [u8],
+    fill: impl FnOnce(Packer<'_, [u8; WORD]>) -> Result<Packer<'_, [u8; WORD]>>,
+) -> Result<bool> {
     let all = out.len();
     let (words, last) = out.as_chunks_mut();
     let packer = fill(Packer::new(words))?;
@@ -101,18 +126,24 @@ pub(crate) fn pack_into(out: &mut [u8], fill: impl FnOnce(Packer<'_>) -> Result<
 
 /// Writes into a slice of words. Fewer bytes than a word may be left over at the end: [`finish`](Self::finish) gives
 /// them.
-#[derive(Debug, Default)]
-pub(crate) struct Packer<'a> {
-    words: &'a mut [[u8; WORD]],
+#[derive(Debug)]
+pub(crate) struct Packer<'a, W> {
+    words: &'a mut [W],
     /// How many bits were pushed: a multiple of 8.
     bits: usize,
     /// The bytes that are not written yet, fewer than a word, the first in the lowest place.
     word: u64,
 }
 
-impl<'a> Packer<'a> {
+impl<W> Default for Packer<'_, W> {
+    fn default() -> Self {
+        Self { words: &mut [], bits: 0, word: 0 }
+    }
+}
+
+impl<'a, W: Word> Packer<'a, W> {
     #[inline(always)]
-    fn new(words: &'a mut [[u8; WORD]]) -> Self {
+    fn new(words: &'a mut [W]) -> Self {
         Self { words, bits: 0, word: 0 }
     }
 
@@ -124,7 +155,7 @@ impl<'a> Packer<'a> {
 
     /// The bytes that are not written yet, and the words that were not.
     #[inline]
-    fn finish(self) -> (u64, &'a mut [[u8; WORD]]) {
+    fn finish(self) -> (u64, &'a mut [W]) {
         (self.word, self.words.get_mut(self.bits / WORD_BITS..).unwrap_or_default())
     }
 
@@ -138,17 +169,15 @@ impl<'a> Packer<'a> {
         }
         let (words, last) = bytes.as_chunks();
         let place = self.bits / WORD_BITS;
-        self.words
-            .get_mut(place..place + words.len())
-            .ok_or(Error::SerializeBufferFull)?
-            .copy_from_slice(words);
+        let places = self.words.get_mut(place..place + words.len()).ok_or(Error::SerializeBufferFull)?;
+        places.iter_mut().zip(words).for_each(|(place, word)| place.put(u64::from_le_bytes(*word)));
         self.bits += 8 * bytes.len();
         self.word = read_short(last);
         Ok(self)
     }
 }
 
-impl Sink for Packer<'_> {
+impl<W: Word> Sink for Packer<'_, W> {
     #[inline(always)]
     fn push(mut self, bytes: u64, bits: u32) -> Result<Self> {
         debug_assert!(
@@ -161,7 +190,7 @@ impl Sink for Packer<'_> {
         self.word = if self.bits / WORD_BITS == place {
             word
         } else {
-            *self.words.get_mut(place).ok_or(Error::SerializeBufferFull)? = word.to_le_bytes();
+            self.words.get_mut(place).ok_or(Error::SerializeBufferFull)?.put(word);
             // Two shifts, since one by 64 is none.
             bytes >> 1 >> (WORD_BITS - 1 - before)
         };

@@ -3,10 +3,10 @@
 use postcard::{Error, Result};
 use proptest::prelude::*;
 
-use super::{Packer, SHORT_WORDS, Short, Sink, WORD, pack_into, read_short, write_short};
+use super::{Packer, SHORT_WORDS, Short, Sink, WORD, Word, pack_into, read_short, write_short};
 
 /// Gives `pieces` to `packer`, short ones in one push if `push` says so.
-fn give<'a>(packer: Packer<'a>, pieces: &[(Vec<u8>, bool)]) -> Result<Packer<'a>> {
+fn give<'a, W: Word>(packer: Packer<'a, W>, pieces: &[(Vec<u8>, bool)]) -> Result<Packer<'a, W>> {
     pieces.iter().try_fold(packer, |packer, (piece, push)| match piece.len() {
         len @ 1..=WORD if *push => {
             let mut word = [0; WORD];

@@ -2,7 +2,7 @@
 //!
 //! postcard's own serializer puts a varint together in memory, byte by byte, and copies it from there byte by byte.
 //! Behind a record that another processor is about to read such stores wait in line for the record's, and so does the
-//! next record. Here a value becomes one word, or two, by shifts and masks. What is read is read by postcard itself.
+//! next record. Here a value becomes one word, or two, by shifts and masks. Reading is in [`de`](super::de).
 //!
 //! Not inside: where the words go ([`Sink`]).
 

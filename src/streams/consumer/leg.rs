@@ -172,13 +172,13 @@ impl OpenLeg {
         Some((channel.source()?, channel.shared().end_seq()?))
     }
 
-    /// Takes the next record and gives `keep` what `read` makes of its datum, and where it stood.
+    /// Takes the next record; `read` says whether it is a datum, and `keep` gets to know where it stood.
     #[inline(always)]
-    pub(super) fn take<D>(
+    pub(super) fn take(
         &mut self,
         totals: &mut Totals,
-        read: impl FnOnce(&[u8]) -> Result<D, DecodeError>,
-        keep: impl FnOnce(D, Place<'_>),
+        read: impl FnOnce(&[u8]) -> bool,
+        keep: impl FnOnce(Place<'_>),
     ) -> Step<()> {
         if self.is_past_end() {
             return Step::Ended;
@@ -190,16 +190,13 @@ impl OpenLeg {
             if seq >= end {
                 return Step::Ended;
             }
-            match read(bytes) {
-                Ok(datum) => {
-                    book.add(totals, 1, bytes.len() as u64, skipped, seq);
-                    keep(datum, book.place(seq, skipped));
-                    Step::Done(())
-                }
-                Err(_) => {
-                    book.undecodable(totals, seq, skipped);
-                    Step::Skipped
-                }
+            if read(bytes) {
+                book.add(totals, 1, bytes.len() as u64, skipped, seq);
+                keep(book.place(seq, skipped));
+                Step::Done(())
+            } else {
+                book.undecodable(totals, seq, skipped);
+                Step::Skipped
             }
         });
         match taken {

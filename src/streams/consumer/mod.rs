@@ -30,7 +30,7 @@ pub(crate) use self::legs::Legs;
 use super::board::Board;
 use super::channel::{ChannelInfo, Stats};
 use super::conditions::When;
-use crate::datum::{Codec, InPlace, Postcard, accept, decode};
+use crate::datum::{Codec, InPlace, Postcard, accept, decode_into};
 use crate::id::{PeerId, StreamId};
 
 /// A handle that receives the datums of all eligible producers of one stream.
@@ -168,7 +168,7 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     ///
     /// A datum is taken in the same step in which the future resolves: dropping the future before loses nothing.
     pub fn recv(&mut self) -> impl Future<Output = Option<D>> + Send + Unpin + use<'_, D, C> {
-        poll_fn(|cx| self.poll_take(cx, only_datum))
+        poll_fn(|cx| self.poll_take(cx))
     }
 
     /// The next datum if there is one.
@@ -178,14 +178,14 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<D, TryRecvError> {
-        Self::take(&mut self.legs, only_datum)
+        Self::take(&mut self.legs, |_| ())
     }
 
     /// [`recv`](Self::recv) with the datum's place in the stream. Cancel-safe likewise.
     pub fn recv_delivery(
         &mut self,
     ) -> impl Future<Output = Option<Delivery<D>>> + Send + Unpin + use<'_, D, C> {
-        poll_fn(|cx| self.poll_take(cx, delivery))
+        poll_fn(|cx| self.legs.poll(cx, Self::take_delivery))
     }
 
     /// [`try_recv`](Self::try_recv) with the datum's place in the stream.
@@ -194,14 +194,14 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn try_recv_delivery(&mut self) -> Result<Delivery<D>, TryRecvError> {
-        Self::take(&mut self.legs, delivery)
+        Self::take_delivery(&mut self.legs)
     }
 
     /// [`recv`](Self::recv) for threads without an async runtime: parks the thread while it waits.
     pub fn recv_blocking(&mut self) -> Option<D> {
         match self.try_recv() {
             Ok(datum) => Some(datum),
-            Err(_) => park::wait(|cx| self.poll_take(cx, only_datum)),
+            Err(_) => park::wait(|cx| self.poll_take(cx)),
         }
     }
 
@@ -215,9 +215,9 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
             return Ok(datum);
         }
         let found = match Instant::now().checked_add(timeout) {
-            Some(deadline) => park::wait_until(deadline, |cx| self.poll_take(cx, only_datum)),
+            Some(deadline) => park::wait_until(deadline, |cx| self.poll_take(cx)),
             // Further off than the clock reaches.
-            None => Some(park::wait(|cx| self.poll_take(cx, only_datum))),
+            None => Some(park::wait(|cx| self.poll_take(cx))),
         };
         match found {
             Some(Some(datum)) => Ok(datum),
@@ -226,31 +226,38 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
         }
     }
 
-    fn poll_take<R>(&mut self, cx: &mut Context<'_>, place: impl Fn(D, Place<'_>) -> R) -> Poll<Option<R>> {
-        self.legs.poll(cx, |legs| Self::take(legs, &place))
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<D>> {
+        self.legs.poll(cx, |legs| Self::take(legs, |_| ()))
     }
 
-    /// Takes a datum and gives what `place` makes of it and of where it stood.
+    fn take_delivery(legs: &mut Legs) -> Result<Delivery<D>, TryRecvError> {
+        let mut place = None;
+        let datum =
+            Self::take(legs, |at: Place<'_>| place = Some((at.seq, at.skipped_before, *at.producer)))?;
+        let (seq, skipped_before, producer) = place.ok_or(TryRecvError::Empty)?;
+        Ok(Delivery { datum, seq, skipped_before, producer })
+    }
+
+    /// Takes a datum; `keep` gets to know where it stood.
     #[inline(always)]
-    fn take<R>(legs: &mut Legs, place: impl Fn(D, Place<'_>) -> R) -> Result<R, TryRecvError> {
-        // Written once and not handed through returned values: those would be copied in pieces of other sizes than they
-        // were written in, and a processor waits for its own stores then.
-        let mut found = None;
-        let keep = |datum, at: Place<'_>| found = Some(place(datum, at));
-        legs.visit_current(|leg, totals| leg.take(totals, decode::<D, C>, keep));
-        match found {
-            Some(found) => Ok(found),
-            None => Self::search(legs, place),
+    fn take(legs: &mut Legs, mut keep: impl FnMut(Place<'_>)) -> Result<D, TryRecvError> {
+        // Not handed through returned values: they would be copied in pieces of other sizes than they were written in,
+        // and a processor waits for its own stores then.
+        let mut found = Err(TryRecvError::Empty);
+        let read = |bytes: &[u8]| decode_into::<D, C, _>(bytes, &mut found);
+        if legs.visit_current(|leg, totals| leg.take(totals, read, &mut keep)).is_none() {
+            found = Self::search(legs, keep);
         }
+        found
     }
 
     #[inline(never)]
-    fn search<R>(legs: &mut Legs, place: impl Fn(D, Place<'_>) -> R) -> Result<R, TryRecvError> {
-        let mut found = None;
-        let mut keep = |datum, at: Place<'_>| found = Some(place(datum, at));
-        let (index, ()) = legs.visit(|leg, totals| leg.take(totals, decode::<D, C>, &mut keep))?;
+    fn search(legs: &mut Legs, mut keep: impl FnMut(Place<'_>)) -> Result<D, TryRecvError> {
+        let mut found = Err(TryRecvError::Empty);
+        let mut read = |bytes: &[u8]| decode_into::<D, C, _>(bytes, &mut found);
+        let (index, ()) = legs.visit(|leg, totals| leg.take(totals, &mut read, &mut keep))?;
         legs.settle(index);
-        found.ok_or(TryRecvError::Empty)
+        found
     }
 }
 
@@ -303,20 +310,12 @@ impl<D: Send + 'static, C: InPlace<D>> Consumer<D, C> {
     }
 }
 
-fn only_datum<D>(datum: D, _place: Place<'_>) -> D {
-    datum
-}
-
-fn delivery<D>(datum: D, place: Place<'_>) -> Delivery<D> {
-    Delivery { datum, seq: place.seq, skipped_before: place.skipped_before, producer: *place.producer }
-}
-
 /// Ends when the consumer is closed and everything was taken.
 impl<D: Send + 'static, C: Codec<D>> Stream for Consumer<D, C> {
     type Item = D;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<D>> {
-        self.get_mut().poll_take(cx, only_datum)
+        self.get_mut().poll_take(cx)
     }
 }
 
