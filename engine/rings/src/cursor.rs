@@ -7,8 +7,10 @@ use crossbeam_utils::CachePadded;
 
 /// What one reader shows to the others. Alone on its cache lines.
 pub(crate) struct Cell {
-    /// A `Cursor`. Written by the reader; by others only by compare-and-swap, and never while it is `Held`.
+    /// A `Cursor`. Written by the reader; by others only by compare-and-swap, and never while it is pinned.
     pub(crate) word: AtomicU64,
+    /// 1 while the reader has it pinned by a store; see `pin`. Written by the reader.
+    pub(crate) inside: AtomicU64,
     /// Records below this are of no interest to the reader even if its cursor stands before them (it joined while
     /// older records were not yet published). Written by the reader before its word.
     pub(crate) wanted_from: AtomicU64,
@@ -33,6 +35,7 @@ impl Cells {
         let cell = || {
             CachePadded::new(Cell {
                 word: AtomicU64::new(Cursor::FREE.0),
+                inside: AtomicU64::new(0),
                 wanted_from: AtomicU64::new(0),
                 generation: AtomicU64::new(0),
                 lost: AtomicU64::new(0),

@@ -21,6 +21,7 @@ impl Shared {
     /// Makes room for `units` by moving lagging cursors, as little as possible.
     #[cold]
     pub(crate) fn evict(&self, units: u64, on_lost: &mut dyn FnMut(ReaderId, u64)) -> Result<(), Refused> {
+        self.before_moving_cursors();
         loop {
             let tail = Tail(self.tail().load(Ordering::Acquire));
             if tail.is_closed() {
@@ -87,14 +88,14 @@ impl Shared {
     ) -> Result<(), Refused> {
         let behind = |cursor: Cursor| cursor.counts() && (from..to).contains(&cursor.seq());
         // One reader in place makes the whole attempt useless: look before anybody loses anything.
-        let held = |cursor: Cursor| cursor.kind() == Kind::Held && !bug("evict-held");
-        if self.cells.taken().any(|(_, _, cursor)| behind(cursor) && held(cursor)) {
+        let held = |cell: &Cell, cursor| cell.is_pinned(cursor) && !bug("evict-held");
+        if self.cells.taken().any(|(_, cell, cursor)| behind(cursor) && held(cell, cursor)) {
             return Err(self.blocked_by_hold());
         }
         for (index, cell, seen) in self.cells.taken() {
             let mut cursor = seen;
             while behind(cursor) {
-                if held(cursor) {
+                if held(cell, cursor) {
                     return Err(self.blocked_by_hold());
                 }
                 // Before the swap, whose success proves that the place still has this owner: it may leave, and another
@@ -144,6 +145,7 @@ impl Shared {
     pub(crate) fn detach(&self, id: ReaderId) -> Result<(), DetachError> {
         let index = id.index as usize;
         let cell = self.cells.get(index).ok_or(DetachError::Gone)?;
+        self.before_moving_cursors();
         loop {
             let generation = cell.generation.load(Ordering::Acquire);
             let cursor = Cursor(cell.word.load(Ordering::Acquire));
@@ -152,6 +154,7 @@ impl Shared {
                 return Err(DetachError::Gone);
             }
             match cursor.kind() {
+                Kind::Idle if cell.is_pinned(cursor) => return Err(DetachError::Held),
                 Kind::Idle => {}
                 Kind::Held | Kind::Joining => return Err(DetachError::Held),
                 Kind::Free | Kind::Detached => return Err(DetachError::Gone),

@@ -182,6 +182,8 @@ impl Shared {
         // Release: what the reader read comes before the gate that passes it. A swap, because a writer may detach us
         // at the same time, and exactly one of us takes the cursor out of the count.
         let before = Cursor(cell.word.swap(Cursor::FREE.0, Ordering::AcqRel));
+        // A reader that was leaked inside may be dropped.
+        cell.step_out();
         if before.kind() != Kind::Detached || bug("detached-counted-twice") {
             self.signals.live.fetch_sub(1, Ordering::AcqRel);
         }

@@ -110,6 +110,7 @@ mod evict;
 mod fence;
 mod gate;
 mod hold;
+mod pin;
 mod reader;
 mod ring;
 mod room;

@@ -31,6 +31,8 @@ pub struct Reader {
     pub(crate) peeked: Peeked,
     /// The cell is held: by what reads in place now, by `keep`, or by a hold or record that was leaked.
     pub(crate) held: bool,
+    /// By a store, so that its word says idle; see `pin`.
+    by_store: bool,
     /// We set our sleeper's bit and did not clear it ourselves.
     asleep: bool,
     lost: u64,
@@ -91,6 +93,7 @@ impl Reader {
             place: Cell::new(Place { seq: u64::MAX, place: 0 }),
             peeked: Peeked { seq: u64::MAX, place: 0, len: 0 },
             held: false,
+            by_store: false,
             asleep: false,
             lost: 0,
             unreported: 0,
@@ -156,7 +159,7 @@ impl Reader {
     /// What our cell says if no writer touched it.
     #[inline(always)]
     fn word(&self) -> Cursor {
-        let kind = if self.held { Kind::Held } else { Kind::Idle };
+        let kind = if self.held && !self.by_store { Kind::Held } else { Kind::Idle };
         Cursor::new(kind, Cursor::short(self.generation), self.cursor)
     }
 
@@ -207,6 +210,16 @@ impl Reader {
             self.held = true;
             return Ok(());
         }
+        if self.shared.step_inside(self.shared.cells.at(self.index), self.word()) {
+            self.held = true;
+            self.by_store = true;
+            return Ok(());
+        }
+        self.pin_by_swap()
+    }
+
+    #[inline]
+    fn pin_by_swap(&mut self) -> Result<(), Detached> {
         loop {
             let cell = self.shared.cells.at(self.index);
             let idle = self.word();
@@ -255,9 +268,15 @@ impl Reader {
             cursor = self.behind_a_claim(next);
         }
         let cell = self.shared.cells.at(self.index);
-        let word = Cursor::new(kind, Cursor::short(self.generation), cursor);
+        let by_store = self.by_store;
+        let shown = if by_store { Kind::Idle } else { kind };
+        let word = Cursor::new(shown, Cursor::short(self.generation), cursor);
         // A plain store: while the cell is held, only we write it. Release: our reads come before the reuse.
         cell.word.store(word.0, unless("cursor-unreleased", Ordering::Release));
+        if by_store && kind == Kind::Idle {
+            self.by_store = false;
+            cell.step_out();
+        }
         if cursor != self.cursor {
             self.cursor = cursor;
             self.shared.moved_on();

@@ -42,6 +42,7 @@ impl Shared {
         if bug("wrap-anywhere") {
             units.modulus = 1 << crate::units::POSITION_BITS;
         }
+        let stores = fences.light_is_free() || cfg!(any(miri, shuttle));
         let spill = Units::of(config.max_record).saturating_sub(if bug("spill-short") { 2 } else { 0 });
         Ok(Self {
             units,
@@ -49,10 +50,10 @@ impl Shared {
             slots: Slots::new(config.datums).ok_or(memory)?,
             arena: Arena::new(units.capacity, spill).ok_or(memory)?,
             cells: Cells::new(config.readers),
-            // Loom's models have it where they ask for it; see `Ring::owned`. The others would only grow.
-            alone: Alone::new(fences.light_is_free() || cfg!(any(miri, shuttle))),
+            // Loom's models have it where they ask for it; see `Ring::with_stores`. The others would only grow.
+            alone: Alone::new(stores),
             gate: CachePadded::new(AtomicU64::new(Gate(0).0)),
-            signals: CachePadded::new(Signals::new()),
+            signals: CachePadded::new(Signals::new(stores)),
             room: CachePadded::new(RoomQueue::new()),
             counters: CachePadded::new(Counters::default()),
             config,
@@ -179,11 +180,12 @@ impl Ring {
         Ok(Self::of(Arc::new(Shared::new(config, Fences::detect())?)))
     }
 
-    /// As [`Ring::new`], where a model is to see that the only writer stores its tail.
+    /// As [`Ring::new`], where a model is to see that the only writer stores its tail, and readers pin with a store.
     #[cfg(loom)]
-    pub fn owned(config: RingConfig) -> Result<Ring, ConfigError> {
+    pub fn with_stores(config: RingConfig) -> Result<Ring, ConfigError> {
         let mut shared = Shared::new(config, Fences::detect())?;
         shared.alone = Alone::new(true);
+        shared.signals = CachePadded::new(Signals::new(true));
         Ok(Self::of(Arc::new(shared)))
     }
 
@@ -293,7 +295,7 @@ impl Ring {
                 id: ReaderId { index: index as u32, generation },
                 position,
                 lag: tail.saturating_sub(position),
-                held: cursor.kind() == Kind::Held,
+                held: cell.is_pinned(cursor),
                 blocks: slowest.is_some_and(|slowest| position <= slowest) && position < tail,
                 lost: cell.lost.load(Ordering::Relaxed),
             });

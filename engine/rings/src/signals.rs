@@ -1,6 +1,7 @@
 //! Who sleeps. One line of flags that is hardly ever written, so that looking at it costs a cached load.
 
 use crate::bugs::bug;
+use crate::pin::Pins;
 use crate::ring::Shared;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,15 +17,19 @@ pub(crate) struct Signals {
     pub(crate) live: AtomicU64,
     /// A copy of the tail's closed bit, set after it, so that idle readers need not touch the tail's line.
     pub(crate) closed: AtomicBool,
+    /// How readers pin. Changed once at most.
+    pub(crate) pins: Pins,
 }
 
 impl Signals {
-    pub(crate) fn new() -> Self {
+    /// `pins_by_store`: see [`Pins::new`].
+    pub(crate) fn new(pins_by_store: bool) -> Self {
         Self {
             sleepers: AtomicU64::new(0),
             waiters: AtomicU64::new(0),
             live: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            pins: Pins::new(pins_by_store),
         }
     }
 }

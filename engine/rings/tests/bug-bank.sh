@@ -51,6 +51,9 @@ passes-unpublished        ring          a_reader_that_joins_during_a_claim_start
 abandoned-delivered       ring          an_abandoned_claim_is_skipped
 place-of-another          model         the_ring_does_what_the_model_says
 hold-unpinned             loom          eviction_and_holding_exclude_each_other
+pin-looks-once            loom_pins     who_is_pinned_stays_where_it_is_while_it_waits
+pins-unfenced             loom_pins     detachment_and_a_pin_exclude_each_other
+moves-who-is-inside       loom_pins     a_reader_inside_is_not_moved
 release-unpins            ahead         a_kept_reader_that_releases_stays_pinned
 eviction-unseen           ahead         only_a_pinned_reader_is_safe_from_eviction
 full-swallowed            mailbox       a_full_mailbox_gives_the_message_back
@@ -78,7 +81,7 @@ build() {
     cargo test -p corewire-rings --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
 }
 build "" bugs --lib --test ring --test room --test model --test ahead --test mailbox --test cancel
-build "--cfg loom" loom --release --test loom --test loom_readers --test loom_alone
+build "--cfg loom" loom --release --test loom --test loom_readers --test loom_alone --test loom_pins
 build "--cfg shuttle" shuttle --release --test shuttle
 
 # Runs one test with one failure, or with none.

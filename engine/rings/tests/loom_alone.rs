@@ -1,13 +1,13 @@
 //! The writer that is alone stores its tail, until another one comes: under loom, as `loom.rs`, which says how to run
 //! it. Two threads each, because loom lets two that wait in turns starve a third; more of them are in `shuttle.rs`.
-//! Rings are built with `Ring::owned`; in the other models everybody swaps.
+//! Rings are built with `Ring::with_stores`; in the other models everybody swaps.
 #![cfg(loom)]
 
 use corewire_rings::{Ended, Reader, Refused, Ring, RingConfig, Writer};
 use loom::thread;
 
 fn ring(datums: usize) -> Ring {
-    Ring::owned(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 1 }).unwrap()
+    Ring::with_stores(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 1 }).unwrap()
 }
 
 /// `false`: the ring is closed.
@@ -108,7 +108,7 @@ fn the_owner_goes_on_with_swaps_around_a_full_ring() {
 fn the_owner_keeps_exact_account_of_datums_and_bytes() {
     loom::model(|| {
         for (datums, bytes) in [(2, 64), (4, 32)] {
-            let ring = Ring::owned(RingConfig { datums, bytes, max_record: 16, readers: 1 }).unwrap();
+            let ring = Ring::with_stores(RingConfig { datums, bytes, max_record: 16, readers: 1 }).unwrap();
             let mut reader = ring.subscribe().unwrap();
             let writer = ring.writer();
             for value in 0..2 {

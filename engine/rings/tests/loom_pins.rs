@@ -1,0 +1,169 @@
+//! Readers pin by a store, until a writer wants to move a cursor: under loom, as `loom.rs`, which says how to run it.
+//! Rings are built with `Ring::with_stores`; in the other models all pins are swaps.
+#![cfg(loom)]
+
+use corewire_rings::{Detached, Reader, Ring, RingConfig, Slot, Writer};
+use loom::thread;
+
+fn ring(readers: usize) -> Ring {
+    // One record, so that the next one lies where it lay.
+    Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers }).unwrap()
+}
+
+fn push(writer: &Writer, value: u8) {
+    let mut claim = writer.try_claim(16).unwrap();
+    claim.fill(value);
+    claim.commit();
+}
+
+/// Publishes 1 in place of what is there, if that can be moved. Gives how many records were lost.
+fn evict(writer: &Writer) -> u64 {
+    let mut lost = 0;
+    if let Ok(mut claim) = writer.claim_evicting(16, |_, n| lost += n) {
+        claim.fill(1);
+        claim.commit();
+    }
+    lost
+}
+
+/// The next record's value and gap; it must be of one piece and stand where it says.
+fn take(reader: &mut Reader) -> (u8, u64) {
+    loop {
+        if let Some(record) = reader.try_recv().unwrap() {
+            assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
+            return (record[0], record.lost_before());
+        }
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn the_first_eviction_and_a_pin_exclude_each_other() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 0);
+        let thread = thread::spawn(move || evict(&writer));
+        let (value, gap) = take(&mut reader);
+        assert_eq!(u64::from(value), gap);
+        let lost = thread.join().unwrap();
+        assert_eq!((lost, reader.lost()), (gap, gap));
+        // Whatever came of it, pins are swaps now, and a reader in place is left alone.
+        push_if_room(&ring.writer());
+        let hold = reader.hold().unwrap();
+        assert_eq!(evict(&ring.writer()), 0);
+        drop(hold);
+    });
+}
+
+fn push_if_room(writer: &Writer) {
+    if let Ok(mut claim) = writer.try_claim(16) {
+        claim.fill(1);
+        claim.commit();
+    }
+}
+
+#[test]
+fn who_is_pinned_stays_where_it_is_while_it_waits() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 0);
+        let thread = thread::spawn(move || evict(&writer));
+        let hold = reader.hold().unwrap();
+        let start = hold.start();
+        let lost = thread.join().unwrap();
+        assert_eq!((lost, hold.lost_before()), (start, start), "moved before it was pinned, or not at all");
+        assert_eq!(hold.get(start), Slot::Record(&[start as u8; 16]));
+    });
+}
+
+#[test]
+fn a_reader_inside_is_not_moved() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 0);
+        let hold = reader.hold().unwrap();
+        let thread = thread::spawn(move || evict(&writer));
+        assert_eq!(hold.get(0), Slot::Record(&[0; 16]));
+        assert_eq!(hold.get(0), Slot::Record(&[0; 16]));
+        drop(hold);
+        let lost = thread.join().unwrap();
+        assert_eq!(take_gap(&mut reader), lost);
+    });
+}
+
+fn take_gap(reader: &mut Reader) -> u64 {
+    drop(reader.hold().unwrap());
+    reader.lost()
+}
+
+#[test]
+fn two_first_evictors_and_a_pin() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        push(&ring.writer(), 0);
+        let writer = ring.writer();
+        let thread = thread::spawn(move || evict(&writer));
+        let other = ring.writer();
+        let second = thread::spawn(move || evict(&other));
+        if let Some(record) = reader.try_recv().unwrap() {
+            assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
+        }
+        let lost = thread.join().unwrap() + second.join().unwrap();
+        assert_eq!(take_gap(&mut reader), lost);
+    });
+}
+
+#[test]
+fn detachment_and_a_pin_exclude_each_other() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let (id, writer) = (reader.id(), ring.writer());
+        push(&writer, 0);
+        let thread = thread::spawn(move || {
+            let detached = writer.ring().detach(id).is_ok();
+            push_if_room(&writer);
+            detached
+        });
+        match reader.hold() {
+            Ok(hold) => {
+                assert_eq!(hold.get(0), Slot::Record(&[0; 16]));
+                assert_eq!(hold.get(0), Slot::Record(&[0; 16]), "nobody touches it while it is held");
+            }
+            Err(Detached) => {}
+        }
+        let detached = thread.join().unwrap();
+        assert_eq!(reader.hold().is_err(), detached);
+        drop(reader);
+        assert_eq!(ring.readers(), 0);
+    });
+}
+
+#[test]
+fn a_reader_that_goes_on_takes_turns_with_writers_that_evict() {
+    loom::model(|| {
+        let ring = ring(1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 0);
+        let thread = thread::spawn(move || evict(&writer) + evict(&writer));
+        let mut seen = 0;
+        for _ in 0..2 {
+            if let Some(record) = reader.try_recv().unwrap() {
+                assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
+                seen += 1;
+            }
+        }
+        let lost = thread.join().unwrap();
+        let gap = take_gap(&mut reader);
+        assert_eq!(gap, lost);
+        assert!(seen + lost <= 3);
+    });
+}
