@@ -6,7 +6,7 @@ use crate::ring::Shared;
 use crate::storage::{slice_at, slice_mut_at};
 use crate::sync::Ordering;
 use crate::units::Units;
-use crate::word::{Gate, Meta, Tail};
+use crate::word::{Gate, Meta, Stamp, Tail};
 use crate::writer::Refused;
 use std::mem;
 use std::ops::{Deref, DerefMut, Range};
@@ -127,18 +127,18 @@ impl Shared {
 
     /// Publishes one record without waking anybody.
     #[inline(always)]
-    fn stamp(&self, seq: u64, meta: Meta) {
+    fn stamp(&self, seq: u64, stamp: Stamp, meta: Meta) {
         let slot = self.slots.at(seq);
         // Release: whoever sees this meta sees the gate that let us write it; see `base`.
         slot.meta.store(meta.0, Ordering::Release);
         // Release: meta and bytes come before the stamp.
-        slot.stamp.store(seq + 1, unless("stamp-unreleased", Ordering::Release));
+        slot.stamp.store(stamp.0, unless("stamp-unreleased", Ordering::Release));
     }
 
     #[cold]
     fn abandon(&self, seq: u64, end: u64) {
         self.counters.add(&self.counters.abandoned, 1);
-        self.stamp(seq, Meta::abandoned(end));
+        self.stamp(seq, Stamp::new(seq, None), Meta::abandoned(end));
     }
 }
 
@@ -178,7 +178,8 @@ impl<'a> Claim<'a> {
     pub fn commit(self) -> u64 {
         let claim = mem::ManuallyDrop::new(self);
         claim.shared.arena.witness_write(claim.place, Units::of(claim.len));
-        claim.shared.stamp(claim.seq, Meta::record(claim.end, claim.len));
+        let stamp = Stamp::new(claim.seq, Some(claim.len));
+        claim.shared.stamp(claim.seq, stamp, Meta::record(claim.end, claim.len));
         claim.shared.published();
         claim.seq
     }
@@ -290,7 +291,8 @@ impl<'a> ClaimMany<'a> {
         for index in 0..n {
             self.shared.arena.witness_write(self.place(index), each);
             end = self.shared.units.add(end, each);
-            self.shared.stamp(self.first.seq + index, Meta::record(end, self.len));
+            let seq = self.first.seq + index;
+            self.shared.stamp(seq, Stamp::new(seq, Some(self.len)), Meta::record(end, self.len));
         }
         for index in n..if bug("rest-unstamped") { n } else { self.first.count } {
             end = self.shared.units.add(end, each);

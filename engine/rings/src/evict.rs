@@ -69,7 +69,7 @@ impl Shared {
         let (mut seq, mut position, mut used) = (base.seq, base.position, used);
         while used > 0 && !self.fits(tail, used, position, units) {
             let slot = self.slots.at(seq);
-            if slot.stamp.load(Ordering::Acquire) != seq + 1 && !bug("evict-unpublished") {
+            if !slot.stamp().is_of(seq) && !bug("evict-unpublished") {
                 return Walk::Unpublished;
             }
             position = Meta(slot.meta.load(Ordering::Acquire)).end();

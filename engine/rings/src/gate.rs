@@ -34,7 +34,7 @@ impl Shared {
         let slot = self.slots.at(gate.seq().wrapping_sub(1));
         // Acquire on both: if we see a later lap's values, the caller's second look sees the gate that allowed them.
         let meta = Meta(slot.meta.load(Ordering::Acquire));
-        let seq = slot.stamp.load(Ordering::Acquire);
+        let seq = slot.stamp().next_seq();
         if gate.is_at(seq) || bug("gate-slot-unchecked") {
             Some(Base { seq, position: meta.end() })
         } else {
@@ -97,7 +97,7 @@ impl Shared {
     /// End of the published run that starts at `from`, at most `limit`.
     pub(crate) fn published_run(&self, from: u64, limit: u64) -> u64 {
         let mut seq = from;
-        while seq < limit && self.slots.at(seq).stamp.load(Ordering::Acquire) == seq + 1 {
+        while seq < limit && self.slots.at(seq).stamp().is_of(seq) {
             seq += 1;
         }
         seq

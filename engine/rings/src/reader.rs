@@ -146,8 +146,7 @@ impl Reader {
     pub(crate) fn has_record(&self) -> bool {
         // Its bytes come from the writer's cache as its stamp does; fetch both at once.
         self.shared.arena.prefetch(self.place.get().place);
-        let stamp = self.shared.slots.at(self.next).stamp.load(Ordering::Acquire);
-        stamp.wrapping_sub(self.next + 1) as i64 >= 0
+        self.shared.slots.at(self.next).stamp().since(self.next) >= 0
     }
 
     /// A writer moved or detached us.

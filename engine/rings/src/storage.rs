@@ -2,7 +2,8 @@
 
 use crate::bugs::bug;
 use crate::config::UNIT_BYTES;
-use crate::sync::AtomicU64;
+use crate::sync::{AtomicU64, Ordering};
+use crate::word::Stamp;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::hint::assert_unchecked;
 use std::ptr::NonNull;
@@ -11,11 +12,19 @@ use std::slice::{from_raw_parts, from_raw_parts_mut};
 /// Descriptor of one record.
 #[repr(C, align(16))]
 pub(crate) struct SlotCell {
-    /// `sequence + 1` of the record that was last published here. Written by that record's writer (Release), read by
+    /// A `Stamp`, of the record that was last published here. Written by that record's writer (Release), read by
     /// everybody (Acquire): it carries the meta and the bytes.
     pub(crate) stamp: AtomicU64,
     /// A `Meta`, written before the stamp by the same writer.
     pub(crate) meta: AtomicU64,
+}
+
+impl SlotCell {
+    /// The stamp. Acquire: with the meta and the bytes of its record.
+    #[inline(always)]
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Ordering::Acquire))
+    }
 }
 
 /// Bytes of one slot.
@@ -64,7 +73,7 @@ impl Slots {
         cells.try_reserve_exact(count).ok()?;
         // One lap behind: as if the records before sequence 0 had been published and read.
         cells.extend((0..count as u64).map(|index| SlotCell {
-            stamp: AtomicU64::new((index + 1).wrapping_sub(count as u64)),
+            stamp: AtomicU64::new(Stamp::new(index.wrapping_sub(count as u64), Some(0)).0),
             meta: AtomicU64::new(0),
         }));
         Some(Self { cells: cells.into_boxed_slice(), mask: count as u64 - 1 })

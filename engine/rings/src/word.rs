@@ -100,18 +100,65 @@ impl Meta {
         self.0 >> LEN_BITS
     }
 
-    /// The meta of a record of the same length right behind, which costs `units`. At the wrap of
-    /// positions it may be none that a record can have; it is never that of another record.
-    #[inline(always)]
-    pub(crate) const fn next_of_same_len(self, units: u64) -> Self {
-        Self(self.0.wrapping_add(units << LEN_BITS))
-    }
-
     /// Length in bytes; `None` if the record was abandoned.
     #[inline(always)]
     pub(crate) const fn len(self) -> Option<usize> {
         let len = self.0 & LEN_MASK;
         if len == LEN_MASK { None } else { Some(len as usize) }
+    }
+}
+
+const STAMP_LEN_BITS: u32 = 64 - SEQ_BITS;
+
+/// Lengths from here on, and that of a record that was given up, are told by the meta alone.
+const LONG: u64 = (1 << STAMP_LEN_BITS) - 1;
+
+/// `length in bytes: 10 | sequence + 1: 54` of the record that was last published in a slot. The length is there so that
+/// a reader can tell the next one of a run of records of one length by one comparison.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp(pub(crate) u64);
+
+impl Stamp {
+    #[inline(always)]
+    pub(crate) const fn new(seq: u64, len: Option<usize>) -> Self {
+        let len = match len {
+            Some(len) if (len as u64) < LONG => len as u64,
+            _ => LONG,
+        };
+        Self(len << SEQ_BITS | (seq.wrapping_add(1) & LAST_SEQ))
+    }
+
+    /// The sequence plus 1.
+    #[inline(always)]
+    pub(crate) const fn next_seq(self) -> u64 {
+        self.0 & LAST_SEQ
+    }
+
+    /// Whether it is that of record `seq`.
+    #[inline(always)]
+    pub(crate) const fn is_of(self, seq: u64) -> bool {
+        self.since(seq) == 0
+    }
+
+    /// How many records behind `seq` its record is; negative if it is an earlier one.
+    #[inline(always)]
+    pub(crate) const fn since(self, seq: u64) -> i64 {
+        // In the highest bits, so that the difference has its sign in the right place.
+        (self.0 << STAMP_LEN_BITS).wrapping_sub(seq.wrapping_add(1) << STAMP_LEN_BITS).cast_signed()
+            >> STAMP_LEN_BITS
+    }
+
+    /// The record's length, if it is short and was not given up.
+    #[inline(always)]
+    pub(crate) const fn short_len(self) -> Option<usize> {
+        let len = self.0 >> SEQ_BITS;
+        if len == LONG { None } else { Some(len as usize) }
+    }
+
+    /// That of the next record, if it has the same length.
+    #[inline(always)]
+    pub(crate) const fn next_of_same_len(self) -> Self {
+        Self(self.0 + 1)
     }
 }
 
@@ -218,6 +265,26 @@ mod tests {
         assert_eq!((longest.end(), longest.len()), (end, Some(crate::config::MAX_RECORD_BYTES)));
         assert_eq!((Meta::abandoned(end).end(), Meta::abandoned(end).len()), (end, None));
         assert_eq!(Meta::record(1, 0).len(), Some(0));
+    }
+
+    #[test]
+    fn a_stamp_keeps_its_parts_apart() {
+        for seq in [0, 1, 77, LAST_SEQ - 2] {
+            for len in [0, 1, 64, 1_022] {
+                let stamp = Stamp::new(seq, Some(len));
+                assert_eq!((stamp.next_seq(), stamp.short_len()), (seq + 1, Some(len)));
+                assert!(stamp.is_of(seq) && !stamp.is_of(seq + 1));
+                assert_eq!((stamp.since(seq + 3), stamp.since(seq)), (-3, 0));
+                assert!(stamp.next_of_same_len() == Stamp::new(seq + 1, Some(len)));
+            }
+            for len in [None, Some(1_023), Some(crate::config::MAX_RECORD_BYTES)] {
+                assert_eq!((Stamp::new(seq, len).short_len(), Stamp::new(seq, len).since(seq)), (None, 0));
+            }
+        }
+        // A slot of a new ring says that a record before the first one was published there.
+        let old = Stamp::new(3u64.wrapping_sub(8), Some(0));
+        assert_eq!((old.since(3), old.since(11), old.is_of(3)), (-8, -16, false));
+        assert_eq!(Stamp::new(11, None).since(3), 8);
     }
 
     #[test]

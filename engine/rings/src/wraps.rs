@@ -4,7 +4,7 @@ use crate::config::{MAX_DATUMS, RingConfig};
 use crate::fence::Fences;
 use crate::ring::{Ring, Shared};
 use crate::sync::Ordering;
-use crate::word::{Gate, LAST_SEQ, Meta, Tail};
+use crate::word::{Gate, LAST_SEQ, Meta, Stamp, Tail};
 use crate::writer::Refused;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn old(seq: u64, before_wrap: u64, fences: Fences) -> Ring {
     shared.tail().store(Tail::open(seq, position).0, Ordering::Relaxed);
     shared.gate.store(Gate(0).moved_to(seq).0, Ordering::Relaxed);
     for before in seq - 8..seq {
-        shared.slots.at(before).stamp.store(before + 1, Ordering::Relaxed);
+        shared.slots.at(before).stamp.store(Stamp::new(before, Some(0)).0, Ordering::Relaxed);
         shared.slots.at(before).meta.store(Meta::record(position, 16).0, Ordering::Relaxed);
     }
     Ring::of(Arc::new(shared))

@@ -28,8 +28,7 @@ impl Reader {
         if from > LAST_SEQ {
             return from;
         }
-        let stamp = self.shared.slots.at(from).stamp.load(Ordering::Acquire);
-        match stamp.wrapping_sub(from + 1) as i64 {
+        match self.shared.slots.at(from).stamp().since(from) {
             0 => self.shared.published_run(from + 1, from.saturating_add(max as u64)),
             behind if behind < 0 => from,
             _ if bug("eviction-unseen") => from,
@@ -72,8 +71,7 @@ impl Reader {
     }
 
     fn has_news(&self, seq: u64) -> bool {
-        let stamp = self.shared.slots.at(seq).stamp.load(Ordering::Acquire);
-        stamp.wrapping_sub(seq.wrapping_add(1)) as i64 >= 0
+        self.shared.slots.at(seq).stamp().since(seq) >= 0
             || self.was_moved()
             || (self.shared.is_closed() && seq >= self.shared.span().1)
     }
@@ -97,11 +95,11 @@ impl Reader {
         if !self.in_range(seq, self.next) {
             return Slot::NotYet;
         }
-        let Some(meta) = self.published_meta(seq) else { return Slot::NotYet };
-        let Some(len) = meta.len() else { return Slot::Abandoned };
-        let place = self.place_of(seq, meta, len);
+        let Some(slot) = self.published_slot(seq) else { return Slot::NotYet };
+        let Some(len) = slot.len() else { return Slot::Abandoned };
+        let place = self.place_of(seq, slot, len);
         let base = self.shared.arena.unit(place);
-        // SAFETY: the record is published (its stamp was acquired with `published_meta`) and stands at or behind the
+        // SAFETY: the record is published (its stamp was acquired with `published_slot`) and stands at or behind the
         // cursor, which is pinned: `held` says so, and only `&mut self` ends that. So no gate passes it, no writer
         // claims these units while the slice lives, and its own writer has given its access up with the stamp.
         Slot::Record(unsafe { slice_at(base, len) })
