@@ -37,13 +37,17 @@
 //! ```text
 //!  slots: 2^k > datums, 16 bytes each                 arena: `bytes`, then a spill of `max_record`
 //! ┌───────────────┬────────────────────┐             ┌────────────────────────────────┬──────────┐
-//! │ stamp: seq + 1│ end: 38 │ len: 26  │── end ────> │ 16-byte units │ record s │ s+1 │ … s+1    │
+//! │len 10│seq+1 54│ end: 38 │ len: 26  │── end ────> │ 16-byte units │ record s │ s+1 │ … s+1    │
 //! └───────────────┴────────────────────┘             └────────────────────────────────┴──────────┘
 //!   record s lives in slot s mod 2^k                   place = position mod capacity; a record that
 //!                                                      starts before the end runs on into the spill
 //!  sequences:   … g-1 │ g ················ t-1 │ t …
 //!                     gate                      tail      t - g <= datums, bytes(g..t) <= bytes
 //! ```
+//!
+//! The first word of a slot is the *stamp*, the second the *meta*. A length below 1,023 bytes stands in both, so that a
+//! reader of records of one length compares one word for each; other lengths, and that a record was abandoned, only
+//! in the meta.
 //!
 //! A record costs its length rounded up to 16 bytes, at least 16. It is always in one piece and nothing is padded at
 //! the wrap, so both capacities are exact. The slot before the gate outlives the full ring (hence one slot more than
@@ -59,7 +63,9 @@
 //! | gate `seq 40, joins 24` | a claim or an eviction that finds no room, who asks how long the ring is, a joining reader (swaps) | AcqRel: what readers finished comes before its reuse. A join changes the count, so a mover that scanned before the join fails |
 //! | stamp | the record's writer | Release; readers Acquire: it carries meta and bytes |
 //! | meta | the record's writer, before the stamp | Release, so that who sees a later lap's meta also sees that the gate has moved |
-//! | cursor `generation 7, seq 54, kind 3` | its reader; writers by swap and only while it is idle | Release store, Acquire scan: the reader's last look comes before the reuse |
+//! | cursor `generation 7, seq 54, kind 3` | its reader; writers by swap and only while it is not pinned | Release store, Acquire scan: the reader's last look comes before the reuse |
+//! | `inside` of a cursor | its reader | below: "how a reader pins" |
+//! | `pins` | the first writers that evict or detach | below |
 //! | `sleepers` | a reader sets its bit; whoever clears it wakes it | one wake a sleep; see below |
 //! | `waiters` | the queue for room, under its lock | see below |
 //! | `live` | joins, leaves, detachments (add) | Acquire after `waiters`: without readers it is publication that makes room |
@@ -69,7 +75,17 @@
 //! minimum of all cursors, cursors only move forward, and a reader
 //! that joins between scan and swap makes the swap fail. A cursor never passes an unpublished record, and neither does
 //! the gate of a ring without readers, so a writer that is preempted between claim and commit is never lapped. A
-//! reader pins its cursor (`Held`) before it looks at bytes; writers that evict or detach swap the word and fail.
+//! reader pins its cursor before it looks at bytes; writers that evict or detach leave it alone then.
+//!
+//! **How a reader pins.** By a store, as long as nobody evicts or detaches: `inside`, light fence, look at its word and at
+//! `pins`. The first writer that wants to move a cursor changes `pins`, behind a heavy fence: from then on, for good, a
+//! reader swaps its word to `Held`, and swaps by writers fail. A writer leaves cursors alone whose reader is `inside`.
+//! Either it sees a reader inside that stepped in before, or that reader sees the change and steps out. Without
+//! `membarrier` all pins are swaps from the start.
+//!
+//! **How a writer looks for room.** It loads all cursors, which takes their lines from readers that are about to write
+//! them. If they have given back less than an eighth of the ring (32 records at most) it pauses 16 times and looks
+//! again, once. A ring whose slowest reader did not move is full at once.
 //!
 //! **Whose the tail is.** A swap makes a processor wait until its earlier stores have reached the cache, and a reader on
 //! another processor, following at the writer's heels, makes that slow. The first thread that claims therefore owns the
