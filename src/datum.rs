@@ -141,7 +141,8 @@ pub trait InPlaceMut<D>: InPlace<D> {
 /// into the ring. Nothing is allocated.
 ///
 /// A consumer first tries a deserializer of corewire's own, which reads the usual types and is faster; what that one
-/// refuses is given to postcard's, so a `Deserialize` implementation may be called twice for bytes that it does not accept.
+/// refuses is given to postcard's: then a `Deserialize` implementation is called twice for one datum. Those are datums with a
+/// `char`, a map, an integer of 128 bits or one that takes ten bytes, and bytes that are no datum.
 ///
 /// # Hostile bytes
 ///

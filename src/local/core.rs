@@ -340,7 +340,7 @@ impl Core {
             return Err(if self.is_closed() { Refused::Closed } else { Refused::Full });
         }
         loop {
-            match self.writer.try_claim(len) {
+            match self.writer.try_claim_at_once(len) {
                 Err(Refused::Full) if self.drops => {}
                 done => return done,
             }

@@ -26,7 +26,8 @@ use super::{WORD, WORD_BITS, read_short};
 pub(crate) fn read<D: DeserializeOwned, E>(bytes: &[u8], into: &mut core::result::Result<D, E>) -> bool {
     let mut reader = Reader::new(bytes);
     match D::deserialize(&mut reader) {
-        Ok(datum) if reader.rest.is_empty() => {
+        // An error that somebody swallowed is not postcard's: that one might have read on.
+        Ok(datum) if reader.rest.is_empty() && !reader.refused => {
             *into = Ok(datum);
             true
         }
@@ -69,6 +70,8 @@ struct Reader<'de> {
     rest: &'de [u8],
     /// The last eight bytes of all, the last one highest, so that a varint near the end is read as a word, too.
     last: u64,
+    /// Something was not read.
+    refused: bool,
 }
 
 impl<'de> Reader<'de> {
@@ -79,19 +82,26 @@ impl<'de> Reader<'de> {
             // Two shifts, since one by 64 is none.
             None => read_short(bytes) << 8 << (WORD_BITS - 8 - 8 * bytes.len()),
         };
-        Self { rest: bytes, last }
+        Self { rest: bytes, last, refused: false }
+    }
+
+    /// What remains is for postcard, also if the error is swallowed.
+    #[inline]
+    fn refuse<T>(&mut self) -> Result<T> {
+        self.refused = true;
+        Err(Refused)
     }
 
     #[inline(always)]
     fn byte(&mut self) -> Result<u8> {
-        let (byte, rest) = self.rest.split_first().ok_or(Refused)?;
+        let Some((byte, rest)) = self.rest.split_first() else { return self.refuse() };
         self.rest = rest;
         Ok(*byte)
     }
 
     #[inline(always)]
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (array, rest) = self.rest.split_first_chunk().ok_or(Refused)?;
+        let Some((array, rest)) = self.rest.split_first_chunk() else { return self.refuse() };
         self.rest = rest;
         Ok(*array)
     }
@@ -100,14 +110,15 @@ impl<'de> Reader<'de> {
     #[inline(always)]
     fn run(&mut self) -> Result<&'de [u8]> {
         let len = self.len()?;
-        let (run, rest) = self.rest.split_at_checked(len).ok_or(Refused)?;
+        let Some((run, rest)) = self.rest.split_at_checked(len) else { return self.refuse() };
         self.rest = rest;
         Ok(run)
     }
 
     #[inline(always)]
     fn text(&mut self) -> Result<&'de str> {
-        str::from_utf8(self.run()?).map_err(|_| Refused)
+        let run = self.run()?;
+        str::from_utf8(run).or_else(|_| self.refuse())
     }
 
     #[inline(always)]
@@ -125,7 +136,7 @@ impl<'de> Reader<'de> {
                 return Ok(u64::from(*byte));
             }
             Some(_) => {}
-            None => return Err(Refused),
+            None => return self.refuse(),
         }
         let word = match self.rest.first_chunk() {
             Some(word) => u64::from_le_bytes(*word),
@@ -139,21 +150,23 @@ impl<'de> Reader<'de> {
         let value = squeeze(word & (end ^ (end - 1)));
         let len = (end.trailing_zeros() / 8) as usize + 1;
         if len > BITS.div_ceil(7) as usize || BITS < u64::BITS && value >> BITS != 0 {
-            return Err(Refused);
+            return self.refuse();
         }
-        self.rest = self.rest.get(len..).ok_or(Refused)?;
+        let Some(rest) = self.rest.get(len..) else { return self.refuse() };
+        self.rest = rest;
         Ok(value)
     }
 
     /// A varint whose first eight bytes are `word` and do not end it: a time, for one.
     #[inline(always)]
     fn nine_bytes<const BITS: u32>(&mut self, word: u64) -> Result<u64> {
-        let (ninth, rest) = self.rest.get(WORD..).and_then(<[u8]>::split_first).ok_or(Refused)?;
-        if BITS <= FULL_BITS || *ninth >= 0x80 {
-            return Err(Refused);
+        match self.rest.get(WORD..).and_then(<[u8]>::split_first) {
+            Some((ninth, rest)) if BITS > FULL_BITS && *ninth < 0x80 => {
+                self.rest = rest;
+                Ok(squeeze(word) | u64::from(*ninth) << FULL_BITS)
+            }
+            _ => self.refuse(),
         }
-        self.rest = rest;
-        Ok(squeeze(word) | u64::from(*ninth) << FULL_BITS)
     }
 }
 
@@ -206,7 +219,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     /// What is rare, or what the format does not tell.
     #[inline]
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value> {
-        Err(Refused)
+        self.refuse()
     }
 
     #[inline]
@@ -219,7 +232,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         match self.byte()? {
             0 => visitor.visit_bool(false),
             1 => visitor.visit_bool(true),
-            _ => Err(Refused),
+            _ => self.refuse(),
         }
     }
 
@@ -228,7 +241,7 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
         match self.byte()? {
             0 => visitor.visit_none(),
             1 => visitor.visit_some(self),
-            _ => Err(Refused),
+            _ => self.refuse(),
         }
     }
 
@@ -262,9 +275,9 @@ impl<'de> Deserializer<'de> for &mut Reader<'de> {
     #[inline(always)]
     fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value> {
         let mut reader = Reader { ..*self };
-        let value = visitor.visit_seq(Several { reader: &mut reader, left: len })?;
-        self.rest = reader.rest;
-        Ok(value)
+        let value = visitor.visit_seq(Several { reader: &mut reader, left: len });
+        *self = reader;
+        value
     }
 
     #[inline(always)]

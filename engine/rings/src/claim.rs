@@ -79,7 +79,7 @@ impl Shared {
 
     /// As above, for whoever shares the tail with others or has to look at the gate.
     #[inline(never)]
-    fn reserve_behind_gate(&self, count: u64, each: u64, look: Look) -> Result<Reserved, Refused> {
+    fn reserve_behind_gate(&self, count: u64, each: u64, mut look: Look) -> Result<Reserved, Refused> {
         loop {
             let alone = self.alone.enter(self.fences);
             // The order tail, gate, slot matters: a swap that succeeds (or a tail that is ours alone) proves that nobody
@@ -105,7 +105,9 @@ impl Shared {
             if take == 0 {
                 // Outside: moving the gate may close the ring, which waits for us to be.
                 drop(alone);
-                if self.advance_gate(gate, look) || self.tail().load(Ordering::Acquire) != tail.0 {
+                let moved = self.advance_gate(gate, look);
+                look = Look::Once;
+                if moved || self.tail().load(Ordering::Acquire) != tail.0 {
                     continue;
                 }
                 return Err(Refused::Full);

@@ -17,7 +17,7 @@ pub(crate) struct Signals {
     pub(crate) live: AtomicU64,
     /// A copy of the tail's closed bit, set after it, so that idle readers need not touch the tail's line.
     pub(crate) closed: AtomicBool,
-    /// How readers pin. Changed once at most.
+    /// How readers pin. Changed by the first eviction or detachment, and never again.
     pub(crate) pins: Pins,
 }
 

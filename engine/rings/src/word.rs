@@ -1,4 +1,4 @@
-//! The packed words: tail, gate, cursor and slot meta. Pure bit work; who may write them is said in the crate's page.
+//! The packed words: tail, gate, cursor, and stamp and meta of a slot. Pure bit work; who may write them is said in the crate's page.
 
 use crate::units::POSITION_BITS;
 
@@ -176,9 +176,10 @@ pub(crate) enum Kind {
     Free,
     /// A reader is about to join. Counts for the gate; may be moved, which costs the reader nothing.
     Joining,
-    /// A reader that does not read at present. A writer may move or detach it.
+    /// A reader that does not read at present, or has pinned by a store (see `pin`). A writer may move or detach it if it
+    /// is not inside.
     Idle,
-    /// A reader that reads in place. Only its owner may write the word.
+    /// A reader that has pinned by a swap. Only its owner may write the word.
     Held,
     /// Detached by a writer; the owner has not left yet.
     Detached,

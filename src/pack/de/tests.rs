@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{read, squeeze};
 use crate::datum::{Codec, Datum, Postcard};
@@ -74,6 +74,17 @@ struct Unusual {
     map: BTreeMap<u16, bool>,
 }
 
+/// Takes what it cannot read for the default.
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[serde(transparent)]
+struct Lenient<T>(T);
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(T::deserialize(deserializer).unwrap_or_default()))
+    }
+}
+
 fn order() -> impl Strategy<Value = Order> {
     let leaf = prop_oneof![
         Just(Order::Market),
@@ -119,6 +130,7 @@ fn all_agree(bytes: &[u8]) {
     agree!(bytes;
         bool, u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize, char, (), String, Box<str>,
         Option<u32>, Option<Option<i64>>, Vec<u8>, Vec<u64>, Vec<String>, Vec<Order>, (u64, u64, u32), [u16; 4],
+        (Lenient<u128>, Vec<u8>), (Lenient<char>, u8), (Lenient<(u8, bool)>, u8), (Lenient<u16>, Vec<u8>),
         Order, Usual, Unusual, BTreeMap<u16, Option<char>>, Result<u32, String>,
     );
 }
@@ -196,6 +208,14 @@ fn two_bytes_are_what_postcard_makes_of_them() {
         let bytes = &bytes.to_le_bytes();
         agree!(bytes; bool, u8, i8, u16, i32, u64, String, Vec<bool>, Option<u8>, (u8, u8), (bool, i8), Order, char);
     }
+}
+
+#[test]
+fn an_error_that_is_swallowed_is_swallowed_where_postcard_has_it() {
+    let bytes = postcard::to_allocvec(&(Lenient(4u128), vec![1u8, 2, 3])).unwrap();
+    agree!(&bytes; (Lenient<u128>, Vec<u8>));
+    assert_eq!(ours::<(Lenient<u128>, Vec<u8>)>(&bytes), None);
+    agree!(&[7, 2, 5, 0]; (Lenient<(u8, bool)>, u8, u8), (Lenient<(u8, bool, u8)>, u8));
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Reader {
     #[inline]
     #[must_use]
     pub fn published_from(&self, from: u64, max: usize) -> u64 {
-        if from > LAST_SEQ {
+        if from >= LAST_SEQ {
             return from;
         }
         match self.shared.slots.at(from).stamp().since(from) {
@@ -71,7 +71,7 @@ impl Reader {
     }
 
     fn has_news(&self, seq: u64) -> bool {
-        self.shared.slots.at(seq).stamp().since(seq) >= 0
+        seq < LAST_SEQ && self.shared.slots.at(seq).stamp().since(seq) >= 0
             || self.was_moved()
             || (self.shared.is_closed() && seq >= self.shared.span().1)
     }
