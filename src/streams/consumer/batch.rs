@@ -7,7 +7,7 @@ use core::ops::Deref;
 use super::leg::{Account, Place};
 use super::legs::Legs;
 use super::{Consumer, TryRecvError};
-use crate::datum::{Codec, InPlace, decode_into};
+use crate::datum::{Codec, InPlace, decode};
 use crate::id::PeerId;
 
 /// One datum of a batch, where it lies, with its place in the stream.
@@ -86,11 +86,13 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
             if into.len() == into.capacity() {
                 into.reserve(1);
             }
-            let mut found = Err(TryRecvError::Empty);
-            decode_into::<D, C, _>(bytes, &mut found);
-            let is_datum = found.is_ok();
-            into.extend(found);
-            is_datum
+            match decode::<D, C>(bytes) {
+                Ok(datum) => {
+                    into.push(datum);
+                    true
+                }
+                Err(_) => false,
+            }
         };
         legs.batch(max, |leg, totals, max| leg.take_many(totals, max, &mut keep))
     }
