@@ -140,7 +140,7 @@ pub trait InPlaceMut<D>: InPlace<D> {
 /// copy it there. Of a larger one, and in the forms that may wait, the size is computed first, then it is written straight
 /// into the ring. Nothing is allocated.
 ///
-/// A consumer first tries a deserializer of corewire's own, which reads the usual types and is faster; what that one
+/// A consumer that takes one datum first tries a deserializer of corewire's own, which reads the usual types; what that one
 /// refuses is given to postcard's: then a `Deserialize` implementation is called twice for one datum. Those are datums with a
 /// `char`, a map, an integer of 128 bits or one that takes ten bytes, and bytes that are no datum.
 ///
