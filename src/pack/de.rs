@@ -20,8 +20,8 @@ use super::{WORD, WORD_BITS, read_short};
 /// Reads a datum that occupies all of `bytes` into `into`. `false`: this module cannot, and `into` is as it was.
 ///
 /// The only place that deserializes with [`Reader`], for each type of datum, and written to where the datum stays: a
-/// compiler inlines what has one caller, and a datum that were handed back would be copied in pieces of other sizes than
-/// it was written in, which makes a processor wait for its own stores.
+/// compiler inlines what has one caller, and a datum that is handed back is copied in pieces of other sizes than it was
+/// written in, which makes a processor wait for its own stores.
 #[inline(never)]
 pub(crate) fn read<D: DeserializeOwned, E>(bytes: &[u8], into: &mut core::result::Result<D, E>) -> bool {
     let mut reader = Reader::new(bytes);

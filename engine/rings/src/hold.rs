@@ -23,9 +23,9 @@ pub enum Slot<'a> {
 }
 
 impl Reader {
-    /// Pins the cursor, so that records from [`Hold::start`] on can be read in place. A store to the reader's own line, or a
-    /// compare-and-swap once a reader of this ring was evicted or detached, for any number of records. Works on an empty ring as well; when polling, ask
-    /// [`Reader::is_ready`] first.
+    /// Pins the cursor, so that records from [`Hold::start`] on can be read in place. A store to the reader's own line,
+    /// or a compare-and-swap once a reader of this ring was evicted or detached, for any number of records. Works on an
+    /// empty ring as well; when polling, ask [`Reader::is_ready`] first.
     #[inline]
     pub fn hold(&mut self) -> Result<Hold<'_>, Detached> {
         self.pin()?;

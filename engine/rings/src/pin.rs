@@ -61,6 +61,13 @@ impl Cell {
         // Acquire: of a reader that stepped out we see the word that it left, so a swap of an older one fails.
         cursor.kind() == Kind::Held || self.inside.load(Ordering::Acquire) != 0 && !bug("moves-who-is-inside")
     }
+
+    /// Ends what [`Shared::step_inside`] began.
+    #[inline(always)]
+    pub(crate) fn step_out(&self) {
+        // Release: the word and all reads in place come before whoever sees us outside.
+        self.inside.store(0, Ordering::Release);
+    }
 }
 
 impl Shared {
@@ -86,14 +93,5 @@ impl Shared {
         }
         cell.step_out();
         false
-    }
-}
-
-impl Cell {
-    /// Ends what [`Shared::step_inside`] began.
-    #[inline(always)]
-    pub(crate) fn step_out(&self) {
-        // Release: the word and all reads in place come before whoever sees us outside.
-        self.inside.store(0, Ordering::Release);
     }
 }

@@ -103,7 +103,7 @@ impl Shared {
             cx.waker().wake_by_ref();
             return Err(refused);
         }
-        self.reserve(1, units, Look::Gather)
+        self.reserve(1, units, Look::Once)
     }
 
     /// Leaves the queue, served or not, and lets the next one look.

@@ -1,4 +1,5 @@
-//! The packed words: tail, gate, cursor, and stamp and meta of a slot. Pure bit work; who may write them is said in the crate's page.
+//! The packed words: tail, gate, cursor, and stamp and meta of a slot. Pure bit work; who may write them is said in
+//! the crate's page.
 
 use crate::units::POSITION_BITS;
 

@@ -14,6 +14,8 @@ use loom::thread;
 use std::future::poll_fn;
 use std::task::Poll;
 
+mod stories;
+
 fn ring(datums: usize, readers: usize) -> Ring {
     // As tight as can be, so that the next record of 32 bytes lies where the last one lay: two units for one datum,
     // three (and a spill) for two.
@@ -280,30 +282,7 @@ fn a_joining_reader_survives_eviction() {
 
 #[test]
 fn detachment_and_holding_exclude_each_other() {
-    loom::model(|| {
-        let ring = ring(1, 1);
-        let mut reader = ring.subscribe().unwrap();
-        let (id, writer) = (reader.id(), ring.writer());
-        push(&writer, 32, 0);
-        let thread = thread::spawn(move || {
-            let detached = writer.ring().detach(id).is_ok();
-            if let Ok(claim) = writer.try_claim(32) {
-                fill(claim, 1);
-            }
-            detached
-        });
-        match reader.hold() {
-            Ok(hold) => {
-                assert_eq!(hold.get(0), Slot::Record(&[0; 32]));
-                assert_eq!(hold.get(0), Slot::Record(&[0; 32]), "nobody touches it while it is held");
-            }
-            Err(Detached) => {}
-        }
-        let detached = thread.join().unwrap();
-        assert_eq!(reader.hold().is_err(), detached);
-        drop(reader);
-        assert_eq!(ring.readers(), 0);
-    });
+    loom::model(|| stories::detachment_and_holding_exclude_each_other(&ring(1, 1)));
 }
 
 #[test]

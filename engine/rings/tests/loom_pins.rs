@@ -2,18 +2,23 @@
 //! Rings are built with `Ring::with_stores`; in the other models all pins are swaps.
 #![cfg(loom)]
 
-use corewire_rings::{Detached, Reader, Ring, RingConfig, Slot, Writer};
+use corewire_rings::{Reader, Ring, RingConfig, Slot, Writer};
 use loom::thread;
+use stories::push_if_room;
 
-fn ring(readers: usize) -> Ring {
+mod stories;
+
+fn ring() -> Ring {
     // One record, so that the next one lies where it lay.
-    Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers }).unwrap()
+    Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1 }).unwrap()
 }
 
-fn push(writer: &Writer, value: u8) {
-    let mut claim = writer.try_claim(16).unwrap();
-    claim.fill(value);
-    claim.commit();
+/// A ring that is full of one record, zeros, and who reads and writes it.
+fn full() -> (Ring, Reader, Writer) {
+    let ring = ring();
+    let (reader, writer) = (ring.subscribe().unwrap(), ring.writer());
+    assert!(push_if_room(&writer, 0));
+    (ring, reader, writer)
 }
 
 /// Publishes 1 in place of what is there, if that can be moved. Gives how many records were lost.
@@ -40,37 +45,24 @@ fn take(reader: &mut Reader) -> (u8, u64) {
 #[test]
 fn the_first_eviction_and_a_pin_exclude_each_other() {
     loom::model(|| {
-        let ring = ring(1);
-        let mut reader = ring.subscribe().unwrap();
-        let writer = ring.writer();
-        push(&writer, 0);
+        let (ring, mut reader, writer) = full();
         let thread = thread::spawn(move || evict(&writer));
         let (value, gap) = take(&mut reader);
         assert_eq!(u64::from(value), gap);
         let lost = thread.join().unwrap();
         assert_eq!((lost, reader.lost()), (gap, gap));
         // Whatever came of it, pins are swaps now, and a reader in place is left alone.
-        push_if_room(&ring.writer());
+        push_if_room(&ring.writer(), 1);
         let hold = reader.hold().unwrap();
         assert_eq!(evict(&ring.writer()), 0);
         drop(hold);
     });
 }
 
-fn push_if_room(writer: &Writer) {
-    if let Ok(mut claim) = writer.try_claim(16) {
-        claim.fill(1);
-        claim.commit();
-    }
-}
-
 #[test]
 fn who_is_pinned_stays_where_it_is_while_it_waits() {
     loom::model(|| {
-        let ring = ring(1);
-        let mut reader = ring.subscribe().unwrap();
-        let writer = ring.writer();
-        push(&writer, 0);
+        let (_, mut reader, writer) = full();
         let thread = thread::spawn(move || evict(&writer));
         let hold = reader.hold().unwrap();
         let start = hold.start();
@@ -83,10 +75,7 @@ fn who_is_pinned_stays_where_it_is_while_it_waits() {
 #[test]
 fn a_reader_inside_is_not_moved() {
     loom::model(|| {
-        let ring = ring(1);
-        let mut reader = ring.subscribe().unwrap();
-        let writer = ring.writer();
-        push(&writer, 0);
+        let (_, mut reader, writer) = full();
         let hold = reader.hold().unwrap();
         let thread = thread::spawn(move || evict(&writer));
         assert_eq!(hold.get(0), Slot::Record(&[0; 16]));
@@ -105,10 +94,7 @@ fn take_gap(reader: &mut Reader) -> u64 {
 #[test]
 fn two_first_evictors_and_a_pin() {
     loom::model(|| {
-        let ring = ring(1);
-        let mut reader = ring.subscribe().unwrap();
-        push(&ring.writer(), 0);
-        let writer = ring.writer();
+        let (ring, mut reader, writer) = full();
         let thread = thread::spawn(move || evict(&writer));
         let other = ring.writer();
         let second = thread::spawn(move || evict(&other));
@@ -122,37 +108,13 @@ fn two_first_evictors_and_a_pin() {
 
 #[test]
 fn detachment_and_a_pin_exclude_each_other() {
-    loom::model(|| {
-        let ring = ring(1);
-        let mut reader = ring.subscribe().unwrap();
-        let (id, writer) = (reader.id(), ring.writer());
-        push(&writer, 0);
-        let thread = thread::spawn(move || {
-            let detached = writer.ring().detach(id).is_ok();
-            push_if_room(&writer);
-            detached
-        });
-        match reader.hold() {
-            Ok(hold) => {
-                assert_eq!(hold.get(0), Slot::Record(&[0; 16]));
-                assert_eq!(hold.get(0), Slot::Record(&[0; 16]), "nobody touches it while it is held");
-            }
-            Err(Detached) => {}
-        }
-        let detached = thread.join().unwrap();
-        assert_eq!(reader.hold().is_err(), detached);
-        drop(reader);
-        assert_eq!(ring.readers(), 0);
-    });
+    loom::model(|| stories::detachment_and_holding_exclude_each_other(&ring()));
 }
 
 #[test]
 fn a_reader_that_goes_on_takes_turns_with_writers_that_evict() {
     loom::model(|| {
-        let ring = ring(1);
-        let mut reader = ring.subscribe().unwrap();
-        let writer = ring.writer();
-        push(&writer, 0);
+        let (_, mut reader, writer) = full();
         let thread = thread::spawn(move || evict(&writer) + evict(&writer));
         let mut seen = 0;
         for _ in 0..2 {

@@ -1,0 +1,38 @@
+//! What must hold under loom however readers pin. Told to rings of one record, whose next one lies where it lay.
+
+use corewire_rings::{Detached, Ring, Slot, Writer};
+use loom::thread;
+
+/// Publishes a record of the longest length, full of `value`, if there is room.
+pub(crate) fn push_if_room(writer: &Writer, value: u8) -> bool {
+    let claim = writer.try_claim(writer.ring().config().max_record);
+    claim.is_ok_and(|mut claim| {
+        claim.fill(value);
+        claim.commit();
+        true
+    })
+}
+
+/// A reader that holds while somebody else detaches it and writes on.
+pub(crate) fn detachment_and_holding_exclude_each_other(ring: &Ring) {
+    let mut reader = ring.subscribe().unwrap();
+    let (id, writer) = (reader.id(), ring.writer());
+    assert!(push_if_room(&writer, 0));
+    let thread = thread::spawn(move || {
+        let detached = writer.ring().detach(id).is_ok();
+        push_if_room(&writer, 1);
+        detached
+    });
+    let zeros = vec![0; ring.config().max_record];
+    match reader.hold() {
+        Ok(hold) => {
+            assert_eq!(hold.get(0), Slot::Record(&zeros));
+            assert_eq!(hold.get(0), Slot::Record(&zeros), "nobody touches it while it is held");
+        }
+        Err(Detached) => {}
+    }
+    let detached = thread.join().unwrap();
+    assert_eq!(reader.hold().is_err(), detached);
+    drop(reader);
+    assert_eq!(ring.readers(), 0);
+}
