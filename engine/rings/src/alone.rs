@@ -10,8 +10,8 @@
 //! fence, look whether it still owns; other: take away, heavy fence, wait until the owner is not inside. Inside is a
 //! handful of instructions and nothing of the user's, and this wait happens once in the life of a ring.
 //!
-//! What is free behind the gate only grows until the owner itself takes it. So the owner keeps account of it in words of
-//! its own, its *desk*, and looks at the gate only when that room is used up: see [`Inside::take`].
+//! What is free behind the gate only grows until the owner itself takes it. So the owner writes down how far that goes in
+//! words of its own, its *desk*, and looks at the gate only when the tail has come there: see [`Inside::take`].
 //!
 //! Not inside: how the room is found; see `claim`.
 
@@ -41,25 +41,19 @@ pub(crate) struct Alone {
 
 /// The tail, and what only its owner writes and nobody else reads but `inside`. All zero at first: no room is known.
 ///
-/// All on one cache line. A processor gathers stores as long as they go to one line, and each change of the line costs
-/// a writer whose records go to cold lines several nanoseconds: see the notebook, "what does a store to another line cost?".
+/// All on one cache line, and three stores a claim. A processor gathers stores as long as they go to one line, and how
+/// many it can hold back decides how far it looks ahead for the lines of the next records: see the notebook, "what does a
+/// store to another line cost?" and "how many stores may a claim make?".
 #[derive(Default)]
 struct Desk {
     /// A `Tail`.
     tail: AtomicU64,
     /// 1 while the owner is inside.
     inside: AtomicU64,
-    /// Sequence of the next record.
-    seq: AtomicU64,
-    /// Units taken since the last look at the gate.
-    taken: AtomicU64,
-    /// Below this, sequences are certainly free.
+    /// Below this, sequences are certainly free. Written at a look at the gate, as `limit`.
     free_to: AtomicU64,
-    /// Units that were free at the last look.
-    units: AtomicU64,
-    /// Byte position of the tail at that look, and its place in the arena.
-    position: AtomicU64,
-    place: AtomicU64,
+    /// Below this byte position, units are certainly free.
+    limit: AtomicU64,
 }
 
 /// The owner between its look and its store.
@@ -74,30 +68,24 @@ impl Inside<'_> {
     #[inline(always)]
     pub(crate) fn take(&self, sizes: Units, count: u64, each: u64) -> Option<Reserved> {
         let desk = self.0;
-        let (seq, taken) = (desk.seq.load(Ordering::Relaxed), desk.taken.load(Ordering::Relaxed));
-        let (next, after) = (seq + count, taken + count * each);
-        if next > desk.free_to.load(Ordering::Relaxed) || after > desk.units.load(Ordering::Relaxed) {
+        let tail = Tail(desk.tail.load(Ordering::Relaxed));
+        let free_to = desk.free_to.load(Ordering::Relaxed);
+        let (position, cost) = (tail.position(), count * each);
+        let free = tail.datums_before(free_to);
+        let units = sizes.distance(desk.limit.load(Ordering::Relaxed), position);
+        if count > free || cost > units && !bug("desk-keeps-units") {
             return None;
         }
-        let base = desk.position.load(Ordering::Relaxed);
-        let position = sizes.add(base, taken);
-        let place = sizes.place_after(desk.place.load(Ordering::Relaxed), taken);
-        desk.seq.store(next, Ordering::Relaxed);
-        desk.taken.store(if bug("desk-keeps-units") { taken } else { after }, Ordering::Relaxed);
+        let (seq, end) = (free_to - free, sizes.add(position, cost));
         // Release: who claims after us sees every gate that we saw.
-        desk.tail.store(Tail::open(next, sizes.add(base, after)).0, Ordering::Release);
-        Some(Reserved { seq, position, place, count })
+        desk.tail.store(Tail::open(seq + count, end).0, Ordering::Release);
+        Some(Reserved { seq, position, end, count })
     }
 
     /// Writes down that `datums` and `units` are free behind the tail, which is `next`. [`Inside::take`] finds it.
-    pub(crate) fn note(&self, next: Reserved, datums: u64, units: u64) {
-        let desk = self.0;
-        desk.seq.store(next.seq, Ordering::Relaxed);
-        desk.taken.store(0, Ordering::Relaxed);
-        desk.free_to.store(next.seq + datums, Ordering::Relaxed);
-        desk.units.store(units, Ordering::Relaxed);
-        desk.position.store(next.position, Ordering::Relaxed);
-        desk.place.store(next.place, Ordering::Relaxed);
+    pub(crate) fn note(&self, next: Reserved, datums: u64, units: u64, sizes: Units) {
+        self.0.free_to.store(next.seq + datums, Ordering::Relaxed);
+        self.0.limit.store(sizes.add(next.position, units), Ordering::Relaxed);
     }
 }
 
@@ -114,6 +102,14 @@ impl Alone {
     pub(crate) fn new(possible: bool) -> Self {
         let owner = if possible { NOBODY } else { EVERYBODY };
         Self { owner: CachePadded::new(AtomicU64::new(owner)), desk: CachePadded::new(Desk::default()) }
+    }
+
+    /// The ring's next record is `seq` at `position`, and no room is known.
+    #[cfg(all(test, not(any(loom, shuttle))))]
+    pub(crate) fn start_at(&self, seq: u64, position: u64) {
+        self.desk.tail.store(Tail::open(seq, position).0, Ordering::Relaxed);
+        self.desk.free_to.store(seq, Ordering::Relaxed);
+        self.desk.limit.store(position, Ordering::Relaxed);
     }
 
     /// The word of the tail, whoever moves it.

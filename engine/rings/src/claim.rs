@@ -1,9 +1,9 @@
 //! Claims: room that one writer owns until it publishes or abandons it.
 
+use crate::arena::{At, slice_at, slice_mut_at};
 use crate::bugs::{bug, unless};
 use crate::gate::Look;
 use crate::ring::Shared;
-use crate::storage::{slice_at, slice_mut_at};
 use crate::sync::Ordering;
 use crate::units::Units;
 use crate::word::{Gate, Meta, Stamp, Tail};
@@ -18,8 +18,8 @@ pub(crate) struct Reserved {
     pub(crate) seq: u64,
     /// Its byte position.
     pub(crate) position: u64,
-    /// Its place in the arena.
-    pub(crate) place: u64,
+    /// Byte position where the last record ends.
+    pub(crate) end: u64,
     /// How many records; at least 1.
     pub(crate) count: u64,
 }
@@ -46,12 +46,13 @@ impl Shared {
         } else if count == 1 {
             let (seq, position) = self.swap_for_one(each);
             if seq != NO_SEQ {
-                return Ok(Reserved { seq, position, place: self.units.place(position), count });
+                let end = self.units.add(position, each);
+                return Ok(Reserved { seq, position, end, count });
             }
         }
         // Taken apart and put together again, so that the usual cases stay in registers.
-        let Reserved { seq, position, place, count } = self.reserve_behind_gate(count, each, look)?;
-        Ok(Reserved { seq, position, place, count })
+        let Reserved { seq, position, end, count } = self.reserve_behind_gate(count, each, look)?;
+        Ok(Reserved { seq, position, end, count })
     }
 
     /// One swap for one record, with the gate as it is. Gives sequence and position, or [`NO_SEQ`]; in two registers,
@@ -113,12 +114,13 @@ impl Shared {
                 return Err(Refused::Full);
             }
             let (seq, position) = (base.seq + used, tail.position());
-            let reserved = Reserved { seq, position, place: self.units.place(position), count: take };
+            let end = self.units.add(position, take * each);
+            let reserved = Reserved { seq, position, end, count: take };
             if let Some(alone) = alone {
-                alone.note(reserved, datums - used, free_units);
+                alone.note(reserved, datums - used, free_units, self.units);
                 return alone.take(self.units, take, each).ok_or(Refused::Full);
             }
-            let after = Tail::open(seq + take, self.units.add(position, take * each));
+            let after = Tail::open(seq + take, end);
             // Release: who claims after us sees every gate that we saw.
             let order = unless("claim-unordered", Ordering::AcqRel);
             if self.tail().compare_exchange(tail.0, after.0, order, Ordering::Relaxed).is_ok() {
@@ -154,18 +156,23 @@ pub struct Claim<'a> {
     seq: u64,
     /// Byte position of its end, in units.
     end: u64,
-    /// Place in the arena, in units.
-    place: u64,
     len: usize,
 }
 
 impl<'a> Claim<'a> {
     #[inline(always)]
     pub(crate) fn new(shared: &'a Shared, reserved: Reserved, len: usize) -> Self {
-        let Reserved { seq, position, place, .. } = reserved;
-        shared.arena.prefetch_ahead(place);
-        shared.arena.witness_write(place, Units::of(len));
-        Self { shared, seq, end: shared.units.add(position, Units::of(len)), place, len }
+        let claim = Self { shared, seq: reserved.seq, end: reserved.end, len };
+        if !shared.arena.is_short(len) {
+            shared.arena.prefetch_ahead(claim.at());
+        }
+        shared.arena.witness_write(claim.at(), len);
+        claim
+    }
+
+    #[inline(always)]
+    fn at(&self) -> At {
+        self.shared.arena.find(self.seq, self.len, || self.end)
     }
 
     /// The record's sequence.
@@ -179,7 +186,7 @@ impl<'a> Claim<'a> {
     #[inline(always)]
     pub fn commit(self) -> u64 {
         let claim = mem::ManuallyDrop::new(self);
-        claim.shared.arena.witness_write(claim.place, Units::of(claim.len));
+        claim.shared.arena.witness_write(claim.at(), claim.len);
         let stamp = Stamp::new(claim.seq, Some(claim.len));
         claim.shared.stamp(claim.seq, stamp, Meta::record(claim.end, claim.len));
         claim.shared.published();
@@ -194,7 +201,7 @@ impl Deref for Claim<'_> {
     fn deref(&self) -> &[u8] {
         // SAFETY: the units were won with the tail under a gate that keeps live records out of them
         // (`reserve`), `len` bytes fit them, and nobody reads them before the stamp. They were zeroed at birth.
-        unsafe { slice_at(self.shared.arena.unit(self.place), self.len) }
+        unsafe { slice_at(self.shared.arena.address(self.at()), self.len) }
     }
 }
 
@@ -202,7 +209,7 @@ impl DerefMut for Claim<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; and the claim is borrowed exclusively, so there is one such slice.
-        unsafe { slice_mut_at(self.shared.arena.unit(self.place), self.len) }
+        unsafe { slice_mut_at(self.shared.arena.address(self.at()), self.len) }
     }
 }
 
@@ -232,14 +239,15 @@ impl<'a> ClaimMany<'a> {
     pub(crate) fn new(shared: &'a Shared, first: Reserved, len: usize) -> Self {
         let claim = Self { shared, first, len };
         for index in 0..first.count {
-            shared.arena.witness_write(claim.place(index), Units::of(len));
+            shared.arena.witness_write(claim.at(index), len);
         }
         claim
     }
 
     #[inline(always)]
-    fn place(&self, index: u64) -> u64 {
-        self.shared.units.place_after(self.first.place, index * Units::of(self.len))
+    fn at(&self, index: u64) -> At {
+        let end = || self.shared.units.add(self.first.position, (index + 1) * Units::of(self.len));
+        self.shared.arena.find(self.first.seq + index, self.len, end)
     }
 
     /// How many records; at least 1.
@@ -264,7 +272,7 @@ impl<'a> ClaimMany<'a> {
     #[inline]
     pub fn record(&mut self, index: usize) -> &mut [u8] {
         assert!(index < self.len(), "record {index} of a claim of {}", self.len());
-        let base = self.shared.arena.unit(self.place(index as u64));
+        let base = self.shared.arena.address(self.at(index as u64));
         // SAFETY: as for `Claim`; record `index` is inside the units that were won, checked above. Records do not
         // overlap, and the claim is borrowed exclusively.
         unsafe { slice_mut_at(base, self.len) }
@@ -291,7 +299,7 @@ impl<'a> ClaimMany<'a> {
         let each = Units::of(self.len);
         let mut end = self.first.position;
         for index in 0..n {
-            self.shared.arena.witness_write(self.place(index), each);
+            self.shared.arena.witness_write(self.at(index), self.len);
             end = self.shared.units.add(end, each);
             let seq = self.first.seq + index;
             self.shared.stamp(seq, Stamp::new(seq, Some(self.len)), Meta::record(end, self.len));

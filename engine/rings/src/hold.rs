@@ -1,13 +1,12 @@
 //! Reading in place: a pinned cursor, and the records in front of it.
 
+use crate::arena::{At, CellWalk, UnitWalk, Walk, slice_at};
 use crate::bugs::bug;
-use crate::reader::{Detached, Ended, Peeked, Place, Reader};
-use crate::storage::{SlotCell, Stride, slice_at};
+use crate::reader::{Detached, Ended, Known, Peeked, Reader};
+use crate::slots::{SlotCell, SlotsView};
 use crate::sync::Ordering;
-use crate::units::Units;
 use crate::word::{Kind, Meta, Stamp};
 use std::ops::Deref;
-use std::ptr::NonNull;
 
 /// What stands at one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,39 +35,39 @@ impl Reader {
     /// The next record, if it is there. Abandoned ones are skipped. Dropping the record releases it.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, Ended> {
-        Ok(self.next_record()?.map(|(place, len)| self.record(place, len)))
+        Ok(self.next_record()?.map(|(at, len)| self.record(at, len)))
     }
 
     /// Shows the next record, if it is there, and leaves it. The cursor stays pinned, so that the same record is shown
     /// or taken next, until [`Reader::let_go`] or the end of a record or hold.
     #[inline(always)]
     pub fn peek(&mut self) -> Result<Option<&[u8]>, Ended> {
-        let Some((place, len)) = self.next_record()? else { return Ok(None) };
-        self.peeked = Peeked { seq: self.next, place, len };
-        Ok(Some(self.bytes(place, len)))
+        let Some((at, len)) = self.next_record()? else { return Ok(None) };
+        self.peeked = Peeked { seq: self.next, at, len };
+        Ok(Some(self.bytes(at, len)))
     }
 
     /// Takes the record that [`Reader::peek`] showed, without looking for it again. `None`: it is not the next one any
     /// more, or not pinned.
     #[inline(always)]
     pub fn take_peeked(&mut self) -> Option<Record<'_>> {
-        let Peeked { seq, place, len } = self.peeked;
+        let Peeked { seq, at, len } = self.peeked;
         // Nobody moved a cursor that is pinned at the same position as then; and a sequence is given only once.
-        (self.held && seq == self.next).then(|| self.record(place, len))
+        (self.held && seq == self.next).then(|| self.record(at, len))
     }
 
     /// Takes the next record, if it is there: `read` gets its sequence, what eviction took before it, and its bytes. If
     /// `read` panics, the record counts as read. As [`Reader::try_recv`], without a [`Record`] to carry around.
     #[inline(always)]
     pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, Ended> {
-        let Some((place, len)) = self.next_record()? else { return Ok(None) };
-        let record = self.record(place, len);
+        let Some((at, len)) = self.next_record()? else { return Ok(None) };
+        let record = self.record(at, len);
         Ok(Some(read(record.seq(), record.lost, &record)))
     }
 
-    /// Place and length of the next record, if it is there. Then the cursor is pinned.
+    /// Where the next record lies and its length, if it is there. Then the cursor is pinned.
     #[inline(always)]
-    fn next_record(&mut self) -> Result<Option<(u64, usize)>, Ended> {
+    fn next_record(&mut self) -> Result<Option<(At, usize)>, Ended> {
         let mut found = None;
         if self.has_record() {
             self.pin()?;
@@ -85,7 +84,7 @@ impl Reader {
 
     /// There was no record: was there news of another kind, or a gap and a record behind it? If so, pins.
     #[cold]
-    fn look_again(&mut self) -> Result<Option<(u64, usize)>, Ended> {
+    fn look_again(&mut self) -> Result<Option<(At, usize)>, Ended> {
         loop {
             self.nothing()?;
             if !self.has_record() {
@@ -103,37 +102,37 @@ impl Reader {
     pub async fn recv(&mut self) -> Result<Record<'_>, Ended> {
         loop {
             self.ready().await;
-            if let Some((place, len)) = self.next_record()? {
-                return Ok(self.record(place, len));
+            if let Some((at, len)) = self.next_record()? {
+                return Ok(self.record(at, len));
             }
         }
     }
 
-    /// The pinned reader as the record at `next`.
+    /// The pinned reader as the record at `next`, which lies at `at`.
     #[inline(always)]
-    fn record(&mut self, place: u64, len: usize) -> Record<'_> {
+    fn record(&mut self, at: At, len: usize) -> Record<'_> {
         let lost = std::mem::take(&mut self.unreported);
-        Record { reader: self, place, len, lost }
+        Record { reader: self, at, len, lost }
     }
 
     /// Bytes of a published record at or behind the pinned cursor.
     #[inline(always)]
-    fn bytes(&self, place: u64, len: usize) -> &[u8] {
-        let base = self.shared.arena.unit(place);
-        // SAFETY: callers take place and length from the slot of a published record at or behind the cursor, which is
+    fn bytes(&self, at: At, len: usize) -> &[u8] {
+        let base = self.shared.arena.address(at);
+        // SAFETY: callers take both from the slot of a published record at or behind the cursor, which is
         // pinned while this borrow lives, since only `&mut self` ends a pin: no gate passes it, so no writer claims
-        // these units. The record's writer wrote them before the stamp, which was acquired before that meta was read,
+        // its memory. The record's writer wrote them before the stamp, which was acquired before that meta was read,
         // and has given its access up with it.
         unsafe { slice_at(base, len) }
     }
 
-    /// Pinned: place and length of the record at `next`, after skipping abandoned ones.
+    /// Pinned: where the record at `next` lies and its length, after skipping abandoned ones.
     #[inline(always)]
-    fn first_record(&mut self) -> Option<(u64, usize)> {
+    fn first_record(&mut self) -> Option<(At, usize)> {
         loop {
             let slot = self.published_slot(self.next)?;
             match slot.len().or(bug("abandoned-delivered").then_some(0)) {
-                Some(len) => return Some((self.place_of(self.next, slot, len), len)),
+                Some(len) => return Some((self.at_of(self.next, slot, len), len)),
                 None => self.move_to(self.next + 1, Kind::Held),
             }
         }
@@ -153,19 +152,22 @@ impl Reader {
         Some(PublishedSlot { cell, stamp })
     }
 
-    /// Pinned: where the published record `seq` of `len` bytes lies, which is not abandoned. Notes where the next one does.
+    /// Pinned: where the published record `seq` of `len` bytes lies, which is not abandoned. Where there are no cells, notes
+    /// where the next one does.
     #[inline(always)]
-    pub(crate) fn place_of(&self, seq: u64, slot: PublishedSlot<'_>, len: usize) -> u64 {
-        let (units, cost) = (self.shared.units, Units::of(len));
-        let known = self.place.get();
-        let place = if known.seq == seq || bug("place-of-another") {
-            known.place
+    pub(crate) fn at_of(&self, seq: u64, slot: PublishedSlot<'_>, len: usize) -> At {
+        let arena = &self.shared.arena;
+        let known = self.known.get();
+        let at = if !arena.is_short(len) && (known.seq == seq || bug("place-of-another")) {
+            known.at
         } else {
-            units.place_before(slot.meta().end(), cost)
+            arena.find(seq, len, || slot.meta().end())
         };
-        self.place.set(Place { seq: seq + 1, place: units.place_after(place, cost) });
-        self.shared.arena.witness_read(place, cost);
-        place
+        if !arena.is_short(len) {
+            self.known.set(Known { seq: seq + 1, at: arena.behind(at, len) });
+        }
+        arena.witness_read(at, len);
+        at
     }
 }
 
@@ -226,8 +228,8 @@ impl Hold<'_> {
         }
         let Some(slot) = self.reader.published_slot(seq) else { return Slot::NotYet };
         let Some(len) = slot.len() else { return Slot::Abandoned };
-        let place = self.reader.place_of(seq, slot, len);
-        Slot::Record(self.reader.bytes(place, len))
+        let at = self.reader.at_of(seq, slot, len);
+        Slot::Record(self.reader.bytes(at, len))
     }
 
     /// Gives every record from the released position on to `each`, with its sequence, and moves the released position
@@ -252,18 +254,16 @@ impl Hold<'_> {
     #[inline]
     pub fn read(&mut self, max: usize, mut each: impl FnMut(u64, &[u8])) -> usize {
         let shared = &*self.reader.shared;
-        let (slots, arena, units) = (shared.slots.view(), &shared.arena, shared.units);
+        let (slots, arena) = (shared.slots.view(), &shared.arena);
         let from = self.target;
         let last = from.saturating_add(max as u64);
         let mut abandoned = 0;
         // Its end tells `self.target`, also if `each` panics.
         let mut progress = Progress { target: &mut self.target, seq: from };
-        // SAFETY: as in `Reader::bytes`; the slice lives no longer than this borrow of the hold, which `progress` keeps.
-        let bytes = |at: NonNull<u8>, len| unsafe { slice_at(at, len) };
         while progress.seq < last {
             let seq = progress.seq;
             let cell = slots.at(seq);
-            let mut stamp = cell.stamp();
+            let stamp = cell.stamp();
             if !stamp.is_of(seq) {
                 break;
             }
@@ -273,28 +273,17 @@ impl Hold<'_> {
                 abandoned += 1;
                 continue;
             };
-            let cost = Units::of(len);
-            let mut stride = Stride::new(arena, units.capacity, self.reader.place_of(seq, slot, len), cost);
-            each(seq, bytes(stride.at(), len));
-            if progress.seq == last {
-                break;
-            }
-            // Most streams have records of one length. As long as that lasts, the next stamp is known beforehand, and
-            // the record lies right behind: sequences and positions are claimed together.
-            for cell in slots.run(progress.seq, if stamp.short_len().is_some() { last } else { progress.seq })
-            {
-                stamp = stamp.next_of_same_len();
-                if cell.stamp() != stamp && !bug("run-unstamped") {
-                    break;
-                }
-                let seq = progress.seq;
-                progress.seq = seq + 1;
-                stride.advance();
-                each(seq, bytes(stride.at(), len));
-            }
-            if progress.seq > seq + 1 {
-                let next = Place { seq: progress.seq, place: units.place_after(stride.place(), cost) };
-                self.reader.place.set(next);
+            let at = self.reader.at_of(seq, slot, len);
+            // SAFETY: as in `Reader::bytes`; the slice lives no longer than this borrow of the hold, which `progress` keeps.
+            each(seq, unsafe { slice_at(arena.address(at), len) });
+            // Most streams have records of one length. Then the next stamp is known beforehand.
+            let last = if stamp.short_len().is_some() { last } else { progress.seq };
+            if arena.is_short(len) {
+                progress.run(slots, last, stamp, &mut CellWalk::new(arena, seq, len), len, &mut each);
+            } else {
+                let mut walk = UnitWalk::new(arena, at, len);
+                progress.run(slots, last, stamp, &mut walk, len, &mut each);
+                self.reader.known.set(Known { seq: progress.seq, at: arena.behind(walk.at(), len) });
             }
         }
         let to = progress.seq;
@@ -359,6 +348,34 @@ struct Progress<'a> {
     seq: u64,
 }
 
+impl Progress<'_> {
+    /// Gives the records to `each` that follow one with this `stamp`, as long as they are published, have the same length,
+    /// and are before `last`. Where they lie is `walk`'s to say, which stands at the one before.
+    #[inline(always)]
+    fn run(
+        &mut self,
+        slots: SlotsView<'_>,
+        last: u64,
+        mut stamp: Stamp,
+        walk: &mut impl Walk,
+        len: usize,
+        each: &mut impl FnMut(u64, &[u8]),
+    ) {
+        while self.seq < last {
+            for cell in slots.run(self.seq, last) {
+                stamp = stamp.next_of_same_len();
+                if cell.stamp() != stamp && !bug("run-unstamped") {
+                    return;
+                }
+                let seq = self.seq;
+                self.seq = seq + 1;
+                // SAFETY: as in `Reader::bytes`: published, and behind a cursor that is pinned while `target` is borrowed.
+                each(seq, unsafe { slice_at(walk.next(), len) });
+            }
+        }
+    }
+}
+
 impl Drop for Progress<'_> {
     #[inline(always)]
     fn drop(&mut self) {
@@ -373,7 +390,7 @@ impl Drop for Progress<'_> {
 pub struct Record<'a> {
     /// Pinned, with this record at its position.
     reader: &'a mut Reader,
-    place: u64,
+    at: At,
     len: usize,
     lost: u64,
 }
@@ -399,7 +416,7 @@ impl Deref for Record<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        self.reader.bytes(self.place, self.len)
+        self.reader.bytes(self.at, self.len)
     }
 }
 

@@ -117,6 +117,7 @@ pub mod mailbox;
 pub mod park;
 
 mod alone;
+mod arena;
 mod bugs;
 mod claim;
 mod counters;
@@ -131,7 +132,7 @@ mod reader;
 mod ring;
 mod room;
 mod signals;
-mod storage;
+mod slots;
 mod sync;
 mod units;
 mod word;

@@ -1,5 +1,6 @@
 //! The reading handle: where it stands, when it is ready, how it sleeps. What it reads in place is in `hold`.
 
+use crate::arena::At;
 use crate::bugs::{bug, unless};
 use crate::ring::{ReaderId, Shared};
 use crate::sync::Ordering;
@@ -25,8 +26,8 @@ pub struct Reader {
     pub(crate) next: u64,
     /// Everything from `cursor` to here is published. Our cursor must never pass this.
     pub(crate) published: Cell<u64>,
-    /// Where the record behind the last seen one lies.
-    pub(crate) place: Cell<Place>,
+    /// Where the record behind the last seen one lies, if that was not a short one.
+    pub(crate) known: Cell<Known>,
     /// What [`Reader::peek`] found.
     pub(crate) peeked: Peeked,
     /// The cell is held: by what reads in place now, by `keep`, or by a hold or record that was leaked.
@@ -42,18 +43,18 @@ pub struct Reader {
     _one_thread: PhantomData<Cell<()>>,
 }
 
-/// Where in the arena the record `seq` lies: where the one before it ended.
+/// Where the record `seq` lies, if it is not a short one: where the one before it ended.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Known {
     pub(crate) seq: u64,
-    pub(crate) place: u64,
+    pub(crate) at: At,
 }
 
-/// Where in the arena the record `seq`, published and not abandoned, lies, and how long it is.
+/// Where the record `seq`, published and not abandoned, lies, and how long it is.
 #[derive(Clone, Copy)]
 pub(crate) struct Peeked {
     pub(crate) seq: u64,
-    pub(crate) place: u64,
+    pub(crate) at: At,
     pub(crate) len: usize,
 }
 
@@ -90,8 +91,8 @@ impl Reader {
             cursor,
             next,
             published: Cell::new(published),
-            place: Cell::new(Place { seq: u64::MAX, place: 0 }),
-            peeked: Peeked { seq: u64::MAX, place: 0, len: 0 },
+            known: Cell::new(Known { seq: u64::MAX, at: At::default() }),
+            peeked: Peeked { seq: u64::MAX, at: At::default(), len: 0 },
             held: false,
             by_store: false,
             asleep: false,
@@ -145,7 +146,7 @@ impl Reader {
     #[inline(always)]
     pub(crate) fn has_record(&self) -> bool {
         // Its bytes come from the writer's cache as its stamp does; fetch both at once.
-        self.shared.arena.prefetch(self.place.get().place);
+        self.shared.arena.expect(self.next, self.known.get().at);
         self.shared.slots.at(self.next).stamp().since(self.next) >= 0
     }
 

@@ -1,6 +1,7 @@
 //! The ring as a whole: what it is made of, and the handle that builds, closes and inspects it.
 
 use crate::alone::Alone;
+use crate::arena::Arena;
 use crate::bugs::bug;
 use crate::config::{ConfigError, RingConfig};
 use crate::counters::Counters;
@@ -10,7 +11,7 @@ use crate::gate::Look;
 use crate::reader::Reader;
 use crate::room::RoomQueue;
 use crate::signals::Signals;
-use crate::storage::{Arena, Slots};
+use crate::slots::Slots;
 use crate::sync::{AtomicU64, Ordering, fence};
 use crate::units::Units;
 use crate::word::{Gate, Kind, Tail};
@@ -43,12 +44,11 @@ impl Shared {
             units.modulus = 1 << crate::units::POSITION_BITS;
         }
         let stores = fences.light_is_free() || cfg!(any(miri, shuttle));
-        let spill = Units::of(config.max_record).saturating_sub(if bug("spill-short") { 2 } else { 0 });
         Ok(Self {
             units,
             fences,
             slots: Slots::new(config.datums).ok_or(memory)?,
-            arena: Arena::new(units.capacity, spill).ok_or(memory)?,
+            arena: Arena::new(&config, units).ok_or(memory)?,
             cells: Cells::new(config.readers),
             // Loom's models have it where they ask for it; see `Ring::with_stores`. The others would only grow.
             alone: Alone::new(stores),

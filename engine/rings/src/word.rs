@@ -39,6 +39,12 @@ impl Tail {
         self.0 & POSITION_MASK
     }
 
+    /// Records from the tail to `seq`. Right if `seq` is at most 2^25 - 1 in front of the tail.
+    #[inline(always)]
+    pub(crate) const fn datums_before(self, seq: u64) -> u64 {
+        seq.wrapping_sub(self.0 >> POSITION_BITS) & TAIL_SEQ_MASK
+    }
+
     /// Records from `seq` to the tail. Right if `seq` is at most 2^25 - 1 behind the tail.
     #[inline(always)]
     pub(crate) const fn datums_since(self, seq: u64) -> u64 {

@@ -4,7 +4,7 @@ use crate::config::{MAX_DATUMS, RingConfig};
 use crate::fence::Fences;
 use crate::ring::{Ring, Shared};
 use crate::sync::Ordering;
-use crate::word::{Gate, LAST_SEQ, Meta, Stamp, Tail};
+use crate::word::{Gate, LAST_SEQ, Meta, Stamp};
 use crate::writer::Refused;
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const CONFIG: RingConfig = RingConfig { datums: 5, bytes: 7 * 16, max_record: 40
 fn old(seq: u64, before_wrap: u64, fences: Fences) -> Ring {
     let shared = Shared::new(CONFIG, fences).unwrap();
     let position = shared.units.modulus - before_wrap;
-    shared.tail().store(Tail::open(seq, position).0, Ordering::Relaxed);
+    shared.alone.start_at(seq, position);
     shared.gate.store(Gate(0).moved_to(seq).0, Ordering::Relaxed);
     for before in seq - 8..seq {
         shared.slots.at(before).stamp.store(Stamp::new(before, Some(0)).0, Ordering::Relaxed);

@@ -20,7 +20,8 @@ impl<const W: usize> Broadcast<W> for Corewire {
     type Rx = CorewireRx;
     fn make(capacity: usize, readers: usize) -> (Self::Tx, Vec<Self::Rx>) {
         let record = W * 8;
-        let config = RingConfig { datums: capacity, bytes: capacity * record, max_record: record, readers };
+        let bytes = RingConfig::roomy_bytes(capacity, record);
+        let config = RingConfig { datums: capacity, bytes, max_record: record, readers };
         let ring = Ring::new(config).expect("a ring of this size");
         let rxs = (0..readers).map(|_| CorewireRx(ring.subscribe().expect("a reader's place"))).collect();
         (CorewireTx(ring.writer()), rxs)
@@ -48,16 +49,30 @@ impl<const W: usize> Tx<W> for CorewireTx {
     }
 }
 
+#[inline(always)]
+fn message<const W: usize>(record: &[u8]) -> &Message<W> {
+    Message::ref_from_bytes(record).expect("a record of this length, aligned to 16 bytes")
+}
+
+impl CorewireRx {
+    #[inline(always)]
+    fn take_one<const W: usize>(&mut self, mut see: impl FnMut(&Message<W>)) -> usize {
+        let took = self.0.try_take(|_, _, record| see(message(record)));
+        usize::from(matches!(took, Ok(Some(()))))
+    }
+}
+
 impl<const W: usize> Rx<W> for CorewireRx {
     #[inline(always)]
     fn drain(&mut self, max: usize, mut see: impl FnMut(&Message<W>)) -> usize {
+        if max == 1 {
+            return self.take_one(see);
+        }
         if !self.0.is_ready() {
             return 0;
         }
         let Ok(mut hold) = self.0.hold() else { return 0 };
-        hold.read(max, |_, record| {
-            see(Message::ref_from_bytes(record).expect("a record of this length, aligned to 16 bytes"));
-        })
+        hold.read(max, |_, record| see(message(record)))
     }
 
     fn lost(&self) -> u64 {

@@ -11,9 +11,9 @@ use std::task::{Context, Poll};
 
 use super::{Detached, Reader};
 use crate::{
+    arena::slice_at,
     bugs::bug,
     hold::Slot,
-    storage::slice_at,
     sync::Ordering,
     word::{Cursor, Kind, LAST_SEQ},
 };
@@ -97,11 +97,10 @@ impl Reader {
         }
         let Some(slot) = self.published_slot(seq) else { return Slot::NotYet };
         let Some(len) = slot.len() else { return Slot::Abandoned };
-        let place = self.place_of(seq, slot, len);
-        let base = self.shared.arena.unit(place);
+        let base = self.shared.arena.address(self.at_of(seq, slot, len));
         // SAFETY: the record is published (its stamp was acquired with `published_slot`) and stands at or behind the
         // cursor, which is pinned: `held` says so, and only `&mut self` ends that. So no gate passes it, no writer
-        // claims these units while the slice lives, and its own writer has given its access up with the stamp.
+        // claims its memory while the slice lives, and its own writer has given its access up with the stamp.
         Slot::Record(unsafe { slice_at(base, len) })
     }
 
