@@ -3,18 +3,18 @@
 //! ```text
 //!  cells: a power of two >= datums, 128 bytes each      units: `bytes`, then a spill of the longest record
 //! ┌──────────┬──────────┬──────────┬───────────────┐   ┌──────────────────────────────────┬──────────┐
-//! │ record 0 │ record 6 │ record 5 │ …             │   │ 16-byte units │ record s │ s+1 │ … s+1    │
+//! │ record 0 │ record 5 │ record 2 │ …             │   │ 16-byte units │ record s │ s+1 │ … s+1    │
 //! └──────────┴──────────┴──────────┴───────────────┘   └──────────────────────────────────┴──────────┘
-//!   of up to 128 bytes: in cell mixed(s mod cells)       place = position mod capacity; a record that
+//!   of up to 128 bytes: in cell (s · step) mod cells       place = position mod capacity; a record that
 //!                                                        starts before the end runs on into the spill
 //! ```
 //!
-//! **Why cells, and why mixed.** A processor that reads or writes along a row of lines fetches the next ones, and the
-//! other half of each pair, before they are asked for. In a ring those are the lines that the other side is about to
+//! **Why cells, and why in this order.** A processor that reads or writes along a row of lines fetches the next ones, and
+//! the other half of each pair, before they are asked for. In a ring those are the lines that the other side is about to
 //! write or has just read, and each such fetch costs both of them a trip. A record in a pair of lines of its own, whose
-//! neighbours in memory are nobody's neighbours in time, moves once: see the notebook, "what do records cost that lie
-//! in cells, in mixed order?". A reader that is behind loses nothing: where the next record lies depends on its sequence
-//! alone, so the processor asks for several at a time.
+//! neighbours in memory are nobody's neighbours in time, moves once: see the notebook, "what do records cost that lie in
+//! cells?". A reader that takes many at a time loses nothing: where the next record lies depends on its sequence alone, so
+//! the processor asks for several of them at once. For one that takes them one by one, and is behind, see `hold`.
 //!
 //! Whether there are cells changes no other number: room is counted in units as if all records lay one behind the other.
 //!
@@ -39,7 +39,8 @@ pub(crate) struct Arena {
     layout: Layout,
     /// Records shorter than this lie in cells. 0: none.
     short: usize,
-    /// The bits of a cell's place, in bytes.
+    /// From the cell of one record to that of the next, and the bits of a cell's place, in bytes.
+    cell_step: usize,
     cell_mask: usize,
     /// Bytes of all cells: where the units begin.
     cells: usize,
@@ -55,11 +56,11 @@ unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-/// `i(2i + 1)`, which modulo a power of two gives each number once: R. Rivest, "Permutation polynomials modulo 2^w" (2001).
-/// Its steps grow with `i`, so no stride can be guessed from them.
-#[inline(always)]
-fn mixed(seq: usize) -> usize {
-    if bug("cells-collide") { seq >> 1 } else { seq.wrapping_mul(seq.wrapping_mul(2) | 1) }
+/// How far the cell of the next record lies, in cells, if there are `cells` of them: about 0.618 of all. Odd, so that each
+/// cell has its turn; and of all ratios this one keeps records that follow each other furthest apart, and so do all
+/// those that follow soon (D. Knuth, The Art of Computer Programming 3, 6.4, on Fibonacci hashing).
+const fn cell_step(cells: usize) -> usize {
+    (cells * 633 / 1024) | 1
 }
 
 /// Alignment of the memory: a pair of cache lines, as a cell is.
@@ -89,6 +90,7 @@ impl Arena {
             base,
             layout,
             short: if cells == 0 { 0 } else { CELL_BYTES + 1 },
+            cell_step: if bug("cells-collide") { 2 } else { cell_step(config.cells()) } * CELL_BYTES,
             cell_mask: cells.saturating_sub(CELL_BYTES),
             cells,
             units,
@@ -115,7 +117,7 @@ impl Arena {
     /// The cell of record `seq`, if there are cells.
     #[inline(always)]
     fn cell(&self, seq: u64) -> At {
-        At(mixed(seq as usize).wrapping_mul(CELL_BYTES) & self.cell_mask)
+        At((seq as usize).wrapping_mul(self.cell_step) & self.cell_mask)
     }
 
     #[inline(always)]
@@ -144,6 +146,14 @@ impl Arena {
     pub(crate) fn expect(&self, seq: u64, at: At) {
         let at = if self.short == 0 { at } else { self.cell(seq) };
         prefetch(self.address(at).as_ptr());
+    }
+
+    /// Asks for the first line of the cell of record `seq`, if there are cells.
+    #[inline(always)]
+    pub(crate) fn prefetch_cell(&self, seq: u64) {
+        if self.short != 0 {
+            prefetch(self.address(self.cell(seq)).as_ptr());
+        }
     }
 
     /// Asks for the line that a writer at `at` will reach some records later, if those are not short. It was written a lap
@@ -232,27 +242,25 @@ pub(crate) trait Walk {
 pub(crate) struct CellWalk<'a> {
     /// Of the arena, by value: a compiler keeps them in registers whatever the loop calls.
     base: NonNull<u8>,
-    mask: usize,
-    /// The present record's sequence, mixed, in bytes; and how far it is to the next one. The second difference of
-    /// `i(2i + 1)` is 4.
-    mixed: usize,
     step: usize,
+    mask: usize,
+    /// The present record's cell.
+    at: usize,
     _arena: PhantomData<&'a Arena>,
     #[cfg(loom)]
     witness: (&'a Arena, usize),
 }
 
 impl<'a> CellWalk<'a> {
-    /// At record `seq` of `len` bytes, which is short.
+    /// At the record at `at` of `len` bytes, which is short.
     #[inline(always)]
-    pub(crate) fn new(arena: &'a Arena, seq: u64, len: usize) -> Self {
+    pub(crate) fn new(arena: &'a Arena, at: At, len: usize) -> Self {
         debug_assert!(arena.is_short(len));
-        let seq = seq as usize;
         Self {
             base: arena.base,
+            step: arena.cell_step,
             mask: arena.cell_mask,
-            mixed: mixed(seq).wrapping_mul(CELL_BYTES),
-            step: seq.wrapping_mul(4).wrapping_add(3).wrapping_mul(CELL_BYTES),
+            at: at.0,
             _arena: PhantomData,
             #[cfg(loom)]
             witness: (arena, len),
@@ -263,13 +271,11 @@ impl<'a> CellWalk<'a> {
 impl Walk for CellWalk<'_> {
     #[inline(always)]
     fn next(&mut self) -> NonNull<u8> {
-        self.mixed = self.mixed.wrapping_add(self.step);
-        self.step = self.step.wrapping_add(4 * CELL_BYTES);
-        let at = self.mixed & self.mask;
+        self.at = self.at.wrapping_add(self.step) & self.mask;
         #[cfg(loom)]
-        self.witness.0.witness_read(At(at), self.witness.1);
+        self.witness.0.witness_read(At(self.at), self.witness.1);
         // SAFETY: the mask leaves the place of a cell.
-        unsafe { self.base.add(at) }
+        unsafe { self.base.add(self.at) }
     }
 }
 
@@ -351,12 +357,16 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_in_time_are_not_neighbours_in_memory() {
-        let arena = arena(1_024, 1_024 * CELL_BYTES, 64);
-        let at = |seq: u64| arena.find(seq, 64, || unreachable!()).0 as i64 / CELL_BYTES as i64;
-        let steps: Vec<_> = (0..1_023).map(|seq| at(seq + 1) - at(seq)).collect();
-        assert!(steps.windows(2).all(|two| two[0] != two[1]), "no stride to guess");
-        assert!(steps.iter().filter(|step| step.abs() < 3).count() < 8);
+    fn records_that_follow_each_other_soon_lie_far_from_each_other() {
+        for datums in [256, 1_024, 65_536] {
+            let arena = arena(datums, datums * CELL_BYTES, 64);
+            let cell = |seq: u64| arena.find(seq, 64, || unreachable!()).0 / CELL_BYTES;
+            for (one, other) in (0..40u64).flat_map(|one| (one + 1..one + 9).map(move |other| (one, other))) {
+                let apart = cell(one).abs_diff(cell(other));
+                let apart = apart.min(datums - apart);
+                assert!(apart >= datums / 32, "{one} and {other} are {apart} cells apart, of {datums}");
+            }
+        }
     }
 
     #[test]

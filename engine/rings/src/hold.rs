@@ -21,6 +21,13 @@ pub enum Slot<'a> {
     Passed,
 }
 
+/// A reader that has taken so many records one by one, and always found another, is behind.
+const LONG_STREAK: u32 = 16;
+
+/// How many records in front of itself a reader that is behind asks for one, since the processor cannot guess where in
+/// the cells it lies.
+const READ_AHEAD: u64 = 8;
+
 impl Reader {
     /// Pins the cursor, so that records from [`Hold::start`] on can be read in place. A store to the reader's own line,
     /// or a compare-and-swap once a reader of this ring was evicted or detached, for any number of records. Works on an
@@ -79,12 +86,17 @@ impl Reader {
         if found.is_none() {
             found = self.look_again()?;
         }
+        self.streak = self.streak.wrapping_add(1);
+        if self.streak > LONG_STREAK {
+            self.shared.arena.prefetch_cell(self.next + READ_AHEAD);
+        }
         Ok(found)
     }
 
     /// There was no record: was there news of another kind, or a gap and a record behind it? If so, pins.
     #[cold]
     fn look_again(&mut self) -> Result<Option<(At, usize)>, Ended> {
+        self.streak = 0;
         loop {
             self.nothing()?;
             if !self.has_record() {
@@ -279,7 +291,7 @@ impl Hold<'_> {
             // Most streams have records of one length. Then the next stamp is known beforehand.
             let last = if stamp.short_len().is_some() { last } else { progress.seq };
             if arena.is_short(len) {
-                progress.run(slots, last, stamp, &mut CellWalk::new(arena, seq, len), len, &mut each);
+                progress.run(slots, last, stamp, &mut CellWalk::new(arena, at, len), len, &mut each);
             } else {
                 let mut walk = UnitWalk::new(arena, at, len);
                 progress.run(slots, last, stamp, &mut walk, len, &mut each);

@@ -28,6 +28,8 @@ pub struct Reader {
     pub(crate) published: Cell<u64>,
     /// Where the record behind the last seen one lies, if that was not a short one.
     pub(crate) known: Cell<Known>,
+    /// Records taken one by one since there was none.
+    pub(crate) streak: u32,
     /// What [`Reader::peek`] found.
     pub(crate) peeked: Peeked,
     /// The cell is held: by what reads in place now, by `keep`, or by a hold or record that was leaked.
@@ -92,6 +94,7 @@ impl Reader {
             next,
             published: Cell::new(published),
             known: Cell::new(Known { seq: u64::MAX, at: At::default() }),
+            streak: 0,
             peeked: Peeked { seq: u64::MAX, at: At::default(), len: 0 },
             held: false,
             by_store: false,

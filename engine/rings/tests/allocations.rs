@@ -8,14 +8,16 @@ use std::task::{Context, Waker};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
-// SAFETY: every call goes to `System` unchanged; counting touches one thread-local cell that needs no allocation.
+// SAFETY: every call goes to `System` unchanged; counting touches thread-local cells that need no allocation.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
+        let _ = BYTES.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
@@ -37,7 +39,15 @@ fn allocations(mut work: impl FnMut()) -> u64 {
 
 #[test]
 fn a_datum_allocates_nothing_on_any_way_through_the_ring() {
-    let ring = Ring::new(RingConfig { datums: 8, bytes: 1000, max_record: 100, readers: 2 }).unwrap();
+    // Packed, and in cells.
+    for bytes in [1_000, 1_024] {
+        let ring = Ring::new(RingConfig { datums: 8, bytes, max_record: 100, readers: 2 }).unwrap();
+        assert_eq!(allocations_of_all_ways(&ring), (0, 0, 0), "{bytes}");
+    }
+}
+
+/// What is allocated on the way of single records, of batches, and where a writer waits.
+fn allocations_of_all_ways(ring: &Ring) -> (u64, u64, u64) {
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     let mut idle = ring.subscribe().unwrap();
@@ -84,7 +94,7 @@ fn a_datum_allocates_nothing_on_any_way_through_the_ring() {
             assert!(writer.poll_claim(&mut turn, 64, &mut cx).is_ready());
         }
     });
-    assert_eq!((single, batch, waiting), (0, 0, 0));
+    (single, batch, waiting)
 }
 
 #[test]
@@ -108,4 +118,27 @@ fn the_memory_of_a_ring_is_what_its_configuration_says() {
     let memory = config.memory_bytes();
     assert!((86_016..=92_000).contains(&memory), "{memory}");
     assert_eq!(RingConfig { datums: 0, ..config }.memory_bytes(), 0);
+}
+
+#[test]
+fn a_ring_allocates_exactly_what_its_configuration_says() {
+    let packed = RingConfig { datums: 5, bytes: 1_023, max_record: 128, readers: 3 };
+    let cells = RingConfig { bytes: 1_024, ..packed };
+    let mixed = RingConfig { max_record: 129, ..cells };
+    for (config, records) in [
+        (packed, 63 * 16 + 128),
+        (cells, 8 * 128),
+        (RingConfig { bytes: 5_000, ..cells }, 8 * 128),
+        (mixed, 8 * 128 + 1_024 + 144),
+        (RingConfig { bytes: 1_100, ..mixed }, 8 * 128 + 68 * 16 + 144),
+    ] {
+        let before = BYTES.with(Cell::get);
+        let ring = Ring::new(config).unwrap();
+        let allocated = BYTES.with(Cell::get) - before;
+        assert_eq!(allocated, config.memory_bytes(), "{config:?}");
+        drop(ring);
+        // All but the records does not depend on how they lie.
+        let others = packed.memory_bytes() - (63 * 16 + 128);
+        assert_eq!(config.memory_bytes(), others + records, "{config:?}");
+    }
 }

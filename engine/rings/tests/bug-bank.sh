@@ -20,6 +20,7 @@ owner-not-awaited         loom_alone    the_owner_goes_on_with_swaps_around_a_fu
 rest-unstamped            ring          a_batch_claim_takes_what_fits
 no-slot-before-gate       loom          the_gate_keeps_the_writer_behind_the_reader_around_the_wrap
 spill-short               loom_readers  a_record_that_runs_on_into_the_spill_is_read_whole
+cells-collide             loom_cells    two_producers_never_share_a_cell
 wrap-anywhere             lib           wraps::a_ring_does_the_same_at_the_end_of_every_range
 join-unnoticed            loom          a_joining_reader_is_never_passed
 gate-unordered            loom          two_producers_at_a_full_ring_move_the_gate_together
@@ -81,7 +82,7 @@ build() {
     cargo test -p corewire-rings --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
 }
 build "" bugs --lib --test ring --test room --test model --test ahead --test mailbox --test cancel
-build "--cfg loom" loom --release --test loom --test loom_readers --test loom_alone --test loom_pins
+build "--cfg loom" loom --release --test loom --test loom_readers --test loom_alone --test loom_pins --test loom_cells
 build "--cfg shuttle" shuttle --release --test shuttle
 
 # Runs one test with one failure, or with none.

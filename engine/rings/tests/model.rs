@@ -14,13 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-const MAX_RECORD: usize = 40;
-const READERS: usize = 3;
-
 #[path = "model/op.rs"]
 mod op;
 
-use op::{Op, op};
+use op::{Op, READERS, plans};
 
 #[derive(Clone, Debug, PartialEq)]
 enum State {
@@ -558,19 +555,14 @@ proptest! {
     })]
 
     #[test]
-    fn the_ring_does_what_the_model_says(
-        datums in 1..7usize,
-        units in 3..13usize,
-        ops in prop::collection::vec(op(), 1..if cfg!(miri) { 40 } else { 200 }),
-    ) {
-        let config = RingConfig { datums, bytes: units * 16 + 7, max_record: MAX_RECORD, readers: READERS };
+    fn the_ring_does_what_the_model_says((config, ops) in plans()) {
         let ring = Ring::new(config).unwrap();
         let writer = ring.writer();
         let mut model = Model {
             ring,
             writer: &writer,
-            datums: datums as u64,
-            units: units as u64,
+            datums: config.datums as u64,
+            units: (config.bytes / 16) as u64,
             records: Vec::new(),
             claims: Vec::new(),
             readers: Vec::new(),

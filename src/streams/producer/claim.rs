@@ -250,7 +250,7 @@ impl Core {
         Err(self.why_offline())
     }
 
-    fn why_offline(&self) -> Refusal {
+    pub(super) fn why_offline(&self) -> Refusal {
         if self.is_closed() { Refusal::Closed } else { Refusal::Offline }
     }
 

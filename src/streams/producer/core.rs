@@ -118,6 +118,12 @@ impl From<Refused> for Refusal {
     }
 }
 
+/// A datum that was moved to another place, with what is known of it.
+enum Aside<D> {
+    Unasked(D),
+    Unencodable(D, EncodeError),
+}
+
 impl Core {
     /// A handle of `publication`, to which `common` is attached.
     pub(crate) fn new(publication: Publication, common: Arc<Common>) -> Self {
@@ -138,6 +144,60 @@ impl Core {
     #[inline]
     pub(super) fn try_put<D: 'static, C: Codec<D>>(&self, datum: &D) -> Result<(), Refusal> {
         self.try_put_keeping::<D, C>(datum, None)
+    }
+
+    /// As [`try_put`](Self::try_put), where the datum was made: the fields of one that was just built go from registers to
+    /// the ring. Going through memory, they would be stored one by one and then copied in wider pieces, and a load that is
+    /// wider than the stores before it waits until those, and all before them, have reached the cache.
+    ///
+    /// For that nothing may learn where the datum lies but the codec, so what goes wrong is told of it [`Aside`].
+    #[inline(always)]
+    pub(super) fn try_put_here<D: 'static, C: Codec<D>>(&self, datum: D) -> Result<(), Error<D>> {
+        if !self.common.board.is_online() {
+            return Err(self.not_put(Aside::Unasked(datum)));
+        }
+        let len = match measure::<D, C>(&datum) {
+            Ok(len) => len,
+            Err(error) => return Err(self.not_put(Aside::Unencodable(datum, error))),
+        };
+        match self.writer.try_claim(len) {
+            Ok(mut claim) => match encode::<D, C>(&datum, &mut claim) {
+                Ok(()) => {
+                    claim.commit();
+                    Ok(())
+                }
+                Err(error) => {
+                    drop(claim);
+                    Err(self.not_put(Aside::Unencodable(datum, error)))
+                }
+            },
+            Err(refused) => self.put_when_refused::<D, C>(Aside::Unasked(datum), len, refused),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn not_put<D>(&self, aside: Aside<D>) -> Error<D> {
+        match aside {
+            Aside::Unasked(datum) => self.refuse(datum, self.why_offline()),
+            Aside::Unencodable(datum, error) => self.refuse(datum, Refusal::Encoding(error)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_when_refused<D: 'static, C: Codec<D>>(
+        &self,
+        aside: Aside<D>,
+        len: usize,
+        refused: Refused,
+    ) -> Result<(), Error<D>> {
+        let (Aside::Unasked(datum) | Aside::Unencodable(datum, _)) = aside;
+        let put = match refused {
+            Refused::Full => self.put_when_full::<D, C>(&datum, len, None),
+            refused => Err(refused.into()),
+        };
+        put.map_err(|refusal| self.refuse(datum, refusal))
     }
 
     /// As [`try_put`](Self::try_put), for somebody who tries again: `kept` keeps what was made of the datum.

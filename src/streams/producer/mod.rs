@@ -216,8 +216,11 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     /// Any [`Error`]. [`Error::Full`] says that there is no room *now*: under `PauseUpstream` and `Fail` because the
     /// ring is full, or others wait for its room already; under the policies that drop because the oldest datum is
     /// being read in place or written at this moment. Under those [`push`](Self::push) outlasts such moments.
-    #[inline]
+    #[inline(always)]
     pub fn try_send(&self, datum: D) -> Result<(), Error<D>> {
+        if !C::ENCODES_SHORT {
+            return self.core.try_put_here::<D, C>(datum);
+        }
         match self.core.check_online().and_then(|()| self.core.try_put::<D, C>(&datum)) {
             Ok(()) => Ok(()),
             Err(refusal) => Err(self.core.refuse(datum, refusal)),

@@ -1,6 +1,12 @@
 //! What the model can be asked to do, and how often.
 
+use corewire_rings::RingConfig;
 use proptest::prelude::*;
+
+pub(crate) const READERS: usize = 3;
+
+/// The longest record of a ring that has cells, where not all fit them.
+const LONG: usize = 200;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -24,8 +30,8 @@ pub(crate) enum Op {
     Close,
 }
 
-pub(crate) fn op() -> impl Strategy<Value = Op> {
-    let len = 0..=super::MAX_RECORD;
+/// `len`: the lengths of records.
+fn op(len: BoxedStrategy<usize>) -> impl Strategy<Value = Op> {
     let which = 0..4usize;
     prop_oneof![
         6 => len.clone().prop_map(Op::Push),
@@ -48,5 +54,26 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         4 => which.clone().prop_map(Op::PollWaiter),
         1 => which.prop_map(Op::CancelWaiter),
         1 => prop::bool::weighted(0.1).prop_map(|close| if close { Op::Close } else { Op::Join }),
+    ]
+}
+
+/// Sizes, and what is asked of a ring of them.
+pub(crate) fn plans() -> impl Strategy<Value = (RingConfig, Vec<Op>)> {
+    let ops =
+        |len: BoxedStrategy<usize>| prop::collection::vec(op(len), 1..if cfg!(miri) { 40 } else { 200 });
+    let sizes = |datums, bytes, max_record| RingConfig { datums, bytes, max_record, readers: READERS };
+    let packed = (1..7usize, 3..13usize).prop_map(move |(datums, units)| sizes(datums, units * 16 + 7, 40));
+    // With cells: bytes for each datum, rounded up to a power of two. Then short records never run out of bytes.
+    let short = (1..7usize, 0..20usize)
+        .prop_map(move |(datums, more)| sizes(datums, datums.next_power_of_two() * 128 + more, 128));
+    // Long ones do, before there are as many as datums.
+    let mixed = (1..7usize, 0..100usize).prop_map(move |(datums, more)| {
+        sizes(datums, (datums.next_power_of_two() * 128).max(RingConfig::cost(LONG)) + more, LONG)
+    });
+    let edge = 127..=129usize;
+    prop_oneof![
+        2 => (packed, ops((0..=40usize).boxed())),
+        1 => (short, ops(prop_oneof![0..=128usize, Just(64), 127..=128usize].boxed())),
+        1 => (mixed, ops(prop_oneof![0..=LONG, edge, Just(LONG)].boxed())),
     ]
 }

@@ -1,0 +1,233 @@
+//! Rings whose short records lie in cells: under loom, as `loom.rs`, which says how to run it. As few cells as can be, so
+//! that the next lap comes to the same one; told of rings where everybody swaps, and of rings with stores.
+#![cfg(loom)]
+
+use corewire_rings::{Claim, ConfigError, Reader, Refused, Ring, RingConfig, Slot, Writer};
+use loom::thread;
+
+/// The longest record in a cell, and one that does not fit.
+const SHORT: usize = 128;
+const LONG: usize = 129;
+
+type Make = fn(RingConfig) -> Result<Ring, ConfigError>;
+
+/// Tells `story` of both kinds of ring.
+fn model(story: fn(Make)) {
+    for make in [Ring::new as Make, Ring::with_stores] {
+        loom::model(move || story(make));
+    }
+}
+
+/// A ring of cells only.
+fn cells(make: Make, datums: usize) -> Ring {
+    make(RingConfig { datums, bytes: datums * SHORT, max_record: SHORT, readers: 1 }).unwrap()
+}
+
+/// A ring of cells, and units for a long record on top of two short ones or less.
+fn mixed(make: Make, datums: usize) -> Ring {
+    let bytes = (datums * SHORT).max(RingConfig::cost(LONG));
+    make(RingConfig { datums, bytes, max_record: LONG, readers: 1 }).unwrap()
+}
+
+/// A record that says who wrote it, in all its bytes.
+fn fill(mut claim: Claim<'_>, value: u8) -> u64 {
+    claim.fill(value);
+    claim.commit()
+}
+
+fn push(writer: &Writer, len: usize, value: u8) -> u64 {
+    loop {
+        match writer.try_claim(len) {
+            Ok(claim) => return fill(claim, value),
+            Err(Refused::Full) => thread::yield_now(),
+            Err(refused) => panic!("{refused}"),
+        }
+    }
+}
+
+/// Publishes `value`, if need be in place of what is there and can be moved. Gives how many records were lost.
+fn push_evicting(writer: &Writer, value: u8) -> u64 {
+    let mut lost = 0;
+    if let Ok(claim) = writer.claim_evicting(SHORT, |_, n| lost += n) {
+        fill(claim, value);
+    }
+    lost
+}
+
+/// The value of a record. Checks that it is of one piece.
+fn whole(record: &[u8]) -> u8 {
+    assert!(record.iter().all(|byte| *byte == record[0]), "torn record {record:?}");
+    record[0]
+}
+
+/// As [`whole`], and again after others were at work.
+fn whole_twice(record: &[u8]) -> u8 {
+    let value = whole(record);
+    thread::yield_now();
+    assert_eq!(whole(record), value, "written under the reader's eyes");
+    value
+}
+
+/// The next record's sequence, value and gap.
+fn take(reader: &mut Reader, look: fn(&[u8]) -> u8) -> (u64, u8, u64) {
+    loop {
+        if let Some(record) = reader.try_recv().unwrap() {
+            return (record.seq(), look(&record), record.lost_before());
+        }
+        thread::yield_now();
+    }
+}
+
+/// One writer and one reader. The records have these lengths, and their sequence as value.
+fn laps(ring: &Ring, lengths: &'static [usize]) {
+    let mut reader = ring.subscribe().unwrap();
+    let writer = ring.writer();
+    let thread = thread::spawn(move || {
+        for (seq, len) in (0..).zip(lengths) {
+            push(&writer, *len, seq);
+        }
+    });
+    for seq in 0..lengths.len() {
+        let look = if seq % 2 == 0 { whole } else { whole_twice };
+        assert_eq!(take(&mut reader, look), (seq as u64, seq as u8, 0));
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_cell_is_written_again_after_the_last_look_at_it() {
+    model(|make| laps(&cells(make, 1), &[SHORT, 1, SHORT, 16, SHORT]));
+}
+
+#[test]
+fn two_cells_are_written_again_in_any_order_of_laps() {
+    model(|make| laps(&cells(make, 2), &[SHORT, 1, SHORT, SHORT, 64]));
+}
+
+#[test]
+fn short_and_long_records_alternate() {
+    model(|make| laps(&mixed(make, 1), &[SHORT, LONG, SHORT, LONG]));
+}
+
+#[test]
+fn long_and_short_records_alternate_around_the_wrap() {
+    model(|make| laps(&mixed(make, 2), &[LONG, 1, LONG, SHORT]));
+}
+
+#[test]
+fn two_producers_never_share_a_cell() {
+    // With a reader beside them. Not with stores: loom lets two that wait in turns starve a third.
+    loom::model(|| {
+        let ring = cells(Ring::new, 2);
+        let mut reader = ring.subscribe().unwrap();
+        let threads = [20u8, 30].map(|value| {
+            let writer = ring.writer();
+            thread::spawn(move || fill(writer.try_claim(SHORT).unwrap(), value))
+        });
+        let seen = [(); 2].map(|()| take(&mut reader, whole));
+        let [twenty, thirty] = threads.map(|thread| thread.join().unwrap());
+        assert_eq!((seen[twenty as usize], seen[thirty as usize]), ((twenty, 20, 0), (thirty, 30, 0)));
+    });
+}
+
+#[test]
+fn a_second_producer_never_shares_a_cell_with_the_owner() {
+    model(|make| {
+        let ring = cells(make, 4);
+        let mut reader = ring.subscribe().unwrap();
+        push(&ring.writer(), SHORT, 10); // This thread owns the ring, if one can.
+        let writer = ring.writer();
+        let thread = thread::spawn(move || push(&writer, SHORT, 20));
+        let here = [push(&ring.writer(), SHORT, 30), push(&ring.writer(), SHORT, 30)];
+        let there = thread.join().unwrap();
+        for seq in 1..4 {
+            reader.release_to(1).unwrap();
+            assert_eq!(take(&mut reader, whole), (seq, if seq == there { 20 } else { 30 }, 0));
+        }
+        assert!(!here.contains(&there));
+    });
+}
+
+#[test]
+fn two_producers_never_share_a_cell_of_the_next_lap() {
+    model(|make| {
+        let ring = cells(make, 1);
+        let mut reader = ring.subscribe().unwrap();
+        push(&ring.writer(), SHORT, 0);
+        let writer = ring.writer();
+        let thread = thread::spawn(move || writer.try_claim(SHORT).map(|claim| fill(claim, 1)).is_ok());
+        assert_eq!(take(&mut reader, whole_twice), (0, 0, 0));
+        let here = ring.writer().try_claim(SHORT).map(|claim| fill(claim, 2)).is_ok();
+        let there = thread.join().unwrap();
+        assert!(here != there, "one cell, one winner");
+        assert_eq!(take(&mut reader, whole_twice), (1, if here { 2 } else { 1 }, 0));
+    });
+}
+
+#[test]
+fn eviction_and_reading_in_place_exclude_each_other() {
+    model(|make| {
+        let ring = cells(make, 1);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, SHORT, 0);
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
+        let (seq, value, gap) = take(&mut reader, whole_twice);
+        assert_eq!((seq, u64::from(value)), (gap, gap));
+        let lost = thread.join().unwrap();
+        assert_eq!((lost, reader.lost()), (gap, gap));
+    });
+}
+
+#[test]
+fn eviction_spares_the_cells_that_are_kept() {
+    model(|make| {
+        let ring = cells(make, 2);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, SHORT, 0);
+        push(&writer, SHORT, 1);
+        let thread = thread::spawn(move || push_evicting(&writer, 2));
+        let start = reader.keep().unwrap();
+        for seq in start..2 {
+            let Slot::Record(record) = reader.kept(seq) else { panic!("{seq} is published") };
+            assert_eq!(u64::from(whole_twice(record)), seq);
+        }
+        reader.let_go(2);
+        assert_eq!((thread.join().unwrap(), reader.lost()), (start, start));
+    });
+}
+
+/// A reader that takes what is there in batches, while the writer goes on around it.
+fn batches(ring: &Ring, lengths: &'static [usize]) {
+    let mut reader = ring.subscribe().unwrap();
+    let writer = ring.writer();
+    push(&writer, lengths[0], 0);
+    let thread = thread::spawn(move || {
+        for (seq, len) in (0..).zip(lengths).skip(1) {
+            push(&writer, *len, seq);
+        }
+    });
+    let mut next = 0;
+    while next < lengths.len() {
+        let read = reader.hold().unwrap().read(2, |seq, record| {
+            assert_eq!((seq, record.len()), (next as u64, lengths[next]));
+            assert_eq!(usize::from(whole_twice(record)), next);
+            next += 1;
+        });
+        if read == 0 {
+            thread::yield_now();
+        }
+    }
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_run_of_cells_is_read_while_the_writer_laps() {
+    model(|make| batches(&cells(make, 2), &[SHORT; 5]));
+}
+
+#[test]
+fn a_batch_goes_from_cells_to_units_and_back_while_the_writer_laps() {
+    model(|make| batches(&mixed(make, 2), &[LONG, 1, SHORT, LONG]));
+}
