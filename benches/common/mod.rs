@@ -79,7 +79,7 @@ pub(crate) fn ring(record: usize, readers: usize) -> Ring {
 
 /// A ring for `datums` records of `record` bytes.
 pub(crate) fn ring_of(datums: usize, record: usize, readers: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes: datums * record, max_record: record, readers })
+    Ring::new(RingConfig { datums, bytes: datums * record, max_record: record, readers, cells: true })
         .expect("the sizes are good")
 }
 

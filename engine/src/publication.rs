@@ -60,7 +60,9 @@ pub struct PublishSpec {
     pub stream: StreamId,
     /// Datums that the ring holds, exact.
     pub datums: usize,
-    /// Bytes that the ring holds, each datum costing its length rounded up to 16, at least 16.
+    /// Bytes that the ring holds, each datum costing its length rounded up to 16, at least 16. If these are at least 128 for
+    /// each datum (with the datums rounded up to a power of two), datums of up to 128 bytes lie in cells of their own, which
+    /// take that memory besides, or instead if `max_datum` is not above 128, and pass faster between processors.
     pub bytes: usize,
     /// The longest datum in bytes.
     pub max_datum: usize,
@@ -113,6 +115,7 @@ impl PublishSpec {
             bytes: self.bytes,
             max_record: self.max_datum,
             readers: corewire_rings::config::MAX_READERS,
+            cells: RingConfig::cells_fit(self.datums, self.bytes),
         }
     }
 }

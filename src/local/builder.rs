@@ -70,7 +70,7 @@ impl<T, C> Builder<T, C> {
     }
 
     /// The longest datum, in encoded bytes. The stream has memory for as many of these as its capacity says, so that
-    /// its capacity is exact; memory that no datum touches costs address space only. Longer datums are refused with
+    /// its capacity is exact, and takes it when it is built. Longer datums are refused with
     /// [`TooLarge`](super::StreamError::TooLarge).
     ///
     /// Default: for types that own memory elsewhere (text, lists) 64 KiB up to a capacity of 64, then an equal share
@@ -106,8 +106,13 @@ impl<T, C> Builder<T, C> {
         let max_datum_bytes = self.max_datum_bytes.unwrap_or_else(|| default_datum_bytes::<T>(capacity));
         // The ring takes records of one byte at least; datums without any bytes fit as well.
         let bytes = capacity.saturating_mul(RingConfig::cost(max_datum_bytes.min(MAX_RECORD_BYTES + 1)));
-        let ring =
-            Ring::new(RingConfig { datums: capacity, bytes, max_record: max_datum_bytes, readers: 1 })?;
+        let ring = Ring::new(RingConfig {
+            datums: capacity,
+            bytes,
+            max_record: max_datum_bytes,
+            readers: 1,
+            cells: false,
+        })?;
         let reader = ring.subscribe().expect("a new ring has a place for its reader");
         let drops = matches!(
             self.annotation.policy(),

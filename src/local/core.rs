@@ -418,7 +418,8 @@ mod tests {
     use super::*;
 
     fn core(drops: bool) -> Arc<Core> {
-        let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1 }).unwrap();
+        let ring =
+            Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1, cells: false }).unwrap();
         let reader = ring.subscribe().unwrap();
         Core::new(&ring, reader, drops)
     }

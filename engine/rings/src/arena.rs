@@ -18,7 +18,7 @@
 //!
 //! Whether there are cells changes no other number: room is counted in units as if all records lay one behind the other.
 //!
-//! Not inside: the slots (see `slots`), the arithmetic of positions (see `units`).
+//! Not inside: the slots (see `slots`), the arithmetic of positions (see `units`), the cursors' cells (see `cursor`).
 
 use crate::bugs::bug;
 use crate::config::{CELL_BYTES, RingConfig, UNIT_BYTES};
@@ -37,7 +37,7 @@ pub(crate) struct At(usize);
 pub(crate) struct Arena {
     base: NonNull<u8>,
     layout: Layout,
-    /// Records shorter than this lie in cells. 0: none.
+    /// Records shorter than this lie in cells: 0 or [`CELL_BYTES`] + 1.
     short: usize,
     /// From the cell of one record to that of the next, and the bits of a cell's place, in bytes.
     cell_step: usize,
@@ -75,7 +75,7 @@ impl Arena {
     pub(crate) fn sizes(config: &RingConfig) -> (usize, usize) {
         let spill = Units::of(config.max_record).saturating_sub(if bug("spill-short") { 2 } else { 0 });
         let units = (config.capacity_units() + spill) as usize * UNIT_BYTES;
-        let cells = config.cells() * CELL_BYTES;
+        let cells = config.cell_count() * CELL_BYTES;
         (cells, if cells > 0 && config.max_record <= CELL_BYTES { 0 } else { units })
     }
 
@@ -90,7 +90,7 @@ impl Arena {
             base,
             layout,
             short: if cells == 0 { 0 } else { CELL_BYTES + 1 },
-            cell_step: if bug("cells-collide") { 2 } else { cell_step(config.cells()) } * CELL_BYTES,
+            cell_step: if bug("cells-collide") { 2 } else { cell_step(config.cell_count()) } * CELL_BYTES,
             cell_mask: cells.saturating_sub(CELL_BYTES),
             cells,
             units,
@@ -141,19 +141,18 @@ impl Arena {
         unsafe { self.base.add(at.0) }
     }
 
-    /// Asks for the first line of the record that a reader expects: `seq`, or what lies at `at` where there are no cells.
-    #[inline(always)]
-    pub(crate) fn expect(&self, seq: u64, at: At) {
-        let at = if self.short == 0 { at } else { self.cell(seq) };
-        prefetch(self.address(at).as_ptr());
-    }
-
     /// Asks for the first line of the cell of record `seq`, if there are cells.
     #[inline(always)]
-    pub(crate) fn prefetch_cell(&self, seq: u64) {
+    pub(crate) fn expect_short(&self, seq: u64) {
         if self.short != 0 {
             prefetch(self.address(self.cell(seq)).as_ptr());
         }
+    }
+
+    /// Asks for the first line of the record at `at`.
+    #[inline(always)]
+    pub(crate) fn expect_at(&self, at: At) {
+        prefetch(self.address(at).as_ptr());
     }
 
     /// Asks for the line that a writer at `at` will reach some records later, if those are not short. It was written a lap
@@ -207,11 +206,11 @@ fn prefetch(line: *const u8) {
 /// The bytes of a record that begins at `at`.
 ///
 /// # Safety
-/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit. Said to the compiler, that spares whoever looks
+/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a cell. Said to the compiler, that spares whoever looks
 /// at the bytes as at a value of its own type the test of their alignment.
 #[inline(always)]
 pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
-    // SAFETY: units begin at multiples of their size, since the arena does, and the caller vouches for the rest.
+    // SAFETY: units and cells begin at multiples of a unit's size, since the arena does; the caller vouches for the rest.
     unsafe {
         assert_unchecked(at.addr().get().is_multiple_of(UNIT_BYTES));
         from_raw_parts(at.as_ptr(), len)
@@ -231,15 +230,15 @@ pub(crate) unsafe fn slice_mut_at<'a>(at: NonNull<u8>, len: usize) -> &'a mut [u
     }
 }
 
-/// A walk over published records of one length, sequence by sequence. One kind for each way in which records lie, so that a
+/// Strides over published records of one length, sequence by sequence. One kind for each way in which records lie, so that a
 /// loop over them has nothing to decide.
-pub(crate) trait Walk {
+pub(crate) trait Stride {
     /// Goes to the next record, and gives the address of its first byte.
     fn next(&mut self) -> NonNull<u8>;
 }
 
 /// Short records, in cells.
-pub(crate) struct CellWalk<'a> {
+pub(crate) struct CellStride<'a> {
     /// Of the arena, by value: a compiler keeps them in registers whatever the loop calls.
     base: NonNull<u8>,
     step: usize,
@@ -251,7 +250,7 @@ pub(crate) struct CellWalk<'a> {
     witness: (&'a Arena, usize),
 }
 
-impl<'a> CellWalk<'a> {
+impl<'a> CellStride<'a> {
     /// At the record at `at` of `len` bytes, which is short.
     #[inline(always)]
     pub(crate) fn new(arena: &'a Arena, at: At, len: usize) -> Self {
@@ -268,7 +267,7 @@ impl<'a> CellWalk<'a> {
     }
 }
 
-impl Walk for CellWalk<'_> {
+impl Stride for CellStride<'_> {
     #[inline(always)]
     fn next(&mut self) -> NonNull<u8> {
         self.at = self.at.wrapping_add(self.step) & self.mask;
@@ -280,7 +279,7 @@ impl Walk for CellWalk<'_> {
 }
 
 /// Records that lie one behind the other.
-pub(crate) struct UnitWalk<'a> {
+pub(crate) struct UnitStride<'a> {
     arena: &'a Arena,
     address: NonNull<u8>,
     /// Bytes from one record to the next.
@@ -290,7 +289,7 @@ pub(crate) struct UnitWalk<'a> {
     lap: usize,
 }
 
-impl<'a> UnitWalk<'a> {
+impl<'a> UnitStride<'a> {
     /// At the record at `at` of `len` bytes, which is not short.
     #[inline(always)]
     pub(crate) fn new(arena: &'a Arena, at: At, len: usize) -> Self {
@@ -309,7 +308,7 @@ impl<'a> UnitWalk<'a> {
     }
 }
 
-impl Walk for UnitWalk<'_> {
+impl Stride for UnitStride<'_> {
     /// With a branch that is hardly ever taken, rather than arithmetic that each record would have to wait for.
     #[inline(always)]
     fn next(&mut self) -> NonNull<u8> {
@@ -337,7 +336,8 @@ mod tests {
     use std::collections::HashSet;
 
     fn arena(datums: usize, bytes: usize, max_record: usize) -> Arena {
-        let config = RingConfig { datums, bytes, max_record, readers: 1 };
+        let config =
+            RingConfig { datums, bytes, max_record, readers: 1, cells: RingConfig::cells_fit(datums, bytes) };
         Arena::new(&config, Units::new(config.capacity_units())).unwrap()
     }
 
@@ -371,8 +371,15 @@ mod tests {
 
     #[test]
     fn the_memory_has_cells_if_they_take_no_more_than_the_bytes_asked_for() {
-        let sizes =
-            |datums, bytes, max_record| Arena::sizes(&RingConfig { datums, bytes, max_record, readers: 1 });
+        let sizes = |datums, bytes, max_record| {
+            Arena::sizes(&RingConfig {
+                datums,
+                bytes,
+                max_record,
+                readers: 1,
+                cells: RingConfig::cells_fit(datums, bytes),
+            })
+        };
         assert_eq!(sizes(4, 4 * 128, 64), (512, 0), "all records fit cells");
         assert_eq!(sizes(4, 4 * 128, 129), (512, 512 + 144), "some do not");
         assert_eq!(sizes(4, 4 * 128 - 1, 64), (0, 31 * 16 + 64), "no cells");

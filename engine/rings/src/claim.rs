@@ -81,6 +81,8 @@ impl Shared {
     /// As above, for whoever shares the tail with others or has to look at the gate.
     #[inline(never)]
     fn reserve_behind_gate(&self, count: u64, each: u64, mut look: Look) -> Result<Reserved, Refused> {
+        // Several records are as many as fit, not as many as were known to; one look is enough to know.
+        let mut looked = false;
         loop {
             let alone = self.alone.enter(self.fences);
             // The order tail, gate, slot matters: a swap that succeeds (or a tail that is ours alone) proves that nobody
@@ -103,15 +105,18 @@ impl Shared {
             if take * each > free_units {
                 take = free_units / each;
             }
-            if take == 0 {
+            if take < count && (take == 0 || !looked) {
                 // Outside: moving the gate may close the ring, which waits for us to be.
                 drop(alone);
-                let moved = self.advance_gate(gate, look);
-                look = Look::Once;
-                if moved || self.tail().load(Ordering::Acquire) != tail.0 {
-                    continue;
+                let moved = self.advance_gate(gate, if take == 0 { look } else { Look::Once });
+                looked = true;
+                if take == 0 {
+                    look = Look::Once;
+                    if !moved && self.tail().load(Ordering::Acquire) == tail.0 {
+                        return Err(Refused::Full);
+                    }
                 }
-                return Err(Refused::Full);
+                continue;
             }
             let (seq, position) = (base.seq + used, tail.position());
             let end = self.units.add(position, take * each);
@@ -199,8 +204,9 @@ impl Deref for Claim<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        // SAFETY: the units were won with the tail under a gate that keeps live records out of them
-        // (`reserve`), `len` bytes fit them, and nobody reads them before the stamp. They were zeroed at birth.
+        // SAFETY: the sequence and the units were won with the tail under a gate that keeps live records out of the units,
+        // and out of the sequence's cell: less than `datums`, hence less than there are cells, lie between gate and tail
+        // (`reserve`). `len` bytes fit either, and nobody reads them before the stamp. They were zeroed at birth.
         unsafe { slice_at(self.shared.arena.address(self.at()), self.len) }
     }
 }
@@ -273,8 +279,8 @@ impl<'a> ClaimMany<'a> {
     pub fn record(&mut self, index: usize) -> &mut [u8] {
         assert!(index < self.len(), "record {index} of a claim of {}", self.len());
         let base = self.shared.arena.address(self.at(index as u64));
-        // SAFETY: as for `Claim`; record `index` is inside the units that were won, checked above. Records do not
-        // overlap, and the claim is borrowed exclusively.
+        // SAFETY: as for `Claim`; record `index` is one of the sequences that were won, checked above, and inside the units
+        // that were. Records do not overlap, and the claim is borrowed exclusively.
         unsafe { slice_mut_at(base, self.len) }
     }
 

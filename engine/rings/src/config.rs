@@ -37,15 +37,15 @@ pub struct RingConfig {
     /// Datums that the ring holds, 1 to [`MAX_DATUMS`].
     pub datums: usize,
     /// Bytes that the ring holds, each record counted by [`RingConfig::cost`]. Rounded down to whole units.
-    ///
-    /// If these are at least [`CELL_BYTES`] for each datum, with the datums rounded up to a power of two, the ring has cells
-    /// for short records, which makes it two to three times as fast for them; see [`RingConfig::roomy_bytes`]. They come
-    /// on top of these bytes, unless all records fit them: then they come instead.
     pub bytes: usize,
     /// Longest record in bytes, 1 to [`MAX_RECORD_BYTES`]; its cost must not exceed `bytes`.
     pub max_record: usize,
     /// Readers at one time, 1 to [`MAX_READERS`].
     pub readers: usize,
+    /// Whether records of up to [`CELL_BYTES`] lie in cells, each in a pair of cache lines of its own: then they pass faster
+    /// between processors, mostly two to three times as fast. Costs [`CELL_BYTES`] for each datum, with the datums rounded
+    /// up to a power of two, on top of `bytes`; if all records fit cells, in place of them. It changes nothing else.
+    pub cells: bool,
 }
 
 /// A [`RingConfig`] that no ring can be built from.
@@ -84,16 +84,13 @@ impl RingConfig {
         if units == 0 { UNIT_BYTES } else { units * UNIT_BYTES }
     }
 
-    /// Bytes for a ring that is full only when it holds `datums`, whatever their lengths up to `max_record`, and that has
-    /// cells for the short ones.
+    /// Whether cells for `datums` take no more memory than `bytes`.
     #[must_use]
-    pub const fn roomy_bytes(datums: usize, max_record: usize) -> usize {
-        let cells = match datums.checked_next_power_of_two() {
-            Some(cells) => cells.saturating_mul(CELL_BYTES),
-            None => usize::MAX,
-        };
-        let records = datums.saturating_mul(Self::cost(max_record));
-        if records > cells { records } else { cells }
+    pub const fn cells_fit(datums: usize, bytes: usize) -> bool {
+        match datums.checked_next_power_of_two() {
+            Some(cells) => cells <= bytes / CELL_BYTES,
+            None => false,
+        }
     }
 
     /// Memory that a ring of this size allocates, in bytes; 0 for sizes that `Ring::new` refuses.
@@ -107,10 +104,9 @@ impl RingConfig {
         cells + units + slots + self.readers * size_of::<CachePadded<Cell>>() + size_of::<Counted<Shared>>()
     }
 
-    /// Cells for short records; 0 if they would take more than the bytes.
-    pub(crate) const fn cells(&self) -> usize {
-        let cells = self.datums.next_power_of_two();
-        if cells * CELL_BYTES <= self.bytes { cells } else { 0 }
+    /// How many cells there are. Sequences count modulo this, so it is a power of two.
+    pub(crate) const fn cell_count(&self) -> usize {
+        if self.cells { self.datums.next_power_of_two() } else { 0 }
     }
 
     pub(crate) const fn capacity_units(&self) -> u64 {

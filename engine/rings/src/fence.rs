@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn nobody_sleeps_for_ever_under_full_fences() {
         let rounds = if cfg!(miri) { 20 } else { 20_000 };
-        let config = RingConfig { datums: 2, bytes: 64, max_record: 8, readers: 1 };
+        let config = RingConfig { datums: 2, bytes: 64, max_record: 8, readers: 1, cells: false };
         let ring = Ring::of(Arc::new(Shared::new(config, Fences::symmetric()).unwrap()));
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();

@@ -1,6 +1,6 @@
 //! Reading in place: a pinned cursor, and the records in front of it.
 
-use crate::arena::{At, CellWalk, UnitWalk, Walk, slice_at};
+use crate::arena::{At, CellStride, Stride, UnitStride, slice_at};
 use crate::bugs::bug;
 use crate::reader::{Detached, Ended, Known, Peeked, Reader};
 use crate::slots::{SlotCell, SlotsView};
@@ -21,7 +21,7 @@ pub enum Slot<'a> {
     Passed,
 }
 
-/// A reader that has taken so many records one by one, and always found another, is behind.
+/// A reader that has found so many short records one by one, and never none, is behind, or keeps pace with the writer.
 const LONG_STREAK: u32 = 16;
 
 /// How many records in front of itself a reader that is behind asks for one, since the processor cannot guess where in
@@ -86,9 +86,13 @@ impl Reader {
         if found.is_none() {
             found = self.look_again()?;
         }
-        self.streak = self.streak.wrapping_add(1);
-        if self.streak > LONG_STREAK {
-            self.shared.arena.prefetch_cell(self.next + READ_AHEAD);
+        if let Some((_, len)) = found
+            && self.shared.arena.is_short(len)
+        {
+            self.streak = self.streak.wrapping_add(1);
+            if self.streak > LONG_STREAK {
+                self.shared.arena.expect_short(self.next + READ_AHEAD);
+            }
         }
         Ok(found)
     }
@@ -164,8 +168,8 @@ impl Reader {
         Some(PublishedSlot { cell, stamp })
     }
 
-    /// Pinned: where the published record `seq` of `len` bytes lies, which is not abandoned. Where there are no cells, notes
-    /// where the next one does.
+    /// Pinned: where the published record `seq` of `len` bytes lies, which is not abandoned. Of a long one, notes where the
+    /// next one lies, if that is long, too.
     #[inline(always)]
     pub(crate) fn at_of(&self, seq: u64, slot: PublishedSlot<'_>, len: usize) -> At {
         let arena = &self.shared.arena;
@@ -254,7 +258,7 @@ impl Hold<'_> {
     ///
     /// ```
     /// # use corewire_rings::{Ring, RingConfig};
-    /// # let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 1 })?;
+    /// # let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 1, cells: false })?;
     /// # let (writer, mut reader) = (ring.writer(), ring.subscribe()?);
     /// writer.try_push(b"one")?;
     /// writer.try_push(b"two")?;
@@ -291,11 +295,11 @@ impl Hold<'_> {
             // Most streams have records of one length. Then the next stamp is known beforehand.
             let last = if stamp.short_len().is_some() { last } else { progress.seq };
             if arena.is_short(len) {
-                progress.run(slots, last, stamp, &mut CellWalk::new(arena, at, len), len, &mut each);
+                progress.run(slots, last, stamp, &mut CellStride::new(arena, at, len), len, &mut each);
             } else {
-                let mut walk = UnitWalk::new(arena, at, len);
-                progress.run(slots, last, stamp, &mut walk, len, &mut each);
-                self.reader.known.set(Known { seq: progress.seq, at: arena.behind(walk.at(), len) });
+                let mut stride = UnitStride::new(arena, at, len);
+                progress.run(slots, last, stamp, &mut stride, len, &mut each);
+                self.reader.known.set(Known { seq: progress.seq, at: arena.behind(stride.at(), len) });
             }
         }
         let to = progress.seq;
@@ -362,14 +366,14 @@ struct Progress<'a> {
 
 impl Progress<'_> {
     /// Gives the records to `each` that follow one with this `stamp`, as long as they are published, have the same length,
-    /// and are before `last`. Where they lie is `walk`'s to say, which stands at the one before.
+    /// and are before `last`. Where they lie is `stride`'s to say, which stands at the one before.
     #[inline(always)]
     fn run(
         &mut self,
         slots: SlotsView<'_>,
         last: u64,
         mut stamp: Stamp,
-        walk: &mut impl Walk,
+        stride: &mut impl Stride,
         len: usize,
         each: &mut impl FnMut(u64, &[u8]),
     ) {
@@ -379,10 +383,11 @@ impl Progress<'_> {
                 if cell.stamp() != stamp && !bug("run-unstamped") {
                     return;
                 }
-                let seq = self.seq;
-                self.seq = seq + 1;
+                // From the stamp, so that there is no second number to count up.
+                self.seq = stamp.next_seq();
+                let seq = stamp.next_seq() - 1;
                 // SAFETY: as in `Reader::bytes`: published, and behind a cursor that is pinned while `target` is borrowed.
-                each(seq, unsafe { slice_at(walk.next(), len) });
+                each(seq, unsafe { slice_at(stride.next(), len) });
             }
         }
     }

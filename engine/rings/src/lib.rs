@@ -14,7 +14,7 @@
 //! ```
 //! use corewire_rings::{park, Refused, Ring, RingConfig};
 //!
-//! let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 2 })?;
+//! let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 2, cells: false })?;
 //! let (writer, mut reader) = (ring.writer(), ring.subscribe()?);
 //!
 //! let mut claim = writer.try_claim(5)?; // room for 5 bytes, ours alone
@@ -59,8 +59,8 @@
 //! padded at the wrap, so both capacities are exact. The slot before the gate outlives the full ring (hence one slot more than
 //! datums): it holds the gate's byte position, and its stamp the gate's full sequence.
 //!
-//! A ring has cells if its `bytes` pay for them: 128 for each datum, as the default sizes of a stream do. Short records
-//! then pass two to three times as fast between processors; why is said in `arena.rs`. Nothing else depends on cells.
+//! Cells are an option, for memory: with them short records pass faster between processors; why is said in `arena.rs`.
+//! Room is counted in bytes as if there were none.
 //!
 //! # The law of each atomic
 //!
@@ -84,7 +84,8 @@
 //! minimum of all cursors, cursors only move forward, and a reader
 //! that joins between scan and swap makes the swap fail. A cursor never passes an unpublished record, and neither does
 //! the gate of a ring without readers, so a writer that is preempted between claim and commit is never lapped. A
-//! reader pins its cursor before it looks at bytes; writers that evict or detach leave it alone then.
+//! reader pins its cursor before it looks at bytes; writers that evict or detach leave it alone then. A cell is as safe as
+//! the units: record `t` has that of `t - cells`, which is before the gate, since there are at least as many as datums.
 //!
 //! **How a reader pins.** By a store, as long as nobody evicts or detaches: `inside`, light fence, look at its word and at
 //! `pins`. The first writer that wants to move a cursor changes `pins`, behind a heavy fence: from then on, for good, a

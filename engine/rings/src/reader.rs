@@ -28,7 +28,7 @@ pub struct Reader {
     pub(crate) published: Cell<u64>,
     /// Where the record behind the last seen one lies, if that was not a short one.
     pub(crate) known: Cell<Known>,
-    /// Records taken one by one since there was none.
+    /// Short records found one by one since there was none.
     pub(crate) streak: u32,
     /// What [`Reader::peek`] found.
     pub(crate) peeked: Peeked,
@@ -149,7 +149,12 @@ impl Reader {
     #[inline(always)]
     pub(crate) fn has_record(&self) -> bool {
         // Its bytes come from the writer's cache as its stamp does; fetch both at once.
-        self.shared.arena.expect(self.next, self.known.get().at);
+        let known = self.known.get();
+        if known.seq == self.next {
+            self.shared.arena.expect_at(known.at);
+        } else {
+            self.shared.arena.expect_short(self.next);
+        }
         self.shared.slots.at(self.next).stamp().since(self.next) >= 0
     }
 

@@ -14,9 +14,9 @@ type Kind = (RingConfig, [usize; 2]);
 /// All packed; all in cells; short ones in cells and long ones behind them. Their units (7, 65, 68) are no power of two, so
 /// positions wrap at a number of their own.
 const KINDS: [Kind; 3] = [
-    (RingConfig { datums: 5, bytes: 7 * 16, max_record: 40, readers: 2 }, [32, 32]),
-    (RingConfig { datums: 5, bytes: 65 * 16, max_record: 128, readers: 2 }, [64, 128]),
-    (RingConfig { datums: 5, bytes: 68 * 16 + 12, max_record: 400, readers: 2 }, [64, 300]),
+    (RingConfig { datums: 5, bytes: 7 * 16, max_record: 40, readers: 2, cells: false }, [32, 32]),
+    (RingConfig { datums: 5, bytes: 65 * 16, max_record: 128, readers: 2, cells: true }, [64, 128]),
+    (RingConfig { datums: 5, bytes: 68 * 16 + 12, max_record: 400, readers: 2, cells: true }, [64, 300]),
 ];
 
 /// A ring whose next record is `seq`, `before_wrap` units before its positions start again.

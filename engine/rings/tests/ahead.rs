@@ -12,7 +12,7 @@ use std::{
 use corewire_rings::{Detached, Refused, Ring, RingConfig, Slot};
 
 fn ring(datums: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 4 }).unwrap()
+    Ring::new(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 4, cells: false }).unwrap()
 }
 
 #[derive(Default)]

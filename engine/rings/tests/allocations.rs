@@ -41,7 +41,8 @@ fn allocations(mut work: impl FnMut()) -> u64 {
 fn a_datum_allocates_nothing_on_any_way_through_the_ring() {
     // Packed, and in cells.
     for bytes in [1_000, 1_024] {
-        let ring = Ring::new(RingConfig { datums: 8, bytes, max_record: 100, readers: 2 }).unwrap();
+        let ring =
+            Ring::new(RingConfig { datums: 8, bytes, max_record: 100, readers: 2, cells: false }).unwrap();
         assert_eq!(allocations_of_all_ways(&ring), (0, 0, 0), "{bytes}");
     }
 }
@@ -113,7 +114,7 @@ fn a_message_allocates_nothing_on_its_way_through_the_mailbox() {
 
 #[test]
 fn the_memory_of_a_ring_is_what_its_configuration_says() {
-    let config = RingConfig { datums: 1000, bytes: 64 * 1024, max_record: 4096, readers: 8 };
+    let config = RingConfig { datums: 1000, bytes: 64 * 1024, max_record: 4096, readers: 8, cells: false };
     // Slots 1024 x 16, arena 64 KiB + 4 KiB spill, cursors 8 x 128 or 256, and a little around them.
     let memory = config.memory_bytes();
     assert!((86_016..=92_000).contains(&memory), "{memory}");
@@ -122,9 +123,9 @@ fn the_memory_of_a_ring_is_what_its_configuration_says() {
 
 #[test]
 fn a_ring_allocates_exactly_what_its_configuration_says() {
-    let packed = RingConfig { datums: 5, bytes: 1_023, max_record: 128, readers: 3 };
-    let cells = RingConfig { bytes: 1_024, ..packed };
-    let mixed = RingConfig { max_record: 129, ..cells };
+    let packed = RingConfig { datums: 5, bytes: 1_023, max_record: 128, readers: 3, cells: false };
+    let cells = RingConfig { cells: true, ..packed };
+    let mixed = RingConfig { bytes: 1_024, max_record: 129, ..cells };
     for (config, records) in [
         (packed, 63 * 16 + 128),
         (cells, 8 * 128),

@@ -226,7 +226,7 @@ fn a_wait_for_room_can_be_dropped_after_any_poll() {
     use RoomStep::{Close, Detach, Evict, Poll, PollOne, PollOther, Push, Read};
     for commits in [true, false] {
         each_sequence(&[Poll, PollOne, PollOther, Read, Push, Evict, Detach, Close], STEPS, |steps| {
-            let config = RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 1 };
+            let config = RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 1, cells: false };
             let ring = Ring::new(config).unwrap();
             let writer = ring.writer();
             let mut world = RoomWorld::new(&ring, &writer, commits);
@@ -320,7 +320,8 @@ fn published(reader: &mut Reader) -> Pin<Box<dyn Future<Output = Taken> + '_>> {
 }
 
 fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
-    let ring = Ring::new(RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 2 }).unwrap();
+    let ring =
+        Ring::new(RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 2, cells: false }).unwrap();
     let writer = ring.writer();
     let (mut reader, mut other) = (ring.subscribe().unwrap(), ring.subscribe().unwrap());
     let victim = reader.id();

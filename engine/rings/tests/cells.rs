@@ -13,7 +13,7 @@ const DATUMS: usize = 16;
 type Seen = (u64, Vec<u8>);
 
 fn sizes(datums: usize, bytes: usize, max_record: usize) -> RingConfig {
-    RingConfig { datums, bytes, max_record, readers: 2 }
+    RingConfig { datums, bytes, max_record, readers: 2, cells: RingConfig::cells_fit(datums, bytes) }
 }
 
 /// A ring of [`DATUMS`] for each way to lie: all in cells, long ones in units behind them, all in units. The last two fill
@@ -305,10 +305,11 @@ fn the_capacity_in_datums_and_in_bytes_is_that_of_packed_records() {
 }
 
 #[test]
-fn a_ring_of_roomy_bytes_has_cells_and_is_full_at_its_datums() {
+fn a_ring_with_bytes_for_all_is_full_at_its_datums() {
     for datums in [1, 2, 3, 5, 8, 100] {
         for max_record in [1, 64, 128, 129, 200, 1_000] {
-            let config = sizes(datums, RingConfig::roomy_bytes(datums, max_record), max_record);
+            let bytes = datums * RingConfig::cost(max_record);
+            let config = RingConfig { datums, bytes, max_record, readers: 2, cells: true };
             let ring = Ring::new(config).unwrap();
             let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
             for len in LENGTHS.into_iter().chain([max_record]).filter(|len| *len <= max_record) {
@@ -335,9 +336,23 @@ fn a_ring_of_roomy_bytes_has_cells_and_is_full_at_its_datums() {
 }
 
 #[test]
-fn roomy_bytes_that_no_ring_can_have_are_more_than_any_ring_can_have() {
-    for (datums, max_record) in [(usize::MAX, 1), (usize::MAX / 2, 128), (1 << 62, 200)] {
-        let bytes = RingConfig::roomy_bytes(datums, max_record);
-        assert!(bytes > corewire_rings::config::MAX_ARENA_BYTES, "{bytes}");
+fn cells_fit_where_they_take_no_more_than_the_bytes() {
+    assert!(RingConfig::cells_fit(4, 4 * CELL_BYTES) && !RingConfig::cells_fit(4, 4 * CELL_BYTES - 1));
+    assert!(RingConfig::cells_fit(5, 8 * CELL_BYTES) && !RingConfig::cells_fit(5, 8 * CELL_BYTES - 1));
+    assert!(!RingConfig::cells_fit(usize::MAX, usize::MAX) && !RingConfig::cells_fit(1 << 62, usize::MAX));
+}
+
+/// What readers have given back since the room was last looked for counts as well.
+#[test]
+fn a_batch_claim_takes_as_many_as_fit_and_not_as_many_as_were_known_to() {
+    for cells in [false, true] {
+        let config = RingConfig { datums: 16, bytes: 16 * 64, max_record: 64, readers: 1, cells };
+        let ring = Ring::new(config).unwrap();
+        let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+        for seq in 0..12 {
+            assert_eq!(push(&writer, 64), Ok(seq));
+        }
+        assert_eq!(reader.hold().unwrap().read(12, |_, _| ()), 12);
+        assert_eq!(writer.try_claim_many(64, 20).unwrap().len(), 16, "with cells: {cells}");
     }
 }

@@ -4,7 +4,7 @@
 use corewire_rings::config::{MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES};
 use corewire_rings::{ConfigError, Ring, RingConfig};
 
-const GOOD: RingConfig = RingConfig { datums: 4, bytes: 64, max_record: 64, readers: 1 };
+const GOOD: RingConfig = RingConfig { datums: 4, bytes: 64, max_record: 64, readers: 1, cells: false };
 
 #[test]
 fn every_size_out_of_range_is_refused_with_its_own_error() {
@@ -30,8 +30,13 @@ fn every_size_out_of_range_is_refused_with_its_own_error() {
 #[test]
 #[cfg_attr(miri, ignore = "64 MiB record")]
 fn the_longest_record_of_all_passes() {
-    let config =
-        RingConfig { datums: 1, bytes: MAX_RECORD_BYTES + 16, max_record: MAX_RECORD_BYTES, readers: 1 };
+    let config = RingConfig {
+        datums: 1,
+        bytes: MAX_RECORD_BYTES + 16,
+        max_record: MAX_RECORD_BYTES,
+        readers: 1,
+        cells: false,
+    };
     let ring = Ring::new(config).unwrap();
     let mut reader = ring.subscribe().unwrap();
     let writer = ring.writer();
@@ -44,7 +49,7 @@ fn the_longest_record_of_all_passes() {
 
 #[test]
 fn memory_that_does_not_exist_is_an_error_and_not_an_abort() {
-    let config = RingConfig { datums: 1, bytes: MAX_ARENA_BYTES, max_record: 1, readers: 1 };
+    let config = RingConfig { datums: 1, bytes: MAX_ARENA_BYTES, max_record: 1, readers: 1, cells: false };
     // Overcommit may grant a terabyte of untouched memory; then there is nothing to refuse.
     if let Err(error) = Ring::new(config) {
         assert_eq!(error, ConfigError::Memory(config.memory_bytes()));

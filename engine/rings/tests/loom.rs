@@ -19,7 +19,7 @@ mod stories;
 fn ring(datums: usize, readers: usize) -> Ring {
     // As tight as can be, so that the next record of 32 bytes lies where the last one lay: two units for one datum,
     // three (and a spill) for two.
-    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers }).unwrap()
+    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers, cells: false }).unwrap()
 }
 
 /// A record that says who wrote it, in all its bytes.

@@ -7,7 +7,8 @@ use corewire_rings::{Ended, Reader, Refused, Ring, RingConfig, Writer};
 use loom::thread;
 
 fn ring(datums: usize) -> Ring {
-    Ring::with_stores(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 1 }).unwrap()
+    Ring::with_stores(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 1, cells: false })
+        .unwrap()
 }
 
 /// `false`: the ring is closed.
@@ -108,7 +109,9 @@ fn the_owner_goes_on_with_swaps_around_a_full_ring() {
 fn the_owner_keeps_exact_account_of_datums_and_bytes() {
     loom::model(|| {
         for (datums, bytes) in [(2, 64), (4, 32)] {
-            let ring = Ring::with_stores(RingConfig { datums, bytes, max_record: 16, readers: 1 }).unwrap();
+            let ring =
+                Ring::with_stores(RingConfig { datums, bytes, max_record: 16, readers: 1, cells: false })
+                    .unwrap();
             let mut reader = ring.subscribe().unwrap();
             let writer = ring.writer();
             for value in 0..2 {

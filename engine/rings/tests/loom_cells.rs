@@ -20,13 +20,13 @@ fn model(story: fn(Make)) {
 
 /// A ring of cells only.
 fn cells(make: Make, datums: usize) -> Ring {
-    make(RingConfig { datums, bytes: datums * SHORT, max_record: SHORT, readers: 1 }).unwrap()
+    make(RingConfig { datums, bytes: datums * SHORT, max_record: SHORT, readers: 1, cells: true }).unwrap()
 }
 
 /// A ring of cells, and units for a long record on top of two short ones or less.
 fn mixed(make: Make, datums: usize) -> Ring {
     let bytes = (datums * SHORT).max(RingConfig::cost(LONG));
-    make(RingConfig { datums, bytes, max_record: LONG, readers: 1 }).unwrap()
+    make(RingConfig { datums, bytes, max_record: LONG, readers: 1, cells: true }).unwrap()
 }
 
 /// A record that says who wrote it, in all its bytes.

@@ -10,7 +10,7 @@ mod stories;
 
 fn ring() -> Ring {
     // One record, so that the next one lies where it lay.
-    Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1 }).unwrap()
+    Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1, cells: false }).unwrap()
 }
 
 /// A ring that is full of one record, zeros, and who reads and writes it.

@@ -7,7 +7,8 @@ use loom::thread;
 use std::future::poll_fn;
 
 fn ring(datums: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 1 }).unwrap()
+    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 1, cells: false })
+        .unwrap()
 }
 
 fn fill(mut claim: Claim<'_>, value: u8) -> u64 {
@@ -109,7 +110,8 @@ fn what_is_released_unseen_and_what_is_evicted_are_told_apart() {
 #[test]
 fn a_release_while_kept_frees_what_is_behind_and_nothing_else() {
     loom::model(|| {
-        let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1 }).unwrap();
+        let ring =
+            Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1, cells: false }).unwrap();
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);

@@ -8,7 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 fn config(datums: usize, bytes: usize) -> RingConfig {
-    RingConfig { datums, bytes, max_record: bytes.min(256), readers: 4 }
+    RingConfig {
+        datums,
+        bytes,
+        max_record: bytes.min(256),
+        readers: 4,
+        cells: RingConfig::cells_fit(datums, bytes),
+    }
 }
 
 fn ring(datums: usize, bytes: usize) -> Ring {
@@ -77,7 +83,8 @@ fn the_capacity_in_datums_is_exact() {
 fn the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill() {
     // 7 units: nothing divides it, so records cross the end at every offset.
     let ring =
-        Ring::new(RingConfig { datums: 64, bytes: 7 * 16 + 5, max_record: 7 * 16, readers: 1 }).unwrap();
+        Ring::new(RingConfig { datums: 64, bytes: 7 * 16 + 5, max_record: 7 * 16, readers: 1, cells: false })
+            .unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     for round in 0..200usize {
@@ -102,7 +109,8 @@ fn the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill() {
 
 #[test]
 fn the_longest_record_fits_an_empty_ring_and_one_byte_more_is_refused() {
-    let ring = Ring::new(RingConfig { datums: 2, bytes: 96, max_record: 96, readers: 1 }).unwrap();
+    let ring =
+        Ring::new(RingConfig { datums: 2, bytes: 96, max_record: 96, readers: 1, cells: false }).unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     for fill in 0..20u8 {
@@ -309,7 +317,9 @@ fn eviction_takes_as_few_records_as_possible_and_says_from_whom() {
 
 #[test]
 fn eviction_for_bytes_takes_several_small_records() {
-    let ring = Ring::new(RingConfig { datums: 64, bytes: 8 * 16, max_record: 8 * 16, readers: 1 }).unwrap();
+    let ring =
+        Ring::new(RingConfig { datums: 64, bytes: 8 * 16, max_record: 8 * 16, readers: 1, cells: false })
+            .unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     for _ in 0..8 {
@@ -509,7 +519,8 @@ fn the_status_of_readers_is_readable_from_outside() {
 
 #[test]
 fn marks_measure_what_was_taken_in_bytes() {
-    let ring = Ring::new(RingConfig { datums: 8, bytes: 5 * 16, max_record: 40, readers: 1 }).unwrap();
+    let ring =
+        Ring::new(RingConfig { datums: 8, bytes: 5 * 16, max_record: 40, readers: 1, cells: false }).unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     let mut before = ring.gate_mark();

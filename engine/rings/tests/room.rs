@@ -10,7 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// A full ring, and the reader that never reads, so that it stays full.
 fn full_ring() -> (Ring, Reader) {
-    let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2 }).unwrap();
+    let ring =
+        Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, cells: false }).unwrap();
     let reader = ring.subscribe().unwrap();
     ring.writer().try_push(b"a").unwrap();
     ring.writer().try_push(b"b").unwrap();
@@ -191,7 +192,8 @@ fn a_waker_that_panics_keeps_nobody_else_asleep() {
     ring.close();
     assert_eq!(count.0.load(Ordering::Relaxed), 1, "the writer behind the one that panics");
 
-    let ring = Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2 }).unwrap();
+    let ring =
+        Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, cells: false }).unwrap();
     let (mut one, mut other) = (ring.subscribe().unwrap(), ring.subscribe().unwrap());
     assert!(one.poll_ready(&mut Context::from_waker(&panics)).is_pending());
     assert!(other.poll_ready(&mut Context::from_waker(&counting)).is_pending());

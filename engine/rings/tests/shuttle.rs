@@ -343,7 +343,8 @@ fn read(mut reader: Reader, ring: &Ring, cast: Cast, book: &Book) {
 fn story(cast: Cast) {
     let datums = 1 + below(3);
     let ring =
-        Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 3 }).unwrap();
+        Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 3, cells: false })
+            .unwrap();
     let book = Arc::new(Book::default());
     let readers: Vec<_> = (0..below(3) + 1)
         .map(|_| {
@@ -519,7 +520,8 @@ fn a_bell_never_lets_work_lie() {
 #[test]
 fn a_parked_thread_is_woken_through_nested_waits() {
     explore("park", || {
-        let ring = Ring::new(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1 }).unwrap();
+        let ring =
+            Ring::new(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1, cells: false }).unwrap();
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         let (sender, mut receiver) = mailbox(1);

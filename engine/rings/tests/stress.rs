@@ -11,7 +11,7 @@ const STEPS: u64 = if cfg!(miri) { 30 } else { 20_000 };
 
 fn ring(datums: usize) -> Ring {
     // An odd capacity, so that records run on into the spill at every offset.
-    Ring::new(RingConfig { datums, bytes: 37 * 16, max_record: 100, readers: 8 }).unwrap()
+    Ring::new(RingConfig { datums, bytes: 37 * 16, max_record: 100, readers: 8, cells: false }).unwrap()
 }
 
 /// Length and content of writer `writer`'s record number `n`.

@@ -339,7 +339,8 @@ impl Leg {
 }
 
 pub(crate) fn ring(datums: usize, bytes: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes, max_record: bytes.min(1 << 16), readers: 8 }).expect("a small ring")
+    Ring::new(RingConfig { datums, bytes, max_record: bytes.min(1 << 16), readers: 8, cells: false })
+        .expect("a small ring")
 }
 
 /// Publishes datums of `len` bytes that hold their sequence, until `count` are in or the ring is full. Gives how

@@ -20,8 +20,8 @@ impl<const W: usize> Broadcast<W> for Corewire {
     type Rx = CorewireRx;
     fn make(capacity: usize, readers: usize) -> (Self::Tx, Vec<Self::Rx>) {
         let record = W * 8;
-        let bytes = RingConfig::roomy_bytes(capacity, record);
-        let config = RingConfig { datums: capacity, bytes, max_record: record, readers };
+        let bytes = capacity * record;
+        let config = RingConfig { datums: capacity, bytes, max_record: record, readers, cells: true };
         let ring = Ring::new(config).expect("a ring of this size");
         let rxs = (0..readers).map(|_| CorewireRx(ring.subscribe().expect("a reader's place"))).collect();
         (CorewireTx(ring.writer()), rxs)

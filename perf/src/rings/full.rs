@@ -96,7 +96,7 @@ fn refusing(plan: &Plan, capacity: usize) {
 
 /// A ring full for `readers` that stand still: every claim evicts the oldest record of each.
 fn corewire_evicts(count: u64, capacity: usize, readers: usize) -> Outcome {
-    let config = RingConfig { datums: capacity, bytes: capacity * 64, max_record: 64, readers };
+    let config = RingConfig { datums: capacity, bytes: capacity * 64, max_record: 64, readers, cells: true };
     let ring = Ring::new(config).expect("a ring of this size");
     let lagging: Vec<_> = (0..readers).map(|_| ring.subscribe().expect("a reader's place")).collect();
     let writer = ring.writer();

@@ -16,8 +16,7 @@ use crate::streams::{Streams, conditions};
 /// Datums that a ring holds unless told otherwise.
 pub(crate) const DEFAULT_BUFFER_DATUMS: usize = 1024;
 
-/// Bytes of room for each datum of the ring's size, unless the bytes are given. Memory that no datum touches costs
-/// address space only.
+/// Bytes of room for each datum of the ring's size, unless the bytes are given.
 const DEFAULT_BYTES_PER_DATUM: usize = 1024;
 
 /// What the rule above may give, at least and at most, in bytes.
@@ -148,6 +147,10 @@ impl<D: Send + 'static, C> Builder<D, C> {
 
     /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. Default: 1 KiB for each
     /// datum of the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is reached.
+    ///
+    /// All memory is taken when the stream is made, so that no datum waits for a page of it. If there are at least 128 bytes
+    /// for each datum of the buffer size (rounded up to a power of two), as by default up to 524,288 datums, so much is
+    /// taken besides: datums of up to 128 bytes lie there, each apart from the others, and reach another processor sooner.
     pub fn with_buffer_bytes(mut self, bytes: usize) -> Self {
         self.settings.buffer_bytes = Some(bytes);
         self

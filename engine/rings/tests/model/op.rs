@@ -61,7 +61,13 @@ fn op(len: BoxedStrategy<usize>) -> impl Strategy<Value = Op> {
 pub(crate) fn plans() -> impl Strategy<Value = (RingConfig, Vec<Op>)> {
     let ops =
         |len: BoxedStrategy<usize>| prop::collection::vec(op(len), 1..if cfg!(miri) { 40 } else { 200 });
-    let sizes = |datums, bytes, max_record| RingConfig { datums, bytes, max_record, readers: READERS };
+    let sizes = |datums, bytes, max_record| RingConfig {
+        datums,
+        bytes,
+        max_record,
+        readers: READERS,
+        cells: RingConfig::cells_fit(datums, bytes),
+    };
     let packed = (1..7usize, 3..13usize).prop_map(move |(datums, units)| sizes(datums, units * 16 + 7, 40));
     // With cells: bytes for each datum, rounded up to a power of two. Then short records never run out of bytes.
     let short = (1..7usize, 0..20usize)
