@@ -12,6 +12,7 @@ mod identity;
 mod inspection;
 mod lagging;
 mod order;
+mod own_codec;
 mod plain;
 mod policies;
 mod readme;

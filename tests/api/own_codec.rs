@@ -1,0 +1,393 @@
+//! A codec of one's own, whose datums are encoded where they belong, and each way in which one is refused there.
+
+use std::cell::RefCell;
+
+use corewire::datum::{DecodeError, EncodeError};
+use corewire::streams::Delivery;
+use corewire::streams::consumer::TryRecvError;
+use corewire::streams::producer::{Builder, Error, Stats};
+use corewire::{BackpressurePolicy, Codec, Consumer, Network, Plain, Producer};
+
+use super::support::{alone, apart, within};
+
+/// Encoded as `len` bytes that are all `mark`.
+#[derive(Clone, Debug, PartialEq)]
+struct Item {
+    mark: u8,
+    len: usize,
+    mood: Mood,
+}
+
+/// How it is encoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mood {
+    Fine,
+    RefusesLength,
+    PanicsInLength,
+    /// Closes [`CLOSED_MEANWHILE`] when it is measured.
+    Closes,
+    RefusesBytes,
+    PanicsInBytes,
+}
+
+use Mood::{Closes, Fine, PanicsInBytes, PanicsInLength, RefusesBytes, RefusesLength};
+
+fn item(mark: u8, len: usize) -> Item {
+    Item { mark, len, mood: Fine }
+}
+
+fn moody(mood: Mood) -> Item {
+    Item { mark: 200, len: 24, mood }
+}
+
+thread_local! {
+    static CLOSED_MEANWHILE: RefCell<Option<Producer<Item, Own>>> = const { RefCell::new(None) };
+}
+
+/// May panic, as codecs do unless they say otherwise.
+struct Own;
+
+/// An error that is not a panic.
+fn refused() -> EncodeError {
+    let error = <Plain as Codec<u64>>::encode(&0, &mut []).expect_err("no room for eight bytes");
+    assert!(!error.is_panic());
+    error
+}
+
+impl Codec<Item> for Own {
+    fn encoded_len(datum: &Item) -> Result<usize, EncodeError> {
+        match datum.mood {
+            RefusesLength => return Err(refused()),
+            PanicsInLength => panic!("encoded_len panics, as the test wants"),
+            Closes => CLOSED_MEANWHILE.take().expect("a producer to close").close(),
+            Fine | RefusesBytes | PanicsInBytes => {}
+        }
+        Ok(datum.len)
+    }
+
+    fn encode(datum: &Item, out: &mut [u8]) -> Result<(), EncodeError> {
+        assert_eq!(out.len(), datum.len, "room for what was said");
+        let half = out.len() / 2;
+        out[..half].fill(datum.mark);
+        match datum.mood {
+            RefusesBytes => return Err(refused()),
+            PanicsInBytes => panic!("encode panics half-way, as the test wants"),
+            Fine | RefusesLength | PanicsInLength | Closes => {}
+        }
+        out[half..].fill(datum.mark);
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Item, DecodeError> {
+        let mark = bytes.first().copied().unwrap_or_default();
+        assert!(bytes.iter().all(|byte| *byte == mark), "half-written bytes were delivered");
+        Ok(item(mark, bytes.len()))
+    }
+}
+
+/// A producer and the number of its calls.
+struct Sender {
+    producer: Producer<Item, Own>,
+    calls: u64,
+}
+
+impl Sender {
+    fn new(builder: Builder<Item>) -> Self {
+        Self { producer: builder.codec(Own).build().unwrap(), calls: 0 }
+    }
+
+    /// Tries to send `datum`; `count` says which of the numbers that makes another.
+    #[track_caller]
+    fn offer(&mut self, datum: Item, count: impl FnOnce(&mut Stats)) -> Result<(), Error<Item>> {
+        let mut expected = self.producer.stats();
+        count(&mut expected);
+        let result = self.producer.try_send(datum);
+        self.calls += 1;
+        let stats = self.producer.stats();
+        assert_eq!(stats, expected);
+        assert_eq!(stats.offered(), self.calls, "{stats}");
+        result
+    }
+
+    /// Sends `datum` into a ring that has room.
+    #[track_caller]
+    fn put(&mut self, datum: Item) {
+        let put = self.offer(datum, |stats| {
+            stats.accepted += 1;
+            stats.in_ring += 1;
+        });
+        assert_eq!(put, Ok(()));
+    }
+
+    /// Offers a datum that panics while it is encoded.
+    #[track_caller]
+    fn offer_panicking(&mut self, datum: Item, count: impl FnOnce(&mut Stats)) {
+        match self.offer(datum.clone(), count) {
+            Err(Error::Encoding(back, error)) => {
+                assert_eq!(back, datum);
+                assert!(error.is_panic(), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn builder(network: &Network) -> Builder<Item> {
+    network.streams().producer::<Item>().with_stream_id("own").with_max_datum_bytes(100)
+}
+
+fn consumer(network: &Network) -> Consumer<Item, Own> {
+    network.streams().consumer::<Item>().with_stream_id("own").codec(Own).build()
+}
+
+/// A producer of `datums` at most and a connected consumer of the same node.
+async fn joined(
+    network: &Network,
+    datums: usize,
+    policy: BackpressurePolicy,
+) -> (Sender, Consumer<Item, Own>) {
+    let consumer = consumer(network);
+    // What is to be degraded is of half the length; some lengths turn out badly.
+    let degrader = |datum: &Item| match datum.len {
+        90 => moody(RefusesLength),
+        92 => moody(PanicsInLength),
+        94 => moody(RefusesBytes),
+        96 => moody(PanicsInBytes),
+        98 => item(datum.mark, 101),
+        len => item(datum.mark, len / 2),
+    };
+    let sender = Sender::new(builder(network).with_buffer_size(datums).on_full(policy).degrader(degrader));
+    within(sender.producer.when().subscribed()).await;
+    within(consumer.when().online()).await;
+    (sender, consumer)
+}
+
+/// What is there, each datum with the number of those missing before it.
+fn drain(consumer: &mut Consumer<Item, Own>) -> Vec<(Item, u64)> {
+    let mut found = Vec::new();
+    while let Ok(Delivery { datum, skipped_before, .. }) = consumer.try_recv_delivery() {
+        found.push((datum, skipped_before));
+    }
+    found
+}
+
+#[tokio::test]
+async fn datums_of_any_length_arrive() {
+    let network = alone().await;
+    let (mut sender, mut consumer) = joined(&network, 128, BackpressurePolicy::Fail).await;
+    for len in 0..=100 {
+        sender.put(item(if len == 0 { 0 } else { 7 }, len));
+    }
+    let found = drain(&mut consumer);
+    assert_eq!(found.len(), 101);
+    for (len, found) in found.into_iter().enumerate() {
+        assert_eq!(found, (item(if len == 0 { 0 } else { 7 }, len), 0));
+    }
+}
+
+#[tokio::test]
+async fn offline_comes_before_anything_is_asked_of_the_codec() {
+    let network = alone().await;
+    let mut sender = Sender::new(builder(&network));
+    for datum in [item(1, 8), item(2, 101), moody(RefusesLength), moody(PanicsInLength), moody(RefusesBytes)]
+    {
+        let result = sender.offer(datum.clone(), |stats| stats.refused_offline += 1);
+        assert_eq!(result, Err(Error::Offline(datum)));
+    }
+}
+
+#[tokio::test]
+async fn offline_is_what_the_condition_says_whoever_listens() {
+    let network = alone().await;
+    let mut first = consumer(&network);
+    let mut sender = Sender::new(builder(&network).online_when(|c| c.minimum_of(2)));
+    within(sender.producer.when().subscribed()).await;
+    within(first.when().online()).await;
+    let result = sender.offer(item(1, 8), |stats| stats.refused_offline += 1);
+    assert_eq!(result, Err(Error::Offline(item(1, 8))));
+    assert_eq!(first.try_recv(), Err(TryRecvError::Empty));
+    let mut second = consumer(&network);
+    within(sender.producer.when().online()).await;
+    within(second.when().online()).await;
+    sender.put(item(2, 8));
+    assert_eq!((first.try_recv(), second.try_recv()), (Ok(item(2, 8)), Ok(item(2, 8))));
+}
+
+#[tokio::test]
+async fn closed_gives_the_datum_back_and_is_told_from_offline() {
+    let network = alone().await;
+    let (mut sender, _consumer) = joined(&network, 4, BackpressurePolicy::PauseUpstream).await;
+    sender.put(item(1, 8));
+    sender.producer.clone().close();
+    for datum in [item(2, 8), item(2, 101), moody(RefusesLength), moody(PanicsInBytes)] {
+        let result = sender.offer(datum.clone(), |stats| stats.refused_closed += 1);
+        assert_eq!(result, Err(Error::Closed(datum)));
+    }
+}
+
+#[tokio::test]
+async fn closed_after_the_producer_was_found_online_is_closed_too() {
+    for policy in BackpressurePolicy::ALL {
+        for full in [false, true] {
+            let network = alone().await;
+            let (mut sender, mut consumer) = joined(&network, 1, policy).await;
+            if full {
+                sender.put(item(1, 8));
+            }
+            CLOSED_MEANWHILE.set(Some(sender.producer.clone()));
+            let result = sender.offer(moody(Closes), |stats| stats.refused_closed += 1);
+            assert_eq!(result, Err(Error::Closed(moody(Closes))), "{policy}");
+            assert!(sender.producer.is_closed());
+            assert!(drain(&mut consumer).iter().all(|(datum, _)| *datum == item(1, 8)), "{policy}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn too_large_names_the_limit_whether_there_is_room_or_not() {
+    for policy in BackpressurePolicy::ALL {
+        let network = alone().await;
+        let (mut sender, mut consumer) = joined(&network, 1, policy).await;
+        for full in [false, true] {
+            if full {
+                sender.put(item(1, 100));
+            }
+            let result = sender.offer(item(2, 101), |stats| stats.too_large += 1);
+            assert_eq!(result, Err(Error::TooLarge(item(2, 101), 100)), "{policy}");
+        }
+        assert_eq!(drain(&mut consumer), [(item(1, 100), 0)], "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn full_gives_the_datum_back_without_encoding_it() {
+    for policy in [BackpressurePolicy::PauseUpstream, BackpressurePolicy::Fail] {
+        let network = alone().await;
+        let (mut sender, mut consumer) = joined(&network, 2, policy).await;
+        sender.put(item(1, 8));
+        sender.put(item(2, 0));
+        for datum in [item(3, 8), moody(RefusesBytes), moody(PanicsInBytes)] {
+            let result = sender.offer(datum.clone(), |stats| stats.refused_full += 1);
+            assert_eq!(result, Err(Error::Full(datum)), "{policy}");
+        }
+        let result = sender.offer(moody(RefusesLength), |stats| stats.unencodable += 1);
+        assert_eq!(result, Err(Error::Encoding(moody(RefusesLength), refused())), "{policy}");
+        assert_eq!(consumer.try_recv(), Ok(item(1, 8)));
+        sender.put(item(4, 8));
+        assert_eq!(drain(&mut consumer), [(item(0, 0), 0), (item(4, 8), 0)], "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn full_drops_the_oldest_for_what_can_be_encoded_and_for_nothing_else() {
+    let network = alone().await;
+    let (mut sender, mut consumer) = joined(&network, 2, BackpressurePolicy::DropOldest).await;
+    sender.put(item(1, 8));
+    sender.put(item(2, 8));
+    for mood in [RefusesLength, RefusesBytes] {
+        let result = sender.offer(moody(mood), |stats| stats.unencodable += 1);
+        assert_eq!(result, Err(Error::Encoding(moody(mood), refused())));
+    }
+    for mood in [PanicsInLength, PanicsInBytes] {
+        sender.offer_panicking(moody(mood), |stats| stats.unencodable += 1);
+    }
+    let put = sender.offer(item(3, 50), |stats| {
+        stats.accepted += 1;
+        stats.dropped_oldest += 1;
+    });
+    assert_eq!(put, Ok(()));
+    assert_eq!(drain(&mut consumer), [(item(2, 8), 1), (item(3, 50), 0)]);
+    assert_eq!((consumer.stats().datums(), consumer.stats().skipped()), (2, 1));
+}
+
+#[tokio::test]
+async fn full_degrades_and_gives_back_the_datum_as_it_was_offered() {
+    let network = alone().await;
+    let (mut sender, mut consumer) = joined(&network, 2, BackpressurePolicy::DegradeQuality).await;
+    sender.put(item(1, 8));
+    sender.put(item(2, 8));
+    for len in [90, 94] {
+        let result = sender.offer(item(3, len), |stats| stats.unencodable += 1);
+        assert_eq!(result, Err(Error::Encoding(item(3, len), refused())));
+    }
+    for len in [92, 96] {
+        sender.offer_panicking(item(3, len), |stats| stats.unencodable += 1);
+    }
+    let result = sender.offer(item(3, 98), |stats| stats.too_large += 1);
+    assert_eq!(result, Err(Error::TooLarge(item(3, 98), 100)));
+    let put = sender.offer(item(4, 40), |stats| {
+        stats.accepted += 1;
+        stats.degraded += 1;
+        stats.dropped_oldest += 1;
+    });
+    assert_eq!(put, Ok(()));
+    assert_eq!(drain(&mut consumer), [(item(2, 8), 1), (item(4, 20), 0)]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_measured_leaves_no_trace_in_the_ring() {
+    for policy in BackpressurePolicy::ALL {
+        let network = alone().await;
+        let (mut sender, mut consumer) = joined(&network, 2, policy).await;
+        for _ in 0..10 {
+            let result = sender.offer(moody(RefusesLength), |stats| stats.unencodable += 1);
+            assert_eq!(result, Err(Error::Encoding(moody(RefusesLength), refused())), "{policy}");
+            sender.offer_panicking(moody(PanicsInLength), |stats| stats.unencodable += 1);
+        }
+        sender.put(item(1, 8));
+        let next = consumer.try_recv_delivery().unwrap();
+        assert_eq!((next.datum, next.seq, next.skipped_before), (item(1, 8), 0, 0), "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_gives_its_room_up_and_is_no_gap() {
+    for policy in BackpressurePolicy::ALL {
+        let network = alone().await;
+        let (mut sender, mut consumer) = joined(&network, 3, policy).await;
+        for round in 0..50 {
+            // Room that was given up is taken until the consumer has passed it.
+            let count = |stats: &mut Stats| {
+                stats.unencodable += 1;
+                stats.in_ring += 1;
+            };
+            let result = sender.offer(moody(RefusesBytes), count);
+            assert_eq!(result, Err(Error::Encoding(moody(RefusesBytes), refused())), "{policy}");
+            sender.offer_panicking(moody(PanicsInBytes), count);
+            if round % 2 == 0 {
+                assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty), "no datum: {policy}");
+                assert_eq!(sender.producer.stats().in_ring, 0, "{policy}");
+            }
+            sender.put(item(round, 24));
+            let next = consumer.try_recv_delivery().unwrap();
+            assert_eq!((next.datum, next.skipped_before), (item(round, 24), 0), "{policy}");
+            assert_eq!(next.seq, 3 * u64::from(round) + 2, "each has a number of its own: {policy}");
+        }
+        let stats = sender.producer.stats();
+        assert_eq!((stats.accepted, stats.unencodable, stats.dropped_oldest), (50, 100, 0), "{policy}");
+        assert_eq!((consumer.stats().datums(), consumer.stats().bytes()), (50, 50 * 24), "{policy}");
+        assert_eq!((consumer.stats().skipped(), consumer.stats().undecodable()), (0, 0), "{policy}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_written_is_never_seen_at_the_far_end() {
+    let nodes = apart(2).await;
+    let mut consumer = consumer(&nodes[1]);
+    let sender = Sender::new(builder(&nodes[0]).with_buffer_size(64));
+    within(sender.producer.when().online()).await;
+    within(consumer.when().online()).await;
+    for round in 0..50 {
+        for mood in [RefusesLength, PanicsInLength, RefusesBytes, PanicsInBytes] {
+            let result = sender.producer.try_send(moody(mood));
+            assert!(matches!(result, Err(Error::Encoding(back, _)) if back == moody(mood)));
+        }
+        within(sender.producer.send(item(round, 24))).await.unwrap();
+        let next = within(consumer.recv_delivery()).await.unwrap();
+        assert_eq!(next.datum, item(round, 24));
+        assert!(next.skipped_before <= 2, "at most the numbers that were given up: {}", next.skipped_before);
+    }
+    let stats = sender.producer.stats();
+    assert_eq!((stats.accepted, stats.unencodable, stats.offered()), (50, 200, 250));
+    assert_eq!((consumer.stats().datums(), consumer.stats().undecodable()), (50, 0));
+}
