@@ -372,24 +372,37 @@ impl Progress<'_> {
         &mut self,
         slots: SlotsView<'_>,
         last: u64,
-        mut stamp: Stamp,
+        stamp: Stamp,
         stride: &mut impl Stride,
         len: usize,
         each: &mut impl FnMut(u64, &[u8]),
     ) {
-        while self.seq < last {
-            for cell in slots.run(self.seq, last) {
-                stamp = stamp.next_of_same_len();
-                if cell.stamp() != stamp && !bug("run-unstamped") {
+        let mut read = Read { stamp, seq: &mut self.seq };
+        while read.stamp.next_seq() < last {
+            for cell in slots.run(read.stamp.next_seq(), last) {
+                read.stamp = read.stamp.next_of_same_len();
+                if cell.stamp() != read.stamp && !bug("run-unstamped") {
+                    read.stamp = read.stamp.previous_of_same_len();
                     return;
                 }
-                // From the stamp, so that there is no second number to count up.
-                self.seq = stamp.next_seq();
-                let seq = stamp.next_seq() - 1;
                 // SAFETY: as in `Reader::bytes`: published, and behind a cursor that is pinned while `target` is borrowed.
-                each(seq, unsafe { slice_at(stride.next(), len) });
+                each(read.stamp.next_seq() - 1, unsafe { slice_at(stride.next(), len) });
             }
         }
+    }
+}
+
+/// The stamp of the record that was read last. It is all that a run counts up; its end tells the sequence, also if the
+/// caller's function panics.
+struct Read<'a> {
+    stamp: Stamp,
+    seq: &'a mut u64,
+}
+
+impl Drop for Read<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.seq = self.stamp.next_seq();
     }
 }
 

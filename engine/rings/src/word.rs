@@ -167,6 +167,12 @@ impl Stamp {
     pub(crate) const fn next_of_same_len(self) -> Self {
         Self(self.0 + 1)
     }
+
+    /// That of the record before, if it has the same length. Undoes [`Stamp::next_of_same_len`].
+    #[inline(always)]
+    pub(crate) const fn previous_of_same_len(self) -> Self {
+        Self(self.0 - 1)
+    }
 }
 
 const KIND_BITS: u32 = 3;
