@@ -45,6 +45,20 @@ fn a_consumer_reads_the_ring_of_a_producer_on_the_same_engine() {
 }
 
 #[test]
+fn a_stream_has_cells_for_short_datums_if_its_bytes_pay_for_them() {
+    let engine = engine();
+    let node = join(&engine, network("cells"));
+    let sizes = [(1_024, 1_024 * 128, true), (1_024, 1_024 * 128 - 1, false), (1_000, 1_024 * 128, true)];
+    for (number, (datums, bytes, cells)) in sizes.into_iter().enumerate() {
+        let spec = PublishSpec { datums, bytes, max_datum: 64, ..PublishSpec::new(stream(number as u8)) };
+        let publication = node.publish(spec).expect("a publication");
+        assert_eq!(publication.ring().config().cells, cells, "{datums} datums, {bytes} bytes");
+    }
+    let publication = node.publish(PublishSpec::new(stream(9))).expect("a publication");
+    assert!(publication.ring().config().cells, "by default");
+}
+
+#[test]
 fn a_node_consumes_what_it_produces_itself() {
     let engine = engine();
     let node = join(&engine, network("itself"));

@@ -206,8 +206,8 @@ fn prefetch(line: *const u8) {
 /// The bytes of a record that begins at `at`.
 ///
 /// # Safety
-/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a cell. Said to the compiler, that spares whoever looks
-/// at the bytes as at a value of its own type the test of their alignment.
+/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a cell. Said to the compiler, that spares
+/// whoever looks at the bytes as at a value of its own type the test of their alignment.
 #[inline(always)]
 pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
     // SAFETY: units and cells begin at multiples of a unit's size, since the arena does; the caller vouches for the rest.
@@ -220,7 +220,7 @@ pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
 /// As [`slice_at`], to write.
 ///
 /// # Safety
-/// As for `slice::from_raw_parts_mut`; and `at` is the beginning of a unit.
+/// As for `slice::from_raw_parts_mut`; and `at` is the beginning of a unit or of a cell.
 #[inline(always)]
 pub(crate) unsafe fn slice_mut_at<'a>(at: NonNull<u8>, len: usize) -> &'a mut [u8] {
     // SAFETY: as in `slice_at`.

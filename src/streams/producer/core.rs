@@ -1,4 +1,4 @@
-//! What all handles of one producer share, and the one way by which a datum enters the ring.
+//! What all handles of one producer share, and how a datum enters the ring.
 //!
 //! Not inside: waiting. A claim is tried here and made by whoever waits ([`super::send`], [`super::sink`]).
 
@@ -118,10 +118,12 @@ impl From<Refused> for Refusal {
     }
 }
 
-/// A datum that was moved to another place, with what is known of it.
+/// A datum that was moved to another place, and why it is not in the ring.
 enum Aside<D> {
-    Unasked(D),
+    Offline(D),
     Unencodable(D, EncodeError),
+    /// With its encoded length.
+    Refused(D, usize, Refused),
 }
 
 impl Core {
@@ -146,58 +148,49 @@ impl Core {
         self.try_put_keeping::<D, C>(datum, None)
     }
 
-    /// As [`try_put`](Self::try_put), where the datum was made: the fields of one that was just built go from registers to
-    /// the ring. Going through memory, they would be stored one by one and then copied in wider pieces, and a load that is
-    /// wider than the stores before it waits until those, and all before them, have reached the cache.
+    /// Sends a datum that is encoded where it belongs, if the producer is online, and counts a refusal. Never waits.
     ///
-    /// For that nothing may learn where the datum lies but the codec, so what goes wrong is told of it [`Aside`].
+    /// Inlined where the datum was made: then the fields of one that was just built go from registers to the ring. Going
+    /// through memory, they would be stored one by one and copied in wider pieces, and a load that is wider than the stores
+    /// before it waits until those, and all before them, have reached the cache. For that nobody but the codec may learn
+    /// where the datum lies; whatever goes wrong gets it moved [`Aside`].
     #[inline(always)]
     pub(super) fn try_put_here<D: 'static, C: Codec<D>>(&self, datum: D) -> Result<(), Error<D>> {
         if !self.common.board.is_online() {
-            return Err(self.not_put(Aside::Unasked(datum)));
+            return self.not_put::<D, C>(Aside::Offline(datum));
         }
         let len = match measure::<D, C>(&datum) {
             Ok(len) => len,
-            Err(error) => return Err(self.not_put(Aside::Unencodable(datum, error))),
+            Err(error) => return self.not_put::<D, C>(Aside::Unencodable(datum, error)),
         };
-        match self.writer.try_claim(len) {
-            Ok(mut claim) => match encode::<D, C>(&datum, &mut claim) {
-                Ok(()) => {
-                    claim.commit();
-                    Ok(())
-                }
-                Err(error) => {
-                    drop(claim);
-                    Err(self.not_put(Aside::Unencodable(datum, error)))
-                }
-            },
-            Err(refused) => self.put_when_refused::<D, C>(Aside::Unasked(datum), len, refused),
+        let mut claim = match self.writer.try_claim(len) {
+            Ok(claim) => claim,
+            Err(refused) => return self.not_put::<D, C>(Aside::Refused(datum, len, refused)),
+        };
+        if let Err(error) = encode::<D, C>(&datum, &mut claim) {
+            drop(claim);
+            return self.not_put::<D, C>(Aside::Unencodable(datum, error));
         }
+        claim.commit();
+        Ok(())
     }
 
+    /// The rest of [`try_put_here`](Self::try_put_here), out of its way.
     #[cold]
     #[inline(never)]
-    fn not_put<D>(&self, aside: Aside<D>) -> Error<D> {
-        match aside {
-            Aside::Unasked(datum) => self.refuse(datum, self.why_offline()),
-            Aside::Unencodable(datum, error) => self.refuse(datum, Refusal::Encoding(error)),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn put_when_refused<D: 'static, C: Codec<D>>(
-        &self,
-        aside: Aside<D>,
-        len: usize,
-        refused: Refused,
-    ) -> Result<(), Error<D>> {
-        let (Aside::Unasked(datum) | Aside::Unencodable(datum, _)) = aside;
-        let put = match refused {
-            Refused::Full => self.put_when_full::<D, C>(&datum, len, None),
-            refused => Err(refused.into()),
+    fn not_put<D: 'static, C: Codec<D>>(&self, aside: Aside<D>) -> Result<(), Error<D>> {
+        let (datum, refusal) = match aside {
+            Aside::Offline(datum) => (datum, self.why_offline()),
+            Aside::Unencodable(datum, error) => (datum, Refusal::Encoding(error)),
+            Aside::Refused(datum, len, Refused::Full) => {
+                match self.put_when_full::<D, C>(&datum, len, None) {
+                    Ok(()) => return Ok(()),
+                    Err(refusal) => (datum, refusal),
+                }
+            }
+            Aside::Refused(datum, _, refused) => (datum, refused.into()),
         };
-        put.map_err(|refusal| self.refuse(datum, refusal))
+        Err(self.refuse(datum, refusal))
     }
 
     /// As [`try_put`](Self::try_put), for somebody who tries again: `kept` keeps what was made of the datum.
