@@ -31,7 +31,7 @@
 
 use clap::Parser as _;
 use corewire_perf::machine;
-use corewire_perf::rings::corewire::{Corewire, CorewireTx};
+use corewire_perf::rings::corewire::{Corewire, CorewirePacked, CorewireTx};
 use corewire_perf::rings::peers::{
     AsyncBroadcast, Broadcast, Crossbeam, Disruptor, Iceoryx, Rtrb, TokioBroadcast,
 };
@@ -116,6 +116,7 @@ fn one_to_one<const W: usize>(plan: &Plan) {
     let rows = vec![
         disruptor_fan::<W>(1, each, plan),
         fan::<W, Corewire>("corewire", 1, each, plan),
+        fan::<W, CorewirePacked>("corewire, packed", 1, each, plan),
         Row::new("bare ring (limit)", bare(each)),
         fan::<W, Rtrb>("rtrb", 1, each, plan),
         fan::<W, Crossbeam>("crossbeam-channel", 1, each, plan),
@@ -128,6 +129,7 @@ fn one_to_one<const W: usize>(plan: &Plan) {
     let rows = vec![
         Row::new("bare ring (limit)", bare(batch)),
         fan::<W, Corewire>("corewire", 1, batch, plan),
+        fan::<W, CorewirePacked>("corewire, packed", 1, batch, plan),
         disruptor_fan::<W>(1, batch, plan),
         fan::<W, Rtrb>("rtrb", 1, batch, plan),
     ];
@@ -139,6 +141,7 @@ fn one_to_many(readers: usize, plan: &Plan) {
     let rows = vec![
         disruptor_fan::<8>(readers, each, plan),
         fan::<8, Corewire>("corewire", readers, each, plan),
+        fan::<8, CorewirePacked>("corewire, packed", readers, each, plan),
         fan::<8, Rtrb>("rtrb, one a reader", readers, each, plan),
         fan::<8, Crossbeam>("crossbeam, one a reader", readers, each, plan),
         fan::<8, TokioBroadcast>("tokio broadcast", readers, each, plan),
@@ -154,11 +157,16 @@ fn many_to(readers: usize, plan: &Plan) {
         let (tx, rxs) = <Crossbeam as Broadcast<8>>::make(CAPACITY, readers);
         rate(throughput::<8, _, _>(vec![tx; WRITERS], rxs, Publish::Each, plan.time))
     };
-    let ours = move || {
-        let (tx, rxs): (CorewireTx, _) = <Corewire as Broadcast<8>>::make(CAPACITY, readers);
+    let ours = move |(tx, rxs): (CorewireTx, _)| {
         rate(throughput::<8, _, _>(vec![tx; WRITERS], rxs, Publish::Each, plan.time))
     };
-    let mut rows = vec![Row::new("crossbeam, one a reader", crossbeam), Row::new("corewire", ours)];
+    let scattered = move || ours(<Corewire as Broadcast<8>>::make(CAPACITY, readers));
+    let packed = move || ours(<CorewirePacked as Broadcast<8>>::make(CAPACITY, readers));
+    let mut rows = vec![
+        Row::new("crossbeam, one a reader", crossbeam),
+        Row::new("corewire", scattered),
+        Row::new("corewire, packed", packed),
+    ];
     if readers == 1 {
         let run = move || {
             let (txs, rxs) = Disruptor::from_many::<8>(CAPACITY, WRITERS);
@@ -173,6 +181,7 @@ fn round_trips(plan: &Plan) {
     let rows = vec![
         Row::new("cache line (limit)", || latency(limits::ping_pong(plan.trips))),
         trip::<Corewire>("corewire", plan),
+        trip::<CorewirePacked>("corewire, packed", plan),
         trip::<Rtrb>("rtrb", plan),
         disruptor_trip(plan),
         trip::<Crossbeam>("crossbeam-channel", plan),

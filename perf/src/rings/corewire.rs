@@ -7,21 +7,25 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::peers::Broadcast;
 use super::{Message, Rx, Tx};
 
-/// The fanout ring.
-pub struct Corewire;
+/// The fanout ring; `SCATTER`: small records scattered over memory, or all packed one behind the other.
+pub struct FanoutRing<const SCATTER: bool>;
+/// The ring with scattered small records.
+pub type Corewire = FanoutRing<true>;
+/// The ring with packed records.
+pub type CorewirePacked = FanoutRing<false>;
 /// A writer of [`Corewire`].
 #[derive(Clone)]
 pub struct CorewireTx(Writer);
 /// A reader of [`Corewire`].
 pub struct CorewireRx(Reader);
 
-impl<const W: usize> Broadcast<W> for Corewire {
+impl<const W: usize, const SCATTER: bool> Broadcast<W> for FanoutRing<SCATTER> {
     type Tx = CorewireTx;
     type Rx = CorewireRx;
     fn make(capacity: usize, readers: usize) -> (Self::Tx, Vec<Self::Rx>) {
         let record = W * 8;
         let bytes = capacity * record;
-        let config = RingConfig { datums: capacity, bytes, max_record: record, readers, cells: true };
+        let config = RingConfig { datums: capacity, bytes, max_record: record, readers, cells: SCATTER };
         let ring = Ring::new(config).expect("a ring of this size");
         let rxs = (0..readers).map(|_| CorewireRx(ring.subscribe().expect("a reader's place"))).collect();
         (CorewireTx(ring.writer()), rxs)
