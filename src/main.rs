@@ -1,6 +1,5 @@
-//! The corewire program: a demonstration, a publisher and a subscriber on top of the library's public interface.
-//!
-//! Nothing here knows sockets, sessions or rings; what the program can do, any program can.
+//! The corewire program: a demonstration, a publisher and a subscriber. It uses only the library's public
+//! interface.
 
 use std::process::ExitCode;
 

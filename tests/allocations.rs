@@ -1,14 +1,14 @@
-//! Counted, not timed: what one datum costs in the steady state.
+//! Allocations per datum in the steady state: none.
 
 use allocation_counter::measure;
 use corewire::local::Stream;
 use corewire::{BackpressurePolicy, Network, NetworkId, Plain};
 use futures::executor::block_on;
 
-/// Datums that are measured, after as many that warm everything up.
+/// Datums that are measured, after as many to warm up.
 const DATUMS: u64 = 10_000;
 
-/// Calls `once` to warm up, then counts the allocations of as many calls again.
+/// Allocations of [`DATUMS`] calls of `once`, after as many to warm up.
 fn steady_state(mut once: impl FnMut(u64)) -> u64 {
     for n in 0..DATUMS {
         once(n);
@@ -22,7 +22,7 @@ fn steady_state(mut once: impl FnMut(u64)) -> u64 {
 }
 
 #[test]
-fn a_plain_datum_is_sent_and_taken_without_allocation() {
+fn plain_datum_is_sent_and_received_without_allocation() {
     let network = block_on(Network::new(NetworkId::random())).unwrap();
     let streams = network.streams();
     let producer = streams.producer::<[u64; 4]>().codec(Plain).build().unwrap();
@@ -39,7 +39,7 @@ fn a_plain_datum_is_sent_and_taken_without_allocation() {
 }
 
 #[test]
-fn a_serde_datum_without_heap_parts_is_sent_and_taken_without_allocation() {
+fn serde_datum_is_sent_and_received_without_allocation() {
     let network = block_on(Network::new(NetworkId::random())).unwrap();
     let producer = network.streams().produce::<(u64, [u8; 8], Option<f64>)>();
     let mut consumer = network.streams().consume::<(u64, [u8; 8], Option<f64>)>();
@@ -53,7 +53,7 @@ fn a_serde_datum_without_heap_parts_is_sent_and_taken_without_allocation() {
 }
 
 #[test]
-fn a_local_stream_carries_a_datum_without_allocation() {
+fn local_stream_carries_a_datum_without_allocation() {
     for policy in BackpressurePolicy::ALL {
         let s: Stream<(u64, [u8; 8])> = Stream::with_degrader(1, policy, std::sync::Arc::new(|datum| datum));
         let allocations = steady_state(|n| {
@@ -94,7 +94,7 @@ fn claims_and_batches_allocate_nothing() {
 }
 
 #[test]
-fn the_policies_that_drop_allocate_nothing() {
+fn dropping_policies_allocate_nothing() {
     for policy in [BackpressurePolicy::DropOldest, BackpressurePolicy::DegradeQuality] {
         let network = block_on(Network::new(NetworkId::random())).unwrap();
         let streams = network.streams();

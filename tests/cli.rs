@@ -1,4 +1,4 @@
-//! The program as a user meets it: the built binary, real processes, real sockets, ports chosen by the system.
+//! The program end to end: the built binary, real processes and sockets, ports chosen by the system.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,8 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// A program that has not ended by then never will.
-const PATIENCE: Duration = Duration::from_secs(60);
+use corewire_testkit::LIMIT;
 
 /// A running `corewire` whose output is collected while it runs.
 struct Running {
@@ -18,10 +17,10 @@ struct Running {
     stdin: Option<ChildStdin>,
     stdout: Option<JoinHandle<Vec<u8>>>,
     notes: Receiver<String>,
-    heard: Vec<String>,
+    lines: Vec<String>,
 }
 
-/// What is left of it.
+/// The result of a program that has ended.
 struct Ended {
     status: ExitStatus,
     stdout: Vec<u8>,
@@ -56,60 +55,60 @@ fn start(arguments: &[&str]) -> Running {
     let (tell, notes) = mpsc::channel();
     let err = BufReader::new(child.stderr.take().unwrap());
     thread::spawn(move || err.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-    Running { stdin: child.stdin.take(), child, stdout: Some(stdout), notes, heard: Vec::new() }
+    Running { stdin: child.stdin.take(), child, stdout: Some(stdout), notes, lines: Vec::new() }
 }
 
 impl Running {
     /// Waits for a line on stderr that contains `words`.
-    fn says(&mut self, words: &str) -> String {
-        let until = Instant::now() + PATIENCE;
+    fn wait_for_line(&mut self, words: &str) -> String {
+        let until = Instant::now() + LIMIT;
         loop {
             match self.notes.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    self.heard.push(line.clone());
+                    self.lines.push(line.clone());
                     if line.contains(words) {
                         return line;
                     }
                 }
-                Err(error) => panic!("`{words}` was not said ({error}); heard: {:#?}", self.heard),
+                Err(error) => panic!("`{words}` was not printed ({error}); printed: {:#?}", self.lines),
             }
         }
     }
 
-    /// The address that it tells.
+    /// The address that it prints.
     fn address(&mut self) -> String {
-        let line = self.says("listening on ");
+        let line = self.wait_for_line("listening on ");
         line.split("listening on ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned()
     }
 
-    /// Writes all its input on another thread (a pipe holds little) and closes it.
+    /// Writes its input on another thread, since a pipe holds little, and closes it.
     fn feed(&mut self, bytes: Vec<u8>) -> JoinHandle<()> {
         let mut stdin = self.stdin.take().unwrap();
-        // A program that ends early closes the pipe; its exit code tells.
+        // A program that ends early closes the pipe; the test checks its exit code.
         thread::spawn(move || drop(stdin.write_all(&bytes)))
     }
 
-    /// Waits for its end.
+    /// Closes its input and waits until it has ended.
     fn end(mut self) -> Ended {
         drop(self.stdin.take());
-        // The end of stderr is the end of the program: no clock is polled.
-        let until = Instant::now() + PATIENCE;
+        // stderr is closed when the program ends.
+        let until = Instant::now() + LIMIT;
         loop {
             match self.notes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.heard.push(line),
+                Ok(line) => self.lines.push(line),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running; heard: {:#?}", self.heard),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running; printed: {:#?}", self.lines),
             }
         }
         let status = self.child.wait().unwrap();
         let stdout = self.stdout.take().unwrap().join().unwrap();
-        Ended { status, stdout, stderr: self.heard.join("\n") }
+        Ended { status, stdout, stderr: self.lines.join("\n") }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Already ended, unless a test failed.
+        // It still runs only if a test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -132,7 +131,7 @@ fn numbers(count: u64) -> Vec<u8> {
     (1..=count).flat_map(|n| format!("{n}\n").into_bytes()).collect()
 }
 
-/// Sends `input` from one process to another and gives what the other wrote.
+/// Sends `input` from one process to another and returns what the other wrote.
 fn pass(input: Vec<u8>, count: u64, options: &[&str]) -> Vec<u8> {
     let mut publisher = start(&[&["pub", "stream", "--listen", "127.0.0.1:0"], options].concat());
     let address = publisher.address();
@@ -143,13 +142,13 @@ fn pass(input: Vec<u8>, count: u64, options: &[&str]) -> Vec<u8> {
     assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
     let publisher = publisher.end();
     assert_eq!(publisher.code(), Some(0), "{}", publisher.stderr);
-    assert!(publisher.stdout.is_empty(), "a publisher has nothing to say on stdout");
+    assert!(publisher.stdout.is_empty(), "a publisher writes nothing to stdout");
     fed.join().unwrap();
     subscriber.stdout
 }
 
 #[test]
-fn the_demonstration_delivers_everything_and_says_so() {
+fn demonstration_delivers_every_datum_and_reports_it() {
     for io in ["auto", "epoll"] {
         let output = run(&["--for", "300ms", "--rate", "2k", "--io", io]);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
@@ -218,11 +217,11 @@ fn a_publisher_reads_a_file_and_a_subscriber_may_wait_for_the_end() {
 }
 
 #[test]
-fn a_subscriber_may_be_there_first() {
-    // A port that was free a moment ago: the subscriber looks there before anybody listens.
+fn subscriber_may_start_before_the_publisher() {
+    // A port that was just free: the subscriber tries it before the publisher listens.
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut subscriber = start(&["sub", "early", "--peer", &port, "--count", "10"]);
-    subscriber.says("no publisher yet");
+    subscriber.wait_for_line("no publisher yet");
     let mut publisher = start(&["pub", "early", "--listen", &port]);
     let fed = publisher.feed(numbers(10));
     let subscriber = subscriber.end();
@@ -233,7 +232,7 @@ fn a_subscriber_may_be_there_first() {
 }
 
 #[test]
-fn two_consumers_get_everything_when_two_are_waited_for() {
+fn publisher_waits_for_two_consumers_and_both_get_every_record() {
     let mut publisher = start(&["pub", "both", "--listen", "127.0.0.1:0", "--consumers", "2"]);
     let address = publisher.address();
     let subscribers =
@@ -249,12 +248,12 @@ fn two_consumers_get_everything_when_two_are_waited_for() {
 }
 
 #[test]
-fn a_rate_is_kept() {
+fn publisher_keeps_its_rate() {
     let mut publisher = start(&["pub", "slow", "--listen", "127.0.0.1:0", "--rate", "200"]);
     let address = publisher.address();
     let subscriber = start(&["sub", "slow", "--peer", &address, "--count", "50"]);
     let fed = publisher.feed(numbers(50));
-    publisher.says("waiting for");
+    publisher.wait_for_line("waiting for");
     let started = Instant::now();
     assert_eq!(subscriber.end().stdout, numbers(50));
     // 49 steps of 5 ms after the first; faster would mean that the rate was not kept.
@@ -264,7 +263,7 @@ fn a_rate_is_kept() {
 }
 
 #[test]
-fn a_wrong_secret_gets_no_answer_and_a_hint() {
+fn wrong_secret_times_out_with_a_hint() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
     fs::write(&ours, "open sesame").unwrap();
@@ -278,14 +277,14 @@ fn a_wrong_secret_gets_no_answer_and_a_hint() {
 }
 
 #[test]
-fn nobody_to_send_to_is_told_in_time() {
+fn publisher_without_consumers_gives_up_after_its_wait() {
     let output = run(&["pub", "s", "--listen", "127.0.0.1:0", "--wait", "300ms"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("corewire sub s"), "{}", text(&output.stderr));
 }
 
 #[test]
-fn a_deserted_publisher_gives_up_in_time() {
+fn publisher_whose_consumers_left_gives_up_after_its_wait() {
     let mut publisher = start(&["pub", "left", "--listen", "127.0.0.1:0", "--wait", "2s"]);
     let address = publisher.address();
     let subscriber = start(&["sub", "left", "--peer", &address, "--count", "1"]);
@@ -300,7 +299,7 @@ fn a_deserted_publisher_gives_up_in_time() {
 }
 
 #[test]
-fn a_count_that_is_not_reached_in_time_has_its_own_code() {
+fn count_not_reached_in_time_has_its_own_exit_code() {
     let output = run(&["sub", "s", "--peer", "127.0.0.1:9", "--count", "5", "--for", "300ms"]);
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{err}");
@@ -308,7 +307,7 @@ fn a_count_that_is_not_reached_in_time_has_its_own_code() {
 }
 
 #[test]
-fn a_port_in_use_is_named_with_the_way_out() {
+fn port_in_use_is_named_with_its_cure() {
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let output = run(&["pub", "s", "--listen", &address]);
@@ -339,7 +338,7 @@ fn help_shows_examples_and_exit_codes() {
 }
 
 #[test]
-fn a_missing_input_file_is_named() {
+fn missing_input_file_is_named() {
     let output = run(&["pub", "s", "--listen", "127.0.0.1:0", "--file", "no/such/file"]);
     let err = text(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{err}");
@@ -349,7 +348,7 @@ fn a_missing_input_file_is_named() {
 }
 
 #[test]
-fn truncated_input_is_an_error_after_everything_whole_was_delivered() {
+fn truncated_input_is_an_error_after_the_whole_records_are_sent() {
     let mut publisher = start(&["pub", "cut", "--listen", "127.0.0.1:0", "--format", "length-prefixed"]);
     let address = publisher.address();
     let subscriber = start(&["sub", "cut", "--peer", &address, "--count", "1"]);
@@ -368,7 +367,7 @@ fn truncated_input_is_an_error_after_everything_whole_was_delivered() {
 }
 
 #[test]
-fn a_record_that_is_too_long_is_an_error_that_names_the_option() {
+fn record_too_long_is_an_error_that_names_the_option() {
     let mut publisher =
         start(&["pub", "long", "--listen", "127.0.0.1:0", "--max-datum", "10", "--consumers", "0"]);
     let fed = publisher.feed(b"short\nthis one is longer\n".to_vec());
@@ -383,14 +382,14 @@ fn a_record_that_is_too_long_is_an_error_that_names_the_option() {
 }
 
 #[test]
-fn a_signal_ends_a_waiting_program_with_the_shells_code() {
+fn signal_ends_a_waiting_program_with_the_shells_exit_code() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut publisher = start(&["pub", "s", "--listen", "127.0.0.1:0"]);
-        publisher.says("waiting for");
+        publisher.wait_for_line("waiting for");
         let kill =
             Command::new("kill").args(["-s", signal, &publisher.child.id().to_string()]).status().unwrap();
         assert!(kill.success());
-        // Its input stays open: the program must not need its end.
+        // Its input stays open: the program must end without end of input.
         let input = publisher.stdin.take();
         assert_eq!(publisher.end().code(), Some(code), "{signal}");
         drop(input);
@@ -398,7 +397,7 @@ fn a_signal_ends_a_waiting_program_with_the_shells_code() {
 }
 
 #[test]
-fn a_closed_output_ends_a_subscriber_quietly() {
+fn closed_output_ends_a_subscriber_without_an_error() {
     let mut publisher = start(&["pub", "closed", "--listen", "127.0.0.1:0"]);
     let address = publisher.address();
     let mut subscriber = program(&["sub", "closed", "--peer", &address])

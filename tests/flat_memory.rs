@@ -1,35 +1,33 @@
-//! However many datums pass, and whoever stands still: the memory of the process stays what it was.
+//! The memory of the process does not grow with the number of datums, even if a consumer takes none.
 //!
-//! A million datums in the test command. `COREWIRE_DATUMS=10000000 cargo test --release --test flat_memory` runs more.
-//! In a program of its own, because it looks at the whole process.
+//! `COREWIRE_DATUMS=10000000 cargo test --release --test flat_memory` runs more than the default million.
+//! This test has its own binary because it measures the whole process.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use corewire::streams::State;
 use corewire::{BackpressurePolicy, Consumer, Engine, EngineConfig, Network, NetworkId, Plain, Producer};
+use corewire_testkit::{LIMIT, env_number};
 use futures::executor::block_on;
 
 const DATUMS: u64 = 1_000_000;
 
-/// Datums that go in and out together.
+/// Datums sent, and received, in one step.
 const BATCH: usize = 256;
 
-/// Datums after which everything has been touched once: rings have gone round, tables and queues have their size, and
-/// each page of the packet memory has been used, which takes an optimized build more of them. A longer run warms up for
-/// longer: a quarter of its datums.
+/// Datums after which the memory has its final size: rings have wrapped, tables and queues have grown, and
+/// each page of packet memory has been used, which takes more datums in an optimized build. A longer run
+/// warms up for a quarter of its datums.
 const WARM: u64 = if cfg!(debug_assertions) { 250_000 } else { 2_000_000 };
 
-/// What the process may grow by afterwards, in bytes. Keeping only one byte of each datum would be more.
+/// Growth allowed afterwards, in bytes: less than one byte of each datum.
 const GROWTH: u64 = 640 << 10;
 
-/// How long nothing may move before the test fails.
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn datums() -> u64 {
-    std::env::var("COREWIRE_DATUMS").ok().and_then(|text| text.parse().ok()).unwrap_or(DATUMS)
+    env_number("COREWIRE_DATUMS").unwrap_or(DATUMS)
 }
 
-/// The memory of this process that is resident, in bytes.
+/// The resident memory of this process, in bytes.
 fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux says how large a process is");
     let pages: u64 = pages.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number of pages");
@@ -61,7 +59,7 @@ fn pass(producer: &Producer<Datum, Plain>, consumers: &mut [Consumer<Datum, Plai
         for _ in 0..BATCH.min((count - sent) as usize) {
             match producer.try_send([sent; 4]) {
                 Ok(()) => sent += 1,
-                // The oldest datum is being read at this moment.
+                // The oldest datum is pinned by a reader.
                 Err(_) => break,
             }
         }
@@ -72,7 +70,7 @@ fn pass(producer: &Producer<Datum, Plain>, consumers: &mut [Consumer<Datum, Plai
         }
         let _ = slow.try_recv_many(&mut taken, BATCH / 4);
         seen = good.stats().datums() + good.stats().skipped();
-        assert!(moved.elapsed() < LIMIT, "nothing moves: {} / {}", producer.stats(), good.stats());
+        assert!(moved.elapsed() < LIMIT, "no progress: {} / {}", producer.stats(), good.stats());
         std::thread::yield_now();
     }
 }
@@ -97,12 +95,12 @@ fn stays_flat(there: &Network, here: &Network, policy: BackpressurePolicy, count
     let grown = resident().saturating_sub(before);
     assert!(grown <= GROWTH, "{policy}: {grown} bytes more after {count} datums");
     assert!(consumers[2].producers().all(|info| info.state() == State::Connected));
-    assert!(producer.stats().dropped_oldest > 0, "the one that takes nothing loses");
+    assert!(producer.stats().dropped_oldest > 0, "the consumer that takes nothing loses datums");
     assert_eq!(producer.stats().accepted, warm + count);
 }
 
 #[test]
-fn memory_stays_flat_whoever_stands_still() {
+fn memory_stays_flat_while_a_consumer_takes_nothing() {
     let id = NetworkId::random();
     let (here, there) = (network(id), network(id));
     for (at, place) in [("one engine", &here), ("two engines", &there)] {

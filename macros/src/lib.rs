@@ -1,18 +1,16 @@
 //! corewire's procedural macros.
 //!
-//! Only what `macro_rules!` cannot do is here: hashing text while the program is compiled. The names that users
-//! write (`unique_id!`, `tag!`) are thin shells in the `corewire` crate, so that they keep working when the crate
-//! is renamed in a manifest. Nothing here knows a stream, a network or a datum.
+//! One macro, for what `macro_rules!` cannot do: hashing text at compile time. The macros that users write
+//! (`unique_id!`, `tag!`) are `macro_rules!` in the `corewire` crate, so that they work when that crate is
+//! renamed in a manifest.
 
 use proc_macro::TokenStream;
 use quote::quote;
 use syn::LitStr;
 
-/// Expands to the `[u8; 32]` that a text names: exactly 64 hexadecimal digits are decoded, anything else is hashed
-/// with BLAKE3.
-///
-/// This is the compile-time half of `corewire::UniqueId::from_text`; both follow the same rule, and a test of
-/// `corewire` compares them.
+/// Expands to the `[u8; 32]` for a text: exactly 64 hexadecimal digits are decoded, any other text is hashed
+/// with BLAKE3. `corewire::UniqueId::from_text` does the same at run time; a test of `corewire` compares the
+/// two.
 #[proc_macro]
 pub fn digest(input: TokenStream) -> TokenStream {
     match expand_digest(input.into()) {
@@ -21,7 +19,7 @@ pub fn digest(input: TokenStream) -> TokenStream {
     }
 }
 
-/// Parses the one literal and writes the array.
+/// Parses the literal and writes the array.
 fn expand_digest(input: proc_macro2::TokenStream) -> syn::Result<proc_macro2::TokenStream> {
     const CURE: &str = "expected one string literal, as in `unique_id!(\"my.stream\")`; \
                         for text that is only known at run time use `UniqueId::from_text`";
@@ -33,7 +31,6 @@ fn expand_digest(input: proc_macro2::TokenStream) -> syn::Result<proc_macro2::To
     Ok(quote! { [#(#bytes),*] })
 }
 
-/// The rule itself.
 fn digest_of(text: &str) -> [u8; 32] {
     decode_hex(text).unwrap_or_else(|| *blake3::hash(text.as_bytes()).as_bytes())
 }
@@ -59,7 +56,7 @@ mod tests {
     use quote::quote;
 
     #[test]
-    fn sixty_four_hex_digits_are_decoded_in_either_case() {
+    fn sixty_four_hex_digits_of_either_case_are_decoded() {
         assert_eq!(digest_of(&"0aFf".repeat(16)), {
             let mut bytes = [0u8; 32];
             for pair in bytes.chunks_exact_mut(2) {
@@ -77,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_but_one_literal_is_refused_with_the_cure() {
+    fn input_other_than_one_literal_is_refused() {
         for bad in [quote!(), quote!(1), quote!("a", "b"), quote!(name), quote!(b"a")] {
             assert!(expand_digest(bad.clone()).is_err(), "{bad}");
         }

@@ -1,7 +1,7 @@
-//! What must not compile, and what the compiler says then.
+//! Programs that must not compile, and the compiler's messages.
 
 #[test]
-fn an_id_that_is_not_one_text_is_a_compile_error_that_names_the_cure() {
+fn id_from_other_than_one_text_is_a_compile_error_with_its_cure() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/*.rs");
 }

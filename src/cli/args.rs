@@ -1,4 +1,4 @@
-//! The command line: every option, its default and its help. No behaviour lives here.
+//! The command line: every option, its default and its help.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::exit::EXIT_CODES_HELP;
 use super::units;
 
-/// Where `pub` listens and `sub` looks when neither is told otherwise: loopback, and a port outside the range
-/// from which Linux hands out ports by itself (32768..60999).
+/// The default port of `pub`, on the loopback interface. It lies outside the range of ports that Linux
+/// assigns by itself (32768..60999).
 pub(crate) const DEFAULT_PORT: u16 = 7411;
 
-/// The network that `pub` and `sub` join when not told otherwise.
+/// The network that `pub` and `sub` join by default.
 pub(crate) const DEFAULT_NETWORK: &str = "corewire";
 
-/// The largest record that `pub` and `sub` agree on by default, in bytes.
+/// The largest record of `pub` and `sub` by default.
 pub(crate) const DEFAULT_MAX_DATUM: &str = "64KiB";
 
 const ABOUT: &str =
@@ -53,14 +53,14 @@ Examples:
 pub(crate) struct Cli {
     /// `None` is the demonstration.
     #[command(subcommand)]
-    pub(crate) command: Option<Command>,
+    pub(crate) command: Option<CliCommand>,
     #[command(flatten)]
     pub(crate) demo: DemoArgs,
 }
 
 /// The commands.
 #[derive(Subcommand, Debug)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Publish lines or records from stdin or a file
     #[command(after_help = format!("{PUB_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
     Pub(PubArgs),
@@ -81,7 +81,7 @@ pub(crate) enum Io {
     Epoll,
 }
 
-/// How records stand in stdin and stdout.
+/// How records are framed in stdin and stdout.
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     // One record a line.
@@ -104,7 +104,7 @@ pub(crate) struct DemoArgs {
     pub(crate) rate: f64,
 }
 
-/// What `pub` and `sub` share.
+/// Options that `pub` and `sub` share.
 #[derive(Args, Debug)]
 pub(crate) struct NetArgs {
     /// Address to listen on (UDP); port 0 lets the system choose
@@ -116,7 +116,7 @@ pub(crate) struct NetArgs {
     /// Name of the network; both sides must use the same
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
     pub(crate) network: String,
-    /// File whose bytes are the network's secret; without it, the network's name is all that one must know
+    /// File whose bytes are the network's secret; without it, the network's name is enough to join
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
     /// Driver; auto takes io_uring where the kernel allows it, epoll otherwise
@@ -128,7 +128,7 @@ pub(crate) struct NetArgs {
     /// Largest record
     #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_DATUM, value_parser = units::size)]
     pub(crate) max_datum: usize,
-    /// Give up (exit code 3) when nobody is connected for this time [default: keep waiting]
+    /// Give up (exit code 3) when no peer is connected for this time [default: keep waiting]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
     pub(crate) wait: Option<Duration>,
     /// Say nothing on stderr except errors
@@ -206,10 +206,10 @@ mod tests {
             "length-prefixed",
         ])
         .unwrap();
-        let Some(Command::Pub(args)) = cli.command else { panic!("not pub") };
+        let Some(CliCommand::Pub(args)) = cli.command else { panic!("not pub") };
         assert_eq!((args.rate, args.consumers, args.net.format), (Some(10_000.0), 1, Format::LengthPrefixed));
         let cli = Cli::try_parse_from(["corewire", "sub", "s", "--count", "3", "--for", "2s"]).unwrap();
-        let Some(Command::Sub(args)) = cli.command else { panic!("not sub") };
+        let Some(CliCommand::Sub(args)) = cli.command else { panic!("not sub") };
         assert_eq!((args.count, args.duration), (Some(3), Some(Duration::from_secs(2))));
     }
 

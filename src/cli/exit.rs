@@ -1,10 +1,10 @@
-//! How the program ends: one code per kind of outcome, and an error that says what to do next.
+//! Exit codes, one per kind of outcome, and an error with its cure.
 
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// What the exit code tells a script. The numbers are part of the program's interface (`--help` lists them).
+/// The exit codes. The numbers are part of the program's interface (`--help` lists them).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// Everything asked for was done.
@@ -51,12 +51,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with no cure to offer.
+    /// A failure without a cure.
     pub(crate) fn new(exit: Exit, cause: impl Into<String>) -> Self {
         Failure { exit, cause: cause.into(), cure: None }
     }
 
-    /// Adds what to do next.
+    /// Adds the cure.
     pub(crate) fn cure(mut self, cure: impl Into<String>) -> Self {
         self.cure = Some(cure.into());
         self
@@ -73,7 +73,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failed write of the program's own output (not of its data) ends it like any other I/O failure.
+/// A failed write of the program's messages ends it like any other I/O failure.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Failure::new(Exit::Failed, error.to_string())
@@ -85,14 +85,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_prints_its_cause_and_its_cure_on_two_lines() {
+    fn failure_prints_its_cause_and_its_cure_on_two_lines() {
         let failure = Failure::new(Exit::CannotStart, "port 1 is in use").cure("--listen 127.0.0.1:0");
         assert_eq!(failure.to_string(), "corewire: port 1 is in use\n  try: --listen 127.0.0.1:0");
         assert_eq!(failure.exit as u8, 4);
     }
 
     #[test]
-    fn the_help_lists_every_code() {
+    fn help_lists_every_exit_code() {
         for exit in [
             Exit::Done,
             Exit::Failed,

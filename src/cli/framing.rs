@@ -1,37 +1,37 @@
-//! Cutting a byte stream into records and putting records back: lines, or a length before each.
+//! Splits a byte stream into records and writes records back: lines, or length-prefixed.
 //!
 //! Input is read in large blocks and records are handed out as slices of the block, so that a record costs no
-//! allocation and no system call of its own. Nothing here knows about networks.
+//! allocation and no system call of its own.
 
 use std::io::{self, Read, Write};
 
 use super::args::Format;
 
-/// One read asks for at most this much: large enough that system calls vanish beside the work, small enough
-/// to stay in the second-level cache.
+/// Bytes that one read asks for at most: large enough that the system call's cost is small beside the
+/// records', small enough for the second-level cache.
 const BLOCK_BYTES: usize = 256 * 1024;
 
 /// Bytes of the length before a length-prefixed record.
 const PREFIX_BYTES: usize = 4;
 
-/// Why the input cannot be cut further.
+/// Why the input cannot be split further.
 #[derive(Debug)]
 pub(crate) enum FramingError {
     /// Reading failed.
     Io(io::Error),
-    /// Record `number` (from 1) is longer than allowed. `len` is what is known of its length.
+    /// Record `number` (from 1) is longer than allowed. `len` is the length known so far.
     TooLong { number: u64, len: usize, limit: usize },
     /// The input ends inside record `number` (from 1).
     Truncated { number: u64, have: usize, want: usize },
 }
 
-/// Cuts what it reads into records.
+/// Splits its input into records.
 pub(crate) struct RecordReader<R> {
     input: R,
     format: Format,
     limit: usize,
     block: Vec<u8>,
-    /// Unused input is `block[start..end]`.
+    /// `block[start..end]` is input not yet handed out.
     start: usize,
     end: usize,
     /// No line feed in `block[start..scanned]`: a long line is searched once, not once per read.
@@ -43,7 +43,7 @@ pub(crate) struct RecordReader<R> {
 impl<R: Read> RecordReader<R> {
     /// A reader that refuses records longer than `limit` bytes.
     pub(crate) fn new(input: R, format: Format, limit: usize) -> Self {
-        // Room for the largest record and its frame beside a full block, so that a record is always contiguous.
+        // Holds the largest record and its frame beside a full read, so every record is contiguous.
         let block = vec![0; BLOCK_BYTES + limit + PREFIX_BYTES];
         RecordReader {
             input,
@@ -111,7 +111,7 @@ impl<R: Read> RecordReader<R> {
                 false => Ok(None),
             };
         };
-        // Checked before any arithmetic with it: the length is the input's word.
+        // Checked before any arithmetic: the length comes from the input.
         let len = u32::from_le_bytes(*prefix) as usize;
         if len > self.limit {
             return Err(FramingError::TooLong { number, len, limit: self.limit });
@@ -127,7 +127,7 @@ impl<R: Read> RecordReader<R> {
         Ok(Some((from, from + len, from + len)))
     }
 
-    /// Reads once. What is unused moves to the front first, when the room behind it has become small.
+    /// Reads once. Moves unused input to the front first when less than half a read fits behind it.
     fn fill(&mut self) -> io::Result<()> {
         if self.block.len() - self.end < BLOCK_BYTES / 2 || self.start == self.end {
             self.block.copy_within(self.start..self.end, 0);
@@ -152,7 +152,7 @@ impl<R: Read> RecordReader<R> {
     }
 }
 
-/// Writes one record in its frame.
+/// Writes one record with its line feed or length prefix.
 pub(crate) fn write_record(out: &mut impl Write, format: Format, record: &[u8]) -> io::Result<()> {
     match format {
         Format::Lines => {
@@ -171,7 +171,7 @@ pub(crate) fn write_record(out: &mut impl Write, format: Format, record: &[u8]) 
 mod tests {
     use super::*;
 
-    /// Gives at most `step` bytes a read, as a pipe may.
+    /// Returns at most `step` bytes per read, as a pipe may.
     struct Trickle<'a> {
         bytes: &'a [u8],
         step: usize,

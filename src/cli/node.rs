@@ -1,4 +1,4 @@
-//! From options to a node: addresses, secret, engine, and errors that name the cure.
+//! Builds a node from options: addresses, secret, engine, and errors with their cure.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -13,33 +13,33 @@ use super::wait::{self, Interrupt, Stopped};
 
 /// Which end of a stream the node is for. They differ only in their default addresses.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum NodeRole {
     Publisher,
     Subscriber,
 }
 
-/// How long an ending publisher waits for its consumers: as long as they live. A dead one is noticed by its session
-/// in seconds, and Ctrl-C ends the wait.
+/// How long an ending publisher waits for its consumers: in effect, as long as they live. The session of a
+/// dead consumer ends within seconds, and Ctrl-C ends the wait.
 pub(crate) const DRAIN: Duration = Duration::from_secs(7 * 86_400);
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// Where to listen: the publisher at the well-known port, unless it is told where its peers are.
-fn listen_address(args: &NetArgs, role: Role) -> SocketAddr {
-    let well_known = role == Role::Publisher && args.peer.is_empty();
+/// The address to listen on: the publisher's default is the well-known port, unless it has `--peer`.
+fn listen_address(args: &NetArgs, role: NodeRole) -> SocketAddr {
+    let well_known = role == NodeRole::Publisher && args.peer.is_empty();
     let port = if well_known { DEFAULT_PORT } else { 0 };
     args.listen.unwrap_or_else(|| SocketAddr::from((LOOPBACK, port)))
 }
 
-/// Whom to look for: the subscriber at the publisher's well-known port, unless it waits to be called itself.
-pub(crate) fn peers(args: &NetArgs, role: Role) -> Vec<SocketAddr> {
-    if role == Role::Subscriber && args.peer.is_empty() && args.listen.is_none() {
+/// The peers to connect to: the subscriber's default is the well-known port, unless it has `--listen`.
+pub(crate) fn peers(args: &NetArgs, role: NodeRole) -> Vec<SocketAddr> {
+    if role == NodeRole::Subscriber && args.peer.is_empty() && args.listen.is_none() {
         return vec![SocketAddr::from((LOOPBACK, DEFAULT_PORT))];
     }
     args.peer.clone()
 }
 
-/// The network's secret is the hash of the file, so that a pass phrase does as well as 32 random bytes.
+/// The network's secret: the hash of the file, so that a file of any length serves.
 fn secret(path: &Path) -> Result<SecretKey, Failure> {
     let bytes = std::fs::read(path).map_err(|error| {
         Failure::new(Exit::CannotStart, format!("cannot read the secret file {}: {error}", path.display()))
@@ -53,7 +53,7 @@ fn secret(path: &Path) -> Result<SecretKey, Failure> {
 }
 
 /// Joins the network that the options name.
-pub(crate) fn join(args: &NetArgs, role: Role) -> Result<Network, Failure> {
+pub(crate) fn join(args: &NetArgs, role: NodeRole) -> Result<Network, Failure> {
     let listen = listen_address(args, role);
     let mut builder = Network::builder(NetworkId::from(args.network.as_str()))
         .with_addresses([listen])
@@ -61,15 +61,14 @@ pub(crate) fn join(args: &NetArgs, role: Role) -> Result<Network, Failure> {
     if let Some(path) = &args.secret_file {
         builder = builder.with_network_secret(secret(path)?);
     }
-    // Not pinned: the other end often runs on the same machine, has the same idea of the best core, and the two would
-    // share it.
+    // Not pinned: another process on this machine would choose the same core.
     build(builder, args.io, false, listen)
 }
 
-/// Joins the network `id` on a free port, with an engine of its own, through the node at `known`.
+/// Joins the network `id` on a free port with a new engine, through the node at `known`.
 pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<Network, Failure> {
     let listen = SocketAddr::from((LOOPBACK, 0));
-    // Pinned: engines of one process give each shard a core of its own while there are any.
+    // Pinned: engines of one process give each shard its own core while there are any.
     build(Network::builder(id).with_addresses([listen]).with_bootstrap(known), io, true, listen)
 }
 
@@ -79,7 +78,7 @@ fn build(builder: Builder, io: Io, pin: bool, listen: SocketAddr) -> Result<Netw
         Io::Uring => IoChoice::Uring,
         Io::Epoll => IoChoice::Epoll,
     };
-    // One shard is what one stream can use; more would only wait.
+    // One stream uses one shard.
     let engine = EngineConfig { shards: 1, io, pin, ..EngineConfig::default() };
     wait::done(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
@@ -95,20 +94,20 @@ fn cannot_join(listen: SocketAddr, error: &NetworkError) -> Failure {
     Failure::new(Exit::CannotStart, format!("cannot start on {listen}: {error}"))
 }
 
-/// What a person wants to know about a node.
+/// A node's address and engine, for people.
 pub(crate) struct Facts {
-    /// Where it receives.
+    /// The address that it listens on.
     pub(crate) address: SocketAddr,
-    /// What carries its datagrams.
+    /// The driver in use.
     pub(crate) driver: String,
-    /// Which shard runs on which core.
+    /// The core of each shard.
     pub(crate) cores: String,
-    /// Why it is not the first choice of driver.
+    /// Why io_uring is not used.
     pub(crate) fallback: Option<String>,
 }
 
 impl Facts {
-    /// Asks the node.
+    /// Reads them from `network`.
     pub(crate) fn of(network: &Network) -> Facts {
         let info = network.engine_info();
         let cores: Vec<String> = info
@@ -129,7 +128,7 @@ impl Facts {
     }
 }
 
-/// Tells where the node is and what carries its datagrams.
+/// Prints the node's address and driver.
 pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
     let facts = Facts::of(network);
     say(&format!("listening on {} ({}, {})", facts.address, facts.driver, facts.cores));
@@ -143,7 +142,7 @@ pub(crate) fn deadline(after: Option<Duration>) -> Option<Instant> {
     after.and_then(|after| Instant::now().checked_add(after))
 }
 
-/// Leaves in order. `Ok(false)` means that something was still on its way.
+/// Shuts the node down. `Ok(false)`: the time ran out before all datums were delivered.
 pub(crate) fn leave(network: Network, within: Duration, interrupt: &Interrupt) -> Result<bool, Exit> {
     match wait::until(network.shutdown(within), deadline(Some(within + Duration::from_secs(1))), interrupt) {
         Ok(result) => Ok(result.is_ok()),
@@ -157,34 +156,34 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::args::{Cli, Command};
+    use crate::cli::args::{Cli, CliCommand};
 
     fn net(line: &[&str]) -> NetArgs {
         match Cli::try_parse_from(line).unwrap().command.unwrap() {
-            Command::Pub(args) => args.net,
-            Command::Sub(args) => args.net,
+            CliCommand::Pub(args) => args.net,
+            CliCommand::Sub(args) => args.net,
         }
     }
 
     #[test]
-    fn without_options_the_two_ends_meet_at_the_well_known_port() {
+    fn default_addresses_of_both_ends_match() {
         let (publisher, subscriber) = (net(&["corewire", "pub", "s"]), net(&["corewire", "sub", "s"]));
         let meeting = SocketAddr::from((LOOPBACK, DEFAULT_PORT));
-        assert_eq!(listen_address(&publisher, Role::Publisher), meeting);
-        assert_eq!(peers(&subscriber, Role::Subscriber), [meeting]);
-        assert_eq!(listen_address(&subscriber, Role::Subscriber).port(), 0);
-        assert!(peers(&publisher, Role::Publisher).is_empty());
+        assert_eq!(listen_address(&publisher, NodeRole::Publisher), meeting);
+        assert_eq!(peers(&subscriber, NodeRole::Subscriber), [meeting]);
+        assert_eq!(listen_address(&subscriber, NodeRole::Subscriber).port(), 0);
+        assert!(peers(&publisher, NodeRole::Publisher).is_empty());
     }
 
     #[test]
-    fn a_publisher_that_is_told_its_peers_leaves_the_well_known_port_free() {
+    fn publisher_with_peers_listens_on_a_free_port() {
         let args = net(&["corewire", "pub", "s", "--peer", "127.0.0.1:9"]);
-        assert_eq!(listen_address(&args, Role::Publisher).port(), 0);
-        assert_eq!(peers(&args, Role::Publisher), args.peer);
+        assert_eq!(listen_address(&args, NodeRole::Publisher).port(), 0);
+        assert_eq!(peers(&args, NodeRole::Publisher), args.peer);
     }
 
     #[test]
-    fn a_secret_file_must_be_there_and_not_empty() {
+    fn secret_file_must_exist_and_not_be_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         assert_eq!(secret(&path).map(|_| ()).unwrap_err().exit, Exit::CannotStart);

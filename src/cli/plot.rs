@@ -1,6 +1,6 @@
 //! Latency by percentile, drawn with characters.
 //!
-//! The horizontal axis is logarithmic in 1/(1 - p), so that each further nine gets the same width; the
+//! The horizontal axis is logarithmic in 1/(1 - p), so that each further nine has the same width; the
 //! vertical axis is logarithmic in time. Fits 80 columns.
 
 use hdrhistogram::Histogram;
@@ -21,14 +21,14 @@ const LABEL_EVERY: usize = 3;
 pub(crate) struct Series<'a> {
     /// Its name in the legend.
     pub(crate) name: &'a str,
-    /// What it shows, in nanoseconds.
+    /// Its values, in nanoseconds.
     pub(crate) histogram: &'a Histogram<u64>,
 }
 
 /// Marks and colours of the curves, in order; more curves start again from the first.
 const MARKS: [(char, char, u8); 4] = [('●', 'o', 36), ('▲', 'x', 33), ('■', '+', 35), ('◆', '*', 32)];
 
-/// The percentile that stands at `column`, as a fraction.
+/// The percentile at `column`, as a fraction.
 fn quantile_at(column: usize) -> f64 {
     1.0 - 10f64.powf(-((NINES * column) as f64) / (COLUMNS - 1) as f64)
 }

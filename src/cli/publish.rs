@@ -1,7 +1,7 @@
 //! `corewire pub`: stdin or a file, record by record, into a stream.
 //!
-//! A second thread reads and sends, because a read from a terminal cannot be called off; the main thread waits
-//! for it and for Ctrl-C.
+//! A second thread reads and sends, because a blocking read cannot be cancelled; the main thread waits for it
+//! and for Ctrl-C.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,27 +16,27 @@ use corewire::{Network, Producer};
 use super::args::PubArgs;
 use super::exit::{Exit, Failure};
 use super::framing::{FramingError, RecordReader};
-use super::node::{self, Role};
-use super::record::{Raw, Record};
+use super::node::{self, NodeRole};
+use super::record::{Raw, RawRecord};
 use super::term::note;
 use super::units::grouped;
-use super::wait::{self, Interrupt, LOOK_AROUND, Stopped};
+use super::wait::{self, Interrupt, POLL_INTERVAL, Stopped};
 
-/// Records that may wait for the slowest consumer.
+/// RecordProducer that may wait for the slowest consumer.
 const RING_RECORDS: usize = 16 * 1024;
 /// Bytes that may wait; at least a few of the largest records.
 const RING_BYTES: usize = 4 * 1024 * 1024;
 
-/// A consumer that comes back within this time is not worth a word.
-const ALONE: Duration = Duration::from_secs(1);
+/// Time without a consumer after which a message is printed.
+const OFFLINE_NOTICE: Duration = Duration::from_secs(1);
 
-type Records = Producer<Record, Raw>;
+type RecordProducer = Producer<RawRecord, Raw>;
 
 /// Runs `corewire pub`.
 pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::listen()?;
     let input = open(args.file.as_deref())?;
-    let network = node::join(&args.net, Role::Publisher)?;
+    let network = node::join(&args.net, NodeRole::Publisher)?;
     let producer = producer(&network, args)?;
     let say = |line: &str| {
         if !args.net.quiet {
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
         let enough = producer.when().subscribed().minimum_of(args.consumers);
         match wait::until(enough, node::deadline(args.net.wait), &interrupt) {
             Ok(()) => {}
-            Err(Stopped::Deadline) => return Err(nobody_came(args, producer.consumers().len())),
+            Err(Stopped::Deadline) => return Err(no_consumer_came(args, producer.consumers().len())),
             Err(Stopped::Interrupted(exit)) => return Ok(exit),
         }
     }
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::NotReached, cause));
         }
     };
-    // What was read before a bad record is delivered all the same.
+    // RecordProducer before a bad one are still delivered.
     let delivered = match node::leave(network, node::DRAIN, &interrupt) {
         Ok(delivered) => delivered,
         Err(exit) => return Ok(exit),
@@ -90,7 +90,7 @@ fn consumers(number: usize) -> String {
     if number == 1 { "a consumer".to_owned() } else { format!("{number} consumers") }
 }
 
-fn nobody_came(args: &PubArgs, came: usize) -> Failure {
+fn no_consumer_came(args: &PubArgs, came: usize) -> Failure {
     let cause = format!("{came} of {} of `{}` came in time", consumers(args.consumers), args.stream);
     Failure::new(Exit::NotReached, cause)
         .cure(format!("corewire sub {} (with the same --network and --secret-file)", args.stream))
@@ -107,24 +107,24 @@ fn open(file: Option<&Path>) -> Result<Box<dyn Read + Send>, Failure> {
     }
 }
 
-fn producer(network: &Network, args: &PubArgs) -> Result<Records, Failure> {
+fn producer(network: &Network, args: &PubArgs) -> Result<RecordProducer, Failure> {
     let online = args.consumers.min(1);
     network
         .streams()
-        .producer::<Record>()
+        .producer::<RawRecord>()
         .codec(Raw)
         .with_stream_id(args.stream.as_str())
         .with_buffer_size(RING_RECORDS)
         .with_buffer_bytes(RING_BYTES.max(4 * args.net.max_datum))
         .with_max_datum_bytes(args.net.max_datum)
-        // A pipe that is slow is a pipe that is slow: this program waits for it.
+        // A slow pipe is no error: wait for it.
         .disconnect_lagging(false)
         .online_when(move |condition| condition.minimum_of(online))
         .build()
-        .map_err(|error: BuilderError<Records>| Failure::new(Exit::CannotStart, error.to_string()))
+        .map_err(|error: BuilderError<RecordProducer>| Failure::new(Exit::CannotStart, error.to_string()))
 }
 
-/// What the sending thread owns.
+/// The state of the sending thread.
 struct Pump {
     reader: RecordReader<Box<dyn Read + Send>>,
     rate: Option<f64>,
@@ -132,21 +132,21 @@ struct Pump {
 
 /// How sending ended.
 enum Supervised {
-    /// Records sent, and why no more were.
+    /// RecordProducer sent, and why no more were.
     Sent(u64, Result<(), Failure>),
-    /// The user wants the program to end.
+    /// SIGINT or SIGTERM.
     Interrupted(Exit),
-    /// Nobody listens any more, for longer than `--wait` allows.
+    /// No consumer was connected for `--wait`.
     Deserted,
 }
 
-/// Runs the pump on its own thread, and watches the user and the consumers meanwhile.
-fn supervise(mut pump: Pump, producer: Records, args: &PubArgs, interrupt: &Interrupt) -> Supervised {
+/// Runs the pump on its own thread; meanwhile watches for signals and for the consumers to leave.
+fn supervise(mut pump: Pump, producer: RecordProducer, args: &PubArgs, interrupt: &Interrupt) -> Supervised {
     let (done, result) = mpsc::channel();
     let handle = producer.clone();
     let sending = thread::Builder::new().name("corewire-pub".into()).spawn(move || {
         let outcome = pump.run(&handle);
-        // Nobody listens any more once the user has pressed Ctrl-C.
+        // The receiver is gone after Ctrl-C.
         let _ = done.send((pump.reader.records(), outcome));
     });
     if let Err(error) = sending {
@@ -154,7 +154,7 @@ fn supervise(mut pump: Pump, producer: Records, args: &PubArgs, interrupt: &Inte
     }
     let mut alone: Option<(Instant, bool)> = None;
     loop {
-        match result.recv_timeout(LOOK_AROUND) {
+        match result.recv_timeout(POLL_INTERVAL) {
             Ok((records, outcome)) => return Supervised::Sent(records, outcome),
             Err(RecvTimeoutError::Disconnected) => {
                 let failure = Failure::new(Exit::Failed, "the sending thread ended without a result");
@@ -175,8 +175,8 @@ fn supervise(mut pump: Pump, producer: Records, args: &PubArgs, interrupt: &Inte
             producer.close();
             return Supervised::Deserted;
         }
-        if !*told && !args.net.quiet && since.elapsed() >= ALONE {
-            note("nobody listens any more; waiting for a consumer");
+        if !*told && !args.net.quiet && since.elapsed() >= OFFLINE_NOTICE {
+            note("the last consumer left; waiting for another one");
             *told = true;
         }
     }
@@ -184,11 +184,11 @@ fn supervise(mut pump: Pump, producer: Records, args: &PubArgs, interrupt: &Inte
 
 impl Pump {
     /// Sends until the input ends.
-    fn run(&mut self, producer: &Records) -> Result<(), Failure> {
+    fn run(&mut self, producer: &RecordProducer) -> Result<(), Failure> {
         let started = Instant::now();
         let mut number = 0u64;
         while let Some(bytes) = self.reader.next_record().map_err(bad_input)? {
-            let record = Record::from(bytes);
+            let record = RawRecord::from(bytes);
             if let Some(rate) = self.rate {
                 let due = started + Duration::from_secs_f64(number as f64 / rate);
                 thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -200,7 +200,7 @@ impl Pump {
     }
 }
 
-fn not_sent(error: &Error<Record>) -> Failure {
+fn not_sent(error: &Error<RawRecord>) -> Failure {
     Failure::new(Exit::Failed, format!("a record was not sent: {error}"))
 }
 

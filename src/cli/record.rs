@@ -1,57 +1,57 @@
-//! A record as `pub` and `sub` send it: bytes and nothing else, so that any program can take part.
+//! A record as `pub` and `sub` send it: its bytes, without an encoding, so that any program can take part.
 
 use corewire::Codec;
 use corewire::datum::{DecodeError, EncodeError};
 
-/// Records up to this length are kept in place; most lines of text are shorter, and cost no allocation.
+/// Records up to this length are stored inline; most lines of text are shorter and need no allocation.
 const INLINE_BYTES: usize = 62;
 
-/// A record on its way through the program.
-pub(crate) enum Record {
+/// The bytes of one record.
+pub(crate) enum RawRecord {
     /// A short one.
     Inline([u8; INLINE_BYTES], u8),
     /// A long one.
     Heap(Box<[u8]>),
 }
 
-impl From<&[u8]> for Record {
+impl From<&[u8]> for RawRecord {
     fn from(bytes: &[u8]) -> Self {
         let mut inline = [0; INLINE_BYTES];
         match inline.get_mut(..bytes.len()) {
             Some(room) => {
                 room.copy_from_slice(bytes);
-                Record::Inline(inline, bytes.len() as u8)
+                RawRecord::Inline(inline, bytes.len() as u8)
             }
-            None => Record::Heap(bytes.into()),
+            None => RawRecord::Heap(bytes.into()),
         }
     }
 }
 
-impl AsRef<[u8]> for Record {
+impl AsRef<[u8]> for RawRecord {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Record::Inline(bytes, len) => &bytes[..usize::from(*len)],
-            Record::Heap(bytes) => bytes,
+            RawRecord::Inline(bytes, len) => &bytes[..usize::from(*len)],
+            RawRecord::Heap(bytes) => bytes,
         }
     }
 }
 
-/// The codec of [`Record`]: the bytes as they are.
+/// The codec of [`RawRecord`]: the bytes, unchanged.
 #[derive(Clone, Copy)]
 pub(crate) struct Raw;
 
-impl Codec<Record> for Raw {
-    fn encoded_len(record: &Record) -> Result<usize, EncodeError> {
+impl Codec<RawRecord> for Raw {
+    fn encoded_len(record: &RawRecord) -> Result<usize, EncodeError> {
         Ok(record.as_ref().len())
     }
 
-    fn encode(record: &Record, out: &mut [u8]) -> Result<(), EncodeError> {
+    fn encode(record: &RawRecord, out: &mut [u8]) -> Result<(), EncodeError> {
         out.copy_from_slice(record.as_ref());
         Ok(())
     }
 
-    fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
-        Ok(Record::from(bytes))
+    fn decode(bytes: &[u8]) -> Result<RawRecord, DecodeError> {
+        Ok(RawRecord::from(bytes))
     }
 }
 
@@ -63,16 +63,16 @@ mod tests {
     fn records_of_every_length_survive() {
         for len in [0, 1, INLINE_BYTES, INLINE_BYTES + 1, 5_000] {
             let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
-            let record = Record::from(&bytes[..]);
+            let record = RawRecord::from(&bytes[..]);
             let mut out = vec![0; Raw::encoded_len(&record).unwrap()];
             Raw::encode(&record, &mut out).unwrap();
             assert_eq!(Raw::decode(&out).unwrap().as_ref(), bytes);
-            assert_eq!(matches!(record, Record::Heap(_)), len > INLINE_BYTES);
+            assert_eq!(matches!(record, RawRecord::Heap(_)), len > INLINE_BYTES);
         }
     }
 
     #[test]
     fn a_record_is_one_cache_line() {
-        assert_eq!(size_of::<Record>(), 64);
+        assert_eq!(size_of::<RawRecord>(), 64);
     }
 }

@@ -9,37 +9,37 @@ use corewire::{Consumer, Network};
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
 use super::framing::write_record;
-use super::node::{self, Role};
-use super::record::{Raw, Record};
+use super::node::{self, NodeRole};
+use super::record::{Raw, RawRecord};
 use super::term::note;
 use super::units::grouped;
-use super::wait::{self, Interrupt, LOOK_AROUND, Stopped};
+use super::wait::{self, Interrupt, POLL_INTERVAL, Stopped};
 
-/// Bytes that a publisher may have on the way to this process.
+/// Bytes in flight from one publisher at most.
 const WINDOW_BYTES: usize = 1024 * 1024;
-/// Records that it may have on the way.
+/// RecordConsumer in flight from one publisher at most.
 const WINDOW_RECORDS: usize = 16 * 1024;
-/// Output is written in blocks of this size while records keep coming, and at once when they pause.
+/// Size of the output buffer. It is also flushed whenever no record is waiting.
 const OUTPUT_BYTES: usize = 256 * 1024;
-/// Between looks at the clock and at Ctrl-C, a stream that never pauses gives at most this many records.
+/// RecordConsumer taken between two checks of the clock and of Ctrl-C at most.
 const BATCH_RECORDS: u32 = 1024;
-/// After this time without a publisher a person is told where it is looked for.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Time without a publisher after which a message is printed.
+const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 
-type Records = Consumer<Record, Raw>;
+type RecordConsumer = Consumer<RawRecord, Raw>;
 
 /// Why the loop ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// As many records as were asked for.
+enum EndReason {
+    /// `--count` was reached.
     Count,
-    /// The time that was asked for.
+    /// `--for` has passed.
     Time,
-    /// `--until-end`, and there is no publisher any more.
+    /// `--until-end`, and the publisher has gone.
     Finished,
-    /// Nobody answered within `--wait`.
-    Nobody,
-    /// Whoever read our output has gone.
+    /// No publisher answered within `--wait`.
+    NoPublisher,
+    /// The reader of our output has closed it.
     OutputClosed,
     /// Ctrl-C.
     Interrupted(Exit),
@@ -48,18 +48,18 @@ enum End {
 /// Runs `corewire sub`.
 pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::listen()?;
-    let network = node::join(&args.net, Role::Subscriber)?;
+    let network = node::join(&args.net, NodeRole::Subscriber)?;
     let say = |line: &str| {
         if !args.net.quiet {
             note(line);
         }
     };
     node::introduce(&network, &say);
-    let mut subscription = Subscription::new(consumer(&network, args), args, io::stdout());
+    let mut subscription = SubscribeLoop::new(consumer(&network, args), args, io::stdout());
     let end = subscription.run(&interrupt, &say)?;
     let (records, lost) = (subscription.records, subscription.lost);
     drop(subscription);
-    // Ctrl-C during this last step changes nothing about what was written.
+    // All output is written; Ctrl-C now does not change the result.
     let _ = node::leave(network, Duration::from_secs(2), &interrupt);
     say(&format!("{} records received", grouped(records)));
     if lost > 0 {
@@ -68,37 +68,37 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
     conclude(end, args, records)
 }
 
-/// What the end means, given what was asked for.
-fn conclude(end: End, args: &SubArgs, records: u64) -> Result<Exit, Failure> {
+/// Turns the reason of the end into an exit code, given the options.
+fn conclude(end: EndReason, args: &SubArgs, records: u64) -> Result<Exit, Failure> {
     let missed = args.count.is_some_and(|count| records < count);
     let short = |why: &str| {
         let wanted = args.count.map_or(String::new(), |count| format!(" of {}", grouped(count)));
         Err(Failure::new(Exit::NotReached, format!("{why} after {}{wanted} records", grouped(records))))
     };
     match end {
-        End::Nobody => Err(nobody_answered(args)),
-        End::Interrupted(exit) if args.count.is_some() || args.duration.is_some() => Ok(exit),
-        End::Time if missed => short("the time is up"),
-        End::Finished if missed => short("the publisher has finished"),
-        End::OutputClosed if missed => short("the output was closed"),
+        EndReason::NoPublisher => Err(no_publisher_answered(args)),
+        EndReason::Interrupted(exit) if args.count.is_some() || args.duration.is_some() => Ok(exit),
+        EndReason::Time if missed => short("the time is up"),
+        EndReason::Finished if missed => short("the publisher has finished"),
+        EndReason::OutputClosed if missed => short("the output was closed"),
         _ => Ok(Exit::Done),
     }
 }
 
-fn nobody_answered(args: &SubArgs) -> Failure {
+fn no_publisher_answered(args: &SubArgs) -> Failure {
     let places: Vec<String> =
-        node::peers(&args.net, Role::Subscriber).iter().map(|address| address.to_string()).collect();
+        node::peers(&args.net, NodeRole::Subscriber).iter().map(|address| address.to_string()).collect();
     let place = if places.is_empty() { "anywhere".to_owned() } else { format!("at {}", places.join(", ")) };
-    Failure::new(Exit::NotReached, format!("nobody publishes `{}` {place}", args.stream)).cure(
+    Failure::new(Exit::NotReached, format!("no publisher of `{}` {place}", args.stream)).cure(
         "check that `corewire pub` runs, the name of the stream, --peer, and that both sides have the same \
          --network and --secret-file",
     )
 }
 
-fn consumer(network: &Network, args: &SubArgs) -> Records {
+fn consumer(network: &Network, args: &SubArgs) -> RecordConsumer {
     network
         .streams()
-        .consumer::<Record>()
+        .consumer::<RawRecord>()
         .codec(Raw)
         .with_stream_id(args.stream.as_str())
         .with_window_bytes(WINDOW_BYTES.max(4 * args.net.max_datum))
@@ -106,9 +106,9 @@ fn consumer(network: &Network, args: &SubArgs) -> Records {
         .build()
 }
 
-/// The consumer, its output, and what was counted on the way.
-struct Subscription<W: Write> {
-    consumer: Records,
+/// The consumer, its output and counters.
+struct SubscribeLoop<W: Write> {
+    consumer: RecordConsumer,
     output: BufWriter<W>,
     format: Format,
     count: Option<u64>,
@@ -120,9 +120,9 @@ struct Subscription<W: Write> {
     lost: u64,
 }
 
-impl<W: Write> Subscription<W> {
-    fn new(consumer: Records, args: &SubArgs, output: W) -> Self {
-        Subscription {
+impl<W: Write> SubscribeLoop<W> {
+    fn new(consumer: RecordConsumer, args: &SubArgs, output: W) -> Self {
+        SubscribeLoop {
             consumer,
             output: BufWriter::with_capacity(OUTPUT_BYTES, output),
             format: args.net.format,
@@ -136,13 +136,15 @@ impl<W: Write> Subscription<W> {
         }
     }
 
-    fn run(&mut self, interrupt: &Interrupt, say: &dyn Fn(&str)) -> Result<End, Failure> {
-        let mut hint_at = Some(Instant::now() + PATIENCE);
+    fn run(&mut self, interrupt: &Interrupt, say: &dyn Fn(&str)) -> Result<EndReason, Failure> {
+        let mut hint_at = Some(Instant::now() + OFFLINE_NOTICE);
         let end = loop {
             match self.step(interrupt) {
                 Ok(None) => {}
                 Ok(Some(end)) => break end,
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::OutputClosed),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Ok(EndReason::OutputClosed);
+                }
                 Err(error) => {
                     return Err(Failure::new(Exit::Failed, format!("cannot write the output: {error}")));
                 }
@@ -160,51 +162,51 @@ impl<W: Write> Subscription<W> {
         }
     }
 
-    /// Takes what is there, up to a batch; when nothing is, waits a moment and looks around.
-    fn step(&mut self, interrupt: &Interrupt) -> io::Result<Option<End>> {
+    /// Takes up to a batch of waiting records; when there are none, waits for one.
+    fn step(&mut self, interrupt: &Interrupt) -> io::Result<Option<EndReason>> {
         for _ in 0..BATCH_RECORDS {
             if self.count == Some(self.records) {
-                return Ok(Some(End::Count));
+                return Ok(Some(EndReason::Count));
             }
             match self.consumer.try_recv_delivery() {
                 Ok(delivery) => self.take(&delivery)?,
-                Err(TryRecvError::Closed) => return Ok(Some(End::Finished)),
+                Err(TryRecvError::Closed) => return Ok(Some(EndReason::Finished)),
                 Err(TryRecvError::Empty) => return self.pause(interrupt),
             }
         }
         if let Some(exit) = interrupt.asked() {
-            return Ok(Some(End::Interrupted(exit)));
+            return Ok(Some(EndReason::Interrupted(exit)));
         }
-        Ok(self.end_at.is_some_and(|at| Instant::now() >= at).then_some(End::Time))
+        Ok(self.end_at.is_some_and(|at| Instant::now() >= at).then_some(EndReason::Time))
     }
 
-    /// Nothing is there: writes out what was taken and waits a moment.
-    fn pause(&mut self, interrupt: &Interrupt) -> io::Result<Option<End>> {
+    /// Flushes the output and waits up to [`POLL_INTERVAL`] for a record.
+    fn pause(&mut self, interrupt: &Interrupt) -> io::Result<Option<EndReason>> {
         self.output.flush()?;
-        // Asked before the wait: what a publisher sent before it left is taken first.
+        // Checked before the wait, so that records of a publisher that left meanwhile are taken first.
         let gone = self.connected && !self.consumer.producers().any(|channel| channel.is_connected());
-        let look = Instant::now() + LOOK_AROUND;
+        let look = Instant::now() + POLL_INTERVAL;
         let until = self.end_at.map_or(look, |at| at.min(look));
         match wait::until(self.consumer.recv_delivery(), Some(until), interrupt) {
             Ok(Some(delivery)) => return self.take(&delivery).map(|()| None),
-            Ok(None) => return Ok(Some(End::Finished)),
-            Err(Stopped::Interrupted(exit)) => return Ok(Some(End::Interrupted(exit))),
+            Ok(None) => return Ok(Some(EndReason::Finished)),
+            Err(Stopped::Interrupted(exit)) => return Ok(Some(EndReason::Interrupted(exit))),
             Err(Stopped::Deadline) => {}
         }
         self.connected |= self.consumer.producers().any(|channel| channel.is_connected());
         let now = Instant::now();
         Ok(if self.end_at.is_some_and(|at| now >= at) {
-            Some(End::Time)
+            Some(EndReason::Time)
         } else if self.until_end && gone {
-            Some(End::Finished)
+            Some(EndReason::Finished)
         } else if !self.connected && self.give_up_at.is_some_and(|at| now >= at) {
-            Some(End::Nobody)
+            Some(EndReason::NoPublisher)
         } else {
             None
         })
     }
 
-    fn take(&mut self, delivery: &Delivery<Record>) -> io::Result<()> {
+    fn take(&mut self, delivery: &Delivery<RawRecord>) -> io::Result<()> {
         self.connected = true;
         self.records += 1;
         if delivery.skipped_before > 0 {

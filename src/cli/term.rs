@@ -1,8 +1,8 @@
-//! What the terminal can show, and a writer that never panics on a closed one.
+//! What the terminal can show, and messages that do not panic when stderr is closed.
 
 use std::io::{self, IsTerminal, Write};
 
-/// How to draw on one output.
+/// What one output can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Style {
     /// ANSI colours may be used.
@@ -15,7 +15,7 @@ impl Style {
     /// No escape sequence, ASCII only: for files, pipes and logs.
     pub(crate) const PLAIN: Style = Style { colour: false, unicode: false };
 
-    /// What stdout can show. `NO_COLOR` and `TERM=dumb` are honoured.
+    /// The style of stdout. `NO_COLOR` and `TERM=dumb` are honoured.
     pub(crate) fn of_stdout() -> Style {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         if !io::stdout().is_terminal() || set("TERM").is_some_and(|term| term == "dumb") {
@@ -37,7 +37,7 @@ impl Style {
     }
 }
 
-/// One line on stderr. Nothing can be done about a stderr that is gone, so its failure is ignored.
+/// Writes one line to stderr. A closed stderr is ignored.
 pub(crate) fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

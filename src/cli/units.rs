@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Splits `1.5M/s` into its number and what follows it.
+/// Splits `1.5M/s` into its number and its unit.
 fn split_number(text: &str) -> Result<(f64, &str), String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
@@ -36,7 +36,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "h" => number * 3600.0,
         other => return Err(format!("unknown time unit `{other}`; write 500ms, 10s, 2m or 1h")),
     };
-    // A year is longer than any run and far from the limits of the clock's arithmetic.
+    // One year: longer than any run, and far from overflowing the clock's arithmetic.
     if seconds <= 365.0 * 86_400.0 {
         Ok(Duration::from_secs_f64(seconds))
     } else {
@@ -76,7 +76,7 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
-/// Nanoseconds in the unit that a person would choose: `850 ns`, `12.4 us`, `3.10 ms`, `1.20 s`.
+/// Nanoseconds in the largest fitting unit: `850 ns`, `12.4 us`, `3.10 ms`, `1.20 s`.
 pub(crate) fn time(nanoseconds: u64) -> String {
     let ns = nanoseconds as f64;
     let (value, unit) = match nanoseconds {

@@ -1,4 +1,4 @@
-//! Waiting on the main thread: a future, a deadline and the user's Ctrl-C, without an async runtime.
+//! Waits on the main thread for a future, a deadline or a signal, without an async runtime.
 
 use std::future::Future;
 use std::io;
@@ -13,11 +13,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::exit::Exit;
 
-/// How often a waiting thread looks whether the user pressed Ctrl-C. A tenth of a second feels immediate and
-/// costs nothing.
-pub(crate) const LOOK_AROUND: Duration = Duration::from_millis(100);
+/// How often a waiting thread checks for signals: short enough to feel immediate, long enough to cost
+/// nothing.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Remembers that the user wants the program to end. The first signal asks, the second one ends it at once.
+/// Records SIGINT and SIGTERM. The first signal asks the program to end; the second ends it at once.
 #[derive(Clone)]
 pub(crate) struct Interrupt {
     signal: Arc<AtomicUsize>,
@@ -29,7 +29,7 @@ impl Interrupt {
         let signal = Arc::new(AtomicUsize::new(0));
         for number in [SIGINT, SIGTERM] {
             let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            // In this order: on the first signal the flag is still down and only gets raised.
+            // In this order: the first signal finds the flag unset and only sets it.
             signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
             signal_hook::flag::register(number, again)?;
             signal_hook::flag::register_usize(number, Arc::clone(&signal), number as usize)?;
@@ -37,7 +37,7 @@ impl Interrupt {
         Ok(Interrupt { signal })
     }
 
-    /// The code to end with, if the user wants the program to end.
+    /// The exit code, once a signal has come.
     pub(crate) fn asked(&self) -> Option<Exit> {
         match self.signal.load(Ordering::Relaxed) as i32 {
             SIGINT => Some(Exit::Interrupted),
@@ -52,13 +52,13 @@ impl Interrupt {
 pub(crate) enum Stopped {
     /// The deadline has passed.
     Deadline,
-    /// The user pressed Ctrl-C.
+    /// A signal has come.
     Interrupted(Exit),
 }
 
-struct Unpark(Thread);
+struct UnparkMain(Thread);
 
-impl Wake for Unpark {
+impl Wake for UnparkMain {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
@@ -68,15 +68,15 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs `future` on this thread until it is done, the deadline passes, or the user asks to end. A future that is
-/// given up is dropped: pass only futures that may be.
+/// Runs `future` on this thread until it resolves, the deadline passes or a signal comes. In the last two
+/// cases the future is dropped, so it must be cancel-safe.
 pub(crate) fn until<F: Future>(
     future: F,
     deadline: Option<Instant>,
     interrupt: &Interrupt,
 ) -> Result<F::Output, Stopped> {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let waker = Waker::from(Arc::new(UnparkMain(thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
@@ -87,24 +87,24 @@ pub(crate) fn until<F: Future>(
         }
         let left = match deadline {
             Some(at) => at.saturating_duration_since(Instant::now()),
-            None => LOOK_AROUND,
+            None => POLL_INTERVAL,
         };
         if left.is_zero() {
             return Err(Stopped::Deadline);
         }
-        thread::park_timeout(left.min(LOOK_AROUND));
+        thread::park_timeout(left.min(POLL_INTERVAL));
     }
 }
 
-/// Runs `future` on this thread until it is done or the deadline has passed.
+/// Runs `future` on this thread until it resolves or the deadline passes.
 pub(crate) fn by<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
     until(future, Some(deadline), &Interrupt { signal: Arc::default() }).ok()
 }
 
-/// Runs `future` on this thread until it is done, whatever the user presses meanwhile.
+/// Runs `future` on this thread until it resolves; signals do not end the wait.
 pub(crate) fn done<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let waker = Waker::from(Arc::new(UnparkMain(thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {
         match future.as_mut().poll(&mut context) {
@@ -121,25 +121,25 @@ mod tests {
 
     use super::*;
 
-    fn nobody() -> Interrupt {
+    fn no_signal() -> Interrupt {
         Interrupt { signal: Arc::default() }
     }
 
     #[test]
-    fn a_ready_future_wins_even_over_a_passed_deadline() {
-        assert_eq!(until(ready(7), Some(Instant::now()), &nobody()), Ok(7));
+    fn ready_future_wins_over_a_passed_deadline() {
+        assert_eq!(until(ready(7), Some(Instant::now()), &no_signal()), Ok(7));
     }
 
     #[test]
-    fn a_passed_deadline_and_a_signal_end_the_wait() {
+    fn deadline_and_signal_end_the_wait() {
         let deadline = Some(Instant::now());
-        assert_eq!(until(pending::<()>(), deadline, &nobody()), Err(Stopped::Deadline));
+        assert_eq!(until(pending::<()>(), deadline, &no_signal()), Err(Stopped::Deadline));
         let pressed = Interrupt { signal: Arc::new(AtomicUsize::new(SIGTERM as usize)) };
         assert_eq!(until(pending::<()>(), None, &pressed), Err(Stopped::Interrupted(Exit::Terminated)));
     }
 
     #[test]
-    fn a_wake_from_another_thread_ends_the_wait() {
+    fn wake_up_from_another_thread_ends_the_wait() {
         let (hand_over, wakers) = mpsc::channel::<Waker>();
         let waking = thread::spawn(move || wakers.recv().unwrap().wake());
         let mut polled = 0;

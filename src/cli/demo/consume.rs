@@ -1,4 +1,4 @@
-//! A consumer of the demonstration: a thread that takes prices, checks each one and clocks it.
+//! A consumer of the demonstration: a thread that receives prices, checks each one and measures its latency.
 
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, OnceLock};
@@ -10,19 +10,19 @@ use hdrhistogram::Histogram;
 
 use super::prices::{Checksum, PriceUpdate, Prices};
 
-/// How often a waiting consumer looks whether the part has ended.
+/// How often a waiting consumer checks whether the part has ended.
 const LOOK: Duration = Duration::from_millis(20);
-/// Once sending is over, a consumer that gets nothing for this long has lost something.
+/// Time without a datum, after the last one was sent, after which the missing ones count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// From the word to the first datum: time for every consumer to hear the word.
+/// Time between the announcement of a part and its first datum, so that every consumer's thread is ready.
 const LEAD: Duration = Duration::from_millis(20);
-/// Three digits: a thousandth of any latency.
+/// Significant digits of the histograms.
 const DIGITS: u8 = 3;
 
 /// One part of the demonstration, as producer and consumers share it.
 #[derive(Clone)]
 pub(crate) struct Part {
-    /// The zero of the datums' `due`.
+    /// The moment from which the datums' `due` counts.
     pub(crate) start: Instant,
     /// Sequence of the first datum.
     pub(crate) first: u64,
@@ -31,44 +31,44 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// A part that begins in a moment, with the datum `first`.
+    /// A part that begins shortly, with the datum `first`.
     pub(crate) fn new(first: u64) -> Part {
         Part { start: Instant::now() + LEAD, first, end: Arc::default() }
     }
 }
 
-/// What one consumer saw of one part.
+/// What one consumer received in one part.
 #[derive(Clone)]
-pub(crate) struct Tally {
+pub(crate) struct ConsumerResult {
     /// Datums received.
     pub(crate) received: u64,
-    /// Datums that never came.
+    /// Datums that did not arrive.
     pub(crate) missing: u64,
-    /// Datums that came out of order or twice.
+    /// Datums that arrived out of order or twice.
     pub(crate) disordered: u64,
     /// Datums that differ from the file.
     pub(crate) wrong: u64,
-    /// Sum over everything since the first part.
+    /// Checksum of all datums since the first part.
     pub(crate) checksum: Checksum,
-    /// Intended sending to taking, in nanoseconds.
+    /// From the intended send time to the receipt, in nanoseconds.
     pub(crate) latency: Histogram<u64>,
-    /// First to last datum.
+    /// Time from the first to the last datum.
     pub(crate) took: Duration,
 }
 
-impl Tally {
+impl ConsumerResult {
     /// True if every datum arrived once, in order and unchanged.
     pub(crate) fn is_whole(&self) -> bool {
         self.missing == 0 && self.disordered == 0 && self.wrong == 0
     }
 }
 
-/// An empty histogram that grows with what it gets.
+/// An empty histogram that grows as needed.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new(DIGITS).expect("three digits are within what a histogram can hold")
 }
 
-/// Takes a value in. The histogram grows as needed; a value that needs more memory than there is has no place in it.
+/// Records a value. A value for which the histogram cannot grow is left out.
 pub(crate) fn record(histogram: &mut Histogram<u64>, value: u64) {
     let _ = histogram.record(value);
 }
@@ -78,7 +78,7 @@ pub(crate) fn run(
     mut consumer: Consumer<PriceUpdate>,
     prices: &Prices,
     parts: &Receiver<Part>,
-    tallies: &Sender<Tally>,
+    tallies: &Sender<ConsumerResult>,
 ) {
     let mut checksum = Checksum::default();
     while let Ok(part) = parts.recv() {
@@ -94,7 +94,7 @@ fn take_part(
     prices: &Prices,
     part: &Part,
     checksum: &mut Checksum,
-) -> Tally {
+) -> ConsumerResult {
     let mut latency = histogram();
     let (mut received, mut disordered, mut wrong) = (0u64, 0u64, 0u64);
     let mut next = part.first;
@@ -122,9 +122,9 @@ fn take_part(
         first_came.get_or_insert(now);
     }
     let end = part.end.get().copied().unwrap_or(next);
-    Tally {
+    ConsumerResult {
         received,
-        // Whatever came twice or late is no substitute for what did not come.
+        // A duplicate does not make up for a missing datum.
         missing: (end - part.first).saturating_sub(received - disordered),
         disordered,
         wrong,

@@ -1,10 +1,11 @@
 //! `corewire` without a command: one producer, three consumers, real prices, a few seconds.
 //!
-//! First prices at a steady rate, for latency; then as many as go through, for throughput. Both parts check every
-//! datum at every consumer. The exit code is 0 only if all of them arrived, in order and unchanged.
+//! The first part sends at a steady rate and measures latency; the second sends as fast as possible and
+//! measures throughput. Every consumer checks every datum. The exit code is 0 only if all arrived, in order
+//! and unchanged.
 
-mod cast;
 mod consume;
+mod nodes;
 mod prices;
 mod produce;
 mod report;
@@ -13,17 +14,17 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::cast::Cast;
 use self::consume::Part;
+use self::nodes::DemoNodes;
 use self::prices::Prices;
 use self::produce::Pace;
 use super::args::DemoArgs;
 use super::exit::{Exit, Failure};
 use super::term::Style;
 
-/// The part of the time that goes to latency.
+/// The latency part's share of the time.
 const LATENCY_SHARE: f64 = 0.5;
-/// Sending is over long before this for any time that a person would wait for.
+/// Longest run; `--for` is limited to it.
 const MAX_DURATION: Duration = Duration::from_secs(600);
 
 /// Runs the demonstration.
@@ -35,18 +36,18 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     let latency = duration.mul_f64(LATENCY_SHARE);
 
     report::title(&mut out, style, &prices)?;
-    let mut cast = Cast::assemble(args, &prices)?;
-    report::cast(&mut out, style, &cast)?;
+    let mut demo = DemoNodes::start(args, &prices)?;
+    report::nodes(&mut out, style, &demo)?;
 
     report::latency_begins(&mut out, style, args.rate, latency)?;
-    let steady = cast.play(Part::new(0), Pace::Steady { rate: args.rate, duration: latency })?;
+    let steady = demo.run_part(Part::new(0), Pace::Steady { rate: args.rate, duration: latency })?;
     report::latency(&mut out, style, &steady)?;
 
     report::throughput_begins(&mut out, style, duration - latency)?;
-    let full = cast.play(Part::new(steady.produced.end), Pace::Full { duration: duration - latency })?;
+    let full = demo.run_part(Part::new(steady.produced.end), Pace::Full { duration: duration - latency })?;
     report::throughput(&mut out, &full)?;
 
-    let troubles = cast.leave();
+    let troubles = demo.shut_down();
     let whole = report::verdict(&mut out, style, &[&steady, &full], prices.checksum(full.produced.end))?;
     if !whole {
         return Err(Failure::new(Exit::Failed, "not every price arrived as it was sent"));

@@ -1,7 +1,7 @@
-//! Who takes part in the demonstration: three nodes, one producer, three consumers, and their threads.
+//! The nodes of the demonstration: three nodes, one producer, three consumers and their threads.
 //!
-//! Node A has the producer and a consumer, which share memory. Nodes B and C have engines, sockets and keys of
-//! their own; what reaches them went through the kernel, encrypted, as it would between hosts.
+//! Node A has the producer and a consumer, which share memory. Nodes B and C have their own engines, sockets
+//! and keys; datums reach them through the kernel, encrypted, as between hosts.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use corewire::{Network, NetworkId, Producer};
 
-use super::consume::{self, Part, Tally};
+use super::consume::{self, ConsumerResult, Part};
 use super::prices::{PriceUpdate, Prices};
 use super::produce::{self, Pace, Produced};
 use crate::cli::args::DemoArgs;
@@ -18,116 +18,116 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::node::{self, Facts};
 use crate::cli::wait;
 
-/// The stream's name; everything else about it is derived.
+/// The stream's name, from which its id is derived.
 const STREAM: &str = "corewire.demo.prices";
-/// Nodes on one machine have met long before this.
-const MEETING: Duration = Duration::from_secs(15);
-/// What is on its way when the demonstration ends takes milliseconds.
-const LEAVING: Duration = Duration::from_secs(10);
-/// Datums that the ring holds: a few milliseconds of the full rate, so that no thread waits for each datum.
+/// Limit of the wait for all connections; on one machine they take milliseconds.
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+/// Limit of each node's shutdown; delivering the last datums takes milliseconds.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// Datums that the ring holds: enough for the time for which a consumer's thread may be preempted.
 const RING_DATUMS: usize = 8 * 1024;
-/// Bytes that the ring holds and that may be on the way to one consumer.
+/// Bytes that the ring holds, and bytes in flight to one consumer at most.
 const RING_BYTES: usize = 1024 * 1024;
 
-/// A consumer as the rest of the demonstration sees it.
-pub(crate) struct Member {
-    /// `A` and what it is reached by.
+/// A consumer's thread.
+pub(crate) struct DemoConsumer {
+    /// Its node and how it is reached.
     pub(crate) name: &'static str,
     parts: Sender<Part>,
-    tallies: Receiver<Tally>,
+    tallies: Receiver<ConsumerResult>,
     thread: JoinHandle<()>,
 }
 
-/// A node and what is told about it.
-pub(crate) struct Node {
+/// A node and its description.
+pub(crate) struct DemoNode {
     /// One letter.
     pub(crate) name: &'static str,
-    /// Its part in the demonstration.
+    /// Producer, consumer, or both.
     pub(crate) role: &'static str,
     /// Address, driver, cores.
     pub(crate) facts: Facts,
     network: Network,
 }
 
-/// Everybody.
-pub(crate) struct Cast {
-    pub(crate) nodes: Vec<Node>,
-    members: Vec<Member>,
+/// All nodes, the producer and the consumers.
+pub(crate) struct DemoNodes {
+    pub(crate) nodes: Vec<DemoNode>,
+    consumers: Vec<DemoConsumer>,
     producer: Producer<PriceUpdate>,
     prices: Arc<Prices>,
 }
 
-/// What came of one part.
-pub(crate) struct Outcome {
-    /// What the producer did.
+/// The result of one part.
+pub(crate) struct PartOutcome {
+    /// The producer's.
     pub(crate) produced: Produced,
-    /// What each consumer saw.
-    pub(crate) tallies: Vec<(&'static str, Tally)>,
+    /// Each consumer's.
+    pub(crate) tallies: Vec<(&'static str, ConsumerResult)>,
 }
 
-impl Cast {
+impl DemoNodes {
     /// Starts the nodes and waits until every consumer is connected.
-    pub(crate) fn assemble(args: &DemoArgs, prices: &Arc<Prices>) -> Result<Cast, Failure> {
-        // A fresh id keeps two demonstrations on one machine apart.
+    pub(crate) fn start(args: &DemoArgs, prices: &Arc<Prices>) -> Result<DemoNodes, Failure> {
+        // A random id keeps two demonstrations on one machine apart.
         let id = NetworkId::random();
         let roles = [("A", "producer, consumer"), ("B", "consumer, udp"), ("C", "consumer, udp")];
-        let mut nodes: Vec<Node> = Vec::with_capacity(roles.len());
+        let mut nodes: Vec<DemoNode> = Vec::with_capacity(roles.len());
         for (name, role) in roles {
             let known = nodes.first().map(|first| first.facts.address);
             let network = node::start(id, args.io, known)?;
-            nodes.push(Node { name, role, facts: Facts::of(&network), network });
+            nodes.push(DemoNode { name, role, facts: Facts::of(&network), network });
         }
         let producer = producer(&nodes[0].network)?;
         let names = ["A ring", "B udp", "C udp"];
-        let members: Result<Vec<Member>, Failure> =
-            nodes.iter().zip(names).map(|(node, name)| member(name, &node.network, prices)).collect();
-        let cast = Cast { nodes, members: members?, producer, prices: Arc::clone(prices) };
-        cast.meet()?;
-        Ok(cast)
+        let consumers: Result<Vec<DemoConsumer>, Failure> =
+            nodes.iter().zip(names).map(|(node, name)| consumer(name, &node.network, prices)).collect();
+        let demo = DemoNodes { nodes, consumers: consumers?, producer, prices: Arc::clone(prices) };
+        demo.connect()?;
+        Ok(demo)
     }
 
-    fn meet(&self) -> Result<(), Failure> {
-        let all = self.producer.when().subscribed().minimum_of(self.members.len());
-        wait::by(all, Instant::now() + MEETING).ok_or_else(|| {
+    fn connect(&self) -> Result<(), Failure> {
+        let all = self.producer.when().subscribed().minimum_of(self.consumers.len());
+        wait::by(all, Instant::now() + CONNECT_LIMIT).ok_or_else(|| {
             let came = self.producer.consumers().len();
             Failure::new(
                 Exit::NotReached,
-                format!("{came} of {} consumers connected in time", self.members.len()),
+                format!("{came} of {} consumers connected in time", self.consumers.len()),
             )
             .cure("corewire --io epoll, or a look at firewall rules for the loopback interface")
         })
     }
 
-    /// Plays one part: this thread sends, the consumers' threads take.
-    pub(crate) fn play(&mut self, part: Part, pace: Pace) -> Result<Outcome, Failure> {
-        for member in &self.members {
-            member.parts.send(part.clone()).map_err(|_| lost(member.name))?;
+    /// Runs one part: this thread sends, the consumers' threads receive.
+    pub(crate) fn run_part(&mut self, part: Part, pace: Pace) -> Result<PartOutcome, Failure> {
+        for consumer in &self.consumers {
+            consumer.parts.send(part.clone()).map_err(|_| lost(consumer.name))?;
         }
         let produced = produce::run(&self.producer, &self.prices, &part, pace)?;
-        let mut tallies = Vec::with_capacity(self.members.len());
-        for member in &self.members {
-            tallies.push((member.name, member.tallies.recv().map_err(|_| lost(member.name))?));
+        let mut tallies = Vec::with_capacity(self.consumers.len());
+        for consumer in &self.consumers {
+            tallies.push((consumer.name, consumer.tallies.recv().map_err(|_| lost(consumer.name))?));
         }
-        Ok(Outcome { produced, tallies })
+        Ok(PartOutcome { produced, tallies })
     }
 
-    /// Ends everything in order: the producer's node, which drains while its consumers still listen, the consumers'
-    /// threads, the other nodes. Gives what did not end well.
-    pub(crate) fn leave(self) -> Vec<String> {
-        let Cast { nodes, members, producer, .. } = self;
+    /// Shuts down the producer's node, which delivers what it has while the consumers still receive; then the
+    /// consumers' threads, then the other nodes. Returns what went wrong.
+    pub(crate) fn shut_down(self) -> Vec<String> {
+        let DemoNodes { nodes, consumers, producer, .. } = self;
         drop(producer);
         let mut troubles = Vec::new();
-        let mut members = Some(members);
-        for Node { name, network, .. } in nodes {
+        let mut consumers = Some(consumers);
+        for DemoNode { name, network, .. } in nodes {
             let started = Instant::now();
-            if let Err(error) = wait::done(network.shutdown(LEAVING)) {
+            if let Err(error) = wait::done(network.shutdown(SHUTDOWN_LIMIT)) {
                 let seconds = started.elapsed().as_secs_f64();
                 troubles.push(format!("node {name} did not leave in order ({seconds:.1} s): {error}"));
             }
-            for Member { name, parts, thread, .. } in members.take().into_iter().flatten() {
+            for DemoConsumer { name, parts, thread, .. } in consumers.take().into_iter().flatten() {
                 drop(parts);
                 if thread.join().is_err() {
-                    troubles.push(format!("the thread of consumer {name} has failed"));
+                    troubles.push(format!("the thread of consumer {name} has panicked"));
                 }
             }
         }
@@ -150,7 +150,7 @@ fn producer(network: &Network) -> Result<Producer<PriceUpdate>, Failure> {
         .map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))
 }
 
-fn member(name: &'static str, network: &Network, prices: &Arc<Prices>) -> Result<Member, Failure> {
+fn consumer(name: &'static str, network: &Network, prices: &Arc<Prices>) -> Result<DemoConsumer, Failure> {
     let consumer = network
         .streams()
         .consumer::<PriceUpdate>()
@@ -164,5 +164,5 @@ fn member(name: &'static str, network: &Network, prices: &Arc<Prices>) -> Result
     let thread = thread::Builder::new()
         .name(format!("consumer {name}"))
         .spawn(move || consume::run(consumer, &prices, &next_part, &tally))?;
-    Ok(Member { name, parts, tallies, thread })
+    Ok(DemoConsumer { name, parts, tallies, thread })
 }

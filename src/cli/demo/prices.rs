@@ -1,24 +1,24 @@
-//! The shipped prices: read once, handed out in a loop, and compared with what arrives.
+//! The shipped prices: read once, sent in a loop, and compared with what arrives.
 
 use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::{Exit, Failure};
 
-/// 4,088 daily reference rates of the European Central Bank; `data/README.md` says where they are from.
+/// 4,088 daily reference rates of the European Central Bank; see `data/README.md`.
 const CSV: &str = include_str!("../../../data/prices.csv");
 
 /// What the demonstration sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct PriceUpdate {
-    /// Counts from 0, without a gap.
+    /// Consecutive, from 0.
     pub(crate) sequence: u64,
-    /// When it was meant to be sent: nanoseconds after the start of its part of the demonstration.
+    /// Intended send time, in nanoseconds after the start of its part.
     pub(crate) due: u64,
     /// The pair of currencies.
     pub(crate) symbol: String,
     /// The day, as `2023-01-02`.
     pub(crate) day: String,
-    /// What one euro was worth.
+    /// The price of one euro.
     pub(crate) price: f64,
 }
 
@@ -58,7 +58,7 @@ impl Prices {
         &self.rows[(sequence % self.rows.len() as u64) as usize]
     }
 
-    /// The datum with this sequence: the file, again and again.
+    /// The datum with this sequence number; the file repeats.
     pub(crate) fn datum(&self, sequence: u64, due: u64) -> PriceUpdate {
         let row = self.row(sequence);
         PriceUpdate {
@@ -70,13 +70,13 @@ impl Prices {
         }
     }
 
-    /// True if `update` is, to the bit, what was sent under its sequence.
+    /// Whether `update` equals, bit by bit, the datum sent with its sequence number.
     pub(crate) fn matches(&self, update: &PriceUpdate) -> bool {
         let row = self.row(update.sequence);
         update.symbol == row.symbol && update.day == row.day && update.price.to_bits() == row.price.to_bits()
     }
 
-    /// The checksum of the datums `0..count`, as a consumer that received them all must have it.
+    /// The checksum of the datums `0..count`.
     pub(crate) fn checksum(&self, count: u64) -> Checksum {
         let mut sum = Checksum::default();
         for sequence in 0..count {
@@ -93,8 +93,8 @@ fn parse(line: &'static str) -> Option<Row> {
     fields.next().is_none().then_some(row)
 }
 
-/// A running sum over a sequence of prices that depends on each byte and on the order. It guards against
-/// mistakes, not against malice, so it may be a few multiplications and leave the time to the streams.
+/// A checksum of a sequence of prices that depends on each byte and on the order. It is cheap rather than
+/// cryptographic, so that it does not dominate the measurement.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checksum(u64);
 
@@ -116,12 +116,12 @@ impl Checksum {
         self.mix(price.to_bits());
     }
 
-    /// Takes one received datum into the sum.
+    /// Adds one received datum.
     pub(crate) fn update(&mut self, update: &PriceUpdate) {
         self.add(update.sequence, &update.symbol, &update.day, update.price);
     }
 
-    /// Eight hex digits: enough for a person to compare.
+    /// The upper half, as eight hexadecimal digits.
     pub(crate) fn short(self) -> String {
         format!("{:08x}", self.0 >> 32)
     }

@@ -11,30 +11,30 @@ use super::consume::{Part, histogram, record};
 use super::prices::{PriceUpdate, Prices};
 use crate::cli::exit::{Exit, Failure};
 
-/// A sleeping thread wakes this late at worst on an idle machine (the kernel's timer slack is 50 us, and the core
-/// has to wake). What is nearer than this is waited for by yielding.
+/// How late a sleeping thread wakes at most on an idle machine: the kernel's timer slack is 50 us, and the
+/// core has to leave its idle state. Shorter waits yield instead of sleeping.
 const SLEEP_ERROR: Duration = Duration::from_micros(200);
-/// How many datums are sent between two looks at the clock when there is no pace to keep.
+/// Datums sent between two reads of the clock at full speed.
 const LOOK_EVERY: u64 = 256;
 
 /// How fast a part is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// `rate` datums a second, each at its own time, whatever happened to those before it.
+    /// `rate` datums a second, each at its intended time, however late the one before it was (open loop).
     Steady { rate: f64, duration: Duration },
-    /// As they go.
+    /// As fast as the slowest consumer allows.
     Full { duration: Duration },
 }
 
-/// What the producer did.
+/// The producer's result of one part.
 pub(crate) struct Produced {
     /// One past the last sequence.
     pub(crate) end: u64,
-    /// How late each datum was handed over, in nanoseconds: the share of the latency that is the producer's own.
+    /// How late each datum was sent, in nanoseconds: the producer's share of the latency.
     pub(crate) late: Histogram<u64>,
 }
 
-/// Sends one part and tells the consumers where it ended.
+/// Sends one part and publishes where it ended.
 pub(crate) fn run(
     producer: &Producer<PriceUpdate>,
     prices: &Prices,
@@ -46,7 +46,7 @@ pub(crate) fn run(
         Pace::Steady { rate, duration } => steady(producer, prices, part, rate, duration)?,
         Pace::Full { duration } => (full(producer, prices, part, duration)?, histogram()),
     };
-    // Only this thread sets it, and only here.
+    // Set only here: it cannot be set already.
     let _ = part.end.set(end);
     Ok(Produced { end, late })
 }
@@ -59,7 +59,7 @@ fn steady(
     duration: Duration,
 ) -> Result<(u64, Histogram<u64>), Failure> {
     let count = ((rate * duration.as_secs_f64()) as u64).max(1);
-    // With one CPU for everybody, waiting by yielding would take time from those who have work.
+    // With a single CPU a yielding wait would take time from the threads that have work.
     let alone = thread::available_parallelism().is_ok_and(|cpus| cpus == NonZero::<usize>::MIN);
     let mut late = histogram();
     for index in 0..count {

@@ -1,17 +1,17 @@
-//! What the demonstration says, and nothing that it does.
+//! The output of the demonstration.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::cast::{Cast, Outcome};
+use super::nodes::{DemoNodes, PartOutcome};
 use super::prices::{Checksum, Prices};
 use crate::cli::plot::{self, Series};
 use crate::cli::term::Style;
 use crate::cli::units::{grouped, time};
 
-/// Columns that any terminal has.
+/// Columns of the output.
 const WIDTH: usize = 80;
 /// The percentiles of the table.
 const PERCENTILES: [(&str, f64); 5] =
@@ -31,9 +31,9 @@ pub(crate) fn title(out: &mut impl Write, style: Style, prices: &Prices) -> io::
     )
 }
 
-/// The nodes: where they are, what carries their datagrams, which cores their shards run on.
-pub(crate) fn cast(out: &mut impl Write, style: Style, cast: &Cast) -> io::Result<()> {
-    for node in &cast.nodes {
+/// The nodes: addresses, drivers, cores.
+pub(crate) fn nodes(out: &mut impl Write, style: Style, demo: &DemoNodes) -> io::Result<()> {
+    for node in &demo.nodes {
         let facts = &node.facts;
         writeln!(
             out,
@@ -45,7 +45,7 @@ pub(crate) fn cast(out: &mut impl Write, style: Style, cast: &Cast) -> io::Resul
             node.role
         )?;
     }
-    if let Some(reason) = cast.nodes.iter().find_map(|node| node.facts.fallback.as_ref()) {
+    if let Some(reason) = demo.nodes.iter().find_map(|node| node.facts.fallback.as_ref()) {
         for line in wrapped(reason, WIDTH - 2) {
             writeln!(out, "  {line}")?;
         }
@@ -53,7 +53,7 @@ pub(crate) fn cast(out: &mut impl Write, style: Style, cast: &Cast) -> io::Resul
     Ok(())
 }
 
-/// `text` in lines of at most `width` characters, as far as its words allow.
+/// `text` wrapped between words to lines of at most `width` characters; a longer word has its own line.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -81,7 +81,7 @@ pub(crate) fn latency_begins(
     out.flush()
 }
 
-pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &Outcome) -> io::Result<()> {
+pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &PartOutcome) -> io::Result<()> {
     write!(out, "\n  {:<8} {:>9}", "consumer", "received")?;
     for (name, _) in PERCENTILES {
         write!(out, " {name:>8}")?;
@@ -115,7 +115,7 @@ pub(crate) fn throughput_begins(out: &mut impl Write, style: Style, time: Durati
     out.flush()
 }
 
-pub(crate) fn throughput(out: &mut impl Write, outcome: &Outcome) -> io::Result<()> {
+pub(crate) fn throughput(out: &mut impl Write, outcome: &PartOutcome) -> io::Result<()> {
     let per_second =
         |count: u64, time: Duration| grouped((count as f64 / time.as_secs_f64().max(1e-9)) as u64);
     writeln!(
@@ -137,11 +137,11 @@ pub(crate) fn throughput(out: &mut impl Write, outcome: &Outcome) -> io::Result<
     Ok(())
 }
 
-/// The last lines: whether all is well, in words. `expected` is the checksum of everything that was sent.
+/// The last lines: whether every datum arrived. `expected` is the checksum of what was sent.
 pub(crate) fn verdict(
     out: &mut impl Write,
     style: Style,
-    outcomes: &[&Outcome],
+    outcomes: &[&PartOutcome],
     expected: Checksum,
 ) -> io::Result<bool> {
     let mut well = true;
