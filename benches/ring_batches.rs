@@ -1,7 +1,8 @@
-//! What does it save to claim and publish records in batches?
+//! What does claiming and publishing in batches save?
 //!
-//! Unit: 64-byte records a second from one writer to one reader, in batches of 1, 4, 32 and 256; the reader takes as
-//! many in place at a time as the writer publishes. Limit: a bare ring that moves one index for each batch.
+//! Unit: 64-byte records a second from one writer to one reader, in batches of 1, 4, 32 and 256; the reader
+//! takes as many in place at a time as the writer publishes. Limit: a bare ring that moves one index for each
+//! batch.
 
 mod common;
 

@@ -1,9 +1,10 @@
-//! What does each answer to a full ring cost whoever sends?
+//! What does each policy cost the sender at a full ring?
 //!
-//! Unit: the time of one 64-byte send. `refused` is `Fail`: the claim finds no room and says so. `evicts` is
-//! `DropOldest`: the oldest record of each of 1, 3 or 16 readers that stand still gives way. Both on one thread; their
-//! limit is a send into a ring without readers, where nobody has to be asked. `hands_over` is `PauseUpstream`: from the
-//! reader giving back a place to the sleeping writer's record in it, beside the standard library's park and unpark.
+//! Unit: the time of one 64-byte send. `refused` is `Fail`: the claim finds no room. `evicts` is
+//! `DropOldest`: the oldest record is taken from each of 1, 3 or 16 readers that take nothing. Both run on
+//! one thread; their limit is a send into a ring without readers. `hands_over` is `PauseUpstream`: from the
+//! reader's release of a place to the sleeping writer's record in it, beside the standard library's park and
+//! unpark.
 
 mod common;
 
@@ -71,7 +72,7 @@ fn full(criterion: &mut Criterion) {
     for standing in [1, 3, 16] {
         group.bench_function(format!("evicts_{standing}"), |b| evicts(b, standing));
     }
-    // Most of a hand-over is the pause before it, which is not in the figure.
+    // Most of the time is the pause before each hand-over, which is not in the figure.
     group.measurement_time(std::time::Duration::from_millis(300));
     group.bench_function("park_limit", |b| b.iter_custom(|n| black_box(bare_wakes(n)).latency));
     group.bench_function("hands_over", |b| b.iter_custom(|n| black_box(hands_over(n)).latency));

@@ -1,8 +1,8 @@
 //! What does one hop through the fanout ring cost, when both sides spin?
 //!
-//! Unit: the time of one round trip, a 64-byte record there and another one back. Limit: one cache line handed to and
-//! fro, which is what two processors need at least to tell each other something. A ring moves two lines each way: the
-//! slot and the bytes. What a sleeping reader costs is asked in `ring_wake`.
+//! Unit: the time of one round trip of a 64-byte record. Limit: the round trip of one cache line. A ring
+//! moves two lines each way, the slot and the bytes. The cost of a sleeping reader is the question of
+//! `ring_wake`.
 
 mod common;
 

@@ -1,8 +1,8 @@
 //! What do the bytes of a record cost in the fanout ring?
 //!
-//! Unit: bytes a second from one writer to one reader, in records of 16, 64, 256 and 1,024 bytes, one publish for each;
-//! the reader takes up to 32 in place at a time and looks at the first word. Limit: a bare ring of records of the same
-//! size.
+//! Unit: bytes a second from one writer to one reader, in records of 16, 64, 256 and 1,024 bytes, one publish
+//! for each; the reader takes up to 32 in place at a time and looks at the first word. Limit: a bare ring of
+//! records of the same size.
 
 mod common;
 

@@ -1,9 +1,9 @@
 //! How many 64-byte records a second pass through the fanout ring, one publish for each?
 //!
-//! Unit: records that *each* reader gets, from 1 or 4 writers to 1, 4 or 16 readers. Limit: a bare ring with one
-//! writer, one reader and nothing else, which publishes its index for each record. All writers take turns on one
-//! thread and all readers on another, reading up to 32 records in place at a time: the cost of the handles, not that of
-//! threads which compete.
+//! Unit: records that *each* reader gets, from 1 or 4 writers to 1, 4 or 16 readers. Limit: a bare ring with
+//! one writer, one reader and nothing else, which publishes its index for each record. All writers take turns
+//! on one thread and all readers on another, reading up to 32 records in place at a time: this measures the
+//! cost of the handles, not of competing threads.
 
 mod common;
 

@@ -1,9 +1,9 @@
-//! What does a sleeping reader cost: itself, and whoever wakes it?
+//! What does a sleeping reader cost, itself and the writer that wakes it?
 //!
-//! Unit: `wake` is the time from before the publish to the record in the hands of a reader that was asleep, `publish`
-//! the time that the publish took its writer. Limit of both: the standard library's park and unpark, which is one futex
-//! word. The reader is left alone for 20 us before each publish; after longer pauses processors sleep deeper, and both
-//! sides of the ratio grow.
+//! Unit: `wake` is the time from before the publish to after the receive by a reader that slept, `publish`
+//! the time of the publish. Limit of both: the standard library's park and unpark, which is one futex word.
+//! Each publish follows a pause of 20 us; after longer pauses processors sleep deeper, and both sides of the
+//! ratio grow.
 
 mod common;
 

@@ -1,8 +1,8 @@
 //! How much does a session cost beside its cipher?
 //!
-//! One packet of datums goes from a producer's session to a consumer's, sealed, opened, delivered, acknowledged
-//! and granted, all in memory on one thread. Beside it the bare cipher seals and opens a packet of the same
-//! length. The ratio of the two is what the protocol adds.
+//! One packet of datums goes from a producer's session to a consumer's, sealed, opened, delivered,
+//! acknowledged and granted, all in memory on one thread. Beside it the bare cipher seals and opens a packet
+//! of the same length. The ratio of the two is what the protocol adds.
 #![allow(
     clippy::print_stderr,
     missing_docs,
@@ -149,7 +149,7 @@ impl Pair {
         }
     }
 
-    /// Publishes `count` datums, carries them over, and carries back what comes of it.
+    /// Publishes `count` datums, delivers their packets, and returns the acknowledgements and credit.
     fn carry(&mut self, count: u64) {
         self.published += count;
         self.producer.published(self.tx, self.published);

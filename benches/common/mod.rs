@@ -1,7 +1,8 @@
-//! What the ring benchmarks share: two threads on two CPUs, rings of numbered records, and bare yardsticks.
+//! Shared by the ring benchmarks: two threads on two CPUs, rings of numbered records, and limits to compare
+//! with.
 //!
-//! Two threads at most are busy: what sends is on the first CPU of the process, what receives on the second. Where
-//! there is only one, both share it and yield to each other; everything still runs, and the figures mean nothing.
+//! The sending thread is pinned to the first CPU of the process, the receiving thread to the second. With a
+//! single CPU both share it and yield to each other: everything runs, but the figures mean nothing.
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ pub(crate) const RECORD: usize = 64;
 /// Slots of the bare rings; a fanout ring holds one less, so that both use the same number of slots.
 pub(crate) const SLOTS: u64 = 1024;
 
-/// A cache line of its own, with the neighbour that the prefetcher brings along.
+/// A pair of cache lines, since the adjacent-line prefetcher fetches both.
 #[repr(align(128))]
 pub(crate) struct Line(pub(crate) AtomicU64);
 
@@ -33,11 +34,11 @@ impl Line {
     }
 }
 
-/// Read once, before anybody is pinned: a pinned thread sees only its own CPU.
+/// Read once, before threads are pinned: a pinned thread sees only its own CPU.
 static CPUS: LazyLock<Vec<core_affinity::CoreId>> =
     LazyLock::new(|| core_affinity::get_core_ids().unwrap_or_default());
 
-/// Waits a moment for the other thread.
+/// A pause in a loop that waits for the other thread.
 #[inline]
 pub(crate) fn relax() {
     if CPUS.len() > 1 {
@@ -53,14 +54,14 @@ fn pin(index: usize) {
     }
 }
 
-/// Runs `there` on the second CPU while `here` runs on the first; gives the time until both are done.
+/// Runs `there` on the second CPU while `here` runs on the first; returns the time until both are done.
 pub(crate) fn between_cpus(there: impl FnOnce() + Send, here: impl FnOnce() + Send) -> Duration {
     thread::scope(|scope| {
         let other = scope.spawn(|| {
             pin(1);
             there();
         });
-        // The timed side gets its own thread, so that pinning does not outlive the measurement.
+        // A new thread, so that its pinning ends with the measurement.
         let timed = scope.spawn(move || {
             pin(0);
             let start = Instant::now();
@@ -88,7 +89,7 @@ pub(crate) fn readers(ring: &Ring) -> Vec<Reader> {
     (0..ring.config().readers).map(|_| ring.subscribe().expect("a reader's place")).collect()
 }
 
-/// Writes `value` all over a record.
+/// Fills a record with `value`.
 #[inline]
 pub(crate) fn fill(record: &mut [u8], value: u64) {
     for word in record.chunks_exact_mut(8) {
@@ -126,7 +127,7 @@ pub(crate) fn receive(reader: &mut Reader) -> u64 {
     }
 }
 
-/// Reads what is there in place, `max` records at most, and checks that record `n` says `n`. Gives the next position.
+/// Reads at most `max` records in place and checks that record `n` holds `n`. Returns the next position.
 pub(crate) fn drain(reader: &mut Reader, max: usize) -> u64 {
     if !reader.is_ready() {
         return reader.position();
@@ -159,8 +160,8 @@ pub(crate) fn drain_all(readers: &mut [Reader], records: u64, max: usize) {
     }
 }
 
-/// The least that a ring can do: words behind one index, which moves once for `batch` records of `len` bytes. Plain
-/// relaxed words, so that there is nothing unsafe in a yardstick.
+/// A minimal ring: words behind one index, which moves once for `batch` records of `len` bytes. The words are
+/// relaxed atomics, so that no unsafe code is needed.
 pub(crate) fn bare_stream(records: u64, len: usize, batch: u64) -> Duration {
     let words_each = len / 8;
     let words: Vec<AtomicU64> = (0..SLOTS as usize * words_each).map(|_| AtomicU64::new(0)).collect();
@@ -198,15 +199,15 @@ pub(crate) fn bare_stream(records: u64, len: usize, batch: u64) -> Duration {
     )
 }
 
-/// How long the sender of [`wakes`] leaves the sleeper alone before each wake.
+/// Pause of the sender of [`wakes`] before each wake-up.
 pub(crate) const IDLE: Duration = Duration::from_micros(20);
 
-/// What [`wakes`] saw, summed over all wakes.
+/// The result of [`wakes`], summed over all wake-ups.
 #[derive(Clone, Copy)]
 pub(crate) struct Wakes {
-    /// From before the send until the sleeper had what was sent.
+    /// From before the send to after the receive.
     pub(crate) latency: Duration,
-    /// How long the sends took.
+    /// Time of the sends.
     pub(crate) sends: Duration,
 }
 
@@ -255,7 +256,7 @@ pub(crate) fn bare_wakes(count: u64) -> Wakes {
     })
 }
 
-/// Short runs: these are looked at for ratios within one run, and run in smoke mode by the tests.
+/// Short runs: only ratios within one run matter, and the tests run each benchmark once.
 pub(crate) fn config() -> Criterion {
     Criterion::default()
         .sample_size(20)

@@ -1,9 +1,9 @@
-//! What this machine is, and where threads are put.
+//! The machine's description, and pinning of threads.
 
 use std::fs;
 use std::sync::OnceLock;
 
-/// The facts that belong beside any figure: processor, kernel, number of processors, build.
+/// Processor, kernel, number of processors and build, to be printed beside every figure.
 pub fn facts() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo")
         .ok()
@@ -18,8 +18,7 @@ pub fn facts() -> String {
     format!("{cpu}; {count} processors allowed; Linux {}; {build}", kernel.trim())
 }
 
-/// The processors the process was given, read once: a pinned thread, and every thread it starts, would see only
-/// its own.
+/// The processors of the process. Read once, before threads are pinned: a pinned thread sees only its own.
 fn allowed() -> &'static [core_affinity::CoreId] {
     static ALLOWED: OnceLock<Vec<core_affinity::CoreId>> = OnceLock::new();
     ALLOWED.get_or_init(|| core_affinity::get_core_ids().unwrap_or_default())
@@ -27,14 +26,14 @@ fn allowed() -> &'static [core_affinity::CoreId] {
 
 /// Pins the calling thread to the `index`-th processor the process may use (modulo their number).
 ///
-/// Returns whether the kernel agreed. On one processor everything shares it.
+/// Returns whether the kernel agreed.
 pub fn pin(index: usize) -> bool {
     let ids = allowed();
     ids.get(index % ids.len().max(1)).is_some_and(|id| core_affinity::set_for_current(*id))
 }
 
-/// How often the calling thread has gone to sleep of its own will so far, by the kernel's count; 0 where it does not
-/// say.
+/// Voluntary context switches of the calling thread so far, by the kernel's count; 0 where it is not
+/// available.
 pub fn sleeps_so_far() -> u64 {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));

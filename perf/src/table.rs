@@ -35,7 +35,7 @@ pub struct Plan {
     pub time: Duration,
     /// Round trips of a latency run.
     pub trips: usize,
-    /// Only to see that everything runs.
+    /// Short, to see that everything runs.
     pub quick: bool,
     only: Vec<String>,
     rows: Vec<String>,
@@ -78,7 +78,7 @@ fn matches(wanted: &[String], text: &str) -> bool {
 pub struct Outcome {
     /// The figure, in the group's unit.
     pub figure: f64,
-    /// What stands beside it (what was lost, say), in the group's own unit.
+    /// The value beside it (for example the share lost), in the group's unit.
     pub beside: f64,
 }
 
@@ -106,8 +106,8 @@ pub enum Beside {
     None,
 }
 
-/// How far the two processors lie apart: a virtual machine may be moved to others while it runs, and every figure of
-/// two threads goes with that.
+/// The distance of the two processors. A virtual machine may be moved to other processors while it runs, and
+/// every figure of two threads changes with that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Distance {
     /// A cache line goes there and back in less than [`NEAR_NS`].
@@ -118,10 +118,11 @@ enum Distance {
     Changed,
 }
 
-/// Between what processors that share a cache need, and what others do, in nanoseconds.
+/// Round trip of a cache line below which processors are near, in nanoseconds: between the times of
+/// processors that share a cache and of those that do not.
 const NEAR_NS: f64 = 200.0;
 
-/// Round trips by which the distance is told.
+/// Round trips that measure the distance.
 const PROBE_TRIPS: usize = 2_000;
 
 impl Distance {
@@ -152,15 +153,16 @@ impl Runs {
     }
 }
 
-/// Rows that are compared with each other: they take turns, and the first is what the others are divided by.
+/// Rows that are compared with each other. They run alternately; ratios are to the first row.
 pub struct Group<'a> {
     /// What is measured.
     pub title: String,
     /// The unit of the figures.
     pub unit: &'static str,
-    /// What stands beside the figures.
+    /// The column beside the figures.
     pub beside: Beside,
-    /// Whether the figures depend on how far the processors lie apart. Then there is a table for each distance.
+    /// Whether the figures depend on how far the processors lie apart. Then there is a table for each
+    /// distance.
     pub between_processors: bool,
     /// The rows.
     pub rows: Vec<Row<'a>>,
@@ -176,7 +178,7 @@ impl Group<'_> {
         let mut runs: Vec<Runs> = rows.iter().map(|_| Runs::default()).collect();
         for round in 0..plan.rounds {
             for i in 0..rows.len() {
-                // Another order in each round: no system always follows the same neighbour.
+                // Another order in each round, so that no row always follows the same one.
                 let i = (i + round) % rows.len();
                 let before = self.between_processors.then(Distance::now);
                 let outcome = (rows[i].run)();
@@ -216,7 +218,7 @@ impl Group<'_> {
                 Beside::Number(_) => format!("{beside:.3}"),
                 Beside::None => String::new(),
             };
-            // A count may be nothing, and nothing has no ratio to it; nor has a row that never ran at this distance.
+            // No ratio to zero, nor to a row that never ran at this distance.
             let ratio = match base {
                 Some(base) if base != 0.0 => format!("{:.2}", spread.median / base),
                 _ => "-".into(),

@@ -1,32 +1,33 @@
 //! The fanout ring beside its peers and its limits, in one run.
 //!
-//! `cargo run -p corewire-perf --release --bin compare-rings` prints one table a group, and takes five minutes:
+//! `cargo run -p corewire-perf --release --bin compare-rings` prints one table a group, and takes five
+//! minutes:
 //!
 //! | `--only` | asks |
 //! |---|---|
-//! | `"round trip"` | how long a message there and one back takes, both sides spinning |
-//! | `"1 -> 1"`, `"1 -> 4"`, `"1 -> 16"`, `"4 ->"` | how many messages pass, by size, batch, receivers and senders |
+//! | `"round trip"` | the round trip of a message, both sides spinning |
+//! | `"1 -> 1"`, `"1 -> 4"`, `"1 -> 16"`, `"4 ->"` | messages per second, by size, batch and threads |
 //! | `typed` | the same for a struct, encode and decode included |
 //! | `parked` | what a sleeping receiver costs, itself and the sender; wakes for each sleep |
 //! | `full` | what refusing, dropping the oldest and waiting cost when the queue is full |
 //! | `allocations`, `memory` | what a message allocates, and what a queue is made of |
 //!
-//! `--only` runs the groups whose title contains its text, `--rows corewire --rows limit` the rows whose name does,
-//! `--rounds 3` fewer or more rounds, and `--quick` shows that everything runs.
+//! `--only` runs the groups whose title contains its text, `--rows corewire --rows limit` the rows whose name
+//! does, `--rounds 3` fewer or more rounds, and `--quick` shows that everything runs.
 //!
-//! Every row of a group runs once in each round, so that a slow minute of the machine hits all of them alike; a row
-//! shows minimum, median and maximum over the rounds, the median's ratio to the group's first row, and the largest
-//! share of messages any receiver lost (or what the group says instead). Senders are pinned to the first processor,
-//! receivers to the second.
+//! Every row of a group runs once in each round, so that a slow period of the machine affects all alike. A
+//! row shows minimum, median and maximum over the rounds, the median's ratio to the group's first row, and
+//! the largest share of messages that any receiver lost (or the group's own column). Senders are pinned to
+//! the first processor, receivers to the second.
 //!
-//! A virtual machine may be moved to processors that lie further apart while it runs, and all that two threads do is three
-//! to five times slower there. So the time of a bare cache line is taken before and after each run, and there are two
-//! tables where it matters: "near" below 200 ns there and back, "far" above. A run during which that changed is in
-//! neither; "runs" says how many are.
+//! A virtual machine may be moved to processors that lie further apart while it runs, where everything
+//! between two threads is three to five times slower. So the time of a bare cache line is taken before and
+//! after each run, and where it matters there are two tables: "near" below 200 ns for a round trip, "far"
+//! above. A run during which that changed is in neither; "runs" is the number of runs in the table.
 //!
-//! A round trip's figure is a median of means: the clock is read once in 100 trips, for the limit as for everybody,
-//! so that neither the clock's grain nor its cost is in the figure. A wake-up is a hundred times as long, and is timed
-//! one by one.
+//! A round trip's figure is a median of means: the clock is read once in 100 trips, for every row, so that
+//! neither its resolution nor its cost is in the figure. A wake-up takes a hundred times as long and is timed
+//! alone.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 use clap::Parser as _;

@@ -1,8 +1,8 @@
-//! Full queues: what each answer costs whoever sends.
+//! Full queues: what each policy costs the sender.
 //!
-//! Refusing and overwriting are timed on one thread, with receivers that stand still: the cost of the policy alone, in
-//! caches that nobody takes away. Waiting for room takes two threads: the sender sleeps until the receiver, after
-//! 50 us, takes one message; the figure ends when the sender's message is in the queue.
+//! Refusing and overwriting are timed on one thread, with receivers that take nothing: the cost of the policy
+//! alone, without cache misses. Waiting for room takes two threads: the sender sleeps until the receiver,
+//! after 50 us, takes one message; the figure ends when the sender's message is in the queue.
 
 use std::hint::black_box;
 use std::thread;
@@ -22,7 +22,7 @@ use super::{Message, Rx, Tx, limits, swallow};
 use crate::machine::pin;
 use crate::table::{Beside, Group, Outcome, Plan, Row};
 
-/// Nanoseconds of one `call`, the mean of `count` after a tenth of them to warm up.
+/// Mean time of one `call` in nanoseconds, over `count` calls after a tenth as many to warm up.
 fn time_calls(count: u64, call: impl FnMut(u64) + Send) -> f64 {
     thread::scope(|scope| scope.spawn(move || time_calls_here(count, call)).join().expect("no panic"))
 }
@@ -94,7 +94,7 @@ fn refusing(plan: &Plan, capacity: usize) {
         .run(plan);
 }
 
-/// A ring full for `readers` that stand still: every claim evicts the oldest record of each.
+/// A full ring whose `readers` take nothing: every claim evicts the oldest record of each.
 fn corewire_evicts(count: u64, capacity: usize, readers: usize) -> Outcome {
     let config = RingConfig { datums: capacity, bytes: capacity * 64, max_record: 64, readers, cells: true };
     let ring = Ring::new(config).expect("a ring of this size");
@@ -163,7 +163,7 @@ fn async_broadcast_overflows(count: u64, capacity: usize, readers: usize) -> Out
 
 fn evicting(plan: &Plan, capacity: usize) {
     for readers in [1, 3, 16] {
-        let title = format!("full queue: the oldest gives way, {readers} receivers that stand still, 64 B");
+        let title = format!("full queue: the oldest gives way, {readers} receivers that take nothing, 64 B");
         if !plan.wants(&title) {
             continue;
         }
@@ -183,10 +183,10 @@ fn evicting(plan: &Plan, capacity: usize) {
 }
 
 const IDLE: Duration = Duration::from_micros(50);
-/// The room of queues whose senders wait: full soon.
+/// Capacity of the queues whose senders wait: small, so that they are full at once.
 const SMALL: usize = 16;
 
-/// `take` frees one place at a time in a full queue; `send` waits for it and uses it.
+/// `take` frees one place in a full queue; `send` waits for it and fills it.
 fn hand_over(count: u64, mut take: impl FnMut() + Send, mut send: impl FnMut(u64) + Send) -> Parked {
     (0..SMALL as u64).for_each(&mut send);
     // Borrowed: the receiver has to outlive the last send, which ends after the last take.

@@ -1,4 +1,4 @@
-//! The limits: minimal code without protocol, to divide by.
+//! The limits that figures are divided by: minimal code without a protocol.
 //!
 //! A bare cell bounced between two cores, and a bare ring of fixed slots with one writer and one reader whose
 //! index moves once for a whole batch. Neither wakes, closes, gates several readers or holds records of
@@ -12,7 +12,7 @@ use super::run::{all_trips, time_trips};
 use super::{Message, Rx, Tx};
 use crate::machine::pin;
 
-/// A cache line of its own, with its neighbour that the prefetcher brings along.
+/// A pair of cache lines, since the adjacent-line prefetcher fetches both.
 #[repr(align(128))]
 #[derive(Default)]
 struct Line<T>(T);
@@ -40,13 +40,12 @@ pub fn ping_pong(trips: usize) -> f64 {
     })
 }
 
-/// The barest sleep: a count in a word that the kernel waits on. Whoever counts up wakes, whether somebody sleeps or
-/// not.
+/// The minimal sleep: a counter in a futex word. Every increment wakes, whether or not a thread sleeps.
 #[derive(Default)]
 pub struct Futex(Line<AtomicU32>);
 
 impl Futex {
-    /// Counts one up and wakes a sleeper.
+    /// Increments the counter and wakes one sleeper.
     pub fn post(&self) {
         self.0.0.fetch_add(1, Ordering::Release);
         // SAFETY: the word lives as long as `self`, and waking neither reads nor writes it.
@@ -55,11 +54,12 @@ impl Futex {
         };
     }
 
-    /// Sleeps until the count is not `seen` any more.
+    /// Sleeps until the counter differs from `seen`.
     pub fn wait_past(&self, seen: u32) {
         while self.0.0.load(Ordering::Acquire) == seen {
             let forever = std::ptr::null::<libc::timespec>();
-            // SAFETY: the word lives as long as `self`; the kernel reads it, and compares it with `seen` itself.
+            // SAFETY: the word lives as long as `self`; the kernel reads it, and compares it with `seen`
+            // itself.
             unsafe {
                 libc::syscall(
                     libc::SYS_futex,
@@ -79,8 +79,9 @@ struct Bare<const W: usize> {
     slots: Box<[UnsafeCell<Message<W>>]>,
 }
 
-// SAFETY: a slot is written only by the one `BareTx` while `head + capacity > tail` keeps the one `BareRx` off
-// it, and read only by `BareRx` below `tail`; both sides order their accesses by Acquire/Release on the indices.
+// SAFETY: a slot is written only by the one `BareTx` while `head + capacity > tail` keeps the one `BareRx`
+// off it, and read only by `BareRx` below `tail`; both sides order their accesses by Acquire/Release on the
+// indices.
 unsafe impl<const W: usize> Sync for Bare<W> {}
 // SAFETY: `Message` is plain data.
 unsafe impl<const W: usize> Send for Bare<W> {}
@@ -158,7 +159,8 @@ impl<const W: usize> Rx<W> for BareRx<W> {
         let n = (self.tail_seen - self.head).min(max as u64) as usize;
         let mask = self.ring.slots.len() - 1;
         for i in 0..n {
-            // SAFETY: below `tail`, written before its Release store; the writer stays off until `head` moves.
+            // SAFETY: below `tail`, written before its Release store; the writer stays off until `head`
+            // moves.
             see(unsafe { &*self.ring.slots[(self.head as usize + i) & mask].get() });
         }
         if n > 0 {

@@ -1,7 +1,7 @@
-//! Memory: what a message allocates, and what a queue is made of. Counted, not timed.
+//! Memory: allocations per message, and bytes per queue. Counted, not timed.
 //!
-//! The counting allocator serves the whole program; outside of these groups it costs a look at a thread's own cell for
-//! each allocation, and only async-broadcast (asleep) and iceoryx2 allocate for a message.
+//! The counting allocator serves the whole program. Outside of these groups it costs one thread-local load
+//! per allocation, and only async-broadcast (asleep) and iceoryx2 allocate for a message.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,7 +137,7 @@ fn sleeping(plan: &Plan, capacity: usize) {
         .run(plan);
 }
 
-/// Bytes that stay allocated while what `make` made lives.
+/// Bytes allocated by the value of `make` while it lives.
 fn held<T>(make: impl FnOnce() -> T) -> f64 {
     let mut made = None;
     let seen = measure(|| made = Some(make()));
@@ -145,9 +145,9 @@ fn held<T>(make: impl FnOnce() -> T) -> f64 {
     seen.bytes_current as f64
 }
 
-/// What a ring of these sizes allocates with all its readers, beside what its configuration says.
+/// Bytes that a ring of these sizes allocates with all its readers, beside `RingConfig::memory_bytes`.
 fn promised(config: RingConfig) -> Outcome {
-    // The list of readers is ours, not the ring's: it has its room before.
+    // Allocated before: the list of readers is not part of the ring.
     let mut readers = Vec::with_capacity(config.readers);
     let figure = held(|| {
         let ring = Ring::new(config).expect("a ring of this size");

@@ -1,4 +1,4 @@
-//! The same work for every queue: what a sender and a receiver must be able to do, and the runs over them.
+//! The interface that every queue under test has, and its runs.
 //!
 //! Senders sit on the first allowed processor, receivers on the second. Each message carries its sender's
 //! number and count in its first word and the same word in its last; a receiver checks both, so that a lost,
@@ -66,7 +66,7 @@ pub trait Tx<const W: usize>: Send + 'static {
 
 /// The receiving side of a queue under test.
 pub trait Rx<const W: usize>: Send + 'static {
-    /// Takes what is there, at most `max`, and shows each message in place (or as taken). Returns how many.
+    /// Takes at most `max` messages and passes each to the callback. Returns how many.
     fn drain(&mut self, max: usize, see: impl FnMut(&Message<W>)) -> usize;
 
     /// Messages that the queue itself reported as lost to this receiver.
@@ -75,7 +75,7 @@ pub trait Rx<const W: usize>: Send + 'static {
     }
 }
 
-/// Ends the life of a value that only had to come.
+/// Drops a received value without reading it.
 #[inline]
 pub fn swallow<T>(value: T) {
     std::hint::black_box(value);

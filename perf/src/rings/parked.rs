@@ -1,9 +1,9 @@
-//! Parked receivers: how long a wake-up takes, and what it costs whoever wakes.
+//! Parked receivers: how long a wake-up takes, and what it costs the sender.
 //!
-//! The receiver sleeps on the second processor. The sender, on the first, sees that the last message was taken,
-//! spins for as long as the group says, and sends the next one. The wake-up counts from the moment before the send to
-//! the moment when the receiver has the message. All rows run on plain threads: a future is polled by the same
-//! parking loop for every system, and the limit is a bare futex, which has nothing to carry.
+//! The receiver sleeps on the second processor. The sender, on the first, sees that the last message was
+//! taken, spins for the time of the group, and sends the next one. The wake-up counts from the moment before
+//! the send to the moment when the receiver has the message. All rows run on plain threads: a future is
+//! polled by the same parking loop for every system, and the limit is a bare futex, which carries no message.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,18 +21,18 @@ use crate::machine::{pin, sleeps_so_far};
 use crate::stats::Spread;
 use crate::table::{Beside, Group, Outcome, Plan, Row};
 
-/// What one run saw.
+/// The result of one run.
 #[derive(Debug, Clone, Copy)]
 pub struct Parked {
-    /// From before the send to the message in the receiver's hands, in nanoseconds: the median.
+    /// Median time from before the send to after the receive, in nanoseconds.
     pub wake_ns: f64,
-    /// How long the send took, in nanoseconds: the median.
+    /// Median time of the send, in nanoseconds.
     pub send_ns: f64,
-    /// How often the receiver slept, by the kernel's count.
+    /// Voluntary context switches of the receiver, by the kernel's count.
     pub sleeps: u64,
 }
 
-/// Lets `take` wait for one message after another, `count` of them, and `send` them with `idle` in between.
+/// `count` times: `take` waits for a message, and `send` sends it after `idle`.
 ///
 /// Both get the message's number.
 pub fn run(
@@ -108,7 +108,7 @@ fn futex(count: u64, idle: Duration) -> Parked {
     run(count, idle, |_| futex.post(), |number| futex.wait_past(number as u32))
 }
 
-/// The standard library's parking, which the futures of the other rows are polled in as well.
+/// The standard library's parking. The futures of the other rows are polled in it too.
 fn std_park(count: u64, idle: Duration) -> Parked {
     let (word, sleeper) = (AtomicU32::new(0), std::sync::OnceLock::new());
     let send = |number: u64| {
@@ -166,7 +166,7 @@ fn async_broadcast(count: u64, idle: Duration) -> Parked {
     run(count, idle, send, move |number| check(&block_on(rx.recv_direct()).expect("an open channel"), number))
 }
 
-/// Wakes that the ring gave for each time that its reader slept, with `burst` records in each send.
+/// Wake-ups by the ring per sleep of its reader, with `burst` records per send.
 fn wakes_per_sleep(count: u64, idle: Duration, burst: u64) -> Outcome {
     use zerocopy::IntoBytes as _;
     let (writer, mut reader) = ring(ROOM);

@@ -319,7 +319,7 @@ impl<const W: usize> Tx<W> for IceoryxTx<W> {
     #[inline(always)]
     fn try_send(&mut self, message: &Message<W>) -> bool {
         let Ok(sample) = self.0.loan_uninit() else { return false };
-        // With data discarded for a full receiver the send still succeeds; how many got it says so.
+        // The send succeeds even if a full receiver discarded it; the result counts receivers.
         sample.write_payload(message.0).send().is_ok_and(|reached| reached > 0)
     }
 }

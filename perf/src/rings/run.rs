@@ -139,7 +139,8 @@ fn receive_all<const W: usize, R: Rx<W>>(
     }
 }
 
-/// Trips of one sample: the clock is read once for so many, since its grain and its cost are of a trip's own size.
+/// Trips of one sample: the clock is read once for so many, since its grain and its cost are of a trip's own
+/// size.
 pub const SAMPLE_TRIPS: usize = 100;
 
 /// Times `trips` calls of `trip` on a thread pinned to the first processor, after a tenth of them to warm up.

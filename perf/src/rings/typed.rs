@@ -1,9 +1,9 @@
 //! Typed datums, encode and decode included: corewire's typed API beside queues that move the struct itself.
 //!
-//! The peers copy a struct of 32 bytes; corewire encodes it into its ring and decodes it out of it, as it must where
-//! a consumer may sit in another process. `Plain` does both by copying, `Postcard` by serde. The figure counts
-//! datums that the receiver has in its hands; each is checked for order, so what is missing is counted as lost and
-//! never as received.
+//! The peers copy a struct of 32 bytes; corewire encodes it into its ring and decodes it out of it, as it
+//! must where a consumer may sit in another process. `Plain` does both by copying, `Postcard` by serde. The
+//! figure counts datums that the receiver has decoded. Each is checked for order, and missing ones are
+//! counted as lost.
 
 use std::hint::spin_loop;
 use std::sync::Barrier;
@@ -28,19 +28,19 @@ use crate::table::{Beside, Group, Outcome, Plan, Row};
 )]
 #[repr(C)]
 pub struct Price {
-    /// Nanoseconds since 1970. Here it counts, so that a receiver sees what it missed.
+    /// Nanoseconds since 1970. The receiver detects missing datums by it.
     pub time: u64,
-    /// What somebody pays.
+    /// The bid.
     pub bid: f64,
-    /// What somebody wants.
+    /// The ask.
     pub ask: f64,
-    /// Of what.
+    /// The instrument.
     pub instrument: u32,
-    /// Whatever the exchange says with it.
+    /// Flags of the exchange.
     pub flags: u32,
 }
 
-/// Times have the size of today's, since postcard's integers grow with their value.
+/// A realistic time: postcard's integers take more bytes for larger values.
 const EPOCH: u64 = 1_790_000_000_000_000_000;
 
 impl Price {
@@ -51,11 +51,11 @@ impl Price {
         Price { time: EPOCH + count, bid, ask: bid + 0.5, instrument: (count & 0x3fff) as u32, flags: 3 }
     }
 
-    /// The number that [`new`](Self::new) was given, once what depends on it was checked.
+    /// The number given to [`new`](Self::new).
     ///
     /// # Panics
     ///
-    /// When the fields do not belong together.
+    /// If the fields do not match it.
     #[inline]
     pub fn count(&self) -> u64 {
         let count = self.time - EPOCH;
@@ -74,7 +74,7 @@ impl<F: FnMut() -> Option<u64> + Send> Take1 for F {}
 
 /// Runs `send` on the first processor against `take` on the second for `time`.
 ///
-/// Gives millions of datums received a second, and the share of the sent ones that were not.
+/// Returns millions of datums received per second, and the share of those sent that were lost.
 pub fn throughput(mut send: impl Send1, mut take: impl Take1, time: Duration) -> Outcome {
     let stop = AtomicBool::new(false);
     let sent = AtomicU64::new(u64::MAX);
@@ -131,7 +131,7 @@ pub fn throughput(mut send: impl Send1, mut take: impl Take1, time: Duration) ->
     }
 }
 
-/// A node of its own, with one shard that has nothing to do: no datum of these runs leaves the process.
+/// A node whose one shard is idle: no datum of these runs leaves the process.
 pub fn node() -> Network {
     let engine = EngineConfig { shards: 1, pin: false, ..EngineConfig::default() };
     let joining = Network::builder(NetworkId::random()).with_engine(engine).build();
@@ -148,7 +148,7 @@ pub fn pair<C: Codec<Price> + Copy>(
     (producer, consumers.remove(0))
 }
 
-/// A producer and its `consumers`, connected, over a ring of `capacity` datums that is full as `policy` says.
+/// A producer and its `consumers`, connected, over a ring of `capacity` datums with `policy`.
 pub fn fan<C: Codec<Price> + Copy>(
     node: &Network,
     codec: C,
@@ -198,7 +198,7 @@ fn tokio(capacity: usize, time: Duration) -> Outcome {
     throughput(move |price| tx.send(price).is_ok(), tokio_take(rx), time)
 }
 
-/// The same queue used so that nothing is lost: its length is looked at once the room that was seen is used up.
+/// The same queue without loss: the sender reads the queue's length whenever the room known to it is used up.
 fn tokio_lossless(capacity: usize, time: Duration) -> Outcome {
     let (tx, rx) = broadcast::channel(capacity);
     let mut room = 0;
