@@ -11,7 +11,7 @@ mod common;
 use std::hint::black_box;
 
 use common::{RECORD, bare_wakes, fill, first_word, wakes};
-use corewire_rings::Refused;
+use corewire_rings::ClaimError;
 use corewire_rings::park::block_on;
 use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 
@@ -28,7 +28,7 @@ fn refused(b: &mut Bencher<'_>) {
     let ring = common::ring(RECORD, 1);
     let (writer, readers) = (ring.writer(), common::readers(&ring));
     while writer.try_push(&[7; RECORD]).is_ok() {}
-    b.iter(|| assert_eq!(black_box(writer.try_push(&[7; RECORD])), Err(Refused::Full)));
+    b.iter(|| assert_eq!(black_box(writer.try_push(&[7; RECORD])), Err(ClaimError::Full)));
     drop(readers);
 }
 
@@ -59,7 +59,7 @@ fn hands_over(count: u64) -> common::Wakes {
         assert_eq!(first_word(&record), number, "a record of another place");
     };
     wakes(count, give_back, move |number| {
-        let mut claim = block_on(writer.room(RECORD)).expect("an open ring");
+        let mut claim = block_on(writer.claim(RECORD)).expect("an open ring");
         fill(&mut claim, ROOM as u64 + number);
         claim.commit();
     })

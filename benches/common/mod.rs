@@ -10,7 +10,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewire_rings::{Reader, Ring, RingConfig, Slot, Writer};
+use corewire_rings::{Reader, RecordState, Ring, RingConfig, Writer};
 use criterion::Criterion;
 
 /// Bytes of a record where the question is not about sizes.
@@ -80,7 +80,7 @@ pub(crate) fn ring(record: usize, readers: usize) -> Ring {
 
 /// A ring for `datums` records of `record` bytes.
 pub(crate) fn ring_of(datums: usize, record: usize, readers: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes: datums * record, max_record: record, readers, cells: true })
+    Ring::new(RingConfig { datums, bytes: datums * record, max_record: record, readers, scatter_small: true })
         .expect("the sizes are good")
 }
 
@@ -132,14 +132,14 @@ pub(crate) fn drain(reader: &mut Reader, max: usize) -> u64 {
     if !reader.is_ready() {
         return reader.position();
     }
-    let mut hold = reader.hold().expect("nobody detaches");
-    let end = hold.published_to(max);
-    for seq in hold.start()..end {
-        if let Slot::Record(record) = hold.get(seq) {
+    let mut guard = reader.pin_guard().expect("nobody detaches");
+    let end = guard.published_to(max);
+    for seq in guard.start()..end {
+        if let RecordState::Published(record) = guard.get(seq) {
             assert_eq!(first_word(record), seq, "a record of another place");
         }
     }
-    hold.release_to(end)
+    guard.advance_to(end)
 }
 
 /// Drains all `readers` in turn until each has seen `records`.

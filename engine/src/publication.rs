@@ -14,7 +14,7 @@ use std::{
 };
 
 use corewire_proto::{PeerId, StreamId, channel::Reliability};
-use corewire_rings::{ConfigError, Ring, RingConfig, Writer};
+use corewire_rings::{Ring, RingConfig, RingConfigError, Writer};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -114,8 +114,8 @@ impl PublishSpec {
             datums: self.datums,
             bytes: self.bytes,
             max_record: self.max_datum,
-            readers: corewire_rings::config::MAX_READERS,
-            cells: RingConfig::cells_fit(self.datums, self.bytes),
+            readers: corewire_rings::limits::MAX_READERS,
+            scatter_small: RingConfig::scatter_fits(self.datums, self.bytes),
         }
     }
 }
@@ -144,7 +144,7 @@ pub enum PublishError {
     AlreadyExists(Publication),
     /// The ring can't be made as asked.
     #[error("the stream's ring: {0}")]
-    Ring(#[from] ConfigError),
+    Ring(#[from] RingConfigError),
     /// The node has as many publications as configured.
     #[error("this node publishes {limit} streams already; drop one or raise `Limits::publications`")]
     TooMany {

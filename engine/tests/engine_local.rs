@@ -14,7 +14,7 @@ use corewire_engine::{
     node::NodeConfig,
     proto::{TagId, session::CloseCode},
     publication::{PublishError, PublishSpec, Verdict},
-    rings::Ended,
+    rings::RecvError,
     shard::ChannelState,
     subscription::{SubscribeError, SubscribeSpec},
 };
@@ -52,10 +52,10 @@ fn a_stream_has_cells_for_short_datums_if_its_bytes_pay_for_them() {
     for (number, (datums, bytes, cells)) in sizes.into_iter().enumerate() {
         let spec = PublishSpec { datums, bytes, max_datum: 64, ..PublishSpec::new(stream(number as u8)) };
         let publication = node.publish(spec).expect("a publication");
-        assert_eq!(publication.ring().config().cells, cells, "{datums} datums, {bytes} bytes");
+        assert_eq!(publication.ring().config().scatter_small, cells, "{datums} datums, {bytes} bytes");
     }
     let publication = node.publish(PublishSpec::new(stream(9))).expect("a publication");
-    assert!(publication.ring().config().cells, "by default");
+    assert!(publication.ring().config().scatter_small, "by default");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn the_last_handle_ends_the_stream_after_what_was_accepted() {
     for number in 0..100 {
         assert_eq!(next_number(&mut leg), number);
     }
-    assert_eq!(next(&mut leg), Got::Ended(Ended::Closed));
+    assert_eq!(next(&mut leg), Got::Ended(RecvError::Closed));
     let shared = leg.channel().shared().clone();
     wait_for("the end", shared.watch(), |state| *state == ChannelState::Terminated);
     assert_eq!(shared.close_code(), Some(CloseCode::GRACEFUL));

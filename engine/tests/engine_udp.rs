@@ -10,7 +10,7 @@ use corewire_engine::{
     node::{JoinError, Node, NodeConfig},
     proto::{NetworkId, PeerId, session::CloseCode},
     publication::{Publication, PublishSpec},
-    rings::Ended,
+    rings::RecvError,
     shard::ChannelState,
     subscription::Subscription,
 };
@@ -160,7 +160,7 @@ fn dropping_the_producer_drains_and_then_ends_the_leg() {
     for number in 0..500 {
         assert_eq!(next_number(&mut leg), number);
     }
-    assert_eq!(next(&mut leg), Got::Ended(Ended::Closed));
+    assert_eq!(next(&mut leg), Got::Ended(RecvError::Closed));
     let shared = leg.channel().shared().clone();
     wait_for("the end", shared.watch(), |state| *state == ChannelState::Terminated);
     assert_eq!(shared.close_code(), Some(CloseCode::GRACEFUL));
@@ -223,7 +223,7 @@ fn leaving_says_whether_a_remote_consumer_got_everything() {
         assert_eq!(next_number(&mut leg), number);
     }
     assert_eq!(wait("the end", leaving), Ok(()));
-    assert_eq!(next(&mut leg), Got::Ended(Ended::Closed));
+    assert_eq!(next(&mut leg), Got::Ended(RecvError::Closed));
 }
 
 /// Two nodes that name each other and do not belong together: they never meet, and both sides can see why.
@@ -317,6 +317,6 @@ fn an_engine_stops_while_its_nodes_are_in_the_middle_of_it() {
     assert!(here.stop(Duration::from_millis(200)));
     assert!(publication.is_closed());
     assert!(matches!(here.join(NodeConfig::new(network)), Err(JoinError::Stopped)));
-    assert_eq!(next(&mut leg), Got::Ended(Ended::Closed));
+    assert_eq!(next(&mut leg), Got::Ended(RecvError::Closed));
     assert!(wait("the end", producer.shutdown(Duration::ZERO)).is_ok());
 }

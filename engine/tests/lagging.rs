@@ -14,7 +14,7 @@ use corewire_engine::{
     node::{Node, NodeConfig},
     proto::{NetworkId, StreamId, session::CloseCode, time::Instant},
     publication::{Publication, PublishSpec},
-    rings::{Ended, Refused},
+    rings::{ClaimError, RecvError},
     subscription::{Backoff, Leg, SubscribeSpec, Subscription},
 };
 use swarm_rig::Internet;
@@ -132,7 +132,7 @@ fn fill_once(publication: &Publication, accepted: &mut u64) {
 }
 
 /// Takes all there is; gives how many that were, and how many were missing.
-fn drain(leg: &mut Leg) -> Result<(u64, u64), Ended> {
+fn drain(leg: &mut Leg) -> Result<(u64, u64), RecvError> {
     let mut sum = (0, 0);
     while let Some(taken) = leg.inbox_mut().try_recv()? {
         sum.0 += 1;
@@ -184,8 +184,8 @@ fn each_consumer_has_its_whole_grace_from_when_it_began_to_hold_the_ring() {
     assert_closed_after(first_end, GRACE);
     // Not from the first time that somebody found the ring full.
     assert_closed_after(second_end - first_end, GRACE);
-    assert_eq!(drain(&mut first), Err(Ended::Detached));
-    assert_eq!(drain(&mut second), Err(Ended::Detached));
+    assert_eq!(drain(&mut first), Err(RecvError::Detached));
+    assert_eq!(drain(&mut second), Err(RecvError::Detached));
     assert_eq!(code(&good), None);
     got += drain(&mut good).expect("never closed").0;
     assert_eq!(got, accepted, "the good one lost something");
@@ -227,7 +227,7 @@ fn a_producer_that_asked_once_and_waits_is_served_after_the_grace() {
     let mut accepted = 0;
     fill(&publication, &mut accepted);
     let writer = publication.writer();
-    let mut waiting = std::pin::pin!(writer.room(8));
+    let mut waiting = std::pin::pin!(writer.claim(8));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
     while waiting.as_mut().poll(&mut cx).is_pending() {
@@ -304,12 +304,12 @@ fn a_consumer_that_reads_in_place_is_told_at_once_and_keeps_its_place_until_it_h
     for _ in 0..10 {
         rig.step();
     }
-    assert_eq!(drain(&mut slow), Err(Ended::Detached));
+    assert_eq!(drain(&mut slow), Err(RecvError::Detached));
     assert!(publication.writer().try_push(&[0; 8]).is_ok(), "its place is free");
 }
 
 /// Puts a datum in, by evicting if it has to.
-fn evict(publication: &Publication, accepted: &mut u64) -> Result<(), Refused> {
+fn evict(publication: &Publication, accepted: &mut u64) -> Result<(), ClaimError> {
     let mut evicted = false;
     let writer = publication.writer();
     let mut claim = writer.claim_evicting(8, |_, _| evicted = true)?;
@@ -376,7 +376,7 @@ fn the_leg_of_a_node_that_left_does_not_hold_a_ring_for_ever() {
     assert_eq!(accepted, CAPACITY as u64);
     // The producer waits already and will not ask again.
     let writer = publication.writer();
-    let mut waiting = std::pin::pin!(writer.room(8));
+    let mut waiting = std::pin::pin!(writer.claim(8));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
     let _leaving = other.shutdown(Duration::ZERO);
@@ -388,7 +388,7 @@ fn the_leg_of_a_node_that_left_does_not_hold_a_ring_for_ever() {
     let held = rig.passed() - left;
     assert!(held >= ms(10_000) && held < ms(12_000), "held for {held:?}");
     let mut leg = untaken.take_leg().expect("the leg that nobody took");
-    assert_eq!(drain(&mut leg), Err(Ended::Detached));
+    assert_eq!(drain(&mut leg), Err(RecvError::Detached));
     drop(leg);
     rig.settle();
 }
@@ -411,7 +411,7 @@ fn a_ring_that_is_filled_long_after_a_node_left_is_freed_too() {
     }
     let held = rig.passed() - full_at;
     assert!(held >= ms(10_000) && held < ms(12_000), "held for {held:?}");
-    assert_eq!(drain(&mut leg), Err(Ended::Detached));
+    assert_eq!(drain(&mut leg), Err(RecvError::Detached));
     drop(leg);
     rig.settle();
     assert_eq!(rig.clerk.load().legs, 0);
@@ -497,7 +497,7 @@ fn of_the_channels_behind_one_cursor_only_the_one_that_holds_it_is_closed() {
     assert_eq!(publication.stats().too_slow, 1);
     // What had arrived stays readable.
     assert_eq!([(); 4].map(|()| take_one(stalled)), [0, 1, 2, 3]);
-    assert_eq!(drain(stalled), Err(Ended::Closed));
+    assert_eq!(drain(stalled), Err(RecvError::Closed));
     // And the neighbours get everything.
     run_until(&mut internet, |_| {
         of_good += drain(good).expect("never closed").0;

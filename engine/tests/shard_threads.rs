@@ -185,7 +185,7 @@ fn a_producer_that_waits_for_room_is_woken_by_acknowledgements() {
             let writer = ring.writer();
             let deadline = std::time::Instant::now() + LONG;
             for n in 0..5_000u64 {
-                let room = park::block_on_until(deadline, writer.room(64)).expect("room was never free");
+                let room = park::block_on_until(deadline, writer.claim(64)).expect("room was never free");
                 let mut claim = room.expect("the ring is open");
                 claim[..8].copy_from_slice(&n.to_le_bytes());
                 claim.commit();

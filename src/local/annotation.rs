@@ -6,7 +6,7 @@ use core::fmt;
 use core::num::NonZeroUsize;
 use core::str::FromStr;
 
-use corewire_engine::rings::config::MAX_DATUMS;
+use corewire_engine::rings::limits::MAX_DATUMS;
 
 use crate::streams::BackpressurePolicy;
 

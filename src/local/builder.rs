@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::mem::needs_drop;
 
-use corewire_engine::rings::config::{MAX_RECORD_BYTES, UNIT_BYTES};
+use corewire_engine::rings::limits::{MAX_RECORD_BYTES, UNIT_BYTES};
 use corewire_engine::rings::{Ring, RingConfig};
 
 use crate::datum::{Codec, Postcard};
@@ -111,7 +111,7 @@ impl<T, C> Builder<T, C> {
             bytes,
             max_record: max_datum_bytes,
             readers: 1,
-            cells: false,
+            scatter_small: false,
         })?;
         let reader = ring.subscribe().expect("a new ring has a place for its reader");
         let drops = matches!(

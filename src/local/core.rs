@@ -11,7 +11,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use corewire_engine::rings::{Claim, Reader, Refused, Ring, Writer};
+use corewire_engine::rings::{ClaimError, Reader, RecordClaim, Ring, Writer};
 
 use crate::contain::contain;
 use crate::local::line::{Line, Ticket};
@@ -235,9 +235,9 @@ impl Core {
     /// Puts a datum in if there is room, and, where those who wait are served in their order, nobody waits for it.
     /// Lock-free.
     #[inline]
-    pub(super) fn put(&self, bytes: &[u8]) -> Result<(), Refused> {
+    pub(super) fn put(&self, bytes: &[u8]) -> Result<(), ClaimError> {
         if !self.drops && self.metrics.waiting.get() != 0 {
-            return Err(if self.is_closed() { Refused::Closed } else { Refused::Full });
+            return Err(if self.is_closed() { ClaimError::Closed } else { ClaimError::Full });
         }
         fill(self.writer.try_claim(bytes.len())?, bytes);
         Ok(())
@@ -245,9 +245,9 @@ impl Core {
 
     /// Puts a datum in and drops the oldest ones if there is no room. `Full`: the oldest is claimed by another
     /// thread and not yet filled.
-    pub(super) fn put_dropping(&self, bytes: &[u8]) -> Result<(), Refused> {
+    pub(super) fn put_dropping(&self, bytes: &[u8]) -> Result<(), ClaimError> {
         match self.put(bytes) {
-            Err(Refused::Full) => {}
+            Err(ClaimError::Full) => {}
             done => return done,
         }
         let mut due = Due::default();
@@ -265,10 +265,10 @@ impl Core {
         bytes: &[u8],
         place: &mut Option<Ticket>,
         cx: &Context<'_>,
-    ) -> Poll<Result<(), Refused>> {
+    ) -> Poll<Result<(), ClaimError>> {
         if place.is_none() {
             match if self.drops { self.put_dropping(bytes) } else { self.put(bytes) } {
-                Err(Refused::Full) => {}
+                Err(ClaimError::Full) => {}
                 done => return Poll::Ready(done),
             }
         }
@@ -276,12 +276,12 @@ impl Core {
         let mut due = Due::default();
         let mut desk = self.desk();
         let mut claimed = self.claim(&mut desk, place, bytes.len(), &mut due);
-        if let Err(Refused::Full) = claimed {
+        if let Err(ClaimError::Full) = claimed {
             claimed = self.join_line(&mut desk, place, waker, bytes.len(), &mut due);
         } else {
             due.gone[0] = Some(waker);
         }
-        if let Err(Refused::Full) = claimed {
+        if let Err(ClaimError::Full) = claimed {
             drop(desk);
             due.settle();
             return Poll::Pending;
@@ -305,13 +305,13 @@ impl Core {
         waker: Waker,
         len: usize,
         due: &mut Due,
-    ) -> Result<Claim<'_>, Refused> {
+    ) -> Result<RecordClaim<'_>, ClaimError> {
         let newcomer = place.is_none();
         match desk.pushers.wait(place, waker) {
             Ok(before) => due.gone[0] = before,
             Err(waker) => {
                 due.gone[0] = Some(waker);
-                return Err(Refused::Crowded);
+                return Err(ClaimError::TooManyWaiters);
             }
         }
         self.metrics.waiting.set(desk.pushers.len());
@@ -319,10 +319,10 @@ impl Core {
             self.metrics.paused.add_one();
         }
         if !self.drops || !self.ask_for_a_bell(desk) {
-            return Err(Refused::Full);
+            return Err(ClaimError::Full);
         }
         let claimed = self.claim(desk, place, len, due);
-        if let Err(Refused::Full) = claimed {
+        if let Err(ClaimError::Full) = claimed {
             due.wake[2] = desk.pushers.first(); // The ring had no bell to give: look again.
         }
         claimed
@@ -335,17 +335,17 @@ impl Core {
         place: &Option<Ticket>,
         len: usize,
         due: &mut Due,
-    ) -> Result<Claim<'_>, Refused> {
+    ) -> Result<RecordClaim<'_>, ClaimError> {
         if !self.drops && !desk.pushers.is_first(place) {
-            return Err(if self.is_closed() { Refused::Closed } else { Refused::Full });
+            return Err(if self.is_closed() { ClaimError::Closed } else { ClaimError::Full });
         }
         loop {
             match self.writer.try_claim_at_once(len) {
-                Err(Refused::Full) if self.drops => {}
+                Err(ClaimError::Full) if self.drops => {}
                 done => return done,
             }
             if !desk.discard() {
-                return Err(Refused::Full);
+                return Err(ClaimError::Full);
             }
             self.metrics.dropped.add_one();
             // Whoever was woken for what is gone now may find nothing; another one hears the bell for what comes.
@@ -406,7 +406,7 @@ impl Desk {
 
 /// Fills the room and publishes it. The lengths are equal, and nothing here panics.
 #[inline]
-fn fill(mut claim: Claim<'_>, bytes: &[u8]) {
+fn fill(mut claim: RecordClaim<'_>, bytes: &[u8]) {
     claim.copy_from_slice(bytes);
     claim.commit();
 }
@@ -419,7 +419,8 @@ mod tests {
 
     fn core(drops: bool) -> Arc<Core> {
         let ring =
-            Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1, cells: false }).unwrap();
+            Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1, scatter_small: false })
+                .unwrap();
         let reader = ring.subscribe().unwrap();
         Core::new(&ring, reader, drops)
     }
@@ -445,7 +446,7 @@ mod tests {
         let slow = core.writer.try_claim(1).unwrap();
         core.put(b"b").unwrap();
         // The ring is full, and its oldest datum cannot be dropped yet.
-        assert_eq!(core.put_dropping(b"c"), Err(Refused::Full));
+        assert_eq!(core.put_dropping(b"c"), Err(ClaimError::Full));
         let (woken, waker) = counted();
         let cx = Context::from_waker(&waker);
         let (mut place, mut other) = (None, None);

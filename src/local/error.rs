@@ -130,5 +130,5 @@ pub enum BuildError {
     },
     /// The ring that was asked for cannot be.
     #[error("no ring can be built like this: {0}")]
-    Ring(#[from] corewire_engine::rings::ConfigError),
+    Ring(#[from] corewire_engine::rings::RingConfigError),
 }

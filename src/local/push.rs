@@ -6,7 +6,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use corewire_engine::rings::{Refused, park};
+use corewire_engine::rings::{ClaimError, park};
 
 use crate::contain::contain;
 use crate::datum::{Codec, decode, encode, measure};
@@ -128,7 +128,7 @@ impl<'a, T: Send + 'static, C: Codec<T>> Push<'a, T, C> {
             BackpressurePolicy::DropOldest => self.put_dropping(scratch, cx),
             BackpressurePolicy::DegradeQuality if self.degraded => self.put_dropping(scratch, cx),
             BackpressurePolicy::DegradeQuality => match core.put(scratch) {
-                Err(Refused::Full) => {
+                Err(ClaimError::Full) => {
                     // Nothing is locked or claimed here: this is user code.
                     if let Err(error) = self.degrade(scratch).and_then(|()| self.encode(scratch)) {
                         return Poll::Ready(Err(error));
@@ -141,7 +141,7 @@ impl<'a, T: Send + 'static, C: Codec<T>> Push<'a, T, C> {
         put.map(|put| put.map_err(|refused| self.stream.error_of(refused)))
     }
 
-    fn put_dropping(&mut self, bytes: &[u8], cx: Option<&Context<'_>>) -> Poll<Result<(), Refused>> {
+    fn put_dropping(&mut self, bytes: &[u8], cx: Option<&Context<'_>>) -> Poll<Result<(), ClaimError>> {
         match cx {
             Some(cx) => self.stream.core().poll_put(bytes, &mut self.place, cx),
             None => Poll::Ready(self.stream.core().put_dropping(bytes)),

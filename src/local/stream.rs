@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewire_engine::rings::{Refused, park};
+use corewire_engine::rings::{ClaimError, park};
 
 use crate::datum::{Codec, Datum, Postcard};
 use crate::local::annotation::BackpressureAnnotation;
@@ -155,15 +155,15 @@ impl<T, C> Stream<T, C> {
     }
 
     /// What a refusal of the ring means under our policy.
-    pub(super) fn error_of(&self, refused: Refused) -> StreamError {
+    pub(super) fn error_of(&self, refused: ClaimError) -> StreamError {
         let policy = self.policy();
         match refused {
-            Refused::Full if policy == BackpressurePolicy::Fail => {
+            ClaimError::Full if policy == BackpressurePolicy::Fail => {
                 StreamError::Overflow { policy, buffer_capacity: self.capacity() }
             }
-            Refused::Full | Refused::Crowded => StreamError::Backpressure,
-            Refused::Closed => StreamError::Cancelled,
-            Refused::TooLarge { len, limit } => StreamError::TooLarge { len, limit },
+            ClaimError::Full | ClaimError::TooManyWaiters => StreamError::Backpressure,
+            ClaimError::Closed => StreamError::Cancelled,
+            ClaimError::TooLarge { len, limit } => StreamError::TooLarge { len, limit },
         }
     }
 

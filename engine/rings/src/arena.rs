@@ -21,7 +21,8 @@
 //! Not inside: the slots (see `slots`), the arithmetic of positions (see `units`), the cursors' cells (see `cursor`).
 
 use crate::bugs::bug;
-use crate::config::{CELL_BYTES, RingConfig, UNIT_BYTES};
+use crate::config::RingConfig;
+use crate::limits::{SMALL_RECORD_BYTES, UNIT_BYTES};
 use crate::units::Units;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::hint::assert_unchecked;
@@ -37,7 +38,7 @@ pub(crate) struct At(usize);
 pub(crate) struct Arena {
     base: NonNull<u8>,
     layout: Layout,
-    /// Records shorter than this lie in cells: 0 or [`CELL_BYTES`] + 1.
+    /// Records shorter than this lie in cells: 0 or [`SMALL_RECORD_BYTES`] + 1.
     short: usize,
     /// From the cell of one record to that of the next, and the bits of a cell's place, in bytes.
     cell_step: usize,
@@ -64,7 +65,7 @@ const fn cell_step(cells: usize) -> usize {
 }
 
 /// Alignment of the memory: a pair of cache lines, as a cell is.
-const ALIGN: usize = CELL_BYTES;
+const ALIGN: usize = SMALL_RECORD_BYTES;
 
 /// How far in front of a claim the writer asks for memory, where records lie one behind the other: eight records of 64
 /// bytes.
@@ -75,8 +76,8 @@ impl Arena {
     pub(crate) fn sizes(config: &RingConfig) -> (usize, usize) {
         let spill = Units::of(config.max_record).saturating_sub(if bug("spill-short") { 2 } else { 0 });
         let units = (config.capacity_units() + spill) as usize * UNIT_BYTES;
-        let cells = config.cell_count() * CELL_BYTES;
-        (cells, if cells > 0 && config.max_record <= CELL_BYTES { 0 } else { units })
+        let cells = config.cell_count() * SMALL_RECORD_BYTES;
+        (cells, if cells > 0 && config.max_record <= SMALL_RECORD_BYTES { 0 } else { units })
     }
 
     /// `units`: the arithmetic of the ring's positions.
@@ -89,9 +90,10 @@ impl Arena {
         Some(Self {
             base,
             layout,
-            short: if cells == 0 { 0 } else { CELL_BYTES + 1 },
-            cell_step: if bug("cells-collide") { 2 } else { cell_step(config.cell_count()) } * CELL_BYTES,
-            cell_mask: cells.saturating_sub(CELL_BYTES),
+            short: if cells == 0 { 0 } else { SMALL_RECORD_BYTES + 1 },
+            cell_step: if bug("cells-collide") { 2 } else { cell_step(config.cell_count()) }
+                * SMALL_RECORD_BYTES,
+            cell_mask: cells.saturating_sub(SMALL_RECORD_BYTES),
             cells,
             units,
             #[cfg(loom)]
@@ -336,21 +338,29 @@ mod tests {
     use std::collections::HashSet;
 
     fn arena(datums: usize, bytes: usize, max_record: usize) -> Arena {
-        let config =
-            RingConfig { datums, bytes, max_record, readers: 1, cells: RingConfig::cells_fit(datums, bytes) };
+        let config = RingConfig {
+            datums,
+            bytes,
+            max_record,
+            readers: 1,
+            scatter_small: RingConfig::scatter_fits(datums, bytes),
+        };
         Arena::new(&config, Units::new(config.capacity_units())).unwrap()
     }
 
     #[test]
     fn as_many_records_as_there_are_datums_lie_in_cells_of_their_own() {
         for datums in [1, 2, 3, 5, 8, 100, 1_000, 1_024] {
-            let arena = arena(datums, datums.next_power_of_two() * CELL_BYTES, CELL_BYTES);
+            let arena = arena(datums, datums.next_power_of_two() * SMALL_RECORD_BYTES, SMALL_RECORD_BYTES);
             for from in [0, 1, 77, crate::word::LAST_SEQ - 2_000] {
                 let cells: HashSet<_> =
                     (from..from + datums as u64).map(|seq| arena.find(seq, 1, || unreachable!()).0).collect();
                 assert_eq!(cells.len(), datums);
                 assert!(
-                    cells.iter().all(|at| at % CELL_BYTES == 0 && at + CELL_BYTES <= arena.layout.size())
+                    cells
+                        .iter()
+                        .all(|at| at % SMALL_RECORD_BYTES == 0
+                            && at + SMALL_RECORD_BYTES <= arena.layout.size())
                 );
             }
         }
@@ -359,8 +369,8 @@ mod tests {
     #[test]
     fn records_that_follow_each_other_soon_lie_far_from_each_other() {
         for datums in [256, 1_024, 65_536] {
-            let arena = arena(datums, datums * CELL_BYTES, 64);
-            let cell = |seq: u64| arena.find(seq, 64, || unreachable!()).0 / CELL_BYTES;
+            let arena = arena(datums, datums * SMALL_RECORD_BYTES, 64);
+            let cell = |seq: u64| arena.find(seq, 64, || unreachable!()).0 / SMALL_RECORD_BYTES;
             for (one, other) in (0..40u64).flat_map(|one| (one + 1..one + 9).map(move |other| (one, other))) {
                 let apart = cell(one).abs_diff(cell(other));
                 let apart = apart.min(datums - apart);
@@ -377,7 +387,7 @@ mod tests {
                 bytes,
                 max_record,
                 readers: 1,
-                cells: RingConfig::cells_fit(datums, bytes),
+                scatter_small: RingConfig::scatter_fits(datums, bytes),
             })
         };
         assert_eq!(sizes(4, 4 * 128, 64), (512, 0), "all records fit cells");

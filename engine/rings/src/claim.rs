@@ -7,7 +7,7 @@ use crate::ring::Shared;
 use crate::sync::Ordering;
 use crate::units::Units;
 use crate::word::{Gate, Meta, Stamp, Tail};
-use crate::writer::Refused;
+use crate::writer::ClaimError;
 use std::mem;
 use std::ops::{Deref, DerefMut, Range};
 
@@ -29,16 +29,16 @@ const NO_SEQ: u64 = u64::MAX;
 
 impl Shared {
     #[inline(always)]
-    pub(crate) fn check_len(&self, len: usize) -> Result<(), Refused> {
+    pub(crate) fn check_len(&self, len: usize) -> Result<(), ClaimError> {
         if len > self.config.max_record {
-            return Err(Refused::TooLarge { len, limit: self.config.max_record });
+            return Err(ClaimError::TooLarge { len, limit: self.config.max_record });
         }
         Ok(())
     }
 
     /// Takes room for up to `count` (at least 1) records of `each` units: as many as fit, at least one.
     #[inline(always)]
-    pub(crate) fn reserve(&self, count: u64, each: u64, look: Look) -> Result<Reserved, Refused> {
+    pub(crate) fn reserve(&self, count: u64, each: u64, look: Look) -> Result<Reserved, ClaimError> {
         if let Some(alone) = self.alone.enter(self.fences) {
             if let Some(reserved) = alone.take(self.units, count, each) {
                 return Ok(reserved);
@@ -80,7 +80,7 @@ impl Shared {
 
     /// As above, for whoever shares the tail with others or has to look at the gate.
     #[inline(never)]
-    fn reserve_behind_gate(&self, count: u64, each: u64, mut look: Look) -> Result<Reserved, Refused> {
+    fn reserve_behind_gate(&self, count: u64, each: u64, mut look: Look) -> Result<Reserved, ClaimError> {
         // Several records are as many as fit, not as many as were known to; one look is enough to know.
         let mut looked = false;
         loop {
@@ -90,7 +90,7 @@ impl Shared {
             // tail. See `base`.
             let tail = Tail(self.tail().load(Ordering::Acquire));
             if tail.is_closed() && !bug("claim-after-close") {
-                return Err(Refused::Closed);
+                return Err(ClaimError::Closed);
             }
             let gate = Gate(self.gate.load(Ordering::Acquire));
             let Some(base) = self.base(gate) else { continue };
@@ -113,7 +113,7 @@ impl Shared {
                 if take == 0 {
                     look = Look::Once;
                     if !moved && self.tail().load(Ordering::Acquire) == tail.0 {
-                        return Err(Refused::Full);
+                        return Err(ClaimError::Full);
                     }
                 }
                 continue;
@@ -123,7 +123,7 @@ impl Shared {
             let reserved = Reserved { seq, position, end, count: take };
             if let Some(alone) = alone {
                 alone.note(reserved, datums - used, free_units, self.units);
-                return alone.take(self.units, take, each).ok_or(Refused::Full);
+                return alone.take(self.units, take, each).ok_or(ClaimError::Full);
             }
             let after = Tail::open(seq + take, end);
             // Release: who claims after us sees every gate that we saw.
@@ -151,12 +151,12 @@ impl Shared {
     }
 }
 
-/// Room for one record: fill it, then [`Claim::commit`]. Dropped without commit, the record is abandoned and readers
+/// ClaimFuture for one record: fill it, then [`RecordClaim::commit`]. Dropped without commit, the record is abandoned and readers
 /// skip it. Leaked (`mem::forget`), it is never published and the ring stops there for ever, safely.
 ///
 /// The bytes are what an earlier record of this ring left there, or zero.
 #[must_use = "an unused claim is abandoned"]
-pub struct Claim<'a> {
+pub struct RecordClaim<'a> {
     shared: &'a Shared,
     seq: u64,
     /// Byte position of its end, in units.
@@ -164,7 +164,7 @@ pub struct Claim<'a> {
     len: usize,
 }
 
-impl<'a> Claim<'a> {
+impl<'a> RecordClaim<'a> {
     #[inline(always)]
     pub(crate) fn new(shared: &'a Shared, reserved: Reserved, len: usize) -> Self {
         let claim = Self { shared, seq: reserved.seq, end: reserved.end, len };
@@ -199,7 +199,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl Deref for Claim<'_> {
+impl Deref for RecordClaim<'_> {
     type Target = [u8];
 
     #[inline(always)]
@@ -211,7 +211,7 @@ impl Deref for Claim<'_> {
     }
 }
 
-impl DerefMut for Claim<'_> {
+impl DerefMut for RecordClaim<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `deref`; and the claim is borrowed exclusively, so there is one such slice.
@@ -219,28 +219,28 @@ impl DerefMut for Claim<'_> {
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for RecordClaim<'_> {
     fn drop(&mut self) {
         self.shared.abandon(self.seq, self.end);
         self.shared.published();
     }
 }
 
-impl std::fmt::Debug for Claim<'_> {
+impl std::fmt::Debug for RecordClaim<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Claim").field("seq", &self.seq).field("len", &self.len).finish()
+        f.debug_struct("RecordClaim").field("seq", &self.seq).field("len", &self.len).finish()
     }
 }
 
-/// Room for several records of one length with consecutive sequences, won in one atomic step. As [`Claim`] otherwise.
+/// ClaimFuture for several records of one length with consecutive sequences, won in one atomic step. As [`RecordClaim`] otherwise.
 #[must_use = "an unused claim is abandoned"]
-pub struct ClaimMany<'a> {
+pub struct BatchClaim<'a> {
     shared: &'a Shared,
     first: Reserved,
     len: usize,
 }
 
-impl<'a> ClaimMany<'a> {
+impl<'a> BatchClaim<'a> {
     #[inline(always)]
     pub(crate) fn new(shared: &'a Shared, first: Reserved, len: usize) -> Self {
         let claim = Self { shared, first, len };
@@ -279,7 +279,7 @@ impl<'a> ClaimMany<'a> {
     pub fn record(&mut self, index: usize) -> &mut [u8] {
         assert!(index < self.len(), "record {index} of a claim of {}", self.len());
         let base = self.shared.arena.address(self.at(index as u64));
-        // SAFETY: as for `Claim`; record `index` is one of the sequences that were won, checked above, and inside the units
+        // SAFETY: as for `RecordClaim`; record `index` is one of the sequences that were won, checked above, and inside the units
         // that were. Records do not overlap, and the claim is borrowed exclusively.
         unsafe { slice_mut_at(base, self.len) }
     }
@@ -319,15 +319,15 @@ impl<'a> ClaimMany<'a> {
     }
 }
 
-impl Drop for ClaimMany<'_> {
+impl Drop for BatchClaim<'_> {
     fn drop(&mut self) {
         self.finish(0);
     }
 }
 
-impl std::fmt::Debug for ClaimMany<'_> {
+impl std::fmt::Debug for BatchClaim<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let end = self.first.seq + self.first.count;
-        f.debug_struct("ClaimMany").field("seqs", &(self.first.seq..end)).field("len", &self.len).finish()
+        f.debug_struct("BatchClaim").field("seqs", &(self.first.seq..end)).field("len", &self.len).finish()
     }
 }

@@ -2,27 +2,14 @@
 
 use crate::arena::Arena;
 use crate::cursor::Cell;
+use crate::limits::{
+    MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES, SMALL_RECORD_BYTES, UNIT_BYTES,
+};
 use crate::ring::Shared;
 use crate::slots::{SLOT_BYTES, Slots};
 use crate::units::Units;
 use crossbeam_utils::CachePadded;
 use thiserror::Error;
-
-/// Bytes in one arena unit. Every record starts on a unit and costs whole units.
-pub const UNIT_BYTES: usize = 16;
-/// Bytes of a cell: a pair of cache lines. Records of up to this length lie in cells, where a ring has them.
-pub const CELL_BYTES: usize = 128;
-/// Most datums one ring can hold. The tail packs the sequence into 25 bits, and a stale tail must be told
-/// from a fresh one, so the ring may use at most a quarter of that range.
-pub const MAX_DATUMS: usize = 1 << 23;
-/// Longest record in bytes. A length is stored in 26 bits and the highest value means "abandoned".
-pub const MAX_RECORD_BYTES: usize = (1 << 26) - 2;
-/// Largest arena in bytes (2^36 units; positions have 38 bits).
-pub const MAX_ARENA_BYTES: usize = (1 << 36) * UNIT_BYTES;
-/// Most readers of one ring: one bit each in the sleepers word.
-pub const MAX_READERS: usize = 64;
-/// Most writers that may queue for room in one ring. The next one is refused with `Crowded`.
-pub const MAX_ROOM_WAITERS: usize = 1024;
 
 /// What `Arc` allocates: its two counts, then the value where its alignment lets it be.
 #[repr(C)]
@@ -42,15 +29,15 @@ pub struct RingConfig {
     pub max_record: usize,
     /// Readers at one time, 1 to [`MAX_READERS`].
     pub readers: usize,
-    /// Whether records of up to [`CELL_BYTES`] lie in cells, each in a pair of cache lines of its own: then they pass faster
-    /// between processors, mostly two to three times as fast. Costs [`CELL_BYTES`] for each datum, with the datums rounded
+    /// Whether records of up to [`SMALL_RECORD_BYTES`] lie in cells, each in a pair of cache lines of its own: then they pass faster
+    /// between processors, mostly two to three times as fast. Costs [`SMALL_RECORD_BYTES`] for each datum, with the datums rounded
     /// up to a power of two, on top of `bytes`; if all records fit cells, in place of them. It changes nothing else.
-    pub cells: bool,
+    pub scatter_small: bool,
 }
 
 /// A [`RingConfig`] that no ring can be built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ConfigError {
+pub enum RingConfigError {
     /// `datums` is out of range.
     #[error("a ring holds 1 to {MAX_DATUMS} datums, not {0}")]
     Datums(usize),
@@ -86,9 +73,9 @@ impl RingConfig {
 
     /// Whether cells for `datums` take no more memory than `bytes`.
     #[must_use]
-    pub const fn cells_fit(datums: usize, bytes: usize) -> bool {
+    pub const fn scatter_fits(datums: usize, bytes: usize) -> bool {
         match datums.checked_next_power_of_two() {
-            Some(cells) => cells <= bytes / CELL_BYTES,
+            Some(cells) => cells <= bytes / SMALL_RECORD_BYTES,
             None => false,
         }
     }
@@ -106,7 +93,7 @@ impl RingConfig {
 
     /// How many cells there are. Sequences count modulo this, so it is a power of two.
     pub(crate) const fn cell_count(&self) -> usize {
-        if self.cells { self.datums.next_power_of_two() } else { 0 }
+        if self.scatter_small { self.datums.next_power_of_two() } else { 0 }
     }
 
     pub(crate) const fn capacity_units(&self) -> u64 {
@@ -114,21 +101,24 @@ impl RingConfig {
     }
 
     /// Checks every limit.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), RingConfigError> {
         if !(1..=MAX_DATUMS).contains(&self.datums) {
-            return Err(ConfigError::Datums(self.datums));
+            return Err(RingConfigError::Datums(self.datums));
         }
         if !(UNIT_BYTES..=MAX_ARENA_BYTES).contains(&self.bytes) {
-            return Err(ConfigError::Bytes(self.bytes));
+            return Err(RingConfigError::Bytes(self.bytes));
         }
         if !(1..=MAX_RECORD_BYTES).contains(&self.max_record) {
-            return Err(ConfigError::MaxRecord(self.max_record));
+            return Err(RingConfigError::MaxRecord(self.max_record));
         }
         if Units::of(self.max_record) > self.capacity_units() {
-            return Err(ConfigError::RecordExceedsRing { max_record: self.max_record, bytes: self.bytes });
+            return Err(RingConfigError::RecordExceedsRing {
+                max_record: self.max_record,
+                bytes: self.bytes,
+            });
         }
         if !(1..=MAX_READERS).contains(&self.readers) {
-            return Err(ConfigError::Readers(self.readers));
+            return Err(RingConfigError::Readers(self.readers));
         }
         Ok(())
     }

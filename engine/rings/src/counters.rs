@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Counters {
     pub(crate) abandoned: AtomicU64,
     pub(crate) evicted: AtomicU64,
-    pub(crate) blocked_by_hold: AtomicU64,
+    pub(crate) blocked_by_pin: AtomicU64,
     pub(crate) blocked_by_claim: AtomicU64,
     pub(crate) reader_wakes: AtomicU64,
-    pub(crate) room_wakes: AtomicU64,
+    pub(crate) writer_wakes: AtomicU64,
 }
 
 impl Counters {

@@ -7,7 +7,7 @@ use crate::gate::{Base, Look};
 use crate::ring::{DetachError, ReaderId, Shared};
 use crate::sync::{Ordering, fence};
 use crate::word::{Cursor, Gate, Kind, Meta, Tail};
-use crate::writer::Refused;
+use crate::writer::ClaimError;
 
 /// What a look over the oldest records found.
 enum Walk {
@@ -20,12 +20,12 @@ enum Walk {
 impl Shared {
     /// Makes room for `units` by moving lagging cursors, as little as possible.
     #[cold]
-    pub(crate) fn evict(&self, units: u64, on_lost: &mut dyn FnMut(ReaderId, u64)) -> Result<(), Refused> {
+    pub(crate) fn evict(&self, units: u64, on_lost: &mut dyn FnMut(ReaderId, u64)) -> Result<(), ClaimError> {
         self.before_moving_cursors();
         loop {
             let tail = Tail(self.tail().load(Ordering::Acquire));
             if tail.is_closed() {
-                return Err(Refused::Closed);
+                return Err(ClaimError::Closed);
             }
             let gate = Gate(self.gate.load(Ordering::Acquire));
             let Some(base) = self.base(gate) else { continue };
@@ -52,7 +52,7 @@ impl Shared {
                 }
                 Walk::Unpublished => {
                     self.counters.add(&self.counters.blocked_by_claim, 1);
-                    return Err(Refused::Full);
+                    return Err(ClaimError::Full);
                 }
             }
         }
@@ -85,18 +85,18 @@ impl Shared {
         from: u64,
         to: u64,
         on_lost: &mut dyn FnMut(ReaderId, u64),
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ClaimError> {
         let behind = |cursor: Cursor| cursor.counts() && (from..to).contains(&cursor.seq());
         // One reader in place makes the whole attempt useless: look before anybody loses anything.
         let held = |cell: &Cell, cursor| cell.is_pinned(cursor) && !bug("evict-held");
         if self.cells.taken().any(|(_, cell, cursor)| behind(cursor) && held(cell, cursor)) {
-            return Err(self.blocked_by_hold());
+            return Err(self.blocked_by_pin());
         }
         for (index, cell, seen) in self.cells.taken() {
             let mut cursor = seen;
             while behind(cursor) {
                 if held(cell, cursor) {
-                    return Err(self.blocked_by_hold());
+                    return Err(self.blocked_by_pin());
                 }
                 // Before the swap, whose success proves that the place still has this owner: it may leave, and another
                 // join, right after it. An idle reader's `wanted_from` stands still.
@@ -136,9 +136,9 @@ impl Shared {
         self.counters.add(&self.counters.evicted, lost);
     }
 
-    fn blocked_by_hold(&self) -> Refused {
-        self.counters.add(&self.counters.blocked_by_hold, 1);
-        Refused::Full
+    fn blocked_by_pin(&self) -> ClaimError {
+        self.counters.add(&self.counters.blocked_by_pin, 1);
+        ClaimError::Full
     }
 
     /// Takes a reader's cursor out of the count. Its next call tells it.
@@ -154,9 +154,9 @@ impl Shared {
                 return Err(DetachError::Gone);
             }
             match cursor.kind() {
-                Kind::Idle if cell.is_pinned(cursor) => return Err(DetachError::Held),
+                Kind::Idle if cell.is_pinned(cursor) => return Err(DetachError::Pinned),
                 Kind::Idle => {}
-                Kind::Held | Kind::Joining => return Err(DetachError::Held),
+                Kind::Held | Kind::Joining => return Err(DetachError::Pinned),
                 Kind::Free | Kind::Detached => return Err(DetachError::Gone),
             }
             let detached = Cursor::new(Kind::Detached, cursor.generation(), cursor.seq());

@@ -97,14 +97,14 @@ mod tests {
     #[test]
     fn nobody_sleeps_for_ever_under_full_fences() {
         let rounds = if cfg!(miri) { 20 } else { 20_000 };
-        let config = RingConfig { datums: 2, bytes: 64, max_record: 8, readers: 1, cells: false };
+        let config = RingConfig { datums: 2, bytes: 64, max_record: 8, readers: 1, scatter_small: false };
         let ring = Ring::of(Arc::new(Shared::new(config, Fences::symmetric()).unwrap()));
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 for round in 0..rounds {
-                    let mut claim = park::block_on(writer.room(8)).unwrap();
+                    let mut claim = park::block_on(writer.claim(8)).unwrap();
                     claim.copy_from_slice(&u64::to_le_bytes(round));
                     claim.commit();
                 }

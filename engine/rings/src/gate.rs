@@ -67,7 +67,7 @@ impl Shared {
         if target == base.seq {
             return Gate(self.gate.load(Ordering::Acquire)) != gate;
         }
-        if target > LAST_SEQ - 4 * crate::config::MAX_DATUMS as u64 {
+        if target > LAST_SEQ - 4 * crate::limits::MAX_DATUMS as u64 {
             self.close();
         }
         // Fails if the gate moved, or if a reader joined since it was loaded: that reader may be behind `target`.

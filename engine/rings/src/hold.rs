@@ -2,7 +2,7 @@
 
 use crate::arena::{At, CellStride, Stride, UnitStride, slice_at};
 use crate::bugs::bug;
-use crate::reader::{Detached, Ended, Known, Peeked, Reader};
+use crate::reader::{Detached, Known, Peeked, Reader, RecvError};
 use crate::slots::{SlotCell, SlotsView};
 use crate::sync::Ordering;
 use crate::word::{Kind, Meta, Stamp};
@@ -10,13 +10,13 @@ use std::ops::Deref;
 
 /// What stands at one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot<'a> {
+pub enum RecordState<'a> {
     /// A record.
-    Record(&'a [u8]),
+    Published(&'a [u8]),
     /// Its writer gave this record up. Skip it.
     Abandoned,
     /// Not published yet.
-    NotYet,
+    Pending,
     /// Before the start of this hold.
     Passed,
 }
@@ -29,26 +29,26 @@ const LONG_STREAK: u32 = 16;
 const READ_AHEAD: u64 = 8;
 
 impl Reader {
-    /// Pins the cursor, so that records from [`Hold::start`] on can be read in place. A store to the reader's own line,
+    /// Pins the cursor, so that records from [`PinGuard::start`] on can be read in place. A store to the reader's own line,
     /// or a compare-and-swap once a reader of this ring was evicted or detached, for any number of records. Works on an
     /// empty ring as well; when polling, ask [`Reader::is_ready`] first.
     #[inline]
-    pub fn hold(&mut self) -> Result<Hold<'_>, Detached> {
-        self.pin()?;
+    pub fn pin_guard(&mut self) -> Result<PinGuard<'_>, Detached> {
+        self.pin_cursor()?;
         let lost = std::mem::take(&mut self.unreported);
-        Ok(Hold { start: self.next, target: self.next, lost, reader: self })
+        Ok(PinGuard { start: self.next, target: self.next, lost, reader: self })
     }
 
     /// The next record, if it is there. Abandoned ones are skipped. Dropping the record releases it.
     #[inline(always)]
-    pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, Ended> {
+    pub fn try_recv(&mut self) -> Result<Option<Record<'_>>, RecvError> {
         Ok(self.next_record()?.map(|(at, len)| self.record(at, len)))
     }
 
     /// Shows the next record, if it is there, and leaves it. The cursor stays pinned, so that the same record is shown
-    /// or taken next, until [`Reader::let_go`] or the end of a record or hold.
+    /// or taken next, until [`Reader::unpin`] or the end of a record or hold.
     #[inline(always)]
-    pub fn peek(&mut self) -> Result<Option<&[u8]>, Ended> {
+    pub fn peek(&mut self) -> Result<Option<&[u8]>, RecvError> {
         let Some((at, len)) = self.next_record()? else { return Ok(None) };
         self.peeked = Peeked { seq: self.next, at, len };
         Ok(Some(self.bytes(at, len)))
@@ -66,7 +66,7 @@ impl Reader {
     /// Takes the next record, if it is there: `read` gets its sequence, what eviction took before it, and its bytes. If
     /// `read` panics, the record counts as read. As [`Reader::try_recv`], without a [`Record`] to carry around.
     #[inline(always)]
-    pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, Ended> {
+    pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, RecvError> {
         let Some((at, len)) = self.next_record()? else { return Ok(None) };
         let record = self.record(at, len);
         Ok(Some(read(record.seq(), record.lost, &record)))
@@ -74,13 +74,13 @@ impl Reader {
 
     /// Where the next record lies and its length, if it is there. Then the cursor is pinned.
     #[inline(always)]
-    fn next_record(&mut self) -> Result<Option<(At, usize)>, Ended> {
+    fn next_record(&mut self) -> Result<Option<(At, usize)>, RecvError> {
         let mut found = None;
         if self.has_record() {
-            self.pin()?;
+            self.pin_cursor()?;
             found = self.first_record();
             if found.is_none() {
-                self.unpin(self.next);
+                self.unpin_at(self.next);
             }
         }
         if found.is_none() {
@@ -99,23 +99,23 @@ impl Reader {
 
     /// There was no record: was there news of another kind, or a gap and a record behind it? If so, pins.
     #[cold]
-    fn look_again(&mut self) -> Result<Option<(At, usize)>, Ended> {
+    fn look_again(&mut self) -> Result<Option<(At, usize)>, RecvError> {
         self.streak = 0;
         loop {
             self.nothing()?;
             if !self.has_record() {
                 return Ok(None);
             }
-            self.pin()?;
+            self.pin_cursor()?;
             if let Some(record) = self.first_record() {
                 return Ok(Some(record));
             }
-            self.unpin(self.next);
+            self.unpin_at(self.next);
         }
     }
 
     /// Waits for the next record. Cancel-safe: a record is taken only by the poll that returns it.
-    pub async fn recv(&mut self) -> Result<Record<'_>, Ended> {
+    pub async fn recv(&mut self) -> Result<Record<'_>, RecvError> {
         loop {
             self.ready().await;
             if let Some((at, len)) = self.next_record()? {
@@ -209,17 +209,17 @@ impl PublishedSlot<'_> {
 }
 
 /// A pinned cursor: nothing from `start` on is overwritten, and no writer moves or detaches the reader, while it
-/// lives. Dropping it moves the cursor to where [`Hold::release_to`] said; by default it stays.
+/// lives. Dropping it moves the cursor to where [`PinGuard::advance_to`] said; by default it stays.
 ///
 /// Leaked (`mem::forget`), the reader stays pinned until it holds again or is dropped.
-pub struct Hold<'a> {
+pub struct PinGuard<'a> {
     reader: &'a mut Reader,
     start: u64,
     target: u64,
     lost: u64,
 }
 
-impl Hold<'_> {
+impl PinGuard<'_> {
     /// Sequence of the oldest record that can be read.
     #[inline]
     #[must_use]
@@ -237,38 +237,38 @@ impl Hold<'_> {
     /// What stands at `seq`, at any distance behind `start`, in any order.
     #[inline]
     #[must_use]
-    pub fn get(&self, seq: u64) -> Slot<'_> {
+    pub fn get(&self, seq: u64) -> RecordState<'_> {
         if !self.reader.in_range(seq, self.start) {
             // Before the start, or further than the ring is long.
-            return if seq < self.start { Slot::Passed } else { Slot::NotYet };
+            return if seq < self.start { RecordState::Passed } else { RecordState::Pending };
         }
-        let Some(slot) = self.reader.published_slot(seq) else { return Slot::NotYet };
-        let Some(len) = slot.len() else { return Slot::Abandoned };
+        let Some(slot) = self.reader.published_slot(seq) else { return RecordState::Pending };
+        let Some(len) = slot.len() else { return RecordState::Abandoned };
         let at = self.reader.at_of(seq, slot, len);
-        Slot::Record(self.reader.bytes(at, len))
+        RecordState::Published(self.reader.bytes(at, len))
     }
 
     /// Gives every record from the released position on to `each`, with its sequence, and moves the released position
-    /// (see [`Hold::release_to`]) behind it. Stops before the first record that is not published, and after `max`
+    /// (see [`PinGuard::advance_to`]) behind it. Stops before the first record that is not published, and after `max`
     /// sequences. Abandoned records are skipped. Gives the number of records that `each` got.
     ///
-    /// Several times faster than [`Hold::get`] for one record after another of the same length below 1,023 bytes: then the
+    /// Several times faster than [`PinGuard::get`] for one record after another of the same length below 1,023 bytes: then the
     /// next slot's stamp is known beforehand, and compared instead of parsed. If `each` panics, the record that it got
     /// counts as read.
     ///
     /// ```
     /// # use corewire_rings::{Ring, RingConfig};
-    /// # let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 1, cells: false })?;
+    /// # let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 1, scatter_small: false })?;
     /// # let (writer, mut reader) = (ring.writer(), ring.subscribe()?);
     /// writer.try_push(b"one")?;
     /// writer.try_push(b"two")?;
     /// let mut bytes = 0;
-    /// assert_eq!(reader.hold()?.read(64, |_seq, record| bytes += record.len()), 2);
+    /// assert_eq!(reader.pin_guard()?.for_each(64, |_seq, record| bytes += record.len()), 2);
     /// assert_eq!((bytes, reader.position()), (6, 2));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[inline]
-    pub fn read(&mut self, max: usize, mut each: impl FnMut(u64, &[u8])) -> usize {
+    pub fn for_each(&mut self, max: usize, mut each: impl FnMut(u64, &[u8])) -> usize {
         let shared = &*self.reader.shared;
         let (slots, arena) = (shared.slots.view(), &shared.arena);
         let from = self.target;
@@ -322,7 +322,7 @@ impl Hold<'_> {
     /// Says where the cursor goes when the hold ends: `seq`, or `start` if that is later, or the end of the published
     /// run if that is earlier. Gives the position taken.
     #[inline]
-    pub fn release_to(&mut self, seq: u64) -> u64 {
+    pub fn advance_to(&mut self, seq: u64) -> u64 {
         self.target = self.reader.within_reach(seq);
         self.target
     }
@@ -330,35 +330,35 @@ impl Hold<'_> {
     /// The released position: where the cursor goes when the hold ends.
     #[inline]
     #[must_use]
-    pub fn released(&self) -> u64 {
+    pub fn target(&self) -> u64 {
         self.target
     }
 
     /// Gives the room below the released position back now, and stays pinned from there on.
     #[inline]
-    pub fn advance(&mut self) {
+    pub fn release_now(&mut self) {
         self.start = self.target;
         self.reader.move_to(self.target, Kind::Held);
     }
 }
 
-impl Drop for Hold<'_> {
+impl Drop for PinGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.reader.unpin(self.target);
+        self.reader.unpin_at(self.target);
     }
 }
 
-impl std::fmt::Debug for Hold<'_> {
+impl std::fmt::Debug for PinGuard<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hold")
+        f.debug_struct("PinGuard")
             .field("start", &self.start)
             .field("target", &self.target)
             .finish_non_exhaustive()
     }
 }
 
-/// How far [`Hold::read`] has come.
+/// How far [`PinGuard::for_each`] has come.
 struct Progress<'a> {
     target: &'a mut u64,
     seq: u64,
@@ -453,6 +453,6 @@ impl Deref for Record<'_> {
 impl Drop for Record<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        self.reader.unpin(self.reader.next + 1);
+        self.reader.unpin_at(self.reader.next + 1);
     }
 }

@@ -12,9 +12,9 @@
 //! [`Ring::new`] nothing is allocated on the way of a datum.
 //!
 //! ```
-//! use corewire_rings::{park, Refused, Ring, RingConfig};
+//! use corewire_rings::{park, ClaimError, Ring, RingConfig};
 //!
-//! let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 2, cells: false })?;
+//! let ring = Ring::new(RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 2, scatter_small: false })?;
 //! let (writer, mut reader) = (ring.writer(), ring.subscribe()?);
 //!
 //! let mut claim = writer.try_claim(5)?; // room for 5 bytes, ours alone
@@ -28,7 +28,7 @@
 //! for _ in 0..4 {
 //!     writer.try_push(b"fill")?;
 //! }
-//! assert_eq!(writer.try_push(b"one more"), Err(Refused::Full));
+//! assert_eq!(writer.try_push(b"one more"), Err(ClaimError::Full));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -60,7 +60,7 @@
 //! datums): it holds the gate's byte position, and its stamp the gate's full sequence.
 //!
 //! Cells are an option, for memory: with them short records pass faster between processors; why is said in `arena.rs`.
-//! Room is counted in bytes as if there were none.
+//! ClaimFuture is counted in bytes as if there were none.
 //!
 //! # The law of each atomic
 //!
@@ -119,10 +119,10 @@
 //! or more through one ring at exactly the same sequence modulo 2^25, the gate after exactly 2^24 joins without a
 //! move. A ring closes itself shortly before sequence 2^54 (5.7 years at 100 million datums a second).
 //!
-//! A leaked [`Claim`] stops its ring at that record for ever; a leaked [`Hold`] or [`Record`] pins its reader until it
+//! A leaked [`RecordClaim`] stops its ring at that record for ever; a leaked [`PinGuard`] or [`Record`] pins its reader until it
 //! reads again or is dropped, and the record is there again then. Neither breaks memory safety.
 
-pub mod config;
+pub mod limits;
 pub mod mailbox;
 pub mod park;
 
@@ -130,6 +130,7 @@ mod alone;
 mod arena;
 mod bugs;
 mod claim;
+mod config;
 mod counters;
 mod cursor;
 mod doorbell;
@@ -150,12 +151,12 @@ mod word;
 mod wraps;
 mod writer;
 
-pub use claim::{Claim, ClaimMany};
-pub use config::{ConfigError, RingConfig};
+pub use claim::{BatchClaim, RecordClaim};
+pub use config::{RingConfig, RingConfigError};
 pub use doorbell::Doorbell;
-pub use hold::{Hold, Record, Slot};
+pub use hold::{PinGuard, Record, RecordState};
 pub use mailbox::mailbox;
-pub use reader::{Detached, Ended, Reader};
+pub use reader::{Detached, Reader, RecvError};
 pub use ring::{DetachError, Mark, NoReaderSlot, ReaderId, ReaderStatus, Ring, RingStats};
-pub use room::{Room, Turn};
-pub use writer::{Refused, Writer};
+pub use room::{ClaimFuture, WaitTicket};
+pub use writer::{ClaimError, Writer};

@@ -67,7 +67,7 @@ pub struct Detached;
 
 /// Why there will never be another record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Ended {
+pub enum RecvError {
     /// The ring is closed and everything was read.
     #[error("the ring is closed and drained")]
     Closed,
@@ -76,7 +76,7 @@ pub enum Ended {
     Detached,
 }
 
-impl From<Detached> for Ended {
+impl From<Detached> for RecvError {
     fn from(_: Detached) -> Self {
         Self::Detached
     }
@@ -210,11 +210,11 @@ impl Reader {
 
     /// Pins the cell: from here on nobody moves us and nothing from the cursor on is overwritten.
     #[inline(always)]
-    pub(crate) fn pin(&mut self) -> Result<(), Detached> {
+    pub(crate) fn pin_cursor(&mut self) -> Result<(), Detached> {
         if self.held {
             return Ok(()); // A leaked hold's pin. Its borrows are over, or we would not be borrowed now.
         }
-        if bug("hold-unpinned") {
+        if bug("pin-skipped") {
             self.held = true;
             return Ok(());
         }
@@ -261,7 +261,7 @@ impl Reader {
 
     /// Ends the pin: everything below `next` is given up, as far as it is published.
     #[inline(always)]
-    pub(crate) fn unpin(&mut self, next: u64) {
+    pub(crate) fn unpin_at(&mut self, next: u64) {
         self.held = false;
         self.move_to(next, Kind::Idle);
     }
@@ -340,20 +340,20 @@ impl Reader {
 
     #[cold]
     fn follow(&mut self) {
-        if self.pin().is_ok() {
-            self.unpin(self.next);
+        if self.pin_cursor().is_ok() {
+            self.unpin_at(self.next);
         }
     }
 
     /// Nothing to read: why?
-    pub(crate) fn nothing(&mut self) -> Result<(), Ended> {
+    pub(crate) fn nothing(&mut self) -> Result<(), RecvError> {
         self.catch_up();
         if self.was_moved() && !self.held {
             // Notices a gap or a detachment.
-            self.pin()?;
-            self.unpin(self.next);
+            self.pin_cursor()?;
+            self.unpin_at(self.next);
         }
-        if self.is_finished() { Err(Ended::Closed) } else { Ok(()) }
+        if self.is_finished() { Err(RecvError::Closed) } else { Ok(()) }
     }
 }
 

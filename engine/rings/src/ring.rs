@@ -3,7 +3,7 @@
 use crate::alone::Alone;
 use crate::arena::Arena;
 use crate::bugs::bug;
-use crate::config::{ConfigError, RingConfig};
+use crate::config::{RingConfig, RingConfigError};
 use crate::counters::Counters;
 use crate::cursor::Cells;
 use crate::fence::Fences;
@@ -36,9 +36,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: RingConfig, fences: Fences) -> Result<Self, ConfigError> {
+    pub(crate) fn new(config: RingConfig, fences: Fences) -> Result<Self, RingConfigError> {
         config.check()?;
-        let memory = ConfigError::Memory(config.memory_bytes());
+        let memory = RingConfigError::Memory(config.memory_bytes());
         let mut units = Units::new(config.capacity_units());
         if bug("wrap-anywhere") {
             units.modulus = 1 << crate::units::POSITION_BITS;
@@ -117,7 +117,7 @@ pub struct ReaderStatus {
     /// Records between its position and the tail.
     pub lag: u64,
     /// It reads in place right now, so it can be neither moved nor detached.
-    pub held: bool,
+    pub pinned: bool,
     /// It lags and nobody lags more: a full ring waits for this reader.
     pub blocks: bool,
     /// Records that eviction took from it, in total.
@@ -129,7 +129,7 @@ pub struct ReaderStatus {
 pub enum DetachError {
     /// It reads in place right now. Try again later.
     #[error("the reader is reading in place; try again")]
-    Held,
+    Pinned,
     /// It has left, or was detached before.
     #[error("the reader has left already")]
     Gone,
@@ -151,7 +151,7 @@ impl Mark {
         let distance = self.position.wrapping_sub(earlier.position);
         let units =
             if self.position >= earlier.position { distance } else { distance.wrapping_add(self.modulus) };
-        units * crate::config::UNIT_BYTES as u64
+        units * crate::limits::UNIT_BYTES as u64
     }
 }
 
@@ -165,24 +165,24 @@ pub struct RingStats {
     /// Records that eviction took, summed over readers.
     pub evicted: u64,
     /// Evictions refused because a reader was reading the oldest record in place.
-    pub blocked_by_hold: u64,
+    pub blocked_by_pin: u64,
     /// Evictions refused because the oldest record was claimed and not yet published.
     pub blocked_by_claim: u64,
     /// Sleeping readers woken.
     pub reader_wakes: u64,
     /// Waiting writers woken.
-    pub room_wakes: u64,
+    pub writer_wakes: u64,
 }
 
 impl Ring {
     /// Builds a ring. Allocates all memory that the ring will ever use, except the queue of waiting writers.
-    pub fn new(config: RingConfig) -> Result<Ring, ConfigError> {
+    pub fn new(config: RingConfig) -> Result<Ring, RingConfigError> {
         Ok(Self::of(Arc::new(Shared::new(config, Fences::detect())?)))
     }
 
     /// As [`Ring::new`], where a model is to see that the only writer stores its tail, and readers pin with a store.
     #[cfg(loom)]
-    pub fn with_stores(config: RingConfig) -> Result<Ring, ConfigError> {
+    pub fn with_stores(config: RingConfig) -> Result<Ring, RingConfigError> {
         let mut shared = Shared::new(config, Fences::detect())?;
         shared.alone = Alone::new(true);
         shared.signals = CachePadded::new(Signals::new(true));
@@ -295,7 +295,7 @@ impl Ring {
                 id: ReaderId { index: index as u32, generation },
                 position,
                 lag: tail.saturating_sub(position),
-                held: cell.is_pinned(cursor),
+                pinned: cell.is_pinned(cursor),
                 blocks: slowest.is_some_and(|slowest| position <= slowest) && position < tail,
                 lost: cell.lost.load(Ordering::Relaxed),
             });
@@ -322,10 +322,10 @@ impl Ring {
             accepted: self.tail(),
             abandoned: counters.get(&counters.abandoned),
             evicted: counters.get(&counters.evicted),
-            blocked_by_hold: counters.get(&counters.blocked_by_hold),
+            blocked_by_pin: counters.get(&counters.blocked_by_pin),
             blocked_by_claim: counters.get(&counters.blocked_by_claim),
             reader_wakes: counters.get(&counters.reader_wakes),
-            room_wakes: counters.get(&counters.room_wakes),
+            writer_wakes: counters.get(&counters.writer_wakes),
         }
     }
 }

@@ -2,14 +2,14 @@
 //! `waiters` set; a ring that nobody waits on never touches it.
 
 use crate::bugs::bug;
-use crate::claim::{Claim, Reserved};
-use crate::config::MAX_ROOM_WAITERS;
+use crate::claim::{RecordClaim, Reserved};
 use crate::gate::Look;
+use crate::limits::MAX_ROOM_WAITERS;
 use crate::ring::Shared;
 use crate::signals::wake;
 use crate::sync::{Mutex, Ordering, lock};
 use crate::units::Units;
-use crate::writer::{Refused, Writer};
+use crate::writer::{ClaimError, Writer};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -57,7 +57,7 @@ impl Shared {
 
     fn wake_waiter(&self, waker: Option<Waker>) {
         if let Some(waker) = waker {
-            self.counters.add(&self.counters.room_wakes, 1);
+            self.counters.add(&self.counters.writer_wakes, 1);
             wake(waker);
         }
     }
@@ -92,9 +92,9 @@ impl Shared {
     }
 
     /// Claims for the first of the queue. `Full`: it may sleep.
-    fn reserve_first(&self, units: u64, cx: &Context<'_>) -> Result<Reserved, Refused> {
+    fn reserve_first(&self, units: u64, cx: &Context<'_>) -> Result<Reserved, ClaimError> {
         let refused = match self.reserve(1, units, Look::Gather) {
-            Err(Refused::Full) if self.signals.live.load(Ordering::Acquire) == 0 => Refused::Full,
+            Err(ClaimError::Full) if self.signals.live.load(Ordering::Acquire) == 0 => ClaimError::Full,
             done => return done,
         };
         // The last reader left since we queued. From then on publication makes the room, but a publisher that still
@@ -126,11 +126,11 @@ impl Shared {
 /// A place in a ring's queue for room. Empty at first; [`Writer::poll_claim`] fills and empties it. Dropping it gives
 /// the place up, and the next waiter is woken if it was the first.
 #[derive(Default)]
-pub struct Turn {
+pub struct WaitTicket {
     queued: Option<(Arc<Shared>, u64)>,
 }
 
-impl Turn {
+impl WaitTicket {
     /// Whether it holds a place in a queue now.
     #[must_use]
     pub fn is_queued(&self) -> bool {
@@ -145,15 +145,15 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for WaitTicket {
     fn drop(&mut self) {
         self.cancel();
     }
 }
 
-impl std::fmt::Debug for Turn {
+impl std::fmt::Debug for WaitTicket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Turn").field("queued", &self.is_queued()).finish()
+        f.debug_struct("WaitTicket").field("queued", &self.is_queued()).finish()
     }
 }
 
@@ -162,18 +162,18 @@ impl Writer {
     /// Cancel-safe: dropping the future gives its place up and loses nothing.
     ///
     /// A waiter that is not polled any more, but kept, holds up the writers behind it.
-    pub fn room(&self, len: usize) -> Room<'_> {
-        Room { writer: self, turn: Turn::default(), len }
+    pub fn claim(&self, len: usize) -> ClaimFuture<'_> {
+        ClaimFuture { writer: self, turn: WaitTicket::default(), len }
     }
 
-    /// The poll form of [`Writer::room`], for a `Sink`: `turn` keeps the place in the queue between polls. After
+    /// The poll form of [`Writer::claim`], for a `Sink`: `turn` keeps the place in the queue between polls. After
     /// `Ready` the turn is empty again. The length may change from poll to poll.
     pub fn poll_claim(
         &self,
-        turn: &mut Turn,
+        turn: &mut WaitTicket,
         len: usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Claim<'_>, Refused>> {
+    ) -> Poll<Result<RecordClaim<'_>, ClaimError>> {
         let shared = &self.shared;
         if turn.queued.as_ref().is_some_and(|(other, _)| !Arc::ptr_eq(other, shared)) {
             turn.cancel();
@@ -182,11 +182,11 @@ impl Writer {
             Some((_, ticket)) => shared.renew_room(*ticket, cx.waker()),
             None => {
                 match self.try_claim(len) {
-                    Err(Refused::Full) => {}
+                    Err(ClaimError::Full) => {}
                     done => return Poll::Ready(done),
                 }
                 let Some((ticket, first)) = shared.enqueue_room(cx.waker()) else {
-                    return Poll::Ready(Err(Refused::Crowded));
+                    return Poll::Ready(Err(ClaimError::TooManyWaiters));
                 };
                 turn.queued = Some((Arc::clone(shared), ticket));
                 // The other half of the Dekker pair in `moved_on` and `published`. Only the first of a queue needs
@@ -201,8 +201,8 @@ impl Writer {
             Err(refused) => Err(refused),
             Ok(()) if !first && !self.is_closed() => return Poll::Pending,
             Ok(()) => match shared.reserve_first(Units::of(len), cx) {
-                Err(Refused::Full) => return Poll::Pending,
-                other => other.map(|reserved| Claim::new(shared, reserved, len)),
+                Err(ClaimError::Full) => return Poll::Pending,
+                other => other.map(|reserved| RecordClaim::new(shared, reserved, len)),
             },
         };
         turn.cancel();
@@ -210,17 +210,17 @@ impl Writer {
     }
 }
 
-/// Future of [`Writer::room`].
+/// Future of [`Writer::claim`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
-pub struct Room<'a> {
+pub struct ClaimFuture<'a> {
     writer: &'a Writer,
-    turn: Turn,
+    turn: WaitTicket,
     len: usize,
 }
 
-impl<'a> Future for Room<'a> {
-    type Output = Result<Claim<'a>, Refused>;
+impl<'a> Future for ClaimFuture<'a> {
+    type Output = Result<RecordClaim<'a>, ClaimError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let me = &mut *self;

@@ -1,6 +1,6 @@
 //! Arithmetic of byte positions, counted in units of 16 bytes. Pure; no memory, no atomics.
 
-use crate::config::UNIT_BYTES;
+use crate::limits::UNIT_BYTES;
 
 /// Bits of a byte position.
 pub(crate) const POSITION_BITS: u32 = 38;

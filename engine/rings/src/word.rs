@@ -9,9 +9,9 @@ const TAIL_SEQ_MASK: u64 = (1 << TAIL_SEQ_BITS) - 1;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 const TAIL_CLOSED: u64 = 1 << 63;
 const _: () = assert!(TAIL_SEQ_BITS + POSITION_BITS + 1 == 64);
-const _: () = assert!(crate::config::MAX_DATUMS as u64 * 4 <= 1 << TAIL_SEQ_BITS);
+const _: () = assert!(crate::limits::MAX_DATUMS as u64 * 4 <= 1 << TAIL_SEQ_BITS);
 const _: () =
-    assert!((crate::config::MAX_ARENA_BYTES / crate::config::UNIT_BYTES) as u64 * 4 <= 1 << POSITION_BITS);
+    assert!((crate::limits::MAX_ARENA_BYTES / crate::limits::UNIT_BYTES) as u64 * 4 <= 1 << POSITION_BITS);
 
 /// `closed: 1 | sequence: 25 | position: 38` of the next record. One word, so that one compare-and-swap claims room
 /// in datums and in bytes, and fails on a closed ring.
@@ -86,7 +86,7 @@ impl Gate {
 const LEN_BITS: u32 = 26;
 const LEN_MASK: u64 = (1 << LEN_BITS) - 1;
 const _: () = assert!(LEN_BITS + POSITION_BITS == 64);
-const _: () = assert!((crate::config::MAX_RECORD_BYTES as u64) < LEN_MASK);
+const _: () = assert!((crate::limits::MAX_RECORD_BYTES as u64) < LEN_MASK);
 
 /// `end position: 38 | length in bytes: 26` of one record.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -275,8 +275,8 @@ mod tests {
     #[test]
     fn meta_tells_the_longest_record_from_an_abandoned_one() {
         let end = POSITION_MASK;
-        let longest = Meta::record(end, crate::config::MAX_RECORD_BYTES);
-        assert_eq!((longest.end(), longest.len()), (end, Some(crate::config::MAX_RECORD_BYTES)));
+        let longest = Meta::record(end, crate::limits::MAX_RECORD_BYTES);
+        assert_eq!((longest.end(), longest.len()), (end, Some(crate::limits::MAX_RECORD_BYTES)));
         assert_eq!((Meta::abandoned(end).end(), Meta::abandoned(end).len()), (end, None));
         assert_eq!(Meta::record(1, 0).len(), Some(0));
     }
@@ -291,7 +291,7 @@ mod tests {
                 assert_eq!((stamp.since(seq + 3), stamp.since(seq)), (-3, 0));
                 assert!(stamp.next_of_same_len() == Stamp::new(seq + 1, Some(len)));
             }
-            for len in [None, Some(1_023), Some(crate::config::MAX_RECORD_BYTES)] {
+            for len in [None, Some(1_023), Some(crate::limits::MAX_RECORD_BYTES)] {
                 assert_eq!((Stamp::new(seq, len).short_len(), Stamp::new(seq, len).since(seq)), (None, 0));
             }
         }

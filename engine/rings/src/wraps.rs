@@ -1,11 +1,12 @@
 //! Rings that have run for years: every packed number at the end of its range. A young ring is the judge.
 
-use crate::config::{MAX_DATUMS, RingConfig};
+use crate::config::RingConfig;
 use crate::fence::Fences;
+use crate::limits::MAX_DATUMS;
 use crate::ring::{Ring, Shared};
 use crate::sync::Ordering;
 use crate::word::{Gate, LAST_SEQ, Meta, Stamp};
-use crate::writer::Refused;
+use crate::writer::ClaimError;
 use std::sync::Arc;
 
 /// Sizes, and two lengths that records often have, so that there are runs of one length.
@@ -14,9 +15,12 @@ type Kind = (RingConfig, [usize; 2]);
 /// All packed; all in cells; short ones in cells and long ones behind them. Their units (7, 65, 68) are no power of two, so
 /// positions wrap at a number of their own.
 const KINDS: [Kind; 3] = [
-    (RingConfig { datums: 5, bytes: 7 * 16, max_record: 40, readers: 2, cells: false }, [32, 32]),
-    (RingConfig { datums: 5, bytes: 65 * 16, max_record: 128, readers: 2, cells: true }, [64, 128]),
-    (RingConfig { datums: 5, bytes: 68 * 16 + 12, max_record: 400, readers: 2, cells: true }, [64, 300]),
+    (RingConfig { datums: 5, bytes: 7 * 16, max_record: 40, readers: 2, scatter_small: false }, [32, 32]),
+    (RingConfig { datums: 5, bytes: 65 * 16, max_record: 128, readers: 2, scatter_small: true }, [64, 128]),
+    (
+        RingConfig { datums: 5, bytes: 68 * 16 + 12, max_record: 400, readers: 2, scatter_small: true },
+        [64, 300],
+    ),
 ];
 
 /// A ring whose next record is `seq`, `before_wrap` units before its positions start again.
@@ -86,8 +90,8 @@ fn story(ring: &Ring, often: [usize; 2], seed: u64) -> Vec<String> {
             }
             3 => {
                 let mut got = Vec::new();
-                let mut hold = reader.hold().unwrap();
-                let read = hold.read(3, |seq, bytes| got.push((seq - start, told(bytes))));
+                let mut guard = reader.pin_guard().unwrap();
+                let read = guard.for_each(3, |seq, bytes| got.push((seq - start, told(bytes))));
                 format!("read {read} {got:?}")
             }
             _ => match reader.try_recv().unwrap() {
@@ -131,7 +135,7 @@ fn a_ring_closes_itself_before_its_sequences_end() {
     let refused = loop {
         match writer.try_push(&[accepted as u8]) {
             Ok(seq) => assert_eq!(seq, end - 10 + accepted),
-            Err(Refused::Full) => {
+            Err(ClaimError::Full) => {
                 assert_eq!(reader.try_recv().unwrap().unwrap().len(), 1);
                 continue;
             }
@@ -140,7 +144,7 @@ fn a_ring_closes_itself_before_its_sequences_end() {
         accepted += 1;
         assert!(accepted < 100);
     };
-    assert_eq!((refused, ring.is_closed()), (Refused::Closed, true));
+    assert_eq!((refused, ring.is_closed()), (ClaimError::Closed, true));
     assert!(ring.tail() < LAST_SEQ && accepted > 10);
     while let Ok(Some(_)) = reader.try_recv() {}
     assert_eq!(reader.position(), end - 10 + accepted);

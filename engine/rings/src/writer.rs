@@ -1,9 +1,9 @@
 //! The writing handle.
 
 use crate::bugs::bug;
-use crate::claim::{Claim, ClaimMany};
-use crate::config::MAX_ROOM_WAITERS;
+use crate::claim::{BatchClaim, RecordClaim};
 use crate::gate::Look;
+use crate::limits::MAX_ROOM_WAITERS;
 use crate::ring::{ReaderId, Ring, Shared};
 use crate::sync::Ordering;
 use crate::units::Units;
@@ -21,8 +21,8 @@ pub struct Writer {
 
 /// Why there is no claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Refused {
-    /// No room now, or others wait for room before us. Wait with [`Writer::room`], evict, or try again later.
+pub enum ClaimError {
+    /// No room now, or others wait for room before us. Wait with [`Writer::claim`], evict, or try again later.
     #[error("the ring is full; wait for room, evict, or try again later")]
     Full,
     /// The ring is closed for ever.
@@ -38,7 +38,7 @@ pub enum Refused {
     },
     /// Too many writers wait for room already.
     #[error("{MAX_ROOM_WAITERS} writers wait for room already; send from fewer tasks")]
-    Crowded,
+    TooManyWaiters,
 }
 
 impl Writer {
@@ -50,27 +50,27 @@ impl Writer {
     /// hundred nanoseconds, once, and looks again: the next claims have more then, and readers are disturbed less. See
     /// [`Writer::try_claim_at_once`].
     #[inline(always)]
-    pub fn try_claim(&self, len: usize) -> Result<Claim<'_>, Refused> {
+    pub fn try_claim(&self, len: usize) -> Result<RecordClaim<'_>, ClaimError> {
         self.claim_looking(len, Look::Gather)
     }
 
     /// As [`Writer::try_claim`], without that pause: for who holds a lock that the readers want.
     #[inline]
-    pub fn try_claim_at_once(&self, len: usize) -> Result<Claim<'_>, Refused> {
+    pub fn try_claim_at_once(&self, len: usize) -> Result<RecordClaim<'_>, ClaimError> {
         self.claim_looking(len, Look::Once)
     }
 
     #[inline(always)]
-    fn claim_looking(&self, len: usize, look: Look) -> Result<Claim<'_>, Refused> {
+    fn claim_looking(&self, len: usize, look: Look) -> Result<RecordClaim<'_>, ClaimError> {
         self.shared.check_len(len)?;
         self.no_overtaking()?;
         let reserved = self.shared.reserve(1, Units::of(len), look)?;
-        Ok(Claim::new(&self.shared, reserved, len))
+        Ok(RecordClaim::new(&self.shared, reserved, len))
     }
 
     /// Copies `bytes` in as one record and gives its sequence.
     #[inline]
-    pub fn try_push(&self, bytes: &[u8]) -> Result<u64, Refused> {
+    pub fn try_push(&self, bytes: &[u8]) -> Result<u64, ClaimError> {
         let mut claim = self.try_claim(bytes.len())?;
         claim.copy_from_slice(bytes);
         Ok(claim.commit())
@@ -79,12 +79,12 @@ impl Writer {
     /// Claims up to `n` records of `len_each` bytes in one atomic step: as many as fit, at least one. `n` = 0 counts
     /// as 1.
     #[inline]
-    pub fn try_claim_many(&self, len_each: usize, n: usize) -> Result<ClaimMany<'_>, Refused> {
+    pub fn try_claim_many(&self, len_each: usize, n: usize) -> Result<BatchClaim<'_>, ClaimError> {
         self.shared.check_len(len_each)?;
         self.no_overtaking()?;
         let count = n.clamp(1, self.shared.config.datums) as u64;
         let reserved = self.shared.reserve(count, Units::of(len_each), Look::Gather)?;
-        Ok(ClaimMany::new(&self.shared, reserved, len_each))
+        Ok(BatchClaim::new(&self.shared, reserved, len_each))
     }
 
     /// Makes room for a record of `len` bytes by moving lagging cursors over the oldest published records, as few as
@@ -92,7 +92,7 @@ impl Writer {
     /// right now, or is claimed and not yet published; nobody waits for either.
     ///
     /// `Ok` says that there was room; another writer may have taken it. See [`Writer::claim_evicting`].
-    pub fn evict(&self, len: usize, mut on_lost: impl FnMut(ReaderId, u64)) -> Result<(), Refused> {
+    pub fn evict(&self, len: usize, mut on_lost: impl FnMut(ReaderId, u64)) -> Result<(), ClaimError> {
         self.shared.check_len(len)?;
         self.shared.evict(Units::of(len), &mut on_lost)
     }
@@ -103,14 +103,14 @@ impl Writer {
         &self,
         len: usize,
         mut on_lost: impl FnMut(ReaderId, u64),
-    ) -> Result<Claim<'_>, Refused> {
+    ) -> Result<RecordClaim<'_>, ClaimError> {
         self.shared.check_len(len)?;
         let units = Units::of(len);
         loop {
             match self.shared.reserve(1, units, Look::Once) {
-                Ok(reserved) => return Ok(Claim::new(&self.shared, reserved, len)),
+                Ok(reserved) => return Ok(RecordClaim::new(&self.shared, reserved, len)),
                 // Each turn of this loop means that another writer took the room that we made: somebody progresses.
-                Err(Refused::Full) => self.shared.evict(units, &mut on_lost)?,
+                Err(ClaimError::Full) => self.shared.evict(units, &mut on_lost)?,
                 Err(refused) => return Err(refused),
             }
         }
@@ -134,7 +134,7 @@ impl Writer {
     }
 
     #[inline(always)]
-    fn no_overtaking(&self) -> Result<(), Refused> {
+    fn no_overtaking(&self) -> Result<(), ClaimError> {
         if self.shared.signals.waiters.load(Ordering::Relaxed) != 0 && !bug("newcomers-overtake") {
             return Err(self.behind_waiters());
         }
@@ -142,8 +142,8 @@ impl Writer {
     }
 
     #[cold]
-    fn behind_waiters(&self) -> Refused {
-        if self.is_closed() { Refused::Closed } else { Refused::Full }
+    fn behind_waiters(&self) -> ClaimError {
+        if self.is_closed() { ClaimError::Closed } else { ClaimError::Full }
     }
 }
 

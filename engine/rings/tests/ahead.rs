@@ -9,10 +9,11 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use corewire_rings::{Detached, Refused, Ring, RingConfig, Slot};
+use corewire_rings::{ClaimError, Detached, RecordState, Ring, RingConfig};
 
 fn ring(datums: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 4, cells: false }).unwrap()
+    Ring::new(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 4, scatter_small: false })
+        .unwrap()
 }
 
 #[derive(Default)]
@@ -34,28 +35,28 @@ fn what_was_seen_can_be_read_again_until_it_is_given_up() {
     assert_eq!(reader.published_from(0, 100), 4);
     assert_eq!(reader.published_from(0, 3), 3);
     assert_eq!(reader.published_from(4, 100), 4);
-    assert_eq!(reader.kept(0), Slot::Passed, "not pinned");
+    assert_eq!(reader.get(0), RecordState::Passed, "not pinned");
     for _ in 0..2 {
-        assert_eq!(reader.keep(), Ok(0));
-        assert_eq!(reader.keep(), Ok(0), "pinning twice is harmless");
-        assert_eq!(reader.kept(3), Slot::Record(&[3]));
-        assert_eq!(reader.kept(0), Slot::Record(&[0]));
-        assert_eq!(reader.kept(4), Slot::NotYet);
-        reader.let_go(0);
+        assert_eq!(reader.pin(), Ok(0));
+        assert_eq!(reader.pin(), Ok(0), "pinning twice is harmless");
+        assert_eq!(reader.get(3), RecordState::Published(&[3]));
+        assert_eq!(reader.get(0), RecordState::Published(&[0]));
+        assert_eq!(reader.get(4), RecordState::Pending);
+        reader.unpin(0);
     }
-    assert_eq!(writer.try_push(&[4]), Err(Refused::Full));
-    reader.release_to(2).unwrap();
-    reader.release_to(1).unwrap();
+    assert_eq!(writer.try_push(&[4]), Err(ClaimError::Full));
+    reader.advance_to(2).unwrap();
+    reader.advance_to(1).unwrap();
     assert_eq!(reader.position(), 2, "never back");
     assert_eq!(writer.try_push(&[4]), Ok(4));
     assert_eq!(writer.try_push(&[5]), Ok(5));
-    assert_eq!(writer.try_push(&[6]), Err(Refused::Full));
-    reader.keep().unwrap();
-    assert_eq!(reader.kept(1), Slot::Passed);
-    assert_eq!(reader.kept(5), Slot::Record(&[5]));
-    reader.release_to(4).unwrap();
-    assert_eq!(reader.kept(4), Slot::Record(&[4]), "still pinned");
-    reader.let_go(6);
+    assert_eq!(writer.try_push(&[6]), Err(ClaimError::Full));
+    reader.pin().unwrap();
+    assert_eq!(reader.get(1), RecordState::Passed);
+    assert_eq!(reader.get(5), RecordState::Published(&[5]));
+    reader.advance_to(4).unwrap();
+    assert_eq!(reader.get(4), RecordState::Published(&[4]), "still pinned");
+    reader.unpin(6);
     assert_eq!(ring.gate(), 6);
 }
 
@@ -66,10 +67,10 @@ fn only_a_pinned_reader_is_safe_from_eviction() {
     for n in 0..4u8 {
         writer.try_push(&[n]).unwrap();
     }
-    reader.keep().unwrap();
-    assert_eq!(writer.evict(1, |_, _| {}), Err(Refused::Full));
-    assert_eq!(reader.kept(0), Slot::Record(&[0]));
-    reader.let_go(0);
+    reader.pin().unwrap();
+    assert_eq!(writer.evict(1, |_, _| {}), Err(ClaimError::Full));
+    assert_eq!(reader.get(0), RecordState::Published(&[0]));
+    reader.unpin(0);
     let mut lost = 0;
     for n in 4..11u8 {
         writer.evict(1, |_, n| lost += n).unwrap();
@@ -78,11 +79,11 @@ fn only_a_pinned_reader_is_safe_from_eviction() {
     assert_eq!(lost, 7);
     assert_eq!(reader.published_from(4, 100), 11, "what was taken counts as published");
     assert_eq!(reader.published_from(0, 2), 9);
-    assert_eq!(reader.keep(), Ok(7));
-    assert_eq!(reader.kept(6), Slot::Passed);
-    assert_eq!(reader.kept(7), Slot::Record(&[7]));
+    assert_eq!(reader.pin(), Ok(7));
+    assert_eq!(reader.get(6), RecordState::Passed);
+    assert_eq!(reader.get(7), RecordState::Published(&[7]));
     assert_eq!(reader.lost(), 7);
-    reader.let_go(11);
+    reader.unpin(11);
     assert_eq!(ring.len(), 0);
 }
 
@@ -92,13 +93,13 @@ fn a_kept_reader_that_releases_stays_pinned() {
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     writer.try_push(&[0]).unwrap();
     writer.try_push(&[1]).unwrap();
-    reader.keep().unwrap();
-    reader.release_to(1).unwrap();
+    reader.pin().unwrap();
+    reader.advance_to(1).unwrap();
     writer.try_push(&[2]).unwrap();
-    assert_eq!(writer.evict(1, |_, _| {}), Err(Refused::Full));
-    assert_eq!(ring.detach(reader.id()), Err(corewire_rings::DetachError::Held));
-    assert_eq!(reader.kept(1), Slot::Record(&[1]));
-    reader.let_go(1);
+    assert_eq!(writer.evict(1, |_, _| {}), Err(ClaimError::Full));
+    assert_eq!(ring.detach(reader.id()), Err(corewire_rings::DetachError::Pinned));
+    assert_eq!(reader.get(1), RecordState::Published(&[1]));
+    reader.unpin(1);
     assert_eq!(writer.evict(1, |_, _| {}), Ok(()));
 }
 
@@ -153,9 +154,9 @@ fn a_detached_reader_is_told_and_reads_nothing() {
     ring.detach(reader.id()).unwrap();
     assert_eq!(count.0.load(Ordering::Relaxed), 1);
     assert_eq!(reader.poll_published(1, &mut Context::from_waker(&waker)), Poll::Ready(()));
-    assert_eq!(reader.keep(), Err(Detached));
-    assert_eq!(reader.kept(0), Slot::Passed);
-    assert_eq!(reader.release_to(1), Err(Detached));
+    assert_eq!(reader.pin(), Err(Detached));
+    assert_eq!(reader.get(0), RecordState::Passed);
+    assert_eq!(reader.advance_to(1), Err(Detached));
 }
 
 #[test]
@@ -165,12 +166,12 @@ fn an_abandoned_record_is_told_from_one_that_is_missing() {
     drop(writer.try_claim(3).unwrap());
     let pending = writer.try_claim(3).unwrap();
     assert_eq!(reader.published_from(0, 10), 1);
-    reader.keep().unwrap();
-    assert_eq!(reader.kept(0), Slot::Abandoned);
-    assert_eq!(reader.kept(1), Slot::NotYet);
+    reader.pin().unwrap();
+    assert_eq!(reader.get(0), RecordState::Abandoned);
+    assert_eq!(reader.get(1), RecordState::Pending);
     pending.commit();
-    assert!(matches!(reader.kept(1), Slot::Record(_)));
-    reader.let_go(2);
+    assert!(matches!(reader.get(1), RecordState::Published(_)));
+    reader.unpin(2);
 }
 
 #[test]
@@ -180,12 +181,12 @@ fn a_sequence_out_of_all_range_is_not_there_and_not_reached() {
     writer.try_push(&[0]).unwrap();
     for far in [1, 5, 1 << 54, u64::MAX - 1, u64::MAX] {
         assert_eq!(reader.published_from(far, 10), far);
-        reader.keep().unwrap();
-        assert_eq!(reader.kept(far), Slot::NotYet);
+        reader.pin().unwrap();
+        assert_eq!(reader.get(far), RecordState::Pending);
     }
-    reader.let_go(u64::MAX);
+    reader.unpin(u64::MAX);
     assert_eq!(reader.position(), 1, "only what is published can be given up");
-    reader.release_to(u64::MAX).unwrap();
+    reader.advance_to(u64::MAX).unwrap();
     assert_eq!(reader.position(), 1);
     writer.try_push(&[1]).unwrap();
     assert_eq!(&reader.try_recv().unwrap().unwrap()[..], &[1]);
@@ -211,14 +212,14 @@ fn what_was_shown_can_be_taken_without_another_look() {
     assert_eq!((reader.position(), ring.gate()), (2, 2));
 
     assert_eq!(reader.peek(), Ok(Some(&[2][..])));
-    reader.let_go(2);
+    reader.unpin(2);
     assert!(reader.take_peeked().is_none(), "not pinned");
     for n in 4..7u8 {
         let mut claim = writer.claim_evicting(1, |_, _| {}).unwrap();
         claim.copy_from_slice(&[n]);
         claim.commit();
     }
-    reader.keep().unwrap();
+    reader.pin().unwrap();
     assert!(reader.take_peeked().is_none(), "another one is the next");
-    reader.let_go(0);
+    reader.unpin(0);
 }

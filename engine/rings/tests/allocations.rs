@@ -1,7 +1,7 @@
 //! Nothing is allocated on the way of a datum. Alone in its program: the counting allocator counts everybody.
 #![cfg(not(any(loom, shuttle, miri)))]
 
-use corewire_rings::{Ring, RingConfig, Slot, mailbox};
+use corewire_rings::{RecordState, Ring, RingConfig, mailbox};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::task::{Context, Waker};
@@ -42,7 +42,8 @@ fn a_datum_allocates_nothing_on_any_way_through_the_ring() {
     // Packed, and in cells.
     for bytes in [1_000, 1_024] {
         let ring =
-            Ring::new(RingConfig { datums: 8, bytes, max_record: 100, readers: 2, cells: false }).unwrap();
+            Ring::new(RingConfig { datums: 8, bytes, max_record: 100, readers: 2, scatter_small: false })
+                .unwrap();
         assert_eq!(allocations_of_all_ways(&ring), (0, 0, 0), "{bytes}");
     }
 }
@@ -54,7 +55,7 @@ fn allocations_of_all_ways(ring: &Ring) -> (u64, u64, u64) {
     let mut idle = ring.subscribe().unwrap();
     let mut cx = Context::from_waker(Waker::noop());
     // A warm-up allocates the queue of waiting writers.
-    let mut turn = corewire_rings::Turn::default();
+    let mut turn = corewire_rings::WaitTicket::default();
     while writer.try_push(&[1; 64]).is_ok() {}
     assert!(writer.poll_claim(&mut turn, 64, &mut cx).is_pending());
     turn.cancel();
@@ -77,12 +78,12 @@ fn allocations_of_all_ways(ring: &Ring) -> (u64, u64, u64) {
                 claim.commit_first(1);
             }
             for reader in [&mut reader, &mut idle] {
-                let mut hold = reader.hold().unwrap();
-                let end = hold.published_to(100);
-                for seq in hold.start()..end {
-                    assert_ne!(hold.get(seq), Slot::NotYet);
+                let mut guard = reader.pin_guard().unwrap();
+                let end = guard.published_to(100);
+                for seq in guard.start()..end {
+                    assert_ne!(guard.get(seq), RecordState::Pending);
                 }
-                hold.release_to(end);
+                guard.advance_to(end);
             }
         }
     });
@@ -114,7 +115,8 @@ fn a_message_allocates_nothing_on_its_way_through_the_mailbox() {
 
 #[test]
 fn the_memory_of_a_ring_is_what_its_configuration_says() {
-    let config = RingConfig { datums: 1000, bytes: 64 * 1024, max_record: 4096, readers: 8, cells: false };
+    let config =
+        RingConfig { datums: 1000, bytes: 64 * 1024, max_record: 4096, readers: 8, scatter_small: false };
     // Slots 1024 x 16, arena 64 KiB + 4 KiB spill, cursors 8 x 128 or 256, and a little around them.
     let memory = config.memory_bytes();
     assert!((86_016..=92_000).contains(&memory), "{memory}");
@@ -123,8 +125,8 @@ fn the_memory_of_a_ring_is_what_its_configuration_says() {
 
 #[test]
 fn a_ring_allocates_exactly_what_its_configuration_says() {
-    let packed = RingConfig { datums: 5, bytes: 1_023, max_record: 128, readers: 3, cells: false };
-    let cells = RingConfig { cells: true, ..packed };
+    let packed = RingConfig { datums: 5, bytes: 1_023, max_record: 128, readers: 3, scatter_small: false };
+    let cells = RingConfig { scatter_small: true, ..packed };
     let mixed = RingConfig { bytes: 1_024, max_record: 129, ..cells };
     for (config, records) in [
         (packed, 63 * 16 + 128),

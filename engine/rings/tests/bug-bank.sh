@@ -51,7 +51,7 @@ gap-twice                 model         the_ring_does_what_the_model_says
 passes-unpublished        ring          a_reader_that_joins_during_a_claim_starts_behind_it
 abandoned-delivered       ring          an_abandoned_claim_is_skipped
 place-of-another          model         the_ring_does_what_the_model_says
-hold-unpinned             loom          eviction_and_holding_exclude_each_other
+pin-skipped             loom          eviction_and_holding_exclude_each_other
 pin-looks-once            loom_pins     who_is_pinned_stays_where_it_is_while_it_waits
 pins-unfenced             loom_pins     detachment_and_a_pin_exclude_each_other
 moves-who-is-inside       loom_pins     a_reader_inside_is_not_moved

@@ -5,7 +5,9 @@
 //! queued or leaked, and the others must get on by the wakes that they receive: nobody is polled who was not woken.
 #![cfg(not(any(loom, shuttle)))]
 
-use corewire_rings::{Ended, Reader, ReaderId, Refused, Ring, RingConfig, Room, Writer, mailbox};
+use corewire_rings::{
+    ClaimError, ClaimFuture, Reader, ReaderId, RecvError, Ring, RingConfig, Writer, mailbox,
+};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -103,7 +105,7 @@ struct RoomWorld<'a> {
     writer: &'a Writer,
     reader: Reader,
     /// The victim, and the two others.
-    tasks: [Task<Room<'a>>; 3],
+    tasks: [Task<ClaimFuture<'a>>; 3],
     commits: bool,
     written: Vec<u8>,
     abandoned: u64,
@@ -120,7 +122,7 @@ impl<'a> RoomWorld<'a> {
             ring: ring.clone(),
             writer,
             reader,
-            tasks: std::array::from_fn(|_| Task::new(writer.room(1))),
+            tasks: std::array::from_fn(|_| Task::new(writer.claim(1))),
             commits,
             written: vec![1, 2],
             abandoned: 0,
@@ -133,7 +135,11 @@ impl<'a> RoomWorld<'a> {
         self.written.len() as u8 + 1
     }
 
-    fn push(&mut self, claim: Result<corewire_rings::Claim<'a>, Refused>, commits: bool) -> Option<Refused> {
+    fn push(
+        &mut self,
+        claim: Result<corewire_rings::RecordClaim<'a>, ClaimError>,
+        commits: bool,
+    ) -> Option<ClaimError> {
         match claim {
             Ok(mut claim) if commits => {
                 claim[0] = self.next_value();
@@ -154,7 +160,7 @@ impl<'a> RoomWorld<'a> {
         let task = &mut self.tasks[which];
         let Some(claim) = (if only_if_woken { task.poll_if_woken() } else { task.poll() }) else { return };
         let refused = self.push(claim, which != 0 || self.commits);
-        assert!(refused.is_none() || (refused == Some(Refused::Closed) && self.ring.is_closed()));
+        assert!(refused.is_none() || (refused == Some(ClaimError::Closed) && self.ring.is_closed()));
     }
 
     fn read(&mut self) -> bool {
@@ -164,7 +170,7 @@ impl<'a> RoomWorld<'a> {
                 self.read.push(record[0]);
                 true
             }
-            Ok(None) | Err(Ended::Closed | Ended::Detached) => false,
+            Ok(None) | Err(RecvError::Closed | RecvError::Detached) => false,
         }
     }
 
@@ -201,7 +207,7 @@ impl<'a> RoomWorld<'a> {
         }
         assert_eq!(self.ring.waiting_writers(), 0, "{steps:?}: a place in the queue is left");
         let free = self.push(self.writer.try_claim(1), true);
-        assert_eq!(free, self.ring.is_closed().then_some(Refused::Closed), "{steps:?}");
+        assert_eq!(free, self.ring.is_closed().then_some(ClaimError::Closed), "{steps:?}");
         while self.read() {}
         let told = (self.written.len() as u64 + self.abandoned, self.abandoned, self.lost);
         let stats = self.ring.stats();
@@ -226,7 +232,8 @@ fn a_wait_for_room_can_be_dropped_after_any_poll() {
     use RoomStep::{Close, Detach, Evict, Poll, PollOne, PollOther, Push, Read};
     for commits in [true, false] {
         each_sequence(&[Poll, PollOne, PollOther, Read, Push, Evict, Detach, Close], STEPS, |steps| {
-            let config = RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 1, cells: false };
+            let config =
+                RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 1, scatter_small: false };
             let ring = Ring::new(config).unwrap();
             let writer = ring.writer();
             let mut world = RoomWorld::new(&ring, &writer, commits);
@@ -242,7 +249,7 @@ enum ReadStep {
     Poll,
     PollOther,
     Push,
-    Claim,
+    RecordClaim,
     Commit,
     Abandon,
     Evict,
@@ -254,7 +261,7 @@ enum ReadStep {
 struct ReadWorld<'a> {
     ring: Ring,
     writer: &'a Writer,
-    pending: Option<corewire_rings::Claim<'a>>,
+    pending: Option<corewire_rings::RecordClaim<'a>>,
     written: Vec<u64>,
     /// What the reader in question was told to have lost.
     lost: u64,
@@ -262,7 +269,7 @@ struct ReadWorld<'a> {
 }
 
 impl<'a> ReadWorld<'a> {
-    fn fill(&mut self, mut claim: corewire_rings::Claim<'a>) {
+    fn fill(&mut self, mut claim: corewire_rings::RecordClaim<'a>) {
         claim[0] = claim.seq() as u8;
         self.written.push(claim.seq());
         claim.commit();
@@ -276,8 +283,8 @@ impl<'a> ReadWorld<'a> {
                     self.fill(claim);
                 }
             }
-            ReadStep::Claim if self.pending.is_none() => self.pending = self.writer.try_claim(1).ok(),
-            ReadStep::Claim => {}
+            ReadStep::RecordClaim if self.pending.is_none() => self.pending = self.writer.try_claim(1).ok(),
+            ReadStep::RecordClaim => {}
             ReadStep::Commit => {
                 if let Some(claim) = self.pending.take() {
                     self.fill(claim);
@@ -299,7 +306,7 @@ impl<'a> ReadWorld<'a> {
 }
 
 /// What one future of a reader gave: the record that it took, if it takes one.
-type Taken = Result<Option<u64>, Ended>;
+type Taken = Result<Option<u64>, RecvError>;
 type Start = for<'a> fn(&'a mut Reader) -> Pin<Box<dyn Future<Output = Taken> + 'a>>;
 
 fn recv(reader: &mut Reader) -> Pin<Box<dyn Future<Output = Taken> + '_>> {
@@ -321,7 +328,8 @@ fn published(reader: &mut Reader) -> Pin<Box<dyn Future<Output = Taken> + '_>> {
 
 fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
     let ring =
-        Ring::new(RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 2, cells: false }).unwrap();
+        Ring::new(RingConfig { datums: 2, bytes: 32, max_record: 16, readers: 2, scatter_small: false })
+            .unwrap();
     let writer = ring.writer();
     let (mut reader, mut other) = (ring.subscribe().unwrap(), ring.subscribe().unwrap());
     let victim = reader.id();
@@ -343,8 +351,8 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
                             Poll::Pending => continue,
                             Poll::Ready(Ok(record)) => taken.extend(record),
                             Poll::Ready(Err(ended)) => match ended {
-                                Ended::Closed => assert!(ring.is_closed()),
-                                Ended::Detached => assert!(steps.contains(&ReadStep::Detach)),
+                                RecvError::Closed => assert!(ring.is_closed()),
+                                RecvError::Detached => assert!(steps.contains(&ReadStep::Detach)),
                             },
                         }
                         continue 'futures;
@@ -395,8 +403,8 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
 }
 
 const READ_STEPS: [ReadStep; 9] = {
-    use ReadStep::{Abandon, Claim, Close, Commit, Detach, Evict, Poll, PollOther, Push};
-    [Poll, PollOther, Push, Claim, Commit, Abandon, Evict, Detach, Close]
+    use ReadStep::{Abandon, Close, Commit, Detach, Evict, Poll, PollOther, Push, RecordClaim};
+    [Poll, PollOther, Push, RecordClaim, Commit, Abandon, Evict, Detach, Close]
 };
 
 #[test]

@@ -2,8 +2,8 @@
 //! around the edge of a cell; no two records of one lap have the same byte in the same place.
 #![cfg(not(any(loom, shuttle)))]
 
-use corewire_rings::config::CELL_BYTES;
-use corewire_rings::{Claim, Reader, Refused, Ring, RingConfig, Slot, Writer};
+use corewire_rings::limits::SMALL_RECORD_BYTES;
+use corewire_rings::{ClaimError, Reader, RecordClaim, RecordState, Ring, RingConfig, Writer};
 use std::collections::VecDeque;
 
 const LENGTHS: [usize; 7] = [0, 1, 64, 127, 128, 129, 200];
@@ -13,13 +13,19 @@ const DATUMS: usize = 16;
 type Seen = (u64, Vec<u8>);
 
 fn sizes(datums: usize, bytes: usize, max_record: usize) -> RingConfig {
-    RingConfig { datums, bytes, max_record, readers: 2, cells: RingConfig::cells_fit(datums, bytes) }
+    RingConfig {
+        datums,
+        bytes,
+        max_record,
+        readers: 2,
+        scatter_small: RingConfig::scatter_fits(datums, bytes),
+    }
 }
 
 /// A ring of [`DATUMS`] for each way to lie: all in cells, long ones in units behind them, all in units. The last two fill
 /// up with bytes before datums if most records are long.
 fn rings() -> [Ring; 3] {
-    let cells = DATUMS * CELL_BYTES;
+    let cells = DATUMS * SMALL_RECORD_BYTES;
     [(cells, 128), (cells + 9 * 16, 200), (cells - 16, 200)]
         .map(|(bytes, max_record)| Ring::new(sizes(DATUMS, bytes, max_record)).unwrap())
 }
@@ -36,13 +42,13 @@ fn fill(record: &mut [u8], seq: u64) {
     record.iter_mut().enumerate().for_each(|(n, at)| *at = byte(seq, n));
 }
 
-fn finish(mut claim: Claim<'_>) -> u64 {
+fn finish(mut claim: RecordClaim<'_>) -> u64 {
     let seq = claim.seq();
     fill(&mut claim, seq);
     claim.commit()
 }
 
-fn push(writer: &Writer, len: usize) -> Result<u64, Refused> {
+fn push(writer: &Writer, len: usize) -> Result<u64, ClaimError> {
     writer.try_claim(len).map(finish)
 }
 
@@ -79,50 +85,50 @@ const WAYS: [(&str, Way); 8] = [
         seen
     }),
     ("get", |reader, n| {
-        let mut hold = reader.hold().unwrap();
-        let to = hold.published_to(n);
+        let mut guard = reader.pin_guard().unwrap();
+        let to = guard.published_to(n);
         // From the last to the first, so that none is told by the one before it.
-        let mut seen: Vec<_> = (hold.start()..to)
+        let mut seen: Vec<_> = (guard.start()..to)
             .rev()
-            .filter_map(|seq| match hold.get(seq) {
-                Slot::Record(bytes) => Some((seq, bytes.to_vec())),
+            .filter_map(|seq| match guard.get(seq) {
+                RecordState::Published(bytes) => Some((seq, bytes.to_vec())),
                 slot => {
-                    assert_eq!(slot, Slot::Abandoned);
+                    assert_eq!(slot, RecordState::Abandoned);
                     None
                 }
             })
             .collect();
         seen.reverse();
-        hold.release_to(to);
+        guard.advance_to(to);
         seen
     }),
     ("kept", |reader, n| {
-        let start = reader.keep().unwrap();
+        let start = reader.pin().unwrap();
         let to = reader.published_from(start, n);
-        let seen = (start..to).filter_map(|seq| match reader.kept(seq) {
-            Slot::Record(bytes) => Some((seq, bytes.to_vec())),
+        let seen = (start..to).filter_map(|seq| match reader.get(seq) {
+            RecordState::Published(bytes) => Some((seq, bytes.to_vec())),
             slot => {
-                assert_eq!(slot, Slot::Abandoned);
+                assert_eq!(slot, RecordState::Abandoned);
                 None
             }
         });
         let seen = seen.collect();
-        reader.let_go(to);
+        reader.unpin(to);
         seen
     }),
     ("read", |reader, n| {
         let mut seen = Vec::new();
-        reader.hold().unwrap().read(n, |seq, bytes| seen.push((seq, bytes.to_vec())));
+        reader.pin_guard().unwrap().for_each(n, |seq, bytes| seen.push((seq, bytes.to_vec())));
         seen
     }),
     ("two reads", |reader, n| {
         let mut seen = Vec::new();
-        let mut hold = reader.hold().unwrap();
+        let mut guard = reader.pin_guard().unwrap();
         for n in [n / 2, n - n / 2] {
-            hold.read(n, |seq, bytes| seen.push((seq, bytes.to_vec())));
-            hold.advance();
+            guard.for_each(n, |seq, bytes| seen.push((seq, bytes.to_vec())));
+            guard.release_now();
         }
-        drop(hold);
+        drop(guard);
         seen
     }),
     ("all in turn", |reader, n| {
@@ -256,12 +262,12 @@ fn eviction_takes_as_much_as_the_next_record_needs_and_the_rest_stays_whole() {
             assert_eq!(WAYS[0].1(&mut fast, 2), [(seq, content(seq, len))]);
             if seq % 37 == 0 {
                 // Everything that is left, and what was lost since the last time.
-                let mut hold = slow.hold().unwrap();
-                let mut next = hold.start();
-                reported += hold.lost_before();
+                let mut guard = slow.pin_guard().unwrap();
+                let mut next = guard.start();
+                reported += guard.lost_before();
                 assert_eq!(reported, lost);
                 assert_eq!(next, seq + 1 - live.len() as u64);
-                hold.read(DATUMS, |seq, bytes| {
+                guard.for_each(DATUMS, |seq, bytes| {
                     assert_eq!((seq, bytes), (next, &content(seq, live.pop_front().unwrap())[..]));
                     next += 1;
                 });
@@ -270,7 +276,7 @@ fn eviction_takes_as_much_as_the_next_record_needs_and_the_rest_stays_whole() {
             }
         }
         assert!(lost > 0);
-        drop(slow.hold().unwrap());
+        drop(slow.pin_guard().unwrap());
         assert_eq!((slow.lost(), fast.lost(), ring.stats().evicted), (lost, 0, lost));
     }
 }
@@ -290,7 +296,7 @@ fn the_capacity_in_datums_and_in_bytes_is_that_of_packed_records() {
                 let fits = datums < DATUMS && bytes + RingConfig::cost(len) <= capacity;
                 assert_eq!(
                     push(&writer, len).err(),
-                    (!fits).then_some(Refused::Full),
+                    (!fits).then_some(ClaimError::Full),
                     "{len} {datums} {bytes}"
                 );
                 if !fits {
@@ -309,7 +315,7 @@ fn a_ring_with_bytes_for_all_is_full_at_its_datums() {
     for datums in [1, 2, 3, 5, 8, 100] {
         for max_record in [1, 64, 128, 129, 200, 1_000] {
             let bytes = datums * RingConfig::cost(max_record);
-            let config = RingConfig { datums, bytes, max_record, readers: 2, cells: true };
+            let config = RingConfig { datums, bytes, max_record, readers: 2, scatter_small: true };
             let ring = Ring::new(config).unwrap();
             let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
             for len in LENGTHS.into_iter().chain([max_record]).filter(|len| *len <= max_record) {
@@ -319,17 +325,17 @@ fn a_ring_with_bytes_for_all_is_full_at_its_datums() {
                     places.push(claim.as_ptr().addr());
                     finish(claim);
                 }
-                assert_eq!(push(&writer, 0), Err(Refused::Full), "{config:?} {len}");
+                assert_eq!(push(&writer, 0), Err(ClaimError::Full), "{config:?} {len}");
                 let mut next = ring.tail() - datums as u64;
-                let read = reader.hold().unwrap().read(2 * datums, |seq, bytes| {
+                let read = reader.pin_guard().unwrap().for_each(2 * datums, |seq, bytes| {
                     assert_eq!((seq, bytes), (next, &content(seq, len)[..]));
                     next += 1;
                 });
                 assert_eq!(read, datums);
                 places.sort_unstable();
-                let apart = places.windows(2).all(|two| two[1] - two[0] >= CELL_BYTES);
-                let cells = apart && places.iter().all(|place| place % CELL_BYTES == 0);
-                assert!(cells || len > CELL_BYTES, "{config:?} {len}: {places:x?}");
+                let apart = places.windows(2).all(|two| two[1] - two[0] >= SMALL_RECORD_BYTES);
+                let cells = apart && places.iter().all(|place| place % SMALL_RECORD_BYTES == 0);
+                assert!(cells || len > SMALL_RECORD_BYTES, "{config:?} {len}: {places:x?}");
             }
         }
     }
@@ -337,22 +343,30 @@ fn a_ring_with_bytes_for_all_is_full_at_its_datums() {
 
 #[test]
 fn cells_fit_where_they_take_no_more_than_the_bytes() {
-    assert!(RingConfig::cells_fit(4, 4 * CELL_BYTES) && !RingConfig::cells_fit(4, 4 * CELL_BYTES - 1));
-    assert!(RingConfig::cells_fit(5, 8 * CELL_BYTES) && !RingConfig::cells_fit(5, 8 * CELL_BYTES - 1));
-    assert!(!RingConfig::cells_fit(usize::MAX, usize::MAX) && !RingConfig::cells_fit(1 << 62, usize::MAX));
+    assert!(
+        RingConfig::scatter_fits(4, 4 * SMALL_RECORD_BYTES)
+            && !RingConfig::scatter_fits(4, 4 * SMALL_RECORD_BYTES - 1)
+    );
+    assert!(
+        RingConfig::scatter_fits(5, 8 * SMALL_RECORD_BYTES)
+            && !RingConfig::scatter_fits(5, 8 * SMALL_RECORD_BYTES - 1)
+    );
+    assert!(
+        !RingConfig::scatter_fits(usize::MAX, usize::MAX) && !RingConfig::scatter_fits(1 << 62, usize::MAX)
+    );
 }
 
 /// What readers have given back since the room was last looked for counts as well.
 #[test]
 fn a_batch_claim_takes_as_many_as_fit_and_not_as_many_as_were_known_to() {
     for cells in [false, true] {
-        let config = RingConfig { datums: 16, bytes: 16 * 64, max_record: 64, readers: 1, cells };
+        let config = RingConfig { datums: 16, bytes: 16 * 64, max_record: 64, readers: 1, scatter_small: cells };
         let ring = Ring::new(config).unwrap();
         let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
         for seq in 0..12 {
             assert_eq!(push(&writer, 64), Ok(seq));
         }
-        assert_eq!(reader.hold().unwrap().read(12, |_, _| ()), 12);
+        assert_eq!(reader.pin_guard().unwrap().for_each(12, |_, _| ()), 12);
         assert_eq!(writer.try_claim_many(64, 20).unwrap().len(), 16, "with cells: {cells}");
     }
 }

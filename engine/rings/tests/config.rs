@@ -1,28 +1,29 @@
 //! Sizes that no ring has.
 #![cfg(not(any(loom, shuttle)))]
 
-use corewire_rings::config::{MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES};
-use corewire_rings::{ConfigError, Ring, RingConfig};
+use corewire_rings::limits::{MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES};
+use corewire_rings::{Ring, RingConfig, RingConfigError};
 
-const GOOD: RingConfig = RingConfig { datums: 4, bytes: 64, max_record: 64, readers: 1, cells: false };
+const GOOD: RingConfig =
+    RingConfig { datums: 4, bytes: 64, max_record: 64, readers: 1, scatter_small: false };
 
 #[test]
 fn every_size_out_of_range_is_refused_with_its_own_error() {
     let refused = |config| Ring::new(config).unwrap_err();
     for datums in [0, MAX_DATUMS + 1, usize::MAX] {
-        assert_eq!(refused(RingConfig { datums, ..GOOD }), ConfigError::Datums(datums));
+        assert_eq!(refused(RingConfig { datums, ..GOOD }), RingConfigError::Datums(datums));
     }
     for bytes in [0, 15, MAX_ARENA_BYTES + 1, usize::MAX] {
-        assert_eq!(refused(RingConfig { bytes, ..GOOD }), ConfigError::Bytes(bytes));
+        assert_eq!(refused(RingConfig { bytes, ..GOOD }), RingConfigError::Bytes(bytes));
     }
     for max_record in [0, MAX_RECORD_BYTES + 1, usize::MAX] {
-        assert_eq!(refused(RingConfig { max_record, ..GOOD }), ConfigError::MaxRecord(max_record));
+        assert_eq!(refused(RingConfig { max_record, ..GOOD }), RingConfigError::MaxRecord(max_record));
     }
     for readers in [0, MAX_READERS + 1] {
-        assert_eq!(refused(RingConfig { readers, ..GOOD }), ConfigError::Readers(readers));
+        assert_eq!(refused(RingConfig { readers, ..GOOD }), RingConfigError::Readers(readers));
     }
     let error = refused(RingConfig { max_record: 65, ..GOOD });
-    assert_eq!(error, ConfigError::RecordExceedsRing { max_record: 65, bytes: 64 });
+    assert_eq!(error, RingConfigError::RecordExceedsRing { max_record: 65, bytes: 64 });
     assert!(error.to_string().contains("raise `bytes`"));
     assert!(Ring::new(RingConfig { readers: MAX_READERS, ..GOOD }).is_ok());
 }
@@ -35,7 +36,7 @@ fn the_longest_record_of_all_passes() {
         bytes: MAX_RECORD_BYTES + 16,
         max_record: MAX_RECORD_BYTES,
         readers: 1,
-        cells: false,
+        scatter_small: false,
     };
     let ring = Ring::new(config).unwrap();
     let mut reader = ring.subscribe().unwrap();
@@ -49,9 +50,10 @@ fn the_longest_record_of_all_passes() {
 
 #[test]
 fn memory_that_does_not_exist_is_an_error_and_not_an_abort() {
-    let config = RingConfig { datums: 1, bytes: MAX_ARENA_BYTES, max_record: 1, readers: 1, cells: false };
+    let config =
+        RingConfig { datums: 1, bytes: MAX_ARENA_BYTES, max_record: 1, readers: 1, scatter_small: false };
     // Overcommit may grant a terabyte of untouched memory; then there is nothing to refuse.
     if let Err(error) = Ring::new(config) {
-        assert_eq!(error, ConfigError::Memory(config.memory_bytes()));
+        assert_eq!(error, RingConfigError::Memory(config.memory_bytes()));
     }
 }

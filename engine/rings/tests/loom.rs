@@ -7,7 +7,8 @@
 #![cfg(loom)]
 
 use corewire_rings::{
-    Claim, Detached, Ended, Reader, Refused, Ring, RingConfig, Slot, Turn, Writer, mailbox,
+    ClaimError, Detached, Reader, RecordClaim, RecordState, RecvError, Ring, RingConfig, WaitTicket, Writer,
+    mailbox,
 };
 use loom::future::block_on;
 use loom::thread;
@@ -19,11 +20,12 @@ mod stories;
 fn ring(datums: usize, readers: usize) -> Ring {
     // As tight as can be, so that the next record of 32 bytes lies where the last one lay: two units for one datum,
     // three (and a spill) for two.
-    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers, cells: false }).unwrap()
+    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers, scatter_small: false })
+        .unwrap()
 }
 
 /// A record that says who wrote it, in all its bytes.
-fn fill(mut claim: Claim<'_>, value: u8) -> u64 {
+fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
     claim.fill(value);
     claim.commit()
 }
@@ -32,7 +34,7 @@ fn push(writer: &Writer, len: usize, value: u8) -> u64 {
     loop {
         match writer.try_claim(len) {
             Ok(claim) => return fill(claim, value),
-            Err(Refused::Full) => thread::yield_now(),
+            Err(ClaimError::Full) => thread::yield_now(),
             Err(refused) => panic!("{refused}"),
         }
     }
@@ -109,7 +111,7 @@ fn two_producers_at_a_full_ring_move_the_gate_together() {
             thread::spawn(move || match writer.try_claim(32) {
                 Ok(claim) => fill(claim, value),
                 Err(refused) => {
-                    assert_eq!(refused, Refused::Full);
+                    assert_eq!(refused, ClaimError::Full);
                     0
                 }
             })
@@ -135,17 +137,17 @@ fn a_joining_reader_is_never_passed() {
         });
         let mut reader = ring.subscribe().unwrap();
         let from = reader.position();
-        let hold = reader.hold().unwrap();
-        match hold.get(from) {
-            Slot::Record(bytes) => {
-                assert_eq!(hold.start(), from);
+        let guard = reader.pin_guard().unwrap();
+        match guard.get(from) {
+            RecordState::Published(bytes) => {
+                assert_eq!(guard.start(), from);
                 assert!(bytes.iter().all(|byte| u64::from(*byte) == from), "{from}: {bytes:?}");
                 thread::yield_now();
                 assert!(bytes.iter().all(|byte| u64::from(*byte) == from), "{from}: {bytes:?}");
             }
-            slot => assert_eq!(slot, Slot::NotYet),
+            slot => assert_eq!(slot, RecordState::Pending),
         }
-        drop(hold);
+        drop(guard);
         thread.join().unwrap();
         assert_eq!(reader.lost(), 0);
     });
@@ -220,15 +222,15 @@ fn nobody_evicts_a_reader_in_place() {
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
-        let hold = reader.hold().unwrap();
+        let guard = reader.pin_guard().unwrap();
         let thread =
             thread::spawn(move || writer.claim_evicting(32, |_, _| ()).map(|claim| fill(claim, 1)).is_ok());
-        assert_eq!(hold.get(0), Slot::Record(&[0; 32]));
-        assert_eq!(hold.get(0), Slot::Record(&[0; 32]));
-        drop(hold);
+        assert_eq!(guard.get(0), RecordState::Published(&[0; 32]));
+        assert_eq!(guard.get(0), RecordState::Published(&[0; 32]));
+        drop(guard);
         let evicted = thread.join().unwrap();
         assert!(reader.is_ready());
-        drop(reader.hold().unwrap());
+        drop(reader.pin_guard().unwrap());
         assert_eq!(reader.lost(), u64::from(evicted));
     });
 }
@@ -334,7 +336,7 @@ fn a_reader_that_falls_asleep_is_woken_by_close() {
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         let thread = thread::spawn(move || writer.close());
-        assert_eq!(block_on(reader.recv()).unwrap_err(), Ended::Closed);
+        assert_eq!(block_on(reader.recv()).unwrap_err(), RecvError::Closed);
         thread.join().unwrap();
     });
 }
@@ -350,12 +352,12 @@ fn a_claim_that_beats_the_close_is_delivered() {
         let got = match block_on(reader.recv()) {
             Ok(record) => record[0] == 7,
             Err(ended) => {
-                assert_eq!(ended, Ended::Closed);
+                assert_eq!(ended, RecvError::Closed);
                 false
             }
         };
         assert_eq!(thread.join().unwrap(), got);
-        assert_eq!(block_on(reader.recv()).unwrap_err(), Ended::Closed);
+        assert_eq!(block_on(reader.recv()).unwrap_err(), RecvError::Closed);
     });
 }
 
@@ -370,7 +372,7 @@ fn a_reader_that_falls_asleep_is_woken_by_detachment() {
         let ended = block_on(async {
             loop {
                 poll_fn(|cx| reader.poll_ready(cx)).await;
-                match reader.hold() {
+                match reader.pin_guard() {
                     Ok(_) => thread::yield_now(),
                     Err(Detached) => return,
                 }
@@ -405,7 +407,7 @@ fn a_writer_that_waits_for_room_is_woken_by_reading() {
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
-        let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
+        let thread = thread::spawn(move || fill(block_on(writer.claim(32)).unwrap(), 1));
         assert_eq!(take(&mut reader).0, 0);
         assert_eq!(take(&mut reader).0, 1);
         assert_eq!(thread.join().unwrap(), 1);
@@ -419,7 +421,7 @@ fn a_writer_that_waits_for_room_is_woken_by_the_last_reader_leaving() {
         let reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
-        let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
+        let thread = thread::spawn(move || fill(block_on(writer.claim(32)).unwrap(), 1));
         drop(reader);
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -432,7 +434,7 @@ fn a_writer_that_waits_for_room_is_woken_by_detachment() {
         let reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
-        let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
+        let thread = thread::spawn(move || fill(block_on(writer.claim(32)).unwrap(), 1));
         ring.detach(reader.id()).unwrap();
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -445,9 +447,9 @@ fn a_writer_that_waits_for_room_is_woken_by_close() {
         let _reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
-        let thread = thread::spawn(move || block_on(writer.room(32)).err());
+        let thread = thread::spawn(move || block_on(writer.claim(32)).err());
         ring.close();
-        assert_eq!(thread.join().unwrap(), Some(Refused::Closed));
+        assert_eq!(thread.join().unwrap(), Some(ClaimError::Closed));
     });
 }
 
@@ -458,7 +460,7 @@ fn without_readers_a_waiting_writer_is_woken_by_publication() {
         let writer = ring.writer();
         let claim = writer.try_claim(32).unwrap();
         let other = ring.writer();
-        let thread = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
+        let thread = thread::spawn(move || fill(block_on(other.claim(32)).unwrap(), 1));
         fill(claim, 0);
         assert_eq!(thread.join().unwrap(), 1);
     });
@@ -472,7 +474,7 @@ fn when_the_last_reader_leaves_an_unpublished_record_somebody_wakes_the_writer()
         let writer = ring.writer();
         let claim = writer.try_claim(32).unwrap();
         let other = ring.writer();
-        let waiting = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
+        let waiting = thread::spawn(move || fill(block_on(other.claim(32)).unwrap(), 1));
         let leaving = thread::spawn(move || drop(reader));
         fill(claim, 0);
         leaving.join().unwrap();
@@ -488,7 +490,7 @@ fn two_waiting_writers_are_both_served() {
         push(&ring.writer(), 32, 0);
         let threads = [1u8, 2].map(|value| {
             let writer = ring.writer();
-            thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), value))
+            thread::spawn(move || fill(block_on(writer.claim(32)).unwrap(), value))
         });
         for seq in 0..3 {
             assert_eq!(take(&mut reader).0, seq);
@@ -506,13 +508,13 @@ fn a_waiter_that_gives_up_hands_its_wake_on() {
         let writer = ring.writer();
         push(&writer, 32, 0);
         // First in the queue, and never polled again.
-        let mut turn = Turn::default();
+        let mut turn = WaitTicket::default();
         block_on(poll_fn(|cx| {
             assert!(writer.poll_claim(&mut turn, 32, cx).is_pending());
             Poll::Ready(())
         }));
         let other = ring.writer();
-        let waiting = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
+        let waiting = thread::spawn(move || fill(block_on(other.claim(32)).unwrap(), 1));
         let reading = thread::spawn(move || {
             assert_eq!(take(&mut reader).0, 0);
             reader

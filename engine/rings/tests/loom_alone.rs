@@ -3,12 +3,18 @@
 //! Rings are built with `Ring::with_stores`; in the other models everybody swaps.
 #![cfg(loom)]
 
-use corewire_rings::{Ended, Reader, Refused, Ring, RingConfig, Writer};
+use corewire_rings::{ClaimError, Reader, RecvError, Ring, RingConfig, Writer};
 use loom::thread;
 
 fn ring(datums: usize) -> Ring {
-    Ring::with_stores(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 1, cells: false })
-        .unwrap()
+    Ring::with_stores(RingConfig {
+        datums,
+        bytes: datums * 16,
+        max_record: 16,
+        readers: 1,
+        scatter_small: false,
+    })
+    .unwrap()
 }
 
 /// `false`: the ring is closed.
@@ -20,8 +26,8 @@ fn push(writer: &Writer, value: u8) -> bool {
                 claim.commit();
                 return true;
             }
-            Err(Refused::Full) => thread::yield_now(),
-            Err(Refused::Closed) => return false,
+            Err(ClaimError::Full) => thread::yield_now(),
+            Err(ClaimError::Closed) => return false,
             Err(refused) => panic!("{refused}"),
         }
     }
@@ -78,7 +84,7 @@ fn the_owner_is_refused_once_the_ring_is_closed() {
         assert!(!push(&writer, 3));
         assert_eq!((tail, ring.tail()), (sent, sent));
         assert_eq!(take(&mut reader, sent).len() as u64, sent);
-        assert_eq!(reader.try_recv().unwrap_err(), Ended::Closed);
+        assert_eq!(reader.try_recv().unwrap_err(), RecvError::Closed);
     });
 }
 
@@ -109,9 +115,14 @@ fn the_owner_goes_on_with_swaps_around_a_full_ring() {
 fn the_owner_keeps_exact_account_of_datums_and_bytes() {
     loom::model(|| {
         for (datums, bytes) in [(2, 64), (4, 32)] {
-            let ring =
-                Ring::with_stores(RingConfig { datums, bytes, max_record: 16, readers: 1, cells: false })
-                    .unwrap();
+            let ring = Ring::with_stores(RingConfig {
+                datums,
+                bytes,
+                max_record: 16,
+                readers: 1,
+                scatter_small: false,
+            })
+            .unwrap();
             let mut reader = ring.subscribe().unwrap();
             let writer = ring.writer();
             for value in 0..2 {
@@ -120,7 +131,7 @@ fn the_owner_keeps_exact_account_of_datums_and_bytes() {
             for value in 2..4 {
                 assert_eq!(
                     writer.try_claim(16).map(|_| ()),
-                    Err(Refused::Full),
+                    Err(ClaimError::Full),
                     "{datums} datums, {bytes} bytes"
                 );
                 assert_eq!(reader.try_recv().unwrap().unwrap()[0], value - 2);

@@ -2,14 +2,16 @@
 //! that the next lap comes to the same one; told of rings where everybody swaps, and of rings with stores.
 #![cfg(loom)]
 
-use corewire_rings::{Claim, ConfigError, Reader, Refused, Ring, RingConfig, Slot, Writer};
+use corewire_rings::{
+    ClaimError, Reader, RecordClaim, RecordState, Ring, RingConfig, RingConfigError, Writer,
+};
 use loom::thread;
 
 /// The longest record in a cell, and one that does not fit.
 const SHORT: usize = 128;
 const LONG: usize = 129;
 
-type Make = fn(RingConfig) -> Result<Ring, ConfigError>;
+type Make = fn(RingConfig) -> Result<Ring, RingConfigError>;
 
 /// Tells `story` of both kinds of ring.
 fn model(story: fn(Make)) {
@@ -20,17 +22,18 @@ fn model(story: fn(Make)) {
 
 /// A ring of cells only.
 fn cells(make: Make, datums: usize) -> Ring {
-    make(RingConfig { datums, bytes: datums * SHORT, max_record: SHORT, readers: 1, cells: true }).unwrap()
+    make(RingConfig { datums, bytes: datums * SHORT, max_record: SHORT, readers: 1, scatter_small: true })
+        .unwrap()
 }
 
 /// A ring of cells, and units for a long record on top of two short ones or less.
 fn mixed(make: Make, datums: usize) -> Ring {
     let bytes = (datums * SHORT).max(RingConfig::cost(LONG));
-    make(RingConfig { datums, bytes, max_record: LONG, readers: 1, cells: true }).unwrap()
+    make(RingConfig { datums, bytes, max_record: LONG, readers: 1, scatter_small: true }).unwrap()
 }
 
 /// A record that says who wrote it, in all its bytes.
-fn fill(mut claim: Claim<'_>, value: u8) -> u64 {
+fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
     claim.fill(value);
     claim.commit()
 }
@@ -39,7 +42,7 @@ fn push(writer: &Writer, len: usize, value: u8) -> u64 {
     loop {
         match writer.try_claim(len) {
             Ok(claim) => return fill(claim, value),
-            Err(Refused::Full) => thread::yield_now(),
+            Err(ClaimError::Full) => thread::yield_now(),
             Err(refused) => panic!("{refused}"),
         }
     }
@@ -141,7 +144,7 @@ fn a_second_producer_never_shares_a_cell_with_the_owner() {
         let here = [push(&ring.writer(), SHORT, 30), push(&ring.writer(), SHORT, 30)];
         let there = thread.join().unwrap();
         for seq in 1..4 {
-            reader.release_to(1).unwrap();
+            reader.advance_to(1).unwrap();
             assert_eq!(take(&mut reader, whole), (seq, if seq == there { 20 } else { 30 }, 0));
         }
         assert!(!here.contains(&there));
@@ -188,12 +191,12 @@ fn eviction_spares_the_cells_that_are_kept() {
         push(&writer, SHORT, 0);
         push(&writer, SHORT, 1);
         let thread = thread::spawn(move || push_evicting(&writer, 2));
-        let start = reader.keep().unwrap();
+        let start = reader.pin().unwrap();
         for seq in start..2 {
-            let Slot::Record(record) = reader.kept(seq) else { panic!("{seq} is published") };
+            let RecordState::Published(record) = reader.get(seq) else { panic!("{seq} is published") };
             assert_eq!(u64::from(whole_twice(record)), seq);
         }
-        reader.let_go(2);
+        reader.unpin(2);
         assert_eq!((thread.join().unwrap(), reader.lost()), (start, start));
     });
 }
@@ -210,7 +213,7 @@ fn batches(ring: &Ring, lengths: &'static [usize]) {
     });
     let mut next = 0;
     while next < lengths.len() {
-        let read = reader.hold().unwrap().read(2, |seq, record| {
+        let read = reader.pin_guard().unwrap().for_each(2, |seq, record| {
             assert_eq!((seq, record.len()), (next as u64, lengths[next]));
             assert_eq!(usize::from(whole_twice(record)), next);
             next += 1;

@@ -2,7 +2,7 @@
 //! Rings are built with `Ring::with_stores`; in the other models all pins are swaps.
 #![cfg(loom)]
 
-use corewire_rings::{Reader, Ring, RingConfig, Slot, Writer};
+use corewire_rings::{Reader, RecordState, Ring, RingConfig, Writer};
 use loom::thread;
 use stories::push_if_room;
 
@@ -10,7 +10,8 @@ mod stories;
 
 fn ring() -> Ring {
     // One record, so that the next one lies where it lay.
-    Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1, cells: false }).unwrap()
+    Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1, scatter_small: false })
+        .unwrap()
 }
 
 /// A ring that is full of one record, zeros, and who reads and writes it.
@@ -53,9 +54,9 @@ fn the_first_eviction_and_a_pin_exclude_each_other() {
         assert_eq!((lost, reader.lost()), (gap, gap));
         // Whatever came of it, pins are swaps now, and a reader in place is left alone.
         push_if_room(&ring.writer(), 1);
-        let hold = reader.hold().unwrap();
+        let guard = reader.pin_guard().unwrap();
         assert_eq!(evict(&ring.writer()), 0);
-        drop(hold);
+        drop(guard);
     });
 }
 
@@ -64,11 +65,11 @@ fn who_is_pinned_stays_where_it_is_while_it_waits() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
         let thread = thread::spawn(move || evict(&writer));
-        let hold = reader.hold().unwrap();
-        let start = hold.start();
+        let guard = reader.pin_guard().unwrap();
+        let start = guard.start();
         let lost = thread.join().unwrap();
-        assert_eq!((lost, hold.lost_before()), (start, start), "moved before it was pinned, or not at all");
-        assert_eq!(hold.get(start), Slot::Record(&[start as u8; 16]));
+        assert_eq!((lost, guard.lost_before()), (start, start), "moved before it was pinned, or not at all");
+        assert_eq!(guard.get(start), RecordState::Published(&[start as u8; 16]));
     });
 }
 
@@ -76,18 +77,18 @@ fn who_is_pinned_stays_where_it_is_while_it_waits() {
 fn a_reader_inside_is_not_moved() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
-        let hold = reader.hold().unwrap();
+        let guard = reader.pin_guard().unwrap();
         let thread = thread::spawn(move || evict(&writer));
-        assert_eq!(hold.get(0), Slot::Record(&[0; 16]));
-        assert_eq!(hold.get(0), Slot::Record(&[0; 16]));
-        drop(hold);
+        assert_eq!(guard.get(0), RecordState::Published(&[0; 16]));
+        assert_eq!(guard.get(0), RecordState::Published(&[0; 16]));
+        drop(guard);
         let lost = thread.join().unwrap();
         assert_eq!(take_gap(&mut reader), lost);
     });
 }
 
 fn take_gap(reader: &mut Reader) -> u64 {
-    drop(reader.hold().unwrap());
+    drop(reader.pin_guard().unwrap());
     reader.lost()
 }
 

@@ -1,26 +1,34 @@
 //! More of `loom.rs`: readers that read ahead of their cursor, readers that come and go, and a few corners.
 #![cfg(loom)]
 
-use corewire_rings::{Claim, Detached, Reader, Refused, Ring, RingConfig, Slot, Writer, mailbox};
+use corewire_rings::{
+    ClaimError, Detached, Reader, RecordClaim, RecordState, Ring, RingConfig, Writer, mailbox,
+};
 use loom::future::block_on;
 use loom::thread;
 use std::future::poll_fn;
 
 fn ring(datums: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 1, cells: false })
-        .unwrap()
+    Ring::new(RingConfig {
+        datums,
+        bytes: (datums + 1) * 16,
+        max_record: 32,
+        readers: 1,
+        scatter_small: false,
+    })
+    .unwrap()
 }
 
-fn fill(mut claim: Claim<'_>, value: u8) -> u64 {
+fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
     claim.fill(value);
     claim.commit()
 }
 
-fn claim(writer: &Writer, len: usize) -> Claim<'_> {
+fn claim(writer: &Writer, len: usize) -> RecordClaim<'_> {
     loop {
         match writer.try_claim(len) {
             Ok(claim) => return claim,
-            Err(Refused::Full) => thread::yield_now(),
+            Err(ClaimError::Full) => thread::yield_now(),
             Err(refused) => panic!("{refused}"),
         }
     }
@@ -41,9 +49,9 @@ fn push_evicting(writer: &Writer, value: u8) -> u64 {
 
 /// The record at `seq` of a kept reader, looked at twice with others at work in between.
 fn look_twice(reader: &Reader, seq: u64, value: u8) {
-    assert_eq!(reader.kept(seq), Slot::Record(&[value; 32]));
+    assert_eq!(reader.get(seq), RecordState::Published(&[value; 32]));
     thread::yield_now();
-    assert_eq!(reader.kept(seq), Slot::Record(&[value; 32]));
+    assert_eq!(reader.get(seq), RecordState::Published(&[value; 32]));
 }
 
 #[test]
@@ -54,14 +62,14 @@ fn what_is_kept_is_neither_evicted_nor_overwritten() {
         let writer = ring.writer();
         push(&writer, 32, 0);
         let thread = thread::spawn(move || push_evicting(&writer, 1));
-        let start = reader.keep().unwrap();
+        let start = reader.pin().unwrap();
         assert_eq!(reader.lost(), start, "kept, or evicted before");
         if start == 0 {
             look_twice(&reader, 0, 0);
         }
-        reader.let_go(start);
+        reader.unpin(start);
         let lost = thread.join().unwrap();
-        assert_eq!(reader.keep(), Ok(lost));
+        assert_eq!(reader.pin(), Ok(lost));
         assert_eq!(reader.lost(), lost);
         if lost == 1 {
             look_twice(&reader, 1, 1);
@@ -77,11 +85,11 @@ fn what_is_let_go_is_written_over_after_the_last_look() {
         let writer = ring.writer();
         push(&writer, 32, 0);
         let thread = thread::spawn(move || push(&writer, 32, 1));
-        assert_eq!(reader.keep(), Ok(0));
+        assert_eq!(reader.pin(), Ok(0));
         look_twice(&reader, 0, 0);
-        reader.let_go(1);
+        reader.unpin(1);
         assert_eq!(thread.join().unwrap(), 1);
-        assert_eq!(reader.keep(), Ok(1));
+        assert_eq!(reader.pin(), Ok(1));
         look_twice(&reader, 1, 1);
         assert_eq!(reader.lost(), 0);
     });
@@ -95,13 +103,13 @@ fn what_is_released_unseen_and_what_is_evicted_are_told_apart() {
         let writer = ring.writer();
         push(&writer, 32, 0);
         let thread = thread::spawn(move || push_evicting(&writer, 1));
-        reader.release_to(1).unwrap();
+        reader.advance_to(1).unwrap();
         assert_eq!(reader.position(), 1);
         let lost = thread.join().unwrap();
         assert_eq!(reader.lost(), lost, "evicted before it was released, or not at all");
-        assert_eq!(reader.keep(), Ok(1));
+        assert_eq!(reader.pin(), Ok(1));
         // It was refused if it came while the cursor was pinned.
-        if reader.kept(1) != Slot::NotYet {
+        if reader.get(1) != RecordState::Pending {
             look_twice(&reader, 1, 1);
         }
     });
@@ -111,20 +119,21 @@ fn what_is_released_unseen_and_what_is_evicted_are_told_apart() {
 fn a_release_while_kept_frees_what_is_behind_and_nothing_else() {
     loom::model(|| {
         let ring =
-            Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1, cells: false }).unwrap();
+            Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1, scatter_small: false })
+                .unwrap();
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
         push(&writer, 32, 1);
         let thread = thread::spawn(move || push_evicting(&writer, 2));
-        let start = reader.keep().unwrap();
+        let start = reader.pin().unwrap();
         if start == 0 {
             look_twice(&reader, 0, 0);
         }
-        reader.release_to(1).unwrap();
-        assert_eq!(reader.kept(0), Slot::Passed);
+        reader.advance_to(1).unwrap();
+        assert_eq!(reader.get(0), RecordState::Passed);
         look_twice(&reader, 1, 1);
-        reader.let_go(1);
+        reader.unpin(1);
         assert_eq!((thread.join().unwrap(), reader.lost()), (start, start));
     });
 }
@@ -140,7 +149,7 @@ fn what_is_seen_ahead_is_published_though_the_cursor_is_moved_meanwhile() {
             // What eviction took counts as published.
             let to = reader.published_from(0, 8);
             assert!((1..=2).contains(&to), "{to}");
-            let start = reader.keep().unwrap();
+            let start = reader.pin().unwrap();
             assert!(
                 start <= to && to <= start + 1,
                 "{start} {to}: the second record needs the first one's place"
@@ -149,12 +158,12 @@ fn what_is_seen_ahead_is_published_though_the_cursor_is_moved_meanwhile() {
             if start < to {
                 look_twice(&reader, start, start as u8);
             }
-            reader.let_go(start);
+            reader.unpin(start);
             reader
         });
         let lost = push_evicting(&writer, 1);
         let mut reader = thread.join().unwrap();
-        assert_eq!((reader.published_from(0, 8), reader.keep()), (1 + lost, Ok(lost)));
+        assert_eq!((reader.published_from(0, 8), reader.pin()), (1 + lost, Ok(lost)));
     });
 }
 
@@ -172,17 +181,17 @@ fn detachment_and_keeping_exclude_each_other() {
             }
             detached
         });
-        match reader.keep() {
+        match reader.pin() {
             Ok(start) => {
                 assert_eq!(start, 0);
                 look_twice(&reader, 0, 0);
-                reader.let_go(0);
+                reader.unpin(0);
             }
-            Err(Detached) => assert_eq!(reader.kept(0), Slot::Passed),
+            Err(Detached) => assert_eq!(reader.get(0), RecordState::Passed),
         }
         let detached = thread.join().unwrap();
-        assert_eq!(reader.keep().is_err(), detached);
-        assert_eq!(reader.release_to(1).is_err(), detached);
+        assert_eq!(reader.pin().is_err(), detached);
+        assert_eq!(reader.advance_to(1).is_err(), detached);
     });
 }
 
@@ -227,7 +236,7 @@ fn a_reader_that_waits_for_a_record_ahead_is_woken_by_detachment_and_eviction() 
                 if evicts { push_evicting(&writer, 1) } else { u64::from(writer.ring().detach(id).is_ok()) }
             });
             block_on(poll_fn(|cx| reader.poll_published(1, cx)));
-            assert_eq!(reader.keep().is_err(), !evicts);
+            assert_eq!(reader.pin().is_err(), !evicts);
             assert_eq!(thread.join().unwrap(), 1);
         });
     }
@@ -241,12 +250,12 @@ fn what_is_released_lets_a_waiting_writer_go_on() {
             let mut reader = ring.subscribe().unwrap();
             let writer = ring.writer();
             push(&writer, 32, 0);
-            let thread = thread::spawn(move || fill(block_on(writer.room(32)).unwrap(), 1));
+            let thread = thread::spawn(move || fill(block_on(writer.claim(32)).unwrap(), 1));
             if keeps {
-                reader.keep().unwrap();
-                reader.let_go(1);
+                reader.pin().unwrap();
+                reader.unpin(1);
             } else {
-                reader.release_to(1).unwrap();
+                reader.advance_to(1).unwrap();
             }
             assert_eq!(thread.join().unwrap(), 1);
         });
@@ -261,7 +270,7 @@ fn a_reader_asleep_before_a_record_that_it_does_not_want_lets_a_waiting_writer_p
         let claim = writer.try_claim(32).unwrap();
         let mut reader = ring.subscribe().unwrap();
         let other = ring.writer();
-        let waiting = thread::spawn(move || fill(block_on(other.room(32)).unwrap(), 1));
+        let waiting = thread::spawn(move || fill(block_on(other.claim(32)).unwrap(), 1));
         let reading = thread::spawn(move || block_on(reader.recv()).unwrap().seq());
         fill(claim, 0);
         assert_eq!((waiting.join().unwrap(), reading.join().unwrap()), (1, 1));
@@ -280,7 +289,7 @@ fn a_loss_is_told_of_the_reader_that_had_it_though_its_place_is_taken_again() {
             drop(writer.claim_evicting(32, |id, n| told = Some((id, n))));
             told
         });
-        drop(reader.hold().unwrap());
+        drop(reader.pin_guard().unwrap());
         let noticed = reader.lost();
         drop(reader);
         let _next = ring.subscribe().unwrap();
@@ -354,7 +363,7 @@ fn a_batch_is_read_whole_while_its_room_comes_back() {
         });
         let mut next = 0;
         while next < 3 {
-            let read = reader.hold().unwrap().read(2, |seq, bytes| {
+            let read = reader.pin_guard().unwrap().for_each(2, |seq, bytes| {
                 assert_eq!((seq, bytes.len()), (next, [1, 32, 17][next as usize]));
                 assert!(bytes.iter().all(|byte| u64::from(*byte) == seq));
                 next += 1;
@@ -378,7 +387,7 @@ fn a_run_of_one_length_is_read_as_far_as_it_is_published() {
         let thread = thread::spawn(move || push(&writer, 16, 1));
         let mut next = 0;
         while next < 2 {
-            let read = reader.hold().unwrap().read(2, |seq, bytes| {
+            let read = reader.pin_guard().unwrap().for_each(2, |seq, bytes| {
                 assert_eq!((seq, bytes), (next, &[next as u8; 16][..]));
                 next += 1;
             });
@@ -398,15 +407,15 @@ fn a_batch_that_is_being_read_is_not_evicted() {
         let writer = ring.writer();
         push(&writer, 32, 0);
         let thread = thread::spawn(move || push_evicting(&writer, 1));
-        let mut hold = reader.hold().unwrap();
-        let lost = hold.lost_before();
-        hold.read(2, |seq, bytes| {
+        let mut guard = reader.pin_guard().unwrap();
+        let lost = guard.lost_before();
+        guard.for_each(2, |seq, bytes| {
             for _ in 0..2 {
                 assert_eq!(bytes, [seq as u8; 32]);
                 thread::yield_now();
             }
         });
-        drop(hold);
+        drop(guard);
         assert_eq!(thread.join().unwrap(), lost);
     });
 }

@@ -4,7 +4,8 @@
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{
-    Claim, DetachError, Ended, Reader, ReaderId, Refused, Ring, RingConfig, Room, Slot, Writer,
+    ClaimError, ClaimFuture, DetachError, Reader, ReaderId, RecordClaim, RecordState, RecvError, Ring,
+    RingConfig, Writer,
 };
 use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
@@ -44,7 +45,7 @@ struct ModelReader {
     known: u64,
     /// What the reader believes it will read next.
     next: u64,
-    held: bool,
+    pinned: bool,
     detached: bool,
     asleep: bool,
     lost: u64,
@@ -55,7 +56,7 @@ struct ModelReader {
 }
 
 struct ModelWaiter<'a> {
-    real: Pin<Box<Room<'a>>>,
+    real: Pin<Box<ClaimFuture<'a>>>,
     len: usize,
     queued: bool,
     wakes_at_poll: u64,
@@ -69,7 +70,7 @@ struct Model<'a> {
     datums: u64,
     units: u64,
     records: Vec<(usize, State)>,
-    claims: Vec<Claim<'a>>,
+    claims: Vec<RecordClaim<'a>>,
     readers: Vec<ModelReader>,
     waiters: VecDeque<ModelWaiter<'a>>,
     closed: bool,
@@ -115,13 +116,13 @@ impl<'a> Model<'a> {
     }
 
     /// What a claim must answer.
-    fn refusal(&self, len: usize, overtakes: bool) -> Option<Refused> {
+    fn refusal(&self, len: usize, overtakes: bool) -> Option<ClaimError> {
         if self.closed {
-            Some(Refused::Closed)
+            Some(ClaimError::Closed)
         } else if !overtakes && self.waiters.iter().any(|waiter| waiter.queued)
             || !self.fits(self.gate(), len)
         {
-            Some(Refused::Full)
+            Some(ClaimError::Full)
         } else {
             None
         }
@@ -134,7 +135,7 @@ impl<'a> Model<'a> {
     }
 
     /// Fills a real claim as the model says and publishes it.
-    fn publish(&mut self, mut claim: Claim<'a>, len: usize) {
+    fn publish(&mut self, mut claim: RecordClaim<'a>, len: usize) {
         let seq = claim.seq();
         assert_eq!((seq, claim.len()), (self.tail(), len));
         let bytes = bytes_of(seq, len);
@@ -149,7 +150,12 @@ impl<'a> Model<'a> {
         self.publish_or(self.writer.try_claim(len), refusal, len);
     }
 
-    fn publish_or(&mut self, claim: Result<Claim<'a>, Refused>, refusal: Option<Refused>, len: usize) {
+    fn publish_or(
+        &mut self,
+        claim: Result<RecordClaim<'a>, ClaimError>,
+        refusal: Option<ClaimError>,
+        len: usize,
+    ) {
         match (claim, refusal) {
             (Ok(claim), None) => self.publish(claim, len),
             (real, model) => assert_eq!(real.err(), model),
@@ -217,7 +223,7 @@ impl<'a> Model<'a> {
             cursor,
             known: cursor,
             next: self.tail(),
-            held: false,
+            pinned: false,
             detached: false,
             asleep: false,
             lost: 0,
@@ -250,14 +256,14 @@ impl<'a> Model<'a> {
         let finished = closed && self.readers[at].next >= self.tail();
         let reader = &mut self.readers[at];
         match reader.real.try_recv() {
-            Err(Ended::Detached) => assert!(reader.detached),
-            Err(Ended::Closed) => assert!(finished && !reader.detached),
+            Err(RecvError::Detached) => assert!(reader.detached),
+            Err(RecvError::Closed) => assert!(finished && !reader.detached),
             Ok(record) => assert!(record.is_none() && !finished && !reader.detached),
         }
         self.catch_up(at);
     }
 
-    fn hold(&mut self, which: usize, ahead: u64, advance: bool, leak: bool) {
+    fn pin_guard(&mut self, which: usize, ahead: u64, advance: bool, leak: bool) {
         let Some(at) = self.sync(which) else { return };
         let (start, gap) = (self.readers[at].next, self.readers[at].unreported);
         let run_end = self.run_end(start).max(start);
@@ -265,33 +271,34 @@ impl<'a> Model<'a> {
             (start..=start + self.datums).map(|seq| (seq, self.state(seq).cloned())).collect();
         let reader = &mut self.readers[at];
         let detached = reader.detached;
-        let mut hold = match reader.real.hold() {
-            Ok(hold) => hold,
+        let mut guard = match reader.real.pin_guard() {
+            Ok(guard) => guard,
             Err(_) => return assert!(detached),
         };
         assert!(!detached);
         reader.unreported = 0;
-        assert_eq!((hold.start(), hold.lost_before()), (start, gap));
+        assert_eq!((guard.start(), guard.lost_before()), (start, gap));
         for (seq, state) in slots {
-            match (hold.get(seq), state) {
-                (Slot::Record(real), Some(State::Published(model))) => assert_eq!(real, model),
-                (Slot::Abandoned, Some(State::Abandoned)) | (Slot::NotYet, Some(State::Claimed) | None) => {}
+            match (guard.get(seq), state) {
+                (RecordState::Published(real), Some(State::Published(model))) => assert_eq!(real, model),
+                (RecordState::Abandoned, Some(State::Abandoned))
+                | (RecordState::Pending, Some(State::Claimed) | None) => {}
                 (real, model) => panic!("{seq}: {real:?} but {model:?}"),
             }
         }
-        assert_eq!(hold.published_to(ahead as usize), run_end.min(start + ahead));
-        assert_eq!(hold.release_to(start + ahead), run_end.min(start + ahead));
+        assert_eq!(guard.published_to(ahead as usize), run_end.min(start + ahead));
+        assert_eq!(guard.advance_to(start + ahead), run_end.min(start + ahead));
         if advance {
-            hold.advance();
+            guard.release_now();
         }
         if leak {
-            std::mem::forget(hold);
-            reader.held = true;
+            std::mem::forget(guard);
+            reader.pinned = true;
             if advance {
                 self.move_to(at, run_end.min(start + ahead));
             }
         } else {
-            drop(hold);
+            drop(guard);
             self.release(at, run_end.min(start + ahead));
         }
     }
@@ -309,16 +316,16 @@ impl<'a> Model<'a> {
             .collect();
         let reader = &mut self.readers[at];
         let detached = reader.detached;
-        let Ok(mut hold) = reader.real.hold() else { return assert!(detached) };
+        let Ok(mut guard) = reader.real.pin_guard() else { return assert!(detached) };
         assert!(!detached);
-        assert_eq!(hold.lost_before(), std::mem::take(&mut reader.unreported));
+        assert_eq!(guard.lost_before(), std::mem::take(&mut reader.unreported));
         let mut seen = Vec::new();
         let mut count = 0;
         for max in [first, then] {
-            count += hold.read(max, |seq, bytes| seen.push((seq, bytes.to_vec())));
+            count += guard.for_each(max, |seq, bytes| seen.push((seq, bytes.to_vec())));
         }
         assert_eq!((count, &seen), (expected.len(), &expected));
-        drop(hold);
+        drop(guard);
         self.release(at, end);
     }
 
@@ -341,7 +348,7 @@ impl<'a> Model<'a> {
     }
 
     fn release(&mut self, at: usize, next: u64) {
-        self.readers[at].held = false;
+        self.readers[at].pinned = false;
         self.move_to(at, next);
     }
 
@@ -353,7 +360,7 @@ impl<'a> Model<'a> {
 
     fn catch_up(&mut self, at: usize) {
         let reader = &self.readers[at];
-        if !reader.held && !reader.detached {
+        if !reader.pinned && !reader.detached {
             self.move_to(at, reader.next.max(reader.cursor));
         }
     }
@@ -363,7 +370,7 @@ impl<'a> Model<'a> {
             return;
         }
         let at = which % self.readers.len();
-        if self.readers[at].known < self.readers[at].next && !self.readers[at].held {
+        if self.readers[at].known < self.readers[at].next && !self.readers[at].pinned {
             self.sync(at);
             self.catch_up(at);
         }
@@ -378,20 +385,20 @@ impl<'a> Model<'a> {
     }
 
     /// The model's eviction: what it must answer and, in the model, do. The gate must come to `to`.
-    fn evict(&mut self, len: usize) -> (Option<Refused>, Vec<(ReaderId, u64)>) {
+    fn evict(&mut self, len: usize) -> (Option<ClaimError>, Vec<(ReaderId, u64)>) {
         let (gate, mut to) = (self.gate(), self.gate());
         if self.closed {
-            return (Some(Refused::Closed), Vec::new());
+            return (Some(ClaimError::Closed), Vec::new());
         }
         while !(self.tail() - to < self.datums && self.used_units(to) + units(len) <= self.units) {
             if self.state(to) == Some(&State::Claimed) {
-                return (Some(Refused::Full), Vec::new());
+                return (Some(ClaimError::Full), Vec::new());
             }
             to += 1;
         }
         let behind = |reader: &&mut ModelReader| !reader.detached && (gate..to).contains(&reader.cursor);
-        if self.readers.iter_mut().filter(behind).any(|reader| reader.held) {
-            return (Some(Refused::Full), Vec::new());
+        if self.readers.iter_mut().filter(behind).any(|reader| reader.pinned) {
+            return (Some(ClaimError::Full), Vec::new());
         }
         let mut lost = Vec::new();
         for reader in self.readers.iter_mut().filter(behind) {
@@ -411,9 +418,9 @@ impl<'a> Model<'a> {
         }
         let at = which % self.readers.len();
         let reader = &mut self.readers[at];
-        let expected = match (reader.detached, reader.held) {
+        let expected = match (reader.detached, reader.pinned) {
             (true, _) => Err(DetachError::Gone),
-            (_, true) => Err(DetachError::Held),
+            (_, true) => Err(DetachError::Pinned),
             _ => Ok(()),
         };
         assert_eq!(self.ring.detach(reader.real.id()), expected);
@@ -426,7 +433,7 @@ impl<'a> Model<'a> {
     fn wait(&mut self, len: usize) {
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let real = Box::pin(self.writer.room(len));
+        let real = Box::pin(self.writer.claim(len));
         self.waiters.push_back(ModelWaiter { real, len, queued: false, wakes_at_poll: 0, count, waker });
     }
 
@@ -437,8 +444,8 @@ impl<'a> Model<'a> {
         let at = which % self.waiters.len();
         let first = self.waiters.iter().all(|waiter| !waiter.queued)
             || self.waiters.iter().position(|waiter| waiter.queued) == Some(at);
-        let refusal = if first { self.refusal(self.waiters[at].len, true) } else { Some(Refused::Full) };
-        let refusal = if self.closed { Some(Refused::Closed) } else { refusal };
+        let refusal = if first { self.refusal(self.waiters[at].len, true) } else { Some(ClaimError::Full) };
+        let refusal = if self.closed { Some(ClaimError::Closed) } else { refusal };
         let waiter = &mut self.waiters[at];
         waiter.wakes_at_poll = waiter.count.0.load(Ordering::Relaxed);
         match (waiter.real.as_mut().poll(&mut Context::from_waker(&waiter.waker)), refusal) {
@@ -446,8 +453,8 @@ impl<'a> Model<'a> {
                 let len = self.waiters.remove(at).unwrap().len;
                 self.publish(claim, len);
             }
-            (Poll::Ready(Err(Refused::Closed)), Some(Refused::Closed)) => drop(self.waiters.remove(at)),
-            (Poll::Pending, Some(Refused::Full)) => {
+            (Poll::Ready(Err(ClaimError::Closed)), Some(ClaimError::Closed)) => drop(self.waiters.remove(at)),
+            (Poll::Pending, Some(ClaimError::Full)) => {
                 // Its place in the queue is behind all that queued before.
                 if !waiter.queued {
                     let mut waiter = self.waiters.remove(at).unwrap();
@@ -463,8 +470,8 @@ impl<'a> Model<'a> {
     fn run(&mut self, op: Op) {
         match op {
             Op::Push(len) => self.push(len),
-            Op::Claim(len) if self.claims.len() < 3 => self.claim(len),
-            Op::Claim(len) => self.push(len),
+            Op::RecordClaim(len) if self.claims.len() < 3 => self.claim(len),
+            Op::RecordClaim(len) => self.push(len),
             Op::Commit(which) => self.end_claim(which, true),
             Op::Abandon(which) => self.end_claim(which, false),
             Op::Many { len, n, keep } => self.many(len, n, keep),
@@ -474,7 +481,7 @@ impl<'a> Model<'a> {
                 drop((at < self.readers.len()).then(|| self.readers.remove(at)));
             }
             Op::Recv(which) => self.recv(which),
-            Op::Hold { reader, ahead, advance, leak } => self.hold(reader, ahead, advance, leak),
+            Op::PinGuard { reader, ahead, advance, leak } => self.pin_guard(reader, ahead, advance, leak),
             Op::Read { reader, first, then } => self.read(reader, first, then),
             Op::Poll(which) => self.poll(which),
             Op::Evict(len) => {
@@ -525,7 +532,7 @@ impl<'a> Model<'a> {
         assert_eq!(self.ring.blockers().into_iter().collect::<HashSet<_>>(), blocking);
         // No lost wake-up: a first waiter that would be served has been woken since it looked.
         if let Some(first) = self.waiters.iter().find(|waiter| waiter.queued)
-            && self.refusal(first.len, true) != Some(Refused::Full)
+            && self.refusal(first.len, true) != Some(ClaimError::Full)
         {
             assert!(first.count.0.load(Ordering::Relaxed) > first.wakes_at_poll, "a lost wake-up");
         }

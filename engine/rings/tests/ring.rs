@@ -1,7 +1,7 @@
 //! What the ring promises to one thread: order, exact capacity, every refusal, wake-ups, leaks.
 #![cfg(not(any(loom, shuttle)))]
 
-use corewire_rings::{DetachError, Detached, Ended, Refused, Ring, RingConfig, Slot};
+use corewire_rings::{ClaimError, DetachError, Detached, RecordState, RecvError, Ring, RingConfig};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ fn config(datums: usize, bytes: usize) -> RingConfig {
         bytes,
         max_record: bytes.min(256),
         readers: 4,
-        cells: RingConfig::cells_fit(datums, bytes),
+        scatter_small: RingConfig::scatter_fits(datums, bytes),
     }
 }
 
@@ -70,7 +70,7 @@ fn the_capacity_in_datums_is_exact() {
             for n in 0..datums {
                 assert!(writer.try_push(&[n as u8]).is_ok(), "{datums} {round} {n}");
             }
-            assert_eq!(writer.try_push(&[0]), Err(Refused::Full));
+            assert_eq!(writer.try_push(&[0]), Err(ClaimError::Full));
             assert_eq!(ring.len(), datums);
             for n in 0..datums {
                 assert_eq!(&reader.try_recv().unwrap().unwrap()[..], &[n as u8]);
@@ -82,9 +82,14 @@ fn the_capacity_in_datums_is_exact() {
 #[test]
 fn the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill() {
     // 7 units: nothing divides it, so records cross the end at every offset.
-    let ring =
-        Ring::new(RingConfig { datums: 64, bytes: 7 * 16 + 5, max_record: 7 * 16, readers: 1, cells: false })
-            .unwrap();
+    let ring = Ring::new(RingConfig {
+        datums: 64,
+        bytes: 7 * 16 + 5,
+        max_record: 7 * 16,
+        readers: 1,
+        scatter_small: false,
+    })
+    .unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     for round in 0..200usize {
@@ -94,7 +99,7 @@ fn the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill() {
         for n in 0.. {
             let record = vec![(round + n) as u8; len];
             if used + RingConfig::cost(len) > 7 * 16 {
-                assert_eq!(writer.try_push(&record), Err(Refused::Full), "len {len}");
+                assert_eq!(writer.try_push(&record), Err(ClaimError::Full), "len {len}");
                 break;
             }
             writer.try_push(&record).unwrap();
@@ -110,15 +115,16 @@ fn the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill() {
 #[test]
 fn the_longest_record_fits_an_empty_ring_and_one_byte_more_is_refused() {
     let ring =
-        Ring::new(RingConfig { datums: 2, bytes: 96, max_record: 96, readers: 1, cells: false }).unwrap();
+        Ring::new(RingConfig { datums: 2, bytes: 96, max_record: 96, readers: 1, scatter_small: false })
+            .unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     for fill in 0..20u8 {
         writer.try_push(&[fill; 96]).unwrap();
-        assert_eq!(writer.try_push(&[]), Err(Refused::Full));
+        assert_eq!(writer.try_push(&[]), Err(ClaimError::Full));
         assert_eq!(&reader.try_recv().unwrap().unwrap()[..], &[fill; 96]);
     }
-    let refused = Refused::TooLarge { len: 97, limit: 96 };
+    let refused = ClaimError::TooLarge { len: 97, limit: 96 };
     assert_eq!(writer.try_push(&[0; 97]), Err(refused));
     assert_eq!(writer.try_claim_many(97, 2).err(), Some(refused));
     assert_eq!(writer.evict(97, |_, _| ()), Err(refused));
@@ -146,8 +152,8 @@ fn without_readers_an_unpublished_claim_is_never_lapped() {
     for _ in 0..3 {
         writer.try_push(&[1]).unwrap();
     }
-    assert_eq!(writer.try_push(&[1]), Err(Refused::Full));
-    assert_eq!(writer.evict(1, |_, _| ()), Err(Refused::Full));
+    assert_eq!(writer.try_push(&[1]), Err(ClaimError::Full));
+    assert_eq!(writer.evict(1, |_, _| ()), Err(ClaimError::Full));
     assert_eq!(ring.stats().blocked_by_claim, 1);
     claim.commit();
     assert!(writer.try_push(&[1]).is_ok());
@@ -161,7 +167,7 @@ fn an_abandoned_claim_is_skipped() {
     drop(writer.try_claim(3).unwrap());
     drop(writer.try_claim_many(3, 2).unwrap());
     writer.try_push(b"x").unwrap();
-    assert_eq!(reader.hold().unwrap().get(0), Slot::Abandoned);
+    assert_eq!(reader.pin_guard().unwrap().get(0), RecordState::Abandoned);
     let record = reader.try_recv().unwrap().unwrap();
     assert_eq!((record.seq(), &record[..], record.lost_before()), (3, &b"x"[..], 0));
     assert_eq!(ring.stats().abandoned, 3);
@@ -176,9 +182,12 @@ fn readers_wait_for_an_earlier_claim() {
     writer.try_push(b"b").unwrap();
     assert!(reader.try_recv().unwrap().is_none());
     {
-        let mut hold = reader.hold().unwrap();
-        assert_eq!((hold.get(0), hold.get(1), hold.published_to(8)), (Slot::NotYet, Slot::Record(b"b"), 0));
-        assert_eq!(hold.release_to(2), 0, "a cursor never passes an unpublished record");
+        let mut guard = reader.pin_guard().unwrap();
+        assert_eq!(
+            (guard.get(0), guard.get(1), guard.published_to(8)),
+            (RecordState::Pending, RecordState::Published(b"b"), 0)
+        );
+        assert_eq!(guard.advance_to(2), 0, "a cursor never passes an unpublished record");
     }
     first.commit();
     assert_eq!(reader.try_recv().unwrap().unwrap().seq(), 0);
@@ -197,7 +206,7 @@ fn a_reader_that_joins_during_a_claim_starts_behind_it() {
     // Its cursor waits in front of the claim, so that the claim is not lapped.
     writer.try_push(b"b").unwrap();
     writer.try_push(b"c").unwrap();
-    assert_eq!(writer.try_push(b"d"), Err(Refused::Full));
+    assert_eq!(writer.try_push(b"d"), Err(ClaimError::Full));
     claim.commit();
     assert_eq!(reader.try_recv().unwrap().unwrap().seq(), 2);
     assert!(writer.try_push(b"d").is_ok());
@@ -213,23 +222,26 @@ fn a_hold_reads_a_batch_and_releases_a_part_of_it() {
         writer.try_push(&[n]).unwrap();
     }
     {
-        let mut hold = reader.hold().unwrap();
-        assert_eq!((hold.start(), hold.lost_before()), (0, 0));
-        assert_eq!((hold.published_to(3), hold.published_to(100)), (3, 6));
-        assert_eq!(hold.get(5), Slot::Record(&[5]));
-        assert_eq!(hold.get(0), Slot::Record(&[0]));
-        assert_eq!(hold.get(6), Slot::NotYet);
-        assert_eq!(hold.get(u64::MAX), Slot::NotYet);
-        assert_eq!(hold.release_to(u64::MAX), 6);
-        assert_eq!(hold.release_to(4), 4);
-        hold.advance();
+        let mut guard = reader.pin_guard().unwrap();
+        assert_eq!((guard.start(), guard.lost_before()), (0, 0));
+        assert_eq!((guard.published_to(3), guard.published_to(100)), (3, 6));
+        assert_eq!(guard.get(5), RecordState::Published(&[5]));
+        assert_eq!(guard.get(0), RecordState::Published(&[0]));
+        assert_eq!(guard.get(6), RecordState::Pending);
+        assert_eq!(guard.get(u64::MAX), RecordState::Pending);
+        assert_eq!(guard.advance_to(u64::MAX), 6);
+        assert_eq!(guard.advance_to(4), 4);
+        guard.release_now();
         assert_eq!(ring.gate(), 4);
-        assert_eq!((hold.start(), hold.get(3), hold.get(4)), (4, Slot::Passed, Slot::Record(&[4])));
-        assert_eq!(hold.release_to(0), 4);
+        assert_eq!(
+            (guard.start(), guard.get(3), guard.get(4)),
+            (4, RecordState::Passed, RecordState::Published(&[4]))
+        );
+        assert_eq!(guard.advance_to(0), 4);
     }
     assert_eq!((reader.position(), reader.lag()), (4, 2));
-    drop(reader.hold().unwrap());
-    assert_eq!(reader.position(), 4, "by default a hold releases nothing");
+    drop(reader.pin_guard().unwrap());
+    assert_eq!(reader.position(), 4, "by default a guard releases nothing");
 }
 
 #[test]
@@ -243,7 +255,7 @@ fn a_batch_claim_takes_what_fits() {
         claim.record(n).fill(n as u8);
     }
     assert_eq!(claim.commit_first(4), 0..4);
-    assert_eq!(writer.try_claim_many(40, 1).err(), Some(Refused::Full));
+    assert_eq!(writer.try_claim_many(40, 1).err(), Some(ClaimError::Full));
     for n in 0..4u8 {
         assert_eq!(&reader.try_recv().unwrap().unwrap()[..], &[n; 40]);
     }
@@ -275,18 +287,18 @@ fn closing_refuses_claims_and_lets_readers_drain() {
     ring.close();
     writer.close();
     assert!(ring.is_closed() && writer.is_closed());
-    assert_eq!(writer.try_push(b"b"), Err(Refused::Closed));
-    assert_eq!(writer.try_claim_many(1, 1).err(), Some(Refused::Closed));
-    assert_eq!(writer.evict(1, |_, _| ()), Err(Refused::Closed));
-    assert_eq!(writer.claim_evicting(1, |_, _| ()).err(), Some(Refused::Closed));
+    assert_eq!(writer.try_push(b"b"), Err(ClaimError::Closed));
+    assert_eq!(writer.try_claim_many(1, 1).err(), Some(ClaimError::Closed));
+    assert_eq!(writer.evict(1, |_, _| ()), Err(ClaimError::Closed));
+    assert_eq!(writer.claim_evicting(1, |_, _| ()).err(), Some(ClaimError::Closed));
     assert_eq!(reader.try_recv().unwrap().unwrap().seq(), 0);
     assert!(reader.try_recv().unwrap().is_none(), "a claim is still open");
     open.commit();
     assert_eq!(reader.try_recv().unwrap().unwrap().seq(), 1);
-    assert_eq!(reader.try_recv().unwrap_err(), Ended::Closed);
+    assert_eq!(reader.try_recv().unwrap_err(), RecvError::Closed);
     assert!(reader.is_finished() && reader.is_ready());
     let mut late = ring.subscribe().unwrap();
-    assert_eq!(late.try_recv().unwrap_err(), Ended::Closed);
+    assert_eq!(late.try_recv().unwrap_err(), RecvError::Closed);
 }
 
 #[test]
@@ -317,9 +329,14 @@ fn eviction_takes_as_few_records_as_possible_and_says_from_whom() {
 
 #[test]
 fn eviction_for_bytes_takes_several_small_records() {
-    let ring =
-        Ring::new(RingConfig { datums: 64, bytes: 8 * 16, max_record: 8 * 16, readers: 1, cells: false })
-            .unwrap();
+    let ring = Ring::new(RingConfig {
+        datums: 64,
+        bytes: 8 * 16,
+        max_record: 8 * 16,
+        readers: 1,
+        scatter_small: false,
+    })
+    .unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     for _ in 0..8 {
@@ -348,12 +365,12 @@ fn a_reader_in_place_is_never_evicted_and_nobody_else_loses_for_nothing() {
     let idle = ring.subscribe().unwrap();
     writer.try_push(b"a").unwrap();
     writer.try_push(b"b").unwrap();
-    let hold = held.hold().unwrap();
-    assert_eq!(writer.evict(1, |_, _| panic!("nobody loses anything")), Err(Refused::Full));
-    assert_eq!(writer.claim_evicting(1, |_, _| ()).err(), Some(Refused::Full));
-    assert_eq!(hold.get(0), Slot::Record(b"a"));
-    assert_eq!(ring.stats().blocked_by_hold, 2);
-    drop(hold);
+    let guard = held.pin_guard().unwrap();
+    assert_eq!(writer.evict(1, |_, _| panic!("nobody loses anything")), Err(ClaimError::Full));
+    assert_eq!(writer.claim_evicting(1, |_, _| ()).err(), Some(ClaimError::Full));
+    assert_eq!(guard.get(0), RecordState::Published(b"a"));
+    assert_eq!(ring.stats().blocked_by_pin, 2);
+    drop(guard);
     let mut lost = Vec::new();
     writer.evict(1, |id, n| lost.push((id, n))).unwrap();
     assert_eq!(lost, [(held.id(), 1), (idle.id(), 1)]);
@@ -369,9 +386,9 @@ fn a_detached_reader_frees_the_ring_and_is_told_every_time() {
     writer.try_push(b"b").unwrap();
     drop(other.try_recv().unwrap());
     assert_eq!(ring.blockers(), [stuck.id()]);
-    let hold = stuck.hold().unwrap();
-    assert_eq!(ring.detach(ring.blockers()[0]), Err(DetachError::Held));
-    drop(hold);
+    let guard = stuck.pin_guard().unwrap();
+    assert_eq!(ring.detach(ring.blockers()[0]), Err(DetachError::Pinned));
+    drop(guard);
     let (count, waker) = Count::waker();
     assert_eq!(ring.detach(stuck.id()), Ok(()));
     assert_eq!(ring.detach(stuck.id()), Err(DetachError::Gone));
@@ -380,8 +397,8 @@ fn a_detached_reader_frees_the_ring_and_is_told_every_time() {
     for _ in 0..2 {
         assert!(stuck.is_ready());
         assert_eq!(stuck.poll_ready(&mut Context::from_waker(&waker)), Poll::Ready(()));
-        assert_eq!(stuck.hold().err(), Some(Detached));
-        assert_eq!(stuck.try_recv().unwrap_err(), Ended::Detached);
+        assert_eq!(stuck.pin_guard().err(), Some(Detached));
+        assert_eq!(stuck.try_recv().unwrap_err(), RecvError::Detached);
     }
     let id = stuck.id();
     drop(stuck);
@@ -440,13 +457,13 @@ fn a_leaked_hold_blocks_until_the_reader_holds_again() {
     let mut reader = ring.subscribe().unwrap();
     writer.try_push(b"a").unwrap();
     writer.try_push(b"b").unwrap();
-    mem::forget(reader.hold().unwrap());
+    mem::forget(reader.pin_guard().unwrap());
     mem::forget(reader.try_recv().unwrap());
-    assert_eq!(writer.evict(1, |_, _| ()), Err(Refused::Full));
-    assert_eq!(ring.detach(reader.id()), Err(DetachError::Held));
+    assert_eq!(writer.evict(1, |_, _| ()), Err(ClaimError::Full));
+    assert_eq!(ring.detach(reader.id()), Err(DetachError::Pinned));
     assert_eq!(reader.try_recv().unwrap().unwrap().seq(), 0);
     assert_eq!(writer.evict(1, |_, _| ()), Ok(()));
-    mem::forget(reader.hold().unwrap());
+    mem::forget(reader.pin_guard().unwrap());
     drop(reader);
     assert_eq!(ring.readers(), 0);
     assert!(writer.try_push(b"c").is_ok());
@@ -459,12 +476,12 @@ fn a_leaked_claim_stops_the_ring_there() {
     let mut reader = ring.subscribe().unwrap();
     mem::forget(writer.try_claim(1).unwrap());
     writer.try_push(b"b").unwrap();
-    assert_eq!(writer.claim_evicting(1, |_, _| ()).err(), Some(Refused::Full));
+    assert_eq!(writer.claim_evicting(1, |_, _| ()).err(), Some(ClaimError::Full));
     assert!(reader.try_recv().unwrap().is_none());
     drop(reader);
-    assert_eq!(writer.try_push(b"c"), Err(Refused::Full));
+    assert_eq!(writer.try_push(b"c"), Err(ClaimError::Full));
     ring.close();
-    assert_eq!(writer.try_push(b"c"), Err(Refused::Closed));
+    assert_eq!(writer.try_push(b"c"), Err(ClaimError::Closed));
 }
 
 #[test]
@@ -504,12 +521,12 @@ fn the_status_of_readers_is_readable_from_outside() {
         drop(fast.try_recv().unwrap());
     }
     writer.evict(1, |_, _| ()).unwrap();
-    let hold = fast.hold().unwrap();
+    let guard = fast.pin_guard().unwrap();
     let mut seen = Vec::new();
     ring.each_reader(|reader| seen.push(reader));
-    drop(hold);
-    assert_eq!((seen[0].id, seen[0].position, seen[0].lag, seen[0].held), (fast.id(), 4, 0, true));
-    assert_eq!((seen[1].id, seen[1].position, seen[1].lag, seen[1].held), (slow.id(), 1, 3, false));
+    drop(guard);
+    assert_eq!((seen[0].id, seen[0].position, seen[0].lag, seen[0].pinned), (fast.id(), 4, 0, true));
+    assert_eq!((seen[1].id, seen[1].position, seen[1].lag, seen[1].pinned), (slow.id(), 1, 3, false));
     assert_eq!((seen[0].blocks, seen[1].blocks, seen[1].lost), (false, true, 1));
     // The next one in the place has lost nothing.
     drop(slow);
@@ -520,7 +537,8 @@ fn the_status_of_readers_is_readable_from_outside() {
 #[test]
 fn marks_measure_what_was_taken_in_bytes() {
     let ring =
-        Ring::new(RingConfig { datums: 8, bytes: 5 * 16, max_record: 40, readers: 1, cells: false }).unwrap();
+        Ring::new(RingConfig { datums: 8, bytes: 5 * 16, max_record: 40, readers: 1, scatter_small: false })
+            .unwrap();
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
     let mut before = ring.gate_mark();
@@ -541,12 +559,12 @@ fn a_read_that_panics_has_taken_what_it_was_given() {
     for record in [b"a", b"b", b"c"] {
         writer.try_push(record).unwrap();
     }
-    let mut hold = reader.hold().unwrap();
+    let mut guard = reader.pin_guard().unwrap();
     let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        hold.read(8, |seq, _| assert!(seq != 1, "the second one panics"))
+        guard.for_each(8, |seq, _| assert!(seq != 1, "the second one panics"))
     }));
     assert!(read.is_err());
-    drop(hold);
+    drop(guard);
     assert_eq!(reader.position(), 2);
     assert_eq!(&reader.try_recv().unwrap().unwrap()[..], b"c");
 }

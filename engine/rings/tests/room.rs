@@ -1,7 +1,7 @@
 //! Waiting for room: order, cancellation at every poll, bounds.
 #![cfg(not(any(loom, shuttle)))]
 
-use corewire_rings::{Reader, Refused, Ring, RingConfig, Turn, config::MAX_ROOM_WAITERS};
+use corewire_rings::{ClaimError, Reader, Ring, RingConfig, WaitTicket, limits::MAX_ROOM_WAITERS};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use std::task::{Context, Poll, Wake, Waker};
 /// A full ring, and the reader that never reads, so that it stays full.
 fn full_ring() -> (Ring, Reader) {
     let ring =
-        Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, cells: false }).unwrap();
+        Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, scatter_small: false })
+            .unwrap();
     let reader = ring.subscribe().unwrap();
     ring.writer().try_push(b"a").unwrap();
     ring.writer().try_push(b"b").unwrap();
@@ -32,13 +33,13 @@ fn room_is_given_in_the_order_of_asking_and_newcomers_do_not_overtake() {
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
-    let mut first = pin!(writer.room(1));
-    let mut second = pin!(writer.room(1));
+    let mut first = pin!(writer.claim(1));
+    let mut second = pin!(writer.claim(1));
     assert!(first.as_mut().poll(&mut cx).is_pending());
     assert!(second.as_mut().poll(&mut cx).is_pending());
     ring.detach(ring.blockers()[0]).unwrap();
-    assert_eq!(writer.try_push(b"c"), Err(Refused::Full));
-    assert_eq!(writer.try_claim_many(1, 1).err(), Some(Refused::Full));
+    assert_eq!(writer.try_push(b"c"), Err(ClaimError::Full));
+    assert_eq!(writer.try_claim_many(1, 1).err(), Some(ClaimError::Full));
     assert!(second.as_mut().poll(&mut cx).is_pending(), "not its turn");
     let Poll::Ready(Ok(claim)) = first.as_mut().poll(&mut cx) else { panic!("its turn") };
     assert_eq!(claim.commit(), 2);
@@ -57,7 +58,7 @@ fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
                 let writer = ring.writer();
                 let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
                 let wakers: Vec<_> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
-                let mut waiters: Vec<_> = (0..3).map(|_| Some(Box::pin(writer.room(1)))).collect();
+                let mut waiters: Vec<_> = (0..3).map(|_| Some(Box::pin(writer.claim(1)))).collect();
                 for (index, waiter) in waiters.iter_mut().enumerate() {
                     for _ in 0..if index == place { polls_of_dropped } else { 1 } {
                         let poll =
@@ -93,13 +94,13 @@ fn the_queue_is_bounded() {
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
-    let mut turns: Vec<_> = (0..MAX_ROOM_WAITERS).map(|_| Turn::default()).collect();
+    let mut turns: Vec<_> = (0..MAX_ROOM_WAITERS).map(|_| WaitTicket::default()).collect();
     for turn in &mut turns {
         assert!(writer.poll_claim(turn, 1, &mut cx).is_pending());
         assert!(turn.is_queued());
     }
-    let mut late = Turn::default();
-    assert!(matches!(writer.poll_claim(&mut late, 1, &mut cx), Poll::Ready(Err(Refused::Crowded))));
+    let mut late = WaitTicket::default();
+    assert!(matches!(writer.poll_claim(&mut late, 1, &mut cx), Poll::Ready(Err(ClaimError::TooManyWaiters))));
     assert!(!late.is_queued());
     turns[7].cancel();
     assert!(writer.poll_claim(&mut late, 1, &mut cx).is_pending());
@@ -110,8 +111,8 @@ fn waiting_for_what_can_never_be_is_refused_at_once() {
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
-    let mut turn = Turn::default();
-    let too_large = Refused::TooLarge { len: 33, limit: 32 };
+    let mut turn = WaitTicket::default();
+    let too_large = ClaimError::TooLarge { len: 33, limit: 32 };
     assert!(
         matches!(writer.poll_claim(&mut turn, 33, &mut cx), Poll::Ready(Err(refused)) if refused == too_large)
     );
@@ -120,12 +121,12 @@ fn waiting_for_what_can_never_be_is_refused_at_once() {
         matches!(writer.poll_claim(&mut turn, 33, &mut cx), Poll::Ready(Err(refused)) if refused == too_large)
     );
     assert!(!turn.is_queued());
-    let mut second = Turn::default();
+    let mut second = WaitTicket::default();
     assert!(writer.poll_claim(&mut turn, 1, &mut cx).is_pending());
     assert!(writer.poll_claim(&mut second, 1, &mut cx).is_pending());
     ring.close();
     for turn in [&mut second, &mut turn] {
-        assert!(matches!(writer.poll_claim(turn, 1, &mut cx), Poll::Ready(Err(Refused::Closed))));
+        assert!(matches!(writer.poll_claim(turn, 1, &mut cx), Poll::Ready(Err(ClaimError::Closed))));
         assert!(!turn.is_queued());
     }
 }
@@ -134,7 +135,7 @@ fn waiting_for_what_can_never_be_is_refused_at_once() {
 fn a_turn_used_with_another_ring_leaves_the_first_queue() {
     let ((one, _reader), (two, _other)) = (full_ring(), full_ring());
     let mut cx = Context::from_waker(Waker::noop());
-    let mut turn = Turn::default();
+    let mut turn = WaitTicket::default();
     assert!(one.writer().poll_claim(&mut turn, 1, &mut cx).is_pending());
     assert!(two.writer().poll_claim(&mut turn, 1, &mut cx).is_pending());
     one.detach(one.blockers()[0]).unwrap();
@@ -142,7 +143,7 @@ fn a_turn_used_with_another_ring_leaves_the_first_queue() {
 }
 
 /// Leaves its queue as soon as it is woken, as a task on another thread would.
-struct Leaver(std::sync::Mutex<Turn>);
+struct Leaver(std::sync::Mutex<WaitTicket>);
 
 impl Wake for Leaver {
     fn wake(self: Arc<Self>) {
@@ -155,9 +156,9 @@ fn closing_wakes_every_waiter_though_others_leave_meanwhile_or_are_never_polled(
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
-    let mut turns: Vec<_> = (0..3).map(|_| Turn::default()).collect();
-    let leaver = Arc::new(Leaver(std::sync::Mutex::new(Turn::default())));
-    let queue = |turn: &mut Turn, waker: Waker| {
+    let mut turns: Vec<_> = (0..3).map(|_| WaitTicket::default()).collect();
+    let leaver = Arc::new(Leaver(std::sync::Mutex::new(WaitTicket::default())));
+    let queue = |turn: &mut WaitTicket, waker: Waker| {
         assert!(writer.poll_claim(turn, 1, &mut Context::from_waker(&waker)).is_pending());
     };
     queue(&mut turns[0], Waker::from(Arc::clone(&counts[0])));
@@ -186,14 +187,15 @@ fn a_waker_that_panics_keeps_nobody_else_asleep() {
 
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
-    let (mut first, mut second) = (pin!(writer.room(1)), pin!(writer.room(1)));
+    let (mut first, mut second) = (pin!(writer.claim(1)), pin!(writer.claim(1)));
     assert!(first.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
     assert!(second.as_mut().poll(&mut Context::from_waker(&counting)).is_pending());
     ring.close();
     assert_eq!(count.0.load(Ordering::Relaxed), 1, "the writer behind the one that panics");
 
     let ring =
-        Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, cells: false }).unwrap();
+        Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, scatter_small: false })
+            .unwrap();
     let (mut one, mut other) = (ring.subscribe().unwrap(), ring.subscribe().unwrap());
     assert!(one.poll_ready(&mut Context::from_waker(&panics)).is_pending());
     assert!(other.poll_ready(&mut Context::from_waker(&counting)).is_pending());

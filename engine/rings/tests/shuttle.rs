@@ -11,7 +11,8 @@
 #![cfg(shuttle)]
 
 use corewire_rings::{
-    Claim, Doorbell, Ended, Reader, ReaderId, Refused, Ring, RingConfig, Slot, Writer, mailbox, park,
+    ClaimError, Doorbell, Reader, ReaderId, RecordClaim, RecordState, RecvError, Ring, RingConfig, Writer,
+    mailbox, park,
 };
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
@@ -69,7 +70,7 @@ enum Read {
     Recv,
     Park,
     GiveUp,
-    Hold,
+    PinGuard,
     Batch,
     Ahead,
     Return,
@@ -103,7 +104,7 @@ impl Book {
     }
 
     /// Writes in two steps, so that a reader who is let in too early sees it.
-    fn publish(&self, mut claim: Claim<'_>, tag: [u8; 2], commits: bool) {
+    fn publish(&self, mut claim: RecordClaim<'_>, tag: [u8; 2], commits: bool) {
         let half = claim.len() / 2;
         claim[..half].fill(tag[0]);
         switch();
@@ -138,15 +139,15 @@ fn write(id: u8, writer: &Writer, cast: Cast, book: &Book) {
         let commits = !cast.abandons || below(6) != 0;
         let claim = match cast.writes[below(cast.writes.len())] {
             Write::Try => writer.try_claim(len),
-            Write::Wait => block_on(writer.room(len)),
-            Write::Park => park::block_on(writer.room(len)),
-            Write::GiveUp => match give_up(writer.room(len), below(4)) {
+            Write::Wait => block_on(writer.claim(len)),
+            Write::Park => park::block_on(writer.claim(len)),
+            Write::GiveUp => match give_up(writer.claim(len), below(4)) {
                 Some(claim) => claim,
                 None => continue,
             },
             Write::Dawdle => {
                 // Keeps its place in the queue for a while without looking.
-                let mut room = pin!(writer.room(len));
+                let mut room = pin!(writer.claim(len));
                 let early = room.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 switch();
                 if let Poll::Ready(claim) = early { claim } else { block_on(room) }
@@ -175,8 +176,8 @@ fn write(id: u8, writer: &Writer, cast: Cast, book: &Book) {
         };
         match claim {
             Ok(claim) => book.publish(claim, tag, commits),
-            Err(Refused::Full) => thread::yield_now(),
-            Err(Refused::Closed) => break,
+            Err(ClaimError::Full) => thread::yield_now(),
+            Err(ClaimError::Closed) => break,
             Err(refused) => panic!("{refused}"),
         }
         if cast.closes && id == 0 && below(4) == 0 {
@@ -226,7 +227,7 @@ impl Seen<'_> {
 }
 
 /// One read of some kind. `Some`: it is over.
-fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<Ended> {
+fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<RecvError> {
     match kind {
         Read::Recv | Read::Return => match block_on(reader.recv()) {
             Ok(record) => seen.record(record.seq(), record.lost_before(), &record),
@@ -241,40 +242,40 @@ fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<End
             Some(Err(ended)) => return Some(ended),
             None => thread::yield_now(),
         },
-        Read::Hold => {
+        Read::PinGuard => {
             block_on(poll_fn(|cx| reader.poll_ready(cx)));
-            let Ok(mut hold) = reader.hold() else { return Some(Ended::Detached) };
-            let (start, lost) = (hold.start(), hold.lost_before());
+            let Ok(mut guard) = reader.pin_guard() else { return Some(RecvError::Detached) };
+            let (start, lost) = (guard.start(), guard.lost_before());
             seen.gap(start, lost);
-            let to = hold.published_to(1 + below(3));
+            let to = guard.published_to(1 + below(3));
             for seq in start..to {
-                match hold.get(seq) {
-                    Slot::Record(bytes) => seen.check(seq, bytes),
-                    Slot::Abandoned => assert!(seen.book.abandoned.lock().unwrap().contains(&seq)),
+                match guard.get(seq) {
+                    RecordState::Published(bytes) => seen.check(seq, bytes),
+                    RecordState::Abandoned => assert!(seen.book.abandoned.lock().unwrap().contains(&seq)),
                     slot => panic!("{seq} of {start}..{to}: {slot:?}"),
                 }
             }
-            let released = hold.release_to(start + below((to - start) as usize + 1) as u64);
+            let released = guard.advance_to(start + below((to - start) as usize + 1) as u64);
             if below(2) == 0 {
-                hold.advance();
+                guard.release_now();
                 switch();
             }
             seen.next = released;
-            drop(hold);
+            drop(guard);
             if to == start && reader.is_finished() {
-                return Some(Ended::Closed);
+                return Some(RecvError::Closed);
             }
         }
         Read::Batch => {
             block_on(poll_fn(|cx| reader.poll_ready(cx)));
-            let Ok(mut hold) = reader.hold() else { return Some(Ended::Detached) };
-            seen.gap(hold.start(), hold.lost_before());
+            let Ok(mut guard) = reader.pin_guard() else { return Some(RecvError::Detached) };
+            seen.gap(guard.start(), guard.lost_before());
             let mut read = Vec::new();
-            let records = hold.read(1 + below(3), |seq, bytes| {
+            let records = guard.for_each(1 + below(3), |seq, bytes| {
                 seen.check(seq, bytes);
                 read.push(seq);
             });
-            drop(hold);
+            drop(guard);
             assert_eq!(records, read.len());
             for seq in read {
                 seen.gap(seq, 0);
@@ -282,23 +283,23 @@ fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<End
             }
             seen.gap(reader.position(), 0);
             if records == 0 && reader.is_finished() {
-                return Some(Ended::Closed);
+                return Some(RecvError::Closed);
             }
         }
         Read::Ahead => {
             let wanted = reader.position() + below(2) as u64;
             give_up(poll_fn(|cx| reader.poll_published(wanted, cx)), 2);
-            let Ok(start) = reader.keep() else { return Some(Ended::Detached) };
+            let Ok(start) = reader.pin() else { return Some(RecvError::Detached) };
             // What was lost is told by the next hold or record.
             let to = reader.published_from(start, 3);
             for seq in start..to {
-                if let Slot::Record(bytes) = reader.kept(seq) {
+                if let RecordState::Published(bytes) = reader.get(seq) {
                     seen.check(seq, bytes);
                 } else {
                     assert!(seen.book.abandoned.lock().unwrap().contains(&seq));
                 }
             }
-            reader.let_go(start);
+            reader.unpin(start);
             thread::yield_now();
         }
     }
@@ -319,7 +320,7 @@ fn read(mut reader: Reader, ring: &Ring, cast: Cast, book: &Book) {
             }
         };
         let id = reader.id();
-        if ended == Some(Ended::Closed) {
+        if ended == Some(RecvError::Closed) {
             // What was lost at the very end no record reports.
             let lost = reader.lost() - seen.lost;
             seen.gap(reader.position(), lost);
@@ -328,8 +329,8 @@ fn read(mut reader: Reader, ring: &Ring, cast: Cast, book: &Book) {
         let (lost, position) = (reader.lost(), reader.position());
         assert!(position >= seen.next);
         drop(reader);
-        book.noticed.lock().unwrap().push((id, lost, ended == Some(Ended::Closed)));
-        if ended == Some(Ended::Closed) {
+        book.noticed.lock().unwrap().push((id, lost, ended == Some(RecvError::Closed)));
+        if ended == Some(RecvError::Closed) {
             return;
         }
         returns -= 1;
@@ -342,9 +343,14 @@ fn read(mut reader: Reader, ring: &Ring, cast: Cast, book: &Book) {
 
 fn story(cast: Cast) {
     let datums = 1 + below(3);
-    let ring =
-        Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers: 3, cells: false })
-            .unwrap();
+    let ring = Ring::new(RingConfig {
+        datums,
+        bytes: (datums + 1) * 16,
+        max_record: 32,
+        readers: 3,
+        scatter_small: false,
+    })
+    .unwrap();
     let book = Arc::new(Book::default());
     let readers: Vec<_> = (0..below(3) + 1)
         .map(|_| {
@@ -403,7 +409,7 @@ fn waiting_writers_are_all_served() {
 fn readers_that_leave_or_are_detached_strand_nobody() {
     let cast = Cast {
         writes: &[Write::Wait, Write::GiveUp, Write::Try, Write::Many],
-        reads: &[Read::Recv, Read::Hold, Read::Batch, Read::Return, Read::Ahead],
+        reads: &[Read::Recv, Read::PinGuard, Read::Batch, Read::Return, Read::Ahead],
         detaches: true,
         closes: false,
         abandons: true,
@@ -415,7 +421,7 @@ fn readers_that_leave_or_are_detached_strand_nobody() {
 fn evicted_readers_know_exactly_what_they_lost() {
     let cast = Cast {
         writes: &[Write::Evict, Write::Evict, Write::Try, Write::Many],
-        reads: &[Read::Recv, Read::Hold, Read::Batch, Read::GiveUp, Read::Ahead, Read::Return],
+        reads: &[Read::Recv, Read::PinGuard, Read::Batch, Read::GiveUp, Read::Ahead, Read::Return],
         detaches: false,
         closes: false,
         abandons: true,
@@ -428,7 +434,15 @@ fn everything_at_once() {
     use Write::{Dawdle, Evict, GiveUp, Many, Park, Try, Wait};
     let cast = Cast {
         writes: &[Try, Wait, Park, GiveUp, Dawdle, Evict, Many],
-        reads: &[Read::Recv, Read::Park, Read::GiveUp, Read::Hold, Read::Batch, Read::Ahead, Read::Return],
+        reads: &[
+            Read::Recv,
+            Read::Park,
+            Read::GiveUp,
+            Read::PinGuard,
+            Read::Batch,
+            Read::Ahead,
+            Read::Return,
+        ],
         detaches: true,
         closes: true,
         abandons: true,
@@ -521,13 +535,14 @@ fn a_bell_never_lets_work_lie() {
 fn a_parked_thread_is_woken_through_nested_waits() {
     explore("park", || {
         let ring =
-            Ring::new(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1, cells: false }).unwrap();
+            Ring::new(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1, scatter_small: false })
+                .unwrap();
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         let (sender, mut receiver) = mailbox(1);
         let thread = thread::spawn(move || {
             for n in 0..3u8 {
-                let mut claim = park::block_on(writer.room(1)).unwrap();
+                let mut claim = park::block_on(writer.claim(1)).unwrap();
                 claim[0] = n;
                 claim.commit();
             }

@@ -1,7 +1,7 @@
 //! Real threads, real wakers, a few seconds at most: what loom cannot reach because it takes many steps.
 #![cfg(not(any(loom, shuttle)))]
 
-use corewire_rings::{Ended, Reader, Refused, Ring, RingConfig, mailbox, park};
+use corewire_rings::{ClaimError, Reader, RecvError, Ring, RingConfig, mailbox, park};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ const STEPS: u64 = if cfg!(miri) { 30 } else { 20_000 };
 
 fn ring(datums: usize) -> Ring {
     // An odd capacity, so that records run on into the spill at every offset.
-    Ring::new(RingConfig { datums, bytes: 37 * 16, max_record: 100, readers: 8, cells: false }).unwrap()
+    Ring::new(RingConfig { datums, bytes: 37 * 16, max_record: 100, readers: 8, scatter_small: false })
+        .unwrap()
 }
 
 /// Length and content of writer `writer`'s record number `n`.
@@ -46,7 +47,7 @@ fn drain(mut reader: Reader, writers: usize, pace: impl Fn(u64)) -> (u64, u64) {
         seen += 1;
         pace(seen);
     };
-    assert_eq!(ended, Ended::Closed);
+    assert_eq!(ended, RecvError::Closed);
     (seen, reader.lost())
 }
 
@@ -63,7 +64,7 @@ fn waiting_writers_and_sleeping_readers_move_everything_without_loss() {
                 scope.spawn(move || {
                     for n in 0..STEPS / 4 {
                         let bytes = record(id, n);
-                        let mut claim = park::block_on(writer.room(bytes.len())).unwrap();
+                        let mut claim = park::block_on(writer.claim(bytes.len())).unwrap();
                         claim.copy_from_slice(&bytes);
                         claim.commit();
                     }
@@ -100,7 +101,7 @@ fn evicting_writers_lose_exactly_what_they_say() {
                     let (mut sent, mut lost) = (0, 0);
                     for n in 0..STEPS {
                         let bytes = record(id, n);
-                        // Refused while a reader is in place at the oldest record.
+                        // ClaimError while a reader is in place at the oldest record.
                         if let Ok(mut claim) = writer.claim_evicting(bytes.len(), |_, n| lost += n) {
                             claim.copy_from_slice(&bytes);
                             claim.commit();
@@ -142,7 +143,7 @@ fn readers_come_and_go_under_running_writers() {
                             claim.record(0).copy_from_slice(&bytes);
                             claim.commit_first(1);
                         }
-                        Err(Refused::Full) => thread::yield_now(),
+                        Err(ClaimError::Full) => thread::yield_now(),
                         Err(refused) => panic!("{refused}"),
                     }
                 }
@@ -179,7 +180,7 @@ fn a_detached_reader_lets_waiting_writers_go_on() {
         thread::scope(|scope| {
             let waiting = scope.spawn(move || {
                 for _ in 0..4 {
-                    park::block_on(writer.room(8)).unwrap().commit();
+                    park::block_on(writer.claim(8)).unwrap().commit();
                 }
             });
             while ring.blockers().is_empty() {

@@ -276,7 +276,7 @@ impl Clerk {
         let Some(ring) = self.ring(local.producer.0, local.producer.1) else { return };
         // Before the consumer can see that it was cut off.
         local.shared.end_at(ring.tail());
-        if ring.detach(reader) == Err(DetachError::Held) {
+        if ring.detach(reader) == Err(DetachError::Pinned) {
             self.timers.set(Timer::Detach(leg), self.now + HELD_PAUSE);
         }
     }

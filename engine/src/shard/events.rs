@@ -269,7 +269,7 @@ fn inbox_config(opening: &Opening, max_datum: u32, limits: &ShardLimits) -> Resu
         bytes: bytes as usize,
         max_record: HEADER_BYTES + max_datum as usize,
         readers: 1,
-        cells: false,
+        scatter_small: false,
     };
     if config.memory_bytes() > limits.inbox_bytes {
         return Err(CloseCode::TOO_LARGE);

@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use corewire_rings::{Ended, Reader, Record};
+use corewire_rings::{Reader, Record, RecvError};
 
 use super::bell::Bell;
 
@@ -191,9 +191,9 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// [`Ended`] when the leg is over and everything in it was taken, or when the ring cut this reader off.
+    /// [`RecvError`] when the leg is over and everything in it was taken, or when the ring cut this reader off.
     #[inline(always)]
-    pub fn try_recv(&mut self) -> Result<Option<Taken<'_>>, Ended> {
+    pub fn try_recv(&mut self) -> Result<Option<Taken<'_>>, RecvError> {
         let (told, carried) = (&mut self.told, &mut self.carried);
         Ok(self.reader.try_recv()?.map(|record| Taken::new(record, self.hook.as_mut(), told, carried)))
     }
@@ -213,7 +213,7 @@ impl Inbox {
     ///
     /// As [`Inbox::try_recv`]; then `read` was not called.
     #[inline(always)]
-    pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, Ended> {
+    pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, RecvError> {
         // Dropped after the reader has let the record go.
         let mut credit = Credit { hook: self.hook.as_mut(), took: None };
         let (told, carried) = (&mut self.told, &mut self.carried);
@@ -240,21 +240,21 @@ impl Inbox {
         max: usize,
         until: u64,
         mut each: impl FnMut(u64, u64, &[u8]),
-    ) -> Result<usize, Ended> {
+    ) -> Result<usize, RecvError> {
         if !self.reader.is_ready() {
             return Ok(0);
         }
         // Dropped after the hold, which frees the room first.
         let mut batch = Batch { hook: self.hook.as_mut(), last: 0, datums: 0, cost: 0 };
         let (told, carried) = (&mut self.told, &mut self.carried);
-        let mut hold = self.reader.hold()?;
-        *carried += hold.lost_before();
+        let mut guard = self.reader.pin_guard()?;
+        *carried += guard.lost_before();
         let mut taken = 0;
         loop {
-            let from = hold.released();
+            let from = guard.target();
             let want = (max - taken).min(usize::try_from(until.saturating_sub(from)).unwrap_or(usize::MAX));
             taken += if batch.hook.is_some() {
-                hold.read(want, |_, record| {
+                guard.for_each(want, |_, record| {
                     let (seq, skipped, datum) = header_of(record);
                     batch.last = seq;
                     batch.datums += 1;
@@ -262,16 +262,16 @@ impl Inbox {
                     each(seq, skipped, datum);
                 })
             } else {
-                hold.read(want, |seq, datum| each(seq, tell(told, carried), datum))
+                guard.for_each(want, |seq, datum| each(seq, tell(told, carried), datum))
             };
             // Abandoned records do not count: there may be more behind them.
-            if taken == max || hold.released() == from || hold.released() - from < want as u64 {
+            if taken == max || guard.target() == from || guard.target() - from < want as u64 {
                 break;
             }
         }
-        drop(hold);
+        drop(guard);
         drop(batch);
-        if taken == 0 && self.reader.is_finished() { Err(Ended::Closed) } else { Ok(taken) }
+        if taken == 0 && self.reader.is_finished() { Err(RecvError::Closed) } else { Ok(taken) }
     }
 
     /// Shows the next datum to `look` without taking it. The datum stays pinned until it is taken: the next
@@ -281,7 +281,7 @@ impl Inbox {
     ///
     /// As [`Inbox::try_recv`].
     #[inline(always)]
-    pub fn peek<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, Ended> {
+    pub fn peek<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, RecvError> {
         let header = if self.hook.is_some() { HEADER_BYTES } else { 0 };
         Ok(self.reader.peek()?.map(|record| look(record.get(header..).unwrap_or_default())))
     }
@@ -315,7 +315,7 @@ impl Inbox {
     }
 
     /// Datums missing behind the last one that was taken, which no datum can tell of: known once
-    /// [`Inbox::try_recv`] has answered [`Ended`], and 0 before. 0 too if the leg did not end in good order; then
+    /// [`Inbox::try_recv`] has answered [`RecvError`], and 0 before. 0 too if the leg did not end in good order; then
     /// nobody knows.
     pub fn missing_at_end(&self) -> u64 {
         if !self.reader.is_finished() {

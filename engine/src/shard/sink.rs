@@ -3,7 +3,7 @@
 //! Not inside: order, gaps and duplicates; what arrives here is in its place already.
 
 use corewire_proto::{channel::Label, session::Sink};
-use corewire_rings::Refused;
+use corewire_rings::ClaimError;
 
 use super::{
     channel::{Channel, Consumer, Role},
@@ -52,13 +52,14 @@ fn write(consumer: &mut Consumer, seq: u64, skipped: u64, datum: &[u8], tally: &
             tally.missed += skipped;
             true
         }
-        Err(Refused::Full | Refused::Crowded) if consumer.lossy => {
+        Err(ClaimError::Full | ClaimError::TooManyWaiters) if consumer.lossy => {
             consumer.missed = skipped.saturating_add(1);
             tally.refused += 1;
             true
         }
         Err(refused) => {
-            consumer.overrun = consumer.unlimited && matches!(refused, Refused::Full | Refused::Crowded);
+            consumer.overrun =
+                consumer.unlimited && matches!(refused, ClaimError::Full | ClaimError::TooManyWaiters);
             tally.refused += 1;
             false
         }

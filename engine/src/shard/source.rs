@@ -6,7 +6,7 @@ use corewire_proto::{
     channel::Label,
     session::{Fetched, Source},
 };
-use corewire_rings::Slot;
+use corewire_rings::RecordState;
 
 use super::{
     channel::{Channel, Role},
@@ -47,17 +47,17 @@ impl Source for RingSource<'_> {
             }
         }
         match stream.get(seq) {
-            Slot::Record(datum) => {
+            RecordState::Published(datum) => {
                 self.read += 1;
                 producer.read.pass(seq, datum.len());
                 Fetched::Datum(datum)
             }
-            Slot::Abandoned => {
+            RecordState::Abandoned => {
                 self.skipped += 1;
                 Fetched::Skip { until: seq + 1 }
             }
-            Slot::NotYet => Fetched::NotYet,
-            Slot::Passed => {
+            RecordState::Pending => Fetched::NotYet,
+            RecordState::Passed => {
                 let until = stream.oldest().max(seq + 1);
                 self.skipped += until - seq;
                 Fetched::Skip { until }

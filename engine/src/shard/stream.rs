@@ -18,7 +18,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use corewire_rings::{Detached, NoReaderSlot, Reader, Ring, Slot};
+use corewire_rings::{Detached, NoReaderSlot, Reader, RecordState, Ring};
 
 use super::bell::{Bell, RingBell};
 
@@ -135,7 +135,7 @@ impl Stream {
         if self.pinned {
             return Ok(false);
         }
-        self.reader.keep()?;
+        self.reader.pin()?;
         self.pinned = true;
         Ok(true)
     }
@@ -146,21 +146,21 @@ impl Stream {
     }
 
     /// What stands at `seq`. Only while pinned.
-    pub(crate) fn get(&self, seq: u64) -> Slot<'_> {
-        self.reader.kept(seq)
+    pub(crate) fn get(&self, seq: u64) -> RecordState<'_> {
+        self.reader.get(seq)
     }
 
     /// Ends the pin and leaves the cursor at the floor.
     pub(crate) fn unpin(&mut self) {
         if self.pinned {
             self.pinned = false;
-            self.reader.let_go(self.floor);
+            self.reader.unpin(self.floor);
         }
     }
 
     /// Moves the cursor up to the floor.
     pub(crate) fn release(&mut self) {
-        if !self.pinned && self.reader.release_to(self.floor).is_err() {
+        if !self.pinned && self.reader.advance_to(self.floor).is_err() {
             self.detached = true;
         }
     }
@@ -168,8 +168,8 @@ impl Stream {
     /// Whether the ring still lets us read. For a ring that woke us without news.
     pub(crate) fn check(&mut self) -> bool {
         if !self.pinned {
-            match self.reader.keep() {
-                Ok(_) => self.reader.let_go(self.floor),
+            match self.reader.pin() {
+                Ok(_) => self.reader.unpin(self.floor),
                 Err(Detached) => self.detached = true,
             }
         }

@@ -20,7 +20,7 @@ use corewire_engine::{
     node::{Node, NodeConfig},
     proto::{NetworkId, StreamId},
     publication::{Channels, Publication},
-    rings::{Ended, Refused},
+    rings::{ClaimError, RecvError},
     shard::ChannelState,
     subscription::{Backoff, Leg, SubscribeSpec, Subscription},
 };
@@ -137,7 +137,7 @@ pub(crate) fn next_leg(subscription: &Subscription) -> Leg {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Got {
     Datum { seq: u64, skipped: u64, bytes: Vec<u8> },
-    Ended(Ended),
+    Ended(RecvError),
 }
 
 /// Waits for the next datum of a leg, or its end.
@@ -175,11 +175,11 @@ pub(crate) fn next_number(leg: &mut Leg) -> u64 {
 pub(crate) fn push(publication: &Publication, number: u64) {
     let writer = publication.writer();
     let claimed = wait("room in the ring", async {
-        writer.room(8).await.map(|mut claim| {
+        writer.claim(8).await.map(|mut claim| {
             claim.copy_from_slice(&number.to_le_bytes());
             claim.commit()
         })
     });
-    assert!(!matches!(claimed, Err(Refused::Closed)), "the ring is closed");
+    assert!(!matches!(claimed, Err(ClaimError::Closed)), "the ring is closed");
     claimed.expect("room for a number");
 }

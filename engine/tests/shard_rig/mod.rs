@@ -339,7 +339,7 @@ impl Leg {
 }
 
 pub(crate) fn ring(datums: usize, bytes: usize) -> Ring {
-    Ring::new(RingConfig { datums, bytes, max_record: bytes.min(1 << 16), readers: 8, cells: false })
+    Ring::new(RingConfig { datums, bytes, max_record: bytes.min(1 << 16), readers: 8, scatter_small: false })
         .expect("a small ring")
 }
 

@@ -7,7 +7,7 @@ use corewire_engine::{
     node::Node,
     proto::{StreamId, channel::Reliability, session::CloseCode},
     publication::Publication,
-    rings::{Ended, Ring},
+    rings::{RecvError, Ring},
     shard::{ChannelNumbers, ChannelState},
     subscription::{Leg, Subscription},
 };
@@ -69,7 +69,7 @@ pub(crate) struct Tap {
     pub(crate) life: Option<u64>,
     pub(crate) next: u64,
     pub(crate) taken: u64,
-    pub(crate) ended: Option<Ended>,
+    pub(crate) ended: Option<RecvError>,
     /// The consumer's own node has left.
     pub(crate) left: bool,
 }
@@ -156,7 +156,7 @@ impl Tap {
     }
 
     /// A leg that ended in good order has given everything.
-    fn end(&mut self, ended: Ended, reliability: Reliability, lives: &[Life]) {
+    fn end(&mut self, ended: RecvError, reliability: Reliability, lives: &[Life]) {
         self.ended = Some(ended);
         let shared = self.leg.channel().shared();
         if shared.state() != ChannelState::Terminated {
@@ -167,7 +167,7 @@ impl Tap {
             return;
         };
         let complete =
-            shared.close_code() == Some(CloseCode::GRACEFUL) && ended == Ended::Closed && !self.left;
+            shared.close_code() == Some(CloseCode::GRACEFUL) && ended == RecvError::Closed && !self.left;
         if complete && reliability == Reliability::Reliable && life.ring.is_closed() {
             assert_eq!(
                 self.next,

@@ -25,7 +25,7 @@ impl<const W: usize, const SCATTER: bool> Broadcast<W> for FanoutRing<SCATTER> {
     fn make(capacity: usize, readers: usize) -> (Self::Tx, Vec<Self::Rx>) {
         let record = W * 8;
         let bytes = capacity * record;
-        let config = RingConfig { datums: capacity, bytes, max_record: record, readers, cells: SCATTER };
+        let config = RingConfig { datums: capacity, bytes, max_record: record, readers, scatter_small: SCATTER };
         let ring = Ring::new(config).expect("a ring of this size");
         let rxs = (0..readers).map(|_| CorewireRx(ring.subscribe().expect("a reader's place"))).collect();
         (CorewireTx(ring.writer()), rxs)
@@ -75,8 +75,8 @@ impl<const W: usize> Rx<W> for CorewireRx {
         if !self.0.is_ready() {
             return 0;
         }
-        let Ok(mut hold) = self.0.hold() else { return 0 };
-        hold.read(max, |_, record| see(message(record)))
+        let Ok(mut guard) = self.0.pin_guard() else { return 0 };
+        guard.for_each(max, |_, record| see(message(record)))
     }
 
     fn lost(&self) -> u64 {

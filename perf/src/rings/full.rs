@@ -96,7 +96,8 @@ fn refusing(plan: &Plan, capacity: usize) {
 
 /// A full ring whose `readers` take nothing: every claim evicts the oldest record of each.
 fn corewire_evicts(count: u64, capacity: usize, readers: usize) -> Outcome {
-    let config = RingConfig { datums: capacity, bytes: capacity * 64, max_record: 64, readers, cells: true };
+    let config =
+        RingConfig { datums: capacity, bytes: capacity * 64, max_record: 64, readers, scatter_small: true };
     let ring = Ring::new(config).expect("a ring of this size");
     let lagging: Vec<_> = (0..readers).map(|_| ring.subscribe().expect("a reader's place")).collect();
     let writer = ring.writer();
@@ -197,7 +198,7 @@ fn corewire_hands_over(count: u64) -> Parked {
     let (writer, mut reader) = parked::ring(SMALL);
     let take = move || drop(reader.try_recv().expect("an open ring").expect("a full ring"));
     hand_over(count, take, move |number| {
-        let mut claim = block_on(writer.room(64)).expect("an open ring");
+        let mut claim = block_on(writer.claim(64)).expect("an open ring");
         claim.copy_from_slice(Message::<8>::new(0, number).as_bytes());
         claim.commit();
     })

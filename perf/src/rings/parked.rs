@@ -87,8 +87,13 @@ pub fn run(
 
 /// A ring of `capacity` messages of 64 bytes with one reader.
 pub fn ring(capacity: usize) -> (Writer, Reader) {
-    let config =
-        RingConfig { datums: capacity, bytes: capacity * 64, max_record: 64, readers: 1, cells: true };
+    let config = RingConfig {
+        datums: capacity,
+        bytes: capacity * 64,
+        max_record: 64,
+        readers: 1,
+        scatter_small: true,
+    };
     let ring = Ring::new(config).expect("a ring of this size");
     (ring.writer(), ring.subscribe().expect("the first reader"))
 }

@@ -315,7 +315,7 @@ pub enum BuilderError<P> {
     },
     /// The ring that was asked for cannot be.
     #[error("no ring can be built like this: {0}")]
-    Ring(#[from] corewire_engine::rings::ConfigError),
+    Ring(#[from] corewire_engine::rings::RingConfigError),
     /// The node has as many streams as its engine's limit.
     #[error(
         "this node has {limit} producers already: drop one, or raise the limit in the engine's configuration"

@@ -30,7 +30,7 @@ const MAX_ATTEMPTS: u32 = 16;
 pub struct Claim<'a, D, C> {
     // Dropped in this order, unless committed: counted as cancelled, then given up.
     cancelled: Cancelled<'a>,
-    room: rings::Claim<'a>,
+    room: rings::RecordClaim<'a>,
     types: PhantomData<fn(C) -> D>,
 }
 
@@ -80,7 +80,7 @@ impl<D, C> fmt::Debug for Claim<'_, D, C> {
 pub struct ClaimMany<'a, D, C> {
     core: &'a Core,
     /// Empty only once committed.
-    room: Option<rings::ClaimMany<'a>>,
+    room: Option<rings::BatchClaim<'a>>,
     types: PhantomData<fn(C) -> D>,
 }
 
@@ -88,7 +88,7 @@ impl<D, C> ClaimMany<'_, D, C> {
     /// For how many datums there is room; at least one.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
-        self.room.as_ref().map_or(0, rings::ClaimMany::len)
+        self.room.as_ref().map_or(0, rings::BatchClaim::len)
     }
 
     /// Publishes all of them; gives their sequence numbers.
@@ -222,7 +222,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     fn send_some(&self, datums: &[D]) -> Result<usize, Refusal> {
         let mut room = match self.core.writer.try_claim_many(C::LEN, datums.len()) {
             Ok(room) => room,
-            Err(rings::Refused::Full) => {
+            Err(rings::ClaimError::Full) => {
                 self.core.put_when_full::<D, C>(&datums[0], C::LEN, None)?;
                 return Ok(1);
             }
@@ -264,10 +264,14 @@ impl Core {
     /// Room for one record of `len` bytes, for which there was none at once.
     #[cold]
     #[inline(never)]
-    fn claim_refused(&self, refused: rings::Refused, len: usize) -> Result<rings::Claim<'_>, Error<()>> {
+    fn claim_refused(
+        &self,
+        refused: rings::ClaimError,
+        len: usize,
+    ) -> Result<rings::RecordClaim<'_>, Error<()>> {
         self.note(refused);
         let room = match refused {
-            rings::Refused::Full if self.common.policy == BackpressurePolicy::DropOldest => {
+            rings::ClaimError::Full if self.common.policy == BackpressurePolicy::DropOldest => {
                 self.writer.claim_evicting(len, |_, _| {})
             }
             refused => Err(refused),
@@ -276,11 +280,11 @@ impl Core {
     }
 
     /// Room for up to `n` records of `len` bytes each.
-    fn claim_many(&self, len: usize, n: usize) -> Result<rings::ClaimMany<'_>, Refusal> {
+    fn claim_many(&self, len: usize, n: usize) -> Result<rings::BatchClaim<'_>, Refusal> {
         for _ in 0..MAX_ATTEMPTS {
             match self.writer.try_claim_many(len, n) {
-                Err(rings::Refused::Full) => {
-                    self.note(rings::Refused::Full);
+                Err(rings::ClaimError::Full) => {
+                    self.note(rings::ClaimError::Full);
                     if self.common.policy != BackpressurePolicy::DropOldest {
                         break;
                     }

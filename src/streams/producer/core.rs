@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use corewire_engine::publication::{FullNotice, Publication};
-use corewire_engine::rings::{Claim, Refused, Turn, Writer};
+use corewire_engine::rings::{ClaimError, RecordClaim, WaitTicket, Writer};
 
 use super::full::{AnyDegrader, Pressed};
 use super::{Error, Stats};
@@ -107,13 +107,13 @@ impl Refusal {
     }
 }
 
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
+impl From<ClaimError> for Refusal {
+    fn from(refused: ClaimError) -> Self {
         match refused {
             // More writers wait than the ring keeps places for: to this one the stream is full.
-            Refused::Full | Refused::Crowded => Self::Full,
-            Refused::Closed => Self::Closed,
-            Refused::TooLarge { limit, .. } => Self::TooLarge(limit),
+            ClaimError::Full | ClaimError::TooManyWaiters => Self::Full,
+            ClaimError::Closed => Self::Closed,
+            ClaimError::TooLarge { limit, .. } => Self::TooLarge(limit),
         }
     }
 }
@@ -123,7 +123,7 @@ enum Aside<D> {
     Offline(D),
     Unencodable(D, EncodeError),
     /// With its encoded length.
-    Refused(D, usize, Refused),
+    Refused(D, usize, ClaimError),
 }
 
 impl Core {
@@ -182,7 +182,7 @@ impl Core {
         let (datum, refusal) = match aside {
             Aside::Offline(datum) => (datum, self.why_offline()),
             Aside::Unencodable(datum, error) => (datum, Refusal::Encoding(error)),
-            Aside::Refused(datum, len, Refused::Full) => {
+            Aside::Refused(datum, len, ClaimError::Full) => {
                 match self.put_when_full::<D, C>(&datum, len, None) {
                     Ok(()) => return Ok(()),
                     Err(refusal) => (datum, refusal),
@@ -211,7 +211,7 @@ impl Core {
                     claim.commit();
                     Ok(())
                 }
-                Err(Refused::Full) => self.put_when_full::<D, C>(datum, short.len(), kept),
+                Err(ClaimError::Full) => self.put_when_full::<D, C>(datum, short.len(), kept),
                 Err(refused) => Err(refused.into()),
             };
         }
@@ -238,7 +238,7 @@ impl Core {
         let len = measure::<D, C>(datum).map_err(Refusal::Encoding)?;
         match self.writer.try_claim(len) {
             Ok(claim) => fill::<D, C>(claim, datum),
-            Err(Refused::Full) => self.put_when_full::<D, C>(datum, len, kept),
+            Err(ClaimError::Full) => self.put_when_full::<D, C>(datum, len, kept),
             Err(refused) => Err(refused.into()),
         }
     }
@@ -250,7 +250,7 @@ impl Core {
         &self,
         datum: &D,
         len: usize,
-        turn: &mut Turn,
+        turn: &mut WaitTicket,
         pressed: &mut Pressed,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
@@ -265,7 +265,7 @@ impl Core {
             Poll::Ready(Ok(claim)) => Poll::Ready(fill::<D, C>(claim, datum)),
             Poll::Ready(Err(refused)) => Poll::Ready(Err(refused.into())),
             Poll::Pending => {
-                self.note(Refused::Full);
+                self.note(ClaimError::Full);
                 Poll::Pending
             }
         }
@@ -273,8 +273,8 @@ impl Core {
 
     /// Tells the engine of a full ring, which counts the grace of slow consumers from there.
     #[cold]
-    pub(super) fn note(&self, refused: Refused) {
-        if refused == Refused::Full {
+    pub(super) fn note(&self, refused: ClaimError) {
+        if refused == ClaimError::Full {
             self.publication.note_full();
         }
     }
@@ -331,7 +331,7 @@ impl Core {
 
 /// Encodes into the claimed room and publishes. After an error the room is given up and readers skip it.
 #[inline]
-pub(super) fn fill<D, C: Codec<D>>(mut claim: Claim<'_>, datum: &D) -> Result<(), Refusal> {
+pub(super) fn fill<D, C: Codec<D>>(mut claim: RecordClaim<'_>, datum: &D) -> Result<(), Refusal> {
     encode::<D, C>(datum, &mut claim).map_err(Refusal::Encoding)?;
     claim.commit();
     Ok(())

@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::thread;
 use std::time::Instant;
 
-use corewire_engine::rings::Refused;
+use corewire_engine::rings::ClaimError;
 
 use super::core::{Core, Refusal, fill};
 use crate::contain::contain;
@@ -68,7 +68,7 @@ impl Core {
         len: usize,
         kept: Option<&mut Pressed>,
     ) -> Result<(), Refusal> {
-        self.note(Refused::Full);
+        self.note(ClaimError::Full);
         if !self.common.policy.drops() {
             return Err(Refusal::Full);
         }
@@ -107,7 +107,7 @@ impl Core {
     ) -> Poll<Result<(), Refusal>> {
         let put = match self.writer.try_claim(len) {
             Ok(claim) => fill::<D, C>(claim, datum),
-            Err(Refused::Full) => self.put_when_full::<D, C>(datum, len, Some(pressed)),
+            Err(ClaimError::Full) => self.put_when_full::<D, C>(datum, len, Some(pressed)),
             Err(refused) => Err(refused.into()),
         };
         match put {

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use corewire_engine::publication::FullNotice;
-use corewire_engine::rings::{Refused, Turn, Writer};
+use corewire_engine::rings::{ClaimError, WaitTicket, Writer};
 
 /// See the module.
 pub(super) struct Outbox {
@@ -24,7 +24,7 @@ pub(super) struct Outbox {
 #[derive(Default)]
 struct State {
     /// The bytes and their place in the queue. Empty while they are being put, and afterwards.
-    waiting: Option<(Vec<u8>, Turn)>,
+    waiting: Option<(Vec<u8>, WaitTicket)>,
     /// Somebody is putting the bytes; somebody else was called meanwhile.
     busy: bool,
     again: bool,
@@ -32,21 +32,21 @@ struct State {
     going: bool,
     /// The handle is gone, or wants nothing to be sent any more.
     withdrawn: bool,
-    outcome: Option<Result<(), Refused>>,
+    outcome: Option<Result<(), ClaimError>>,
     owner: Option<Waker>,
 }
 
 impl Outbox {
     /// Queues `bytes` for room in the ring.
     pub(super) fn queue(writer: Writer, notice: FullNotice, bytes: Vec<u8>) -> Arc<Self> {
-        let state = State { waiting: Some((bytes, Turn::default())), ..State::default() };
+        let state = State { waiting: Some((bytes, WaitTicket::default())), ..State::default() };
         let outbox = Arc::new(Self { writer, notice, state: Mutex::new(state) });
         outbox.attempt();
         outbox
     }
 
     /// Whether the bytes are in the ring, or never will be.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), ClaimError>> {
         let waker = cx.waker().clone();
         let mut state = self.lock();
         if let Some(outcome) = state.outcome {

@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use corewire_engine::rings::Turn;
+use corewire_engine::rings::WaitTicket;
 
 use super::core::{Core, Refusal};
 use super::full::Pressed;
@@ -34,7 +34,7 @@ pub struct Sending<'a, D, C> {
     len: Option<usize>,
     offline: Offline,
     waiter: Waiter,
-    turn: Turn,
+    turn: WaitTicket,
     pressed: Pressed,
     codec: PhantomData<fn(C)>,
 }
@@ -47,7 +47,7 @@ impl<'a, D, C> Sending<'a, D, C> {
             len: None,
             offline,
             waiter: Waiter::default(),
-            turn: Turn::default(),
+            turn: WaitTicket::default(),
             pressed: Pressed::default(),
             codec: PhantomData,
         }

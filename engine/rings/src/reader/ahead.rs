@@ -2,10 +2,10 @@
 //!
 //! Not inside: who needs that. A reader that may have to read records again (because what it made of them can get
 //! lost) leaves its cursor at the oldest of them and looks for news further on. It pins the cursor with
-//! [`Reader::keep`] for as long as it reads in place, and gives it free with [`Reader::let_go`]; a [`Hold`] would do
+//! [`Reader::pin`] for as long as it reads in place, and gives it free with [`Reader::unpin`]; a [`PinGuard`] would do
 //! the same, but borrows the reader all the time.
 //!
-//! [`Hold`]: crate::Hold
+//! [`PinGuard`]: crate::PinGuard
 
 use std::task::{Context, Poll};
 
@@ -13,7 +13,7 @@ use super::{Detached, Reader};
 use crate::{
     arena::slice_at,
     bugs::bug,
-    hold::Slot,
+    hold::RecordState,
     sync::Ordering,
     word::{Cursor, Kind, LAST_SEQ},
 };
@@ -49,7 +49,7 @@ impl Reader {
 
     /// As [`Reader::poll_ready`], but for the record at `seq`, which may be far behind the position: ready when it is
     /// published, when the ring is closed and ends before it, or when the ring moved or detached the cursor since the
-    /// last [`Reader::keep`].
+    /// last [`Reader::pin`].
     pub fn poll_published(&mut self, seq: u64, cx: &mut Context<'_>) -> Poll<()> {
         self.catch_up();
         if self.has_news(seq) {
@@ -76,47 +76,47 @@ impl Reader {
             || (self.shared.is_closed() && seq >= self.shared.span().1)
     }
 
-    /// Pins the cursor until [`Reader::let_go`] (or the next hold ends, or the reader is dropped) and gives the
+    /// Pins the cursor until [`Reader::unpin`] (or the next hold ends, or the reader is dropped) and gives the
     /// position: the oldest record that can be read. While it is pinned, nothing from there on is overwritten.
     /// Harmless when pinned already.
     #[inline]
-    pub fn keep(&mut self) -> Result<u64, Detached> {
-        self.pin()?;
+    pub fn pin(&mut self) -> Result<u64, Detached> {
+        self.pin_cursor()?;
         Ok(self.next)
     }
 
-    /// What stands at `seq`. Everything has [`Slot::Passed`] while the reader is not kept.
+    /// What stands at `seq`. Everything has [`RecordState::Passed`] while the reader is not kept.
     #[inline]
     #[must_use]
-    pub fn kept(&self, seq: u64) -> Slot<'_> {
+    pub fn get(&self, seq: u64) -> RecordState<'_> {
         if !self.held || seq < self.next {
-            return Slot::Passed;
+            return RecordState::Passed;
         }
         if !self.in_range(seq, self.next) {
-            return Slot::NotYet;
+            return RecordState::Pending;
         }
-        let Some(slot) = self.published_slot(seq) else { return Slot::NotYet };
-        let Some(len) = slot.len() else { return Slot::Abandoned };
+        let Some(slot) = self.published_slot(seq) else { return RecordState::Pending };
+        let Some(len) = slot.len() else { return RecordState::Abandoned };
         let base = self.shared.arena.address(self.at_of(seq, slot, len));
         // SAFETY: the record is published (its stamp was acquired with `published_slot`) and stands at or behind the
         // cursor, which is pinned: `held` says so, and only `&mut self` ends that. So no gate passes it, no writer
         // claims its memory while the slice lives, and its own writer has given its access up with the stamp.
-        Slot::Record(unsafe { slice_at(base, len) })
+        RecordState::Published(unsafe { slice_at(base, len) })
     }
 
     /// Ends the pin and gives up everything below `seq`, as far as it is published. Never moves back.
     #[inline]
-    pub fn let_go(&mut self, seq: u64) {
+    pub fn unpin(&mut self, seq: u64) {
         if self.held {
-            self.unpin(self.within_reach(seq));
+            self.unpin_at(self.within_reach(seq));
         }
     }
 
     /// Gives up everything below `seq`, as far as it is published, without reading. Does nothing when the position is there already.
-    pub fn release_to(&mut self, seq: u64) -> Result<(), Detached> {
+    pub fn advance_to(&mut self, seq: u64) -> Result<(), Detached> {
         if seq > self.next {
             let held = self.held;
-            self.pin()?;
+            self.pin_cursor()?;
             self.move_to(
                 self.within_reach(seq),
                 if held && !bug("release-unpins") { Kind::Held } else { Kind::Idle },

@@ -11,14 +11,14 @@ const LONG: usize = 200;
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Push(usize),
-    Claim(usize),
+    RecordClaim(usize),
     Commit(usize),
     Abandon(usize),
     Many { len: usize, n: usize, keep: usize },
     Join,
     Leave(usize),
     Recv(usize),
-    Hold { reader: usize, ahead: u64, advance: bool, leak: bool },
+    PinGuard { reader: usize, ahead: u64, advance: bool, leak: bool },
     Read { reader: usize, first: usize, then: usize },
     Poll(usize),
     Evict(usize),
@@ -35,7 +35,7 @@ fn op(len: BoxedStrategy<usize>) -> impl Strategy<Value = Op> {
     let which = 0..4usize;
     prop_oneof![
         6 => len.clone().prop_map(Op::Push),
-        2 => len.clone().prop_map(Op::Claim),
+        2 => len.clone().prop_map(Op::RecordClaim),
         4 => which.clone().prop_map(Op::Commit),
         1 => which.clone().prop_map(Op::Abandon),
         2 => (len.clone(), 0..9usize, 0..9usize).prop_map(|(len, n, keep)| Op::Many { len, n, keep }),
@@ -43,7 +43,7 @@ fn op(len: BoxedStrategy<usize>) -> impl Strategy<Value = Op> {
         1 => which.clone().prop_map(Op::Leave),
         6 => which.clone().prop_map(Op::Recv),
         4 => (which.clone(), 0..9u64, any::<bool>(), prop::bool::weighted(0.2))
-            .prop_map(|(reader, ahead, advance, leak)| Op::Hold { reader, ahead, advance, leak }),
+            .prop_map(|(reader, ahead, advance, leak)| Op::PinGuard { reader, ahead, advance, leak }),
         4 => (which.clone(), 0..6usize, 0..6usize)
             .prop_map(|(reader, first, then)| Op::Read { reader, first, then }),
         3 => which.clone().prop_map(Op::Poll),
@@ -66,7 +66,7 @@ pub(crate) fn plans() -> impl Strategy<Value = (RingConfig, Vec<Op>)> {
         bytes,
         max_record,
         readers: READERS,
-        cells: RingConfig::cells_fit(datums, bytes),
+        scatter_small: RingConfig::scatter_fits(datums, bytes),
     };
     let packed = (1..7usize, 3..13usize).prop_map(move |(datums, units)| sizes(datums, units * 16 + 7, 40));
     // With cells: bytes for each datum, rounded up to a power of two. Then short records never run out of bytes.

@@ -1,6 +1,6 @@
 //! What must hold under loom however readers pin. Told to rings of one record, whose next one lies where it lay.
 
-use corewire_rings::{Detached, Ring, Slot, Writer};
+use corewire_rings::{Detached, RecordState, Ring, Writer};
 use loom::thread;
 
 /// Publishes a record of the longest length, full of `value`, if there is room.
@@ -24,15 +24,15 @@ pub(crate) fn detachment_and_holding_exclude_each_other(ring: &Ring) {
         detached
     });
     let zeros = vec![0; ring.config().max_record];
-    match reader.hold() {
-        Ok(hold) => {
-            assert_eq!(hold.get(0), Slot::Record(&zeros));
-            assert_eq!(hold.get(0), Slot::Record(&zeros), "nobody touches it while it is held");
+    match reader.pin_guard() {
+        Ok(guard) => {
+            assert_eq!(guard.get(0), RecordState::Published(&zeros));
+            assert_eq!(guard.get(0), RecordState::Published(&zeros), "nobody touches it while it is held");
         }
         Err(Detached) => {}
     }
     let detached = thread.join().unwrap();
-    assert_eq!(reader.hold().is_err(), detached);
+    assert_eq!(reader.pin_guard().is_err(), detached);
     drop(reader);
     assert_eq!(ring.readers(), 0);
 }
