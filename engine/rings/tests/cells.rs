@@ -360,7 +360,8 @@ fn cells_fit_where_they_take_no_more_than_the_bytes() {
 #[test]
 fn a_batch_claim_takes_as_many_as_fit_and_not_as_many_as_were_known_to() {
     for cells in [false, true] {
-        let config = RingConfig { datums: 16, bytes: 16 * 64, max_record: 64, readers: 1, scatter_small: cells };
+        let config =
+            RingConfig { datums: 16, bytes: 16 * 64, max_record: 64, readers: 1, scatter_small: cells };
         let ring = Ring::new(config).unwrap();
         let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
         for seq in 0..12 {

@@ -25,7 +25,8 @@ impl<const W: usize, const SCATTER: bool> Broadcast<W> for FanoutRing<SCATTER> {
     fn make(capacity: usize, readers: usize) -> (Self::Tx, Vec<Self::Rx>) {
         let record = W * 8;
         let bytes = capacity * record;
-        let config = RingConfig { datums: capacity, bytes, max_record: record, readers, scatter_small: SCATTER };
+        let config =
+            RingConfig { datums: capacity, bytes, max_record: record, readers, scatter_small: SCATTER };
         let ring = Ring::new(config).expect("a ring of this size");
         let rxs = (0..readers).map(|_| CorewireRx(ring.subscribe().expect("a reader's place"))).collect();
         (CorewireTx(ring.writer()), rxs)
