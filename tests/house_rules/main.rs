@@ -4,13 +4,14 @@
 //! The rules look at text, line by line; what needs a parser is left to lints. Each rule that is more than a
 //! search for a word has a test of its own on made-up text.
 
+mod crates;
 mod documents;
 mod language;
 mod layers;
 mod names;
 mod source;
 
-use source::{Source, contains_word, finding, manifest_section, none, read, sources};
+use source::{Source, contains_word, finding, none, read, sources};
 
 /// Longest file of code, in lines. A longer one is split.
 const MAX_LINES: usize = 600;
@@ -126,58 +127,6 @@ fn no_path_of_a_developers_machine_is_in_the_project() {
         }
     }
     none("absolute paths of one machine", &findings);
-}
-
-#[test]
-fn crates_import_only_downwards() {
-    // Folder, and which of our crates its code may name.
-    let walls: &[(&str, &[&str])] = &[
-        ("engine/testkit/", &["corewire_testkit"]),
-        ("engine/proto/", &["corewire_proto"]),
-        ("engine/rings/", &["corewire_rings"]),
-        ("engine/", &["corewire_engine", "corewire_proto", "corewire_rings"]),
-        ("macros/", &["corewire_macros", "corewire"]),
-        ("src/", &["corewire", "corewire_engine", "corewire_macros"]),
-    ];
-    let ours = [
-        "corewire",
-        "corewire_engine",
-        "corewire_macros",
-        "corewire_proto",
-        "corewire_rings",
-        "corewire_perf",
-    ];
-    let mut findings = Vec::new();
-    for source in sources().iter().filter(|source| source.is_rust()) {
-        let Some((_, allowed)) = walls.iter().find(|(folder, _)| source.path.starts_with(folder)) else {
-            continue;
-        };
-        for (line, code) in source.code() {
-            for name in ours.iter().filter(|name| !allowed.contains(name)) {
-                let path = format!("{name}::");
-                if code
-                    .match_indices(&path)
-                    .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
-                {
-                    findings.push(finding(source, line, code));
-                }
-            }
-        }
-    }
-    for (manifest, forbidden) in [
-        ("engine/proto/Cargo.toml", &["corewire-"][..]),
-        ("engine/rings/Cargo.toml", &["corewire-"]),
-        ("macros/Cargo.toml", &["corewire-"]),
-        ("engine/Cargo.toml", &["corewire.", "corewire-macros"]),
-        ("Cargo.toml", &["corewire-proto", "corewire-rings"]),
-    ] {
-        for line in manifest_section(&read(manifest), "[dependencies]") {
-            if forbidden.iter().any(|name| line.starts_with(name)) {
-                findings.push(format!("{manifest}: {line}"));
-            }
-        }
-    }
-    none("an import from a crate above, or past the crate below", &findings);
 }
 
 #[test]
