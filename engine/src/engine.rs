@@ -18,16 +18,17 @@ use thiserror::Error;
 
 use crate::{
     affinity,
-    clerk::{
-        Calendar, Clerk, ClerkParts, Entropy, ShardLink,
-        limits::{Limits, Times},
-        port::{Port, Request},
-    },
+    clerk::{Calendar, Clerk, ClerkParts, Entropy, ShardLink},
     driver::{DriverConfig, DriverKind, IoChoice, OpenError, Socket, bind::bind_shards},
     idle::Idle,
-    node::{self, JoinError, JoinRequest, Node, NodeConfig, NodeParts, NodeShared, NodeSocket},
+    node::{self, JoinError, Node, NodeConfig, NodeSocket},
     registry,
     shard::{Command, Event, NodeId, ShardLimits},
+    shared::{
+        limits::{Limits, Times},
+        node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
+        port::{Port, Request},
+    },
     threads::{self, Threads},
 };
 
@@ -352,8 +353,11 @@ impl Engine {
             port: self.0.port.clone(),
             limits: self.0.limits,
             registry_key,
+            network_id: config.network_id,
+            announced,
+            settings: NodeSettings { tags: config.tags, tickets: config.tickets },
         };
-        let shared = NodeShared::new(parts, &config, &sockets);
+        let shared = NodeShared::new(parts, &sockets);
         let request = JoinRequest {
             shared: shared.clone(),
             identity,

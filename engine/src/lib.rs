@@ -16,6 +16,7 @@ pub mod peer;
 pub mod publication;
 pub mod registry;
 pub mod shard;
+pub mod shared;
 pub mod subscription;
 mod threads;
 

@@ -1,17 +1,13 @@
 //! A node: one membership of one network.
 //!
-//! Not inside: what the node does about its peers (the clerk) and where its sessions live (the shards). The handle
-//! here binds sockets, keeps the table of what is published, and tells the clerk.
+//! Not inside: what the node does about its peers (the clerk's) and its sessions (the shards'). The handle here checks
+//! requests, makes rings, and sends requests to the clerk.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
     fmt,
     future::Future,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,18 +16,22 @@ use corewire_rings::Ring;
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use crate::shared::node::NodeSocket;
 use crate::{
-    clerk::{
-        counters::{NodeCounters, NodeStats},
-        limits::Limits,
-        port::{Port, Request, changed, reserve},
-    },
-    driver::{Socket, bind::BindError},
+    driver::bind::BindError,
     engine::Engine,
     peer::{PeerFacts, PeerInfo, Ticket},
-    publication::{Publication, PublicationHandle, PublicationShared, PublishError, PublishSpec},
+    publication::{Publication, PublishError, PublishSpec},
     shard::NodeId,
-    subscription::{SubscribeError, SubscribeSpec, Subscription, SubscriptionShared},
+    shared::{
+        counters::NodeStats,
+        lock,
+        node::{NodeShared, Presence},
+        port::{Request, changed, reserve},
+        publication::{PublicationGuard, PublicationShared},
+        subscription::SubscriptionShared,
+    },
+    subscription::{SubscribeError, SubscribeSpec, Subscription},
 };
 
 /// What a node is made of.
@@ -39,23 +39,23 @@ use crate::{
 pub struct NodeConfig {
     /// The network to join.
     pub network_id: NetworkId,
-    /// The network's secret, 32 random bytes; `None` derives one from the id, so that everybody who knows the id
-    /// may join.
+    /// The network's secret, 32 random bytes; `None` derives one from the id, so that knowing the id is enough to
+    /// join.
     pub network_secret: Option<[u8; 32]>,
     /// The node's identity, 32 random bytes; `None` draws a fresh one.
     pub identity_seed: Option<[u8; 32]>,
     /// Addresses to receive on; port 0 takes any free one. Empty: `127.0.0.1:0`.
     pub bind: Vec<SocketAddr>,
-    /// Addresses to announce instead of those that were bound: for nodes behind a translated address, and for
-    /// those that bind the unspecified address.
+    /// Addresses to announce instead of those that were bound: for nodes behind address translation, and for those
+    /// that bind the unspecified address.
     pub announce: Vec<SocketAddr>,
     /// Tags to wear.
     pub tags: Vec<TagId>,
     /// Tickets to show to peers.
     pub tickets: Vec<Ticket>,
-    /// Addresses of peers to meet the network through. They are tried for ever.
+    /// Addresses of peers to meet the network through. They are tried without end.
     pub bootstrap: Vec<SocketAddr>,
-    /// Whether nodes of the same network and secret in this process find each other by themselves.
+    /// Whether nodes of the same network and secret in this process find each other without configuration.
     pub use_registry: bool,
     /// Settings of the node's sessions. Its channel and opening limits are the engine's.
     pub session: SessionConfig,
@@ -100,19 +100,6 @@ impl fmt::Debug for NodeConfig {
             .field("use_registry", &self.use_registry)
             .finish_non_exhaustive()
     }
-}
-
-/// One address of a node, with a socket for each shard.
-#[derive(Debug)]
-pub struct NodeSocket {
-    /// The address.
-    pub address: SocketAddr,
-    /// The sockets, in the order of the shards.
-    pub sockets: Vec<Socket>,
-    /// Bytes that the kernel granted for the receive queue of each; 0 when unknown.
-    pub receive_buffer_bytes: usize,
-    /// Bytes that the kernel granted for the send queue of each; 0 when unknown.
-    pub send_buffer_bytes: usize,
 }
 
 /// Why a node could not join.
@@ -173,75 +160,10 @@ pub enum LeaveError {
     Deadline,
 }
 
-/// How far a node's end has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Presence {
-    /// It is a member.
-    Member,
-    /// It has left; `true` when everything was delivered.
-    Left(bool),
-}
-
-/// What the clerk needs to make a node.
-pub(crate) struct JoinRequest {
-    pub(crate) shared: Arc<NodeShared>,
-    pub(crate) identity: corewire_proto::identity::Identity,
-    pub(crate) secret: Option<corewire_proto::handshake::NetworkSecret>,
-    pub(crate) sockets: Vec<NodeSocket>,
-    pub(crate) bootstrap: Vec<SocketAddr>,
-    pub(crate) session: SessionConfig,
-}
-
-/// What can be changed while the node lives.
-pub(crate) struct Mutable {
-    pub(crate) tags: Vec<TagId>,
-    pub(crate) tickets: Vec<Ticket>,
-}
-
-/// What the clerk and the handles of a node share.
-pub(crate) struct NodeShared {
-    pub(crate) id: NodeId,
-    pub(crate) network_id: NetworkId,
-    pub(crate) peer_id: PeerId,
-    /// Bound addresses.
-    pub(crate) addresses: Vec<SocketAddr>,
-    /// Addresses in the node's record.
-    pub(crate) announced: Vec<SocketAddr>,
-    /// Granted receive and send buffers of each bound address.
-    pub(crate) buffers: Vec<(usize, usize)>,
-    pub(crate) port: Arc<Port>,
-    pub(crate) limits: Limits,
-    pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
-    pub(crate) presence: watch::Sender<Presence>,
-    pub(crate) mutable: Mutex<Mutable>,
-    /// The clerk has not looked at the latest change yet.
-    pub(crate) changed: AtomicBool,
-    /// The node was told to leave; nothing new is begun.
-    pub(crate) leaving: AtomicBool,
-    /// The latest signed record, for the registry.
-    pub(crate) record: Mutex<Option<Arc<[u8]>>>,
-    /// Same for nodes that may find each other in this process: a hash over network and secret. `None`: hidden.
-    pub(crate) registry_key: Option<[u8; 32]>,
-    pub(crate) counters: NodeCounters,
-    publications: Mutex<BTreeMap<StreamId, (u64, Weak<PublicationHandle>)>>,
-    /// Publications and subscriptions that the clerk has not forgotten yet.
-    pub(crate) live_publications: AtomicUsize,
-    pub(crate) live_subscriptions: AtomicUsize,
-}
-
-/// Where a [`NodeShared`] comes from.
-pub(crate) struct NodeParts {
-    pub(crate) id: NodeId,
-    pub(crate) peer_id: PeerId,
-    pub(crate) port: Arc<Port>,
-    pub(crate) limits: Limits,
-    pub(crate) registry_key: Option<[u8; 32]>,
-}
-
 /// The addresses in the record of a node of `config` on `sockets`.
 pub(crate) fn announced(config: &NodeConfig, sockets: &[NodeSocket]) -> Vec<SocketAddr> {
     if config.announce.is_empty() {
-        // Nobody can reach the unspecified address, and whoever binds it may well want to be found by nobody.
+        // The unspecified address cannot be reached.
         let bound = sockets.iter().map(|socket| socket.address);
         bound.filter(|address| !address.ip().is_unspecified()).collect()
     } else {
@@ -249,62 +171,7 @@ pub(crate) fn announced(config: &NodeConfig, sockets: &[NodeSocket]) -> Vec<Sock
     }
 }
 
-impl NodeShared {
-    pub(crate) fn new(parts: NodeParts, config: &NodeConfig, sockets: &[NodeSocket]) -> Arc<Self> {
-        let NodeParts { id, peer_id, port, limits, registry_key } = parts;
-        let addresses: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
-        let announced = announced(config, sockets);
-        Arc::new(Self {
-            id,
-            network_id: config.network_id,
-            peer_id,
-            addresses,
-            announced,
-            buffers: sockets.iter().map(|s| (s.receive_buffer_bytes, s.send_buffer_bytes)).collect(),
-            port,
-            limits,
-            peers: watch::Sender::new(Arc::from([])),
-            presence: watch::Sender::new(Presence::Member),
-            mutable: Mutex::new(Mutable { tags: config.tags.clone(), tickets: config.tickets.clone() }),
-            changed: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            record: Mutex::new(None),
-            registry_key,
-            counters: NodeCounters::default(),
-            publications: Mutex::new(BTreeMap::new()),
-            live_publications: AtomicUsize::new(0),
-            live_subscriptions: AtomicUsize::new(0),
-        })
-    }
-
-    /// Takes a closed publication out of the table, so that the stream can be published again.
-    pub(crate) fn forget_publication(&self, publication: &PublicationShared) {
-        let removed = {
-            let mut table = lock(&self.publications);
-            match table.entry(publication.spec.stream) {
-                Entry::Occupied(entry) if entry.get().0 == publication.key => Some(entry.remove()),
-                _ => None,
-            }
-        };
-        drop(removed);
-    }
-
-    /// The streams that are published at present, sorted.
-    fn published(&self) -> Vec<StreamId> {
-        lock(&self.publications).keys().copied().collect()
-    }
-
-    fn gone(&self) -> bool {
-        self.leaving.load(Ordering::Acquire) || self.port.is_closed()
-    }
-}
-
-/// Nothing that can panic runs under these locks, so a poisoned lock has a sound state.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The handles' part: its drop makes the node leave.
+/// Owned by all handles of one node together: its drop makes the node leave.
 struct NodeHandle {
     shared: Arc<NodeShared>,
     /// The engine lives as long as its nodes.
@@ -382,14 +249,14 @@ impl Node {
     /// What this node says about itself.
     pub fn me(&self) -> PeerInfo {
         let shared = self.shared();
-        let mutable = lock(&shared.mutable);
+        let settings = lock(&shared.settings);
         PeerInfo::new(PeerFacts {
             peer_id: shared.peer_id,
             network_id: shared.network_id,
             addresses: shared.announced.clone(),
-            tags: mutable.tags.clone(),
+            tags: settings.tags.clone(),
             streams: shared.published(),
-            tickets: mutable.tickets.clone(),
+            tickets: settings.tickets.clone(),
             version: (0, 0),
         })
     }
@@ -412,13 +279,13 @@ impl Node {
 
     /// Replaces the node's tags and announces them: the first 64, which is what a record has room for.
     pub fn set_tags(&self, tags: Vec<TagId>) {
-        lock(&self.shared().mutable).tags = tags;
+        lock(&self.shared().settings).tags = tags;
         changed(self.shared());
     }
 
     /// Replaces the node's tickets and shows them to the peers that it has sessions with.
     pub fn set_tickets(&self, tickets: Vec<Ticket>) {
-        lock(&self.shared().mutable).tickets = tickets;
+        lock(&self.shared().settings).tickets = tickets;
         changed(self.shared());
     }
 
@@ -429,13 +296,13 @@ impl Node {
     /// [`PublishError`]; when the node publishes the stream already, the error carries that publication.
     pub fn publish(&self, spec: PublishSpec) -> Result<Publication, PublishError> {
         let shared = self.shared();
-        if shared.gone() {
+        if shared.is_gone() {
             return Err(PublishError::Left);
         }
-        // Made before the table is locked: it may allocate much.
         if let Some(existing) = self.publication(&spec.stream) {
             return Err(PublishError::AlreadyExists(existing));
         }
+        // Made before the table is locked, because it may allocate much.
         let ring = Ring::new(spec.ring_config())?;
         let limit = shared.limits.publications;
         if !reserve(&shared.live_publications, limit) {
@@ -444,16 +311,16 @@ impl Node {
         let stream = spec.stream;
         let key = shared.port.next_key();
         let parts = PublicationShared::new(key, shared.id, spec, ring);
-        let handle = Arc::new(PublicationHandle::new(parts.clone(), shared.clone()));
+        let handle = Arc::new(PublicationGuard::new(parts.clone(), shared.clone()));
         let existing = {
             let mut table = lock(&shared.publications);
             match table.get(&stream).and_then(|(_, weak)| weak.upgrade()) {
                 Some(existing) => Some(existing),
                 None => {
                     table.insert(stream, (key, Arc::downgrade(&handle)));
-                    // Under the lock, so that a close by another handle is told after this.
+                    // Under the lock, so that a close by another handle is sent after this.
                     if !shared.port.send(Request::Publish(parts)) {
-                        // The clerk went in between, and nobody else would end the stream.
+                        // The clerk ended in the meantime, so it will not close the stream.
                         handle.shared.ring.close();
                     }
                     None
@@ -462,7 +329,7 @@ impl Node {
         };
         match existing {
             Some(existing) => {
-                // Somebody was faster. The clerk never heard of ours.
+                // Another thread was faster, and the clerk never saw this publication.
                 handle.forget();
                 shared.live_publications.fetch_sub(1, Ordering::AcqRel);
                 Err(PublishError::AlreadyExists(Publication(existing)))
@@ -484,7 +351,7 @@ impl Node {
     /// [`SubscribeError`].
     pub fn subscribe(&self, spec: SubscribeSpec) -> Result<Subscription, SubscribeError> {
         let shared = self.shared();
-        if shared.gone() {
+        if shared.is_gone() {
             return Err(SubscribeError::Left);
         }
         let limit = shared.limits.subscriptions;
@@ -500,7 +367,7 @@ impl Node {
 
     /// Whether the node has left, or is about to.
     pub fn is_leaving(&self) -> bool {
-        self.shared().gone()
+        self.shared().is_gone()
     }
 
     /// Leaves the network: publications are closed and drained for at most `drain`, then everything ends. The
@@ -520,7 +387,7 @@ impl Node {
         }
     }
 
-    /// What this node counted.
+    /// What the clerk counted for this node.
     pub fn stats(&self) -> NodeStats {
         self.shared().counters.read()
     }

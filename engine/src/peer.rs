@@ -1,14 +1,14 @@
 //! What a node knows about a peer, as a snapshot that can be handed to a predicate.
 //!
-//! Not inside: how it became known (the clerk's catalogue) and what a channel to the peer does.
+//! The clerk's catalogue makes it from the peer's record and the tickets that the peer has shown.
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use corewire_proto::{NetworkId, PeerId, StreamId, TagId};
 
-/// What a peer shows to be let in: opaque bytes under a class that says who can read them.
+/// A credential that a peer shows to be admitted: opaque bytes of a class.
 ///
-/// Tickets never travel in gossip. A node shows them to the peers that it has a session with, inside the session.
+/// Tickets are not part of gossiped records. A node shows them inside its sessions only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// What kind of ticket it is.
@@ -35,9 +35,9 @@ pub struct PeerFacts {
     pub peer_id: PeerId,
     /// The network in which it is known.
     pub network_id: NetworkId,
-    /// Where it says that it receives datagrams.
+    /// Where it announces that it receives datagrams.
     pub addresses: Vec<SocketAddr>,
-    /// The tags that it wears, sorted.
+    /// Its tags, sorted.
     pub tags: Vec<TagId>,
     /// The streams that it produces, sorted.
     pub streams: Vec<StreamId>,
@@ -67,17 +67,17 @@ impl PeerInfo {
         self.0.network_id
     }
 
-    /// Where it says that it receives datagrams. Empty when it is known only by a handshake so far.
+    /// Where it announces that it receives datagrams. Empty while it is known only by a handshake.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.0.addresses
     }
 
-    /// The tags that it wears, sorted.
+    /// Its tags, sorted.
     pub fn tags(&self) -> &[TagId] {
         &self.0.tags
     }
 
-    /// Whether it wears this tag.
+    /// Whether it has this tag.
     pub fn has_tag(&self, tag: &TagId) -> bool {
         self.0.tags.binary_search(tag).is_ok()
     }

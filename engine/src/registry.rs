@@ -1,22 +1,18 @@
 //! The nodes of this process, so that those of one network find each other without configuration.
 //!
-//! Not inside: trust. A node finds here what another says about itself, signed; it is checked like any other
-//! record. The entries are weak: the registry keeps no node alive. Only nodes that have the same network *and* the
-//! same secret see each other.
+//! Only nodes of the same network *and* the same secret see each other. Entries are weak: the registry keeps no node
+//! alive. A record found here is signed and is checked like one that came from a session.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, Weak},
 };
 
 use corewire_proto::NetworkId;
 
-use crate::{
-    clerk::{limits::REGISTRY_NODES, port::changed},
-    node::{NodeShared, lock},
-};
+use crate::shared::{limits::REGISTRY_NODES, lock, node::NodeShared, port::changed};
 
-/// The same for nodes that may find each other.
+/// Equal for nodes that may find each other.
 type Key = [u8; 32];
 
 static NODES: Mutex<BTreeMap<Key, Vec<Weak<NodeShared>>>> = Mutex::new(BTreeMap::new());
@@ -33,7 +29,7 @@ pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> Key {
 }
 
 fn nodes() -> MutexGuard<'static, BTreeMap<Key, Vec<Weak<NodeShared>>>> {
-    NODES.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&NODES)
 }
 
 /// Enters a node. `false`: the registry is full.
@@ -69,7 +65,7 @@ pub(crate) fn leave(node: &Arc<NodeShared>) {
 pub(crate) fn others(node: &Arc<NodeShared>) -> Vec<Arc<NodeShared>> {
     let Some(key) = node.registry_key else { return Vec::new() };
     let entries = nodes().get(&key).cloned().unwrap_or_default();
-    // Outside the lock: this may be the last reference to a node.
+    // Outside the lock, because an upgraded reference may turn out to be the last one.
     entries.iter().filter_map(Weak::upgrade).filter(|other| !Arc::ptr_eq(other, node)).collect()
 }
 

@@ -15,11 +15,12 @@ use corewire_proto::time::Instant;
 
 use crate::{
     affinity::{self, Cpus},
-    clerk::{Clerk, Turn},
+    clerk::Clerk,
     driver::{self, Driver},
     engine::{EngineConfig, EngineError, EngineInfo, ShardEnds, ShardInfo},
     idle::Idler,
     shard::{Shard, ShardConfig, host},
+    shared::Next,
 };
 
 /// How much longer than the drain time the last handle waits for the threads. Closing the sessions takes a
@@ -234,9 +235,9 @@ fn run_clerk(mut clerk: Clerk, clock: Clock) {
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         while !clerk.is_stopped() {
             let until = match clerk.turn(clock.now()) {
-                Turn::Again => continue,
-                Turn::Until(until) => Some(until),
-                Turn::Idle => None,
+                Next::Again => continue,
+                Next::Until(until) => Some(until),
+                Next::Idle => None,
             };
             if clerk.is_stopped() || !clerk.arm(&mut Context::from_waker(&waker)) {
                 continue;

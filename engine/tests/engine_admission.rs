@@ -17,7 +17,7 @@ use corewire_engine::{
     peer::{PeerInfo, Ticket},
     proto::{PeerId, TagId, session::CloseCode},
     publication::{Admit, Publication, PublishSpec, Verdict},
-    shard::ChannelState,
+    shared::ChannelState,
     subscription::{SubscribeSpec, Subscription},
 };
 use engine_rig::{

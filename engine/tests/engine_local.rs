@@ -15,7 +15,7 @@ use corewire_engine::{
     proto::{TagId, session::CloseCode},
     publication::{PublishError, PublishSpec, Verdict},
     rings::RecvError,
-    shard::ChannelState,
+    shared::ChannelState,
     subscription::{SubscribeError, SubscribeSpec},
 };
 use engine_rig::{

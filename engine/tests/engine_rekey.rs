@@ -15,7 +15,7 @@ use corewire_engine::{
     node::{Node, NodeConfig},
     proto::{NetworkId, session::SessionConfig},
     publication::{Publication, PublishSpec},
-    shard::ChannelState,
+    shared::ChannelState,
     subscription::{Leg, Subscription},
 };
 use engine_rig::{

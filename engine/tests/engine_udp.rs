@@ -11,7 +11,7 @@ use corewire_engine::{
     proto::{NetworkId, PeerId, session::CloseCode},
     publication::{Publication, PublishSpec},
     rings::RecvError,
-    shard::ChannelState,
+    shared::ChannelState,
     subscription::Subscription,
 };
 use engine_rig::{

@@ -6,15 +6,16 @@ mod swarm_rig;
 use std::time::Duration;
 
 use corewire_engine::{
-    clerk::{
-        Clerk, Turn,
-        limits::{Limits, Times},
-    },
+    clerk::Clerk,
     engine::Engine,
     node::{Node, NodeConfig},
     proto::{NetworkId, StreamId, session::CloseCode, time::Instant},
     publication::{Publication, PublishSpec},
     rings::{ClaimError, RecvError},
+    shared::{
+        Next,
+        limits::{Limits, Times},
+    },
     subscription::{Backoff, Leg, SubscribeSpec, Subscription},
 };
 use swarm_rig::Internet;
@@ -82,7 +83,7 @@ impl Rig {
 
     fn settle(&mut self) {
         for _ in 0..10_000 {
-            if self.clerk.turn(self.now) != Turn::Again {
+            if self.clerk.turn(self.now) != Next::Again {
                 return;
             }
         }

@@ -19,7 +19,8 @@ use corewire_engine::{
         Ring,
         mailbox::{Receiver, Sender, mailbox},
     },
-    shard::{ChannelShared, Command, Event, Inbox, Install, Shard, ShardConfig},
+    shard::{Command, Event, Inbox, Install, Shard, ShardConfig},
+    shared::ChannelShared,
 };
 use shard_rig::{NODE, STREAM, index, keys, publish, ring};
 

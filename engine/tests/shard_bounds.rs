@@ -12,7 +12,8 @@ use corewire_engine::{
         session::{CloseCode, SessionConfig},
         wire::header::{PROTOCOL_VERSION, PacketKind, ReceiverIndex},
     },
-    shard::{ChannelState, Command, Event, ShardLimits},
+    shard::{Command, Event, ShardLimits},
+    shared::ChannelState,
 };
 use shard_rig::{Rig, Setup, Wish, index, publish, ring};
 
@@ -42,7 +43,7 @@ fn with_one_lease_everything_still_goes_its_way_and_is_counted() {
     });
     assert!(rig.left.count(Counter::LeasesExhausted) > 0);
     assert!(rig.left.count(Counter::PacketsSetAside) > 0);
-    assert_eq!(legs[0].producer.numbers().resent + legs[1].producer.numbers().resent, 0);
+    assert_eq!(legs[0].producer.snapshot().resent + legs[1].producer.snapshot().resent, 0);
     let sent = rig.left.count(Counter::PacketsSent);
     assert_eq!(rig.right.count(Counter::DatagramsReceived), sent, "each sealed packet was sent once");
 }

@@ -74,7 +74,7 @@ fn gaps_are_exact_on_a_clean_link() {
         let wish = Wish { window_datums, window_bytes: 2_048, ..Wish::default() };
         let mut rig = connected(1, Link::CLEAN);
         let (leg, missing) = play(&mut rig, wish, 2_000, 3, |_| 64);
-        let (left, right) = (leg.producer.numbers(), leg.consumer.numbers());
+        let (left, right) = (leg.producer.snapshot(), leg.consumer.snapshot());
         assert_eq!((left.skipped, right.skipped), (missing, missing));
         assert_eq!((left.datums, right.datums), (2_000 - missing, 2_000 - missing));
         assert_eq!((left.position, right.position), (2_000, 2_000));
@@ -89,7 +89,7 @@ fn gaps_are_exact_whatever_the_link_loses_and_repeats() {
         let wish = Wish { window_datums, window_bytes: 8_192, ..Wish::default() };
         let mut rig = connected(seed, bad_link());
         let (leg, missing) = play(&mut rig, wish, 1_500, 4, |n| 16 + (n as usize * 37) % 200);
-        assert_eq!(leg.consumer.numbers().skipped, missing, "seed {seed}");
+        assert_eq!(leg.consumer.snapshot().skipped, missing, "seed {seed}");
     }
 }
 
@@ -139,8 +139,8 @@ fn a_channel_that_keeps_up_loses_nothing_beside_one_that_does_not() {
     });
     assert_eq!(of_slow.0 + of_slow.1, 500);
     assert!(of_slow.1 > 400);
-    assert_eq!(slow.producer.numbers().skipped, of_slow.1);
-    assert_eq!(fast.producer.numbers().skipped, 0);
+    assert_eq!(slow.producer.snapshot().skipped, of_slow.1);
+    assert_eq!(fast.producer.snapshot().skipped, 0);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use corewire_engine::{
         session::{CloseCode, SessionConfig},
         time::Instant,
     },
-    shard::{ChannelState, Command, Event, Rekey},
+    shard::{Command, Event, Rekey},
+    shared::ChannelState,
 };
 use shard_rig::{Leg, Rig, Setup, Wish, index, keys, publish, ring};
 
@@ -95,7 +96,7 @@ fn nearly_ten_minutes_on_a_rough_link_under_changing_keys() {
     let changes = live(&mut rig, &mut leg, 580, true);
     assert_eq!(changes, 4, "every two minutes");
     assert_eq!(leg.producer.state(), ChannelState::Connected);
-    assert_eq!(leg.consumer.numbers().datums, 11_600);
+    assert_eq!(leg.consumer.snapshot().datums, 11_600);
     assert_eq!(rig.left.count(Counter::KeysChanged), 4);
     assert_eq!(rig.right.count(Counter::KeysChanged), 4);
     assert_eq!(rig.left.count(Counter::RefusedCommands) + rig.right.count(Counter::RefusedCommands), 0);

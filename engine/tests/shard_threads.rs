@@ -25,9 +25,10 @@ use corewire_engine::{
         park,
     },
     shard::{
-        ChannelShared, ChannelState, Command, Event, Inbox, Install, Shard, ShardConfig,
+        Command, Event, Inbox, Install, Shard, ShardConfig,
         host::{Ended, run},
     },
+    shared::{ChannelShared, ChannelState},
 };
 use shard_rig::{NODE, STREAM, index, keys, publish, ring};
 

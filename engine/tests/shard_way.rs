@@ -11,7 +11,8 @@ use corewire_engine::{
         channel::Reliability,
         session::{CloseCode, SessionConfig},
     },
-    shard::{ChannelState, Command, Event},
+    shard::{Command, Event},
+    shared::ChannelState,
 };
 use shard_rig::{Leg, Rig, Setup, Wish, closed, index, publish, ring};
 
@@ -47,7 +48,7 @@ fn a_datum_goes_its_whole_way_and_is_let_go_of_at_both_ends() {
     assert_eq!(receive(&mut rig, &mut leg, 1), 0);
     rig.run_for(Duration::from_millis(5));
     assert!(ring.is_empty(), "acknowledged, so the ring need not keep it");
-    let (left, right) = (leg.producer.numbers(), leg.consumer.numbers());
+    let (left, right) = (leg.producer.snapshot(), leg.consumer.snapshot());
     assert_eq!((left.datums, left.bytes, left.released, left.lag()), (1, 100, 1, 0));
     assert_eq!((right.datums, right.bytes, right.position), (1, 100, 1));
     assert_eq!(rig.left.count(Counter::DatumsRead), 1);
@@ -97,7 +98,7 @@ fn loss_reordering_and_duplicates_change_nothing_about_a_reliable_channel() {
             taken == 2_000
         });
         rig.run_until(LONG, |_| ring.is_empty());
-        assert!(leg.producer.numbers().resent > 0, "seed {seed} lost nothing");
+        assert!(leg.producer.snapshot().resent > 0, "seed {seed} lost nothing");
     }
 }
 
@@ -134,8 +135,8 @@ fn one_cursor_serves_all_channels_of_a_ring_and_the_slowest_holds_it() {
     receive(&mut rig, &mut quick, 32);
     rig.run_for(Duration::from_millis(50));
     assert!(ring.len() > 24, "the slow one holds {} records", ring.len());
-    assert!(slow.producer.numbers().lag() > 24);
-    assert_eq!(quick.producer.numbers().lag(), 0);
+    assert!(slow.producer.snapshot().lag() > 24);
+    assert_eq!(quick.producer.snapshot().lag(), 0);
     // The slow one leaves, and takes its claim on the ring along.
     rig.left.tell(Command::ResetChannel {
         index: slow.left_index(),
@@ -164,7 +165,7 @@ fn a_slow_consumer_stops_its_producer_and_memory_stays_flat() {
     assert_eq!(rig.right.count(Counter::DatumsDelivered), 16);
     assert_eq!(sent, 16 + 32);
     assert_eq!(ring.len(), 32);
-    assert!(leg.producer.numbers().backpressure > 0);
+    assert!(leg.producer.snapshot().backpressure > 0);
     // Everything was waiting, nothing is lost.
     let mut taken = 0;
     rig.run_until(LONG, |_| {
@@ -273,7 +274,7 @@ fn a_closed_ring_drains_and_ends_the_channel_in_good_order() {
         assert_eq!(leg.consumer.close_code(), Some(CloseCode::GRACEFUL));
         assert_eq!(ring.readers(), 0, "the cursor has left");
         // The last datums and the end came together; they are counted all the same.
-        let (left, right) = (leg.producer.numbers(), leg.consumer.numbers());
+        let (left, right) = (leg.producer.snapshot(), leg.consumer.snapshot());
         assert_eq!((left.datums, left.bytes, left.lag()), (40, 40 * 64, 0));
         assert_eq!((right.datums, right.bytes, right.position), (40, 40 * 64, 40));
         assert_eq!(rig.left.count(Counter::Streams), 0);
@@ -365,7 +366,7 @@ fn commands_for_what_is_gone_are_answered_or_forgotten() {
     // Who waits for an answer gets one.
     let ring = ring(16, 1_024);
     for index in [gone, index(1, 0x1001)] {
-        let handle = std::sync::Arc::new(corewire_engine::shard::ChannelShared::new(
+        let handle = std::sync::Arc::new(corewire_engine::shared::ChannelShared::new(
             shard_rig::STREAM,
             Default::default(),
             Default::default(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use corewire_engine::proto::session::CloseCode;
 use corewire_engine::publication::Channel;
-pub use corewire_engine::shard::ChannelState as State;
+pub use corewire_engine::shared::ChannelState as State;
 use tokio::sync::watch;
 
 use crate::discovery::PeerEntry;
@@ -84,7 +84,7 @@ impl ChannelInfo {
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        let numbers = self.seen.channel.numbers();
+        let numbers = self.seen.channel.snapshot();
         let end = self.seen.channel.shared().end_seq();
         Stats {
             datums: numbers.datums,

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use corewire_proto::{session::CloseCode, wire::header::ReceiverIndex};
 
-use super::{Clerk, counters::count, peers::claimed_peer, timers::Timer};
+use super::{Clerk, peers::claimed_peer, timers::Timer};
 use crate::{
     peer::Ticket,
     shard::{Command, NodeId},
+    shared::counters::count,
 };
 
 const RECORDS: u8 = 1;

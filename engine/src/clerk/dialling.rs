@@ -9,7 +9,7 @@ use corewire_proto::{PeerId, handshake::Target};
 
 use super::{
     Clerk,
-    state::{Goal, Stage},
+    state::{HandshakePurpose, Stage},
     timers::Timer,
 };
 use crate::shard::NodeId;
@@ -50,7 +50,7 @@ impl Clerk {
         let address = record.addresses.get(state.turn % record.addresses.len().max(1)).copied();
         let (Some(key), Some(to)) = (record.transport_keys.first(), address) else { return };
         let target = Target::Known { peer, key: key.key };
-        if !self.begin_handshake(node, Goal::Peer(peer), target, to) {
+        if !self.begin_handshake(node, HandshakePurpose::Peer(peer), target, to) {
             let at = self.now + self.about(self.times.redial_max);
             self.timers.set(Timer::Dial(node, peer), at);
         }
@@ -94,7 +94,7 @@ impl Clerk {
             entry.session = Some(index);
             return;
         }
-        if !self.begin_handshake(node, Goal::Bootstrap(place), Target::Address, to) {
+        if !self.begin_handshake(node, HandshakePurpose::Bootstrap(place), Target::Address, to) {
             let at = self.now + self.about(self.times.redial_max);
             self.timers.set(Timer::Bootstrap(node, place), at);
         }

@@ -17,18 +17,20 @@ use corewire_proto::{
 
 use super::{
     Clerk,
-    counters::count,
-    state::{Attempt, Goal},
+    state::{HandshakeAttempt, HandshakePurpose},
     timers::Timer,
 };
-use crate::shard::{Command, NodeId};
+use crate::{
+    shard::{Command, NodeId},
+    shared::counters::count,
+};
 
 impl Clerk {
     /// Sends the first message of a handshake. `false`: a bound was reached; try later.
     pub(super) fn begin_handshake(
         &mut self,
         node: NodeId,
-        goal: Goal,
+        goal: HandshakePurpose,
         target: Target,
         to: SocketAddr,
     ) -> bool {
@@ -38,8 +40,8 @@ impl Clerk {
         let counters = &member.shared.counters;
         // A new key is for an index that is taken already. Sessions that are there go before new ones.
         let session = match goal {
-            Goal::Rekey(index) => Some(index),
-            Goal::Peer(_) | Goal::Bootstrap(_) => None,
+            HandshakePurpose::Rekey(index) => Some(index),
+            HandshakePurpose::Peer(_) | HandshakePurpose::Bootstrap(_) => None,
         };
         if session.is_none() && member.attempts.len() >= self.limits.handshakes {
             count(&counters.handshakes_refused);
@@ -50,9 +52,13 @@ impl Clerk {
             return false;
         };
         let generation = match goal {
-            Goal::Peer(peer) => member.peers.get(&peer).map_or(0, |peer| peer.slots.next_generation()),
-            Goal::Bootstrap(_) => 0,
-            Goal::Rekey(index) => self.sessions.get(&index).map_or(0, |session| next_key(session.generation)),
+            HandshakePurpose::Peer(peer) => {
+                member.peers.get(&peer).map_or(0, |peer| peer.slots.next_generation())
+            }
+            HandshakePurpose::Bootstrap(_) => 0,
+            HandshakePurpose::Rekey(index) => {
+                self.sessions.get(&index).map_or(0, |session| next_key(session.generation))
+            }
         };
         member.attempts_made = member.attempts_made.saturating_add(1);
         let numbers = Numbers { index, generation, number: member.attempts_made };
@@ -61,22 +67,22 @@ impl Clerk {
                 count(&counters.handshakes_started);
                 self.timers.set_option(Timer::Attempt(node, index), initiator.poll_timeout());
                 let installed = session.is_some();
-                member.attempts.insert(index, Attempt { initiator, to, goal, installed });
+                member.attempts.insert(index, HandshakeAttempt { initiator, to, goal, installed });
                 self.send_datagram(index.shard(), node, to, bytes);
                 match goal {
-                    Goal::Peer(peer) => {
+                    HandshakePurpose::Peer(peer) => {
                         if let Some(peer) = self.members.get_mut(&node).and_then(|m| m.peers.get_mut(&peer)) {
                             peer.attempt = Some(index);
                         }
                     }
-                    Goal::Bootstrap(place) => {
+                    HandshakePurpose::Bootstrap(place) => {
                         if let Some(entry) =
                             self.members.get_mut(&node).and_then(|m| m.bootstrap.get_mut(place))
                         {
                             entry.attempt = Some(index);
                         }
                     }
-                    Goal::Rekey(_) => {}
+                    HandshakePurpose::Rekey(_) => {}
                 }
                 true
             }
@@ -140,12 +146,14 @@ impl Clerk {
                 }
                 self.attempt_succeeded(node, index, goal, next.is_some());
                 match goal {
-                    Goal::Rekey(_) => self.rekey_answered(node, *outcome),
-                    Goal::Peer(_) | Goal::Bootstrap(_) => self.install(node, *outcome, from),
+                    HandshakePurpose::Rekey(_) => self.rekey_answered(node, *outcome),
+                    HandshakePurpose::Peer(_) | HandshakePurpose::Bootstrap(_) => {
+                        self.install(node, *outcome, from)
+                    }
                 }
             }
             Err(HandshakeError::OwnIdentity) => {
-                if let Goal::Bootstrap(place) = goal
+                if let HandshakePurpose::Bootstrap(place) = goal
                     && let Some(entry) = self.members.get_mut(&node).and_then(|m| m.bootstrap.get_mut(place))
                 {
                     entry.own = true;
@@ -164,7 +172,7 @@ impl Clerk {
     }
 
     /// There are keys. The attempt stays if its last message may have to be repeated.
-    fn attempt_succeeded(&mut self, node: NodeId, index: ReceiverIndex, goal: Goal, stays: bool) {
+    fn attempt_succeeded(&mut self, node: NodeId, index: ReceiverIndex, goal: HandshakePurpose, stays: bool) {
         let Some(member) = self.members.get_mut(&node) else { return };
         if stays {
             if let Some(attempt) = member.attempts.get_mut(&index) {
@@ -175,20 +183,20 @@ impl Clerk {
         }
         let pause = self.times.redial;
         match goal {
-            Goal::Peer(peer) => {
+            HandshakePurpose::Peer(peer) => {
                 if let Some(peer) = member.peers.get_mut(&peer) {
                     peer.attempt = None;
                     peer.pause = pause;
                 }
             }
-            Goal::Bootstrap(place) => {
+            HandshakePurpose::Bootstrap(place) => {
                 if let Some(entry) = member.bootstrap.get_mut(place) {
                     entry.attempt = None;
                     entry.session = Some(index);
                     entry.pause = pause;
                 }
             }
-            Goal::Rekey(_) => {}
+            HandshakePurpose::Rekey(_) => {}
         }
     }
 
@@ -203,17 +211,17 @@ impl Clerk {
         }
         self.shards.free_index(index);
         match attempt.goal {
-            Goal::Peer(peer) => {
+            HandshakePurpose::Peer(peer) => {
                 if let Some(peer) = member.peers.get_mut(&peer) {
                     peer.attempt = None;
                 }
             }
-            Goal::Bootstrap(place) => {
+            HandshakePurpose::Bootstrap(place) => {
                 if let Some(entry) = member.bootstrap.get_mut(place) {
                     entry.attempt = None;
                 }
             }
-            Goal::Rekey(_) => {}
+            HandshakePurpose::Rekey(_) => {}
         }
     }
 
@@ -228,7 +236,7 @@ impl Clerk {
             Timeout::GaveUp => {
                 count(&member.shared.counters.handshakes_given_up);
                 self.drop_attempt(node, index);
-                if installed && !matches!(goal, Goal::Rekey(_)) {
+                if installed && !matches!(goal, HandshakePurpose::Rekey(_)) {
                     self.close_session(index, CloseCode::PEER_LOST);
                 } else {
                     self.attempt_failed(node, goal);
@@ -241,31 +249,33 @@ impl Clerk {
     }
 
     /// The next attempt comes later, and the one after that later still.
-    fn attempt_failed(&mut self, node: NodeId, goal: Goal) {
+    fn attempt_failed(&mut self, node: NodeId, goal: HandshakePurpose) {
         let longest = self.times.redial_max;
         let Some(member) = self.members.get_mut(&node) else { return };
         let pause: Option<&mut Duration> = match goal {
-            Goal::Peer(peer) => member.peers.get_mut(&peer).map(|peer| {
+            HandshakePurpose::Peer(peer) => member.peers.get_mut(&peer).map(|peer| {
                 peer.turn = peer.turn.wrapping_add(1);
                 &mut peer.pause
             }),
-            Goal::Bootstrap(place) => member.bootstrap.get_mut(place).map(|entry| &mut entry.pause),
-            Goal::Rekey(index) => return self.rekey_later(index),
+            HandshakePurpose::Bootstrap(place) => {
+                member.bootstrap.get_mut(place).map(|entry| &mut entry.pause)
+            }
+            HandshakePurpose::Rekey(index) => return self.rekey_later(index),
         };
         let Some(pause) = pause else { return };
         let wait = *pause;
         *pause = wait.saturating_mul(2).min(longest);
         let at = self.now + self.about(wait);
         match goal {
-            Goal::Peer(peer) => {
+            HandshakePurpose::Peer(peer) => {
                 if let Some(state) = self.members.get_mut(&node).and_then(|m| m.peers.get_mut(&peer)) {
                     state.not_before = at;
                 }
                 self.give_up_pursuits(node, peer);
                 self.timers.set(Timer::Dial(node, peer), at);
             }
-            Goal::Bootstrap(place) => self.timers.set(Timer::Bootstrap(node, place), at),
-            Goal::Rekey(_) => {}
+            HandshakePurpose::Bootstrap(place) => self.timers.set(Timer::Bootstrap(node, place), at),
+            HandshakePurpose::Rekey(_) => {}
         }
     }
 

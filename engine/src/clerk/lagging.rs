@@ -16,13 +16,12 @@ use corewire_rings::{ReaderId, Ring};
 
 use super::{
     Clerk,
-    counters::count,
-    state::{Publishing, ServingEnd},
+    state::{OutboundEnd, PublicationState},
     timers::Timer,
 };
 use crate::{
-    publication::PublicationShared,
-    shard::{ChannelState, NodeId},
+    shard::NodeId,
+    shared::{ChannelState, counters::count, publication::PublicationShared},
 };
 
 /// How many looks there are in a grace. A clock starts late by at most the time between two, except for the first of
@@ -69,7 +68,7 @@ struct Holder {
 
 enum Held {
     /// By a serving, by its number.
-    Serving(u64),
+    OutboundChannel(u64),
     /// By the cursor of a leg that is over, by its number.
     Draining(u64),
 }
@@ -138,7 +137,7 @@ impl Clerk {
         }
     }
 
-    fn publishing_mut(&mut self, node: NodeId, key: u64) -> Option<&mut Publishing> {
+    fn publishing_mut(&mut self, node: NodeId, key: u64) -> Option<&mut PublicationState> {
         self.members.get_mut(&node)?.publications.get_mut(&key)
     }
 
@@ -195,13 +194,13 @@ impl Clerk {
         let mut holders = Vec::new();
         for (&number, serving) in &publishing.servings {
             match serving.end {
-                ServingEnd::Local(leg) => holders.extend(local(leg, Held::Serving(number))),
-                ServingEnd::Remote(_) => {
+                OutboundEnd::Local(leg) => holders.extend(local(leg, Held::Serving(number))),
+                OutboundEnd::Remote(_) => {
                     let channel = &serving.channel.shared;
                     // Several channels share a shard's cursor; the numbers say which of them holds it. One that has
                     // no place in the ring yet holds nothing.
                     let placed = channel.state() != ChannelState::Connecting;
-                    let released = channel.numbers().released;
+                    let released = channel.snapshot().released;
                     if placed
                         && released <= gate
                         && released < tail

@@ -16,15 +16,19 @@ use corewire_rings::{DetachError, ReaderId, Ring};
 
 use super::{
     Clerk,
-    counters::count,
-    state::{LocalLeg, Serving, ServingEnd, Stage},
+    state::{LocalLeg, OutboundChannel, OutboundEnd, Stage},
     timers::Timer,
 };
 use crate::{
     peer::PeerInfo,
-    publication::{Channel, Source, Verdict},
-    shard::{ChannelShared, Inbox, NodeId},
-    subscription::{Leg, LocalEnd},
+    shard::{Inbox, NodeId},
+    shared::{
+        Channel, ChannelShared,
+        channel::Source,
+        counters::count,
+        publication::Verdict,
+        subscription::{Leg, LocalEnd},
+    },
 };
 
 /// How long a consumer that reads a datum in place is waited for before it is tried again to cut it off.
@@ -180,12 +184,12 @@ impl Clerk {
         let number = self.port.next_key();
         let first = reader.position();
         // Before the consumer has it, whose cells these are from then on.
-        shared.cells().delivered(0, 0, 0, first);
+        shared.counters().delivered(0, 0, 0, first);
         let source = self.source(producer, publication);
         let ours = Arc::new(Channel { shared: shared.clone(), peer: info.clone(), source: source.clone() });
         let theirs = Arc::new(Channel { shared: shared.clone(), peer: consumer.clone(), source });
-        let end = ServingEnd::Local(number);
-        let serving = Serving { end, peer: consumer.peer_id(), channel: theirs, until: None };
+        let end = OutboundEnd::Local(number);
+        let serving = OutboundChannel { end, peer: consumer.peer_id(), channel: theirs, until: None };
         let serving = self.add_serving(producer, publication, serving, verdict);
         if let Some(member) = self.members.get(&producer) {
             count(&member.shared.counters.channels_served);
@@ -252,8 +256,8 @@ impl Clerk {
             .consumers(node, key)
             .into_iter()
             .filter_map(|(_, end)| match end {
-                ServingEnd::Local(leg) => Some(leg),
-                ServingEnd::Remote(_) => None,
+                OutboundEnd::Local(leg) => Some(leg),
+                OutboundEnd::Remote(_) => None,
             })
             .collect();
         for leg in local {

@@ -21,16 +21,19 @@ use corewire_proto::{
 
 use super::{
     Clerk,
-    counters::count,
-    limits::Limits,
-    state::{Bootstrap, Bucket, Member},
+    state::{Bootstrap, Bucket, NodeState},
     timers::Timer,
 };
 use crate::{
-    node::{JoinRequest, NodeShared, Presence, lock},
     peer::{PeerFacts, PeerInfo},
     registry,
     shard::{Command, NodeId},
+    shared::{
+        counters::count,
+        limits::Limits,
+        lock,
+        node::{JoinRequest, NodeShared, Presence},
+    },
 };
 
 /// Bytes of records that one node remembers for each peer that it may remember, on average.
@@ -104,8 +107,8 @@ impl Clerk {
         }
         let pause = self.times.redial;
         let (tags, tickets) = {
-            let mutable = lock(&shared.mutable);
-            (mutable.tags.clone(), mutable.tickets.clone())
+            let settings = lock(&shared.settings);
+            (settings.tags.clone(), settings.tickets.clone())
         };
         let bootstrap: Vec<Bootstrap> = bootstrap
             .into_iter()
@@ -115,7 +118,7 @@ impl Clerk {
             })
             .collect();
         let places = bootstrap.len();
-        let member = Member {
+        let member = NodeState {
             identity,
             local,
             responder,
@@ -152,8 +155,8 @@ impl Clerk {
         // First the flag: what changes from here on is told again.
         member.shared.changed.store(false, Ordering::Release);
         let (tags, tickets) = {
-            let mutable = lock(&member.shared.mutable);
-            (mutable.tags.clone(), mutable.tickets.clone())
+            let settings = lock(&member.shared.settings);
+            (settings.tags.clone(), settings.tickets.clone())
         };
         let tags_changed = member.tags != tags;
         let tickets_changed = member.tickets != tickets;

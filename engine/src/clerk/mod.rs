@@ -7,7 +7,6 @@
 //!
 //! | file | answers |
 //! |---|---|
-//! | `port` | how handles reach the clerk |
 //! | `shards` | which indices are free, and what waits for a shard |
 //! | `members` | how a node joins, and what it says about itself |
 //! | `handshakes` | who begins a handshake with whom, and what is answered |
@@ -21,19 +20,16 @@
 //! | `local` | both ends of a channel in this engine |
 //! | `lagging` | who keeps a ring full |
 //! | `shutdown` | how nodes and the engine end |
-//! | `notice`, `timers`, `state`, `counters`, [`limits`] | what their names say |
+//! | `notice`, `timers`, `state` | what their names say |
 
 mod control;
-pub mod counters;
 mod dialling;
 mod handshakes;
 mod lagging;
-pub mod limits;
 mod local;
 mod members;
 mod notice;
 mod peers;
-pub(crate) mod port;
 mod rekey;
 mod sessions;
 mod shards;
@@ -55,15 +51,20 @@ use corewire_proto::{PeerId, time::Instant, wire::header::ReceiverIndex};
 use corewire_rings::mailbox;
 
 use self::{
-    limits::{EVENTS_PER_TURN, Limits, REQUESTS_PER_TURN, TIMERS_PER_TURN, Times},
     notice::Notices,
-    port::{Port, Request},
     shards::Shards,
     shutdown::Ending,
-    state::{Association, ChannelName, LocalLeg, Member, Owner},
+    state::{ChannelName, ChannelOwner, LocalLeg, NodeState, SessionState},
     timers::{Timer, Timers},
 };
-use crate::shard::{Command, Event, NodeId};
+use crate::{
+    shard::{Command, Event, NodeId},
+    shared::{
+        Next,
+        limits::{EVENTS_PER_TURN, Limits, REQUESTS_PER_TURN, TIMERS_PER_TURN, Times},
+        port::{Port, Request},
+    },
+};
 
 /// Fills what it is given with random bytes.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -85,17 +86,6 @@ pub(crate) struct ClerkParts {
     pub(crate) calendar: Calendar,
     pub(crate) port: Arc<Port>,
     pub(crate) shards: Vec<ShardLink>,
-}
-
-/// What the clerk wants after a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Another turn now.
-    Again,
-    /// Nothing to do before this moment, unless a handle or a shard calls.
-    Until(Instant),
-    /// Nothing to do, unless a handle or a shard calls.
-    Idle,
 }
 
 /// How much a clerk keeps. Every number goes back to zero when all handles are gone.
@@ -128,13 +118,13 @@ pub struct Clerk {
     /// The time of this turn.
     now: Instant,
     timers: Timers,
-    members: BTreeMap<NodeId, Member>,
-    sessions: BTreeMap<ReceiverIndex, Association>,
+    members: BTreeMap<NodeId, NodeState>,
+    sessions: BTreeMap<ReceiverIndex, SessionState>,
     /// Channels that were asked for, by the number that comes back.
-    opens: BTreeMap<u64, (ReceiverIndex, Owner)>,
+    opens: BTreeMap<u64, (ReceiverIndex, ChannelOwner)>,
     next_open: u64,
     /// Channels of all sessions, both ends.
-    channels: BTreeMap<ChannelName, Owner>,
+    channels: BTreeMap<ChannelName, ChannelOwner>,
     /// Sessions that are no longer waited for; their shard still has to give the index back.
     orphans: BTreeSet<ReceiverIndex>,
     /// Legs within this engine.
@@ -144,7 +134,7 @@ pub struct Clerk {
     notices: Notices,
     /// Panics in notices, which belong to no stream in particular.
     panics: AtomicU64,
-    ending: Option<Ending>,
+    ending: Option<Shutdown>,
     stopped: bool,
 }
 
@@ -177,9 +167,9 @@ impl Clerk {
 
     /// Does what there is to do, each kind up to its bound, and says when it wants to be called again. Never waits,
     /// unless a closure of the user's does.
-    pub fn turn(&mut self, now: Instant) -> Turn {
+    pub fn turn(&mut self, now: Instant) -> Next {
         if self.stopped {
-            return Turn::Idle;
+            return Next::Idle;
         }
         self.now = self.now.max(now);
         self.shards.flush();
@@ -208,10 +198,10 @@ impl Clerk {
         self.shards.flush();
         // Stopped: whoever runs the turns sees it before it would sleep.
         if again || self.stopped {
-            return Turn::Again;
+            return Next::Again;
         }
         let wishes = [self.timers.next(), self.shards.wish(self.now)];
-        wishes.into_iter().flatten().min().map_or(Turn::Idle, Turn::Until)
+        wishes.into_iter().flatten().min().map_or(Next::Idle, Next::Until)
     }
 
     /// Announces a sleep: whoever has work for the clerk wakes `cx` from now on. `false`: there is work already.
@@ -245,7 +235,7 @@ impl Clerk {
     fn settle(&mut self) -> bool {
         let mut again = false;
         // First what nodes say about themselves: what is asked of peers below is judged by it.
-        let stale = |wanted: fn(&Member) -> bool, members: &BTreeMap<NodeId, Member>| -> Vec<NodeId> {
+        let stale = |wanted: fn(&NodeState) -> bool, members: &BTreeMap<NodeId, NodeState>| -> Vec<NodeId> {
             members.iter().filter(|(_, member)| wanted(member)).map(|(node, _)| *node).collect()
         };
         for node in stale(|member| member.record_stale, &self.members) {
@@ -309,7 +299,7 @@ impl Clerk {
             Timer::Bootstrap(node, place) => self.bootstrap(node, place),
             Timer::Review(node, peer) => self.review(node, peer),
             Timer::Slots(node, peer) => self.slots_due(node, peer),
-            Timer::Pursuit(node, subscription, peer) => self.pursuit_due(node, subscription, peer),
+            Timer::RetryProducer(node, subscription, peer) => self.pursuit_due(node, subscription, peer),
             Timer::Accepted(node, subscription, peer) => self.review_pursuit(node, subscription, peer),
             Timer::Admitted(node, publication, serving) => self.review_serving(node, publication, serving),
             Timer::Detach(leg) => self.detach(leg),

@@ -8,10 +8,12 @@ use std::{
     sync::{Arc, atomic::AtomicU64},
 };
 
-use super::counters::count;
 use crate::{
     peer::PeerInfo,
-    publication::{Admit, OnChange, Verdict},
+    shared::{
+        counters::count,
+        publication::{Admit, OnChange, Verdict},
+    },
 };
 
 /// What `closure` says, or `None` after a panic, which is counted.

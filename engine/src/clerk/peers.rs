@@ -10,10 +10,11 @@ use corewire_proto::{
     wire::header::ReceiverIndex,
 };
 
-use super::{Clerk, counters::count, limits::REVIEW_PAUSE, state::Stage, timers::Timer};
+use super::{Clerk, state::Stage, timers::Timer};
 use crate::{
     peer::{PeerFacts, PeerInfo},
     shard::NodeId,
+    shared::{counters::count, limits::REVIEW_PAUSE},
 };
 
 /// Where in a record the Ed25519 key of its peer stands.

@@ -15,8 +15,11 @@ use corewire_proto::{
     wire::header::ReceiverIndex,
 };
 
-use super::{Clerk, counters::count, state::Goal, timers::Timer};
-use crate::shard::{Command, NodeId, Rekey};
+use super::{Clerk, state::Goal, timers::Timer};
+use crate::{
+    shard::{Command, NodeId, Rekey},
+    shared::counters::count,
+};
 
 /// How long a peer whose handshake was answered is given to use the key before this side begins a handshake. The
 /// peer repeats itself several times within it.
@@ -39,7 +42,7 @@ impl Clerk {
         let known = record.and_then(|record| record.transport_keys.first()).map(|key| key.key);
         let target = Target::Known { peer, key: known.unwrap_or(session.key) };
         let busy = member.attempts.contains_key(&index);
-        if busy || !self.begin_handshake(node, Goal::Rekey(index), target, to) {
+        if busy || !self.begin_handshake(node, HandshakePurpose::Rekey(index), target, to) {
             self.rekey_later(index);
         }
     }
@@ -52,7 +55,7 @@ impl Clerk {
     /// Whether a handshake of ours for the session's next key is in progress.
     fn is_rekeying(&self, node: NodeId, index: ReceiverIndex) -> bool {
         let attempt = self.members.get(&node).and_then(|member| member.attempts.get(&index));
-        attempt.is_some_and(|attempt| matches!(attempt.goal, Goal::Rekey(_)))
+        attempt.is_some_and(|attempt| matches!(attempt.goal, HandshakePurpose::Rekey(_)))
     }
 
     /// The peer asks for a new key. Whatever does not fit the session as it is here is ignored: it is late, or early

@@ -16,11 +16,13 @@ use corewire_proto::{
 
 use super::{
     Clerk,
-    counters::count,
-    state::{Association, Bucket, Goal, Owner, Stage},
+    state::{Bucket, ChannelOwner, HandshakePurpose, SessionState, Stage},
     timers::Timer,
 };
-use crate::shard::{Command, Install, NodeId};
+use crate::{
+    shard::{Command, Install, NodeId},
+    shared::counters::count,
+};
 
 /// Records of one peer's session that are looked at per second, and at once. Checking a signature costs about
 /// 50 microseconds, so a peer that sends nothing but records costs a twentieth of the clerk's time.
@@ -59,7 +61,7 @@ impl Clerk {
         self.shards.send(index.shard(), Command::InstallSession(Box::new(install)));
         self.sessions.insert(
             index,
-            Association {
+            SessionState {
                 node,
                 peer,
                 address: to,
@@ -134,8 +136,10 @@ impl Clerk {
         let now = self.now;
         let Some(member) = self.members.get_mut(&node) else { return };
         count(&member.shared.counters.sessions_confirmed);
-        let rekeying =
-            member.attempts.get(&index).is_some_and(|attempt| matches!(attempt.goal, Goal::Rekey(_)));
+        let rekeying = member
+            .attempts
+            .get(&index)
+            .is_some_and(|attempt| matches!(attempt.goal, HandshakePurpose::Rekey(_)));
         if !rekeying && let Some(mut attempt) = member.attempts.remove(&index) {
             attempt.initiator.confirmed();
             self.timers.cancel(Timer::Attempt(node, index));
@@ -284,10 +288,10 @@ impl Clerk {
         }
     }
 
-    fn owner_lost(&mut self, owner: Owner, code: CloseCode) {
+    fn owner_lost(&mut self, owner: ChannelOwner, code: CloseCode) {
         match owner {
-            Owner::Pursuit(node, subscription, peer) => self.leg_ended(node, subscription, peer, code),
-            Owner::Serving(node, publication, serving) => {
+            ChannelOwner::Inbound(node, subscription, peer) => self.leg_ended(node, subscription, peer, code),
+            ChannelOwner::Outbound(node, publication, serving) => {
                 self.serving_ended(node, publication, serving, code)
             }
         }

@@ -7,8 +7,11 @@ use std::collections::VecDeque;
 use corewire_proto::{time::Instant, wire::header::ReceiverIndex};
 use corewire_rings::mailbox::TrySendError;
 
-use super::{ShardLink, limits::Limits};
-use crate::shard::{Command, Event};
+use super::ShardLink;
+use crate::{
+    shard::{Command, Event},
+    shared::limits::Limits,
+};
 
 /// How long the clerk waits before it offers commands again to a shard whose mailbox was full.
 pub(crate) const SHARD_RETRY: std::time::Duration = std::time::Duration::from_millis(1);

@@ -15,14 +15,13 @@ use corewire_proto::{session::CloseCode, time::Instant, wire::header::ReceiverIn
 use super::{
     Clerk,
     notice::drop_contained,
-    port::Request,
-    state::{Goal, Leaving, Member, ServingEnd},
+    state::{HandshakePurpose, Leaving, NodeState, OutboundEnd},
     timers::Timer,
 };
 use crate::{
-    node::Presence,
     registry,
     shard::{Command, NodeId},
+    shared::{node::Presence, port::Request},
 };
 
 /// How often a node that drains is looked at: consumers in this engine read without telling anybody.
@@ -36,7 +35,7 @@ const STOP_TIME: Duration = Duration::from_millis(500);
 
 /// How far the engine's end is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Ending {
+pub(crate) enum Shutdown {
     /// Nodes leave until then.
     Leaving(Instant),
     /// Shards stop.
@@ -62,7 +61,7 @@ impl Clerk {
         let shared = member.shared.clone();
         let publications: Vec<_> = member.publications.values().map(|p| p.shared.clone()).collect();
         // Sessions that drain still get new keys.
-        let useless = member.attempts.iter().filter(|(_, a)| !matches!(a.goal, Goal::Rekey(_)));
+        let useless = member.attempts.iter().filter(|(_, a)| !matches!(a.goal, HandshakePurpose::Rekey(_)));
         let attempts: Vec<ReceiverIndex> = useless.map(|(index, _)| *index).collect();
         for index in attempts {
             self.drop_attempt(node, index);
@@ -79,7 +78,7 @@ impl Clerk {
     }
 
     /// Whether everything that the node has published was delivered.
-    fn has_drained(&self, member: &Member) -> bool {
+    fn has_drained(&self, member: &NodeState) -> bool {
         member.publications.values().all(|publishing| {
             let drained = publishing.shared.ring.is_empty()
                 || publishing.draining.iter().all(|leg| {
@@ -136,7 +135,7 @@ impl Clerk {
                 // Not in good order: the consumer must not believe that it has everything. The whole session ends
                 // with this code, because a close in good order would overtake the channel's.
                 self.cut_serving(node, key, number, CloseCode::GAVE_UP);
-                if let ServingEnd::Remote((index, _)) = end {
+                if let OutboundEnd::Remote((index, _)) = end {
                     self.close_session(index, CloseCode::GAVE_UP);
                 }
             }
@@ -171,7 +170,7 @@ impl Clerk {
         self.shutdown_step();
     }
 
-    fn responder_gone(&mut self, member: &mut Member) {
+    fn responder_gone(&mut self, member: &mut NodeState) {
         // Indices that half-finished handshakes of others hold.
         member.responder.handle_timeout(Instant::FAR_FUTURE);
         while let Some(index) = member.responder.poll_freed() {
@@ -179,7 +178,7 @@ impl Clerk {
         }
     }
 
-    fn forget_timers(&mut self, node: NodeId, member: &Member) {
+    fn forget_timers(&mut self, node: NodeId, member: &NodeState) {
         for timer in [Timer::Responder(node), Timer::Records(node), Timer::Leave(node)] {
             self.timers.cancel(timer);
         }
@@ -197,11 +196,11 @@ impl Clerk {
     pub(super) fn shutdown(&mut self, drain: Duration) {
         let until = self.now + drain;
         let until = match self.ending {
-            Some(Ending::Leaving(before)) => before.min(until),
-            Some(Ending::Stopping) => return,
+            Some(Shutdown::Leaving(before)) => before.min(until),
+            Some(Shutdown::Stopping) => return,
             None => until,
         };
-        self.ending = Some(Ending::Leaving(until));
+        self.ending = Some(Shutdown::Leaving(until));
         let nodes: Vec<NodeId> = self.members.keys().copied().collect();
         for node in nodes {
             self.leave(node, drain);
@@ -214,33 +213,33 @@ impl Clerk {
     /// Goes on with the end once nothing more has to be waited for.
     pub(super) fn shutdown_step(&mut self) {
         match self.ending {
-            Some(Ending::Leaving(_)) if self.members.is_empty() => self.stop_shards(),
-            Some(Ending::Stopping) if self.shards.all_stopped() => self.finish(),
+            Some(Shutdown::Leaving(_)) if self.members.is_empty() => self.stop_shards(),
+            Some(Shutdown::Stopping) if self.shards.all_stopped() => self.finish(),
             _ => {}
         }
     }
 
     pub(super) fn shutdown_due(&mut self) {
         match self.ending {
-            Some(Ending::Leaving(_)) => {
+            Some(Shutdown::Leaving(_)) => {
                 let nodes: Vec<NodeId> = self.members.keys().copied().collect();
                 for node in nodes {
                     self.close_node(node, false);
                     self.forget_node(node);
                 }
                 // The last of them has gone on already.
-                if matches!(self.ending, Some(Ending::Leaving(_))) {
+                if matches!(self.ending, Some(Shutdown::Leaving(_))) {
                     self.stop_shards();
                 }
             }
-            Some(Ending::Stopping) => self.finish(),
+            Some(Shutdown::Stopping) => self.finish(),
             None => {}
         }
     }
 
     fn stop_shards(&mut self) {
         let deadline = self.now + STOP_TIME;
-        self.ending = Some(Ending::Stopping);
+        self.ending = Some(Shutdown::Stopping);
         let shards = u8::try_from(self.shards.len()).unwrap_or(u8::MAX);
         for shard in 0..shards {
             self.shards.send(shard, Command::Shutdown { deadline });
@@ -326,19 +325,19 @@ mod tests {
         atomic::{AtomicU64, Ordering},
     };
 
-    use corewire_proto::{NetworkId, StreamId, identity::Identity};
+    use corewire_proto::{NetworkId, StreamId, identity::Identity, session::SessionConfig};
     use corewire_rings::Ring;
 
     use super::*;
     use crate::{
-        clerk::{
-            ClerkParts,
+        clerk::ClerkParts,
+        shared::{
             limits::{Limits, Times},
+            node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
             port::Port,
+            publication::{OnChange, PublicationShared, PublishSpec},
+            subscription::{SubscribeSpec, SubscriptionShared},
         },
-        node::{JoinRequest, NodeConfig, NodeParts, NodeShared},
-        publication::{OnChange, PublicationShared, PublishSpec},
-        subscription::{SubscribeSpec, SubscriptionShared},
     };
 
     fn clerk(port: &Arc<Port>) -> Clerk {
@@ -356,7 +355,6 @@ mod tests {
     fn requests_that_a_broken_clerk_never_saw_are_answered() {
         let port = Port::new();
         let mut clerk = clerk(&port);
-        let config = NodeConfig::new(NetworkId([1; 32]));
         let identity = Identity::from_seed(&[2; 32]);
         let id = NodeId(1);
         let parts = NodeParts {
@@ -365,8 +363,11 @@ mod tests {
             port: port.clone(),
             limits: Limits::default(),
             registry_key: None,
+            network_id: NetworkId([1; 32]),
+            announced: Vec::new(),
+            settings: NodeSettings { tags: Vec::new(), tickets: Vec::new() },
         };
-        let node = NodeShared::new(parts, &config, &[]);
+        let node = NodeShared::new(parts, &[]);
         let calls = Arc::new(AtomicU64::new(0));
         let seen = calls.clone();
         let on_change: Option<OnChange> = Some(Arc::new(move || {
@@ -384,7 +385,7 @@ mod tests {
             secret: None,
             sockets: Vec::new(),
             bootstrap: Vec::new(),
-            session: config.session,
+            session: SessionConfig::default(),
         };
         port.send(Request::Join(Box::new(join)));
         port.send(Request::Publish(publication.clone()));

@@ -1,6 +1,6 @@
 //! What the clerk keeps about nodes, peers, sessions and streams.
 //!
-//! Not inside: what is done with it. Every table here is bounded by [`Limits`](super::limits::Limits) or by another
+//! Not inside: what is done with it. Every table here is bounded by [`Limits`](crate::shared::limits::Limits) or by another
 //! table; they are ordered, so that the same input gives the same run.
 
 use std::{
@@ -24,30 +24,31 @@ use corewire_rings::ReaderId;
 
 use super::lagging::Watch;
 use crate::{
-    node::NodeShared,
     peer::{PeerFacts, PeerInfo, Ticket},
-    publication::{Channel, PublicationShared},
-    shard::{ChannelShared, NodeId},
-    subscription::SubscriptionShared,
+    shard::NodeId,
+    shared::{
+        Channel, ChannelShared, node::NodeShared, publication::PublicationShared,
+        subscription::SubscriptionShared,
+    },
 };
 
 /// A node.
-pub(crate) struct Member {
+pub(crate) struct NodeState {
     pub(crate) shared: Arc<NodeShared>,
     pub(crate) identity: Identity,
     pub(crate) local: Arc<Local>,
     pub(crate) responder: Responder,
     pub(crate) session: SessionConfig,
     /// Handshakes begun here, by the index that they reserve.
-    pub(crate) attempts: BTreeMap<ReceiverIndex, Attempt>,
+    pub(crate) attempts: BTreeMap<ReceiverIndex, HandshakeAttempt>,
     pub(crate) bootstrap: Vec<Bootstrap>,
     pub(crate) catalog: Catalog,
     pub(crate) peers: BTreeMap<PeerId, Peer>,
     /// Publications by key; closed ones stay until their channels are gone.
-    pub(crate) publications: BTreeMap<u64, Publishing>,
+    pub(crate) publications: BTreeMap<u64, PublicationState>,
     /// The open ones.
     pub(crate) streams: BTreeMap<StreamId, u64>,
-    pub(crate) subscriptions: BTreeMap<u64, Subscribing>,
+    pub(crate) subscriptions: BTreeMap<u64, SubscriptionState>,
     pub(crate) version: RecordVersion,
     pub(crate) record: Option<SignedRecord>,
     /// What the record says is no longer so.
@@ -64,7 +65,7 @@ pub(crate) struct Member {
     pub(crate) attempts_made: u32,
 }
 
-impl Member {
+impl NodeState {
     /// What is kept about a peer, with an empty entry if there is none yet.
     pub(crate) fn peer_mut(&mut self, peer: PeerId, pause: Duration) -> &mut Peer {
         let (own, network_id) = (self.shared.peer_id, self.shared.network_id);
@@ -132,10 +133,10 @@ impl Bucket {
 }
 
 /// A handshake begun here.
-pub(crate) struct Attempt {
+pub(crate) struct HandshakeAttempt {
     pub(crate) initiator: Initiator,
     pub(crate) to: SocketAddr,
-    pub(crate) goal: Goal,
+    pub(crate) goal: HandshakePurpose,
     /// The index belongs to a session: the keys are there and only the last message may have to be repeated, or the
     /// handshake is for the session's next key.
     pub(crate) installed: bool,
@@ -143,7 +144,7 @@ pub(crate) struct Attempt {
 
 /// Why a handshake was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Goal {
+pub(crate) enum HandshakePurpose {
     Peer(PeerId),
     /// By its place in the list.
     Bootstrap(usize),
@@ -180,7 +181,7 @@ pub(crate) struct Peer {
 }
 
 /// A session that a shard owns or is about to own.
-pub(crate) struct Association {
+pub(crate) struct SessionState {
     pub(crate) node: NodeId,
     pub(crate) peer: PeerId,
     pub(crate) address: SocketAddr,
@@ -212,20 +213,20 @@ pub(crate) struct Association {
 
 /// Whose channel a label is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Owner {
+pub(crate) enum ChannelOwner {
     /// A subscription of ours, towards a producer.
-    Pursuit(NodeId, u64, PeerId),
+    Inbound(NodeId, u64, PeerId),
     /// A publication of ours, and the serving's number.
-    Serving(NodeId, u64, u64),
+    Outbound(NodeId, u64, u64),
 }
 
 /// Names a channel: our side's label in a session.
 pub(crate) type ChannelName = (ReceiverIndex, Label);
 
 /// A publication.
-pub(crate) struct Publishing {
+pub(crate) struct PublicationState {
     pub(crate) shared: Arc<PublicationShared>,
-    pub(crate) servings: BTreeMap<u64, Serving>,
+    pub(crate) servings: BTreeMap<u64, OutboundChannel>,
     /// Legs of this engine that are over for the clerk but still hold a cursor in the ring.
     pub(crate) draining: BTreeSet<u64>,
     /// Nobody is let in any more.
@@ -237,8 +238,8 @@ pub(crate) struct Publishing {
 }
 
 /// One consumer of a publication.
-pub(crate) struct Serving {
-    pub(crate) end: ServingEnd,
+pub(crate) struct OutboundChannel {
+    pub(crate) end: OutboundEnd,
     pub(crate) peer: PeerId,
     pub(crate) channel: Arc<Channel>,
     /// The verdict that let it in holds until then.
@@ -247,7 +248,7 @@ pub(crate) struct Serving {
 
 /// Where the other end of a serving is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum ServingEnd {
+pub(crate) enum OutboundEnd {
     /// In another engine.
     Remote(ChannelName),
     /// In this one. The number of the leg.
@@ -263,13 +264,13 @@ pub(crate) struct LocalLeg {
 }
 
 /// A subscription.
-pub(crate) struct Subscribing {
+pub(crate) struct SubscriptionState {
     pub(crate) shared: Arc<SubscriptionShared>,
-    pub(crate) pursuits: BTreeMap<PeerId, Pursuit>,
+    pub(crate) pursuits: BTreeMap<PeerId, InboundChannel>,
 }
 
 /// A producer that a subscription wants.
-pub(crate) struct Pursuit {
+pub(crate) struct InboundChannel {
     pub(crate) stage: Stage,
     /// The channel of this attempt, or of the last one: so that the user sees why it is over.
     pub(crate) channel: Option<Arc<Channel>>,

@@ -18,16 +18,19 @@ use corewire_proto::{
 
 use super::{
     Clerk,
-    counters::count,
-    limits::SHORTEST_VERDICT,
     notice::{ask, drop_contained},
-    state::{Owner, Publishing, Serving, ServingEnd},
+    state::{ChannelOwner, OutboundChannel, OutboundEnd, PublicationState},
     timers::Timer,
 };
 use crate::{
     peer::PeerInfo,
-    publication::{Channel, Channels, PublicationShared, Verdict},
-    shard::{ChannelShared, Command, NodeId},
+    shard::{Command, NodeId},
+    shared::{
+        Channel, ChannelShared, Channels,
+        counters::count,
+        limits::SHORTEST_VERDICT,
+        publication::{PublicationShared, Verdict},
+    },
 };
 
 /// Whether a producer can do what was asked for. It can't choose among datums, and a consumer that wants some must
@@ -47,7 +50,7 @@ impl Clerk {
             }
             return drop_contained(publication);
         };
-        let publishing = Publishing {
+        let publishing = PublicationState {
             shared: publication,
             servings: BTreeMap::new(),
             draining: BTreeSet::new(),
@@ -175,9 +178,10 @@ impl Clerk {
             _ => Reliability::FireAndForget,
         };
         let (ring, weight) = (publishing.shared.ring.clone(), spec.weight);
-        let end = ServingEnd::Remote((index, label));
-        let number = self.add_serving(node, key, Serving { end, peer, channel, until: None }, verdict);
-        self.channels.insert((index, label), Owner::Serving(node, key, number));
+        let end = OutboundEnd::Remote((index, label));
+        let number =
+            self.add_serving(node, key, OutboundChannel { end, peer, channel, until: None }, verdict);
+        self.channels.insert((index, label), ChannelOwner::Outbound(node, key, number));
         if let Some(session) = self.sessions.get_mut(&index) {
             session.channels += 1;
         }
@@ -192,7 +196,7 @@ impl Clerk {
         &mut self,
         node: NodeId,
         key: u64,
-        mut serving: Serving,
+        mut serving: OutboundChannel,
         verdict: Verdict,
     ) -> u64 {
         let number = self.port.next_key();
@@ -210,7 +214,7 @@ impl Clerk {
 
     /// A channel has its place in the ring.
     pub(super) fn channel_served(&mut self, index: ReceiverIndex, label: Label) {
-        let Some(&Owner::Serving(node, key, _)) = self.channels.get(&(index, label)) else { return };
+        let Some(&ChannelOwner::Outbound(node, key, _)) = self.channels.get(&(index, label)) else { return };
         if let Some(member) = self.members.get(&node) {
             count(&member.shared.counters.channels_served);
         }
@@ -221,8 +225,8 @@ impl Clerk {
     pub(super) fn channel_closed(&mut self, index: ReceiverIndex, label: Label, code: CloseCode) {
         let Some(owner) = self.channels.remove(&(index, label)) else { return };
         match owner {
-            Owner::Pursuit(node, subscription, peer) => self.leg_ended(node, subscription, peer, code),
-            Owner::Serving(node, publication, serving) => {
+            ChannelOwner::Inbound(node, subscription, peer) => self.leg_ended(node, subscription, peer, code),
+            ChannelOwner::Outbound(node, publication, serving) => {
                 self.serving_ended(node, publication, serving, code)
             }
         }
@@ -252,8 +256,8 @@ impl Clerk {
             return;
         }
         let info = match serving.end {
-            ServingEnd::Local(leg) => self.legs.get(&leg).and_then(|leg| self.local_info(leg.consumer.0)),
-            ServingEnd::Remote(_) => member.peers.get(&serving.peer).map(|state| state.info.clone()),
+            OutboundEnd::Local(leg) => self.legs.get(&leg).and_then(|leg| self.local_info(leg.consumer.0)),
+            OutboundEnd::Remote(_) => member.peers.get(&serving.peer).map(|state| state.info.clone()),
         };
         let Some(info) = info else { return };
         let verdict = ask(publication.spec.admit.as_ref(), &info, &publication.counters.panics);
@@ -280,7 +284,7 @@ impl Clerk {
             return;
         };
         match serving.end {
-            ServingEnd::Remote((index, label)) => {
+            OutboundEnd::Remote((index, label)) => {
                 let tail = self.ring(node, key).map_or(0, |ring| ring.tail());
                 serving.channel.shared.end_at(tail);
                 self.channels.remove(&(index, label));
@@ -288,7 +292,7 @@ impl Clerk {
                 self.serving_ended(node, key, number, code);
                 self.channel_gone(index);
             }
-            ServingEnd::Local(leg) => self.cut_local_leg(leg, code),
+            OutboundEnd::Local(leg) => self.cut_local_leg(leg, code),
         }
     }
 
@@ -305,7 +309,7 @@ impl Clerk {
     }
 
     /// The consumers of a publication.
-    pub(super) fn consumers(&self, node: NodeId, key: u64) -> Vec<(u64, ServingEnd)> {
+    pub(super) fn consumers(&self, node: NodeId, key: u64) -> Vec<(u64, OutboundEnd)> {
         let publishing = self.members.get(&node).and_then(|member| member.publications.get(&key));
         publishing.map_or_else(Vec::new, |publishing| {
             publishing.servings.iter().map(|(number, serving)| (*number, serving.end)).collect()

@@ -25,17 +25,20 @@ use corewire_proto::{
 
 use super::{
     Clerk,
-    counters::count,
-    limits::SHORTEST_VERDICT,
     notice::{ask, drop_contained},
-    state::{Owner, Pursuit, Stage, Subscribing},
+    state::{ChannelOwner, InboundChannel, Stage, SubscriptionState},
     timers::Timer,
 };
 use crate::{
     peer::PeerInfo,
-    publication::{Channel, Channels, Verdict},
-    shard::{ChannelShared, Command, Inbox, NodeId},
-    subscription::{Backoff, Leg, SubscriptionShared},
+    shard::{Command, Inbox, NodeId},
+    shared::{
+        Channel, ChannelShared, Channels,
+        counters::count,
+        limits::SHORTEST_VERDICT,
+        publication::Verdict,
+        subscription::{Backoff, Leg, SubscriptionShared},
+    },
 };
 
 /// The least pause before a producer is tried again.
@@ -68,7 +71,9 @@ impl Clerk {
             self.notices.add(subscription.spec.on_change.as_ref());
             return drop_contained(subscription);
         };
-        member.subscriptions.insert(key, Subscribing { shared: subscription, pursuits: BTreeMap::new() });
+        member
+            .subscriptions
+            .insert(key, SubscriptionState { shared: subscription, pursuits: BTreeMap::new() });
         let producers = member.catalog.matching(|record| record.streams.binary_search(&stream).is_ok());
         for record in producers {
             self.fresh.insert((node, key, record.record().peer_id));
@@ -106,7 +111,7 @@ impl Clerk {
     fn drop_pursuit(&mut self, node: NodeId, key: u64, peer: PeerId, code: CloseCode) {
         self.cut_leg(node, key, peer, code);
         self.fresh.remove(&(node, key, peer));
-        self.timers.cancel(Timer::Pursuit(node, key, peer));
+        self.timers.cancel(Timer::RetryProducer(node, key, peer));
         self.timers.cancel(Timer::Accepted(node, key, peer));
         let subscription = self.members.get_mut(&node).and_then(|member| member.subscriptions.get_mut(&key));
         if let Some(subscription) = subscription {
@@ -114,7 +119,7 @@ impl Clerk {
         }
     }
 
-    fn pursuit_mut(&mut self, node: NodeId, key: u64, peer: PeerId) -> Option<&mut Pursuit> {
+    fn pursuit_mut(&mut self, node: NodeId, key: u64, peer: PeerId) -> Option<&mut InboundChannel> {
         self.members.get_mut(&node)?.subscriptions.get_mut(&key)?.pursuits.get_mut(&peer)
     }
 
@@ -145,7 +150,7 @@ impl Clerk {
                 return count(&member.shared.counters.no_capacity);
             }
         }
-        let pursuit = subscription.pursuits.entry(peer).or_insert_with(|| Pursuit {
+        let pursuit = subscription.pursuits.entry(peer).or_insert_with(|| InboundChannel {
             stage: Stage::Fresh,
             channel: None,
             failures: 0,
@@ -243,7 +248,7 @@ impl Clerk {
             pursuit.stage = Stage::Opening(index, open_id);
             pursuit.channel = Some(channel);
         }
-        self.opens.insert(open_id, (index, Owner::Pursuit(node, key, peer)));
+        self.opens.insert(open_id, (index, ChannelOwner::Inbound(node, key, peer)));
         if let Some(session) = self.sessions.get_mut(&index) {
             session.channels += 1;
         }
@@ -264,7 +269,7 @@ impl Clerk {
             // Nobody wants it any more: dropping the inbox resets the channel.
             return drop(inbox);
         };
-        let Owner::Pursuit(node, key, peer) = owner else { return };
+        let ChannelOwner::Inbound(node, key, peer) = owner else { return };
         let now = self.now;
         let stage = Stage::Opening(index, open_id);
         let channel =
@@ -295,7 +300,7 @@ impl Clerk {
     /// A channel that was asked for will not be.
     pub(super) fn channel_rejected(&mut self, open_id: u64, code: CloseCode) {
         let Some((index, owner)) = self.opens.remove(&open_id) else { return };
-        if let Owner::Pursuit(node, key, peer) = owner {
+        if let ChannelOwner::Inbound(node, key, peer) = owner {
             self.leg_ended(node, key, peer, code);
         }
         self.channel_gone(index);
@@ -303,7 +308,7 @@ impl Clerk {
 
     /// A producer is not to be tried again before something about it, or about us, is different.
     pub(super) fn refuse_producer(&mut self, node: NodeId, key: u64, peer: PeerId, code: CloseCode) {
-        self.timers.cancel(Timer::Pursuit(node, key, peer));
+        self.timers.cancel(Timer::RetryProducer(node, key, peer));
         self.timers.cancel(Timer::Accepted(node, key, peer));
         if let Some(pursuit) = self.pursuit_mut(node, key, peer) {
             pursuit.stage = Stage::Refused(code);
@@ -346,10 +351,10 @@ impl Clerk {
         self.timers.cancel(Timer::Accepted(node, key, peer));
         if too_late {
             pursuit.stage = Stage::GivenUp;
-            self.timers.cancel(Timer::Pursuit(node, key, peer));
+            self.timers.cancel(Timer::RetryProducer(node, key, peer));
         } else {
             pursuit.stage = Stage::Waits;
-            self.timers.set(Timer::Pursuit(node, key, peer), at);
+            self.timers.set(Timer::RetryProducer(node, key, peer), at);
         }
         self.show_subscription(node, key);
     }

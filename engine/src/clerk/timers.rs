@@ -25,7 +25,7 @@ pub(crate) enum Timer {
     /// The slots of a peer's sessions.
     Slots(NodeId, PeerId),
     /// A producer that a subscription waits to try again.
-    Pursuit(NodeId, u64, PeerId),
+    RetryProducer(NodeId, u64, PeerId),
     /// A verdict about a producer that holds for a time.
     Accepted(NodeId, u64, PeerId),
     /// A verdict about a consumer that holds for a time.

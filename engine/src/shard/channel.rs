@@ -10,7 +10,8 @@ use corewire_proto::{
 };
 use corewire_rings::Writer;
 
-use super::{ChannelShared, channel_shared::ChannelNumbers, inbox::Progress};
+use super::inbox::Progress;
+use crate::shared::{ChannelShared, ChannelSnapshot};
 
 /// A channel.
 #[derive(Debug)]
@@ -141,7 +142,7 @@ impl Channel {
 
     /// Writes the numbers of a channel that its session has forgotten already.
     pub(crate) fn write_last_numbers(&self, code: CloseCode) {
-        let mut numbers = self.shared.numbers();
+        let mut numbers = self.shared.snapshot();
         match &self.role {
             Role::Opening(_) => return,
             Role::Producer(producer) => {
@@ -162,12 +163,12 @@ impl Channel {
                 numbers.released = consumer.progress.peek().0;
             }
         }
-        self.shared.cells().write(&numbers);
+        self.shared.counters().write(&numbers);
     }
 
     /// Writes what the session counted to the cells that everybody reads.
     pub(crate) fn write_numbers(&self, stats: &ChannelStats) {
-        let mut numbers = ChannelNumbers { window_bytes: stats.tx_window, ..ChannelNumbers::default() };
+        let mut numbers = ChannelSnapshot { window_bytes: stats.tx_window, ..ChannelSnapshot::default() };
         match &self.role {
             Role::Opening(_) => return,
             Role::Producer(_) => {
@@ -195,6 +196,6 @@ impl Channel {
                 numbers.grants = stats.credit_grants_sent;
             }
         }
-        self.shared.cells().write(&numbers);
+        self.shared.counters().write(&numbers);
     }
 }

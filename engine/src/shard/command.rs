@@ -15,8 +15,8 @@ use corewire_proto::{
 };
 use corewire_rings::{Reader, Ring};
 
-use super::{ChannelShared, inbox::TakenHook};
-use crate::driver::Socket;
+use super::inbox::TakenHook;
+use crate::{driver::Socket, shared::ChannelShared};
 
 /// Names a node of this engine: one membership of one network. Never reused in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -13,7 +13,7 @@ use corewire_proto::{
 use corewire_rings::Ring;
 
 use super::{
-    ChannelNumbers, ChannelShared, Core,
+    Core,
     channel::{Channel, Opening, Producer, Read, Role},
     command::{Command, Event, NodeId},
     limits::COMMANDS_PER_TURN,
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     counters::Counter,
     driver::{Driver, MAX_SEND_BYTES, Socket},
+    shared::{ChannelShared, ChannelSnapshot},
 };
 
 /// The code for what concerned a session that is gone: as if the peer did not answer, so that it is tried again.
@@ -252,11 +253,11 @@ impl Core {
         let producer = Producer { stream: stream_slot, leg, released: first_seq, finishing: false, read };
         // Before anything moves: the clerk judges who holds a ring back by these numbers.
         let published = known.max(first_seq);
-        handle.cells().write(&ChannelNumbers {
+        handle.counters().write(&ChannelSnapshot {
             position: first_seq,
             released: first_seq,
             published,
-            ..ChannelNumbers::default()
+            ..ChannelSnapshot::default()
         });
         handle.set_connected();
         let Some(channel_slot) = self.seat_channel(slot, label, handle, Role::Producer(producer)) else {

@@ -1,16 +1,17 @@
 //! The thread of a shard: turn after turn, and rest in between.
 //!
 //! Not inside: which CPU it runs on and how patient it is; both are given. A shard that lives inside another
-//! executor does not need this file: it calls [`Shard::turn`] as often as it says [`Turn::Again`] and
+//! executor does not need this file: it calls [`Shard::turn`] as often as it says [`Next::Again`] and
 //! [`Shard::park`] when it does not, or sleeps in its own way between [`Shard::fall_asleep`] and
 //! [`Shard::wake_up`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Shard, Turn};
+use super::Shard;
 use crate::{
     driver::Driver,
     idle::{Idler, Wait},
+    shared::Next,
 };
 
 /// Why [`run`] came back.
@@ -41,12 +42,12 @@ pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> Ended {
 fn turn_until_stopped<D: Driver>(shard: &mut Shard<D>, idler: &mut Idler) {
     while !shard.is_stopped() {
         let until = match shard.turn() {
-            Turn::Again => {
+            Next::Again => {
                 idler.worked();
                 continue;
             }
-            Turn::Until(at) => Some(at),
-            Turn::Idle => None,
+            Next::Until(at) => Some(at),
+            Next::Idle => None,
         };
         match idler.wait(shard.now()) {
             Wait::Spin => std::hint::spin_loop(),

@@ -24,7 +24,6 @@
 mod backlog;
 mod bell;
 mod channel;
-pub mod channel_shared;
 pub mod command;
 mod control;
 mod events;
@@ -58,11 +57,9 @@ use self::{
     stream::Stream, table::SessionTable, table::Slab, timers::Timers, transmit::Aside,
 };
 pub use self::{
-    channel_shared::{ChannelCells, ChannelNumbers, ChannelShared, ChannelState},
     command::{Command, Event, Install, NodeId, Rekey},
     inbox::{Inbox, Taken, TakenHook},
     limits::{ShardConfig, ShardLimits},
-    turn::Turn,
 };
 use crate::{
     counters::ShardCounters,

@@ -10,18 +10,7 @@ use super::{
     Core, Event, Shard,
     limits::{CLERK_RETRY, LEASE_RETRY, TIMERS_PER_TURN},
 };
-use crate::{counters::Counter, driver::Driver};
-
-/// What a shard wants after a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// Another turn now: this one found work, or left some.
-    Again,
-    /// Nothing to do before this moment, unless a datagram, a ring or the clerk calls.
-    Until(Instant),
-    /// Nothing to do, unless a datagram, a ring or the clerk calls.
-    Idle,
-}
+use crate::{counters::Counter, driver::Driver, shared::Next};
 
 /// What a turn came across.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +26,7 @@ impl<D: Driver> Shard<D> {
     ///
     /// Clock, completions and datagrams, commands and marks, timers, rings, transmit, submit, counters. Never
     /// sleeps and never waits for another thread.
-    pub fn turn(&mut self) -> Turn {
+    pub fn turn(&mut self) -> Next {
         let Self { driver, core } = self;
         core.now = driver.now();
         core.work = Work::default();
@@ -231,11 +220,11 @@ impl Core {
         counters.set(Counter::Streams, self.streams.len() as u64);
     }
 
-    fn verdict(&self) -> Turn {
+    fn verdict(&self) -> Next {
         let sendable = (!self.ready.is_empty() || self.has_aside()) && !self.work.no_lease;
         let due = self.timers.next().is_some_and(|at| at <= self.now);
         if self.work.did || sendable || due {
-            return Turn::Again;
+            return Next::Again;
         }
         let wishes = [
             self.timers.next(),
@@ -243,6 +232,6 @@ impl Core {
             (!self.backlog.is_empty()).then(|| self.now + CLERK_RETRY),
             self.ending_wish(),
         ];
-        wishes.into_iter().flatten().min().map_or(Turn::Idle, Turn::Until)
+        wishes.into_iter().flatten().min().map_or(Next::Idle, Next::Until)
     }
 }

@@ -13,7 +13,6 @@ use std::{
 };
 
 use corewire_engine::{
-    clerk::limits::Times,
     driver::IoChoice,
     engine::{Engine, EngineConfig},
     idle::Idle,
@@ -21,7 +20,7 @@ use corewire_engine::{
     proto::{NetworkId, StreamId},
     publication::{Channels, Publication},
     rings::{ClaimError, RecvError},
-    shard::ChannelState,
+    shared::{ChannelState, limits::Times},
     subscription::{Backoff, Leg, SubscribeSpec, Subscription},
 };
 use tokio::sync::watch;

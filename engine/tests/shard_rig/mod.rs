@@ -23,7 +23,8 @@ use corewire_engine::{
         Ring, RingConfig,
         mailbox::{Receiver, Sender, mailbox},
     },
-    shard::{ChannelShared, Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits, Turn},
+    shard::{Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits},
+    shared::{ChannelShared, Next},
 };
 
 pub(crate) const NODE: NodeId = NodeId(1);
@@ -71,9 +72,9 @@ impl Side {
         for _ in 0..RESTLESS {
             self.turns += 1;
             match self.shard.turn() {
-                Turn::Again => {}
-                Turn::Until(at) => return self.shard.park(Some(at)),
-                Turn::Idle => return self.shard.park(None),
+                Next::Again => {}
+                Next::Until(at) => return self.shard.park(Some(at)),
+                Next::Idle => return self.shard.park(None),
             }
         }
         panic!("the shard never rests: {:?}", self.counters.snapshot());

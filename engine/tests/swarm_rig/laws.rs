@@ -8,7 +8,7 @@ use corewire_engine::{
     proto::{StreamId, channel::Reliability, session::CloseCode},
     publication::Publication,
     rings::{RecvError, Ring},
-    shard::{ChannelNumbers, ChannelState},
+    shared::{ChannelSnapshot, ChannelState},
     subscription::{Leg, Subscription},
 };
 
@@ -48,13 +48,13 @@ impl Life {
         assert!(self.ring.len() <= self.ring.config().datums, "appended - gate <= capacity");
         let Some(publication) = &self.publication else { return };
         for channel in publication.channels().iter().filter(|channel| !channel.is_local()) {
-            check_producer(&channel.shared().numbers(), self.accepted);
+            check_producer(&channel.shared().snapshot(), self.accepted);
         }
     }
 }
 
 /// `released <= position <= published <= appended` at the producer's end of a channel.
-fn check_producer(numbers: &ChannelNumbers, appended: u64) {
+fn check_producer(numbers: &ChannelSnapshot, appended: u64) {
     assert!(
         numbers.released <= numbers.position
             && numbers.position <= numbers.published
@@ -144,7 +144,7 @@ impl Tap {
             assert!(self.next <= life.accepted, "taken before it was accepted");
             assert_eq!(life.stream, self.leg.channel().stream_id(), "a datum of another stream");
             if !self.leg.channel().is_local() {
-                let numbers = self.leg.channel().shared().numbers();
+                let numbers = self.leg.channel().shared().snapshot();
                 assert!(
                     self.next <= numbers.position,
                     "taken {} before it was in order: {numbers:?}",
@@ -174,7 +174,7 @@ impl Tap {
                 life.accepted,
                 "closed in good order, and not everything was delivered: local {} {:?}",
                 self.leg.channel().is_local(),
-                shared.numbers()
+                shared.snapshot()
             );
         }
     }

@@ -8,10 +8,7 @@ pub(crate) mod play;
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use corewire_engine::{
-    clerk::{
-        Clerk, Load, Turn as ClerkTurn,
-        limits::{Limits, Times},
-    },
+    clerk::{Clerk, Load},
     driver::{
         Driver as _, DriverConfig, Socket,
         sim::{HostId, SimDriver, World},
@@ -19,7 +16,11 @@ use corewire_engine::{
     engine::Engine,
     node::{Node, NodeConfig, NodeSocket},
     proto::{NetworkId, time::Instant},
-    shard::{Shard, ShardConfig, ShardLimits, Turn},
+    shard::{Shard, ShardConfig, ShardLimits},
+    shared::{
+        Next,
+        limits::{Limits, Times},
+    },
 };
 
 /// The port of every host.
@@ -80,18 +81,18 @@ impl Host {
         for _ in 0..RESTLESS {
             let mut again = false;
             let wish = match self.clerk.turn(now) {
-                ClerkTurn::Again => {
+                Next::Again => {
                     again = !self.clerk.is_stopped();
                     None
                 }
-                ClerkTurn::Until(at) => Some(at),
-                ClerkTurn::Idle => None,
+                Next::Until(at) => Some(at),
+                Next::Idle => None,
             };
             for shard in self.shards.iter_mut().filter(|shard| !shard.is_stopped()) {
                 match shard.turn() {
-                    Turn::Again => again = true,
-                    Turn::Until(at) => shard.park(Some(at)),
-                    Turn::Idle => shard.park(None),
+                    Next::Again => again = true,
+                    Next::Until(at) => shard.park(Some(at)),
+                    Next::Idle => shard.park(None),
                 }
             }
             quiet = if again { 0 } else { quiet + 1 };

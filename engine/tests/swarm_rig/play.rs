@@ -396,7 +396,7 @@ impl Play {
             );
             let channels = life.publication.iter().flat_map(|publication| publication.channels().to_vec());
             for channel in channels {
-                text += &format!("  to {:?} {:?}\n", channel.consumer_id(), channel.shared().numbers());
+                text += &format!("  to {:?} {:?}\n", channel.consumer_id(), channel.shared().snapshot());
             }
         }
         for consumer in &self.consumers {
@@ -421,7 +421,7 @@ impl Play {
                     tap.next,
                     tap.taken,
                     shared.state(),
-                    shared.numbers()
+                    shared.snapshot()
                 );
             }
         }

@@ -8,8 +8,8 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use corewire_engine::publication::Channel;
-use corewire_engine::shard::{ChannelState, Taken};
 use corewire_engine::subscription::Leg;
+use corewire_engine::{shard::Taken, shared::ChannelState};
 
 use crate::datum::DecodeError;
 use crate::id::PeerId;
@@ -427,7 +427,7 @@ impl Kept {
     /// Lets everybody see the numbers.
     #[inline]
     fn show(&self) {
-        self.channel.shared().cells().delivered(self.datums, self.bytes, self.skipped, self.next);
+        self.channel.shared().counters().delivered(self.datums, self.bytes, self.skipped, self.next);
     }
 }
 

@@ -1,15 +1,14 @@
-//! How handles reach the clerk.
+//! The queue of requests from handles to the clerk.
 //!
-//! Not inside: what the clerk does about a request. The queue has no capacity of its own and is bounded all the
-//! same: every request belongs to an object (node, publication, subscription, leg) that makes a small constant
-//! number of them in its life, and the number of objects is limited when they are made. So no request is ever
-//! refused, and dropping a handle can't fail. It is a queue behind a lock, because it is used when handles come
-//! and go and never for a datum.
+//! The queue has no capacity of its own and is bounded all the same: each request belongs to an object (node,
+//! publication, subscription, local channel) that makes a small constant number of requests in its life, and the
+//! number of objects is limited when they are made. So a request is never refused, and dropping a handle cannot fail.
+//! It is a queue behind a lock, because it is used when handles come and go and never for a datum.
 
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,14 +16,15 @@ use std::{
 
 use corewire_rings::Doorbell;
 
-use crate::{
+use super::{
+    lock,
     node::{JoinRequest, NodeShared},
     publication::PublicationShared,
-    shard::NodeId,
     subscription::SubscriptionShared,
 };
+use crate::shard::NodeId;
 
-/// What a handle tells the clerk.
+/// What a handle asks of the clerk.
 pub(crate) enum Request {
     /// A node was made. Once per node.
     Join(Box<JoinRequest>),
@@ -41,13 +41,13 @@ pub(crate) enum Request {
     Publish(Arc<PublicationShared>),
     /// A publication was closed. Once per publication.
     Unpublish(Arc<PublicationShared>),
-    /// A producer met a full ring. At most one waits per publication.
+    /// A producer found its ring full. At most one waits per publication.
     Full(Arc<PublicationShared>),
     /// A subscription was made. Once per subscription.
     Subscribe(Arc<SubscriptionShared>),
     /// A subscription was dropped. Once per subscription.
     Unsubscribe(Arc<SubscriptionShared>),
-    /// The consumer let go of a leg that reads the producer's ring. Once per leg.
+    /// A consumer dropped its end of a local channel. Once per local channel.
     LegDropped(u64),
     /// The engine's last handle is gone, or it was told to stop. At most twice.
     Shutdown {
@@ -60,11 +60,11 @@ pub(crate) enum Request {
 pub(crate) struct Port {
     requests: Mutex<VecDeque<Request>>,
     bell: Doorbell,
-    /// The clerk is gone; requests are dropped.
+    /// The clerk has ended; requests are dropped.
     closed: AtomicBool,
-    /// Names nodes, publications, subscriptions and legs. Never reused.
+    /// The number of the next node, publication, subscription or channel. Never reused.
     next_key: AtomicU64,
-    /// Nodes that the clerk has not forgotten yet.
+    /// Nodes that the clerk has not forgotten yet; at most [`Limits::nodes`](super::limits::Limits::nodes).
     nodes: AtomicUsize,
 }
 
@@ -79,7 +79,7 @@ impl Port {
         })
     }
 
-    /// A number that this engine never gives again.
+    /// A number that this engine gives only once.
     pub(crate) fn next_key(&self) -> u64 {
         self.next_key.fetch_add(1, Ordering::Relaxed)
     }
@@ -94,10 +94,10 @@ impl Port {
         self.nodes.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Hands a request over. `false`: the clerk is gone and so is everything the request is about.
+    /// Hands a request over. `false`: the clerk has ended, and everything that the request is about with it.
     pub(crate) fn send(&self, request: Request) -> bool {
         {
-            let mut requests = self.lock();
+            let mut requests = lock(&self.requests);
             if self.closed.load(Ordering::Acquire) {
                 // Dropped outside the lock: a request may own the last reference to a handle.
                 drop(requests);
@@ -111,31 +111,26 @@ impl Port {
     }
 
     pub(crate) fn take(&self) -> Option<Request> {
-        self.lock().pop_front()
+        lock(&self.requests).pop_front()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        lock(&self.requests).is_empty()
     }
 
     pub(crate) fn bell(&self) -> &Doorbell {
         &self.bell
     }
 
-    /// No request is taken any more. What waits is given back, to be dropped without the lock.
+    /// Refuses requests from now on. Those that wait are given back, to be dropped without the lock.
     pub(crate) fn close(&self) -> VecDeque<Request> {
-        let mut requests = self.lock();
+        let mut requests = lock(&self.requests);
         self.closed.store(true, Ordering::Release);
         std::mem::take(&mut *requests)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
-    }
-
-    /// Nothing that can panic runs under the lock, so a poisoned lock has a sound state.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Request>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,7 +146,7 @@ pub(crate) fn reserve(live: &AtomicUsize, limit: usize) -> bool {
         .is_ok()
 }
 
-/// Tells a node's clerk to look at the node again, unless it is about to anyway.
+/// Asks the clerk to look at a node again, unless such a request waits already.
 pub(crate) fn changed(node: &NodeShared) {
     if !node.changed.swap(true, Ordering::AcqRel) {
         node.port.send(Request::Changed(node.id));

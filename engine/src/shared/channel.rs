@@ -1,11 +1,14 @@
 //! What a channel shows to the threads that do not own it.
 //!
-//! Not inside: the channel. Its protocol state is the session's, on the shard. Here is a snapshot: who talks
-//! to whom, in which state, and cells that the shard writes once per turn in which the channel moved.
+//! [`ChannelShared`] has the channel's identity, its state and its counters. The shard that owns the channel writes
+//! them once in each turn in which the channel moved. [`Channel`] adds the peer at the other end.
+//!
+//! Not inside: the channel's protocol state, which belongs to its session.
 
 use std::{
+    fmt,
     sync::{
-        OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -13,6 +16,9 @@ use std::{
 
 use corewire_proto::{PeerId, StreamId, session::CloseCode};
 use tokio::sync::watch;
+
+use super::publication::PublicationShared;
+use crate::peer::PeerInfo;
 
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,36 +31,36 @@ pub enum ChannelState {
     Terminated,
 }
 
-macro_rules! cells {
+macro_rules! channel_counters {
     ($($name:ident: $doc:literal,)*) => {
-        /// The cells of one channel. One writer, the shard that owns the channel; any number of readers, who
-        /// see the state at the end of a recent turn.
+        /// The counters of one channel. One writer: the shard that owns the channel, or the consumer's thread if the
+        /// channel is local. Readers see the state at the end of a recent turn.
         #[derive(Debug, Default)]
-        pub struct ChannelCells {
+        pub struct ChannelCounters {
             $($name: AtomicU64,)*
         }
 
-        /// The values of a channel's cells.
+        /// The values of a channel's counters.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        pub struct ChannelNumbers {
+        pub struct ChannelSnapshot {
             $(#[doc = $doc] pub $name: u64,)*
         }
 
-        impl ChannelCells {
-            /// Reads every cell, one after the other.
-            pub fn read(&self) -> ChannelNumbers {
-                ChannelNumbers { $($name: self.$name.load(Ordering::Relaxed),)* }
+        impl ChannelCounters {
+            /// Reads every counter, one after the other: the values need not belong to one moment.
+            pub fn read(&self) -> ChannelSnapshot {
+                ChannelSnapshot { $($name: self.$name.load(Ordering::Relaxed),)* }
             }
 
-            /// Writes every cell. For the one writer only.
-            pub fn write(&self, numbers: &ChannelNumbers) {
-                $(self.$name.store(numbers.$name, Ordering::Relaxed);)*
+            /// Writes every counter. For the one writer only.
+            pub fn write(&self, snapshot: &ChannelSnapshot) {
+                $(self.$name.store(snapshot.$name, Ordering::Relaxed);)*
             }
         }
     };
 }
 
-cells! {
+channel_counters! {
     datums: "Datums sent for the first time (producer's end) or delivered to the inbox (consumer's end).",
     bytes: "Bytes of those datums, without any header.",
     resent: "Datums sent again after a loss (producer's end).",
@@ -74,8 +80,8 @@ cells! {
     grants: "Grants of credit received (producer's end) or sent (consumer's end).",
 }
 
-impl ChannelCells {
-    /// Writes what the consumer of a *local* leg took and missed so far; its thread is the one writer of those cells.
+impl ChannelCounters {
+    /// Writes what the consumer of a *local* channel took and missed so far. Its thread is the one writer.
     #[inline]
     pub fn delivered(&self, datums: u64, bytes: u64, skipped: u64, position: u64) {
         self.datums.store(datums, Ordering::Relaxed);
@@ -86,16 +92,14 @@ impl ChannelCells {
     }
 }
 
-impl ChannelNumbers {
+impl ChannelSnapshot {
     /// Records of the producer's ring that this channel still holds.
     pub fn lag(&self) -> u64 {
         self.published.saturating_sub(self.released)
     }
 }
 
-/// What the owner of a channel and everybody else share: identity, state and numbers.
-///
-/// The clerk makes it, the shard writes it, handles read it.
+/// A channel's identity, state and counters. The clerk makes it, the shard writes it, handles read it.
 #[derive(Debug)]
 pub struct ChannelShared {
     stream_id: StreamId,
@@ -104,9 +108,10 @@ pub struct ChannelShared {
     state: watch::Sender<ChannelState>,
     /// Set before the state becomes `Terminated`.
     close_code: OnceLock<CloseCode>,
-    cells: ChannelCells,
-    /// All ones: not known.
+    counters: ChannelCounters,
+    /// See [`ChannelShared::end_seq`]; all ones while it is not known.
     end_seq: AtomicU64,
+    /// Set when the state first becomes `Connected`.
     connected_at: OnceLock<Instant>,
     ended_at: OnceLock<Instant>,
 }
@@ -120,14 +125,14 @@ impl ChannelShared {
             consumer_id,
             state: watch::Sender::new(ChannelState::Connecting),
             close_code: OnceLock::new(),
-            cells: ChannelCells::default(),
+            counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             connected_at: OnceLock::new(),
             ended_at: OnceLock::new(),
         }
     }
 
-    /// The stream whose leg this is.
+    /// The stream.
     pub fn stream_id(&self) -> StreamId {
         self.stream_id
     }
@@ -147,20 +152,20 @@ impl ChannelShared {
         *self.state.borrow()
     }
 
-    /// A watcher of the state; it sees every final state, and may miss a short one in between.
+    /// Follows the state. Sees every final state; may miss a short one in between.
     pub fn watch(&self) -> watch::Receiver<ChannelState> {
         self.state.subscribe()
     }
 
-    /// The cells that the channel's owner writes.
+    /// The counters, for their one writer.
     #[inline]
-    pub fn cells(&self) -> &ChannelCells {
-        &self.cells
+    pub fn counters(&self) -> &ChannelCounters {
+        &self.counters
     }
 
-    /// The channel's numbers at the end of a recent turn.
-    pub fn numbers(&self) -> ChannelNumbers {
-        self.cells.read()
+    /// The counters at the end of a recent turn.
+    pub fn snapshot(&self) -> ChannelSnapshot {
+        self.counters.read()
     }
 
     /// How long the channel has been (or was) connected; `None` when it never was.
@@ -208,3 +213,86 @@ impl ChannelShared {
         true
     }
 }
+
+/// One consumer's channel of a stream, seen from either end: its state, its counters, and the peer at the other end.
+#[derive(Debug)]
+pub struct Channel {
+    pub(crate) shared: Arc<ChannelShared>,
+    pub(crate) peer: PeerInfo,
+    /// The publication whose ring lies between both ends, if they live in one engine.
+    pub(crate) source: Option<Source>,
+}
+
+/// A publication of this engine, by its key. Weak: a channel does not keep the ring.
+#[derive(Clone)]
+pub(crate) struct Source {
+    key: u64,
+    publication: Weak<PublicationShared>,
+}
+
+impl Source {
+    pub(crate) fn new(publication: &Arc<PublicationShared>) -> Self {
+        Self { key: publication.key, publication: Arc::downgrade(publication) }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({})", self.key)
+    }
+}
+
+impl Channel {
+    /// State and counters.
+    #[inline]
+    pub fn shared(&self) -> &Arc<ChannelShared> {
+        &self.shared
+    }
+
+    /// The peer at the other end, as it was known when the channel was made.
+    pub fn peer(&self) -> &PeerInfo {
+        &self.peer
+    }
+
+    /// Whether both ends live in this engine, with the producer's ring between them. Then both share one
+    /// [`ChannelShared`], whose counters the consumer's thread writes.
+    pub fn is_local(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// Names the publication of a channel within this engine; no other publication of the engine ever has this name.
+    /// Sequences go on from one channel to the next as long as it is the same.
+    pub fn source(&self) -> Option<u64> {
+        self.source.as_ref().map(|source| source.key)
+    }
+
+    /// The counters at the end of a recent turn. For a channel within this engine `published` is the ring's tail now,
+    /// or its tail when the channel lost its place in it.
+    pub fn snapshot(&self) -> ChannelSnapshot {
+        let mut snapshot = self.shared.snapshot();
+        if let Some(source) = &self.source {
+            let tail = || source.publication.upgrade().map(|publication| publication.ring.tail());
+            let published = self.shared.end_seq().or_else(tail);
+            snapshot.published = published.unwrap_or(0).max(snapshot.position);
+        }
+        snapshot
+    }
+
+    /// The stream.
+    pub fn stream_id(&self) -> StreamId {
+        self.shared.stream_id()
+    }
+
+    /// Who produces.
+    pub fn producer_id(&self) -> PeerId {
+        self.shared.producer_id()
+    }
+
+    /// Who consumes.
+    pub fn consumer_id(&self) -> PeerId {
+        self.shared.consumer_id()
+    }
+}
+
+/// The channels of a publication or a subscription, as one snapshot.
+pub type Channels = Arc<[Arc<Channel>]>;

@@ -1,12 +1,10 @@
-//! What the clerk counts, per node.
-//!
-//! Not inside: what shards and channels count.
+//! What the clerk counts for each node. Shards and channels have counters of their own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-macro_rules! counters {
+macro_rules! node_counters {
     ($($name:ident: $doc:literal,)*) => {
-        /// The cells; the clerk is their only writer.
+        /// The counters of one node; the clerk is the only writer.
         #[derive(Debug, Default)]
         pub(crate) struct NodeCounters {
             $(pub(crate) $name: AtomicU64,)*
@@ -33,26 +31,26 @@ macro_rules! counters {
     };
 }
 
-counters! {
+node_counters! {
     handshakes_started: "Handshakes begun by this node.",
     handshakes_finished: "Handshakes that gave keys, on either side.",
     handshakes_given_up: "Handshakes begun by this node that got no answer.",
     handshakes_refused: "Handshakes refused because a bound was reached, or because another one goes first.",
     foreign_packets: "Handshake packets that were not made with this network's secret, or not for this node.",
-    broken_packets: "Handshake packets that were damaged, replayed, unexpected, or answered by nobody.",
+    broken_packets: "Handshake packets that were damaged, replayed, unexpected, or for no handshake of this node.",
     cookies_sent: "Times that a stranger was asked to show that it can receive at its address.",
     sessions_opened: "Sessions installed.",
     sessions_confirmed: "Sessions under whose keys a packet came.",
     sessions_rekeyed: "Times that a session went on under a new key.",
-    sessions_lost: "Sessions that ended for another reason than a wish of either side.",
+    sessions_lost: "Sessions that ended for another reason than a request of either end.",
     records_accepted: "Records of peers that were new.",
     records_refused: "Records of peers that were forged, foreign, malformed or did not fit.",
     records_unsigned: "Times that the node's own record could not be made, so that peers keep its last one.",
-    control_refused: "Control messages of peers that made no sense.",
+    control_refused: "Control messages of peers that were malformed.",
     channels_opened: "Channels that this node's subscriptions asked for.",
     channels_connected: "Channels of this node's subscriptions that were connected.",
     channels_served: "Channels of this node's publications that were connected.",
-    stream_not_found: "Channels refused because nobody here publishes the stream.",
+    stream_not_found: "Channels refused because the node does not publish the stream.",
     not_allowed: "Channels refused or closed by a predicate, of either side, or refused because of their criteria.",
     no_capacity: "Channels refused because a bound was reached.",
     too_slow: "Channels closed because their consumer kept a ring full.",
@@ -60,6 +58,6 @@ counters! {
 }
 
 /// Adds one.
-pub(crate) fn count(cell: &AtomicU64) {
-    cell.fetch_add(1, Ordering::Relaxed);
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }

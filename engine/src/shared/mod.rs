@@ -1,0 +1,36 @@
+//! The state that the clerk, the shards and the handles share.
+//!
+//! Not inside: the three themselves. The clerk and the handles import this layer and not each other, so either can be
+//! read alone. `subscription` holds the [`Inbox`](crate::shard::Inbox) of a shard; everything else here knows no shard.
+//!
+//! | file | holds |
+//! |---|---|
+//! | [`next`] | what an owner of a loop wants after a turn |
+//! | [`channel`] | a channel's identity, state and counters, and its two views |
+//! | [`node`] | a node's identity, its peers and whether it is a member |
+//! | [`publication`] | what a publication is made of, its ring and its counters |
+//! | [`subscription`] | what a subscription is made of, and the channels that wait for its consumer |
+//! | [`port`] | the queue of requests from handles to the clerk |
+//! | [`limits`] | what the clerk may hold, and for how long things may take |
+//! | [`counters`] | what the clerk counts for each node |
+
+pub mod channel;
+pub mod counters;
+pub mod limits;
+pub mod next;
+pub mod node;
+pub(crate) mod port;
+pub mod publication;
+pub mod subscription;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use self::{
+    channel::{Channel, ChannelCounters, ChannelShared, ChannelSnapshot, ChannelState, Channels},
+    next::Next,
+};
+
+/// Locks a mutex of this layer. Nothing that can panic runs under one, so a poisoned lock has a sound state.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,161 @@
+//! What the clerk and the handles of a node share.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use corewire_proto::{
+    NetworkId, PeerId, StreamId, TagId, handshake::NetworkSecret, identity::Identity, session::SessionConfig,
+};
+use tokio::sync::watch;
+
+use super::{
+    counters::NodeCounters,
+    limits::Limits,
+    lock,
+    port::Port,
+    publication::{PublicationGuard, PublicationShared},
+};
+use crate::{
+    driver::Socket,
+    peer::{PeerInfo, Ticket},
+    shard::NodeId,
+};
+
+/// One address of a node, with a socket for each shard.
+#[derive(Debug)]
+pub struct NodeSocket {
+    /// The address.
+    pub address: SocketAddr,
+    /// The sockets, in the order of the shards.
+    pub sockets: Vec<Socket>,
+    /// Bytes that the kernel granted for the receive queue of each; 0 when unknown.
+    pub receive_buffer_bytes: usize,
+    /// Bytes that the kernel granted for the send queue of each; 0 when unknown.
+    pub send_buffer_bytes: usize,
+}
+
+/// Whether a node is a member of its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    /// It is.
+    Member,
+    /// It has left; `true` when everything that it published was delivered.
+    Left(bool),
+}
+
+/// A node that the clerk is to serve.
+pub(crate) struct JoinRequest {
+    pub(crate) shared: Arc<NodeShared>,
+    pub(crate) identity: Identity,
+    pub(crate) secret: Option<NetworkSecret>,
+    pub(crate) sockets: Vec<NodeSocket>,
+    pub(crate) bootstrap: Vec<SocketAddr>,
+    pub(crate) session: SessionConfig,
+}
+
+/// What a handle can change while the node is a member.
+pub(crate) struct NodeSettings {
+    pub(crate) tags: Vec<TagId>,
+    pub(crate) tickets: Vec<Ticket>,
+}
+
+/// What the clerk and the handles of a node share.
+pub(crate) struct NodeShared {
+    pub(crate) id: NodeId,
+    pub(crate) network_id: NetworkId,
+    pub(crate) peer_id: PeerId,
+    /// The addresses that are bound.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// The addresses in the node's record.
+    pub(crate) announced: Vec<SocketAddr>,
+    /// Granted receive and send buffers of each bound address.
+    pub(crate) buffers: Vec<(usize, usize)>,
+    pub(crate) port: Arc<Port>,
+    pub(crate) limits: Limits,
+    /// Sorted by id.
+    pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
+    pub(crate) presence: watch::Sender<Presence>,
+    pub(crate) settings: Mutex<NodeSettings>,
+    /// A [`Request::Changed`](super::port::Request::Changed) waits for the clerk.
+    pub(crate) changed: AtomicBool,
+    /// The node is to leave: no publication or subscription is begun.
+    pub(crate) leaving: AtomicBool,
+    /// The latest signed record, for the registry.
+    pub(crate) record: Mutex<Option<Arc<[u8]>>>,
+    /// Equal for nodes that may find each other in this process: a hash of network and secret. `None`: hidden.
+    pub(crate) registry_key: Option<[u8; 32]>,
+    pub(crate) counters: NodeCounters,
+    /// The publications that are not closed, so that a stream is published at most once.
+    pub(crate) publications: Mutex<BTreeMap<StreamId, (u64, Weak<PublicationGuard>)>>,
+    /// Publications that the clerk has not forgotten yet; at most [`Limits::publications`].
+    pub(crate) live_publications: AtomicUsize,
+    /// Likewise subscriptions; at most [`Limits::subscriptions`].
+    pub(crate) live_subscriptions: AtomicUsize,
+}
+
+/// What a [`NodeShared`] is made of.
+pub(crate) struct NodeParts {
+    pub(crate) id: NodeId,
+    pub(crate) peer_id: PeerId,
+    pub(crate) port: Arc<Port>,
+    pub(crate) limits: Limits,
+    pub(crate) registry_key: Option<[u8; 32]>,
+    pub(crate) network_id: NetworkId,
+    pub(crate) announced: Vec<SocketAddr>,
+    pub(crate) settings: NodeSettings,
+}
+
+impl NodeShared {
+    pub(crate) fn new(parts: NodeParts, sockets: &[NodeSocket]) -> Arc<Self> {
+        let NodeParts { id, peer_id, port, limits, registry_key, network_id, announced, settings } = parts;
+        Arc::new(Self {
+            id,
+            network_id,
+            peer_id,
+            addresses: sockets.iter().map(|socket| socket.address).collect(),
+            announced,
+            buffers: sockets.iter().map(|s| (s.receive_buffer_bytes, s.send_buffer_bytes)).collect(),
+            port,
+            limits,
+            peers: watch::Sender::new(Arc::from([])),
+            presence: watch::Sender::new(Presence::Member),
+            settings: Mutex::new(settings),
+            changed: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            record: Mutex::new(None),
+            registry_key,
+            counters: NodeCounters::default(),
+            publications: Mutex::new(BTreeMap::new()),
+            live_publications: AtomicUsize::new(0),
+            live_subscriptions: AtomicUsize::new(0),
+        })
+    }
+
+    /// Takes a closed publication out of the table, so that the stream can be published again.
+    pub(crate) fn forget_publication(&self, publication: &PublicationShared) {
+        let removed = {
+            let mut table = lock(&self.publications);
+            match table.entry(publication.spec.stream) {
+                Entry::Occupied(entry) if entry.get().0 == publication.key => Some(entry.remove()),
+                _ => None,
+            }
+        };
+        drop(removed);
+    }
+
+    /// The streams that are published at present, sorted.
+    pub(crate) fn published(&self) -> Vec<StreamId> {
+        lock(&self.publications).keys().copied().collect()
+    }
+
+    /// Whether the node has left, or is about to.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.leaving.load(Ordering::Acquire) || self.port.is_closed()
+    }
+}

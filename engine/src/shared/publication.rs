@@ -1,0 +1,235 @@
+//! What a publication is made of, and what the clerk and its handles share.
+//!
+//! The last handle owns a [`PublicationGuard`]; its drop closes the ring and tells the clerk.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use corewire_proto::{StreamId, channel::Reliability};
+use corewire_rings::{Ring, RingConfig};
+use tokio::sync::watch;
+
+use super::{
+    channel::Channels,
+    node::NodeShared,
+    port::{Port, Request},
+};
+use crate::{peer::PeerInfo, shard::NodeId};
+
+/// What a predicate says about a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not this one. An existing channel is closed with `NOT_ALLOWED`.
+    Deny,
+    /// Let in, until the peer's entry changes and the question is asked again.
+    Allow,
+    /// Let in for this long; then the question is asked again, as after a change.
+    AllowFor(Duration),
+}
+
+impl From<bool> for Verdict {
+    fn from(allow: bool) -> Self {
+        if allow { Self::Allow } else { Self::Deny }
+    }
+}
+
+/// A question about a peer. Runs on the clerk, again after each change of the peer's entry. A panic counts as
+/// [`Verdict::Deny`]. It should answer at once: the clerk does nothing else while it runs.
+pub type Admit = Arc<dyn Fn(&PeerInfo) -> Verdict + Send + Sync>;
+
+/// Called after each change that a condition over channels can see, without any lock held. Runs on the clerk, or
+/// on the thread that made the change. A panic is caught and counted.
+pub type OnChange = Arc<dyn Fn() + Send + Sync>;
+
+/// A value of the caller's, found again at an existing publication.
+pub type Attachment = Arc<dyn Any + Send + Sync>;
+
+/// What a publication is made of.
+#[derive(Clone)]
+pub struct PublishSpec {
+    /// The stream.
+    pub stream: StreamId,
+    /// Datums that the ring holds, exact.
+    pub datums: usize,
+    /// Bytes that the ring holds, each datum costing its length rounded up to 16, at least 16. With at least 128 bytes
+    /// for each datum (datums rounded up to a power of two), datums of up to 128 bytes are stored in lines of their
+    /// own, which pass faster between processors. The lines take that much memory in addition, or instead if
+    /// `max_datum` is at most 128.
+    pub bytes: usize,
+    /// The longest datum in bytes.
+    pub max_datum: usize,
+    /// Consumers at one time; the next one is refused with `NO_CAPACITY`.
+    pub max_consumers: usize,
+    /// What is promised to consumers; each may ask for less.
+    pub reliability: Reliability,
+    /// Weight of its channels in the shard's scheduler, at least 1.
+    pub weight: u8,
+    /// Which peers may consume. `None`: every member of the network.
+    pub admit: Option<Admit>,
+    /// A consumer that keeps the ring full for this long, without taking anything, is closed with `TOO_SLOW`; `None`:
+    /// never. A consumer keeps the ring full while it is the furthest behind and producers find no room, or make room
+    /// by evicting what it has not taken. Each consumer has its own clock, which starts when the consumer begins to
+    /// hold the ring and restarts when it takes something. Works only if producers call
+    /// [`Publication::note_full`](crate::publication::Publication::note_full).
+    ///
+    /// A local consumer that reads in place is closed at once and loses its cursor when it has read. One whose node has
+    /// left may read on, but keeps a ring full for ten seconds at most, also with `None`.
+    pub lagging_grace: Option<Duration>,
+    /// See [`OnChange`].
+    pub on_change: Option<OnChange>,
+    /// Given back by [`Publication::attachment`](crate::publication::Publication::attachment). Must not own a handle
+    /// of the publication, or the stream would never end.
+    pub attachment: Option<Attachment>,
+}
+
+impl PublishSpec {
+    /// A publication of `stream` with every default: 1,024 datums, 4 MiB, datums up to 1 MiB, any number of
+    /// consumers, reliable, every peer admitted, lagging consumers never closed.
+    pub fn new(stream: StreamId) -> Self {
+        Self {
+            stream,
+            datums: 1_024,
+            bytes: 4 << 20,
+            max_datum: 1 << 20,
+            max_consumers: usize::MAX,
+            reliability: Reliability::Reliable,
+            weight: 1,
+            admit: None,
+            lagging_grace: None,
+            on_change: None,
+            attachment: None,
+        }
+    }
+
+    /// The ring that this asks for, with as many cursors as a ring can have: one per shard and one per local consumer.
+    pub(crate) fn ring_config(&self) -> RingConfig {
+        RingConfig {
+            datums: self.datums,
+            bytes: self.bytes,
+            max_record: self.max_datum,
+            readers: corewire_rings::limits::MAX_READERS,
+            scatter_small: RingConfig::scatter_fits(self.datums, self.bytes),
+        }
+    }
+}
+
+impl fmt::Debug for PublishSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PublishSpec")
+            .field("stream", &self.stream)
+            .field("datums", &self.datums)
+            .field("bytes", &self.bytes)
+            .field("max_datum", &self.max_datum)
+            .field("max_consumers", &self.max_consumers)
+            .field("reliability", &self.reliability)
+            .field("weight", &self.weight)
+            .field("lagging_grace", &self.lagging_grace)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the clerk and the handles of a publication share.
+pub(crate) struct PublicationShared {
+    pub(crate) key: u64,
+    pub(crate) node: NodeId,
+    pub(crate) spec: PublishSpec,
+    pub(crate) ring: Ring,
+    pub(crate) channels: watch::Sender<Channels>,
+    /// A producer reported a full ring since the clerk last checked. Limits the requests to one per check.
+    pub(crate) full: AtomicBool,
+    /// A consumer whose node has left still reads the ring.
+    pub(crate) left: AtomicBool,
+    pub(crate) counters: PublicationCounters,
+}
+
+impl PublicationShared {
+    pub(crate) fn new(key: u64, node: NodeId, spec: PublishSpec, ring: Ring) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            node,
+            spec,
+            ring,
+            channels: watch::Sender::new(Arc::from([])),
+            full: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            counters: PublicationCounters::default(),
+        })
+    }
+}
+
+/// What a publication counts. The clerk is the only writer.
+#[derive(Debug, Default)]
+pub(crate) struct PublicationCounters {
+    pub(crate) admitted: AtomicU64,
+    pub(crate) not_allowed: AtomicU64,
+    pub(crate) no_capacity: AtomicU64,
+    pub(crate) too_slow: AtomicU64,
+    pub(crate) panics: AtomicU64,
+}
+
+/// What a publication counted. Monotone; a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PublicationStats {
+    /// Consumers let in.
+    pub admitted: u64,
+    /// Consumers refused or cut off by [`PublishSpec::admit`].
+    pub not_allowed: u64,
+    /// Consumers refused because of [`PublishSpec::max_consumers`], or because the ring has no cursor left.
+    pub no_capacity: u64,
+    /// Consumers cut off because they kept the ring full.
+    pub too_slow: u64,
+    /// Panics of the caller's closures.
+    pub panics: u64,
+}
+
+/// Owned by all handles of one publication together: its drop closes the publication.
+pub(crate) struct PublicationGuard {
+    pub(crate) shared: Arc<PublicationShared>,
+    pub(crate) node: Arc<NodeShared>,
+    /// The clerk has been told of the close, or never knew the publication.
+    closed: AtomicBool,
+}
+
+impl PublicationGuard {
+    pub(crate) fn new(shared: Arc<PublicationShared>, node: Arc<NodeShared>) -> Self {
+        Self { shared, node, closed: AtomicBool::new(false) }
+    }
+
+    /// For a publication that the clerk never saw: its drop sends no request.
+    pub(crate) fn forget(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Closes the ring, frees the stream's name and tells the clerk. Idempotent.
+    pub(crate) fn close(&self) {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.shared.ring.close();
+        self.node.forget_publication(&self.shared);
+        self.node.port.send(Request::Unpublish(self.shared.clone()));
+    }
+}
+
+impl Drop for PublicationGuard {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Tells the clerk that the ring is full, if lagging consumers are to be closed and the clerk does not know yet.
+pub(crate) fn note_full(shared: &Arc<PublicationShared>, port: &Port) {
+    if (shared.spec.lagging_grace.is_some() || shared.left.load(Ordering::Relaxed))
+        && !shared.full.load(Ordering::Relaxed)
+        && !shared.full.swap(true, Ordering::AcqRel)
+    {
+        port.send(Request::Full(shared.clone()));
+    }
+}

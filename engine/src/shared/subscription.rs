@@ -1,0 +1,238 @@
+//! What a subscription is made of, and what the clerk and its handle share.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::Duration,
+};
+
+use corewire_proto::{StreamId, channel::Reliability};
+use tokio::sync::watch;
+
+use super::{
+    channel::{Channel, Channels},
+    limits::WAITING_LEGS_EACH,
+    lock,
+    port::{Port, Request},
+    publication::{Admit, OnChange},
+};
+use crate::shard::{Inbox, NodeId};
+
+/// When a subscription tries a producer again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    /// The delay before the second attempt; at least a millisecond is used.
+    pub initial: Duration,
+    /// What each delay is multiplied by to give the next; below 1 counts as 1.
+    pub multiplier: f64,
+    /// The part of each delay, 0 to 1, by which it is randomly changed in either direction.
+    pub jitter: f64,
+    /// The longest delay.
+    pub max: Duration,
+    /// How long to try before a producer is given up until its entry changes; `None`: without end.
+    pub max_elapsed: Option<Duration>,
+}
+
+impl Default for Backoff {
+    /// 500 ms, growing by 1.5 up to 60 s, each randomly changed by up to a half, given up after 5 minutes.
+    fn default() -> Self {
+        Self {
+            initial: Duration::from_millis(500),
+            multiplier: 1.5,
+            jitter: 0.5,
+            max: Duration::from_secs(60),
+            max_elapsed: Some(Duration::from_secs(300)),
+        }
+    }
+}
+
+/// What a subscription is made of.
+#[derive(Clone)]
+pub struct SubscribeSpec {
+    /// The stream.
+    pub stream: StreamId,
+    /// Bytes that a remote producer may have in flight, each datum costing its length rounded up to 16, at least 16.
+    /// Zero: no limit, so a slow consumer never stops the producer.
+    pub window_bytes: u64,
+    /// Datums likewise; zero: no limit by number.
+    pub window_datums: u64,
+    /// The longest datum that is taken, in bytes.
+    pub max_datum: u32,
+    /// What is wanted; a producer may promise less.
+    pub reliability: Reliability,
+    /// Which producers to consume from. `None`: from every one of the stream.
+    pub accept: Option<Admit>,
+    /// When a producer is tried again.
+    pub backoff: Backoff,
+    /// See [`OnChange`].
+    pub on_change: Option<OnChange>,
+}
+
+impl SubscribeSpec {
+    /// A subscription to `stream` with every default: 65,536 bytes and 1,024 datums of window, datums up to
+    /// 16 MiB, reliable, from every producer.
+    pub fn new(stream: StreamId) -> Self {
+        Self {
+            stream,
+            window_bytes: 65_536,
+            window_datums: 1_024,
+            max_datum: 16 << 20,
+            reliability: Reliability::Reliable,
+            accept: None,
+            backoff: Backoff::default(),
+            on_change: None,
+        }
+    }
+}
+
+impl fmt::Debug for SubscribeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SubscribeSpec")
+            .field("stream", &self.stream)
+            .field("window_bytes", &self.window_bytes)
+            .field("window_datums", &self.window_datums)
+            .field("reliability", &self.reliability)
+            .field("backoff", &self.backoff)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The consumer's end of one channel. Dropping it ends the channel.
+pub struct Leg {
+    // Declared before `_end`, so that the cursor leaves the ring before the clerk is told.
+    inbox: Inbox,
+    channel: Arc<Channel>,
+    _end: Option<LocalEnd>,
+}
+
+impl Leg {
+    pub(crate) fn new(inbox: Inbox, channel: Arc<Channel>, end: Option<LocalEnd>) -> Self {
+        Self { inbox, channel, _end: end }
+    }
+
+    /// The datums that have arrived.
+    #[inline]
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// The datums that have arrived, to take them.
+    #[inline]
+    pub fn inbox_mut(&mut self) -> &mut Inbox {
+        &mut self.inbox
+    }
+
+    /// State, counters and the producer. Its close code is the reason why the channel ended.
+    #[inline]
+    pub fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+}
+
+impl fmt::Debug for Leg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Leg").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+/// Tells the clerk that the consumer dropped its end of a local channel, which no shard sees.
+#[derive(Debug)]
+pub(crate) struct LocalEnd {
+    pub(crate) port: Arc<Port>,
+    pub(crate) leg: u64,
+}
+
+impl Drop for LocalEnd {
+    fn drop(&mut self) {
+        self.port.send(Request::LegDropped(self.leg));
+    }
+}
+
+/// What the clerk and the handle of a subscription share.
+pub(crate) struct SubscriptionShared {
+    pub(crate) key: u64,
+    pub(crate) node: NodeId,
+    pub(crate) spec: SubscribeSpec,
+    pub(crate) channels: watch::Sender<Channels>,
+    pub(crate) panics: AtomicU64,
+    /// Legs made so far, plus one when closed.
+    pub(crate) version: AtomicU64,
+    closed: AtomicBool,
+    waiting: Mutex<WaitingLegs>,
+}
+
+/// Legs that the consumer has not taken.
+#[derive(Default)]
+pub(crate) struct WaitingLegs {
+    /// At most [`WAITING_LEGS_EACH`] for each producer, and the clerk bounds the producers.
+    pub(crate) fresh: VecDeque<Leg>,
+    /// The consumer's, while it waits for a leg.
+    pub(crate) waker: Option<Waker>,
+}
+
+impl SubscriptionShared {
+    pub(crate) fn new(key: u64, node: NodeId, spec: SubscribeSpec) -> Self {
+        Self {
+            key,
+            node,
+            spec,
+            channels: watch::Sender::new(Arc::from([])),
+            panics: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            waiting: Mutex::new(WaitingLegs::default()),
+        }
+    }
+
+    /// Hands a leg to the consumer and wakes it. If the subscription is closed the leg is dropped, which ends it.
+    pub(crate) fn hand_over(&self, leg: Leg) {
+        let (refused, waker) = {
+            let mut legs = self.lock();
+            if self.closed.load(Ordering::Acquire) {
+                (Some(leg), None)
+            } else {
+                // At most one leg per producer is alive, so the oldest one is over.
+                let producer = leg.channel.producer_id();
+                let same = |waiting: &Leg| waiting.channel.producer_id() == producer;
+                let crowded = legs.fresh.iter().filter(|waiting| same(waiting)).count() >= WAITING_LEGS_EACH;
+                let oldest = legs.fresh.iter().position(same).filter(|_| crowded);
+                let dropped = oldest.and_then(|at| legs.fresh.remove(at));
+                legs.fresh.push_back(leg);
+                self.version.fetch_add(1, Ordering::Release);
+                (dropped, legs.waker.take())
+            }
+        };
+        drop(refused);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Marks that no leg will come any more, and wakes the consumer.
+    pub(crate) fn close(&self) {
+        let waker = {
+            let mut legs = self.lock();
+            if self.closed.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            self.version.fetch_add(1, Ordering::Release);
+            legs.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, WaitingLegs> {
+        lock(&self.waiting)
+    }
+}
