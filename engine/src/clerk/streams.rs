@@ -28,7 +28,7 @@ use crate::{
     shared::{
         Channel, ChannelShared, Channels,
         counters::count,
-        limits::SHORTEST_VERDICT,
+        limits::VERDICT_MIN,
         publication::{PublicationShared, Verdict},
     },
 };
@@ -201,7 +201,7 @@ impl Clerk {
     ) -> u64 {
         let number = self.port.next_key();
         if let Verdict::AllowFor(time) = verdict {
-            let until = self.now + time.max(SHORTEST_VERDICT);
+            let until = self.now + time.max(VERDICT_MIN);
             serving.until = Some(until);
             self.timers.set(Timer::Admitted(node, key, number), until);
         }
@@ -264,7 +264,7 @@ impl Clerk {
         let timer = Timer::Admitted(node, key, number);
         match verdict {
             Verdict::Allow => self.timers.cancel(timer),
-            Verdict::AllowFor(time) => self.timers.set(timer, self.now + time.max(SHORTEST_VERDICT)),
+            Verdict::AllowFor(time) => self.timers.set(timer, self.now + time.max(VERDICT_MIN)),
             Verdict::Deny => {
                 count(&publication.counters.not_allowed);
                 if let Some(member) = self.members.get(&node) {

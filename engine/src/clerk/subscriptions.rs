@@ -35,7 +35,7 @@ use crate::{
     shared::{
         Channel, ChannelShared, Channels,
         counters::count,
-        limits::SHORTEST_VERDICT,
+        limits::VERDICT_MIN,
         publication::Verdict,
         subscription::{Backoff, Leg, SubscriptionShared},
     },
@@ -195,7 +195,7 @@ impl Clerk {
     /// Notes for how long a producer is accepted.
     pub(super) fn note_accepted(&mut self, node: NodeId, key: u64, peer: PeerId, verdict: Verdict) {
         let until = match verdict {
-            Verdict::AllowFor(time) => Some(self.now + time.max(SHORTEST_VERDICT)),
+            Verdict::AllowFor(time) => Some(self.now + time.max(VERDICT_MIN)),
             _ => None,
         };
         self.timers.set_option(Timer::Accepted(node, key, peer), until);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::driver::LEASE_BYTES;
+use crate::{driver::LEASE_BYTES, shared::limits::SESSIONS_PER_SHARD};
 
 /// Most datagrams that one turn receives. At about half a microsecond each it is well below 200 microseconds,
 /// so that a flood can't keep commands, timers and sends waiting longer; and it is more than a socket's default
@@ -72,7 +72,7 @@ pub struct ShardLimits {
 impl Default for ShardLimits {
     fn default() -> Self {
         Self {
-            sessions: 4_096,
+            sessions: SESSIONS_PER_SHARD,
             channels: 65_536,
             streams: 4_096,
             backlog: 4_096,

@@ -4,6 +4,12 @@
 
 use std::time::Duration;
 
+use corewire_proto::membership::MAX_STREAMS;
+
+/// Sessions of one shard, unless configured otherwise. Far more peers than a shard
+/// can serve at full rate; a session that is idle costs a few KiB.
+pub(crate) const SESSIONS_PER_SHARD: usize = 4_096;
+
 /// Bounds of everything that the clerk keeps. Beyond a bound the newcomer is refused and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -19,8 +25,7 @@ pub struct Limits {
     pub sessions: usize,
     /// Handshakes that one node has in progress in each direction.
     pub handshakes: usize,
-    /// Handshakes that one node answers per second before it asks strangers for a cookie. A handshake costs about
-    /// a quarter of a millisecond, so the default is a quarter of the clerk's time.
+    /// Handshakes that one node answers per second before it asks strangers for a cookie.
     pub handshakes_per_second: u32,
     /// Peers that one node remembers. The least useful ones make room.
     pub peers: usize,
@@ -33,66 +38,79 @@ pub struct Limits {
     /// Messages in each mailbox between the clerk and a shard.
     pub mailbox: usize,
     /// Commands that wait for one shard when its mailbox is full. Above it nothing new is begun with that shard
-    /// until it catches up; what ends something is always kept.
+    /// until it catches up; a command that ends something is always kept.
     pub backlog: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            // Each node has a socket and a kernel buffer per shard: with 8 shards these are 2,048 descriptors.
             nodes: 256,
-            publications: 1_024,
+            // What one record can announce.
+            publications: MAX_STREAMS,
+            // A change of a peer's record visits each of them, which has to stay well below a millisecond.
             subscriptions: 4_096,
+            // At the default window of 64 KiB the inboxes of one subscription take at most 64 MiB.
             legs: 1_024,
-            sessions: 4_096,
+            sessions: SESSIONS_PER_SHARD,
+            // Ten times what a thousand handshakes per second have in progress on a network with a round trip of 6 ms.
             handshakes: 64,
+            // A handshake costs about a quarter of a millisecond, so this is a quarter of the clerk's time.
             handshakes_per_second: 1_000,
-            peers: 4_096,
+            // As many as one shard has sessions. With records of 4 KiB that is 16 MiB per node.
+            peers: SESSIONS_PER_SHARD,
+            // A peer may have one channel for each subscription of a node.
             channels: 4_096,
+            // Each runs a predicate. At 50 microseconds these are a twentieth of the clerk's time.
             opens_per_second: 1_000,
+            // A quarter of the longest control message (64 KiB), so that all tickets fit one.
             ticket_bytes: 16 << 10,
+            // Sixteen times what the clerk takes from one shard in a turn.
             mailbox: 4_096,
+            // Four mailboxes: a shard that is this far behind does not answer within a second.
             backlog: 16_384,
         }
     }
 }
 
-/// Times of the clerk's own doing. The defaults suit a local network; tests shorten them.
+/// How long the clerk waits. The defaults suit a local network; tests shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// The pause after the first attempt to reach a peer or a bootstrap address that did not answer.
     pub redial: Duration,
-    /// The longest such pause. It doubles up to here, and never ends while the peer is wanted.
+    /// The longest such pause. The pause doubles up to here, and attempts go on while the peer is wanted.
     pub redial_max: Duration,
     /// How long a record is believed after it was made. It is made anew at a third of this.
     pub record_life: Duration,
-    /// How long an accepted session may wait for the first packet that shows the peer has the keys.
-    pub confirm: Duration,
-    /// How long dropped handles let their streams drain.
+    /// How long streams may drain after their handles were dropped.
     pub drain: Duration,
 }
 
 impl Default for Times {
     fn default() -> Self {
         Self {
+            // A process that was started together with its peer has bound its sockets by then.
             redial: Duration::from_millis(150),
+            // A peer that comes back is found within this, for one handshake packet in two seconds.
             redial_max: Duration::from_secs(2),
+            // A peer that vanished is forgotten by then; each record is sent again every five minutes.
             record_life: Duration::from_secs(15 * 60),
-            confirm: Duration::from_secs(5),
+            // A full default ring of 4 MiB drains in this at 17 Mbit/s.
             drain: Duration::from_secs(2),
         }
     }
 }
 
-/// A verdict holds at least this long: a predicate that allows for no time at all must not keep the clerk busy.
-pub(crate) const SHORTEST_VERDICT: Duration = Duration::from_millis(10);
+/// A verdict holds at least this long, so that a predicate that allows for no time at all does not keep the clerk busy.
+pub(crate) const VERDICT_MIN: Duration = Duration::from_millis(10);
 
-/// Channels with one peer are judged again at most this often, however often the peer changes what it says about
-/// itself. Who asks for a channel is always judged by the latest.
+/// Channels with one peer are judged again at most this often, however often the peer changes its record. A request
+/// for a channel is always judged by the latest record.
 pub(crate) const REVIEW_PAUSE: Duration = Duration::from_millis(20);
 
-/// Legs of one producer that wait for a consumer that does not take them. A longer queue loses its oldest leg,
-/// which is over long since.
+/// Legs of one producer that wait for a consumer that does not take them. A longer queue drops its oldest leg, whose
+/// channel is over by then.
 pub(crate) const WAITING_LEGS_EACH: usize = 2;
 
 /// Requests that one turn takes. Each may run a user's predicate for many peers.
@@ -104,5 +122,5 @@ pub(crate) const EVENTS_PER_TURN: usize = 256;
 /// Deadlines that one turn fires.
 pub(crate) const TIMERS_PER_TURN: usize = 256;
 
-/// Nodes that the process-wide registry keeps. Beyond it nodes still work, but have to be told of each other.
+/// Nodes that the process-wide registry keeps. Nodes beyond it work, but need to be configured to find each other.
 pub(crate) const REGISTRY_NODES: usize = 4_096;
