@@ -194,7 +194,7 @@ impl Clerk {
         let mut holders = Vec::new();
         for (&number, serving) in &publishing.servings {
             match serving.end {
-                OutboundEnd::Local(leg) => holders.extend(local(leg, Held::Serving(number))),
+                OutboundEnd::Local(leg) => holders.extend(local(leg, Held::OutboundChannel(number))),
                 OutboundEnd::Remote(_) => {
                     let channel = &serving.channel.shared;
                     // Several channels share a shard's cursor; the numbers say which of them holds it. One that has
@@ -206,7 +206,7 @@ impl Clerk {
                         && released < tail
                         && let Some(grace) = granted
                     {
-                        let what = Held::Serving(number);
+                        let what = Held::OutboundChannel(number);
                         holders.push(Holder { key: number, what, taken: released, grace });
                     }
                 }
@@ -219,7 +219,7 @@ impl Clerk {
     /// Closes a consumer whose grace is over.
     fn cut_lagging(&mut self, node: NodeId, key: u64, held: Held) {
         match held {
-            Held::Serving(number) => {
+            Held::OutboundChannel(number) => {
                 if let Some(member) = self.members.get(&node) {
                     count(&member.shared.counters.too_slow);
                     if let Some(publishing) = member.publications.get(&key) {

@@ -53,7 +53,7 @@ use corewire_rings::mailbox;
 use self::{
     notice::Notices,
     shards::Shards,
-    shutdown::Ending,
+    shutdown::Shutdown,
     state::{ChannelName, ChannelOwner, LocalLeg, NodeState, SessionState},
     timers::{Timer, Timers},
 };

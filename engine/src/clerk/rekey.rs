@@ -15,7 +15,7 @@ use corewire_proto::{
     wire::header::ReceiverIndex,
 };
 
-use super::{Clerk, state::Goal, timers::Timer};
+use super::{Clerk, state::HandshakePurpose, timers::Timer};
 use crate::{
     shard::{Command, NodeId, Rekey},
     shared::counters::count,
