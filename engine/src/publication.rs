@@ -11,7 +11,7 @@ use std::{
 };
 
 use corewire_proto::StreamId;
-use corewire_rings::{RingConfigError, Ring, Writer};
+use corewire_rings::{Ring, RingConfigError, Writer};
 use thiserror::Error;
 use tokio::sync::watch;
 
