@@ -1,10 +1,10 @@
-//! What does a datum cost its writer, and what its reader, while they do not meet?
+//! What does a datum cost its writer, and what its reader, while they take turns?
 //!
-//! Unit: time for one datum of five fields (32 bytes in memory, 28 in postcard). The writer sends [`TURN`] datums, then
-//! the reader takes them, then the writer sends the next ones: each finds the lines that it touches with the other, but
-//! nobody takes a line away from who is using it. What both cost at once is another question
-//! (`compare-rings --only typed`), and the difference between the two is what the sides do to each other.
-//! Limit: four words stored to, and loaded from, the next of as many cells.
+//! Unit: time for one datum of five fields (32 bytes in memory, 28 in postcard). The writer sends [`TURN`]
+//! datums, then the reader takes them, then the writer sends the next ones. Each side finds its cache lines
+//! with the other side, but neither takes a line away that the other is using. What both cost at once is
+//! another question (`compare-rings --only typed`); the difference is what the sides do to each other. Limit:
+//! four words stored to, and loaded from, one slot after the other.
 
 mod common;
 

@@ -1,18 +1,18 @@
-//! What travels: the [`Datum`] trait and the codecs that turn a datum into bytes and back.
+//! The [`Datum`] trait and the codecs that turn a datum into bytes and back.
 //!
-//! A codec knows one value and one slice. It does not know rings, streams or peers, and it never allocates for the
-//! encoded form: bytes are written where readers will read them.
+//! A codec knows one value and one slice, and allocates nothing for the encoded form: it writes where readers
+//! read.
 
 use core::any::type_name;
 use core::fmt;
 
+use postcard::ser_flavors::{Flavor, Size};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::contain::contain;
 use crate::id::StreamId;
-use crate::pack::{Length, Short, Wire, pack_into, read};
 
 /// A value that can be sent through a stream.
 ///
@@ -33,9 +33,9 @@ use crate::pack::{Length, Short, Wire, pack_into, read};
 pub trait Datum: Serialize + DeserializeOwned + Send + 'static {
     /// The stream that carries this type when none is named: the BLAKE3 hash of the type's name.
     ///
-    /// The language does not promise that the name of a type stays the same from one compiler to the next, and it
-    /// changes when the type moves to another module. Two programs that are built apart should name their streams:
-    /// [`with_stream_id`](crate::streams::producer::Builder::with_stream_id).
+    /// The language does not promise that the name of a type stays the same from one compiler to the next,
+    /// and it changes when the type moves to another module. Two programs that are built apart should name
+    /// their streams: [`with_stream_id`](crate::streams::producer::Builder::with_stream_id).
     fn derived_stream_id() -> StreamId {
         derived_stream_id::<Self>()
     }
@@ -43,26 +43,54 @@ pub trait Datum: Serialize + DeserializeOwned + Send + 'static {
 
 impl<T: Serialize + DeserializeOwned + Send + 'static> Datum for T {}
 
-/// The id derived from the name of `T`, for types that are not a [`Datum`] because they only have the [`Plain`]
-/// codec.
+/// The id derived from the name of `T`, for types that are not a [`Datum`] because they only have the
+/// [`Plain`] codec.
 pub(crate) fn derived_stream_id<T>() -> StreamId {
     StreamId::from_text(type_name::<T>())
 }
 
+/// The longest encoded form that [`Codec::encode_short`] may give, in bytes.
+pub const SHORT_BYTES: usize = 64;
+
 /// How datums of type `D` become bytes and come back.
 ///
-/// A codec is a name without data: all its functions are static, so that a handle's type decides everything and
-/// the compiler can inline it. Implementations may panic; every call is contained by the stream, counted, and
-/// answered with [`EncodeError`] or skipped, unless [`MAY_PANIC`](Self::MAY_PANIC) says that there is no need to.
+/// A codec is a type without data: all its functions are static, so the type of a handle decides everything
+/// and the compiler can inline it. Implementations may panic, unless they set [`MAY_PANIC`](Self::MAY_PANIC)
+/// to `false`: the stream contains and counts every panic, and answers it with [`EncodeError`] or skips the
+/// datum.
+///
+/// ```
+/// use corewire::Codec;
+/// use corewire::datum::{DecodeError, EncodeError};
+/// use corewire::Plain;
+///
+/// /// Seconds of a day, as four bytes in network order.
+/// struct NetworkOrder;
+///
+/// impl Codec<u32> for NetworkOrder {
+///     fn encoded_len(_: &u32) -> Result<usize, EncodeError> {
+///         Ok(4)
+///     }
+///
+///     fn encode(datum: &u32, out: &mut [u8]) -> Result<(), EncodeError> {
+///         Plain::encode(&datum.to_be(), out)
+///     }
+///
+///     fn decode(bytes: &[u8]) -> Result<u32, DecodeError> {
+///         Plain::decode(bytes).map(u32::from_be)
+///     }
+/// }
+///
+/// let mut bytes = [0; 4];
+/// NetworkOrder::encode(&1, &mut bytes)?;
+/// assert_eq!(bytes, [0, 0, 0, 1]);
+/// assert_eq!(NetworkOrder::decode(&bytes), Ok(1));
+/// # Ok::<_, EncodeError>(())
+/// ```
 pub trait Codec<D>: 'static {
-    /// Whether a call may panic, which is what a stream contains. `false` is for codecs that run no code of a user's:
-    /// it saves the containment. A panic then goes through the call that sent or took the datum; the stream goes on, but
-    /// the datum is gone and in no count.
+    /// Set to `false` only if no method can panic. Skips `catch_unwind`; a panic then unwinds through the
+    /// caller, and its datum is lost without being counted.
     const MAY_PANIC: bool = true;
-
-    /// Whether it is worth trying [`encode_short`](Self::encode_short).
-    #[doc(hidden)]
-    const ENCODES_SHORT: bool = false;
 
     /// The exact number of bytes that [`encode`](Self::encode) will write for `datum`.
     ///
@@ -71,24 +99,24 @@ pub trait Codec<D>: 'static {
     /// If the datum has no encoded form.
     fn encoded_len(datum: &D) -> Result<usize, EncodeError>;
 
-    /// Writes `datum` into `out`, filling all of it. `out` has the length that
-    /// [`encoded_len`](Self::encoded_len) gave for the same datum, and holds whatever was there before.
+    /// Writes `datum` into `out`, all of it. `out` has the length that [`encoded_len`](Self::encoded_len)
+    /// gave for the same datum; what it holds before is unspecified.
     ///
     /// # Errors
     ///
-    /// If the datum has no encoded form, or its form is not as long as it was said to be.
+    /// If the datum has no encoded form, or one of another length.
     fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError>;
 
-    /// Encodes a small datum without being asked for its length first, if the codec can and the form fits. `Ok(false)`:
-    /// measure it, and encode it where it belongs.
+    /// Encodes a datum of at most [`SHORT_BYTES`] without measuring it, and returns the encoded length. The
+    /// stream copies the bytes into the ring, so no user code runs while room is claimed. `Ok(None)`: the
+    /// datum is measured and encoded in the ring, as every datum is by default.
     ///
     /// # Errors
     ///
     /// If the datum has no encoded form.
-    #[doc(hidden)]
     #[inline]
-    fn encode_short(_datum: &D, _out: &mut Short) -> Result<bool, EncodeError> {
-        Ok(false)
+    fn encode_short(_datum: &D, _out: &mut [u8; SHORT_BYTES]) -> Result<Option<usize>, EncodeError> {
+        Ok(None)
     }
 
     /// Reads a datum that occupies all of `bytes`.
@@ -98,9 +126,8 @@ pub trait Codec<D>: 'static {
     /// If `bytes` are not exactly one encoded datum.
     fn decode(bytes: &[u8]) -> Result<D, DecodeError>;
 
-    /// As [`decode`](Self::decode), into where the datum is wanted. `false`: `bytes` are not exactly one encoded datum,
-    /// and `into` is as it was.
-    #[doc(hidden)]
+    /// [`decode`](Self::decode) into the place where the caller wants the datum, which saves a copy. `false`:
+    /// `bytes` are not exactly one encoded datum, and `into` is unchanged.
     #[inline]
     fn decode_into<E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
         let Ok(datum) = Self::decode(bytes) else { return false };
@@ -109,7 +136,7 @@ pub trait Codec<D>: 'static {
     }
 }
 
-/// A codec whose encoded form *is* the value, so that it can be borrowed where it lies.
+/// A codec whose encoded form *is* the value: a consumer can borrow it from the ring.
 pub trait InPlace<D>: Codec<D> {
     /// The datum that occupies all of `bytes`, which start at a multiple of 16 bytes.
     ///
@@ -119,47 +146,41 @@ pub trait InPlace<D>: Codec<D> {
     fn view(bytes: &[u8]) -> Result<&D, DecodeError>;
 }
 
-/// A codec whose datums can be written where they will be read: all have one length, and any bytes are a value.
+/// A codec whose datums can be written in the ring: all have one length, and any bytes are a value.
 pub trait InPlaceMut<D>: InPlace<D> {
     /// The encoded length of every datum, in bytes.
     const LEN: usize;
 
-    /// The datum that occupies all of `bytes`: [`LEN`](Self::LEN) of them, from a multiple of 16 bytes on, with
-    /// whatever was there before.
+    /// The datum that occupies all of `bytes`: [`LEN`](Self::LEN) of them, which start at a multiple of 16
+    /// bytes and have unspecified values.
     ///
     /// # Errors
     ///
-    /// If `bytes` are not as long as that. Room that a stream offers is, so an error there is a defect of the codec,
-    /// and the stream panics.
+    /// If `bytes` are not [`LEN`](Self::LEN) long. A stream offers no other room, and panics on an error.
     fn view_mut(bytes: &mut [u8]) -> Result<&mut D, DecodeError>;
 }
 
 /// The default codec: [postcard](https://docs.rs/postcard), a compact binary format for any serde type.
 ///
-/// [`try_send`](crate::streams::Producer::try_send) and sinks encode a value of up to 64 bytes beside the stream's ring and
-/// copy it there. Of a larger one, and in the forms that may wait, the size is computed first, then it is written straight
-/// into the ring. Nothing is allocated.
-///
-/// A consumer that takes one datum first tries a deserializer of corewire's own, which reads the usual types; what that one
-/// refuses is given to postcard's: then a `Deserialize` implementation is called twice for one datum. Those are datums with a
-/// `char`, a map, an integer of 128 bits or one that takes ten bytes, and bytes that are no datum.
+/// A value of up to [`SHORT_BYTES`] is encoded on the stack and copied into the stream's ring. A larger one
+/// is measured first, then written straight into the ring. Nothing is allocated.
 ///
 /// # Hostile bytes
 ///
-/// A decoder meets bytes of a peer. What bounds it: a datum is never longer than the receiving side allows, and
-/// serde reserves at most 1 MiB ahead of the elements that are really there, so memory is bounded by the datum's
-/// bytes times the size of the largest element that one byte can stand for. What does not bound it: a collection
-/// of zero-sized elements (`Vec<()>`) can claim any length in a few bytes and takes time for each. Do not put such
-/// a type into a stream that strangers may produce for.
+/// A consumer decodes bytes of a peer. Memory is bounded: a datum is never longer than the receiving side
+/// allows, and serde reserves at most 1 MiB ahead of the elements that were read, so a datum costs at most
+/// its bytes times the size of the largest element that one byte can encode. Time is not bounded for a
+/// collection of zero-sized elements (`Vec<()>`), which can claim any length in a few bytes. Do not put such
+/// a type into a stream that untrusted peers may produce for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 
 /// The codec for plain memory: types without padding or pointers for which any bytes are a value.
 ///
-/// Such types derive zerocopy's traits. The encoded form is the value as it lies in memory, in the byte order of
-/// the machine, so both ends need the same one; use the byte-order types of zerocopy where they may differ.
-/// Consumers can borrow plain datums where they lie ([`recv_ref`](crate::streams::Consumer::recv_ref)), and producers
-/// can write them there ([`claim`](crate::streams::Producer::claim)).
+/// Such types derive zerocopy's traits. The encoded form is the value's memory, in the byte order of the
+/// machine: both ends need the same order, or the byte-order types of zerocopy. Consumers can borrow plain
+/// datums from the ring ([`recv_ref`](crate::streams::Consumer::recv_ref)), and producers can write them
+/// there ([`claim`](crate::streams::Producer::claim)).
 ///
 /// ```
 /// use corewire::{Codec, Plain};
@@ -176,8 +197,8 @@ pub struct Postcard;
 /// assert_eq!(<Plain as Codec<Tick>>::encoded_len(&tick), Ok(16));
 /// ```
 ///
-/// The alignment of the type may be at most 16 bytes; more is refused when the program is compiled, and so are types
-/// with padding:
+/// The alignment of the type may be at most 16 bytes; more is refused when the program is compiled, and so
+/// are types with padding:
 ///
 /// ```compile_fail
 /// # use corewire::{Codec, Plain};
@@ -203,54 +224,93 @@ pub struct Postcard;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain;
 
+/// One function per type of datum and none inlined: serde's generated code is large, and a compiler inlines
+/// all of it into a function with one caller.
 impl<D: Datum> Codec<D> for Postcard {
-    const ENCODES_SHORT: bool = true;
-
-    #[inline]
+    #[inline(never)]
     fn encoded_len(datum: &D) -> Result<usize, EncodeError> {
-        Length::of(datum).map_err(EncodeError::postcard)
+        postcard::serialize_with_flavor(datum, Size::default()).map_err(EncodeError::postcard)
     }
 
-    #[inline]
+    #[inline(never)]
     fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
-        match pack_into(out, |packer| datum.serialize(Wire(packer))) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(EncodeError(Encoding::SizeChanged)),
-            Err(error) => Err(EncodeError::postcard(error)),
+        let len = out.len();
+        if serialize_into(datum, out)? == Some(len) {
+            Ok(())
+        } else {
+            Err(EncodeError(Encoding::SizeChanged))
         }
     }
 
-    /// The only place that serializes into a [`Short`], for each type of datum: a compiler inlines what has one caller.
     #[inline(never)]
-    fn encode_short(datum: &D, out: &mut Short) -> Result<bool, EncodeError> {
-        out.pack(|packer| datum.serialize(Wire(packer))).map_err(EncodeError::postcard)
+    fn encode_short(datum: &D, out: &mut [u8; SHORT_BYTES]) -> Result<Option<usize>, EncodeError> {
+        serialize_into(datum, out)
     }
 
-    /// With postcard's own deserializer, whose word counts.
     fn decode(bytes: &[u8]) -> Result<D, DecodeError> {
         let (datum, rest) = postcard::take_from_bytes(bytes).map_err(DecodeError::postcard)?;
         if rest.is_empty() { Ok(datum) } else { Err(DecodeError(Decoding::Trailing(rest.len()))) }
     }
 
-    #[inline]
+    #[inline(never)]
     fn decode_into<E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
-        read(bytes, into) || read_slowly(bytes, into)
+        match postcard::take_from_bytes(bytes) {
+            Ok((datum, [])) => {
+                *into = Ok(datum);
+                true
+            }
+            _ => false,
+        }
     }
 }
 
-/// What [`read`] cannot read, or nobody.
-#[cold]
-#[inline(never)]
-fn read_slowly<D: Datum, E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
-    let Ok(datum) = Postcard::decode(bytes) else { return false };
-    *into = Ok(datum);
-    true
+/// Serializes `datum` into `out` and returns the length. `Ok(None)`: it does not fit.
+#[inline]
+fn serialize_into<D: Serialize>(datum: &D, out: &mut [u8]) -> Result<Option<usize>, EncodeError> {
+    let mut overflowed = false;
+    let written =
+        postcard::serialize_with_flavor(datum, SliceOutput { out, len: 0, overflowed: &mut overflowed });
+    if overflowed { Ok(None) } else { written.map(Some).map_err(EncodeError::postcard) }
+}
+
+/// postcard's output into a slice. An overflow is kept apart from the result: a `Serialize` implementation
+/// may ignore the error, and postcard reports another one for formatted text.
+struct SliceOutput<'a> {
+    out: &'a mut [u8],
+    /// Bytes written.
+    len: usize,
+    overflowed: &'a mut bool,
+}
+
+impl Flavor for SliceOutput<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    #[inline(always)]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        let Some(place) = self.out.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len())) else {
+            *self.overflowed = true;
+            return Err(postcard::Error::SerializeBufferFull);
+        };
+        place.copy_from_slice(bytes);
+        self.len += bytes.len();
+        Ok(())
+    }
+
+    #[inline]
+    fn finalize(self) -> postcard::Result<usize> {
+        Ok(self.len)
+    }
 }
 
 /// The alignment that a record in a ring has.
 const RECORD_ALIGN: usize = 16;
 
-/// Refuses, while the program is compiled, types that need more alignment than a ring gives.
+/// Refuses, at compile time, types that need more alignment than a ring gives.
 struct FitsRecord<D>(core::marker::PhantomData<D>);
 
 impl<D> FitsRecord<D> {
@@ -310,11 +370,7 @@ enum Encoding {
 
 impl EncodeError {
     fn postcard(error: postcard::Error) -> Self {
-        match error {
-            // The slice was measured for this value: running out of it means that the value grew.
-            postcard::Error::SerializeBufferFull => Self(Encoding::SizeChanged),
-            error => Self(Encoding::Postcard(error)),
-        }
+        Self(Encoding::Postcard(error))
     }
 
     /// Whether the `Serialize` implementation panicked.
@@ -406,16 +462,24 @@ pub(crate) fn encode<D, C: Codec<D>>(datum: &D, out: &mut [u8]) -> Result<(), En
     contain(|| C::encode(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
 }
 
-/// [`Codec::encode_short`] with panics contained.
-#[inline]
-pub(crate) fn encode_short<D, C: Codec<D>>(datum: &D, out: &mut Short) -> Result<bool, EncodeError> {
-    if !C::MAY_PANIC {
-        return C::encode_short(datum, out);
+/// [`Codec::encode_short`] with panics contained: the encoded bytes, if the codec gave any.
+#[inline(always)]
+pub(crate) fn encode_short<'a, D, C: Codec<D>>(
+    datum: &D,
+    out: &'a mut [u8; SHORT_BYTES],
+) -> Result<Option<&'a [u8]>, EncodeError> {
+    let len = if C::MAY_PANIC {
+        contain(|| C::encode_short(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))?
+    } else {
+        C::encode_short(datum, out)?
+    };
+    match len {
+        None => Ok(None),
+        Some(len) => out.get(..len).map(Some).ok_or(EncodeError(Encoding::SizeChanged)),
     }
-    contain(|| C::encode_short(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
 }
 
-/// The encoded form of `datum`, for a datum that has to wait outside of the ring.
+/// The encoded form of `datum`, for a datum that waits outside of the ring.
 pub(crate) fn to_vec<D, C: Codec<D>>(datum: &D) -> Result<Vec<u8>, EncodeError> {
     let mut bytes = vec![0; measure::<D, C>(datum)?];
     encode::<D, C>(datum, &mut bytes)?;
@@ -448,3 +512,6 @@ pub(crate) fn accept<D, C: InPlace<D>>(bytes: &[u8]) -> Result<(), DecodeError> 
     }
     contain(|| C::view(bytes).map(|_| ())).unwrap_or(Err(DecodeError(Decoding::Panicked)))
 }
+
+#[cfg(test)]
+mod tests;

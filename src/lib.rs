@@ -75,7 +75,6 @@ pub mod discovery;
 pub mod id;
 pub mod local;
 pub mod network;
-mod pack;
 mod scratch;
 pub mod streams;
 

@@ -1,41 +1,46 @@
-//! Byte for byte what postcard writes, for all of serde's data model; and read back by postcard.
+//! Every value's encoded form is postcard's, in each of the ways in which a stream encodes and decodes.
 
+use core::cell::Cell;
 use core::fmt::{self, Debug, Display};
 use std::collections::BTreeMap;
 
-use postcard::Error;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use serde::de::{DeserializeOwned, Visitor};
-use serde::ser::{SerializeMap, SerializeSeq};
+use serde::ser::{SerializeMap, SerializeSeq, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Length, Wire, spread, utf8};
-use crate::datum::{Codec, Postcard};
-use crate::pack::{Short, pack_into};
+use super::{Codec, DecodeError, EncodeError, Encoding, Postcard, SHORT_BYTES, serialize_into};
 
-/// What must hold for every value. Gives its encoded form.
+/// Encodes and decodes `datum` in every way, and gives its encoded form.
 fn as_postcard<D>(datum: &D) -> Vec<u8>
 where
     D: Serialize + DeserializeOwned + PartialEq + Debug + Send + 'static,
 {
     let expected = postcard::to_allocvec(datum).unwrap();
-    assert_eq!(Length::of(datum), Ok(expected.len()), "{datum:?}");
-    assert_eq!(Postcard::encoded_len(datum), Ok(expected.len()));
+    assert_eq!(Postcard::encoded_len(datum), Ok(expected.len()), "{datum:?}");
 
     let mut out = vec![0xa5; expected.len()];
     assert_eq!(Postcard::encode(datum, &mut out), Ok(()), "{datum:?}");
     assert_eq!(out, expected, "{datum:?}");
-    assert_eq!(<Postcard as Codec<D>>::decode(&out).as_ref(), Ok(datum));
 
-    let mut short = Short::new();
+    let mut short = [0xa5; SHORT_BYTES];
     let fits = Postcard::encode_short(datum, &mut short);
-    assert_eq!(fits, Ok(expected.len() <= 64), "{datum:?}, {} bytes", expected.len());
-    if fits == Ok(true) {
-        let mut out = vec![0xa5; short.len()];
-        short.copy_to(&mut out);
-        assert_eq!(out, expected, "{datum:?}");
+    assert_eq!(fits, Ok((expected.len() <= SHORT_BYTES).then_some(expected.len())), "{datum:?}");
+    if let Ok(Some(len)) = fits {
+        assert_eq!(short[..len], expected[..], "{datum:?}");
     }
+
+    assert_eq!(<Postcard as Codec<D>>::decode(&out).as_ref(), Ok(datum));
+    let mut into = Err(());
+    assert!(Postcard::decode_into(&out, &mut into), "{datum:?}");
+    assert_eq!(into.as_ref(), Ok(datum));
+
+    out.push(0);
+    assert!(<Postcard as Codec<D>>::decode(&out).is_err(), "a byte follows {datum:?}");
+    let mut into: Result<D, _> = Err("unchanged");
+    assert!(!Postcard::decode_into(&out, &mut into), "a byte follows {datum:?}");
+    assert_eq!(into, Err("unchanged"));
     expected
 }
 
@@ -174,12 +179,12 @@ fn anything() -> impl Strategy<Value = Any> {
 
 proptest! {
     #[test]
-    fn any_value_is_written_as_postcard_writes_it(any in anything()) {
+    fn any_value_is_encoded_as_postcard_encodes_it(any in anything()) {
         as_postcard(&any);
     }
 
     #[test]
-    fn a_text_that_is_formatted_is_written_as_postcard_writes_it(pieces in vec(".{0,30}", 0..6), before in any::<u32>()) {
+    fn a_formatted_text_is_encoded_in_one_piece(pieces in vec(".{0,30}", 0..6), before in any::<u32>()) {
         let expected = postcard::to_allocvec(&(before, Formatted(pieces.clone()))).unwrap();
         // It comes back in one piece.
         let datum = (before, Formatted(vec![pieces.concat()]));
@@ -191,26 +196,12 @@ proptest! {
     }
 
     #[test]
-    fn datums_about_as_long_as_a_short_one(len in 40usize..90, number in any::<u16>()) {
+    fn lengths_around_the_short_limit(len in 40usize..90, number in any::<u16>()) {
         as_postcard(&(number, Bytes(vec![7; len])));
         as_postcard(&(vec![9u8; len], number));
         as_postcard(&("x".repeat(len), number, number));
         as_postcard(&(number, vec![u64::from(number); len / 4]));
         as_postcard(&(number, Formatted(vec!["y".repeat(len)])));
-    }
-
-    #[test]
-    fn seven_bits_go_into_each_byte(value in 0u64..1 << 56) {
-        let bytes = spread(value).to_le_bytes();
-        prop_assert!(bytes.iter().all(|byte| *byte < 0x80));
-        prop_assert_eq!(bytes.iter().rev().fold(0, |all, byte| all << 7 | u64::from(*byte)), value);
-    }
-
-    #[test]
-    fn a_char_is_utf8(char in any::<char>()) {
-        let mut bytes = [0; 8];
-        let len = char.encode_utf8(&mut bytes).len();
-        prop_assert_eq!(utf8(char), (u64::from_le_bytes(bytes), len as u32));
     }
 }
 
@@ -228,7 +219,7 @@ fn numbers_of_every_length() {
             as_postcard(&(value as i32));
             as_postcard(&(value as i16));
             as_postcard(&(value as i8));
-            // Behind a byte, so that it straddles words.
+            // Behind a byte: unaligned.
             as_postcard(&(true, value, value as i64, value as u16));
         }
     }
@@ -277,7 +268,7 @@ impl Serialize for Endless {
     }
 }
 
-/// Its text, or none.
+/// Its `Display` fails.
 struct Refuses;
 
 impl Display for Refuses {
@@ -303,55 +294,114 @@ impl Serialize for Complains {
     }
 }
 
-fn error_of(datum: &impl Serialize) -> Error {
-    let mut out = [0; 32];
-    let error = pack_into(&mut out, |packer| datum.serialize(Wire(packer))).unwrap_err();
-    assert_eq!(Short::new().pack(|packer| datum.serialize(Wire(packer))), Err(error.clone()));
-    assert_eq!(Length::of(datum), Err(error.clone()));
+/// The error of postcard, which is ours too.
+fn error_of<D: Serialize>(datum: D) -> postcard::Error {
+    let error = postcard::to_allocvec(&datum).unwrap_err();
+    assert_eq!(
+        serialize_into(&datum, &mut [0; SHORT_BYTES]),
+        Err(EncodeError(Encoding::Postcard(error.clone())))
+    );
     error
 }
 
 #[test]
-fn what_has_no_form_fails_as_in_postcard() {
-    assert_eq!(
-        error_of(&Endless { map: false }),
-        postcard::to_allocvec(&Endless { map: false }).unwrap_err()
-    );
-    assert_eq!(error_of(&Endless { map: true }), postcard::to_allocvec(&Endless { map: true }).unwrap_err());
-    assert_eq!(error_of(&Shown(Refuses)), postcard::to_allocvec(&Shown(Refuses)).unwrap_err());
-    assert_eq!(error_of(&Complains), postcard::to_allocvec(&Complains).unwrap_err());
-    assert_eq!(error_of(&(1, Endless { map: false })), Error::SerializeSeqLengthUnknown);
+fn a_value_without_a_form_fails_as_in_postcard() {
+    assert_eq!(error_of(Endless { map: false }), postcard::Error::SerializeSeqLengthUnknown);
+    assert_eq!(error_of(Endless { map: true }), postcard::Error::SerializeSeqLengthUnknown);
+    assert_eq!(error_of(Shown(Refuses)), postcard::Error::CollectStrError);
+    assert_eq!(error_of(Complains), postcard::Error::SerdeSerCustom);
+    assert_eq!(error_of((1, Endless { map: false })), postcard::Error::SerializeSeqLengthUnknown);
 }
 
-/// A text that is of another length each time.
-struct Grows(core::cell::Cell<usize>, isize);
+/// As many bytes as its cell says, one more each time.
+#[derive(Debug, Deserialize, PartialEq)]
+struct Grows(Cell<u8>);
 
-impl Display for Grows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&"g".repeat(self.0.get()))?;
-        self.0.set(self.0.get().saturating_add_signed(self.1));
-        Ok(())
+impl Serialize for Grows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let len = self.0.get();
+        self.0.set(len + 1);
+        serializer.serialize_bytes(&vec![7; len.into()])
     }
 }
 
 #[test]
-fn a_text_of_another_length_than_announced_is_an_error() {
-    for step in [-1, 1, -9, 9] {
-        let mut out = [0; 256];
-        let packed = pack_into(&mut out, |packer| Shown(Grows(20.into(), step)).serialize(Wire(packer)));
-        assert_eq!(packed, Err(Error::SerializeBufferFull), "by {step}");
+fn a_value_of_another_length_than_measured_is_an_error() {
+    let grows = Grows(Cell::new(20));
+    let len = Postcard::encoded_len(&grows).unwrap();
+    for len in [len - 1, len, len + 10] {
+        assert_eq!(Postcard::encode(&grows, &mut vec![0; len]), Err(EncodeError(Encoding::SizeChanged)));
+    }
+}
+
+/// Ignores the errors of its serializer.
+#[derive(Debug, Deserialize, PartialEq)]
+struct Stubborn(Vec<u8>);
+
+impl Serialize for Stubborn {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut tuple = serializer.serialize_tuple(3)?;
+        let _ = tuple.serialize_element(&1u8);
+        let _ = tuple.serialize_element(&self.0);
+        let _ = tuple.serialize_element(&2u8);
+        tuple.end()
     }
 }
 
 #[test]
-fn room_that_is_too_small_for_a_text_is_no_fault_of_the_text() {
-    let mut out = [0; 10];
-    let packed =
-        pack_into(&mut out, |packer| Shown("a text that is longer than the room").serialize(Wire(packer)));
-    assert_eq!(packed, Err(Error::SerializeBufferFull));
+fn an_overflow_that_serialize_ignores_is_an_error() {
+    let stubborn = Stubborn(vec![7; SHORT_BYTES]);
+    assert_eq!(Postcard::encode_short(&stubborn, &mut [0; SHORT_BYTES]), Ok(None));
+    assert_eq!(Postcard::encode(&stubborn, &mut [0; 10]), Err(EncodeError(Encoding::SizeChanged)));
+    let len = Postcard::encoded_len(&stubborn).unwrap();
+    assert_eq!(Postcard::encode(&stubborn, &mut vec![0; len]), Ok(()));
 }
 
 #[test]
-fn serializers_are_told_that_nobody_reads_the_form() {
-    assert!(!Serializer::is_human_readable(&Wire(Length::default())));
+fn a_length_beyond_the_bytes_reserves_no_memory_and_fails() {
+    let bytes = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, 7];
+    assert!(decode::<Vec<u64>>(&bytes).is_err());
+    assert!(decode::<Vec<u8>>(&bytes).is_err());
+    assert!(decode::<String>(&bytes).is_err());
+    assert!(decode::<Vec<String>>(&bytes).is_err());
+    assert!(decode::<BTreeMap<u8, u8>>(&bytes).is_err());
+}
+
+fn decode<D: super::Datum>(bytes: &[u8]) -> Result<D, DecodeError> {
+    Postcard::decode(bytes)
+}
+
+proptest! {
+    #[test]
+    fn damaged_bytes_decode_alike_in_place_and_by_value(
+        any in anything(),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = postcard::to_allocvec(&any).unwrap();
+        for (index, byte) in changes {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
+        }
+        for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            let mut into = Err("unchanged");
+            let read = Postcard::decode_into::<&str>(bytes, &mut into);
+            let expected = decode::<Any>(bytes);
+            prop_assert_eq!(read, expected.is_ok());
+            prop_assert_eq!(into.ok(), expected.ok());
+        }
+    }
+}
+
+#[test]
+fn the_form_is_not_human_readable() {
+    struct Asks;
+    impl Serialize for Asks {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.is_human_readable().serialize(serializer)
+        }
+    }
+    let mut out = [9; 1];
+    assert_eq!(serialize_into(&Asks, &mut out), Ok(Some(1)));
+    assert_eq!(out, [0]);
 }
