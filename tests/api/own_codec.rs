@@ -1,4 +1,4 @@
-//! A codec of one's own, whose datums are encoded where they belong, and each way in which one is refused there.
+//! A custom codec, which encodes into claimed room, and each way in which a datum is refused there.
 
 use std::cell::RefCell;
 
@@ -44,7 +44,7 @@ thread_local! {
     static CLOSED_MEANWHILE: RefCell<Option<Producer<Item, Own>>> = const { RefCell::new(None) };
 }
 
-/// May panic, as codecs do unless they say otherwise.
+/// May panic: the default of a codec.
 struct Own;
 
 /// An error that is not a panic.
@@ -96,7 +96,7 @@ impl Sender {
         Self { producer: builder.codec(Own).build().unwrap(), calls: 0 }
     }
 
-    /// Tries to send `datum`; `count` says which of the numbers that makes another.
+    /// Tries to send `datum`, and checks that the counters change as `count` changes them.
     #[track_caller]
     fn offer(&mut self, datum: Item, count: impl FnOnce(&mut Stats)) -> Result<(), Error<Item>> {
         let mut expected = self.producer.stats();
@@ -147,7 +147,7 @@ async fn joined(
     policy: BackpressurePolicy,
 ) -> (Sender, Consumer<Item, Own>) {
     let consumer = consumer(network);
-    // What is to be degraded is of half the length; some lengths turn out badly.
+    // Halves the length; some lengths give a datum that is refused.
     let degrader = |datum: &Item| match datum.len {
         90 => moody(RefusesLength),
         92 => moody(PanicsInLength),
@@ -162,7 +162,7 @@ async fn joined(
     (sender, consumer)
 }
 
-/// What is there, each datum with the number of those missing before it.
+/// All datums that are there, each with the number of those missing before it.
 fn drain(consumer: &mut Consumer<Item, Own>) -> Vec<(Item, u64)> {
     let mut found = Vec::new();
     while let Ok(Delivery { datum, skipped_before, .. }) = consumer.try_recv_delivery() {
@@ -172,7 +172,7 @@ fn drain(consumer: &mut Consumer<Item, Own>) -> Vec<(Item, u64)> {
 }
 
 #[tokio::test]
-async fn datums_of_any_length_arrive() {
+async fn a_custom_codec_carries_datums_of_any_length() {
     let network = alone().await;
     let (mut sender, mut consumer) = joined(&network, 128, BackpressurePolicy::Fail).await;
     for len in 0..=100 {
@@ -186,7 +186,7 @@ async fn datums_of_any_length_arrive() {
 }
 
 #[tokio::test]
-async fn offline_comes_before_anything_is_asked_of_the_codec() {
+async fn an_offline_producer_refuses_before_it_calls_the_codec() {
     let network = alone().await;
     let mut sender = Sender::new(builder(&network));
     for datum in [item(1, 8), item(2, 101), moody(RefusesLength), moody(PanicsInLength), moody(RefusesBytes)]
@@ -197,7 +197,7 @@ async fn offline_comes_before_anything_is_asked_of_the_codec() {
 }
 
 #[tokio::test]
-async fn offline_is_what_the_condition_says_whoever_listens() {
+async fn online_when_decides_offline_even_with_a_consumer() {
     let network = alone().await;
     let mut first = consumer(&network);
     let mut sender = Sender::new(builder(&network).online_when(|c| c.minimum_of(2)));
@@ -214,7 +214,7 @@ async fn offline_is_what_the_condition_says_whoever_listens() {
 }
 
 #[tokio::test]
-async fn closed_gives_the_datum_back_and_is_told_from_offline() {
+async fn a_closed_producer_answers_closed_not_offline() {
     let network = alone().await;
     let (mut sender, _consumer) = joined(&network, 4, BackpressurePolicy::PauseUpstream).await;
     sender.put(item(1, 8));
@@ -226,7 +226,7 @@ async fn closed_gives_the_datum_back_and_is_told_from_offline() {
 }
 
 #[tokio::test]
-async fn closed_after_the_producer_was_found_online_is_closed_too() {
+async fn a_close_between_online_check_and_claim_answers_closed() {
     for policy in BackpressurePolicy::ALL {
         for full in [false, true] {
             let network = alone().await;
@@ -244,7 +244,7 @@ async fn closed_after_the_producer_was_found_online_is_closed_too() {
 }
 
 #[tokio::test]
-async fn too_large_names_the_limit_whether_there_is_room_or_not() {
+async fn too_large_gives_the_limit_with_and_without_room() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
         let (mut sender, mut consumer) = joined(&network, 1, policy).await;
@@ -260,7 +260,7 @@ async fn too_large_names_the_limit_whether_there_is_room_or_not() {
 }
 
 #[tokio::test]
-async fn full_gives_the_datum_back_without_encoding_it() {
+async fn a_full_ring_refuses_without_encoding() {
     for policy in [BackpressurePolicy::PauseUpstream, BackpressurePolicy::Fail] {
         let network = alone().await;
         let (mut sender, mut consumer) = joined(&network, 2, policy).await;
@@ -279,7 +279,7 @@ async fn full_gives_the_datum_back_without_encoding_it() {
 }
 
 #[tokio::test]
-async fn full_drops_the_oldest_for_what_can_be_encoded_and_for_nothing_else() {
+async fn drop_oldest_evicts_only_for_an_encodable_datum() {
     let network = alone().await;
     let (mut sender, mut consumer) = joined(&network, 2, BackpressurePolicy::DropOldest).await;
     sender.put(item(1, 8));
@@ -301,7 +301,7 @@ async fn full_drops_the_oldest_for_what_can_be_encoded_and_for_nothing_else() {
 }
 
 #[tokio::test]
-async fn full_degrades_and_gives_back_the_datum_as_it_was_offered() {
+async fn a_refused_degraded_datum_comes_back_undegraded() {
     let network = alone().await;
     let (mut sender, mut consumer) = joined(&network, 2, BackpressurePolicy::DegradeQuality).await;
     sender.put(item(1, 8));
@@ -325,7 +325,7 @@ async fn full_degrades_and_gives_back_the_datum_as_it_was_offered() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_measured_leaves_no_trace_in_the_ring() {
+async fn an_unmeasurable_datum_takes_no_sequence_number() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
         let (mut sender, mut consumer) = joined(&network, 2, policy).await;
@@ -341,12 +341,12 @@ async fn what_cannot_be_measured_leaves_no_trace_in_the_ring() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_gives_its_room_up_and_is_no_gap() {
+async fn a_failed_encode_abandons_its_room_without_a_gap() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
         let (mut sender, mut consumer) = joined(&network, 3, policy).await;
         for round in 0..50 {
-            // Room that was given up is taken until the consumer has passed it.
+            // An abandoned record occupies its room until the consumer has passed it.
             let count = |stats: &mut Stats| {
                 stats.unencodable += 1;
                 stats.in_ring += 1;
@@ -371,7 +371,7 @@ async fn what_cannot_be_written_gives_its_room_up_and_is_no_gap() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_written_is_never_seen_at_the_far_end() {
+async fn a_failed_encode_is_never_seen_by_a_remote_consumer() {
     let nodes = apart(2).await;
     let mut consumer = consumer(&nodes[1]);
     let sender = Sender::new(builder(&nodes[0]).with_buffer_size(64));

@@ -1,4 +1,4 @@
-//! Plain datums: written and read where they lie.
+//! Plain datums: written and read in the ring.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -41,7 +41,7 @@ async fn plain(
 }
 
 #[tokio::test]
-async fn a_type_that_serde_does_not_know_travels_as_it_lies_in_memory() {
+async fn plain_carries_a_type_without_serde() {
     let network = alone().await;
     let (producer, mut consumer) = plain(&network, &network, 4).await;
     within(producer.send(tick(1))).await.unwrap();
@@ -49,7 +49,7 @@ async fn a_type_that_serde_does_not_know_travels_as_it_lies_in_memory() {
     assert_eq!(consumer.stats().bytes(), 32);
 }
 
-/// Says that it never panics, and does.
+/// Declares that it never panics, and panics.
 struct Rash;
 
 impl Codec<u64> for Rash {
@@ -72,7 +72,7 @@ impl Codec<u64> for Rash {
 }
 
 #[tokio::test]
-async fn a_panic_that_is_not_contained_goes_through_the_call_and_the_stream_goes_on() {
+async fn an_uncontained_codec_panic_leaves_the_stream_usable() {
     let network = alone().await;
     let builder = network.streams().producer::<u64>().with_stream_id("rash").with_buffer_size(2);
     let producer = builder.codec(Rash).build().unwrap();
@@ -89,7 +89,7 @@ async fn a_panic_that_is_not_contained_goes_through_the_call_and_the_stream_goes
 }
 
 #[tokio::test]
-async fn a_borrowed_datum_holds_its_room_until_it_is_dropped() {
+async fn a_borrowed_datum_holds_its_room_until_dropped() {
     let network = alone().await;
     let (producer, mut consumer) = plain(&network, &network, 2).await;
     producer.try_send(tick(1)).unwrap();
@@ -110,7 +110,7 @@ async fn a_borrowed_datum_holds_its_room_until_it_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_borrow_that_is_leaked_takes_nothing() {
+async fn a_leaked_borrow_takes_nothing() {
     let network = alone().await;
     let (producer, mut consumer) = plain(&network, &network, 2).await;
     producer.try_send(tick(1)).unwrap();
@@ -128,7 +128,7 @@ async fn a_borrow_that_is_leaked_takes_nothing() {
 }
 
 #[tokio::test]
-async fn bytes_of_another_size_are_skipped_when_borrowing_too() {
+async fn borrowing_skips_records_of_another_size() {
     let network = alone().await;
     let producer = network.streams().producer::<u64>().with_stream_id("mixed").codec(Plain).build().unwrap();
     let mut consumer = network.streams().consumer::<[u64; 2]>().with_stream_id("mixed").codec(Plain).build();
@@ -142,7 +142,7 @@ async fn bytes_of_another_size_are_skipped_when_borrowing_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn plain_datums_are_aligned_at_the_far_end_too() {
+async fn plain_datums_are_aligned_at_a_remote_consumer() {
     let nodes = apart(2).await;
     let (producer, mut consumer) = plain(&nodes[0], &nodes[1], 64).await;
     for n in 0..200 {

@@ -1,4 +1,4 @@
-//! What happens to a datum when the ring is full.
+//! The four policies on a full ring.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use futures::SinkExt;
 
 use super::support::{Data1, LIMIT, alone, apart, poll_once, within};
 
-/// A producer with this policy and a consumer of the same node that takes nothing by itself.
+/// A producer with this policy, and a connected consumer of the same node.
 async fn joined(
     network: &Network,
     datums: usize,
@@ -31,7 +31,7 @@ async fn joined(
     (producer, consumer)
 }
 
-/// What is there, each datum with the number of those missing before it.
+/// All datums that are there, each with the number of those missing before it.
 fn drain(consumer: &mut Consumer<u64>) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     while let Ok(Delivery { datum, skipped_before, .. }) = consumer.try_recv_delivery() {
@@ -41,7 +41,7 @@ fn drain(consumer: &mut Consumer<u64>) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test]
-async fn drop_oldest_takes_from_who_lags_and_says_how_much() {
+async fn drop_oldest_evicts_from_lagging_consumers_and_counts() {
     let network = alone().await;
     let (producer, mut lagging) = joined(&network, 4, BackpressurePolicy::DropOldest).await;
     let mut keeps_up = network.streams().consume::<u64>();
@@ -79,7 +79,7 @@ async fn every_form_of_sending_drops_the_oldest() {
 }
 
 #[tokio::test]
-async fn a_large_datum_drops_as_many_small_ones_as_it_takes() {
+async fn a_large_datum_evicts_as_many_small_ones_as_needed() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Vec<u8>>();
     let producer = network
@@ -96,13 +96,13 @@ async fn a_large_datum_drops_as_many_small_ones_as_it_takes() {
         producer.try_send(vec![n; 8]).unwrap();
     }
     producer.try_send(vec![100; 100]).unwrap();
-    // 101 bytes take the room of seven.
+    // 101 bytes take the room of seven short datums.
     let first = consumer.try_recv_delivery().unwrap();
     assert_eq!((first.datum, first.skipped_before), (vec![7; 8], 7));
 }
 
 #[tokio::test]
-async fn what_is_read_in_place_is_never_taken_and_stops_no_sender_for_long() {
+async fn a_pinned_datum_is_not_evicted_and_senders_give_up_soon() {
     for policy in [BackpressurePolicy::DropOldest, BackpressurePolicy::DegradeQuality] {
         let network = alone().await;
         let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
@@ -145,7 +145,7 @@ async fn what_is_read_in_place_is_never_taken_and_stops_no_sender_for_long() {
 }
 
 #[tokio::test]
-async fn a_send_that_insists_goes_in_once_the_reader_lets_go() {
+async fn a_retrying_send_succeeds_once_the_reader_unpins() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
     let producer = network
@@ -170,7 +170,7 @@ async fn a_send_that_insists_goes_in_once_the_reader_lets_go() {
 }
 
 #[tokio::test]
-async fn degrade_quality_makes_the_incoming_datum_cheaper_and_then_drops_the_oldest() {
+async fn degrade_quality_degrades_then_drops_the_oldest() {
     let network = alone().await;
     let (producer, mut consumer) = joined(&network, 2, BackpressurePolicy::DegradeQuality).await;
     for datum in [100, 200, 300] {
@@ -191,14 +191,14 @@ async fn degrade_quality_makes_the_incoming_datum_cheaper_and_then_drops_the_old
 }
 
 #[tokio::test]
-async fn without_a_degrader_there_is_no_producer_that_degrades() {
+async fn degrade_quality_without_a_degrader_is_a_build_error() {
     let network = alone().await;
     let builder = network.streams().producer::<u64>().on_full(BackpressurePolicy::DegradeQuality);
     assert!(matches!(builder.build(), Err(BuilderError::MissingDegrader)));
 }
 
 #[tokio::test]
-async fn a_degrader_that_panics_lets_the_datum_pass_as_it_is() {
+async fn a_panicking_degrader_sends_the_datum_unchanged() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
     let producer = network
@@ -220,7 +220,7 @@ async fn a_degrader_that_panics_lets_the_datum_pass_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_a_degrader_makes_too_large_comes_back_as_it_was() {
+async fn a_datum_degraded_beyond_the_limit_comes_back_unchanged() {
     let network = alone().await;
     let consumer = network.streams().consume::<Vec<u8>>();
     let producer = network
@@ -241,7 +241,7 @@ async fn what_a_degrader_makes_too_large_comes_back_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_second_build_finds_the_policy_and_the_degrader_of_the_first() {
+async fn a_second_build_shares_policy_and_degrader() {
     let network = alone().await;
     let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::DegradeQuality).await;
     let again = network.streams().produce::<u64>();
@@ -251,7 +251,7 @@ async fn a_second_build_finds_the_policy_and_the_degrader_of_the_first() {
 }
 
 #[tokio::test]
-async fn a_wait_with_a_limit_gives_the_datum_back() {
+async fn a_send_that_times_out_gives_the_datum_back() {
     let network = alone().await;
     let moment = Duration::from_millis(20);
     let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::PauseUpstream).await;
@@ -263,7 +263,7 @@ async fn a_wait_with_a_limit_gives_the_datum_back() {
     producer.push_timeout(5, Duration::MAX).unwrap();
     assert_eq!(producer.stats().refused_full, 3);
 
-    // Room that comes in time is used.
+    // Room that comes within the limit is used.
     let sender = producer.clone();
     let waiting = std::thread::spawn(move || sender.send_timeout(6, LIMIT));
     assert_eq!(within(consumer.recv()).await, Some(5));
@@ -280,7 +280,7 @@ async fn a_wait_with_a_limit_gives_the_datum_back() {
 }
 
 #[tokio::test]
-async fn a_send_that_is_withdrawn_gives_the_datum_back_and_its_place_up() {
+async fn withdraw_returns_the_datum_and_leaves_the_queue() {
     let network = alone().await;
     let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::PauseUpstream).await;
     producer.try_send(1).unwrap();
@@ -296,7 +296,7 @@ async fn a_send_that_is_withdrawn_gives_the_datum_back_and_its_place_up() {
     assert_eq!(second.withdraw(), None, "it was sent");
     assert_eq!(consumer.try_recv(), Ok(3));
 
-    // With the timer of whatever executor there is.
+    // With the timer of any executor.
     producer.try_send(4).unwrap();
     let mut sending = producer.send(5);
     assert!(tokio::time::timeout(Duration::from_millis(20), &mut sending).await.is_err());
@@ -305,7 +305,7 @@ async fn a_send_that_is_withdrawn_gives_the_datum_back_and_its_place_up() {
     assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (3, 2, 5));
 }
 
-/// Refuses to be encoded at the last moment, when it has its room already.
+/// Fails on every second encoding: after it was measured or staged.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 struct Fickle(u64);
 
@@ -326,7 +326,7 @@ impl serde::Serialize for Fickle {
 }
 
 #[tokio::test]
-async fn a_datum_that_cannot_be_encoded_costs_nobody_a_datum() {
+async fn an_unencodable_datum_evicts_nothing() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Fickle>();
     let mut producer = network
@@ -358,7 +358,7 @@ async fn a_datum_that_cannot_be_encoded_costs_nobody_a_datum() {
 }
 
 #[tokio::test]
-async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
+async fn datums_lost_before_the_end_of_a_stream_are_counted() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
     let producer = network
@@ -374,7 +374,7 @@ async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
     for n in [1, 2, 3] {
         producer.try_send(n).unwrap();
     }
-    // They take the places of the last two, and then nothing is put there.
+    // Two abandoned records evict the last two datums.
     for _ in 0..2 {
         drop(producer.claim().unwrap());
     }
@@ -386,8 +386,8 @@ async fn what_is_missing_before_the_end_of_a_stream_is_in_the_numbers() {
     assert_eq!(info.stats().dropped_oldest(), 3);
 }
 
-/// Sends in every form, with consumers that lag at their own pace here and on another engine, and lets all of them
-/// drain: every offer and every datum is accounted for.
+/// Sends in every form to consumers that lag differently, here and on another engine, and lets all of them
+/// drain: the counters account for every offer and every datum.
 async fn adds_up(policy: BackpressurePolicy, local: usize) {
     const DATUMS: u64 = 3_000;
     let nodes = apart(2).await;
@@ -443,7 +443,7 @@ async fn adds_up(policy: BackpressurePolicy, local: usize) {
             tokio::task::yield_now().await;
         }
     }
-    // The last one is for everybody.
+    // The last datum ends every consumer.
     while producer.try_send(u64::MAX).is_err() {
         offered += 1;
         tokio::task::yield_now().await;
@@ -464,7 +464,7 @@ async fn adds_up(policy: BackpressurePolicy, local: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_every_policy_the_numbers_add_up() {
+async fn counters_add_up_under_every_policy() {
     for policy in BackpressurePolicy::ALL {
         for local in [1, 3] {
             adds_up(policy, local).await;

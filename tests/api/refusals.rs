@@ -1,4 +1,4 @@
-//! Each way in which a datum is refused, and the numbers that have to add up.
+//! Each way in which a datum is refused, and the counters that have to add up.
 
 use corewire::streams::producer::{BuilderError, Error};
 use corewire::{BackpressurePolicy, Datum, Producer, UniqueId};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::support::{Data1, alone, alone_again, connected, within};
 
-/// Everything that was offered is accounted for.
+/// Every datum that was offered is in one counter.
 fn assert_adds_up<D>(producer: &Producer<D>, offered: u64) {
     let stats = producer.stats();
     assert_eq!(stats.offered(), offered, "{stats}");
@@ -25,7 +25,7 @@ async fn offline_gives_the_datum_back() {
 }
 
 #[tokio::test]
-async fn full_gives_the_datum_back_and_the_capacity_is_exact() {
+async fn full_gives_the_datum_back_at_exactly_the_capacity() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 3).await;
     for n in 0..3 {
@@ -41,7 +41,7 @@ async fn full_gives_the_datum_back_and_the_capacity_is_exact() {
 }
 
 #[tokio::test]
-async fn the_policy_fail_never_waits_and_leaves_the_stream_usable() {
+async fn fail_never_waits_and_leaves_the_stream_usable() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
     let producer = network
@@ -122,7 +122,7 @@ impl<'de> Deserialize<'de> for Moody {
 }
 
 #[tokio::test]
-async fn what_cannot_be_encoded_comes_back_and_the_stream_goes_on() {
+async fn an_unencodable_datum_comes_back_and_the_stream_goes_on() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Moody>(&network, 8).await;
     assert!(
@@ -139,7 +139,7 @@ async fn what_cannot_be_encoded_comes_back_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_counted_skipped_and_seen_as_a_gap() {
+async fn an_undecodable_datum_is_counted_and_seen_as_a_gap() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Moody>(&network, 8).await;
     for datum in [Moody::DecodesBadly, Moody::Fine, Moody::DecodesBadly, Moody::DecodesBadly, Moody::Fine] {
@@ -155,7 +155,7 @@ async fn what_cannot_be_decoded_is_counted_skipped_and_seen_as_a_gap() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_decoded_is_passed_over_when_many_are_taken() {
+async fn try_recv_many_skips_undecodable_datums() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Moody>(&network, 64).await;
     for n in 0..40 {
@@ -189,11 +189,11 @@ impl<'de> Deserialize<'de> for Growing {
 }
 
 #[tokio::test]
-async fn a_value_that_changes_while_it_is_encoded_leaves_no_trace() {
+async fn a_value_that_changes_during_encoding_is_refused() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Growing>(&network, 2).await;
     for _ in 0..100 {
-        // Too long to be encoded in one go: it is measured first, and then written where it was to go.
+        // Longer than a short datum: measured first, then encoded into the claimed room.
         assert!(matches!(producer.try_send(Growing(100.into())), Err(Error::Encoding(..))));
         assert!(consumer.try_recv().is_err(), "room that was claimed and given up is no datum");
     }
@@ -202,7 +202,7 @@ async fn a_value_that_changes_while_it_is_encoded_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn a_small_value_is_encoded_once_so_that_it_cannot_change_meanwhile() {
+async fn a_short_value_is_encoded_once() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Growing>(&network, 2).await;
     assert!(producer.try_send(Growing(5.into())).is_ok());
@@ -210,7 +210,7 @@ async fn a_small_value_is_encoded_once_so_that_it_cannot_change_meanwhile() {
 }
 
 #[tokio::test]
-async fn every_refusal_says_what_to_do() {
+async fn every_refusal_names_a_remedy() {
     let refusals: [Error<()>; 4] =
         [Error::Offline(()), Error::Full(()), Error::Closed(()), Error::TooLarge((), 9)];
     for (refusal, cure) in
@@ -221,7 +221,7 @@ async fn every_refusal_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_second_producer_of_a_stream_is_the_first_one() {
+async fn a_second_build_returns_the_existing_producer() {
     let network = alone().await;
     let first = network.streams().producer::<Data1>().with_buffer_size(7).build().unwrap();
     let existing = match network.streams().producer::<Data1>().with_buffer_size(9).build() {
@@ -241,7 +241,7 @@ async fn a_second_producer_of_a_stream_is_the_first_one() {
 }
 
 #[tokio::test]
-async fn a_producer_of_another_type_is_an_error_that_names_both() {
+async fn a_type_conflict_names_both_types() {
     let network = alone().await;
     let id = UniqueId::random();
     let _first = network.streams().producer::<Data1>().with_stream_id(id).build().unwrap();
@@ -252,7 +252,7 @@ async fn a_producer_of_another_type_is_an_error_that_names_both() {
 }
 
 #[tokio::test]
-async fn a_ring_that_cannot_be_is_an_error() {
+async fn impossible_ring_sizes_are_build_errors() {
     let network = alone().await;
     for builder in [
         network.streams().producer::<Data1>().with_buffer_size(0),
@@ -265,7 +265,7 @@ async fn a_ring_that_cannot_be_is_an_error() {
 }
 
 #[tokio::test]
-async fn require_keeps_consumers_out_and_max_consumers_bounds_them() {
+async fn require_and_max_consumers_refuse_consumers() {
     let network = alone().await;
     let strict = network
         .streams()
@@ -302,7 +302,7 @@ async fn require_keeps_consumers_out_and_max_consumers_bounds_them() {
 }
 
 #[tokio::test]
-async fn a_predicate_that_panics_denies_and_is_counted() {
+async fn a_panicking_predicate_denies_and_is_counted() {
     let network = alone().await;
     let producer = network
         .streams()

@@ -13,7 +13,7 @@ use futures::{Sink, SinkExt, StreamExt, stream};
 use super::support::{Data1, alone, connected, poll_once, within};
 
 #[tokio::test]
-async fn everything_can_be_forwarded_into_a_producer() {
+async fn a_stream_forwards_into_a_producer() {
     let network = alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 4).await;
     let forward = stream::iter(0..1000).map(|n| Ok(Data1(n))).forward(producer);
@@ -24,7 +24,7 @@ async fn everything_can_be_forwarded_into_a_producer() {
 }
 
 #[tokio::test]
-async fn both_ways_of_sending_read_naturally() {
+async fn sink_and_handle_sends_mix() {
     let network = alone().await;
     let (mut producer, mut consumer) = connected::<Data1>(&network, 4).await;
     within(producer.send(Data1(1))).await.unwrap();
@@ -50,14 +50,14 @@ async fn a_sink_waits_until_the_producer_is_online() {
 }
 
 #[tokio::test]
-async fn a_full_ring_makes_a_sink_wait_and_a_kept_datum_is_not_lost() {
+async fn a_sink_keeps_its_datum_when_its_future_is_dropped() {
     let network = alone().await;
     let (mut producer, mut consumer) = connected::<Data1>(&network, 1).await;
     within(SinkExt::send(&mut producer, Data1(0))).await.unwrap();
     let mut waiting = Box::pin(SinkExt::send(&mut producer, Data1(1)));
     assert!(poll_once(&mut waiting).0.is_pending());
     drop(waiting);
-    // The future is gone; the datum was taken by the sink and stays with it.
+    // The sink took the datum: dropping the future does not withdraw it.
     assert_eq!(consumer.try_recv(), Ok(Data1(0)));
     within(SinkExt::flush(&mut producer)).await.unwrap();
     assert_eq!(consumer.try_recv(), Ok(Data1(1)));
@@ -66,7 +66,7 @@ async fn a_full_ring_makes_a_sink_wait_and_a_kept_datum_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_handle_that_goes_with_a_kept_datum_counts_it_as_cancelled() {
+async fn a_dropped_handle_counts_its_queued_datum_as_cancelled() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
     let mut other = producer.clone();
@@ -79,7 +79,7 @@ async fn a_handle_that_goes_with_a_kept_datum_counts_it_as_cancelled() {
 }
 
 #[tokio::test]
-async fn a_sink_under_the_policy_fail_refuses_at_once() {
+async fn a_sink_under_fail_refuses_at_once() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
     let mut producer = network
@@ -116,7 +116,7 @@ async fn a_sink_degrades_each_datum_once() {
     within(consumer.when().online()).await;
     producer.try_send(1).unwrap();
     let held = within(consumer.recv_ref()).await.unwrap();
-    // What is read in place is in the way, again and again.
+    // The pinned datum refuses every retry.
     let outcome = within(SinkExt::send(&mut producer, 100)).await;
     assert_eq!(outcome, Err(Error::Full(100)));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
@@ -128,7 +128,7 @@ async fn a_sink_degrades_each_datum_once() {
 }
 
 #[tokio::test]
-async fn closing_a_sink_closes_this_handle_only() {
+async fn closing_a_sink_closes_only_its_handle() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 4).await;
     let mut sink = producer.clone();
@@ -141,7 +141,7 @@ async fn closing_a_sink_closes_this_handle_only() {
 }
 
 #[tokio::test]
-async fn a_closed_stream_gives_a_sink_its_datum_back() {
+async fn a_sink_of_a_closed_stream_gives_its_datum_back() {
     let network = alone().await;
     let mut producer = network.streams().produce::<Data1>();
     producer.close();
@@ -149,7 +149,7 @@ async fn a_closed_stream_gives_a_sink_its_datum_back() {
 }
 
 #[test]
-fn handles_go_where_they_are_needed() {
+fn handles_are_send_sync_and_unpin() {
     fn sends<T: Send + Unpin + 'static>() {}
     fn shares<T: Sync>() {}
     fn is_sink<T: Sink<Data1>>() {}
@@ -164,7 +164,7 @@ fn handles_go_where_they_are_needed() {
 }
 
 #[tokio::test]
-async fn a_sink_that_is_not_polled_any_more_holds_nobody_up() {
+async fn an_unpolled_sink_does_not_stop_the_queue() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
     producer.try_send(Data1(0)).unwrap();
@@ -175,7 +175,7 @@ async fn a_sink_that_is_not_polled_any_more_holds_nobody_up() {
     }
     let mut last = producer.send(Data1(4));
     assert!(poll_once(&mut last).0.is_pending());
-    // Nobody polls the three sinks; their datums enter in their order all the same.
+    // The three sinks are not polled; their datums enter in order all the same.
     for n in 0..=3 {
         assert_eq!(consumer.try_recv(), Ok(Data1(n)));
     }
@@ -185,7 +185,7 @@ async fn a_sink_that_is_not_polled_any_more_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_waiting_sinks_are_served_without_a_deep_stack() {
+async fn a_thousand_queued_sinks_are_served_on_a_shallow_stack() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1000).await;
     for n in 0..1000 {
@@ -214,7 +214,7 @@ async fn a_thousand_waiting_sinks_are_served_without_a_deep_stack() {
 }
 
 #[tokio::test]
-async fn a_kept_datum_that_was_refused_unseen_is_counted_once() {
+async fn an_unseen_refusal_of_a_queued_datum_is_counted_once() {
     let network = alone().await;
     let (producer, _consumer) = connected::<Data1>(&network, 1).await;
     let mut sink = producer.clone();
@@ -225,7 +225,7 @@ async fn a_kept_datum_that_was_refused_unseen_is_counted_once() {
     assert_eq!(producer.stats().offered(), 2);
 }
 
-/// Lets go of a handle when it is woken.
+/// Drops a handle when it is woken.
 struct LetsGo(Mutex<Option<Producer<Data1>>>);
 
 impl Wake for LetsGo {
@@ -236,7 +236,7 @@ impl Wake for LetsGo {
 }
 
 #[tokio::test]
-async fn a_handle_that_goes_while_its_datum_is_served_has_it_counted_once() {
+async fn a_handle_dropped_during_its_put_counts_its_datum_once() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
     let mut sink = producer.clone();
