@@ -1,4 +1,4 @@
-//! When a consumer tries again.
+//! Delays between a consumer's attempts to connect.
 
 use core::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct ExponentialBackoff {
 }
 
 impl Default for ExponentialBackoff {
-    /// 500 ms, growing by 1.5 up to 60 s, each delay changed by up to half of itself, given up after 5 minutes.
+    /// 500 ms, growing by 1.5 up to 60 s, each delay randomized by up to half, given up after 5 minutes.
     fn default() -> Self {
         Self {
             initial_interval: Duration::from_millis(500),
@@ -26,6 +26,18 @@ impl Default for ExponentialBackoff {
 }
 
 /// Makes an [`ExponentialBackoff`].
+///
+/// ```
+/// use corewire::streams::ExponentialBackoffBuilder;
+/// use std::time::Duration;
+///
+/// let patient = ExponentialBackoffBuilder::new()
+///     .with_initial_interval(Duration::from_millis(50))
+///     .with_max_interval(Duration::from_secs(5))
+///     .with_max_elapsed_time(None)
+///     .build();
+/// assert_ne!(patient, Default::default());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ExponentialBackoffBuilder(ExponentialBackoff);
 
@@ -35,35 +47,35 @@ impl ExponentialBackoffBuilder {
         Self::default()
     }
 
-    /// The delay before the second attempt. At least one millisecond is used.
+    /// The delay before the second attempt; at least 1 ms. Default: 500 ms.
     #[must_use]
     pub fn with_initial_interval(mut self, interval: Duration) -> Self {
         self.0.initial_interval = interval;
         self
     }
 
-    /// What each delay is multiplied by to give the next. Values below 1 count as 1.
+    /// The factor from one delay to the next; values below 1 count as 1. Default: 1.5.
     #[must_use]
     pub fn with_multiplier(mut self, multiplier: f64) -> Self {
         self.0.multiplier = multiplier;
         self
     }
 
-    /// The part of each delay, from 0 to 1, by which chance may change it in either direction.
+    /// The part of each delay, from 0 to 1, by which it varies at random in either direction. Default: 0.5.
     #[must_use]
     pub fn with_randomization_factor(mut self, factor: f64) -> Self {
         self.0.randomization_factor = factor;
         self
     }
 
-    /// The longest delay.
+    /// The longest delay. Default: 60 s.
     #[must_use]
     pub fn with_max_interval(mut self, interval: Duration) -> Self {
         self.0.max_interval = interval;
         self
     }
 
-    /// How long to keep trying before a producer is given up; `None` is for ever.
+    /// How long to try before a producer is given up; `None`: without limit. Default: 5 minutes.
     #[must_use]
     pub fn with_max_elapsed_time(mut self, time: Option<Duration>) -> Self {
         self.0.max_elapsed_time = time;

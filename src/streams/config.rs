@@ -21,6 +21,15 @@ impl Config {
 }
 
 /// Makes a [`Config`].
+///
+/// ```
+/// use corewire::streams::{Config, ExponentialBackoffBuilder};
+///
+/// let backoff = ExponentialBackoffBuilder::new().with_max_elapsed_time(None).build();
+/// let config = Config::builder().with_backoff(backoff.clone()).build()?;
+/// assert_eq!(config.backoff(), &backoff);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ConfigBuilder(Config);
 
@@ -36,7 +45,7 @@ impl ConfigBuilder {
     ///
     /// # Errors
     ///
-    /// If the settings contradict each other; see [`ConfigError`].
+    /// [`ConfigError`] if a setting is out of its range.
     pub fn build(self) -> Result<Config, ConfigError> {
         let backoff = &self.0.backoff;
         if !(0.0..=1.0).contains(&backoff.randomization_factor) {
@@ -49,14 +58,14 @@ impl ConfigBuilder {
     }
 }
 
-/// Why a [`Config`] cannot be.
+/// Why a [`Config`] was not built.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The randomization factor is not a part of a whole.
+    /// The randomization factor is not from 0 to 1.
     #[error("the randomization factor of the backoff is {0}; give a number from 0 (none) to 1")]
     RandomizationFactor(f64),
-    /// The multiplier is not a number.
+    /// The multiplier is not a finite number.
     #[error("the multiplier of the backoff is {0}; give a finite number, 1.5 is usual")]
     Multiplier(f64),
 }
