@@ -47,7 +47,9 @@ fn serde_datum_is_sent_and_received_without_allocation() {
     block_on(consumer.when().online());
     let allocations = steady_state(|n| {
         producer.send_blocking((n, [7; 8], Some(0.5))).unwrap();
+        producer.try_send((n, [8; 8], None)).unwrap();
         assert_eq!(consumer.recv_blocking(), Some((n, [7; 8], Some(0.5))));
+        assert_eq!(consumer.recv_blocking(), Some((n, [8; 8], None)));
     });
     assert_eq!(allocations, 0);
 }
@@ -85,7 +87,8 @@ fn claims_and_batches_allocate_nothing() {
         *two.datum(0) = [n; 4];
         *two.datum(1) = [n; 4];
         two.commit();
-        producer.try_send_many(&[[n; 4], [n; 4]]).unwrap();
+        producer.try_send_many(&[[n; 4]]).unwrap();
+        producer.send_many_blocking(&[[n; 4]]).unwrap();
         assert_eq!(consumer.try_recv_batch(3, |datum| assert_eq!(datum[0], n)), Ok(3));
         into.clear();
         assert_eq!(consumer.try_recv_many(&mut into, 3), Ok(2));

@@ -15,7 +15,7 @@ use super::cells::Flag;
 use super::conditions::Predicate;
 use super::consumer::{self, Consumer, Legs};
 use super::policy::Reliability;
-use super::producer::{self, BuilderError, Carried, Common, Core, Producer};
+use super::producer::{self, BuilderError, DatumType, Producer, ProducerCore, ProducerShared};
 use super::{ExponentialBackoff, Streams};
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
@@ -28,16 +28,16 @@ impl Streams {
     /// Makes a producer, or finds the one that there is.
     pub(crate) fn publish<D: Send + 'static, C: Codec<D>>(
         &self,
-        mut settings: producer::Settings,
+        mut settings: producer::ProducerSettings,
     ) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
-        let carried = Carried::of::<D, C>();
+        let datum_type = DatumType::of::<D, C>();
         let board = Arc::new(Board::new(settings.online.clone()));
-        let common = Arc::new(Common::new(
+        let shared = Arc::new(ProducerShared::new(
             settings.stream_id,
             settings.policy,
             settings.degrader.take(),
             board.clone(),
-            carried,
+            datum_type,
         ));
         let spec = PublishSpec {
             datums: settings.buffer_datums,
@@ -49,15 +49,15 @@ impl Streams {
             admit: admit(settings.require),
             lagging_grace: settings.lagging_grace,
             on_change: Some(refresh(&board)),
-            attachment: Some(common.clone()),
+            attachment: Some(shared.clone()),
             ..PublishSpec::new(settings.stream_id.to_bytes().into())
         };
         match self.node.publish(spec) {
             Ok(publication) => {
                 board.follow(publication.watch(), publication.over());
-                Ok(Producer::from_core(Core::new(publication, common)))
+                Ok(Producer::from_core(ProducerCore::new(publication, shared)))
             }
-            Err(PublishError::AlreadyExists(existing)) => Err(found(existing, carried)),
+            Err(PublishError::AlreadyExists(existing)) => Err(found(existing, datum_type)),
             Err(PublishError::Ring(error)) => Err(BuilderError::Ring(error)),
             Err(PublishError::TooMany { limit }) => Err(BuilderError::TooMany { limit }),
             // Whatever else the engine may say, the node can't publish any more.
@@ -93,16 +93,16 @@ impl Streams {
 }
 
 /// The error that hands an existing producer over, if it is of the type that was asked for.
-fn found<D, C>(existing: Publication, requested: Carried) -> BuilderError<Producer<D, C>> {
-    let common =
+fn found<D, C>(existing: Publication, requested: DatumType) -> BuilderError<Producer<D, C>> {
+    let shared =
         existing.attachment().cloned().and_then(|any: Arc<dyn Any + Send + Sync>| any.downcast().ok());
-    match common {
-        Some(common) if Common::carries(&common) == requested => {
-            BuilderError::AlreadyExists(Producer::from_core(Core::new(existing, common)))
+    match shared {
+        Some(shared) if ProducerShared::datum_type(&shared) == requested => {
+            BuilderError::AlreadyExists(Producer::from_core(ProducerCore::new(existing, shared)))
         }
         other => BuilderError::TypeConflict {
             stream_id: existing.stream_id().0.into(),
-            existing: other.map_or("bytes of another program part", |common| common.carries().name()),
+            existing: other.map_or("bytes of another program part", |shared| shared.datum_type().name()),
             requested: requested.name(),
         },
     }

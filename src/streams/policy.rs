@@ -35,11 +35,6 @@ impl BackpressurePolicy {
             Self::Fail => "fail",
         }
     }
-
-    /// Whether room is made by taking datums from consumers that lag.
-    pub(crate) const fn drops(self) -> bool {
-        matches!(self, Self::DropOldest | Self::DegradeQuality)
-    }
 }
 
 impl fmt::Display for BackpressurePolicy {

@@ -1,10 +1,12 @@
-//! Several datums at a time, and datums that are written where they are read.
+//! Several datums at a time, and datums written in place.
+
+use std::task::Poll;
 
 use corewire::streams::consumer::TryRecvError;
 use corewire::streams::producer::Error;
 use corewire::{BackpressurePolicy, Consumer, Network, Plain, Producer};
 
-use super::support::{Data1, alone, apart, connected, within};
+use super::support::{Data1, alone, apart, connected, poll_once, within};
 
 type Tick = [u64; 4];
 
@@ -29,7 +31,7 @@ async fn ticks(
     (producer, consumer)
 }
 
-/// Takes what is there; each datum's first number with the number of those missing before it.
+/// Takes up to `max` datums; each one's first number with the number of those missing before it.
 fn shown(consumer: &mut Consumer<Tick, Plain>, max: usize) -> Vec<(u64, u64)> {
     let mut seen = Vec::new();
     let taken = consumer.try_recv_batch(max, |tick| seen.push((tick[0], tick.skipped_before())));
@@ -38,7 +40,7 @@ fn shown(consumer: &mut Consumer<Tick, Plain>, max: usize) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test]
-async fn a_claim_is_written_in_place_and_sent_on_commit() {
+async fn a_claim_publishes_on_commit_and_skips_its_number_when_dropped() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 2, BackpressurePolicy::PauseUpstream).await;
     let mut first = producer.claim().unwrap();
@@ -63,7 +65,7 @@ async fn a_claim_is_written_in_place_and_sent_on_commit() {
 }
 
 #[tokio::test]
-async fn claims_follow_the_policy() {
+async fn a_claim_on_a_full_ring_follows_the_policy() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 2, BackpressurePolicy::DropOldest).await;
     for n in 0..5 {
@@ -94,7 +96,7 @@ async fn claims_follow_the_policy() {
 }
 
 #[tokio::test]
-async fn several_are_claimed_in_one_step_and_some_may_be_given_up() {
+async fn claim_many_takes_what_fits_and_commits_a_prefix() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 4, BackpressurePolicy::Fail).await;
     let mut claim = producer.claim_many(3).unwrap();
@@ -117,7 +119,7 @@ async fn several_are_claimed_in_one_step_and_some_may_be_given_up() {
 }
 
 #[tokio::test]
-async fn a_row_of_datums_goes_in_as_far_as_the_policy_lets_it() {
+async fn try_send_many_sends_as_many_as_the_policy_admits() {
     let row: Vec<Tick> = (1..=5).map(|n| [n * 10; 4]).collect();
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
@@ -143,7 +145,79 @@ async fn a_row_of_datums_goes_in_as_far_as_the_policy_lets_it() {
 }
 
 #[tokio::test]
-async fn a_batch_shows_what_is_there_and_gives_its_room_back_at_once() {
+async fn send_many_waits_for_consumers_and_room_and_keeps_the_order() {
+    let network = alone().await;
+    let builder = network.streams().producer::<Tick>().with_buffer_size(3).codec(Plain);
+    let producer = builder.build().unwrap();
+    let row: Vec<Tick> = (0..10).map(|n| [n; 4]).collect();
+    let mut sending = producer.send_many(&row);
+    assert!(poll_once(&mut sending).0.is_pending());
+    assert_eq!(sending.sent(), 0, "no consumer is connected");
+    let mut consumer = network.streams().consumer::<Tick>().codec(Plain).build();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    assert!(poll_once(&mut sending).0.is_pending());
+    assert_eq!(sending.sent(), 3, "in one step");
+    let mut seen = Vec::new();
+    let collect = async {
+        while seen.len() < row.len() {
+            seen.push(consumer.recv().await.unwrap());
+        }
+    };
+    let (sent, ()) = within(futures::future::join(sending, collect)).await;
+    assert_eq!((sent, &seen), (Ok(()), &row));
+    assert_eq!((producer.stats().accepted, producer.stats().offered()), (10, 10));
+    producer.send_many_blocking(&[]).unwrap();
+}
+
+#[tokio::test]
+async fn send_many_stops_at_the_first_refusal_and_counts_it() {
+    for policy in BackpressurePolicy::ALL {
+        let network = alone().await;
+        let (producer, mut consumer) = ticks(&network, &network, 2, policy).await;
+        let row: Vec<Tick> = (0..4).map(|n| [n; 4]).collect();
+        let mut sending = producer.send_many(&row);
+        let polled = poll_once(&mut sending).0;
+        match policy {
+            BackpressurePolicy::PauseUpstream => {
+                assert!(polled.is_pending());
+                producer.close();
+                let stopped = within(sending).await.unwrap_err();
+                assert_eq!((stopped.sent, stopped.error), (2, Error::Closed(())));
+            }
+            BackpressurePolicy::Fail => {
+                let Poll::Ready(Err(stopped)) = polled else { panic!("{polled:?}") };
+                assert_eq!((stopped.sent, stopped.error), (2, Error::Full(())));
+            }
+            BackpressurePolicy::DropOldest | BackpressurePolicy::DegradeQuality => {
+                assert_eq!(polled, Poll::Ready(Ok(())));
+                let _pinned = consumer.try_recv_ref().unwrap();
+                let stopped = within(producer.send_many(&row)).await.unwrap_err();
+                assert_eq!((stopped.sent, stopped.error), (0, Error::Full(())));
+            }
+        }
+        let stats = producer.stats();
+        assert_eq!(stats.offered(), stats.accepted + 1 - stats.cancelled, "{policy}: {stats}");
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_send_many_cancels_one_datum_and_leaves_the_queue() {
+    let network = alone().await;
+    let (producer, mut consumer) = ticks(&network, &network, 1, BackpressurePolicy::PauseUpstream).await;
+    let row = [[1; 4], [2; 4], [3; 4]];
+    let mut sending = producer.send_many(&row);
+    assert!(poll_once(&mut sending).0.is_pending());
+    assert_eq!(sending.sent(), 1);
+    drop(sending);
+    assert_eq!(consumer.try_recv(), Ok([1; 4]));
+    producer.try_send([4; 4]).expect("no place in the queue is left behind");
+    let stats = producer.stats();
+    assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (2, 1, 3));
+}
+
+#[tokio::test]
+async fn a_batch_read_returns_its_room_at_once() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 4, BackpressurePolicy::Fail).await;
     assert_eq!(consumer.try_recv_batch(4, |_| unreachable!()), Err(TryRecvError::Empty));
@@ -169,7 +243,7 @@ async fn a_batch_shows_what_is_there_and_gives_its_room_back_at_once() {
 }
 
 #[tokio::test]
-async fn what_a_panicking_batch_has_seen_is_taken() {
+async fn a_panicking_batch_closure_takes_the_datums_it_saw() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 4, BackpressurePolicy::Fail).await;
     for n in 0..4 {
@@ -185,7 +259,7 @@ async fn what_a_panicking_batch_has_seen_is_taken() {
 }
 
 #[tokio::test]
-async fn gaps_are_told_once_however_the_datums_are_taken() {
+async fn every_way_of_taking_reports_a_gap_once() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 2, BackpressurePolicy::DropOldest).await;
     let row: Vec<Tick> = (0..5).map(|n| [n; 4]).collect();
@@ -206,7 +280,7 @@ async fn gaps_are_told_once_however_the_datums_are_taken() {
 }
 
 #[tokio::test]
-async fn numbers_that_were_given_up_do_not_count_in_a_batch() {
+async fn abandoned_numbers_do_not_count_in_a_batch() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 8, BackpressurePolicy::Fail).await;
     let give_up = |times| (0..times).for_each(|_| drop(producer.claim().unwrap()));
@@ -230,7 +304,7 @@ async fn numbers_that_were_given_up_do_not_count_in_a_batch() {
 }
 
 #[tokio::test]
-async fn many_datums_of_any_codec_are_taken_in_their_order() {
+async fn try_recv_many_keeps_the_order_for_any_codec() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
     let mut into = vec![Data1(100)];
@@ -255,7 +329,7 @@ async fn many_datums_of_any_codec_are_taken_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn batches_and_claims_cross_the_wire_and_return_their_credit() {
+async fn batches_and_claims_cross_the_wire_and_return_credit() {
     const DATUMS: u64 = 20_000;
     let nodes = apart(2).await;
     let (producer, mut consumer) = ticks(&nodes[0], &nodes[1], 64, BackpressurePolicy::PauseUpstream).await;

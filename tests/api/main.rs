@@ -18,6 +18,7 @@ mod policies;
 mod readme;
 mod refusals;
 mod remote;
+mod sink_states;
 mod sinks;
 #[rustfmt::skip] // as the documents have them
 mod snippets;

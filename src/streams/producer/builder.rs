@@ -7,28 +7,28 @@ use std::sync::Arc;
 
 use super::{AnyDegrader, Producer};
 use crate::datum::{Codec, Postcard};
-use crate::discovery::{NamedPeer, PeerEntry};
+use crate::discovery::PeerEntry;
 use crate::id::StreamId;
 use crate::streams::conditions::{ChannelConditions, Predicate, Spec};
 use crate::streams::policy::{BackpressurePolicy, Reliability};
 use crate::streams::{Streams, conditions};
 
-/// Datums that a ring holds unless told otherwise.
+/// Datums that a ring holds.
 pub(crate) const DEFAULT_BUFFER_DATUMS: usize = 1024;
 
-/// Bytes of room for each datum of the ring's size, unless the bytes are given.
+/// Bytes of room per datum of the ring's size, unless the bytes are given: a round size above most datums.
 const DEFAULT_BYTES_PER_DATUM: usize = 1024;
 
-/// What the rule above may give, at least and at most, in bytes.
+/// The range of the rule above, in bytes: from a few datums of the default limit to what one stream may cost
+/// unasked.
 const DEFAULT_BUFFER_BYTES: core::ops::RangeInclusive<usize> = 1 << 20..=64 << 20;
 
-/// The longest datum unless told otherwise, in encoded bytes. Each consumer on another host makes room for one such
-/// datum besides its window.
+/// The longest datum, in encoded bytes. Each consumer on another host reserves room for one such datum
+/// besides its window.
 const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
 
-/// How long a consumer may keep the ring full before it is disconnected. Long against any pause of a healthy program
-/// (collection of garbage elsewhere, a page fault storm, a debugger's short stop), short against the patience of an
-/// operator whose producers wait.
+/// How long a consumer may keep the ring full before it is disconnected: longer than any pause of a healthy
+/// program (garbage collection, a storm of page faults, a short stop in a debugger).
 const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(10);
 
 const _: () =
@@ -37,29 +37,27 @@ const _: () =
 /// Configures a producer; made by [`Streams::producer`].
 ///
 /// ```
-/// # use corewire::{Network, Datum};
-/// # use corewire::streams::producer::BuilderError;
-/// # fn example<MyDatum: Datum>(network: &Network) -> Result<(), Box<dyn std::error::Error>> {
+/// # use corewire::{Network, NetworkId};
+/// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
 /// let producer = network.streams()
-///     .producer::<MyDatum>()
+///     .producer::<u64>()
 ///     .require(|peer| peer.tags().contains(&"trusted".into()))
 ///     .online_when(|c| c.minimum_of(2).with_tags("validator"))
 ///     .with_buffer_size(2048)
 ///     .with_max_consumers(10)
 ///     .with_stream_id("custom-id")
 ///     .build()?;
-/// # Ok(())
-/// # }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<D, C = Postcard> {
     streams: Streams,
-    pub(crate) settings: Settings,
+    pub(crate) settings: ProducerSettings,
     types: PhantomData<fn(D, C)>,
 }
 
-/// What a producer is configured with.
-pub(crate) struct Settings {
+/// What a producer is configured with. `None` in an `Option` of bytes: derived from the other settings.
+pub(crate) struct ProducerSettings {
     pub(crate) stream_id: StreamId,
     pub(crate) buffer_datums: usize,
     buffer_bytes: Option<usize>,
@@ -90,7 +88,7 @@ impl From<Duration> for Lagging {
     }
 }
 
-impl Settings {
+impl ProducerSettings {
     fn new(stream_id: StreamId) -> Self {
         Self {
             stream_id,
@@ -126,7 +124,7 @@ impl Settings {
 
 impl<D: Send + 'static> Builder<D> {
     pub(crate) fn new(streams: Streams) -> Self {
-        let settings = Settings::new(crate::datum::derived_stream_id::<D>());
+        let settings = ProducerSettings::new(crate::datum::derived_stream_id::<D>());
         Self { streams, settings, types: PhantomData }
     }
 }
@@ -134,141 +132,249 @@ impl<D: Send + 'static> Builder<D> {
 impl<D: Send + 'static, C> Builder<D, C> {
     /// Names the stream. Default: the name is derived from the type; see
     /// [`Datum::derived_stream_id`](crate::Datum::derived_stream_id).
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().producer::<f64>().with_stream_id("temperature").build()?;
+    /// assert_eq!(*producer.stream_id(), "temperature".into());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_stream_id(mut self, id: impl Into<StreamId>) -> Self {
         self.settings.stream_id = id.into();
         self
     }
 
     /// How many datums the ring holds, exactly; from 1 to 8,388,608. Default: 1024.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().producer::<u64>().with_buffer_size(100).build()?;
+    /// assert_eq!(producer.stats().capacity, 100);
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_buffer_size(mut self, datums: usize) -> Self {
         self.settings.buffer_datums = datums;
         self
     }
 
-    /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. Default: 1 KiB for each
-    /// datum of the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is reached.
+    /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. Default: 1 KiB
+    /// for each datum of the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is
+    /// reached.
     ///
-    /// All memory is taken when the stream is made, so that no datum waits for a page of it. If there are at least 128 bytes
-    /// for each datum of the buffer size (rounded up to a power of two), as by default up to 524,288 datums, so much is
-    /// taken besides: datums of up to 128 bytes lie there, each apart from the others, and reach another processor sooner.
+    /// All memory is taken when the stream is made, so that no datum waits for a page of it. If the bytes are
+    /// at least 128 for each datum of the buffer size (rounded up to a power of two), as by default up to
+    /// 524,288 datums, as much again is taken: datums of up to 128 bytes lie there, each apart from the
+    /// others.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().producer::<Vec<u8>>().with_buffer_bytes(8 << 20).build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_buffer_bytes(mut self, bytes: usize) -> Self {
         self.settings.buffer_bytes = Some(bytes);
         self
     }
 
-    /// The longest datum, in encoded bytes; not above the bytes of the ring. Default: 256 KiB, or what fits. Longer
-    /// ones are refused with [`Error::TooLarge`](super::Error::TooLarge).
+    /// The longest datum, in encoded bytes; at most the bytes of the ring. Default: 256 KiB, or the bytes of
+    /// a smaller ring. Longer datums are refused with [`Error::TooLarge`](super::Error::TooLarge).
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # futures::executor::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// use corewire::streams::producer::Error;
+    ///
+    /// let producer = network.streams().producer::<String>().with_max_datum_bytes(16).build()?;
+    /// let consumer = network.streams().consume::<String>();
+    /// producer.when().online().await;
+    /// assert!(matches!(producer.try_send("x".repeat(100)), Err(Error::TooLarge(_, 16))));
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub fn with_max_datum_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_datum_bytes = Some(bytes);
         self
     }
 
-    /// How many consumers may be subscribed at a time; the next one is told `NoCapacity`. Default: no limit but
-    /// that of the ring, which has 64 places for consumers on the same engine.
+    /// How many consumers may be subscribed at a time; the next one is refused with `NoCapacity`. Default: no
+    /// limit but that of the ring, which has 64 places for consumers on the same engine.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().producer::<u64>().with_max_consumers(1).build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_max_consumers(mut self, consumers: usize) -> Self {
         self.settings.max_consumers = consumers;
         self
     }
 
-    /// When the producer is online, which is what `send` waits for and `try_send` asks. Default: one consumer is
+    /// When the producer is online, which `send` waits for and `try_send` requires. Default: one consumer is
     /// connected.
     ///
-    /// The condition is evaluated when channels change, on the engine's control thread; a predicate that panics
-    /// counts as not met.
+    /// The condition is evaluated when channels change, on the engine's control thread; a predicate that
+    /// panics counts as not met.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().producer::<u64>().online_when(|c| c.minimum_of(0)).build()?;
+    /// assert!(producer.is_online(), "online without consumers");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn online_when(mut self, condition: impl FnOnce(ChannelConditions) -> ChannelConditions) -> Self {
         self.settings.online = conditions::spec_of(condition);
         self
     }
 
-    /// Adds a requirement for consumers: all have to hold. Default: everybody is accepted.
+    /// Adds a requirement for consumers; all requirements have to hold. Default: every consumer is accepted.
     ///
-    /// Evaluated when a consumer subscribes, and again when its entry changes: once it does not hold any more, the
+    /// Evaluated when a consumer subscribes, and again when its entry changes: once it no longer holds, the
     /// channel is closed with `NotAllowed`. A predicate that panics denies.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams()
+    ///     .producer::<u64>()
+    ///     .require(|peer| peer.tags().contains(&"trusted".into()))
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn require(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
         self.settings.require.push(Arc::new(predicate));
         self
     }
 
-    /// [`require`](Self::require) for predicates that write tags as text:
-    /// `.accept_if(|peer| peer.tags().contains("tag1"))`.
-    pub fn accept_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.require(move |peer| predicate(&NamedPeer::new(peer)))
-    }
-
-    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow` (10413), and after how long: `true`,
-    /// `false` or a `Duration`. Default: `true`, which grants 10 seconds.
+    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow` (10413), and after how
+    /// long: `true`, `false` or a `Duration`. Default: `true`, which grants 10 seconds.
     ///
-    /// A consumer keeps the ring full while nobody is further behind and the ring has no room. Its grace begins then,
-    /// whoever kept the ring full before, and begins anew whenever the consumer takes a datum: one that stands still is
-    /// disconnected, one that is slow is not. So a consumer that stalls delays the others by its grace at most;
-    /// several that stalled at different places are disconnected one after the other. The time is met to about a
-    /// thirtieth.
-    ///
-    /// What that means depends on the policy:
+    /// A consumer keeps the ring full while the ring has no room and no other consumer is further behind. Its
+    /// grace starts then, and starts anew whenever the consumer takes a datum: a consumer that stands still
+    /// is disconnected, a slow one is not. So a stalled consumer delays the others by its grace at most;
+    /// several that stalled at different places are disconnected one after the other. The grace is met to
+    /// about a thirtieth.
     ///
     /// | policy | a consumer that takes nothing for the grace | with `false` |
     /// |---|---|---|
-    /// | `PauseUpstream` | is disconnected, and those who wait for room go on | can stop the stream for ever |
+    /// | `PauseUpstream` | is disconnected, and waiting sends go on | can stop the stream for ever |
     /// | `Fail` | is disconnected, and sends succeed again | can have every send refused for ever |
-    /// | `DropOldest`, `DegradeQuality` | is disconnected, if it was losing datums all that time | loses datums for ever |
+    /// | `DropOldest`, `DegradeQuality` | is disconnected if it lost datums | loses datums for ever |
     ///
-    /// Under the policies that drop, what is evicted is not taken: a consumer that takes now and then stays, and sees
-    /// what it lost; one that keeps up never lags.
+    /// Under the policies that drop, an evicted datum is not a taken one: a consumer that takes a datum now
+    /// and then stays, and sees what it lost; one that keeps up never lags.
     ///
-    /// The consumer is told why ([`ChannelInfo::close_code`](crate::streams::ChannelInfo::close_code)), tries again
-    /// after its backoff, and begins with the latest datum. What it had in its own inbox can still be taken; a
-    /// consumer of the same engine, which reads the ring itself, loses its place there, but never while it reads a
-    /// datum in place.
+    /// The consumer learns the reason ([`ChannelInfo::close_code`](crate::streams::ChannelInfo::close_code)),
+    /// tries again after its backoff, and begins with the latest datum. Datums in its own inbox can still be
+    /// taken. A consumer of the same engine reads the ring itself and loses its place there, but never while
+    /// it reads a datum in place.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// use std::time::Duration;
+    ///
+    /// let producer = network.streams()
+    ///     .producer::<u64>()
+    ///     .disconnect_lagging(Duration::from_secs(2))
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn disconnect_lagging(mut self, lagging: impl Into<Lagging>) -> Self {
         self.settings.lagging_grace = lagging.into().0;
         self
     }
 
     /// What happens to a datum when the ring is full. Default: [`BackpressurePolicy::PauseUpstream`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// use corewire::BackpressurePolicy;
+    ///
+    /// let producer = network.streams()
+    ///     .producer::<u64>()
+    ///     .on_full(BackpressurePolicy::DropOldest)
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn on_full(mut self, policy: BackpressurePolicy) -> Self {
         self.settings.policy = policy;
         self
     }
 
-    /// Makes a datum cheaper for which there is no room, under [`BackpressurePolicy::DegradeQuality`], which needs it;
-    /// the other policies never call it.
+    /// Makes a datum cheaper for which there is no room, under [`BackpressurePolicy::DegradeQuality`], which
+    /// requires it; the other policies never call it.
     ///
-    /// It runs once for such a datum, on the thread that sends it, before any room is taken. If it panics the datum is
-    /// sent as it is: consumers have to take datums of full quality in any case, and none is lost. The panic is
-    /// counted in [`Stats::degrader_panics`](super::Stats::degrader_panics). If what it makes cannot be sent, the send
-    /// fails for that reason and gives the original back.
+    /// It runs once for such a datum, on the thread that sends it, before any room is taken. If it panics the
+    /// datum is sent as it is, and the panic is counted in
+    /// [`Stats::degrader_panics`](super::Stats::degrader_panics). If the cheaper datum cannot be sent, the
+    /// send fails for that reason and gives the original back.
     ///
     /// ```
-    /// # use corewire::{BackpressurePolicy, Network};
-    /// # fn example(network: &Network) -> Result<(), Box<dyn std::error::Error>> {
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// use corewire::BackpressurePolicy;
+    ///
     /// let frames = network.streams()
     ///     .producer::<Vec<u8>>()
     ///     .on_full(BackpressurePolicy::DegradeQuality)
     ///     .degrader(|frame| frame.iter().copied().step_by(2).collect())
     ///     .build()?;
-    /// # Ok(())
-    /// # }
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn degrader(mut self, degrader: impl Fn(&D) -> D + Send + Sync + 'static) -> Self {
         self.settings.degrader = Some(AnyDegrader::new(degrader));
         self
     }
 
-    /// Whether what the network loses is sent again. Default: [`Reliability::Reliable`].
+    /// Whether datums that the network loses are sent again. Default: [`Reliability::Reliable`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// use corewire::Reliability;
+    ///
+    /// let positions = network.streams()
+    ///     .producer::<(f32, f32)>()
+    ///     .reliability(Reliability::FireAndForget)
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn reliability(mut self, reliability: Reliability) -> Self {
         self.settings.reliability = reliability;
         self
     }
 
-    /// The share of this stream's channels where they compete with others for the wire: 2 gets twice of what 1
-    /// gets. 0 counts as 1. Default: 1.
+    /// The share of this stream's channels where they compete with others for the wire: 2 gets twice the
+    /// bytes of 1. From 1 to 255; 0 counts as 1. Default: 1.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let alarms = network.streams().producer::<String>().fairness_weight(10).build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fairness_weight(mut self, weight: u8) -> Self {
         self.settings.weight = weight.max(1);
         self
     }
 
-    /// How datums become bytes: [`Postcard`], the default, or [`Plain`](crate::Plain). Producer and consumers have
-    /// to agree.
+    /// How datums become bytes: [`Postcard`], the default, [`Plain`](crate::Plain), or your own [`Codec`].
+    /// Producer and consumers have to agree.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// use corewire::Plain;
+    ///
+    /// let ticks = network.streams().producer::<[u64; 4]>().codec(Plain).build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn codec<K: Codec<D>>(self, _codec: K) -> Builder<D, K> {
         Builder { streams: self.streams, settings: self.settings, types: PhantomData }
     }
@@ -276,6 +382,17 @@ impl<D: Send + 'static, C> Builder<D, C> {
 
 impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
     /// Makes the producer and announces its stream.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// use corewire::streams::producer::BuilderError;
+    ///
+    /// let producer = network.streams().producer::<u64>().build()?;
+    /// let again = network.streams().producer::<u64>().build();
+    /// assert!(matches!(again, Err(BuilderError::AlreadyExists(_))));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -297,7 +414,8 @@ impl<D, C> fmt::Debug for Builder<D, C> {
 /// Why a producer was not made.
 #[derive(thiserror::Error)]
 pub enum BuilderError<P> {
-    /// This network has a producer for the stream already. Here it is, with the configuration that it was made with.
+    /// This network has a producer for the stream already: this one, with the configuration that it was made
+    /// with.
     #[error("this network has a producer for the stream already: use the one inside this error")]
     AlreadyExists(P),
     /// This network has a producer for the stream already, of another type or codec.
@@ -308,15 +426,15 @@ pub enum BuilderError<P> {
     TypeConflict {
         /// The stream.
         stream_id: StreamId,
-        /// Type and codec of the producer that exists.
+        /// Type and codec of the existing producer.
         existing: &'static str,
-        /// Type and codec that were asked for.
+        /// Type and codec of the refused one.
         requested: &'static str,
     },
-    /// The ring that was asked for cannot be.
-    #[error("no ring can be built like this: {0}")]
+    /// The sizes make no ring.
+    #[error("these sizes make no ring: {0}")]
     Ring(#[from] corewire_engine::rings::RingConfigError),
-    /// The node has as many streams as its engine's limit.
+    /// The node has as many producers as its engine's limit.
     #[error(
         "this node has {limit} producers already: drop one, or raise the limit in the engine's configuration"
     )]

@@ -5,7 +5,7 @@ use crate::datum::EncodeError;
 /// Why a datum was not sent. Every variant gives the datum back.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error<D> {
-    /// The condition of `online_when` does not hold: by default, nobody listens.
+    /// The condition of `online_when` does not hold: by default, no consumer is connected.
     #[error(
         "the producer is offline: wait with `producer.when().online().await`, or use `send`, which waits"
     )]

@@ -1,15 +1,16 @@
 //! Producers: handles that put datums into the ring of a stream.
-//!
-//! What a consumer does with a datum, and how it gets there, is not here.
 
 mod builder;
 mod claim;
-mod core;
+mod compat;
 mod error;
-mod full;
-mod outbox;
+mod many;
+mod put;
+mod queued;
 mod send;
+mod shared;
 mod sink;
+mod stats;
 
 use ::core::fmt;
 use ::core::future::Future;
@@ -21,14 +22,16 @@ use std::time::Instant;
 
 use corewire_engine::rings::park;
 
-pub(crate) use self::builder::Settings;
+pub(crate) use self::builder::ProducerSettings;
 pub use self::builder::{Builder, BuilderError, Lagging};
-pub use self::claim::{Claim, ClaimMany, ManyError};
-pub(crate) use self::core::{Carried, Common, Core};
+pub use self::claim::{Claim, ClaimMany};
 pub use self::error::Error;
-pub(crate) use self::full::AnyDegrader;
-use self::send::Offline;
+pub use self::many::{ManyError, SendingMany};
+pub(crate) use self::put::AnyDegrader;
 pub use self::send::Sending;
+use self::send::WhenOffline;
+pub(crate) use self::shared::{DatumType, ProducerCore, ProducerShared};
+pub use self::stats::Stats;
 use super::channel::ChannelInfo;
 use super::conditions::When;
 use crate::datum::{Codec, Postcard};
@@ -36,200 +39,262 @@ use crate::id::StreamId;
 
 /// A handle that sends datums of type `D` to every consumer of its stream.
 ///
-/// Handles are cheap to clone, and any number of threads may send through one handle or through several: they share
-/// one ring, which keeps the order of each sender. When the last handle is dropped, what was accepted is still
-/// delivered, and then the stream ends.
+/// Handles are cheap to clone, and any number of threads may send through one handle or through several: they
+/// share one ring, which keeps the order of each sender. When the last handle is dropped, accepted datums are
+/// still delivered, and then the stream ends.
 ///
-/// A datum that a sending method accepted *is in the ring*: every consumer connected at that moment will be offered
-/// it. Nothing is said about when a consumer takes it.
+/// A datum that a sending method accepted *is in the ring*: every consumer that is connected at that moment
+/// is offered it. It may not have been received yet.
+///
+/// | form | waits until online | waits for room | on a full ring |
+/// |---|---|---|---|
+/// | [`try_send`], [`try_send_many`] | no: `Offline` | no | `Full`, unless the policy drops |
+/// | [`claim`], [`claim_many`] | no: `Offline` | no | `Full`, unless it is `DropOldest` |
+/// | [`push`], [`push_blocking`] | no: `Offline` | by policy | the policy decides |
+/// | [`push_timeout`] | no: `Offline` | by policy, limited | the policy decides |
+/// | [`send`], [`send_blocking`], the `Sink` | yes | by policy | the policy decides |
+/// | [`send_many`], [`send_many_blocking`] | yes | by policy | the policy decides |
+/// | [`send_timeout`] | yes, limited | by policy, limited | the policy decides |
+///
+/// [`try_send`]: Self::try_send
+/// [`try_send_many`]: Self::try_send_many
+/// [`claim`]: Self::claim
+/// [`claim_many`]: Self::claim_many
+/// [`push`]: Self::push
+/// [`push_blocking`]: Self::push_blocking
+/// [`push_timeout`]: Self::push_timeout
+/// [`send`]: Self::send
+/// [`send_blocking`]: Self::send_blocking
+/// [`send_many`]: Self::send_many
+/// [`send_many_blocking`]: Self::send_many_blocking
+/// [`send_timeout`]: Self::send_timeout
+///
+/// A full ring, for the forms that wait by policy:
+///
+/// | policy | a full ring |
+/// |---|---|
+/// | `PauseUpstream` | waits in order of arrival; at most 1024 sends wait, the next one gets `Full` |
+/// | `DropOldest` | evicts the oldest datums from consumers that lag |
+/// | `DegradeQuality` | makes the datum cheaper, then as `DropOldest` |
+/// | `Fail` | `Full` at once |
+///
+/// Eviction cannot pass a datum that is being read in place or written. `send` and `push` then retry, busily,
+/// for about a millisecond, and answer `Full` after that: no consumer stops a producer whose policy drops for
+/// longer.
 ///
 /// ```
-/// # use corewire::Network;
-/// # use corewire::streams::producer::Error;
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let network = Network::new("example").await?;
-/// let producer = network.streams().produce::<String>();
+/// # use corewire::{Network, NetworkId};
+/// use corewire::streams::producer::Error;
 ///
-/// producer.when().online().await; // somebody listens
+/// # futures::executor::block_on(async {
+/// # let network = Network::new(NetworkId::random()).await?;
+/// # let mut consumer = network.streams().consume::<String>();
+/// let producer = network.streams().produce::<String>();
+/// producer.when().online().await; // a consumer is connected
 /// producer.send("waits for room".into()).await?;
 /// match producer.try_send("does not wait".into()) {
 ///     Ok(()) => {}
 ///     Err(Error::Full(datum) | Error::Offline(datum)) => println!("not now: {datum}"),
 ///     Err(other) => return Err(other.into()),
 /// }
-/// # Ok(())
-/// # }
+/// # assert_eq!(consumer.recv().await, Some("waits for room".into()));
+/// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
 /// ```
 pub struct Producer<D, C = Postcard> {
-    core: Core,
-    /// This handle as a sink. Reached through `&mut` only; the mutex makes the handle `Sync` for any datum.
-    side: Mutex<sink::Side<D>>,
+    core: ProducerCore,
+    /// This handle's state as a sink. It is reached through `&mut` or for `Debug`, so the lock is never
+    /// contended on a datum's way; the mutex makes the handle `Sync` for any datum.
+    sink: Mutex<sink::SinkState<D>>,
     codec: PhantomData<fn(C)>,
-}
-
-/// Counters of a producer: all its handles together. A snapshot; each number may be stale by itself.
-///
-/// Once no send or claim is under way, [`offered`](Self::offered) is the number of datums that were given to any
-/// sending method, or for which room was claimed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Datums that entered the ring.
-    pub accepted: u64,
-    /// Datums refused because the ring was full.
-    pub refused_full: u64,
-    /// Datums refused because the producer was offline.
-    pub refused_offline: u64,
-    /// Datums refused because the producer was closed.
-    pub refused_closed: u64,
-    /// Datums refused because they were longer than the stream carries.
-    pub too_large: u64,
-    /// Datums refused because they could not be encoded.
-    pub unencodable: u64,
-    /// Datums withdrawn: their future was dropped before it resolved, or their claim before it was committed.
-    pub cancelled: u64,
-    /// Accepted datums that the degrader made cheaper first, under `DegradeQuality`.
-    pub degraded: u64,
-    /// Datums that were taken from consumers that lagged, to make room, under the policies that drop. A datum counts
-    /// once for each reader that loses it: each consumer on this engine, and each shard that serves consumers on
-    /// others. What one channel lost is in its own [`Stats`](crate::streams::Stats::dropped_oldest).
-    ///
-    /// The ring drops sequence numbers. One without a datum counts as well: of a claim that was given up, or of a
-    /// datum whose encoding failed although it had been measured, while the ring had room.
-    pub dropped_oldest: u64,
-    /// Panics of the degrader; each time, the datum was sent as it was.
-    pub degrader_panics: u64,
-    /// Datums in the ring that some consumer has not taken yet.
-    pub in_ring: u64,
-    /// Datums that the ring holds at most.
-    pub capacity: u64,
-    /// Panics of the predicates given to `online_when`; each time, the condition counted as not met.
-    pub predicate_panics: u64,
-}
-
-impl Stats {
-    /// Datums that were given to any sending method: accepted, refused for any reason, or withdrawn.
-    pub fn offered(&self) -> u64 {
-        self.accepted
-            + self.refused_full
-            + self.refused_offline
-            + self.refused_closed
-            + self.too_large
-            + self.unencodable
-            + self.cancelled
-    }
-}
-
-impl fmt::Display for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "accepted: {}, refused: {} full, {} offline, {} closed, {} too large, {} unencodable, cancelled: {}, \
-             degraded: {}, dropped for room: {}, ring: {} of {}",
-            self.accepted,
-            self.refused_full,
-            self.refused_offline,
-            self.refused_closed,
-            self.too_large,
-            self.unencodable,
-            self.cancelled,
-            self.degraded,
-            self.dropped_oldest,
-            self.in_ring,
-            self.capacity
-        )
-    }
 }
 
 impl<D, C> Producer<D, C> {
     /// A handle of an existing producer. The caller knows that `core` carries `D` in codec `C`.
-    pub(crate) fn from_core(core: Core) -> Self {
-        Self { core, side: Mutex::default(), codec: PhantomData }
+    pub(crate) fn from_core(core: ProducerCore) -> Self {
+        Self { core, sink: Mutex::default(), codec: PhantomData }
     }
 
     /// The stream.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().producer::<u64>().with_stream_id("prices").build()?;
+    /// assert_eq!(*producer.stream_id(), "prices".into());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stream_id(&self) -> &StreamId {
-        &self.core.common.stream_id
+        &self.core.shared.stream_id
     }
 
-    /// Whether the condition of `online_when` holds; by default, whether anybody is connected. One load.
+    /// Whether the condition of [`online_when`](Builder::online_when) holds; by default, whether a consumer
+    /// is connected. One load.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// assert!(!producer.is_online(), "no consumer is connected");
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn is_online(&self) -> bool {
-        self.core.common.board.is_online()
+        self.core.is_online()
     }
 
     /// Waits for consumers to come and go.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # futures::executor::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// let producer = network.streams().produce::<u64>();
+    /// let consumer = network.streams().consume::<u64>();
+    /// producer.when().online().await;
+    /// drop(consumer);
+    /// producer.when().offline().await;
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub fn when(&self) -> When {
-        When::new(&self.core.common.board)
+        When::new(&self.core.shared.status)
     }
 
     /// The channels to the consumers, as they are now.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # futures::executor::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// let producer = network.streams().produce::<u64>();
+    /// let consumer = network.streams().consume::<u64>();
+    /// producer.when().online().await;
+    /// assert!(producer.consumers().all(|channel| channel.is_connected()));
+    /// # assert_eq!(producer.consumers().len(), 1);
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub fn consumers(&self) -> impl ExactSizeIterator<Item = ChannelInfo> + use<D, C> {
-        self.core.common.board.channels().to_vec().into_iter()
+        self.core.shared.status.channels().to_vec().into_iter()
     }
 
     /// A snapshot of the counters.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// assert!(producer.try_send(1).is_err(), "no consumer is connected");
+    /// let stats = producer.stats();
+    /// assert_eq!((stats.accepted, stats.refused_offline, stats.offered()), (0, 1, 1));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }
 
-    /// Ends the stream for all its handles, at once and for good: later sends are refused with
-    /// [`Error::Closed`], and what was accepted before is still delivered. Closing twice is closing once.
+    /// Ends the stream for all its handles at once: later sends are refused with [`Error::Closed`], and
+    /// accepted datums are still delivered. A closed stream does not reopen; closing it again changes
+    /// nothing.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # use corewire::streams::producer::Error;
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// producer.clone().close();
+    /// assert_eq!(producer.try_send(1), Err(Error::Closed(1)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(&self) {
         self.core.close();
     }
 
     /// Whether the stream was closed, by [`close`](Self::close) or with its network.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// assert!(!producer.is_closed());
+    /// producer.close();
+    /// assert!(producer.is_closed());
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_closed(&self) -> bool {
         self.core.is_closed()
     }
 }
 
 impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
-    /// Sends one datum: waits until the producer is online and then, by the policy of the stream, for room.
+    /// Sends one datum: waits until the producer is online, and then for room as the policy has it. Allocates
+    /// nothing unless it waits.
     ///
-    /// Those who wait for room are served in the order in which they came. A send that finds the producer offline
-    /// meanwhile gives its place up, and takes a new one when it is online again. Nothing is allocated unless it waits.
+    /// Sends that wait for room are served in order of arrival. A send that finds the producer offline
+    /// meanwhile leaves the queue, and joins its end once the producer is online again.
     ///
-    /// The policies that drop take room from consumers that lag. They cannot while the oldest datum is being read in
-    /// place (by a consumer that holds a [`Ref`](crate::streams::consumer::Ref), or by a shard for some microseconds)
-    /// or is being written by another thread. The send then tries again for about a millisecond, busily, and answers
-    /// `Full` after that: no consumer stops such a producer for longer.
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # futures::executor::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// let producer = network.streams().produce::<u64>();
+    /// let mut consumer = network.streams().consume::<u64>();
+    /// producer.send(7).await?;
+    /// assert_eq!(consumer.recv().await, Some(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`], [`Error::TooLarge`], [`Error::Encoding`], and [`Error::Full`]: with `PauseUpstream` when
-    /// more than 1024 sends wait for room already, with `Fail` at once, with the policies that drop as said above.
+    /// [`Error::Closed`], [`Error::TooLarge`], [`Error::Encoding`], and [`Error::Full`] as the tables above
+    /// say.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped before it resolves sends nothing; the datum is dropped with it and counted as
-    /// cancelled. [`Sending::withdraw`] gives it back, which is how a wait gets a limit.
+    /// A future that is dropped before it resolves sends nothing; its datum is dropped with it and counted as
+    /// cancelled. [`Sending::withdraw`] gives the datum back.
     pub fn send(&self, datum: D) -> Sending<'_, D, C> {
-        Sending::new(self, datum, Offline::Wait)
+        Sending::new(self, datum, WhenOffline::Wait)
     }
 
     /// Sends one datum now or gives it back.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # futures::executor::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// use corewire::streams::producer::Error;
+    ///
+    /// let producer = network.streams().producer::<u64>().with_buffer_size(1).build()?;
+    /// assert_eq!(producer.try_send(1), Err(Error::Offline(1)));
+    /// let consumer = network.streams().consume::<u64>();
+    /// producer.when().online().await;
+    /// producer.try_send(2)?;
+    /// assert_eq!(producer.try_send(3), Err(Error::Full(3)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
-    /// Any [`Error`]. [`Error::Full`] says that there is no room *now*: under `PauseUpstream` and `Fail` because the
-    /// ring is full, or others wait for its room already; under the policies that drop because the oldest datum is
-    /// being read in place or written at this moment. Under those [`push`](Self::push) outlasts such moments.
+    /// Any [`Error`]. [`Error::Full`]: under `PauseUpstream` and `Fail` the ring is full, or other sends wait
+    /// for its room; under the policies that drop the oldest datum is being read in place or written at this
+    /// moment, which [`push`](Self::push) outlasts as a rule.
     #[inline(always)]
     pub fn try_send(&self, datum: D) -> Result<(), Error<D>> {
-        if !C::ENCODES_SHORT {
-            return self.core.try_put_here::<D, C>(datum);
-        }
-        match self.core.check_online().and_then(|()| self.core.try_put::<D, C>(&datum)) {
-            Ok(()) => Ok(()),
-            Err(refusal) => Err(self.core.refuse(datum, refusal)),
-        }
+        self.core.put::<D, C>(datum)
     }
 
-    /// Sends one datum by the policy of the stream: with `PauseUpstream` it waits for room; with the policies that
-    /// drop it insists on room for a millisecond at most, as [`send`](Self::send) does; with `Fail` it does not wait.
-    /// It never waits for consumers to come.
+    /// Sends one datum as [`send`](Self::send) does, except that it never waits for consumers: an offline
+    /// producer refuses it.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # futures::executor::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// use corewire::streams::producer::Error;
+    ///
+    /// let producer = network.streams().produce::<u64>();
+    /// assert_eq!(producer.push(1).await, Err(Error::Offline(1)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -239,10 +304,20 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// As [`send`](Self::send).
     pub fn push(&self, datum: D) -> Sending<'_, D, C> {
-        Sending::new(self, datum, Offline::Refuse)
+        Sending::new(self, datum, WhenOffline::Refuse)
     }
 
     /// [`send`](Self::send) for threads without an async runtime: parks the thread while it waits.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// let mut consumer = network.streams().consume::<u64>();
+    /// producer.send_blocking(7)?;
+    /// assert_eq!(consumer.recv_blocking(), Some(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -253,6 +328,15 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
 
     /// [`push`](Self::push) for threads without an async runtime: parks the thread while it waits.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # use corewire::streams::producer::Error;
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// assert_eq!(producer.push_blocking(1), Err(Error::Offline(1)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`push`](Self::push).
@@ -262,15 +346,41 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
 
     /// [`send_blocking`](Self::send_blocking) with a limit on the wait.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # use corewire::streams::producer::Error;
+    /// use std::time::Duration;
+    ///
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// assert_eq!(producer.send_timeout(1, Duration::from_millis(1)), Err(Error::Offline(1)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`send`](Self::send). When the time is over the datum comes back with what kept it waiting:
-    /// [`Error::Full`], or [`Error::Offline`] if nobody listens.
+    /// [`Error::Full`] or [`Error::Offline`].
     pub fn send_timeout(&self, datum: D, timeout: Duration) -> Result<(), Error<D>> {
         wait(self.send(datum), timeout)
     }
 
     /// [`push_blocking`](Self::push_blocking) with a limit on the wait.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # use corewire::streams::producer::Error;
+    /// use std::time::Duration;
+    ///
+    /// # futures::executor::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// let producer = network.streams().producer::<u64>().with_buffer_size(1).build()?;
+    /// let consumer = network.streams().consume::<u64>();
+    /// producer.when().online().await;
+    /// producer.push_timeout(1, Duration::from_secs(1))?;
+    /// assert_eq!(producer.push_timeout(2, Duration::from_millis(1)), Err(Error::Full(2)));
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
@@ -285,7 +395,7 @@ fn wait<D: Send + 'static, C: Codec<D>>(
     mut sending: Sending<'_, D, C>,
     timeout: Duration,
 ) -> Result<(), Error<D>> {
-    // A limit further off than the clock reaches is none.
+    // A limit beyond the clock's range is no limit.
     let Some(deadline) = Instant::now().checked_add(timeout) else { return park::block_on(sending) };
     match park::wait_until(deadline, |cx| Pin::new(&mut sending).poll(cx)) {
         Some(sent) => sent,
@@ -293,7 +403,7 @@ fn wait<D: Send + 'static, C: Codec<D>>(
     }
 }
 
-/// Another handle of the same producer. What the first one keeps as a sink stays with it.
+/// Another handle of the same producer. A datum that the first one holds as a sink stays with the first one.
 impl<D, C> Clone for Producer<D, C> {
     fn clone(&self) -> Self {
         Self::from_core(self.core.clone())
@@ -302,21 +412,22 @@ impl<D, C> Clone for Producer<D, C> {
 
 impl<D, C> Drop for Producer<D, C> {
     fn drop(&mut self) {
-        if self.side.get_mut().unwrap_or_else(PoisonError::into_inner).abandon() {
-            self.core.cancel();
+        if self.sink.get_mut().unwrap_or_else(PoisonError::into_inner).abandon() {
+            self.core.cancel(1);
         }
     }
 }
 
-/// The datum and the codec are only moved and named, never pinned.
+/// No field is pinned: a datum is only moved in and out.
 impl<D, C> Unpin for Producer<D, C> {}
 
 impl<D, C> fmt::Debug for Producer<D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Producer")
-            .field("stream_id", &self.core.common.stream_id)
+            .field("stream_id", self.stream_id())
             .field("online", &self.is_online())
             .field("closed", &self.is_closed())
+            .field("sink", &self.sink.lock().unwrap_or_else(PoisonError::into_inner).name())
             .finish_non_exhaustive()
     }
 }

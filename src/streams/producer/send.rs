@@ -1,4 +1,4 @@
-//! The waiting forms of sending one datum.
+//! The future of sending one datum.
 
 use core::fmt;
 use core::future::Future;
@@ -6,115 +6,102 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use corewire_engine::rings::WaitTicket;
-
-use super::core::{Core, Refusal};
-use super::full::Pressed;
+use super::put::RetryState;
+use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
-use crate::datum::{Codec, measure};
+use crate::datum::Codec;
 use crate::streams::board::Waiter;
 
-/// Whether a send waits for the producer to be online.
+/// What a send does while the producer is offline.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offline {
+pub(super) enum WhenOffline {
     Wait,
     Refuse,
 }
 
 /// One datum on its way into the ring; made by [`Producer::send`] and [`Producer::push`].
 ///
-/// Dropping it before it resolves withdraws the datum, which is then gone and counted as cancelled; its place among
-/// those who wait for room passes on. What cannot be lost is sent with [`Producer::try_send`], or lives outside of
-/// the future until it resolves.
+/// Dropped before it resolves, it withdraws the datum, which is dropped with it and counted as cancelled; the
+/// sends that wait behind it move up. [`withdraw`](Self::withdraw) gives the datum back instead.
+///
+/// # Panics
+///
+/// If it is polled after it has resolved.
 #[must_use = "nothing is sent unless the future is awaited"]
 pub struct Sending<'a, D, C> {
-    core: &'a Core,
+    core: &'a ProducerCore,
+    /// `None` once resolved.
     datum: Option<D>,
-    /// The encoded length, once measured.
-    len: Option<usize>,
-    offline: Offline,
+    offline: WhenOffline,
     waiter: Waiter,
-    turn: WaitTicket,
-    pressed: Pressed,
+    retry: RetryState,
     codec: PhantomData<fn(C)>,
 }
 
 impl<'a, D, C> Sending<'a, D, C> {
-    pub(super) fn new(producer: &'a Producer<D, C>, datum: D, offline: Offline) -> Self {
+    pub(super) fn new(producer: &'a Producer<D, C>, datum: D, offline: WhenOffline) -> Self {
         Self {
             core: &producer.core,
             datum: Some(datum),
-            len: None,
             offline,
             waiter: Waiter::default(),
-            turn: WaitTicket::default(),
-            pressed: Pressed::default(),
+            retry: RetryState::default(),
             codec: PhantomData,
         }
     }
 
-    /// Gives the datum back instead of sending it, counted as cancelled; `None` if the send has resolved. What was
-    /// waited for is given up, and whoever waits behind it moves up.
+    /// Takes the datum back, counted as cancelled. `None`: the send has resolved.
     ///
-    /// This is how a wait gets a limit under any executor without losing the datum: let the executor's own timer race
-    /// a borrow of the future.
+    /// With an executor's timer and a borrow of the future this limits a wait without losing the datum.
     ///
     /// ```
-    /// # use corewire::Producer;
-    /// # use std::time::Duration;
-    /// # async fn example(producer: Producer<String>) {
-    /// let mut sending = producer.send("an hour old at most".into());
-    /// if tokio::time::timeout(Duration::from_secs(3600), &mut sending).await.is_err() {
-    ///     let datum = sending.withdraw().expect("it did not resolve");
-    ///     println!("nobody wanted {datum}");
-    /// }
-    /// # }
+    /// # use corewire::{Network, NetworkId};
+    /// use std::time::Duration;
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// let producer = network.streams().produce::<String>();
+    /// let mut sending = producer.send("no consumer is connected".into());
+    /// assert!(tokio::time::timeout(Duration::from_millis(1), &mut sending).await.is_err());
+    /// assert_eq!(sending.withdraw(), Some("no consumer is connected".into()));
+    /// # Ok::<_, Box<dyn std::error::Error>>(()) })?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn withdraw(mut self) -> Option<D> {
         let datum = self.datum.take()?;
-        self.core.cancel();
+        self.core.cancel(1);
         Some(datum)
     }
 }
 
 impl<D: 'static, C: Codec<D>> Sending<'_, D, C> {
-    /// Waits until the producer is online, if asked to, and then for room; puts the datum there.
+    /// Waits until the producer is online, if it may, and then puts the datum.
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         let datum = self.datum.as_ref().expect("a send was polled after it had resolved");
         match poll_online(self.core, self.offline, &mut self.waiter, cx) {
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(())) => self.core.poll_put::<D, C>(datum, &mut self.retry, cx),
             other => {
-                // Whoever waits to be online does not hold up those who do not.
-                self.turn.cancel();
-                return other;
+                // A send that waits to be online does not stop the writers that wait for room.
+                self.retry.leave_queue();
+                other
             }
         }
-        let len = match self.len {
-            Some(len) => len,
-            None => match measure::<D, C>(datum) {
-                Ok(measured) => *self.len.insert(measured),
-                Err(error) => return Poll::Ready(Err(Refusal::Encoding(error))),
-            },
-        };
-        self.core.poll_put::<D, C>(datum, len, &mut self.turn, &mut self.pressed, cx)
     }
 
-    /// The datum is not sent any more: gives it back, counted as refused for the reason that kept it waiting. `None`
-    /// if the send has resolved.
+    /// Ends the wait: the datum comes back, counted as refused for what kept it waiting. `None`: the send has
+    /// resolved.
     pub(super) fn give_up(mut self) -> Option<Error<D>> {
         let datum = self.datum.take()?;
-        let refusal = if self.core.is_closed() {
-            Refusal::Closed
-        } else if self.core.common.board.is_online() {
+        let refusal = if self.core.is_online() && !self.core.is_closed() {
             Refusal::Full
         } else {
-            Refusal::Offline
+            self.core.offline_refusal()
         };
         Some(self.core.refuse(datum, refusal))
     }
 }
 
-/// Nothing in it is ever pinned: the datum is only moved in and out.
+/// No field is pinned: the datum is only moved in and out.
 impl<D, C> Unpin for Sending<'_, D, C> {}
 
 impl<D: 'static, C: Codec<D>> Future for Sending<'_, D, C> {
@@ -123,9 +110,9 @@ impl<D: 'static, C: Codec<D>> Future for Sending<'_, D, C> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let me = &mut *self;
         let Poll::Ready(result) = me.poll_sent(cx) else { return Poll::Pending };
-        // The future may be kept although it has resolved; nobody shall wait behind it.
+        // The caller may keep a resolved future; it keeps no place in any queue.
         me.waiter.withdraw();
-        me.turn.cancel();
+        me.retry.leave_queue();
         let datum = me.datum.take();
         Poll::Ready(match (result, datum) {
             (Err(refusal), Some(datum)) => Err(me.core.refuse(datum, refusal)),
@@ -134,24 +121,22 @@ impl<D: 'static, C: Codec<D>> Future for Sending<'_, D, C> {
     }
 }
 
-/// Ready once `core` is online, or will never be again.
+/// Ready once the producer is online, or refused: closed, or offline and not to wait.
 pub(super) fn poll_online(
-    core: &Core,
-    offline: Offline,
+    core: &ProducerCore,
+    offline: WhenOffline,
     waiter: &mut Waiter,
     cx: &Context<'_>,
 ) -> Poll<Result<(), Refusal>> {
-    if core.common.board.is_online() {
+    if core.is_online() {
         return Poll::Ready(Ok(()));
     }
-    if core.is_closed() {
-        return Poll::Ready(Err(Refusal::Closed));
+    if offline == WhenOffline::Refuse || core.is_closed() {
+        return Poll::Ready(Err(core.offline_refusal()));
     }
-    if offline == Offline::Refuse {
-        return Poll::Ready(Err(Refusal::Offline));
-    }
-    waiter.register(&core.common.board, cx);
-    if core.common.board.is_online() {
+    // Registered before it looks again: a change in between wakes the task.
+    waiter.register(&core.shared.status, cx);
+    if core.is_online() {
         return Poll::Ready(Ok(()));
     }
     if core.is_closed() { Poll::Ready(Err(Refusal::Closed)) } else { Poll::Pending }
@@ -160,13 +145,13 @@ pub(super) fn poll_online(
 impl<D, C> Drop for Sending<'_, D, C> {
     fn drop(&mut self) {
         if self.datum.is_some() {
-            self.core.cancel();
+            self.core.cancel(1);
         }
     }
 }
 
 impl<D, C> fmt::Debug for Sending<'_, D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sending").field("stream_id", &self.core.common.stream_id).finish_non_exhaustive()
+        f.debug_struct("Sending").field("stream_id", &self.core.shared.stream_id).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,28 @@
 //! A producer as a `futures::Sink`.
 //!
-//! A sink is asked for room before it is told what for. So it takes one datum ahead: `poll_ready` waits until the
-//! producer is online and the datum taken before is in the ring, `start_send` puts the next one there at once if it
-//! can and keeps it otherwise, and `poll_flush` waits for its room, in the order of all who wait.
+//! `poll_ready` gets no datum, so a sink holds at most one: `start_send` puts it at once or keeps it, and the
+//! next `poll_ready`, `poll_flush` or `poll_close` drives it. `Debug` of a [`Producer`] names the state.
+//!
+//! | state | event | next state | outcome |
+//! |---|---|---|---|
+//! | Empty | start, offline | Offline | taken |
+//! | Empty | start, room | Empty | sent |
+//! | Empty | start, full: pause_upstream | Queued | taken |
+//! | Empty | start, full: fail | Empty | Full |
+//! | Empty | start, full: drop_oldest | Empty | sent |
+//! | Empty | start, oldest pinned: drop_oldest | Retrying | taken |
+//! | Empty | start, closed | Empty | Closed |
+//! | Offline | start | Offline | Full |
+//! | Offline | poll, offline | Offline | pending |
+//! | Offline | poll, online and room | Empty | sent |
+//! | Offline | poll, online and full: pause_upstream | Queued | pending |
+//! | Offline | poll, closed | Empty | Closed |
+//! | Queued | poll, full | Queued | pending |
+//! | Queued | poll, room came | Empty | sent |
+//! | Queued | poll, closed | Empty | Closed |
+//! | Retrying | poll, oldest pinned | Retrying | pending |
+//! | Retrying | poll, unpinned | Empty | sent |
+//! | Retrying | poll, retry time over | Empty | Full |
 
 use core::mem;
 use core::pin::Pin;
@@ -11,190 +31,205 @@ use std::sync::{Arc, PoisonError};
 
 use futures_sink::Sink;
 
-use super::core::{Core, Refusal};
-use super::full::Pressed;
-use super::outbox::Outbox;
-use super::send::{Offline, poll_online};
+use super::put::{RetryState, Wait};
+use super::queued::QueuedSend;
+use super::send::{WhenOffline, poll_online};
+use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
-use crate::datum::{Codec, measure, to_vec};
+use crate::datum::{Codec, to_vec};
 use crate::streams::board::Waiter;
-use crate::streams::policy::BackpressurePolicy;
 
-/// What one handle keeps for its use as a sink.
-pub(super) struct Side<D> {
-    kept: Kept<D>,
+/// One handle's state as a sink.
+pub(super) struct SinkState<D> {
+    pending: PendingDatum<D>,
     waiter: Waiter,
     /// This handle was closed as a sink.
     closed: bool,
 }
 
-/// A datum that was taken and is not in the ring yet.
-enum Kept<D> {
-    Nothing,
+/// The datum that was taken and is not in the ring yet.
+enum PendingDatum<D> {
+    Empty,
     /// It waits until the producer is online.
     Offline(D),
-    /// It waits for room.
-    Queued(D, Arc<Outbox>),
-    /// It insists on room, under a policy that drops.
-    Pressed(D, Pressed),
+    /// Its bytes wait in the ring's queue.
+    Queued(D, Arc<QueuedSend>),
+    /// It is retried for a short time, under a policy that drops.
+    Retrying(D, RetryState),
 }
 
-impl<D> Default for Side<D> {
+impl<D> Default for SinkState<D> {
     fn default() -> Self {
-        Self { kept: Kept::Nothing, waiter: Waiter::default(), closed: false }
+        Self { pending: PendingDatum::Empty, waiter: Waiter::default(), closed: false }
     }
 }
 
-impl<D> Side<D> {
-    /// Waits until the kept datum is in the ring.
-    fn poll_kept<C: Codec<D>>(&mut self, core: &Core, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>>
-    where
-        D: 'static,
-    {
+impl<D: 'static> SinkState<D> {
+    /// Waits until the pending datum is in the ring.
+    fn poll_pending<C: Codec<D>>(
+        &mut self,
+        core: &ProducerCore,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error<D>>> {
         loop {
-            match mem::replace(&mut self.kept, Kept::Nothing) {
-                Kept::Nothing => return Poll::Ready(Ok(())),
-                Kept::Offline(datum) => match poll_online(core, Offline::Wait, &mut self.waiter, cx) {
-                    Poll::Pending => {
-                        self.kept = Kept::Offline(datum);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Err(refusal)) => return Poll::Ready(Err(core.refuse(datum, refusal))),
-                    Poll::Ready(Ok(())) => {
-                        self.waiter.withdraw();
-                        self.put::<C>(core, datum)?;
-                    }
-                },
-                Kept::Queued(datum, outbox) => match outbox.poll(cx) {
-                    Poll::Pending => {
-                        self.kept = Kept::Queued(datum, outbox);
-                        return Poll::Pending;
-                    }
-                    Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                    Poll::Ready(Err(refused)) => return Poll::Ready(Err(core.refuse(datum, refused.into()))),
-                },
-                Kept::Pressed(datum, mut pressed) => {
-                    let put = match measure::<D, C>(&datum) {
-                        Ok(len) => core.poll_put_insisting::<D, C>(&datum, len, &mut pressed, cx),
-                        Err(error) => Poll::Ready(Err(Refusal::Encoding(error))),
-                    };
-                    match put {
+            let (datum, done) = match mem::replace(&mut self.pending, PendingDatum::Empty) {
+                PendingDatum::Empty => return Poll::Ready(Ok(())),
+                PendingDatum::Offline(datum) => {
+                    match poll_online(core, WhenOffline::Wait, &mut self.waiter, cx) {
                         Poll::Pending => {
-                            self.kept = Kept::Pressed(datum, pressed);
+                            self.pending = PendingDatum::Offline(datum);
                             return Poll::Pending;
                         }
-                        Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-                        Poll::Ready(Err(refusal)) => return Poll::Ready(Err(core.refuse(datum, refusal))),
+                        Poll::Ready(Err(refusal)) => (datum, Err(refusal)),
+                        Poll::Ready(Ok(())) => {
+                            self.waiter.withdraw();
+                            self.put::<C>(core, datum)?;
+                            continue;
+                        }
                     }
                 }
-            }
+                PendingDatum::Queued(datum, queued) => match queued.poll(cx) {
+                    Poll::Pending => {
+                        self.pending = PendingDatum::Queued(datum, queued);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(result) => (datum, result.map_err(Refusal::from)),
+                },
+                PendingDatum::Retrying(datum, mut retry) => {
+                    match core.poll_put::<D, C>(&datum, &mut retry, cx) {
+                        Poll::Pending => {
+                            self.pending = PendingDatum::Retrying(datum, retry);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(result) => (datum, result),
+                    }
+                }
+            };
+            return Poll::Ready(done.map_err(|refusal| core.refuse(datum, refusal)));
         }
     }
 
-    /// Takes the datum: into the ring if that can be now, else into the keeping of this handle.
-    fn start<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>>
-    where
-        D: 'static,
-    {
+    /// Takes the datum: into the ring if that is possible now, else as the pending one.
+    fn start<C: Codec<D>>(&mut self, core: &ProducerCore, datum: D) -> Result<(), Error<D>> {
         if self.closed || core.is_closed() {
             return Err(core.refuse(datum, Refusal::Closed));
         }
-        if self.keeps_one() {
-            // Only a caller who did not ask `poll_ready` comes here.
+        if !matches!(self.pending, PendingDatum::Empty) {
+            // The caller did not wait for `poll_ready`.
             return Err(core.refuse(datum, Refusal::Full));
         }
-        if core.common.board.is_online() {
+        if core.is_online() {
             return self.put::<C>(core, datum);
         }
-        self.kept = Kept::Offline(datum);
+        self.pending = PendingDatum::Offline(datum);
         Ok(())
     }
 
-    /// Puts the datum into the ring, or queues it for room.
-    fn put<C: Codec<D>>(&mut self, core: &Core, datum: D) -> Result<(), Error<D>>
-    where
-        D: 'static,
-    {
-        let mut pressed = Pressed::default();
-        let refusal = match core.try_put_keeping::<D, C>(&datum, Some(&mut pressed)) {
-            Ok(()) => return Ok(()),
-            Err(Refusal::Full) if core.common.policy == BackpressurePolicy::PauseUpstream => {
-                match to_vec::<D, C>(&datum) {
-                    Ok(bytes) => {
-                        self.kept = Kept::Queued(
-                            datum,
-                            Outbox::queue(core.writer.clone(), core.full_notice(), bytes),
-                        );
-                        return Ok(());
-                    }
-                    Err(error) => Refusal::Encoding(error),
-                }
-            }
-            Err(Refusal::Full) if core.common.policy.drops() => {
-                self.kept = Kept::Pressed(datum, pressed);
+    /// Puts the datum, or makes it pending as the policy has it.
+    fn put<C: Codec<D>>(&mut self, core: &ProducerCore, datum: D) -> Result<(), Error<D>> {
+        let mut retry = RetryState::default();
+        let refusal = match (core.try_put::<D, C>(&datum, &mut retry), core.wait()) {
+            (Ok(()), _) => return Ok(()),
+            (Err(Refusal::Full), Wait::Brief) => {
+                self.pending = PendingDatum::Retrying(datum, retry);
                 return Ok(());
             }
-            Err(refusal) => refusal,
+            (Err(Refusal::Full), Wait::Queue) => match to_vec::<D, C>(&datum) {
+                Ok(bytes) => {
+                    self.pending = PendingDatum::Queued(datum, QueuedSend::start(core, bytes));
+                    return Ok(());
+                }
+                Err(error) => error.into(),
+            },
+            (Err(refusal), _) => refusal,
         };
         Err(core.refuse(datum, refusal))
     }
+}
 
-    fn keeps_one(&self) -> bool {
-        !matches!(self.kept, Kept::Nothing)
+impl<D> SinkState<D> {
+    /// The name of the state in the table above.
+    pub(super) fn name(&self) -> &'static str {
+        match self.pending {
+            PendingDatum::Empty => "Empty",
+            PendingDatum::Offline(_) => "Offline",
+            PendingDatum::Queued(..) => "Queued",
+            PendingDatum::Retrying(..) => "Retrying",
+        }
     }
 
-    /// The handle goes. Whether a datum goes with it.
+    /// Gives the pending datum up with its handle. Whether that withdraws a datum.
     pub(super) fn abandon(&mut self) -> bool {
-        match mem::replace(&mut self.kept, Kept::Nothing) {
-            Kept::Nothing => false,
-            Kept::Offline(_) | Kept::Pressed(..) => true,
-            Kept::Queued(_, outbox) => outbox.withdraw(),
+        match mem::replace(&mut self.pending, PendingDatum::Empty) {
+            PendingDatum::Empty => false,
+            PendingDatum::Offline(_) | PendingDatum::Retrying(..) => true,
+            PendingDatum::Queued(_, queued) => queued.withdraw(),
         }
+    }
+}
+
+impl<D, C> Producer<D, C> {
+    fn sink_mut(&mut self) -> (&mut SinkState<D>, &ProducerCore) {
+        (self.sink.get_mut().unwrap_or_else(PoisonError::into_inner), &self.core)
     }
 }
 
 /// Sending through the `Sink` trait, for code that is generic over sinks and for `SinkExt`'s combinators.
 ///
-/// `producer.send(datum)` names the method of the handle itself, also when `futures::SinkExt` is in scope: it needs
-/// no `mut`, and a dropped future withdraws its datum. With `SinkExt::send(&mut producer, datum)` a datum that was
-/// taken stays taken when the future is dropped: it enters the ring when there is room, or when this handle is next used
-/// as a sink after the producer came online.
+/// `producer.send(datum)` names the method of the handle itself, also when `futures::SinkExt` is in scope: it
+/// needs no `mut`, and a dropped future withdraws its datum. With `SinkExt::send(&mut producer, datum)` a
+/// datum that was taken stays taken when the future is dropped: it enters the ring when there is room, or
+/// when this handle is next used as a sink after the producer came online.
 ///
-/// Flushing means that the datum is in the ring; it says nothing about any consumer. Closing flushes and closes this
-/// handle as a sink, not the stream.
+/// Flushed means in the ring; it does not mean received. Closing flushes and closes this handle as a sink,
+/// not the stream.
+///
+/// ```
+/// # use corewire::{Network, NetworkId};
+/// use futures::{SinkExt, StreamExt, stream};
+///
+/// # futures::executor::block_on(async {
+/// # let network = Network::new(NetworkId::random()).await?;
+/// let producer = network.streams().produce::<u64>();
+/// let consumer = network.streams().consume::<u64>();
+/// producer.when().online().await;
+///
+/// stream::iter(0..3).map(Ok).forward(producer).await?;
+/// assert_eq!(consumer.take(3).collect::<Vec<_>>().await, [0, 1, 2]);
+/// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 impl<D: Send + 'static, C: Codec<D>> Sink<D> for Producer<D, C> {
     type Error = Error<D>;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>> {
-        let me = self.get_mut();
-        let side = me.side.get_mut().unwrap_or_else(PoisonError::into_inner);
-        match side.poll_kept::<C>(&me.core, cx) {
+        let (sink, core) = self.get_mut().sink_mut();
+        match sink.poll_pending::<C>(core, cx) {
             Poll::Ready(Ok(())) => {}
             other => return other,
         }
-        // A closed stream is ready to refuse: `start_send` has a datum to give back, this has none.
-        let online = poll_online(&me.core, Offline::Wait, &mut side.waiter, cx).map(|_| Ok(()));
+        // Ready on a closed stream: `start_send` has a datum to give back, `poll_ready` has none.
+        let online = poll_online(core, WhenOffline::Wait, &mut sink.waiter, cx).map(|_| Ok(()));
         if online.is_ready() {
-            side.waiter.withdraw();
+            sink.waiter.withdraw();
         }
         online
     }
 
     fn start_send(self: Pin<&mut Self>, datum: D) -> Result<(), Error<D>> {
-        let me = self.get_mut();
-        me.side.get_mut().unwrap_or_else(PoisonError::into_inner).start::<C>(&me.core, datum)
+        let (sink, core) = self.get_mut().sink_mut();
+        sink.start::<C>(core, datum)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>> {
-        let me = self.get_mut();
-        me.side.get_mut().unwrap_or_else(PoisonError::into_inner).poll_kept::<C>(&me.core, cx)
+        let (sink, core) = self.get_mut().sink_mut();
+        sink.poll_pending::<C>(core, cx)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>> {
-        let flushed = self.as_mut().poll_flush(cx);
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error<D>>> {
+        let (sink, core) = self.get_mut().sink_mut();
+        let flushed = sink.poll_pending::<C>(core, cx);
         if flushed.is_ready() {
-            let me = self.get_mut();
-            me.side.get_mut().unwrap_or_else(PoisonError::into_inner).closed = true;
+            sink.closed = true;
         }
         flushed
     }

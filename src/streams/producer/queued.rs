@@ -1,0 +1,197 @@
+//! A datum that a sink took while the ring was full.
+//!
+//! A sink's caller may stop polling and keep the handle, and a place in the ring's queue that is never polled
+//! stops every writer behind it. So the waker in that place belongs to the [`QueuedSend`], not to the sink's
+//! task: the ring wakes it when there is room, and it puts the bytes there at once, on the thread that made
+//! the room. The bytes are encoded before; no user code runs then.
+//!
+//! | state | event | next state |
+//! |---|---|---|
+//! | `Waiting` | woken | `Attempting` |
+//! | `Attempting` | woken | `Attempting`, and one more attempt |
+//! | `Attempting` | no room, not woken meanwhile | `Waiting` |
+//! | `Attempting` | room | `Committing`, then `Done(Ok)` |
+//! | `Attempting` | the ring is closed | `Done(Err)` |
+//! | `Waiting`, `Attempting`, `Done(Err)` | withdrawn | `Withdrawn` |
+//! | `Committing`, `Done(Ok)` | withdrawn | unchanged: too late |
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use corewire_engine::publication::FullNotice;
+use corewire_engine::rings::{ClaimError, WaitTicket, Writer};
+
+use super::shared::ProducerCore;
+
+/// Encoded bytes that wait for room without a task of their own.
+pub(super) struct QueuedSend {
+    writer: Writer,
+    notice: FullNotice,
+    inner: Mutex<QueuedInner>,
+}
+
+struct QueuedInner {
+    state: QueuedState,
+    /// The sink's task, woken once the state is `Done`.
+    task: Option<Waker>,
+}
+
+enum QueuedState {
+    /// The bytes wait with their place in the ring's queue.
+    Waiting(Vec<u8>, WaitTicket),
+    /// One thread tries to put the bytes, which it holds.
+    Attempting {
+        woken: bool,
+    },
+    /// Room is claimed and the bytes are on their way.
+    Committing,
+    Done(Result<(), ClaimError>),
+    Withdrawn,
+}
+
+impl QueuedSend {
+    /// Queues `bytes` for room in the ring of `core`.
+    pub(super) fn start(core: &ProducerCore, bytes: Vec<u8>) -> Arc<Self> {
+        let state = QueuedState::Waiting(bytes, WaitTicket::default());
+        let queued = Arc::new(Self {
+            writer: core.writer.clone(),
+            notice: core.publication.full_notice(),
+            inner: Mutex::new(QueuedInner { state, task: None }),
+        });
+        queued.attempt();
+        queued
+    }
+
+    /// Ready once the bytes are in the ring, or the ring refused them.
+    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), ClaimError>> {
+        // Cloning and dropping wakers runs an executor's code: neither happens under the lock.
+        let waker = cx.waker().clone();
+        let mut inner = self.lock();
+        if let QueuedState::Done(result) = inner.state {
+            return Poll::Ready(result);
+        }
+        let replaced = inner.task.replace(waker);
+        drop(inner);
+        drop(replaced);
+        Poll::Pending
+    }
+
+    /// Leaves the ring's queue. `false`: the bytes are in the ring or on their way there. A refusal that was
+    /// never polled counts as withdrawn.
+    pub(super) fn withdraw(&self) -> bool {
+        let mut inner = self.lock();
+        if matches!(inner.state, QueuedState::Committing | QueuedState::Done(Ok(()))) {
+            return false;
+        }
+        // The place in the queue wakes the next waiter when it is dropped: not under the lock.
+        let dropped = (mem::replace(&mut inner.state, QueuedState::Withdrawn), inner.task.take());
+        drop(inner);
+        drop(dropped);
+        true
+    }
+
+    /// Puts the bytes into the ring if they are first in its queue and there is room.
+    fn attempt(self: &Arc<Self>) {
+        let Some((bytes, mut ticket)) = self.begin() else { return };
+        let waker = Waker::from(self.clone());
+        loop {
+            // Without the lock: the ring may wake this send, or another one, before it returns.
+            match self.writer.poll_claim(&mut ticket, bytes.len(), &mut Context::from_waker(&waker)) {
+                Poll::Ready(Ok(mut claim)) => {
+                    if !self.advance(QueuedState::Committing) {
+                        return;
+                    }
+                    claim.copy_from_slice(&bytes);
+                    claim.commit();
+                    return self.finish(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return self.finish(Err(error)),
+                // Each time: the engine forgets a full ring once there was room.
+                Poll::Pending => self.notice.note_full(),
+            }
+            let mut inner = self.lock();
+            match inner.state {
+                QueuedState::Attempting { woken: true } => {
+                    inner.state = QueuedState::Attempting { woken: false };
+                }
+                QueuedState::Attempting { woken: false } => {
+                    inner.state = QueuedState::Waiting(bytes, ticket);
+                    return;
+                }
+                // Withdrawn. The lock is released before the ticket, which wakes the next waiter.
+                _ => return drop(inner),
+            }
+        }
+    }
+
+    /// Takes the bytes for an attempt. `None`: another thread attempts, or there is nothing left to do.
+    fn begin(&self) -> Option<(Vec<u8>, WaitTicket)> {
+        let mut inner = self.lock();
+        match mem::replace(&mut inner.state, QueuedState::Attempting { woken: false }) {
+            QueuedState::Waiting(bytes, ticket) => return Some((bytes, ticket)),
+            QueuedState::Attempting { .. } => inner.state = QueuedState::Attempting { woken: true },
+            over => inner.state = over,
+        }
+        None
+    }
+
+    /// Leaves `Attempting` or `Committing` for `next`. `false`: withdrawn meanwhile.
+    fn advance(&self, next: QueuedState) -> bool {
+        let mut inner = self.lock();
+        if matches!(inner.state, QueuedState::Withdrawn) {
+            return false;
+        }
+        inner.state = next;
+        true
+    }
+
+    fn finish(&self, result: Result<(), ClaimError>) {
+        self.advance(QueuedState::Done(result));
+        let task = self.lock().task.take();
+        task.into_iter().for_each(Waker::wake);
+    }
+
+    /// No code that can panic runs under the lock, so the state behind a poisoned lock is sound.
+    fn lock(&self) -> MutexGuard<'_, QueuedInner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+thread_local! {
+    /// Sends that were woken while another one was served on this thread. One that leaves the ring's queue
+    /// wakes the next; the list keeps a thousand of them from standing on one stack. `None`: none is being
+    /// served.
+    static WOKEN: RefCell<Option<VecDeque<Arc<QueuedSend>>>> = const { RefCell::new(None) };
+}
+
+impl Wake for QueuedSend {
+    fn wake(self: Arc<Self>) {
+        let outermost = WOKEN.with_borrow_mut(|woken| match woken {
+            Some(woken) => {
+                woken.push_back(self.clone());
+                false
+            }
+            None => {
+                *woken = Some(VecDeque::new());
+                true
+            }
+        });
+        if !outermost {
+            return;
+        }
+        let mut next = Some(self);
+        while let Some(queued) = next {
+            queued.attempt();
+            next = WOKEN.with_borrow_mut(|woken| {
+                let next = woken.as_mut().and_then(VecDeque::pop_front);
+                if next.is_none() {
+                    *woken = None;
+                }
+                next
+            });
+        }
+    }
+}

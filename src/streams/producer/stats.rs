@@ -1,0 +1,77 @@
+//! The counters of a producer.
+
+use core::fmt;
+
+/// Counters of a producer: all its handles together. A snapshot; the numbers are read one after the other.
+///
+/// Once no send or claim is under way, [`offered`](Self::offered) is the number of datums that were given to
+/// any sending method, or for which room was claimed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Datums that entered the ring.
+    pub accepted: u64,
+    /// Datums refused because the ring was full.
+    pub refused_full: u64,
+    /// Datums refused because the producer was offline.
+    pub refused_offline: u64,
+    /// Datums refused because the producer was closed.
+    pub refused_closed: u64,
+    /// Datums refused because they were longer than the stream carries.
+    pub too_large: u64,
+    /// Datums refused because they could not be encoded.
+    pub unencodable: u64,
+    /// Datums withdrawn: their future was dropped before it resolved, or their claim before it was committed.
+    pub cancelled: u64,
+    /// Accepted datums that the degrader made cheaper first, under `DegradeQuality`.
+    pub degraded: u64,
+    /// Datums evicted to make room, under the policies that drop. A datum counts once per reader that loses
+    /// it: a consumer on this engine, or a shard that serves consumers on others. What one channel lost is in
+    /// its own [`Stats`](crate::streams::Stats::dropped_oldest).
+    ///
+    /// The ring evicts sequence numbers. A number without a datum counts too: that of a claim that was given
+    /// up, or of a datum whose encoding failed after its room was claimed.
+    pub dropped_oldest: u64,
+    /// Panics of the degrader; each time, the datum was sent as it was.
+    pub degrader_panics: u64,
+    /// Datums in the ring that at least one consumer has not taken.
+    pub in_ring: u64,
+    /// Datums that the ring holds at most.
+    pub capacity: u64,
+    /// Panics of the predicates given to `online_when`; each time, the condition counted as not met.
+    pub predicate_panics: u64,
+}
+
+impl Stats {
+    /// Datums that were given to any sending method: accepted, refused for any reason, or withdrawn.
+    pub fn offered(&self) -> u64 {
+        self.accepted
+            + self.refused_full
+            + self.refused_offline
+            + self.refused_closed
+            + self.too_large
+            + self.unencodable
+            + self.cancelled
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "accepted: {}, refused: {} full, {} offline, {} closed, {} too large, {} unencodable, cancelled: {}, \
+             degraded: {}, dropped for room: {}, ring: {} of {}",
+            self.accepted,
+            self.refused_full,
+            self.refused_offline,
+            self.refused_closed,
+            self.too_large,
+            self.unencodable,
+            self.cancelled,
+            self.degraded,
+            self.dropped_oldest,
+            self.in_ring,
+            self.capacity
+        )
+    }
+}
