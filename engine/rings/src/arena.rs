@@ -1,26 +1,19 @@
 //! The bytes of a ring's records. It knows addresses, not who may use them when.
 //!
 //! ```text
-//!  cells: a power of two >= datums, 128 bytes each      units: `bytes`, then a spill of the longest record
+//!  blocks: a power of two >= datums, 128 bytes each     units: `bytes`, then a spill of the longest record
 //! ┌──────────┬──────────┬──────────┬───────────────┐   ┌──────────────────────────────────┬──────────┐
 //! │ record 0 │ record 5 │ record 2 │ …             │   │ 16-byte units │ record s │ s+1 │ … s+1    │
 //! └──────────┴──────────┴──────────┴───────────────┘   └──────────────────────────────────┴──────────┘
-//!   of up to 128 bytes: in cell (s · step) mod cells       place = position mod capacity; a record that
-//!                                                        starts before the end runs on into the spill
+//!   small records, scattered: block                      other records, packed: position mod capacity;
+//!   s · step mod blocks, step ≈ 0.618 blocks             one that starts before the end continues in the spill
 //! ```
 //!
-//! **Why cells, and why in this order.** A processor that reads or writes along a row of lines fetches the next ones, and
-//! the other half of each pair, before they are asked for. In a ring those are the lines that the other side is about to
-//! write or has just read, and each such fetch costs both of them a trip. A record in a pair of lines of its own, whose
-//! neighbours in memory are nobody's neighbours in time, moves once: see the notebook, "what do records cost that lie in
-//! cells?". A reader that takes many at a time loses nothing: where the next record lies depends on its sequence alone, so
-//! the processor asks for several of them at once. For one that takes them one by one, and is behind, see `hold`.
-//!
-//! Whether there are cells changes no other number: room is counted in units as if all records lay one behind the other.
-//!
-//! Not inside: the slots (see `slots`), the arithmetic of positions (see `units`), the cursors' cells (see `cursor`).
+//! Consecutive small records are far apart in memory, so the prefetcher does not fetch lines that another
+//! core is writing (see the crate's page, "Micro-architecture"). Where a small record lies depends on its
+//! sequence alone. Scattering changes addresses only: room is counted in units as if all records were packed.
 
-use crate::bugs::bug;
+use crate::bugs::mutate;
 use crate::config::RingConfig;
 use crate::limits::{SMALL_RECORD_BYTES, UNIT_BYTES};
 use crate::units::Units;
@@ -30,145 +23,147 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::slice::{from_raw_parts, from_raw_parts_mut};
 
-/// Where a record begins: bytes from the beginning of the memory, a multiple of [`UNIT_BYTES`].
+/// Where a record begins: bytes from the beginning of the arena, a multiple of [`UNIT_BYTES`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct At(usize);
+pub(crate) struct ArenaOffset(usize);
 
-/// The memory of the records: cells, units, spill, in one piece. Without cells, or without units if all records fit cells.
+/// The memory of the records in one allocation: blocks, units, spill. There are no blocks unless small
+/// records are scattered, and no units if all records are.
 pub(crate) struct Arena {
     base: NonNull<u8>,
     layout: Layout,
-    /// Records shorter than this lie in cells: 0 or [`SMALL_RECORD_BYTES`] + 1.
-    short: usize,
-    /// From the cell of one record to that of the next, and the bits of a cell's place, in bytes.
-    cell_step: usize,
-    cell_mask: usize,
-    /// Bytes of all cells: where the units begin.
-    cells: usize,
+    /// Records shorter than this are scattered: 0 or [`SMALL_RECORD_BYTES`] + 1.
+    scatter_below: usize,
+    /// Bytes from the block of one record to that of the next.
+    block_step: usize,
+    /// Bits of a block's offset.
+    block_mask: usize,
+    /// Bytes of all blocks: where the units begin.
+    block_bytes: usize,
     units: Units,
-    /// One witness a unit: loom reports two uses of a unit that are not ordered by the ring's atomics.
+    /// One witness for each unit: loom reports two uses of a unit that the ring's atomics do not order.
     #[cfg(loom)]
     witnesses: Vec<loom::cell::UnsafeCell<()>>,
 }
 
-// SAFETY: the arena hands out addresses only. Who may read or write which record when is the ring's protocol (claimed:
-// one writer; published and pinned: readers), which orders the uses across threads.
+// SAFETY: the arena hands out addresses only. Who may read or write which record when is the ring's protocol
+// (claimed: one writer; published and pinned: readers), which orders the uses across threads.
 unsafe impl Send for Arena {}
 // SAFETY: as above.
 unsafe impl Sync for Arena {}
 
-/// How far the cell of the next record lies, in cells, if there are `cells` of them: about 0.618 of all. Odd, so that each
-/// cell has its turn; and of all ratios this one keeps records that follow each other furthest apart, and so do all
-/// those that follow soon (D. Knuth, The Art of Computer Programming 3, 6.4, on Fibonacci hashing).
-const fn cell_step(cells: usize) -> usize {
-    (cells * 633 / 1024) | 1
+/// Blocks from one small record to the next, of `blocks`: about 0.618 of them (Fibonacci hashing; D. Knuth,
+/// The Art of Computer Programming 3, 6.4), the ratio that keeps records that follow each other soon furthest
+/// apart. Odd, so that a lap visits every block.
+const fn block_step(blocks: usize) -> usize {
+    (blocks * 633 / 1024) | 1
 }
 
-/// Alignment of the memory: a pair of cache lines, as a cell is.
+/// Alignment of the arena: that of a block.
 const ALIGN: usize = SMALL_RECORD_BYTES;
 
-/// How far in front of a claim the writer asks for memory, where records lie one behind the other: eight records of 64
-/// bytes.
+/// How far ahead of a claim of a packed record the writer prefetches: eight records of 64 bytes.
 const WRITE_AHEAD_BYTES: usize = 512;
 
 impl Arena {
-    /// Bytes of cells, and of units with their spill.
+    /// Bytes of blocks, and of units with their spill.
     pub(crate) fn sizes(config: &RingConfig) -> (usize, usize) {
-        let spill = Units::of(config.max_record).saturating_sub(if bug("spill-short") { 2 } else { 0 });
+        let spill = Units::of(config.max_record);
+        let spill = mutate!(spill, "spill-short" => spill.saturating_sub(2));
         let units = (config.capacity_units() + spill) as usize * UNIT_BYTES;
-        let cells = config.cell_count() * SMALL_RECORD_BYTES;
-        (cells, if cells > 0 && config.max_record <= SMALL_RECORD_BYTES { 0 } else { units })
+        let blocks = config.block_count() * SMALL_RECORD_BYTES;
+        (blocks, if blocks > 0 && config.max_record <= SMALL_RECORD_BYTES { 0 } else { units })
     }
 
-    /// `units`: the arithmetic of the ring's positions.
+    /// `units`: the arithmetic of the ring's positions. `None`: no memory.
     pub(crate) fn new(config: &RingConfig, units: Units) -> Option<Self> {
-        let (cells, rest) = Self::sizes(config);
-        let layout = Layout::from_size_align(cells + rest, ALIGN).ok()?;
+        let (block_bytes, rest) = Self::sizes(config);
+        let layout = Layout::from_size_align(block_bytes + rest, ALIGN).ok()?;
         assert!(layout.size() > 0, "a ring has at least one unit");
         // SAFETY: the layout's size is not zero, asserted above.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let step = mutate!(block_step(config.block_count()), "cells-collide" => 2);
         Some(Self {
             base,
             layout,
-            short: if cells == 0 { 0 } else { SMALL_RECORD_BYTES + 1 },
-            cell_step: if bug("cells-collide") { 2 } else { cell_step(config.cell_count()) }
-                * SMALL_RECORD_BYTES,
-            cell_mask: cells.saturating_sub(SMALL_RECORD_BYTES),
-            cells,
+            scatter_below: if block_bytes == 0 { 0 } else { SMALL_RECORD_BYTES + 1 },
+            block_step: step * SMALL_RECORD_BYTES,
+            block_mask: block_bytes.saturating_sub(SMALL_RECORD_BYTES),
+            block_bytes,
             units,
             #[cfg(loom)]
             witnesses: (0..layout.size() / UNIT_BYTES).map(|_| loom::cell::UnsafeCell::new(())).collect(),
         })
     }
 
-    /// Whether a record of `len` bytes lies in a cell.
+    /// Whether a record of `len` bytes is scattered; otherwise it is packed.
     #[inline(always)]
-    pub(crate) fn is_short(&self, len: usize) -> bool {
-        len < self.short
+    pub(crate) fn is_scattered(&self, len: usize) -> bool {
+        len < self.scatter_below
     }
 
-    /// Where the record `seq` of `len` bytes lies, which ends at the position that `end` gives.
+    /// Where the record `seq` of `len` bytes lies. `end` gives the position where it ends.
     #[inline(always)]
-    pub(crate) fn find(&self, seq: u64, len: usize, end: impl FnOnce() -> u64) -> At {
-        if self.is_short(len) {
-            return self.cell(seq);
+    pub(crate) fn find(&self, seq: u64, len: usize, end: impl FnOnce() -> u64) -> ArenaOffset {
+        if self.is_scattered(len) {
+            return self.block(seq);
         }
         self.unit(self.units.place_before(end(), Units::of(len)))
     }
 
-    /// The cell of record `seq`, if there are cells.
+    /// The block of record `seq`, if there are blocks.
     #[inline(always)]
-    fn cell(&self, seq: u64) -> At {
-        At((seq as usize).wrapping_mul(self.cell_step) & self.cell_mask)
+    fn block(&self, seq: u64) -> ArenaOffset {
+        ArenaOffset((seq as usize).wrapping_mul(self.block_step) & self.block_mask)
     }
 
     #[inline(always)]
-    fn unit(&self, place: u64) -> At {
-        At(self.cells + place as usize * UNIT_BYTES)
+    fn unit(&self, place: u64) -> ArenaOffset {
+        ArenaOffset(self.block_bytes + place as usize * UNIT_BYTES)
     }
 
-    /// Where the record lies that follows one at `at` of `len` bytes, if neither is short.
+    /// Where the record lies that follows one at `at` of `len` bytes, if both are packed.
     #[inline(always)]
-    pub(crate) fn behind(&self, at: At, len: usize) -> At {
-        let place = (at.0 - self.cells) / UNIT_BYTES;
+    pub(crate) fn next_packed(&self, at: ArenaOffset, len: usize) -> ArenaOffset {
+        let place = (at.0 - self.block_bytes) / UNIT_BYTES;
         self.unit(self.units.place_after(place as u64, Units::of(len)))
     }
 
     /// The address of a record's first byte.
     #[inline(always)]
-    pub(crate) fn address(&self, at: At) -> NonNull<u8> {
+    pub(crate) fn address(&self, at: ArenaOffset) -> NonNull<u8> {
         debug_assert!(at.0 < self.layout.size());
-        // SAFETY: an `At` is made here only: of a cell's index below their number, or of a place below the capacity. So it
-        // stays inside the allocation; debug-asserted above.
+        // SAFETY: an `ArenaOffset` is made in this file only, from a block's number below their count or from
+        // a place below the capacity, so it is inside the allocation; debug-asserted above.
         unsafe { self.base.add(at.0) }
     }
 
-    /// Asks for the first line of the cell of record `seq`, if there are cells.
+    /// Prefetches the first line of the block of record `seq`, if there are blocks.
     #[inline(always)]
-    pub(crate) fn expect_short(&self, seq: u64) {
-        if self.short != 0 {
-            prefetch(self.address(self.cell(seq)).as_ptr());
+    pub(crate) fn prefetch_small(&self, seq: u64) {
+        if self.scatter_below != 0 {
+            prefetch(self.address(self.block(seq)).as_ptr());
         }
     }
 
-    /// Asks for the first line of the record at `at`.
+    /// Prefetches the first line of the record at `at`.
     #[inline(always)]
-    pub(crate) fn expect_at(&self, at: At) {
+    pub(crate) fn prefetch_at(&self, at: ArenaOffset) {
         prefetch(self.address(at).as_ptr());
     }
 
-    /// Asks for the line that a writer at `at` will reach some records later, if those are not short. It was written a lap
-    /// ago and has been read by other processors since; brought near in time, it costs the writer's stores less.
+    /// Prefetches the line that a writer of packed records at `at` will reach some records later. It was last
+    /// read by other processors, a lap ago; fetched early, it delays the writer's stores less.
     #[inline(always)]
-    pub(crate) fn prefetch_ahead(&self, at: At) {
-        // Wrapping, because it may point behind the memory near its end, where the hint is wasted.
+    pub(crate) fn prefetch_ahead(&self, at: ArenaOffset) {
+        // Wrapping, because near the end it points behind the arena, where the prefetch does nothing.
         prefetch(self.base.as_ptr().wrapping_add(at.0 + WRITE_AHEAD_BYTES));
     }
 
     /// Tells loom that a record is read. Nothing otherwise.
     #[inline(always)]
     #[cfg_attr(not(loom), expect(unused_variables, clippy::unused_self))]
-    pub(crate) fn witness_read(&self, at: At, len: usize) {
+    pub(crate) fn witness_read(&self, at: ArenaOffset, len: usize) {
         #[cfg(loom)]
         for witness in &self.witnesses[at.0 / UNIT_BYTES..][..Units::of(len) as usize] {
             witness.with(|_| ());
@@ -178,7 +173,7 @@ impl Arena {
     /// Tells loom that a record is written. Nothing otherwise.
     #[inline(always)]
     #[cfg_attr(not(loom), expect(unused_variables, clippy::unused_self))]
-    pub(crate) fn witness_write(&self, at: At, len: usize) {
+    pub(crate) fn witness_write(&self, at: ArenaOffset, len: usize) {
         #[cfg(loom)]
         for witness in &self.witnesses[at.0 / UNIT_BYTES..][..Units::of(len) as usize] {
             witness.with_mut(|_| ());
@@ -188,7 +183,7 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: `base` came from `alloc_zeroed` with this layout, and nobody has the arena any more.
+        // SAFETY: `base` came from `alloc_zeroed` with this layout, and no handle has the arena any more.
         unsafe { dealloc(self.base.as_ptr(), self.layout) }
     }
 }
@@ -198,7 +193,7 @@ fn prefetch(line: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch is a hint; it neither faults nor reads in the sense of the memory model.
+        // SAFETY: a prefetch is a hint: it does not fault, and is no read in the sense of the memory model.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
@@ -208,11 +203,12 @@ fn prefetch(line: *const u8) {
 /// The bytes of a record that begins at `at`.
 ///
 /// # Safety
-/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a cell. Said to the compiler, that spares
-/// whoever looks at the bytes as at a value of its own type the test of their alignment.
+/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a block. The compiler is told of
+/// that alignment, so that callers which cast the bytes to their own type pay no test for it.
 #[inline(always)]
 pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
-    // SAFETY: units and cells begin at multiples of a unit's size, since the arena does; the caller vouches for the rest.
+    // SAFETY: units and blocks begin at multiples of a unit's size, since the arena does; the caller keeps
+    // the rest.
     unsafe {
         assert_unchecked(at.addr().get().is_multiple_of(UNIT_BYTES));
         from_raw_parts(at.as_ptr(), len)
@@ -222,7 +218,7 @@ pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
 /// As [`slice_at`], to write.
 ///
 /// # Safety
-/// As for `slice::from_raw_parts_mut`; and `at` is the beginning of a unit or of a cell.
+/// As for `slice::from_raw_parts_mut`; and `at` is the beginning of a unit or of a block.
 #[inline(always)]
 pub(crate) unsafe fn slice_mut_at<'a>(at: NonNull<u8>, len: usize) -> &'a mut [u8] {
     // SAFETY: as in `slice_at`.
@@ -232,35 +228,35 @@ pub(crate) unsafe fn slice_mut_at<'a>(at: NonNull<u8>, len: usize) -> &'a mut [u
     }
 }
 
-/// Strides over published records of one length, sequence by sequence. One kind for each way in which records lie, so that a
-/// loop over them has nothing to decide.
+/// Walks over published records of one length, sequence by sequence. One type for each layout, so that a loop
+/// over records does not branch on it.
 pub(crate) trait Stride {
     /// Goes to the next record, and gives the address of its first byte.
     fn next(&mut self) -> NonNull<u8>;
 }
 
-/// Short records, in cells.
-pub(crate) struct CellStride<'a> {
-    /// Of the arena, by value: a compiler keeps them in registers whatever the loop calls.
+/// Small records in blocks.
+pub(crate) struct ScatteredStride<'a> {
+    /// Of the arena, by value, so that the compiler keeps them in registers across calls.
     base: NonNull<u8>,
     step: usize,
     mask: usize,
-    /// The present record's cell.
+    /// Offset of the current record's block.
     at: usize,
     _arena: PhantomData<&'a Arena>,
     #[cfg(loom)]
     witness: (&'a Arena, usize),
 }
 
-impl<'a> CellStride<'a> {
-    /// At the record at `at` of `len` bytes, which is short.
+impl<'a> ScatteredStride<'a> {
+    /// At the record at `at` of `len` bytes, which is scattered.
     #[inline(always)]
-    pub(crate) fn new(arena: &'a Arena, at: At, len: usize) -> Self {
-        debug_assert!(arena.is_short(len));
+    pub(crate) fn new(arena: &'a Arena, at: ArenaOffset, len: usize) -> Self {
+        debug_assert!(arena.is_scattered(len));
         Self {
             base: arena.base,
-            step: arena.cell_step,
-            mask: arena.cell_mask,
+            step: arena.block_step,
+            mask: arena.block_mask,
             at: at.0,
             _arena: PhantomData,
             #[cfg(loom)]
@@ -269,56 +265,57 @@ impl<'a> CellStride<'a> {
     }
 }
 
-impl Stride for CellStride<'_> {
+impl Stride for ScatteredStride<'_> {
     #[inline(always)]
     fn next(&mut self) -> NonNull<u8> {
         self.at = self.at.wrapping_add(self.step) & self.mask;
         #[cfg(loom)]
-        self.witness.0.witness_read(At(self.at), self.witness.1);
-        // SAFETY: the mask leaves the place of a cell.
+        self.witness.0.witness_read(ArenaOffset(self.at), self.witness.1);
+        // SAFETY: the mask leaves the offset of a block.
         unsafe { self.base.add(self.at) }
     }
 }
 
-/// Records that lie one behind the other.
-pub(crate) struct UnitStride<'a> {
+/// Records one after the other in units.
+pub(crate) struct PackedStride<'a> {
     arena: &'a Arena,
     address: NonNull<u8>,
     /// Bytes from one record to the next.
     step: usize,
-    /// Where the units end, without the spill; `lap` bytes behind where they begin.
+    /// Where the units end, without the spill.
     end: NonNull<u8>,
+    /// Bytes of the units, without the spill.
     lap: usize,
 }
 
-impl<'a> UnitStride<'a> {
-    /// At the record at `at` of `len` bytes, which is not short.
+impl<'a> PackedStride<'a> {
+    /// At the record at `at` of `len` bytes, which is packed.
     #[inline(always)]
-    pub(crate) fn new(arena: &'a Arena, at: At, len: usize) -> Self {
-        debug_assert!(!arena.is_short(len));
+    pub(crate) fn new(arena: &'a Arena, at: ArenaOffset, len: usize) -> Self {
+        debug_assert!(!arena.is_scattered(len));
         let (lap, step) = (arena.units.capacity as usize * UNIT_BYTES, Units::of(len) as usize * UNIT_BYTES);
-        // SAFETY: the units begin behind the cells, and `lap` is their size without the spill. A record that is not short
-        // lies in units, so there are some.
-        let end = unsafe { arena.base.add(arena.cells + lap) };
+        // SAFETY: the units begin after the blocks, and `lap` is their size without the spill. There are
+        // units, since a packed record lies in them.
+        let end = unsafe { arena.base.add(arena.block_bytes + lap) };
         Self { arena, address: arena.address(at), step, end, lap }
     }
 
-    /// Where the present record lies.
+    /// Where the current record lies.
     #[inline(always)]
-    pub(crate) fn at(&self) -> At {
-        At(self.address.addr().get() - self.arena.base.addr().get())
+    pub(crate) fn at(&self) -> ArenaOffset {
+        ArenaOffset(self.address.addr().get() - self.arena.base.addr().get())
     }
 }
 
-impl Stride for UnitStride<'_> {
-    /// With a branch that is hardly ever taken, rather than arithmetic that each record would have to wait for.
+impl Stride for PackedStride<'_> {
+    /// With a branch that is rarely taken, rather than arithmetic on which each record's load would depend.
     #[inline(always)]
     fn next(&mut self) -> NonNull<u8> {
-        // SAFETY: the present record begins in front of `end` and ends within the spill, hence inside the allocation.
+        // SAFETY: the current record begins before `end` and ends within the spill, so inside the allocation.
         let mut next = unsafe { self.address.add(self.step) };
         if next >= self.end {
-            seldom();
-            // SAFETY: `next` is at or behind `end`, which is `lap` bytes behind where the units begin.
+            unlikely();
+            // SAFETY: `next` is at or after `end`, which is `lap` bytes after the beginning of the units.
             next = unsafe { next.sub(self.lap) };
         }
         self.address = next;
@@ -327,10 +324,10 @@ impl Stride for UnitStride<'_> {
     }
 }
 
-/// Tells the compiler that the branch which calls this is the unusual one.
+/// Marks the branch that calls it as unlikely.
 #[cold]
 #[inline]
-fn seldom() {}
+fn unlikely() {}
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
@@ -349,15 +346,15 @@ mod tests {
     }
 
     #[test]
-    fn as_many_records_as_there_are_datums_lie_in_cells_of_their_own() {
+    fn no_two_of_the_records_in_a_full_ring_share_a_block() {
         for datums in [1, 2, 3, 5, 8, 100, 1_000, 1_024] {
             let arena = arena(datums, datums.next_power_of_two() * SMALL_RECORD_BYTES, SMALL_RECORD_BYTES);
             for from in [0, 1, 77, crate::word::LAST_SEQ - 2_000] {
-                let cells: HashSet<_> =
+                let blocks: HashSet<_> =
                     (from..from + datums as u64).map(|seq| arena.find(seq, 1, || unreachable!()).0).collect();
-                assert_eq!(cells.len(), datums);
+                assert_eq!(blocks.len(), datums);
                 assert!(
-                    cells
+                    blocks
                         .iter()
                         .all(|at| at % SMALL_RECORD_BYTES == 0
                             && at + SMALL_RECORD_BYTES <= arena.layout.size())
@@ -367,20 +364,20 @@ mod tests {
     }
 
     #[test]
-    fn records_that_follow_each_other_soon_lie_far_from_each_other() {
+    fn consecutive_small_records_lie_far_apart() {
         for datums in [256, 1_024, 65_536] {
             let arena = arena(datums, datums * SMALL_RECORD_BYTES, 64);
-            let cell = |seq: u64| arena.find(seq, 64, || unreachable!()).0 / SMALL_RECORD_BYTES;
+            let block = |seq: u64| arena.find(seq, 64, || unreachable!()).0 / SMALL_RECORD_BYTES;
             for (one, other) in (0..40u64).flat_map(|one| (one + 1..one + 9).map(move |other| (one, other))) {
-                let apart = cell(one).abs_diff(cell(other));
+                let apart = block(one).abs_diff(block(other));
                 let apart = apart.min(datums - apart);
-                assert!(apart >= datums / 32, "{one} and {other} are {apart} cells apart, of {datums}");
+                assert!(apart >= datums / 32, "{one} and {other} are {apart} blocks apart, of {datums}");
             }
         }
     }
 
     #[test]
-    fn the_memory_has_cells_if_they_take_no_more_than_the_bytes_asked_for() {
+    fn blocks_and_units_are_sized_by_what_the_records_need() {
         let sizes = |datums, bytes, max_record| {
             Arena::sizes(&RingConfig {
                 datums,
@@ -390,19 +387,23 @@ mod tests {
                 scatter_small: RingConfig::scatter_fits(datums, bytes),
             })
         };
-        assert_eq!(sizes(4, 4 * 128, 64), (512, 0), "all records fit cells");
+        assert_eq!(sizes(4, 4 * 128, 64), (512, 0), "all records fit blocks");
         assert_eq!(sizes(4, 4 * 128, 129), (512, 512 + 144), "some do not");
-        assert_eq!(sizes(4, 4 * 128 - 1, 64), (0, 31 * 16 + 64), "no cells");
-        assert_eq!(sizes(5, 5 * 128, 64), (0, 640 + 64), "cells for 5 are 8");
+        assert_eq!(sizes(4, 4 * 128 - 1, 64), (0, 31 * 16 + 64), "no blocks");
+        assert_eq!(sizes(5, 5 * 128, 64), (0, 640 + 64), "blocks for 5 would be 8");
     }
 
     #[test]
-    fn long_records_follow_each_other_also_where_short_ones_lie_in_cells() {
+    fn long_records_are_packed_also_where_small_ones_are_scattered() {
         let arena = arena(2, 3 * 128, 200);
-        assert_eq!((arena.cells, arena.units.capacity), (256, 24));
+        assert_eq!((arena.block_bytes, arena.units.capacity), (256, 24));
         let at = arena.find(7, 200, || 13);
-        assert_eq!(at, At(256));
-        assert_eq!(arena.behind(at, 200), At(256 + 13 * 16));
-        assert_eq!(arena.behind(At(256 + 13 * 16), 200), At(256 + 2 * 16), "past the end of the units");
+        assert_eq!(at, ArenaOffset(256));
+        assert_eq!(arena.next_packed(at, 200), ArenaOffset(256 + 13 * 16));
+        assert_eq!(
+            arena.next_packed(ArenaOffset(256 + 13 * 16), 200),
+            ArenaOffset(256 + 2 * 16),
+            "past the end of the units"
+        );
     }
 }

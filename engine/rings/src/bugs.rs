@@ -1,10 +1,9 @@
-//! The bug bank: failures that rings, sequence locks and wake-ups are known for, each where it would be made.
+//! The bug bank: known failures of rings, sequence locks and wake-ups, each in the place where it would be
+//! made.
 //!
-//! Not inside: anything, in an ordinary build. [`bug`] is `false` then, and what depends on it is compiled away. A
-//! build with `--cfg corewire_bugs` has the one that the environment variable `CORE_BUG` names, and
-//! `tests/bug-bank.sh` asserts that a test notices each.
-
-use crate::sync::Ordering;
+//! An ordinary build has none of them: [`bug`] is `false` and [`mutate!`] is its first argument. A build with
+//! `--cfg corewire_bugs` has the one that the environment variable `CORE_BUG` names. `tests/bug-bank.sh`
+//! asserts that each is noticed by the test it names.
 
 /// Whether this build fails on purpose in the way `_name`.
 #[cfg(not(corewire_bugs))]
@@ -20,8 +19,11 @@ pub(crate) fn bug(name: &str) -> bool {
     CHOSEN.get_or_init(|| std::env::var("CORE_BUG").ok()).as_deref() == Some(name)
 }
 
-/// `order`, or none at all with the bug `name`.
-#[inline(always)]
-pub(crate) fn unless(name: &str, order: Ordering) -> Ordering {
-    if bug(name) { Ordering::Relaxed } else { order }
+/// `mutate!(right, "name" => wrong)` is `right`, or `wrong` in a process with the bug `name`.
+macro_rules! mutate {
+    ($right:expr, $name:literal => $wrong:expr) => {
+        if $crate::bugs::bug($name) { $wrong } else { $right }
+    };
 }
+
+pub(crate) use mutate;

@@ -1,10 +1,10 @@
-//! Counts of rare events. Relaxed, never part of a decision, on lines of their own.
+//! Counts of rare events, on cache lines of their own. Relaxed; no decision depends on them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Plain std atomics also under loom: nothing depends on them.
+/// The counters behind `RingStats`. Std atomics also under loom and shuttle, which need not explore them.
 #[derive(Default)]
-pub(crate) struct Counters {
+pub(crate) struct RingCounters {
     pub(crate) abandoned: AtomicU64,
     pub(crate) evicted: AtomicU64,
     pub(crate) blocked_by_pin: AtomicU64,
@@ -13,7 +13,7 @@ pub(crate) struct Counters {
     pub(crate) writer_wakes: AtomicU64,
 }
 
-impl Counters {
+impl RingCounters {
     pub(crate) fn add(&self, counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }

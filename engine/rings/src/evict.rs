@@ -1,125 +1,119 @@
-//! Writers that move readers: eviction (a lagging cursor loses its oldest records) and detachment. Never a reader that
-//! reads in place; policies and counting per cause are the engine's.
+//! Writers that move readers: eviction takes the oldest records from lagging readers, detachment takes a
+//! reader out. A pinned reader is never moved. Which policy evicts, and counting by cause, are the engine's.
 
-use crate::bugs::bug;
-use crate::cursor::Cell;
-use crate::gate::{Base, Look};
-use crate::ring::{DetachError, ReaderId, Shared};
+use crate::bugs::mutate;
+use crate::capacity::{GatePosition, Usage};
+use crate::error::{ClaimError, DetachError};
+use crate::gate::Retry;
+use crate::reader_slots::{ReaderId, ReaderSlot};
+use crate::shared::RingShared;
 use crate::sync::{Ordering, fence};
-use crate::word::{Cursor, Gate, Kind, Meta, Tail};
-use crate::writer::ClaimError;
+use crate::word::{Cursor, CursorKind, Meta, Tail};
 
-/// What a look over the oldest records found.
-enum Walk {
-    /// The gate must come here.
-    To(u64),
-    /// This far, then a record that is not published.
-    Unpublished,
-}
+impl RingShared {
+    /// A writer is about to move or detach readers.
+    #[inline]
+    fn revoke_store_pins(&self) {
+        self.signals.pin_switch.revoke_store_pins(self.fences);
+    }
 
-impl Shared {
-    /// Makes room for `units` by moving lagging cursors, as little as possible.
+    /// Makes room for a record of `units` by moving lagging cursors, as little as possible.
     #[cold]
     pub(crate) fn evict(&self, units: u64, on_lost: &mut dyn FnMut(ReaderId, u64)) -> Result<(), ClaimError> {
-        self.before_moving_cursors();
+        self.revoke_store_pins();
+        let capacity = self.capacity();
         loop {
-            let tail = Tail(self.tail().load(Ordering::Acquire));
+            let tail = self.load_tail(Ordering::Acquire);
             if tail.is_closed() {
                 return Err(ClaimError::Closed);
             }
-            let gate = Gate(self.gate.load(Ordering::Acquire));
-            let Some(base) = self.base(gate) else { continue };
-            let used = tail.datums_since(base.seq);
-            if used > self.config.datums as u64 {
+            let gate = self.load_gate();
+            let Some(from) = self.gate_position(gate) else { continue };
+            let used = capacity.usage(from, tail);
+            if capacity.is_exceeded_by(used) {
                 continue; // A tail from before this gate.
             }
-            if self.fits(tail, used, base.position, units) {
+            if capacity.fits(used, units) {
                 return Ok(());
             }
-            if self.advance_gate(gate, Look::Once) || self.tail().load(Ordering::Acquire) != tail.0 {
+            if self.advance_gate(gate, Retry::No) || self.load_tail(Ordering::Acquire) != tail {
                 continue;
             }
-            let walk = self.walk(tail, base, used, units);
-            if self.gate.load(Ordering::Acquire) != gate.0 {
-                continue; // The slots that the walk saw may be newer than it thought.
+            let target = self.eviction_target(tail, from, used, units);
+            if self.load_gate() != gate {
+                continue; // The descriptors may have been of a later lap.
             }
-            match walk {
-                Walk::To(target) => {
-                    let pushed = self.push_cursors(base.seq, target, on_lost);
-                    // Whoever queues for room may find some now, whether we take it or not.
-                    self.moved_on();
-                    pushed?;
-                }
-                Walk::Unpublished => {
-                    self.counters.add(&self.counters.blocked_by_claim, 1);
-                    return Err(ClaimError::Full);
-                }
-            }
+            let Some(target) = target else {
+                self.counters.add(&self.counters.blocked_by_claim, 1);
+                return Err(ClaimError::Full);
+            };
+            let moved = self.move_cursors(from.seq, target, on_lost);
+            // A writer that waits for room may find some now, whether we take it or not.
+            self.notify_moved();
+            moved?;
         }
     }
 
-    /// Whether one more record of `units` fits behind `tail` if the gate's byte position is `position`.
-    fn fits(&self, tail: Tail, used: u64, position: u64, units: u64) -> bool {
-        used < self.config.datums as u64
-            && self.units.distance(tail.position(), position) + units <= self.units.capacity
-    }
-
-    /// How far the gate must move, over published records only.
-    fn walk(&self, tail: Tail, base: Base, used: u64, units: u64) -> Walk {
-        let (mut seq, mut position, mut used) = (base.seq, base.position, used);
-        while used > 0 && !self.fits(tail, used, position, units) {
-            let slot = self.slots.at(seq);
-            if !slot.stamp().is_of(seq) && !bug("evict-unpublished") {
-                return Walk::Unpublished;
+    /// Where the gate must be for a record of `units` to fit. `None`: a record before that is not published.
+    fn eviction_target(&self, tail: Tail, from: GatePosition, used: Usage, units: u64) -> Option<u64> {
+        let capacity = self.capacity();
+        let (mut from, mut used) = (from, used);
+        while used.datums > 0 && !capacity.fits(used, units) {
+            let slot = self.descriptors.at(from.seq);
+            if mutate!(!slot.stamp().is_of(from.seq), "evict-unpublished" => false) {
+                return None;
             }
-            position = Meta(slot.meta.load(Ordering::Acquire)).end();
-            seq += 1;
-            used -= 1;
+            let position = Meta(slot.meta.load(Ordering::Acquire)).end();
+            from = GatePosition { seq: from.seq + 1, position };
+            used = capacity.usage(from, tail);
         }
-        Walk::To(seq)
+        Some(from.seq)
     }
 
     /// Moves every cursor in `from..to` to `to`. All of `from..to` is published.
-    fn push_cursors(
+    fn move_cursors(
         &self,
         from: u64,
         to: u64,
         on_lost: &mut dyn FnMut(ReaderId, u64),
     ) -> Result<(), ClaimError> {
-        let behind = |cursor: Cursor| cursor.counts() && (from..to).contains(&cursor.seq());
-        // One reader in place makes the whole attempt useless: look before anybody loses anything.
-        let held = |cell: &Cell, cursor| cell.is_pinned(cursor) && !bug("evict-held");
-        if self.cells.taken().any(|(_, cell, cursor)| behind(cursor) && held(cell, cursor)) {
+        debug_assert!(from <= to, "eviction moves forward");
+        let behind = |cursor: Cursor| cursor.holds_gate() && (from..to).contains(&cursor.seq());
+        // One pinned reader makes the whole attempt useless: check all before any reader loses records.
+        let pinned = |slot: &ReaderSlot, cursor| mutate!(slot.is_pinned(cursor), "evict-held" => false);
+        if self.readers.taken().any(|(_, slot, cursor)| behind(cursor) && pinned(slot, cursor)) {
             return Err(self.blocked_by_pin());
         }
-        for (index, cell, seen) in self.cells.taken() {
+        for (index, slot, seen) in self.readers.taken() {
             let mut cursor = seen;
             while behind(cursor) {
-                if held(cell, cursor) {
+                if pinned(slot, cursor) {
                     return Err(self.blocked_by_pin());
                 }
-                // Before the swap, whose success proves that the place still has this owner: it may leave, and another
-                // join, right after it. An idle reader's `wanted_from` stands still.
-                let look = || {
-                    let generation = cell.generation.load(Ordering::Acquire) as u32;
-                    let wanted_from = cell.wanted_from.load(Ordering::Relaxed);
+                // Loaded before the swap, whose success proves that the slot still has this reader; it may
+                // leave, and another join, right after it. The `wanted_from` of an unpinned reader does not
+                // change.
+                let load = || {
+                    let generation = slot.generation.load(Ordering::Acquire) as u32;
+                    let wanted_from = slot.wanted_from.load(Ordering::Relaxed);
                     (ReaderId { index: index as u32, generation }, wanted_from)
                 };
-                let owner = look();
-                // Fails if the reader pinned itself, moved, left or changed. Release: the stamps that we saw come
-                // before the reader's next look.
-                match cell.word.compare_exchange(
+                let owner = load();
+                // Fails if the reader pinned, moved, left or changed. Release: the stamps that we saw come
+                // before the reader's next load of its cursor.
+                match slot.cursor.compare_exchange(
                     cursor.0,
                     cursor.at(to).0,
                     Ordering::AcqRel,
                     Ordering::Acquire,
                 ) {
                     Ok(_) => {
-                        // A joining reader loses nothing: it has not said yet from where on it wants records.
-                        let (loser, wanted_from) = if bug("loss-told-late") { look() } else { owner };
+                        // A joining reader loses nothing: it has not stored yet from where on it wants
+                        // records.
+                        let (loser, wanted_from) = mutate!(owner, "loss-told-late" => load());
                         let wanted = cursor.seq().max(wanted_from);
-                        if cursor.kind() == Kind::Idle && to > wanted {
-                            self.count_lost(cell, to - wanted);
+                        if cursor.kind() == CursorKind::Joined && to > wanted {
+                            self.count_lost(slot, to - wanted);
                             on_lost(loser, to - wanted);
                         }
                         break;
@@ -131,8 +125,8 @@ impl Shared {
         Ok(())
     }
 
-    fn count_lost(&self, cell: &Cell, lost: u64) {
-        cell.lost.fetch_add(lost, Ordering::Relaxed);
+    fn count_lost(&self, slot: &ReaderSlot, lost: u64) {
+        slot.lost.fetch_add(lost, Ordering::Relaxed);
         self.counters.add(&self.counters.evicted, lost);
     }
 
@@ -141,36 +135,36 @@ impl Shared {
         ClaimError::Full
     }
 
-    /// Takes a reader's cursor out of the count. Its next call tells it.
+    /// Takes a reader out: its cursor holds the gate no more. The reader's next call reports it.
     pub(crate) fn detach(&self, id: ReaderId) -> Result<(), DetachError> {
         let index = id.index as usize;
-        let cell = self.cells.get(index).ok_or(DetachError::Gone)?;
-        self.before_moving_cursors();
+        let slot = self.readers.get(index).ok_or(DetachError::Gone)?;
+        self.revoke_store_pins();
         loop {
-            let generation = cell.generation.load(Ordering::Acquire);
-            let cursor = Cursor(cell.word.load(Ordering::Acquire));
-            let other = generation != u64::from(id.generation) && !bug("detach-any-owner");
+            let generation = slot.generation.load(Ordering::Acquire);
+            let cursor = Cursor(slot.cursor.load(Ordering::Acquire));
+            let other = mutate!(generation != u64::from(id.generation), "detach-any-owner" => false);
             if other || cursor.generation() != Cursor::short(generation) {
                 return Err(DetachError::Gone);
             }
             match cursor.kind() {
-                Kind::Idle if cell.is_pinned(cursor) => return Err(DetachError::Pinned),
-                Kind::Idle => {}
-                Kind::Held | Kind::Joining => return Err(DetachError::Pinned),
-                Kind::Free | Kind::Detached => return Err(DetachError::Gone),
+                CursorKind::Joined if slot.is_pinned(cursor) => return Err(DetachError::Pinned),
+                CursorKind::Joined => {}
+                CursorKind::Pinned | CursorKind::Joining => return Err(DetachError::Pinned),
+                CursorKind::Free | CursorKind::Detached => return Err(DetachError::Gone),
             }
-            let detached = Cursor::new(Kind::Detached, cursor.generation(), cursor.seq());
-            let swap = cell.word.compare_exchange(cursor.0, detached.0, Ordering::AcqRel, Ordering::Relaxed);
+            let detached = Cursor::new(CursorKind::Detached, cursor.generation(), cursor.seq());
+            let swap =
+                slot.cursor.compare_exchange(cursor.0, detached.0, Ordering::AcqRel, Ordering::Relaxed);
             if swap.is_ok() {
                 break;
             }
         }
         self.signals.live.fetch_sub(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
-        if !bug("detach-silent") {
-            self.wake_reader(index);
-        }
-        self.moved_on();
+        let wake = || self.signals.wake_reader(index, &self.readers, &self.counters);
+        mutate!(wake(), "detach-silent" => ());
+        self.notify_moved();
         Ok(())
     }
 }

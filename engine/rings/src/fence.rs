@@ -1,38 +1,42 @@
-//! The two sides of a "store mine, then load yours" handshake (Dekker). No waking here, only order.
+//! The two fences of a Dekker pair: "store mine, fence, load yours" on both sides; at least one side sees the
+//! other's store.
 //!
-//! Going to sleep is rare, publishing is not. So the publisher's side is a *light* fence (nothing but an order to the
-//! compiler) and the sleeper's side is a *heavy* one: `membarrier(PRIVATE_EXPEDITED)` runs a full barrier on every
-//! CPU that runs a thread of this process. At whatever instruction that barrier strikes a publisher, either its store
-//! is before it, and the sleeper sees it in its second look, or its load is after it, and sees the sleeper.
-//! Where the kernel has no `membarrier` (or a seccomp profile refuses it), under Miri, loom and shuttle, both sides are
-//! `fence(SeqCst)`, which gives the same promise for about 20 cycles per publish.
+//! Sleeping and revoking are rare, publishing and reading are not. So the hot side has a *light* fence, an
+//! order to the compiler only, and the cold side a *heavy* one: `membarrier(PRIVATE_EXPEDITED)` runs a full
+//! barrier on every processor that runs a thread of this process. Wherever that barrier interrupts the hot
+//! side, either its store is before it, and the cold side's load sees the store, or its load is after it, and
+//! sees the cold side's store.
+//!
+//! Where the kernel has no `membarrier` (or a seccomp filter refuses it), and under Miri, loom and shuttle,
+//! both fences are `fence(SeqCst)`, which gives the same guarantee at the cost of a full fence on the hot
+//! side.
 
 use crate::sync::{Ordering, fence};
 
-/// How the two fences are made. Decided once per process, copied into each ring.
+/// How the two fences are made. Detected once per process, copied into each ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fences {
     asymmetric: bool,
 }
 
 impl Fences {
-    /// The cheapest way that this machine allows.
+    /// `membarrier` where the kernel offers it, full fences otherwise.
     pub(crate) fn detect() -> Self {
         Self { asymmetric: membarrier::available() }
     }
 
     /// Full fences on both sides, whatever the kernel offers.
-    #[cfg(test)]
     pub(crate) const fn symmetric() -> Self {
         Self { asymmetric: false }
     }
 
-    /// Whether the light fence is as good as free.
+    /// Whether the light fence is no instruction.
     pub(crate) const fn light_is_free(self) -> bool {
         self.asymmetric
     }
 
-    /// Orders my store before my next load, if the other side uses `heavy`.
+    /// The hot side: orders the caller's earlier store before its next load, against a thread that uses
+    /// `heavy`.
     #[inline(always)]
     pub(crate) fn light(self) {
         if self.asymmetric {
@@ -42,8 +46,8 @@ impl Fences {
         }
     }
 
-    /// Orders my store before my next load, against `light` and `heavy`. `false`: the kernel, which had promised
-    /// barriers, refused one; then nobody may sleep on it.
+    /// The cold side: orders the caller's earlier store before its next load, against `light` and `heavy`.
+    /// `false`: the kernel refused a barrier although it had offered them; the caller must not sleep.
     #[must_use]
     pub(crate) fn heavy(self) -> bool {
         fence(Ordering::SeqCst);
@@ -60,7 +64,8 @@ mod membarrier {
     const PRIVATE_EXPEDITED: libc::c_int = 1 << 3;
 
     fn call(command: libc::c_int) -> bool {
-        // SAFETY: membarrier takes three integers and touches no memory of ours; the kernel checks the command.
+        // SAFETY: membarrier takes three integers and touches no memory of ours; the kernel checks the
+        // command.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
     }
 
@@ -90,15 +95,17 @@ mod tests {
     use super::*;
     use crate::config::RingConfig;
     use crate::park;
-    use crate::ring::{Ring, Shared};
+    use crate::ring::Ring;
+    use crate::shared::RingShared;
     use std::sync::Arc;
 
-    /// Without `membarrier` everything rests on full fences; nobody else runs that way on a machine that has it.
+    /// Without `membarrier` everything rests on full fences. No other test runs that way on a machine that
+    /// has it.
     #[test]
-    fn nobody_sleeps_for_ever_under_full_fences() {
+    fn no_wakeup_is_lost_under_full_fences() {
         let rounds = if cfg!(miri) { 20 } else { 20_000 };
         let config = RingConfig { datums: 2, bytes: 64, max_record: 8, readers: 1, scatter_small: false };
-        let ring = Ring::of(Arc::new(Shared::new(config, Fences::symmetric()).unwrap()));
+        let ring = Ring::of(Arc::new(RingShared::new(config, Fences::symmetric()).unwrap()));
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         std::thread::scope(|scope| {
@@ -116,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn both_fences_hold_what_they_promise_here() {
+    fn the_kernel_grants_the_barriers_it_offers() {
         let fences = Fences::detect();
         fences.light();
         assert!(fences.heavy());

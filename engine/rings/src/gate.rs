@@ -1,195 +1,188 @@
-//! The gate: the cached minimum of all cursors. Who moves it, how a reader joins under it. No waking here.
+//! The gate: a cached minimum of all cursors. Who moves it, and how a reader joins and leaves under it.
 
-use crate::bugs::{bug, unless};
-use crate::cursor::Cell;
-use crate::ring::Shared;
+use crate::bugs::mutate;
+use crate::capacity::GatePosition;
+use crate::limits::MAX_DATUMS;
+use crate::shared::RingShared;
 use crate::sync::Ordering;
-use crate::word::{Cursor, Gate, Kind, LAST_SEQ, Meta, Tail};
+use crate::word::{Cursor, CursorKind, Gate, LAST_SEQ, Meta};
 
-/// Pauses before a second look at readers that have only just begun to give room back.
+/// Pauses before the second scan of the cursors, if the first one found only a little room.
 const GATHERING_PAUSES: u32 = 16;
 
-/// How a writer looks for room.
+/// Whether a writer that found only a little room scans the cursors again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// As it is now.
-    Once,
-    /// If readers have given back only a little, a moment later again.
-    Gather,
+pub(crate) enum Retry {
+    /// It takes what there is.
+    No,
+    /// Once, after a short pause.
+    OnceAfterPause,
 }
 
-/// The gate in full: its sequence and its byte position.
-#[derive(Clone, Copy)]
-pub(crate) struct Base {
-    pub(crate) seq: u64,
-    pub(crate) position: u64,
-}
-
-impl Shared {
-    /// Completes a gate from the slot before it. That slot is overwritten only after the gate has moved on, so the
-    /// answer is right if the gate is still (or again loaded as) `gate` afterwards, or if a tail loaded before the
-    /// gate is swapped afterwards. `None`: the gate has certainly moved.
+impl RingShared {
+    /// Completes a gate from the descriptor before it, which is overwritten only after the gate has moved on.
+    /// So the answer is right if the gate is still `gate` afterwards, or if a tail loaded before the gate is
+    /// swapped afterwards. `None`: the gate has certainly moved.
     #[inline(always)]
-    pub(crate) fn base(&self, gate: Gate) -> Option<Base> {
-        let slot = self.slots.at(gate.seq().wrapping_sub(1));
-        // Acquire on both: if we see a later lap's values, the caller's second look sees the gate that allowed them.
+    pub(crate) fn gate_position(&self, gate: Gate) -> Option<GatePosition> {
+        let slot = self.descriptors.at(gate.seq().wrapping_sub(1));
+        // Acquire on both: if these are a later lap's values, the caller's next load sees the gate that
+        // allowed them.
         let meta = Meta(slot.meta.load(Ordering::Acquire));
         let seq = slot.stamp().next_seq();
-        if gate.is_at(seq) || bug("gate-slot-unchecked") {
-            Some(Base { seq, position: meta.end() })
+        if mutate!(gate.is_at(seq), "gate-slot-unchecked" => true) {
+            Some(GatePosition { seq, position: meta.end() })
         } else {
             None
         }
     }
 
-    /// Moves the gate to the slowest cursor; without cursors, to the end of the published run. `false`: it was, and
-    /// is, at `seen`, and cannot move. `true`: it is worth another look.
+    /// Moves the gate to the slowest cursor; without cursors, to the end of the published run. `false`: it
+    /// was, and is, at `seen`, and cannot move. `true`: it has moved, or may move now.
     ///
-    /// A look takes the cursors' lines from readers that are about to write them. A writer that comes back for each
-    /// record that a reader lets go slows the reader down, which then lets go of one record at a time: see the notebook,
-    /// "what does a writer cost that waits at a full ring?". So it gathers: some hundred nanoseconds once, for many
-    /// records.
+    /// A scan takes the cursors' lines from readers that are about to write them. A writer that scanned for
+    /// each record would slow the readers down until they freed one record at a time. So one that finds only
+    /// a little room may pause once, for some hundred nanoseconds, and gets room for many records.
     #[cold]
-    pub(crate) fn advance_gate(&self, seen: Gate, look: Look) -> bool {
-        let gate = Gate(self.gate.load(Ordering::Acquire));
+    pub(crate) fn advance_gate(&self, seen: Gate, retry: Retry) -> bool {
+        let gate = self.load_gate();
         if gate != seen {
             return true;
         }
-        let Some(base) = self.base(gate) else { return true };
-        let mut target = self.frontier(base.seq);
+        let Some(from) = self.gate_position(gate) else { return true };
+        let mut target = self.min_cursor(from.seq);
         let few = (self.config.datums as u64 / 8).min(32);
-        if look == Look::Gather && target != base.seq && target - base.seq < few {
+        if retry == Retry::OnceAfterPause && target != from.seq && target - from.seq < few {
             for _ in 0..GATHERING_PAUSES {
                 std::hint::spin_loop();
             }
-            target = self.frontier(base.seq);
+            target = self.min_cursor(from.seq);
         }
-        if target == base.seq {
-            return Gate(self.gate.load(Ordering::Acquire)) != gate;
+        if target == from.seq {
+            return self.load_gate() != gate;
         }
-        if target > LAST_SEQ - 4 * crate::limits::MAX_DATUMS as u64 {
+        debug_assert!(self.is_between(gate, from, target), "gate <= target <= tail");
+        if target > LAST_SEQ - 4 * MAX_DATUMS as u64 {
             self.close();
         }
-        // Fails if the gate moved, or if a reader joined since it was loaded: that reader may be behind `target`.
-        // Release: what we saw the readers finish comes before whoever claims under the new gate.
-        let order = unless("gate-unordered", Ordering::AcqRel);
+        // Fails if the gate moved, or if a reader joined since it was loaded: that reader may be before
+        // `target`. Release: what we saw the readers finish comes before a thread that claims under the new
+        // gate.
+        let order = mutate!(Ordering::AcqRel, "gate-unordered" => Ordering::Relaxed);
         let _ = self.gate.compare_exchange(gate.0, gate.moved_to(target).0, order, Ordering::Relaxed);
         true
     }
 
-    /// How far the gate may go from `from`.
-    fn frontier(&self, from: u64) -> u64 {
-        // A counting cursor behind the gate belongs to a reader that is about to join and whose swap of the gate
-        // will fail: a reader that has joined is never behind.
+    /// The law of the gate's target, for assertions. Holds trivially if the gate has moved from `gate`.
+    fn is_between(&self, gate: Gate, from: GatePosition, target: u64) -> bool {
+        let tail = self.load_tail(Ordering::Acquire);
+        self.load_gate() != gate || target >= from.seq && target - from.seq <= tail.datums_since(from.seq)
+    }
+
+    /// The lowest cursor at or after `from`, the gate; without cursors, the end of the published run.
+    fn min_cursor(&self, from: u64) -> u64 {
+        // A cursor before the gate belongs to a reader that is joining and whose swap of the gate will fail.
+        // A reader that has joined is never before the gate.
         let slowest = self
-            .cells
+            .readers
             .taken()
-            .filter(|(_, _, cursor)| cursor.counts() && cursor.seq() >= from)
+            .filter(|(_, _, cursor)| cursor.holds_gate() && cursor.seq() >= from)
             .map(|(_, _, cursor)| cursor.seq())
             .min();
-        match slowest {
-            Some(seq) => seq,
-            None if bug("gate-over-unpublished") => self.span().1,
-            None => self.published_run(from, from + self.config.datums as u64),
-        }
+        slowest.unwrap_or_else(|| {
+            let run = || self.descriptors.published_run(from, from + self.config.datums as u64);
+            mutate!(run(), "gate-over-unpublished" => self.span().1)
+        })
     }
 
-    /// End of the published run that starts at `from`, at most `limit`.
-    pub(crate) fn published_run(&self, from: u64, limit: u64) -> u64 {
-        let mut seq = from;
-        while seq < limit && self.slots.at(seq).stamp().is_of(seq) {
-            seq += 1;
-        }
-        seq
-    }
-
-    /// The gate and the tail in full, both at one moment.
-    pub(crate) fn span(&self) -> (Base, u64) {
+    /// Gate and tail in full, both at one moment.
+    pub(crate) fn span(&self) -> (GatePosition, u64) {
         loop {
-            let gate = Gate(self.gate.load(Ordering::Acquire));
-            let base = self.base(gate);
-            let tail = Tail(self.tail().load(Ordering::Acquire));
-            // The gate stood still meanwhile, so the tail is at most one capacity in front of it.
-            if let Some(base) = base
-                && self.gate.load(Ordering::Acquire) == gate.0
+            let gate = self.load_gate();
+            let from = self.gate_position(gate);
+            let tail = self.load_tail(Ordering::Acquire);
+            // If the gate has not moved meanwhile, the tail is at most one capacity after it.
+            if let Some(from) = from
+                && self.load_gate() == gate
             {
-                return (base, base.seq + tail.datums_since(base.seq));
+                return (from, from.seq + tail.datums_since(from.seq));
             }
             std::hint::spin_loop();
         }
     }
 
-    /// Takes a place and puts a cursor under the gate, in a way that no gate mover can pass. `Joining` still: see
-    /// `Reader::join` for the rest.
+    /// Takes a slot and puts its cursor at the gate, so that no gate mover can pass it. Gives index and
+    /// generation. The cursor is `Joining` until [`RingShared::finish_join`].
     pub(crate) fn join(&self) -> Option<(usize, u64)> {
-        let index = self.cells.take()?;
-        let cell = self.cells.at(index);
-        let generation = cell.generation.load(Ordering::Relaxed).wrapping_add(1) & u64::from(u32::MAX);
-        // Release: see `detach`, which reads the generation, then the word.
-        cell.generation.store(generation, Ordering::Release);
-        cell.lost.store(0, Ordering::Relaxed);
-        cell.wanted_from.store(0, Ordering::Relaxed);
+        let index = self.readers.take()?;
+        let slot = self.readers.at(index);
+        let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1) & u64::from(u32::MAX);
+        // Release: see `detach`, which loads the generation, then the cursor.
+        slot.generation.store(generation, Ordering::Release);
+        slot.lost.store(0, Ordering::Relaxed);
+        slot.wanted_from.store(0, Ordering::Relaxed);
         self.signals.live.fetch_add(1, Ordering::AcqRel);
-        let mut word = Cursor::FREE;
+        let mut cursor = Cursor::FREE;
         loop {
-            let gate = Gate(self.gate.load(Ordering::Acquire));
-            let Some(base) = self.base(gate) else { continue };
-            // An evictor may have moved us on already (only over published records); never step back from there.
-            let at = if word == Cursor::FREE { base.seq } else { base.seq.max(word.seq()) };
-            let joining = Cursor::new(Kind::Joining, Cursor::short(generation), at);
-            match cell.word.compare_exchange(word.0, joining.0, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => word = joining,
+            let gate = self.load_gate();
+            let Some(from) = self.gate_position(gate) else { continue };
+            // An evictor may have moved us already, over published records only; never step back from there.
+            let at = if cursor == Cursor::FREE { from.seq } else { from.seq.max(cursor.seq()) };
+            let joining = Cursor::new(CursorKind::Joining, Cursor::short(generation), at);
+            match slot.cursor.compare_exchange(cursor.0, joining.0, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => cursor = joining,
                 Err(now) => {
-                    word = Cursor(now);
+                    cursor = Cursor(now);
                     continue;
                 }
             }
-            // Success: every gate mover from now on loads this gate and therefore sees our cursor; every earlier one
-            // fails its swap. Release: place, word and generation come before the join.
-            let joined = if bug("join-unnoticed") { gate } else { gate.joined() };
+            // Success: every gate mover from now on loads this gate and so sees our cursor; the swap of every
+            // earlier one fails. Release: slot, cursor and generation come before the join.
+            let joined = mutate!(gate.joined(), "join-unnoticed" => gate);
             if self.gate.compare_exchange(gate.0, joined.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return Some((index, generation));
             }
         }
     }
 
-    /// Ends the join: the reader wants what is claimed from now on. Gives (cursor, wanted from, end of what is known
-    /// to be published from the cursor on).
-    pub(crate) fn settle(&self, index: usize) -> (u64, u64, u64) {
-        let cell = self.cells.at(index);
-        let (_, latest) = self.span();
-        cell.wanted_from.store(if bug("joins-count-old") { 0 } else { latest }, Ordering::Relaxed);
-        let mut word = Cursor(cell.word.load(Ordering::Acquire));
+    /// Ends the join: the reader wants what is claimed from now on. Gives the cursor, which is also the end
+    /// of the published run known so far, and the first sequence that the reader wants.
+    pub(crate) fn finish_join(&self, index: usize) -> (u64, u64) {
+        let slot = self.readers.at(index);
+        let (from, latest) = self.span();
+        let counts_from = mutate!(latest, "joins-count-old" => 0);
+        slot.wanted_from.store(counts_from, Ordering::Relaxed);
+        let mut cursor = Cursor(slot.cursor.load(Ordering::Acquire));
+        debug_assert!(cursor.seq() >= from.seq, "gate <= cursor");
         loop {
-            let wanted = latest.max(word.seq());
-            let published = self.published_run(word.seq(), wanted);
-            let idle = Cursor::new(Kind::Idle, word.generation(), published);
+            let next = latest.max(cursor.seq());
+            let published = self.descriptors.published_run(cursor.seq(), next);
+            debug_assert!(cursor.seq() <= published && published <= next);
+            let joined = Cursor::new(CursorKind::Joined, cursor.generation(), published);
             // Release: `wanted_from` comes before the word that evictors swap.
-            match cell.word.compare_exchange(word.0, idle.0, Ordering::AcqRel, Ordering::Acquire) {
+            match slot.cursor.compare_exchange(cursor.0, joined.0, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => {
-                    self.moved_on();
-                    return (published, wanted, published);
+                    self.notify_moved();
+                    return (published, next);
                 }
-                Err(now) => word = Cursor(now),
+                Err(now) => cursor = Cursor(now),
             }
         }
     }
 
-    /// Frees a reader's place.
+    /// Frees a reader's slot.
     pub(crate) fn leave(&self, index: usize) {
-        self.stay_awake(index);
-        let cell: &Cell = self.cells.at(index);
-        // Release: what the reader read comes before the gate that passes it. A swap, because a writer may detach us
-        // at the same time, and exactly one of us takes the cursor out of the count.
-        let before = Cursor(cell.word.swap(Cursor::FREE.0, Ordering::AcqRel));
-        // A reader that was leaked inside may be dropped.
-        cell.step_out();
-        if before.kind() != Kind::Detached || bug("detached-counted-twice") {
+        self.signals.stay_awake(index, &self.readers);
+        let slot = self.readers.at(index);
+        // Release: what the reader read comes before the gate that passes it. A swap, because a writer may
+        // detach us at the same time, and exactly one of us takes the cursor out of `live`.
+        let before = Cursor(slot.cursor.swap(Cursor::FREE.0, Ordering::AcqRel));
+        // The reader may still be pinned by a store, if a guard was leaked.
+        slot.unpin_store();
+        if mutate!(before.kind() != CursorKind::Detached, "detached-counted-twice" => true) {
             self.signals.live.fetch_sub(1, Ordering::AcqRel);
         }
-        self.cells.give_back(index);
-        if !bug("leave-silent") {
-            self.moved_on();
-        }
+        self.readers.give_back(index);
+        mutate!(self.notify_moved(), "leave-silent" => ());
     }
 }

@@ -1,6 +1,6 @@
-//! Blocking a plain thread on anything that has a waker. No runtime, no timers of its own, no spinning.
+//! Blocks a plain thread on a future or a poll function. No runtime, no timers of its own, no spinning.
 
-use crate::bugs::bug;
+use crate::bugs::mutate;
 use crate::sync::Ordering;
 use crate::sync::parking::{
     AtomicBool,
@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
-/// Unparks one thread. The flag keeps a wake that comes before the park, and tells it from an unpark by others.
+/// Unparks one thread. The flag keeps a wake that comes before the park, and distinguishes it from an unpark
+/// by other code.
 struct Unparker {
     thread: Thread,
     woken: AtomicBool,
@@ -33,13 +34,13 @@ impl Wake for Unparker {
     }
 }
 
-/// The calling thread's unparker and its waker.
-struct Bed {
+/// The calling thread's unparker, and the waker made of it.
+struct ThreadParker {
     unparker: Arc<Unparker>,
     waker: Waker,
 }
 
-impl Bed {
+impl ThreadParker {
     fn new() -> Self {
         let unparker = Arc::new(Unparker { thread: thread::current(), woken: AtomicBool::new(false) });
         Self { waker: Waker::from(Arc::clone(&unparker)), unparker }
@@ -47,44 +48,48 @@ impl Bed {
 }
 
 thread_local! {
-    /// Kept between calls, so that blocking does not allocate. Empty while in use: a nested call gets its own, or it
-    /// would swallow the outer call's wakes.
-    static BED: Cell<Option<Bed>> = const { Cell::new(None) };
+    /// Kept between calls, so that blocking does not allocate. Empty while in use: a nested call makes its
+    /// own, because it would consume the outer call's wakes.
+    static PARKER: Cell<Option<ThreadParker>> = const { Cell::new(None) };
 }
 
-/// Gives the bed back at the end, also when the poll panics.
-struct Lease(Option<Bed>);
+/// Gives the parker back at the end, also when the poll panics.
+struct ParkerLoan(Option<ThreadParker>);
 
-impl Lease {
+impl ParkerLoan {
     fn take() -> Self {
-        // A thread that is ending has no thread-local storage any more; then the bed is fresh.
-        Self(Some(BED.try_with(Cell::take).ok().flatten().unwrap_or_else(Bed::new)))
+        // A thread that is ending has no thread-local storage any more; then the parker is new.
+        Self(Some(PARKER.try_with(Cell::take).ok().flatten().unwrap_or_else(ThreadParker::new)))
     }
 
-    fn bed(&self) -> &Bed {
-        self.0.as_ref().expect("a lease has its bed until it is dropped")
+    fn parker(&self) -> &ThreadParker {
+        self.0.as_ref().expect("a loan has its parker until it is dropped")
     }
 }
 
-impl Drop for Lease {
+impl Drop for ParkerLoan {
     fn drop(&mut self) {
-        let bed = self.0.take();
-        let _ = BED.try_with(|place| place.set(bed));
+        let parker = self.0.take();
+        let _ = PARKER.try_with(|place| place.set(parker));
     }
 }
 
 fn run<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    let lease = Lease::take();
-    let bed = lease.bed();
-    let mut cx = Context::from_waker(&bed.waker);
+    let loan = ParkerLoan::take();
+    let parker = loan.parker();
+    let mut cx = Context::from_waker(&parker.waker);
     loop {
         if let Poll::Ready(value) = poll(&mut cx) {
             return Some(value);
         }
-        // Looks and lowers in one step: lowered apart, a second wake in between would be lost, and the next poll might
-        // not see what it was about.
+        // Tests and clears in one step: between two, a second wake would be lost, and the next poll might not
+        // see its cause.
         let mut parked = false;
-        while !bed.unparker.woken.swap(false, Ordering::Acquire) || bug("park-trusts-token") && !parked {
+        let woken = |parked: bool| {
+            let woken = parker.unparker.woken.swap(false, Ordering::Acquire);
+            mutate!(woken, "park-trusts-token" => woken && parked)
+        };
+        while !woken(parked) {
             parked = true;
             match deadline {
                 None => thread::park(),
@@ -100,18 +105,17 @@ fn run<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> P
     }
 }
 
-/// Polls `poll`, parking the thread in between, until it is ready.
+/// Polls `poll` until it is ready, and parks the thread in between.
 pub fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     run(None, poll).expect("only a deadline ends the wait early")
 }
 
-/// As [`wait`], but gives `None` at `deadline`. Polls once at least, and never gives up without having polled after
-/// the last wake.
+/// As [`wait`], but gives `None` at `deadline`. Polls at least once, and always once after the last wake.
 pub fn wait_until<T>(deadline: Instant, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     run(Some(deadline), poll)
 }
 
-/// Runs `future` to its end on this thread.
+/// Runs `future` to completion on this thread.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     wait(|cx| future.as_mut().poll(cx))

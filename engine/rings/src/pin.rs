@@ -1,97 +1,123 @@
-//! How a reader pins its cursor: by a store, for as long as no writer wants to move a cursor; by a swap afterwards.
+//! How a reader pins its cursor: by a store until the first eviction or detachment of the ring, by a swap
+//! afterwards.
 //!
-//! A writer at a full ring looks at the cursors, and each look takes their lines from the readers. A swap waits until its
-//! line is back, and for all stores before it; a store waits for nothing. So a reader *steps inside* with a store and
-//! looks, behind a light fence, whether its cursor is where it was and pins are still made that way.
+//! A swap waits until the slot's line is back from the writers that scanned the cursors, and for all earlier
+//! stores; a store waits for neither. So a reader stores `pinned = 1` and then, after a light fence, checks
+//! that its cursor is unchanged and that stores still count. The first writer that wants to move a cursor
+//! revokes pinning by store:
 //!
-//! The first writer that evicts or detaches ends that, once in the life of a ring: it says so, and issues a heavy fence.
-//! From then on, of a reader that stepped inside and a writer that looks whether somebody is inside, at least one sees the
-//! other: the reader steps out and swaps, or the writer takes the cursor for held, as it is. Where the light fence is a
-//! full one, a swap costs no more, and all pins are swaps from the beginning.
+//! ```text
+//!   reader:  store pinned = 1; light fence;  load cursor and mode;  pinned if unchanged and `Store`
+//!   writer:  CAS mode = Revoking; heavy fence; mode = Swap; then, for each cursor, load pinned
+//! ```
 //!
-//! Not inside: what a pin protects, and who moves cursors; see `reader` and `evict`.
+//! At least one of the two sees the other's store: the reader unpins and swaps, or the writer leaves the
+//! cursor alone. After the revocation pins are decided by compare-and-swap of the cursor word. Where the
+//! light fence is a full one a swap costs no more, so such rings start in `Swap`.
 
-use crate::bugs::bug;
-use crate::cursor::Cell;
+use crate::bugs::mutate;
 use crate::fence::Fences;
-use crate::ring::Shared;
+use crate::reader_slots::ReaderSlot;
 use crate::sync::{self, AtomicU64, Ordering};
-use crate::word::{Cursor, Kind};
+use crate::word::{Cursor, CursorKind};
 
-/// Values of `Pins`. Only upwards.
-const BY_STORE: u64 = 0;
-const ENDING: u64 = 1;
-const BY_SWAP: u64 = 2;
+/// How all readers of a ring pin. Only moves forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum PinMode {
+    /// By a store to the slot's `pinned`.
+    Store = 0,
+    /// A writer is revoking `Store`: readers swap already, its fence is not over.
+    Revoking = 1,
+    /// By a swap of the cursor to `Pinned`.
+    Swap = 2,
+}
 
-/// How all readers of a ring pin.
-pub(crate) struct Pins(AtomicU64);
+/// How one reader has pinned its cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pin {
+    /// Not at all: a writer may move it.
+    None,
+    /// By a store: the cursor's kind is `Joined`, the slot's `pinned` is 1.
+    ByStore,
+    /// By a swap: the cursor's kind is `Pinned`, the slot's `pinned` is 0.
+    BySwap,
+}
 
-impl Pins {
-    /// `stores`: whether they pay here.
-    pub(crate) fn new(stores: bool) -> Self {
-        Self(AtomicU64::new(if stores { BY_STORE } else { BY_SWAP }))
+/// The word of a ring's [`PinMode`].
+pub(crate) struct PinSwitch(AtomicU64);
+
+impl PinSwitch {
+    pub(crate) fn new(mode: PinMode) -> Self {
+        Self(AtomicU64::new(mode as u64))
     }
 
-    /// Before cursors are looked at to be moved: from here on, a reader that is not inside will swap.
+    #[inline(always)]
+    fn is(&self, mode: PinMode, order: Ordering) -> bool {
+        self.0.load(order) == mode as u64
+    }
+
+    /// For writers, before they load the cursors that they want to move: from here on, a reader whose
+    /// `pinned` is 0 pins by a swap.
     #[inline]
-    fn end_stores(&self, fences: Fences) {
-        // Acquire: behind the fence of whoever ended them.
-        if self.0.load(Ordering::Acquire) != BY_SWAP {
-            self.end_stores_now(fences);
+    pub(crate) fn revoke_store_pins(&self, fences: Fences) {
+        // Acquire: after the fence of the writer that revoked them.
+        if !self.is(PinMode::Swap, Ordering::Acquire) {
+            self.revoke_now(fences);
         }
     }
 
     #[cold]
-    fn end_stores_now(&self, fences: Fences) {
+    fn revoke_now(&self, fences: Fences) {
         // Several writers may come here at a time; each issues its own fence.
-        let _ = self.0.compare_exchange(BY_STORE, ENDING, Ordering::AcqRel, Ordering::Acquire);
-        if !bug("pins-unfenced") && !fences.heavy() {
-            // As in `Alone::share`: time takes the place of a barrier that is refused.
+        let (from, to) = (PinMode::Store as u64, PinMode::Revoking as u64);
+        let _ = self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        if !mutate!(fences.heavy(), "pins-unfenced" => true) {
+            // As in `BiasedTail::revoke`: time takes the place of a barrier that the kernel refuses.
             sync::sleep_a_moment();
         }
-        self.0.store(BY_SWAP, Ordering::Release);
-    }
-}
-
-impl Cell {
-    /// Whether its reader reads in place. For writers, behind [`Shared::before_moving_cursors`], and after the word was
-    /// loaded as `cursor`.
-    #[inline]
-    pub(crate) fn is_pinned(&self, cursor: Cursor) -> bool {
-        // Acquire: of a reader that stepped out we see the word that it left, so a swap of an older one fails.
-        cursor.kind() == Kind::Held || self.inside.load(Ordering::Acquire) != 0 && !bug("moves-who-is-inside")
+        self.0.store(PinMode::Swap as u64, Ordering::Release);
     }
 
-    /// Ends what [`Shared::step_inside`] began.
+    /// Pins the reader's cursor by a store, unless it is not `unpinned` any more or pins are made by swaps.
     #[inline(always)]
-    pub(crate) fn step_out(&self) {
-        // Release: the word and all reads in place come before whoever sees us outside.
-        self.inside.store(0, Ordering::Release);
-    }
-}
-
-impl Shared {
-    /// A writer is about to move or detach readers.
-    #[inline]
-    pub(crate) fn before_moving_cursors(&self) {
-        self.signals.pins.end_stores(self.fences);
-    }
-
-    /// Pins the reader's cursor, which was `idle`, unless it was moved or pins are made by swaps.
-    #[inline(always)]
-    pub(crate) fn step_inside(&self, cell: &Cell, idle: Cursor) -> bool {
-        let pins = &self.signals.pins.0;
-        if pins.load(Ordering::Relaxed) != BY_STORE {
+    pub(crate) fn try_pin_by_store(&self, slot: &ReaderSlot, unpinned: Cursor, fences: Fences) -> bool {
+        if !self.is(PinMode::Store, Ordering::Relaxed) {
             return false;
         }
-        cell.inside.store(1, Ordering::Relaxed);
-        self.fences.light();
-        // Acquire: no look at a slot comes before the pin.
-        let unmoved = cell.word.load(Ordering::Acquire) == idle.0;
-        if unmoved && (pins.load(Ordering::Acquire) == BY_STORE || bug("pin-looks-once")) {
+        slot.pinned.store(1, Ordering::Relaxed);
+        fences.light();
+        // Acquire: no load of a descriptor comes before the pin.
+        let unmoved = slot.cursor.load(Ordering::Acquire) == unpinned.0;
+        if unmoved && mutate!(self.is(PinMode::Store, Ordering::Acquire), "pin-looks-once" => true) {
             return true;
         }
-        cell.step_out();
+        slot.unpin_store();
         false
+    }
+
+    /// The mode now.
+    #[cfg(all(test, not(any(loom, shuttle))))]
+    pub(crate) fn mode(&self) -> PinMode {
+        [PinMode::Store, PinMode::Revoking, PinMode::Swap][self.0.load(Ordering::Relaxed) as usize]
+    }
+}
+
+impl ReaderSlot {
+    /// Whether its reader reads in place. For writers, after [`PinSwitch::revoke_store_pins`] and after the
+    /// cursor was loaded as `cursor`.
+    #[inline]
+    pub(crate) fn is_pinned(&self, cursor: Cursor) -> bool {
+        // Acquire: of a reader that has unpinned we see the cursor that it left, so a swap of an older one
+        // fails.
+        let by_store = || self.pinned.load(Ordering::Acquire) != 0;
+        cursor.kind() == CursorKind::Pinned || mutate!(by_store(), "moves-who-is-inside" => false)
+    }
+
+    /// Ends a pin by store.
+    #[inline(always)]
+    pub(crate) fn unpin_store(&self) {
+        // Release: the cursor and all reads in place come before the writer that sees 0.
+        self.pinned.store(0, Ordering::Release);
     }
 }

@@ -1,108 +1,102 @@
-//! The reading handle: where it stands, when it is ready, how it sleeps. What it reads in place is in `hold`.
+//! The reading handle: its position, when it is ready, how it sleeps, how it pins and moves its cursor. What
+//! it reads is in `read`, `guard` and `ahead`.
 
-use crate::arena::At;
-use crate::bugs::{bug, unless};
-use crate::ring::{ReaderId, Shared};
+use crate::arena::ArenaOffset;
+use crate::bugs::mutate;
+use crate::error::{Detached, RecvError};
+use crate::pin::Pin;
+use crate::reader_slots::{ReaderId, ReaderSlot};
+use crate::shared::RingShared;
 use crate::sync::Ordering;
-use crate::word::{Cursor, Kind};
+use crate::word::{Cursor, CursorKind};
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use thiserror::Error;
 
-mod ahead;
-
-/// A cursor on a ring. It may move between threads, and belongs to one at a time. Dropping it leaves the ring.
+/// A cursor on a ring. `Send`, not `Sync`: one thread at a time has it. Dropping it leaves the ring.
 pub struct Reader {
-    pub(crate) shared: Arc<Shared>,
-    index: usize,
+    pub(crate) shared: Arc<RingShared>,
+    /// Its slot.
+    pub(crate) index: usize,
+    /// Which reader of that slot it is.
     generation: u64,
-    /// What our cell says, unless a writer moved or detached it while it was not held.
+    /// The sequence of its cursor, unless a writer moved or detached it while it was not pinned. At most
+    /// `next` and `published`.
     cursor: u64,
-    /// The next record to read. Equal to `cursor`, except after a join under which older records were not yet
-    /// published: then it is larger, and the cursor follows when they are.
+    /// The next record to read. Greater than `cursor` only after a join while older records were not yet
+    /// published; the cursor follows when they are.
     pub(crate) next: u64,
-    /// Everything from `cursor` to here is published. Our cursor must never pass this.
+    /// Every record from `cursor` to here is published. Only grows.
     pub(crate) published: Cell<u64>,
-    /// Where the record behind the last seen one lies, if that was not a short one.
-    pub(crate) known: Cell<Known>,
-    /// Short records found one by one since there was none.
-    pub(crate) streak: u32,
+    /// Where the record after the last one read lies, if both are packed.
+    pub(crate) next_packed: Cell<PackedPlace>,
+    /// Small records read one by one since a poll found none.
+    pub(crate) sequential_hits: u32,
     /// What [`Reader::peek`] found.
-    pub(crate) peeked: Peeked,
-    /// The cell is held: by what reads in place now, by `keep`, or by a hold or record that was leaked.
-    pub(crate) held: bool,
-    /// By a store, so that its word says idle; see `pin`.
-    by_store: bool,
-    /// We set our sleeper's bit and did not clear it ourselves.
+    pub(crate) peeked: PeekedRecord,
+    /// How the cursor is pinned: by what reads in place, by [`Reader::pin`], or by a guard or record that was
+    /// leaked.
+    pub(crate) pin: Pin,
+    /// This reader set its bit in `sleepers` and has not cleared it. A publisher may have.
     asleep: bool,
+    /// Records that eviction took and that this reader noticed.
     lost: u64,
-    /// The part of `lost` that no hold has reported yet.
+    /// The part of `lost` that no guard and no record has reported yet.
     pub(crate) unreported: u64,
-    /// One thread at a time: `Send`, not `Sync`.
+    /// Not `Sync`.
     _one_thread: PhantomData<Cell<()>>,
 }
 
-/// Where the record `seq` lies, if it is not a short one: where the one before it ended.
+/// Where the packed record `seq` lies: where the one before it ended.
 #[derive(Clone, Copy)]
-pub(crate) struct Known {
+pub(crate) struct PackedPlace {
     pub(crate) seq: u64,
-    pub(crate) at: At,
+    pub(crate) at: ArenaOffset,
 }
 
-/// Where the record `seq`, published and not abandoned, lies, and how long it is.
+/// Where the published record `seq` lies, and its length in bytes.
 #[derive(Clone, Copy)]
-pub(crate) struct Peeked {
+pub(crate) struct PeekedRecord {
     pub(crate) seq: u64,
-    pub(crate) at: At,
+    pub(crate) at: ArenaOffset,
     pub(crate) len: usize,
 }
 
-/// The ring detached this reader; it will never see another record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the ring detached this reader; subscribe again")]
-pub struct Detached;
-
-/// Why there will never be another record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum RecvError {
-    /// The ring is closed and everything was read.
-    #[error("the ring is closed and drained")]
-    Closed,
-    /// The ring detached this reader. Subscribe again.
-    #[error("the ring detached this reader; subscribe again")]
-    Detached,
-}
-
-impl From<Detached> for RecvError {
-    fn from(_: Detached) -> Self {
-        Self::Detached
-    }
+/// Where the cursor is after a move.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    Pinned,
+    Unpinned,
 }
 
 impl Reader {
-    pub(crate) fn join(shared: &Arc<Shared>) -> Option<Self> {
+    /// `None`: all slots are taken.
+    pub(crate) fn join(shared: &Arc<RingShared>) -> Option<Self> {
         let (index, generation) = shared.join()?;
-        let (cursor, next, published) = shared.settle(index);
-        Some(Self {
+        Some(Self::finish_join(shared, index, generation))
+    }
+
+    /// The reader of a slot whose cursor is joining.
+    pub(crate) fn finish_join(shared: &Arc<RingShared>, index: usize, generation: u64) -> Self {
+        let (cursor, next) = shared.finish_join(index);
+        Self {
             shared: Arc::clone(shared),
             index,
             generation,
             cursor,
             next,
-            published: Cell::new(published),
-            known: Cell::new(Known { seq: u64::MAX, at: At::default() }),
-            streak: 0,
-            peeked: Peeked { seq: u64::MAX, at: At::default(), len: 0 },
-            held: false,
-            by_store: false,
+            published: Cell::new(cursor),
+            next_packed: Cell::new(PackedPlace { seq: u64::MAX, at: ArenaOffset::default() }),
+            sequential_hits: 0,
+            peeked: PeekedRecord { seq: u64::MAX, at: ArenaOffset::default(), len: 0 },
+            pin: Pin::None,
             asleep: false,
             lost: 0,
             unreported: 0,
             _one_thread: PhantomData,
-        })
+        }
     }
 
     /// This reader's name.
@@ -111,14 +105,14 @@ impl Reader {
         ReaderId { index: self.index as u32, generation: self.generation as u32 }
     }
 
-    /// Sequence of the next record to read. Eviction is noticed at the next hold.
+    /// Sequence of the next record to read. An eviction shows here after the next pin or poll.
     #[inline]
     #[must_use]
     pub fn position(&self) -> u64 {
         self.next
     }
 
-    /// Records between the position and the tail. Reads the writers' busiest line; not for every poll.
+    /// Records between the position and the tail. Loads the line that writers write most; not for every poll.
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.shared.span().1.saturating_sub(self.next)
@@ -130,8 +124,8 @@ impl Reader {
         self.lost
     }
 
-    /// Whether there is something to see: a published record, a gap, the end, or a detachment. Three loads at most,
-    /// and none of a line that writers write.
+    /// Whether there is something to notice: a published record, a gap, the end, or a detachment. Three loads
+    /// at most, none of a line that writers write for each record but the record's own.
     #[inline]
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -145,51 +139,67 @@ impl Reader {
         self.shared.is_closed() && self.next >= self.shared.span().1
     }
 
-    /// The next record is published (or a later one is in its slot, and we were evicted).
+    #[inline(always)]
+    pub(crate) fn slot(&self) -> &ReaderSlot {
+        self.shared.readers.at(self.index)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.pin != Pin::None
+    }
+
+    /// Whether the next record is published, or a later one has its descriptor because this reader was
+    /// evicted.
     #[inline(always)]
     pub(crate) fn has_record(&self) -> bool {
-        // Its bytes come from the writer's cache as its stamp does; fetch both at once.
-        let known = self.known.get();
+        // The bytes come from the writer's cache, as the stamp does; fetch both at once.
+        let known = self.next_packed.get();
         if known.seq == self.next {
-            self.shared.arena.expect_at(known.at);
+            self.shared.arena.prefetch_at(known.at);
         } else {
-            self.shared.arena.expect_short(self.next);
+            self.shared.arena.prefetch_small(self.next);
         }
-        self.shared.slots.at(self.next).stamp().since(self.next) >= 0
+        self.shared.descriptors.at(self.next).stamp().since(self.next) >= 0
     }
 
-    /// A writer moved or detached us.
+    /// Whether a writer moved or detached this reader since it last changed its cursor.
     #[inline(always)]
-    fn was_moved(&self) -> bool {
-        self.shared.cells.at(self.index).word.load(Ordering::Relaxed) != self.word().0
+    pub(crate) fn was_moved(&self) -> bool {
+        self.slot().cursor.load(Ordering::Relaxed) != self.word().0
     }
 
-    /// What our cell says if no writer touched it.
+    /// The slot's cursor, if no writer changed it.
     #[inline(always)]
     fn word(&self) -> Cursor {
-        let kind = if self.held && !self.by_store { Kind::Held } else { Kind::Idle };
+        let kind = if self.pin == Pin::BySwap { CursorKind::Pinned } else { CursorKind::Joined };
         Cursor::new(kind, Cursor::short(self.generation), self.cursor)
     }
 
-    /// Ready when [`Reader::is_ready`] is true. Otherwise the waker is kept and woken once, at the next publication,
-    /// close or detachment.
+    /// Ready when [`Reader::is_ready`] is true. Otherwise the waker is kept, and woken once at the next
+    /// publication, close or detachment. Cancel-safe: takes nothing.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_until(Self::is_ready, cx)
+    }
+
+    /// Ready when `ready` is true; otherwise sleeps.
+    pub(crate) fn poll_until(&mut self, ready: impl Fn(&Self) -> bool, cx: &mut Context<'_>) -> Poll<()> {
         self.catch_up();
-        if self.is_ready() {
+        if ready(self) {
             self.wake_up();
             return Poll::Ready(());
         }
-        if !self.shared.fall_asleep(self.index, cx.waker()) {
+        let shared = &*self.shared;
+        if !shared.signals.fall_asleep(self.index, cx.waker(), &shared.readers, shared.fences) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.asleep = true;
-        // The second look, after the fence: whoever published before it is seen now, whoever publishes after it sees
-        // our bit. What was published may be an old record that we do not want and writers wait for us to pass.
-        if !bug("sleeps-before-old-record") {
-            self.catch_up();
-        }
-        if self.is_ready() && !bug("no-second-look") {
+        // Once more, after the fence: a record published before it is seen now, the publisher of a later one
+        // sees our bit. It may be an older record that this reader does not want, and writers wait for us to
+        // pass it.
+        mutate!(self.catch_up(), "sleeps-before-old-record" => ());
+        if mutate!(ready(self), "no-second-look" => false) {
             self.wake_up();
             return Poll::Ready(());
         }
@@ -199,28 +209,28 @@ impl Reader {
     fn wake_up(&mut self) {
         if self.asleep {
             self.asleep = false;
-            self.shared.stay_awake(self.index);
+            self.shared.signals.stay_awake(self.index, &self.shared.readers);
         }
     }
 
-    /// Waits until something can be seen.
+    /// Waits until there is something to notice.
     pub(crate) async fn ready(&mut self) {
         poll_fn(|cx| self.poll_ready(cx)).await;
     }
 
-    /// Pins the cell: from here on nobody moves us and nothing from the cursor on is overwritten.
+    /// Pins the cursor: from here on no writer moves it, and nothing from it on is overwritten.
     #[inline(always)]
     pub(crate) fn pin_cursor(&mut self) -> Result<(), Detached> {
-        if self.held {
-            return Ok(()); // A leaked hold's pin. Its borrows are over, or we would not be borrowed now.
+        if self.is_pinned() {
+            return Ok(()); // By a leaked guard, or by `pin`. The guard's borrows are over, or `self` were not borrowed.
         }
-        if bug("pin-skipped") {
-            self.held = true;
+        if crate::bugs::bug("pin-skipped") {
+            self.pin = Pin::BySwap;
             return Ok(());
         }
-        if self.shared.step_inside(self.shared.cells.at(self.index), self.word()) {
-            self.held = true;
-            self.by_store = true;
+        let shared = &*self.shared;
+        if shared.signals.pin_switch.try_pin_by_store(self.slot(), self.word(), shared.fences) {
+            self.pin = Pin::ByStore;
             return Ok(());
         }
         self.pin_by_swap()
@@ -229,127 +239,142 @@ impl Reader {
     #[inline]
     fn pin_by_swap(&mut self) -> Result<(), Detached> {
         loop {
-            let cell = self.shared.cells.at(self.index);
-            let idle = self.word();
-            let held = Cursor::new(Kind::Held, idle.generation(), self.cursor);
-            // Acquire: no look at a slot comes before the pin. The swap itself decides against a writer's swap.
-            match cell.word.compare_exchange(idle.0, held.0, Ordering::Acquire, Ordering::Acquire) {
+            let unpinned = self.word();
+            let pinned = Cursor::new(CursorKind::Pinned, unpinned.generation(), self.cursor);
+            // Acquire: no load of a descriptor comes before the pin. Of this swap and a writer's, one fails.
+            let swap = self.slot().cursor.compare_exchange(
+                unpinned.0,
+                pinned.0,
+                Ordering::Acquire,
+                Ordering::Acquire,
+            );
+            match swap.map_err(Cursor) {
                 Ok(_) => {
-                    self.held = true;
+                    self.pin = Pin::BySwap;
                     return Ok(());
                 }
-                Err(now) => {
-                    let now = Cursor(now);
-                    if now.kind() == Kind::Detached {
-                        return Err(Detached);
-                    }
-                    self.was_evicted_to(now.seq());
-                }
+                Err(now) if now.kind() == CursorKind::Detached => return Err(Detached),
+                Err(now) => self.was_evicted_to(now.seq()),
             }
         }
     }
 
     #[cold]
     fn was_evicted_to(&mut self, cursor: u64) {
+        debug_assert!(cursor > self.cursor, "writers move cursors forward");
         let lost = cursor.saturating_sub(self.next);
         self.lost += lost;
-        self.unreported += if bug("gap-twice") { 2 * lost } else { lost };
+        self.unreported += mutate!(lost, "gap-twice" => 2 * lost);
         self.next = self.next.max(cursor);
         self.cursor = cursor;
         self.published.set(self.published.get().max(cursor));
     }
 
-    /// Ends the pin: everything below `next` is given up, as far as it is published.
+    /// Ends the pin and gives up everything below `next`, as far as it is published.
     #[inline(always)]
     pub(crate) fn unpin_at(&mut self, next: u64) {
-        self.held = false;
-        self.move_to(next, Kind::Idle);
+        self.move_to(next, After::Unpinned);
     }
 
-    /// Moves the held cursor, and keeps it held or not.
+    /// Moves the pinned cursor.
     #[inline(always)]
-    pub(crate) fn move_to(&mut self, next: u64, kind: Kind) {
-        debug_assert!(next >= self.next);
+    pub(crate) fn move_to(&mut self, next: u64, after: After) {
+        debug_assert!(self.is_pinned(), "only a pinned cursor is stored");
+        debug_assert!(next >= self.next, "a reader moves forward");
         self.next = next;
         let mut cursor = next;
         if next > self.published.get() {
-            cursor = self.behind_a_claim(next);
+            cursor = self.before_unpublished(next);
         }
-        let cell = self.shared.cells.at(self.index);
-        let by_store = self.by_store;
-        let shown = if by_store { Kind::Idle } else { kind };
-        let word = Cursor::new(shown, Cursor::short(self.generation), cursor);
-        // A plain store: while the cell is held, only we write it. Release: our reads come before the reuse.
-        cell.word.store(word.0, unless("cursor-unreleased", Ordering::Release));
-        if by_store && kind == Kind::Idle {
-            self.by_store = false;
-            cell.step_out();
+        debug_assert!(cursor >= self.cursor && cursor <= next && cursor <= self.published.get());
+        let pin = self.pin;
+        let kind = if pin == Pin::BySwap && after == After::Pinned {
+            CursorKind::Pinned
+        } else {
+            CursorKind::Joined
+        };
+        let word = Cursor::new(kind, Cursor::short(self.generation), cursor);
+        // A plain store: while pinned, only this reader changes the word. Release: our reads come before the
+        // reuse.
+        let order = mutate!(Ordering::Release, "cursor-unreleased" => Ordering::Relaxed);
+        self.slot().cursor.store(word.0, order);
+        if after == After::Unpinned {
+            self.pin = Pin::None;
+            if pin == Pin::ByStore {
+                self.slot().unpin_store();
+            }
         }
         if cursor != self.cursor {
             self.cursor = cursor;
-            self.shared.moved_on();
+            self.shared.notify_moved();
         }
     }
 
-    /// Records between cursor and `next` are not published yet (see `next`): the cursor stays in front of them.
+    /// The cursor for `next` if records between may be unpublished (see `next`): it stays before the first of
+    /// them.
     #[cold]
-    fn behind_a_claim(&mut self, next: u64) -> u64 {
-        self.look_ahead(next);
-        let cursor = if bug("passes-unpublished") { next } else { self.published.get().min(next) };
+    fn before_unpublished(&mut self, next: u64) -> u64 {
+        self.extend_published(next);
+        let published = self.published.get().min(next);
+        let cursor = mutate!(published, "passes-unpublished" => next);
         if cursor < next {
-            // Evictors count from here. Ordered by the Release store of the word that follows.
-            self.shared.cells.at(self.index).wanted_from.store(next, Ordering::Relaxed);
+            // Evictors count losses from here. Ordered by the Release store of the cursor that follows.
+            self.slot().wanted_from.store(next, Ordering::Relaxed);
         }
         cursor
     }
 
     /// Extends the known published run, to `limit` at most.
     #[inline]
-    pub(crate) fn look_ahead(&self, limit: u64) {
+    pub(crate) fn extend_published(&self, limit: u64) {
         let from = self.published.get();
-        self.published.set(self.shared.published_run(from, limit).max(from));
+        self.published.set(self.shared.descriptors.published_run(from, limit).max(from));
     }
 
-    /// A position that a caller may ask for, made one that the reader may take: not before `next`, and not past the
-    /// end of the published run that begins there.
+    /// `seq`, limited to where the reader may move: not before `next`, and not past the end of the published
+    /// run that starts there.
     #[inline]
     pub(crate) fn within_reach(&self, seq: u64) -> u64 {
         if seq <= self.published.get() {
             return seq.max(self.next);
         }
-        self.look_ahead(seq);
+        self.extend_published(seq);
         let known = self.published.get();
-        // The cursor may wait in front of an unpublished record that this reader does not want.
-        if known >= self.next { known.min(seq) } else { self.shared.published_run(self.next, seq) }
-            .max(self.next)
+        // The cursor may stand before an unpublished record that this reader does not want.
+        if known >= self.next {
+            known.min(seq)
+        } else {
+            self.shared.descriptors.published_run(self.next, seq)
+        }
+        .max(self.next)
     }
 
-    /// Whether `seq` can be in the ring at all, seen from `start`, which is not before the cursor.
+    /// Whether `seq` is less than the ring's datums after `start`, which is not before the cursor.
     #[inline(always)]
     pub(crate) fn in_range(&self, seq: u64, start: u64) -> bool {
         seq.wrapping_sub(start) < self.shared.config.datums as u64
     }
 
-    /// Lets a cursor that stayed behind follow, if it can.
+    /// Lets a cursor that stayed before `next` follow, if it can.
     #[inline]
     fn catch_up(&mut self) {
-        if self.cursor < self.next && !self.held {
-            self.follow();
+        if self.cursor < self.next && !self.is_pinned() {
+            self.repin();
         }
     }
 
+    /// Pins and unpins: notices an eviction, and lets the cursor follow `next`.
     #[cold]
-    fn follow(&mut self) {
+    fn repin(&mut self) {
         if self.pin_cursor().is_ok() {
             self.unpin_at(self.next);
         }
     }
 
-    /// Nothing to read: why?
-    pub(crate) fn nothing(&mut self) -> Result<(), RecvError> {
+    /// There is nothing to read: notices a gap, a detachment or the end.
+    pub(crate) fn notice_no_record(&mut self) -> Result<(), RecvError> {
         self.catch_up();
-        if self.was_moved() && !self.held {
-            // Notices a gap or a detachment.
+        if self.was_moved() && !self.is_pinned() {
             self.pin_cursor()?;
             self.unpin_at(self.next);
         }

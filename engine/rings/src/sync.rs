@@ -1,5 +1,7 @@
-//! The atomics, the mutex and the thread: std's, or those of loom or shuttle under `cfg(loom)` and `cfg(shuttle)`.
-//! Nothing else in the crate names any of them.
+//! Atomics, mutex and threads: those of std, or of loom or shuttle under `cfg(loom)` and `cfg(shuttle)`. No
+//! other file of this crate names them.
+
+use std::sync::PoisonError;
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{
@@ -17,7 +19,7 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
-/// What a parked thread needs. Loom's models use loom's own executor, so there it is std's.
+/// What `park` needs. Loom's models block with loom's own executor, so there it is std's.
 pub(crate) mod parking {
     #[cfg(shuttle)]
     pub(crate) use shuttle::{sync::atomic::AtomicBool, thread, thread_local};
@@ -25,18 +27,18 @@ pub(crate) mod parking {
     pub(crate) use std::{sync::atomic::AtomicBool, thread, thread_local};
 }
 
-/// A number that no other living thread has, and more than 2.
+/// A number above 2 that no other living thread has.
 #[inline(always)]
 pub(crate) fn thread_token() -> u64 {
     #[cfg(not(any(loom, shuttle)))]
     {
         std::thread_local! {
-            // A cell, though nobody writes it: what never changes, a compiler may share between threads.
+            // A cell although it is never written: a compiler may merge constants of several threads.
             static HERE: std::cell::Cell<u8> = const { std::cell::Cell::new(0) };
         }
         HERE.with(|here| here.as_ptr().addr() as u64)
     }
-    // The threads of a model share one thread of the system, and that one's addresses.
+    // All threads of a model run on one thread of the system and would share its address.
     #[cfg(loom)]
     {
         loom::thread_local! {
@@ -53,7 +55,7 @@ pub(crate) fn thread_token() -> u64 {
     }
 }
 
-/// Lets another thread go on.
+/// Gives the processor to another thread.
 pub(crate) fn yield_now() {
     #[cfg(not(any(loom, shuttle)))]
     std::thread::yield_now();
@@ -63,7 +65,7 @@ pub(crate) fn yield_now() {
     shuttle::thread::yield_now();
 }
 
-/// A millisecond, or what stands for it in a model.
+/// Sleeps one millisecond; in a model, yields.
 pub(crate) fn sleep_a_moment() {
     #[cfg(not(any(loom, shuttle)))]
     std::thread::sleep(std::time::Duration::from_millis(1));
@@ -71,42 +73,76 @@ pub(crate) fn sleep_a_moment() {
     yield_now();
 }
 
-/// Locks, and goes on after a panic elsewhere: no critical section of this crate can leave its data half changed.
-#[cfg(not(corewire_sanitize))]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
+/// A mutex that ignores poisoning: after a panic in a critical section the next one finds the data as the
+/// panic left it. Use it only if every critical section keeps its data consistent at each call that may
+/// panic.
+#[derive(Debug, Default)]
+pub struct Lock<T>(Mutex<T>);
 
-/// As above, for ThreadSanitizer: it does not see into the compiled parts of std, among them the wait for a lock,
-/// and would take what the lock orders for a race. It sees `try_lock`, which is inlined.
-#[cfg(corewire_sanitize)]
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    loop {
-        match mutex.try_lock() {
-            Ok(guard) => return guard,
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => std::thread::yield_now(),
+/// Access to what a [`Lock`] protects. Dropping it unlocks.
+pub type LockGuard<'a, T> = MutexGuard<'a, T>;
+
+impl<T> Lock<T> {
+    /// An unlocked lock.
+    #[cfg(not(any(loom, shuttle)))]
+    pub const fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    /// An unlocked lock.
+    #[cfg(any(loom, shuttle))]
+    pub fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    /// Waits for the lock and takes it.
+    #[cfg(not(corewire_sanitize))]
+    pub fn lock(&self) -> LockGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As above, for ThreadSanitizer. It does not see into the compiled parts of std, among them the wait for
+    /// a lock, and would report what the lock orders as a race. It sees `try_lock`, which is inlined.
+    #[cfg(corewire_sanitize)]
+    pub fn lock(&self) -> LockGuard<'_, T> {
+        loop {
+            match self.0.try_lock() {
+                Ok(guard) => return guard,
+                Err(std::sync::TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(std::sync::TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
         }
+    }
+
+    /// The value, without locking: the exclusive borrow is the lock.
+    #[cfg(not(loom))]
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// `crossbeam_queue::ArrayQueue`, or a stand-in that loom and shuttle can see.
+/// `crossbeam_queue::ArrayQueue`, or a substitute that loom and shuttle can explore.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use crossbeam_queue::ArrayQueue;
 
 #[cfg(any(loom, shuttle))]
 pub(crate) struct ArrayQueue<T> {
     capacity: usize,
-    items: Mutex<std::collections::VecDeque<T>>,
+    items: Lock<std::collections::VecDeque<T>>,
 }
 
 #[cfg(any(loom, shuttle))]
 impl<T> ArrayQueue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { capacity, items: Mutex::new(std::collections::VecDeque::new()) }
+        Self { capacity, items: Lock::new(std::collections::VecDeque::new()) }
     }
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
-        let mut items = lock(&self.items);
+        let mut items = self.items.lock();
         if items.len() == self.capacity {
             return Err(item);
         }
@@ -114,10 +150,10 @@ impl<T> ArrayQueue<T> {
         Ok(())
     }
     pub(crate) fn pop(&self) -> Option<T> {
-        lock(&self.items).pop_front()
+        self.items.lock().pop_front()
     }
     pub(crate) fn len(&self) -> usize {
-        lock(&self.items).len()
+        self.items.lock().len()
     }
     pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0

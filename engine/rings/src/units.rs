@@ -1,12 +1,12 @@
-//! Arithmetic of byte positions, counted in units of 16 bytes. Pure; no memory, no atomics.
+//! Arithmetic of byte positions, counted in units of 16 bytes. Pure: no memory, no atomics.
 
 use crate::limits::UNIT_BYTES;
 
 /// Bits of a byte position.
 pub(crate) const POSITION_BITS: u32 = 38;
 
-/// Positions run from 0 to `modulus - 1` and around again. The modulus is the largest multiple of the capacity that
-/// fits 38 bits, so that `position % capacity` stays the place in the arena across the wrap.
+/// Positions run from 0 to `modulus - 1` and wrap. The modulus is the largest multiple of the capacity that
+/// fits 38 bits, so `position % capacity` is the place in the arena on both sides of the wrap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Units {
     /// Units of the arena, without the spill.
@@ -26,7 +26,8 @@ impl Units {
         Self { capacity, modulus, reciprocal }
     }
 
-    /// Units that a record of `len` bytes costs.
+    /// Units that a record of `len` bytes costs: `len` rounded up to whole units, at least one. The one
+    /// definition of a record's cost.
     #[inline(always)]
     pub(crate) const fn of(len: usize) -> u64 {
         let units = len.div_ceil(UNIT_BYTES) as u64;
@@ -36,6 +37,7 @@ impl Units {
     /// `position + units`, wrapped. `units` is at most the modulus.
     #[inline(always)]
     pub(crate) const fn add(self, position: u64, units: u64) -> u64 {
+        debug_assert!(position < self.modulus && units <= self.modulus);
         let sum = position + units;
         if sum >= self.modulus { sum - self.modulus } else { sum }
     }
@@ -47,15 +49,16 @@ impl Units {
         if later >= earlier { distance } else { distance.wrapping_add(self.modulus) }
     }
 
-    /// The place where a record ends that starts at `place` and costs `units`, hence where the next one starts. `units`
-    /// is at most the capacity.
+    /// The place after `units` units from `place`: where the record after one that starts at `place` and
+    /// costs `units` starts. `units` is at most the capacity.
     #[inline(always)]
     pub(crate) const fn place_after(self, place: u64, units: u64) -> u64 {
+        debug_assert!(place < self.capacity && units <= self.capacity);
         let after = place + units;
         if after >= self.capacity { after - self.capacity } else { after }
     }
 
-    /// The place where a record starts that ends at `end` and costs `units`.
+    /// The place of a record that ends at position `end` and costs `units`.
     #[inline(always)]
     pub(crate) const fn place_before(self, end: u64, units: u64) -> u64 {
         self.place(self.distance(end, units))
@@ -64,7 +67,8 @@ impl Units {
     /// Place of a position in the arena: `position % capacity`.
     #[inline(always)]
     pub(crate) const fn place(self, position: u64) -> u64 {
-        // The estimate is the true quotient or one less: position < 2^38, and the reciprocal is short by less than 1.
+        // The estimate is the quotient or one less: position < 2^38, and the reciprocal is short by less than
+        // 1.
         let quotient = ((position as u128 * self.reciprocal as u128) >> 64) as u64;
         let rest = position - quotient * self.capacity;
         if rest >= self.capacity { rest - self.capacity } else { rest }

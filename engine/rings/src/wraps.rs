@@ -1,20 +1,21 @@
-//! Rings that have run for years: every packed number at the end of its range. A young ring is the judge.
+//! Rings whose packed numbers are at the end of their ranges, compared with a new ring.
 
 use crate::config::RingConfig;
+use crate::error::ClaimError;
 use crate::fence::Fences;
 use crate::limits::MAX_DATUMS;
-use crate::ring::{Ring, Shared};
+use crate::ring::Ring;
+use crate::shared::RingShared;
 use crate::sync::Ordering;
 use crate::word::{Gate, LAST_SEQ, Meta, Stamp};
-use crate::writer::ClaimError;
 use std::sync::Arc;
 
 /// Sizes, and two lengths that records often have, so that there are runs of one length.
-type Kind = (RingConfig, [usize; 2]);
+type Sizes = (RingConfig, [usize; 2]);
 
-/// All packed; all in cells; short ones in cells and long ones behind them. Their units (7, 65, 68) are no power of two, so
-/// positions wrap at a number of their own.
-const KINDS: [Kind; 3] = [
+/// All packed; all scattered; small ones scattered and others packed. The units (7, 65, 68) are no powers of
+/// two, so positions wrap elsewhere than words do.
+const KINDS: [Sizes; 3] = [
     (RingConfig { datums: 5, bytes: 7 * 16, max_record: 40, readers: 2, scatter_small: false }, [32, 32]),
     (RingConfig { datums: 5, bytes: 65 * 16, max_record: 128, readers: 2, scatter_small: true }, [64, 128]),
     (
@@ -25,13 +26,13 @@ const KINDS: [Kind; 3] = [
 
 /// A ring whose next record is `seq`, `before_wrap` units before its positions start again.
 fn old(config: RingConfig, seq: u64, before_wrap: u64, fences: Fences) -> Ring {
-    let shared = Shared::new(config, fences).unwrap();
+    let shared = RingShared::new(config, fences).unwrap();
     let position = shared.units.modulus - before_wrap;
-    shared.alone.start_at(seq, position);
+    shared.tail.start_at(seq, position);
     shared.gate.store(Gate(0).moved_to(seq).0, Ordering::Relaxed);
     for before in seq - 8..seq {
-        shared.slots.at(before).stamp.store(Stamp::new(before, Some(0)).0, Ordering::Relaxed);
-        shared.slots.at(before).meta.store(Meta::record(position, 16).0, Ordering::Relaxed);
+        shared.descriptors.at(before).stamp.store(Stamp::new(before, Some(0)).0, Ordering::Relaxed);
+        shared.descriptors.at(before).meta.store(Meta::record(position, 16).0, Ordering::Relaxed);
     }
     Ring::of(Arc::new(shared))
 }
@@ -41,8 +42,8 @@ fn fill(record: &mut [u8], n: u64) {
     record.iter_mut().zip(n..).for_each(|(byte, value)| *byte = value as u8);
 }
 
-/// Length and first byte of a record, which tell all of it.
-fn told(record: &[u8]) -> (usize, Option<u8>) {
+/// Length and first byte of a record, which determine the rest of it.
+fn content(record: &[u8]) -> (usize, Option<u8>) {
     let first = record.first().copied();
     let mut expected = vec![0; record.len()];
     fill(&mut expected, first.unwrap_or(0).into());
@@ -50,8 +51,8 @@ fn told(record: &[u8]) -> (usize, Option<u8>) {
     (record.len(), first)
 }
 
-/// Some hundred operations, and all that can be seen of them. Sequences count from the start.
-fn story(ring: &Ring, often: [usize; 2], seed: u64) -> Vec<String> {
+/// Some hundred random operations, and all that can be observed of them. Sequences count from the start.
+fn run(ring: &Ring, often: [usize; 2], seed: u64) -> Vec<String> {
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     let (start, mark) = (reader.position(), ring.gate_mark());
     let mut random = seed;
@@ -91,12 +92,12 @@ fn story(ring: &Ring, often: [usize; 2], seed: u64) -> Vec<String> {
             3 => {
                 let mut got = Vec::new();
                 let mut guard = reader.pin_guard().unwrap();
-                let read = guard.for_each(3, |seq, bytes| got.push((seq - start, told(bytes))));
+                let read = guard.for_each(3, |seq, bytes| got.push((seq - start, content(bytes))));
                 format!("read {read} {got:?}")
             }
             _ => match reader.try_recv().unwrap() {
                 Some(record) => {
-                    format!("{} {} {:?}", record.seq() - start, record.lost_before(), told(&record))
+                    format!("{} {} {:?}", record.seq() - start, record.lost_before(), content(&record))
                 }
                 None => "nothing".into(),
             },
@@ -108,17 +109,17 @@ fn story(ring: &Ring, often: [usize; 2], seed: u64) -> Vec<String> {
 }
 
 #[test]
-fn a_ring_does_the_same_at_the_end_of_every_range() {
+fn rings_at_the_end_of_every_range_behave_as_new_ones() {
     let seeds = if cfg!(miri) { 1 } else { 8 };
     for (kind, seed) in KINDS.into_iter().flat_map(|kind| (0..seeds).map(move |seed| (kind, seed))) {
         let (config, often) = kind;
-        let young = story(&Ring::new(config).unwrap(), often, seed);
+        let young = run(&Ring::new(config).unwrap(), often, seed);
         // The tail keeps 25 bits of a sequence, the gate 40, a cursor 54.
         for seq in [1 << 25, 3 << 25, 1 << 40, 5 << 40, 1 << 53] {
             for before_wrap in [1, 2, 3, 6, 7, 100] {
-                // A writer that owns its tail, and one that swaps it.
+                // A biased tail, and a shared one.
                 for fences in [Fences::detect(), Fences::symmetric()] {
-                    let old = story(&old(config, seq - 1 - seed % 9, before_wrap, fences), often, seed);
+                    let old = run(&old(config, seq - 1 - seed % 9, before_wrap, fences), often, seed);
                     assert_eq!(young, old, "{config:?} {seq} {before_wrap} {fences:?}");
                 }
             }

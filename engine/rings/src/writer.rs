@@ -1,74 +1,52 @@
 //! The writing handle.
 
-use crate::bugs::bug;
+use crate::bugs::mutate;
 use crate::claim::{BatchClaim, RecordClaim};
-use crate::gate::Look;
-use crate::limits::MAX_ROOM_WAITERS;
-use crate::ring::{ReaderId, Ring, Shared};
+use crate::error::ClaimError;
+use crate::gate::Retry;
+use crate::reader_slots::ReaderId;
+use crate::shared::RingShared;
 use crate::sync::Ordering;
 use crate::units::Units;
 use std::sync::Arc;
-use thiserror::Error;
 
 /// A writing handle. Clone it for each thread, or share it. Dropping the last one does not close the ring.
 ///
-/// Claims know threads apart by their thread-local storage. Do not claim or close in a signal handler, in a coroutine
-/// with a stack of its own that moves between threads, or in the child of a `fork`.
+/// Claims identify threads by their thread-local storage. Do not claim or close in a signal handler, in a
+/// coroutine with a stack of its own that moves between threads, or in the child of a `fork`.
 #[derive(Clone)]
 pub struct Writer {
-    pub(crate) shared: Arc<Shared>,
-}
-
-/// Why there is no claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum ClaimError {
-    /// No room now, or others wait for room before us. Wait with [`Writer::claim`], evict, or try again later.
-    #[error("the ring is full; wait for room, evict, or try again later")]
-    Full,
-    /// The ring is closed for ever.
-    #[error("the ring is closed")]
-    Closed,
-    /// The record can never fit. Split it, or build the ring with a larger `max_record`.
-    #[error("a record of {len} bytes is longer than the ring's limit of {limit}; split it")]
-    TooLarge {
-        /// What was asked for, in bytes.
-        len: usize,
-        /// The ring's `max_record`.
-        limit: usize,
-    },
-    /// Too many writers wait for room already.
-    #[error("{MAX_ROOM_WAITERS} writers wait for room already; send from fewer tasks")]
-    TooManyWaiters,
+    pub(crate) shared: Arc<RingShared>,
 }
 
 impl Writer {
-    /// Claims room for one record of `len` bytes. Lock-free and never waits, except once in the life of a ring: the
-    /// first claim of a second thread waits until the first one is not in the middle of a claim. `Full` also while other
-    /// writers queue for room: newcomers do not overtake them.
+    /// Claims room for one record of `len` bytes. Lock-free; waits at most once per ring, when the first
+    /// claim of a second thread waits until the first thread is not in the middle of a claim.
+    /// [`ClaimError::Full`] also while other writers wait for room: newcomers do not overtake them.
     ///
-    /// When the room that was known is used up and readers have given back only a little since, this pauses for some
-    /// hundred nanoseconds, once, and looks again: the next claims have more then, and readers are disturbed less. See
-    /// [`Writer::try_claim_at_once`].
+    /// If the known room is used up and readers have given back only a little since, this pauses once, for
+    /// some hundred nanoseconds, and scans the readers again: later claims then have more room, and readers
+    /// are disturbed less. See [`Writer::try_claim_at_once`].
     #[inline(always)]
     pub fn try_claim(&self, len: usize) -> Result<RecordClaim<'_>, ClaimError> {
-        self.claim_looking(len, Look::Gather)
+        self.claim_retrying(len, Retry::OnceAfterPause)
     }
 
-    /// As [`Writer::try_claim`], without that pause: for who holds a lock that the readers want.
+    /// As [`Writer::try_claim`], without the pause: for callers that hold a lock which the readers want.
     #[inline]
     pub fn try_claim_at_once(&self, len: usize) -> Result<RecordClaim<'_>, ClaimError> {
-        self.claim_looking(len, Look::Once)
+        self.claim_retrying(len, Retry::No)
     }
 
     #[inline(always)]
-    fn claim_looking(&self, len: usize, look: Look) -> Result<RecordClaim<'_>, ClaimError> {
+    fn claim_retrying(&self, len: usize, retry: Retry) -> Result<RecordClaim<'_>, ClaimError> {
         self.shared.check_len(len)?;
         self.no_overtaking()?;
-        let reserved = self.shared.reserve(1, Units::of(len), look)?;
+        let reserved = self.shared.reserve(1, Units::of(len), retry)?;
         Ok(RecordClaim::new(&self.shared, reserved, len))
     }
 
-    /// Copies `bytes` in as one record and gives its sequence.
+    /// Publishes a copy of `bytes` as one record and gives its sequence.
     #[inline]
     pub fn try_push(&self, bytes: &[u8]) -> Result<u64, ClaimError> {
         let mut claim = self.try_claim(bytes.len())?;
@@ -76,22 +54,23 @@ impl Writer {
         Ok(claim.commit())
     }
 
-    /// Claims up to `n` records of `len_each` bytes in one atomic step: as many as fit, at least one. `n` = 0 counts
-    /// as 1.
+    /// Claims up to `n` records of `len_each` bytes in one atomic step: as many as fit, at least one. `n` = 0
+    /// counts as 1.
     #[inline]
     pub fn try_claim_many(&self, len_each: usize, n: usize) -> Result<BatchClaim<'_>, ClaimError> {
         self.shared.check_len(len_each)?;
         self.no_overtaking()?;
         let count = n.clamp(1, self.shared.config.datums) as u64;
-        let reserved = self.shared.reserve(count, Units::of(len_each), Look::Gather)?;
+        let reserved = self.shared.reserve(count, Units::of(len_each), Retry::OnceAfterPause)?;
         Ok(BatchClaim::new(&self.shared, reserved, len_each))
     }
 
-    /// Makes room for a record of `len` bytes by moving lagging cursors over the oldest published records, as few as
-    /// possible. `on_lost` is told how many records each moved reader lost. `Full`: the oldest record is read in place
-    /// right now, or is claimed and not yet published; nobody waits for either.
+    /// Makes room for a record of `len` bytes by moving lagging cursors over the oldest published records, as
+    /// few as possible. `on_lost` gets each moved reader and how many records it lost. [`ClaimError::Full`]:
+    /// the oldest record is read in place right now, or is claimed and not yet published; this does not wait
+    /// for either.
     ///
-    /// `Ok` says that there was room; another writer may have taken it. See [`Writer::claim_evicting`].
+    /// `Ok` means that there was room; another writer may have taken it. See [`Writer::claim_evicting`].
     pub fn evict(&self, len: usize, mut on_lost: impl FnMut(ReaderId, u64)) -> Result<(), ClaimError> {
         self.shared.check_len(len)?;
         self.shared.evict(Units::of(len), &mut on_lost)
@@ -107,16 +86,16 @@ impl Writer {
         self.shared.check_len(len)?;
         let units = Units::of(len);
         loop {
-            match self.shared.reserve(1, units, Look::Once) {
+            match self.shared.reserve(1, units, Retry::No) {
                 Ok(reserved) => return Ok(RecordClaim::new(&self.shared, reserved, len)),
-                // Each turn of this loop means that another writer took the room that we made: somebody progresses.
+                // Each repetition means that another writer took the room that we made: the ring progresses.
                 Err(ClaimError::Full) => self.shared.evict(units, &mut on_lost)?,
                 Err(refused) => return Err(refused),
             }
         }
     }
 
-    /// No claim succeeds after this. See [`Ring::close`].
+    /// No claim succeeds after this. As `Ring::close`.
     pub fn close(&self) {
         self.shared.close();
     }
@@ -127,15 +106,10 @@ impl Writer {
         self.shared.is_closed()
     }
 
-    /// The ring.
-    #[must_use]
-    pub fn ring(&self) -> Ring {
-        Ring::of(Arc::clone(&self.shared))
-    }
-
     #[inline(always)]
     fn no_overtaking(&self) -> Result<(), ClaimError> {
-        if self.shared.signals.waiters.load(Ordering::Relaxed) != 0 && !bug("newcomers-overtake") {
+        let wait = self.shared.signals.waiters.load(Ordering::Relaxed) != 0;
+        if mutate!(wait, "newcomers-overtake" => false) {
             return Err(self.behind_waiters());
         }
         Ok(())

@@ -1,0 +1,98 @@
+//! The descriptors of a ring's records: two words for each sequence modulo their number. It knows addresses,
+//! not who may use them when.
+
+use crate::bugs::mutate;
+use crate::sync::{AtomicU64, Ordering};
+use crate::word::Stamp;
+
+/// Descriptor of one record.
+#[repr(C, align(16))]
+pub(crate) struct Descriptor {
+    /// A `Stamp`: which record was last published here. Stored by that record's writer (Release), loaded by
+    /// readers and writers (Acquire); it carries the meta and the bytes.
+    pub(crate) stamp: AtomicU64,
+    /// A `Meta`: where that record ends and its length. Stored before the stamp by the same writer.
+    pub(crate) meta: AtomicU64,
+}
+
+impl Descriptor {
+    /// The stamp. Acquire: with the meta and the bytes of its record.
+    #[inline(always)]
+    pub(crate) fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Ordering::Acquire))
+    }
+}
+
+/// Bytes of one descriptor.
+pub(crate) const DESCRIPTOR_BYTES: usize = 16;
+const _: () = assert!(cfg!(any(loom, shuttle)) || size_of::<Descriptor>() == DESCRIPTOR_BYTES);
+
+/// All descriptors; a power of two of them. Sequence `s` has number `s & mask`.
+pub(crate) struct Descriptors {
+    all: Box<[Descriptor]>,
+    mask: u64,
+}
+
+/// The same for a loop: address and mask by value, so that the compiler keeps them in registers across calls.
+#[derive(Clone, Copy)]
+pub(crate) struct DescriptorsView<'a> {
+    all: &'a [Descriptor],
+    mask: u64,
+}
+
+impl<'a> DescriptorsView<'a> {
+    #[inline(always)]
+    pub(crate) fn at(self, seq: u64) -> &'a Descriptor {
+        let index = (seq & self.mask) as usize;
+        debug_assert!(index < self.all.len());
+        // SAFETY: index <= mask = all.len() - 1, set in `Descriptors::new` and never changed.
+        unsafe { self.all.get_unchecked(index) }
+    }
+
+    /// The descriptors from `from` on, up to `to` or to the last one before the wrap.
+    #[inline(always)]
+    pub(crate) fn run(self, from: u64, to: u64) -> std::slice::Iter<'a, Descriptor> {
+        let rest = &self.all[(from & self.mask) as usize..];
+        rest[..rest.len().min((to - from) as usize)].iter()
+    }
+}
+
+impl Descriptors {
+    /// Descriptors for `datums` records: at least one more than `datums`, because the descriptor before the
+    /// gate must survive while the ring is full; it holds the gate's byte position.
+    pub(crate) const fn count(datums: usize) -> usize {
+        (datums + 1).next_power_of_two()
+    }
+
+    /// `None`: no memory.
+    pub(crate) fn new(datums: usize) -> Option<Self> {
+        let count = mutate!(Self::count(datums), "no-slot-before-gate" => Self::count(datums - 1));
+        let mut all = Vec::new();
+        all.try_reserve_exact(count).ok()?;
+        // One lap behind: as if the records before sequence 0 had been published and read.
+        all.extend((0..count as u64).map(|index| Descriptor {
+            stamp: AtomicU64::new(Stamp::new(index.wrapping_sub(count as u64), Some(0)).0),
+            meta: AtomicU64::new(0),
+        }));
+        Some(Self { all: all.into_boxed_slice(), mask: count as u64 - 1 })
+    }
+
+    #[inline(always)]
+    pub(crate) fn view(&self) -> DescriptorsView<'_> {
+        DescriptorsView { all: &self.all, mask: self.mask }
+    }
+
+    #[inline(always)]
+    pub(crate) fn at(&self, seq: u64) -> &Descriptor {
+        self.view().at(seq)
+    }
+
+    /// End of the run of published records that starts at `from`; at most `limit`.
+    pub(crate) fn published_run(&self, from: u64, limit: u64) -> u64 {
+        let mut seq = from;
+        while seq < limit && self.at(seq).stamp().is_of(seq) {
+            seq += 1;
+        }
+        seq
+    }
+}
