@@ -168,7 +168,7 @@ fn sizes(plan: &Plan, capacity: usize) {
     let rings = [
         ("1 x 16 B, 1 reader", config(1, 16, 1)),
         ("1024 x 64 B, 1 reader", config(1024, 64, 1)),
-        ("1024 x 64 B, without cells", RingConfig { scatter_small: false, ..config(1024, 64, 1) }),
+        ("1024 x 64 B, packed", RingConfig { scatter_small: false, ..config(1024, 64, 1) }),
         ("1000 x 64 B, 64 readers", config(1000, 64, 64)),
         ("1024 x 1 KiB, 16 readers", config(1024, 1024, 16)),
     ];
