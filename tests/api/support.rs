@@ -1,28 +1,9 @@
-//! What the tests share.
-
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+//! Shared by these tests.
 
 use corewire::streams::State;
 use corewire::{Consumer, Datum, Engine, EngineConfig, Network, NetworkId, Producer};
+pub(crate) use corewire_testkit::{LIMIT, poll_once, within};
 use serde::{Deserialize, Serialize};
-
-/// Longer than any of these waits takes on a machine that is busy with other things.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-
-/// Awaits `future`, and fails the test instead of hanging.
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    match tokio::time::timeout(LIMIT, future).await {
-        Ok(output) => output,
-        Err(_) => {
-            panic!("nothing happened within {LIMIT:?}: a wake-up was lost, or what it waits for never came")
-        }
-    }
-}
 
 /// An ordinary datum.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -71,31 +52,4 @@ pub(crate) async fn alone_again<D, C>(producer: &Producer<D, C>) {
     for info in producer.consumers() {
         assert_ne!(info.state(), State::Connected);
     }
-}
-
-/// A waker that counts.
-#[derive(Default)]
-pub(crate) struct Counted(AtomicUsize);
-
-impl Counted {
-    pub(crate) fn new() -> (Arc<Self>, Waker) {
-        let counted = Arc::new(Self::default());
-        (counted.clone(), Waker::from(counted))
-    }
-
-    pub(crate) fn wakes(&self) -> usize {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-impl Wake for Counted {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-/// Polls `future` once with a waker that counts.
-pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> (Poll<F::Output>, Arc<Counted>) {
-    let (counted, waker) = Counted::new();
-    (Pin::new(future).poll(&mut Context::from_waker(&waker)), counted)
 }

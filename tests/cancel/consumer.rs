@@ -6,7 +6,7 @@ use std::pin::Pin;
 use corewire::{Consumer, Network, Plain, Producer};
 use futures::StreamExt;
 
-use super::steps::{Dropped, Task, alone, apart, connected, sequences, within};
+use super::steps::{CancelledTask, Task, alone, apart, connected, sequences, within};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
@@ -32,7 +32,7 @@ fn drop_after_any_poll<C: corewire::Codec<u64>>(
     other: &mut Consumer<u64, C>,
     start: Start<C>,
     steps: &[Step],
-) -> Dropped {
+) -> CancelledTask {
     let (mut sent, mut taken, mut seen) = (Vec::new(), Vec::new(), Vec::new());
     let counted = (consumer.stats().datums(), producer.stats());
     let victim = {
@@ -60,7 +60,7 @@ fn drop_after_any_poll<C: corewire::Codec<u64>>(
             }
             break victim.cancel();
         };
-        if neighbour.waits() {
+        if neighbour.is_pending() {
             // It was woken by the next datum, or will be.
             if sent.is_empty() {
                 producer.try_send(0).expect("there is room");
@@ -111,11 +111,11 @@ async fn run<C: corewire::Codec<u64> + Clone>(codec: C, start: Start<C>) {
     let mut kept = Vec::new();
     for steps in sequences(&STEPS, LEN) {
         kept.push(drop_after_any_poll(&producer, &mut consumer, &mut other, start, &steps));
-        kept.retain(Dropped::is_leaked);
+        kept.retain(CancelledTask::is_leaked);
         assert!(kept.len() <= 1, "{steps:?}: a waker was leaked");
     }
     drop(consumer);
-    assert!(!kept.iter().any(Dropped::is_leaked), "a waker was leaked");
+    assert!(!kept.iter().any(CancelledTask::is_leaked), "a waker was leaked");
 }
 
 #[tokio::test]

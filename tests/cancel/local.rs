@@ -6,7 +6,7 @@ use corewire::BackpressurePolicy;
 use corewire::Postcard;
 use corewire::local::{Pop, Push, Stream, StreamError, TryPopError};
 
-use super::steps::{Dropped, Task, sequences};
+use super::steps::{CancelledTask, Task, sequences};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
@@ -88,16 +88,16 @@ impl<'a> World<'a> {
     }
 
     fn pushes_wait(&self) -> bool {
-        self.pushes[1].as_ref().is_some_and(Task::waits)
+        self.pushes[1].as_ref().is_some_and(Task::is_pending)
     }
 
     fn pops_wait(&self) -> bool {
-        self.pops[1].as_ref().is_some_and(Task::waits)
+        self.pops[1].as_ref().is_some_and(Task::is_pending)
     }
 
     /// Drops the futures; the others get on by their own wakes; every datum is somewhere.
     fn end(mut self, steps: &[Step]) {
-        let mut gone: Vec<Dropped> = Vec::new();
+        let mut gone: Vec<CancelledTask> = Vec::new();
         gone.extend(self.pushes[0].take().map(Task::cancel));
         gone.extend(self.pops[0].take().map(Task::cancel));
         for _ in 0..4 {
@@ -113,7 +113,7 @@ impl<'a> World<'a> {
         assert!(!self.pushes_wait() && !self.pops_wait(), "{steps:?}: somebody sleeps for ever");
         gone.extend(self.pushes[1].take().map(Task::cancel));
         gone.extend(self.pops[1].take().map(Task::cancel));
-        assert!(!gone.iter().any(Dropped::is_leaked), "{steps:?}: a waker was leaked");
+        assert!(!gone.iter().any(CancelledTask::is_leaked), "{steps:?}: a waker was leaked");
         while self.try_pop().is_none() {}
         let metrics = self.stream.metrics();
         assert!(metrics.is_balanced(), "{steps:?}: {metrics:?}");

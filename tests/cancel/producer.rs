@@ -9,7 +9,7 @@ use corewire::streams::producer::{Error, Sending};
 use corewire::{BackpressurePolicy, Consumer, Plain, Producer};
 use futures::SinkExt;
 
-use super::steps::{Dropped, Task, alone, connected, sequences, within};
+use super::steps::{CancelledTask, Task, alone, connected, sequences, within};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
@@ -77,7 +77,7 @@ impl World<'_> {
     }
 
     fn waiting(&self) -> usize {
-        self.others.iter().flatten().filter(|task| task.waits()).count()
+        self.others.iter().flatten().filter(|task| task.is_pending()).count()
     }
 
     /// Polls who was woken and takes a datum. Whether anything came of it.
@@ -97,7 +97,7 @@ impl World<'_> {
     /// Nobody queues, nothing was lost or doubled, and every datum that was offered is counted once.
     fn close(mut self, steps: &[Step], before: u64, offered_by_victim: u64) {
         let gone = mem::take(&mut self.others).map(|task| task.map(Task::cancel));
-        assert!(!gone.iter().flatten().any(Dropped::is_leaked), "{steps:?}: a waker was leaked");
+        assert!(!gone.iter().flatten().any(CancelledTask::is_leaked), "{steps:?}: a waker was leaked");
         assert!(self.offer(), "{steps:?}: somebody queues");
         while self.take() {}
         assert_eq!(self.taken, self.accepted, "{steps:?}");
