@@ -36,6 +36,7 @@ detach-any-owner          ring          a_name_never_means_a_later_reader_in_the
 detach-silent             loom          a_reader_that_falls_asleep_is_woken_by_detachment
 cancel-keeps-turn         cancel        a_wait_for_room_can_be_dropped_after_any_poll
 renew-keeps-waker         shuttle       waiting_writers_are_all_served
+cancel-drops-wakeup       loom_wait     a_cancelled_waiter_passes_its_wakeup_on
 newcomers-overtake        room          room_is_given_in_the_order_of_asking_and_newcomers_do_not_overtake
 queue-unfenced            loom          a_writer_that_waits_for_room_is_woken_by_reading
 move-unfenced             loom          a_writer_that_waits_for_room_is_woken_by_reading
@@ -60,6 +61,9 @@ eviction-unseen           ahead         only_a_pinned_reader_is_safe_from_evicti
 full-swallowed            mailbox       a_full_mailbox_gives_the_message_back
 bell-unfenced             loom          a_mailbox_wakes_its_sleeping_receiver
 bell-keeps-old-waker      shuttle       a_mailbox_moves_everything_and_ends
+latch-unchecked           loom_wait     a_latch_set_while_the_sleeper_arms_is_seen
+latch-stored              loom_wait     bits_of_two_ringers_all_reach_the_sleeper
+latch-before-bit          loom_wait     a_bit_set_while_the_sleeper_arms_is_seen
 last-message-missed       loom_readers  a_mailbox_is_not_finished_before_its_last_message_is_taken
 last-sender-silent        loom          a_mailbox_wakes_its_sleeping_receiver
 park-trusts-token         shuttle       a_parked_thread_is_woken_through_nested_waits
@@ -82,7 +86,7 @@ build() {
     cargo test -p corewire-rings --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
 }
 build "" bugs --lib --test ring --test room --test model --test ahead --test mailbox --test cancel
-build "--cfg loom" loom --release --test loom --test loom_readers --test loom_alone --test loom_pins --test loom_cells
+build "--cfg loom" loom --release --test loom --test loom_readers --test loom_alone --test loom_pins --test loom_cells --test loom_wait
 build "--cfg shuttle" shuttle --release --test shuttle
 
 # Runs one test with one failure, or with none.
