@@ -1,60 +1,54 @@
-//! Ending a sleep from another thread. Not inside: the sleep.
+//! Ending a sleep from another thread.
+//!
+//! Not inside: the sleep, and the sleeper protocol. That is [`WakeLatch`]'s; here is the file descriptor
+//! behind it.
 
 use std::{
     io,
     os::fd::{AsRawFd, RawFd},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::Wake,
+    sync::Arc,
+    task::{Wake, Waker},
 };
+
+use corewire_rings::WakeLatch;
 
 use super::sys::eventfd::EventFd;
 
-/// The driver runs; nobody has called.
-const AWAKE: u32 = 0;
-/// The driver sleeps or is about to: a caller has to write the eventfd.
-const ASLEEP: u32 = 1;
-/// Somebody has called since the driver last looked.
-const RUNG: u32 = 2;
-
-/// What a driver shares with its wakers.
-///
-/// Every change of the state is one atomic exchange on one word, so all of them have one order: a call comes
-/// either before the driver's "asleep", which then does not happen, or after it, and then the caller sees that
-/// it has to write. No wake-up can fall between.
+/// What a driver shares with its wakers. Waking an awake driver writes no file descriptor, and the driver's
+/// next sleep ends at once.
 #[derive(Debug)]
 pub(super) struct Alarm {
-    state: AtomicU32,
-    event: EventFd,
+    latch: WakeLatch,
+    event: Arc<EventFd>,
+    /// Writes `event`; woken by the latch, at most once per sleep.
+    writer: Waker,
 }
 
 impl Alarm {
     pub(super) fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { state: AtomicU32::new(AWAKE), event: EventFd::new()? }))
+        let event = Arc::new(EventFd::new()?);
+        Ok(Arc::new(Self { latch: WakeLatch::new(), writer: Waker::from(Arc::clone(&event)), event }))
     }
 
-    /// Called by the driver before it sleeps; false when it was called and must not.
+    /// Called by the driver before it sleeps. `false`: a waker was called since the last sleep; do not sleep.
     #[must_use]
     pub(super) fn fall_asleep(&self) -> bool {
-        match self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => true,
-            Err(_) => {
-                self.state.swap(AWAKE, Ordering::AcqRel);
-                false
-            }
+        let sleeps = self.latch.arm(&self.writer);
+        if !sleeps {
+            self.latch.take();
         }
+        sleeps
     }
 
     /// Called by the driver after its sleep; true when a waker was called.
     pub(super) fn wake_up(&self) -> bool {
-        self.state.swap(AWAKE, Ordering::AcqRel) == RUNG
+        self.latch.disarm();
+        self.latch.take()
     }
 
     /// Whether a waker was called since the driver fell asleep.
     pub(super) fn is_rung(&self) -> bool {
-        self.state.load(Ordering::Acquire) == RUNG
+        self.latch.is_set()
     }
 
     /// Sets the eventfd back, for a driver that waits for its level.
@@ -71,12 +65,20 @@ impl AsRawFd for Alarm {
 
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.latch.set();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
-            self.event.ring();
-        }
+        self.latch.set();
+    }
+}
+
+impl Wake for EventFd {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
     }
 }

@@ -285,7 +285,7 @@ impl Core {
             return (!stream.detached).then(|| (slot, stream.tail()));
         }
         let slot = self.streams.vacant()?;
-        let stream = Stream::join(ring, slot, &self.bell).ok()?;
+        let stream = Stream::join(ring, slot, &self.notifier).ok()?;
         let first = stream.floor;
         self.streams.insert(stream).ok()?;
         self.by_ring.insert(key, slot);

@@ -173,8 +173,13 @@ impl Core {
         };
         let progress = Progress::new(accept.first_seq);
         let (window_bytes, window_datums) = windows(&opening, &self.config.limits);
-        let taken =
-            TakenHook::new(progress.clone(), self.bell.clone(), channel_slot, window_bytes, window_datums);
+        let taken = TakenHook::new(
+            progress.clone(),
+            self.notifier.clone(),
+            channel_slot,
+            window_bytes,
+            window_datums,
+        );
         let channel = self.channels.get_mut(channel_slot)?;
         channel.role = Role::Consumer(Consumer::new(
             ring.writer(),

@@ -17,7 +17,7 @@ use std::{
 
 use corewire_rings::{Reader, Record, RecvError};
 
-use super::bell::Bell;
+use super::notifier::{Notification, ShardNotifier};
 
 /// Bytes before a datum in an inbox: its sequence and the number of datums missing before it, both
 /// little-endian `u64`. Sixteen, so that the datum keeps the alignment of its record.
@@ -102,7 +102,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct TakenHook {
     progress: Arc<Progress>,
-    bell: Arc<Bell>,
+    notifier: Arc<ShardNotifier>,
     slot: u32,
     half_bytes: u64,
     half_datums: u64,
@@ -116,14 +116,14 @@ pub struct TakenHook {
 impl TakenHook {
     pub(crate) fn new(
         progress: Arc<Progress>,
-        bell: Arc<Bell>,
+        notifier: Arc<ShardNotifier>,
         slot: u32,
         window_bytes: u64,
         window_datums: u64,
     ) -> Self {
         Self {
             progress,
-            bell,
+            notifier,
             slot,
             half_bytes: (window_bytes / 2).max(1),
             half_datums: (window_datums / 2).max(1),
@@ -152,7 +152,7 @@ impl TakenHook {
             self.open_bytes = 0;
             self.open_datums = 0;
             if !self.progress.marked.swap(true, Ordering::AcqRel) {
-                self.bell.inbox_has_room(self.slot);
+                self.notifier.notify(Notification::Inbox(self.slot));
             }
         }
     }
@@ -161,7 +161,7 @@ impl TakenHook {
 impl Drop for TakenHook {
     fn drop(&mut self) {
         self.progress.gone.store(true, Ordering::Release);
-        self.bell.inbox_has_room(self.slot);
+        self.notifier.notify(Notification::Inbox(self.slot));
     }
 }
 

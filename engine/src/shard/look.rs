@@ -8,6 +8,7 @@ use corewire_proto::session::CloseCode;
 use super::{
     Core,
     channel::Role,
+    notifier::Notification,
     stream::{Look, QUIET_TURNS, RECORDS_PER_LOOK, Watch},
 };
 use crate::counters::Counter;
@@ -15,20 +16,19 @@ use crate::counters::Counter;
 impl Core {
     /// Takes the marks of other threads: rings with news become awake, consumers' progress becomes credit.
     pub(crate) fn take_marks(&mut self) {
-        if !self.bell.any() {
+        if !self.notifier.any() {
             return;
         }
         self.work.did = true;
-        let mut marked = std::mem::take(&mut self.scratch);
-        self.bell.rings.drain(|slot| marked.push(slot));
-        for slot in marked.drain(..) {
-            self.wake_ring(slot);
+        let mut notifications = std::mem::take(&mut self.notifications);
+        self.notifier.drain(|what| notifications.push(what));
+        for what in notifications.drain(..) {
+            match what {
+                Notification::Ring(slot) => self.wake_ring(slot),
+                Notification::Inbox(slot) => self.grant(slot),
+            }
         }
-        self.bell.inboxes.drain(|slot| marked.push(slot));
-        for slot in marked.drain(..) {
-            self.grant(slot);
-        }
-        self.scratch = marked;
+        self.notifications = notifications;
     }
 
     /// A ring asked for attention: it has news, it ended, or it has cut us off (which shows when it is armed

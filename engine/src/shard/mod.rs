@@ -6,7 +6,7 @@
 //! the driver.
 //!
 //! Inside a shard nothing is shared, locked or atomic. What crosses its border: commands in and events out
-//! (two bounded mailboxes), rings in and inboxes out, the marks of its `bell`, and cells that others read.
+//! (two bounded mailboxes), rings in and inboxes out, the bits of its `notifier`, and cells that others read.
 //!
 //! | file | answers |
 //! |---|---|
@@ -17,12 +17,11 @@
 //! | `stream`, `look` | how a ring gets attention, and what is told to its channels |
 //! | `events`, `backlog` | what sessions say, and how it reaches the clerk |
 //! | `session`, `channel`, `table`, `node`, `timers` | what there is, and where |
-//! | [`inbox`], `bell` | the consumer's end, and how other threads get attention |
+//! | [`inbox`], `notifier` | the consumer's end, and how other threads wake the shard |
 //! | `shutdown`, [`host`] | how it ends, and the thread that runs it |
 //! | [`limits`] | every bound, with its reason |
 
 mod backlog;
-mod bell;
 mod channel;
 pub mod command;
 mod control;
@@ -32,6 +31,7 @@ pub mod inbox;
 pub mod limits;
 mod look;
 mod node;
+mod notifier;
 mod receive;
 mod session;
 mod shutdown;
@@ -53,8 +53,17 @@ use corewire_proto::time::Instant;
 use corewire_rings::mailbox::{Receiver, Sender};
 
 use self::{
-    backlog::Backlog, bell::Bell, channel::Channel, node::Nodes, session::Seat, shutdown::Ending,
-    stream::Stream, table::SessionTable, table::Slab, timers::Timers, transmit::Aside,
+    backlog::Backlog,
+    channel::Channel,
+    node::Nodes,
+    notifier::{Notification, ShardNotifier},
+    session::Seat,
+    shutdown::Ending,
+    stream::Stream,
+    table::SessionTable,
+    table::Slab,
+    timers::Timers,
+    transmit::Aside,
 };
 pub use self::{
     command::{Command, Event, Install, NodeId, Rekey},
@@ -115,15 +124,15 @@ struct Core {
     cut: Vec<u32>,
     /// Channels whose numbers changed in this turn.
     touched: Vec<u32>,
-    /// Slots that a bell or a list gave, while they are worked on. Kept for its memory.
-    scratch: Vec<u32>,
+    /// Notifications that are being handled. Kept for its memory.
+    notifications: Vec<Notification>,
     /// Sockets of nodes that left, to be closed once everything staged is out.
     closing: Vec<SocketId>,
 
     /// How other threads get attention.
-    bell: Arc<Bell>,
-    /// The bell as the commands' mailbox rings it.
-    bell_waker: Waker,
+    notifier: Arc<ShardNotifier>,
+    /// The notifier as the waker of `commands`.
+    mailbox_waker: Waker,
     /// From the clerk.
     commands: Receiver<Command>,
     /// To the clerk.
@@ -138,7 +147,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that owns `driver`, listens to `commands` and reports to `events`.
     pub fn new(driver: D, config: ShardConfig, commands: Receiver<Command>, events: Sender<Event>) -> Self {
         let limits = config.limits;
-        let bell = Bell::new(limits.streams, limits.channels, driver.waker());
+        let notifier = ShardNotifier::new(limits.streams, limits.channels, driver.waker());
         let core = Core {
             now: driver.now(),
             work: turn::Work::default(),
@@ -157,10 +166,10 @@ impl<D: Driver> Shard<D> {
             floors: Vec::new(),
             cut: Vec::new(),
             touched: Vec::new(),
-            scratch: Vec::new(),
+            notifications: Vec::new(),
             closing: Vec::new(),
-            bell_waker: Waker::from(bell.clone()),
-            bell,
+            mailbox_waker: Waker::from(notifier.clone()),
+            notifier,
             commands,
             backlog: Backlog::new(events, limits.backlog),
             ending: None,

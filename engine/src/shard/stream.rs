@@ -10,8 +10,8 @@
 //!
 //! A ring with traffic is *awake*: each turn looks at it with one load, and its publishers pay nothing for the
 //! shard. After [`QUIET_TURNS`] turns without news, or when the shard goes to sleep, the ring is *armed*: from
-//! then on it costs the shard nothing at all, and the next publisher marks it in the shard's bell
-//! (`super::bell`). Arming looks once more after it is in force, so no record falls between.
+//! then on it costs the shard nothing at all, and the next publisher notifies the shard
+//! (`super::notifier`). Arming looks once more after it is in force, so no record falls between.
 
 use std::{
     sync::Arc,
@@ -20,7 +20,7 @@ use std::{
 
 use corewire_rings::{Detached, NoReaderSlot, Reader, RecordState, Ring};
 
-use super::bell::{Bell, RingBell};
+use super::notifier::{RingNotifier, ShardNotifier};
 
 /// Turns without news after which a ring is armed instead of polled. Arming costs a barrier on every core of the
 /// process (microseconds), a poll one load that is in the cache; a shard that spins makes about a thousand turns
@@ -36,7 +36,7 @@ pub(crate) const RECORDS_PER_LOOK: usize = 4_096;
 pub(crate) enum Watch {
     /// It looks each turn; this many looks in a row found nothing.
     Awake(u32),
-    /// The ring will mark it in the bell.
+    /// The ring will notify the shard.
     Armed,
     /// There will be no news: the ring is closed and every record of it is known.
     Ended,
@@ -77,13 +77,13 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Joins `ring` at its tail, as the stream in `slot`.
-    pub(crate) fn join(ring: Ring, slot: u32, bell: &Arc<Bell>) -> Result<Self, NoReaderSlot> {
+    pub(crate) fn join(ring: Ring, slot: u32, notifier: &Arc<ShardNotifier>) -> Result<Self, NoReaderSlot> {
         let reader = ring.subscribe()?;
         let position = reader.position();
         Ok(Self {
             ring,
             reader,
-            waker: Waker::from(Arc::new(RingBell { bell: bell.clone(), slot })),
+            waker: Waker::from(Arc::new(RingNotifier { notifier: notifier.clone(), slot })),
             legs: Vec::new(),
             published: position,
             floor: position,

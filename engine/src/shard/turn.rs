@@ -71,7 +71,7 @@ impl<D: Driver> Shard<D> {
             self.core.publish_driver(&self.driver);
             self.core.counters.bump(Counter::Parks);
         } else {
-            self.core.bell.wake_up();
+            self.core.notifier.disarm();
             self.core.counters.bump(Counter::ParksCalledOff);
         }
         sleeps
@@ -79,7 +79,7 @@ impl<D: Driver> Shard<D> {
 
     /// The sleep after [`Shard::fall_asleep`] is over.
     pub fn wake_up(&mut self) {
-        self.core.bell.wake_up();
+        self.core.notifier.disarm();
     }
 
     /// Whether the shard has stopped after [`super::Command::Shutdown`]. Another turn would do nothing.
@@ -121,8 +121,10 @@ impl Core {
 
     /// Announces a sleep and arms everything that ends it. `false`: there is something to do.
     fn may_sleep(&mut self) -> bool {
-        self.bell.fall_asleep();
-        let mut cx = Context::from_waker(&self.bell_waker);
+        if !self.notifier.arm() {
+            return false;
+        }
+        let mut cx = Context::from_waker(&self.mailbox_waker);
         // A mailbox whose senders are gone is always ready. The first time that is news: it begins the end. After that
         // it can't bring anything.
         // While the backlog is full none is taken (unless the shard has stopped), so one that waits is no reason to
@@ -131,7 +133,7 @@ impl Core {
         let command = takes
             && self.commands.poll_ready(&mut cx).is_ready()
             && (self.ending.is_none() || !self.commands.is_finished());
-        !command && self.arm_all() && !self.bell.any()
+        !command && self.arm_all() && !self.notifier.any()
     }
 
     /// Fires the deadlines that have come, up to the bound of a turn.
