@@ -70,11 +70,13 @@
 extern crate self as corewire;
 
 mod contain;
+mod counters;
 pub mod datum;
 pub mod discovery;
 pub mod id;
 pub mod local;
 pub mod network;
+mod policy;
 mod scratch;
 pub mod streams;
 

@@ -57,7 +57,7 @@ fn serde_datum_is_sent_and_received_without_allocation() {
 #[test]
 fn local_stream_carries_a_datum_without_allocation() {
     for policy in BackpressurePolicy::ALL {
-        let s: Stream<(u64, [u8; 8])> = Stream::with_degrader(1, policy, std::sync::Arc::new(|datum| datum));
+        let s: Stream<(u64, [u8; 8])> = Stream::with_degrader(1, policy, std::sync::Arc::new(|datum| *datum));
         let allocations = steady_state(|n| {
             s.push_blocking((n, [7; 8])).unwrap();
             let refused = s.try_push((n, [8; 8]));

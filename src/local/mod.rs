@@ -1,7 +1,7 @@
-//! Bounded streams inside one process, with no network: one policy each for when they are full, competing consumers.
+//! Bounded streams inside one process, with no network: one policy each for when they are full, competing
+//! consumers.
 //!
-//! A [`Stream`] is a face of the fanout ring that the network's streams are made of, with a single cursor that all
-//! consumers share. Its handles push and pop values of any [`Datum`](crate::Datum) type, or plain ones:
+//! A [`Stream`] holds values of any type that can change threads. It does not encode them.
 //!
 //! ```
 //! use corewire::local::{Stream, parse_backpressure_annotation};
@@ -31,39 +31,31 @@
 //! |---|---|---|
 //! | `drop_oldest` | the datum goes in | the oldest datum is dropped and counted |
 //! | `degrade_quality` | the datum goes in as it is | the degrader runs on the datum, then as `drop_oldest` |
-//! | `pause_upstream` | the datum goes in | `push` waits, first come first served; `try_push` gives the datum back |
-//! | `fail` | the datum goes in | `push` answers `Overflow`; the stream goes on |
+//! | `pause_upstream` | the datum goes in | `push` waits in order of arrival; `try_push` gives it back |
+//! | `fail` | the datum goes in | `push` gives `Overflow`; the stream goes on |
 //!
-//! Every datum is accounted for: see [`StreamMetricsSnapshot`].
+//! Every datum is accounted for: see [`StreamMetricsSnapshot`]. Policies behave as those of
+//! [producers](crate::Producer) do; a degrader that panics sends the datum unchanged, and is counted.
 //!
-//! # What one datum costs
+//! Pushing and popping take one short lock and allocate nothing. No user code runs under the lock: degraders
+//! run before, wakers and the destructors of dropped datums after it. If one of them panics or is slow, other
+//! handles go on.
 //!
-//! An encode into memory of the pushing thread, a copy into the ring, a copy out of it, a decode. The two copies buy
-//! that no user code ever runs inside a claim on the ring or under the consumers' lock: a slow or panicking
-//! `Serialize`, `Deserialize` or degrader delays nobody else, leaves no hole in the buffer and cannot deadlock.
-//! Pushing takes no lock while there is room and nobody sleeps; popping takes a short one. In the steady state nothing
-//! is allocated.
-//!
-//! # What is not here
-//!
-//! Fanout (each consumer sees every datum: that is [`Producer`](crate::Producer) and [`Consumer`](crate::Consumer),
-//! which work inside one process as well), names, peers, reliability: there is nothing to lose on the way.
+//! Not here: fanout, where each consumer gets every datum (that is [`Producer`](crate::Producer) and
+//! [`Consumer`](crate::Consumer), which work inside one process as well), names, peers.
 
-mod annotation;
-mod builder;
-mod core;
+mod buffer;
 mod error;
-mod line;
 mod metrics;
 mod pop;
 mod push;
 mod stream;
 
-pub use self::annotation::{AnnotationError, BackpressureAnnotation, parse_backpressure_annotation};
-pub use self::builder::Builder;
 pub use self::error::{BuildError, PopTimeoutError, PushError, StreamError, TryPopError};
 pub use self::metrics::{StreamMetrics, StreamMetricsSnapshot};
 pub use self::pop::Pop;
 pub use self::push::Push;
-pub use self::stream::{Closed, DegradationFn, Stream};
-pub use crate::streams::BackpressurePolicy;
+pub use self::stream::{CloseDone, DegradationFn, Stream};
+pub use crate::policy::{
+    AnnotationError, BackpressureAnnotation, BackpressurePolicy, parse_backpressure_annotation,
+};

@@ -1,34 +1,32 @@
-//! The handle.
+//! The handle of a stream.
 
 use core::fmt;
 use core::future::{IntoFuture, Ready, ready};
-use core::marker::PhantomData;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewire_engine::rings::{ClaimError, park};
+use corewire_engine::rings::park;
 
-use crate::datum::{Codec, Datum, Postcard};
-use crate::local::annotation::BackpressureAnnotation;
-use crate::local::builder::Builder;
-use crate::local::core::Core;
-use crate::local::error::{BuildError, PopTimeoutError, PushError, StreamError, TryPopError};
+use crate::local::buffer::{Buffer, Take};
+use crate::local::error::{BuildError, PopTimeoutError, PushError, TryPopError};
 use crate::local::metrics::{StreamMetrics, StreamMetricsSnapshot};
 use crate::local::pop::Pop;
 use crate::local::push::Push;
-use crate::streams::BackpressurePolicy;
+use crate::policy::{BackpressureAnnotation, BackpressurePolicy, MAX_BUFFER_SIZE};
 
-/// What makes a datum cheaper when the buffer is full under
-/// [`DegradeQuality`](crate::BackpressurePolicy::DegradeQuality). It runs on the thread that pushes, outside of any
-/// lock; a panic in it is contained, counted and answered with
-/// [`DegraderPanicked`](StreamError::DegraderPanicked).
-pub type DegradationFn<T> = Arc<dyn Fn(T) -> T + Send + Sync>;
+/// Makes a datum cheaper when the buffer is full under
+/// [`DegradeQuality`](crate::BackpressurePolicy::DegradeQuality), as the degrader of a
+/// [producer](crate::streams::producer::Builder::degrader) does. It runs on the thread that pushes, outside
+/// of any lock. If it panics, the datum goes in unchanged and the panic is counted.
+pub type DegradationFn<T> = Arc<dyn Fn(&T) -> T + Send + Sync>;
 
-/// A bounded stream inside one process, with a policy for when it is full. Cheap to clone; every handle can push, pop
-/// and close.
+/// A bounded stream inside one process, with a policy for when it is full. Cheap to clone; every handle can
+/// push, pop and close.
 ///
-/// Consumers compete: each datum goes to exactly one of them, oldest first. Dropping the last handle frees the
-/// memory; dropping others does not close the stream, because every handle is both a producer's and a consumer's.
+/// Consumers compete: each datum goes to exactly one of them, oldest first. Any type can be a datum: the
+/// stream holds the values themselves. Dropping the last handle drops the datums that are left; dropping
+/// others does not close the stream, because each handle is both a producer's and a consumer's.
 ///
 /// ```
 /// use corewire::local::{Stream, parse_backpressure_annotation};
@@ -46,37 +44,33 @@ pub type DegradationFn<T> = Arc<dyn Fn(T) -> T + Send + Sync>;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// # }).unwrap();
 /// ```
-pub struct Stream<T, C = Postcard> {
-    shared: Arc<Shared<T>>,
-    /// The counters; [`metrics`](Self::metrics) is short for their snapshot.
+pub struct Stream<T> {
+    parts: Arc<StreamParts<T>>,
+    /// The counters; [`metrics`](Self::metrics) gives a snapshot of them.
     pub metrics: Arc<StreamMetrics>,
-    codec: PhantomData<fn(C)>,
 }
 
 /// What all handles share.
-pub(super) struct Shared<T> {
-    pub(super) core: Arc<Core>,
-    pub(super) annotation: BackpressureAnnotation,
-    pub(super) degrader: Option<DegradationFn<T>>,
-    pub(super) capacity: usize,
-    pub(super) max_datum_bytes: usize,
+struct StreamParts<T> {
+    buffer: Buffer<T>,
+    annotation: BackpressureAnnotation,
+    degrader: Option<DegradationFn<T>>,
 }
 
-impl<T: Datum> Stream<T> {
-    /// A stream of `capacity` datums. For `DegradeQuality` use [`with_degrader`](Self::with_degrader); without a
-    /// degrader such a stream works until it is full.
+impl<T: Send + 'static> Stream<T> {
+    /// A stream of `capacity` datums. For `DegradeQuality` use [`with_degrader`](Self::with_degrader);
+    /// without a degrader such a stream works until it is full.
     ///
     /// # Panics
     ///
-    /// If `capacity` is 0 or above 8,388,608, if the annotation has another `buffer_size`, or if there is no memory.
-    /// [`builder`](Self::builder) gives an error instead.
+    /// Where [`try_new`](Self::try_new) gives an error.
     #[must_use]
     #[track_caller]
     pub fn new(capacity: usize, annotation: impl Into<BackpressureAnnotation>) -> Self {
-        built(Self::builder(annotation).capacity(capacity).build())
+        built(Self::try_new(Some(capacity), annotation, None))
     }
 
-    /// A stream of `capacity` datums with a degrader, which `DegradeQuality` uses and the other policies do not.
+    /// A stream of `capacity` datums with a degrader. Policies other than `DegradeQuality` do not use it.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -97,7 +91,7 @@ impl<T: Datum> Stream<T> {
     ///
     /// # Panics
     ///
-    /// As [`new`](Self::new).
+    /// Where [`try_new`](Self::try_new) gives an error.
     #[must_use]
     #[track_caller]
     pub fn with_degrader(
@@ -105,15 +99,15 @@ impl<T: Datum> Stream<T> {
         annotation: impl Into<BackpressureAnnotation>,
         degrader: DegradationFn<T>,
     ) -> Self {
-        built(Self::builder(annotation).capacity(capacity).degrader(degrader).build())
+        built(Self::try_new(Some(capacity), annotation, Some(degrader)))
     }
 
     /// A stream with the capacity that the annotation gives as `buffer_size`.
     ///
     /// ```
-    /// use corewire::local::{BuildError, Stream};
+    /// use corewire::local::{BuildError, Stream, parse_backpressure_annotation};
     ///
-    /// let s: Stream<u64> = Stream::from_annotation("fail, buffer_size=16".parse::<corewire::local::BackpressureAnnotation>()?)?;
+    /// let s: Stream<u64> = Stream::from_annotation(parse_backpressure_annotation("fail, buffer_size=16")?)?;
     /// assert_eq!(s.capacity(), 16);
     /// let none: Result<Stream<u64>, _> = Stream::from_annotation(corewire::BackpressurePolicy::Fail);
     /// assert_eq!(none.err(), Some(BuildError::NoCapacity));
@@ -122,16 +116,39 @@ impl<T: Datum> Stream<T> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`].
+    /// As [`try_new`](Self::try_new).
     pub fn from_annotation(annotation: impl Into<BackpressureAnnotation>) -> Result<Self, BuildError> {
-        Self::builder(annotation).build()
+        Self::try_new(None, annotation, None)
     }
-}
 
-impl<T: Send + 'static> Stream<T> {
-    /// Configures a stream, also of types that only have the [`Plain`](crate::Plain) codec.
-    pub fn builder(annotation: impl Into<BackpressureAnnotation>) -> Builder<T> {
-        Builder::new(annotation.into())
+    /// A stream of `capacity` datums, from 1 to 8,388,608; `None`: of as many as the annotation's
+    /// `buffer_size`. The memory for them is taken now.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`].
+    pub fn try_new(
+        capacity: Option<usize>,
+        annotation: impl Into<BackpressureAnnotation>,
+        degrader: Option<DegradationFn<T>>,
+    ) -> Result<Self, BuildError> {
+        let annotation = annotation.into();
+        let capacity = match (capacity, annotation.buffer_size()) {
+            (Some(capacity), Some(size)) if capacity != size.get() => {
+                return Err(BuildError::CapacityConflict { capacity, buffer_size: size.get() });
+            }
+            (Some(capacity), _) => capacity,
+            (None, Some(size)) => size.get(),
+            (None, None) => return Err(BuildError::NoCapacity),
+        };
+        if !(1..=MAX_BUFFER_SIZE).contains(&capacity) {
+            return Err(BuildError::BadCapacity(capacity));
+        }
+        let mut items = VecDeque::new();
+        items.try_reserve_exact(capacity).map_err(|_| BuildError::NoMemory(capacity))?;
+        let metrics = Arc::new(StreamMetrics::default());
+        let buffer = Buffer::new(items, capacity, Arc::clone(&metrics));
+        Ok(Self { parts: Arc::new(StreamParts { buffer, annotation, degrader }), metrics })
     }
 }
 
@@ -140,61 +157,37 @@ fn built<S>(built: Result<S, BuildError>) -> S {
     built.unwrap_or_else(|error| panic!("{error}"))
 }
 
-impl<T, C> Stream<T, C> {
-    pub(super) fn of(shared: Shared<T>) -> Self {
-        let metrics = Arc::clone(&shared.core.metrics);
-        Self { shared: Arc::new(shared), metrics, codec: PhantomData }
-    }
-
-    pub(super) fn core(&self) -> &Core {
-        &self.shared.core
+impl<T> Stream<T> {
+    pub(super) fn buffer(&self) -> &Buffer<T> {
+        &self.parts.buffer
     }
 
     pub(super) fn degrader(&self) -> Option<&DegradationFn<T>> {
-        self.shared.degrader.as_ref()
-    }
-
-    /// What a refusal of the ring means under our policy.
-    pub(super) fn error_of(&self, refused: ClaimError) -> StreamError {
-        let policy = self.policy();
-        match refused {
-            ClaimError::Full if policy == BackpressurePolicy::Fail => {
-                StreamError::Overflow { policy, buffer_capacity: self.capacity() }
-            }
-            ClaimError::Full | ClaimError::TooManyWaiters => StreamError::Backpressure,
-            ClaimError::Closed => StreamError::Cancelled,
-            ClaimError::TooLarge { len, limit } => StreamError::TooLarge { len, limit },
-        }
+        self.parts.degrader.as_ref()
     }
 
     /// The policy.
     #[must_use]
     pub fn policy(&self) -> BackpressurePolicy {
-        self.shared.annotation.policy()
+        self.parts.annotation.policy()
     }
 
     /// The annotation that the stream was built with.
     #[must_use]
     pub fn annotation(&self) -> &BackpressureAnnotation {
-        &self.shared.annotation
+        &self.parts.annotation
     }
 
     /// How many datums the stream holds, exactly.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shared.capacity
+        self.buffer().capacity()
     }
 
-    /// The longest datum, in encoded bytes.
-    #[must_use]
-    pub fn max_datum_bytes(&self) -> usize {
-        self.shared.max_datum_bytes
-    }
-
-    /// How many datums are in the buffer. A snapshot: for dashboards, not for decisions.
+    /// Datums in the buffer. A snapshot: for dashboards, not for decisions.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.core().ring().len()
+        self.metrics.depth.get() as usize
     }
 
     /// The counters now.
@@ -203,29 +196,28 @@ impl<T, C> Stream<T, C> {
         self.metrics.snapshot()
     }
 
-    /// Whether the stream was closed. There may be datums to pop still.
+    /// Whether the stream was closed. There may still be datums to pop.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.core().is_closed()
+        self.buffer().is_closed()
     }
 
-    /// Ends the stream, at once and for all handles. What is in the buffer can still be popped; then `pop` gives
-    /// `None` for ever. Pushes, also those that wait, are refused with [`Cancelled`](StreamError::Cancelled).
-    /// Idempotent.
+    /// Ends the stream, at once and for all handles. Datums in the buffer can still be popped; after them
+    /// `pop` gives `None`. Pushes, also those that wait, are refused with
+    /// [`Cancelled`](super::StreamError::Cancelled). Idempotent.
     ///
-    /// The work is done when the call returns; `close().await`, as this method is called elsewhere, does nothing
-    /// more.
-    pub fn close(&self) -> Closed {
-        self.core().close();
-        Closed(())
+    /// The stream is closed when the call returns. Awaiting the result, as in `close().await`, is allowed and
+    /// does nothing more.
+    pub fn close(&self) -> CloseDone {
+        self.buffer().close();
+        CloseDone(())
     }
-}
 
-impl<T: Send + 'static, C: Codec<T>> Stream<T, C> {
-    /// Pushes a datum, as the policy says: only `PauseUpstream` waits for room, in the order of arrival.
+    /// Pushes a datum under the stream's policy. Only `PauseUpstream` waits for room, in order of arrival;
+    /// under the other policies the future resolves at its first poll.
     ///
-    /// Cancel-safe: dropped while it waits, the datum is not pushed, and counted as cancelled. A refusal leaves the
-    /// datum in the future, so that it is not lost:
+    /// Cancel-safe: dropped while it waits, the datum is not pushed, and counted as cancelled. A refusal
+    /// leaves the datum in the future:
     ///
     /// ```
     /// use corewire::BackpressurePolicy::Fail;
@@ -242,19 +234,16 @@ impl<T: Send + 'static, C: Codec<T>> Stream<T, C> {
     /// # }).unwrap();
     /// ```
     ///
-    /// Under `DropOldest` and `DegradeQuality` it resolves at its first poll, except while another thread stands
-    /// between taking its place in the ring and filling it, which takes some instructions.
-    ///
     /// # Errors
     ///
-    /// [`StreamError`]: `Overflow` under `Fail`; `MissingDegrader` and `DegraderPanicked` under `DegradeQuality`,
-    /// when the buffer is full; `Backpressure` when 1,024 pushes wait already; `Cancelled`, `TooLarge` and `Encoding`
-    /// under every policy.
-    pub fn push(&self, item: T) -> Push<'_, T, C> {
+    /// `Overflow` under `Fail`; `MissingDegrader` under `DegradeQuality`, when the buffer is full;
+    /// `Backpressure` under `PauseUpstream`, when 1,024 pushes wait already; `Cancelled` under every policy.
+    pub fn push(&self, item: T) -> Push<'_, T> {
         Push::new(self, item)
     }
 
-    /// Pushes a datum without waiting. Under `PauseUpstream` a full buffer, or others that wait, is `Backpressure`.
+    /// Pushes a datum without waiting. Under `PauseUpstream` a full buffer, or a push that waits, is
+    /// `Backpressure`.
     ///
     /// # Errors
     ///
@@ -272,8 +261,8 @@ impl<T: Send + 'static, C: Codec<T>> Stream<T, C> {
         Push::new(self, item).blocking()
     }
 
-    /// As [`push_blocking`](Self::push_blocking), for `limit` at most. (With an executor, wrap `&mut push` in its
-    /// timeout and take the datum back with [`Push::take_item`].)
+    /// As [`push_blocking`](Self::push_blocking), for `limit` at most. (With an executor, wrap `&mut push` in
+    /// its timeout and take the datum back with [`Push::take_item`].)
     ///
     /// ```
     /// use std::time::Duration;
@@ -283,24 +272,24 @@ impl<T: Send + 'static, C: Codec<T>> Stream<T, C> {
     /// let s: Stream<u8> = Stream::new(1, PauseUpstream);
     /// s.push_timeout(1, Duration::ZERO)?;
     /// let refused = s.push_timeout(2, Duration::from_millis(1)).unwrap_err();
-    /// assert_eq!((refused.error, refused.item), (StreamError::TimedOut, Some(2)));
+    /// assert_eq!((refused.error, refused.item), (StreamError::TimedOut, 2));
     /// # Ok::<(), StreamError>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// As [`push`](Self::push), and [`TimedOut`](StreamError::TimedOut), with the datum.
+    /// As [`push`](Self::push), and [`TimedOut`](super::StreamError::TimedOut), with the datum.
     pub fn push_timeout(&self, item: T, limit: Duration) -> Result<(), PushError<T>> {
         Push::new(self, item).within(limit)
     }
 
-    /// Takes the oldest datum, and waits for one. `None`: the stream is closed and empty, for ever.
+    /// Takes the oldest datum, and waits for one. `None`: the stream is closed and empty, and stays so.
     ///
-    /// Cancel-safe: a datum is taken only by the poll that returns it, and a wake-up that a dropped future had passes
-    /// on. Datums that do not decode are counted and skipped. Consumers that wait are woken in their order; one that
-    /// comes when there is a datum takes it. A `pop` that has been woken and is kept without being polled keeps its
-    /// wake-up from the others.
-    pub fn pop(&self) -> Pop<'_, T, C> {
+    /// Cancel-safe: a datum is taken only by the poll that returns it, and an unused wake-up passes to the
+    /// next pop that waits. Pops that wait are woken in their order; a newcomer may take the datum before the
+    /// woken one does. A pop that has been woken and is kept without being polled keeps its wake-up from the
+    /// others.
+    pub fn pop(&self) -> Pop<'_, T> {
         Pop::new(self)
     }
 
@@ -310,7 +299,11 @@ impl<T: Send + 'static, C: Codec<T>> Stream<T, C> {
     ///
     /// [`TryPopError`].
     pub fn try_pop(&self) -> Result<T, TryPopError> {
-        Pop::new(self).once()
+        match self.buffer().take(&mut None, None) {
+            Take::Item(item) => Ok(item),
+            Take::Empty => Err(TryPopError::Empty),
+            Take::Ended => Err(TryPopError::Closed),
+        }
     }
 
     /// [`pop`](Self::pop) without an executor: blocks the thread while it waits.
@@ -335,13 +328,13 @@ impl<T: Send + 'static, C: Codec<T>> Stream<T, C> {
     }
 }
 
-impl<T, C> Clone for Stream<T, C> {
+impl<T> Clone for Stream<T> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), metrics: Arc::clone(&self.metrics), codec: PhantomData }
+        Self { parts: Arc::clone(&self.parts), metrics: Arc::clone(&self.metrics) }
     }
 }
 
-impl<T, C> fmt::Debug for Stream<T, C> {
+impl<T> fmt::Debug for Stream<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
             .field("annotation", self.annotation())
@@ -351,11 +344,11 @@ impl<T, C> fmt::Debug for Stream<T, C> {
     }
 }
 
-/// What [`Stream::close`] gives, so that it can be awaited: it is over already.
+/// The result of [`Stream::close`]. It can be awaited, and is ready.
 #[derive(Clone, Copy, Debug)]
-pub struct Closed(());
+pub struct CloseDone(());
 
-impl IntoFuture for Closed {
+impl IntoFuture for CloseDone {
     type Output = ();
     type IntoFuture = Ready<()>;
 

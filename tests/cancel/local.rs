@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use corewire::BackpressurePolicy;
-use corewire::Postcard;
 use corewire::local::{Pop, Push, Stream, StreamError, TryPopError};
 
 use super::steps::{CancelledTask, Task, sequences};
@@ -25,8 +24,8 @@ const STEPS: [Step; 7] =
 
 struct World<'a> {
     stream: &'a Stream<u64>,
-    pushes: [Option<Task<Push<'a, u64, Postcard>>>; 2],
-    pops: [Option<Task<Pop<'a, u64, Postcard>>>; 2],
+    pushes: [Option<Task<Push<'a, u64>>>; 2],
+    pops: [Option<Task<Pop<'a, u64>>>; 2],
     accepted: Vec<u64>,
     taken: Vec<u64>,
     tried: u64,
@@ -110,7 +109,7 @@ impl<'a> World<'a> {
                 self.try_push();
             }
         }
-        assert!(!self.pushes_wait() && !self.pops_wait(), "{steps:?}: somebody sleeps for ever");
+        assert!(!self.pushes_wait() && !self.pops_wait(), "{steps:?}: a task sleeps for ever");
         gone.extend(self.pushes[1].take().map(Task::cancel));
         gone.extend(self.pops[1].take().map(Task::cancel));
         assert!(!gone.iter().any(CancelledTask::is_leaked), "{steps:?}: a waker was leaked");
@@ -126,7 +125,7 @@ impl<'a> World<'a> {
             "{steps:?}: out of order"
         );
         if !self.stream.is_closed() {
-            assert_eq!(self.stream.try_push(99), Ok(()), "{steps:?}: somebody queues");
+            assert_eq!(self.stream.try_push(99), Ok(()), "{steps:?}: a cancelled push still holds a place");
         }
     }
 }
@@ -134,7 +133,7 @@ impl<'a> World<'a> {
 fn drop_after_any_poll(policy: BackpressurePolicy, len: usize) {
     for steps in sequences(&STEPS, len) {
         let stream = if policy == BackpressurePolicy::DegradeQuality {
-            Stream::with_degrader(1, policy, Arc::new(|datum| datum))
+            Stream::with_degrader(1, policy, Arc::new(|datum| *datum))
         } else {
             Stream::new(1, policy)
         };

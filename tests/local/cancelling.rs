@@ -17,7 +17,7 @@ fn pushes_that_wait_are_served_in_their_order() {
         assert_eq!(s.try_pop(), Ok(n));
         // A newcomer does not get in front of them, and neither does one from the middle.
         let refused = s.try_push(99).unwrap_err();
-        assert_eq!((refused.error, refused.item), (StreamError::Backpressure, Some(99)));
+        assert_eq!((refused.error, refused.item), (StreamError::Backpressure, 99));
         if waiting.len() > 1 {
             assert!(waiting[1].poll().is_pending());
         }
@@ -72,7 +72,7 @@ fn two_datums_wake_two_consumers() {
 }
 
 #[test]
-fn a_dropped_datum_does_not_take_the_wake_up_of_the_next_with_it() {
+fn a_push_that_drops_a_datum_still_wakes_a_pop() {
     let s = stream_of(DropOldest, 1);
     let (mut first, mut second) = (Task::new(s.pop()), Task::new(s.pop()));
     assert!(first.poll().is_pending() && second.poll().is_pending());
@@ -107,7 +107,7 @@ fn close_wakes_all() {
 }
 
 #[test]
-fn more_pushes_than_the_line_takes_are_refused_with_their_datum() {
+fn pushes_beyond_the_queues_limit_are_refused_with_their_datum() {
     let s = stream_of(PauseUpstream, 1);
     s.try_push(0).unwrap();
     let mut waiting: Vec<_> = (1..=1024).map(|n| Task::new(s.push(n))).collect();
@@ -121,7 +121,7 @@ fn more_pushes_than_the_line_takes_are_refused_with_their_datum() {
 }
 
 #[test]
-fn more_pops_than_the_line_takes_poll_instead_and_lose_nothing() {
+fn pops_beyond_the_queues_limit_poll_instead_and_lose_nothing() {
     let s = stream_of(PauseUpstream, 4);
     let mut waiting: Vec<_> = (0..1024).map(|_| Task::new(s.pop())).collect();
     assert!(waiting.iter_mut().all(|pop| pop.poll().is_pending()));
@@ -143,7 +143,7 @@ fn a_future_may_move_to_another_waker() {
     assert!(std::pin::Pin::new(pop.future()).poll_with_noop().is_pending());
     assert!(pop.poll().is_pending());
     s.try_push(1).unwrap();
-    assert!(pop.is_woken(), "the last waker counts");
+    assert!(pop.is_woken(), "the last waker is the one that is woken");
 }
 
 trait PollWithNoop: Future {

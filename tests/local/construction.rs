@@ -4,24 +4,22 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use corewire::BackpressurePolicy::{self, DropOldest, Fail, PauseUpstream};
-use corewire::Plain;
 use corewire::local::{BuildError, Stream, StreamError, TryPopError};
 
 use super::support::{annotation, assert_balanced, stream_of};
 
 #[test]
-fn nonsense_is_refused_and_says_why() {
-    let built = |capacity| Stream::<u8>::builder(Fail).capacity(capacity).build();
-    assert!(matches!(built(0), Err(BuildError::Ring(_))));
-    assert!(matches!(built(8_388_609), Err(BuildError::Ring(_))));
-    assert!(matches!(built(usize::MAX), Err(BuildError::Ring(_))));
-    assert_eq!(Stream::<u8>::from_annotation(Fail).err(), Some(BuildError::NoCapacity));
-    for bytes in [0, usize::MAX] {
-        let built = Stream::<u8>::builder(Fail).capacity(4).max_datum_bytes(bytes).build();
-        assert!(matches!(built, Err(BuildError::Ring(_))), "{bytes}: {built:?}");
+fn an_impossible_stream_is_refused_with_the_reason() {
+    let built = |capacity, text| Stream::<u8>::try_new(capacity, annotation(text), None).err();
+    for capacity in [0, 8_388_609, usize::MAX] {
+        assert_eq!(built(Some(capacity), "fail"), Some(BuildError::BadCapacity(capacity)));
     }
-    let conflict = Stream::<u8>::builder(annotation("fail, buffer_size=4")).capacity(5).build();
-    assert_eq!(conflict.err(), Some(BuildError::CapacityConflict { capacity: 5, buffer_size: 4 }));
+    assert_eq!(built(None, "fail"), Some(BuildError::NoCapacity));
+    let conflict = BuildError::CapacityConflict { capacity: 5, buffer_size: 4 };
+    assert_eq!(built(Some(5), "fail, buffer_size=4"), Some(conflict));
+    assert_eq!(built(Some(4), "fail, buffer_size=4"), None);
+    let huge = Stream::<[u8; 1 << 40]>::try_new(Some(8_388_608), Fail, None);
+    assert_eq!(huge.err(), Some(BuildError::NoMemory(8_388_608)));
 }
 
 #[test]
@@ -45,22 +43,19 @@ fn the_annotation_gives_the_capacity() {
 }
 
 #[test]
-fn the_capacity_is_exact_for_the_longest_datums() {
+fn the_capacity_is_exact() {
     for capacity in [1, 2, 3, 7, 64, 100] {
-        let limit = 100;
-        let s = Stream::<Vec<u8>>::builder(Fail).capacity(capacity).max_datum_bytes(limit).build().unwrap();
-        let longest = vec![7; limit - 1]; // One byte tells the length.
+        let s: Stream<Vec<usize>> = Stream::new(capacity, Fail);
         for round in 0..5 {
             for n in 0..capacity {
-                s.try_push(longest.clone())
-                    .unwrap_or_else(|error| panic!("{capacity}, {round}, {n}: {error}"));
+                s.try_push(vec![n]).unwrap_or_else(|error| panic!("{capacity}, {round}, {n}: {error}"));
             }
             assert_eq!(s.depth(), capacity);
-            let refused = s.try_push(longest.clone()).unwrap_err();
+            let refused = s.try_push(vec![99]).unwrap_err();
             assert_eq!(refused.error, StreamError::Overflow { policy: Fail, buffer_capacity: capacity });
-            assert_eq!(refused.item.as_deref(), Some(&longest[..]));
-            for _ in 0..capacity {
-                assert_eq!(s.try_pop().as_deref(), Ok(&longest[..]));
+            assert_eq!(refused.item, [99]);
+            for n in 0..capacity {
+                assert_eq!(s.try_pop(), Ok(vec![n]));
             }
             assert_eq!(s.try_pop(), Err(TryPopError::Empty));
         }
@@ -69,48 +64,19 @@ fn the_capacity_is_exact_for_the_longest_datums() {
 }
 
 #[test]
-fn a_datum_that_is_too_long_comes_back_under_every_policy() {
-    for policy in BackpressurePolicy::ALL {
-        let s = Stream::<String>::builder(policy).capacity(1).max_datum_bytes(8).build().unwrap();
-        s.try_push("short".into()).unwrap();
-        let refused = s.try_push("too long for it".into()).unwrap_err();
-        assert_eq!(refused.error, StreamError::TooLarge { len: 16, limit: 8 });
-        assert_eq!(refused.item.as_deref(), Some("too long for it"));
-        assert_eq!(s.try_pop().as_deref(), Ok("short"), "nothing was dropped for it");
-        assert_eq!(s.metrics().too_large, 1);
-        assert_balanced(&s);
-    }
-}
-
-#[test]
-fn the_defaults_carry_what_their_description_says() {
-    let text: Stream<String> = Stream::new(64, Fail);
-    assert_eq!(text.max_datum_bytes(), 64 << 10);
-    let many: Stream<String> = Stream::new(1 << 16, Fail);
-    assert_eq!(many.max_datum_bytes(), 4 << 10);
-    let flat: Stream<[u64; 32]> = Stream::new(2, Fail);
-    assert_eq!(flat.max_datum_bytes(), 1024);
-    flat.try_push([u64::MAX; 32]).expect("ten bytes each");
-    let small: Stream<Option<Option<bool>>> = Stream::new(2, Fail);
-    assert_eq!(small.max_datum_bytes(), 64);
-    small.try_push(Some(Some(true))).unwrap();
-    assert_eq!(small.try_pop(), Ok(Some(Some(true))));
-}
-
-#[test]
-fn plain_datums_and_datums_without_bytes_travel_too() {
-    let plain = Stream::<[u64; 4]>::builder(PauseUpstream).capacity(2).codec(Plain).build().unwrap();
-    plain.try_push([1, 2, 3, 4]).unwrap();
-    assert_eq!(plain.try_pop(), Ok([1, 2, 3, 4]));
-    // Not a serde type.
-    #[derive(
-        zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout, Debug, PartialEq,
-    )]
-    #[repr(C)]
-    struct Tick(u32, u32);
-    let ticks = Stream::<Tick>::builder(Fail).capacity(1).codec(Plain).build().unwrap();
-    ticks.try_push(Tick(1, 2)).unwrap();
-    assert_eq!(ticks.pop_blocking(), Some(Tick(1, 2)));
+fn values_of_any_type_travel_without_encoding() {
+    /// Neither serde nor plain memory, neither `Clone` nor `Debug`.
+    struct Job(Box<dyn FnOnce() -> u32 + Send>);
+    let jobs: Stream<Job> = Stream::new(2, PauseUpstream);
+    jobs.try_push(Job(Box::new(|| 7))).unwrap();
+    let job = jobs.pop_blocking().unwrap();
+    assert_eq!((job.0)(), 7);
+    let text = String::from("the same allocation");
+    let address = text.as_ptr();
+    let texts: Stream<String> = Stream::new(1, Fail);
+    texts.try_push(text).unwrap();
+    let taken = texts.try_pop().unwrap();
+    assert_eq!(taken.as_ptr(), address);
     let units: Stream<()> = Stream::new(2, Fail);
     units.try_push(()).unwrap();
     units.try_push(()).unwrap();
@@ -133,12 +99,12 @@ fn dropping_all_handles_frees_what_they_held() {
         BackpressurePolicy::DegradeQuality,
         Arc::new(move |n| {
             let _ = &degrader;
-            n
+            *n
         }),
     );
     let metrics = Arc::downgrade(&s.metrics);
     s.try_push(1).unwrap();
-    // A consumer that has waited leaves the ring with our waker; it must not hold the stream.
+    // A consumer that has waited leaves nothing behind that holds the stream.
     s.try_pop().unwrap();
     assert!(s.pop_timeout(std::time::Duration::ZERO).is_err());
     let other = s.clone();
@@ -164,7 +130,6 @@ fn errors_of_any_datum_can_be_unwrapped_and_turned_into_stream_errors() {
     assert!(!format!("{refused:?}").contains("secret"));
 }
 
-/// Handles go where they are needed.
 #[test]
 fn handles_and_futures_can_change_and_share_threads() {
     fn anywhere<T: Send + Sync>() {}

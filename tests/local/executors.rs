@@ -103,7 +103,7 @@ fn deadlines_without_an_executor() {
     s.push_timeout(1, brief).unwrap();
     s.push_timeout(2, std::time::Duration::MAX).unwrap();
     let refused = s.push_timeout(3, brief).unwrap_err();
-    assert_eq!((refused.error, refused.item), (StreamError::TimedOut, Some(3)));
+    assert_eq!((refused.error, refused.item), (StreamError::TimedOut, 3));
     assert_eq!(s.pop_timeout(std::time::Duration::MAX), Ok(1));
     s.close();
     assert_eq!((s.pop_timeout(brief), s.pop_timeout(brief)), (Ok(2), Err(PopTimeoutError::Closed)));

@@ -1,7 +1,6 @@
 //! Bounded streams inside one process, as users meet them.
 //!
-//! Nothing here sleeps to let something happen: every wait is for a condition, and every wait has a limit that is
-//! only reached when the test fails.
+//! No test sleeps: each wait is for a condition, with a limit that is reached only when the test fails.
 
 mod annotation;
 mod cancelling;

@@ -1,5 +1,5 @@
-//! A stream beside a model of it, one step after the other: what each call answers, what every counter says, and that
-//! whoever could go on has been woken.
+//! A stream beside a model of it, step by step: what each call returns, what every counter shows, and that
+//! each task that could go on has been woken.
 
 use std::collections::{HashMap, VecDeque};
 use std::task::Poll;
@@ -56,7 +56,7 @@ struct Model {
 }
 
 impl Model {
-    /// What a push answers; `task` waits where the policy says so.
+    /// The result of a push; `task` waits under a policy that pauses.
     fn push(&mut self, item: u64, task: Option<u64>) -> Poll<Result<(), StreamError>> {
         let waits = task.and_then(|task| self.line.iter().position(|&other| other == task));
         if waits.is_none() {
@@ -131,8 +131,8 @@ impl Model {
 struct Both<'a> {
     stream: &'a Stream<u64>,
     model: Model,
-    pushes: HashMap<u64, (u64, Task<Push<'a, u64, corewire::Postcard>>)>,
-    pops: HashMap<u64, Task<Pop<'a, u64, corewire::Postcard>>>,
+    pushes: HashMap<u64, (u64, Task<Push<'a, u64>>)>,
+    pops: HashMap<u64, Task<Pop<'a, u64>>>,
     next: u64,
 }
 
@@ -175,7 +175,7 @@ impl<'a> Both<'a> {
                 let got = self.stream.try_push(item);
                 let Poll::Ready(expected) = self.model.push(item, None) else { unreachable!() };
                 assert_eq!(got.as_ref().err().map(|refused| &refused.error), expected.as_ref().err());
-                assert_eq!(got.err().and_then(|refused| refused.item), expected.is_err().then_some(item));
+                assert_eq!(got.err().map(|refused| refused.item), expected.is_err().then_some(item));
             }
             Step::TryPop => {
                 let expected = match self.model.pop() {
@@ -252,7 +252,7 @@ impl<'a> Both<'a> {
         assert!(got.is_balanced());
         assert_eq!(self.stream.depth(), self.model.buffer.len());
         assert!(self.model.buffer.len() <= self.model.capacity);
-        // Nobody sleeps who could go on.
+        // No task sleeps that could go on.
         if self.model.closed {
             assert!(self.pops.values().all(Task::is_woken), "a pop sleeps after the end");
             assert!(self.pushes.values().all(|(_, push)| push.is_woken()), "a push sleeps after the end");
@@ -278,13 +278,13 @@ fn run(policy: BackpressurePolicy, capacity: usize, steps: &[Step]) {
         both.step(*step);
         both.check();
     }
-    // Polling who was woken, and nobody else, comes to an end with nothing left that could be done.
+    // Polling only woken tasks ends with nothing left that could be done.
     while both.poll_woken() {
         both.check();
     }
     assert!(both.model.buffer.is_empty() || both.pops.is_empty());
     assert!(both.model.buffer.len() == capacity || both.model.line.is_empty());
-    // Everything that waits is given up; the counters still close.
+    // Every waiting task is cancelled; the counters still balance.
     both.model.counts.cancelled += both.model.line.len() as u64;
     both.model.line.clear();
     both.pushes.clear();

@@ -1,5 +1,4 @@
-//! The tests of the interface that this stream took over, word for word where they said something: with assertions
-//! where they had none, and without the sleep.
+//! The tests of axon's stream, word for word, but with assertions where they had none and without the sleep.
 
 use std::sync::Arc;
 

@@ -77,7 +77,7 @@ pub(crate) fn stream_of(policy: BackpressurePolicy, capacity: usize) -> Stream<u
     Stream::with_degrader(capacity, policy, Arc::new(|n| n + 1_000_000))
 }
 
-pub(crate) fn assert_balanced<T, C>(stream: &Stream<T, C>) {
+pub(crate) fn assert_balanced<T>(stream: &Stream<T>) {
     let metrics = stream.metrics();
     assert!(metrics.is_balanced(), "{metrics:#?}");
 }

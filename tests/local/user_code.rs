@@ -1,115 +1,15 @@
-//! What users supply: degraders, `Serialize`, `Deserialize`, wakers. It may panic, and it may call the stream.
+//! User code: degraders, wakers, and the destructors of datums. It may panic, and it may call the stream.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
-use corewire::BackpressurePolicy::{self, DegradeQuality, DropOldest, Fail, PauseUpstream};
+use corewire::BackpressurePolicy::{self, DegradeQuality, DropOldest, PauseUpstream};
 use corewire::local::{Stream, StreamError};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::support::{assert_balanced, in_time, stream_of};
-
-/// A datum that does what it is told while it is encoded and decoded.
-#[derive(Debug, PartialEq, Clone, Copy)]
-struct Awkward(u8);
-
-const PANICS_WHEN_ENCODED: Awkward = Awkward(100);
-const PANICS_WHEN_DECODED: Awkward = Awkward(101);
-const DOES_NOT_DECODE: Awkward = Awkward(102);
-const DOES_NOT_ENCODE: Awkward = Awkward(103);
-const POPS_WHEN_DECODED: Awkward = Awkward(104);
-const PUSHES_WHEN_ENCODED: Awkward = Awkward(105);
-
-thread_local! {
-    /// The stream that awkward datums use while they are encoded or decoded.
-    static STREAM: RefCell<Option<Stream<Awkward>>> = const { RefCell::new(None) };
-}
-
-fn with_stream(work: impl FnOnce(&Stream<Awkward>)) {
-    let stream = STREAM.with_borrow(|stream| stream.clone());
-    work(&stream.expect("the test has set it"));
-}
-
-impl Serialize for Awkward {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match *self {
-            PANICS_WHEN_ENCODED => panic!("told to"),
-            DOES_NOT_ENCODE => return Err(serde::ser::Error::custom("told to")),
-            PUSHES_WHEN_ENCODED => with_stream(|s| s.try_push(Awkward(7)).unwrap()),
-            _ => {}
-        }
-        serializer.serialize_u8(self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for Awkward {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let datum = Self(u8::deserialize(deserializer)?);
-        match datum {
-            PANICS_WHEN_DECODED => panic!("told to"),
-            DOES_NOT_DECODE => return Err(serde::de::Error::custom("told to")),
-            POPS_WHEN_DECODED => with_stream(|s| assert_eq!(s.try_pop(), Ok(Awkward(8)))),
-            _ => {}
-        }
-        Ok(datum)
-    }
-}
-
-#[test]
-fn a_datum_that_cannot_be_encoded_comes_back_and_takes_no_room() {
-    for policy in BackpressurePolicy::ALL {
-        let s: Stream<Awkward> = Stream::new(2, policy);
-        for (datum, panics) in [(PANICS_WHEN_ENCODED, true), (DOES_NOT_ENCODE, false)] {
-            let refused = s.try_push(datum).unwrap_err();
-            assert_eq!(refused.item, Some(datum));
-            assert!(
-                matches!(&refused.error, StreamError::Encoding(why) if why.is_panic() == panics),
-                "{refused:?}"
-            );
-        }
-        s.try_push(Awkward(1)).unwrap();
-        s.try_push(Awkward(2)).unwrap();
-        assert_eq!(s.metrics().drop_oldest_hits, 0);
-        assert!(s.try_push(PANICS_WHEN_ENCODED).is_err());
-        assert_eq!((s.try_pop(), s.try_pop()), (Ok(Awkward(1)), Ok(Awkward(2))));
-        assert_eq!(s.metrics().unencodable, 3);
-        assert_balanced(&s);
-    }
-}
-
-#[test]
-fn a_datum_that_does_not_decode_is_counted_and_skipped() {
-    let s: Stream<Awkward> = Stream::new(4, Fail);
-    for datum in [PANICS_WHEN_DECODED, DOES_NOT_DECODE, Awkward(1), PANICS_WHEN_DECODED] {
-        s.try_push(datum).unwrap();
-    }
-    assert_eq!(s.pop_blocking(), Some(Awkward(1)));
-    assert!(s.try_pop().is_err());
-    let m = s.metrics();
-    assert_eq!((m.undecodable, m.decode_panics, m.items_delivered), (3, 2, 1));
-    assert_balanced(&s);
-}
-
-#[test]
-fn encoding_and_decoding_may_use_the_stream() {
-    in_time(|| {
-        let s: Stream<Awkward> = Stream::new(8, Fail);
-        STREAM.set(Some(s.clone()));
-        s.try_push(POPS_WHEN_DECODED).unwrap();
-        s.try_push(Awkward(8)).unwrap();
-        assert_eq!(s.pop_blocking(), Some(POPS_WHEN_DECODED));
-        // Once when it is measured and once when it is encoded.
-        s.try_push(PUSHES_WHEN_ENCODED).unwrap();
-        let taken: Vec<_> = std::iter::from_fn(|| s.try_pop().ok()).collect();
-        assert_eq!(taken, [Awkward(7), Awkward(7), PUSHES_WHEN_ENCODED]);
-        assert_balanced(&s);
-        STREAM.set(None);
-    });
-}
 
 #[test]
 fn a_degrader_may_use_its_stream() {
@@ -136,36 +36,78 @@ fn a_degrader_may_use_its_stream() {
 }
 
 #[test]
-fn a_degrader_that_panics_costs_no_datum() {
+fn a_datum_is_pushed_unchanged_when_the_degrader_panics() {
     let s: Stream<String> = Stream::with_degrader(1, DegradeQuality, Arc::new(|_| panic!("told to")));
     s.try_push("old".into()).unwrap();
-    let refused = s.try_push("new".into()).unwrap_err();
-    assert_eq!((refused.error, refused.item.as_deref()), (StreamError::DegraderPanicked, Some("new")));
+    s.try_push("new".into()).unwrap();
     let mut push = s.push("newer".into());
-    let polled = Pin::new(&mut push).poll(&mut Context::from_waker(Waker::noop()));
-    assert_eq!(polled, Poll::Ready(Err(StreamError::DegraderPanicked)));
-    assert_eq!(push.take_item().as_deref(), Some("newer"));
+    assert_eq!(Pin::new(&mut push).poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())));
+    assert_eq!(push.take_item(), None);
     drop(push);
-    assert_eq!(s.try_pop().as_deref(), Ok("old"));
+    assert_eq!(s.try_pop().as_deref(), Ok("newer"));
     let m = s.metrics();
-    assert_eq!((m.degrader_panics, m.not_degraded, m.degrade_quality_hits, m.drop_oldest_hits), (2, 2, 0, 0));
+    assert_eq!((m.degrader_panics, m.degrade_quality_hits, m.drop_oldest_hits, m.refused()), (2, 0, 2, 0));
     assert_balanced(&s);
 }
 
 #[test]
-fn a_degraders_result_that_is_too_long_comes_back() {
-    let s: Stream<String> = Stream::builder(DegradeQuality)
-        .capacity(1)
-        .max_datum_bytes(8)
-        .degrader(Arc::new(|text: String| text.repeat(9)))
-        .build()
-        .unwrap();
-    s.try_push("a".into()).unwrap();
-    let refused = s.try_push("b".into()).unwrap_err();
-    assert_eq!(refused.error, StreamError::TooLarge { len: 10, limit: 8 });
-    assert_eq!(refused.item.as_deref(), Some("bbbbbbbbb"));
-    assert_eq!(s.try_pop().as_deref(), Ok("a"));
+fn a_stream_closed_by_its_degrader_gives_the_degraded_datum_back() {
+    let itself: Arc<OnceLock<Stream<u64>>> = Arc::default();
+    let inner = Arc::clone(&itself);
+    let degrader = move |n: &u64| {
+        inner.get().unwrap().close();
+        n / 2
+    };
+    let s: Stream<u64> = Stream::with_degrader(1, DegradeQuality, Arc::new(degrader));
+    itself.set(s.clone()).unwrap();
+    s.try_push(1).unwrap();
+    let refused = s.try_push(10).unwrap_err();
+    assert_eq!((refused.error, refused.item), (StreamError::Cancelled, 5));
+    assert_eq!(s.metrics().drop_oldest_hits, 0);
     assert_balanced(&s);
+}
+
+/// A datum whose destructor uses the stream, and then panics.
+struct Guest {
+    name: u32,
+    stream: Stream<Guest>,
+    /// Depths of the stream when guests were dropped.
+    seen: Arc<Mutex<Vec<(u32, usize)>>>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.seen.lock().unwrap().push((self.name, self.stream.depth()));
+        assert!(!self.stream.is_closed());
+        panic!("told to");
+    }
+}
+
+#[test]
+fn the_destructor_of_a_dropped_datum_runs_outside_the_lock() {
+    in_time(|| {
+        let seen: Arc<Mutex<Vec<(u32, usize)>>> = Arc::default();
+        let s: Stream<Guest> = Stream::new(2, DropOldest);
+        for name in 1..=4 {
+            let guest = Guest { name, stream: s.clone(), seen: Arc::clone(&seen) };
+            s.try_push(guest).expect("a panic of the destructor is not the pusher's");
+        }
+        assert_eq!(*seen.lock().unwrap(), [(1, 2), (2, 2)], "dropped once each, with the buffer full again");
+        let left = [s.try_pop().unwrap(), s.try_pop().unwrap()];
+        assert_eq!(left.each_ref().map(|guest| guest.name), [3, 4]);
+        left.into_iter().for_each(std::mem::forget);
+        assert_balanced(&s);
+    });
+}
+
+#[test]
+fn the_datum_that_a_degrader_replaced_is_dropped_once() {
+    let held = Arc::new(());
+    let s: Stream<Arc<()>> = Stream::with_degrader(1, DegradeQuality, Arc::new(|_| Arc::default()));
+    s.try_push(Arc::clone(&held)).unwrap();
+    s.try_push(Arc::clone(&held)).unwrap();
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(s.metrics().degrade_quality_hits, 1);
 }
 
 /// A waker that uses the stream when it is woken, and when it is dropped.
@@ -204,7 +146,8 @@ fn wakers_may_use_the_stream_when_they_run_and_when_they_go() {
             let waker = || Waker::from(Arc::new(Meddler { stream: s.clone(), runs: Arc::clone(&runs) }));
             let mut pop = s.pop();
             for _ in 0..3 {
-                // Each poll replaces the waker of the one before; dropping that pushes, so the next may be ready.
+                // Each poll replaces the waker of the one before; dropping that pushes, so the next may be
+                // ready.
                 if Pin::new(&mut pop).poll(&mut Context::from_waker(&waker())).is_ready() {
                     break;
                 }
@@ -238,7 +181,7 @@ impl Wake for PanickingWaker {
 }
 
 #[test]
-fn a_waker_that_panics_costs_nobody_anything() {
+fn a_waker_that_panics_loses_no_datum_and_no_wakeup() {
     let s = stream_of(PauseUpstream, 1);
     let bad = Waker::from(Arc::new(PanickingWaker));
     let (mut first, mut second) = (s.pop(), s.pop());
@@ -258,15 +201,15 @@ fn a_waker_that_panics_costs_nobody_anything() {
 }
 
 #[test]
-fn the_degrader_runs_only_when_there_is_no_room_and_once_for_each_datum() {
+fn the_degrader_runs_once_per_datum_and_only_without_room() {
     let runs = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&runs);
     let s: Stream<u64> = Stream::with_degrader(
         2,
         DegradeQuality,
         Arc::new(move |n| {
-            seen.lock().unwrap().push(n);
-            n
+            seen.lock().unwrap().push(*n);
+            *n
         }),
     );
     (0..5).for_each(|n| s.try_push(n).unwrap());

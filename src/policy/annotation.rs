@@ -1,33 +1,34 @@
-//! The text form of a policy and its options.
-//!
-//! Not inside: what a policy does, and what a degrader makes of its options.
+//! The text form of a backpressure policy and its options.
 
 use core::fmt;
 use core::num::NonZeroUsize;
 use core::str::FromStr;
 
-use corewire_engine::rings::limits::MAX_DATUMS;
-
-use crate::streams::BackpressurePolicy;
+use super::BackpressurePolicy;
 
 /// Most characters of the input that an error repeats.
 const QUOTED_CHARS: usize = 64;
 
+/// Most datums of one buffer: as many as one ring can hold, so that an annotation is valid for all streams.
+pub(crate) const MAX_BUFFER_SIZE: usize = 1 << 23;
+
+const _: () = assert!(MAX_BUFFER_SIZE == 8_388_608, "the texts below name the limit");
+
 /// A backpressure policy with its options, checked.
 ///
-/// Written `slug, key=value, …` or `slug(key=value, …)`; both mean the same. Blanks around the parts do not count,
-/// empty parts are skipped, and the order of options is kept. `Display` gives the first form, which parses to an
-/// equal annotation.
+/// Written `slug, key=value, …` or `slug(key=value, …)`; both mean the same. Blanks around the parts do not
+/// count, empty parts are skipped, and the order of options is kept. `Display` gives the first form, which
+/// parses to an equal annotation.
 ///
 /// | option | policies | value | meaning |
 /// |---|---|---|---|
-/// | `buffer_size` | all | 1 to 8,388,608 | datums that the stream holds; see [`Stream::from_annotation`](super::Stream::from_annotation) |
-/// | `resample_to` | `degrade_quality` | 1 to 4,294,967,295 | for the degrader: the rate to come down to, in Hz |
-/// | `codec` | `degrade_quality` | a word of visible ASCII characters | for the degrader: the coarser encoding's name |
+/// | `buffer_size` | all | 1 to 8,388,608 | datums that the stream holds |
+/// | `resample_to` | `degrade_quality` | 1 to 4,294,967,295 | for the degrader: a lower rate, in Hz |
+/// | `codec` | `degrade_quality` | visible ASCII characters | for the degrader: a coarser encoding |
 ///
-/// The stream reads `buffer_size`. The options of the degrader are kept for whoever makes the degrader
-/// ([`option`](Self::option)); [`parse_with`](Self::parse_with) allows more of them. Every other key is an error, so
-/// that a typing mistake is not a silent default.
+/// The stream reads `buffer_size`. The program that makes the degrader reads the degrader's options with
+/// [`option`](Self::option); [`parse_with`](Self::parse_with) allows more of them. Every other key is an
+/// error, so that a typing mistake does not silently leave a default.
 ///
 /// ```
 /// use corewire::BackpressurePolicy;
@@ -68,7 +69,8 @@ pub fn parse_backpressure_annotation(text: &str) -> Result<BackpressureAnnotatio
     BackpressureAnnotation::parse_with(text, &[])
 }
 
-/// Why a text is no annotation. Places are byte offsets into it; of long texts the beginning is quoted.
+/// Why a text is not an annotation. Places are byte offsets into the text; at most 64 characters of it are
+/// quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnnotationError {
@@ -82,7 +84,7 @@ pub enum AnnotationError {
         /// Where.
         at: usize,
     },
-    /// Something that is no option.
+    /// A part of the text is not an option.
     #[error("{found:?} (at byte {at}) is not {expected}")]
     MalformedOption {
         /// What was found.
@@ -129,7 +131,7 @@ pub enum AnnotationError {
 /// An option of the catalogue.
 struct Known {
     key: &'static str,
-    /// It is for the degrader, and the other policies do not have it.
+    /// Only `degrade_quality` has it.
     degrader: bool,
     takes: &'static str,
     check: fn(&str) -> bool,
@@ -142,7 +144,7 @@ const CATALOGUE: &[Known] = &[
         key: BUFFER_SIZE,
         degrader: false,
         takes: "a number of datums from 1 to 8388608",
-        check: |value| number(value).is_some_and(|n| (1..=MAX_DATUMS as u64).contains(&n)),
+        check: |value| number(value).is_some_and(|n| (1..=MAX_BUFFER_SIZE as u64).contains(&n)),
     },
     Known {
         key: "resample_to",
@@ -158,9 +160,7 @@ const CATALOGUE: &[Known] = &[
     },
 ];
 
-const _: () = assert!(MAX_DATUMS == 8_388_608, "the texts above name the limit");
-
-/// What any other option of the degrader takes.
+/// What the options of [`BackpressureAnnotation::parse_with`] take.
 const NOT_EMPTY: &str = "any text that is not empty";
 
 /// Decimal digits and nothing else.
@@ -186,8 +186,8 @@ impl BackpressureAnnotation {
         Self { policy, buffer_size: None, options: Vec::new() }
     }
 
-    /// As [`parse_backpressure_annotation`], and `degrade_quality` may have the options `for_degrader` besides those
-    /// of the table, with any value that is not empty.
+    /// As [`parse_backpressure_annotation`], and `degrade_quality` may have the options `for_degrader`
+    /// besides those of the table, with any value that is not empty.
     ///
     /// ```
     /// use corewire::local::BackpressureAnnotation;
