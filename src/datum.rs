@@ -137,6 +137,19 @@ pub trait Codec<D>: 'static {
 }
 
 /// A codec whose encoded form *is* the value: a consumer can borrow it from the ring.
+///
+/// ```
+/// use corewire::{Codec, InPlace, Plain};
+///
+/// #[repr(align(16))]
+/// struct Record([u8; 8]);
+///
+/// let mut record = Record([0; 8]);
+/// <Plain as Codec<u64>>::encode(&7, &mut record.0)?;
+/// let datum: &u64 = Plain::view(&record.0).expect("eight bytes");
+/// assert_eq!(*datum, 7);
+/// # Ok::<_, corewire::datum::EncodeError>(())
+/// ```
 pub trait InPlace<D>: Codec<D> {
     /// The datum that occupies all of `bytes`, which start at a multiple of 16 bytes.
     ///

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::{AnyDegrader, Producer};
+use super::{AnyDegrader, Producer, RingConfigError};
 use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
@@ -433,7 +433,7 @@ pub enum BuilderError<P> {
     },
     /// The sizes make no ring.
     #[error("these sizes make no ring: {0}")]
-    Ring(#[from] corewire_engine::rings::RingConfigError),
+    Ring(#[from] RingConfigError),
     /// The node has as many producers as its engine's limit.
     #[error(
         "this node has {limit} producers already: drop one, or raise the limit in the engine's configuration"

@@ -10,7 +10,7 @@ pub enum Error<D> {
         "the producer is offline: wait with `producer.when().online().await`, or use `send`, which waits"
     )]
     Offline(D),
-    /// The ring is full.
+    /// The ring has no room, and its policy makes none.
     #[error(
         "the stream is full: try again once consumers caught up, use `send`, which waits, or give the stream more room with `with_buffer_size` and `with_buffer_bytes`"
     )]
@@ -18,7 +18,7 @@ pub enum Error<D> {
     /// The producer or its network was closed.
     #[error("the stream is closed: its network was shut down or `close` was called; build a new producer")]
     Closed(D),
-    /// The encoded datum is longer than this stream carries; the limit is in bytes.
+    /// The encoded datum is longer than this stream carries; with the limit, in bytes.
     #[error(
         "the datum is longer than the {1} bytes that this stream carries: raise the limit with `with_max_datum_bytes`, or split the datum"
     )]
@@ -30,6 +30,14 @@ pub enum Error<D> {
 
 impl<D> Error<D> {
     /// The datum that was not sent.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// let producer = network.streams().produce::<u64>();
+    /// assert_eq!(producer.try_send(7).map_err(|error| error.into_inner()), Err(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_inner(self) -> D {
         match self {
             Self::Offline(datum)

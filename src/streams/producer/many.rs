@@ -128,6 +128,7 @@ impl ProducerCore {
     fn put_some<D, C: InPlaceMut<D>>(&self, datums: &[D]) -> Result<usize, Refusal> {
         let mut room = self.writer.try_claim_many(C::LEN, datums.len())?;
         let count = room.len();
+        debug_assert!((1..=datums.len()).contains(&count));
         for (index, datum) in datums.iter().enumerate().take(count) {
             if let Err(error) = encode::<D, C>(datum, room.record(index)) {
                 room.commit_first(index);

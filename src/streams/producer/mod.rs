@@ -20,6 +20,7 @@ use ::core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+pub use corewire_engine::rings::RingConfigError;
 use corewire_engine::rings::park;
 
 pub(crate) use self::builder::ProducerSettings;

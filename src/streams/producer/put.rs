@@ -1,6 +1,7 @@
 //! Putting one datum into the ring.
 //!
-//! A put combines the datum's encoded form ([`Encoded`]) with how long the caller waits for room ([`Wait`]):
+//! A put combines the datum's encoded form ([`Encoded`]) with how long the caller waits for room
+//! ([`WaitForRoom`]):
 //!
 //! - [`put`](ProducerCore::put) never waits. It is the hot path and is inlined where the datum is made.
 //! - [`try_put`](ProducerCore::try_put) is one attempt for a caller that keeps the datum and may try again.
@@ -32,7 +33,7 @@ const RETRY_TIME: Duration = Duration::from_millis(1);
 
 /// How a send waits for room.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum WaitForRoom {
     /// Not at all.
     No,
     /// It retries for [`RETRY_TIME`] at most.
@@ -41,7 +42,7 @@ pub(super) enum Wait {
     Queue,
 }
 
-impl From<BackpressurePolicy> for Wait {
+impl From<BackpressurePolicy> for WaitForRoom {
     fn from(policy: BackpressurePolicy) -> Self {
         match policy {
             BackpressurePolicy::PauseUpstream => Self::Queue,
@@ -81,6 +82,7 @@ impl<'a> Encoded<'a> {
     /// Fills `room`, which has [`len`](Self::len) bytes.
     #[inline(always)]
     fn write<D, C: Codec<D>>(self, datum: &D, room: &mut [u8]) -> Result<(), EncodeError> {
+        debug_assert_eq!(room.len(), self.len());
         match self {
             Self::Bytes(bytes) => room.copy_from_slice(bytes),
             Self::Measured(_) => encode::<D, C>(datum, room)?,
@@ -102,9 +104,9 @@ enum Rejected<D> {
 pub(super) struct RetryState {
     /// The encoded length, known after the first attempt: later ones do not measure again.
     len: Option<usize>,
-    /// The place in the ring's queue, under [`Wait::Queue`].
+    /// The place in the ring's queue, under [`WaitForRoom::Queue`].
     ticket: WaitTicket,
-    /// When the first attempt failed, under [`Wait::Brief`].
+    /// When the first attempt failed, under [`WaitForRoom::Brief`].
     since: Option<Instant>,
     /// The bytes for an evicting claim: the degrader runs once per datum.
     prepared: Option<Prepared>,
@@ -134,7 +136,7 @@ impl RetryState {
 
 impl ProducerCore {
     /// How the waiting forms of this stream wait for room.
-    pub(super) fn wait(&self) -> Wait {
+    pub(super) fn wait_for_room(&self) -> WaitForRoom {
         self.shared.policy.into()
     }
 
@@ -218,9 +220,10 @@ impl ProducerCore {
                 done => return Poll::Ready(done),
             }
         }
-        match (self.wait(), retry.len) {
-            (Wait::Queue, Some(len)) => self.poll_queue::<D, C>(datum, len, &mut retry.ticket, cx),
-            (Wait::Brief, _) if !retry.is_over() => {
+        debug_assert!(retry.len.is_some(), "a datum that found no room was measured");
+        match (self.wait_for_room(), retry.len) {
+            (WaitForRoom::Queue, Some(len)) => self.poll_queue::<D, C>(datum, len, &mut retry.ticket, cx),
+            (WaitForRoom::Brief, _) if !retry.is_over() => {
                 // The reader in the way may need this processor, or this task's executor, to unpin.
                 thread::yield_now();
                 cx.waker().wake_by_ref();

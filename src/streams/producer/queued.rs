@@ -144,6 +144,10 @@ impl QueuedSend {
         if matches!(inner.state, QueuedState::Withdrawn) {
             return false;
         }
+        debug_assert!(
+            matches!(inner.state, QueuedState::Attempting { .. } | QueuedState::Committing),
+            "only the thread that holds the bytes moves them"
+        );
         inner.state = next;
         true
     }

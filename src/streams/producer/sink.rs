@@ -31,7 +31,7 @@ use std::sync::{Arc, PoisonError};
 
 use futures_sink::Sink;
 
-use super::put::{RetryState, Wait};
+use super::put::{RetryState, WaitForRoom};
 use super::queued::QueuedSend;
 use super::send::{WhenOffline, poll_online};
 use super::shared::{ProducerCore, Refusal};
@@ -127,14 +127,15 @@ impl<D: 'static> SinkState<D> {
 
     /// Puts the datum, or makes it pending as the policy has it.
     fn put<C: Codec<D>>(&mut self, core: &ProducerCore, datum: D) -> Result<(), Error<D>> {
+        debug_assert!(matches!(self.pending, PendingDatum::Empty), "a sink holds one datum at most");
         let mut retry = RetryState::default();
-        let refusal = match (core.try_put::<D, C>(&datum, &mut retry), core.wait()) {
+        let refusal = match (core.try_put::<D, C>(&datum, &mut retry), core.wait_for_room()) {
             (Ok(()), _) => return Ok(()),
-            (Err(Refusal::Full), Wait::Brief) => {
+            (Err(Refusal::Full), WaitForRoom::Brief) => {
                 self.pending = PendingDatum::Retrying(datum, retry);
                 return Ok(());
             }
-            (Err(Refusal::Full), Wait::Queue) => match to_vec::<D, C>(&datum) {
+            (Err(Refusal::Full), WaitForRoom::Queue) => match to_vec::<D, C>(&datum) {
                 Ok(bytes) => {
                     self.pending = PendingDatum::Queued(datum, QueuedSend::start(core, bytes));
                     return Ok(());
