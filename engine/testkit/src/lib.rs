@@ -3,7 +3,7 @@
 //! | item | for |
 //! |---|---|
 //! | [`CountingWaker`], [`Task`] | futures that a test polls by hand |
-//! | [`within`], [`wait`], [`wait_at_most`], [`in_time`] | a test that fails at [`LIMIT`] instead of hanging |
+//! | [`within`], [`wait`], [`wait_at_most`], [`in_time`] | tests that fail at [`LIMIT`] instead of hanging |
 //! | [`SplitMix64`], [`seeds`], [`replay`] | randomized tests that one seed reproduces |
 
 mod random;

@@ -1,7 +1,7 @@
 //! The limits that figures are divided by: minimal code without a protocol.
 //!
-//! A bare cache line bounced between two cores, and a bare ring of fixed slots with one writer and one reader whose
-//! index moves once for a whole batch. Neither wakes, closes, gates several readers or holds records of
+//! A bare cache line bounced between two cores, and a bare ring of fixed slots with one writer and one reader
+//! whose index moves once for a whole batch. Neither wakes, closes, gates several readers or holds records of
 //! different sizes; nothing that does can be faster. For wake-ups, one word that the kernel waits on.
 
 use std::cell::UnsafeCell;
