@@ -25,6 +25,7 @@ use crate::{
     shard::NodeId,
     shared::{
         counters::NodeStats,
+        keys::{PublicationKey, SubscriptionKey},
         lock,
         node::{NodeShared, Presence},
         port::{Request, changed, reserve},
@@ -309,8 +310,8 @@ impl Node {
             return Err(PublishError::TooMany { limit });
         }
         let stream = spec.stream;
-        let key = shared.port.next_key();
-        let parts = PublicationShared::new(key, shared.id, spec, ring);
+        let key = PublicationKey::new(shared.id, shared.port.next_key());
+        let parts = PublicationShared::new(key, spec, ring);
         let handle = Arc::new(PublicationGuard::new(parts.clone(), shared.clone()));
         let existing = {
             let mut table = lock(&shared.publications);
@@ -358,7 +359,8 @@ impl Node {
         if !reserve(&shared.live_subscriptions, limit) {
             return Err(SubscribeError::TooMany { limit });
         }
-        let parts = Arc::new(SubscriptionShared::new(shared.port.next_key(), shared.id, spec));
+        let key = SubscriptionKey::new(shared.id, shared.port.next_key());
+        let parts = Arc::new(SubscriptionShared::new(key, spec));
         if !shared.port.send(Request::Subscribe(parts.clone())) {
             return Err(SubscribeError::Left);
         }

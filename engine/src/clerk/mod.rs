@@ -1,72 +1,90 @@
 //! The control thread: never on a datum's way.
 //!
-//! Not inside: a socket, a clock, a thread, randomness. The clerk is a state machine: its inputs are the time, the
-//! requests of handles, the events of shards and the random bytes that it was given a source of; its outputs are
-//! commands to shards, and calls of the user's closures. Whoever turns it (a thread, or the simulator) gets the
-//! same run for the same input. Not inside either: protocol rules, which are `corewire-proto`'s.
+//! The clerk is a state machine. Its inputs are the time, the requests of handles, the events of shards and random
+//! bytes; its outputs are commands to shards and calls of the user's closures. One sequence of inputs gives one
+//! sequence of outputs, on a thread or in the simulator.
+//!
+//! The state is in components. Each owns its tables and is told of one input at a time; what it wants done elsewhere it
+//! pushes as an [`effect`]. [`Clerk`] routes inputs and effects to components, and is the only one that knows them all.
+//!
+//! Not inside: sockets, clocks, threads, and protocol rules (`corewire-proto`).
+//!
+//! | component | owns |
+//! |---|---|
+//! | `nodes` | the nodes of this engine, and what each announces about itself |
+//! | `handshakes` | handshakes in progress, and when a peer or address is dialled again |
+//! | `sessions` | sessions, which one with a peer is current, their keys and their channels |
+//! | `catalogue` | records and tickets of peers, and which have to be sent to whom |
+//! | `publications` | what is published here, its consumers, and who keeps a ring full |
+//! | `subscriptions` | the producers that each subscription wants, and when they are tried again |
+//! | `local_legs` | channels whose two ends live in this engine |
+//! | `shutdown` | how far the ends of nodes and of the engine are |
+//! | `shards` | the mailboxes of the shards, and which receiver indices are free |
+//! | `timers` | the deadlines of all the others |
 //!
 //! | file | answers |
 //! |---|---|
-//! | `shards` | which indices are free, and what waits for a shard |
-//! | `members` | how a node joins, and what it says about itself |
-//! | `handshakes` | who begins a handshake with whom, and what is answered |
-//! | `dialling` | which peers are to be reached, and when again |
-//! | `sessions` | what a session is there for, from its keys to its end |
-//! | `rekey` | how a session that goes on gets its next key |
-//! | `peers` | what is known about peers, and who is told |
-//! | `control` | what two clerks say to each other |
-//! | `streams` | who may consume what is published here |
-//! | `subscriptions` | from whom a stream is consumed, and when that is tried again |
-//! | `local` | both ends of a channel in this engine |
-//! | `lagging` | who keeps a ring full |
-//! | `shutdown` | how nodes and the engine end |
-//! | `notice`, `timers`, `state` | what their names say |
+//! | `effect`, `env` | what a component may cause, and what it is given |
+//! | `lifecycle` | nodes, peers and sessions as far as they concern several components |
+//! | `connecting` | channels, likewise |
+//! | `notice`, `bucket` | how the user's closures are called; a token bucket |
 
-mod control;
-mod dialling;
+mod bucket;
+mod catalogue;
+mod connecting;
+mod effect;
+mod env;
 mod handshakes;
-mod lagging;
-mod local;
-mod members;
+mod lifecycle;
+mod local_legs;
+mod nodes;
 mod notice;
-mod peers;
-mod rekey;
+mod publications;
 mod sessions;
 mod shards;
 mod shutdown;
-mod state;
-mod streams;
 mod subscriptions;
+#[cfg(test)]
+mod testing;
 mod timers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, atomic::AtomicU64},
     task::Context,
     time::Duration,
 };
 
-use corewire_proto::{PeerId, time::Instant, wire::header::ReceiverIndex};
+use corewire_proto::time::Instant;
 use corewire_rings::mailbox;
 
 use self::{
-    notice::Notices,
+    catalogue::Catalogue,
+    effect::Effect,
+    env::Env,
+    handshakes::Handshakes,
+    local_legs::LocalLegs,
+    nodes::Nodes,
+    notice::{Notices, drop_contained},
+    publications::Publications,
+    sessions::{ChannelOwner, Sessions},
     shards::Shards,
     shutdown::Shutdown,
-    state::{ChannelName, ChannelOwner, LocalLeg, NodeState, SessionState},
+    subscriptions::Subscriptions,
     timers::{Timer, Timers},
 };
 use crate::{
-    shard::{Command, Event, NodeId},
+    shard::{Command, Event, Inbox},
     shared::{
         Next,
+        counters::count,
+        keys::OpenId,
         limits::{EVENTS_PER_TURN, Limits, REQUESTS_PER_TURN, TIMERS_PER_TURN, Times},
         port::{Port, Request},
     },
 };
 
-/// Fills what it is given with random bytes.
+/// Fills a buffer with random bytes.
 pub type Entropy = Box<dyn FnMut(&mut [u8]) + Send>;
 
 /// The time since 1970, at a moment of the drivers' clock.
@@ -101,77 +119,59 @@ pub struct Load {
     pub indices: usize,
     /// Channels of all sessions, open or asked for.
     pub channels: usize,
-    /// Legs within this engine.
+    /// Channels within this engine.
     pub legs: usize,
     /// Deadlines.
     pub timers: usize,
 }
 
-/// The clerk.
+/// The clerk: routes inputs to its components, and their effects to where they belong.
 pub struct Clerk {
-    limits: Limits,
-    times: Times,
-    entropy: Entropy,
-    calendar: Calendar,
+    env: Env,
     port: Arc<Port>,
     shards: Shards,
-    /// The time of this turn.
-    now: Instant,
     timers: Timers,
-    members: BTreeMap<NodeId, NodeState>,
-    sessions: BTreeMap<ReceiverIndex, SessionState>,
-    /// Channels that were asked for, by the number that comes back.
-    opens: BTreeMap<u64, (ReceiverIndex, ChannelOwner)>,
-    next_open: u64,
-    /// Channels of all sessions, both ends.
-    channels: BTreeMap<ChannelName, ChannelOwner>,
-    /// Sessions that are no longer waited for; their shard still has to give the index back.
-    orphans: BTreeSet<ReceiverIndex>,
-    /// Legs within this engine.
-    legs: BTreeMap<u64, LocalLeg>,
-    /// Pursuits to be looked at.
-    fresh: BTreeSet<(NodeId, u64, PeerId)>,
+    nodes: Nodes,
+    handshakes: Handshakes,
+    sessions: Sessions,
+    catalogue: Catalogue,
+    publications: Publications,
+    subscriptions: Subscriptions,
+    legs: LocalLegs,
+    shutdown: Shutdown,
+    /// Closures to call at the end of the turn.
     notices: Notices,
     /// Panics in notices, which belong to no stream in particular.
     panics: AtomicU64,
-    ending: Option<Shutdown>,
-    stopped: bool,
 }
 
 impl Clerk {
     pub(crate) fn new(parts: ClerkParts) -> Self {
         let ClerkParts { limits, times, entropy, calendar, port, shards } = parts;
         Self {
-            limits,
-            times,
-            entropy,
-            calendar,
+            env: Env::new(limits, times, entropy, calendar),
             port,
             shards: Shards::new(shards, &limits),
-            now: Instant::ZERO,
             timers: Timers::default(),
-            members: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            opens: BTreeMap::new(),
-            next_open: 1,
-            channels: BTreeMap::new(),
-            orphans: BTreeSet::new(),
-            legs: BTreeMap::new(),
-            fresh: BTreeSet::new(),
+            nodes: Nodes::default(),
+            handshakes: Handshakes::default(),
+            sessions: Sessions::default(),
+            catalogue: Catalogue::default(),
+            publications: Publications::default(),
+            subscriptions: Subscriptions::default(),
+            legs: LocalLegs::default(),
+            shutdown: Shutdown::default(),
             notices: Notices::default(),
             panics: AtomicU64::new(0),
-            ending: None,
-            stopped: false,
         }
     }
 
-    /// Does what there is to do, each kind up to its bound, and says when it wants to be called again. Never waits,
-    /// unless a closure of the user's does.
+    /// Does what there is to do, each kind up to its bound. Never waits, unless a closure of the user's does.
     pub fn turn(&mut self, now: Instant) -> Next {
-        if self.stopped {
+        if self.is_stopped() {
             return Next::Idle;
         }
-        self.now = self.now.max(now);
+        self.env.now = self.env.now.max(now);
         self.shards.flush();
         let mut again = false;
         for taken in 1..=REQUESTS_PER_TURN {
@@ -184,27 +184,30 @@ impl Clerk {
                 let Some(event) = self.shards.next_event(shard) else { break };
                 again |= taken == EVENTS_PER_TURN;
                 self.handle_event(event);
+                self.apply_effects();
             }
             if self.shards.has_vanished(shard) {
                 self.shard_stopped(u8::try_from(shard).unwrap_or(u8::MAX));
+                self.apply_effects();
             }
         }
         for taken in 1..=TIMERS_PER_TURN {
-            let Some(timer) = self.timers.pop_due(self.now) else { break };
+            let Some(timer) = self.timers.pop_due(self.env.now) else { break };
             again |= taken == TIMERS_PER_TURN;
             self.handle_timer(timer);
+            self.apply_effects();
         }
-        again |= self.settle();
+        again |= self.end_turn();
         self.shards.flush();
-        // Stopped: whoever runs the turns sees it before it would sleep.
-        if again || self.stopped {
+        // When stopped, another turn makes the caller see it before it would sleep.
+        if again || self.is_stopped() {
             return Next::Again;
         }
-        let wishes = [self.timers.next(), self.shards.wish(self.now)];
+        let wishes = [self.timers.next(), self.shards.wish(self.env.now)];
         wishes.into_iter().flatten().min().map_or(Next::Idle, Next::Until)
     }
 
-    /// Announces a sleep: whoever has work for the clerk wakes `cx` from now on. `false`: there is work already.
+    /// Announces a sleep: from now on a request or an event wakes `cx`. `false`: there is work already.
     pub fn arm(&mut self, cx: &mut Context<'_>) -> bool {
         if self.port.bell().arm(cx.waker()) && self.shards.arm(cx) && self.port.is_empty() {
             return true;
@@ -215,148 +218,237 @@ impl Clerk {
 
     /// Whether everything has ended. Another turn would do nothing.
     pub fn is_stopped(&self) -> bool {
-        self.stopped
+        self.shutdown.is_stopped()
     }
 
     /// How much the clerk keeps.
     pub fn load(&self) -> Load {
         Load {
-            nodes: self.members.len(),
-            peers: self.members.values().map(|member| member.peers.len()).sum(),
+            nodes: self.nodes.len(),
+            peers: self.catalogue.peers(),
             sessions: self.sessions.len(),
             indices: self.shards.used(),
-            channels: self.channels.len() + self.opens.len(),
+            channels: self.sessions.channels(),
             legs: self.legs.len(),
             timers: self.timers.len(),
         }
     }
 
-    /// The end of a turn: what several inputs may have asked for is done once. `true` when more is to do.
-    fn settle(&mut self) -> bool {
-        let mut again = false;
-        // First what nodes say about themselves: what is asked of peers below is judged by it.
-        let stale = |wanted: fn(&NodeState) -> bool, members: &BTreeMap<NodeId, NodeState>| -> Vec<NodeId> {
-            members.iter().filter(|(_, member)| wanted(member)).map(|(node, _)| *node).collect()
-        };
-        for node in stale(|member| member.record_stale, &self.members) {
+    /// Does once what several inputs of a turn may have asked for. `true` when there is more to do.
+    fn end_turn(&mut self) -> bool {
+        // First what nodes announce: what is asked of peers below is judged by it.
+        for node in self.nodes.stale() {
             self.renew_record(node);
+            self.apply_effects();
         }
         for _ in 0..TIMERS_PER_TURN {
-            let Some((node, subscription, peer)) = self.fresh.pop_first() else { break };
-            self.pursue(node, subscription, peer);
+            let Some(key) = self.subscriptions.next_fresh() else { break };
+            self.advance(key);
+            self.apply_effects();
         }
-        for node in stale(|member| member.peers_stale, &self.members) {
-            self.show_peers(node);
+        for node in self.catalogue.stale_nodes() {
+            self.catalogue.show(node);
+            self.publications.notify_of_peers(&mut self.env, node);
+            self.subscriptions.notify_of_peers(&mut self.env, node);
+            self.apply_effects();
         }
-        again |= !self.fresh.is_empty();
-        again |= self.notices.send(&self.panics) && !self.port.is_empty();
-        again
+        let notified = self.notices.send(&self.panics);
+        self.subscriptions.has_fresh() || (notified && !self.port.is_empty())
     }
 
     fn handle_request(&mut self, request: Request) {
+        let env = &mut self.env;
         match request {
             Request::Join(join) => self.join(*join),
             Request::Changed(node) => self.node_changed(node),
             Request::Leave { node, drain } => self.leave(node, drain),
             Request::Publish(publication) => self.publish(publication),
-            Request::Unpublish(publication) => self.unpublish(&publication),
-            Request::Full(publication) => self.ring_is_full(&publication),
+            Request::Unpublish(publication) => {
+                self.publications.unpublish(env, publication.key);
+                drop_contained(publication);
+            }
+            Request::Full(publication) => {
+                self.publications.ring_is_full(env, publication.key);
+                drop_contained(publication);
+            }
             Request::Subscribe(subscription) => self.subscribe(subscription),
-            Request::Unsubscribe(subscription) => self.unsubscribe(&subscription),
-            Request::LegDropped(leg) => self.local_leg_dropped(leg),
-            Request::Shutdown { drain } => self.shutdown(drain),
+            Request::Unsubscribe(subscription) => {
+                self.subscriptions.end(env, subscription.key);
+                drop_contained(subscription);
+            }
+            Request::LegDropped(leg) => self.leg_dropped(leg),
+            Request::Shutdown { drain } => self.begin_shutdown(drain),
         }
+        self.apply_effects();
     }
 
     fn handle_event(&mut self, event: Event) {
+        let env = &mut self.env;
         match event {
-            Event::Handshake { node, shard, from, bytes } => self.handshake_came(node, shard, from, &bytes),
-            Event::Confirmed { index } => self.session_confirmed(index),
-            Event::RekeyDue { index } => self.rekey_due(index),
-            Event::Rekeyed { index, phase } => self.session_rekeyed(index, phase),
+            Event::Handshake { node, shard, from, bytes } => {
+                let leaving = self.shutdown.is_leaving(node);
+                self.handshakes.handle_packet(env, (node, shard), from, &bytes, leaving);
+            }
+            Event::Confirmed { index } => {
+                if let Some((node, _)) = self.sessions.ends(index) {
+                    self.handshakes.session_confirmed(env, node, index);
+                    self.sessions.confirmed(env, index);
+                }
+            }
+            Event::RekeyDue { index } => self.rekey(index),
+            Event::Rekeyed { index, phase } => {
+                let by_peer = self.sessions.rekeyed(env, index, phase);
+                if let Some((node, _)) = self.sessions.ends(index)
+                    && by_peer
+                    && self.handshakes.is_rekeying(node, index)
+                {
+                    self.handshakes.drop_attempt(env, node, index);
+                }
+            }
             Event::SessionClosed { index, code } => self.session_closed(index, code),
-            Event::Control { index, bytes } => self.control_came(index, &bytes),
-            Event::ControlRefused { index, bytes } => self.control_refused(index, &bytes),
+            Event::Control { index, bytes } => self.catalogue.handle_control(env, index, &bytes),
+            Event::ControlRefused { index, bytes } => self.catalogue.control_refused(env, index, &bytes),
             Event::ChannelRequested { index, label, request } => {
                 self.channel_requested(index, label, &request);
             }
-            Event::ChannelServed { index, label } => self.channel_served(index, label),
-            Event::ChannelAccepted { index, open_id, label, reader, taken } => {
-                self.channel_accepted(index, open_id, label, crate::shard::Inbox::remote(reader, taken));
+            Event::ChannelServed { index, label } => {
+                if let Some(ChannelOwner::Outbound(key)) = self.sessions.owner(index, label) {
+                    self.publications.channel_served(env, key);
+                }
             }
-            Event::ChannelRejected { open_id, code, .. } => self.channel_rejected(open_id, code),
-            Event::ChannelClosed { index, label, code } => self.channel_closed(index, label, code),
-            Event::SocketRefused { node, .. } => self.socket_refused(node),
+            Event::ChannelAccepted { index, open_id, label, reader, taken } => {
+                let (inbox, open_id) = (Inbox::remote(reader, taken), OpenId(open_id));
+                match self.sessions.accepted(index, open_id, label) {
+                    Some(key) => {
+                        self.subscriptions.channel_accepted(env, key, (index, open_id, label), inbox);
+                    }
+                    // Not wanted any more: dropping the inbox resets the channel.
+                    None => drop(inbox),
+                }
+            }
+            Event::ChannelRejected { index, open_id, code } => {
+                if let Some(key) = self.sessions.rejected(env, index, OpenId(open_id)) {
+                    self.subscriptions.channel_ended(env, key, code);
+                }
+            }
+            Event::ChannelClosed { index, label, code } => {
+                if let Some(owner) = self.sessions.channel_closed(env, index, label) {
+                    env.effects.push(Effect::ChannelLost(owner, code));
+                }
+            }
+            Event::SocketRefused { node, .. } => {
+                // What is placed on that shard fails, and is tried again elsewhere.
+                if let Some(node) = self.nodes.shared(node) {
+                    count(&node.counters.sockets_refused);
+                }
+            }
             Event::ShardStopped { shard, .. } => self.shard_stopped(shard),
         }
     }
 
     fn handle_timer(&mut self, timer: Timer) {
+        let env = &mut self.env;
         match timer {
-            Timer::Attempt(node, index) => self.attempt_due(node, index),
-            Timer::Responder(node) => self.responder_due(node),
-            Timer::Dial(node, peer) => self.dial_if_wanted(node, peer),
+            Timer::Attempt(node, index) => self.handshakes.attempt_due(env, node, index),
+            Timer::Responder(node) => self.handshakes.responder_due(env, node),
+            Timer::Dial(node, peer) => self.dial(node, peer),
             Timer::Bootstrap(node, place) => self.bootstrap(node, place),
-            Timer::Review(node, peer) => self.review(node, peer),
-            Timer::Slots(node, peer) => self.slots_due(node, peer),
-            Timer::RetryProducer(node, subscription, peer) => self.pursuit_due(node, subscription, peer),
-            Timer::Accepted(node, subscription, peer) => self.review_pursuit(node, subscription, peer),
-            Timer::Admitted(node, publication, serving) => self.review_serving(node, publication, serving),
+            Timer::Review(node, peer) => self.review_peer(node, peer),
+            Timer::Slots(node, peer) => self.sessions.slots_due(env, node, peer),
+            Timer::RetryProducer(key) => self.subscriptions.retry_due(key),
+            Timer::Accepted(key) => self.review_inbound(key),
+            Timer::Admitted(key) => self.review_outbound(key),
             Timer::Detach(leg) => self.detach(leg),
-            Timer::Lagging(node, publication) => self.lagging_due(node, publication),
-            Timer::Records(node) => self.records_due(node),
-            Timer::Exchange(index) => self.tell_news(index),
-            Timer::Rekey(index) => self.rekey_due(index),
+            Timer::Lagging(publication) => self.publications.lagging_due(env, publication),
+            Timer::Records(node) => {
+                self.nodes.record_stale(node);
+                self.catalogue.expire(env, node);
+            }
+            Timer::Exchange(index) => self.send_news(index),
+            Timer::Rekey(index) => self.rekey(index),
             Timer::Leave(node) => self.leave_due(node),
-            Timer::Shutdown => self.shutdown_due(),
+            Timer::Shutdown => self.shutdown.due(env, self.nodes.ids()),
         }
     }
 
-    fn random<const N: usize>(&mut self) -> [u8; N] {
-        let mut bytes = [0; N];
-        (self.entropy)(&mut bytes);
-        bytes
+    /// Applies every effect that was pushed since the last call, in order, and what these push in turn.
+    fn apply_effects(&mut self) {
+        while let Some((effect, later)) = self.env.effects.next() {
+            self.apply(effect);
+            self.env.effects.resume(later);
+        }
     }
 
-    /// A number from 0 to 1.
-    fn chance(&mut self) -> f64 {
-        f64::from(u32::from_le_bytes(self.random())) / f64::from(u32::MAX)
-    }
+    fn apply(&mut self, effect: Effect) {
+        let env = &mut self.env;
+        match effect {
+            Effect::Send(shard, command) => self.shards.send(shard, command),
+            Effect::SendDatagram(shard, command) => self.shards.send_datagram(shard, command),
+            Effect::FreeIndex(index) => self.shards.free_index(index),
+            Effect::SetTimer(timer, at) => self.timers.set(timer, at),
+            Effect::EnsureTimer(timer, at) => self.timers.ensure(timer, at),
+            Effect::CancelTimer(timer) => self.timers.cancel(timer),
+            Effect::Notify(closure) => self.notices.add(closure),
 
-    /// `time`, changed by up to a quarter in either direction, so that many do not try at once.
-    fn about(&mut self, time: Duration) -> Duration {
-        scaled(time, 0.75 + self.chance() / 2.0)
-    }
+            Effect::Dial(node, peer) => self.dial(node, peer),
+            Effect::RequestedSession(node, request) => self.answer_session(node, *request),
+            Effect::RequestedKey(node, request) => self.answer_key(node, *request),
+            Effect::AnswerHello(node, hello) => self.answer_hello(node, *hello),
+            Effect::PeerJoined { node, outcome, from } => self.peer_joined(node, outcome, from),
+            Effect::SessionReady { node, outcome, from } => self.session_ready(node, *outcome, from),
+            Effect::KeyReady(outcome) => self.sessions.key_ready(env, *outcome),
+            Effect::KeyAnswered(outcome) => self.sessions.key_answered(env, *outcome),
+            Effect::RekeyFailed(index) => self.sessions.rekey_later(env, index),
+            Effect::PeerUnreachable(node, peer) => self.subscriptions.peer_unreachable(env, node, peer),
 
-    fn calendar_s(&self) -> u64 {
-        (self.calendar)(self.now).as_secs()
-    }
-}
+            Effect::SessionInstalled(index, node, peer) => {
+                self.catalogue.session_installed(env, index, node, peer);
+            }
+            Effect::SessionCurrent(index, node, peer) => self.session_current(index, node, peer),
+            Effect::SessionRetired(index) => self.catalogue.session_retired(index),
+            Effect::SessionClosing(index) => self.catalogue.session_closing(index),
+            Effect::CloseSession(index, code) => self.sessions.close(env, index, code),
+            Effect::ChannelLost(ChannelOwner::Inbound(key), code) => {
+                self.subscriptions.channel_ended(env, key, code);
+            }
+            Effect::ChannelLost(ChannelOwner::Outbound(key), code) => {
+                self.publications.channel_ended(env, key, code);
+            }
 
-/// `time` times `factor`. Times are settings, so that one that is too long for a [`Duration`] is the longest one.
-fn scaled(time: Duration, factor: f64) -> Duration {
-    Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
+            Effect::RecordRenewed(node, record) => self.announce(node, *record),
+            Effect::OwnRecordSeen(node, version) => self.nodes.supersede_record(env, node, version),
+            Effect::PeerChanged { node, before, now } => self.peer_changed(node, &before, &now),
+            Effect::PeerKnowsUs(node, peer) => self.subscriptions.reconsider_refused(node, peer),
+            Effect::ForgetPeerIfIdle(node, peer) => self.forget_peer_if_idle(node, peer),
+
+            Effect::RecordStale(node) => self.nodes.record_stale(node),
+            Effect::StreamAppeared(node, stream) => self.stream_appeared(node, stream),
+            Effect::MayHaveDrained(node) => self.shutdown.check(env, node),
+            Effect::DeliveryFailed(node) => self.shutdown.delivery_failed(node),
+
+            Effect::TellAboutUs(index) => self.tell_about_us(index),
+            Effect::OpenChannel(open) => self.sessions.open_channel(env, *open),
+            Effect::WithdrawOpen(index, open_id) => self.sessions.withdraw_open(env, index, open_id),
+            Effect::ResetChannel(index, label, code) => self.sessions.reset_channel(env, index, label, code),
+            Effect::EndLeg(leg, code, how) => self.end_leg(leg, code, how),
+            Effect::DetachLeg(leg) => self.detach(leg),
+
+            Effect::CloseNode(node, drained) => self.close_node(node, drained),
+            Effect::ForgetNode(node) => self.forget_node(node),
+            Effect::StopShards(deadline) => self.stop_shards(deadline),
+            Effect::Finish => self.finish(),
+        }
+    }
 }
 
 impl fmt::Debug for Clerk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clerk")
-            .field("nodes", &self.members.len())
-            .field("sessions", &self.sessions.len())
-            .field("channels", &self.channels.len())
-            .field("stopped", &self.stopped)
+            .field("load", &self.load())
+            .field("stopped", &self.is_stopped())
             .finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_time_can_be_made_longer() {
-        assert_eq!(scaled(Duration::MAX, 1.25), Duration::MAX);
-        assert_eq!(scaled(Duration::from_secs(4), 0.75), Duration::from_secs(3));
-        assert_eq!(scaled(Duration::ZERO, 1.25), Duration::ZERO);
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! Calls into the user's code: predicates and notices of change.
 //!
-//! Not inside: any lock, and any place but the clerk's own thread. A panic is caught and counted, and counts as
-//! "no". What a closure owns may run the user's code when it is dropped, so that is contained as well.
+//! They run on the clerk's thread, without any lock held. A panic is caught and counted; a predicate that panics denies.
+//! What a closure owns may run the user's code when it is dropped, so that is contained as well.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What `closure` says, or `None` after a panic, which is counted.
+/// The result of `closure`, or `None` after a panic, which is counted.
 pub(crate) fn contain<T>(closure: impl FnOnce() -> T, panics: &AtomicU64) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(closure)) {
         Ok(answer) => Some(answer),
@@ -31,7 +31,7 @@ pub(crate) fn contain<T>(closure: impl FnOnce() -> T, panics: &AtomicU64) -> Opt
 /// Drops what may own the user's values.
 pub(crate) fn drop_contained<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // A payload that panics in its own drop is not worth a third chance.
+        // A payload that panics in its own drop is leaked.
         std::mem::forget(payload);
     }
 }
@@ -44,20 +44,18 @@ pub(crate) fn ask(predicate: Option<&Admit>, peer: &PeerInfo, panics: &AtomicU64
     }
 }
 
-/// Notices that go out at the end of the turn: one for each closure, however much has changed for it.
+/// Closures to call at the end of the turn, each once, however much has changed for it.
 #[derive(Default)]
 pub(crate) struct Notices(Vec<OnChange>);
 
 impl Notices {
-    pub(crate) fn add(&mut self, closure: Option<&OnChange>) {
-        if let Some(closure) = closure
-            && !self.0.iter().any(|known| Arc::ptr_eq(known, closure))
-        {
-            self.0.push(closure.clone());
+    pub(crate) fn add(&mut self, closure: OnChange) {
+        if !self.0.iter().any(|known| Arc::ptr_eq(known, &closure)) {
+            self.0.push(closure);
         }
     }
 
-    /// Calls them all. `true` when there was one: what it did may have given the clerk work.
+    /// Calls them all. `true` when there was one: it may have made requests.
     pub(crate) fn send(&mut self, panics: &AtomicU64) -> bool {
         let notices = std::mem::take(&mut self.0);
         let any = !notices.is_empty();
@@ -94,9 +92,8 @@ mod tests {
             seen.fetch_add(1, Ordering::Relaxed);
         });
         let mut notices = Notices::default();
-        notices.add(Some(&closure));
-        notices.add(Some(&closure));
-        notices.add(None);
+        notices.add(closure.clone());
+        notices.add(closure);
         assert!(notices.send(&AtomicU64::new(0)));
         assert!(!notices.send(&AtomicU64::new(0)));
         assert_eq!(calls.load(Ordering::Relaxed), 1);

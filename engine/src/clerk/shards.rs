@@ -1,6 +1,4 @@
-//! The clerk's side of the shards: who has room, which indices are free, and commands that wait for a mailbox.
-//!
-//! Not inside: what the commands are about.
+//! The clerk's side of the shards: which have room, which indices are free, and commands that wait for a mailbox.
 
 use std::collections::VecDeque;
 
@@ -28,9 +26,9 @@ struct Link {
     fresh: u32,
     /// Slots in use: by handshakes and by sessions.
     used: usize,
-    /// It has stopped; nothing is asked of it any more.
+    /// It has stopped; no command is sent any more.
     stopped: bool,
-    /// The clerk has dealt with its end.
+    /// The clerk has handled its end.
     ended: bool,
 }
 
@@ -63,6 +61,11 @@ impl Shards {
         self.links.len()
     }
 
+    /// The numbers of all shards.
+    pub(crate) fn numbers(&self) -> std::ops::Range<u8> {
+        0..u8::try_from(self.links.len()).expect("an engine has at most 254 shards")
+    }
+
     /// Whether something new may be begun with this shard.
     pub(crate) fn has_room(&self, shard: u8) -> bool {
         self.links
@@ -70,8 +73,8 @@ impl Shards {
             .is_some_and(|link| !link.stopped && link.backlog.len() < self.backlog)
     }
 
-    /// Gives a command to a shard. Never lost while the shard lives, and in order: what does not fit the mailbox
-    /// waits here. Beyond the bound only what ends something may be sent, see [`Shards::has_room`].
+    /// Gives a command to a shard. Never lost while the shard lives, and in order: what does not fit the mailbox waits
+    /// here. Beyond the bound only a command that ends something may be sent, see [`Shards::has_room`].
     pub(crate) fn send(&mut self, shard: u8, command: Command) {
         let Some(link) = self.links.get_mut(usize::from(shard)) else { return };
         if link.stopped {
@@ -160,12 +163,12 @@ impl Shards {
         ReceiverIndex::new(u8::try_from(shard).ok()?, slot, random.max(1))
     }
 
-    /// Gives an index back that nobody uses any more.
+    /// Gives an index back that is not used any more.
     pub(crate) fn free_index(&mut self, index: ReceiverIndex) {
-        if let Some(link) = self.links.get_mut(usize::from(index.shard())) {
-            link.used = link.used.saturating_sub(1);
-            link.free.push_back(index.slot());
-        }
+        let link = self.links.get_mut(usize::from(index.shard())).expect("an index names a shard");
+        assert!(link.used > 0, "an index is given back once");
+        link.used -= 1;
+        link.free.push_back(index.slot());
     }
 
     /// Indices in use.
@@ -181,7 +184,7 @@ impl Shards {
         }
     }
 
-    /// Whether a shard is gone without a last word, or the word found no room in the mailbox.
+    /// Whether a shard is gone without [`Event::ShardStopped`], for which its mailbox may have had no room.
     pub(crate) fn has_vanished(&self, shard: usize) -> bool {
         self.links.get(shard).is_some_and(|link| !link.ended && link.ends.events.is_finished())
     }
@@ -196,22 +199,9 @@ mod tests {
     use std::collections::BTreeSet;
 
     use corewire_proto::session::CloseCode;
-    use corewire_rings::mailbox::{self, mailbox};
 
     use super::*;
-
-    type Ends = (mailbox::Receiver<Command>, mailbox::Sender<Event>);
-
-    fn shards(count: usize, limits: &Limits) -> (Shards, Vec<Ends>) {
-        let (links, ends) = (0..count)
-            .map(|_| {
-                let (commands, commanded) = mailbox(limits.mailbox);
-                let (events, heard) = mailbox(limits.mailbox);
-                (ShardLink { commands, events: heard }, (commanded, events))
-            })
-            .unzip();
-        (Shards::new(links, limits), ends)
-    }
+    use crate::clerk::testing::shards;
 
     #[test]
     fn indices_spread_over_the_shards_and_run_out() {
@@ -247,13 +237,13 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_that_is_gone_without_a_last_word_is_noticed_once() {
+    fn a_shard_that_is_gone_without_an_event_is_noticed_once() {
         let (mut shards, mut ends) = shards(2, &Limits::default());
         let stopped = Event::ShardStopped { shard: 1, panic: None };
         let (_, events) = ends.pop().expect("two shards");
         assert!(events.try_send(stopped).is_ok());
         drop(events);
-        assert!(!shards.has_vanished(1), "its last word comes first");
+        assert!(!shards.has_vanished(1), "its last event comes first");
         assert!(shards.next_event(1).is_some());
         assert!(shards.has_vanished(1));
         shards.stop(1);

@@ -1,31 +1,23 @@
 //! How nodes leave and how the engine ends: in order, and in time.
 //!
-//! Not inside: the shards' own ending. The steps of a node:
-//!
-//! 1. Its rings are closed and its record says that it produces nothing; channels drain.
-//! 2. When all have, or the time is up, its subscriptions end, its sessions are closed, its sockets too.
-//! 3. When the last session is gone, whoever waits is told whether everything was delivered.
+//! The steps of a node:
+//! 1. Its rings are closed and its record announces no stream; channels drain.
+//! 2. When all have, or the time is up, its subscriptions end, and its sessions and sockets are closed.
+//! 3. When the last session is gone, its handles learn whether everything was delivered.
 //!
 //! The engine's end is the end of all its nodes, then of the shards.
+//!
+//! Not inside: what each step does to the tables of others (the clerk), and how a shard ends.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use corewire_proto::{session::CloseCode, time::Instant, wire::header::ReceiverIndex};
+use corewire_proto::time::Instant;
 
-use super::{
-    Clerk,
-    notice::drop_contained,
-    state::{HandshakePurpose, Leaving, NodeState, OutboundEnd},
-    timers::Timer,
-};
-use crate::{
-    registry,
-    shard::{Command, NodeId},
-    shared::{node::Presence, port::Request},
-};
+use super::{effect::Effect, env::Env, timers::Timer};
+use crate::shard::NodeId;
 
-/// How often a node that drains is looked at: consumers in this engine read without telling anybody.
-const DRAIN_LOOK: Duration = Duration::from_millis(2);
+/// How often a node that drains is checked: local consumers read without telling the clerk.
+const DRAIN_CHECK: Duration = Duration::from_millis(2);
 
 /// How long the sessions of a node may take to close before the node is forgotten without them.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
@@ -33,368 +25,206 @@ const CLOSE_GRACE: Duration = Duration::from_millis(500);
 /// How long the shards may take to stop, and how much longer they are waited for.
 const STOP_TIME: Duration = Duration::from_millis(500);
 
-/// How far the engine's end is.
+/// The ends that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct Shutdown {
+    leaving: BTreeMap<NodeId, Leaving>,
+    engine: EngineEnd,
+}
+
+/// The end of a node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Shutdown {
+struct Leaving {
+    /// Streams may drain until then.
+    until: Instant,
+    /// There once sessions are being closed: whether everything was delivered.
+    closing: Option<bool>,
+    /// Something that was published is known not to have been delivered.
+    lossy: bool,
+}
+
+/// How far the engine's end is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum EngineEnd {
+    #[default]
+    Running,
     /// Nodes leave until then.
     Leaving(Instant),
     /// Shards stop.
     Stopping,
+    /// Over.
+    Stopped,
 }
 
-impl Clerk {
-    /// A node is to leave. Asked again, the earlier end holds.
-    pub(super) fn leave(&mut self, node: NodeId, drain: Duration) {
-        let until = self.now + drain;
-        let Some(member) = self.members.get_mut(&node) else { return };
-        if let Some(leaving) = &mut member.leaving {
+impl Shutdown {
+    pub(crate) fn is_leaving(&self, node: NodeId) -> bool {
+        self.leaving.contains_key(&node)
+    }
+
+    /// Whether the engine's end has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.engine != EngineEnd::Running
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.engine == EngineEnd::Stopped
+    }
+
+    /// A node is to leave. `true`: it was not leaving yet. Asked again, the earlier end holds.
+    pub(crate) fn leave(&mut self, env: &mut Env, node: NodeId, drain: Duration) -> bool {
+        let until = env.now + drain;
+        if let Some(leaving) = self.leaving.get_mut(&node) {
             leaving.until = leaving.until.min(until);
-            let until = leaving.until;
             if leaving.closing.is_none() {
-                self.timers.set(Timer::Leave(node), until.min(self.now + DRAIN_LOOK));
+                let at = leaving.until.min(env.now + DRAIN_CHECK);
+                env.effects.set_timer(Timer::Leave(node), at);
             }
-            return;
+            return false;
         }
-        member.leaving = Some(Leaving { until, closing: None, lossy: false });
-        member.shared.leaving.store(true, std::sync::atomic::Ordering::Release);
-        member.record_stale = true;
-        let shared = member.shared.clone();
-        let publications: Vec<_> = member.publications.values().map(|p| p.shared.clone()).collect();
-        // Sessions that drain still get new keys.
-        let useless = member.attempts.iter().filter(|(_, a)| !matches!(a.goal, HandshakePurpose::Rekey(_)));
-        let attempts: Vec<ReceiverIndex> = useless.map(|(index, _)| *index).collect();
-        for index in attempts {
-            self.drop_attempt(node, index);
-        }
-        for publication in publications {
-            publication.ring.close();
-            shared.forget_publication(&publication);
-            self.unpublish(&publication);
-            drop_contained(publication);
-        }
-        // The last word goes out before the sessions are closed.
-        self.renew_record(node);
-        self.timers.set(Timer::Leave(node), self.now);
+        self.leaving.insert(node, Leaving { until, closing: None, lossy: false });
+        env.effects.set_timer(Timer::Leave(node), env.now);
+        true
     }
 
-    /// Whether everything that the node has published was delivered.
-    fn has_drained(&self, member: &NodeState) -> bool {
-        member.publications.values().all(|publishing| {
-            let drained = publishing.shared.ring.is_empty()
-                || publishing.draining.iter().all(|leg| {
-                    // A consumer of the same node goes when the node does.
-                    self.legs.get(leg).is_none_or(|leg| leg.consumer.0 == leg.producer.0)
-                });
-            publishing.servings.is_empty() && drained
-        })
-    }
-
-    /// Looks at a node that leaves, because something may have drained.
-    pub(super) fn look_at_leaving(&mut self, node: NodeId) {
-        if self.members.get(&node).is_some_and(|member| member.leaving.is_some()) {
-            self.timers.set(Timer::Leave(node), self.now);
+    /// Something that a node has published was not delivered.
+    pub(crate) fn delivery_failed(&mut self, node: NodeId) {
+        if let Some(leaving) = self.leaving.get_mut(&node) {
+            leaving.lossy = true;
         }
     }
 
-    pub(super) fn leave_due(&mut self, node: NodeId) {
-        let Some(member) = self.members.get(&node) else { return };
-        let Some(leaving) = member.leaving else { return };
+    /// Something of a node may have drained: checks it, if it leaves.
+    pub(crate) fn check(&self, env: &mut Env, node: NodeId) {
+        if self.is_leaving(node) {
+            env.effects.set_timer(Timer::Leave(node), env.now);
+        }
+    }
+
+    /// Takes the end of a node on. `drained`: everything that it published was delivered; `sessions`: it has some.
+    pub(crate) fn leave_due(&mut self, env: &mut Env, node: NodeId, drained: bool, sessions: bool) {
+        let Some(leaving) = self.leaving.get(&node) else { return };
+        let until = leaving.until;
         if leaving.closing.is_none() {
-            let drained = self.has_drained(member);
-            if !drained && self.now < leaving.until {
-                let look = (self.now + DRAIN_LOOK).min(leaving.until);
-                return self.timers.set(Timer::Leave(node), look);
+            if !drained && env.now < until {
+                return env.effects.set_timer(Timer::Leave(node), (env.now + DRAIN_CHECK).min(until));
             }
-            self.close_node(node, drained);
+            env.effects.push(Effect::CloseNode(node, drained));
         }
-        let any = self.sessions.values().any(|session| session.node == node);
-        let late = self.now >= leaving.until + CLOSE_GRACE;
-        if any && !late {
-            let until = leaving.until + CLOSE_GRACE;
-            return self.timers.set(Timer::Leave(node), until);
+        if sessions && env.now < until + CLOSE_GRACE {
+            return env.effects.set_timer(Timer::Leave(node), until + CLOSE_GRACE);
         }
-        self.forget_node(node);
+        env.effects.push(Effect::ForgetNode(node));
     }
 
-    /// Ends what the node still has.
-    fn close_node(&mut self, node: NodeId, drained: bool) {
-        let Some(member) = self.members.get_mut(&node) else { return };
-        let broken = member.publications.values().any(|publishing| publishing.broken);
-        let now = self.now;
-        if let Some(leaving) = &mut member.leaving {
-            leaving.closing = Some(drained && !broken && !leaving.lossy);
-            leaving.until = leaving.until.min(now);
-        }
-        let subscriptions: Vec<u64> = member.subscriptions.keys().copied().collect();
-        let publications: Vec<u64> = member.publications.keys().copied().collect();
-        for key in subscriptions {
-            self.end_subscription(node, key);
-        }
-        for key in publications {
-            for (number, end) in self.consumers(node, key) {
-                // Not in good order: the consumer must not believe that it has everything. The whole session ends
-                // with this code, because a close in good order would overtake the channel's.
-                self.cut_serving(node, key, number, CloseCode::GAVE_UP);
-                if let OutboundEnd::Remote((index, _)) = end {
-                    self.close_session(index, CloseCode::GAVE_UP);
-                }
-            }
-        }
-        let shards = u8::try_from(self.shards.len()).unwrap_or(u8::MAX);
-        for shard in 0..shards {
-            self.shards.send(shard, Command::RemoveNode { node });
+    /// The sessions of a node are being closed; `delivered`: nothing is known to be lost so far.
+    pub(crate) fn node_closes(&mut self, env: &Env, node: NodeId, delivered: bool) {
+        if let Some(leaving) = self.leaving.get_mut(&node) {
+            leaving.closing = Some(delivered && !leaving.lossy);
+            leaving.until = leaving.until.min(env.now);
         }
     }
 
-    /// Nothing of the node is left on any shard, or is waited for.
-    fn forget_node(&mut self, node: NodeId) {
-        let gone: Vec<ReceiverIndex> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.node == node)
-            .map(|(index, _)| *index)
-            .collect();
-        for index in gone {
-            // Not waited for any longer. The index stays taken until the shard gives it back.
-            self.abandon_session(index);
-        }
-        let Some(mut member) = self.members.remove(&node) else { return };
-        self.responder_gone(&mut member);
-        self.forget_timers(node, &member);
-        let closing = member.leaving.and_then(|leaving| leaving.closing);
-        member.shared.presence.send_replace(Presence::Left(closing == Some(true)));
-        registry::leave(&member.shared);
-        self.port.release_node();
-        drop_contained(member);
-        self.legs_left(node);
-        self.shutdown_step();
+    /// A node is forgotten; `true`: everything was delivered.
+    pub(crate) fn node_gone(&mut self, env: &mut Env, node: NodeId) -> bool {
+        env.effects.cancel_timer(Timer::Leave(node));
+        self.leaving.remove(&node).and_then(|leaving| leaving.closing) == Some(true)
     }
 
-    fn responder_gone(&mut self, member: &mut NodeState) {
-        // Indices that half-finished handshakes of others hold.
-        member.responder.handle_timeout(Instant::FAR_FUTURE);
-        while let Some(index) = member.responder.poll_freed() {
-            self.shards.free_index(index);
-        }
-    }
-
-    fn forget_timers(&mut self, node: NodeId, member: &NodeState) {
-        for timer in [Timer::Responder(node), Timer::Records(node), Timer::Leave(node)] {
-            self.timers.cancel(timer);
-        }
-        for peer in member.peers.keys() {
-            self.timers.cancel(Timer::Dial(node, *peer));
-            self.timers.cancel(Timer::Slots(node, *peer));
-            self.timers.cancel(Timer::Review(node, *peer));
-        }
-        for place in 0..member.bootstrap.len() {
-            self.timers.cancel(Timer::Bootstrap(node, place));
-        }
-    }
-
-    /// The engine is to end. Asked again, the earlier end holds.
-    pub(super) fn shutdown(&mut self, drain: Duration) {
-        let until = self.now + drain;
-        let until = match self.ending {
-            Some(Shutdown::Leaving(before)) => before.min(until),
-            Some(Shutdown::Stopping) => return,
-            None => until,
+    /// The engine is to end. `true`: its nodes are to leave within `drain`. Asked again, the earlier end holds.
+    pub(crate) fn begin(&mut self, env: &mut Env, drain: Duration) -> bool {
+        let until = env.now + drain;
+        let until = match self.engine {
+            EngineEnd::Running => until,
+            EngineEnd::Leaving(before) => before.min(until),
+            EngineEnd::Stopping | EngineEnd::Stopped => return false,
         };
-        self.ending = Some(Shutdown::Leaving(until));
-        let nodes: Vec<NodeId> = self.members.keys().copied().collect();
-        for node in nodes {
-            self.leave(node, drain);
-        }
+        self.engine = EngineEnd::Leaving(until);
         // A node forgets its sessions a little after its time is up; nothing may hold the end up longer.
-        self.timers.set(Timer::Shutdown, until + CLOSE_GRACE * 2);
-        self.shutdown_step();
+        env.effects.set_timer(Timer::Shutdown, until + CLOSE_GRACE * 2);
+        true
     }
 
-    /// Goes on with the end once nothing more has to be waited for.
-    pub(super) fn shutdown_step(&mut self) {
-        match self.ending {
-            Some(Shutdown::Leaving(_)) if self.members.is_empty() => self.stop_shards(),
-            Some(Shutdown::Stopping) if self.shards.all_stopped() => self.finish(),
-            _ => {}
+    /// Goes on with the engine's end once nothing more has to be waited for.
+    pub(crate) fn step(&mut self, env: &mut Env, nodes: usize, shards_stopped: bool) {
+        if matches!(self.engine, EngineEnd::Leaving(_)) && nodes == 0 {
+            self.engine = EngineEnd::Stopping;
+            let deadline = env.now + STOP_TIME;
+            env.effects.push(Effect::StopShards(deadline));
+            env.effects.set_timer(Timer::Shutdown, deadline + STOP_TIME);
+        } else if self.engine == EngineEnd::Stopping && shards_stopped {
+            env.effects.push(Effect::Finish);
         }
     }
 
-    pub(super) fn shutdown_due(&mut self) {
-        match self.ending {
-            Some(Shutdown::Leaving(_)) => {
-                let nodes: Vec<NodeId> = self.members.keys().copied().collect();
+    /// The time for a step of the engine's end is up.
+    pub(crate) fn due(&mut self, env: &mut Env, nodes: Vec<NodeId>) {
+        match self.engine {
+            EngineEnd::Leaving(_) => {
                 for node in nodes {
-                    self.close_node(node, false);
-                    self.forget_node(node);
-                }
-                // The last of them has gone on already.
-                if matches!(self.ending, Some(Shutdown::Leaving(_))) {
-                    self.stop_shards();
+                    env.effects.push(Effect::CloseNode(node, false));
+                    env.effects.push(Effect::ForgetNode(node));
                 }
             }
-            Some(Shutdown::Stopping) => self.finish(),
-            None => {}
+            EngineEnd::Stopping => env.effects.push(Effect::Finish),
+            EngineEnd::Running | EngineEnd::Stopped => {}
         }
     }
 
-    fn stop_shards(&mut self) {
-        let deadline = self.now + STOP_TIME;
-        self.ending = Some(Shutdown::Stopping);
-        let shards = u8::try_from(self.shards.len()).unwrap_or(u8::MAX);
-        for shard in 0..shards {
-            self.shards.send(shard, Command::Shutdown { deadline });
-        }
-        self.timers.set(Timer::Shutdown, deadline + STOP_TIME);
-        self.shutdown_step();
-    }
-
-    /// The end. Requests that come now find nobody.
-    fn finish(&mut self) {
-        self.stopped = true;
-        self.timers.cancel(Timer::Shutdown);
-        let late = self.port.close();
-        for request in late {
-            // Streams and nodes of the last moment: whoever made them is told as well.
-            self.handle_request(request);
-        }
-        self.notices.send(&self.panics);
-    }
-
-    /// The clerk itself is broken: whoever waits for it is told, and the shards end by themselves, because nobody
-    /// holds the other ends of their mailboxes any more.
-    pub(crate) fn abandon(&mut self) {
-        self.stopped = true;
-        for request in self.port.close() {
-            self.turn_away(request);
-        }
-        for member in std::mem::take(&mut self.members).into_values() {
-            for publishing in member.publications.values() {
-                publishing.shared.ring.close();
-                for serving in publishing.servings.values() {
-                    serving.channel.shared.terminate(CloseCode::PEER_LOST);
-                }
-                self.notices.add(publishing.shared.spec.on_change.as_ref());
-            }
-            for subscription in member.subscriptions.values() {
-                subscription.shared.close();
-                for pursuit in subscription.pursuits.values() {
-                    if let Some(channel) = &pursuit.channel {
-                        channel.shared.terminate(CloseCode::PEER_LOST);
-                    }
-                }
-                self.notices.add(subscription.shared.spec.on_change.as_ref());
-            }
-            registry::leave(&member.shared);
-            member.shared.presence.send_replace(Presence::Left(false));
-            drop_contained(member);
-        }
-        self.notices.send(&self.panics);
-    }
-
-    /// Answers a request that nobody will deal with any more.
-    fn turn_away(&mut self, request: Request) {
-        match &request {
-            Request::Join(join) => {
-                join.shared.presence.send_replace(Presence::Left(false));
-            }
-            Request::Publish(publication) => {
-                publication.ring.close();
-                self.notices.add(publication.spec.on_change.as_ref());
-            }
-            Request::Subscribe(subscription) => {
-                subscription.close();
-                self.notices.add(subscription.spec.on_change.as_ref());
-            }
-            // What these are about ends by itself, or has been told above or below.
-            Request::Changed(_)
-            | Request::Leave { .. }
-            | Request::Unpublish(_)
-            | Request::Full(_)
-            | Request::Unsubscribe(_)
-            | Request::LegDropped(_)
-            | Request::Shutdown { .. } => {}
-        }
-        drop_contained(request);
+    /// The end.
+    pub(crate) fn stopped(&mut self, env: &mut Env) {
+        self.engine = EngineEnd::Stopped;
+        env.effects.cancel_timer(Timer::Shutdown);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    };
-
-    use corewire_proto::{NetworkId, StreamId, identity::Identity, session::SessionConfig};
-    use corewire_rings::Ring;
-
     use super::*;
-    use crate::{
-        clerk::ClerkParts,
-        shared::{
-            limits::{Limits, Times},
-            node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
-            port::Port,
-            publication::{OnChange, PublicationShared, PublishSpec},
-            subscription::{SubscribeSpec, SubscriptionShared},
-        },
-    };
+    use crate::clerk::testing;
 
-    fn clerk(port: &Arc<Port>) -> Clerk {
-        Clerk::new(ClerkParts {
-            limits: Limits::default(),
-            times: Times::default(),
-            entropy: Box::new(|bytes| bytes.fill(7)),
-            calendar: Box::new(|_| Duration::ZERO),
-            port: port.clone(),
-            shards: Vec::new(),
-        })
+    const NODE: NodeId = NodeId(1);
+    const DRAIN: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_node_drains_until_its_time_is_up() {
+        let (mut env, mut shutdown) = (testing::env(), Shutdown::default());
+        assert!(shutdown.leave(&mut env, NODE, DRAIN));
+        assert!(!shutdown.leave(&mut env, NODE, DRAIN * 9), "it leaves already");
+        env.effects.drain();
+        shutdown.leave_due(&mut env, NODE, false, true);
+        assert!(matches!(env.effects.drain()[..], [Effect::SetTimer(Timer::Leave(NODE), _)]));
+        env.now = env.now + DRAIN;
+        shutdown.leave_due(&mut env, NODE, false, false);
+        let ends = env.effects.drain();
+        assert!(matches!(ends[..], [Effect::CloseNode(NODE, false), Effect::ForgetNode(NODE)]));
     }
 
     #[test]
-    fn requests_that_a_broken_clerk_never_saw_are_answered() {
-        let port = Port::new();
-        let mut clerk = clerk(&port);
-        let identity = Identity::from_seed(&[2; 32]);
-        let id = NodeId(1);
-        let parts = NodeParts {
-            id,
-            peer_id: identity.peer_id(),
-            port: port.clone(),
-            limits: Limits::default(),
-            registry_key: None,
-            network_id: NetworkId([1; 32]),
-            announced: Vec::new(),
-            settings: NodeSettings { tags: Vec::new(), tickets: Vec::new() },
-        };
-        let node = NodeShared::new(parts, &[]);
-        let calls = Arc::new(AtomicU64::new(0));
-        let seen = calls.clone();
-        let on_change: Option<OnChange> = Some(Arc::new(move || {
-            seen.fetch_add(1, Ordering::Relaxed);
-        }));
-        let stream = StreamId([3; 32]);
-        let spec = PublishSpec { on_change: on_change.clone(), ..PublishSpec::new(stream) };
-        let ring = Ring::new(spec.ring_config()).expect("a ring");
-        let publication = PublicationShared::new(2, id, spec, ring);
-        let spec = SubscribeSpec { on_change, ..SubscribeSpec::new(stream) };
-        let subscription = Arc::new(SubscriptionShared::new(3, id, spec));
-        let join = JoinRequest {
-            shared: node.clone(),
-            identity,
-            secret: None,
-            sockets: Vec::new(),
-            bootstrap: Vec::new(),
-            session: SessionConfig::default(),
-        };
-        port.send(Request::Join(Box::new(join)));
-        port.send(Request::Publish(publication.clone()));
-        port.send(Request::Subscribe(subscription.clone()));
-        clerk.abandon();
-        assert_eq!(*node.presence.borrow(), Presence::Left(false));
-        assert!(publication.ring.is_closed());
-        assert!(subscription.is_closed());
-        assert_eq!(calls.load(Ordering::Relaxed), 1, "one notice for one closure");
-        assert!(!port.send(Request::Changed(id)), "nobody takes requests any more");
+    fn a_loss_is_reported_though_everything_drained() {
+        let (mut env, mut shutdown) = (testing::env(), Shutdown::default());
+        for lossy in [false, true] {
+            shutdown.leave(&mut env, NODE, DRAIN);
+            if lossy {
+                shutdown.delivery_failed(NODE);
+            }
+            shutdown.node_closes(&env, NODE, true);
+            assert_eq!(shutdown.node_gone(&mut env, NODE), !lossy);
+        }
+    }
+
+    #[test]
+    fn shards_stop_after_the_last_node() {
+        let (mut env, mut shutdown) = (testing::env(), Shutdown::default());
+        assert!(shutdown.begin(&mut env, DRAIN));
+        env.effects.drain();
+        shutdown.step(&mut env, 1, false);
+        assert!(env.effects.drain().is_empty());
+        shutdown.step(&mut env, 0, false);
+        assert!(matches!(
+            env.effects.drain()[..],
+            [Effect::StopShards(_), Effect::SetTimer(Timer::Shutdown, _)]
+        ));
+        shutdown.step(&mut env, 0, true);
+        assert!(matches!(env.effects.drain()[..], [Effect::Finish]));
     }
 }

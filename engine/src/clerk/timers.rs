@@ -1,54 +1,58 @@
-//! When the clerk wants to look at something again.
+//! The deadlines of the clerk.
 //!
-//! Not inside: what is looked at. Each thing has at most one deadline, so the table is as large as what it is
-//! about; a deadline that fires for something that is gone does nothing.
+//! Each timer has at most one deadline, so the table is as large as what it is about. A timer that fires for something
+//! that is gone does nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use corewire_proto::{PeerId, time::Instant, wire::header::ReceiverIndex};
 
-use crate::shard::NodeId;
+use crate::{
+    shard::NodeId,
+    shared::keys::{ChannelKey, InboundKey, LegKey, PublicationKey},
+};
 
-/// What is to be looked at.
+/// What has a deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Timer {
-    /// A handshake of ours.
+    /// A handshake that was begun here is to be repeated, or given up.
     Attempt(NodeId, ReceiverIndex),
-    /// Handshakes that others began.
+    /// Handshakes that peers began are to be forgotten.
     Responder(NodeId),
-    /// A peer that could not be reached, or could not be tried.
+    /// A peer is to be dialled again.
     Dial(NodeId, PeerId),
-    /// A bootstrap address, by its place.
+    /// A bootstrap address, by its place, is to be dialled again.
     Bootstrap(NodeId, usize),
-    /// Channels with a peer that is to be judged again.
+    /// Channels with a peer are to be judged again.
     Review(NodeId, PeerId),
-    /// The slots of a peer's sessions.
+    /// The protocol's slots for the sessions with a peer.
     Slots(NodeId, PeerId),
-    /// A producer that a subscription waits to try again.
-    RetryProducer(NodeId, u64, PeerId),
-    /// A verdict about a producer that holds for a time.
-    Accepted(NodeId, u64, PeerId),
-    /// A verdict about a consumer that holds for a time.
-    Admitted(NodeId, u64, u64),
-    /// A leg of this engine whose consumer is to be cut off as soon as it does not read in place.
-    Detach(u64),
-    /// A publication whose ring is full.
-    Lagging(NodeId, u64),
-    /// The node's own record, and those that have expired.
+    /// A producer is to be tried again.
+    RetryProducer(InboundKey),
+    /// A verdict about a producer ends.
+    Accepted(InboundKey),
+    /// A verdict about a consumer ends.
+    Admitted(ChannelKey),
+    /// A local consumer is to be cut off as soon as it does not read in place.
+    Detach(LegKey),
+    /// A full ring is to be checked.
+    Lagging(PublicationKey),
+    /// The node's record is to be made anew, and expired ones are to be forgotten.
     Records(NodeId),
-    /// Records that a session had no room for.
+    /// Records and tickets wait to be sent on a session.
     Exchange(ReceiverIndex),
-    /// A session whose key is due for replacement.
+    /// The key of a session is to be replaced.
     Rekey(ReceiverIndex),
-    /// A node that drains.
+    /// A node that leaves is to be checked.
     Leave(NodeId),
-    /// The engine's end.
+    /// The engine's end is to go on.
     Shutdown,
 }
 
 /// The deadlines.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
+    /// Every deadline of `at`, in order.
     due: BTreeSet<(Instant, Timer)>,
     at: BTreeMap<Timer, Instant>,
 }
@@ -62,16 +66,8 @@ impl Timers {
         self.due.insert((at, timer));
     }
 
-    /// As [`Timers::set`], or forgets it.
-    pub(crate) fn set_option(&mut self, timer: Timer, at: Option<Instant>) {
-        match at {
-            Some(at) => self.set(timer, at),
-            None => self.cancel(timer),
-        }
-    }
-
     /// Sets the deadline unless there is one already.
-    pub(crate) fn set_if_none(&mut self, timer: Timer, at: Instant) {
+    pub(crate) fn ensure(&mut self, timer: Timer, at: Instant) {
         if !self.at.contains_key(&timer) {
             self.set(timer, at);
         }
@@ -122,5 +118,14 @@ mod tests {
         assert_eq!(timers.pop_due(at(9)), Some(Timer::Leave(NodeId(1))));
         assert_eq!(timers.pop_due(at(99)), None);
         assert_eq!(timers.next(), None);
+    }
+
+    #[test]
+    fn ensure_keeps_the_deadline_that_is_there() {
+        let mut timers = Timers::default();
+        let at = |ms| Instant::ZERO + Duration::from_millis(ms);
+        timers.ensure(Timer::Shutdown, at(10));
+        timers.ensure(Timer::Shutdown, at(5));
+        assert_eq!(timers.next(), Some(at(10)));
     }
 }

@@ -16,11 +16,8 @@ use corewire_proto::{
 use corewire_rings::{Reader, Ring};
 
 use super::inbox::TakenHook;
+pub use crate::shared::keys::NodeId;
 use crate::{driver::Socket, shared::ChannelShared};
-
-/// Names a node of this engine: one membership of one network. Never reused in a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub u64);
 
 /// A session with keys that the shard is to own from now on.
 #[derive(Debug)]

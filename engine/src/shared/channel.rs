@@ -17,7 +17,7 @@ use std::{
 use corewire_proto::{PeerId, StreamId, session::CloseCode};
 use tokio::sync::watch;
 
-use super::publication::PublicationShared;
+use super::{keys::PublicationKey, publication::PublicationShared};
 use crate::peer::PeerInfo;
 
 /// Where a channel is in its life.
@@ -226,7 +226,7 @@ pub struct Channel {
 /// A publication of this engine, by its key. Weak: a channel does not keep the ring.
 #[derive(Clone)]
 pub(crate) struct Source {
-    key: u64,
+    key: PublicationKey,
     publication: Weak<PublicationShared>,
 }
 
@@ -238,7 +238,7 @@ impl Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Source({})", self.key)
+        write!(f, "Source({})", self.key.number)
     }
 }
 
@@ -263,7 +263,7 @@ impl Channel {
     /// Names the publication of a channel within this engine; no other publication of the engine ever has this name.
     /// Sequences go on from one channel to the next as long as it is the same.
     pub fn source(&self) -> Option<u64> {
-        self.source.as_ref().map(|source| source.key)
+        self.source.as_ref().map(|source| source.key.number)
     }
 
     /// The counters at the end of a recent turn. For a channel within this engine `published` is the ring's tail now,

@@ -6,6 +6,7 @@
 //! | file | holds |
 //! |---|---|
 //! | [`next`] | what an owner of a loop wants after a turn |
+//! | [`keys`] | names of nodes, publications, subscriptions and channels |
 //! | [`channel`] | a channel's identity, state and counters, and its two views |
 //! | [`node`] | a node's identity, its peers and whether it is a member |
 //! | [`publication`] | what a publication is made of, its ring and its counters |
@@ -16,6 +17,7 @@
 
 pub mod channel;
 pub mod counters;
+pub mod keys;
 pub mod limits;
 pub mod next;
 pub mod node;

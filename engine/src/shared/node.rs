@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     counters::NodeCounters,
+    keys::{NodeId, PublicationKey},
     limits::Limits,
     lock,
     port::Port,
@@ -24,7 +25,6 @@ use super::{
 use crate::{
     driver::Socket,
     peer::{PeerInfo, Ticket},
-    shard::NodeId,
 };
 
 /// One address of a node, with a socket for each shard.
@@ -92,7 +92,7 @@ pub(crate) struct NodeShared {
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) counters: NodeCounters,
     /// The publications that are not closed, so that a stream is published at most once.
-    pub(crate) publications: Mutex<BTreeMap<StreamId, (u64, Weak<PublicationGuard>)>>,
+    pub(crate) publications: Mutex<BTreeMap<StreamId, (PublicationKey, Weak<PublicationGuard>)>>,
     /// Publications that the clerk has not forgotten yet; at most [`Limits::publications`].
     pub(crate) live_publications: AtomicUsize,
     /// Likewise subscriptions; at most [`Limits::subscriptions`].

@@ -17,12 +17,12 @@ use std::{
 use corewire_rings::Doorbell;
 
 use super::{
+    keys::{LegKey, NodeId},
     lock,
     node::{JoinRequest, NodeShared},
     publication::PublicationShared,
     subscription::SubscriptionShared,
 };
-use crate::shard::NodeId;
 
 /// What a handle asks of the clerk.
 pub(crate) enum Request {
@@ -48,7 +48,7 @@ pub(crate) enum Request {
     /// A subscription was dropped. Once per subscription.
     Unsubscribe(Arc<SubscriptionShared>),
     /// A consumer dropped its end of a local channel. Once per local channel.
-    LegDropped(u64),
+    LegDropped(LegKey),
     /// The engine's last handle is gone, or it was told to stop. At most twice.
     Shutdown {
         /// How long everything may drain.

@@ -18,10 +18,11 @@ use tokio::sync::watch;
 
 use super::{
     channel::Channels,
+    keys::PublicationKey,
     node::NodeShared,
     port::{Port, Request},
 };
-use crate::{peer::PeerInfo, shard::NodeId};
+use crate::peer::PeerInfo;
 
 /// What a predicate says about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,8 +138,7 @@ impl fmt::Debug for PublishSpec {
 
 /// What the clerk and the handles of a publication share.
 pub(crate) struct PublicationShared {
-    pub(crate) key: u64,
-    pub(crate) node: NodeId,
+    pub(crate) key: PublicationKey,
     pub(crate) spec: PublishSpec,
     pub(crate) ring: Ring,
     pub(crate) channels: watch::Sender<Channels>,
@@ -150,10 +150,9 @@ pub(crate) struct PublicationShared {
 }
 
 impl PublicationShared {
-    pub(crate) fn new(key: u64, node: NodeId, spec: PublishSpec, ring: Ring) -> Arc<Self> {
+    pub(crate) fn new(key: PublicationKey, spec: PublishSpec, ring: Ring) -> Arc<Self> {
         Arc::new(Self {
             key,
-            node,
             spec,
             ring,
             channels: watch::Sender::new(Arc::from([])),

@@ -16,12 +16,13 @@ use tokio::sync::watch;
 
 use super::{
     channel::{Channel, Channels},
+    keys::{LegKey, SubscriptionKey},
     limits::WAITING_LEGS_EACH,
     lock,
     port::{Port, Request},
     publication::{Admit, OnChange},
 };
-use crate::shard::{Inbox, NodeId};
+use crate::shard::Inbox;
 
 /// When a subscription tries a producer again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,7 +145,7 @@ impl fmt::Debug for Leg {
 #[derive(Debug)]
 pub(crate) struct LocalEnd {
     pub(crate) port: Arc<Port>,
-    pub(crate) leg: u64,
+    pub(crate) leg: LegKey,
 }
 
 impl Drop for LocalEnd {
@@ -155,8 +156,7 @@ impl Drop for LocalEnd {
 
 /// What the clerk and the handle of a subscription share.
 pub(crate) struct SubscriptionShared {
-    pub(crate) key: u64,
-    pub(crate) node: NodeId,
+    pub(crate) key: SubscriptionKey,
     pub(crate) spec: SubscribeSpec,
     pub(crate) channels: watch::Sender<Channels>,
     pub(crate) panics: AtomicU64,
@@ -176,10 +176,9 @@ pub(crate) struct WaitingLegs {
 }
 
 impl SubscriptionShared {
-    pub(crate) fn new(key: u64, node: NodeId, spec: SubscribeSpec) -> Self {
+    pub(crate) fn new(key: SubscriptionKey, spec: SubscribeSpec) -> Self {
         Self {
             key,
-            node,
             spec,
             channels: watch::Sender::new(Arc::from([])),
             panics: AtomicU64::new(0),

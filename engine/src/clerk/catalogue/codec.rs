@@ -1,0 +1,147 @@
+//! The messages between two clerks inside a session.
+//!
+//! ```text
+//! RECORDS   1 | ( length u32 | signed record ) ...
+//! TICKETS   2 | ( class 32 | length u32 | ticket ) ...      replaces what was shown before
+//! ```
+//!
+//! Numbers are little-endian.
+
+use crate::peer::Ticket;
+
+const RECORDS: u8 = 1;
+const TICKETS: u8 = 2;
+
+/// Bytes of one RECORDS message: well below the session's limit for one message (64 KiB), and the largest record
+/// (36 KiB) fits.
+const RECORDS_BYTES_MAX: usize = 48 << 10;
+
+/// Bytes of all tickets in one message; a node with more shows the first ones.
+const TICKETS_BYTES_MAX: usize = 60 << 10;
+
+const _: () = assert!(RECORDS_BYTES_MAX > corewire_proto::membership::MAX_RECORD_BYTES + 5);
+
+/// A message of another clerk.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum ControlMessage<'a> {
+    Records(Vec<&'a [u8]>),
+    Tickets(Vec<Ticket>),
+    /// Of a later version; ignored.
+    Unknown,
+}
+
+impl<'a> ControlMessage<'a> {
+    /// `None` when the message is malformed, or carries more than `ticket_bytes` of tickets.
+    pub(super) fn parse(bytes: &'a [u8], ticket_bytes: usize) -> Option<Self> {
+        match bytes.split_first()? {
+            (&RECORDS, body) => records(body).map(Self::Records),
+            (&TICKETS, body) => tickets(body, ticket_bytes).map(Self::Tickets),
+            _ => Some(Self::Unknown),
+        }
+    }
+}
+
+/// Splits `length u32 | bytes` off.
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+fn append(message: &mut Vec<u8>, bytes: &[u8]) {
+    message.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    message.extend_from_slice(bytes);
+}
+
+fn records(mut body: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut records = Vec::new();
+    while !body.is_empty() {
+        let (record, rest) = split(body)?;
+        records.push(record);
+        body = rest;
+    }
+    Some(records)
+}
+
+fn tickets(mut body: &[u8], limit: usize) -> Option<Vec<Ticket>> {
+    if body.len() > limit {
+        return None;
+    }
+    let mut tickets = Vec::new();
+    while !body.is_empty() {
+        let (class, rest) = body.split_first_chunk::<32>()?;
+        let (ticket, rest) = split(rest)?;
+        tickets.push(Ticket { class: *class, bytes: ticket.into() });
+        body = rest;
+    }
+    Some(tickets)
+}
+
+/// A RECORDS message that is being written.
+pub(super) struct RecordsWriter(Vec<u8>);
+
+impl RecordsWriter {
+    pub(super) fn new() -> Self {
+        Self(vec![RECORDS])
+    }
+
+    /// Adds a record; `false` when the message has no room for it.
+    pub(super) fn push(&mut self, record: &[u8]) -> bool {
+        let fits = self.0.len() + 4 + record.len() <= RECORDS_BYTES_MAX;
+        if fits {
+            append(&mut self.0, record);
+        }
+        fits
+    }
+
+    /// The message, unless it is empty.
+    pub(super) fn finish(self) -> Option<Vec<u8>> {
+        (self.0.len() > 1).then_some(self.0)
+    }
+}
+
+/// A TICKETS message. A peer with the same limits takes at most `ticket_bytes`; more would be a breach to it.
+pub(super) fn encode_tickets(tickets: &[Ticket], ticket_bytes: usize) -> Vec<u8> {
+    let most = TICKETS_BYTES_MAX.min(ticket_bytes.saturating_add(1));
+    let mut message = vec![TICKETS];
+    for ticket in tickets {
+        if message.len() + 36 + ticket.bytes.len() <= most {
+            message.extend_from_slice(&ticket.class);
+            append(&mut message, &ticket.bytes);
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_appended_can_be_split_again() {
+        let mut writer = RecordsWriter::new();
+        assert!(writer.push(b"one") && writer.push(b"") && writer.push(b"three"));
+        let mut message = writer.finish().expect("there are records");
+        let parsed = ControlMessage::parse(&message, 0);
+        assert_eq!(parsed, Some(ControlMessage::Records(vec![&b"one"[..], b"", b"three"])));
+        message.pop();
+        assert_eq!(ControlMessage::parse(&message, 0), None);
+    }
+
+    #[test]
+    fn a_length_that_lies_is_no_message() {
+        for length in [1u32, 1 << 20, u32::MAX] {
+            assert_eq!(records(&length.to_le_bytes()), None);
+        }
+        assert_eq!(tickets(&[0; 35], 1_000), None);
+        assert_eq!(tickets(&[0; 72], 71), None);
+        assert_eq!(tickets(&[0; 72], 72).map(|tickets| tickets.len()), Some(2));
+    }
+
+    #[test]
+    fn tickets_beyond_the_limit_are_left_out() {
+        let ticket = |bytes: usize| Ticket { class: [7; 32], bytes: vec![1; bytes].into() };
+        let message = encode_tickets(&[ticket(100), ticket(1), ticket(2)], 80);
+        let parsed = ControlMessage::parse(&message, 80);
+        assert_eq!(parsed, Some(ControlMessage::Tickets(vec![ticket(1), ticket(2)])));
+    }
+}

@@ -1,0 +1,242 @@
+//! Records and tickets that are exchanged on a session.
+//!
+//! Each session notes *whose* record has to be sent, and the newest one is sent when there is room. So nothing piles
+//! up, however often a record changes.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use corewire_proto::{PeerId, session::CloseCode, wire::header::ReceiverIndex};
+
+use super::{
+    Catalogue, NodeCatalogue, claimed_peer,
+    codec::{ControlMessage, RecordsWriter, encode_tickets},
+};
+use crate::{
+    clerk::{bucket::TokenBucket, effect::Effect, env::Env, timers::Timer},
+    peer::Ticket,
+    shard::{Command, NodeId},
+    shared::counters::count,
+};
+
+/// The pause between two messages to one peer. The session's queue holds five of them.
+const EXCHANGE_PAUSE: Duration = Duration::from_millis(5);
+
+/// The pause after the session had no room.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Records of one session that are verified per second, and at once. A signature costs about 50 microseconds, so a peer
+/// that sends nothing but records costs a twentieth of the clerk's time.
+const RECORDS_PER_SECOND: u32 = 1_000;
+
+/// What is exchanged on one session.
+pub(super) struct Exchange {
+    pub(super) node: NodeId,
+    pub(super) peer: PeerId,
+    phase: ExchangePhase,
+    /// Whose records have to be sent.
+    news: BTreeSet<PeerId>,
+    /// The node's tickets have to be shown.
+    tickets_due: bool,
+    /// Records of the peer's that may be verified.
+    pub(super) budget: TokenBucket,
+}
+
+/// What is sent on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ExchangePhase {
+    /// Nothing yet: it has not been current.
+    Waiting,
+    /// Everything.
+    Open,
+    /// What was due before another session took its place, and tickets.
+    Retired,
+    /// Nothing any more.
+    Closed,
+}
+
+impl Exchange {
+    /// Whether records and tickets are sent on it.
+    fn is_open(&self) -> bool {
+        matches!(self.phase, ExchangePhase::Open | ExchangePhase::Retired)
+    }
+}
+
+impl Catalogue {
+    /// A session was installed.
+    pub(crate) fn session_installed(&mut self, env: &Env, index: ReceiverIndex, node: NodeId, peer: PeerId) {
+        let exchange = Exchange {
+            node,
+            peer,
+            phase: ExchangePhase::Waiting,
+            news: BTreeSet::new(),
+            tickets_due: false,
+            budget: TokenBucket::new(RECORDS_PER_SECOND, env.now),
+        };
+        self.exchanges.insert(index, exchange);
+    }
+
+    /// A session is the current one with its peer: each sends the other what it knows. The caller then calls
+    /// [`Catalogue::send_news`].
+    pub(crate) fn session_current(&mut self, env: &mut Env, index: ReceiverIndex, has_tickets: bool) {
+        let exchange = self.exchanges.get_mut(&index).expect("a session has its exchange");
+        let (node, peer) = (exchange.node, exchange.peer);
+        exchange.phase = ExchangePhase::Open;
+        exchange.tickets_due = has_tickets;
+        if let Some(known) = self.nodes.get(&node) {
+            exchange.news = known.records.iter().map(|record| record.record().peer_id).collect();
+            exchange.news.remove(&peer);
+            exchange.news.insert(known.shared.peer_id);
+        }
+        self.connected(env, node, peer);
+    }
+
+    /// Another session took this one's place: new records are sent there.
+    pub(crate) fn session_retired(&mut self, index: ReceiverIndex) {
+        if let Some(exchange) = self.exchanges.get_mut(&index)
+            && exchange.phase == ExchangePhase::Open
+        {
+            exchange.phase = ExchangePhase::Retired;
+        }
+    }
+
+    /// A session was told to close.
+    pub(crate) fn session_closing(&mut self, index: ReceiverIndex) {
+        if let Some(exchange) = self.exchanges.get_mut(&index) {
+            exchange.phase = ExchangePhase::Closed;
+        }
+    }
+
+    /// A session is gone.
+    pub(crate) fn session_gone(&mut self, env: &mut Env, index: ReceiverIndex) {
+        self.exchanges.remove(&index);
+        env.effects.cancel_timer(Timer::Exchange(index));
+    }
+
+    /// A message of the peer's clerk.
+    pub(crate) fn handle_control(&mut self, env: &mut Env, index: ReceiverIndex, bytes: &[u8]) {
+        // The session may have been abandoned with its node.
+        let Some(exchange) = self.exchanges.get(&index) else { return };
+        let (node, peer) = (exchange.node, exchange.peer);
+        match ControlMessage::parse(bytes, env.limits.ticket_bytes) {
+            Some(ControlMessage::Records(records)) => {
+                for record in records {
+                    self.read_record(env, node, record, Some(index));
+                }
+            }
+            Some(ControlMessage::Tickets(tickets)) => {
+                if let Some(known) = self.nodes.get_mut(&node) {
+                    known.peer_mut(peer).tickets = tickets;
+                    known.refresh(env, peer);
+                }
+            }
+            Some(ControlMessage::Unknown) => {}
+            None => {
+                if let Some(known) = self.nodes.get(&node) {
+                    count(&known.shared.counters.control_refused);
+                }
+                env.effects.push(Effect::CloseSession(index, CloseCode::PROTOCOL_VIOLATION));
+            }
+        }
+    }
+
+    /// Sends what a peer has to be sent, as much as one message holds. `tickets` are the node's own; `has_room`: whether
+    /// the session's shard takes commands.
+    pub(crate) fn send_news(
+        &mut self,
+        env: &mut Env,
+        index: ReceiverIndex,
+        tickets: &[Ticket],
+        has_room: bool,
+    ) {
+        let Some(exchange) = self.exchanges.get_mut(&index) else { return };
+        if !has_room {
+            return env.effects.set_timer(Timer::Exchange(index), env.now + FULL_PAUSE);
+        }
+        let Some(known) = self.nodes.get(&exchange.node) else { return };
+        if !exchange.is_open() {
+            return;
+        }
+        let (records, about_us) = exchange.take_records(known);
+        let tickets = std::mem::take(&mut exchange.tickets_due)
+            .then(|| encode_tickets(tickets, env.limits.ticket_bytes));
+        let about_us = about_us || tickets.is_some();
+        for bytes in [records, tickets].into_iter().flatten() {
+            env.effects.send(index.shard(), Command::SendControl { index, bytes });
+        }
+        if !exchange.news.is_empty() {
+            env.effects.set_timer(Timer::Exchange(index), env.now + EXCHANGE_PAUSE);
+        }
+        if about_us {
+            env.effects.push(Effect::PeerKnowsUs(exchange.node, exchange.peer));
+        }
+    }
+
+    /// Whether the peer has yet to be sent this node's record or tickets.
+    pub(crate) fn owes_us(&self, index: ReceiverIndex) -> bool {
+        self.exchanges.get(&index).is_some_and(|exchange| {
+            let own = self.nodes.get(&exchange.node).map(|known| known.shared.peer_id);
+            exchange.tickets_due || own.is_some_and(|own| exchange.news.contains(&own))
+        })
+    }
+
+    /// The session had no room for a message. It is made again later, from what is known then.
+    pub(crate) fn control_refused(&mut self, env: &mut Env, index: ReceiverIndex, bytes: &[u8]) {
+        let Some(exchange) = self.exchanges.get_mut(&index) else { return };
+        match ControlMessage::parse(bytes, usize::MAX).expect("the clerk made the message") {
+            ControlMessage::Records(records) => {
+                exchange.news.extend(records.into_iter().filter_map(claimed_peer));
+            }
+            ControlMessage::Tickets(_) => exchange.tickets_due = true,
+            ControlMessage::Unknown => unreachable!("the clerk made the message"),
+        }
+        env.effects.set_timer(Timer::Exchange(index), env.now + FULL_PAUSE);
+    }
+
+    /// The node's tickets are others now: every peer that it has a session with is shown them.
+    pub(crate) fn tickets_changed(&mut self, env: &mut Env, node: NodeId) {
+        for (index, exchange) in &mut self.exchanges {
+            if exchange.node == node && exchange.is_open() {
+                exchange.tickets_due = true;
+                env.effects.set_timer(Timer::Exchange(*index), env.now);
+            }
+        }
+    }
+
+    /// Sends a record to the peers of a node's sessions, except to its own peer and to the one that brought it.
+    pub(super) fn gossip(&mut self, env: &mut Env, node: NodeId, about: PeerId, except: Option<PeerId>) {
+        for (index, exchange) in &mut self.exchanges {
+            let wanted = exchange.node == node
+                && exchange.phase == ExchangePhase::Open
+                && exchange.peer != about
+                && Some(exchange.peer) != except;
+            if wanted && exchange.news.insert(about) {
+                env.effects.ensure_timer(Timer::Exchange(*index), env.now);
+            }
+        }
+    }
+}
+
+impl Exchange {
+    /// A message with the records that are due, and whether the node's own is among them.
+    fn take_records(&mut self, known: &NodeCatalogue) -> (Option<Vec<u8>>, bool) {
+        let mut message = RecordsWriter::new();
+        let mut about_us = false;
+        // The own record goes first: what this node asks for next is judged by it.
+        if self.news.remove(&known.shared.peer_id)
+            && let Some(own) = &known.own
+        {
+            about_us = message.push(own.bytes());
+            assert!(about_us, "a message has room for one record");
+        }
+        while let Some(about) = self.news.first().copied() {
+            // A record that is forgotten by now is not sent.
+            if let Some(record) = known.records.get(&about)
+                && !message.push(record.bytes())
+            {
+                break;
+            }
+            self.news.remove(&about);
+        }
+        (message.finish(), about_us)
+    }
+}

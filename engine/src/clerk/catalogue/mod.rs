@@ -1,0 +1,320 @@
+//! What each node knows about its peers: their records, and the tickets that they have shown.
+//!
+//! Not inside:
+//! - which records and tickets wait to be sent on a session (`exchange`) and how they are encoded (`codec`);
+//! - the node's own record as it is made (`nodes`).
+
+mod codec;
+mod exchange;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use corewire_proto::{
+    PeerId, StreamId, identity,
+    membership::{Catalog, CatalogConfig, Insert, PeerRecord, SignedRecord},
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+
+use self::exchange::Exchange;
+use super::{effect::Effect, env::Env, timers::Timer};
+use crate::{
+    peer::{PeerFacts, PeerInfo, Ticket},
+    shard::NodeId,
+    shared::{
+        counters::count,
+        limits::{Limits, REVIEW_PAUSE},
+        node::NodeShared,
+    },
+};
+
+/// Bytes of records that one node remembers for each peer that it may remember, on average.
+const RECORD_BYTES_EACH: usize = 4_096;
+
+/// The least bytes of records that one node remembers.
+const RECORDS_BYTES_MIN: usize = 1 << 20;
+
+/// Where in a record the Ed25519 key of its peer stands.
+const KEY_AT: std::ops::Range<usize> = 1..33;
+
+/// Whose record these bytes claim to be.
+fn claimed_peer(record: &[u8]) -> Option<PeerId> {
+    let key: &[u8; 32] = record.get(KEY_AT)?.try_into().ok()?;
+    Some(identity::peer_id(key))
+}
+
+/// The peers of all nodes, and what is exchanged with them.
+#[derive(Default)]
+pub(crate) struct Catalogue {
+    nodes: BTreeMap<NodeId, NodeCatalogue>,
+    /// One for each session.
+    exchanges: BTreeMap<ReceiverIndex, Exchange>,
+}
+
+/// What one node knows.
+struct NodeCatalogue {
+    shared: Arc<NodeShared>,
+    records: Catalog,
+    /// A peer is here while its record is known, a session or handshake with it exists, or a subscription wants it.
+    peers: BTreeMap<PeerId, KnownPeer>,
+    /// The node's latest record.
+    own: Option<SignedRecord>,
+    /// The handles do not see the peers as they are.
+    stale: bool,
+}
+
+/// What is known about a peer.
+struct KnownPeer {
+    info: PeerInfo,
+    /// What it showed in the current session.
+    tickets: Vec<Ticket>,
+    /// There is a current session; the peer's record is pinned.
+    connected: bool,
+    /// Its channels are judged again no earlier than this.
+    review_at: Instant,
+}
+
+impl NodeCatalogue {
+    fn peer_mut(&mut self, peer: PeerId) -> &mut KnownPeer {
+        let network_id = self.shared.network_id;
+        self.peers.entry(peer).or_insert_with(|| KnownPeer {
+            info: PeerInfo::new(PeerFacts { peer_id: peer, network_id, ..PeerFacts::default() }),
+            tickets: Vec::new(),
+            connected: false,
+            review_at: Instant::ZERO,
+        })
+    }
+
+    /// The entry of a peer, made anew from what is known.
+    fn info(&self, peer: PeerId, tickets: Vec<Ticket>) -> PeerInfo {
+        let network_id = self.shared.network_id;
+        let facts = PeerFacts { peer_id: peer, network_id, tickets, ..PeerFacts::default() };
+        PeerInfo::new(match self.records.get(&peer).map(SignedRecord::record) {
+            None => facts,
+            Some(record) => PeerFacts {
+                addresses: record.addresses.clone(),
+                tags: record.tags.clone(),
+                streams: record.streams.clone(),
+                version: (record.version.incarnation, record.version.sequence),
+                ..facts
+            },
+        })
+    }
+
+    /// Brings the entry of a peer up to date.
+    fn refresh(&mut self, env: &mut Env, peer: PeerId) {
+        let tickets = self.peer_mut(peer).tickets.clone();
+        let now = self.info(peer, tickets);
+        self.stale = true;
+        let known = self.peer_mut(peer);
+        if known.info != now {
+            let before = std::mem::replace(&mut known.info, now.clone());
+            env.effects.push(Effect::PeerChanged { node: self.shared.id, before, now });
+        }
+    }
+}
+
+impl Catalogue {
+    pub(crate) fn add_node(&mut self, shared: &Arc<NodeShared>, limits: &Limits) {
+        let config = CatalogConfig {
+            max_records: limits.peers,
+            max_bytes: limits.peers.saturating_mul(RECORD_BYTES_EACH).max(RECORDS_BYTES_MIN),
+        };
+        let node = NodeCatalogue {
+            shared: shared.clone(),
+            records: Catalog::new(config),
+            peers: BTreeMap::new(),
+            own: None,
+            stale: false,
+        };
+        self.nodes.insert(shared.id, node);
+    }
+
+    /// Forgets a node whose sessions are gone.
+    pub(crate) fn forget_node(&mut self, env: &mut Env, node: NodeId) {
+        let Some(forgotten) = self.nodes.remove(&node) else { return };
+        for &peer in forgotten.peers.keys() {
+            for timer in [Timer::Dial(node, peer), Timer::Slots(node, peer), Timer::Review(node, peer)] {
+                env.effects.cancel_timer(timer);
+            }
+        }
+    }
+
+    /// Peers of all nodes.
+    pub(crate) fn peers(&self) -> usize {
+        self.nodes.values().map(|node| node.peers.len()).sum()
+    }
+
+    /// The entry of a peer, if something is known about it.
+    pub(crate) fn info(&self, node: NodeId, peer: PeerId) -> Option<PeerInfo> {
+        Some(self.nodes.get(&node)?.peers.get(&peer)?.info.clone())
+    }
+
+    /// The record of a peer, if it is known.
+    pub(crate) fn record(&self, node: NodeId, peer: PeerId) -> Option<Arc<PeerRecord>> {
+        self.nodes.get(&node)?.records.get(&peer).map(SignedRecord::shared)
+    }
+
+    /// The peers that announce a stream.
+    pub(crate) fn producers(&self, node: NodeId, stream: &StreamId) -> Vec<PeerId> {
+        let Some(known) = self.nodes.get(&node) else { return Vec::new() };
+        let producing = known.records.matching(|record| record.streams.binary_search(stream).is_ok());
+        producing.map(|record| record.record().peer_id).collect()
+    }
+
+    /// Whether there is room for what is kept about this peer; counted if not.
+    pub(crate) fn may_meet(&self, node: NodeId, peer: PeerId, limits: &Limits) -> bool {
+        let Some(known) = self.nodes.get(&node) else { return false };
+        // Beside as many peers with records there may be as many without.
+        let room = peer != known.shared.peer_id
+            && (known.peers.contains_key(&peer) || known.peers.len() < limits.peers.saturating_mul(2));
+        if !room {
+            count(&known.shared.counters.handshakes_refused);
+        }
+        room
+    }
+
+    /// Makes an entry for a peer that a handshake is about to be answered for.
+    pub(crate) fn meet(&mut self, node: NodeId, peer: PeerId) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            known.peer_mut(peer);
+        }
+    }
+
+    /// Takes in a record that came on a session, or from the process's registry (`from` is `None`).
+    pub(crate) fn read_record(
+        &mut self,
+        env: &mut Env,
+        node: NodeId,
+        bytes: &[u8],
+        from: Option<ReceiverIndex>,
+    ) {
+        let now_s = env.calendar().as_secs();
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        let counters = &known.shared.counters;
+        let Some(claimed) = claimed_peer(bytes) else { return count(&counters.records_refused) };
+        // Verifying a signature is dear, and needless for a record that is known byte for byte, or is the node's own.
+        let same = |record: &SignedRecord| record.bytes() == bytes;
+        if known.records.get(&claimed).is_some_and(same) || known.own.as_ref().is_some_and(same) {
+            return;
+        }
+        let mut source = claimed;
+        if let Some(exchange) = from.and_then(|index| self.exchanges.get_mut(&index)) {
+            source = exchange.peer;
+            if !exchange.budget.take(env.now) {
+                return count(&counters.records_refused);
+            }
+        }
+        let Ok(record) = SignedRecord::verify(bytes, &known.shared.network_id) else {
+            return count(&counters.records_refused);
+        };
+        if claimed == known.shared.peer_id {
+            return env.effects.push(Effect::OwnRecordSeen(node, record.record().version));
+        }
+        let evicted = match known.records.insert(record, source, now_s) {
+            Insert::New { evicted } | Insert::Newer { evicted } => evicted,
+            Insert::Equivocation { replaced: true } => None,
+            Insert::Equal | Insert::Stale => return,
+            Insert::Equivocation { replaced: false } | Insert::Full | Insert::Refused(_) => {
+                return count(&counters.records_refused);
+            }
+        };
+        count(&counters.records_accepted);
+        if known.peers.get(&claimed).is_some_and(|peer| peer.connected) {
+            known.records.pin(&claimed, true);
+        }
+        if let Some(evicted) = evicted {
+            known.refresh(env, evicted);
+            env.effects.push(Effect::ForgetPeerIfIdle(node, evicted));
+        }
+        known.refresh(env, claimed);
+        self.gossip(env, node, claimed, Some(source));
+    }
+
+    /// Forgets records that were not made anew in time.
+    pub(crate) fn expire(&mut self, env: &mut Env, node: NodeId) {
+        let now_s = env.calendar().as_secs();
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        while let Some(record) = known.records.expire(now_s) {
+            let peer = record.record().peer_id;
+            known.refresh(env, peer);
+            env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
+        }
+    }
+
+    /// The node has a new record of its own, which its peers have to be sent.
+    pub(crate) fn own_record(&mut self, env: &mut Env, node: NodeId, record: SignedRecord) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        let own = known.shared.peer_id;
+        known.own = Some(record);
+        self.gossip(env, node, own, None);
+    }
+
+    /// There is a current session with this peer.
+    fn connected(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        known.records.pin(&peer, true);
+        known.peer_mut(peer).connected = true;
+        known.refresh(env, peer);
+    }
+
+    /// There is no current session with this peer any more. Its tickets were shown in the session.
+    pub(crate) fn disconnected(&mut self, node: NodeId, peer: PeerId) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        known.records.pin(&peer, false);
+        if let Some(peer) = known.peers.get_mut(&peer) {
+            peer.tickets.clear();
+            peer.connected = false;
+        }
+    }
+
+    /// Whether the predicates about a peer may be asked again now. If not, a timer is set: a peer can change its record
+    /// as often as it likes.
+    pub(crate) fn may_review(&mut self, env: &mut Env, node: NodeId, peer: PeerId) -> bool {
+        let known = self.nodes.get_mut(&node).and_then(|known| known.peers.get_mut(&peer));
+        let Some(known) = known else { return false };
+        if env.now < known.review_at {
+            env.effects.set_timer(Timer::Review(node, peer), known.review_at);
+            return false;
+        }
+        known.review_at = env.now + REVIEW_PAUSE;
+        true
+    }
+
+    /// The nodes whose handles do not see the peers as they are.
+    pub(crate) fn stale_nodes(&self) -> Vec<NodeId> {
+        self.nodes.iter().filter(|(_, known)| known.stale).map(|(node, _)| *node).collect()
+    }
+
+    /// Lets the handles of a node see the peers as they are.
+    pub(crate) fn show(&mut self, node: NodeId) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        known.stale = false;
+        let (records, peers) = (&known.records, &known.peers);
+        let is_known = |peer: &PeerId, state: &KnownPeer| state.connected || records.get(peer).is_some();
+        let peers: Arc<[PeerInfo]> = peers
+            .iter()
+            .filter(|(peer, state)| is_known(peer, state))
+            .map(|(_, state)| state.info.clone())
+            .collect();
+        known.shared.peers.send_replace(peers);
+    }
+
+    /// Forgets a peer without a record; `false` when it has one. The caller knows that nothing is going on with it.
+    pub(crate) fn forget_peer(&mut self, env: &mut Env, node: NodeId, peer: PeerId) -> bool {
+        let Some(known) = self.nodes.get_mut(&node) else { return false };
+        if known.records.get(&peer).is_some() {
+            return false;
+        }
+        if known.peers.remove(&peer).is_some() {
+            known.stale = true;
+            for timer in [Timer::Dial(node, peer), Timer::Slots(node, peer), Timer::Review(node, peer)] {
+                env.effects.cancel_timer(timer);
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

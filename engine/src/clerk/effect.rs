@@ -1,0 +1,246 @@
+//! What a component of the clerk wants done outside its own tables.
+//!
+//! A component never calls another one. It pushes effects, and the clerk applies them in order. What the application of
+//! an effect pushes is applied before the effects that were pushed after it, as if the effect were a call.
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+
+use corewire_proto::{
+    PeerId, StreamId,
+    channel::{Label, OpenRequest},
+    handshake::{Hello, Outcome, Request as HandshakeRequest},
+    membership::{RecordVersion, SignedRecord},
+    session::CloseCode,
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+
+use super::{sessions::ChannelOwner, timers::Timer};
+use crate::{
+    peer::PeerInfo,
+    shard::{Command, NodeId},
+    shared::{
+        ChannelShared,
+        keys::{InboundKey, LegKey, OpenId},
+        publication::OnChange,
+    },
+};
+
+/// One thing to be done.
+pub(crate) enum Effect {
+    /// Give a command to a shard. It is never lost while the shard lives.
+    Send(u8, Command),
+    /// Send a handshake message. Dropped when the shard is behind, because the handshake repeats it.
+    SendDatagram(u8, Command),
+    /// The index is not used any more.
+    FreeIndex(ReceiverIndex),
+    /// Replace the deadline of a timer.
+    SetTimer(Timer, Instant),
+    /// Set the deadline of a timer that has none.
+    EnsureTimer(Timer, Instant),
+    CancelTimer(Timer),
+    /// Call this closure at the end of the turn.
+    Notify(OnChange),
+
+    /// Begin a handshake with this peer, if a subscription waits for a session and none is in progress.
+    Dial(NodeId, PeerId),
+    /// A peer asks for a session.
+    RequestedSession(NodeId, Box<HandshakeRequest>),
+    /// A peer asks for the next key of a session.
+    RequestedKey(NodeId, Box<HandshakeRequest>),
+    /// Answer a peer that knows the node's address and not its identity.
+    AnswerHello(NodeId, Box<Hello>),
+    /// A peer that was answered so has shown its identity.
+    PeerJoined {
+        node: NodeId,
+        outcome: Box<Outcome>,
+        from: SocketAddr,
+    },
+    /// A handshake gave the keys of a session.
+    SessionReady {
+        node: NodeId,
+        outcome: Box<Outcome>,
+        from: SocketAddr,
+    },
+    /// A handshake that was begun here gave the next key of a session.
+    KeyReady(Box<Outcome>),
+    /// A peer's request for the next key of a session was answered.
+    KeyAnswered(Box<Outcome>),
+    /// A handshake that was begun here for the next key of this session failed.
+    RekeyFailed(ReceiverIndex),
+    /// A handshake that was begun here with this peer failed.
+    PeerUnreachable(NodeId, PeerId),
+
+    /// A shard was given a session with this peer.
+    SessionInstalled(ReceiverIndex, NodeId, PeerId),
+    /// The session is the one with its peer on which something new is begun.
+    SessionCurrent(ReceiverIndex, NodeId, PeerId),
+    /// Another session took this one's place.
+    SessionRetired(ReceiverIndex),
+    /// The session was told to close.
+    SessionClosing(ReceiverIndex),
+    CloseSession(ReceiverIndex, CloseCode),
+    /// A channel has ended with its session.
+    ChannelLost(ChannelOwner, CloseCode),
+
+    /// A node has signed a new record.
+    RecordRenewed(NodeId, Box<SignedRecord>),
+    /// A peer holds a record of this node.
+    OwnRecordSeen(NodeId, RecordVersion),
+    /// The entry of a peer is different now.
+    PeerChanged {
+        node: NodeId,
+        before: PeerInfo,
+        now: PeerInfo,
+    },
+    /// A peer was sent this node's record or tickets.
+    PeerKnowsUs(NodeId, PeerId),
+    /// Forget a peer about which nothing is known and with which nothing is going on.
+    ForgetPeerIfIdle(NodeId, PeerId),
+
+    /// The node publishes other streams than its record announces.
+    RecordStale(NodeId),
+    /// A node publishes a stream: local subscriptions look at it.
+    StreamAppeared(NodeId, StreamId),
+    /// A publication of the node has less to deliver.
+    MayHaveDrained(NodeId),
+    /// A publication is forgotten that did not deliver everything.
+    DeliveryFailed(NodeId),
+
+    /// Make sure that the peer of this session has the node's record and tickets.
+    TellAboutUs(ReceiverIndex),
+    /// Ask a peer for a channel.
+    OpenChannel(Box<ChannelOpen>),
+    /// A channel that was asked for is not wanted any more.
+    WithdrawOpen(ReceiverIndex, OpenId),
+    /// End a channel of a session at once.
+    ResetChannel(ReceiverIndex, Label, CloseCode),
+    /// End a local channel.
+    EndLeg(LegKey, CloseCode, LegEnd),
+    /// Take the cursor of a local channel out of the ring.
+    DetachLeg(LegKey),
+
+    /// End everything that a node still has; whether it has drained.
+    CloseNode(NodeId, bool),
+    /// Forget a node that is closed.
+    ForgetNode(NodeId),
+    /// Tell the shards to stop until then.
+    StopShards(Instant),
+    /// Everything has ended.
+    Finish,
+}
+
+/// A channel that a subscription asks a peer for.
+pub(crate) struct ChannelOpen {
+    /// The session.
+    pub(crate) index: ReceiverIndex,
+    pub(crate) open_id: OpenId,
+    pub(crate) key: InboundKey,
+    pub(crate) request: Box<OpenRequest>,
+    pub(crate) handle: Arc<ChannelShared>,
+}
+
+/// How a local channel ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LegEnd {
+    /// The subscription ended it, and knows. What the consumer has not read stays readable.
+    ByConsumer,
+    /// The producer closed its ring, which the consumer may read to the end.
+    ByProducer,
+    /// The consumer is cut off.
+    Cut,
+}
+
+/// The effects that are to be applied.
+#[derive(Default)]
+pub(crate) struct Effects {
+    queue: VecDeque<Effect>,
+}
+
+impl Effects {
+    pub(crate) fn push(&mut self, effect: Effect) {
+        self.queue.push_back(effect);
+    }
+
+    pub(crate) fn send(&mut self, shard: u8, command: Command) {
+        self.push(Effect::Send(shard, command));
+    }
+
+    pub(crate) fn send_datagram(&mut self, shard: u8, node: NodeId, to: SocketAddr, bytes: Vec<u8>) {
+        self.push(Effect::SendDatagram(shard, Command::SendDatagram { node, to, bytes }));
+    }
+
+    pub(crate) fn set_timer(&mut self, timer: Timer, at: Instant) {
+        self.push(Effect::SetTimer(timer, at));
+    }
+
+    pub(crate) fn ensure_timer(&mut self, timer: Timer, at: Instant) {
+        self.push(Effect::EnsureTimer(timer, at));
+    }
+
+    pub(crate) fn cancel_timer(&mut self, timer: Timer) {
+        self.push(Effect::CancelTimer(timer));
+    }
+
+    /// Sets a timer, or cancels it.
+    pub(crate) fn set_or_cancel(&mut self, timer: Timer, at: Option<Instant>) {
+        match at {
+            Some(at) => self.set_timer(timer, at),
+            None => self.cancel_timer(timer),
+        }
+    }
+
+    /// Calls a closure of the user's at the end of the turn, if there is one.
+    pub(crate) fn notify(&mut self, closure: Option<&OnChange>) {
+        if let Some(closure) = closure {
+            self.push(Effect::Notify(closure.clone()));
+        }
+    }
+
+    /// Takes the next effect, and those after it out of the way. Once it is applied, give these to
+    /// [`Effects::resume`].
+    pub(crate) fn next(&mut self) -> Option<(Effect, VecDeque<Effect>)> {
+        let effect = self.queue.pop_front()?;
+        Some((effect, std::mem::take(&mut self.queue)))
+    }
+
+    /// Continues with `later`, after everything that was pushed meanwhile.
+    pub(crate) fn resume(&mut self, mut later: VecDeque<Effect>) {
+        if self.queue.is_empty() {
+            self.queue = later;
+        } else {
+            self.queue.append(&mut later);
+        }
+    }
+
+    /// Takes all effects.
+    #[cfg(test)]
+    pub(crate) fn drain(&mut self) -> Vec<Effect> {
+        self.queue.drain(..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_effect_pushes_goes_before_what_was_pushed_after_it() {
+        let number = |effect: &Effect| match effect {
+            Effect::MayHaveDrained(NodeId(number)) => *number,
+            _ => unreachable!("only one kind is pushed here"),
+        };
+        let mut effects = Effects::default();
+        effects.push(Effect::MayHaveDrained(NodeId(1)));
+        effects.push(Effect::MayHaveDrained(NodeId(4)));
+        let mut applied = Vec::new();
+        while let Some((effect, later)) = effects.next() {
+            applied.push(number(&effect));
+            if number(&effect) < 3 {
+                effects.push(Effect::MayHaveDrained(NodeId(number(&effect) + 1)));
+            }
+            effects.resume(later);
+        }
+        assert_eq!(applied, [1, 2, 3, 4]);
+    }
+}

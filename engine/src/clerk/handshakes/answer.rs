@@ -1,0 +1,151 @@
+//! Handshakes that peers begin.
+
+use std::net::SocketAddr;
+
+use corewire_proto::{
+    handshake::{Heard, Hello, Load, Request},
+    wire::header::{PacketKind, ReceiverIndex},
+};
+
+use super::{Handshakes, NodeHandshakes};
+use crate::{
+    clerk::{effect::Effect, env::Env, shards::Shards, timers::Timer},
+    shard::NodeId,
+    shared::counters::count,
+};
+
+impl NodeHandshakes {
+    /// A peer begins a handshake, or ends one that it began.
+    pub(super) fn handle_call(&mut self, env: &mut Env, shard: u8, from: SocketAddr, bytes: &[u8]) {
+        let node = self.shared.id;
+        let calm = self.responder.pending() < env.limits.handshakes / 2 && self.answers.has_any(env.now);
+        let load = if calm { Load::Calm } else { Load::Heavy };
+        let heard = self.responder.handle(env.now, from, bytes, load, env.entropy());
+        match heard {
+            Ok(Heard::Reply(reply)) => {
+                let kind = reply.first().and_then(|byte| PacketKind::from_first_byte(*byte));
+                if kind == Some(PacketKind::Cookie) {
+                    count(&self.shared.counters.cookies_sent);
+                }
+                env.effects.send_datagram(shard, node, from, reply);
+            }
+            Ok(Heard::Request(request)) => {
+                self.answers.take(env.now);
+                env.effects.push(if request.is_for_key() {
+                    Effect::RequestedKey(node, request)
+                } else {
+                    Effect::RequestedSession(node, request)
+                });
+            }
+            Ok(Heard::Hello(hello)) => {
+                self.answers.take(env.now);
+                env.effects.push(Effect::AnswerHello(node, hello));
+            }
+            Ok(Heard::Joined(outcome)) => {
+                self.answers.take(env.now);
+                env.effects.push(Effect::PeerJoined { node, outcome, from });
+            }
+            Err(error) => self.count_lost(error),
+        }
+        self.settle_responder(env);
+    }
+
+    /// Forgets handshakes of peers that were never finished, and gives their indices back.
+    fn settle_responder(&mut self, env: &mut Env) {
+        self.responder.handle_timeout(env.now);
+        while let Some(index) = self.responder.poll_freed() {
+            env.effects.push(Effect::FreeIndex(index));
+        }
+        env.effects.set_or_cancel(Timer::Responder(self.shared.id), self.responder.poll_timeout());
+    }
+}
+
+impl Handshakes {
+    /// Answers a request for a session. `false`: there is no answer, because of a bound or a defect of the request.
+    pub(crate) fn answer_request(
+        &mut self,
+        env: &mut Env,
+        shards: &mut Shards,
+        id: NodeId,
+        request: Request,
+    ) -> bool {
+        let random = env.random_u32();
+        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        let Some(index) = shards.take_index(random) else {
+            count(&node.shared.counters.handshakes_refused);
+            return false;
+        };
+        let from = request.from();
+        let accepted = node.responder.accept(env.now, request, index);
+        let answered = match accepted {
+            Ok((outcome, reply)) => {
+                // The session first: the peer's first packet may come right after the reply.
+                env.effects.push(Effect::SessionReady { node: id, outcome: Box::new(outcome), from });
+                env.effects.send_datagram(index.shard(), id, from, reply);
+                true
+            }
+            Err(error) => {
+                env.effects.push(Effect::FreeIndex(index));
+                node.count_lost(error);
+                false
+            }
+        };
+        node.settle_responder(env);
+        answered
+    }
+
+    /// Answers a request for a new key of the session with this index.
+    pub(crate) fn answer_key(&mut self, env: &mut Env, id: NodeId, request: Request, index: ReceiverIndex) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let from = request.from();
+        match node.responder.accept(env.now, request, index) {
+            Ok((outcome, reply)) => {
+                // The key first: the peer's first packet under it may come right after the reply.
+                env.effects.push(Effect::KeyAnswered(Box::new(outcome)));
+                env.effects.send_datagram(index.shard(), id, from, reply);
+            }
+            Err(error) => node.count_lost(error),
+        }
+        node.settle_responder(env);
+    }
+
+    /// Answers a peer that knows the node's address and not its identity.
+    pub(crate) fn answer_hello(&mut self, env: &mut Env, shards: &mut Shards, id: NodeId, hello: Hello) {
+        let random = env.random_u32();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(index) = shards.take_index(random) else {
+            return count(&node.shared.counters.handshakes_refused);
+        };
+        let from = hello.from();
+        match node.responder.answer(env.now, hello, index) {
+            Ok(reply) => env.effects.send_datagram(index.shard(), id, from, reply),
+            Err(error) => {
+                env.effects.push(Effect::FreeIndex(index));
+                node.count_lost(error);
+            }
+        }
+        node.settle_responder(env);
+    }
+
+    /// Ignores a request: a handshake that was begun here goes first, or it is for nothing that is there.
+    pub(crate) fn ignore(&self, node: NodeId) {
+        if let Some(node) = self.nodes.get(&node) {
+            count(&node.shared.counters.handshakes_refused);
+        }
+    }
+
+    /// Refuses a request that is late or replayed.
+    pub(crate) fn refuse_stale(&mut self, env: &Env, node: NodeId, request: &Request) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.responder.refuse(env.now, request);
+            count(&node.shared.counters.broken_packets);
+        }
+    }
+
+    /// Handshakes of peers that were never finished are to be forgotten.
+    pub(crate) fn responder_due(&mut self, env: &mut Env, node: NodeId) {
+        if let Some(node) = self.nodes.get_mut(&node) {
+            node.settle_responder(env);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+use super::*;
+use crate::{
+    clerk::testing::{self, ShardMailboxes},
+    shard::Command,
+};
+
+/// One node with its handshakes, and a shard for their indices.
+struct Fixture {
+    env: Env,
+    handshakes: Handshakes,
+    shards: Shards,
+    _mailboxes: Vec<ShardMailboxes>,
+    node: Arc<NodeShared>,
+    local: Arc<Local>,
+    address: SocketAddr,
+}
+
+impl Fixture {
+    fn new(number: u8) -> Self {
+        let (mut env, node) = (testing::env(), testing::node(number));
+        let local = testing::local(&mut env, &node, number);
+        let mut handshakes = Handshakes::default();
+        handshakes.add_node(&mut env, &node, local.clone(), Vec::new());
+        let (shards, mailboxes) = testing::shards(1, &env.limits);
+        env.effects.drain();
+        let address = node.announced[0];
+        Self { env, handshakes, shards, _mailboxes: mailboxes, node, local, address }
+    }
+
+    /// Dials `other`.
+    fn begin(&mut self, other: &Self) -> bool {
+        let peer = other.node.peer_id;
+        let record =
+            testing::record(&mut self.env, &other.node, u8::try_from(other.node.id.0).expect("small"));
+        self.handshakes.dial(
+            &mut self.env,
+            &mut self.shards,
+            self.node.id,
+            record.record(),
+            super::super::sessions::DialView::default(),
+        );
+        self.handshakes.attempt_with(self.node.id, peer).is_some()
+    }
+
+    /// The datagrams among the effects, and the others.
+    fn datagrams(&mut self) -> (Vec<Vec<u8>>, Vec<Effect>) {
+        let (mut datagrams, mut others) = (Vec::new(), Vec::new());
+        for effect in self.env.effects.drain() {
+            match effect {
+                Effect::SendDatagram(_, Command::SendDatagram { bytes, .. }) => datagrams.push(bytes),
+                other => others.push(other),
+            }
+        }
+        (datagrams, others)
+    }
+
+    fn handle(&mut self, from: SocketAddr, bytes: &[u8]) {
+        self.handshakes.handle_packet(&mut self.env, (self.node.id, 0), from, bytes, false);
+    }
+}
+
+#[test]
+fn two_components_give_each_other_keys() {
+    let (mut one, mut other) = (Fixture::new(1), Fixture::new(2));
+    assert!(one.begin(&other));
+    let (init, _) = one.datagrams();
+    other.handle(one.address, &init[0]);
+    let (_, effects) = other.datagrams();
+    let request = effects.into_iter().find_map(|effect| match effect {
+        Effect::RequestedSession(_, request) => Some(*request),
+        _ => None,
+    });
+    let request = request.expect("the other one is asked");
+    assert_eq!(request.peer(), one.node.peer_id);
+    assert!(other.handshakes.answer_request(&mut other.env, &mut other.shards, other.node.id, request));
+    let (reply, effects) = other.datagrams();
+    assert!(matches!(effects[0], Effect::SessionReady { .. }), "the session comes before the reply");
+    one.handle(other.address, &reply[0]);
+    let (_, effects) = one.datagrams();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::SessionReady { .. })));
+    assert!(one.handshakes.attempt_with(one.node.id, other.node.peer_id).is_none());
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_dialled_again_after_a_pause() {
+    let (mut one, other) = (Fixture::new(1), Fixture::new(2));
+    assert!(one.begin(&other));
+    let peer = other.node.peer_id;
+    let index = one.handshakes.attempt_with(one.node.id, peer).expect("it has begun");
+    one.env.effects.drain();
+    let mut effects = Vec::new();
+    while one.handshakes.attempt_with(one.node.id, peer).is_some() {
+        one.env.now = one.env.now + std::time::Duration::from_secs(1);
+        one.handshakes.attempt_due(&mut one.env, one.node.id, index);
+        effects.extend(one.env.effects.drain());
+    }
+    let again =
+        |effect: &Effect| matches!(effect, Effect::SetTimer(Timer::Dial(..), at) if *at > one.env.now);
+    assert!(effects.iter().any(again));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::FreeIndex(freed) if *freed == index)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::PeerUnreachable(..))));
+}
+
+#[test]
+fn an_answer_from_another_address_is_counted_and_ignored() {
+    let (mut one, mut other) = (Fixture::new(1), Fixture::new(2));
+    assert!(one.begin(&other));
+    let (init, _) = one.datagrams();
+    other.handle(one.address, &init[0]);
+    let (_, effects) = other.datagrams();
+    let Some(Effect::RequestedSession(_, request)) = effects.into_iter().next() else {
+        panic!("it is asked")
+    };
+    other.handshakes.answer_request(&mut other.env, &mut other.shards, other.node.id, *request);
+    let (reply, _) = other.datagrams();
+    one.handle(one.address, &reply[0]);
+    assert!(one.env.effects.drain().is_empty());
+    assert_eq!(one.node.counters.read().broken_packets, 1);
+    assert_eq!(one.local.peer_id(), one.node.peer_id);
+}

@@ -1,0 +1,149 @@
+//! Channels whose two ends live in this engine: the consumer reads the producer's ring, without a session or a copy.
+//!
+//! A local channel may be over for both ends and still be read: its cursor stays in the ring until the consumer drops
+//! it or is cut off. So its entry here lives from the connection until the consumer drops its end.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use corewire_rings::{DetachError, ReaderId, Ring};
+
+use super::{env::Env, timers::Timer};
+use crate::{
+    shard::NodeId,
+    shared::{
+        ChannelShared,
+        keys::{ChannelKey, InboundKey, LegKey},
+    },
+};
+
+/// The pause before another attempt to cut off a consumer that reads a datum in place.
+const DETACH_RETRY: Duration = Duration::from_millis(5);
+
+/// A channel between two nodes of this engine, or within one.
+#[derive(Clone, Debug)]
+pub(crate) struct LocalLeg {
+    pub(crate) producer: ChannelKey,
+    pub(crate) consumer: InboundKey,
+    /// Its cursor in the producer's ring.
+    pub(crate) reader: ReaderId,
+    pub(crate) shared: Arc<ChannelShared>,
+}
+
+/// The local channels of this engine.
+#[derive(Debug, Default)]
+pub(crate) struct LocalLegs {
+    legs: BTreeMap<LegKey, LocalLeg>,
+}
+
+impl LocalLegs {
+    pub(crate) fn len(&self) -> usize {
+        self.legs.len()
+    }
+
+    pub(crate) fn insert(&mut self, key: LegKey, leg: LocalLeg) {
+        let before = self.legs.insert(key, leg);
+        assert!(before.is_none(), "{key:?} is given once");
+    }
+
+    /// `None` after the consumer has dropped its end.
+    pub(crate) fn get(&self, key: LegKey) -> Option<&LocalLeg> {
+        self.legs.get(&key)
+    }
+
+    /// The local channels that have an end at this node.
+    pub(crate) fn of_node(&self, node: NodeId) -> Vec<LocalLeg> {
+        let at_node = |leg: &&LocalLeg| leg.producer.node() == node || leg.consumer.node() == node;
+        self.legs.values().filter(at_node).cloned().collect()
+    }
+
+    /// The local channels whose consumer is a subscription of this node.
+    pub(crate) fn of_consumer(&self, node: NodeId) -> Vec<(LegKey, ChannelKey)> {
+        let legs = self.legs.iter().filter(|(_, leg)| leg.consumer.node() == node);
+        legs.map(|(key, leg)| (*key, leg.producer)).collect()
+    }
+
+    /// Takes the cursor of a local channel out of the ring, or tries again while the consumer reads in place. `ring` is
+    /// `None` when the producer's node has left.
+    pub(crate) fn detach(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
+        let (Some(leg), Some(ring)) = (self.legs.get(&key), ring) else { return };
+        // Before the consumer can see that it was cut off.
+        leg.shared.end_at(ring.tail());
+        if ring.detach(leg.reader) == Err(DetachError::Pinned) {
+            env.effects.set_timer(Timer::Detach(key), env.now + DETACH_RETRY);
+        }
+    }
+
+    /// Forgets a local channel whose consumer has dropped its end: the cursor is out of the ring. `ring` as for
+    /// [`LocalLegs::detach`].
+    pub(crate) fn remove(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
+        let leg = self.legs.remove(&key).expect("a consumer drops its end once");
+        env.effects.cancel_timer(Timer::Detach(key));
+        if let Some(ring) = ring
+            && leg.shared.end_seq().is_none()
+        {
+            leg.shared.end_at(ring.tail());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corewire_proto::{PeerId, StreamId};
+    use corewire_rings::{Reader, RingConfig};
+
+    use super::*;
+    use crate::{
+        clerk::{effect::Effect, testing},
+        shared::keys::{PublicationKey, SubscriptionKey},
+    };
+
+    fn ring() -> Ring {
+        let spec = crate::publication::PublishSpec::new(StreamId([1; 32]));
+        Ring::new(RingConfig { datums: 4, ..spec.ring_config() }).expect("a ring")
+    }
+
+    fn leg(legs: &mut LocalLegs, ring: &Ring) -> (LegKey, Reader) {
+        let reader = ring.subscribe().expect("a cursor");
+        let (one, other) = (PeerId([1; 32]), PeerId([2; 32]));
+        let leg = LocalLeg {
+            producer: ChannelKey::new(PublicationKey::new(NodeId(1), 2), 3),
+            consumer: InboundKey { subscription: SubscriptionKey::new(NodeId(4), 5), producer: one },
+            reader: reader.id(),
+            shared: Arc::new(ChannelShared::new(StreamId([1; 32]), one, other)),
+        };
+        legs.insert(LegKey(6), leg);
+        (LegKey(6), reader)
+    }
+
+    #[test]
+    fn detaching_takes_the_cursor_and_notes_the_end() {
+        let (mut env, mut legs, ring) = (testing::env(), LocalLegs::default(), ring());
+        let (key, _reader) = leg(&mut legs, &ring);
+        legs.detach(&mut env, key, Some(&ring));
+        assert_eq!(legs.get(key).and_then(|leg| leg.shared.end_seq()), Some(0));
+        let mut readers = 0;
+        ring.each_reader(|_| readers += 1);
+        assert_eq!(readers, 0);
+        assert!(env.effects.drain().is_empty(), "nothing to try again");
+    }
+
+    #[test]
+    fn removal_cancels_the_timer_and_notes_the_end() {
+        let (mut env, mut legs, ring) = (testing::env(), LocalLegs::default(), ring());
+        let (key, reader) = leg(&mut legs, &ring);
+        let shared = legs.get(key).expect("it is there").shared.clone();
+        drop(reader);
+        legs.remove(&mut env, key, Some(&ring));
+        assert_eq!((legs.len(), shared.end_seq()), (0, Some(0)));
+        assert!(matches!(env.effects.drain()[..], [Effect::CancelTimer(Timer::Detach(leg))] if leg == key));
+    }
+
+    #[test]
+    fn legs_are_found_by_either_node() {
+        let (mut legs, ring) = (LocalLegs::default(), ring());
+        let (key, _reader) = leg(&mut legs, &ring);
+        assert_eq!(legs.of_node(NodeId(1)).len() + legs.of_node(NodeId(4)).len(), 2);
+        assert!(legs.of_consumer(NodeId(1)).is_empty());
+        assert_eq!(legs.of_consumer(NodeId(4))[0].0, key);
+    }
+}

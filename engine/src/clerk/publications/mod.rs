@@ -1,0 +1,475 @@
+//! What is published in this engine, and which consumers are admitted.
+//!
+//! Not inside:
+//! - the policy of a full ring (the typed layer) and sending (the shards);
+//! - local channels as a whole: only their producer's end is here.
+
+mod lagging;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
+
+use corewire_proto::{
+    PeerId, StreamId,
+    channel::{Label, OpenRequest, Reliability},
+    session::CloseCode,
+    wire::header::ReceiverIndex,
+};
+use corewire_rings::{Reader, ReaderId, Ring};
+
+use self::lagging::FullWatch;
+use super::{
+    effect::{Effect, LegEnd},
+    env::Env,
+    notice::{ask, drop_contained},
+    timers::Timer,
+};
+use crate::{
+    peer::PeerInfo,
+    shard::{Command, NodeId},
+    shared::{
+        Channel, ChannelShared, Channels,
+        channel::Source,
+        counters::count,
+        keys::{ChannelKey, LegKey, PublicationKey},
+        limits::VERDICT_MIN,
+        node::NodeShared,
+        publication::{PublicationShared, Verdict},
+    },
+};
+
+/// The publications of this engine.
+#[derive(Default)]
+pub(crate) struct Publications {
+    /// Closed ones stay until their channels are gone and nothing drains.
+    publications: BTreeMap<PublicationKey, PublicationState>,
+    /// The open ones, by what they publish.
+    streams: BTreeMap<(NodeId, StreamId), PublicationKey>,
+}
+
+/// A publication.
+struct PublicationState {
+    shared: Arc<PublicationShared>,
+    node: Arc<NodeShared>,
+    channels: BTreeMap<ChannelKey, OutboundChannel>,
+    /// Local channels that are over and still hold a cursor in the ring.
+    draining: BTreeMap<LegKey, DrainingLeg>,
+    /// No consumer is admitted any more.
+    closed: bool,
+    /// Some channel did not end in good order after the close, so that something was not delivered.
+    broken: bool,
+    /// There while the ring is full.
+    watch: Option<FullWatch>,
+}
+
+/// One consumer of a publication.
+struct OutboundChannel {
+    end: OutboundEnd,
+    peer: PeerId,
+    channel: Arc<Channel>,
+}
+
+/// Where the other end of an outbound channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OutboundEnd {
+    /// In another engine, behind this session.
+    Remote(ReceiverIndex, Label),
+    /// In this one.
+    Local(LegKey, ReaderId),
+}
+
+/// The cursor of a local channel that is over.
+struct DrainingLeg {
+    reader: ReaderId,
+    consumer: NodeId,
+    /// The consumer's node is forgotten, so it may keep the ring full for a limited time only.
+    consumer_left: bool,
+}
+
+/// A peer in another engine wants a channel.
+pub(crate) struct ChannelRequest<'a> {
+    /// The node that is asked.
+    pub(crate) node: &'a Arc<NodeShared>,
+    pub(crate) peer: PeerId,
+    /// The peer's entry, if it is known.
+    pub(crate) info: Option<PeerInfo>,
+    pub(crate) index: ReceiverIndex,
+    pub(crate) label: Label,
+    pub(crate) request: &'a OpenRequest,
+    /// The number of the channel, if it is admitted.
+    pub(crate) number: u64,
+}
+
+/// The producer's end of a local channel that was admitted.
+pub(crate) struct LocalEndpoint {
+    pub(crate) reader: Reader,
+    pub(crate) shared: Arc<ChannelShared>,
+    pub(crate) source: Source,
+}
+
+/// Whether a producer can do what was asked for. It cannot choose among datums, and a consumer that wants some must not
+/// get all of them. `NOT_ALLOWED`, because asking again does not help. The requested weight is a hint: the publication's
+/// own is used.
+fn honoured(request: &OpenRequest) -> Result<(), CloseCode> {
+    if request.criteria.is_empty() { Ok(()) } else { Err(CloseCode::NOT_ALLOWED) }
+}
+
+impl PublicationState {
+    fn is_done(&self) -> bool {
+        self.closed && self.channels.is_empty() && self.draining.is_empty()
+    }
+
+    /// Whether everything was delivered. A local consumer of the same node is not waited for: it goes with the node.
+    fn has_drained(&self) -> bool {
+        let waited_for = |leg: &DrainingLeg| leg.consumer != self.node.id;
+        self.channels.is_empty() && (self.shared.ring.is_empty() || !self.draining.values().any(waited_for))
+    }
+
+    /// Lets the handles see the channels as they are.
+    fn show(&self, env: &mut Env) {
+        let channels: Channels = self.channels.values().map(|outbound| outbound.channel.clone()).collect();
+        self.shared.channels.send_replace(channels);
+        env.effects.notify(self.shared.spec.on_change.as_ref());
+    }
+
+    /// Whether this consumer may have a channel now; `Err` is the reason why not, and is counted.
+    fn admit(&self, consumer: &PeerInfo) -> Result<Verdict, CloseCode> {
+        let (counters, of_node) = (&self.shared.counters, &self.node.counters);
+        if self.closed {
+            count(&of_node.stream_not_found);
+            return Err(CloseCode::STREAM_NOT_FOUND);
+        }
+        if self.channels.len() >= self.shared.spec.max_consumers {
+            count(&counters.no_capacity);
+            count(&of_node.no_capacity);
+            return Err(CloseCode::NO_CAPACITY);
+        }
+        let verdict = ask(self.shared.spec.admit.as_ref(), consumer, &counters.panics);
+        if verdict == Verdict::Deny {
+            count(&counters.not_allowed);
+            count(&of_node.not_allowed);
+            return Err(CloseCode::NOT_ALLOWED);
+        }
+        Ok(verdict)
+    }
+
+    fn insert(&mut self, env: &mut Env, key: ChannelKey, channel: OutboundChannel, verdict: Verdict) {
+        if let Verdict::AllowFor(time) = verdict {
+            env.effects.set_timer(Timer::Admitted(key), env.now + time.max(VERDICT_MIN));
+        }
+        count(&self.shared.counters.admitted);
+        let before = self.channels.insert(key, channel);
+        assert!(before.is_none(), "{key:?} is given once");
+    }
+}
+
+impl Publications {
+    /// Takes in a publication of a node that is a member.
+    pub(crate) fn publish(&mut self, env: &mut Env, node: &Arc<NodeShared>, shared: Arc<PublicationShared>) {
+        let (key, stream) = (shared.key, shared.spec.stream);
+        assert_eq!(key.node, node.id, "a publication belongs to its node");
+        self.publications.insert(
+            key,
+            PublicationState {
+                shared,
+                node: node.clone(),
+                channels: BTreeMap::new(),
+                draining: BTreeMap::new(),
+                closed: false,
+                broken: false,
+                watch: None,
+            },
+        );
+        self.streams.insert((key.node, stream), key);
+        env.effects.push(Effect::RecordStale(key.node));
+        env.effects.push(Effect::StreamAppeared(key.node, stream));
+    }
+
+    /// Closes a publication whose last handle is gone, or that was closed by one: no consumer is admitted any more, and
+    /// the consumers that are there get what is in the ring.
+    pub(crate) fn unpublish(&mut self, env: &mut Env, key: PublicationKey) {
+        // The publication was refused, or is forgotten because its node left.
+        let Some(publication) = self.publications.get_mut(&key) else { return };
+        publication.closed = true;
+        let stream = (key.node, publication.shared.spec.stream);
+        if self.streams.get(&stream) == Some(&key) {
+            self.streams.remove(&stream);
+            env.effects.push(Effect::RecordStale(key.node));
+        }
+        env.effects.cancel_timer(Timer::Lagging(key));
+        for outbound in publication.channels.values() {
+            if let OutboundEnd::Local(leg, _) = outbound.end {
+                env.effects.push(Effect::EndLeg(leg, CloseCode::GRACEFUL, LegEnd::ByProducer));
+            }
+        }
+        publication.show(env);
+        self.forget_if_done(env, key);
+    }
+
+    /// Forgets a closed publication that has no reader any more.
+    fn forget_if_done(&mut self, env: &mut Env, key: PublicationKey) {
+        if self.publications.get(&key).is_some_and(PublicationState::is_done)
+            && let Some(publication) = self.publications.remove(&key)
+        {
+            publication.node.live_publications.fetch_sub(1, Ordering::AcqRel);
+            if publication.broken {
+                env.effects.push(Effect::DeliveryFailed(key.node));
+            }
+            env.effects.cancel_timer(Timer::Lagging(key));
+            drop_contained(publication.shared);
+        }
+        env.effects.push(Effect::MayHaveDrained(key.node));
+    }
+
+    /// The streams that a node publishes, sorted.
+    pub(crate) fn streams_of(&self, node: NodeId) -> Vec<StreamId> {
+        let all = (node, StreamId([0; 32]))..=(node, StreamId([0xFF; 32]));
+        self.streams.range(all).map(|((_, stream), _)| *stream).collect()
+    }
+
+    /// The open publication of a stream, if there is one.
+    pub(crate) fn open_stream(&self, node: NodeId, stream: &StreamId) -> Option<PublicationKey> {
+        self.streams.get(&(node, *stream)).copied()
+    }
+
+    /// The ring of a publication that is not forgotten.
+    pub(crate) fn ring(&self, key: PublicationKey) -> Option<&Ring> {
+        self.publications.get(&key).map(|publication| &publication.shared.ring)
+    }
+
+    fn of_node(&self, node: NodeId) -> impl Iterator<Item = (&PublicationKey, &PublicationState)> {
+        self.publications.range(PublicationKey::all_of(node))
+    }
+
+    /// The publications of a node, as their handles know them.
+    pub(crate) fn handles_of(&self, node: NodeId) -> Vec<Arc<PublicationShared>> {
+        self.of_node(node).map(|(_, publication)| publication.shared.clone()).collect()
+    }
+
+    /// Whether everything that a node has published was delivered.
+    pub(crate) fn have_drained(&self, node: NodeId) -> bool {
+        self.of_node(node).all(|(_, publication)| publication.has_drained())
+    }
+
+    /// Whether something that a node has published is known not to be delivered.
+    pub(crate) fn any_broken(&self, node: NodeId) -> bool {
+        self.of_node(node).any(|(_, publication)| publication.broken)
+    }
+
+    /// Serves a peer in another engine, or refuses it with the code.
+    pub(crate) fn serve(
+        &mut self,
+        env: &mut Env,
+        asked: ChannelRequest<'_>,
+    ) -> Result<ChannelKey, CloseCode> {
+        let ChannelRequest { node, peer, info, index, label, request, number } = asked;
+        let Some(key) = self.open_stream(node.id, &request.stream_id) else {
+            count(&node.counters.stream_not_found);
+            return Err(CloseCode::STREAM_NOT_FOUND);
+        };
+        if let Err(code) = honoured(request) {
+            count(&node.counters.not_allowed);
+            return Err(code);
+        }
+        let info = info.ok_or(CloseCode::PEER_LOST)?;
+        let publication = self.publications.get_mut(&key).expect("an open stream has its publication");
+        let verdict = publication.admit(&info)?;
+        let handle = Arc::new(ChannelShared::new(request.stream_id, node.peer_id, peer));
+        let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None });
+        let spec = &publication.shared.spec;
+        let reliability = match (spec.reliability, request.reliability) {
+            (Reliability::Reliable, Reliability::Reliable) => Reliability::Reliable,
+            _ => Reliability::FireAndForget,
+        };
+        let (ring, weight) = (publication.shared.ring.clone(), spec.weight);
+        let channel_key = ChannelKey::new(key, number);
+        let outbound = OutboundChannel { end: OutboundEnd::Remote(index, label), peer, channel };
+        publication.insert(env, channel_key, outbound, verdict);
+        let command = Command::AcceptChannel { index, label, ring, weight, reliability, handle };
+        env.effects.send(index.shard(), command);
+        publication.show(env);
+        Ok(channel_key)
+    }
+
+    /// Serves a consumer of this engine, or refuses it with the code. The caller shows the publication afterwards, once
+    /// the consumer has its end.
+    pub(crate) fn serve_local(
+        &mut self,
+        env: &mut Env,
+        key: ChannelKey,
+        leg: LegKey,
+        consumer: &PeerInfo,
+    ) -> Result<LocalEndpoint, CloseCode> {
+        // A predicate of the consumer's has just run, so the publication may be gone.
+        let publication = self.publications.get_mut(&key.publication).ok_or(CloseCode::STREAM_NOT_FOUND)?;
+        let verdict = publication.admit(consumer)?;
+        let Ok(reader) = publication.shared.ring.subscribe() else {
+            count(&publication.node.counters.no_capacity);
+            return Err(CloseCode::NO_CAPACITY);
+        };
+        let (stream, producer) = (publication.shared.spec.stream, publication.node.peer_id);
+        let shared = Arc::new(ChannelShared::new(stream, producer, consumer.peer_id()));
+        shared.set_connected();
+        // Before the consumer has the channel: from then on its thread is the writer of the counters.
+        shared.counters().delivered(0, 0, 0, reader.position());
+        let source = Source::new(&publication.shared);
+        let channel = Arc::new(Channel {
+            shared: shared.clone(),
+            peer: consumer.clone(),
+            source: Some(source.clone()),
+        });
+        let end = OutboundEnd::Local(leg, reader.id());
+        publication.insert(env, key, OutboundChannel { end, peer: consumer.peer_id(), channel }, verdict);
+        count(&publication.node.counters.channels_served);
+        Ok(LocalEndpoint { reader, shared, source })
+    }
+
+    /// A channel has its cursor in the ring.
+    pub(crate) fn channel_served(&mut self, env: &mut Env, key: ChannelKey) {
+        if let Some(publication) = self.publications.get(&key.publication) {
+            count(&publication.node.counters.channels_served);
+            publication.show(env);
+        }
+    }
+
+    /// Lets the handles of a publication see its channels as they are.
+    pub(crate) fn show(&self, env: &mut Env, key: PublicationKey) {
+        if let Some(publication) = self.publications.get(&key) {
+            publication.show(env);
+        }
+    }
+
+    /// A channel is over, and its session or local channel knows it already.
+    pub(crate) fn channel_ended(&mut self, env: &mut Env, key: ChannelKey, code: CloseCode) {
+        env.effects.cancel_timer(Timer::Admitted(key));
+        // A local channel ends here when its first end does, and is then only drained.
+        let Some(publication) = self.publications.get_mut(&key.publication) else { return };
+        let Some(outbound) = publication.channels.remove(&key) else { return };
+        outbound.channel.shared.terminate(code);
+        // After the close, only an end in good order means that everything was delivered.
+        publication.broken |= publication.closed && code != CloseCode::GRACEFUL;
+        publication.show(env);
+        self.forget_if_done(env, key.publication);
+    }
+
+    /// The producer's end of a local channel is over; its cursor may stay.
+    pub(crate) fn local_ended(&mut self, env: &mut Env, key: ChannelKey, consumer: NodeId, code: CloseCode) {
+        if let Some(publication) = self.publications.get_mut(&key.publication)
+            && let Some(OutboundEnd::Local(leg, reader)) = publication.channels.get(&key).map(|c| c.end)
+        {
+            let drains = DrainingLeg { reader, consumer, consumer_left: false };
+            publication.draining.insert(leg, drains);
+        }
+        self.channel_ended(env, key, code);
+    }
+
+    /// The cursor of a local channel has left the ring.
+    pub(crate) fn leg_dropped(&mut self, env: &mut Env, publication_key: PublicationKey, leg: LegKey) {
+        // The publication is forgotten before its legs if its node left.
+        let Some(publication) = self.publications.get_mut(&publication_key) else { return };
+        let drained = publication.draining.remove(&leg);
+        assert!(drained.is_some(), "{leg:?} is kept until its consumer drops it");
+        if publication.draining.is_empty() {
+            publication.shared.left.store(false, Ordering::Release);
+        }
+        self.forget_if_done(env, publication_key);
+    }
+
+    /// The channels of a node's publications to this peer.
+    pub(crate) fn channels_to(&self, node: NodeId, peer: PeerId) -> Vec<ChannelKey> {
+        let channels = self.of_node(node).flat_map(|(_, publication)| &publication.channels);
+        channels.filter(|(_, outbound)| outbound.peer == peer).map(|(key, _)| *key).collect()
+    }
+
+    /// Where the consumer of a channel is; `None` when the channel is over.
+    pub(crate) fn consumer(&self, key: ChannelKey) -> Option<(OutboundEnd, PeerId)> {
+        let outbound = self.publications.get(&key.publication)?.channels.get(&key)?;
+        Some((outbound.end, outbound.peer))
+    }
+
+    /// Asks the predicate again whether a consumer may stay.
+    pub(crate) fn review(&mut self, env: &mut Env, key: ChannelKey, consumer: &PeerInfo) {
+        let Some(publication) = self.publications.get(&key.publication) else { return };
+        if publication.shared.spec.admit.is_none() || !publication.channels.contains_key(&key) {
+            return;
+        }
+        let counters = &publication.shared.counters;
+        let verdict = ask(publication.shared.spec.admit.as_ref(), consumer, &counters.panics);
+        let timer = Timer::Admitted(key);
+        match verdict {
+            Verdict::Allow => env.effects.cancel_timer(timer),
+            Verdict::AllowFor(time) => env.effects.set_timer(timer, env.now + time.max(VERDICT_MIN)),
+            Verdict::Deny => {
+                count(&counters.not_allowed);
+                count(&publication.node.counters.not_allowed);
+                self.cut(env, key, CloseCode::NOT_ALLOWED);
+            }
+        }
+    }
+
+    /// Ends a consumer's channel from this side.
+    pub(crate) fn cut(&mut self, env: &mut Env, key: ChannelKey, code: CloseCode) {
+        let Some(publication) = self.publications.get(&key.publication) else { return };
+        let Some(outbound) = publication.channels.get(&key) else { return };
+        match outbound.end {
+            OutboundEnd::Remote(index, label) => {
+                outbound.channel.shared.end_at(publication.shared.ring.tail());
+                env.effects.push(Effect::ResetChannel(index, label, code));
+                self.channel_ended(env, key, code);
+            }
+            OutboundEnd::Local(leg, _) => env.effects.push(Effect::EndLeg(leg, code, LegEnd::Cut)),
+        }
+    }
+
+    /// Ends every channel of a node whose time to drain is over. Not in good order, so that no consumer believes that it
+    /// has everything; and each whole session ends with this code, because an orderly close would overtake the
+    /// channel's.
+    pub(crate) fn give_up(&mut self, env: &mut Env, node: NodeId) {
+        let channels = self.of_node(node).flat_map(|(_, publication)| &publication.channels);
+        let ends: Vec<(ChannelKey, OutboundEnd)> = channels.map(|(key, c)| (*key, c.end)).collect();
+        for (key, end) in ends {
+            self.cut(env, key, CloseCode::GAVE_UP);
+            if let OutboundEnd::Remote(index, _) = end {
+                env.effects.push(Effect::CloseSession(index, CloseCode::GAVE_UP));
+            }
+        }
+    }
+
+    /// The peers of a node are others now, which conditions over channels may depend on.
+    pub(crate) fn notify_of_peers(&self, env: &mut Env, node: NodeId) {
+        for (_, publication) in self.of_node(node).filter(|(_, publication)| !publication.channels.is_empty())
+        {
+            env.effects.notify(publication.shared.spec.on_change.as_ref());
+        }
+    }
+
+    /// Forgets every publication of a node that has left.
+    pub(crate) fn forget_node(&mut self, env: &mut Env, node: NodeId) {
+        let keys: Vec<PublicationKey> = self.of_node(node).map(|(key, _)| *key).collect();
+        for key in keys {
+            env.effects.cancel_timer(Timer::Lagging(key));
+            if let Some(publication) = self.publications.remove(&key) {
+                self.streams.remove(&(node, publication.shared.spec.stream));
+                drop_contained(publication.shared);
+            }
+        }
+    }
+
+    /// The clerk is broken: every publication is over.
+    pub(crate) fn abandon(&mut self, env: &mut Env) {
+        self.streams.clear();
+        for publication in std::mem::take(&mut self.publications).into_values() {
+            publication.shared.ring.close();
+            for outbound in publication.channels.values() {
+                outbound.channel.shared.terminate(CloseCode::PEER_LOST);
+            }
+            env.effects.notify(publication.shared.spec.on_change.as_ref());
+            drop_contained(publication.shared);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

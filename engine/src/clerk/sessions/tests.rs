@@ -1,0 +1,114 @@
+use super::*;
+use crate::{
+    clerk::testing::{self, index},
+    shared::keys::{PublicationKey, SubscriptionKey},
+};
+
+/// Sessions of node 1 with node 2.
+struct Fixture {
+    env: Env,
+    sessions: Sessions,
+    node: Arc<NodeShared>,
+    peer: PeerId,
+}
+
+impl Fixture {
+    /// With one session, which is current.
+    fn new() -> Self {
+        let (mut env, node, other) = (testing::env(), testing::node(1), testing::node(2));
+        let (one, two) = (testing::local(&mut env, &node, 1), testing::local(&mut env, &other, 2));
+        let outcome = testing::outcome(&mut env, &one, &two, index(0));
+        let mut sessions = Sessions::default();
+        env.effects.drain();
+        sessions.install(&mut env, &node, SessionConfig::default(), outcome, other.announced[0]);
+        Self { env, sessions, node, peer: other.peer_id }
+    }
+}
+
+fn inbound() -> InboundKey {
+    InboundKey { subscription: SubscriptionKey::new(NodeId(1), 5), producer: PeerId([2; 32]) }
+}
+
+fn outbound() -> ChannelOwner {
+    ChannelOwner::Outbound(ChannelKey::new(PublicationKey::new(NodeId(1), 6), 7))
+}
+
+#[test]
+fn a_confirmed_session_is_installed_and_current() {
+    let mut fixture = Fixture::new();
+    let effects = fixture.env.effects.drain();
+    assert!(matches!(
+        effects[..],
+        [
+            Effect::Send(0, Command::InstallSession(_)),
+            Effect::SessionInstalled(..),
+            Effect::CancelTimer(Timer::Slots(..)) | Effect::SetTimer(Timer::Slots(..), _),
+            Effect::SessionCurrent(..),
+        ]
+    ));
+    assert_eq!(fixture.sessions.current(fixture.node.id, fixture.peer), Some(index(0)));
+}
+
+#[test]
+fn a_session_is_told_to_close_once() {
+    let mut fixture = Fixture::new();
+    fixture.env.effects.drain();
+    for _ in 0..2 {
+        fixture.sessions.close(&mut fixture.env, index(0), CloseCode::GAVE_UP);
+    }
+    let effects = fixture.env.effects.drain();
+    assert!(matches!(
+        effects[..],
+        [Effect::Send(0, Command::CloseSession { .. }), Effect::SessionClosing(_)]
+    ));
+}
+
+#[test]
+fn channels_end_with_their_session_and_its_index_is_freed() {
+    let mut fixture = Fixture::new();
+    let env = &mut fixture.env;
+    fixture.sessions.add_channel(index(0), Label::from_u32(1), outbound());
+    let request = Box::new(corewire_proto::channel::OpenRequest {
+        stream_id: testing::STREAM,
+        reliability: corewire_proto::channel::Reliability::Reliable,
+        window_bytes: 0,
+        window_datums: 0,
+        max_datum_bytes: 1,
+        weight: 1,
+        criteria: Vec::new(),
+        tickets: Vec::new(),
+    });
+    let handle =
+        Arc::new(crate::shared::ChannelShared::new(testing::STREAM, fixture.peer, fixture.node.peer_id));
+    let open = crate::clerk::effect::ChannelOpen {
+        index: index(0),
+        open_id: OpenId(3),
+        key: inbound(),
+        request,
+        handle,
+    };
+    fixture.sessions.open_channel(env, open);
+    assert_eq!(fixture.sessions.channels(), 2);
+    env.effects.drain();
+    let gone = fixture.sessions.closed(env, index(0), CloseCode::PEER_LOST).expect("it was waited for");
+    assert!(gone.disconnected);
+    let effects = env.effects.drain();
+    let lost = effects.iter().filter_map(|effect| match effect {
+        Effect::ChannelLost(owner, CloseCode::PEER_LOST) => Some(*owner),
+        _ => None,
+    });
+    assert_eq!(lost.collect::<Vec<_>>(), [outbound(), ChannelOwner::Inbound(inbound())]);
+    let freed = effects.iter().filter(|effect| matches!(effect, Effect::FreeIndex(_)));
+    assert_eq!(freed.count(), 1);
+    assert!(fixture.sessions.accepted(index(0), OpenId(3), Label::from_u32(2)).is_none());
+}
+
+#[test]
+fn the_index_of_an_abandoned_session_is_freed_by_its_shard() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.sessions.abandon_node(&mut fixture.env, fixture.node.id), [index(0)]);
+    let is_free = |effect: &Effect| matches!(effect, Effect::FreeIndex(_));
+    assert!(!fixture.env.effects.drain().iter().any(is_free));
+    assert!(fixture.sessions.closed(&mut fixture.env, index(0), CloseCode::GRACEFUL).is_none());
+    assert!(fixture.env.effects.drain().iter().any(is_free));
+}

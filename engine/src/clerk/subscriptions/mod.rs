@@ -1,0 +1,566 @@
+//! The producers that each subscription wants, and when they are tried again.
+//!
+//! Not inside:
+//! - sessions and handshakes: an inbound channel that needs a session waits until there is one;
+//! - the stages of an inbound channel and what leads from one to the next (`stage`).
+
+mod backoff;
+mod stage;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+};
+
+use corewire_proto::{
+    PeerId, StreamId,
+    channel::{Label, OpenRequest},
+    session::CloseCode,
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+
+use self::stage::{Stage, StageEvent};
+use super::{
+    effect::{ChannelOpen, Effect, LegEnd},
+    env::Env,
+    notice::{ask, drop_contained},
+    timers::Timer,
+};
+use crate::{
+    peer::PeerInfo,
+    shard::{Inbox, NodeId},
+    shared::{
+        Channel, ChannelShared, Channels,
+        counters::count,
+        keys::{InboundKey, LegKey, OpenId, SubscriptionKey},
+        limits::VERDICT_MIN,
+        node::NodeShared,
+        publication::Verdict,
+        subscription::{Leg, SubscriptionShared},
+    },
+};
+
+/// The subscriptions of this engine.
+#[derive(Default)]
+pub(crate) struct Subscriptions {
+    subscriptions: BTreeMap<SubscriptionKey, SubscriptionState>,
+    /// Producers to be looked at: see [`Subscriptions::next_fresh`].
+    fresh: BTreeSet<InboundKey>,
+    /// The number of the latest channel that was asked for.
+    opened: u64,
+}
+
+/// A subscription.
+struct SubscriptionState {
+    shared: Arc<SubscriptionShared>,
+    node: Arc<NodeShared>,
+    /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
+    producers: BTreeMap<PeerId, InboundChannel>,
+}
+
+/// A producer that a subscription wants, and the channel from it.
+struct InboundChannel {
+    stage: Stage,
+    /// The channel of this attempt, or of the last one, so that its close code can be seen.
+    channel: Option<Arc<Channel>>,
+    /// Attempts that failed since it was last connected.
+    failures: u32,
+    /// When it was last connected, or first wanted.
+    since: Instant,
+}
+
+impl InboundChannel {
+    fn enter(&mut self, event: StageEvent) {
+        self.stage = self.stage.after(event);
+    }
+
+    fn terminate(&self, code: CloseCode) {
+        if let Some(channel) = &self.channel {
+            channel.shared.terminate(code);
+        }
+    }
+}
+
+impl SubscriptionState {
+    /// Lets the handle see the channels as they are.
+    fn show(&self, env: &mut Env) {
+        let channels: Channels =
+            self.producers.values().filter_map(|inbound| inbound.channel.clone()).collect();
+        self.shared.channels.send_replace(channels);
+        env.effects.notify(self.shared.spec.on_change.as_ref());
+    }
+}
+
+impl Subscriptions {
+    /// Takes in a subscription of a node that is a member. `producers` are known to produce the stream.
+    pub(crate) fn subscribe(
+        &mut self,
+        node: &Arc<NodeShared>,
+        shared: Arc<SubscriptionShared>,
+        producers: impl Iterator<Item = PeerId>,
+    ) {
+        let key = shared.key;
+        assert_eq!(key.node, node.id, "a subscription belongs to its node");
+        let state = SubscriptionState { shared, node: node.clone(), producers: BTreeMap::new() };
+        self.subscriptions.insert(key, state);
+        self.fresh.extend(producers.map(|producer| InboundKey { subscription: key, producer }));
+    }
+
+    /// Ends every channel of a subscription and forgets it.
+    pub(crate) fn end(&mut self, env: &mut Env, key: SubscriptionKey) {
+        // It was refused, or is forgotten because its node left.
+        let Some(subscription) = self.subscriptions.get(&key) else { return };
+        subscription.shared.close();
+        let producers: Vec<PeerId> = subscription.producers.keys().copied().collect();
+        for &producer in &producers {
+            self.drop_producer(env, InboundKey { subscription: key, producer }, CloseCode::GRACEFUL);
+        }
+        let subscription = self.subscriptions.remove(&key).expect("it was there above");
+        // After the removal no producer is left to look at.
+        let of_key = |producer| InboundKey { subscription: key, producer };
+        let fresh = self.fresh.range(of_key(PeerId([0; 32]))..=of_key(PeerId([0xFF; 32])));
+        for fresh in fresh.copied().collect::<Vec<_>>() {
+            self.fresh.remove(&fresh);
+        }
+        subscription.show(env);
+        subscription.node.live_subscriptions.fetch_sub(1, Ordering::AcqRel);
+        drop_contained(subscription.shared);
+        for producer in producers {
+            env.effects.push(Effect::ForgetPeerIfIdle(key.node, producer));
+        }
+    }
+
+    /// Ends the channel from one producer, in whatever stage, and forgets the producer.
+    fn drop_producer(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
+        self.cut(env, key, code);
+        self.fresh.remove(&key);
+        env.effects.cancel_timer(Timer::RetryProducer(key));
+        env.effects.cancel_timer(Timer::Accepted(key));
+        if let Some(subscription) = self.subscriptions.get_mut(&key.subscription) {
+            subscription.producers.remove(&key.producer);
+        }
+    }
+
+    fn inbound_mut(&mut self, key: InboundKey) -> Option<&mut InboundChannel> {
+        self.subscriptions.get_mut(&key.subscription)?.producers.get_mut(&key.producer)
+    }
+
+    fn inbound(&self, key: InboundKey) -> Option<&InboundChannel> {
+        self.subscriptions.get(&key.subscription)?.producers.get(&key.producer)
+    }
+
+    fn of_node(&self, node: NodeId) -> impl Iterator<Item = (&SubscriptionKey, &SubscriptionState)> {
+        self.subscriptions.range(SubscriptionKey::all_of(node))
+    }
+
+    /// The subscriptions of a node.
+    pub(crate) fn keys_of(&self, node: NodeId) -> Vec<SubscriptionKey> {
+        self.of_node(node).map(|(key, _)| *key).collect()
+    }
+
+    /// The producers that the subscriptions of a node want.
+    pub(crate) fn producers_of(&self, node: NodeId) -> BTreeSet<PeerId> {
+        self.of_node(node).flat_map(|(_, subscription)| subscription.producers.keys().copied()).collect()
+    }
+
+    /// The stream of a subscription that is not forgotten.
+    pub(crate) fn stream(&self, key: SubscriptionKey) -> Option<StreamId> {
+        self.subscriptions.get(&key).map(|subscription| subscription.shared.spec.stream)
+    }
+
+    /// Whether a subscription of the node wants this producer.
+    pub(crate) fn want(&self, node: NodeId, producer: PeerId) -> bool {
+        self.of_node(node).any(|(_, subscription)| subscription.producers.contains_key(&producer))
+    }
+
+    /// Whether a subscription of the node waits for a session with this peer.
+    pub(crate) fn want_session(&self, node: NodeId, peer: PeerId) -> bool {
+        self.of_node(node).any(|(_, subscription)| {
+            subscription.producers.get(&peer).is_some_and(|inbound| inbound.stage == Stage::WantsSession)
+        })
+    }
+
+    /// The inbound channels from this producer that are connected or being opened.
+    pub(crate) fn active_from(&self, node: NodeId, producer: PeerId) -> Vec<InboundKey> {
+        let active = |subscription: &SubscriptionState| {
+            subscription.producers.get(&producer).is_some_and(|inbound| !inbound.stage.is_at_rest())
+        };
+        let active = self.of_node(node).filter(|(_, subscription)| active(subscription));
+        active.map(|(&subscription, _)| InboundKey { subscription, producer }).collect()
+    }
+
+    /// Takes the next producer that is to be looked at; the caller then calls [`Subscriptions::advance`].
+    pub(crate) fn next_fresh(&mut self) -> Option<InboundKey> {
+        self.fresh.pop_first()
+    }
+
+    pub(crate) fn has_fresh(&self) -> bool {
+        !self.fresh.is_empty()
+    }
+
+    /// Takes an inbound channel that is at rest one step on. `true`: the producer is to be connected now. `info` is its
+    /// entry; `None` when nothing is known about it any more.
+    pub(crate) fn advance(&mut self, env: &mut Env, key: InboundKey, info: Option<&PeerInfo>) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return false };
+        let stream = subscription.shared.spec.stream;
+        let produces = info.is_some_and(|info| info.produces(&stream));
+        if !subscription.producers.contains_key(&key.producer) {
+            if !produces {
+                return false;
+            }
+            if subscription.producers.len() >= env.limits.legs {
+                count(&subscription.node.counters.no_capacity);
+                return false;
+            }
+        }
+        let now = env.now;
+        let inbound = subscription.producers.entry(key.producer).or_insert_with(|| InboundChannel {
+            stage: Stage::Fresh,
+            channel: None,
+            failures: 0,
+            since: now,
+        });
+        if !inbound.stage.is_at_rest() {
+            return false;
+        }
+        if !produces {
+            self.drop_producer(env, key, CloseCode::GRACEFUL);
+            self.show(env, key.subscription);
+            env.effects.push(Effect::ForgetPeerIfIdle(key.node(), key.producer));
+            return false;
+        }
+        inbound.enter(StageEvent::Reconsider);
+        true
+    }
+
+    /// What the subscription's predicate says about a producer.
+    pub(crate) fn accept(&self, key: SubscriptionKey, info: &PeerInfo) -> Verdict {
+        let Some(subscription) = self.subscriptions.get(&key) else { return Verdict::Deny };
+        let shared = &subscription.shared;
+        let verdict = ask(shared.spec.accept.as_ref(), info, &shared.panics);
+        if verdict == Verdict::Deny {
+            count(&subscription.node.counters.not_allowed);
+        }
+        verdict
+    }
+
+    /// Sets the timer for the end of a verdict about a producer.
+    fn note_accepted(env: &mut Env, key: InboundKey, verdict: Verdict) {
+        let until = match verdict {
+            Verdict::AllowFor(time) => Some(env.now + time.max(VERDICT_MIN)),
+            Verdict::Allow | Verdict::Deny => None,
+        };
+        env.effects.set_or_cancel(Timer::Accepted(key), until);
+    }
+
+    /// Asks a producer in another engine for a channel on this session, or waits for a session. `has_room`: whether
+    /// something new may be begun with the session's shard.
+    pub(crate) fn connect(
+        &mut self,
+        env: &mut Env,
+        key: InboundKey,
+        info: &PeerInfo,
+        session: Option<ReceiverIndex>,
+        has_room: bool,
+    ) {
+        let Some(index) = session else {
+            let inbound = self.inbound_mut(key).expect("only producers that are wanted are connected");
+            inbound.enter(StageEvent::NoSession);
+            return env.effects.push(Effect::Dial(key.node(), key.producer));
+        };
+        // Not earlier: the producer's tickets are shown inside the session.
+        let verdict = self.accept(key.subscription, info);
+        if verdict == Verdict::Deny {
+            return self.refuse(env, key, CloseCode::NOT_ALLOWED);
+        }
+        if !has_room {
+            return self.channel_ended(env, key, CloseCode::NO_CAPACITY);
+        }
+        Self::note_accepted(env, key, verdict);
+        env.effects.push(Effect::TellAboutUs(index));
+        self.opened += 1;
+        let open_id = OpenId(self.opened);
+        let subscription = self.subscriptions.get_mut(&key.subscription).expect("it was accepted above");
+        count(&subscription.node.counters.channels_opened);
+        let spec = &subscription.shared.spec;
+        let request = Box::new(OpenRequest {
+            stream_id: spec.stream,
+            reliability: spec.reliability,
+            window_bytes: spec.window_bytes,
+            window_datums: spec.window_datums,
+            max_datum_bytes: spec.max_datum,
+            // Producers honour neither yet, so neither can be asked for.
+            weight: 1,
+            criteria: Vec::new(),
+            // Tickets are shown once per session, not once per channel.
+            tickets: Vec::new(),
+        });
+        let handle = Arc::new(ChannelShared::new(spec.stream, key.producer, subscription.node.peer_id));
+        let channel = Arc::new(Channel { shared: handle.clone(), peer: info.clone(), source: None });
+        let inbound = subscription.producers.get_mut(&key.producer).expect("it is being connected");
+        inbound.enter(StageEvent::Asked(index, open_id));
+        inbound.channel = Some(channel);
+        let open = ChannelOpen { index, open_id, key, request, handle };
+        env.effects.push(Effect::OpenChannel(Box::new(open)));
+        subscription.show(env);
+    }
+
+    /// A producer let us in. The session has named the channel.
+    pub(crate) fn channel_accepted(
+        &mut self,
+        env: &mut Env,
+        key: InboundKey,
+        (index, open_id, label): (ReceiverIndex, OpenId, Label),
+        inbox: Inbox,
+    ) {
+        let now = env.now;
+        let inbound = self.inbound_mut(key).expect("a request that is not withdrawn has its subscription");
+        assert_eq!(inbound.stage, Stage::Opening(index, open_id), "the request is withdrawn with the stage");
+        inbound.enter(StageEvent::Accepted(label));
+        (inbound.failures, inbound.since) = (0, now);
+        let channel = inbound.channel.clone().expect("a channel that is asked for has its handle");
+        self.hand_over(env, key.subscription, Leg::new(inbox, channel, None));
+    }
+
+    /// A producer of this engine is connected.
+    pub(crate) fn connected_local(
+        &mut self,
+        env: &mut Env,
+        key: InboundKey,
+        leg: LegKey,
+        channel: &Arc<Channel>,
+        verdict: Verdict,
+    ) {
+        Self::note_accepted(env, key, verdict);
+        let now = env.now;
+        let inbound = self.inbound_mut(key).expect("only producers that are wanted are connected");
+        inbound.enter(StageEvent::Joined(leg));
+        inbound.channel = Some(channel.clone());
+        (inbound.failures, inbound.since) = (0, now);
+    }
+
+    /// A producer of this engine did not let us in, or was not accepted.
+    pub(crate) fn refused_local(&mut self, env: &mut Env, key: InboundKey, info: &PeerInfo, code: CloseCode) {
+        let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
+        let stream = subscription.shared.spec.stream;
+        let refused = Arc::new(ChannelShared::new(stream, key.producer, subscription.node.peer_id));
+        refused.terminate(code);
+        if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
+            // So that the reason can be seen.
+            inbound.channel = Some(Arc::new(Channel { shared: refused, peer: info.clone(), source: None }));
+        }
+        self.channel_ended(env, key, code);
+    }
+
+    /// Counts the request for a channel within this engine.
+    pub(crate) fn count_opened(&self, key: SubscriptionKey) {
+        if let Some(subscription) = self.subscriptions.get(&key) {
+            count(&subscription.node.counters.channels_opened);
+        }
+    }
+
+    /// Gives the consumer a leg.
+    pub(crate) fn hand_over(&mut self, env: &mut Env, key: SubscriptionKey, leg: Leg) {
+        let subscription =
+            self.subscriptions.get(&key).expect("a channel that is connected has its subscription");
+        count(&subscription.node.counters.channels_connected);
+        subscription.shared.hand_over(leg);
+        subscription.show(env);
+    }
+
+    /// Does not try a producer again before something about it, or about this node, is different.
+    fn refuse(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
+        env.effects.cancel_timer(Timer::RetryProducer(key));
+        env.effects.cancel_timer(Timer::Accepted(key));
+        if let Some(inbound) = self.inbound_mut(key) {
+            inbound.enter(StageEvent::Refused(code));
+            inbound.terminate(code);
+        }
+        self.show(env, key.subscription);
+    }
+
+    /// A channel is over, or did not come about, and its session or local channel knows it already. What comes next
+    /// depends on the code: a refusal waits for a change, everything else is tried again after a pause.
+    pub(crate) fn channel_ended(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
+        if !code.is_retriable() {
+            return self.refuse(env, key, code);
+        }
+        let (now, chance) = (env.now, env.chance());
+        // A channel that was cut from this side is forgotten already.
+        let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
+        let backoff = subscription.shared.spec.backoff;
+        let Some(inbound) = subscription.producers.get_mut(&key.producer) else { return };
+        inbound.terminate(code);
+        let was_open = inbound.stage.is_open();
+        if was_open {
+            inbound.since = now;
+        }
+        env.effects.cancel_timer(Timer::Accepted(key));
+        if was_open && matches!(code, CloseCode::KEY_EXHAUSTED | CloseCode::SUPERSEDED | CloseCode::IDLE) {
+            // The session ended and not the producer: the next session may be there already.
+            inbound.enter(StageEvent::SessionReplaced);
+            self.fresh.insert(key);
+            return subscription.show(env);
+        }
+        inbound.failures = inbound.failures.saturating_add(1);
+        let at = now + backoff.pause(inbound.failures, chance);
+        let too_late = backoff.max_elapsed.is_some_and(|most| at.saturating_since(inbound.since) > most);
+        if too_late {
+            inbound.enter(StageEvent::OutOfTime);
+            env.effects.cancel_timer(Timer::RetryProducer(key));
+        } else {
+            inbound.enter(StageEvent::Failed);
+            env.effects.set_timer(Timer::RetryProducer(key), at);
+        }
+        subscription.show(env);
+    }
+
+    /// The consumer's end of a local channel is over, if it still is this channel.
+    pub(crate) fn local_ended(&mut self, env: &mut Env, key: InboundKey, leg: LegKey, code: CloseCode) {
+        if self.inbound(key).is_some_and(|inbound| inbound.stage == Stage::Local(leg)) {
+            self.channel_ended(env, key, code);
+        }
+    }
+
+    /// The pause before another attempt is over.
+    pub(crate) fn retry_due(&mut self, key: InboundKey) {
+        if let Some(inbound) = self.inbound_mut(key)
+            && inbound.stage == Stage::Waits
+        {
+            inbound.enter(StageEvent::Reconsider);
+            self.fresh.insert(key);
+        }
+    }
+
+    /// A peer could not be reached once more: gives it up where it was tried for long enough.
+    pub(crate) fn peer_unreachable(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
+        for (_, subscription) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
+            let most = subscription.shared.spec.backoff.max_elapsed;
+            if let Some(inbound) = subscription.producers.get_mut(&peer)
+                && inbound.stage == Stage::WantsSession
+                && most.is_some_and(|most| env.now.saturating_since(inbound.since) > most)
+            {
+                inbound.enter(StageEvent::OutOfTime);
+                subscription.show(env);
+            }
+        }
+    }
+
+    /// Asks the predicate again about a producer that is connected.
+    pub(crate) fn review(&mut self, env: &mut Env, key: InboundKey, info: &PeerInfo) {
+        if self.inbound(key).is_none_or(|inbound| inbound.stage.is_at_rest()) {
+            return;
+        }
+        let verdict = self.accept(key.subscription, info);
+        if verdict == Verdict::Deny {
+            self.cut(env, key, CloseCode::NOT_ALLOWED);
+            self.refuse(env, key, CloseCode::NOT_ALLOWED);
+        } else {
+            Self::note_accepted(env, key, verdict);
+        }
+    }
+
+    /// Ends what is connected or asked for. What is in the inbox stays readable. The stage is left to the caller.
+    fn cut(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
+        let Some(inbound) = self.inbound(key) else { return };
+        inbound.terminate(code);
+        match inbound.stage {
+            Stage::Opening(index, open_id) => env.effects.push(Effect::WithdrawOpen(index, open_id)),
+            Stage::Open(index, label) => env.effects.push(Effect::ResetChannel(index, label, code)),
+            Stage::Local(leg) => env.effects.push(Effect::EndLeg(leg, code, LegEnd::ByConsumer)),
+            Stage::Fresh | Stage::WantsSession | Stage::Waits | Stage::Refused(_) | Stage::GivenUp => {}
+        }
+    }
+
+    /// Lets the handle of a subscription see its channels as they are.
+    fn show(&self, env: &mut Env, key: SubscriptionKey) {
+        if let Some(subscription) = self.subscriptions.get(&key) {
+            subscription.show(env);
+        }
+    }
+
+    /// Reconsiders the channels from `producer` whose stage is `which`, on this node.
+    fn reconsider(&mut self, node: NodeId, producer: PeerId, which: impl Fn(Stage) -> bool) {
+        for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
+            if let Some(inbound) = state.producers.get_mut(&producer)
+                && which(inbound.stage)
+            {
+                inbound.enter(StageEvent::Reconsider);
+                self.fresh.insert(InboundKey { subscription, producer });
+            }
+        }
+    }
+
+    /// There is a session with this peer.
+    pub(crate) fn session_there(&mut self, node: NodeId, peer: PeerId) {
+        self.reconsider(node, peer, |stage| stage == Stage::WantsSession);
+    }
+
+    /// A peer knows this node as it is now: if it refused the node before, it is asked again.
+    pub(crate) fn reconsider_refused(&mut self, node: NodeId, producer: PeerId) {
+        self.reconsider(node, producer, |stage| matches!(stage, Stage::Refused(_)));
+    }
+
+    /// A peer's entry is different now: subscriptions that it may interest, and have no channel from it, look at it.
+    pub(crate) fn producer_changed(&mut self, node: NodeId, before: &PeerInfo, now: &PeerInfo) {
+        let producer = now.peer_id();
+        for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
+            let stream = state.shared.spec.stream;
+            let produces = now.produces(&stream);
+            let key = InboundKey { subscription, producer };
+            let Some(inbound) = state.producers.get_mut(&producer) else {
+                if produces {
+                    self.fresh.insert(key);
+                }
+                continue;
+            };
+            let again = match inbound.stage {
+                Stage::Open(..) | Stage::Opening(..) | Stage::Local(_) => false,
+                Stage::Waits => !produces || !before.produces(&stream),
+                Stage::Fresh | Stage::WantsSession | Stage::Refused(_) | Stage::GivenUp => true,
+            };
+            if again {
+                inbound.enter(StageEvent::Reconsider);
+                self.fresh.insert(key);
+            }
+        }
+    }
+
+    /// A node of this engine publishes a stream: the subscriptions of this node look at it.
+    pub(crate) fn stream_appeared(&mut self, node: NodeId, producer: PeerId, stream: &StreamId) {
+        for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
+            if state.shared.spec.stream != *stream {
+                continue;
+            }
+            if let Some(inbound) = state.producers.get_mut(&producer)
+                && inbound.stage.is_at_rest()
+            {
+                inbound.enter(StageEvent::Reconsider);
+            }
+            self.fresh.insert(InboundKey { subscription, producer });
+        }
+    }
+
+    /// The peers of a node are others now, which conditions over channels may depend on.
+    pub(crate) fn notify_of_peers(&self, env: &mut Env, node: NodeId) {
+        for (_, subscription) in self.of_node(node).filter(|(_, state)| !state.producers.is_empty()) {
+            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+        }
+    }
+
+    /// The clerk is broken: every subscription is over.
+    pub(crate) fn abandon(&mut self, env: &mut Env) {
+        for subscription in std::mem::take(&mut self.subscriptions).into_values() {
+            subscription.shared.close();
+            for inbound in subscription.producers.values() {
+                inbound.terminate(CloseCode::PEER_LOST);
+            }
+            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+            drop_contained(subscription.shared);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

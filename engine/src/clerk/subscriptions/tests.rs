@@ -1,0 +1,122 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    clerk::testing::{self, STREAM},
+    peer::PeerFacts,
+    shared::subscription::SubscribeSpec,
+};
+
+const PRODUCER: PeerId = PeerId([9; 32]);
+
+fn producer() -> PeerInfo {
+    PeerInfo::new(PeerFacts { peer_id: PRODUCER, streams: vec![STREAM], ..PeerFacts::default() })
+}
+
+/// Subscriptions with one of node 1 that wants [`PRODUCER`].
+struct Fixture {
+    env: Env,
+    subscriptions: Subscriptions,
+    shared: Arc<SubscriptionShared>,
+    key: InboundKey,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let node = testing::node(1);
+        let shared = testing::subscription(node.id, 2, SubscribeSpec::new(STREAM));
+        let mut subscriptions = Subscriptions::default();
+        node.live_subscriptions.fetch_add(1, Ordering::AcqRel);
+        subscriptions.subscribe(&node, shared.clone(), [PRODUCER].into_iter());
+        let key = InboundKey { subscription: shared.key, producer: PRODUCER };
+        Self { env: testing::env(), subscriptions, shared, key }
+    }
+
+    /// Looks at the producer, and gives back the effects.
+    fn advance(&mut self, session: Option<ReceiverIndex>) -> Vec<Effect> {
+        assert_eq!(self.subscriptions.next_fresh(), Some(self.key));
+        if self.subscriptions.advance(&mut self.env, self.key, Some(&producer())) {
+            self.subscriptions.connect(&mut self.env, self.key, &producer(), session, true);
+        }
+        self.env.effects.drain()
+    }
+
+    /// Asks the producer for a channel.
+    fn open(&mut self) -> OpenId {
+        let effects = self.advance(Some(testing::index(1)));
+        let opened = effects.into_iter().find_map(|effect| match effect {
+            Effect::OpenChannel(open) => Some(open.open_id),
+            _ => None,
+        });
+        opened.expect("there is a session")
+    }
+
+    fn stage(&self) -> Stage {
+        self.subscriptions.inbound(self.key).expect("it is wanted").stage
+    }
+}
+
+#[test]
+fn a_producer_without_a_session_is_dialled_and_asked_later() {
+    let mut fixture = Fixture::new();
+    assert!(matches!(fixture.advance(None)[..], [Effect::Dial(_, PRODUCER)]));
+    let node = fixture.key.node();
+    assert!(fixture.subscriptions.want_session(node, PRODUCER));
+    fixture.subscriptions.session_there(node, PRODUCER);
+    let open_id = fixture.open();
+    assert_eq!(fixture.stage(), Stage::Opening(testing::index(1), open_id));
+    assert_eq!(fixture.shared.channels.borrow().len(), 1);
+}
+
+#[test]
+fn a_refusal_waits_for_a_change_and_a_failure_for_its_pause() {
+    let mut fixture = Fixture::new();
+    fixture.open();
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NOT_ALLOWED);
+    assert_eq!(fixture.stage(), Stage::Refused(CloseCode::NOT_ALLOWED));
+    fixture.subscriptions.reconsider_refused(fixture.key.node(), PRODUCER);
+    fixture.open();
+    fixture.env.effects.drain();
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NO_CAPACITY);
+    assert_eq!(fixture.stage(), Stage::Waits);
+    let retry = |effect: &Effect| matches!(effect, Effect::SetTimer(Timer::RetryProducer(_), _));
+    assert!(fixture.env.effects.drain().iter().any(retry));
+    fixture.subscriptions.retry_due(fixture.key);
+    fixture.open();
+}
+
+#[test]
+fn a_producer_is_given_up_when_its_time_is_over() {
+    let mut fixture = Fixture::new();
+    fixture.open();
+    fixture.env.now = fixture.env.now + Duration::from_secs(3_600);
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::PEER_LOST);
+    assert_eq!(fixture.stage(), Stage::GivenUp);
+    let before = PeerInfo::new(PeerFacts { peer_id: PRODUCER, ..PeerFacts::default() });
+    fixture.subscriptions.producer_changed(fixture.key.node(), &before, &producer());
+    fixture.open();
+}
+
+#[test]
+fn the_end_of_a_subscription_withdraws_what_was_asked_for() {
+    let mut fixture = Fixture::new();
+    let opened = fixture.open();
+    fixture.subscriptions.end(&mut fixture.env, fixture.shared.key);
+    let effects = fixture.env.effects.drain();
+    let withdrawn = |effect: &Effect| matches!(effect, Effect::WithdrawOpen(_, id) if *id == opened);
+    assert!(effects.iter().any(withdrawn));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::ForgetPeerIfIdle(_, PRODUCER))));
+    assert!(fixture.shared.is_closed());
+    assert!(!fixture.subscriptions.want(fixture.key.node(), PRODUCER));
+}
+
+#[test]
+fn a_producer_that_stops_producing_is_forgotten() {
+    let mut fixture = Fixture::new();
+    fixture.advance(None);
+    let silent = PeerInfo::new(PeerFacts { peer_id: PRODUCER, ..PeerFacts::default() });
+    fixture.subscriptions.producer_changed(fixture.key.node(), &producer(), &silent);
+    assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
+    assert!(!fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&silent)));
+    assert!(!fixture.subscriptions.want(fixture.key.node(), PRODUCER));
+}
