@@ -1,7 +1,7 @@
 //! A node: one membership of one network.
 //!
-//! Not inside: what the node does about its peers (the clerk's) and its sessions (the shards'). The handle here checks
-//! requests, makes rings, and sends requests to the clerk.
+//! Not inside: what the node does about its peers (the clerk's) and its sessions (the shards'). The handle
+//! here checks requests, makes rings, and sends requests to the clerk.
 
 use std::{
     fmt,
@@ -40,15 +40,15 @@ use crate::{
 pub struct NodeConfig {
     /// The network to join.
     pub network_id: NetworkId,
-    /// The network's secret, 32 random bytes; `None` derives one from the id, so that knowing the id is enough to
-    /// join.
+    /// The network's secret, 32 random bytes; `None` derives one from the id, so that knowing the id is
+    /// enough to join.
     pub network_secret: Option<[u8; 32]>,
     /// The node's identity, 32 random bytes; `None` draws a fresh one.
     pub identity_seed: Option<[u8; 32]>,
     /// Addresses to receive on; port 0 takes any free one. Empty: `127.0.0.1:0`.
     pub bind: Vec<SocketAddr>,
-    /// Addresses to announce instead of those that were bound: for nodes behind address translation, and for those
-    /// that bind the unspecified address.
+    /// Addresses to announce instead of those that were bound: for nodes behind address translation, and for
+    /// those that bind the unspecified address.
     pub announce: Vec<SocketAddr>,
     /// Tags to wear.
     pub tags: Vec<TagId>,
@@ -203,8 +203,9 @@ impl Drop for NodeHandle {
     }
 }
 
-/// A membership of a network. Clones are handles of the same node. When the last one is dropped, the node leaves:
-/// its publications are closed and drained, its subscriptions end, its sessions are closed, its sockets too.
+/// A membership of a network. Clones are handles of the same node. When the last one is dropped, the node
+/// leaves: its publications are closed and drained, its subscriptions end, its sessions are closed, its
+/// sockets too.
 #[derive(Clone)]
 pub struct Node(Arc<NodeHandle>);
 

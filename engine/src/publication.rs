@@ -1,6 +1,7 @@
 //! The handle of a stream that a node produces.
 //!
-//! Not inside: types, policies and waiting for room (the typed layer's), and the choice of consumers (the clerk's).
+//! Not inside: types, policies and waiting for room (the typed layer's), and the choice of consumers (the
+//! clerk's).
 
 use std::{
     fmt,
@@ -45,8 +46,8 @@ pub enum PublishError {
     Left,
 }
 
-/// A stream that a node produces. Clones are handles of the same publication; when the last one is dropped the
-/// ring is closed, what is in it is still delivered, and the stream is no longer announced.
+/// A stream that a node produces. Clones are handles of the same publication; when the last one is dropped
+/// the ring is closed, what is in it is still delivered, and the stream is no longer announced.
 #[derive(Clone)]
 pub struct Publication(pub(crate) Arc<PublicationGuard>);
 
@@ -97,8 +98,8 @@ impl Publication {
     }
 
     /// Reports that the ring was found full, or that room was made by evicting, so that
-    /// [`PublishSpec::lagging_grace`] is counted from here. To be called each time; costs two loads when the clerk
-    /// knows already.
+    /// [`PublishSpec::lagging_grace`] is counted from here. To be called each time; costs two loads when the
+    /// clerk knows already.
     pub fn note_full(&self) {
         note_full(&self.0.shared, &self.0.node.port);
     }

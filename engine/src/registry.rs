@@ -1,7 +1,7 @@
 //! The nodes of this process, so that those of one network find each other without configuration.
 //!
-//! Only nodes of the same network *and* the same secret see each other. Entries are weak: the registry keeps no node
-//! alive. A record found here is signed and is checked like one that came from a session.
+//! Only nodes of the same network *and* the same secret see each other. Entries are weak: the registry keeps
+//! no node alive. A record found here is signed and is checked like one that came from a session.
 
 use std::{
     collections::BTreeMap,

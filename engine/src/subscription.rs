@@ -30,8 +30,8 @@ pub enum SubscribeError {
     Left,
 }
 
-/// A stream that a node consumes. Each subscription gets its own copy of every datum. Dropping it ends all its
-/// legs and withdraws it from every producer.
+/// A stream that a node consumes. Each subscription gets its own copy of every datum. Dropping it ends all
+/// its legs and withdraws it from every producer.
 pub struct Subscription {
     pub(crate) shared: Arc<SubscriptionShared>,
     pub(crate) node: Arc<NodeShared>,
@@ -91,7 +91,8 @@ impl Subscription {
         self.shared.is_closed()
     }
 
-    /// A function that tells what [`Subscription::is_closed`] does. It keeps nothing of the subscription alive.
+    /// A function that tells what [`Subscription::is_closed`] does. It keeps nothing of the subscription
+    /// alive.
     pub fn over(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
         let shared = Arc::downgrade(&self.shared);
         move || shared.upgrade().is_none_or(|shared| shared.is_closed())

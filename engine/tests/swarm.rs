@@ -1,7 +1,8 @@
-//! Many small internets under faults: safety at every step, liveness once the faults stop, nothing left at the end.
+//! Many small internets under faults: safety at every step, liveness once the faults stop, nothing left at
+//! the end.
 //!
-//! One seed is one run. A failure names its seed and the command that replays it. `COREWIRE_SEED` runs one seed,
-//! `COREWIRE_SEEDS` sets how many are run.
+//! One seed is one run. A failure names its seed and the command that replays it. `COREWIRE_SEED` runs one
+//! seed, `COREWIRE_SEEDS` sets how many are run.
 
 mod swarm_rig;
 

@@ -1,7 +1,8 @@
 //! What a component of the clerk wants done outside its own tables.
 //!
-//! A component never calls another one. It pushes effects, and the clerk applies them in order. What the application of
-//! an effect pushes is applied before the effects that were pushed after it, as if the effect were a call.
+//! A component never calls another one. It pushes effects, and the clerk applies them in order. What the
+//! application of an effect pushes is applied before the effects that were pushed after it, as if the effect
+//! were a call.
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 

@@ -1,4 +1,5 @@
-//! What the clerk gives to its components besides their inputs: the time, settings, chance, and a place for effects.
+//! What the clerk gives to its components besides their inputs: the time, settings, chance, and a place for
+//! effects.
 
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ impl Env {
     }
 }
 
-/// `time` times `factor`. Times are settings, so that one that is too long for a [`Duration`] is the longest one.
+/// `time` times `factor`. Times are settings, so that one that is too long for a [`Duration`] is the longest
+/// one.
 fn scaled(time: Duration, factor: f64) -> Duration {
     Duration::try_from_secs_f64(time.as_secs_f64() * factor).unwrap_or(Duration::MAX)
 }

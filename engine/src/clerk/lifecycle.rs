@@ -30,7 +30,8 @@ use crate::{
     },
 };
 
-/// The pause before a peer is dialled whose session has just ended: what ends with it may still change the need.
+/// The pause before a peer is dialled whose session has just ended: what ends with it may still change the
+/// need.
 const MISSED_PAUSE: Duration = Duration::from_millis(1);
 
 // Nodes.
@@ -423,8 +424,8 @@ impl Clerk {
         self.notices.send(&self.panics);
     }
 
-    /// The clerk itself is broken: the handles learn of it, and the shards end by themselves, because the other ends of
-    /// their mailboxes are gone.
+    /// The clerk itself is broken: the handles learn of it, and the shards end by themselves, because the
+    /// other ends of their mailboxes are gone.
     pub(crate) fn abandon(&mut self) {
         while let Some((effect, later)) = self.env.effects.next() {
             drop_contained(effect);

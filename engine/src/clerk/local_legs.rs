@@ -1,7 +1,9 @@
-//! Channels whose two ends live in this engine: the consumer reads the producer's ring, without a session or a copy.
+//! Channels whose two ends live in this engine: the consumer reads the producer's ring, without a session or
+//! a copy.
 //!
-//! A local channel may be over for both ends and still be read: its cursor stays in the ring until the consumer drops
-//! it or is cut off. So its entry here lives from the connection until the consumer drops its end.
+//! A local channel may be over for both ends and still be read: its cursor stays in the ring until the
+//! consumer drops it or is cut off. So its entry here lives from the connection until the consumer drops its
+//! end.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -62,8 +64,8 @@ impl LocalLegs {
         legs.map(|(key, leg)| (*key, leg.producer)).collect()
     }
 
-    /// Takes the cursor of a local channel out of the ring, or tries again while the consumer reads in place. `ring` is
-    /// `None` when the producer's node has left.
+    /// Takes the cursor of a local channel out of the ring, or tries again while the consumer reads in place.
+    /// `ring` is `None` when the producer's node has left.
     pub(crate) fn detach(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
         let (Some(leg), Some(ring)) = (self.legs.get(&key), ring) else { return };
         // Before the consumer can see that it was cut off.
@@ -73,8 +75,8 @@ impl LocalLegs {
         }
     }
 
-    /// Forgets a local channel whose consumer has dropped its end: the cursor is out of the ring. `ring` as for
-    /// [`LocalLegs::detach`].
+    /// Forgets a local channel whose consumer has dropped its end: the cursor is out of the ring. `ring` as
+    /// for [`LocalLegs::detach`].
     pub(crate) fn remove(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
         let leg = self.legs.remove(&key).expect("a consumer drops its end once");
         env.effects.cancel_timer(Timer::Detach(key));

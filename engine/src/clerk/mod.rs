@@ -1,11 +1,12 @@
 //! The control thread: never on a datum's way.
 //!
-//! The clerk is a state machine. Its inputs are the time, the requests of handles, the events of shards and random
-//! bytes; its outputs are commands to shards and calls of the user's closures. One sequence of inputs gives one
-//! sequence of outputs, on a thread or in the simulator.
+//! The clerk is a state machine. Its inputs are the time, the requests of handles, the events of shards and
+//! random bytes; its outputs are commands to shards and calls of the user's closures. One sequence of inputs
+//! gives one sequence of outputs, on a thread or in the simulator.
 //!
-//! The state is in components. Each owns its tables and is told of one input at a time; what it wants done elsewhere it
-//! pushes as an [`effect`]. [`Clerk`] routes inputs and effects to components, and is the only one that knows them all.
+//! The state is in components. Each owns its tables and is told of one input at a time; what it wants done
+//! elsewhere it pushes as an [`effect`]. [`Clerk`] routes inputs and effects to components, and is the only
+//! one that knows them all.
 //!
 //! Not inside: sockets, clocks, threads, and protocol rules (`corewire-proto`).
 //!

@@ -22,8 +22,8 @@ use crate::{
     shared::{counters::count, limits::Limits, lock, node::NodeShared},
 };
 
-/// Seconds for which the record of a node that leaves is remembered: long enough to reach every peer, so that no older
-/// one takes its place.
+/// Seconds for which the record of a node that leaves is remembered: long enough to reach every peer, so that
+/// no older one takes its place.
 const LAST_RECORD_S: u64 = 30;
 
 /// The pause before a record that supersedes another one of the same node.
@@ -179,8 +179,8 @@ impl Nodes {
         self.nodes.iter().filter(|(_, node)| node.stale).map(|(id, _)| *id).collect()
     }
 
-    /// Signs anew what a node announces, if it is out of date. `streams` is what it publishes; a node that leaves
-    /// announces none.
+    /// Signs anew what a node announces, if it is out of date. `streams` is what it publishes; a node that
+    /// leaves announces none.
     pub(crate) fn renew_record(&mut self, env: &mut Env, id: NodeId, streams: Vec<StreamId>, leaving: bool) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if !std::mem::take(&mut node.stale) {
@@ -203,14 +203,14 @@ impl Nodes {
         env.effects.set_timer(Timer::Records(id), env.now + pause);
         match SignedRecord::sign(&node.identity, &node.shared.network_id, record) {
             Ok(signed) => env.effects.push(Effect::RecordRenewed(id, Box::new(signed))),
-            // Joining refuses what leads here. Should something else do so, the node goes on with its last record, and
-            // tries again when that one is to be renewed.
+            // Joining refuses what leads here. Should something else do so, the node goes on with its last
+            // record, and tries again when that one is to be renewed.
             Err(_) => count(&node.shared.counters.records_unsigned),
         }
     }
 
-    /// A peer holds a record of this node that is not older than the node's own: one from before its restart, by a clock
-    /// that went back. The next one supersedes it.
+    /// A peer holds a record of this node that is not older than the node's own: one from before its restart,
+    /// by a clock that went back. The next one supersedes it.
     pub(crate) fn supersede_record(&mut self, env: &mut Env, id: NodeId, seen: RecordVersion) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if seen >= node.version {
@@ -234,7 +234,8 @@ impl Nodes {
         }))
     }
 
-    /// Whether a node may read another one's rings: the same network and secret, and neither hides; or itself.
+    /// Whether a node may read another one's rings: the same network and secret, and neither hides; or
+    /// itself.
     fn share_rings(&self, one: NodeId, other: NodeId) -> bool {
         let key = |node: NodeId| self.nodes.get(&node).and_then(|node| node.shared.registry_key);
         one == other || key(one).is_some_and(|key_of_one| Some(key_of_one) == key(other))
@@ -302,7 +303,7 @@ mod tests {
     fn a_later_record_of_the_node_is_superseded() {
         let mut env = testing::env();
         let (mut nodes, shared) = nodes(&mut env);
-        let seen = RecordVersion { incarnation: 9_999, sequence: 3 };
+        let seen = RecordVersion { incarnation: u64::MAX / 2, sequence: 3 };
         nodes.supersede_record(&mut env, shared.id, seen);
         let version = nodes.info(shared.id, Vec::new()).expect("a node").version();
         assert!(version > (seen.incarnation, seen.sequence));

@@ -1,7 +1,8 @@
 //! Calls into the user's code: predicates and notices of change.
 //!
-//! They run on the clerk's thread, without any lock held. A panic is caught and counted; a predicate that panics denies.
-//! What a closure owns may run the user's code when it is dropped, so that is contained as well.
+//! They run on the clerk's thread, without any lock held. A panic is caught and counted; a predicate that
+//! panics denies. What a closure owns may run the user's code when it is dropped, so that is contained as
+//! well.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -1,4 +1,5 @@
-//! The clerk's side of the shards: which have room, which indices are free, and commands that wait for a mailbox.
+//! The clerk's side of the shards: which have room, which indices are free, and commands that wait for a
+//! mailbox.
 
 use std::collections::VecDeque;
 
@@ -19,8 +20,8 @@ struct Link {
     ends: ShardLink,
     /// Commands that found the mailbox full, in order.
     backlog: VecDeque<Command>,
-    /// Slots that were used and are free again, oldest first: a late packet for a former owner then rarely meets
-    /// a new one.
+    /// Slots that were used and are free again, oldest first: a late packet for a former owner then rarely
+    /// meets a new one.
     free: VecDeque<u32>,
     /// Slots below this were given out at least once.
     fresh: u32,
@@ -73,8 +74,9 @@ impl Shards {
             .is_some_and(|link| !link.stopped && link.backlog.len() < self.backlog)
     }
 
-    /// Gives a command to a shard. Never lost while the shard lives, and in order: what does not fit the mailbox waits
-    /// here. Beyond the bound only a command that ends something may be sent, see [`Shards::has_room`].
+    /// Gives a command to a shard. Never lost while the shard lives, and in order: what does not fit the
+    /// mailbox waits here. Beyond the bound only a command that ends something may be sent, see
+    /// [`Shards::has_room`].
     pub(crate) fn send(&mut self, shard: u8, command: Command) {
         let Some(link) = self.links.get_mut(usize::from(shard)) else { return };
         if link.stopped {
@@ -91,7 +93,8 @@ impl Shards {
         }
     }
 
-    /// As [`Shards::send`] for a datagram that is sent again when it is lost: dropped when the shard is behind.
+    /// As [`Shards::send`] for a datagram that is sent again when it is lost: dropped when the shard is
+    /// behind.
     pub(crate) fn send_datagram(&mut self, shard: u8, command: Command) {
         if self.has_room(shard) {
             self.send(shard, command);

@@ -100,7 +100,8 @@ impl Shutdown {
         }
     }
 
-    /// Takes the end of a node on. `drained`: everything that it published was delivered; `sessions`: it has some.
+    /// Takes the end of a node on. `drained`: everything that it published was delivered; `sessions`: it has
+    /// some.
     pub(crate) fn leave_due(&mut self, env: &mut Env, node: NodeId, drained: bool, sessions: bool) {
         let Some(leaving) = self.leaving.get(&node) else { return };
         let until = leaving.until;
@@ -130,7 +131,8 @@ impl Shutdown {
         self.leaving.remove(&node).and_then(|leaving| leaving.closing) == Some(true)
     }
 
-    /// The engine is to end. `true`: its nodes are to leave within `drain`. Asked again, the earlier end holds.
+    /// The engine is to end. `true`: its nodes are to leave within `drain`. Asked again, the earlier end
+    /// holds.
     pub(crate) fn begin(&mut self, env: &mut Env, drain: Duration) -> bool {
         let until = env.now + drain;
         let until = match self.engine {

@@ -1,7 +1,7 @@
 //! The deadlines of the clerk.
 //!
-//! Each timer has at most one deadline, so the table is as large as what it is about. A timer that fires for something
-//! that is gone does nothing.
+//! Each timer has at most one deadline, so the table is as large as what it is about. A timer that fires for
+//! something that is gone does nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
 //! What a channel shows to the threads that do not own it.
 //!
-//! [`ChannelShared`] has the channel's identity, its state and its counters. The shard that owns the channel writes
-//! them once in each turn in which the channel moved. [`Channel`] adds the peer at the other end.
+//! [`ChannelShared`] has the channel's identity, its state and its counters. The shard that owns the channel
+//! writes them once in each turn in which the channel moved. [`Channel`] adds the peer at the other end.
 //!
 //! Not inside: the channel's protocol state, which belongs to its session.
 
@@ -33,8 +33,8 @@ pub enum ChannelState {
 
 macro_rules! channel_counters {
     ($($name:ident: $doc:literal,)*) => {
-        /// The counters of one channel. One writer: the shard that owns the channel, or the consumer's thread if the
-        /// channel is local. Readers see the state at the end of a recent turn.
+        /// The counters of one channel. One writer: the shard that owns the channel, or the consumer's thread
+        /// if the channel is local. Readers see the state at the end of a recent turn.
         #[derive(Debug, Default)]
         pub struct ChannelCounters {
             $($name: AtomicU64,)*
@@ -192,8 +192,9 @@ impl ChannelShared {
         self.close_code.get().copied()
     }
 
-    /// Where the producer's ring stood when the channel lost its place there: the sequence after the last datum that
-    /// was accepted for it. `None` while it has its place, and at the consumer's end of a channel between engines.
+    /// Where the producer's ring stood when the channel lost its place there: the sequence after the last
+    /// datum that was accepted for it. `None` while it has its place, and at the consumer's end of a channel
+    /// between engines.
     pub fn end_seq(&self) -> Option<u64> {
         Some(self.end_seq.load(Ordering::Acquire)).filter(|seq| *seq != u64::MAX)
     }
@@ -214,7 +215,8 @@ impl ChannelShared {
     }
 }
 
-/// One consumer's channel of a stream, seen from either end: its state, its counters, and the peer at the other end.
+/// One consumer's channel of a stream, seen from either end: its state, its counters, and the peer at the
+/// other end.
 #[derive(Debug)]
 pub struct Channel {
     pub(crate) shared: Arc<ChannelShared>,
@@ -260,14 +262,14 @@ impl Channel {
         self.source.is_some()
     }
 
-    /// Names the publication of a channel within this engine; no other publication of the engine ever has this name.
-    /// Sequences go on from one channel to the next as long as it is the same.
+    /// Names the publication of a channel within this engine; no other publication of the engine ever has
+    /// this name. Sequences go on from one channel to the next as long as it is the same.
     pub fn source(&self) -> Option<u64> {
         self.source.as_ref().map(|source| source.key.number)
     }
 
-    /// The counters at the end of a recent turn. For a channel within this engine `published` is the ring's tail now,
-    /// or its tail when the channel lost its place in it.
+    /// The counters at the end of a recent turn. For a channel within this engine `published` is the ring's
+    /// tail now, or its tail when the channel lost its place in it.
     pub fn snapshot(&self) -> ChannelSnapshot {
         let mut snapshot = self.shared.snapshot();
         if let Some(source) = &self.source {

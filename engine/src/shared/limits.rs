@@ -37,15 +37,16 @@ pub struct Limits {
     pub ticket_bytes: usize,
     /// Messages in each mailbox between the clerk and a shard.
     pub mailbox: usize,
-    /// Commands that wait for one shard when its mailbox is full. Above it nothing new is begun with that shard
-    /// until it catches up; a command that ends something is always kept.
+    /// Commands that wait for one shard when its mailbox is full. Above it nothing new is begun with that
+    /// shard until it catches up; a command that ends something is always kept.
     pub backlog: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Each node has a socket and a kernel buffer per shard: with 8 shards these are 2,048 descriptors.
+            // Each node has a socket and a kernel buffer per shard: with 8 shards these are 2,048
+            // descriptors.
             nodes: 256,
             // What one record can announce.
             publications: MAX_STREAMS,
@@ -54,7 +55,8 @@ impl Default for Limits {
             // At the default window of 64 KiB the inboxes of one subscription take at most 64 MiB.
             legs: 1_024,
             sessions: SESSIONS_PER_SHARD,
-            // Ten times what a thousand handshakes per second have in progress on a network with a round trip of 6 ms.
+            // Ten times what a thousand handshakes per second have in progress on a network with a round trip
+            // of 6 ms.
             handshakes: 64,
             // A handshake costs about a quarter of a millisecond, so this is a quarter of the clerk's time.
             handshakes_per_second: 1_000,
@@ -102,15 +104,16 @@ impl Default for Times {
     }
 }
 
-/// A verdict holds at least this long, so that a predicate that allows for no time at all does not keep the clerk busy.
+/// A verdict holds at least this long, so that a predicate that allows for no time at all does not keep the
+/// clerk busy.
 pub(crate) const VERDICT_MIN: Duration = Duration::from_millis(10);
 
-/// Channels with one peer are judged again at most this often, however often the peer changes its record. A request
-/// for a channel is always judged by the latest record.
+/// Channels with one peer are judged again at most this often, however often the peer changes its record. A
+/// request for a channel is always judged by the latest record.
 pub(crate) const REVIEW_PAUSE: Duration = Duration::from_millis(20);
 
-/// Legs of one producer that wait for a consumer that does not take them. A longer queue drops its oldest leg, whose
-/// channel is over by then.
+/// Legs of one producer that wait for a consumer that does not take them. A longer queue drops its oldest
+/// leg, whose channel is over by then.
 pub(crate) const WAITING_LEGS_EACH: usize = 2;
 
 /// Requests that one turn takes. Each may run a user's predicate for many peers.
@@ -122,5 +125,6 @@ pub(crate) const EVENTS_PER_TURN: usize = 256;
 /// Deadlines that one turn fires.
 pub(crate) const TIMERS_PER_TURN: usize = 256;
 
-/// Nodes that the process-wide registry keeps. Nodes beyond it work, but need to be configured to find each other.
+/// Nodes that the process-wide registry keeps. Nodes beyond it work, but need to be configured to find each
+/// other.
 pub(crate) const REGISTRY_NODES: usize = 4_096;

@@ -1,7 +1,8 @@
 //! The state that the clerk, the shards and the handles share.
 //!
-//! Not inside: the three themselves. The clerk and the handles import this layer and not each other, so either can be
-//! read alone. `subscription` holds the [`Inbox`](crate::shard::Inbox) of a shard; everything else here knows no shard.
+//! Not inside: the three themselves. The clerk and the handles import this layer and not each other, so
+//! either can be read alone. `subscription` holds the [`Inbox`](crate::shard::Inbox) of a shard; everything
+//! else here knows no shard.
 //!
 //! | file | holds |
 //! |---|---|

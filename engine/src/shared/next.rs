@@ -2,8 +2,8 @@
 
 use corewire_proto::time::Instant;
 
-/// What the clerk or a shard wants after a turn. Whatever it says, a call from another thread is a reason for an
-/// earlier turn.
+/// What the clerk or a shard wants after a turn. Whatever it says, a call from another thread is a reason for
+/// an earlier turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// There is more to do: another turn now.

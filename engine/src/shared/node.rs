@@ -88,7 +88,8 @@ pub(crate) struct NodeShared {
     pub(crate) leaving: AtomicBool,
     /// The latest signed record, for the registry.
     pub(crate) record: Mutex<Option<Arc<[u8]>>>,
-    /// Equal for nodes that may find each other in this process: a hash of network and secret. `None`: hidden.
+    /// Equal for nodes that may find each other in this process: a hash of network and secret. `None`:
+    /// hidden.
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) counters: NodeCounters,
     /// The publications that are not closed, so that a stream is published at most once.

@@ -1,9 +1,10 @@
 //! The queue of requests from handles to the clerk.
 //!
 //! The queue has no capacity of its own and is bounded all the same: each request belongs to an object (node,
-//! publication, subscription, local channel) that makes a small constant number of requests in its life, and the
-//! number of objects is limited when they are made. So a request is never refused, and dropping a handle cannot fail.
-//! It is a queue behind a lock, because it is used when handles come and go and never for a datum.
+//! publication, subscription, local channel) that makes a small constant number of requests in its life, and
+//! the number of objects is limited when they are made. So a request is never refused, and dropping a handle
+//! cannot fail. It is a queue behind a lock, because it is used when handles come and go and never for a
+//! datum.
 
 use std::{
     collections::VecDeque,

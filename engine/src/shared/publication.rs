@@ -45,8 +45,8 @@ impl From<bool> for Verdict {
 /// [`Verdict::Deny`]. It should answer at once: the clerk does nothing else while it runs.
 pub type Admit = Arc<dyn Fn(&PeerInfo) -> Verdict + Send + Sync>;
 
-/// Called after each change that a condition over channels can see, without any lock held. Runs on the clerk, or
-/// on the thread that made the change. A panic is caught and counted.
+/// Called after each change that a condition over channels can see, without any lock held. Runs on the clerk,
+/// or on the thread that made the change. A panic is caught and counted.
 pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 
 /// A value of the caller's, found again at an existing publication.
@@ -59,10 +59,10 @@ pub struct PublishSpec {
     pub stream: StreamId,
     /// Datums that the ring holds, exact.
     pub datums: usize,
-    /// Bytes that the ring holds, each datum costing its length rounded up to 16, at least 16. With at least 128 bytes
-    /// for each datum (datums rounded up to a power of two), datums of up to 128 bytes are stored in lines of their
-    /// own, which pass faster between processors. The lines take that much memory in addition, or instead if
-    /// `max_datum` is at most 128.
+    /// Bytes that the ring holds, each datum costing its length rounded up to 16, at least 16. With at least
+    /// 128 bytes for each datum (datums rounded up to a power of two), datums of up to 128 bytes are stored
+    /// in lines of their own, which pass faster between processors. The lines take that much memory in
+    /// addition, or instead if `max_datum` is at most 128.
     pub bytes: usize,
     /// The longest datum in bytes.
     pub max_datum: usize,
@@ -74,19 +74,19 @@ pub struct PublishSpec {
     pub weight: u8,
     /// Which peers may consume. `None`: every member of the network.
     pub admit: Option<Admit>,
-    /// A consumer that keeps the ring full for this long, without taking anything, is closed with `TOO_SLOW`; `None`:
-    /// never. A consumer keeps the ring full while it is the furthest behind and producers find no room, or make room
-    /// by evicting what it has not taken. Each consumer has its own clock, which starts when the consumer begins to
-    /// hold the ring and restarts when it takes something. Works only if producers call
-    /// [`Publication::note_full`](crate::publication::Publication::note_full).
+    /// A consumer that keeps the ring full for this long, without taking anything, is closed with `TOO_SLOW`;
+    /// `None`: never. A consumer keeps the ring full while it is the furthest behind and producers find no
+    /// room, or make room by evicting what it has not taken. Each consumer has its own clock, which starts
+    /// when the consumer begins to hold the ring and restarts when it takes something. Works only if
+    /// producers call [`Publication::note_full`](crate::publication::Publication::note_full).
     ///
-    /// A local consumer that reads in place is closed at once and loses its cursor when it has read. One whose node has
-    /// left may read on, but keeps a ring full for ten seconds at most, also with `None`.
+    /// A local consumer that reads in place is closed at once and loses its cursor when it has read. One
+    /// whose node has left may read on, but keeps a ring full for ten seconds at most, also with `None`.
     pub lagging_grace: Option<Duration>,
     /// See [`OnChange`].
     pub on_change: Option<OnChange>,
-    /// Given back by [`Publication::attachment`](crate::publication::Publication::attachment). Must not own a handle
-    /// of the publication, or the stream would never end.
+    /// Given back by [`Publication::attachment`](crate::publication::Publication::attachment). Must not own a
+    /// handle of the publication, or the stream would never end.
     pub attachment: Option<Attachment>,
 }
 
@@ -109,7 +109,8 @@ impl PublishSpec {
         }
     }
 
-    /// The ring that this asks for, with as many cursors as a ring can have: one per shard and one per local consumer.
+    /// The ring that this asks for, with as many cursors as a ring can have: one per shard and one per local
+    /// consumer.
     pub(crate) fn ring_config(&self) -> RingConfig {
         RingConfig {
             datums: self.datums,
@@ -223,7 +224,8 @@ impl Drop for PublicationGuard {
     }
 }
 
-/// Tells the clerk that the ring is full, if lagging consumers are to be closed and the clerk does not know yet.
+/// Tells the clerk that the ring is full, if lagging consumers are to be closed and the clerk does not know
+/// yet.
 pub(crate) fn note_full(shared: &Arc<PublicationShared>, port: &Port) {
     if (shared.spec.lagging_grace.is_some() || shared.left.load(Ordering::Relaxed))
         && !shared.full.load(Ordering::Relaxed)

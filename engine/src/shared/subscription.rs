@@ -57,8 +57,8 @@ impl Default for Backoff {
 pub struct SubscribeSpec {
     /// The stream.
     pub stream: StreamId,
-    /// Bytes that a remote producer may have in flight, each datum costing its length rounded up to 16, at least 16.
-    /// Zero: no limit, so a slow consumer never stops the producer.
+    /// Bytes that a remote producer may have in flight, each datum costing its length rounded up to 16, at
+    /// least 16. Zero: no limit, so a slow consumer never stops the producer.
     pub window_bytes: u64,
     /// Datums likewise; zero: no limit by number.
     pub window_datums: u64,
@@ -188,7 +188,8 @@ impl SubscriptionShared {
         }
     }
 
-    /// Hands a leg to the consumer and wakes it. If the subscription is closed the leg is dropped, which ends it.
+    /// Hands a leg to the consumer and wakes it. If the subscription is closed the leg is dropped, which ends
+    /// it.
     pub(crate) fn hand_over(&self, leg: Leg) {
         let (refused, waker) = {
             let mut legs = self.lock();

@@ -1,7 +1,7 @@
 //! What must hold at every step, and what must have been taken at the end.
 //!
-//! Not inside: who does what when. The laws are those of the stream model: order, no silent hole, and the positions
-//! of a channel in their order.
+//! Not inside: who does what when. The laws are those of the stream model: order, no silent hole, and the
+//! positions of a channel in their order.
 
 use corewire_engine::{
     node::Node,

@@ -76,7 +76,8 @@ pub(crate) struct Host {
 impl Host {
     /// Lets clerk and shards do what there is to do now.
     fn settle(&mut self, now: Instant) {
-        // A simulated shard does not sleep, so nobody wakes it: it is looked at until a whole round finds nothing.
+        // A simulated shard does not sleep, so nobody wakes it: it is looked at until a whole round finds
+        // nothing.
         let mut quiet = 0;
         for _ in 0..RESTLESS {
             let mut again = false;

@@ -1,5 +1,5 @@
-//! One run: hosts that publish, consume, change their minds and fail, under faults that one seed chooses; then the
-//! faults stop, and everything has to come right.
+//! One run: hosts that publish, consume, change their minds and fail, under faults that one seed chooses;
+//! then the faults stop, and everything has to come right.
 //!
 //! Not inside: what must hold (`laws`).
 
@@ -112,8 +112,8 @@ impl Play {
         self.end();
     }
 
-    /// Two hosts on clean links, one stream, for a long time: the keys of sessions grow old under it. Gives the longest
-    /// time for which nothing arrived.
+    /// Two hosts on clean links, one stream, for a long time: the keys of sessions grow old under it. Gives
+    /// the longest time for which nothing arrived.
     pub(crate) fn grow_old(&mut self, time: Duration) -> Duration {
         self.internet.world.set_default_link(Link::CLEAN);
         self.publish(0);

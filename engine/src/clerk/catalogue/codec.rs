@@ -12,8 +12,8 @@ use crate::peer::Ticket;
 const RECORDS: u8 = 1;
 const TICKETS: u8 = 2;
 
-/// Bytes of one RECORDS message: well below the session's limit for one message (64 KiB), and the largest record
-/// (36 KiB) fits.
+/// Bytes of one RECORDS message: well below the session's limit for one message (64 KiB), and the largest
+/// record (36 KiB) fits.
 const RECORDS_BYTES_MAX: usize = 48 << 10;
 
 /// Bytes of all tickets in one message; a node with more shows the first ones.

@@ -1,7 +1,7 @@
 //! Records and tickets that are exchanged on a session.
 //!
-//! Each session notes *whose* record has to be sent, and the newest one is sent when there is room. So nothing piles
-//! up, however often a record changes.
+//! Each session notes *whose* record has to be sent, and the newest one is sent when there is room. So
+//! nothing piles up, however often a record changes.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -24,8 +24,8 @@ const EXCHANGE_PAUSE: Duration = Duration::from_millis(5);
 /// The pause after the session had no room.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
 
-/// Records of one session that are verified per second, and at once. A signature costs about 50 microseconds, so a peer
-/// that sends nothing but records costs a twentieth of the clerk's time.
+/// Records of one session that are verified per second, and at once. A signature costs about 50 microseconds,
+/// so a peer that sends nothing but records costs a twentieth of the clerk's time.
 const RECORDS_PER_SECOND: u32 = 1_000;
 
 /// What is exchanged on one session.
@@ -139,8 +139,8 @@ impl Catalogue {
         }
     }
 
-    /// Sends what a peer has to be sent, as much as one message holds. `tickets` are the node's own; `has_room`: whether
-    /// the session's shard takes commands.
+    /// Sends what a peer has to be sent, as much as one message holds. `tickets` are the node's own;
+    /// `has_room`: whether the session's shard takes commands.
     pub(crate) fn send_news(
         &mut self,
         env: &mut Env,
@@ -202,7 +202,8 @@ impl Catalogue {
         }
     }
 
-    /// Sends a record to the peers of a node's sessions, except to its own peer and to the one that brought it.
+    /// Sends a record to the peers of a node's sessions, except to its own peer and to the one that brought
+    /// it.
     pub(super) fn gossip(&mut self, env: &mut Env, node: NodeId, about: PeerId, except: Option<PeerId>) {
         for (index, exchange) in &mut self.exchanges {
             let wanted = exchange.node == node

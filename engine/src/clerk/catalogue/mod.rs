@@ -55,7 +55,8 @@ pub(crate) struct Catalogue {
 struct NodeCatalogue {
     shared: Arc<NodeShared>,
     records: Catalog,
-    /// A peer is here while its record is known, a session or handshake with it exists, or a subscription wants it.
+    /// A peer is here while its record is known, a session or handshake with it exists, or a subscription
+    /// wants it.
     peers: BTreeMap<PeerId, KnownPeer>,
     /// The node's latest record.
     own: Option<SignedRecord>,
@@ -193,7 +194,8 @@ impl Catalogue {
         let Some(known) = self.nodes.get_mut(&node) else { return };
         let counters = &known.shared.counters;
         let Some(claimed) = claimed_peer(bytes) else { return count(&counters.records_refused) };
-        // Verifying a signature is dear, and needless for a record that is known byte for byte, or is the node's own.
+        // Verifying a signature is dear, and needless for a record that is known byte for byte, or is the
+        // node's own.
         let same = |record: &SignedRecord| record.bytes() == bytes;
         if known.records.get(&claimed).is_some_and(same) || known.own.as_ref().is_some_and(same) {
             return;
@@ -268,8 +270,8 @@ impl Catalogue {
         }
     }
 
-    /// Whether the predicates about a peer may be asked again now. If not, a timer is set: a peer can change its record
-    /// as often as it likes.
+    /// Whether the predicates about a peer may be asked again now. If not, a timer is set: a peer can change
+    /// its record as often as it likes.
     pub(crate) fn may_review(&mut self, env: &mut Env, node: NodeId, peer: PeerId) -> bool {
         let known = self.nodes.get_mut(&node).and_then(|known| known.peers.get_mut(&peer));
         let Some(known) = known else { return false };
@@ -300,7 +302,8 @@ impl Catalogue {
         known.shared.peers.send_replace(peers);
     }
 
-    /// Forgets a peer without a record; `false` when it has one. The caller knows that nothing is going on with it.
+    /// Forgets a peer without a record; `false` when it has one. The caller knows that nothing is going on
+    /// with it.
     pub(crate) fn forget_peer(&mut self, env: &mut Env, node: NodeId, peer: PeerId) -> bool {
         let Some(known) = self.nodes.get_mut(&node) else { return false };
         if known.records.get(&peer).is_some() {

@@ -61,7 +61,8 @@ impl NodeHandshakes {
 }
 
 impl Handshakes {
-    /// Answers a request for a session. `false`: there is no answer, because of a bound or a defect of the request.
+    /// Answers a request for a session. `false`: there is no answer, because of a bound or a defect of the
+    /// request.
     pub(crate) fn answer_request(
         &mut self,
         env: &mut Env,

@@ -1,7 +1,7 @@
 //! Which peers and addresses are dialled, and when again.
 //!
-//! A peer is dialled as long as some subscription waits for a session with it; a bootstrap address always is. Either is
-//! tried without end, with growing pauses.
+//! A peer is dialled as long as some subscription waits for a session with it; a bootstrap address always is.
+//! Either is tried without end, with growing pauses.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -89,8 +89,8 @@ impl Handshakes {
         self.nodes.get(&node)?.dials.get(&peer)?.attempt
     }
 
-    /// Begins a handshake with a peer that is wanted, if none is needed less or in progress. `view` is what the sessions
-    /// know about the peer.
+    /// Begins a handshake with a peer that is wanted, if none is needed less or in progress. `view` is what
+    /// the sessions know about the peer.
     pub(crate) fn dial(
         &mut self,
         env: &mut Env,

@@ -1,7 +1,8 @@
 //! Handshakes: those that this engine's nodes begin, and those that they answer.
 //!
 //! Not inside:
-//! - the handshake itself (`corewire-proto`), and which answer a peer gets (the protocol's slots, in `sessions`);
+//! - the handshake itself (`corewire-proto`), and which answer a peer gets (the protocol's slots, in
+//!   `sessions`);
 //! - which peers and addresses are dialled, and when again (`dial`);
 //! - what becomes of the keys (`sessions`).
 
@@ -55,8 +56,8 @@ struct HandshakeAttempt {
     initiator: Initiator,
     to: SocketAddr,
     purpose: HandshakePurpose,
-    /// The index belongs to a session: the keys are there and only the last message may have to be repeated, or the
-    /// handshake is for the session's next key.
+    /// The index belongs to a session: the keys are there and only the last message may have to be repeated,
+    /// or the handshake is for the session's next key.
     installed: bool,
 }
 
@@ -141,8 +142,8 @@ impl NodeHandshakes {
     /// An answer to a handshake that was begun here.
     fn handle_reply(&mut self, env: &mut Env, index: ReceiverIndex, from: SocketAddr, bytes: &[u8]) {
         let node = self.shared.id;
-        // The answer comes from where the question went. Anything else is sent by a third party, or by a peer behind
-        // several addresses, whose session would not work either.
+        // The answer comes from where the question went. Anything else is sent by a third party, or by a peer
+        // behind several addresses, whose session would not work either.
         let Some(attempt) = self.attempts.get_mut(&index).filter(|attempt| attempt.to == from) else {
             return count(&self.shared.counters.broken_packets);
         };

@@ -1,13 +1,13 @@
 //! Consumers that keep a ring full.
 //!
-//! A producer that finds no room (or makes some by evicting) reports it. From then on the ring is checked a few times
-//! per grace, until no producer has reported it and it is not full.
+//! A producer that finds no room (or makes some by evicting) reports it. From then on the ring is checked a
+//! few times per grace, until no producer has reported it and it is not full.
 //!
-//! A consumer *holds* the ring if it is at the gate and has something to take. Each consumer has a clock of its own,
-//! which starts when the consumer is first found holding a full ring, and restarts when it has taken something since.
-//! So the grace is that of one consumer's standstill, and a consumer that moves, however slowly, is never closed. A
-//! record that is evicted does not count as taken: under the policies that drop, the clock of a consumer that only
-//! loses runs on.
+//! A consumer *holds* the ring if it is at the gate and has something to take. Each consumer has a clock of
+//! its own, which starts when the consumer is first found holding a full ring, and restarts when it has taken
+//! something since. So the grace is that of one consumer's standstill, and a consumer that moves, however
+//! slowly, is never closed. A record that is evicted does not count as taken: under the policies that drop,
+//! the clock of a consumer that only loses runs on.
 
 use std::{collections::BTreeMap, mem::take, sync::atomic::Ordering, time::Duration};
 
@@ -24,15 +24,15 @@ use crate::{
     },
 };
 
-/// Checks in a grace. A clock starts late by at most the time between two, except for the first of a standstill, which
-/// starts when the producer reported the full ring.
+/// Checks in a grace. A clock starts late by at most the time between two, except for the first of a
+/// standstill, which starts when the producer reported the full ring.
 const CHECKS_PER_GRACE: u32 = 32;
 
 /// The least and the longest time between two checks.
 const CHECK_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 
-/// The grace of a consumer whose node has left, at a publication that closes no consumer: it is not a channel any more
-/// that the producer has decided to wait for.
+/// The grace of a consumer whose node has left, at a publication that closes no consumer: it is not a channel
+/// any more that the producer has decided to wait for.
 const LEFT_GRACE: Duration = Duration::from_secs(10);
 
 /// Reads of a cursor that writers may be moving at the moment, before the last value is believed.
@@ -98,8 +98,8 @@ impl Publications {
     /// It is time to check the ring again.
     pub(crate) fn lagging_due(&mut self, env: &mut Env, key: PublicationKey) {
         let Some(publication) = self.publications.get_mut(&key) else { return };
-        // Cleared now and believed at the next check: a producer that finds the ring full in between reports it, or
-        // waits for room by then.
+        // Cleared now and believed at the next check: a producer that finds the ring full in between reports
+        // it, or waits for room by then.
         publication.shared.full.store(false, Ordering::Release);
         let Some(watch) = &mut publication.watch else { return };
         let ring = &publication.shared.ring;
@@ -115,8 +115,8 @@ impl Publications {
         }
     }
 
-    /// The node of a local consumer has left. The consumer may read to the end, but must not keep the ring full without
-    /// end, whatever grace its producer grants to others.
+    /// The node of a local consumer has left. The consumer may read to the end, but must not keep the ring
+    /// full without end, whatever grace its producer grants to others.
     pub(crate) fn consumer_left(&mut self, env: &mut Env, key: PublicationKey, leg: LegKey) {
         let Some(publication) = self.publications.get_mut(&key) else { return };
         let draining = publication.draining.get_mut(&leg).expect("the channels of a node that left are over");
@@ -131,7 +131,8 @@ impl Publications {
         self.check_holders(env, key);
     }
 
-    /// Checks a full ring: starts clocks, stops those of consumers that moved, closes consumers whose grace is over.
+    /// Checks a full ring: starts clocks, stops those of consumers that moved, closes consumers whose grace
+    /// is over.
     fn check_holders(&mut self, env: &mut Env, key: PublicationKey) {
         let Some(publication) = self.publications.get_mut(&key) else { return };
         let holders = publication.holders();
@@ -180,7 +181,8 @@ impl PublicationState {
     fn holders(&self) -> Vec<Holder> {
         let (ring, granted) = (&self.shared.ring, self.shared.spec.lagging_grace);
         let readers = behind_readers(ring);
-        // After the cursors, so that one that a writer has moved meanwhile is not taken for one that got away.
+        // After the cursors, so that one that a writer has moved meanwhile is not taken for one that got
+        // away.
         let (gate, tail) = (ring.gate(), ring.tail());
         let clocks = self.watch.as_ref().map(|watch| &watch.clocks);
         let local = |leg: LegKey, id: ReaderId, channel: Option<ChannelKey>, grace: Option<Duration>| {
@@ -199,8 +201,8 @@ impl PublicationState {
                 OutboundEnd::Local(leg, id) => holders.extend(local(leg, id, Some(key), granted)),
                 OutboundEnd::Remote(..) => {
                     let channel = &outbound.channel.shared;
-                    // Channels share a shard's cursor; their counters tell which of them holds it. One that has no
-                    // cursor yet holds nothing.
+                    // Channels share a shard's cursor; their counters tell which of them holds it. One that
+                    // has no cursor yet holds nothing.
                     let placed = channel.state() != ChannelState::Connecting;
                     let released = channel.snapshot().released;
                     if let Some(grace) = granted
@@ -238,8 +240,9 @@ fn behind_readers(ring: &Ring) -> Vec<BehindReader> {
     readers
 }
 
-/// What a reader has taken. A writer that evicts first moves the cursor and then counts the loss, so that a read in
-/// between sees a reader that seems to have moved by itself. So `known` is given up only after several reads.
+/// What a reader has taken. A writer that evicts first moves the cursor and then counts the loss, so that a
+/// read in between sees a reader that seems to have moved by itself. So `known` is given up only after
+/// several reads.
 fn taken(ring: &Ring, reader: &BehindReader, known: Option<u64>) -> u64 {
     let mut seen = reader.taken;
     for _ in 0..CURSOR_READS_MAX {

@@ -109,9 +109,9 @@ pub(crate) struct LocalEndpoint {
     pub(crate) source: Source,
 }
 
-/// Whether a producer can do what was asked for. It cannot choose among datums, and a consumer that wants some must not
-/// get all of them. `NOT_ALLOWED`, because asking again does not help. The requested weight is a hint: the publication's
-/// own is used.
+/// Whether a producer can do what was asked for. It cannot choose among datums, and a consumer that wants
+/// some must not get all of them. `NOT_ALLOWED`, because asking again does not help. The requested weight is
+/// a hint: the publication's own is used.
 fn honoured(request: &OpenRequest) -> Result<(), CloseCode> {
     if request.criteria.is_empty() { Ok(()) } else { Err(CloseCode::NOT_ALLOWED) }
 }
@@ -121,7 +121,8 @@ impl PublicationState {
         self.closed && self.channels.is_empty() && self.draining.is_empty()
     }
 
-    /// Whether everything was delivered. A local consumer of the same node is not waited for: it goes with the node.
+    /// Whether everything was delivered. A local consumer of the same node is not waited for: it goes with
+    /// the node.
     fn has_drained(&self) -> bool {
         let waited_for = |leg: &DrainingLeg| leg.consumer != self.node.id;
         self.channels.is_empty() && (self.shared.ring.is_empty() || !self.draining.values().any(waited_for))
@@ -187,8 +188,8 @@ impl Publications {
         env.effects.push(Effect::StreamAppeared(key.node, stream));
     }
 
-    /// Closes a publication whose last handle is gone, or that was closed by one: no consumer is admitted any more, and
-    /// the consumers that are there get what is in the ring.
+    /// Closes a publication whose last handle is gone, or that was closed by one: no consumer is admitted any
+    /// more, and the consumers that are there get what is in the ring.
     pub(crate) fn unpublish(&mut self, env: &mut Env, key: PublicationKey) {
         // The publication was refused, or is forgotten because its node left.
         let Some(publication) = self.publications.get_mut(&key) else { return };
@@ -293,8 +294,8 @@ impl Publications {
         Ok(channel_key)
     }
 
-    /// Serves a consumer of this engine, or refuses it with the code. The caller shows the publication afterwards, once
-    /// the consumer has its end.
+    /// Serves a consumer of this engine, or refuses it with the code. The caller shows the publication
+    /// afterwards, once the consumer has its end.
     pub(crate) fn serve_local(
         &mut self,
         env: &mut Env,
@@ -423,9 +424,9 @@ impl Publications {
         }
     }
 
-    /// Ends every channel of a node whose time to drain is over. Not in good order, so that no consumer believes that it
-    /// has everything; and each whole session ends with this code, because an orderly close would overtake the
-    /// channel's.
+    /// Ends every channel of a node whose time to drain is over. Not in good order, so that no consumer
+    /// believes that it has everything; and each whole session ends with this code, because an orderly close
+    /// would overtake the channel's.
     pub(crate) fn give_up(&mut self, env: &mut Env, node: NodeId) {
         let channels = self.of_node(node).flat_map(|(_, publication)| &publication.channels);
         let ends: Vec<(ChannelKey, OutboundEnd)> = channels.map(|(key, c)| (*key, c.end)).collect();

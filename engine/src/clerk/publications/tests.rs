@@ -127,7 +127,7 @@ fn a_local_consumer_that_stands_still_for_its_grace_is_cut_off() {
     let spec = PublishSpec { datums: 4, lagging_grace: Some(GRACE), ..PublishSpec::new(STREAM) };
     let mut fixture = Fixture::new(spec);
     let (_, leg, _end) = fixture.serve_local();
-    let mut writer: Writer = fixture.shared.ring.writer();
+    let writer: Writer = fixture.shared.ring.writer();
     while writer.try_push(&[1; 8]).is_ok() {}
     fixture.publications.ring_is_full(&mut fixture.env, fixture.shared.key);
     let effects = fixture.env.effects.drain();

@@ -24,7 +24,8 @@ impl Sessions {
         env.effects.send(index.shard(), Command::OpenChannel { index, open_id, request, handle });
     }
 
-    /// The peer has accepted a channel that was asked for. `None`: the request was withdrawn, or the session is gone.
+    /// The peer has accepted a channel that was asked for. `None`: the request was withdrawn, or the session
+    /// is gone.
     pub(crate) fn accepted(
         &mut self,
         index: ReceiverIndex,
@@ -49,7 +50,8 @@ impl Sessions {
         Some(key)
     }
 
-    /// A channel that was asked for is not wanted any more. The answer then finds no owner, and resets the channel.
+    /// A channel that was asked for is not wanted any more. The answer then finds no owner, and resets the
+    /// channel.
     pub(crate) fn withdraw_open(&mut self, env: &mut Env, index: ReceiverIndex, open_id: OpenId) {
         // Gone when the session is.
         if self.sessions.get_mut(&index).is_some_and(|session| session.opens.remove(&open_id).is_some()) {

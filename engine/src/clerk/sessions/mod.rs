@@ -36,8 +36,8 @@ use crate::{
 /// Sessions with one peer that are kept for their last channels after another one took their place.
 const RETIRED_EACH: usize = 2;
 
-/// The packet size between two addresses of this host, whose loopback takes 65,536 bytes: fewer, larger packets cost
-/// both ends less. Three of these are one train.
+/// The packet size between two addresses of this host, whose loopback takes 65,536 bytes: fewer, larger
+/// packets cost both ends less. Three of these are one train.
 const LOOPBACK_PACKET_BYTES: usize = 16 << 10;
 
 /// The sessions of this engine.
@@ -175,7 +175,8 @@ impl Sessions {
             .or_insert_with(|| Slots::new(node.peer_id, peer, SlotsConfig::default()))
     }
 
-    /// What is to be done with a handshake that the peer began. `trying`: whether one that was begun here waits.
+    /// What is to be done with a handshake that the peer began. `trying`: whether one that was begun here
+    /// waits.
     pub(crate) fn judge(
         &mut self,
         node: &NodeShared,
@@ -260,8 +261,9 @@ impl Sessions {
         }
     }
 
-    /// Another session took this one's place. It is closed, but not under channels that still work: the peer keeps it
-    /// for as long, because it decides the same way. `boot` is the peer's number in the session that is current.
+    /// Another session took this one's place. It is closed, but not under channels that still work: the peer
+    /// keeps it for as long, because it decides the same way. `boot` is the peer's number in the session that
+    /// is current.
     fn retire(&mut self, env: &mut Env, index: ReceiverIndex, boot: Option<u64>) {
         // The slots may name a session that has just ended.
         let Some(session) = self.sessions.get_mut(&index) else { return };
@@ -329,8 +331,8 @@ impl Sessions {
         Some(GoneSession { node, peer, disconnected })
     }
 
-    /// The sessions of a node are not waited for any more, because the node is forgotten. Their indices stay taken until
-    /// their shards give them back.
+    /// The sessions of a node are not waited for any more, because the node is forgotten. Their indices stay
+    /// taken until their shards give them back.
     pub(crate) fn abandon_node(&mut self, env: &mut Env, node: NodeId) -> Vec<ReceiverIndex> {
         let of_node = self.sessions.iter().filter(|(_, session)| session.node.id == node);
         let abandoned: Vec<ReceiverIndex> = of_node.map(|(index, _)| *index).collect();

@@ -1,11 +1,12 @@
 //! New keys for sessions that go on.
 //!
-//! The shard of a session reports when its key is due. Either end then runs the same handshake as for a new session,
-//! with two differences: it is for the index that the session has, and its generation tells that it is for a key, and
-//! for which. What comes out of it goes to the shard as a key, not as a session. When both ends begin at once, the
-//! smaller peer's handshake wins, as among new sessions.
+//! The shard of a session reports when its key is due. Either end then runs the same handshake as for a new
+//! session, with two differences: it is for the index that the session has, and its generation tells that it
+//! is for a key, and for which. What comes out of it goes to the shard as a key, not as a session. When both
+//! ends begin at once, the smaller peer's handshake wins, as among new sessions.
 //!
-//! Not inside: which key seals or opens a packet (the session), and the messages of a handshake (`handshakes`).
+//! Not inside: which key seals or opens a packet (the session), and the messages of a handshake
+//! (`handshakes`).
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -23,8 +24,8 @@ use crate::{
     shared::counters::count,
 };
 
-/// How long a peer whose handshake was answered is given to use the key before this end begins a handshake. The peer
-/// repeats itself several times within it.
+/// How long a peer whose handshake was answered is given to use the key before this end begins a handshake.
+/// The peer repeats itself several times within it.
 const PEER_REKEY_WAIT: Duration = Duration::from_secs(2);
 
 /// A handshake for the next key of a session.
@@ -39,8 +40,8 @@ pub(crate) struct RekeyPlan {
 }
 
 impl Sessions {
-    /// The key of a session should be replaced. `None`: the session is about to end, or its peer is expected to use a
-    /// new key soon.
+    /// The key of a session should be replaced. `None`: the session is about to end, or its peer is expected
+    /// to use a new key soon.
     pub(crate) fn rekey_plan(&self, env: &mut Env, index: ReceiverIndex) -> Option<RekeyPlan> {
         let session = self.sessions.get(&index).filter(|session| !session.closing)?;
         let expected = session.answered.map(|at| at + PEER_REKEY_WAIT).filter(|until| *until > env.now);
@@ -63,13 +64,14 @@ impl Sessions {
         env.effects.set_timer(Timer::Rekey(index), at);
     }
 
-    /// The peer's handshake for this session's key goes first. Should it come to nothing, this end tries again.
+    /// The peer's handshake for this session's key goes first. Should it come to nothing, this end tries
+    /// again.
     pub(crate) fn rekey_yields(&self, env: &mut Env, index: ReceiverIndex) {
         env.effects.set_timer(Timer::Rekey(index), env.now + PEER_REKEY_WAIT);
     }
 
-    /// The session that the peer asks a new key for. A request that does not fit a session as it is here is late, or
-    /// early and going to be repeated.
+    /// The session that the peer asks a new key for. A request that does not fit a session as it is here is
+    /// late, or early and going to be repeated.
     pub(crate) fn session_to_rekey(&self, node: NodeId, request: &Request) -> Option<ReceiverIndex> {
         let found = self.sessions.iter().find(|(_, session)| {
             session.node.id == node
@@ -113,8 +115,8 @@ impl Sessions {
         send_key(env, index, outcome.generation, outcome.keys, true);
     }
 
-    /// A session uses a new key. `true`: the peer began the handshake, so one that was begun here is for a key that is
-    /// there already.
+    /// A session uses a new key. `true`: the peer began the handshake, so one that was begun here is for a
+    /// key that is there already.
     pub(crate) fn rekeyed(&mut self, env: &mut Env, index: ReceiverIndex, phase: u8) -> bool {
         let Some(session) = self.sessions.get_mut(&index) else { return false };
         let next = next_key(session.generation);

@@ -8,8 +8,8 @@ use crate::shared::subscription::Backoff;
 const BACKOFF_MIN: Duration = Duration::from_millis(1);
 
 impl Backoff {
-    /// The pause after `failures` failed attempts (at least one); `chance` is from 0 to 1. Never panics, whatever the
-    /// fields hold.
+    /// The pause after `failures` failed attempts (at least one); `chance` is from 0 to 1. Never panics,
+    /// whatever the fields hold.
     pub(crate) fn pause(&self, failures: u32, chance: f64) -> Duration {
         let growth = if self.multiplier.is_finite() { self.multiplier.max(1.0) } else { 1.0 };
         let jitter = if self.jitter.is_finite() { self.jitter.clamp(0.0, 1.0) } else { 0.0 };

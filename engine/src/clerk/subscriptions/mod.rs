@@ -199,8 +199,8 @@ impl Subscriptions {
         !self.fresh.is_empty()
     }
 
-    /// Takes an inbound channel that is at rest one step on. `true`: the producer is to be connected now. `info` is its
-    /// entry; `None` when nothing is known about it any more.
+    /// Takes an inbound channel that is at rest one step on. `true`: the producer is to be connected now.
+    /// `info` is its entry; `None` when nothing is known about it any more.
     pub(crate) fn advance(&mut self, env: &mut Env, key: InboundKey, info: Option<&PeerInfo>) -> bool {
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return false };
         let stream = subscription.shared.spec.stream;
@@ -254,8 +254,8 @@ impl Subscriptions {
         env.effects.set_or_cancel(Timer::Accepted(key), until);
     }
 
-    /// Asks a producer in another engine for a channel on this session, or waits for a session. `has_room`: whether
-    /// something new may be begun with the session's shard.
+    /// Asks a producer in another engine for a channel on this session, or waits for a session. `has_room`:
+    /// whether something new may be begun with the session's shard.
     pub(crate) fn connect(
         &mut self,
         env: &mut Env,
@@ -380,8 +380,9 @@ impl Subscriptions {
         self.show(env, key.subscription);
     }
 
-    /// A channel is over, or did not come about, and its session or local channel knows it already. What comes next
-    /// depends on the code: a refusal waits for a change, everything else is tried again after a pause.
+    /// A channel is over, or did not come about, and its session or local channel knows it already. What
+    /// comes next depends on the code: a refusal waits for a change, everything else is tried again after a
+    /// pause.
     pub(crate) fn channel_ended(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
         if !code.is_retriable() {
             return self.refuse(env, key, code);
@@ -461,7 +462,8 @@ impl Subscriptions {
         }
     }
 
-    /// Ends what is connected or asked for. What is in the inbox stays readable. The stage is left to the caller.
+    /// Ends what is connected or asked for. What is in the inbox stays readable. The stage is left to the
+    /// caller.
     fn cut(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
         let Some(inbound) = self.inbound(key) else { return };
         inbound.terminate(code);
@@ -502,7 +504,8 @@ impl Subscriptions {
         self.reconsider(node, producer, |stage| matches!(stage, Stage::Refused(_)));
     }
 
-    /// A peer's entry is different now: subscriptions that it may interest, and have no channel from it, look at it.
+    /// A peer's entry is different now: subscriptions that it may interest, and have no channel from it, look
+    /// at it.
     pub(crate) fn producer_changed(&mut self, node: NodeId, before: &PeerInfo, now: &PeerInfo) {
         let producer = now.peer_id();
         for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
