@@ -4,8 +4,8 @@
 //! random bytes; its outputs are commands to shards and calls of the user's closures. One sequence of inputs
 //! gives one sequence of outputs, on a thread or in the simulator.
 //!
-//! The state is in components. Each owns its tables and is told of one input at a time; what it wants done
-//! elsewhere it pushes as an [`effect`]. [`Clerk`] routes inputs and effects to components, and is the only
+//! The state is in components. Each owns its tables and handles one input at a time; what it wants done
+//! elsewhere it pushes as an `Effect`. [`Clerk`] routes inputs and effects to the components, and is the only
 //! one that knows them all.
 //!
 //! Not inside: sockets, clocks, threads, and protocol rules (`corewire-proto`).
