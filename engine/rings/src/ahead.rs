@@ -79,7 +79,7 @@ impl Reader {
     /// pinned. Does nothing if the position is there already.
     pub fn advance_to(&mut self, seq: u64) -> Result<(), Detached> {
         if seq > self.next {
-            let was_pinned = mutate!(self.is_pinned(), "release-unpins" => false);
+            let was_pinned = mutate!(self.is_pinned(), "advance-unpins" => false);
             self.pin_cursor()?;
             self.move_to(self.within_reach(seq), if was_pinned { After::Pinned } else { After::Unpinned });
         }

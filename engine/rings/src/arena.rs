@@ -82,7 +82,7 @@ impl Arena {
         assert!(layout.size() > 0, "a ring has at least one unit");
         // SAFETY: the layout's size is not zero, asserted above.
         let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        let step = mutate!(block_step(config.block_count()), "cells-collide" => 2);
+        let step = mutate!(block_step(config.block_count()), "blocks-collide" => 2);
         Some(Self {
             base,
             layout,
@@ -203,8 +203,8 @@ fn prefetch(line: *const u8) {
 /// The bytes of a record that begins at `at`.
 ///
 /// # Safety
-/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a block. The compiler is told of
-/// that alignment, so that callers which cast the bytes to their own type pay no test for it.
+/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a block. The function
+/// asserts that alignment to the compiler, so that callers which cast the bytes to their own type pay no test.
 #[inline(always)]
 pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
     // SAFETY: units and blocks begin at multiples of a unit's size, since the arena does; the caller keeps

@@ -64,7 +64,7 @@ impl RingShared {
         let was_first = queue.is_first(&ticket);
         let old = queue.remove(ticket);
         self.signals.waiters.store(queue.len() as u64, Ordering::Release);
-        let next = if mutate!(was_first, "cancel-keeps-turn" => false) { queue.wake_first() } else { None };
+        let next = if mutate!(was_first, "cancel-keeps-first" => false) { queue.wake_first() } else { None };
         drop(queue);
         drop(old);
         self.wake_writer(next);

@@ -66,7 +66,7 @@ impl Descriptors {
 
     /// `None`: no memory.
     pub(crate) fn new(datums: usize) -> Option<Self> {
-        let count = mutate!(Self::count(datums), "no-slot-before-gate" => Self::count(datums - 1));
+        let count = mutate!(Self::count(datums), "no-descriptor-before-gate" => Self::count(datums - 1));
         let mut all = Vec::new();
         all.try_reserve_exact(count).ok()?;
         // One lap behind: as if the records before sequence 0 had been published and read.

@@ -13,7 +13,8 @@ use std::task::Waker;
 /// # use std::task::Waker;
 /// # fn work() -> bool { true }
 /// let bell = Doorbell::new();
-/// // Sleeper: arm, look for work once more, and only then sleep. Others: make the work visible, then `bell.ring()`.
+/// // Ringer: make the work visible, then `bell.ring()`.
+/// // Sleeper: arm, look for work once more, and only then sleep.
 /// if bell.arm(Waker::noop()) && !work() {
 ///     // sleep
 /// }

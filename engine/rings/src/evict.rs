@@ -80,7 +80,7 @@ impl RingShared {
         debug_assert!(from <= to, "eviction moves forward");
         let behind = |cursor: Cursor| cursor.holds_gate() && (from..to).contains(&cursor.seq());
         // One pinned reader makes the whole attempt useless: check all before any reader loses records.
-        let pinned = |slot: &ReaderSlot, cursor| mutate!(slot.is_pinned(cursor), "evict-held" => false);
+        let pinned = |slot: &ReaderSlot, cursor| mutate!(slot.is_pinned(cursor), "evict-pinned" => false);
         if self.readers.taken().any(|(_, slot, cursor)| behind(cursor) && pinned(slot, cursor)) {
             return Err(self.blocked_by_pin());
         }
@@ -110,7 +110,7 @@ impl RingShared {
                     Ok(_) => {
                         // A joining reader loses nothing: it has not stored yet from where on it wants
                         // records.
-                        let (loser, wanted_from) = mutate!(owner, "loss-told-late" => load());
+                        let (loser, wanted_from) = mutate!(owner, "loss-reported-late" => load());
                         let wanted = cursor.seq().max(wanted_from);
                         if cursor.kind() == CursorKind::Joined && to > wanted {
                             self.count_lost(slot, to - wanted);

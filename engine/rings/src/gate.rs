@@ -30,7 +30,7 @@ impl RingShared {
         // allowed them.
         let meta = Meta(slot.meta.load(Ordering::Acquire));
         let seq = slot.stamp().next_seq();
-        if mutate!(gate.is_at(seq), "gate-slot-unchecked" => true) {
+        if mutate!(gate.is_at(seq), "gate-unchecked" => true) {
             Some(GatePosition { seq, position: meta.end() })
         } else {
             None

@@ -66,7 +66,8 @@ impl PinGuard<'_> {
     ///
     /// ```
     /// # use corewire_rings::{Ring, RingConfig};
-    /// # let config = RingConfig { datums: 4, bytes: 1024, max_record: 256, readers: 1, scatter_small: false };
+    /// # let (datums, bytes, max_record) = (4, 1024, 256);
+    /// # let config = RingConfig { datums, bytes, max_record, readers: 1, scatter_small: false };
     /// # let ring = Ring::new(config)?;
     /// # let (writer, mut reader) = (ring.writer(), ring.subscribe()?);
     /// writer.try_push(b"one")?;

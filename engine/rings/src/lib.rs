@@ -1,3 +1,5 @@
+//! Rings, mailboxes and wake-ups between the threads of an engine. The rest of this page is the crate's
+//! README.
 #![doc = include_str!("../README.md")]
 
 pub mod limits;

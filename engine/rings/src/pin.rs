@@ -111,7 +111,7 @@ impl ReaderSlot {
         // Acquire: of a reader that has unpinned we see the cursor that it left, so a swap of an older one
         // fails.
         let by_store = || self.pinned.load(Ordering::Acquire) != 0;
-        cursor.kind() == CursorKind::Pinned || mutate!(by_store(), "moves-who-is-inside" => false)
+        cursor.kind() == CursorKind::Pinned || mutate!(by_store(), "moves-pinned-by-store" => false)
     }
 
     /// Ends a pin by store.

@@ -222,7 +222,8 @@ impl Reader {
     #[inline(always)]
     pub(crate) fn pin_cursor(&mut self) -> Result<(), Detached> {
         if self.is_pinned() {
-            return Ok(()); // By a leaked guard, or by `pin`. The guard's borrows are over, or `self` were not borrowed.
+            // By `pin`, or by a leaked guard, whose borrows are over, since `self` is borrowed.
+            return Ok(());
         }
         if crate::bugs::bug("pin-skipped") {
             self.pin = Pin::BySwap;

@@ -1,31 +1,18 @@
-//! The tail, biased to its first writer.
-//!
-//! A compare-and-swap waits until the processor's earlier stores have reached the cache. While a reader on
-//! another processor follows the writer closely, the last record's stamp has not, so each swap costs a
-//! transfer of that line. A thread that writes alone stores the tail instead and need not wait. This is
-//! biased locking: the first thread that claims becomes the owner; the first other thread that claims, or
-//! closes the ring, revokes the bias, after which all threads swap.
+//! The tail, biased to its first writer: that thread, the owner, stores it; the first other thread that
+//! claims, or closes the ring, revokes the bias, after which all threads swap. The crate's page has the
+//! reason and the state diagram.
 //!
 //! ```text
-//!                    try_enter by A                     try_enter by B, or revoke
-//!   ┌─────────┐  CAS Unowned -> A  ┌────────────┐  CAS A -> Revoking  ┌──────────┐  fence, spin until   ┌────────┐
-//!   │ Unowned │ ─────────────────> │ Owned (A)  │ ──────────────────> │ Revoking │ ──owner_inside == 0─> │ Shared │
-//!   └─────────┘                    └────────────┘                     └──────────┘                      └────────┘
-//!        │ revoke                       │ revoke by A itself                                                 ▲
-//!        └──────────────────────────────┴──────────── CAS -> Shared ─────────────────────────────────────────┘
-//!
-//!   owner:    store owner_inside = 1; light fence; load mode;  enters if it is Owned (A)
-//!   revoker:  CAS mode = Revoking;    heavy fence; load owner_inside, until it is 0
+//!   owner:    store owner_inside = 1; light fence; load mode;          inside if it is Owned(me)
+//!   revoker:  CAS mode = Revoking;    heavy fence; load owner_inside,  until it is 0
 //! ```
 //!
-//! At least one of the two sees the other's store. The mode only moves to the right, so revocation happens at
-//! most once per ring; it waits for a few instructions of the owner, or longer if the owner is preempted
-//! there. A thread's token is an address of its thread-local storage. After the thread's end a thread that
-//! gets the same address is the owner; handing that memory over orders the old owner's stores before the new
-//! one's loads.
+//! At least one of the two sees the other's store. A thread's token is an address in its thread-local
+//! storage. After the thread's end, a thread that gets the same address is the owner; handing that memory
+//! over orders the old owner's stores before the new one's loads.
 //!
 //! The owner also caches how much room it saw behind the gate (`free_seq`, `free_position`). Room behind the
-//! gate only grows until the owner itself takes it, so the owner looks at the gate again only when the cached
+//! gate only grows until the owner itself takes it, so the owner loads the gate again only when the cached
 //! room is used up.
 
 use crate::bugs::mutate;
@@ -125,7 +112,7 @@ impl OwnerGuard<'_> {
         let (position, cost) = (tail.position(), count * each);
         let free = tail.datums_before(free_seq);
         let free_units = sizes.distance(cache.free_position.load(Ordering::Relaxed), position);
-        if count > free || mutate!(cost > free_units, "desk-keeps-units" => false) {
+        if count > free || mutate!(cost > free_units, "cache-ignores-units" => false) {
             return None;
         }
         let (seq, end) = (free_seq - free, sizes.add(position, cost));

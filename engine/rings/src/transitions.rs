@@ -1,5 +1,5 @@
-//! The state machines of the reader slot and of the tail's mode, as tables that the code itself prints: every reachable
-//! state with every event. Compared with `tests/snapshots`.
+//! The state machines of the reader slot and of the tail's mode, as tables that the code itself prints: every
+//! reachable state with every event. Compared with `tests/snapshots`.
 
 use crate::config::RingConfig;
 use crate::error::{DetachError, Detached};
