@@ -1,4 +1,4 @@
-//! What a reader is promised that keeps its cursor behind what it has already seen.
+//! Reading ahead: a reader that leaves its cursor before records it has already read.
 #![cfg(not(any(loom, shuttle)))]
 
 use std::{
@@ -26,7 +26,7 @@ impl Wake for Count {
 }
 
 #[test]
-fn what_was_seen_can_be_read_again_until_it_is_given_up() {
+fn a_record_read_ahead_can_be_read_again_until_it_is_released() {
     let ring = ring(4);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     for n in 0..4u8 {
@@ -88,7 +88,7 @@ fn only_a_pinned_reader_is_safe_from_eviction() {
 }
 
 #[test]
-fn a_kept_reader_that_releases_stays_pinned() {
+fn a_pinned_reader_that_advances_stays_pinned() {
     let ring = ring(2);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     writer.try_push(&[0]).unwrap();
@@ -104,7 +104,7 @@ fn a_kept_reader_that_releases_stays_pinned() {
 }
 
 #[test]
-fn a_waker_is_kept_for_a_record_far_behind_the_cursor() {
+fn a_reader_is_woken_for_a_record_far_ahead_of_its_cursor() {
     let ring = ring(8);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     for n in 0..3u8 {
@@ -128,7 +128,7 @@ fn a_waker_is_kept_for_a_record_far_behind_the_cursor() {
 }
 
 #[test]
-fn a_reader_that_noticed_its_eviction_by_itself_is_not_woken_by_what_comes_later() {
+fn a_reader_that_noticed_its_eviction_is_not_woken_for_it_later() {
     let ring = ring(2);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     writer.try_push(&[0]).unwrap();
@@ -144,7 +144,7 @@ fn a_reader_that_noticed_its_eviction_by_itself_is_not_woken_by_what_comes_later
 }
 
 #[test]
-fn a_detached_reader_is_told_and_reads_nothing() {
+fn a_detached_reader_gets_an_error_and_no_record() {
     let ring = ring(2);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     writer.try_push(&[0]).unwrap();
@@ -160,7 +160,7 @@ fn a_detached_reader_is_told_and_reads_nothing() {
 }
 
 #[test]
-fn an_abandoned_record_is_told_from_one_that_is_missing() {
+fn an_abandoned_record_differs_from_a_pending_one() {
     let ring = ring(4);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     drop(writer.try_claim(3).unwrap());
@@ -175,7 +175,7 @@ fn an_abandoned_record_is_told_from_one_that_is_missing() {
 }
 
 #[test]
-fn a_sequence_out_of_all_range_is_not_there_and_not_reached() {
+fn a_sequence_out_of_range_is_pending_and_out_of_reach() {
     let ring = ring(4);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     writer.try_push(&[0]).unwrap();
@@ -193,7 +193,7 @@ fn a_sequence_out_of_all_range_is_not_there_and_not_reached() {
 }
 
 #[test]
-fn what_was_shown_can_be_taken_without_another_look() {
+fn a_peeked_record_can_be_taken_without_another_search() {
     let ring = ring(4);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     assert_eq!(reader.peek(), Ok(None));

@@ -1,4 +1,4 @@
-//! Nothing is allocated on the way of a datum. Alone in its program: the counting allocator counts everybody.
+//! No operation on a datum allocates. Alone in its program, because the counting allocator is global.
 #![cfg(not(any(loom, shuttle, miri)))]
 
 use corewire_rings::{RecordState, Ring, RingConfig, mailbox};
@@ -18,12 +18,12 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
         let _ = BYTES.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -38,8 +38,8 @@ fn allocations(mut work: impl FnMut()) -> u64 {
 }
 
 #[test]
-fn a_datum_allocates_nothing_on_any_way_through_the_ring() {
-    // Packed, and in cells.
+fn no_operation_on_a_datum_allocates() {
+    // Packed and scattered.
     for bytes in [1_000, 1_024] {
         let ring =
             Ring::new(RingConfig { datums: 8, bytes, max_record: 100, readers: 2, scatter_small: false })
@@ -48,7 +48,7 @@ fn a_datum_allocates_nothing_on_any_way_through_the_ring() {
     }
 }
 
-/// What is allocated on the way of single records, of batches, and where a writer waits.
+/// Allocations of single records, of batches, and of a writer that waits.
 fn allocations_of_all_ways(ring: &Ring) -> (u64, u64, u64) {
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
@@ -100,7 +100,7 @@ fn allocations_of_all_ways(ring: &Ring) -> (u64, u64, u64) {
 }
 
 #[test]
-fn a_message_allocates_nothing_on_its_way_through_the_mailbox() {
+fn no_operation_on_a_message_allocates() {
     let (sender, mut receiver) = mailbox(4);
     let mut cx = Context::from_waker(Waker::noop());
     let count = allocations(|| {
@@ -114,24 +114,24 @@ fn a_message_allocates_nothing_on_its_way_through_the_mailbox() {
 }
 
 #[test]
-fn the_memory_of_a_ring_is_what_its_configuration_says() {
+fn memory_bytes_counts_every_part_of_a_ring() {
     let config =
         RingConfig { datums: 1000, bytes: 64 * 1024, max_record: 4096, readers: 8, scatter_small: false };
-    // Slots 1024 x 16, arena 64 KiB + 4 KiB spill, cursors 8 x 128 or 256, and a little around them.
+    // Descriptors 1024 x 16, arena 64 KiB + 4 KiB spill, reader slots 8 x 128 or 256, and some words.
     let memory = config.memory_bytes();
     assert!((86_016..=92_000).contains(&memory), "{memory}");
     assert_eq!(RingConfig { datums: 0, ..config }.memory_bytes(), 0);
 }
 
 #[test]
-fn a_ring_allocates_exactly_what_its_configuration_says() {
+fn a_ring_allocates_exactly_its_memory_bytes() {
     let packed = RingConfig { datums: 5, bytes: 1_023, max_record: 128, readers: 3, scatter_small: false };
-    let cells = RingConfig { scatter_small: true, ..packed };
-    let mixed = RingConfig { bytes: 1_024, max_record: 129, ..cells };
+    let scattered = RingConfig { scatter_small: true, ..packed };
+    let mixed = RingConfig { bytes: 1_024, max_record: 129, ..scattered };
     for (config, records) in [
         (packed, 63 * 16 + 128),
-        (cells, 8 * 128),
-        (RingConfig { bytes: 5_000, ..cells }, 8 * 128),
+        (scattered, 8 * 128),
+        (RingConfig { bytes: 5_000, ..scattered }, 8 * 128),
         (mixed, 8 * 128 + 1_024 + 144),
         (RingConfig { bytes: 1_100, ..mixed }, 8 * 128 + 68 * 16 + 144),
     ] {
@@ -140,7 +140,7 @@ fn a_ring_allocates_exactly_what_its_configuration_says() {
         let allocated = BYTES.with(Cell::get) - before;
         assert_eq!(allocated, config.memory_bytes(), "{config:?}");
         drop(ring);
-        // All but the records does not depend on how they lie.
+        // Only the arena depends on how records lie.
         let others = packed.memory_bytes() - (63 * 16 + 128);
         assert_eq!(config.memory_bytes(), others + records, "{config:?}");
     }

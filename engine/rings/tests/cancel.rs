@@ -1,8 +1,9 @@
-//! Every future of this crate, dropped after every poll, whatever else happens meanwhile and in whatever order.
+//! Every future of this crate, dropped after every poll, with every order of other events.
 //!
-//! A test takes an alphabet of steps (poll the future, publish, read, evict, close, …) and runs *every* sequence of
-//! them up to a length. After each sequence the future is dropped. Then nothing may be lost, counted twice, left
-//! queued or leaked, and the others must get on by the wakes that they receive: nobody is polled who was not woken.
+//! A test takes a set of steps (poll the future, publish, read, evict, close, …) and runs *every* sequence
+//! of them up to a length. After each sequence the future is dropped. Then nothing may be lost, counted
+//! twice, left queued or leaked, and the other futures must finish by the wakes that they receive: a future
+//! that was not woken is not polled.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// Runs every sequence of at most `len` steps, and says how many there were.
+/// Runs every sequence of at most `len` steps, and gives their number.
 fn each_sequence<S: Copy>(alphabet: &[S], len: usize, mut run: impl FnMut(&[S])) -> u64 {
     let mut count = 0;
     for len in 0..=len {
@@ -31,7 +32,7 @@ fn each_sequence<S: Copy>(alphabet: &[S], len: usize, mut run: impl FnMut(&[S]))
     count
 }
 
-/// Steps of one sequence: Miri takes its time for each.
+/// Steps of one sequence; fewer under Miri, which is slow.
 const STEPS: usize = if cfg!(miri) { 2 } else { 5 };
 
 #[derive(Default)]
@@ -69,7 +70,7 @@ impl<F: Future + Unpin> Task<F> {
         }
     }
 
-    /// As an executor would: only if it was woken.
+    /// Polls as an executor does: only if it was woken.
     fn poll_if_woken(&mut self) -> Option<F::Output> {
         let woken = self.seen.is_some_and(|seen| self.count.0.load(Ordering::Relaxed) > seen);
         if woken { self.poll() } else { None }
@@ -79,7 +80,7 @@ impl<F: Future + Unpin> Task<F> {
         self.future.is_some() && self.seen.is_some()
     }
 
-    /// Drops the future. Nobody may keep its waker.
+    /// Drops the future. Its waker must have no other owner then.
     fn cancel(&mut self) {
         self.future = None;
         assert_eq!(Arc::strong_count(&self.count), 1, "a waker was leaked");
@@ -99,12 +100,12 @@ enum RoomStep {
     Close,
 }
 
-/// Claims that are given up instead of committed are the second half of each sequence.
+/// Each sequence twice: with claims that are committed, and with claims that are abandoned.
 struct RoomWorld<'a> {
     ring: Ring,
     writer: &'a Writer,
     reader: Reader,
-    /// The victim, and the two others.
+    /// The future that is dropped, and the two others.
     tasks: [Task<ClaimFuture<'a>>; 3],
     commits: bool,
     written: Vec<u8>,
@@ -192,7 +193,7 @@ impl<'a> RoomWorld<'a> {
         }
     }
 
-    /// The future is dropped; everybody else must get on.
+    /// The future is dropped; the others must finish.
     fn end(&mut self, steps: &[RoomStep]) {
         self.tasks[0].cancel();
         loop {
@@ -209,9 +210,9 @@ impl<'a> RoomWorld<'a> {
         let free = self.push(self.writer.try_claim(1), true);
         assert_eq!(free, self.ring.is_closed().then_some(ClaimError::Closed), "{steps:?}");
         while self.read() {}
-        let told = (self.written.len() as u64 + self.abandoned, self.abandoned, self.lost);
+        let reported = (self.written.len() as u64 + self.abandoned, self.abandoned, self.lost);
         let stats = self.ring.stats();
-        assert_eq!((stats.accepted, stats.abandoned, stats.evicted), told, "{steps:?}");
+        assert_eq!((stats.accepted, stats.abandoned, stats.evicted), reported, "{steps:?}");
         assert!(self.read.is_sorted_by(|a, b| a < b), "{steps:?}: {:?}", self.read);
         if !steps.contains(&RoomStep::Detach) {
             assert_eq!(self.reader.lost(), self.lost, "{steps:?}");
@@ -228,7 +229,7 @@ impl<'a> RoomWorld<'a> {
 }
 
 #[test]
-fn a_wait_for_room_can_be_dropped_after_any_poll() {
+fn a_waiting_claim_can_be_dropped_after_any_poll() {
     use RoomStep::{Close, Detach, Evict, Poll, PollOne, PollOther, Push, Read};
     for commits in [true, false] {
         each_sequence(&[Poll, PollOne, PollOther, Read, Push, Evict, Detach, Close], STEPS, |steps| {
@@ -263,7 +264,7 @@ struct ReadWorld<'a> {
     writer: &'a Writer,
     pending: Option<corewire_rings::RecordClaim<'a>>,
     written: Vec<u64>,
-    /// What the reader in question was told to have lost.
+    /// Losses that were reported for the reader.
     lost: u64,
     victim: ReaderId,
 }
@@ -305,7 +306,7 @@ impl<'a> ReadWorld<'a> {
     }
 }
 
-/// What one future of a reader gave: the record that it took, if it takes one.
+/// The record that one future of a reader took, if it takes one.
 type Taken = Result<Option<u64>, RecvError>;
 type Start = for<'a> fn(&'a mut Reader) -> Pin<Box<dyn Future<Output = Taken> + 'a>>;
 
@@ -340,7 +341,7 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
         let mut world =
             ReadWorld { ring: ring.clone(), writer: &writer, pending: None, written, lost, victim };
         let mut rest = steps.iter();
-        // A future that resolves makes place for the next one.
+        // After a future resolves, the next one starts.
         'futures: loop {
             let mut future = start(&mut reader);
             for step in rest.by_ref() {
@@ -363,12 +364,12 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
             }
             break;
         }
-        // Dropped by now. Whatever was under way comes to its end.
+        // It is dropped now. What was in progress finishes.
         world.step(ReadStep::Commit);
         (written, lost) = (world.written, world.lost);
         written.sort_unstable();
     }
-    // The other reader gets on by its wakes: with the next record, if nothing came before.
+    // The other reader finishes by its wakes: with the next record, if none came before.
     while neighbour.poll_if_woken().is_some() {}
     let sleeps = neighbour.sleeps();
     let mut last = None;
@@ -392,7 +393,7 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
         assert!(gone as u64 <= lost, "{steps:?}: {taken:?} of {written:?}, {lost} lost");
         assert!(lost > 0 || taken == written, "{steps:?}: {taken:?} of {written:?}");
     }
-    // The waker of a dropped future stays with its reader at most.
+    // At most the reader keeps the waker of a dropped future.
     drop(reader);
     assert_eq!(Arc::strong_count(&count), 1, "{steps:?}: a waker was leaked");
     assert!(ring.detach(victim).is_err());
@@ -413,17 +414,17 @@ fn a_receive_can_be_dropped_after_any_poll() {
 }
 
 #[test]
-fn a_look_for_the_next_record_can_be_dropped_after_any_poll() {
+fn poll_ready_can_be_dropped_after_any_poll() {
     each_sequence(&READ_STEPS, STEPS - 1, |steps| drop_a_readers_future(ready, steps));
 }
 
 #[test]
-fn a_look_for_a_record_ahead_can_be_dropped_after_any_poll() {
+fn poll_published_can_be_dropped_after_any_poll() {
     each_sequence(&READ_STEPS, STEPS - 1, |steps| drop_a_readers_future(published, steps));
 }
 
 #[test]
-fn a_receive_from_a_mailbox_can_be_dropped_after_any_poll() {
+fn a_mailbox_receive_can_be_dropped_after_any_poll() {
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Step {
         Poll,

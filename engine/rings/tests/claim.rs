@@ -1,4 +1,4 @@
-//! Waiting for room: order, cancellation at every poll, bounds.
+//! Claims that wait for room: order, cancellation at every poll, bounds.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{ClaimError, Reader, Ring, RingConfig, WaitTicket, limits::MAX_ROOM_WAITERS};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-/// A full ring, and the reader that never reads, so that it stays full.
+/// A full ring with a reader that never reads, so that it stays full.
 fn full_ring() -> (Ring, Reader) {
     let ring =
         Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, scatter_small: false })
@@ -29,7 +29,7 @@ impl Wake for Count {
 }
 
 #[test]
-fn room_is_given_in_the_order_of_asking_and_newcomers_do_not_overtake() {
+fn room_is_granted_in_order_and_newcomers_do_not_overtake() {
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
@@ -48,7 +48,7 @@ fn room_is_given_in_the_order_of_asking_and_newcomers_do_not_overtake() {
     assert_eq!(writer.try_push(b"e"), Ok(4));
 }
 
-/// Every state in which a waiting future can be dropped, and every place of the queue.
+/// Every state in which a waiting future can be dropped, at every place of the queue.
 #[test]
 fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
     for polls_of_dropped in 0..3 {
@@ -71,7 +71,7 @@ fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
                 }
                 ring.detach(ring.blockers()[0]).unwrap();
                 waiters[place] = None;
-                // Whoever is first now has been woken; serving it wakes the next.
+                // The waiter that is first now has been woken; serving it wakes the next.
                 for (index, waiter) in waiters.iter_mut().enumerate() {
                     let Some(waiter) = waiter else { continue };
                     assert_eq!(
@@ -83,7 +83,7 @@ fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
                     assert!(matches!(poll, Poll::Ready(Ok(_))));
                 }
                 drop(waiters);
-                assert!(writer.try_push(b"x").is_ok(), "nobody queues any more");
+                assert!(writer.try_push(b"x").is_ok(), "no writer waits any more");
             }
         }
     }
@@ -107,7 +107,7 @@ fn the_queue_is_bounded() {
 }
 
 #[test]
-fn waiting_for_what_can_never_be_is_refused_at_once() {
+fn waiting_for_a_claim_that_can_never_fit_is_refused() {
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let mut cx = Context::from_waker(Waker::noop());
@@ -132,7 +132,7 @@ fn waiting_for_what_can_never_be_is_refused_at_once() {
 }
 
 #[test]
-fn a_turn_used_with_another_ring_leaves_the_first_queue() {
+fn a_ticket_used_with_another_ring_leaves_the_first_queue() {
     let ((one, _reader), (two, _other)) = (full_ring(), full_ring());
     let mut cx = Context::from_waker(Waker::noop());
     let mut turn = WaitTicket::default();
@@ -152,7 +152,7 @@ impl Wake for Leaver {
 }
 
 #[test]
-fn closing_wakes_every_waiter_though_others_leave_meanwhile_or_are_never_polled() {
+fn closing_wakes_every_waiter_while_others_leave() {
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
     let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
@@ -181,7 +181,7 @@ impl Wake for Panics {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_nobody_else_asleep() {
+fn a_waker_that_panics_leaves_no_other_waiter_asleep() {
     let (count, panics) = (Arc::new(Count::default()), Waker::from(Arc::new(Panics)));
     let counting = Waker::from(Arc::clone(&count));
 

@@ -1,4 +1,4 @@
-//! Sizes that no ring has.
+//! Sizes that `Ring::new` refuses.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::limits::{MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES};
@@ -49,10 +49,10 @@ fn the_longest_record_of_all_passes() {
 }
 
 #[test]
-fn memory_that_does_not_exist_is_an_error_and_not_an_abort() {
+fn missing_memory_is_an_error_and_not_an_abort() {
     let config =
         RingConfig { datums: 1, bytes: MAX_ARENA_BYTES, max_record: 1, readers: 1, scatter_small: false };
-    // Overcommit may grant a terabyte of untouched memory; then there is nothing to refuse.
+    // Overcommit may grant a terabyte of untouched memory; then there is no error to test.
     if let Err(error) = Ring::new(config) {
         assert_eq!(error, RingConfigError::Memory(config.memory_bytes()));
     }

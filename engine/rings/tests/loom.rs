@@ -1,9 +1,9 @@
-//! The production types under loom: every interleaving within the preemption bound, and every order of memory that
-//! the C11 model allows. Run with
-//! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p corewire-rings --release --test loom`.
+//! The production types under loom: every interleaving within the preemption bound, and every memory order
+//! that the C11 model allows. Run with `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test -p
+//! corewire-rings --release --test loom`.
 //!
-//! The arena has a witness for each unit, so two uses of the same bytes that are not ordered fail the model, as does
-//! a thread that sleeps for ever.
+//! The arena has a witness for each unit, so two unordered uses of the same bytes fail the model, as does a
+//! thread that is never woken.
 #![cfg(loom)]
 
 use corewire_rings::{
@@ -15,16 +15,16 @@ use loom::thread;
 use std::future::poll_fn;
 use std::task::Poll;
 
-mod stories;
+mod scenarios;
 
 fn ring(datums: usize, readers: usize) -> Ring {
-    // As tight as can be, so that the next record of 32 bytes lies where the last one lay: two units for one datum,
-    // three (and a spill) for two.
+    // The smallest arena, so that the next record of 32 bytes reuses memory of the last one: two units for
+    // one datum, three (and a spill) for two.
     Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers, scatter_small: false })
         .unwrap()
 }
 
-/// A record that says who wrote it, in all its bytes.
+/// A record with its writer's value in all its bytes.
 fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
     claim.fill(value);
     claim.commit()
@@ -40,7 +40,7 @@ fn push(writer: &Writer, len: usize, value: u8) -> u64 {
     }
 }
 
-/// The next record's sequence, value and gap. Checks that it is of one piece.
+/// The next record's sequence, value and gap. Checks that all its bytes are equal.
 fn take(reader: &mut Reader) -> (u64, u8, u64) {
     loop {
         if let Some(record) = reader.try_recv().unwrap() {
@@ -52,7 +52,7 @@ fn take(reader: &mut Reader) -> (u64, u8, u64) {
 }
 
 #[test]
-fn what_is_published_is_read_whole_and_in_order() {
+fn published_records_are_read_intact_and_in_order() {
     loom::model(|| {
         let ring = ring(2, 1);
         let mut reader = ring.subscribe().unwrap();
@@ -83,7 +83,7 @@ fn two_producers_never_share_a_byte() {
 }
 
 #[test]
-fn the_gate_keeps_the_writer_behind_the_reader_around_the_wrap() {
+fn the_gate_stops_the_writer_before_the_reader_across_the_wrap() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
@@ -101,7 +101,7 @@ fn the_gate_keeps_the_writer_behind_the_reader_around_the_wrap() {
 }
 
 #[test]
-fn two_producers_at_a_full_ring_move_the_gate_together() {
+fn two_producers_move_the_gate_of_a_full_ring() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
@@ -179,7 +179,7 @@ fn two_readers_join_and_leave_under_a_writer() {
 }
 
 #[test]
-fn a_leaving_reader_frees_its_room_after_its_last_look() {
+fn a_leaving_reader_frees_its_room_after_its_last_read() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
@@ -195,7 +195,7 @@ fn a_leaving_reader_frees_its_room_after_its_last_look() {
 }
 
 #[test]
-fn eviction_and_holding_exclude_each_other() {
+fn eviction_and_a_pin_guard_exclude_each_other() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
@@ -216,7 +216,7 @@ fn eviction_and_holding_exclude_each_other() {
 }
 
 #[test]
-fn nobody_evicts_a_reader_in_place() {
+fn a_pinned_reader_is_not_evicted() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
@@ -245,7 +245,7 @@ fn two_evictors_count_each_loss_once() {
             let writer = ring.writer();
             thread::spawn(move || {
                 let mut lost = 0;
-                // A claim that the other one has not published yet refuses us.
+                // Refused while the other writer has claimed and not yet published.
                 if let Ok(mut claim) = writer.claim_evicting(32, |_, n| lost += n) {
                     let seq = claim.seq() as u8;
                     claim.fill(seq);
@@ -283,8 +283,8 @@ fn a_joining_reader_survives_eviction() {
 }
 
 #[test]
-fn detachment_and_holding_exclude_each_other() {
-    loom::model(|| stories::detachment_and_holding_exclude_each_other(&ring(1, 1)));
+fn detachment_and_a_pin_guard_exclude_each_other() {
+    loom::model(|| scenarios::detachment_and_a_pin_guard_exclude_each_other(&ring(1, 1)));
 }
 
 #[test]
@@ -467,7 +467,7 @@ fn without_readers_a_waiting_writer_is_woken_by_publication() {
 }
 
 #[test]
-fn when_the_last_reader_leaves_an_unpublished_record_somebody_wakes_the_writer() {
+fn a_waiting_writer_is_woken_after_the_last_reader_left_a_claim() {
     loom::model(|| {
         let ring = ring(1, 1);
         let reader = ring.subscribe().unwrap();
@@ -501,13 +501,13 @@ fn two_waiting_writers_are_both_served() {
 }
 
 #[test]
-fn a_waiter_that_gives_up_hands_its_wake_on() {
+fn a_waiter_that_gives_up_passes_its_wake_on() {
     loom::model(|| {
         let ring = ring(1, 1);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
-        // First in the queue, and never polled again.
+        // First in the queue, and not polled again.
         let mut turn = WaitTicket::default();
         block_on(poll_fn(|cx| {
             assert!(writer.poll_claim(&mut turn, 32, cx).is_pending());
@@ -537,7 +537,7 @@ fn a_mailbox_wakes_its_sleeping_receiver() {
 }
 
 #[test]
-fn a_mailbox_tells_its_receiver_when_the_last_of_two_senders_leaves() {
+fn a_mailbox_wakes_its_receiver_when_the_last_sender_leaves() {
     loom::model(|| {
         let (sender, mut receiver) = mailbox(2);
         let threads = [sender.clone(), sender].map(|sender| {

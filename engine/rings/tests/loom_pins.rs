@@ -1,20 +1,20 @@
-//! Readers pin by a store, until a writer wants to move a cursor: under loom, as `loom.rs`, which says how to run it.
+//! Pins by store and their revocation under loom; `loom.rs` shows how to run it.
 //! Rings are built with `Ring::with_stores`; in the other models all pins are swaps.
 #![cfg(loom)]
 
 use corewire_rings::{Reader, RecordState, Ring, RingConfig, Writer};
 use loom::thread;
-use stories::push_if_room;
+use scenarios::push_if_room;
 
-mod stories;
+mod scenarios;
 
 fn ring() -> Ring {
-    // One record, so that the next one lies where it lay.
+    // One record, so that the next one reuses its memory.
     Ring::with_stores(RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 1, scatter_small: false })
         .unwrap()
 }
 
-/// A ring that is full of one record, zeros, and who reads and writes it.
+/// A ring that is full of one record of zeros, its reader and its writer.
 fn full() -> (Ring, Reader, Writer) {
     let ring = ring();
     let (reader, writer) = (ring.subscribe().unwrap(), ring.writer());
@@ -22,7 +22,7 @@ fn full() -> (Ring, Reader, Writer) {
     (ring, reader, writer)
 }
 
-/// Publishes 1 in place of what is there, if that can be moved. Gives how many records were lost.
+/// Publishes 1 and evicts for it, if the reader can be moved. Gives how many records were lost.
 fn evict(writer: &Writer) -> u64 {
     let mut lost = 0;
     if let Ok(mut claim) = writer.claim_evicting(16, |_, n| lost += n) {
@@ -32,7 +32,7 @@ fn evict(writer: &Writer) -> u64 {
     lost
 }
 
-/// The next record's value and gap; it must be of one piece and stand where it says.
+/// The next record's value and gap; it must be intact and have its own sequence.
 fn take(reader: &mut Reader) -> (u8, u64) {
     loop {
         if let Some(record) = reader.try_recv().unwrap() {
@@ -52,7 +52,7 @@ fn the_first_eviction_and_a_pin_exclude_each_other() {
         assert_eq!(u64::from(value), gap);
         let lost = thread.join().unwrap();
         assert_eq!((lost, reader.lost()), (gap, gap));
-        // Whatever came of it, pins are swaps now, and a reader in place is left alone.
+        // Pins are swaps now in any case, and a pinned reader is not moved.
         push_if_room(&ring.writer(), 1);
         let guard = reader.pin_guard().unwrap();
         assert_eq!(evict(&ring.writer()), 0);
@@ -61,7 +61,7 @@ fn the_first_eviction_and_a_pin_exclude_each_other() {
 }
 
 #[test]
-fn who_is_pinned_stays_where_it_is_while_it_waits() {
+fn a_pinned_reader_is_not_moved_while_it_waits() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
         let thread = thread::spawn(move || evict(&writer));
@@ -74,7 +74,7 @@ fn who_is_pinned_stays_where_it_is_while_it_waits() {
 }
 
 #[test]
-fn a_reader_inside_is_not_moved() {
+fn a_reader_pinned_by_a_store_is_not_moved() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
         let guard = reader.pin_guard().unwrap();
@@ -109,11 +109,11 @@ fn two_first_evictors_and_a_pin() {
 
 #[test]
 fn detachment_and_a_pin_exclude_each_other() {
-    loom::model(|| stories::detachment_and_holding_exclude_each_other(&ring()));
+    loom::model(|| scenarios::detachment_and_a_pin_guard_exclude_each_other(&ring()));
 }
 
 #[test]
-fn a_reader_that_goes_on_takes_turns_with_writers_that_evict() {
+fn a_reader_and_evicting_writers_alternate() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
         let thread = thread::spawn(move || evict(&writer) + evict(&writer));

@@ -1,4 +1,4 @@
-//! More of `loom.rs`: readers that read ahead of their cursor, readers that come and go, and a few corners.
+//! As `loom.rs`: readers that read ahead of their cursor, readers that join and leave, and special cases.
 #![cfg(loom)]
 
 use corewire_rings::{
@@ -38,7 +38,7 @@ fn push(writer: &Writer, len: usize, value: u8) -> u64 {
     fill(claim(writer, len), value)
 }
 
-/// Evicts if it must; gives what it was told of losses.
+/// Claims and evicts if necessary; gives the reported losses.
 fn push_evicting(writer: &Writer, value: u8) -> u64 {
     let mut lost = 0;
     if let Ok(claim) = writer.claim_evicting(32, |_, n| lost += n) {
@@ -47,7 +47,7 @@ fn push_evicting(writer: &Writer, value: u8) -> u64 {
     lost
 }
 
-/// The record at `seq` of a kept reader, looked at twice with others at work in between.
+/// The record at `seq` of a pinned reader, read twice with other threads running in between.
 fn look_twice(reader: &Reader, seq: u64, value: u8) {
     assert_eq!(reader.get(seq), RecordState::Published(&[value; 32]));
     thread::yield_now();
@@ -55,7 +55,7 @@ fn look_twice(reader: &Reader, seq: u64, value: u8) {
 }
 
 #[test]
-fn what_is_kept_is_neither_evicted_nor_overwritten() {
+fn pinned_records_are_neither_evicted_nor_overwritten() {
     loom::model(|| {
         let ring = ring(1);
         let mut reader = ring.subscribe().unwrap();
@@ -63,7 +63,7 @@ fn what_is_kept_is_neither_evicted_nor_overwritten() {
         push(&writer, 32, 0);
         let thread = thread::spawn(move || push_evicting(&writer, 1));
         let start = reader.pin().unwrap();
-        assert_eq!(reader.lost(), start, "kept, or evicted before");
+        assert_eq!(reader.lost(), start, "pinned, or evicted before");
         if start == 0 {
             look_twice(&reader, 0, 0);
         }
@@ -78,7 +78,7 @@ fn what_is_kept_is_neither_evicted_nor_overwritten() {
 }
 
 #[test]
-fn what_is_let_go_is_written_over_after_the_last_look() {
+fn released_records_are_overwritten_after_the_last_read() {
     loom::model(|| {
         let ring = ring(1);
         let mut reader = ring.subscribe().unwrap();
@@ -96,7 +96,7 @@ fn what_is_let_go_is_written_over_after_the_last_look() {
 }
 
 #[test]
-fn what_is_released_unseen_and_what_is_evicted_are_told_apart() {
+fn released_records_do_not_count_as_evicted() {
     loom::model(|| {
         let ring = ring(1);
         let mut reader = ring.subscribe().unwrap();
@@ -108,7 +108,7 @@ fn what_is_released_unseen_and_what_is_evicted_are_told_apart() {
         let lost = thread.join().unwrap();
         assert_eq!(reader.lost(), lost, "evicted before it was released, or not at all");
         assert_eq!(reader.pin(), Ok(1));
-        // It was refused if it came while the cursor was pinned.
+        // It is refused if it came while the cursor was pinned.
         if reader.get(1) != RecordState::Pending {
             look_twice(&reader, 1, 1);
         }
@@ -116,7 +116,7 @@ fn what_is_released_unseen_and_what_is_evicted_are_told_apart() {
 }
 
 #[test]
-fn a_release_while_kept_frees_what_is_behind_and_nothing_else() {
+fn advancing_while_pinned_frees_only_what_is_passed() {
     loom::model(|| {
         let ring =
             Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 1, scatter_small: false })
@@ -139,14 +139,14 @@ fn a_release_while_kept_frees_what_is_behind_and_nothing_else() {
 }
 
 #[test]
-fn what_is_seen_ahead_is_published_though_the_cursor_is_moved_meanwhile() {
+fn published_from_is_right_while_the_cursor_is_evicted() {
     loom::model(|| {
         let ring = ring(1);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
         push(&writer, 32, 0);
         let thread = thread::spawn(move || {
-            // What eviction took counts as published.
+            // Evicted records count as published.
             let to = reader.published_from(0, 8);
             assert!((1..=2).contains(&to), "{to}");
             let start = reader.pin().unwrap();
@@ -168,7 +168,7 @@ fn what_is_seen_ahead_is_published_though_the_cursor_is_moved_meanwhile() {
 }
 
 #[test]
-fn detachment_and_keeping_exclude_each_other() {
+fn detachment_and_a_long_pin_exclude_each_other() {
     loom::model(|| {
         let ring = ring(1);
         let mut reader = ring.subscribe().unwrap();
@@ -196,7 +196,7 @@ fn detachment_and_keeping_exclude_each_other() {
 }
 
 #[test]
-fn a_reader_that_waits_for_a_record_ahead_is_woken_by_it() {
+fn waiting_for_a_record_ahead_ends_at_its_publication() {
     loom::model(|| {
         let ring = ring(2);
         let mut reader = ring.subscribe().unwrap();
@@ -212,7 +212,7 @@ fn a_reader_that_waits_for_a_record_ahead_is_woken_by_it() {
 }
 
 #[test]
-fn a_reader_that_waits_for_a_record_ahead_is_woken_by_close() {
+fn waiting_for_a_record_ahead_ends_at_close() {
     loom::model(|| {
         let ring = ring(2);
         let mut reader = ring.subscribe().unwrap();
@@ -225,7 +225,7 @@ fn a_reader_that_waits_for_a_record_ahead_is_woken_by_close() {
 }
 
 #[test]
-fn a_reader_that_waits_for_a_record_ahead_is_woken_by_detachment_and_eviction() {
+fn waiting_for_a_record_ahead_ends_at_detachment_and_eviction() {
     for evicts in [true, false] {
         loom::model(move || {
             let ring = ring(1);
@@ -243,7 +243,7 @@ fn a_reader_that_waits_for_a_record_ahead_is_woken_by_detachment_and_eviction() 
 }
 
 #[test]
-fn what_is_released_lets_a_waiting_writer_go_on() {
+fn a_release_wakes_a_waiting_writer() {
     for keeps in [true, false] {
         loom::model(move || {
             let ring = ring(1);
@@ -263,7 +263,7 @@ fn what_is_released_lets_a_waiting_writer_go_on() {
 }
 
 #[test]
-fn a_reader_asleep_before_a_record_that_it_does_not_want_lets_a_waiting_writer_pass() {
+fn a_reader_asleep_before_an_unwanted_record_lets_the_writer_pass() {
     loom::model(|| {
         let ring = ring(1);
         let writer = ring.writer();
@@ -278,24 +278,24 @@ fn a_reader_asleep_before_a_record_that_it_does_not_want_lets_a_waiting_writer_p
 }
 
 #[test]
-fn a_loss_is_told_of_the_reader_that_had_it_though_its_place_is_taken_again() {
+fn eviction_reports_the_previous_owner_after_slot_reuse() {
     loom::model(|| {
         let ring = ring(1);
         let mut reader = ring.subscribe().unwrap();
         let (id, writer) = (reader.id(), ring.writer());
         push(&writer, 32, 0);
         let thread = thread::spawn(move || {
-            let mut told = None;
-            drop(writer.claim_evicting(32, |id, n| told = Some((id, n))));
-            told
+            let mut reported = None;
+            drop(writer.claim_evicting(32, |id, n| reported = Some((id, n))));
+            reported
         });
         drop(reader.pin_guard().unwrap());
         let noticed = reader.lost();
         drop(reader);
         let _next = ring.subscribe().unwrap();
-        let told = thread.join().unwrap();
-        assert!(noticed == 0 || told == Some((id, noticed)), "{noticed} noticed, {told:?} told");
-        assert!(told.is_none_or(|(told, n)| (told, n) == (id, 1)), "{told:?}");
+        let reported = thread.join().unwrap();
+        assert!(noticed == 0 || reported == Some((id, noticed)), "{noticed} noticed, {reported:?} reported");
+        assert!(reported.is_none_or(|(reported, n)| (reported, n) == (id, 1)), "{reported:?}");
     });
 }
 
@@ -306,7 +306,8 @@ fn a_reader_that_joins_slowly_never_passes_an_unpublished_record() {
         let writer = ring.writer();
         push(&writer, 1, 0);
         push(&writer, 1, 1);
-        // It may look at the gate now, and at the slot before the gate when a later record stands there.
+        // It may load the gate now, and the descriptor before the gate after a later record was stamped
+        // there.
         let other = ring.clone();
         let joining = thread::spawn(move || other.subscribe().unwrap());
         let claim = claim(&writer, 1);
@@ -319,7 +320,7 @@ fn a_reader_that_joins_slowly_never_passes_an_unpublished_record() {
 }
 
 #[test]
-fn a_record_that_runs_on_into_the_spill_is_read_whole() {
+fn a_record_that_continues_in_the_spill_is_read_intact() {
     loom::model(|| {
         let ring = ring(2);
         let mut reader = ring.subscribe().unwrap();
@@ -351,7 +352,7 @@ fn a_mailbox_is_not_finished_before_its_last_message_is_taken() {
 }
 
 #[test]
-fn a_batch_is_read_whole_while_its_room_comes_back() {
+fn a_batch_is_read_intact_while_its_room_is_reused() {
     loom::model(|| {
         let ring = ring(2);
         let mut reader = ring.subscribe().unwrap();
@@ -378,7 +379,7 @@ fn a_batch_is_read_whole_while_its_room_comes_back() {
 }
 
 #[test]
-fn a_run_of_one_length_is_read_as_far_as_it_is_published() {
+fn a_run_of_one_length_ends_at_the_first_unpublished_record() {
     loom::model(|| {
         let ring = ring(2);
         let mut reader = ring.subscribe().unwrap();

@@ -1,5 +1,5 @@
-//! Rings whose short records lie in cells: under loom, as `loom.rs`, which says how to run it. As few cells as can be, so
-//! that the next lap comes to the same one; told of rings where everybody swaps, and of rings with stores.
+//! Rings with scattered records under loom; `loom.rs` shows how to run it. As few blocks as possible, so that
+//! the next lap reuses the same one. Each model runs on rings with swaps only and on rings with stores.
 #![cfg(loom)]
 
 use corewire_rings::{
@@ -7,32 +7,32 @@ use corewire_rings::{
 };
 use loom::thread;
 
-/// The longest record in a cell, and one that does not fit.
-const SHORT: usize = 128;
+/// The longest small record, and a longer one.
+const SMALL: usize = 128;
 const LONG: usize = 129;
 
 type Make = fn(RingConfig) -> Result<Ring, RingConfigError>;
 
-/// Tells `story` of both kinds of ring.
-fn model(story: fn(Make)) {
+/// Runs `scenario` on both kinds of ring.
+fn model(scenario: fn(Make)) {
     for make in [Ring::new as Make, Ring::with_stores] {
-        loom::model(move || story(make));
+        loom::model(move || scenario(make));
     }
 }
 
-/// A ring of cells only.
-fn cells(make: Make, datums: usize) -> Ring {
-    make(RingConfig { datums, bytes: datums * SHORT, max_record: SHORT, readers: 1, scatter_small: true })
+/// A ring of blocks only.
+fn blocks(make: Make, datums: usize) -> Ring {
+    make(RingConfig { datums, bytes: datums * SMALL, max_record: SMALL, readers: 1, scatter_small: true })
         .unwrap()
 }
 
-/// A ring of cells, and units for a long record on top of two short ones or less.
+/// A ring of blocks, and of units for a long record besides at most two small ones.
 fn mixed(make: Make, datums: usize) -> Ring {
-    let bytes = (datums * SHORT).max(RingConfig::cost(LONG));
+    let bytes = (datums * SMALL).max(RingConfig::cost(LONG));
     make(RingConfig { datums, bytes, max_record: LONG, readers: 1, scatter_small: true }).unwrap()
 }
 
-/// A record that says who wrote it, in all its bytes.
+/// A record with its writer's value in all its bytes.
 fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
     claim.fill(value);
     claim.commit()
@@ -48,22 +48,22 @@ fn push(writer: &Writer, len: usize, value: u8) -> u64 {
     }
 }
 
-/// Publishes `value`, if need be in place of what is there and can be moved. Gives how many records were lost.
+/// Publishes `value`; evicts if the ring is full. Gives how many records were lost.
 fn push_evicting(writer: &Writer, value: u8) -> u64 {
     let mut lost = 0;
-    if let Ok(claim) = writer.claim_evicting(SHORT, |_, n| lost += n) {
+    if let Ok(claim) = writer.claim_evicting(SMALL, |_, n| lost += n) {
         fill(claim, value);
     }
     lost
 }
 
-/// The value of a record. Checks that it is of one piece.
+/// The value of a record. Checks that all its bytes are equal.
 fn whole(record: &[u8]) -> u8 {
     assert!(record.iter().all(|byte| *byte == record[0]), "torn record {record:?}");
     record[0]
 }
 
-/// As [`whole`], and again after others were at work.
+/// As [`whole`], twice, with other threads running in between.
 fn whole_twice(record: &[u8]) -> u8 {
     let value = whole(record);
     thread::yield_now();
@@ -81,7 +81,7 @@ fn take(reader: &mut Reader, look: fn(&[u8]) -> u8) -> (u64, u8, u64) {
     }
 }
 
-/// One writer and one reader. The records have these lengths, and their sequence as value.
+/// One writer and one reader. The records have these lengths, and their sequences as values.
 fn laps(ring: &Ring, lengths: &'static [usize]) {
     let mut reader = ring.subscribe().unwrap();
     let writer = ring.writer();
@@ -98,34 +98,34 @@ fn laps(ring: &Ring, lengths: &'static [usize]) {
 }
 
 #[test]
-fn a_cell_is_written_again_after_the_last_look_at_it() {
-    model(|make| laps(&cells(make, 1), &[SHORT, 1, SHORT, 16, SHORT]));
+fn a_block_is_reused_after_its_last_read() {
+    model(|make| laps(&blocks(make, 1), &[SMALL, 1, SMALL, 16, SMALL]));
 }
 
 #[test]
-fn two_cells_are_written_again_in_any_order_of_laps() {
-    model(|make| laps(&cells(make, 2), &[SHORT, 1, SHORT, SHORT, 64]));
+fn two_blocks_are_reused_in_any_order_of_laps() {
+    model(|make| laps(&blocks(make, 2), &[SMALL, 1, SMALL, SMALL, 64]));
 }
 
 #[test]
-fn short_and_long_records_alternate() {
-    model(|make| laps(&mixed(make, 1), &[SHORT, LONG, SHORT, LONG]));
+fn small_and_long_records_alternate() {
+    model(|make| laps(&mixed(make, 1), &[SMALL, LONG, SMALL, LONG]));
 }
 
 #[test]
-fn long_and_short_records_alternate_around_the_wrap() {
-    model(|make| laps(&mixed(make, 2), &[LONG, 1, LONG, SHORT]));
+fn long_and_small_records_alternate_across_the_wrap() {
+    model(|make| laps(&mixed(make, 2), &[LONG, 1, LONG, SMALL]));
 }
 
 #[test]
-fn two_producers_never_share_a_cell() {
-    // With a reader beside them. Not with stores: loom lets two that wait in turns starve a third.
+fn two_producers_never_share_a_block() {
+    // With a reader. Not with stores: loom lets two threads that wait by turns starve a third.
     loom::model(|| {
-        let ring = cells(Ring::new, 2);
+        let ring = blocks(Ring::new, 2);
         let mut reader = ring.subscribe().unwrap();
         let threads = [20u8, 30].map(|value| {
             let writer = ring.writer();
-            thread::spawn(move || fill(writer.try_claim(SHORT).unwrap(), value))
+            thread::spawn(move || fill(writer.try_claim(SMALL).unwrap(), value))
         });
         let seen = [(); 2].map(|()| take(&mut reader, whole));
         let [twenty, thirty] = threads.map(|thread| thread.join().unwrap());
@@ -134,14 +134,14 @@ fn two_producers_never_share_a_cell() {
 }
 
 #[test]
-fn a_second_producer_never_shares_a_cell_with_the_owner() {
+fn a_second_producer_never_shares_a_block_with_the_owner() {
     model(|make| {
-        let ring = cells(make, 4);
+        let ring = blocks(make, 4);
         let mut reader = ring.subscribe().unwrap();
-        push(&ring.writer(), SHORT, 10); // This thread owns the ring, if one can.
+        push(&ring.writer(), SMALL, 10); // This thread owns the ring, if one can.
         let writer = ring.writer();
-        let thread = thread::spawn(move || push(&writer, SHORT, 20));
-        let here = [push(&ring.writer(), SHORT, 30), push(&ring.writer(), SHORT, 30)];
+        let thread = thread::spawn(move || push(&writer, SMALL, 20));
+        let here = [push(&ring.writer(), SMALL, 30), push(&ring.writer(), SMALL, 30)];
         let there = thread.join().unwrap();
         for seq in 1..4 {
             reader.advance_to(1).unwrap();
@@ -152,17 +152,17 @@ fn a_second_producer_never_shares_a_cell_with_the_owner() {
 }
 
 #[test]
-fn two_producers_never_share_a_cell_of_the_next_lap() {
+fn two_producers_never_share_a_block_of_the_next_lap() {
     model(|make| {
-        let ring = cells(make, 1);
+        let ring = blocks(make, 1);
         let mut reader = ring.subscribe().unwrap();
-        push(&ring.writer(), SHORT, 0);
+        push(&ring.writer(), SMALL, 0);
         let writer = ring.writer();
-        let thread = thread::spawn(move || writer.try_claim(SHORT).map(|claim| fill(claim, 1)).is_ok());
+        let thread = thread::spawn(move || writer.try_claim(SMALL).map(|claim| fill(claim, 1)).is_ok());
         assert_eq!(take(&mut reader, whole_twice), (0, 0, 0));
-        let here = ring.writer().try_claim(SHORT).map(|claim| fill(claim, 2)).is_ok();
+        let here = ring.writer().try_claim(SMALL).map(|claim| fill(claim, 2)).is_ok();
         let there = thread.join().unwrap();
-        assert!(here != there, "one cell, one winner");
+        assert!(here != there, "one block, one winner");
         assert_eq!(take(&mut reader, whole_twice), (1, if here { 2 } else { 1 }, 0));
     });
 }
@@ -170,10 +170,10 @@ fn two_producers_never_share_a_cell_of_the_next_lap() {
 #[test]
 fn eviction_and_reading_in_place_exclude_each_other() {
     model(|make| {
-        let ring = cells(make, 1);
+        let ring = blocks(make, 1);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, SHORT, 0);
+        push(&writer, SMALL, 0);
         let thread = thread::spawn(move || push_evicting(&writer, 1));
         let (seq, value, gap) = take(&mut reader, whole_twice);
         assert_eq!((seq, u64::from(value)), (gap, gap));
@@ -183,13 +183,13 @@ fn eviction_and_reading_in_place_exclude_each_other() {
 }
 
 #[test]
-fn eviction_spares_the_cells_that_are_kept() {
+fn eviction_spares_the_blocks_of_a_pinned_reader() {
     model(|make| {
-        let ring = cells(make, 2);
+        let ring = blocks(make, 2);
         let mut reader = ring.subscribe().unwrap();
         let writer = ring.writer();
-        push(&writer, SHORT, 0);
-        push(&writer, SHORT, 1);
+        push(&writer, SMALL, 0);
+        push(&writer, SMALL, 1);
         let thread = thread::spawn(move || push_evicting(&writer, 2));
         let start = reader.pin().unwrap();
         for seq in start..2 {
@@ -201,7 +201,7 @@ fn eviction_spares_the_cells_that_are_kept() {
     });
 }
 
-/// A reader that takes what is there in batches, while the writer goes on around it.
+/// A reader that takes records in batches while the writer laps.
 fn batches(ring: &Ring, lengths: &'static [usize]) {
     let mut reader = ring.subscribe().unwrap();
     let writer = ring.writer();
@@ -226,11 +226,11 @@ fn batches(ring: &Ring, lengths: &'static [usize]) {
 }
 
 #[test]
-fn a_run_of_cells_is_read_while_the_writer_laps() {
-    model(|make| batches(&cells(make, 2), &[SHORT; 5]));
+fn a_run_of_blocks_is_read_while_the_writer_laps() {
+    model(|make| batches(&blocks(make, 2), &[SMALL; 5]));
 }
 
 #[test]
-fn a_batch_goes_from_cells_to_units_and_back_while_the_writer_laps() {
-    model(|make| batches(&mixed(make, 2), &[LONG, 1, SHORT, LONG]));
+fn a_batch_over_blocks_and_units_is_read_while_the_writer_laps() {
+    model(|make| batches(&mixed(make, 2), &[LONG, 1, SMALL, LONG]));
 }

@@ -1,6 +1,6 @@
-//! The writer that is alone stores its tail, until another one comes: under loom, as `loom.rs`, which says how to run
-//! it. Two threads each, because loom lets two that wait in turns starve a third; more of them are in `shuttle.rs`.
-//! Rings are built with `Ring::with_stores`; in the other models everybody swaps.
+//! The biased tail under loom; `loom.rs` shows how to run it. Two threads each, because loom lets two threads
+//! that wait by turns starve a third; `shuttle.rs` has more threads. Rings are built with
+//! `Ring::with_stores`; in the other models the tail is shared from the start.
 #![cfg(loom)]
 
 use corewire_rings::{ClaimError, Reader, RecvError, Ring, RingConfig, Writer};
@@ -33,7 +33,7 @@ fn push(writer: &Writer, value: u8) -> bool {
     }
 }
 
-/// Reads `count` records; each must be of one piece and stand where it says.
+/// Reads `count` records; each must be intact and have its own sequence.
 fn take(reader: &mut Reader, count: u64) -> Vec<u8> {
     let mut values = Vec::new();
     while (values.len() as u64) < count {
@@ -89,7 +89,7 @@ fn the_owner_is_refused_once_the_ring_is_closed() {
 }
 
 #[test]
-fn the_owner_goes_on_with_swaps_around_a_full_ring() {
+fn a_revoked_owner_continues_with_swaps_at_a_full_ring() {
     loom::model(|| {
         let ring = ring(1);
         let mut reader = ring.subscribe().unwrap();
@@ -112,7 +112,7 @@ fn the_owner_goes_on_with_swaps_around_a_full_ring() {
 }
 
 #[test]
-fn the_owner_keeps_exact_account_of_datums_and_bytes() {
+fn the_owner_cache_counts_datums_and_bytes_exactly() {
     loom::model(|| {
         for (datums, bytes) in [(2, 64), (4, 32)] {
             let ring = Ring::with_stores(RingConfig {

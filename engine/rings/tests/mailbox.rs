@@ -1,4 +1,4 @@
-//! The mailbox and the doorbell, as one thread sees them.
+//! The mailbox and the doorbell in one thread.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{Doorbell, mailbox, mailbox::TrySendError};
@@ -33,7 +33,7 @@ fn a_full_mailbox_gives_the_message_back() {
 }
 
 #[test]
-fn a_sender_learns_that_the_receiver_is_gone_and_messages_are_dropped_with_it() {
+fn dropping_the_receiver_closes_the_mailbox_and_drops_messages() {
     let (sender, receiver) = mailbox(2);
     let message = Rc::new(());
     sender.try_send(Rc::clone(&message)).unwrap();
@@ -44,7 +44,7 @@ fn a_sender_learns_that_the_receiver_is_gone_and_messages_are_dropped_with_it() 
 }
 
 #[test]
-fn a_receiver_drains_and_then_learns_that_all_senders_are_gone() {
+fn a_receiver_drains_before_it_sees_that_all_senders_are_gone() {
     let (count, waker) = counting();
     let mut cx = Context::from_waker(&waker);
     let (sender, mut receiver) = mailbox(2);

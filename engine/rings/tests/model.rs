@@ -1,6 +1,6 @@
-//! The ring against an oracle: a plain model of what each operation must answer, driven by random operations.
-//!
-//! What one thread can see of every operation, refusal, gap, count and wake-up. Threads: `loom.rs`, `stress.rs`.
+//! The ring against an oracle: a plain model of the result of each operation, driven by random operations of
+//! one thread. It covers every operation, refusal, gap, count and wake-up. Threads are in `loom.rs`,
+//! `shuttle.rs` and `stress.rs`.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{
@@ -39,11 +39,11 @@ impl Wake for Count {
 
 struct ModelReader {
     real: Reader,
-    /// What the ring may not overwrite.
+    /// The oldest record that the ring must keep for it.
     cursor: u64,
-    /// Where the reader believes its cursor to be.
+    /// The reader's own copy of its cursor.
     known: u64,
-    /// What the reader believes it will read next.
+    /// The reader's own copy of its position.
     next: u64,
     pinned: bool,
     detached: bool,
@@ -102,7 +102,7 @@ impl<'a> Model<'a> {
     fn gate(&self) -> u64 {
         let live = self.readers.iter().filter(|reader| !reader.detached);
         live.map(|reader| reader.cursor).min().unwrap_or_else(|| {
-            // Before the first unpublished record of all.
+            // Before the first unpublished record.
             (0..self.tail()).find(|seq| self.state(*seq) == Some(&State::Claimed)).unwrap_or(self.tail())
         })
     }
@@ -115,7 +115,7 @@ impl<'a> Model<'a> {
         self.tail() - gate < self.datums && self.used_units(gate) + units(len) <= self.units
     }
 
-    /// What a claim must answer.
+    /// The expected result of a claim.
     fn refusal(&self, len: usize, overtakes: bool) -> Option<ClaimError> {
         if self.closed {
             Some(ClaimError::Closed)
@@ -134,7 +134,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Fills a real claim as the model says and publishes it.
+    /// Fills a real claim with the model's bytes and publishes it.
     fn publish(&mut self, mut claim: RecordClaim<'a>, len: usize) {
         let seq = claim.seq();
         assert_eq!((seq, claim.len()), (self.tail(), len));
@@ -303,7 +303,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Two reads under one hold: the second goes on where the first one stopped.
+    /// Two reads under one guard: the second continues where the first one stopped.
     fn read(&mut self, which: usize, first: usize, then: usize) {
         let Some(at) = self.sync(which) else { return };
         let start = self.readers[at].next;
@@ -329,7 +329,7 @@ impl<'a> Model<'a> {
         self.release(at, end);
     }
 
-    /// The reader learns that it was moved, as every call that pins does. `None`: no reader.
+    /// The reader notices an eviction, as every call that pins does. `None`: no reader.
     fn sync(&mut self, which: usize) -> Option<usize> {
         if self.readers.is_empty() {
             return None;
@@ -337,7 +337,7 @@ impl<'a> Model<'a> {
         let at = which % self.readers.len();
         let reader = &mut self.readers[at];
         let lost = reader.cursor.saturating_sub(reader.next);
-        // A detached reader never learns what it lost before.
+        // A detached reader does not notice what it lost before.
         if !reader.detached {
             reader.lost += lost;
             reader.unreported += lost;
@@ -384,7 +384,7 @@ impl<'a> Model<'a> {
         reader.asleep = !ready;
     }
 
-    /// The model's eviction: what it must answer and, in the model, do. The gate must come to `to`.
+    /// The model's eviction: its expected result, and its effect on the model. The gate must come to `to`.
     fn evict(&mut self, len: usize) -> (Option<ClaimError>, Vec<(ReaderId, u64)>) {
         let (gate, mut to) = (self.gate(), self.gate());
         if self.closed {
@@ -455,7 +455,7 @@ impl<'a> Model<'a> {
             }
             (Poll::Ready(Err(ClaimError::Closed)), Some(ClaimError::Closed)) => drop(self.waiters.remove(at)),
             (Poll::Pending, Some(ClaimError::Full)) => {
-                // Its place in the queue is behind all that queued before.
+                // Its place in the queue is after all that waited before.
                 if !waiter.queued {
                     let mut waiter = self.waiters.remove(at).unwrap();
                     waiter.queued = true;
@@ -511,7 +511,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// What must hold after every operation.
+    /// The invariants after every operation.
     fn check(&self) {
         let gate = self.gate();
         assert_eq!((self.ring.tail(), self.ring.gate()), (self.tail(), gate));
@@ -530,7 +530,7 @@ impl<'a> Model<'a> {
         let blocking = live().filter(|reader| reader.cursor == gate && gate < self.tail());
         let blocking: HashSet<_> = blocking.map(|reader| reader.real.id()).collect();
         assert_eq!(self.ring.blockers().into_iter().collect::<HashSet<_>>(), blocking);
-        // No lost wake-up: a first waiter that would be served has been woken since it looked.
+        // No lost wake-up: a first waiter that would be served has been woken since its last poll.
         if let Some(first) = self.waiters.iter().find(|waiter| waiter.queued)
             && self.refusal(first.len, true) != Some(ClaimError::Full)
         {
@@ -548,7 +548,7 @@ impl ModelReader {
 
 fn assert_same(mut real: Vec<(ReaderId, u64)>, expected: Vec<(ReaderId, u64)>) {
     for loss in expected {
-        let at = real.iter().position(|seen| *seen == loss).expect("each loss is told");
+        let at = real.iter().position(|seen| *seen == loss).expect("each loss is reported");
         real.remove(at);
     }
     assert_eq!(real, []);
@@ -562,7 +562,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_ring_does_what_the_model_says((config, ops) in plans()) {
+    fn the_ring_agrees_with_the_model((config, ops) in plans()) {
         let ring = Ring::new(config).unwrap();
         let writer = ring.writer();
         let mut model = Model {

@@ -1,4 +1,4 @@
-//! What the ring promises to one thread: order, exact capacity, every refusal, wake-ups, leaks.
+//! The ring in one thread: order, exact capacity, every refusal, wake-ups, leaks.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{ClaimError, DetachError, Detached, RecordState, RecvError, Ring, RingConfig};
@@ -80,8 +80,8 @@ fn the_capacity_in_datums_is_exact() {
 }
 
 #[test]
-fn the_capacity_in_bytes_is_exact_and_records_run_on_into_the_spill() {
-    // 7 units: nothing divides it, so records cross the end at every offset.
+fn the_capacity_in_bytes_is_exact_across_the_spill() {
+    // 7 units, a prime: records cross the end at every offset.
     let ring = Ring::new(RingConfig {
         datums: 64,
         bytes: 7 * 16 + 5,
@@ -203,7 +203,7 @@ fn a_reader_that_joins_during_a_claim_starts_behind_it() {
     writer.try_push(b"new").unwrap();
     assert_eq!(reader.position(), 1);
     assert_eq!(reader.try_recv().unwrap().unwrap().seq(), 1, "it need not wait for what it does not want");
-    // Its cursor waits in front of the claim, so that the claim is not lapped.
+    // Its cursor stays before the claim, so that the claim is not lapped.
     writer.try_push(b"b").unwrap();
     writer.try_push(b"c").unwrap();
     assert_eq!(writer.try_push(b"d"), Err(ClaimError::Full));
@@ -214,7 +214,7 @@ fn a_reader_that_joins_during_a_claim_starts_behind_it() {
 }
 
 #[test]
-fn a_hold_reads_a_batch_and_releases_a_part_of_it() {
+fn a_guard_reads_a_batch_and_releases_a_part_of_it() {
     let ring = ring(8, 1024);
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
@@ -302,7 +302,7 @@ fn closing_refuses_claims_and_lets_readers_drain() {
 }
 
 #[test]
-fn eviction_takes_as_few_records_as_possible_and_says_from_whom() {
+fn eviction_takes_few_records_and_reports_their_readers() {
     let ring = ring(4, 1024);
     let writer = ring.writer();
     let mut slow = ring.subscribe().unwrap();
@@ -346,7 +346,7 @@ fn eviction_for_bytes_takes_several_small_records() {
     writer.evict(3 * 16, |_, count| lost += count).unwrap();
     assert_eq!((lost, ring.gate()), (3, 3));
     writer.try_push(&[2; 48]).unwrap();
-    // All of it: nothing is left to read but the gap, which the next record reports.
+    // All of it: only the gap is left, which the next record reports.
     writer.evict(8 * 16, |_, count| lost += count).unwrap();
     assert_eq!(lost, 9);
     assert!(reader.is_ready());
@@ -358,7 +358,7 @@ fn eviction_for_bytes_takes_several_small_records() {
 }
 
 #[test]
-fn a_reader_in_place_is_never_evicted_and_nobody_else_loses_for_nothing() {
+fn a_refused_eviction_takes_no_record_from_any_reader() {
     let ring = ring(2, 1024);
     let writer = ring.writer();
     let mut held = ring.subscribe().unwrap();
@@ -366,7 +366,7 @@ fn a_reader_in_place_is_never_evicted_and_nobody_else_loses_for_nothing() {
     writer.try_push(b"a").unwrap();
     writer.try_push(b"b").unwrap();
     let guard = held.pin_guard().unwrap();
-    assert_eq!(writer.evict(1, |_, _| panic!("nobody loses anything")), Err(ClaimError::Full));
+    assert_eq!(writer.evict(1, |_, _| panic!("no reader loses a record")), Err(ClaimError::Full));
     assert_eq!(writer.claim_evicting(1, |_, _| ()).err(), Some(ClaimError::Full));
     assert_eq!(guard.get(0), RecordState::Published(b"a"));
     assert_eq!(ring.stats().blocked_by_pin, 2);
@@ -377,7 +377,7 @@ fn a_reader_in_place_is_never_evicted_and_nobody_else_loses_for_nothing() {
 }
 
 #[test]
-fn a_detached_reader_frees_the_ring_and_is_told_every_time() {
+fn a_detached_reader_frees_the_ring_and_gets_an_error_each_time() {
     let ring = ring(2, 1024);
     let writer = ring.writer();
     let mut stuck = ring.subscribe().unwrap();
@@ -438,7 +438,7 @@ fn a_sleeping_reader_is_woken_once_by_publication_close_or_detachment() {
 }
 
 #[test]
-fn a_reader_that_found_something_by_itself_is_not_woken_for_it_later() {
+fn a_reader_that_found_a_record_is_not_woken_for_it_later() {
     let ring = ring(4, 1024);
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
@@ -451,7 +451,7 @@ fn a_reader_that_found_something_by_itself_is_not_woken_for_it_later() {
 }
 
 #[test]
-fn a_leaked_hold_blocks_until_the_reader_holds_again() {
+fn a_leaked_guard_pins_until_the_reader_pins_again() {
     let ring = ring(2, 1024);
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
@@ -485,7 +485,7 @@ fn a_leaked_claim_stops_the_ring_there() {
 }
 
 #[test]
-fn places_are_bounded_and_used_again() {
+fn reader_slots_are_bounded_and_reused() {
     let ring = ring(2, 1024);
     let mut readers: Vec<_> = (0..4).map(|_| ring.subscribe().unwrap()).collect();
     let refused = ring.subscribe().unwrap_err();
@@ -498,7 +498,7 @@ fn places_are_bounded_and_used_again() {
 }
 
 #[test]
-fn a_name_never_means_a_later_reader_in_the_same_place() {
+fn a_reader_id_never_names_a_later_reader_of_the_slot() {
     let ring = ring(2, 64);
     let gone = ring.subscribe().unwrap().id();
     for _ in 0..200 {
@@ -528,14 +528,14 @@ fn the_status_of_readers_is_readable_from_outside() {
     assert_eq!((seen[0].id, seen[0].position, seen[0].lag, seen[0].pinned), (fast.id(), 4, 0, true));
     assert_eq!((seen[1].id, seen[1].position, seen[1].lag, seen[1].pinned), (slow.id(), 1, 3, false));
     assert_eq!((seen[0].blocks, seen[1].blocks, seen[1].lost), (false, true, 1));
-    // The next one in the place has lost nothing.
+    // The next reader of the slot has lost nothing.
     drop(slow);
     let next = ring.subscribe().unwrap();
     ring.each_reader(|reader| assert!(reader.id != next.id() || reader.lost == 0));
 }
 
 #[test]
-fn marks_measure_what_was_taken_in_bytes() {
+fn marks_measure_consumption_in_bytes() {
     let ring =
         Ring::new(RingConfig { datums: 8, bytes: 5 * 16, max_record: 40, readers: 1, scatter_small: false })
             .unwrap();
@@ -553,7 +553,7 @@ fn marks_measure_what_was_taken_in_bytes() {
 }
 
 #[test]
-fn a_read_that_panics_has_taken_what_it_was_given() {
+fn a_read_that_panics_counts_the_record_as_read() {
     let ring = ring(4, 64);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     for record in [b"a", b"b", b"c"] {

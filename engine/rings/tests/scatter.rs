@@ -1,5 +1,5 @@
-//! Records that lie in cells, in units and in both: what one thread may expect of each, whatever way it takes. Lengths
-//! around the edge of a cell; no two records of one lap have the same byte in the same place.
+//! Scattered records, packed records and both: every way to write and to read them, in one thread. Lengths
+//! are around the limit of small records; no two records of one lap have the same byte at the same offset.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::limits::SMALL_RECORD_BYTES;
@@ -22,11 +22,11 @@ fn sizes(datums: usize, bytes: usize, max_record: usize) -> RingConfig {
     }
 }
 
-/// A ring of [`DATUMS`] for each way to lie: all in cells, long ones in units behind them, all in units. The last two fill
-/// up with bytes before datums if most records are long.
+/// A ring of [`DATUMS`] for each layout: all scattered, long ones packed, all packed. The last two run out of
+/// bytes before datums if most records are long.
 fn rings() -> [Ring; 3] {
-    let cells = DATUMS * SMALL_RECORD_BYTES;
-    [(cells, 128), (cells + 9 * 16, 200), (cells - 16, 200)]
+    let scattered = DATUMS * SMALL_RECORD_BYTES;
+    [(scattered, 128), (scattered + 9 * 16, 200), (scattered - 16, 200)]
         .map(|(bytes, max_record)| Ring::new(sizes(DATUMS, bytes, max_record)).unwrap())
 }
 
@@ -52,12 +52,12 @@ fn push(writer: &Writer, len: usize) -> Result<u64, ClaimError> {
     writer.try_claim(len).map(finish)
 }
 
-/// A length that the ring allows.
+/// A length up to the ring's `max_record`.
 fn allowed(ring: &Ring, len: usize) -> usize {
     len.min(ring.config().max_record)
 }
 
-/// Reads up to so many records.
+/// Reads up to `n` records.
 type Way = fn(&mut Reader, usize) -> Vec<Seen>;
 
 const WAYS: [(&str, Way); 8] = [
@@ -87,7 +87,7 @@ const WAYS: [(&str, Way); 8] = [
     ("get", |reader, n| {
         let mut guard = reader.pin_guard().unwrap();
         let to = guard.published_to(n);
-        // From the last to the first, so that none is told by the one before it.
+        // From the last to the first, so that none is located from the one before it.
         let mut seen: Vec<_> = (guard.start()..to)
             .rev()
             .filter_map(|seq| match guard.get(seq) {
@@ -102,7 +102,7 @@ const WAYS: [(&str, Way); 8] = [
         guard.advance_to(to);
         seen
     }),
-    ("kept", |reader, n| {
+    ("pinned", |reader, n| {
         let start = reader.pin().unwrap();
         let to = reader.published_from(start, n);
         let seen = (start..to).filter_map(|seq| match reader.get(seq) {
@@ -141,8 +141,8 @@ const WAYS: [(&str, Way); 8] = [
     }),
 ];
 
-/// Lengths of records, by their sequence: one after the other, runs that end within a batch and behind it, and both
-/// sides of the edge at random.
+/// Lengths of records, by sequence: all different, runs that end within a batch and after it, and random
+/// lengths on both sides of the limit.
 const PATTERNS: [fn(u64) -> usize; 4] = [
     |seq| LENGTHS[seq as usize % 7],
     |seq| LENGTHS[seq as usize / 3 % 7],
@@ -150,7 +150,7 @@ const PATTERNS: [fn(u64) -> usize; 4] = [
     |seq| [127, 128, 129][(seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as usize % 3],
 ];
 
-/// Many laps, with one reader at the writer's heels and one that lets it wait.
+/// Many laps, with one reader that follows closely and one that makes the writer wait.
 fn laps(ring: &Ring, pattern: fn(u64) -> usize, near: Way, far: Way) {
     let len = |seq| allowed(ring, pattern(seq));
     let writer = ring.writer();
@@ -171,7 +171,7 @@ fn laps(ring: &Ring, pattern: fn(u64) -> usize, near: Way, far: Way) {
 }
 
 #[test]
-fn whatever_way_is_taken_each_record_is_read_as_it_was_written() {
+fn every_way_to_read_gives_each_record_as_written() {
     for (at, (name, way)) in WAYS.into_iter().enumerate() {
         let (other_name, other) = WAYS[(at + 3) % WAYS.len()];
         for pattern in PATTERNS {
@@ -184,7 +184,7 @@ fn whatever_way_is_taken_each_record_is_read_as_it_was_written() {
 }
 
 #[test]
-fn claims_that_end_out_of_order_or_are_given_up_leave_the_others_whole() {
+fn claims_that_end_out_of_order_leave_other_records_intact() {
     for ring in rings() {
         let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
         for round in 0..84 {
@@ -192,7 +192,7 @@ fn claims_that_end_out_of_order_or_are_given_up_leave_the_others_whole() {
             let first = ring.tail();
             let mut claims: Vec<_> =
                 (first..first + 6).map(|seq| writer.try_claim(len(seq)).unwrap()).collect();
-            // Backwards, so that a record that ran into the next one would spoil it.
+            // Backwards, so that a record that overlapped the next one would overwrite it.
             for claim in claims.iter_mut().rev() {
                 let seq = claim.seq();
                 fill(claim, seq);
@@ -240,12 +240,12 @@ fn a_batch_claim_has_room_for_each_of_its_records() {
 }
 
 #[test]
-fn eviction_takes_as_much_as_the_next_record_needs_and_the_rest_stays_whole() {
+fn eviction_takes_what_the_next_record_needs_and_no_more() {
     for ring in rings() {
         let (writer, mut slow, mut fast) =
             (ring.writer(), ring.subscribe().unwrap(), ring.subscribe().unwrap());
         let (capacity, mut free) = (ring.config().bytes / 16 * 16, ring.config().bytes / 16 * 16);
-        let (mut live, mut lost, mut told, mut reported) = (VecDeque::new(), 0, 0, 0);
+        let (mut live, mut lost, mut evicted, mut reported) = (VecDeque::new(), 0, 0, 0);
         for seq in 0..40 * DATUMS as u64 {
             let len = allowed(&ring, PATTERNS[1](seq));
             while live.len() == DATUMS || free < RingConfig::cost(len) {
@@ -254,14 +254,14 @@ fn eviction_takes_as_much_as_the_next_record_needs_and_the_rest_stays_whole() {
             }
             let claim = writer.claim_evicting(len, |id, n| {
                 assert_eq!(id, slow.id());
-                told += n;
+                evicted += n;
             });
-            assert_eq!((finish(claim.unwrap()), told), (seq, lost));
+            assert_eq!((finish(claim.unwrap()), evicted), (seq, lost));
             live.push_back(len);
             free -= RingConfig::cost(len);
             assert_eq!(WAYS[0].1(&mut fast, 2), [(seq, content(seq, len))]);
             if seq % 37 == 0 {
-                // Everything that is left, and what was lost since the last time.
+                // All that is left, and the losses since the last time.
                 let mut guard = slow.pin_guard().unwrap();
                 let mut next = guard.start();
                 reported += guard.lost_before();
@@ -282,14 +282,14 @@ fn eviction_takes_as_much_as_the_next_record_needs_and_the_rest_stays_whole() {
 }
 
 #[test]
-fn the_capacity_in_datums_and_in_bytes_is_that_of_packed_records() {
+fn scattering_does_not_change_the_capacity() {
     for ring in rings() {
         let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
         let capacity = ring.config().bytes / 16 * 16;
         for round in 0..100 {
             let mark = ring.gate_mark();
             let (mut datums, mut bytes) = (0, 0);
-            // The first ones differ, so that laps begin anywhere.
+            // A different number of first records, so that laps begin anywhere.
             for at in round.. {
                 let nth = if at < round + 3 { at } else { round };
                 let len = allowed(&ring, LENGTHS[nth % 7]);
@@ -334,15 +334,15 @@ fn a_ring_with_bytes_for_all_is_full_at_its_datums() {
                 assert_eq!(read, datums);
                 places.sort_unstable();
                 let apart = places.windows(2).all(|two| two[1] - two[0] >= SMALL_RECORD_BYTES);
-                let cells = apart && places.iter().all(|place| place % SMALL_RECORD_BYTES == 0);
-                assert!(cells || len > SMALL_RECORD_BYTES, "{config:?} {len}: {places:x?}");
+                let scattered = apart && places.iter().all(|place| place % SMALL_RECORD_BYTES == 0);
+                assert!(scattered || len > SMALL_RECORD_BYTES, "{config:?} {len}: {places:x?}");
             }
         }
     }
 }
 
 #[test]
-fn cells_fit_where_they_take_no_more_than_the_bytes() {
+fn scatter_fits_if_blocks_take_no_more_than_the_bytes() {
     assert!(
         RingConfig::scatter_fits(4, 4 * SMALL_RECORD_BYTES)
             && !RingConfig::scatter_fits(4, 4 * SMALL_RECORD_BYTES - 1)
@@ -356,18 +356,17 @@ fn cells_fit_where_they_take_no_more_than_the_bytes() {
     );
 }
 
-/// What readers have given back since the room was last looked for counts as well.
+/// Room that readers released since the last scan counts.
 #[test]
-fn a_batch_claim_takes_as_many_as_fit_and_not_as_many_as_were_known_to() {
-    for cells in [false, true] {
-        let config =
-            RingConfig { datums: 16, bytes: 16 * 64, max_record: 64, readers: 1, scatter_small: cells };
+fn a_batch_claim_counts_room_released_since_the_last_scan() {
+    for scatter_small in [false, true] {
+        let config = RingConfig { datums: 16, bytes: 16 * 64, max_record: 64, readers: 1, scatter_small };
         let ring = Ring::new(config).unwrap();
         let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
         for seq in 0..12 {
             assert_eq!(push(&writer, 64), Ok(seq));
         }
         assert_eq!(reader.pin_guard().unwrap().for_each(12, |_, _| ()), 12);
-        assert_eq!(writer.try_claim_many(64, 20).unwrap().len(), 16, "with cells: {cells}");
+        assert_eq!(writer.try_claim_many(64, 20).unwrap().len(), 16, "scattered: {scatter_small}");
     }
 }

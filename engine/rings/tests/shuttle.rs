@@ -1,13 +1,13 @@
-//! The production types under shuttle: longer stories than loom can explore, each under thousands of random schedules.
-//! Run with
-//! `RUSTFLAGS="--cfg shuttle" cargo test -p corewire-rings --release --test shuttle -- --nocapture`; the environment
-//! variable `CORE_SCHEDULES` sets how many schedules each test runs under each scheduler.
+//! The production types under shuttle: longer scenarios than loom can explore, each under thousands of random
+//! schedules. Run with `RUSTFLAGS="--cfg shuttle" cargo test -p corewire-rings --release --test shuttle --
+//! --nocapture`; the environment variable `CORE_SCHEDULES` sets how many schedules each test runs under each
+//! scheduler.
 //!
-//! A story draws its cast and what each of them does from the scheduler's seed: writers that try, wait, give up
-//! waiting, evict, claim in batches and abandon; readers that receive, hold, read ahead, leave and come back; somebody
-//! who detaches whoever blocks. At the end every record, gap and count is compared with what the writers wrote down.
-//! Whoever sleeps for ever is a deadlock, which shuttle reports with a schedule that replays it. Weak memory is not
-//! modelled here; that is loom's part.
+//! A scenario draws its threads and their steps from the scheduler's seed: writers that try, wait, give up
+//! waiting, evict, claim in batches and abandon; readers that receive, pin, read ahead, leave and join again;
+//! a thread that detaches blocking readers. At the end every record, gap and count is compared with the
+//! writers' log. A thread that is never woken is a deadlock, which shuttle reports with a schedule that
+//! replays it. Weak memory is not modelled here; loom does that.
 #![cfg(shuttle)]
 
 use corewire_rings::{
@@ -25,19 +25,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-/// Runs `story` under many schedules of two kinds: uniformly random, and few preemptions at random places.
-#[expect(clippy::print_stdout, reason = "the number is for whoever reads the test's output")]
-fn explore(name: &str, story: impl Fn() + Send + Sync + Clone + 'static) {
+/// Runs `scenario` under many schedules of two kinds: uniformly random, and few preemptions at random places.
+#[expect(clippy::print_stdout, reason = "the number belongs in the output of the test")]
+fn explore(name: &str, scenario: impl Fn() + Send + Sync + Clone + 'static) {
     let schedules = std::env::var("CORE_SCHEDULES").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
     let explored = Arc::new(AtomicUsize::new(0));
     let mut config = Config::default();
     config.silence_warnings = true;
     config.stack_size = 1 << 17;
     let run = |scheduler: Box<dyn Scheduler + Send>| {
-        let (story, explored) = (story.clone(), Arc::clone(&explored));
+        let (scenario, explored) = (scenario.clone(), Arc::clone(&explored));
         Runner::new(scheduler, config.clone()).run(move || {
             explored.fetch_add(1, Ordering::Relaxed);
-            story();
+            scenario();
         });
     };
     run(Box::new(RandomScheduler::new(schedules)));
@@ -76,41 +76,41 @@ enum Read {
     Return,
 }
 
-/// Who may do what.
+/// The threads of a scenario, and what each may do.
 #[derive(Clone, Copy)]
 struct Cast {
     writes: &'static [Write],
     reads: &'static [Read],
     detaches: bool,
-    /// One writer closes the ring in the middle of it.
+    /// One writer closes the ring before the others have finished.
     closes: bool,
     abandons: bool,
 }
 
-/// What really happened, as the threads wrote it down. Plain locks: invisible to the scheduler.
+/// The log of all threads. Behind std's locks, which the scheduler does not see.
 #[derive(Default)]
 struct Book {
     committed: Mutex<BTreeMap<u64, [u8; 2]>>,
     abandoned: Mutex<BTreeSet<u64>>,
-    /// What eviction was told to have taken from each reader.
-    told: Mutex<HashMap<ReaderId, u64>>,
-    /// What each reader noticed, and whether it read to the end.
+    /// Losses that evictors were told of, by reader.
+    reported: Mutex<HashMap<ReaderId, u64>>,
+    /// Losses that each reader noticed, and whether it read to the end.
     noticed: Mutex<Vec<(ReaderId, u64, bool)>>,
 }
 
 impl Book {
-    fn told(&self, id: ReaderId, lost: u64) {
-        *self.told.lock().unwrap().entry(id).or_default() += lost;
+    fn reported(&self, id: ReaderId, lost: u64) {
+        *self.reported.lock().unwrap().entry(id).or_default() += lost;
     }
 
-    /// Writes in two steps, so that a reader who is let in too early sees it.
+    /// Writes in two steps, so that a reader that is admitted too early sees the first one.
     fn publish(&self, mut claim: RecordClaim<'_>, tag: [u8; 2], commits: bool) {
         let half = claim.len() / 2;
         claim[..half].fill(tag[0]);
         switch();
         claim[half..].fill(tag[1]);
         if commits {
-            // Noted before: whoever reads it may already look it up.
+            // Logged before: a reader may look it up at once.
             self.committed.lock().unwrap().insert(claim.seq(), tag);
             claim.commit();
         } else {
@@ -146,13 +146,13 @@ fn write(id: u8, writer: &Writer, cast: Cast, book: &Book) {
                 None => continue,
             },
             Write::Dawdle => {
-                // Keeps its place in the queue for a while without looking.
+                // Keeps its place in the queue for a while without polling.
                 let mut room = pin!(writer.claim(len));
                 let early = room.as_mut().poll(&mut Context::from_waker(Waker::noop()));
                 switch();
                 if let Poll::Ready(claim) = early { claim } else { block_on(room) }
             }
-            Write::Evict => writer.claim_evicting(len, |id, lost| book.told(id, lost)),
+            Write::Evict => writer.claim_evicting(len, |id, lost| book.reported(id, lost)),
             Write::Many => {
                 if let Ok(mut claim) = writer.try_claim_many(len, 1 + below(3)) {
                     let keep = below(claim.len() + 1);
@@ -186,7 +186,7 @@ fn write(id: u8, writer: &Writer, cast: Cast, book: &Book) {
     }
 }
 
-/// What one reader saw from its join on, checked as it comes.
+/// What one reader saw since its join, checked record by record.
 struct Seen<'a> {
     book: &'a Book,
     next: u64,
@@ -213,7 +213,7 @@ impl Seen<'_> {
         }
     }
 
-    /// Everything from `next` to `seq` is either lost, and reported, or was abandoned.
+    /// Each record from `next` to `seq` is lost and reported, or was abandoned.
     fn gap(&mut self, seq: u64, lost: u64) {
         self.lost += lost;
         let skipped = seq.checked_sub(self.next).expect("never back");
@@ -226,7 +226,7 @@ impl Seen<'_> {
     }
 }
 
-/// One read of some kind. `Some`: it is over.
+/// One read of some kind. `Some`: there will be no more records.
 fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<RecvError> {
     match kind {
         Read::Recv | Read::Return => match block_on(reader.recv()) {
@@ -290,7 +290,7 @@ fn read_once(reader: &mut Reader, seen: &mut Seen<'_>, kind: Read) -> Option<Rec
             let wanted = reader.position() + below(2) as u64;
             give_up(poll_fn(|cx| reader.poll_published(wanted, cx)), 2);
             let Ok(start) = reader.pin() else { return Some(RecvError::Detached) };
-            // What was lost is told by the next hold or record.
+            // The next guard or record reports what was lost.
             let to = reader.published_from(start, 3);
             for seq in start..to {
                 if let RecordState::Published(bytes) = reader.get(seq) {
@@ -321,7 +321,7 @@ fn read(mut reader: Reader, ring: &Ring, cast: Cast, book: &Book) {
         };
         let id = reader.id();
         if ended == Some(RecvError::Closed) {
-            // What was lost at the very end no record reports.
+            // No record reports what was lost at the end.
             let lost = reader.lost() - seen.lost;
             seen.gap(reader.position(), lost);
             assert_eq!((reader.position(), reader.lag()), (ring.tail(), 0));
@@ -341,7 +341,7 @@ fn read(mut reader: Reader, ring: &Ring, cast: Cast, book: &Book) {
     }
 }
 
-fn story(cast: Cast) {
+fn scenario(cast: Cast) {
     let datums = 1 + below(3);
     let ring = Ring::new(RingConfig {
         datums,
@@ -376,15 +376,18 @@ fn story(cast: Cast) {
     ring.close();
     readers.into_iter().for_each(|reader| reader.join().unwrap());
     let (committed, abandoned) = (book.committed.lock().unwrap(), book.abandoned.lock().unwrap());
-    let told: u64 = book.told.lock().unwrap().values().sum();
+    let reported: u64 = book.reported.lock().unwrap().values().sum();
     let stats = ring.stats();
     assert_eq!(stats.accepted, (committed.len() + abandoned.len()) as u64);
-    assert_eq!((stats.abandoned, stats.evicted), (abandoned.len() as u64, told));
+    assert_eq!((stats.abandoned, stats.evicted), (abandoned.len() as u64, reported));
     assert_eq!((ring.readers(), ring.waiting_writers(), ring.len()), (0, 0, 0));
     for (id, noticed, to_the_end) in book.noticed.lock().unwrap().iter() {
-        let told = book.told.lock().unwrap().get(id).copied().unwrap_or(0);
-        // Who left earlier may not have noticed the last of it.
-        assert!(*noticed <= told && (!to_the_end || *noticed == told), "{noticed} noticed, {told} told");
+        let reported = book.reported.lock().unwrap().get(id).copied().unwrap_or(0);
+        // A reader that left earlier may not have noticed all losses.
+        assert!(
+            *noticed <= reported && (!to_the_end || *noticed == reported),
+            "{noticed} noticed, {reported} reported"
+        );
     }
     // Each writer's records keep its order.
     for id in 0..3 {
@@ -402,11 +405,11 @@ fn waiting_writers_are_all_served() {
         closes: false,
         abandons: false,
     };
-    explore("waiting writers", move || story(cast));
+    explore("waiting writers", move || scenario(cast));
 }
 
 #[test]
-fn readers_that_leave_or_are_detached_strand_nobody() {
+fn readers_that_leave_or_are_detached_leave_no_writer_asleep() {
     let cast = Cast {
         writes: &[Write::Wait, Write::GiveUp, Write::Try, Write::Many],
         reads: &[Read::Recv, Read::PinGuard, Read::Batch, Read::Return, Read::Ahead],
@@ -414,11 +417,11 @@ fn readers_that_leave_or_are_detached_strand_nobody() {
         closes: false,
         abandons: true,
     };
-    explore("readers that leave", move || story(cast));
+    explore("readers that leave", move || scenario(cast));
 }
 
 #[test]
-fn evicted_readers_know_exactly_what_they_lost() {
+fn evicted_readers_count_their_losses_exactly() {
     let cast = Cast {
         writes: &[Write::Evict, Write::Evict, Write::Try, Write::Many],
         reads: &[Read::Recv, Read::PinGuard, Read::Batch, Read::GiveUp, Read::Ahead, Read::Return],
@@ -426,7 +429,7 @@ fn evicted_readers_know_exactly_what_they_lost() {
         closes: false,
         abandons: true,
     };
-    explore("eviction", move || story(cast));
+    explore("eviction", move || scenario(cast));
 }
 
 #[test]
@@ -447,7 +450,7 @@ fn everything_at_once() {
         closes: true,
         abandons: true,
     };
-    explore("everything at once", move || story(cast));
+    explore("everything at once", move || scenario(cast));
 }
 
 #[test]
@@ -487,10 +490,10 @@ fn a_mailbox_moves_everything_and_ends() {
 }
 
 #[test]
-fn a_bell_never_lets_work_lie() {
+fn a_doorbell_never_leaves_work_undone() {
     explore("doorbell", || {
         let bell = Arc::new(Doorbell::new());
-        // Shuttle's, because the promise is about what is stored before the bell is rung.
+        // Shuttle's atomics, because the guarantee is about stores before the bell is rung.
         let work = Arc::new(shuttle::sync::atomic::AtomicUsize::new(0));
         let ringers = 1 + below(3);
         let rings = 1 + below(3);
@@ -548,7 +551,7 @@ fn a_parked_thread_is_woken_through_nested_waits() {
             }
             sender.try_send(7).unwrap();
         });
-        // The inner wait has its own waker: it must not swallow the outer one's wake.
+        // The inner wait has its own waker, so it does not consume the outer one's wake.
         let mut seen = 0;
         let outer = park::wait(|cx| {
             while seen < 3 {

@@ -1,4 +1,4 @@
-//! Real threads, real wakers, a few seconds at most: what loom cannot reach because it takes many steps.
+//! Real threads and wakers for a few seconds at most: what takes more steps than loom can explore.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{ClaimError, Reader, RecvError, Ring, RingConfig, mailbox, park};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const STEPS: u64 = if cfg!(miri) { 30 } else { 20_000 };
 
 fn ring(datums: usize) -> Ring {
-    // An odd capacity, so that records run on into the spill at every offset.
+    // An odd capacity, so that records continue in the spill at every offset.
     Ring::new(RingConfig { datums, bytes: 37 * 16, max_record: 100, readers: 8, scatter_small: false })
         .unwrap()
 }
@@ -30,7 +30,8 @@ fn parse(bytes: &[u8]) -> (usize, u64) {
     (writer as usize, n)
 }
 
-/// Reads to the end; checks that each writer's records come in order, and counts (records, lost, sequences skipped).
+/// Reads to the end, checks that each writer's records come in order, and counts (records, lost, skipped
+/// sequences).
 fn drain(mut reader: Reader, writers: usize, pace: impl Fn(u64)) -> (u64, u64) {
     let mut last = vec![None; writers];
     let (mut seen, mut next) = (0, reader.position());
@@ -52,7 +53,7 @@ fn drain(mut reader: Reader, writers: usize, pace: impl Fn(u64)) -> (u64, u64) {
 }
 
 #[test]
-fn waiting_writers_and_sleeping_readers_move_everything_without_loss() {
+fn waiting_writers_and_sleeping_readers_lose_nothing() {
     let ring = ring(5);
     let readers: Vec<_> = (0..3).map(|_| ring.subscribe().unwrap()).collect();
     thread::scope(|scope| {
@@ -81,7 +82,7 @@ fn waiting_writers_and_sleeping_readers_move_everything_without_loss() {
 }
 
 #[test]
-fn evicting_writers_lose_exactly_what_they_say() {
+fn evicting_writers_report_losses_exactly() {
     let ring = ring(7);
     let slow = ring.subscribe().unwrap();
     let fast = ring.subscribe().unwrap();
@@ -101,7 +102,7 @@ fn evicting_writers_lose_exactly_what_they_say() {
                     let (mut sent, mut lost) = (0, 0);
                     for n in 0..STEPS {
                         let bytes = record(id, n);
-                        // ClaimError while a reader is in place at the oldest record.
+                        // Refused while a reader reads the oldest record in place.
                         if let Ok(mut claim) = writer.claim_evicting(bytes.len(), |_, n| lost += n) {
                             claim.copy_from_slice(&bytes);
                             claim.commit();
@@ -112,16 +113,16 @@ fn evicting_writers_lose_exactly_what_they_say() {
                 })
             })
             .collect();
-        let (mut sent, mut told) = (0, 0);
+        let (mut sent, mut reported) = (0, 0);
         for writer in writers {
             let (s, l) = writer.join().unwrap();
-            (sent, told) = (sent + s, told + l);
+            (sent, reported) = (sent + s, reported + l);
         }
-        // What was evicted at the very end is a gap that no record follows; the reader still counts it.
+        // No record follows what was evicted at the end; the reader counts it all the same.
         ring.close();
         let (slow, fast) = (slow.join().unwrap(), fast.join().unwrap());
         assert_eq!((slow.0 + slow.1, fast.0 + fast.1), (sent, sent));
-        assert_eq!((slow.1 + fast.1, ring.stats().evicted), (told, told));
+        assert_eq!((slow.1 + fast.1, ring.stats().evicted), (reported, reported));
     });
 }
 
@@ -172,7 +173,7 @@ fn readers_come_and_go_under_running_writers() {
 }
 
 #[test]
-fn a_detached_reader_lets_waiting_writers_go_on() {
+fn detaching_a_reader_wakes_waiting_writers() {
     let ring = ring(2);
     for _ in 0..STEPS / 100 {
         let stuck = ring.subscribe().unwrap();
@@ -227,7 +228,7 @@ fn a_deadline_ends_a_wait_and_leaves_the_reader_usable() {
     assert!(park::block_on_until(soon, reader.recv()).is_none());
     assert!(Instant::now() >= soon);
     ring.writer().try_push(b"x").unwrap();
-    // Past already: one poll is made all the same.
+    // The deadline has passed: there is one poll all the same.
     assert_eq!(&park::block_on_until(soon, reader.recv()).unwrap().unwrap()[..], b"x");
 }
 

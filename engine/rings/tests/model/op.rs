@@ -1,11 +1,11 @@
-//! What the model can be asked to do, and how often.
+//! The operations of the model, and how often each comes.
 
 use corewire_rings::RingConfig;
 use proptest::prelude::*;
 
 pub(crate) const READERS: usize = 3;
 
-/// The longest record of a ring that has cells, where not all fit them.
+/// The longest record of a ring that scatters small records and packs others.
 const LONG: usize = 200;
 
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ fn op(len: BoxedStrategy<usize>) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Sizes, and what is asked of a ring of them.
+/// The sizes of a ring, and the operations on it.
 pub(crate) fn plans() -> impl Strategy<Value = (RingConfig, Vec<Op>)> {
     let ops =
         |len: BoxedStrategy<usize>| prop::collection::vec(op(len), 1..if cfg!(miri) { 40 } else { 200 });
@@ -69,10 +69,11 @@ pub(crate) fn plans() -> impl Strategy<Value = (RingConfig, Vec<Op>)> {
         scatter_small: RingConfig::scatter_fits(datums, bytes),
     };
     let packed = (1..7usize, 3..13usize).prop_map(move |(datums, units)| sizes(datums, units * 16 + 7, 40));
-    // With cells: bytes for each datum, rounded up to a power of two. Then short records never run out of bytes.
+    // Scattering: bytes for each datum, rounded up to a power of two. Then small records never run out of
+    // bytes.
     let short = (1..7usize, 0..20usize)
         .prop_map(move |(datums, more)| sizes(datums, datums.next_power_of_two() * 128 + more, 128));
-    // Long ones do, before there are as many as datums.
+    // Long ones run out of bytes before datums.
     let mixed = (1..7usize, 0..100usize).prop_map(move |(datums, more)| {
         sizes(datums, (datums.next_power_of_two() * 128).max(RingConfig::cost(LONG)) + more, LONG)
     });

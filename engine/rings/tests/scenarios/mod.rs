@@ -1,4 +1,4 @@
-//! What must hold under loom however readers pin. Told to rings of one record, whose next one lies where it lay.
+//! Models that run with both kinds of pins, on rings of one record, so that the next one reuses its memory.
 
 use corewire_rings::{Detached, RecordState, Ring, Writer};
 use loom::thread;
@@ -13,8 +13,8 @@ pub(crate) fn push_if_room(writer: &Writer, value: u8) -> bool {
     })
 }
 
-/// A reader that holds while somebody else detaches it and writes on.
-pub(crate) fn detachment_and_holding_exclude_each_other(ring: &Ring) {
+/// A reader pins while another thread detaches it and continues to write.
+pub(crate) fn detachment_and_a_pin_guard_exclude_each_other(ring: &Ring) {
     let mut reader = ring.subscribe().unwrap();
     let (id, writer) = (reader.id(), ring.writer());
     assert!(push_if_room(&writer, 0));
@@ -27,7 +27,11 @@ pub(crate) fn detachment_and_holding_exclude_each_other(ring: &Ring) {
     match reader.pin_guard() {
         Ok(guard) => {
             assert_eq!(guard.get(0), RecordState::Published(&zeros));
-            assert_eq!(guard.get(0), RecordState::Published(&zeros), "nobody touches it while it is held");
+            assert_eq!(
+                guard.get(0),
+                RecordState::Published(&zeros),
+                "no writer touches it while it is pinned"
+            );
         }
         Err(Detached) => {}
     }
