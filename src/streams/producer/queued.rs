@@ -7,13 +7,18 @@
 //!
 //! | state | event | next state |
 //! |---|---|---|
-//! | `Waiting` | woken | `Attempting` |
-//! | `Attempting` | woken | `Attempting`, and one more attempt |
-//! | `Attempting` | no room, not woken meanwhile | `Waiting` |
-//! | `Attempting` | room | `Committing`, then `Done(Ok)` |
-//! | `Attempting` | the ring is closed | `Done(Err)` |
-//! | `Waiting`, `Attempting`, `Done(Err)` | withdrawn | `Withdrawn` |
-//! | `Committing`, `Done(Ok)` | withdrawn | unchanged: too late |
+//! | Waiting | woken, no room | Waiting |
+//! | Waiting | woken, room | Done(Ok) |
+//! | Waiting | woken, closed | Done(Err) |
+//! | Waiting | withdrawn | Withdrawn |
+//! | Attempting | woken | Attempting, again |
+//! | Attempting | withdrawn | Withdrawn |
+//! | Committing | withdrawn | Committing |
+//! | Done(Ok) | withdrawn | Done(Ok) |
+//! | Done(Err) | withdrawn | Withdrawn |
+//! | Withdrawn | woken | Withdrawn |
+//!
+//! From `Waiting` the way leads through `Attempting`, in which one thread holds the bytes, and `Committing`.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -199,3 +204,6 @@ impl Wake for QueuedSend {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
