@@ -9,8 +9,9 @@ use super::{AnyDegrader, Producer, RingConfigError};
 use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
+use crate::policy::BackpressurePolicy;
 use crate::streams::conditions::{ChannelConditions, Predicate, Spec};
-use crate::streams::policy::{BackpressurePolicy, Reliability};
+use crate::streams::policy::Reliability;
 use crate::streams::{Streams, conditions};
 
 /// Datums that a ring holds.

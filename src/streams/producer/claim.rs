@@ -14,7 +14,7 @@ use corewire_engine::rings::{self, ClaimError};
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
 use crate::datum::{DecodeError, InPlace, InPlaceMut};
-use crate::streams::policy::BackpressurePolicy;
+use crate::policy::BackpressurePolicy;
 
 /// How often `claim_many` makes room that other writers take before it does.
 const CLAIM_ATTEMPTS_MAX: u32 = 16;

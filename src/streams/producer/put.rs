@@ -24,8 +24,8 @@ use super::Error;
 use super::shared::{ProducerCore, Refusal};
 use crate::contain::contain;
 use crate::datum::{Codec, EncodeError, SHORT_BYTES, encode, encode_short, measure};
+use crate::policy::BackpressurePolicy;
 use crate::scratch::with_scratch;
-use crate::streams::policy::BackpressurePolicy;
 
 /// How long a send retries while the oldest datum cannot be evicted. A shard pins a record for tens of
 /// microseconds; a pin that lasts longer is a consumer's borrow, or its thread has lost the processor.

@@ -8,11 +8,11 @@ use corewire_engine::rings::{ClaimError, Writer};
 
 use super::put::AnyDegrader;
 use super::{Error, Stats};
+use crate::counters::Counter;
 use crate::datum::EncodeError;
 use crate::id::StreamId;
+use crate::policy::BackpressurePolicy;
 use crate::streams::board::Board as StreamStatus;
-use crate::streams::cells::Tally as Counter;
-use crate::streams::policy::BackpressurePolicy;
 
 /// One handle's access to its producer.
 #[derive(Clone)]
