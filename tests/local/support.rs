@@ -1,70 +1,40 @@
-//! What the tests share.
+//! Shared by these tests.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
+use std::task::{Context, Poll, Waker};
 
 use corewire::BackpressurePolicy;
 use corewire::local::{BackpressureAnnotation, Stream, parse_backpressure_annotation};
-
-/// Longer than any of these tests takes on a machine that is busy with other things.
-const LIMIT: Duration = Duration::from_secs(60);
+use corewire_testkit::CountingWaker;
+pub(crate) use corewire_testkit::in_time;
 
 pub(crate) fn annotation(text: &str) -> BackpressureAnnotation {
     parse_backpressure_annotation(text).expect("a valid annotation")
 }
 
-/// Runs `test` on a thread of its own, and fails instead of hanging.
-pub(crate) fn in_time<R: Send + 'static>(test: impl FnOnce() -> R + Send + 'static) -> R {
-    let (done, wait) = channel();
-    let runner = thread::spawn(move || done.send(test()));
-    match wait.recv_timeout(LIMIT) {
-        Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => {
-            panic!("nothing happened within {LIMIT:?}: a deadlock or a lost wake-up")
-        }
-        Err(RecvTimeoutError::Disconnected) => match runner.join() {
-            Err(panic) => std::panic::resume_unwind(panic),
-            Ok(_) => unreachable!("the sender goes with the thread"),
-        },
-    }
-}
-
-/// A waker that remembers that it was woken.
-#[derive(Default)]
-pub(crate) struct Flagged(AtomicBool);
-
-impl Wake for Flagged {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
-/// A future with its own waker, polled by hand.
+/// A future with its own waker, polled by hand. It is kept after it has resolved, so that its item can be
+/// taken.
 pub(crate) struct Task<F> {
     future: F,
-    flag: Arc<Flagged>,
+    waker: Arc<CountingWaker>,
 }
 
 impl<F: Future + Unpin> Task<F> {
     pub(crate) fn new(future: F) -> Self {
-        Self { future, flag: Arc::default() }
+        Self { future, waker: Arc::default() }
     }
 
     pub(crate) fn poll(&mut self) -> Poll<F::Output> {
-        self.flag.0.store(false, Ordering::SeqCst);
-        let waker = Waker::from(Arc::clone(&self.flag));
+        self.waker.take();
+        let waker = Waker::from(Arc::clone(&self.waker));
         Pin::new(&mut self.future).poll(&mut Context::from_waker(&waker))
     }
 
     /// Woken since the last poll.
     pub(crate) fn is_woken(&self) -> bool {
-        self.flag.0.load(Ordering::SeqCst)
+        self.waker.wakes() > 0
     }
 
     pub(crate) fn future(&mut self) -> &mut F {
