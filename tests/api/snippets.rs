@@ -1,8 +1,8 @@
-//! The snippets of the stream documents that this API takes after, as they stand there. What they use of the world
-//! around them is above each; inside, only `mosaik` became `corewire`.
+//! The snippets of the stream documents that this API takes after, as they stand there. What they use of the
+//! world around them is above each; inside, only `mosaik` became `corewire`.
 //!
-//! Two `match`es over errors have one arm more than in the documents, since there are more ways to fail than the
-//! documents know.
+//! Two `match`es over errors have one arm more than in the documents, since there are more ways to fail than
+//! the documents know.
 
 #![allow(unused_imports, clippy::needless_return, clippy::never_loop)]
 
@@ -107,7 +107,7 @@ async fn stream_definitions() -> Result {
     const CONSUMED: ConsumerDef<PriceUpdate> = ConsumerDef::new(Some(unique_id!("prices")));
     let consumer = CONSUMED.open(&network).build();
     assert_eq!(producer.stream_id(), consumer.stream_id());
-    assert_eq!(*producer.stream_id(), UniqueId::from("prices"));
+    assert_eq!(*producer.stream_id(), StreamId::from("prices"));
     within(producer.when().online()).await;
     Ok(())
 }
@@ -235,6 +235,6 @@ fn ids_at_compile_time() {
     const MY_STREAM: StreamId = unique_id!("my.stream");
     const JWT_TICKET: UniqueId = unique_id!("my-app.jwt");
     assert_eq!(MY_STREAM, "my.stream".into());
-    assert_ne!(MY_STREAM, JWT_TICKET);
+    assert_ne!(MY_STREAM, JWT_TICKET.into());
     assert_eq!(tag!("trusted"), Tag::from("trusted"));
 }
