@@ -1,27 +1,55 @@
-//! What can be asked of one channel.
-//!
-//! A channel lives in the engine; here is a window on it.
+//! What can be asked of one channel: [`ChannelInfo`] and its counters.
 
 use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
-use corewire_engine::proto::session::CloseCode;
 use corewire_engine::publication::Channel;
 pub use corewire_engine::shared::ChannelState as State;
 use tokio::sync::watch;
 
+use super::CloseCode;
+use super::consumer::LegStats;
+use crate::blocking::block_on;
 use crate::discovery::PeerEntry;
 use crate::id::{PeerId, StreamId};
 
-/// One consumer's subscription to one producer's stream, seen from either end. Cheap to clone.
+/// One consumer's subscription to one producer's stream, seen from either end. Cheap to clone; it stays
+/// readable after the channel has ended.
+///
+/// ```
+/// use corewire::streams::State;
+/// use corewire::{Network, NetworkId, StreamId};
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let producer = network.streams().producer::<u64>().with_stream_id("prices").build().unwrap();
+/// let mut consumer = network.streams().consumer::<u64>().with_stream_id("prices").build();
+/// consumer.when().online().wait_blocking();
+/// producer.send_blocking(7)?;
+/// assert_eq!(consumer.recv_blocking(), Some(7));
+///
+/// let info = consumer.producers().next().expect("one channel");
+/// assert_eq!(*info.stream_id(), StreamId::from("prices"));
+/// assert_eq!((info.producer_id(), info.consumer_id()), (network.local().id(), network.local().id()));
+/// assert_eq!(info.peer().id(), network.local().id());
+/// assert!(info.is_connected() && info.close_code().is_none());
+/// assert_eq!((info.state(), *info.state_watcher().borrow()), (State::Connected, State::Connected));
+/// assert_eq!(info.stats().datums(), 1);
+/// println!("{info}");
+///
+/// drop(producer);
+/// info.disconnected_blocking();
+/// assert_eq!(info.state(), State::Terminated);
+/// assert!(info.close_code().is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct ChannelInfo {
-    seen: Arc<Seen>,
+    ends: Arc<ChannelEnds>,
 }
 
-/// What does not change about a channel, and the channel.
-struct Seen {
+/// A channel and what never changes about it.
+struct ChannelEnds {
     channel: Arc<Channel>,
     stream_id: StreamId,
     producer_id: PeerId,
@@ -32,64 +60,75 @@ struct Seen {
 impl ChannelInfo {
     pub(crate) fn new(channel: &Arc<Channel>) -> Self {
         Self {
-            seen: Arc::new(Seen {
+            ends: Arc::new(ChannelEnds {
                 channel: channel.clone(),
-                stream_id: StreamId::from_bytes(channel.stream_id().into()),
-                producer_id: PeerId::from_bytes(channel.producer_id().into()),
-                consumer_id: PeerId::from_bytes(channel.consumer_id().into()),
+                stream_id: channel.stream_id().0.into(),
+                producer_id: channel.producer_id().0.into(),
+                consumer_id: channel.consumer_id().0.into(),
                 peer: PeerEntry::new(channel.peer()),
             }),
         }
     }
 
-    /// Whether this is a window on `channel`.
-    pub(crate) fn shows(&self, channel: &Arc<Channel>) -> bool {
-        Arc::ptr_eq(&self.seen.channel, channel)
+    /// Whether this is about `channel`.
+    pub(crate) fn is_of(&self, channel: &Arc<Channel>) -> bool {
+        Arc::ptr_eq(&self.ends.channel, channel)
     }
 
     /// Whether both are about the same channel, seen from the same end.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// let (before, after) = (consumer.producers().next().unwrap(), consumer.producers().next().unwrap());
+    /// assert!(before.is_same(&after));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn is_same(&self, other: &Self) -> bool {
-        self.shows(&other.seen.channel)
+        self.is_of(&other.ends.channel)
     }
 
     /// The stream.
     pub fn stream_id(&self) -> &StreamId {
-        &self.seen.stream_id
+        &self.ends.stream_id
     }
 
     /// The peer that produces.
     pub fn producer_id(&self) -> &PeerId {
-        &self.seen.producer_id
+        &self.ends.producer_id
     }
 
     /// The peer that consumes.
     pub fn consumer_id(&self) -> &PeerId {
-        &self.seen.consumer_id
+        &self.ends.consumer_id
     }
 
-    /// The entry of the other peer, as it was when the channel was made.
+    /// The entry of the peer at the other end, as it was when the channel was made.
     pub fn peer(&self) -> &PeerEntry {
-        &self.seen.peer
+        &self.ends.peer
     }
 
-    /// Where the channel is in its life. May be stale at once.
+    /// The state of the channel. May be stale at once.
     pub fn state(&self) -> State {
-        self.seen.channel.shared().state()
+        self.ends.channel.shared().state()
     }
 
-    /// Follows the state. It sees the last state of the channel in any case; a short one before it may be missed.
+    /// Follows the state. The last state is always seen; a short one before it may be missed.
     pub fn state_watcher(&self) -> watch::Receiver<State> {
-        self.seen.channel.shared().watch()
+        self.ends.channel.shared().watch()
     }
 
-    /// A snapshot of the counters.
+    /// A snapshot of the counters. Those that a shard keeps are as of the end of one of its recent turns.
     pub fn stats(&self) -> Stats {
-        let numbers = self.seen.channel.snapshot();
-        let end = self.seen.channel.shared().end_seq();
+        let numbers = self.ends.channel.snapshot();
+        let end = self.ends.channel.shared().end_seq();
         Stats {
             datums: numbers.datums,
             bytes: numbers.bytes,
-            uptime: self.seen.channel.shared().uptime(),
+            uptime: self.ends.channel.shared().uptime(),
             lag: if end.is_some() { 0 } else { numbers.lag() },
             skipped: numbers.skipped + numbers.lost,
             dropped_oldest: numbers.skipped,
@@ -107,19 +146,31 @@ impl ChannelInfo {
         self.state() == State::Connected
     }
 
-    /// Why the channel is over; `None` while it is not. [`CloseCode::TOO_SLOW`] says that the consumer kept the
-    /// producer's ring full ([`disconnect_lagging`](crate::streams::producer::Builder::disconnect_lagging)).
-    /// [`CloseCode::is_retriable`] says whether the consumer tries again by itself, after its backoff. What it shows
-    /// at a consumer stays until that attempt.
+    /// Why the channel has ended; `None` while it has not.
+    ///
+    /// With [`CloseCode::TOO_SLOW`] the consumer kept the producer's ring full for longer than
+    /// [`disconnect_lagging`](crate::streams::producer::Builder::disconnect_lagging) allows. If
+    /// [`CloseCode::is_retriable`], the consumer connects again by itself after its backoff; at the consumer
+    /// this channel stays listed until then.
     pub fn close_code(&self) -> Option<CloseCode> {
-        self.seen.channel.shared().close_code()
+        self.ends.channel.shared().close_code()
     }
 
-    /// Waits until the channel is over. Cancel-safe.
+    /// Waits until the channel has ended; at once if it has.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
     pub async fn disconnected(&self) {
-        let mut watcher = self.seen.channel.shared().watch();
-        // An error means that nobody is left who could change the state: over as well.
+        let mut watcher = self.ends.channel.shared().watch();
+        // An error means that the state can no longer change, so the channel has ended as well.
         let _ = watcher.wait_for(|state| *state == State::Terminated).await;
+    }
+
+    /// [`disconnected`](Self::disconnected) without an async runtime: parks the thread. For an example see
+    /// [`ChannelInfo`].
+    pub fn disconnected_blocking(&self) {
+        block_on(self.disconnected());
     }
 }
 
@@ -148,7 +199,8 @@ impl fmt::Display for ChannelInfo {
     }
 }
 
-/// Counters of a channel, or of a whole consumer. A snapshot: it does not change.
+/// Counters of a channel, or of a whole consumer. A snapshot: it does not change. A counter that does not
+/// apply is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     datums: u64,
@@ -166,35 +218,37 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The numbers of a consumer, over all its channels.
-    pub(crate) fn of_consumer(
-        datums: u64,
-        bytes: u64,
-        skipped: u64,
-        undecodable: u64,
-        lag: u64,
-        uptime: Option<Duration>,
-    ) -> Self {
+    /// The counters of a consumer, over all its channels.
+    pub(super) fn of_consumer(taken: &LegStats, lag: u64, uptime: Option<Duration>) -> Self {
+        let LegStats { datums, bytes, skipped, undecodable } = *taken;
         Self { datums, bytes, uptime, lag, skipped, undecodable, ..Self::default() }
     }
 
-    /// Datums delivered: on a channel between engines, sent at the producer's end or arrived at the consumer's;
-    /// within an engine, and for a consumer as a whole, taken by the application.
+    /// Datums that have passed:
+    ///
+    /// | of | counts datums |
+    /// |---|---|
+    /// | a channel between engines, at the producer | sent for the first time |
+    /// | a channel between engines, at the consumer | that arrived in order |
+    /// | a channel within an engine, either end | taken by the application |
+    /// | a consumer | taken by the application |
     pub fn datums(&self) -> u64 {
         self.datums
     }
 
-    /// Bytes of those datums, encoded, without any header.
+    /// Encoded bytes of those datums, without headers.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How long the channel is, or was, connected; `None` if it never was.
+    /// How long the channel is, or was, connected; `None` if it never was. Of a consumer: of the channel that
+    /// has been connected longest.
     pub fn uptime(&self) -> Option<Duration> {
         self.uptime
     }
 
-    /// Datums that were accepted by the producer and are not yet acknowledged, or not yet taken.
+    /// Datums that the producer has accepted for this channel and that are not yet acknowledged (between
+    /// engines) or not yet taken. Of a consumer: that have arrived and are not yet taken.
     pub fn lag(&self) -> u64 {
         self.lag
     }
@@ -204,26 +258,26 @@ impl Stats {
         self.skipped
     }
 
-    /// Datums that the producer's policy took from this channel to make room; of a channel. Known once the gap was
-    /// seen: at a shard when it comes to the place, within an engine when the consumer takes the next datum. Numbers
-    /// whose room the producer gave up after claiming it count here too, on channels between engines.
+    /// Of a channel: datums that the producer's policy dropped to make room. Counted when the gap is seen: by
+    /// a shard when it reaches the place, within an engine when the consumer takes the next datum. Between
+    /// engines, sequence numbers whose claim the producer abandoned count here too.
     pub fn dropped_oldest(&self) -> u64 {
         self.dropped_oldest
     }
 
-    /// Datums that had been accepted for this channel and were not taken (within an engine) or not acknowledged
-    /// (between engines, at the producer's end) when it lost its place in the producer's ring, for instance because
-    /// it was too slow; of a channel. What was on its way then may still have arrived.
+    /// Of a channel that lost its place in the producer's ring, for instance as too slow: datums that were
+    /// accepted for it and not taken (within an engine) or not acknowledged (between engines, at the
+    /// producer). Datums in flight at that moment may still have arrived.
     pub fn skipped_at_close(&self) -> u64 {
         self.skipped_at_close
     }
 
-    /// Datums that were sent again after a loss; at the producer's end.
+    /// Datums sent again after a loss; at the producer's end.
     pub fn resent(&self) -> u64 {
         self.resent
     }
 
-    /// Datums that arrived more than once and were taken once; at the consumer's end.
+    /// Datums that arrived again and were dropped; at the consumer's end.
     pub fn duplicates(&self) -> u64 {
         self.duplicates
     }
@@ -234,12 +288,13 @@ impl Stats {
         self.credit_bytes
     }
 
-    /// Times that there was something to send and no credit; at the producer's end of a channel between engines.
+    /// Times that there was a datum to send and no credit; at the producer's end of a channel between
+    /// engines.
     pub fn blocked(&self) -> u64 {
         self.blocked
     }
 
-    /// Records that were no datum of the consumer's type and were skipped; of a consumer.
+    /// Of a consumer: records that did not decode as its type and were skipped.
     pub fn undecodable(&self) -> u64 {
         self.undecodable
     }

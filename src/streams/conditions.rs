@@ -1,35 +1,43 @@
 //! Waiting for a topology: `when()` and the conditions of `online_when`.
 //!
-//! A condition looks at channels; it never makes, accepts or closes one.
+//! A condition reads channels; it never makes, accepts or closes one.
 
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::board::{Board, Waiter};
 use super::channel::ChannelInfo;
+use super::status::{StatusWaiter, StreamStatus};
+use crate::blocking::{block_on, block_on_timeout};
 use crate::discovery::{IntoTags, PeerEntry};
 use crate::id::Tag;
 
 /// A predicate over peers that the user wrote.
 pub(crate) type Predicate = Arc<dyn Fn(&PeerEntry) -> bool + Send + Sync>;
 
-/// What a condition asks for, apart from any board.
+/// What a condition asks for, without the handle that it is asked of.
 #[derive(Clone)]
-pub(crate) struct Spec {
+pub(crate) struct ConditionSpec {
     minimum: usize,
     tags: BTreeSet<Tag>,
     predicates: Vec<Predicate>,
     inverse: bool,
 }
 
-impl Spec {
+impl ConditionSpec {
     /// At least one connected channel.
     pub(crate) const fn subscribed() -> Self {
         Self { minimum: 1, tags: BTreeSet::new(), predicates: Vec::new(), inverse: false }
+    }
+
+    /// What `condition` makes of the default condition; the argument of an `online_when`.
+    pub(crate) fn refined_by(condition: impl FnOnce(ChannelConditions) -> ChannelConditions) -> Self {
+        let unattached = Arc::new(StreamStatus::new(Self::subscribed()));
+        condition(ChannelConditions::new(&unattached, Self::subscribed())).spec
     }
 
     /// Calls the user's predicates, which may panic.
@@ -46,42 +54,53 @@ impl Spec {
     }
 }
 
-/// What the function of an `online_when` makes of the default condition.
-pub(crate) fn spec_of(condition: impl FnOnce(ChannelConditions) -> ChannelConditions) -> Spec {
-    let nowhere = Arc::new(Board::new(Spec::subscribed()));
-    condition(ChannelConditions::new(&nowhere, Spec::subscribed())).spec
-}
-
-/// Waits for changes of a producer's or a consumer's channels. Made by `when()` of either; independent of the
-/// handle from then on.
+/// Waits for changes of a producer's or a consumer's channels. Made by `when()` of either, and independent of
+/// that handle from then on.
+///
+/// ```
+/// use corewire::{Network, NetworkId};
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let producer = network.streams().produce::<u64>();
+/// let when = producer.when();
+/// assert!(!when.is_online() && when.unsubscribed().is_condition_met());
+///
+/// let consumer = network.streams().consume::<u64>();
+/// when.online().wait_blocking();
+/// when.subscribed().minimum_of(1).wait_blocking();
+///
+/// drop(consumer);
+/// when.offline().wait_blocking();
+/// # Ok::<(), corewire::network::NetworkError>(())
+/// ```
 #[derive(Clone)]
 pub struct When {
-    board: Arc<Board>,
+    status: Arc<StreamStatus>,
 }
 
 impl When {
-    pub(crate) fn new(board: &Arc<Board>) -> Self {
-        Self { board: board.clone() }
+    pub(crate) fn new(status: &Arc<StreamStatus>) -> Self {
+        Self { status: status.clone() }
     }
 
-    /// Resolves when the handle is online; at once if it is. Never, once the handle is closed.
+    /// Resolves when the handle is online: at once if it is, never once the handle is closed.
     pub fn online(&self) -> Online {
-        Online { board: self.board.clone(), wanted: true, waiter: Waiter::default() }
+        Online { status: self.status.clone(), wanted: true, waiter: StatusWaiter::default() }
     }
 
-    /// Resolves when the handle is offline; at once if it is. A closed handle is offline.
+    /// Resolves when the handle is offline: at once if it is. A closed handle is offline.
     pub fn offline(&self) -> Online {
-        Online { board: self.board.clone(), wanted: false, waiter: Waiter::default() }
+        Online { status: self.status.clone(), wanted: false, waiter: StatusWaiter::default() }
     }
 
-    /// Whether the handle is online.
+    /// Whether the handle is online now.
     pub fn is_online(&self) -> bool {
-        self.board.is_online()
+        self.status.is_online()
     }
 
-    /// Holds while at least one peer is connected; refine it with the methods of [`ChannelConditions`].
+    /// Holds while at least one peer is connected. The methods of [`ChannelConditions`] refine it.
     pub fn subscribed(&self) -> ChannelConditions {
-        ChannelConditions::new(&self.board, Spec::subscribed())
+        ChannelConditions::new(&self.status, ConditionSpec::subscribed())
     }
 
     /// Holds while no peer is connected.
@@ -96,12 +115,40 @@ impl fmt::Debug for When {
     }
 }
 
-/// Resolves when a handle has become online, or offline. Made by [`When`]. Cancel-safe; works under any executor.
+/// Resolves when a handle has become online, or offline. Made by [`When::online`] and [`When::offline`].
+/// Works under any executor, and without one through [`wait_blocking`](Self::wait_blocking).
+///
+/// # Cancel safety
+///
+/// Dropping it has no effect on the handle or on other waiters.
 #[must_use = "futures do nothing unless awaited"]
 pub struct Online {
-    board: Arc<Board>,
+    status: Arc<StreamStatus>,
     wanted: bool,
-    waiter: Waiter,
+    waiter: StatusWaiter,
+}
+
+impl Online {
+    /// Waits without an async runtime: parks the thread.
+    pub fn wait_blocking(&mut self) {
+        block_on(self);
+    }
+
+    /// As [`wait_blocking`](Self::wait_blocking) for at most `timeout`. Returns whether it resolved in time.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use std::time::Duration;
+    ///
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let producer = network.streams().produce::<u64>();
+    /// assert!(!producer.when().online().wait_timeout(Duration::from_millis(1)), "no consumer yet");
+    /// assert!(producer.when().offline().wait_timeout(Duration::from_millis(1)));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn wait_timeout(&mut self, timeout: Duration) -> bool {
+        block_on_timeout(self, timeout).is_some()
+    }
 }
 
 impl Future for Online {
@@ -109,9 +156,9 @@ impl Future for Online {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = &mut *self;
-        if me.board.is_online() != me.wanted {
-            me.waiter.register(&me.board, cx);
-            if me.board.is_online() != me.wanted {
+        if me.status.is_online() != me.wanted {
+            me.waiter.register(&me.status, cx);
+            if me.status.is_online() != me.wanted {
                 return Poll::Pending;
             }
         }
@@ -128,70 +175,102 @@ impl fmt::Debug for Online {
 
 /// A condition on the connected channels of a stream, and a future that resolves when it holds.
 ///
-/// A channel qualifies when it is connected and its peer has all the tags and satisfies all the predicates that
-/// were given. The condition holds when at least the minimum of channels qualifies: one, unless
-/// [`minimum_of`](Self::minimum_of) says otherwise. [`unmet`](Self::unmet) turns that around.
+/// A channel qualifies when it is connected and its peer has all the tags and satisfies all the predicates
+/// that were given. The condition holds when at least [`minimum_of`](Self::minimum_of) channels qualify
+/// (default: 1); [`unmet`](Self::unmet) inverts it.
 ///
-/// As a future it resolves when the condition holds. Awaited once more (`(&mut condition).await`), it waits until
-/// the condition has been seen not to hold and holds again; a change there and back between two polls may pass
-/// unseen. It is cancel-safe, works under any executor, and sleeps between changes. Predicates are called by
-/// whoever polls.
+/// As a future it resolves when the condition holds. Awaited again (`(&mut condition).await`), it waits until
+/// the condition was seen not to hold and holds again; a change there and back between two polls may go
+/// unseen. It sleeps between changes and works under any executor. The thread that polls calls the
+/// predicates.
+///
+/// # Cancel safety
+///
+/// Dropping it has no effect on the handle or on other waiters.
+///
+/// ```
+/// use corewire::{Network, NetworkId};
+///
+/// let id = NetworkId::random();
+/// let exchange = Network::new_blocking(id)?;
+/// let trader = Network::builder(id).with_tags("validator").build_blocking()?;
+/// let producer = exchange.streams().produce::<u64>();
+/// let _consumer = trader.streams().consume::<u64>();
+///
+/// let me = *exchange.local().id();
+/// producer
+///     .when()
+///     .subscribed()
+///     .minimum_of(1)
+///     .with_tags("validator")
+///     .with_predicate(move |peer| *peer.id() != me)
+///     .wait_blocking();
+/// assert!(!producer.when().subscribed().with_tags("archive").is_condition_met());
+/// assert!(producer.when().subscribed().with_tags("archive").unmet().is_condition_met());
+/// # Ok::<(), corewire::network::NetworkError>(())
+/// ```
 #[must_use = "futures do nothing unless awaited"]
 pub struct ChannelConditions {
-    board: Arc<Board>,
-    spec: Spec,
-    waiter: Waiter,
+    status: Arc<StreamStatus>,
+    spec: ConditionSpec,
+    waiter: StatusWaiter,
     /// Resolved, and not seen unmet since.
     resolved: bool,
 }
 
 impl ChannelConditions {
-    pub(crate) fn new(board: &Arc<Board>, spec: Spec) -> Self {
-        Self { board: board.clone(), spec, waiter: Waiter::default(), resolved: false }
+    pub(crate) fn new(status: &Arc<StreamStatus>, spec: ConditionSpec) -> Self {
+        Self { status: status.clone(), spec, waiter: StatusWaiter::default(), resolved: false }
     }
 
-    /// At least `n` channels have to qualify. Default: 1. With 0 the condition always holds.
+    /// The least number of channels that have to qualify. Default: 1. With 0 the condition always holds.
     pub fn minimum_of(mut self, n: usize) -> Self {
         self.spec.minimum = n;
         self
     }
 
-    /// Only channels to peers with all of these tags qualify: one tag or many, as text or as
-    /// [`Tag`]. Further calls add tags.
+    /// Only channels to peers with all of these tags qualify: one tag or many, as text or as [`Tag`]. Further
+    /// calls add tags. Default: none.
     pub fn with_tags(mut self, tags: impl IntoTags) -> Self {
         self.spec.tags.append(&mut tags.into_tags());
         self
     }
 
-    /// Only channels to peers that satisfy the predicate qualify. Further calls add predicates.
+    /// Only channels to peers that satisfy the predicate qualify. Further calls add predicates. Default:
+    /// none.
     pub fn with_predicate(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
         self.spec.predicates.push(Arc::new(predicate));
         self
     }
 
-    /// The opposite: holds while this condition does not.
+    /// The opposite condition: holds while this one does not.
     pub fn unmet(mut self) -> Self {
         self.spec.inverse = !self.spec.inverse;
         self
     }
 
-    /// Whether the condition holds now.
+    /// Whether the condition holds now. Calls the predicates.
     pub fn is_condition_met(&self) -> bool {
-        self.spec.is_met(&self.board.channels())
+        self.spec.is_met(&self.status.channels())
+    }
+
+    /// Waits without an async runtime: parks the thread. Called again, it waits for the condition to hold
+    /// anew, as the future does.
+    pub fn wait_blocking(&mut self) {
+        block_on(self);
+    }
+
+    /// As [`wait_blocking`](Self::wait_blocking) for at most `timeout`. Returns whether the condition held in
+    /// time.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> bool {
+        block_on_timeout(self, timeout).is_some()
     }
 }
 
-/// A fresh condition with the same wishes: it has not resolved yet.
+/// The same condition, which has not resolved yet.
 impl Clone for ChannelConditions {
     fn clone(&self) -> Self {
-        Self::new(&self.board, self.spec.clone())
-    }
-}
-
-/// `condition == true` asks whether it holds now.
-impl PartialEq<bool> for ChannelConditions {
-    fn eq(&self, other: &bool) -> bool {
-        self.is_condition_met() == *other
+        Self::new(&self.status, self.spec.clone())
     }
 }
 
@@ -200,7 +279,7 @@ impl Future for ChannelConditions {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let me = &mut *self;
-        me.waiter.register(&me.board, cx);
+        me.waiter.register(&me.status, cx);
         let met = me.is_condition_met();
         if met && !me.resolved {
             me.resolved = true;

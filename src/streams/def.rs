@@ -1,4 +1,4 @@
-//! Definitions: a stream's identity, written down once as a constant.
+//! Definitions: a stream's type and identity as one constant.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -10,23 +10,31 @@ use crate::network::Network;
 /// The definition of a producer: its type and its stream.
 ///
 /// ```
-/// use corewire::{streams::ProducerDef, unique_id};
+/// use corewire::{ConsumerDef, Network, NetworkId, ProducerDef, unique_id};
 ///
 /// const PRICES: ProducerDef<f64> = ProducerDef::new(Some(unique_id!("prices")));
+/// const PRICES_IN: ConsumerDef<f64> = ConsumerDef::new(Some(unique_id!("prices")));
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let producer = PRICES.open(&network).build()?;
+/// let mut consumer = PRICES_IN.open(&network).build();
+/// producer.send_blocking(3200.0)?;
+/// assert_eq!(consumer.recv_blocking(), Some(3200.0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ProducerDef<D> {
     stream_id: Option<StreamId>,
     datum: PhantomData<fn(D)>,
 }
 
-/// The definition of a consumer: its type and its stream.
+/// The definition of a consumer: its type and its stream. For an example see [`ProducerDef`].
 pub struct ConsumerDef<D> {
     stream_id: Option<StreamId>,
     datum: PhantomData<fn() -> D>,
 }
 
 impl<D> ProducerDef<D> {
-    /// The stream with this id, or with the one derived from `D`.
+    /// The stream with this id; `None` is the stream whose id is derived from `D`.
     pub const fn new(stream_id: Option<StreamId>) -> Self {
         Self { stream_id, datum: PhantomData }
     }
@@ -45,7 +53,7 @@ impl<D: Datum> ProducerDef<D> {
 }
 
 impl<D> ConsumerDef<D> {
-    /// The stream with this id, or with the one derived from `D`.
+    /// The stream with this id; `None` is the stream whose id is derived from `D`.
     pub const fn new(stream_id: Option<StreamId>) -> Self {
         Self { stream_id, datum: PhantomData }
     }

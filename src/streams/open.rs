@@ -1,6 +1,5 @@
-//! From settings to handles: what a builder's `build` asks of the engine.
-//!
-//! The only place that knows both the typed settings and the engine's specifications.
+//! Builds handles: turns the typed settings of a builder into the engine's specification, and its answer into
+//! a handle.
 
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -10,18 +9,18 @@ use corewire_engine::proto::channel::Reliability as Promise;
 use corewire_engine::publication::{Admit, OnChange, Publication, PublishError, PublishSpec, Verdict};
 use corewire_engine::subscription::{Backoff, SubscribeSpec};
 
-use super::board::Board;
 use super::cells::Flag;
 use super::conditions::Predicate;
-use super::consumer::{self, Consumer, Legs};
+use super::consumer::{self, Consumer, LegSet};
 use super::policy::Reliability;
 use super::producer::{self, BuilderError, DatumType, Producer, ProducerCore, ProducerShared};
+use super::status::StreamStatus;
 use super::{ExponentialBackoff, Streams};
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
 
-/// The longest datum that a consumer takes from another engine, in encoded bytes. The producer says how long its
-/// datums get, and the inbox is made for that; this bounds what it may say.
+/// The longest datum that a consumer accepts from another engine, in encoded bytes. A producer announces its
+/// own limit and the inbox is sized for it; this bounds the announcement.
 const MAX_DATUM_BYTES: u32 = 64 << 20;
 
 impl Streams {
@@ -31,12 +30,12 @@ impl Streams {
         mut settings: producer::ProducerSettings,
     ) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
         let datum_type = DatumType::of::<D, C>();
-        let board = Arc::new(Board::new(settings.online.clone()));
+        let status = Arc::new(StreamStatus::new(settings.online.clone()));
         let shared = Arc::new(ProducerShared::new(
             settings.stream_id,
             settings.policy,
             settings.degrader.take(),
-            board.clone(),
+            status.clone(),
             datum_type,
         ));
         let spec = PublishSpec {
@@ -48,19 +47,19 @@ impl Streams {
             weight: settings.weight,
             admit: admit(settings.require),
             lagging_grace: settings.lagging_grace,
-            on_change: Some(refresh(&board)),
+            on_change: Some(refresh(&status)),
             attachment: Some(shared.clone()),
             ..PublishSpec::new(settings.stream_id.to_bytes().into())
         };
         match self.node.publish(spec) {
             Ok(publication) => {
-                board.follow(publication.watch(), publication.over());
+                status.attach(publication.watch(), publication.over());
                 Ok(Producer::from_core(ProducerCore::new(publication, shared)))
             }
             Err(PublishError::AlreadyExists(existing)) => Err(found(existing, datum_type)),
             Err(PublishError::Ring(error)) => Err(BuilderError::Ring(error)),
             Err(PublishError::TooMany { limit }) => Err(BuilderError::TooMany { limit }),
-            // Whatever else the engine may say, the node can't publish any more.
+            // `PublishError` is non-exhaustive; `Left` is the only other variant today.
             Err(_) => Err(BuilderError::Closed),
         }
     }
@@ -70,7 +69,7 @@ impl Streams {
         &self,
         settings: consumer::Settings,
     ) -> Consumer<D, C> {
-        let board = Arc::new(Board::new(settings.online));
+        let status = Arc::new(StreamStatus::new(settings.online));
         let news = Arc::new(Flag::default());
         let spec = SubscribeSpec {
             window_bytes: settings.window_bytes as u64,
@@ -79,16 +78,16 @@ impl Streams {
             reliability: promise(settings.reliability),
             accept: admit(settings.require),
             backoff: backoff(&settings.backoff),
-            on_change: Some(refresh_and_tell(&board, &news)),
+            on_change: Some(refresh_and_notify(&status, &news)),
             ..SubscribeSpec::new(settings.stream_id.to_bytes().into())
         };
-        // A node that has left gives none, and the consumer is closed from the start.
+        // A node that has left refuses; the consumer is then closed from the start.
         let subscription = self.node.subscribe(spec).ok();
         match &subscription {
-            Some(subscription) => board.follow(subscription.watch(), subscription.over()),
-            None => board.close(),
+            Some(subscription) => status.attach(subscription.watch(), subscription.over()),
+            None => status.close(),
         }
-        Consumer::from_legs(settings.stream_id, board.clone(), Legs::new(subscription, board, news))
+        Consumer::from_legs(settings.stream_id, status.clone(), LegSet::new(subscription, status, news))
     }
 }
 
@@ -108,30 +107,27 @@ fn found<D, C>(existing: Publication, requested: DatumType) -> BuilderError<Prod
     }
 }
 
-/// What the engine calls when channels changed. The board outlives the engine's interest in it or not: it is only
-/// looked at while somebody holds the handle.
-fn refresh(board: &Arc<Board>) -> OnChange {
-    let board = Arc::downgrade(board);
+/// Called by the engine when channels changed. Holds the status weakly: once the handle is dropped it does
+/// nothing.
+fn refresh(status: &Arc<StreamStatus>) -> OnChange {
+    let status = Arc::downgrade(status);
     Arc::new(move || {
-        if let Some(board) = Weak::upgrade(&board) {
-            board.refresh();
+        if let Some(status) = Weak::upgrade(&status) {
+            status.refresh();
         }
     })
 }
 
-/// As [`refresh`], and lets the consumer know that there may be a new leg.
-fn refresh_and_tell(board: &Arc<Board>, news: &Arc<Flag>) -> OnChange {
-    let (board, news) = (Arc::downgrade(board), news.clone());
+/// As [`refresh`]; first sets `news`, so that a consumer that is woken looks for new legs.
+fn refresh_and_notify(status: &Arc<StreamStatus>, news: &Arc<Flag>) -> OnChange {
+    let (refresh, news) = (refresh(status), news.clone());
     Arc::new(move || {
-        // Raised before anybody is woken.
         news.set(true);
-        if let Some(board) = Weak::upgrade(&board) {
-            board.refresh();
-        }
+        refresh();
     })
 }
 
-/// All the user's predicates as one question. A panic in one is the engine's to catch and to count.
+/// All of the user's predicates as one. The engine catches and counts their panics.
 fn admit(predicates: Vec<Predicate>) -> Option<Admit> {
     if predicates.is_empty() {
         return None;

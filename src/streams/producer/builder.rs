@@ -10,7 +10,7 @@ use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
-use crate::streams::conditions::{ChannelConditions, Predicate, Spec};
+use crate::streams::conditions::{ChannelConditions, Predicate, ConditionSpec};
 use crate::streams::policy::Reliability;
 use crate::streams::{Streams, conditions};
 
@@ -64,7 +64,7 @@ pub(crate) struct ProducerSettings {
     buffer_bytes: Option<usize>,
     max_datum_bytes: Option<usize>,
     pub(crate) max_consumers: usize,
-    pub(crate) online: Spec,
+    pub(crate) online: ConditionSpec,
     pub(crate) require: Vec<Predicate>,
     pub(crate) policy: BackpressurePolicy,
     pub(crate) degrader: Option<AnyDegrader>,
@@ -97,7 +97,7 @@ impl ProducerSettings {
             buffer_bytes: None,
             max_datum_bytes: None,
             max_consumers: usize::MAX,
-            online: Spec::subscribed(),
+            online: ConditionSpec::subscribed(),
             require: Vec::new(),
             policy: BackpressurePolicy::default(),
             degrader: None,
@@ -228,7 +228,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn online_when(mut self, condition: impl FnOnce(ChannelConditions) -> ChannelConditions) -> Self {
-        self.settings.online = conditions::spec_of(condition);
+        self.settings.online = ConditionSpec::refined_by(condition);
         self
     }
 

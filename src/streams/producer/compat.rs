@@ -2,7 +2,7 @@
 //! text.
 
 use super::Builder;
-use crate::discovery::NamedPeer;
+use crate::compat::NamedPeer;
 
 impl<D: Send + 'static, C> Builder<D, C> {
     /// [`require`](Self::require) for predicates that write tags as text. New code uses `require`.

@@ -13,7 +13,7 @@ use super::send::{WhenOffline, poll_online};
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
 use crate::datum::{InPlaceMut, encode};
-use crate::streams::board::Waiter;
+use crate::streams::status::StatusWaiter;
 
 /// Some datums of a slice were sent, and then one was refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
             datums,
             sent: 0,
             resolved: false,
-            waiter: Waiter::default(),
+            waiter: StatusWaiter::default(),
             retry: RetryState::default(),
             codec: PhantomData,
         }
@@ -152,7 +152,7 @@ pub struct SendingMany<'a, D, C> {
     /// The datums below this index are in the ring.
     sent: usize,
     resolved: bool,
-    waiter: Waiter,
+    waiter: StatusWaiter,
     /// Of the datum at `sent`.
     retry: RetryState,
     codec: PhantomData<fn(C)>,

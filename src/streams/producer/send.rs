@@ -10,7 +10,7 @@ use super::put::RetryState;
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
 use crate::datum::Codec;
-use crate::streams::board::Waiter;
+use crate::streams::status::StatusWaiter;
 
 /// What a send does while the producer is offline.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Sending<'a, D, C> {
     /// `None` once resolved.
     datum: Option<D>,
     offline: WhenOffline,
-    waiter: Waiter,
+    waiter: StatusWaiter,
     retry: RetryState,
     codec: PhantomData<fn(C)>,
 }
@@ -44,7 +44,7 @@ impl<'a, D, C> Sending<'a, D, C> {
             core: &producer.core,
             datum: Some(datum),
             offline,
-            waiter: Waiter::default(),
+            waiter: StatusWaiter::default(),
             retry: RetryState::default(),
             codec: PhantomData,
         }
@@ -125,7 +125,7 @@ impl<D: 'static, C: Codec<D>> Future for Sending<'_, D, C> {
 pub(super) fn poll_online(
     core: &ProducerCore,
     offline: WhenOffline,
-    waiter: &mut Waiter,
+    waiter: &mut StatusWaiter,
     cx: &Context<'_>,
 ) -> Poll<Result<(), Refusal>> {
     if core.is_online() {

@@ -12,7 +12,7 @@ use crate::counters::Counter;
 use crate::datum::EncodeError;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
-use crate::streams::board::Board as StreamStatus;
+use crate::streams::status::StreamStatus;
 
 /// One handle's access to its producer.
 #[derive(Clone)]

@@ -37,12 +37,12 @@ use super::send::{WhenOffline, poll_online};
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
 use crate::datum::{Codec, to_vec};
-use crate::streams::board::Waiter;
+use crate::streams::status::StatusWaiter;
 
 /// One handle's state as a sink.
 pub(super) struct SinkState<D> {
     pending: PendingDatum<D>,
-    waiter: Waiter,
+    waiter: StatusWaiter,
     /// This handle was closed as a sink.
     closed: bool,
 }
@@ -60,7 +60,7 @@ enum PendingDatum<D> {
 
 impl<D> Default for SinkState<D> {
     fn default() -> Self {
-        Self { pending: PendingDatum::Empty, waiter: Waiter::default(), closed: false }
+        Self { pending: PendingDatum::Empty, waiter: StatusWaiter::default(), closed: false }
     }
 }
 
