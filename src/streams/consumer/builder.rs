@@ -2,41 +2,56 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Consumer;
 use crate::datum::{Codec, Postcard};
-use crate::discovery::{NamedPeer, PeerEntry};
+use crate::discovery::PeerEntry;
 use crate::id::StreamId;
+use crate::streams::Streams;
 use crate::streams::backoff::ExponentialBackoff;
-use crate::streams::conditions::{ChannelConditions, Predicate, Spec};
+use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
 use crate::streams::policy::Reliability;
-use crate::streams::{Streams, conditions};
 
-/// Bytes that may be under way to a consumer unless told otherwise.
-const DEFAULT_WINDOW_BYTES: usize = 65_536;
+/// Credit of a channel between engines: about 50 full packets, so that a sender does not stop for each
+/// acknowledgement.
+const WINDOW_BYTES_DEFAULT: usize = 65_536;
 
-/// Datums that may be under way to a consumer unless told otherwise.
-const DEFAULT_WINDOW_DATUMS: usize = 1024;
+/// As many datums as a producer's ring holds by default.
+const WINDOW_DATUMS_DEFAULT: usize = 1024;
 
-/// What windows may be: from one datum of one unit to what an inbox may be made of.
-const WINDOW_BYTES: core::ops::RangeInclusive<usize> = 16..=1 << 30;
-const WINDOW_DATUMS: core::ops::RangeInclusive<usize> = 1..=1 << 22;
+/// From one datum of the least cost to the largest inbox.
+const WINDOW_BYTES: RangeInclusive<usize> = 16..=1 << 30;
+const WINDOW_DATUMS: RangeInclusive<usize> = 1..=1 << 22;
 
 /// Configures a consumer; made by [`Streams::consumer`].
 ///
-/// Building cannot fail: values beyond a documented range count as the nearest one inside it.
+/// Building cannot fail: a value outside its documented range counts as the nearest one inside.
 ///
 /// ```
-/// # use corewire::{Network, Datum};
-/// # fn example<MyDatum: Datum>(network: &Network) {
-/// let consumer = network.streams()
-///     .consumer::<MyDatum>()
-///     .require(|peer| peer.tags().contains(&"trusted".into()))
-///     .with_stream_id("custom-id")
+/// use corewire::streams::ExponentialBackoffBuilder;
+/// use corewire::{Network, NetworkId, Plain, Reliability};
+/// use std::time::Duration;
+///
+/// let network = Network::builder(NetworkId::random()).with_tags("trusted").build_blocking()?;
+/// let mut consumer = network
+///     .streams()
+///     .consumer::<u64>()
+///     .with_stream_id("prices")
+///     .codec(Plain)
+///     .require(|peer| peer.has_tag("trusted"))
+///     .online_when(|producers| producers.minimum_of(1).with_tags("trusted"))
+///     .reliability(Reliability::FireAndForget)
 ///     .with_window_bytes(1 << 20)
+///     .with_window_datums(4096)
+///     .with_backoff(ExponentialBackoffBuilder::new().with_max_interval(Duration::from_secs(5)).build())
 ///     .build();
-/// # }
+///
+/// let producer = network.streams().producer::<u64>().with_stream_id("prices").codec(Plain).build()?;
+/// producer.send_blocking(7)?;
+/// assert_eq!(consumer.recv_blocking(), Some(7));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<D, C = Postcard> {
@@ -51,7 +66,7 @@ pub(crate) struct Settings {
     pub(crate) window_bytes: usize,
     pub(crate) window_datums: usize,
     pub(crate) backoff: ExponentialBackoff,
-    pub(crate) online: Spec,
+    pub(crate) online: ConditionSpec,
     pub(crate) require: Vec<Predicate>,
     pub(crate) reliability: Reliability,
 }
@@ -60,10 +75,10 @@ impl<D: Send + 'static> Builder<D> {
     pub(crate) fn new(streams: Streams) -> Self {
         let settings = Settings {
             stream_id: crate::datum::derived_stream_id::<D>(),
-            window_bytes: DEFAULT_WINDOW_BYTES,
-            window_datums: DEFAULT_WINDOW_DATUMS,
+            window_bytes: WINDOW_BYTES_DEFAULT,
+            window_datums: WINDOW_DATUMS_DEFAULT,
             backoff: streams.config().backoff().clone(),
-            online: Spec::subscribed(),
+            online: ConditionSpec::subscribed(),
             require: Vec::new(),
             reliability: Reliability::default(),
         };
@@ -74,72 +89,136 @@ impl<D: Send + 'static> Builder<D> {
 impl<D: Send + 'static, C> Builder<D, C> {
     /// Names the stream. Default: the name is derived from the type; see
     /// [`Datum::derived_stream_id`](crate::Datum::derived_stream_id).
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId, StreamId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consumer::<u64>().with_stream_id("prices").build();
+    /// assert_eq!(*consumer.stream_id(), StreamId::from("prices"));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn with_stream_id(mut self, id: impl Into<StreamId>) -> Self {
         self.settings.stream_id = id.into();
         self
     }
 
-    /// How many bytes a producer on another engine may have under way: sent and not yet taken by the application.
-    /// From 16 bytes to 1 GiB. Default: 65,536. A producer on the same engine has its own ring as the window.
+    /// The credit of a producer on another engine, in bytes: encoded datums that are sent and not yet taken
+    /// by the application, each counting its length rounded up to 16. From 16 bytes to 1 GiB. Default:
+    /// 65,536. For a producer on the same engine its own ring is the window.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consumer::<u64>().with_window_bytes(1 << 20).build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn with_window_bytes(mut self, bytes: usize) -> Self {
         self.settings.window_bytes = bytes.clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end());
         self
     }
 
-    /// How many datums may be under way likewise. From 1 to 4,194,304. Default: 1024.
-    pub fn with_buffer_size(mut self, datums: usize) -> Self {
+    /// The credit of a producer on another engine, in datums. From 1 to 4,194,304. Default: 1024.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consumer::<u64>().with_window_datums(16).build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn with_window_datums(mut self, datums: usize) -> Self {
         self.settings.window_datums = datums.clamp(*WINDOW_DATUMS.start(), *WINDOW_DATUMS.end());
         self
     }
 
-    /// How to try again when a connection fails. Default: that of the network's
+    /// The pauses between attempts to connect. Default: that of the network's
     /// [`Config`](crate::streams::Config).
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # use corewire::streams::ExponentialBackoffBuilder;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let for_ever = ExponentialBackoffBuilder::new().with_max_elapsed_time(None).build();
+    /// let consumer = network.streams().consumer::<u64>().with_backoff(for_ever).build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn with_backoff(mut self, backoff: ExponentialBackoff) -> Self {
         self.settings.backoff = backoff;
         self
     }
 
-    /// When the consumer is online. Default: at least one producer is connected.
+    /// When the consumer is online. Default: while at least one producer is connected.
     ///
-    /// The condition is evaluated when channels change, on the engine's control thread; a predicate that panics
-    /// counts as not met.
+    /// The condition is evaluated on the engine's control thread when channels change; a predicate that
+    /// panics counts as not met.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consumer::<u64>().online_when(|c| c.minimum_of(0)).build();
+    /// assert!(consumer.is_online());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn online_when(mut self, condition: impl FnOnce(ChannelConditions) -> ChannelConditions) -> Self {
-        self.settings.online = conditions::spec_of(condition);
+        self.settings.online = ConditionSpec::refined_by(condition);
         self
     }
 
     /// Adds a requirement for producers: all have to hold. Default: every producer of the stream.
     ///
-    /// Evaluated before subscribing, and again when the producer's entry changes: once it does not hold any more,
-    /// the channel is closed. A predicate that panics denies.
+    /// Evaluated on the engine's control thread before subscribing, and again when the producer's entry
+    /// changes; a channel whose producer no longer meets it is closed. A predicate that panics denies.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consumer::<u64>().require(|peer| peer.has_tag("leader")).build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn require(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
         self.settings.require.push(Arc::new(predicate));
         self
     }
 
-    /// [`require`](Self::require) for predicates that write tags as text:
-    /// `.subscribe_if(|peer| peer.tags().contains("tag2"))`.
-    pub fn subscribe_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.require(move |peer| predicate(&NamedPeer::new(peer)))
-    }
-
-    /// Whether what the network loses is sent again. A channel is only as reliable as both ends want. Default:
+    /// Whether lost datums are sent again. A channel is only as reliable as both ends ask for. Default:
     /// [`Reliability::Reliable`], which leaves it to the producer.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId, Reliability};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consumer::<u64>().reliability(Reliability::FireAndForget).build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn reliability(mut self, reliability: Reliability) -> Self {
         self.settings.reliability = reliability;
         self
     }
 
-    /// How bytes become datums: [`Postcard`], the default, or [`Plain`](crate::Plain). Producer and consumers have
-    /// to agree.
+    /// How bytes become datums: [`Postcard`] or [`Plain`](crate::Plain). Producer and consumers have to
+    /// agree; a channel between two that do not delivers nothing but gaps. Default: [`Postcard`].
+    ///
+    /// ```
+    /// # use corewire::{Consumer, Network, NetworkId, Plain};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer: Consumer<[f64; 4], Plain> = network.streams().consumer().codec(Plain).build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn codec<K: Codec<D>>(self, _codec: K) -> Builder<D, K> {
         Builder { streams: self.streams, settings: self.settings, types: PhantomData }
     }
 }
 
 impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
-    /// Makes the consumer, which begins to look for producers. In a network that was shut down it is closed from
-    /// the start.
+    /// Makes the consumer, which starts to look for producers. In a network that was shut down it is closed
+    /// from the start.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let streams = network.streams().clone();
+    /// network.shutdown_blocking(std::time::Duration::from_secs(5))?;
+    /// assert!(streams.consumer::<u64>().build().is_closed());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn build(self) -> Consumer<D, C> {
         self.streams.subscribe::<D, C>(self.settings)
     }

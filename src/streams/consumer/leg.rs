@@ -1,107 +1,161 @@
-//! One leg of a consumer: its records taken, borrowed or passed over, and the account of what it gave.
+//! One leg of a consumer: takes, lends or skips its records and keeps its statistics.
 //!
-//! Not inside: which leg is asked when, and what becomes of one that is over; that is [`super::legs`]. How a leg comes
-//! to be is the engine's matter, and what a datum is the caller's, who brings a function over bytes.
+//! Legs are made by the engine and merged by [`super::legs`]. Decoding is the caller's: methods take a
+//! closure over the encoded bytes.
 
 use core::mem;
 use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use corewire_engine::publication::Channel;
+use corewire_engine::shard::Taken;
+use corewire_engine::shared::ChannelState;
 use corewire_engine::subscription::Leg;
-use corewire_engine::{shard::Taken, shared::ChannelState};
 
 use crate::datum::DecodeError;
 use crate::id::PeerId;
 
-/// Datums of one batch that are decoded before others see the numbers. Few, so that a consumer whose decoding takes long
-/// is seen to take something.
-const DATUMS_UNSHOWN: u64 = 16;
+/// Datums of a batch that are taken before the channel's counters show them. Few, so that the producer's lag
+/// clock sees a consumer progress that decodes slowly.
+const DATUMS_UNPUBLISHED_MAX: u64 = 16;
 
-/// Where a datum stands.
+/// Where a delivered datum stands in the stream of its producer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct Delivered<'a> {
     pub(super) seq: u64,
+    /// Datums missing between the one delivered before and this one.
     pub(super) skipped_before: u64,
     pub(super) producer: &'a PeerId,
 }
 
-/// What the application took, from all legs together.
+/// What the application took from one leg, or from several.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) datums: u64,
-    pub(super) bytes: u64,
-    pub(super) skipped: u64,
-    pub(super) undecodable: u64,
+pub(in crate::streams) struct LegStats {
+    pub(in crate::streams) datums: u64,
+    pub(in crate::streams) bytes: u64,
+    pub(in crate::streams) skipped: u64,
+    pub(in crate::streams) undecodable: u64,
 }
 
-/// One leg, and what was seen of it.
+impl LegStats {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.datums += other.datums;
+        self.bytes += other.bytes;
+        self.skipped += other.skipped;
+        self.undecodable += other.undecodable;
+    }
+}
+
+/// The gap that a leg left at its end, until the next leg of the same producer reports it.
+pub(super) struct PendingGap {
+    pub(super) producer: PeerId,
+    /// Missing datums that no delivery has reported.
+    pub(super) datums: u64,
+    /// Of a leg that lost its place in the producer's ring: the publication, and the sequence up to which
+    /// `datums` counts. What the ring accepted after that is missing too.
+    pub(super) cut: Option<(u64, u64)>,
+}
+
+/// What one step at a leg gave.
+pub(super) enum Step {
+    /// The datum that was looked for.
+    Done,
+    /// A record that is not a datum of the consumer's type; there may be more behind it.
+    Skipped,
+    /// Nothing has arrived.
+    Empty,
+    /// Nothing will arrive any more.
+    Ended,
+}
+
+/// A leg and its progress.
 pub(super) struct OpenLeg {
     leg: Leg,
-    book: Book,
-    /// Nothing from this record on is taken: the consumer was closed when the leg ended there.
+    progress: LegProgress,
+    /// Set when the consumer is closed: records from this position on are not taken.
     end: Option<u64>,
-    /// The channel is over: the leg goes with its last datum, not with the next call, so that whoever waits for
-    /// everything to be delivered waits no longer than that.
-    ending: bool,
+    /// The channel has ended: the leg is removed together with its last datum, so that its producer drains no
+    /// longer than the application takes.
+    terminated: bool,
 }
 
-/// What is known of one leg's past.
-struct Book {
+/// Apart from [`OpenLeg`], so that it can change while a record is borrowed from the leg.
+pub(super) struct LegProgress {
     producer: PeerId,
-    /// Missing datums that the next delivery has to report.
-    unreported: u64,
-    /// The numbers of the channel, if they are kept here: no shard carries a local leg.
-    kept: Option<Kept>,
-}
-
-/// The numbers of a channel that no shard carries.
-struct Kept {
-    channel: Arc<Channel>,
-    datums: u64,
-    bytes: u64,
-    skipped: u64,
-    /// Sequence after the last record taken.
+    stats: LegStats,
+    /// Sequence after the last record taken. Of a local leg only.
     next: u64,
+    /// Missing datums that the next delivery reports, besides those that the inbox reports itself.
+    gap: u64,
+    /// Where the statistics are published. `None`: a shard keeps the channel's counters.
+    local: Option<Arc<Channel>>,
 }
 
-/// What one look at a leg gave.
-pub(super) enum Step<R> {
-    /// What was looked for.
-    Done(R),
-    /// A record that is no datum; there may be more behind it.
-    Skipped,
-    /// Nothing now.
-    Empty,
-    /// Nothing ever.
-    Ended,
+impl LegProgress {
+    /// Counts a datum as taken.
+    #[inline(always)]
+    fn count(&mut self, seq: u64, skipped: u64, len: usize) {
+        self.stats.datums += 1;
+        self.stats.bytes += len as u64;
+        self.stats.skipped += skipped;
+        self.next = seq + 1;
+    }
+
+    /// Describes the datum being delivered, and reports the gap before it.
+    #[inline(always)]
+    fn delivered(&mut self, seq: u64, skipped: u64) -> Delivered<'_> {
+        Delivered { seq, skipped_before: mem::take(&mut self.gap) + skipped, producer: &self.producer }
+    }
+
+    /// Counts a record that is not a datum, and publishes that.
+    #[cold]
+    fn skip_undecodable(&mut self, seq: u64, skipped: u64) {
+        self.stats.skipped += skipped;
+        self.stats.undecodable += 1;
+        self.next = seq + 1;
+        self.gap += skipped + 1;
+        self.publish();
+    }
+
+    /// Shows the statistics in the channel's counters, from which its lag is computed.
+    #[inline]
+    fn publish(&self) {
+        if let Some(channel) = &self.local {
+            let LegStats { datums, bytes, skipped, .. } = self.stats;
+            channel.shared().counters().delivered(datums, bytes, skipped, self.next);
+        }
+    }
+
+    /// As [`publish`](Self::publish), out of line: for loops that rarely do it.
+    #[inline(never)]
+    fn publish_rarely(&self) {
+        self.publish();
+    }
 }
 
 impl OpenLeg {
     pub(super) fn new(leg: Leg) -> Self {
         let channel = leg.channel();
-        let kept = (!leg.inbox().is_remote()).then(|| Kept {
-            channel: channel.clone(),
-            datums: 0,
-            bytes: 0,
-            skipped: 0,
+        let progress = LegProgress {
+            producer: channel.producer_id().0.into(),
+            stats: LegStats::default(),
             next: leg.inbox().position(),
-        });
-        let book = Book { producer: PeerId::from_bytes(channel.producer_id().into()), unreported: 0, kept };
-        Self { leg, book, end: None, ending: false }
+            gap: 0,
+            local: (!leg.inbox().is_remote()).then(|| channel.clone()),
+        };
+        Self { leg, progress, end: None, terminated: false }
     }
 
-    /// Who produces what it carries.
-    pub(super) fn producer(&self) -> &PeerId {
-        &self.book.producer
+    pub(super) fn stats(&self) -> &LegStats {
+        &self.progress.stats
     }
 
-    /// Datums that have arrived and were not taken. May be stale.
+    /// Records that have arrived and were not taken. May be stale.
     pub(super) fn lag(&self) -> u64 {
         self.leg.inbox().lag()
     }
 
-    /// Ready when there is something to take or to learn; else `cx` is woken once.
+    /// Ready when there is something to take or the leg has ended; else `cx` is woken once.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.leg.inbox_mut().poll_ready(cx)
     }
@@ -112,97 +166,108 @@ impl OpenLeg {
         self.end.get_or_insert(inbox.position() + inbox.lag());
     }
 
-    /// Learns whether the channel is over.
-    pub(super) fn hear_state(&mut self) {
-        self.ending = self.leg.channel().shared().state() == ChannelState::Terminated;
+    /// Reads whether the channel has ended.
+    pub(super) fn refresh_state(&mut self) {
+        self.terminated = self.leg.channel().shared().state() == ChannelState::Terminated;
     }
 
-    /// Whether the channel is over and this leg gave its last datum.
+    /// Whether the channel has ended and its last datum was taken.
     #[inline]
-    pub(super) fn gave_its_last(&self) -> bool {
-        self.ending && self.leg.inbox().is_finished()
+    pub(super) fn is_finished(&self) -> bool {
+        self.terminated && self.leg.inbox().is_finished()
     }
 
     /// Whether the leg lost its place in the producer's ring.
     pub(super) fn is_cut(&mut self) -> bool {
+        self.cut().is_some() && self.leg.inbox_mut().peek(|_| ()).is_err()
+    }
+
+    /// The publication of a local leg that lost its place in the ring, and the ring's tail at that moment.
+    fn cut(&self) -> Option<(u64, u64)> {
         let channel = self.leg.channel();
-        let cut = channel.source().is_some() && channel.shared().end_seq().is_some();
-        cut && self.leg.inbox_mut().peek(|_| ()).is_err()
+        Some((channel.source()?, channel.shared().end_seq()?))
     }
 
     fn is_past_end(&self) -> bool {
         self.end.is_some_and(|end| self.leg.inbox().position() >= end)
     }
 
-    /// Datums that a leg which is over did not give and no delivery has reported, as far as this end can know.
-    fn rest(&self) -> u64 {
-        let inbox = self.leg.inbox();
-        match (&self.book.kept, self.end, self.source_and_end()) {
-            // Closed by its consumer: nothing behind the end was asked for.
-            (Some(kept), Some(end), _) => {
-                inbox.lost().saturating_sub(kept.skipped).min(end.saturating_sub(kept.next))
+    /// If `gap` is of this leg's producer, reports it with the next delivery. Returns how many datums the
+    /// ring accepted between the two legs, which no leg has counted; `None` if `gap` is of another producer.
+    pub(super) fn report_gap(&mut self, gap: &PendingGap) -> Option<u64> {
+        if gap.producer != self.progress.producer {
+            return None;
+        }
+        let between = match gap.cut {
+            Some((publication, end)) if self.leg.channel().source() == Some(publication) => {
+                self.leg.inbox().position().saturating_sub(end)
             }
-            // Cut off.
-            (Some(kept), None, Some((_, end))) => end.saturating_sub(kept.next),
+            _ => 0,
+        };
+        self.progress.gap += gap.datums + between;
+        Some(between)
+    }
+
+    /// Ends the leg. The statistics include the datums that it did not deliver, as far as this end can know
+    /// them.
+    pub(super) fn finish(mut self) -> (LegStats, PendingGap) {
+        let (missing, cut) = (self.missing_at_end(), self.cut());
+        let progress = &mut self.progress;
+        progress.stats.skipped += missing;
+        // The counters of a channel that was cut off show these datums as skipped at its close instead.
+        if self.leg.channel().shared().end_seq().is_none() {
+            progress.next = progress.next.max(self.leg.inbox().position());
+            progress.publish();
+        }
+        let gap = PendingGap { producer: progress.producer, datums: progress.gap + missing, cut };
+        (progress.stats, gap)
+    }
+
+    /// Datums that a leg which has ended did not deliver and no delivery has reported.
+    fn missing_at_end(&self) -> u64 {
+        let inbox = self.leg.inbox();
+        let LegProgress { stats, next, local, .. } = &self.progress;
+        match (local, self.end, self.cut()) {
+            // The consumer was closed: what the ring accepted after the end was not asked for.
+            (Some(_), Some(end), _) => {
+                inbox.lost().saturating_sub(stats.skipped).min(end.saturating_sub(*next))
+            }
+            (Some(_), None, Some((_, end))) => end.saturating_sub(*next),
             _ => inbox.missing_at_end(),
         }
     }
 
-    /// The leg is over: counts what it did not give. Gives how many datums no delivery has reported as missing.
-    pub(super) fn close_account(&mut self, totals: &mut Totals) -> u64 {
-        let rest = self.rest();
-        totals.skipped += rest;
-        self.book.passed_end(rest, self.leg.inbox().position());
-        self.book.unreported + rest
-    }
-
-    /// The next delivery reports so many datums more as missing before it.
-    pub(super) fn report_missing(&mut self, datums: u64) {
-        self.book.unreported += datums;
-    }
-
-    /// The publication that a leg reads, and where it stands in it.
-    pub(super) fn source_and_position(&self) -> Option<(u64, u64)> {
-        Some((self.leg.channel().source()?, self.leg.inbox().position()))
-    }
-
-    /// The publication of a leg that was cut off, and where its ring stood then.
-    pub(super) fn source_and_end(&self) -> Option<(u64, u64)> {
-        let channel = self.leg.channel();
-        Some((channel.source()?, channel.shared().end_seq()?))
-    }
-
-    /// Takes the next record; `read` says whether it is a datum, and `keep` gets to know where it stood.
+    /// Takes the next record. `read` returns whether it is a datum; if so, `keep` gets its place.
     #[inline(always)]
     pub(super) fn take(
         &mut self,
-        totals: &mut Totals,
         read: impl FnOnce(&[u8]) -> bool,
-        keep: impl FnOnce(Place<'_>),
-    ) -> Step<()> {
+        keep: impl FnOnce(Delivered<'_>),
+    ) -> Step {
         if self.is_past_end() {
             return Step::Ended;
         }
-        let book = &mut self.book;
-        // Eviction may take us past the end just now.
-        let end = if book.kept.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
+        let progress = &mut self.progress;
+        // Eviction may move the cursor past the end within this call. Sequences of a remote leg are not
+        // positions.
+        let end = if progress.local.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
         let taken = self.leg.inbox_mut().try_take(|seq, skipped, bytes| {
             if seq >= end {
                 return Step::Ended;
             }
             if read(bytes) {
-                book.add(totals, 1, bytes.len() as u64, skipped, seq);
-                keep(book.place(seq, skipped));
-                Step::Done(())
+                progress.count(seq, skipped, bytes.len());
+                keep(progress.delivered(seq, skipped));
+                Step::Done
             } else {
-                book.undecodable(totals, seq, skipped);
+                progress.skip_undecodable(seq, skipped);
                 Step::Skipped
             }
         });
         match taken {
             Ok(Some(step)) => {
-                // Now that the room is free: whoever sees the numbers may want to use it.
-                book.show();
+                // After the room was freed: a reader of the counters may act on it.
+                progress.publish();
                 step
             }
             Ok(None) => Step::Empty,
@@ -210,255 +275,126 @@ impl OpenLeg {
         }
     }
 
-    /// Takes up to `max` records with one pin and gives each to `act`. Gives how many; `None`: nothing ever.
-    pub(super) fn take_each(
-        &mut self,
-        totals: &mut Totals,
-        max: usize,
-        act: &mut impl FnMut(&[u8], Account<'_>),
-    ) -> Option<usize> {
-        if self.is_past_end() {
-            return None;
-        }
-        let book = &mut self.book;
-        let each = |seq, skipped, bytes: &[u8]| {
-            act(bytes, Account { book: &mut *book, totals: &mut *totals, seq, skipped, len: bytes.len() });
-        };
-        self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
-    }
-
-    /// As [`take_each`](Self::take_each) for a `keep` that takes little time and says whether a record was a datum: the
-    /// numbers are added up and shown now and then.
-    pub(super) fn take_many(
-        &mut self,
-        totals: &mut Totals,
-        max: usize,
-        keep: &mut impl FnMut(&[u8]) -> bool,
-    ) -> Option<usize> {
-        if self.is_past_end() {
-            return None;
-        }
-        let mut sum = Sum { book: &mut self.book, totals, datums: 0, bytes: 0, last: 0 };
-        let each = |seq, skipped, bytes: &[u8]| {
-            let is_datum = keep(bytes);
-            if is_datum && skipped == 0 {
-                sum.datums += 1;
-                sum.bytes += bytes.len() as u64;
-                sum.last = seq;
-                if sum.datums == DATUMS_UNSHOWN {
-                    sum.enter();
-                }
-            } else {
-                sum.enter_unusual(is_datum, seq, skipped, bytes.len());
+    /// Takes up to `max` records with one pin of the ring. `read` returns whether one is a datum. Returns how
+    /// many were taken; `None` once nothing will arrive any more.
+    pub(super) fn take_many(&mut self, max: usize, read: &mut impl FnMut(&[u8]) -> bool) -> Option<usize> {
+        self.take_each(max, |progress, seq, skipped, bytes| {
+            if !read(bytes) {
+                return progress.skip_undecodable(seq, skipped);
             }
-        };
+            progress.count(seq, skipped, bytes.len());
+            progress.gap = 0;
+            if progress.stats.datums.is_multiple_of(DATUMS_UNPUBLISHED_MAX) {
+                progress.publish_rarely();
+            }
+        })
+    }
+
+    /// As [`take_many`](Self::take_many) for datums in place: `view` finds the datum, `each` gets it. Each
+    /// counts as taken before `each` sees it.
+    pub(super) fn take_refs<D>(
+        &mut self,
+        max: usize,
+        view: impl Fn(&[u8]) -> Option<&D>,
+        each: &mut impl FnMut(&D, Delivered<'_>),
+    ) -> Option<usize> {
+        self.take_each(max, |progress, seq, skipped, bytes| {
+            let Some(datum) = view(bytes) else { return progress.skip_undecodable(seq, skipped) };
+            progress.count(seq, skipped, bytes.len());
+            progress.publish();
+            each(datum, progress.delivered(seq, skipped));
+        })
+    }
+
+    #[inline(always)]
+    fn take_each(
+        &mut self,
+        max: usize,
+        mut act: impl FnMut(&mut LegProgress, u64, u64, &[u8]),
+    ) -> Option<usize> {
+        if self.is_past_end() {
+            return None;
+        }
+        let published = self.progress.stats.datums;
+        let batch = PublishOnDrop { published, progress: &mut self.progress };
+        let each = |seq, skipped, bytes: &[u8]| act(batch.progress, seq, skipped, bytes);
         self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
     }
 
-    /// Looks at the next record and leaves it, for [`borrow`](Self::borrow), if `read` accepts its datum.
+    /// Pins the next record for [`borrow`](Self::borrow), if `read` accepts its datum.
     #[inline(always)]
-    pub(super) fn peek(
-        &mut self,
-        totals: &mut Totals,
-        read: impl Fn(&[u8]) -> Result<(), DecodeError>,
-    ) -> Step<()> {
+    pub(super) fn peek(&mut self, read: impl Fn(&[u8]) -> Result<(), DecodeError>) -> Step {
         if self.is_past_end() {
             return Step::Ended;
         }
         match self.leg.inbox_mut().peek(|bytes| read(bytes).is_ok()) {
-            // Eviction may have taken us past the end just now.
+            // Eviction may have moved the cursor past the end just now.
             Ok(Some(_)) if self.is_past_end() => Step::Ended,
-            Ok(Some(true)) => Step::Done(()),
-            Ok(Some(false)) => self.pass_over(totals),
+            Ok(Some(true)) => Step::Done,
+            Ok(Some(false)) => self.skip_peeked(),
             Ok(None) => Step::Empty,
             Err(_) => Step::Ended,
         }
     }
 
-    /// Takes the record that was just looked at, which is no datum.
     #[cold]
-    fn pass_over(&mut self, totals: &mut Totals) -> Step<()> {
-        if let Some(taken) = self.leg.inbox_mut().take_peeked() {
-            let (seq, skipped) = (taken.seq(), taken.skipped());
-            drop(taken);
-            self.book.undecodable(totals, seq, skipped);
+    fn skip_peeked(&mut self) -> Step {
+        if let Some(record) = self.leg.inbox_mut().take_peeked() {
+            let (seq, skipped) = (record.seq(), record.skipped());
+            drop(record);
+            self.progress.skip_undecodable(seq, skipped);
         }
         Step::Skipped
     }
 
-    /// Takes the record that [`peek`](Self::peek) accepted, to be read in place.
+    /// Takes the record that [`peek`](Self::peek) accepted. Both parts are to be dropped in this order: the
+    /// room is freed before the datum counts as taken.
     #[inline(always)]
-    pub(super) fn borrow<'a>(&'a mut self, totals: &'a mut Totals) -> Option<Borrowed<'a>> {
+    pub(super) fn borrow(&mut self) -> Option<(Taken<'_>, CountOnDrop<'_>)> {
         let record = self.leg.inbox_mut().take_peeked()?;
         let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
-        let account = Account { book: &mut self.book, totals, seq, skipped, len };
-        Some(Borrowed { record, entry: Entry(account) })
+        Some((record, CountOnDrop { progress: &mut self.progress, seq, skipped, len }))
     }
 }
 
-/// Datums that were taken one after the other and are not in the book yet. They get there at the end, also if somebody
-/// panics.
-struct Sum<'a> {
-    book: &'a mut Book,
-    totals: &'a mut Totals,
-    datums: u64,
-    bytes: u64,
-    /// Sequence of the last one.
-    last: u64,
+/// Publishes the statistics of a batch at its end, also if the closure of the user panics.
+struct PublishOnDrop<'a> {
+    progress: &'a mut LegProgress,
+    /// Datums taken before the batch.
+    published: u64,
 }
 
-impl Sum<'_> {
-    #[inline(never)]
-    fn enter(&mut self) {
-        let (datums, bytes) = (mem::take(&mut self.datums), mem::take(&mut self.bytes));
-        if datums > 0 {
-            self.book.count(self.totals, datums, bytes, 0, self.last);
-            self.book.unreported = 0;
-        }
-    }
-
-    /// A record that is no datum, or a datum behind a gap.
-    #[cold]
-    fn enter_unusual(&mut self, is_datum: bool, seq: u64, skipped: u64, len: usize) {
-        self.enter();
-        if is_datum {
-            self.book.delivered(self.totals, seq, skipped, len);
-        } else {
-            self.book.undecodable(self.totals, seq, skipped);
-        }
-    }
-}
-
-impl Drop for Sum<'_> {
+impl Drop for PublishOnDrop<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.enter();
+        if self.progress.stats.datums != self.published {
+            self.progress.publish();
+        }
     }
 }
 
-/// A record of a batch, to be accounted for.
-pub(super) struct Account<'a> {
-    book: &'a mut Book,
-    totals: &'a mut Totals,
+/// Counts a borrowed datum as taken when it is dropped.
+pub(super) struct CountOnDrop<'a> {
+    progress: &'a mut LegProgress,
     seq: u64,
     skipped: u64,
     len: usize,
 }
 
-impl<'a> Account<'a> {
-    /// It was a datum.
-    #[inline(always)]
-    pub(super) fn delivered(self) -> Place<'a> {
-        self.book.delivered(self.totals, self.seq, self.skipped, self.len)
-    }
-
-    /// It was none.
-    pub(super) fn undecodable(self) {
-        self.book.undecodable(self.totals, self.seq, self.skipped);
-    }
-}
-
-impl Book {
-    /// A datum reached the application.
-    #[inline(always)]
-    fn delivered(&mut self, totals: &mut Totals, seq: u64, skipped: u64, len: usize) -> Place<'_> {
-        self.count(totals, 1, len as u64, skipped, seq);
-        self.place(seq, skipped)
-    }
-
-    /// Where a datum stands that is being delivered.
-    #[inline(always)]
-    fn place(&mut self, seq: u64, skipped: u64) -> Place<'_> {
-        Place { seq, skipped_before: mem::take(&mut self.unreported) + skipped, producer: &self.producer }
-    }
-
-    /// Counts datums of so many bytes together, the last of which is `seq`, and lets everybody see it.
-    #[inline(always)]
-    fn count(&mut self, totals: &mut Totals, datums: u64, bytes: u64, skipped: u64, seq: u64) {
-        self.add(totals, datums, bytes, skipped, seq);
-        self.show();
-    }
-
-    #[inline(always)]
-    fn show(&self) {
-        if let Some(kept) = &self.kept {
-            kept.show();
-        }
-    }
-
-    #[inline(always)]
-    fn add(&mut self, totals: &mut Totals, datums: u64, bytes: u64, skipped: u64, seq: u64) {
-        totals.datums += datums;
-        totals.bytes += bytes;
-        totals.skipped += skipped;
-        if let Some(kept) = &mut self.kept {
-            kept.datums += datums;
-            kept.bytes += bytes;
-            kept.skipped += skipped;
-            kept.next = seq + 1;
-        }
-    }
-
-    /// The leg is over, with `rest` datums missing at its end. If it was read to the end, the policy took them.
-    fn passed_end(&mut self, rest: u64, position: u64) {
-        if let Some(kept) = &mut self.kept
-            && kept.channel.shared().end_seq().is_none()
-        {
-            kept.skipped += rest;
-            kept.next = kept.next.max(position);
-            kept.show();
-        }
-    }
-
-    /// A record was no datum.
-    #[cold]
-    fn undecodable(&mut self, totals: &mut Totals, seq: u64, skipped: u64) {
-        totals.skipped += skipped;
-        totals.undecodable += 1;
-        if let Some(kept) = &mut self.kept {
-            kept.skipped += skipped;
-            kept.next = seq + 1;
-            kept.show();
-        }
-        self.unreported += skipped + 1;
-    }
-}
-
-impl Kept {
-    /// Lets everybody see the numbers.
+impl CountOnDrop<'_> {
+    /// The place of the datum.
     #[inline]
-    fn show(&self) {
-        self.channel.shared().counters().delivered(self.datums, self.bytes, self.skipped, self.next);
+    pub(super) fn delivered(&self) -> Delivered<'_> {
+        let LegProgress { gap, producer, .. } = &*self.progress;
+        Delivered { seq: self.seq, skipped_before: gap + self.skipped, producer }
     }
 }
 
-/// A record that is read in place. Dropping it takes the datum.
-pub(super) struct Borrowed<'a> {
-    // Dropped in this order: the room is free before the datum counts as delivered.
-    record: Taken<'a>,
-    entry: Entry<'a>,
-}
-
-impl Borrowed<'_> {
-    /// The bytes of the datum.
-    #[inline(always)]
-    pub(super) fn datum(&self) -> &[u8] {
-        self.record.bytes()
-    }
-
-    #[inline]
-    pub(super) fn place(&self) -> Place<'_> {
-        let Account { book, seq, skipped, .. } = &self.entry.0;
-        Place { seq: *seq, skipped_before: book.unreported + skipped, producer: &book.producer }
-    }
-}
-
-/// Counts a datum as delivered when it is dropped.
-struct Entry<'a>(Account<'a>);
-
-impl Drop for Entry<'_> {
+impl Drop for CountOnDrop<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        let Account { book, totals, seq, skipped, len } = &mut self.0;
-        book.delivered(totals, *seq, *skipped, *len);
+        self.progress.count(self.seq, self.skipped, self.len);
+        self.progress.gap = 0;
+        self.progress.publish();
     }
 }

@@ -1,123 +1,107 @@
-//! The legs of one consumer: one reader for each producer, merged into one sequence of datums.
+//! The legs of one consumer, one for each producer, merged into one sequence of datums.
 //!
-//! Not inside: what one leg is, gives and counts; that is [`super::leg`]. How a leg comes to be is the engine's matter,
-//! which hands it over.
+//! Legs take turns in bursts, so a busy producer delays another by at most [`BURST_DATUMS`] datums. The
+//! engine queues new legs at the subscription and sets `news`; they are taken over by the next call.
 
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use corewire_engine::rings::park;
 use corewire_engine::subscription::Subscription;
 
-use super::TryRecvError;
-use super::leg::{OpenLeg, Step, Totals};
-use crate::id::PeerId;
-use crate::streams::board::{Board, Waiter};
+use super::leg::{LegStats, OpenLeg, PendingGap, Step};
+use super::{RecvTimeoutError, TryRecvError};
+use crate::blocking::poll_for;
 use crate::streams::cells::Flag;
+use crate::streams::status::{StatusWaiter, StreamStatus};
 
-/// Datums that are taken from one leg before the next leg is asked. Enough that a search through idle legs is
-/// spread over many datums; so few that a busy producer delays another by a few microseconds at most.
+/// Datums taken from one leg before the next leg is asked. Enough to spread the search through idle legs over
+/// many datums; few enough that a busy producer delays another by microseconds only.
 const BURST_DATUMS: u32 = 16;
 
-/// Bytes that are no datums, skipped in one search: a peer that sends nothing else must not keep a thread busy.
-const MAX_SKIPS: u32 = 256;
+/// Undecodable records skipped in one search: a producer that sends nothing else must not keep a thread busy.
+const SKIPS_MAX: u32 = 256;
 
 /// Searches in one poll.
-const MAX_ATTEMPTS: u32 = 4;
+const SEARCHES_MAX: u32 = 4;
 
-/// What a leg that is over did not give, until the next leg of the same producer reports it as a gap.
-struct Owed {
-    producer: PeerId,
-    missing: u64,
-    /// The publication that it read, and up to where `missing` is counted.
-    source: Option<(u64, u64)>,
-}
-
-/// Producers whose last leg left a gap that is still to be reported; beyond this the oldest is forgotten.
-const MAX_OWED: usize = 1024;
+/// Gaps kept for producers that may come back. Beyond this the oldest is forgotten.
+const PENDING_GAPS_MAX: usize = 1024;
 
 /// See the module.
-pub(crate) struct Legs {
+pub(crate) struct LegSet {
+    /// `None` once the consumer was closed.
     subscription: Option<Subscription>,
-    board: Arc<Board>,
-    /// Set by the engine when a leg was queued or the subscription ended.
+    status: Arc<StreamStatus>,
+    /// Set by the engine when a leg was queued, a channel changed or the subscription ended.
     news: Arc<Flag>,
-    waiter: Waiter,
+    waiter: StatusWaiter,
     open: Vec<OpenLeg>,
-    owed: VecDeque<Owed>,
-    /// The leg whose turn it is, and what it has left of it.
+    /// What legs that ended left unreported, at most [`PENDING_GAPS_MAX`], oldest first.
+    gaps: VecDeque<PendingGap>,
+    /// Index of the leg to ask next. Less than `open.len()`, or 0.
     current: usize,
-    left: u32,
+    /// Datums that the current leg may still give in its burst, at least 1.
+    burst_left: u32,
     /// No leg will be added.
     closed: bool,
-    pub(super) totals: Totals,
+    /// The statistics of the legs that have ended.
+    finished: LegStats,
 }
 
-impl Legs {
-    pub(crate) fn new(subscription: Option<Subscription>, board: Arc<Board>, news: Arc<Flag>) -> Self {
-        // The engine may have had news before there was a flag to set.
+impl LegSet {
+    pub(crate) fn new(
+        subscription: Option<Subscription>,
+        status: Arc<StreamStatus>,
+        news: Arc<Flag>,
+    ) -> Self {
+        // The engine may have queued a leg before the flag existed.
         news.set(true);
         Self {
             closed: subscription.is_none(),
             subscription,
-            board,
+            status,
             news,
-            waiter: Waiter::default(),
+            waiter: StatusWaiter::default(),
             open: Vec::new(),
-            owed: VecDeque::new(),
+            gaps: VecDeque::new(),
             current: 0,
-            left: BURST_DATUMS,
-            totals: Totals::default(),
+            burst_left: BURST_DATUMS,
+            finished: LegStats::default(),
         }
     }
 
-    /// Asks the leg whose turn it is, once. `None`: ask all of them, with [`visit`](Self::visit). Inlined, so that a
-    /// datum goes from the ring straight to where it is used.
+    /// Asks the current leg once. Returns its index if `act` found a datum; if not, [`search`](Self::search)
+    /// has to ask all legs. Inlined, so that a datum goes from the ring straight to its place.
     #[inline(always)]
-    pub(super) fn visit_current<R>(
-        &mut self,
-        act: impl FnOnce(&mut OpenLeg, &mut Totals) -> Step<R>,
-    ) -> Option<R> {
-        self.hear_news();
+    pub(super) fn ask_current(&mut self, act: impl FnOnce(&mut OpenLeg) -> Step) -> Option<usize> {
+        self.take_news();
         let index = self.current;
-        let leg = self.open.get_mut(index)?;
-        let Step::Done(found) = act(leg, &mut self.totals) else { return None };
-        self.took_turn();
-        self.settle(index);
-        Some(found)
-    }
-
-    /// As [`visit_current`](Self::visit_current) for an `act` that leaves what it finds. Gives the leg's index.
-    #[inline(always)]
-    pub(super) fn look_at_current(
-        &mut self,
-        act: impl FnOnce(&mut OpenLeg, &mut Totals) -> Step<()>,
-    ) -> Option<usize> {
-        self.hear_news();
-        let index = self.current;
-        let Step::Done(()) = act(self.open.get_mut(index)?, &mut self.totals) else { return None };
-        self.took_turn();
+        let Step::Done = act(self.open.get_mut(index)?) else { return None };
+        self.spend_burst();
         Some(index)
     }
 
-    /// Asks the legs in turn until `act` took or found something. Gives the leg's index with it.
-    pub(super) fn visit<R>(
+    /// Asks the legs in turn until `act` found a datum. Returns the leg's index.
+    pub(super) fn search(
         &mut self,
-        mut act: impl FnMut(&mut OpenLeg, &mut Totals) -> Step<R>,
-    ) -> Result<(usize, R), TryRecvError> {
-        self.hear_news();
+        mut act: impl FnMut(&mut OpenLeg) -> Step,
+    ) -> Result<usize, TryRecvError> {
+        self.take_news();
         let mut unasked = self.open.len();
-        let mut skips_left = MAX_SKIPS;
+        let mut skips_left = SKIPS_MAX;
         while unasked > 0 && skips_left > 0 {
             let index = self.current;
-            match act(&mut self.open[index], &mut self.totals) {
-                Step::Done(value) => {
-                    self.took_turn();
-                    return Ok((index, value));
+            match act(&mut self.open[index]) {
+                Step::Done => {
+                    self.spend_burst();
+                    return Ok(index);
                 }
                 Step::Skipped => skips_left -= 1,
                 Step::Empty => {
-                    self.pass_turn();
+                    self.advance();
                     unasked -= 1;
                 }
                 Step::Ended => {
@@ -126,69 +110,63 @@ impl Legs {
                 }
             }
         }
-        Err(if self.is_finished() { TryRecvError::Closed } else { TryRecvError::Empty })
+        Err(self.reason_for_nothing())
     }
 
-    /// A datum was taken from the current leg.
-    #[inline]
-    fn took_turn(&mut self) {
-        self.left -= 1;
-        if self.left == 0 {
-            self.pass_turn();
-        }
-    }
-
-    /// Takes up to `max` records, asking each leg once: `take` takes so many from one and gives how many it took, or
-    /// `None` if there will be nothing ever. Gives how many were datums.
+    /// Takes up to `max` records, asking each leg once. `take` takes so many from one leg and returns how
+    /// many it took, or `None` once that leg has ended. Returns how many were datums.
     pub(super) fn batch(
         &mut self,
         max: usize,
-        mut take: impl FnMut(&mut OpenLeg, &mut Totals, usize) -> Option<usize>,
+        mut take: impl FnMut(&mut OpenLeg, usize) -> Option<usize>,
     ) -> Result<usize, TryRecvError> {
-        self.hear_news();
+        self.take_news();
         let (mut left, mut unasked) = (max, self.open.len());
-        let before = self.totals.datums;
+        let mut datums = 0;
         while unasked > 0 && left > 0 {
             unasked -= 1;
             let index = self.current;
-            match take(&mut self.open[index], &mut self.totals, left) {
+            let leg = &mut self.open[index];
+            let before = leg.stats().datums;
+            match take(leg, left) {
                 Some(records) => {
+                    datums += (leg.stats().datums - before) as usize;
                     left -= records;
-                    self.pass_turn();
-                    self.settle(index);
+                    self.advance();
+                    self.remove_if_finished(index);
                 }
                 None => self.remove(index),
             }
         }
-        let datums = (self.totals.datums - before) as usize;
-        match datums {
-            0 if self.is_finished() => Err(TryRecvError::Closed),
-            0 if max > 0 => Err(TryRecvError::Empty),
-            _ => Ok(datums),
+        if datums > 0 || (max == 0 && !self.is_finished()) {
+            Ok(datums)
+        } else {
+            Err(self.reason_for_nothing())
         }
     }
 
-    /// Lets go of a leg that gave its last datum.
+    /// The leg at an index that [`ask_current`](Self::ask_current) or [`search`](Self::search) returned.
+    #[inline(always)]
+    pub(super) fn leg_mut(&mut self, index: usize) -> Option<&mut OpenLeg> {
+        self.open.get_mut(index)
+    }
+
+    /// Removes the leg at `index` if its channel has ended and its last datum was taken.
     #[inline]
-    pub(super) fn settle(&mut self, index: usize) {
-        if self.open.get(index).is_some_and(OpenLeg::gave_its_last) {
+    pub(super) fn remove_if_finished(&mut self, index: usize) {
+        if self.open.get(index).is_some_and(OpenLeg::is_finished) {
             self.remove(index);
         }
     }
 
-    /// The leg at an index that [`visit`](Self::visit) gave, with the counters to keep.
-    #[inline(always)]
-    pub(super) fn visited(&mut self, index: usize) -> Option<(&mut OpenLeg, &mut Totals)> {
-        Some((self.open.get_mut(index)?, &mut self.totals))
-    }
-
-    /// Asks `attempt` until it has something, and to be woken when it may have.
+    /// Calls `attempt` until it finds something, and registers the task to be woken when it may. `None` once
+    /// the consumer is closed and drained.
     pub(super) fn poll<R>(
         &mut self,
         cx: &mut Context<'_>,
         mut attempt: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
     ) -> Poll<Option<R>> {
-        for _ in 0..MAX_ATTEMPTS {
+        for _ in 0..SEARCHES_MAX {
             match attempt(self) {
                 Ok(found) => return Poll::Ready(Some(found)),
                 Err(TryRecvError::Closed) => {
@@ -197,7 +175,7 @@ impl Legs {
                 }
                 Err(TryRecvError::Empty) => {}
             }
-            self.waiter.register(&self.board, cx);
+            self.waiter.register(&self.status, cx);
             let mut ready = self.news.get();
             for leg in &mut self.open {
                 ready |= leg.poll_ready(cx).is_ready();
@@ -206,132 +184,146 @@ impl Legs {
                 return Poll::Pending;
             }
         }
-        // Only a flood of bytes that are no datums comes here: let other tasks have a turn.
+        // Reached only while undecodable records keep coming: let other tasks run.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// No further leg; what has arrived can still be taken.
-    pub(super) fn close(&mut self) {
-        self.take_over();
-        self.subscription = None;
-        self.finish();
+    /// As [`poll`](Self::poll), parking the thread until it is ready.
+    pub(super) fn wait<R>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> Option<R> {
+        park::wait(|cx| self.poll(cx, &mut attempt))
     }
 
-    /// Datums that have arrived and were not taken. May be stale.
+    /// As [`wait`](Self::wait) for at most `timeout`.
+    pub(super) fn wait_timeout<R>(
+        &mut self,
+        timeout: Duration,
+        mut attempt: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> Result<R, RecvTimeoutError> {
+        match poll_for(timeout, |cx| self.poll(cx, &mut attempt)) {
+            Some(Some(found)) => Ok(found),
+            Some(None) => Err(RecvTimeoutError::Closed),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// No leg is added from now on. What has arrived can still be taken.
+    pub(super) fn close(&mut self) {
+        self.take_over_legs();
+        self.subscription = None;
+        self.end_legs();
+    }
+
+    /// Records that have arrived and were not taken. May be stale.
     pub(super) fn lag(&self) -> u64 {
         self.open.iter().map(OpenLeg::lag).sum()
+    }
+
+    /// The statistics of all legs, those that have ended included.
+    pub(super) fn stats(&self) -> LegStats {
+        let mut stats = self.finished;
+        self.open.iter().for_each(|leg| stats.add(leg.stats()));
+        stats
     }
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
 
-    fn finish(&mut self) {
+    fn end_legs(&mut self) {
         self.closed = true;
-        for leg in &mut self.open {
-            leg.end_here();
-        }
+        self.open.iter_mut().for_each(OpenLeg::end_here);
     }
 
     fn is_finished(&self) -> bool {
         self.closed && self.open.is_empty()
     }
 
-    /// Takes new legs over, and learns that there will be none.
+    fn reason_for_nothing(&self) -> TryRecvError {
+        if self.is_finished() { TryRecvError::Closed } else { TryRecvError::Empty }
+    }
+
     #[inline]
-    fn hear_news(&mut self) {
+    fn take_news(&mut self) {
         if self.news.get() {
-            self.take_over();
+            self.take_over_legs();
         }
     }
 
+    /// Takes over the legs that the engine has queued, and reads which channels and whether the subscription
+    /// ended.
     #[cold]
-    fn take_over(&mut self) {
-        // Lowered first: news that come while we look raise it again.
+    fn take_over_legs(&mut self) {
+        // Lowered first: what happens during this call raises it again.
         self.news.set(false);
         let Some(subscription) = &self.subscription else { return };
         let ended = subscription.is_closed();
         while let Some(leg) = self.subscription.as_ref().and_then(Subscription::take_leg) {
-            // Also one that was taken a moment ago.
+            // Repeated for each leg: also one that was taken over just now may be cut off already.
             self.remove_cut();
             let mut leg = OpenLeg::new(leg);
-            pay(&mut self.owed, &mut self.totals, &mut leg);
+            let uncounted = &mut self.finished.skipped;
+            self.gaps.retain(|gap| match leg.report_gap(gap) {
+                Some(between) => {
+                    *uncounted += between;
+                    false
+                }
+                None => true,
+            });
             self.open.push(leg);
         }
-        for leg in &mut self.open {
-            leg.hear_state();
-        }
+        self.open.iter_mut().for_each(OpenLeg::refresh_state);
         if ended {
-            self.finish();
+            self.end_legs();
         }
     }
 
-    /// Lets go of the legs that lost their place in a ring, so that the next leg of the same producer reports the gap.
+    /// Removes the legs that lost their place in a ring, so that the next leg of the same producer reports
+    /// the gap.
     fn remove_cut(&mut self) {
-        let mut index = 0;
-        while let Some(leg) = self.open.get_mut(index) {
-            if leg.is_cut() {
+        for index in (0..self.open.len()).rev() {
+            if self.open[index].is_cut() {
                 self.remove(index);
-            } else {
-                index += 1;
             }
         }
     }
 
-    fn pass_turn(&mut self) {
-        self.left = BURST_DATUMS;
+    /// Counts a datum of the current leg's burst.
+    #[inline]
+    fn spend_burst(&mut self) {
+        self.burst_left -= 1;
+        if self.burst_left == 0 {
+            self.advance();
+        }
+    }
+
+    /// Makes the next leg the current one.
+    fn advance(&mut self) {
+        self.burst_left = BURST_DATUMS;
         self.current = if self.current + 1 < self.open.len() { self.current + 1 } else { 0 };
     }
 
-    /// Keeps the order of the other legs, so that none of them loses its turn.
+    /// Removes a leg and keeps its gap. The other legs keep their order, so none of them loses its turn.
+    #[cold]
     fn remove(&mut self, index: usize) {
-        let leg = self.open.remove(index);
-        self.owe(leg);
+        let (stats, gap) = self.open.remove(index).finish();
+        self.finished.add(&stats);
+        if gap.datums > 0 || gap.cut.is_some() {
+            if self.gaps.len() == PENDING_GAPS_MAX {
+                self.gaps.pop_front();
+            }
+            self.gaps.push_back(gap);
+        }
         if index < self.current {
             self.current -= 1;
         } else if index == self.current {
-            self.left = BURST_DATUMS;
+            self.burst_left = BURST_DATUMS;
         }
         if self.current >= self.open.len() {
             self.current = 0;
         }
     }
-}
-
-impl Legs {
-    /// Notes what a leg that is over did not give.
-    #[cold]
-    fn owe(&mut self, mut leg: OpenLeg) {
-        let missing = leg.close_account(&mut self.totals);
-        let (producer, source) = (*leg.producer(), leg.source_and_end());
-        if missing == 0 && source.is_none() {
-            return;
-        }
-        if self.owed.len() == MAX_OWED {
-            self.owed.pop_front();
-        }
-        self.owed.push_back(Owed { producer, missing, source });
-    }
-}
-
-/// Lets a new leg report what its producer's earlier ones did not give.
-#[cold]
-fn pay(owed: &mut VecDeque<Owed>, totals: &mut Totals, leg: &mut OpenLeg) {
-    let begin = leg.source_and_position();
-    owed.retain(|owed| {
-        if owed.producer != *leg.producer() {
-            return true;
-        }
-        leg.report_missing(owed.missing);
-        if let (Some((before, end)), Some((key, first))) = (owed.source, begin)
-            && before == key
-        {
-            // The same ring: what it accepted in between.
-            let between = first.saturating_sub(end);
-            leg.report_missing(between);
-            totals.skipped += between;
-        }
-        false
-    });
 }
