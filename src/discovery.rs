@@ -1,10 +1,9 @@
 //! What a user sees of the peers of a network.
 //!
-//! How peers are found, and how what they say about themselves is verified, is the engine's.
+//! The engine finds peers and verifies what they announce about themselves.
 
 use core::fmt;
 use core::future::{Future, poll_fn};
-use core::ops::Deref;
 use core::pin::pin;
 use core::task::Poll;
 use std::collections::BTreeSet;
@@ -15,16 +14,17 @@ use corewire_engine::node::Node;
 use corewire_engine::peer::PeerInfo;
 use tokio::sync::watch;
 
+use crate::blocking::block_on;
 use crate::id::{NetworkId, PeerId, StreamId, Tag};
 
-/// What is known about a peer. A snapshot: it does not change; cheap to clone.
+/// What is known about a peer. A snapshot: it does not change. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerEntry {
-    known: Arc<Known>,
+    facts: Arc<PeerFields>,
 }
 
 #[derive(PartialEq, Eq)]
-struct Known {
+struct PeerFields {
     id: PeerId,
     network_id: NetworkId,
     tags: BTreeSet<Tag>,
@@ -35,111 +35,89 @@ struct Known {
 impl PeerEntry {
     pub(crate) fn new(info: &PeerInfo) -> Self {
         Self {
-            known: Arc::new(Known {
-                id: PeerId::from_bytes(info.peer_id().into()),
-                network_id: NetworkId::from_bytes(info.network_id().into()),
-                tags: info.tags().iter().map(|&tag| Tag::from_bytes(tag.into())).collect(),
-                streams: info.streams().iter().map(|&stream| StreamId::from_bytes(stream.into())).collect(),
+            facts: Arc::new(PeerFields {
+                id: info.peer_id().0.into(),
+                network_id: info.network_id().0.into(),
+                tags: info.tags().iter().map(|tag| tag.0.into()).collect(),
+                streams: info.streams().iter().map(|stream| stream.0.into()).collect(),
                 addresses: info.addresses().to_vec(),
             }),
         }
     }
 
-    /// The peer.
+    /// The peer's identity.
     pub fn id(&self) -> &PeerId {
-        &self.known.id
+        &self.facts.id
     }
 
     /// The network that it belongs to.
     pub fn network_id(&self) -> &NetworkId {
-        &self.known.network_id
+        &self.facts.network_id
     }
 
     /// The labels that it announces about itself.
     ///
     /// ```
-    /// # use corewire::{discovery::PeerEntry, tag};
+    /// # use corewire::{PeerEntry, tag};
     /// # fn example(peer: &PeerEntry) -> bool {
     /// peer.tags().contains(&"trusted".into()) || peer.tags().contains(&tag!("trusted"))
     /// # }
     /// ```
     pub fn tags(&self) -> &BTreeSet<Tag> {
-        &self.known.tags
+        &self.facts.tags
     }
 
     /// Whether it announces this label.
     pub fn has_tag(&self, tag: impl Into<Tag>) -> bool {
-        self.known.tags.contains(&tag.into())
+        self.facts.tags.contains(&tag.into())
     }
 
     /// The streams that it produces.
     pub fn streams(&self) -> &BTreeSet<StreamId> {
-        &self.known.streams
+        &self.facts.streams
     }
 
-    /// Where it receives datagrams, as it says. Empty while it is known by its handshake only.
+    /// The addresses at which it announces to receive datagrams. Empty while only its handshake is known.
     pub fn addresses(&self) -> &[SocketAddr] {
-        &self.known.addresses
+        &self.facts.addresses
     }
 }
 
 impl fmt::Debug for PeerEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PeerEntry")
-            .field("id", &self.known.id)
-            .field("tags", &self.known.tags)
-            .field("addresses", &self.known.addresses)
+            .field("id", &self.facts.id)
+            .field("tags", &self.facts.tags)
+            .field("addresses", &self.facts.addresses)
             .finish_non_exhaustive()
     }
 }
 
-/// A peer whose tags can be asked for as text. This is what `accept_if` and `subscribe_if` show to their
-/// predicates; everything else of the [`PeerEntry`] is there too.
-pub struct NamedPeer<'a>(&'a PeerEntry);
-
-impl<'a> NamedPeer<'a> {
-    pub(crate) fn new(entry: &'a PeerEntry) -> Self {
-        Self(entry)
-    }
-
-    /// The labels that the peer announces about itself.
-    pub fn tags(&self) -> TagNames<'a> {
-        TagNames(self.0.tags())
+/// One line for a log: the peer's short id and its addresses.
+impl fmt::Display for PeerEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {:?}", self.id().short(), self.addresses())
     }
 }
 
-impl Deref for NamedPeer<'_> {
-    type Target = PeerEntry;
-
-    fn deref(&self) -> &PeerEntry {
-        self.0
-    }
-}
-
-/// Tags that can be asked for as text.
-#[derive(Clone, Copy)]
-pub struct TagNames<'a>(&'a BTreeSet<Tag>);
-
-impl TagNames<'_> {
-    /// Whether this tag is among them: text, or a [`Tag`].
-    pub fn contains(&self, tag: impl Into<Tag>) -> bool {
-        self.0.contains(&tag.into())
-    }
-}
-
-impl Deref for TagNames<'_> {
-    type Target = BTreeSet<Tag>;
-
-    fn deref(&self) -> &BTreeSet<Tag> {
-        self.0
-    }
-}
-
-/// The peers of one network, as this node knows them.
+/// The peers of one network, as this node knows them. Made by
+/// [`Network::discovery`](crate::Network::discovery).
+///
+/// ```
+/// use corewire::{Network, NetworkId};
+///
+/// let id = NetworkId::random();
+/// let here = Network::new_blocking(id)?;
+/// let there = Network::builder(id).with_tags("validator").build_blocking()?;
+///
+/// let found = here.discovery().wait_for_blocking(|peer| peer.has_tag("validator")).unwrap();
+/// assert_eq!(found.id(), there.local().id());
+/// # Ok::<(), corewire::network::NetworkError>(())
+/// ```
 #[derive(Clone)]
 pub struct Discovery {
     node: Node,
-    /// Closed when the network is gone.
+    /// Closed when the [`Network`](crate::Network) is dropped. Nothing is ever sent.
     present: watch::Receiver<()>,
 }
 
@@ -149,19 +127,65 @@ impl Discovery {
     }
 
     /// This node's own entry.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::builder(NetworkId::random()).with_tags("validator").build_blocking()?;
+    /// let me = network.discovery().me();
+    /// assert_eq!(me.id(), network.local().id());
+    /// assert!(me.has_tag("validator"));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn me(&self) -> PeerEntry {
         PeerEntry::new(&self.node.me())
     }
 
     /// The peers that are known now, without this node. May be stale at once.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// assert!(network.discovery().peers().is_empty());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn peers(&self) -> Vec<PeerEntry> {
         self.node.peers().iter().map(PeerEntry::new).collect()
     }
 
-    /// Waits for a peer of which `wanted` holds, and gives its entry; at once if one is known. `None`: this node has
-    /// left the network, so none will come.
+    /// What is known about one peer.
     ///
-    /// Peers of the same engine become known in the background too. Cancel-safe.
+    /// ```
+    /// # use corewire::{Network, NetworkId, PeerId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// assert!(network.discovery().peer(&PeerId::random()).is_none());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn peer(&self, id: &PeerId) -> Option<PeerEntry> {
+        self.node.peer(&id.to_bytes().into()).as_ref().map(PeerEntry::new)
+    }
+
+    /// Waits for a peer that `wanted` accepts and returns its entry; at once if one is known. `None` if this
+    /// node has left the network.
+    ///
+    /// Nodes of the same process become known in the background too. For a limit in time see
+    /// [`block_on_timeout`](crate::block_on_timeout) and the timeouts of your executor.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # corewire::block_on(async {
+    /// let id = NetworkId::random();
+    /// let (here, there) = (Network::new(id).await?, Network::new(id).await?);
+    /// let _producer = there.streams().producer::<u64>().with_stream_id("prices").build().unwrap();
+    ///
+    /// let found = here.discovery().wait_for(|peer| peer.streams().contains(&"prices".into())).await;
+    /// assert_eq!(found.unwrap().id(), there.local().id());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
     pub async fn wait_for(&self, mut wanted: impl FnMut(&PeerEntry) -> bool) -> Option<PeerEntry> {
         let (mut peers, mut present) = (self.node.watch_peers(), self.present.clone());
         loop {
@@ -173,7 +197,6 @@ impl Discovery {
             let mut gone = pin!(present.changed());
             let more = poll_fn(|cx| match changed.as_mut().poll(cx) {
                 Poll::Ready(changed) => Poll::Ready(changed.is_ok()),
-                // Nothing is ever sent here, so any answer is the end.
                 Poll::Pending => gone.as_mut().poll(cx).map(|_| false),
             });
             if self.node.is_leaving() || !more.await {
@@ -182,9 +205,9 @@ impl Discovery {
         }
     }
 
-    /// What is known about one peer.
-    pub fn peer(&self, id: &PeerId) -> Option<PeerEntry> {
-        self.node.peer(&id.to_bytes().into()).as_ref().map(PeerEntry::new)
+    /// [`wait_for`](Self::wait_for) without an async runtime: parks the thread.
+    pub fn wait_for_blocking(&self, wanted: impl FnMut(&PeerEntry) -> bool) -> Option<PeerEntry> {
+        block_on(self.wait_for(wanted))
     }
 }
 

@@ -21,7 +21,7 @@
 //! let producer = exchange.streams().produce::<PriceUpdate>();
 //! let mut consumer = trader.streams().consume::<PriceUpdate>();
 //!
-//! // Waits until somebody listens, then puts the datum into the stream's ring.
+//! // Waits until a consumer is connected, then puts the datum into the stream's ring.
 //! producer.send(PriceUpdate { symbol: "ETH".into(), price: 3200.0 }).await?;
 //!
 //! let update = consumer.recv().await;
@@ -33,26 +33,26 @@
 //!
 //! # The tour
 //!
-//! * **A datum** is any serde type ([`Datum`]). Types of plain memory can travel without encoding ([`Plain`]) and be
-//!   borrowed where they lie.
-//! * **A stream** is named by its type, or by a [`StreamId`] of your choice:
+//! * **A datum** is any serde type ([`Datum`]). Types of plain memory can travel without encoding ([`Plain`])
+//!   and be borrowed in place.
+//! * **A stream** is named by its type, or by a [`StreamId`] that you choose:
 //!   [`with_stream_id`](streams::producer::Builder::with_stream_id).
-//! * **A producer** writes into a ring; every consumer reads that ring at its own pace. What happens when the ring is
-//!   full is the stream's [policy](streams::BackpressurePolicy): the producer waits, or is told.
-//! * **Consumers** in the same process read the producer's ring in place. Consumers elsewhere get the datums through
-//!   encrypted sessions, and give credit for what they took: nobody's memory is unbounded, and nothing is lost in
-//!   silence.
-//! * **Topology** is something to wait for: [`when`](Producer::when) and
+//! * **A producer** writes into a ring, and every consumer reads that ring at its own pace. The stream's
+//!   [policy](streams::BackpressurePolicy) decides what happens when the ring is full.
+//! * **Consumers** in the same process read the producer's ring in place. Consumers elsewhere get the datums
+//!   through encrypted sessions and grant credit for those that they took, so memory is bounded and every
+//!   loss is counted.
+//! * **Topology** can be waited for: [`when`](Producer::when) and
 //!   [`online_when`](streams::producer::Builder::online_when).
-//! * **Inside one process** there is also a [`local`] stream without any network: bounded, with the same policies, and
-//!   with consumers that compete for the datums.
-//! * **Any runtime, or none.** Futures here need no particular executor; each has a blocking form.
+//! * **Inside one process** there is also a [`local`] stream without a network: bounded, with the same
+//!   policies, and with consumers that compete for the datums.
+//! * **Any runtime, or none.** Futures here need no particular executor, and each has a blocking form.
 //!
 //! ```
 //! # use corewire::{Network, NetworkId};
-//! // No runtime at all: `futures::executor::block_on` or a thread will do.
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+//! // No runtime at all.
+//! let network = Network::new_blocking(NetworkId::random())?;
 //! let producer = network.streams().produce::<u64>();
 //! let mut consumer = network.streams().consume::<u64>();
 //! let taker = std::thread::spawn(move || consumer.recv_blocking());
@@ -62,40 +62,45 @@
 //! # }
 //! ```
 //!
-//! What is not here: sockets, sessions and threads (`corewire-engine`), protocol rules (`corewire-proto`), and memory
-//! that threads share (`corewire-rings`). There is no `unsafe` in this crate.
+//! Sockets, sessions and threads are in `corewire-engine`, protocol rules in `corewire-proto`, memory that
+//! threads share in `corewire-rings`. There is no `unsafe` in this crate.
 
 #![forbid(unsafe_code)]
+#![deny(missing_docs, unnameable_types)]
 
 extern crate self as corewire;
 
+mod blocking;
+pub mod compat;
 mod contain;
 mod counters;
-pub mod datum;
-pub mod discovery;
-pub mod id;
+mod datum;
+mod discovery;
+pub mod engine;
+mod id;
 pub mod local;
 pub mod network;
 mod policy;
 mod scratch;
 pub mod streams;
 
-pub use corewire_engine::driver::IoChoice;
-pub use corewire_engine::engine::{Engine, EngineConfig, EngineInfo};
-
-pub use datum::{Codec, Datum, InPlace, InPlaceMut, Plain, Postcard};
-pub use discovery::PeerEntry;
-pub use id::{GroupId, NetworkId, PeerId, StoreId, StreamId, Tag, UniqueId};
+pub use blocking::{block_on, block_on_timeout};
+pub use datum::{Codec, Datum, DecodeError, EncodeError, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES};
+pub use discovery::{Discovery, IntoTags, PeerEntry};
+pub use engine::{Engine, EngineConfig, EngineInfo, IoChoice};
+pub use id::{NetworkId, PeerId, ShortId, StreamId, Tag, UniqueId};
 pub use network::{Network, SecretKey};
 pub use streams::{BackpressurePolicy, Consumer, ConsumerDef, Producer, ProducerDef, Reliability};
 
 /// What the macros of this crate expand to. Not part of the interface.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::id::{FromIdText, IdText};
+    pub use crate::pack::Short;
     pub use corewire_macros::digest;
 }
 
-/// The examples of the front page are tests too.
+/// The examples of the README are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,97 +1,216 @@
-//! A node of a network: identity, addresses, and the way to streams and peers.
+//! A node of a network: its identity, its addresses, and the way to its streams and peers.
 //!
-//! Sockets, sessions and threads are the engine's; here they are only asked for and named.
+//! Sockets, sessions and threads belong to the engine; this module configures and names them.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use corewire_engine::driver::bind::BindError;
-use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo};
-use corewire_engine::node::{JoinError, LeaveError, Node, NodeConfig};
-use corewire_engine::proto::TagId;
+use corewire_engine::node::{LeaveError, Node, NodeConfig};
 use tokio::sync::watch;
 
+use crate::blocking::block_on;
 use crate::discovery::{Discovery, IntoTags};
+use crate::engine::{BindError, Engine, EngineConfig, EngineError, JoinError, NodeStats};
 use crate::id::{NetworkId, PeerId, UniqueId};
 use crate::streams::{self, Streams};
 
-/// How long what was accepted may still be delivered when a [`Network`] is dropped instead of shut down.
+/// How long accepted datums may still be delivered when a [`Network`] is dropped instead of shut down.
 const DRAIN_ON_DROP: Duration = Duration::from_secs(1);
 
 /// A node of a network.
 ///
-/// Nodes with the same [`NetworkId`] (and the same network secret, if one is set) form a network. Nodes in one
-/// process find each other by themselves; nodes elsewhere are met through
+/// Nodes with the same [`NetworkId`] (and the same network secret, if one is set) form a network. Nodes in
+/// one process find each other by themselves; nodes elsewhere are met through
 /// [`with_bootstrap`](Builder::with_bootstrap).
 ///
 /// Any number of nodes may live in one process. They share the threads of one engine unless they are
 /// [given](Builder::with_engine) their own.
 ///
-/// Dropping it leaves the network: its producers are closed, what they accepted is delivered for up to a second in
-/// the background, then its consumers end and its sessions are closed. [`shutdown`](Self::shutdown) does the same,
-/// waits for it, and says whether everything was delivered.
+/// Dropping it leaves the network: its producers are closed, accepted datums are delivered for at most a
+/// second in the background, then its consumers end and its sessions are closed. [`shutdown`](Self::shutdown)
+/// does the same with a deadline of the caller's, waits for it, and reports whether everything was delivered.
+///
+/// ```
+/// use corewire::{Network, NetworkId};
+/// use std::time::Duration;
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let mut consumer = network.streams().consume::<u64>();
+/// let producer = network.streams().produce::<u64>();
+/// producer.send_blocking(7)?;
+/// assert_eq!(consumer.recv_blocking(), Some(7));
+/// network.shutdown_blocking(Duration::from_secs(5))?;
+/// assert_eq!(consumer.recv_blocking(), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Network {
     node: Node,
     local: Local,
     network_id: NetworkId,
     streams: Streams,
     discovery: Discovery,
-    /// Its drop tells those who wait for peers.
+    /// Dropped with the network, which ends the waits of [`Discovery::wait_for`].
     _present: watch::Sender<()>,
 }
 
 impl Network {
-    /// Joins the network `id` with a fresh identity on a free port of the loopback interface.
+    /// Joins the network `id` with a new identity on a free port of the loopback interface.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # corewire::block_on(async {
+    /// let by_name = Network::new("prices of today").await?;
+    /// let by_id = Network::new(NetworkId::from("prices of today")).await?;
+    /// assert_eq!(by_name.network_id(), by_id.network_id());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
     /// [`NetworkError`], when the engine cannot start or no port can be bound.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped before it resolved has not joined.
     pub async fn new(id: impl Into<NetworkId>) -> Result<Self, NetworkError> {
         Self::builder(id).build().await
     }
 
-    /// Configures a node.
+    /// [`new`](Self::new) without an async runtime.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn new_blocking(id: impl Into<NetworkId>) -> Result<Self, NetworkError> {
+        Self::builder(id).build_blocking()
+    }
+
+    /// Configures a node of the network `id`; see [`Builder`].
     pub fn builder(id: impl Into<NetworkId>) -> Builder {
         Builder::new(id.into())
     }
 
     /// The network that this node belongs to.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let id = NetworkId::random();
+    /// assert_eq!(*Network::new_blocking(id)?.network_id(), id);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn network_id(&self) -> &NetworkId {
         &self.network_id
     }
 
-    /// This node itself: who it is and where it is reached.
+    /// The identity of this node and the addresses at which it receives.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// println!("{} at {:?}", network.local().id(), network.local().addresses());
+    /// # assert_ne!(network.local().addresses()[0].port(), 0);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn local(&self) -> &Local {
         &self.local
     }
 
-    /// The streams of this node.
+    /// The streams of this node: where producers and consumers are made.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// let producer = network.streams().producer::<f64>().with_stream_id("prices").build().unwrap();
+    /// let consumer = network.streams().consumer::<f64>().with_stream_id("prices").build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn streams(&self) -> &Streams {
         &self.streams
     }
 
-    /// The peers of this node.
+    /// The peers of this node; see [`Discovery`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// assert_eq!(network.discovery().me().id(), network.local().id());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn discovery(&self) -> &Discovery {
         &self.discovery
     }
 
-    /// What the node's engine runs on: its drivers and their threads, and why if they are not the first choice.
-    pub fn engine_info(&self) -> &EngineInfo {
-        self.node.engine().info()
+    /// The engine that runs this node: its threads, drivers and counters.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// println!("{} shards: {:?}", network.engine().shards(), network.engine().info());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn engine(&self) -> &Engine {
+        self.node.engine()
     }
 
-    /// Leaves the network in order: producers are closed, what they accepted is delivered for at most `deadline`,
-    /// then everything ends. Leaving begins at once and goes on if the future is dropped.
+    /// The counters of this node since it joined: handshakes, sessions, records of peers, channels. A
+    /// snapshot, cheap enough to take every second.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// let stats = network.stats();
+    /// assert_eq!(stats.sessions_lost, 0);
+    /// for (name, value) in stats.iter() {
+    ///     println!("{name}: {value}");
+    /// }
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn stats(&self) -> NodeStats {
+        self.node.stats()
+    }
+
+    /// Leaves the network in order: producers are closed, accepted datums are delivered for at most
+    /// `deadline`, then consumers end and sessions are closed.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # corewire::block_on(async {
+    /// # let network = Network::new(NetworkId::random()).await?;
+    /// network.shutdown(std::time::Duration::from_secs(5)).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
     ///
     /// # Errors
     ///
     /// [`ShutdownError::Deadline`] when something was not delivered in time.
+    ///
+    /// # Cancel safety
+    ///
+    /// Leaving begins with the first poll and goes on if the future is dropped. Dropped before that, the
+    /// network leaves as any dropped network does.
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
         match self.node.shutdown(deadline).await {
             Ok(()) => Ok(()),
             Err(LeaveError::Deadline | _) => Err(ShutdownError::Deadline),
         }
+    }
+
+    /// [`shutdown`](Self::shutdown) without an async runtime: parks the thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`shutdown`](Self::shutdown).
+    pub fn shutdown_blocking(self, deadline: Duration) -> Result<(), ShutdownError> {
+        block_on(self.shutdown(deadline))
     }
 }
 
@@ -113,7 +232,7 @@ impl fmt::Debug for Network {
     }
 }
 
-/// Who a node is and where it is reached.
+/// A node's identity and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Local {
     id: PeerId,
@@ -126,7 +245,7 @@ impl Local {
         &self.id
     }
 
-    /// Where this node receives datagrams, with the ports that were chosen.
+    /// The addresses at which this node receives datagrams, with the ports that were chosen.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -137,7 +256,7 @@ impl Local {
 pub struct SecretKey([u8; 32]);
 
 impl SecretKey {
-    /// A fresh key.
+    /// A new key.
     ///
     /// # Panics
     ///
@@ -146,7 +265,7 @@ impl SecretKey {
         Self(UniqueId::random().to_bytes())
     }
 
-    /// The key with these bytes, which should be random: whoever can guess them can be this node.
+    /// The key with these bytes, which should be random: a party that can guess them can act as this node.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -171,15 +290,15 @@ impl fmt::Debug for SecretKey {
 
 /// Where the threads of a node come from.
 enum EngineChoice {
-    /// The engine that all nodes of the process share unless told otherwise.
+    /// The engine that the nodes of the process share by default.
     Shared,
     /// One that exists.
     Given(Engine),
-    /// One of the node's own.
+    /// One to be started for the node alone.
     Own(Box<EngineConfig>),
 }
 
-/// An engine to run a node on: one that exists, or the configuration of one of its own.
+/// An engine to run a node on: one that exists, or the configuration of one to start.
 pub struct EngineSource(EngineChoice);
 
 impl From<Engine> for EngineSource {
@@ -203,17 +322,22 @@ impl From<EngineConfig> for EngineSource {
 /// Configures a node; made by [`Network::builder`].
 ///
 /// ```
-/// # use corewire::{Network, SecretKey};
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let network = Network::builder("prices")
+/// # use corewire::{Network, NetworkId, SecretKey};
+/// let id = NetworkId::random();
+/// let secret = SecretKey::random();
+/// let first = Network::builder(id).with_network_secret(secret.clone()).build_blocking()?;
+///
+/// let second = Network::builder(id)
 ///     .with_secret_key(SecretKey::random())
-///     .with_tags(["validator", "trusted"])
+///     .with_network_secret(secret)
 ///     .with_addresses(["127.0.0.1:0".parse()?])
-///     .build()
-///     .await?;
-/// println!("{} at {:?}", network.local().id(), network.local().addresses());
-/// # Ok(())
-/// # }
+///     .with_bootstrap(first.local().addresses().iter().copied())
+///     .with_tags(["validator", "trusted"])
+///     .build_blocking()?;
+///
+/// let found = first.discovery().wait_for_blocking(|peer| peer.has_tag("trusted")).unwrap();
+/// assert_eq!(found.id(), second.local().id());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder {
@@ -233,53 +357,124 @@ impl Builder {
         }
     }
 
-    /// The identity. Default: a fresh one.
+    /// The identity. Default: a new one.
+    ///
+    /// ```
+    /// # use corewire::{Network, SecretKey};
+    /// let key = SecretKey::random();
+    /// let first = Network::builder("n").with_secret_key(key.clone()).build_blocking()?;
+    /// let id = *first.local().id();
+    /// drop(first);
+    /// assert_eq!(*Network::builder("n").with_secret_key(key).build_blocking()?.local().id(), id);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn with_secret_key(mut self, key: impl Into<SecretKey>) -> Self {
         self.config.identity_seed = Some(key.into().0);
         self
     }
 
-    /// A secret that all nodes of the network have to know. Default: none; then whoever knows the id of the network
-    /// may join it.
+    /// A secret that all nodes of the network have to know. Default: none; then knowledge of the network's id
+    /// is enough to join. Bytes that are evidently not random are refused when the node is built.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId, SecretKey};
+    /// let weak = Network::builder(NetworkId::random()).with_network_secret([0; 32]).build_blocking();
+    /// assert!(weak.is_err());
+    /// ```
     pub fn with_network_secret(mut self, secret: impl Into<SecretKey>) -> Self {
         self.config.network_secret = Some(secret.into().0);
         self
     }
 
-    /// Where to receive datagrams; port 0 is any free one. Default: `127.0.0.1:0`. Further calls add addresses.
+    /// The addresses to receive datagrams at; port 0 is any free one. Default: `127.0.0.1:0`. Further calls
+    /// add addresses.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::builder(NetworkId::random())
+    ///     .with_addresses(["127.0.0.1:0".parse()?, "127.0.0.1:0".parse()?])
+    ///     .build_blocking()?;
+    /// assert_eq!(network.local().addresses().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.config.bind.extend(addresses);
         self
     }
 
-    /// Where peers are to send, if that is not where this node receives: behind a translating router, or when the
-    /// unspecified address was bound. Further calls add addresses.
+    /// The addresses that peers are to send to, if those differ from the ones at which this node receives:
+    /// behind a translating router, or when the unspecified address was bound. Default: the bound addresses.
+    /// Further calls add addresses.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::builder(NetworkId::random())
+    ///     .with_addresses(["0.0.0.0:0".parse()?])
+    ///     .with_announced_addresses(["127.0.0.1:4000".parse()?])
+    ///     .build_blocking()?;
+    /// assert_eq!(network.discovery().me().addresses(), ["127.0.0.1:4000".parse()?]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_announced_addresses(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.config.announce.extend(addresses);
         self
     }
 
-    /// Labels that this node announces about itself: one or many. Further calls add tags.
+    /// Labels that this node announces about itself: one or many, as text or as [`Tag`](crate::Tag). Default:
+    /// none. Further calls add tags.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network =
+    ///     Network::builder(NetworkId::random()).with_tags("a").with_tags(["b", "c"]).build_blocking()?;
+    /// assert_eq!(network.discovery().me().tags().len(), 3);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn with_tags(mut self, tags: impl IntoTags) -> Self {
-        self.config.tags.extend(tags.into_tags().into_iter().map(|tag| TagId::from(tag.to_bytes())));
+        for tag in tags.into_tags() {
+            self.config.tags.push(tag.to_bytes().into());
+        }
         self
     }
 
-    /// Addresses of peers to meet the network through; they are tried for ever, so they need not be up yet. Further
-    /// calls add addresses.
+    /// Addresses of peers to meet the network through. Default: none. They are tried until they answer, so
+    /// they need not be up yet. Further calls add addresses. For an example see [`Builder`].
     pub fn with_bootstrap(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.config.bootstrap.extend(addresses);
         self
     }
 
-    /// The engine to run on: an [`Engine`], or an [`EngineConfig`] to start one for this node alone. Default: the
-    /// engine that all nodes of the process share.
+    /// The engine to run on: an [`Engine`], or an [`EngineConfig`] to start one for this node alone. Default:
+    /// the engine that all nodes of the process share.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use corewire::engine::{EngineConfig, Idle};
+    ///
+    /// let config = EngineConfig { shards: 1, idle: Idle::Park, ..EngineConfig::default() };
+    /// let network = Network::builder(NetworkId::random()).with_engine(config).build_blocking()?;
+    /// assert_eq!(network.engine().info().shards.len(), 1);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn with_engine(mut self, engine: impl Into<EngineSource>) -> Self {
         self.engine = engine.into().0;
         self
     }
 
-    /// Settings that all streams of this node share.
+    /// Settings that all streams of this node share. Default: [`streams::Config::default`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use corewire::streams::{Config, ExponentialBackoffBuilder};
+    /// use std::time::Duration;
+    ///
+    /// let backoff = ExponentialBackoffBuilder::new().with_max_interval(Duration::from_secs(5)).build();
+    /// let config = Config::builder().with_backoff(backoff).build()?;
+    /// let network =
+    ///     Network::builder(NetworkId::random()).with_streams_config(config.clone()).build_blocking()?;
+    /// assert_eq!(network.streams().config(), &config);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn with_streams_config(mut self, config: streams::Config) -> Self {
         self.streams = config;
         self
@@ -290,9 +485,13 @@ impl Builder {
     /// # Errors
     ///
     /// [`NetworkError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped before it resolved has not joined.
     #[expect(
         clippy::unused_async,
-        reason = "joining may come to wait for something; callers should not have to care"
+        reason = "the seeds' signature; it also leaves room for a join that has to wait"
     )]
     pub async fn build(self) -> Result<Network, NetworkError> {
         let engine = match self.engine {
@@ -301,17 +500,25 @@ impl Builder {
             EngineChoice::Own(config) => Engine::start(*config)?,
         };
         let node = engine.join(self.config)?;
-        let local =
-            Local { id: PeerId::from_bytes(node.peer_id().into()), addresses: node.local_addrs().to_vec() };
-        let (_present, seen) = watch::channel(());
+        let local = Local { id: node.peer_id().0.into(), addresses: node.local_addrs().to_vec() };
+        let (_present, gone) = watch::channel(());
         Ok(Network {
             local,
             network_id: self.network_id,
             streams: Streams::new(node.clone(), self.streams),
-            discovery: Discovery::new(node.clone(), seen),
+            discovery: Discovery::new(node.clone(), gone),
             node,
             _present,
         })
+    }
+
+    /// [`build`](Self::build) without an async runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](Self::build).
+    pub fn build_blocking(self) -> Result<Network, NetworkError> {
+        block_on(self.build())
     }
 }
 

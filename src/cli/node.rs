@@ -109,7 +109,7 @@ pub(crate) struct Facts {
 impl Facts {
     /// Reads them from `network`.
     pub(crate) fn of(network: &Network) -> Facts {
-        let info = network.engine_info();
+        let info = network.engine().info();
         let cores: Vec<String> = info
             .shards
             .iter()

@@ -1,7 +1,7 @@
 //! A record as `pub` and `sub` send it: its bytes, without an encoding, so that any program can take part.
 
 use corewire::Codec;
-use corewire::datum::{DecodeError, EncodeError};
+use corewire::{DecodeError, EncodeError};
 
 /// Records up to this length are stored inline; most lines of text are shorter and need no allocation.
 const INLINE_BYTES: usize = 62;

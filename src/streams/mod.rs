@@ -1,19 +1,18 @@
 //! Streams: typed feeds from producers to consumers.
 //!
-//! Here are the handles, their builders and what can be asked of them. Bytes, sessions, sockets and threads are
-//! the engine's; memory between threads is the rings'.
+//! The handles, their builders, and what can be asked of them. The engine moves the bytes.
 
-pub mod backoff;
-mod board;
+mod backoff;
 pub(crate) mod cells;
-pub mod channel;
-pub mod conditions;
-pub mod config;
+mod channel;
+mod conditions;
+mod config;
 pub mod consumer;
-pub mod def;
+mod def;
 mod open;
-pub mod policy;
+pub(crate) mod policy;
 pub mod producer;
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,15 +22,35 @@ pub use corewire_engine::proto::session::CloseCode;
 
 pub use self::backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 pub use self::channel::{ChannelInfo, State, Stats};
-pub use self::conditions::{ChannelConditions, When};
-pub use self::config::Config;
+pub use self::conditions::{ChannelConditions, Online, When};
+pub use self::config::{Config, ConfigBuilder, ConfigError};
 pub use self::consumer::{Consumer, Delivery};
 pub use self::def::{ConsumerDef, ProducerDef};
 pub use self::policy::{BackpressurePolicy, Reliability, UnknownPolicy};
 pub use self::producer::Producer;
 use crate::datum::Datum;
 
-/// The streams of one node: where producers and consumers are made. Cheap to clone.
+/// The streams of one node: where producers and consumers are made. Made by
+/// [`Network::streams`](crate::Network::streams). Cheap to clone.
+///
+/// ```
+/// use corewire::{Network, NetworkId};
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let streams = network.streams();
+///
+/// // Named by the type, with every default:
+/// let producer = streams.produce::<u64>();
+/// let mut consumer = streams.consume::<u64>();
+/// producer.send_blocking(7)?;
+/// assert_eq!(consumer.recv_blocking(), Some(7));
+///
+/// // Configured:
+/// let producer = streams.producer::<u64>().with_stream_id("prices").with_buffer_size(64).build()?;
+/// let consumer = streams.consumer::<u64>().with_stream_id("prices").build();
+/// assert_eq!(producer.stream_id(), consumer.stream_id());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Streams {
     node: Node,
@@ -55,7 +74,8 @@ impl Streams {
     /// # Panics
     ///
     /// If there can be none: the stream already has a producer of another type or codec, the network was shut
-    /// down, or the node has as many streams as its limit. [`producer`](Self::producer) gives an error instead.
+    /// down, or the node has as many streams as its limit. [`producer`](Self::producer) gives an error
+    /// instead.
     #[track_caller]
     pub fn produce<D: Datum>(&self) -> Producer<D> {
         match self.producer::<D>().build() {
@@ -64,8 +84,8 @@ impl Streams {
         }
     }
 
-    /// A new consumer of the stream that is derived from `D`, with the default configuration. In a network that was
-    /// shut down it is closed from the start.
+    /// A new consumer of the stream that is derived from `D`, with the default configuration. In a network
+    /// that was shut down it is closed from the start.
     pub fn consume<D: Datum>(&self) -> Consumer<D> {
         self.consumer::<D>().build()
     }

@@ -1,0 +1,34 @@
+//! The engine that runs nodes: its threads, drivers, limits and counters.
+//!
+//! Most programs need nothing of this: nodes share one engine with the default configuration. Pass an
+//! [`EngineConfig`] to [`with_engine`](crate::network::Builder::with_engine) to change that for one node, or
+//! start an [`Engine`] and pass it to several.
+//!
+//! ```
+//! use corewire::engine::{Engine, EngineConfig, Idle, IoChoice, Times};
+//! use corewire::{Network, NetworkId};
+//! use std::time::Duration;
+//!
+//! let engine = Engine::start(EngineConfig {
+//!     shards: 1,
+//!     io: IoChoice::Auto,
+//!     idle: Idle::Park,
+//!     times: Times { drain: Duration::from_millis(100), ..Times::default() },
+//!     ..EngineConfig::default()
+//! })?;
+//! let id = NetworkId::random();
+//! let first = Network::builder(id).with_engine(&engine).build_blocking()?;
+//! let second = Network::builder(id).with_engine(&engine).build_blocking()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub use corewire_engine::clerk::counters::NodeStats;
+pub use corewire_engine::clerk::limits::{Limits, Times};
+pub use corewire_engine::driver::bind::BindError;
+pub use corewire_engine::driver::{DriverConfig, DriverKind, IoChoice, OpenError};
+pub use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo, ShardInfo};
+pub use corewire_engine::idle::{Idle, UnknownIdle};
+pub use corewire_engine::node::JoinError;
+pub use corewire_engine::proto::handshake::WeakSecret;
+pub use corewire_engine::rings::ConfigError as RingConfigError;
+pub use corewire_engine::shard::ShardLimits;
