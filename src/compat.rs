@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::discovery::PeerEntry;
 use crate::id::Tag;
-use crate::streams::{ChannelConditions, consumer, producer};
+use crate::streams::{ChannelConditions, consumer};
 
-/// A peer whose tags can be asked for as text: what [`accept_if`](producer::Builder::accept_if) and
+/// A peer whose tags can be asked for as text: what [`accept_if`](crate::streams::producer::Builder::accept_if) and
 /// [`subscribe_if`](consumer::Builder::subscribe_if) pass to their predicates. Derefs to [`PeerEntry`].
 ///
 /// It exists because those predicates write `peer.tags().contains("tag1")`, while a set of [`Tag`]s is asked
@@ -16,6 +16,10 @@ use crate::streams::{ChannelConditions, consumer, producer};
 pub struct NamedPeer<'a>(&'a PeerEntry);
 
 impl<'a> NamedPeer<'a> {
+    pub(crate) fn new(entry: &'a PeerEntry) -> Self {
+        Self(entry)
+    }
+
     /// The labels that the peer announces about itself.
     pub fn tags(&self) -> TagNames<'a> {
         TagNames(self.0.tags())
@@ -60,7 +64,7 @@ impl<D: Send + 'static, C> consumer::Builder<D, C> {
     /// # Ok::<(), corewire::network::NetworkError>(())
     /// ```
     pub fn subscribe_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.require(move |peer| predicate(&NamedPeer(peer)))
+        self.require(move |peer| predicate(&NamedPeer::new(peer)))
     }
 
     /// [`with_window_datums`](Self::with_window_datums) under the name that builders of consumers have there.
@@ -73,21 +77,6 @@ impl<D: Send + 'static, C> consumer::Builder<D, C> {
     /// ```
     pub fn with_buffer_size(self, datums: usize) -> Self {
         self.with_window_datums(datums)
-    }
-}
-
-impl<D: Send + 'static, C> producer::Builder<D, C> {
-    /// [`require`](Self::require) for predicates that write tags as text.
-    ///
-    /// ```
-    /// # use corewire::{Network, NetworkId};
-    /// # let network = Network::new_blocking(NetworkId::random())?;
-    /// let producer =
-    ///     network.streams().producer::<u64>().accept_if(|peer| peer.tags().contains("tag1")).build().unwrap();
-    /// # Ok::<(), corewire::network::NetworkError>(())
-    /// ```
-    pub fn accept_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.require(move |peer| predicate(&NamedPeer(peer)))
     }
 }
 

@@ -89,7 +89,7 @@ fn claims_and_batches_allocate_nothing() {
         two.commit();
         producer.try_send_many(&[[n; 4]]).unwrap();
         producer.send_many_blocking(&[[n; 4]]).unwrap();
-        assert_eq!(consumer.try_recv_batch(3, |datum| assert_eq!(datum[0], n)), Ok(3));
+        assert_eq!(consumer.try_recv_refs(3, |datum| assert_eq!(datum[0], n)), Ok(3));
         into.clear();
         assert_eq!(consumer.try_recv_many(&mut into, 3), Ok(2));
     });

@@ -34,7 +34,7 @@ async fn ticks(
 /// Takes up to `max` datums; each one's first number with the number of those missing before it.
 fn shown(consumer: &mut Consumer<Tick, Plain>, max: usize) -> Vec<(u64, u64)> {
     let mut seen = Vec::new();
-    let taken = consumer.try_recv_batch(max, |tick| seen.push((tick[0], tick.skipped_before())));
+    let taken = consumer.try_recv_refs(max, |tick| seen.push((tick[0], tick.skipped_before())));
     assert_eq!(taken.unwrap_or_default(), seen.len());
     seen
 }
@@ -220,13 +220,13 @@ async fn a_dropped_send_many_cancels_one_datum_and_leaves_the_queue() {
 async fn a_batch_read_returns_its_room_at_once() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 4, BackpressurePolicy::Fail).await;
-    assert_eq!(consumer.try_recv_batch(4, |_| unreachable!()), Err(TryRecvError::Empty));
-    assert_eq!(consumer.try_recv_batch(0, |_| unreachable!()), Ok(0));
+    assert_eq!(consumer.try_recv_refs(4, |_| unreachable!()), Err(TryRecvError::Empty));
+    assert_eq!(consumer.try_recv_refs(0, |_| unreachable!()), Ok(0));
     for n in 0..4 {
         producer.try_send([n; 4]).unwrap();
     }
     let mut full = 0;
-    let taken = consumer.try_recv_batch(3, |tick| {
+    let taken = consumer.try_recv_refs(3, |tick| {
         assert_eq!((tick.seq(), tick.producer()), (tick.get()[0], *network.local().id()));
         full += u64::from(producer.try_send([9; 4]).is_err());
     });
@@ -239,7 +239,7 @@ async fn a_batch_read_returns_its_room_at_once() {
     producer.try_send([7; 4]).unwrap();
     consumer.close();
     assert_eq!(shown(&mut consumer, 9), [(7, 0)]);
-    assert_eq!(consumer.try_recv_batch(4, |_| unreachable!()), Err(TryRecvError::Closed));
+    assert_eq!(consumer.try_recv_refs(4, |_| unreachable!()), Err(TryRecvError::Closed));
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn a_panicking_batch_closure_takes_the_datums_it_saw() {
         producer.try_send([n; 4]).unwrap();
     }
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        consumer.try_recv_batch(4, |tick| assert!(tick[0] < 1, "a batch that panics"))
+        consumer.try_recv_refs(4, |tick| assert!(tick[0] < 1, "a batch that panics"))
     }));
     assert!(panicked.is_err());
     assert_eq!(consumer.stats().datums(), 2);

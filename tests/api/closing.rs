@@ -9,7 +9,7 @@ use corewire::streams::producer::{BuilderError, Error};
 use super::support::{Data1, alone, alone_again, connected, two, within};
 
 #[tokio::test]
-async fn what_was_accepted_before_the_last_producer_is_dropped_is_delivered() {
+async fn accepted_datums_are_delivered_after_the_last_producer_is_dropped() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
     let infos: Vec<_> = consumer.producers().collect();
@@ -34,7 +34,7 @@ async fn what_was_accepted_before_the_last_producer_is_dropped_is_delivered() {
 }
 
 #[tokio::test]
-async fn a_dropped_consumer_is_forgotten_and_holds_nothing() {
+async fn dropped_consumer_frees_its_room() {
     let network = alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 2).await;
     let mut other = network.streams().consume::<Data1>();
@@ -55,7 +55,7 @@ async fn a_dropped_consumer_is_forgotten_and_holds_nothing() {
 }
 
 #[tokio::test]
-async fn a_closed_consumer_gives_what_had_arrived_and_then_none_for_ever() {
+async fn closed_consumer_gives_what_had_arrived_and_then_none() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
     producer.try_send(Data1(0)).unwrap();
@@ -77,7 +77,7 @@ async fn a_closed_consumer_gives_what_had_arrived_and_then_none_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shutting_down_closes_producers_and_ends_consumers() {
+async fn shutdown_closes_producers_and_ends_consumers() {
     let (here, there) = two().await;
     let producer = here.streams().produce::<Data1>();
     let mut local = here.streams().consume::<Data1>();
@@ -97,7 +97,7 @@ async fn shutting_down_closes_producers_and_ends_consumers() {
 }
 
 #[tokio::test]
-async fn a_network_that_is_gone_gives_closed_handles_and_errors() {
+async fn streams_of_a_dropped_network_give_closed_handles_and_errors() {
     let network = alone().await;
     let streams = network.streams().clone();
     drop(network);
@@ -109,25 +109,25 @@ async fn a_network_that_is_gone_gives_closed_handles_and_errors() {
 }
 
 #[tokio::test]
-async fn waiting_sends_end_when_the_stream_is_closed() {
+async fn waiting_sends_fail_when_the_stream_is_closed() {
     let network = alone().await;
     let offline = network.streams().producer::<Data1>().with_stream_id("offline").build().unwrap();
     let (full, _consumer) = connected::<Data1>(&network, 1).await;
     full.try_send(Data1(0)).unwrap();
-    let mut waits_for_somebody = offline.send(Data1(1));
+    let mut waits_for_a_consumer = offline.send(Data1(1));
     let mut waits_for_room = full.send(Data1(2));
-    let (first, first_wakes) = super::support::poll_once(&mut waits_for_somebody);
+    let (first, first_wakes) = super::support::poll_once(&mut waits_for_a_consumer);
     let (second, second_wakes) = super::support::poll_once(&mut waits_for_room);
     assert!(first.is_pending() && second.is_pending());
     offline.close();
     full.close();
     assert!(first_wakes.wakes() >= 1 && second_wakes.wakes() >= 1);
-    assert_eq!(within(waits_for_somebody).await, Err(Error::Closed(Data1(1))));
+    assert_eq!(within(waits_for_a_consumer).await, Err(Error::Closed(Data1(1))));
     assert_eq!(within(waits_for_room).await, Err(Error::Closed(Data1(2))));
 }
 
 #[tokio::test]
-async fn waiting_for_a_peer_ends_with_the_network() {
+async fn wait_for_a_peer_ends_with_the_network() {
     let network = alone().await;
     let discovery = network.discovery().clone();
     let mut waiting = Box::pin(discovery.wait_for(|_| false));
@@ -138,7 +138,7 @@ async fn waiting_for_a_peer_ends_with_the_network() {
 }
 
 #[tokio::test]
-async fn a_closed_handle_is_offline_whatever_its_condition_asks_for() {
+async fn closed_handle_is_offline_even_with_a_minimum_of_zero() {
     let network = alone().await;
     let streams = network.streams();
     let producer = streams.producer::<Data1>().online_when(|c| c.minimum_of(0)).build().unwrap();
@@ -154,7 +154,7 @@ async fn a_closed_handle_is_offline_whatever_its_condition_asks_for() {
     second.close();
     consumer.close();
     assert!(!second.is_online() && !consumer.is_online());
-    // The network ends the other two, whose handles nobody touches.
+    // The network ends the other two without a call on their handles.
     within(network.shutdown(Duration::from_secs(1))).await.unwrap();
     within(producer.when().offline()).await;
     within(other.when().offline()).await;

@@ -40,7 +40,7 @@ async fn conditions_count_tags_and_predicates() {
 }
 
 #[tokio::test]
-async fn online_when_is_the_gate_for_sending() {
+async fn online_when_gates_sending() {
     let id = NetworkId::random();
     let here = tagged(id, &[]).await;
     let validator = tagged(id, &["validator"]).await;
@@ -71,12 +71,12 @@ async fn online_when_is_the_gate_for_sending() {
 }
 
 #[tokio::test]
-async fn a_condition_of_at_least_none_is_online_at_once() {
+async fn minimum_of_zero_is_online_at_once() {
     let network = alone().await;
     let producer = network.streams().producer::<Data1>().online_when(|c| c.minimum_of(0)).build().unwrap();
     assert!(producer.is_online());
     for n in 0..5000 {
-        producer.try_send(Data1(n)).expect("nobody listens, so nobody holds room");
+        producer.try_send(Data1(n)).expect("without consumers the ring never fills");
     }
     let mut consumer = network.streams().consumer::<Data1>().online_when(|c| c.minimum_of(0)).build();
     assert!(consumer.is_online());
@@ -92,7 +92,7 @@ async fn a_condition_of_at_least_none_is_online_at_once() {
 }
 
 #[tokio::test]
-async fn a_condition_can_be_awaited_again() {
+async fn condition_can_be_awaited_again() {
     let network = alone().await;
     let producer = network.streams().produce::<Data1>();
     let mut condition = producer.when().subscribed();
@@ -112,7 +112,7 @@ async fn a_condition_can_be_awaited_again() {
 }
 
 #[tokio::test]
-async fn a_waiting_condition_sleeps_between_changes() {
+async fn waiting_condition_sleeps_between_changes() {
     let network = alone().await;
     let producer = network.streams().produce::<Data1>();
     let mut two = producer.when().subscribed().minimum_of(2);
@@ -130,7 +130,7 @@ async fn a_waiting_condition_sleeps_between_changes() {
 }
 
 #[tokio::test]
-async fn consumers_wait_for_producers_in_the_same_words() {
+async fn consumers_wait_for_producers_with_the_same_conditions() {
     let id = NetworkId::random();
     let here = tagged(id, &["leader"]).await;
     let there = tagged(id, &[]).await;

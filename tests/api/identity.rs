@@ -1,8 +1,9 @@
-//! Every datum is accounted for: under each policy, with and without `disconnect_lagging`, for one, three and sixty-four
-//! consumers of which some keep up, some are slow and some stand still.
+//! Every datum is accounted for: under each policy, with and without `disconnect_lagging`, for one, three and
+//! sixty-four consumers of which some keep up, some are slow and some stand still.
 //!
-//! Per producer: offered = accepted + refused + cancelled. Per subscription: accepted = delivered + dropped + left
-//! behind when it was closed + still there; and what a consumer saw missing is what was counted as dropped.
+//! Per producer: offered = accepted + refused + cancelled. Per subscription: accepted = delivered + dropped +
+//! left behind when it was closed + still there; and what a consumer saw missing is what was counted as
+//! dropped.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -89,8 +90,9 @@ impl Reader {
         }
     }
 
-    /// Its channel was closed, and the consumer has found the producer again: that it does when the producer's entry
-    /// changes, whatever its backoff. Between engines nobody tells it then what it missed meanwhile.
+    /// Its channel was closed, and the consumer has found the producer again: that it does when the
+    /// producer's entry changes, whatever its backoff. Between engines nobody tells it then what it missed
+    /// meanwhile.
     fn is_of_a_new_channel(&self, delivery: &Delivery<u64>) -> bool {
         delivery.seq != self.next + delivery.skipped_before
             && self.at_producer.close_code().is_some()
@@ -140,8 +142,8 @@ struct Offered {
 }
 
 impl Offered {
-    /// Offers the next datum in one of several ways. It says its sequence, in all but the last bit, which the degrader
-    /// sets.
+    /// Offers the next datum in one of several ways. It says its sequence, in all but the last bit, which the
+    /// degrader sets.
     fn offer(&mut self, producer: &Producer<u64>, step: u64) {
         let datum = self.accepted << 1;
         let sent = match step % 4 {
@@ -249,12 +251,14 @@ async fn play(producer: &Producer<u64>, readers: &mut [Reader], grace: Option<Du
     offered
 }
 
-/// Lets all readers take what is left for them, at once: none stands still until it is its turn to be checked.
+/// Lets all readers take what is left for them, at once: none stands still until it is its turn to be
+/// checked.
 async fn drain(readers: &mut [Reader], offered: &Offered) {
     within(join_all(readers.iter_mut().map(|reader| reader.drain(offered.accepted)))).await;
 }
 
-/// Who was disconnected stood still, and for at least the grace since `began`, before which nothing was offered.
+/// Who was disconnected stood still, and for at least the grace since `began`, before which nothing was
+/// offered.
 fn check_the_closed(reader: &Reader, grace: Option<Duration>, began: Instant) {
     assert_eq!(reader.pace, Pace::Stalled, "only who takes nothing for the grace is disconnected");
     assert!(grace.is_some_and(|grace| began.elapsed() >= grace), "{grace:?}");

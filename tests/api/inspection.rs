@@ -9,7 +9,7 @@ use corewire::{Datum, Network, NetworkId, SecretKey, StreamId, Tag};
 use super::support::{Data1, connected, two, within};
 
 #[tokio::test]
-async fn a_channel_tells_who_talks_to_whom_and_how_much() {
+async fn channel_info_names_both_ends_and_counts_datums() {
     let (here, there) = two().await;
     let producer = here.streams().producer::<Data1>().with_stream_id("watched").build().unwrap();
     let mut consumer = there.streams().consumer::<Data1>().with_stream_id("watched").build();
@@ -49,7 +49,7 @@ async fn a_channel_tells_who_talks_to_whom_and_how_much() {
 }
 
 #[tokio::test]
-async fn handles_say_what_they_are() {
+async fn debug_output_names_state_and_hides_datums() {
     let network = super::support::alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 4).await;
     assert_eq!(producer.stream_id(), consumer.stream_id());
@@ -63,7 +63,7 @@ async fn handles_say_what_they_are() {
 }
 
 #[tokio::test]
-async fn a_node_is_who_its_key_says_and_listens_where_it_says() {
+async fn node_identity_follows_its_key_and_its_address_is_bound() {
     let key = SecretKey::random();
     let first = Network::builder("named").with_secret_key(key.clone()).with_tags("a").build().await.unwrap();
     let id = *first.local().id();
@@ -84,7 +84,7 @@ async fn a_node_is_who_its_key_says_and_listens_where_it_says() {
 }
 
 #[tokio::test]
-async fn an_address_in_use_is_told_from_other_errors() {
+async fn address_in_use_differs_from_other_join_errors() {
     let network = super::support::alone().await;
     let taken = network.local().addresses()[0];
     let error = Network::builder("other").with_addresses([taken]).build().await.unwrap_err();

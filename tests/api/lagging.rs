@@ -1,4 +1,5 @@
-//! Consumers that keep a ring full: whom `disconnect_lagging` disconnects, and what they are told.
+//! Consumers that keep a ring full: when `disconnect_lagging` closes a channel, and what the consumer then
+//! sees.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +41,7 @@ async fn stalled(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_was_disconnected_is_told_tries_again_and_sees_how_much_it_missed() {
+async fn disconnected_consumer_reconnects_and_sees_how_much_it_missed() {
     let network = alone().await;
     let (producer, mut consumer) =
         stalled(&network, &network, BackpressurePolicy::PauseUpstream, GRACE).await;
@@ -62,7 +63,8 @@ async fn who_was_disconnected_is_told_tries_again_and_sees_how_much_it_missed() 
     within(producer.when().subscribed()).await;
     let accepted = producer.stats().accepted;
     producer.try_send(100).unwrap();
-    // What it left behind, and what came before it was back. It may have been back before the one that waited.
+    // What it left behind, and what came before it was back. It may have been back before the one that
+    // waited.
     let mut missed = 0;
     let delivery = loop {
         let delivery = within(consumer.recv_delivery()).await.unwrap();
@@ -84,7 +86,7 @@ async fn who_was_disconnected_is_told_tries_again_and_sees_how_much_it_missed() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_form_of_sending_is_served_when_the_stalled_consumer_is_gone() {
+async fn every_waiting_send_is_served_once_the_stalled_consumer_is_gone() {
     for apart_from_it in [false, true] {
         let nodes = if apart_from_it { apart(2).await } else { vec![alone().await] };
         let (here, there) = (&nodes[0], nodes.last().unwrap());
@@ -128,7 +130,7 @@ async fn every_form_of_sending_is_served_when_the_stalled_consumer_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_every_policy_who_stands_still_is_disconnected_and_the_others_go_on() {
+async fn stalled_consumer_is_disconnected_and_others_go_on_under_every_policy() {
     let network = alone().await;
     for policy in BackpressurePolicy::ALL {
         let (producer, consumer) = stalled(&network, &network, policy, GRACE).await;
@@ -154,7 +156,7 @@ async fn under_every_policy_who_stands_still_is_disconnected_and_the_others_go_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_consumer_that_reads_in_place_is_not_overwritten_when_it_is_disconnected() {
+async fn datum_read_in_place_survives_the_disconnection_of_its_consumer() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().with_backoff(soon()).codec(Plain).build();
     let producer = network
@@ -183,7 +185,7 @@ async fn a_consumer_that_reads_in_place_is_not_overwritten_when_it_is_disconnect
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_gap_at_the_end_of_a_closed_stream_is_counted_and_reported() {
+async fn gap_at_the_end_of_a_closed_stream_is_counted_and_reported() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
     let build = || {
@@ -221,7 +223,7 @@ async fn the_gap_at_the_end_of_a_closed_stream_is_counted_and_reported() {
 }
 
 #[tokio::test]
-async fn a_closed_consumer_gives_nothing_that_came_after_its_end_whatever_was_evicted() {
+async fn closed_consumer_gives_nothing_newer_than_its_end_despite_eviction() {
     let network = alone().await;
     for form in 0..2 {
         let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
@@ -254,7 +256,7 @@ async fn a_closed_consumer_gives_nothing_that_came_after_its_end_whatever_was_ev
 }
 
 #[tokio::test]
-async fn without_disconnecting_nobody_is_ever_closed() {
+async fn stalled_consumer_stays_connected_without_disconnect_lagging() {
     let network = alone().await;
     let (producer, mut consumer) =
         stalled(&network, &network, BackpressurePolicy::PauseUpstream, false).await;

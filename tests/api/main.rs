@@ -1,7 +1,7 @@
 //! The public API as users meet it, over the engine that ships.
 //!
-//! Nothing here sleeps to let something happen: every wait is for a condition, and every wait has a limit that is
-//! only reached when the test fails.
+//! Nothing here sleeps to let something happen: every wait is for a condition, and every wait has a limit
+//! that is only reached when the test fails.
 
 mod batches;
 mod blocking;

@@ -1,4 +1,4 @@
-//! Order: per producer, per sender, and among those who wait.
+//! Order: per producer, per sender, and among waiting sends.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ async fn every_consumer_sees_every_datum_in_the_same_order() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_room_are_served_in_the_order_in_which_they_came() {
+async fn sends_that_wait_for_room_are_served_in_arrival_order() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
     producer.try_send(Data1(0)).unwrap();
@@ -71,7 +71,7 @@ async fn those_who_wait_for_room_are_served_in_the_order_in_which_they_came() {
     assert_eq!(
         producer.try_send(Data1(9)),
         Err(Error::Full(Data1(9))),
-        "newcomers queue behind those who wait"
+        "a new send queues behind the waiting ones"
     );
 
     for expected in [1, 2, 4, 5] {

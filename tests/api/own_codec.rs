@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use corewire::datum::{DecodeError, EncodeError};
 use corewire::streams::Delivery;
 use corewire::streams::consumer::TryRecvError;
 use corewire::streams::producer::{Builder, Error, Stats};
 use corewire::{BackpressurePolicy, Codec, Consumer, Network, Plain, Producer};
+use corewire::{DecodeError, EncodeError};
 
 use super::support::{alone, apart, within};
 

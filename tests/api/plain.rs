@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use corewire::datum::{DecodeError, EncodeError};
 use corewire::streams::consumer::TryRecvError;
 use corewire::{Codec, Consumer, Network, Plain, Producer};
+use corewire::{DecodeError, EncodeError};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::support::{alone, apart, within};

@@ -1,7 +1,7 @@
 //! The first example of the project that this API takes after: three networks, one producer, two consumers.
 
-// `SinkExt` is imported because the example imports it; the handle's own `send` is what the example calls, and it
-// asks for no `mut`.
+// `SinkExt` is imported because the example imports it; the handle's own `send` is what the example calls,
+// and it asks for no `mut`.
 #![allow(unused_imports, unused_mut)]
 
 use corewire::{Network, NetworkId};

@@ -11,9 +11,9 @@ async fn a_slow_consumer_stops_its_producer_and_nothing_is_lost() {
     let nodes = apart(2).await;
     let producer = nodes[0].streams().producer::<Data1>().with_buffer_size(16).build().unwrap();
     let mut consumer =
-        nodes[1].streams().consumer::<Data1>().with_buffer_size(16).with_window_bytes(1024).build();
+        nodes[1].streams().consumer::<Data1>().with_window_datums(16).with_window_bytes(1024).build();
     within(producer.when().online()).await;
-    // Nobody takes: ring and window fill up, and then it stops.
+    // The consumer takes nothing: ring and window fill up, then the producer is refused.
     let mut accepted = 0;
     while accepted < 1000 {
         match producer.try_send(Data1(accepted)) {
@@ -54,7 +54,7 @@ async fn large_datums_cross_in_pieces() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_accepted_reaches_the_far_end_before_the_stream_ends() {
+async fn accepted_datums_arrive_before_the_stream_ends() {
     let nodes = apart(2).await;
     let producer = nodes[0].streams().produce::<Data1>();
     let mut consumer = nodes[1].streams().consume::<Data1>();
@@ -96,7 +96,7 @@ async fn fire_and_forget_delivers_in_order_with_visible_gaps() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_with_a_secret_is_closed_to_those_without() {
+async fn network_secret_keeps_out_nodes_without_it() {
     let id = NetworkId::random();
     let build = |secret: Option<[u8; 32]>| async move {
         let builder = corewire::Network::builder(id).with_engine(engine());

@@ -1,7 +1,7 @@
 //! No wake-up is lost, whatever is dropped and whenever.
 //!
-//! Each test takes one public future, polls it `k` times for every `k` up to more than it needs, drops it, and then
-//! expects ordinary traffic to go on. A lost wake-up shows as a wait that reaches its limit.
+//! Each test takes one public future, polls it `k` times for every `k` up to more than it needs, drops it,
+//! and then expects ordinary traffic to go on. A lost wake-up shows as a wait that reaches its limit.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -87,7 +87,7 @@ async fn traffic_goes_on(name: &str, k: usize, producer: &Producer<Data1>, consu
 }
 
 #[tokio::test]
-async fn futures_of_a_producer_can_be_dropped_at_any_poll_while_the_ring_is_full() {
+async fn producer_futures_can_be_dropped_at_any_poll_while_the_ring_is_full() {
     let network = alone().await;
     let (mut producer, mut consumer) = connected::<Data1>(&network, 1).await;
     for (name, start) in PRODUCER_FUTURES {
@@ -106,7 +106,7 @@ async fn futures_of_a_producer_can_be_dropped_at_any_poll_while_the_ring_is_full
 }
 
 #[tokio::test]
-async fn futures_of_a_producer_can_be_dropped_at_any_poll_while_it_is_offline() {
+async fn producer_futures_can_be_dropped_at_any_poll_while_offline() {
     let network = alone().await;
     for (name, start) in PRODUCER_FUTURES {
         for k in 0..POLLS {
@@ -120,7 +120,7 @@ async fn futures_of_a_producer_can_be_dropped_at_any_poll_while_it_is_offline() 
 }
 
 #[tokio::test]
-async fn futures_of_a_consumer_can_be_dropped_at_any_poll_and_lose_nothing() {
+async fn consumer_futures_can_be_dropped_at_any_poll_and_lose_nothing() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 4).await;
     for (name, take) in CONSUMER_FUTURES {
@@ -194,7 +194,7 @@ async fn a_hundred_waiters_are_all_woken() {
 }
 
 #[tokio::test]
-async fn whoever_waits_to_be_online_holds_up_nobody_who_does_not() {
+async fn send_waiting_to_be_online_does_not_block_a_push() {
     let network = alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 1).await;
     producer.try_send(Data1(0)).unwrap();
@@ -206,7 +206,7 @@ async fn whoever_waits_to_be_online_holds_up_nobody_who_does_not() {
     drop(consumer);
     within(producer.when().offline()).await;
     assert!(poll_once(&mut patient).0.is_pending(), "it waits for consumers");
-    assert!(wakes.wakes() > 0, "the next one is told");
+    assert!(wakes.wakes() > 0, "the next in the queue is woken");
     assert_eq!(within(&mut hasty).await, Err(Error::Offline(Data1(2))));
 
     // Both futures are still there, and keep no place.

@@ -36,7 +36,8 @@ pub(crate) async fn apart() -> (Network, Network) {
     (node().await, node().await)
 }
 
-/// A producer with room for `datums` and a connected consumer. It waits for a slow consumer as long as it takes.
+/// A producer with room for `datums` and a connected consumer. It waits for a slow consumer as long as it
+/// takes.
 pub(crate) async fn connected<D: Datum>(
     here: &Network,
     there: &Network,
