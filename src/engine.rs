@@ -30,5 +30,5 @@ pub use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo,
 pub use corewire_engine::idle::{Idle, UnknownIdle};
 pub use corewire_engine::node::JoinError;
 pub use corewire_engine::proto::handshake::WeakSecret;
-pub use corewire_engine::rings::ConfigError as RingConfigError;
+pub use corewire_engine::rings::RingConfigError;
 pub use corewire_engine::shard::ShardLimits;

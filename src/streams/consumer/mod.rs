@@ -42,9 +42,10 @@ use crate::id::{PeerId, StreamId};
 ///
 /// Each kind of receive has four forms: without waiting, async, blocking, and blocking for a limited time.
 ///
-/// * A datum: [`try_recv`], [`recv`], [`recv_blocking`], [`recv_timeout`]; also a `futures::Stream`, and [`iter`].
-/// * A datum with its place in the stream: [`try_recv_delivery`], [`recv_delivery`], [`recv_delivery_blocking`],
-///   [`recv_delivery_timeout`].
+/// * A datum: [`try_recv`], [`recv`], [`recv_blocking`], [`recv_timeout`]; also a `futures::Stream`, and
+///   [`iter`].
+/// * A datum with its place in the stream: [`try_recv_delivery`], [`recv_delivery`],
+///   [`recv_delivery_blocking`], [`recv_delivery_timeout`].
 /// * Many datums: [`try_recv_many`], [`recv_many`], [`recv_many_blocking`], [`recv_many_timeout`].
 /// * A datum in place, for codecs that allow it: [`try_recv_ref`], [`recv_ref`], [`recv_ref_blocking`],
 ///   [`recv_ref_timeout`]; many without waiting: [`try_recv_refs`].
