@@ -22,8 +22,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-pub use corewire_engine::clerk::counters::NodeStats;
-pub use corewire_engine::clerk::limits::{Limits, Times};
 pub use corewire_engine::driver::bind::BindError;
 pub use corewire_engine::driver::{DriverConfig, DriverKind, IoChoice, OpenError};
 pub use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo, ShardInfo};
@@ -32,3 +30,5 @@ pub use corewire_engine::node::JoinError;
 pub use corewire_engine::proto::handshake::WeakSecret;
 pub use corewire_engine::rings::RingConfigError;
 pub use corewire_engine::shard::ShardLimits;
+pub use corewire_engine::shared::counters::NodeStats;
+pub use corewire_engine::shared::limits::{Limits, Times};
