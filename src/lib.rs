@@ -96,7 +96,6 @@ pub use streams::{BackpressurePolicy, Consumer, ConsumerDef, Producer, ProducerD
 #[doc(hidden)]
 pub mod __private {
     pub use crate::id::{FromIdText, IdText};
-    pub use crate::pack::Short;
     pub use corewire_macros::digest;
 }
 
