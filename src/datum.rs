@@ -50,7 +50,7 @@ pub(crate) fn derived_stream_id<T>() -> StreamId {
 }
 
 /// The longest encoded form that [`Codec::encode_short`] may give, in bytes.
-pub(crate) const SHORT_BYTES: usize = 64;
+pub const SHORT_BYTES: usize = 64;
 
 /// How datums of type `D` become bytes and come back.
 ///

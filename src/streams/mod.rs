@@ -3,7 +3,6 @@
 //! The handles, their builders, and what can be asked of them. The engine moves the bytes.
 
 mod backoff;
-pub(crate) mod cells;
 mod channel;
 mod conditions;
 mod config;

@@ -9,13 +9,13 @@ use corewire_engine::proto::channel::Reliability as Promise;
 use corewire_engine::publication::{Admit, OnChange, Publication, PublishError, PublishSpec, Verdict};
 use corewire_engine::subscription::{Backoff, SubscribeSpec};
 
-use super::cells::Flag;
 use super::conditions::Predicate;
 use super::consumer::{self, Consumer, LegSet};
 use super::policy::Reliability;
 use super::producer::{self, BuilderError, DatumType, Producer, ProducerCore, ProducerShared};
 use super::status::StreamStatus;
 use super::{ExponentialBackoff, Streams};
+use crate::counters::AtomicFlag;
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
 
@@ -70,7 +70,7 @@ impl Streams {
         settings: consumer::Settings,
     ) -> Consumer<D, C> {
         let status = Arc::new(StreamStatus::new(settings.online));
-        let news = Arc::new(Flag::default());
+        let news = Arc::new(AtomicFlag::default());
         let spec = SubscribeSpec {
             window_bytes: settings.window_bytes as u64,
             window_datums: settings.window_datums as u64,
@@ -119,7 +119,7 @@ fn refresh(status: &Arc<StreamStatus>) -> OnChange {
 }
 
 /// As [`refresh`]; first sets `news`, so that a consumer that is woken looks for new legs.
-fn refresh_and_notify(status: &Arc<StreamStatus>, news: &Arc<Flag>) -> OnChange {
+fn refresh_and_notify(status: &Arc<StreamStatus>, news: &Arc<AtomicFlag>) -> OnChange {
     let (refresh, news) = (refresh(status), news.clone());
     Arc::new(move || {
         news.set(true);

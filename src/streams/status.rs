@@ -13,10 +13,10 @@ use std::task::{Context, Waker};
 use corewire_engine::publication::{self, Channel};
 use tokio::sync::watch;
 
-use super::cells::{Flag, Tally};
 use super::channel::ChannelInfo;
 use super::conditions::ConditionSpec;
 use crate::contain::contain;
+use crate::counters::{AtomicFlag, Counter};
 
 /// The channels of a handle as one snapshot.
 pub(crate) type ChannelList = Arc<[ChannelInfo]>;
@@ -30,9 +30,9 @@ type IsClosed = Box<dyn Fn() -> bool + Send + Sync>;
 /// See the module.
 pub(crate) struct StreamStatus {
     /// Whether `condition` holds, as of the latest refresh. Always false once `StatusState::closed` is set.
-    online: Flag,
+    online: AtomicFlag,
     /// Panics of the predicates in `condition`.
-    predicate_panics: Tally,
+    predicate_panics: Counter,
     /// The condition of `online_when`.
     condition: ConditionSpec,
     /// Set by [`attach`](Self::attach), when the engine knows the handle.
@@ -56,8 +56,8 @@ struct StatusState {
 impl StreamStatus {
     pub(crate) fn new(condition: ConditionSpec) -> Self {
         let status = Self {
-            online: Flag::default(),
-            predicate_panics: Tally::default(),
+            online: AtomicFlag::default(),
+            predicate_panics: Counter::default(),
             condition,
             channels_rx: OnceLock::new(),
             is_closed: OnceLock::new(),

@@ -14,7 +14,7 @@ use corewire_engine::subscription::Subscription;
 use super::leg::{LegStats, OpenLeg, PendingGap, Step};
 use super::{RecvTimeoutError, TryRecvError};
 use crate::blocking::poll_for;
-use crate::streams::cells::Flag;
+use crate::counters::AtomicFlag;
 use crate::streams::status::{StatusWaiter, StreamStatus};
 
 /// Datums taken from one leg before the next leg is asked. Enough to spread the search through idle legs over
@@ -36,7 +36,7 @@ pub(crate) struct LegSet {
     subscription: Option<Subscription>,
     status: Arc<StreamStatus>,
     /// Set by the engine when a leg was queued, a channel changed or the subscription ended.
-    news: Arc<Flag>,
+    news: Arc<AtomicFlag>,
     waiter: StatusWaiter,
     open: Vec<OpenLeg>,
     /// What legs that ended left unreported, at most [`PENDING_GAPS_MAX`], oldest first.
@@ -55,7 +55,7 @@ impl LegSet {
     pub(crate) fn new(
         subscription: Option<Subscription>,
         status: Arc<StreamStatus>,
-        news: Arc<Flag>,
+        news: Arc<AtomicFlag>,
     ) -> Self {
         // The engine may have queued a leg before the flag existed.
         news.set(true);
