@@ -29,15 +29,17 @@ impl Semaphore {
         drop(permits);
         waker.into_iter().for_each(Waker::wake);
     }
-
-    fn acquire(self: &Arc<Self>) -> Acquire {
-        Acquire { semaphore: Arc::clone(self), ticket: None }
-    }
 }
 
 struct Acquire {
     semaphore: Arc<Semaphore>,
     ticket: Option<QueueTicket>,
+}
+
+impl Acquire {
+    fn new(semaphore: &Arc<Semaphore>) -> Self {
+        Self { semaphore: Arc::clone(semaphore), ticket: None }
+    }
 }
 
 impl Future for Acquire {
@@ -74,12 +76,12 @@ fn a_waiter_that_joins_during_a_release_is_served() {
     loom::model(|| {
         let semaphore = Arc::new(Semaphore::default());
         let waiters = [(); 2].map(|()| {
-            let acquire = semaphore.acquire();
+            let acquire = Acquire::new(&semaphore);
             thread::spawn(move || block_on(acquire))
         });
         semaphore.release();
         semaphore.release();
-        waiters.map(|waiter| waiter.join().unwrap());
+        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
         assert!(semaphore.0.lock().unwrap().queue.is_empty());
     });
 }
@@ -88,9 +90,9 @@ fn a_waiter_that_joins_during_a_release_is_served() {
 fn a_cancelled_waiter_passes_its_wakeup_on() {
     loom::model(|| {
         let semaphore = Arc::new(Semaphore::default());
-        let mut fickle = semaphore.acquire();
+        let mut fickle = Acquire::new(&semaphore);
         assert!(Pin::new(&mut fickle).poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        let steady = semaphore.acquire();
+        let steady = Acquire::new(&semaphore);
         let steady = thread::spawn(move || block_on(steady));
         let other = Arc::clone(&semaphore);
         let releases = thread::spawn(move || other.release());
@@ -195,7 +197,7 @@ fn bits_of_two_ringers_all_reach_the_sleeper() {
             })
         });
         assert_eq!(collect(&bits, &*cells, 2), [(0, 7), (4096, 7)]);
-        ringers.map(|ringer| ringer.join().unwrap());
+        ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
     });
 }
 
