@@ -3,7 +3,7 @@
 //! Not inside: a sleeper protocol. That is [`Doorbell`]'s; here it is combined with what the ringers leave
 //! behind.
 
-use crate::bugs::bug;
+use crate::bugs::{bug, mutate};
 use crate::doorbell::Doorbell;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
@@ -31,11 +31,7 @@ impl WakeLatch {
     pub fn set(&self) {
         // A swap, not a store: `take` then sees what was done before each of several sets, not only before
         // the last.
-        if bug("latch-stored") {
-            self.set.store(true, Ordering::Release);
-        } else {
-            self.set.swap(true, Ordering::Release);
-        }
+        mutate!(_ = self.set.swap(true, Ordering::Release), "latch-stored" => self.set.store(true, Ordering::Release));
         self.bell.ring();
     }
 
@@ -60,7 +56,7 @@ impl WakeLatch {
     /// [`Self::disarm`]. `false`: the latch is set, do not sleep; nothing is armed. For one thread only.
     #[must_use]
     pub fn arm(&self, waker: &Waker) -> bool {
-        if self.bell.arm(waker) && (bug("latch-unchecked") || !self.is_set()) {
+        if self.bell.arm(waker) && !mutate!(self.is_set(), "latch-unchecked" => false) {
             return true;
         }
         self.bell.disarm();

@@ -3,7 +3,7 @@
 //! Not inside: a lock. The owner keeps the queue behind the lock of what is waited for, so that a change of
 //! the resource and the choice of the waiter are one step. That is why no wake-up is lost between them.
 
-use crate::bugs::bug;
+use crate::bugs::mutate;
 use std::collections::VecDeque;
 use std::task::Waker;
 
@@ -89,10 +89,8 @@ impl WaitQueue {
     #[must_use = "drop it outside the lock"]
     pub fn renew(&mut self, ticket: &QueueTicket, waker: Waker) -> Option<Waker> {
         let at = self.position(ticket);
-        if bug("renew-keeps-waker") {
-            return Some(waker);
-        }
-        self.waiters[at].waker.replace(waker)
+        let place = &mut self.waiters[at].waker;
+        mutate!(place.replace(waker), "renew-keeps-waker" => Some(waker))
     }
 
     /// Removes a waiter that was served. Gives its waker, if it was asleep. Its wake-up is used up: if there
@@ -107,8 +105,7 @@ impl WaitQueue {
     pub fn cancel(&mut self, ticket: QueueTicket) -> CancelledWaiter {
         match self.remove(ticket) {
             Some(waker) => CancelledWaiter::Asleep(waker),
-            None if bug("cancel-drops-wakeup") => CancelledWaiter::PassOn(None),
-            None => CancelledWaiter::PassOn(self.wake_next()),
+            None => CancelledWaiter::PassOn(mutate!(self.wake_next(), "cancel-drops-wakeup" => None)),
         }
     }
 

@@ -107,36 +107,26 @@ impl Wake for RingNotifier {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use corewire_testkit::CountingWaker;
 
     use super::*;
 
-    #[derive(Default)]
-    struct CountWakes(AtomicUsize);
-
-    impl Wake for CountWakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
     #[test]
     fn a_sleeping_shard_is_woken_once_and_an_awake_one_never() {
-        let wakes = Arc::new(CountWakes::default());
-        let notifier = ShardNotifier::new(64, 64, wakes.clone().into());
-        let count = || wakes.0.load(Ordering::SeqCst);
+        let (counter, sleeper) = CountingWaker::pair();
+        let notifier = ShardNotifier::new(64, 64, sleeper);
         notifier.notify(Notification::Ring(1));
         assert!(!notifier.arm(), "there is a notification already");
         notifier.drain(|_| {});
         assert!(notifier.arm());
-        assert_eq!(count(), 0);
+        assert_eq!(counter.wakes(), 0);
         notifier.notify(Notification::Inbox(5));
         notifier.notify(Notification::Inbox(6));
         Waker::from(notifier.clone()).wake();
-        assert_eq!(count(), 1);
+        assert_eq!(counter.wakes(), 1);
         notifier.disarm();
         notifier.notify(Notification::Ring(2));
-        assert_eq!(count(), 1);
+        assert_eq!(counter.wakes(), 1);
     }
 
     #[test]
