@@ -18,8 +18,8 @@ use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
     congestion::Congestion,
-    seal::{Aead, Key, Opener, RingAead, Sealer, Suite},
-    session::{Event, Fetched, Session, SessionConfig, Sink, Source},
+    seal::{Aead, Opener, RingAead, Sealer, SecretKey, Suite},
+    session::{DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::header::{HEADER_BYTES, ReceiverIndex, TAG_BYTES},
 };
@@ -27,7 +27,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 struct Ring(Vec<u8>);
 
-impl Source for Ring {
+impl DatumSource for Ring {
     #[inline]
     fn datum(&mut self, _: Label, _: u64) -> Fetched<'_> {
         Fetched::Datum(&self.0)
@@ -41,7 +41,7 @@ struct Inbox {
     sum: u64,
 }
 
-impl Sink for Inbox {
+impl DatumSink for Inbox {
     #[inline]
     fn deliver(&mut self, _: Label, seq: u64, _: u64, datum: &[u8]) -> bool {
         self.next = seq + 1;
@@ -71,7 +71,7 @@ impl Pair {
             congestion: Congestion::Unlimited,
             ..SessionConfig::default()
         };
-        let key = |byte| Key::from_bytes([byte; 32]);
+        let key = |byte| SecretKey::from_bytes([byte; 32]);
         let session = |send, receive| {
             Session::new(
                 config.clone(),
@@ -109,7 +109,7 @@ impl Pair {
         for _ in 0..10 {
             pair.back();
             while let Some(event) = pair.producer.poll_event() {
-                if let Event::Opened { label, .. } = event {
+                if let SessionEvent::Opened { label, .. } = event {
                     pair.tx = label;
                     let accept = Accept {
                         first_seq: 0,
@@ -152,7 +152,7 @@ impl Pair {
     /// Publishes `count` datums, delivers their packets, and returns the acknowledgements and credit.
     fn carry(&mut self, count: u64) {
         self.published += count;
-        self.producer.published(self.tx, self.published);
+        self.producer.publish(self.tx, self.published);
         self.forth();
         self.back();
         while let Some(event) = self.producer.poll_event() {
@@ -170,7 +170,7 @@ struct Bare {
 
 impl Bare {
     fn new(packet: usize) -> Self {
-        let aead = RingAead::new(Suite::Aes256Gcm, &Key::from_bytes([1; 32]));
+        let aead = RingAead::new(Suite::Aes256Gcm, &SecretKey::from_bytes([1; 32]));
         Self { aead, number: 0, packet: vec![7; packet] }
     }
 

@@ -12,7 +12,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use crate::{
     ids::{NetworkId, PeerId},
-    seal::Key,
+    seal::SecretKey,
     x25519,
 };
 
@@ -42,7 +42,7 @@ pub fn verify(identity_key: &[u8; 32], message: &[u8], signature: &[u8; SIGNATUR
 /// The secret half of a peer: signs, and derives transport keys.
 pub struct Identity {
     signing: Ed25519KeyPair,
-    seed: Key,
+    seed: SecretKey,
     public: [u8; 32],
     peer_id: PeerId,
 }
@@ -50,12 +50,12 @@ pub struct Identity {
 impl Identity {
     /// The identity that grows from 32 random bytes; the same bytes always give the same peer.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let signing_seed = Key::from_bytes(blake3::derive_key(CONTEXT_SIGNING, seed));
+        let signing_seed = SecretKey::from_bytes(blake3::derive_key(CONTEXT_SIGNING, seed));
         let signing = Ed25519KeyPair::from_seed_unchecked(signing_seed.as_bytes())
             .expect("every 32 bytes are a seed of an Ed25519 key");
         let mut public = [0; 32];
         public.copy_from_slice(signing.public_key().as_ref());
-        Self { signing, seed: Key::from_bytes(*seed), public, peer_id: peer_id(&public) }
+        Self { signing, seed: SecretKey::from_bytes(*seed), public, peer_id: peer_id(&public) }
     }
 
     /// The Ed25519 public key.
@@ -79,7 +79,7 @@ impl Identity {
     pub fn transport_key(&self, validity: u64) -> TransportKey {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_TRANSPORT);
         hasher.update(self.seed.as_bytes()).update(&validity.to_le_bytes());
-        let secret = Key::from_bytes(*hasher.finalize().as_bytes());
+        let secret = SecretKey::from_bytes(*hasher.finalize().as_bytes());
         let public = x25519::public_key(secret.as_bytes());
         TransportKey { secret, public, validity }
     }
@@ -101,7 +101,7 @@ impl fmt::Debug for Identity {
 #[derive(Clone, Debug)]
 pub struct TransportKey {
     /// The secret half.
-    pub secret: Key,
+    pub secret: SecretKey,
     /// The public half, as it stands in the peer's record.
     pub public: [u8; 32],
     /// Which period the key is for.

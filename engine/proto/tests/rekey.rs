@@ -8,8 +8,8 @@ use std::time::Duration;
 use corewire_proto::{
     channel::Reliability,
     congestion::Congestion,
-    seal::{Key, KeyLimits, Opener, Sealer, Suite},
-    session::{CloseCode, Dropped, Event, NewKey, Session, SessionConfig, StaleKey},
+    seal::{KeyLimits, Opener, Sealer, SecretKey, Suite},
+    session::{CloseCode, Dropped, NewKey, Session, SessionConfig, SessionEvent, StaleKey},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PHASES, ReceiverIndex},
 };
@@ -22,10 +22,10 @@ fn limits(soft: u64) -> KeyLimits {
 }
 
 /// The key of handshake `serial` for packets to peer `to`.
-fn secret(serial: u32, to: usize) -> Key {
+fn secret(serial: u32, to: usize) -> SecretKey {
     let mut bytes = [to as u8; 32];
     bytes[..4].copy_from_slice(&serial.to_le_bytes());
-    Key::from_bytes(bytes)
+    SecretKey::from_bytes(bytes)
 }
 
 /// Both ends of the keys of handshake `serial` at peer `at`.
@@ -202,7 +202,7 @@ impl Pair {
         self.peers.iter_mut().for_each(|peer| peer.handle_timeout(self.now));
     }
 
-    fn events(&mut self, of: usize) -> Vec<Event> {
+    fn events(&mut self, of: usize) -> Vec<SessionEvent> {
         std::iter::from_fn(|| self.peers[of].poll_event()).collect()
     }
 
@@ -237,9 +237,9 @@ fn an_answered_key_waits_for_the_peer_and_the_old_one_goes_after_the_grace() {
     // However long the peer does not answer under it, its old one opens.
     pair.pass(Duration::from_secs(10));
     assert_eq!(pair.bring(0, &answer), Ok(()));
-    assert!(!pair.events(1).contains(&Event::Rekeyed { phase: 1 }));
+    assert!(!pair.events(1).contains(&SessionEvent::Rekeyed { phase: 1 }));
     assert_eq!(pair.bring(1, &hello), Ok(()));
-    assert!(pair.events(1).contains(&Event::Rekeyed { phase: 1 }));
+    assert!(pair.events(1).contains(&SessionEvent::Rekeyed { phase: 1 }));
     assert_eq!(pair.phase(1), 1);
     assert_eq!(pair.bring(1, &hello), Err(Dropped::Replay));
     // What was under way arrives a little later.
@@ -299,27 +299,29 @@ fn a_key_asks_once_for_the_next_one_and_stops_without_it() {
     let tiny = KeyLimits { hard_packets: 8, ..limits(4) };
     let mut pair = Pair::new(tiny);
     for _ in 0..4 {
-        assert!(!pair.events(0).contains(&Event::RekeyDue));
+        assert!(!pair.events(0).contains(&SessionEvent::RekeyDue));
         pair.packet(0);
     }
-    assert_eq!(pair.events(0).iter().filter(|event| **event == Event::RekeyDue).count(), 1);
+    assert_eq!(pair.events(0).iter().filter(|event| **event == SessionEvent::RekeyDue).count(), 1);
     pair.peers[0].rekey(pair.now, new_key(1, 0, tiny, 1, true, pair.now)).unwrap();
     // The next key has its own count, whatever the numbers are.
     for number in 0..7 {
         assert_eq!(Header::parse(&pair.packet(0)).unwrap().0.number(), 4 + number);
     }
     let said = pair.events(0);
-    assert_eq!(said.iter().filter(|event| **event == Event::RekeyDue).count(), 1);
+    assert_eq!(said.iter().filter(|event| **event == SessionEvent::RekeyDue).count(), 1);
     pair.packet(0);
     pair.peers[0].send_control(vec![1]).unwrap();
     assert_eq!(pair.said(0), None);
-    assert!(pair.events(0).contains(&Event::Closed { code: CloseCode::KEY_EXHAUSTED, by_peer: false }));
+    assert!(
+        pair.events(0).contains(&SessionEvent::Closed { code: CloseCode::KEY_EXHAUSTED, by_peer: false })
+    );
     // By age, although nothing is sent.
     let usual = limits(1_000);
     let mut pair = Pair::new(usual);
     assert!(pair.peers[0].poll_timeout().is_some_and(|at| at <= Instant::ZERO + usual.soft_age));
     pair.pass(usual.soft_age);
-    assert_eq!(pair.events(0), [Event::RekeyDue]);
+    assert_eq!(pair.events(0), [SessionEvent::RekeyDue]);
     pair.pass(Duration::from_secs(1));
     assert_eq!(pair.events(0), []);
 }

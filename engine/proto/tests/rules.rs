@@ -8,7 +8,7 @@ use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, Reliability},
     seal::Sealer,
-    session::{CloseCode, ControlError, Dropped, Event, OpenError, Session, SessionConfig},
+    session::{CloseCode, ControlError, Dropped, OpenError, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::{
         frames::{Frame, Frames, message::Message},
@@ -166,7 +166,7 @@ fn each_violation_closes_with_its_code() {
 /// Takes everything.
 struct Take;
 
-impl corewire_proto::session::Sink for Take {
+impl corewire_proto::session::DatumSink for Take {
     fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
         true
     }
@@ -190,7 +190,7 @@ fn data_that_overruns_its_credit_in_order_closes() {
 #[test]
 fn a_sink_without_room_resets_only_its_channel() {
     struct Full;
-    impl corewire_proto::session::Sink for Full {
+    impl corewire_proto::session::DatumSink for Full {
         fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
             false
         }
@@ -205,7 +205,7 @@ fn a_sink_without_room_resets_only_its_channel() {
     liar.victim.handle_packet(liar.now, &mut packet, &mut Full).unwrap();
     let label = Label::from_u32(0);
     let event = liar.victim.poll_event();
-    assert_eq!(event, Some(Event::Reset { label, code: CloseCode::NO_CAPACITY, by_peer: false }));
+    assert_eq!(event, Some(SessionEvent::Reset { label, code: CloseCode::NO_CAPACITY, by_peer: false }));
     assert!(!liar.victim.is_closed());
     // What is still on the way for it is stale, not a violation.
     liar.say(&data(0, 1, 16, &[b"y"])).unwrap();
@@ -286,7 +286,7 @@ fn unpolled_events_stop_the_peer_and_not_the_memory() {
     assert!(sent < 400, "{sent}");
     let mut polled = 0;
     while let Some(event) = liar.victim.poll_event() {
-        polled += u64::from(matches!(event, Event::Control(_)));
+        polled += u64::from(matches!(event, SessionEvent::Control(_)));
     }
     assert_eq!(polled, sent, "what was acknowledged is delivered");
 }
@@ -305,7 +305,7 @@ fn withdrawn_and_absurd_credit_harm_nobody() {
     liar.say(&credit(0, 0)).unwrap();
     assert_eq!(liar.victim.stats(label).unwrap().tx_credit_remaining, before);
     liar.say(&credit(u64::MAX, u64::MAX)).unwrap();
-    liar.victim.published(label, u64::MAX);
+    liar.victim.publish(label, u64::MAX);
     assert_eq!(liar.victim.stats(label).unwrap().tx_credit_remaining, u64::MAX);
     assert_eq!(liar.victim.finish(label, u64::MAX), Ok(()));
 }

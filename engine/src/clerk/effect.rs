@@ -9,7 +9,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use corewire_proto::{
     PeerId, StreamId,
     channel::{Label, OpenRequest},
-    handshake::{Hello, Outcome, Request as HandshakeRequest},
+    handshake::{HandshakeOutcome, HandshakeRequest, Hello},
     membership::{RecordVersion, SignedRecord},
     session::CloseCode,
     time::Instant,
@@ -54,19 +54,19 @@ pub(crate) enum Effect {
     /// A peer that was answered so has shown its identity.
     PeerJoined {
         node: NodeId,
-        outcome: Box<Outcome>,
+        outcome: Box<HandshakeOutcome>,
         from: SocketAddr,
     },
     /// A handshake gave the keys of a session.
     SessionReady {
         node: NodeId,
-        outcome: Box<Outcome>,
+        outcome: Box<HandshakeOutcome>,
         from: SocketAddr,
     },
     /// A handshake that was begun here gave the next key of a session.
-    KeyReady(Box<Outcome>),
+    KeyReady(Box<HandshakeOutcome>),
     /// A peer's request for the next key of a session was answered.
-    KeyAnswered(Box<Outcome>),
+    KeyAnswered(Box<HandshakeOutcome>),
     /// A handshake that was begun here for the next key of this session failed.
     RekeyFailed(ReceiverIndex),
     /// A handshake that was begun here with this peer failed.

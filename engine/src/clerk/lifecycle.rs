@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use corewire_proto::{
     PeerId,
-    handshake::{Hello, InitVerdict, Outcome, Request as HandshakeRequest, Target},
+    handshake::{HandshakeOutcome, HandshakeRequest, Hello, InitVerdict, Target},
     membership::SignedRecord,
     session::CloseCode,
     time::Instant,
@@ -204,7 +204,7 @@ impl Clerk {
     }
 
     /// A peer that knew the node's address only has shown its identity.
-    pub(super) fn peer_joined(&mut self, node: NodeId, outcome: Box<Outcome>, from: SocketAddr) {
+    pub(super) fn peer_joined(&mut self, node: NodeId, outcome: Box<HandshakeOutcome>, from: SocketAddr) {
         if self.catalogue.may_meet(node, outcome.peer, &self.env.limits) {
             self.session_ready(node, *outcome, from);
         } else {
@@ -213,7 +213,7 @@ impl Clerk {
     }
 
     /// A handshake gave the keys of a session.
-    pub(super) fn session_ready(&mut self, node: NodeId, outcome: Outcome, from: SocketAddr) {
+    pub(super) fn session_ready(&mut self, node: NodeId, outcome: HandshakeOutcome, from: SocketAddr) {
         match (self.nodes.shared(node), self.nodes.session_config(node)) {
             (Some(node), Some(config)) => {
                 self.sessions.install(&mut self.env, node, config.clone(), outcome, from);

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Durati
 
 use corewire_proto::{
     PeerId, StreamId, TagId,
-    handshake::{Local, LocalConfig, NetworkSecret, PeerLimits},
+    handshake::{Credentials, CredentialsConfig, NetworkSecret, PeerLimits},
     identity::Identity,
     membership::{
         MAX_LIFETIME_S, MAX_STREAMS, MAX_TAGS, PeerRecord, RecordVersion, SignedRecord, TransportKeyEntry,
@@ -65,7 +65,7 @@ pub(crate) struct Nodes {
 struct NodeState {
     shared: Arc<NodeShared>,
     identity: Identity,
-    local: Arc<Local>,
+    local: Arc<Credentials>,
     session: SessionConfig,
     /// Tags and tickets as the handle set them when the clerk last looked.
     tags: Vec<TagId>,
@@ -100,9 +100,9 @@ impl Nodes {
         identity: Identity,
         secret: Option<NetworkSecret>,
         session: SessionConfig,
-    ) -> Arc<Local> {
+    ) -> Arc<Credentials> {
         let session = bounded(session, &env.limits);
-        let config = LocalConfig {
+        let config = CredentialsConfig {
             network: shared.network_id,
             secret,
             validity: 0,
@@ -114,7 +114,7 @@ impl Nodes {
                 idle_timeout_ms: u32::try_from(session.idle_timeout.as_millis()).unwrap_or(u32::MAX),
             },
         };
-        let local = Arc::new(Local::new(&identity, config));
+        let local = Arc::new(Credentials::new(&identity, config));
         let millis = env.calendar().as_millis();
         let (tags, tickets) = settings(shared);
         let node = NodeState {

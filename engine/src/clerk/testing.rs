@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use corewire_proto::{
     NetworkId, StreamId,
     handshake::{
-        Attempt, Heard, Initiator, Load, Local, Outcome, Progress, Responder, ResponderConfig, Target,
+        AttemptParams, Credentials, HandshakeLoad, HandshakeOutcome, Initiator, InitiatorProgress, Responder,
+        ResponderConfig, ResponderEvent, Target,
     },
     identity::Identity,
     membership::SignedRecord,
@@ -88,7 +89,7 @@ pub(super) fn index(slot: u32) -> ReceiverIndex {
 }
 
 /// What the handshakes of a node need.
-pub(super) fn local(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> Arc<Local> {
+pub(super) fn local(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> Arc<Credentials> {
     Nodes::default().add(env, node, identity(number), None, SessionConfig::default())
 }
 
@@ -105,19 +106,24 @@ pub(super) fn record(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> Signe
 }
 
 /// The keys of a session that `one` has begun with `other`, as `one` has them.
-pub(super) fn outcome(env: &mut Env, one: &Arc<Local>, other: &Arc<Local>, at: ReceiverIndex) -> Outcome {
+pub(super) fn outcome(
+    env: &mut Env,
+    one: &Arc<Credentials>,
+    other: &Arc<Credentials>,
+    at: ReceiverIndex,
+) -> HandshakeOutcome {
     let now = Instant::ZERO;
     let target = Target::Known { peer: other.peer_id(), key: *other.transport_key() };
-    let numbers = Attempt { index: at, generation: 0, number: 1 };
+    let numbers = AttemptParams { index: at, generation: 0, number: 1 };
     let (mut initiator, init) =
         Initiator::start(now, env.random(), one.clone(), target, numbers).expect("a known peer");
     let mut responder = Responder::new(other.clone(), ResponderConfig::default(), env.random());
     let from = std::net::SocketAddr::from(([127, 0, 0, 1], 9_000));
-    let heard = responder.handle(now, from, &init, Load::Calm, env.entropy());
-    let Ok(Heard::Request(request)) = heard else { panic!("the responder asks for nothing more") };
+    let heard = responder.handle_packet(now, from, &init, HandshakeLoad::Calm, env.entropy());
+    let Ok(ResponderEvent::Request(request)) = heard else { panic!("the responder asks for nothing more") };
     let (_, reply) = responder.accept(now, *request, index(99)).expect("a valid request");
-    match initiator.handle(now, &reply) {
-        Ok(Progress::Done { outcome, .. }) => *outcome,
+    match initiator.handle_packet(now, &reply) {
+        Ok(InitiatorProgress::Done { outcome, .. }) => *outcome,
         _ => panic!("the handshake is over"),
     }
 }

@@ -191,8 +191,8 @@ impl Core {
                     self.seat_channel(slot, label, handle, Role::Opening(opening));
                     return self.touch(slot);
                 }
-                Some(Err(corewire_proto::session::OpenError::TooLarge { .. })) => CloseCode::TOO_LARGE,
-                Some(Err(corewire_proto::session::OpenError::Closed)) | None => SESSION_GONE,
+                Some(Err(corewire_proto::session::OpenChannelError::TooLarge { .. })) => CloseCode::TOO_LARGE,
+                Some(Err(corewire_proto::session::OpenChannelError::Closed)) | None => SESSION_GONE,
                 Some(Err(_)) => CloseCode::NO_CAPACITY,
             },
         };
@@ -267,7 +267,7 @@ impl Core {
             stream.legs.push(channel_slot);
         }
         if let Some(seat) = self.sessions.get_mut(slot) {
-            seat.session.published(label, published);
+            seat.session.publish(label, published);
         }
         if ended {
             self.finish(channel_slot, known);

@@ -7,7 +7,7 @@
 
 use corewire_proto::{
     channel::{Accept, ChannelStats, Label},
-    session::{CloseCode, Event as Said},
+    session::{CloseCode, SessionEvent},
 };
 use corewire_rings::{Reader, Ring, RingConfig};
 
@@ -76,34 +76,34 @@ impl Core {
     }
 
     /// Does what an event asks for here; gives what the clerk has to know.
-    fn understand(&mut self, slot: u32, said: Said) -> Option<Event> {
+    fn understand(&mut self, slot: u32, said: SessionEvent) -> Option<Event> {
         let index = self.sessions.get(slot)?.index;
         match said {
-            Said::Confirmed => Some(Event::Confirmed { index }),
-            Said::RekeyDue => Some(Event::RekeyDue { index }),
-            Said::Rekeyed { phase } => {
+            SessionEvent::Confirmed => Some(Event::Confirmed { index }),
+            SessionEvent::RekeyDue => Some(Event::RekeyDue { index }),
+            SessionEvent::Rekeyed { phase } => {
                 self.counters.bump(Counter::KeysChanged);
                 Some(Event::Rekeyed { index, phase })
             }
-            Said::Opened { label, request } => {
+            SessionEvent::Opened { label, request } => {
                 Some(Event::ChannelRequested { index, label, request: Box::new(request) })
             }
-            Said::Accepted { label, accept } => self.accepted(slot, label, accept),
-            Said::Rejected { label, code } => self.channel_over(slot, label, code, None),
-            Said::Released { label } => {
+            SessionEvent::Accepted { label, accept } => self.accepted(slot, label, accept),
+            SessionEvent::Rejected { label, code } => self.channel_over(slot, label, code, None),
+            SessionEvent::Released { label } => {
                 self.released(slot, label);
                 None
             }
-            Said::Blocked { label } => {
+            SessionEvent::Blocked { label } => {
                 if let Some(channel) = self.sessions.get(slot).and_then(|seat| seat.labels.get(label)) {
                     self.grant(channel);
                 }
                 None
             }
-            Said::Finished { label, stats } => {
+            SessionEvent::Finished { label, stats } => {
                 self.channel_over(slot, label, CloseCode::GRACEFUL, Some(&stats))
             }
-            Said::Reset { label, code, by_peer } => {
+            SessionEvent::Reset { label, code, by_peer } => {
                 let channel = self.sessions.get(slot)?.labels.get(label).and_then(|c| self.channels.get(c));
                 let overrun = channel.is_some_and(|channel| match &channel.role {
                     Role::Consumer(consumer) => consumer.overrun,
@@ -112,8 +112,8 @@ impl Core {
                 let code = if overrun && !by_peer { CloseCode::TOO_SLOW } else { code };
                 self.channel_over(slot, label, code, None)
             }
-            Said::Control(bytes) => Some(Event::Control { index, bytes }),
-            Said::Closed { code, .. } => {
+            SessionEvent::Control(bytes) => Some(Event::Control { index, bytes }),
+            SessionEvent::Closed { code, .. } => {
                 self.end_channels(slot, code);
                 self.sessions.get_mut(slot)?.over = Some(code);
                 None

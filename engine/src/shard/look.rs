@@ -124,7 +124,7 @@ impl Core {
             let Some(channel) = self.channels.get(leg) else { continue };
             let (session, label) = (channel.session, channel.label);
             if let Some(seat) = self.sessions.get_mut(session) {
-                seat.session.published(label, end);
+                seat.session.publish(label, end);
             }
             self.touch(session);
         }

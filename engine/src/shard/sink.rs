@@ -2,7 +2,7 @@
 //!
 //! Not inside: order, gaps and duplicates; what arrives here is in its place already.
 
-use corewire_proto::{channel::Label, session::Sink};
+use corewire_proto::{channel::Label, session::DatumSink};
 use corewire_rings::ClaimError;
 
 use super::{
@@ -28,7 +28,7 @@ pub(crate) struct Tally {
     pub(crate) refused: u64,
 }
 
-impl Sink for InboxSink<'_> {
+impl DatumSink for InboxSink<'_> {
     fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
         let Some(slot) = self.labels.get(label) else { return false };
         let Some(channel) = self.channels.get_mut(slot) else { return false };

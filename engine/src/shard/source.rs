@@ -4,7 +4,7 @@
 
 use corewire_proto::{
     channel::Label,
-    session::{Fetched, Source},
+    session::{DatumSource, Fetched},
 };
 use corewire_rings::RecordState;
 
@@ -28,7 +28,7 @@ pub(crate) struct RingSource<'a> {
     pub(crate) skipped: u64,
 }
 
-impl Source for RingSource<'_> {
+impl DatumSource for RingSource<'_> {
     fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
         let Some(slot) = self.labels.get(label) else { return Fetched::NotYet };
         let Some(channel) = self.channels.get_mut(slot) else { return Fetched::NotYet };

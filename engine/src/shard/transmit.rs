@@ -13,7 +13,7 @@
 use std::net::SocketAddr;
 
 use corewire_proto::{
-    session::{Session, Source},
+    session::{DatumSource, Session},
     time::Instant,
 };
 
@@ -179,7 +179,7 @@ fn fill(
     buf: &mut [u8],
     max_packet: usize,
     aside: &mut Vec<u8>,
-    source: &mut impl Source,
+    source: &mut impl DatumSource,
 ) -> Train {
     debug_assert!(aside.is_empty(), "what is set aside goes first");
     let mut train = Train::default();

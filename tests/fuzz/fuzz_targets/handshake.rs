@@ -12,8 +12,8 @@ use arbitrary::Arbitrary;
 use corewire_proto::{
     NetworkId,
     handshake::{
-        Attempt, Heard, Initiator, Load, Local, LocalConfig, Outcome, PeerLimits, Progress, Responder,
-        ResponderConfig, Target,
+        AttemptParams, Credentials, CredentialsConfig, HandshakeLoad, HandshakeOutcome, Initiator,
+        InitiatorProgress, PeerLimits, Responder, ResponderConfig, ResponderEvent, Target,
     },
     identity::Identity,
     seal::Suites,
@@ -85,11 +85,11 @@ struct World {
     counter: u32,
 }
 
-fn locals() -> &'static [Arc<Local>; NODES] {
-    static LOCALS: OnceLock<[Arc<Local>; NODES]> = OnceLock::new();
+fn locals() -> &'static [Arc<Credentials>; NODES] {
+    static LOCALS: OnceLock<[Arc<Credentials>; NODES]> = OnceLock::new();
     LOCALS.get_or_init(|| {
         [1, 2, 3].map(|n| {
-            let config = LocalConfig {
+            let config = CredentialsConfig {
                 network: NETWORK,
                 secret: None,
                 validity: 0,
@@ -97,7 +97,7 @@ fn locals() -> &'static [Arc<Local>; NODES] {
                 boot: 1,
                 limits: PeerLimits { max_packet_bytes: 1_452, max_channels: 16, idle_timeout_ms: 1_000 },
             };
-            Arc::new(Local::new(&Identity::from_seed(&[n; 32]), config))
+            Arc::new(Credentials::new(&Identity::from_seed(&[n; 32]), config))
         })
     })
 }
@@ -173,7 +173,7 @@ impl World {
         self.recorded.iter().any(|known| body(known) == body(packet))
     }
 
-    fn finished(&mut self, outcome: &Outcome, initiator: bool) {
+    fn finished(&mut self, outcome: &HandshakeOutcome, initiator: bool) {
         let (from, to, forth, back) = if initiator {
             (outcome.local_index, outcome.remote_index, &outcome.keys.send, &outcome.keys.recv)
         } else {
@@ -186,7 +186,7 @@ impl World {
     }
 
     fn to_responder(&mut self, packet: &[u8], to: u8, heavy: bool, port: bool) {
-        let load = if heavy { Load::Heavy } else { Load::Calm };
+        let load = if heavy { HandshakeLoad::Heavy } else { HandshakeLoad::Calm };
         let from = SocketAddr::from(([127, 0, 0, 1], 1_000 + u16::from(port)));
         let index = self.index();
         let mut counter = self.counter as u8;
@@ -197,12 +197,12 @@ impl World {
         let genuine = self.genuine(packet);
         let now = self.now;
         let responder = &mut self.responders[usize::from(to) % NODES];
-        match responder.handle(now, from, packet, load, &mut entropy) {
-            Ok(Heard::Reply(reply)) => {
+        match responder.handle_packet(now, from, packet, load, &mut entropy) {
+            Ok(ResponderEvent::Reply(reply)) => {
                 assert!(reply.len() <= packet.len(), "amplification");
                 self.record(reply);
             }
-            Ok(Heard::Request(request)) => {
+            Ok(ResponderEvent::Request(request)) => {
                 assert!(genuine, "a changed request was believed");
                 if let Ok((outcome, reply)) = responder.accept(now, *request, index) {
                     assert!(reply.len() <= packet.len(), "amplification");
@@ -210,13 +210,13 @@ impl World {
                     self.finished(&outcome, false);
                 }
             }
-            Ok(Heard::Hello(hello)) => {
+            Ok(ResponderEvent::Hello(hello)) => {
                 if let Ok(reply) = responder.answer(now, *hello, index) {
                     assert!(reply.len() <= packet.len(), "amplification");
                     self.record(reply);
                 }
             }
-            Ok(Heard::Joined(outcome)) => {
+            Ok(ResponderEvent::Joined(outcome)) => {
                 assert!(genuine, "a changed last message was believed");
                 self.finished(&outcome, false);
             }
@@ -231,9 +231,9 @@ impl World {
         let genuine = self.genuine(packet);
         let count = self.initiators.len().max(1);
         let Some(initiator) = self.initiators.get_mut(usize::from(initiator) % count) else { return };
-        match initiator.handle(self.now, packet) {
-            Ok(Progress::Send(packet)) => self.record(packet),
-            Ok(Progress::Done { outcome, send }) => {
+        match initiator.handle_packet(self.now, packet) {
+            Ok(InitiatorProgress::Send(packet)) => self.record(packet),
+            Ok(InitiatorProgress::Done { outcome, send }) => {
                 assert!(genuine, "a changed reply was believed");
                 self.finished(&outcome, true);
                 if let Some(packet) = send {
@@ -278,7 +278,7 @@ impl World {
             Target::Address
         };
         let index = self.index();
-        let attempt = Attempt { index, generation: 0, number: self.counter };
+        let attempt = AttemptParams { index, generation: 0, number: self.counter };
         let mut entropy = [0; 32];
         entropy[..4].copy_from_slice(&self.counter.to_le_bytes());
         if let Ok((initiator, packet)) =

@@ -6,12 +6,12 @@ use super::HELD_OVERHEAD_BYTES;
 
 /// A row of sequences that came before its turn.
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum EarlyRun {
     Data { count: u32, uniform: bool, offset: u64, bytes: Vec<u8> },
     Skip { until: u64, offset: u64 },
 }
 
-impl Held {
+impl EarlyRun {
     pub(super) fn end(&self, first: u64) -> u64 {
         match self {
             Self::Data { count, .. } => first + u64::from(*count),

@@ -25,22 +25,26 @@
 mod assembler;
 mod held;
 mod intervals;
+mod io;
 mod label;
 mod rx;
+mod stats;
 mod tx;
 mod tx_pack;
-mod types;
 
 pub(crate) use assembler::{Assembler, Budget, HELD_OVERHEAD_BYTES, PARTIAL_OVERHEAD_BYTES};
-use held::Held;
+use held::EarlyRun;
 pub(crate) use intervals::Intervals;
+pub use io::{DatumSink, DatumSource, Fetched};
 pub use label::Label;
 pub(crate) use rx::RxChannel;
-pub(crate) use tx::{Record, Stage, TxChannel};
-pub(crate) use tx_pack::{Ledger, Packing, Stop};
-pub use types::{Accept, ChannelStats, OpenRequest, Reliability, datum_cost};
+pub use stats::ChannelStats;
+pub(crate) use tx::{SentFrame, TxChannel, TxStage};
+pub(crate) use tx_pack::{Packing, SentLog, Stop};
 
-use crate::session::CloseCode;
+pub use crate::wire::{Accept, OpenRequest, Reliability, datum_cost};
+
+use crate::wire::CloseCode;
 
 /// What a frame can lead to other than success.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,15 +1,15 @@
-//! The consumer's end of a channel. Not inside: the inbox (it is behind [`Sink`]) and when a CREDIT frame leaves.
+//! The consumer's end of a channel. Not inside: the inbox (it is behind [`DatumSink`]) and when a CREDIT frame leaves.
 
 use alloc::collections::BTreeMap;
 
 use super::{
-    Assembler, Budget, ChannelStats, Fault, HELD_OVERHEAD_BYTES, Held, Label, OpenRequest,
+    Assembler, Budget, ChannelStats, DatumSink, EarlyRun, Fault, HELD_OVERHEAD_BYTES, Label, OpenRequest,
     PARTIAL_OVERHEAD_BYTES, POSITION_LIMIT, Reliability, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS,
     datum_cost, effective_window,
 };
-use crate::{
-    session::{CloseCode, Sink},
-    wire::frames::{DataRun, Datums, FragmentHeader, PositionFrame, SkipFrame},
+use crate::wire::{
+    CloseCode,
+    frames::{DataRun, Datums, FragmentHeader, PositionFrame, SkipFrame},
 };
 
 /// Large FireAndForget datums of which parts may wait at once; reordering rarely touches more than two.
@@ -60,13 +60,13 @@ pub(crate) struct RxChannel {
     taken_bytes: u64,
     delivered_bytes: u64,
     end: Option<u64>,
-    held: BTreeMap<u64, Held>,
+    held: BTreeMap<u64, EarlyRun>,
     partials: BTreeMap<u64, Partial>,
     charged: usize,
     eagerness: Eagerness,
     /// In the session's queue of channels that have a CREDIT to send.
     pub(crate) queued: bool,
-    /// `Event::Blocked` waits to be polled.
+    /// `SessionEvent::Blocked` waits to be polled.
     pub(crate) blocked_event: bool,
     stats: ChannelStats,
 }
@@ -146,7 +146,7 @@ impl RxChannel {
         &mut self,
         run: DataRun<'_>,
         budget: &mut Budget,
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let end = run.first_seq + u64::from(run.datums.len());
         self.check_credit(run.first_seq, end, run.offset)?;
@@ -182,7 +182,7 @@ impl RxChannel {
         first_seq: u64,
         mut offset: u64,
         mut datums: Datums<'_>,
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         const BROKEN: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
         if first_seq < self.next_seq {
@@ -226,7 +226,7 @@ impl RxChannel {
 
     /// Delivers the datum at the position.
     #[inline]
-    fn deliver(&mut self, datum: &[u8], sink: &mut impl Sink) -> Result<(), Fault> {
+    fn deliver(&mut self, datum: &[u8], sink: &mut impl DatumSink) -> Result<(), Fault> {
         if datum.len() > self.max_datum as usize {
             return Err(Fault::Close(CloseCode::TOO_LARGE));
         }
@@ -267,7 +267,8 @@ impl RxChannel {
                 let charge = bytes.len() + HELD_OVERHEAD_BYTES;
                 budget.take(charge)?;
                 self.charged += charge;
-                self.held.insert(seq, Held::Data { count, uniform, offset: start, bytes: bytes.to_vec() });
+                self.held
+                    .insert(seq, EarlyRun::Data { count, uniform, offset: start, bytes: bytes.to_vec() });
             }
             seq = until;
         }
@@ -285,7 +286,7 @@ impl RxChannel {
     }
 
     /// Delivers what was held and has its turn now.
-    fn drain(&mut self, budget: &mut Budget, sink: &mut impl Sink) -> Result<(), Fault> {
+    fn drain(&mut self, budget: &mut Budget, sink: &mut impl DatumSink) -> Result<(), Fault> {
         loop {
             if let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() <= self.next_seq) {
                 let (first, held) = entry.remove_entry();
@@ -293,8 +294,8 @@ impl RxChannel {
                 self.charged -= charge;
                 budget.give(charge);
                 match held {
-                    Held::Skip { until, offset } => self.skip_to(until, offset),
-                    Held::Data { count, uniform, offset, bytes } => {
+                    EarlyRun::Skip { until, offset } => self.skip_to(until, offset),
+                    EarlyRun::Data { count, uniform, offset, bytes } => {
                         if let Some(datums) = Datums::new(count, uniform, &bytes) {
                             self.take_run(first, offset, datums, sink)?;
                         }
@@ -321,7 +322,7 @@ impl RxChannel {
         seq: u64,
         partial: Partial,
         budget: &mut Budget,
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let mut result = Ok(());
         if seq == self.next_seq && partial.pieces.end() == u64::from(partial.total) {
@@ -340,7 +341,7 @@ impl RxChannel {
         header: &FragmentHeader,
         body: &[u8],
         budget: &mut Budget,
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let (seq, total) = (header.seq.get(), header.total.get());
         let offset = header.offset.get();
@@ -386,7 +387,7 @@ impl RxChannel {
         total: u32,
         offset: u64,
         budget: &mut Budget,
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         if !self.reliable && self.partials.len() >= LOOSE_PARTIALS {
             // The oldest has waited longest for a piece that is most likely lost.
@@ -409,7 +410,7 @@ impl RxChannel {
         &mut self,
         skip: &SkipFrame,
         budget: &mut Budget,
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let (first, until, offset) = (skip.first.get(), skip.until.get(), skip.offset.get());
         // A skip costs no credit, so it may pass the limit in sequences; in bytes the producer can stand at most
@@ -436,7 +437,7 @@ impl RxChannel {
                     budget.take(HELD_OVERHEAD_BYTES)?;
                     self.charged += HELD_OVERHEAD_BYTES;
                     let offset = if to == until { offset } else { 0 };
-                    self.held.insert(seq, Held::Skip { until: to, offset });
+                    self.held.insert(seq, EarlyRun::Skip { until: to, offset });
                 }
                 seq = to;
             }
@@ -478,7 +479,7 @@ impl RxChannel {
         blocked: &PositionFrame,
         probe: bool,
         budget: &mut Budget,
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let (seq, offset) = (blocked.seq.get(), blocked.offset.get());
         if seq >= POSITION_LIMIT || self.end.is_some_and(|end| seq > end) {

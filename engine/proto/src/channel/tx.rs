@@ -11,7 +11,7 @@ use super::{
 
 /// Something in a packet that matters when the packet is acknowledged or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Record {
+pub(crate) enum SentFrame {
     /// Datums or skipped sequences, on a Reliable channel.
     Data { label: Label, first: u64, count: u32, offset: u64, attempt: u8 },
     /// A piece of a large datum, on a Reliable channel.
@@ -26,7 +26,7 @@ pub(crate) enum Record {
 
 /// How far the opening of a channel has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Stage {
+pub(crate) enum TxStage {
     /// The owner has not answered.
     Requested,
     /// ACCEPT is on its way; no datum may overtake it.
@@ -75,7 +75,7 @@ struct LargeAcks {
 #[derive(Debug)]
 pub(crate) struct TxChannel {
     pub(super) label: Label,
-    stage: Stage,
+    stage: TxStage,
     pub(super) reliable: bool,
     weight: u8,
     pub(super) max_datum: u32,
@@ -107,7 +107,7 @@ pub(crate) struct TxChannel {
     pub(crate) fin_sent: bool,
     /// Number of the last packet that carried data of this channel.
     pub(crate) last_packet: u64,
-    /// In the session's queue of `Event::Released`.
+    /// In the session's queue of `SessionEvent::Released`.
     pub(crate) released_event: bool,
     pub(super) stats: ChannelStats,
 }
@@ -116,7 +116,7 @@ impl TxChannel {
     pub(crate) fn new(label: Label, request: &OpenRequest) -> Self {
         Self {
             label,
-            stage: Stage::Requested,
+            stage: TxStage::Requested,
             reliable: request.reliability == Reliability::Reliable,
             weight: 1,
             max_datum: request.max_datum_bytes,
@@ -150,7 +150,7 @@ impl TxChannel {
         self.label
     }
 
-    pub(crate) const fn stage(&self) -> Stage {
+    pub(crate) const fn stage(&self) -> TxStage {
         self.stage
     }
 
@@ -164,10 +164,10 @@ impl TxChannel {
 
     /// The owner lets the consumer in. Returns what to tell it.
     pub(crate) fn accept(&mut self, accept: Accept) -> Option<Accept> {
-        if self.stage != Stage::Requested || accept.first_seq >= POSITION_LIMIT {
+        if self.stage != TxStage::Requested || accept.first_seq >= POSITION_LIMIT {
             return None;
         }
-        self.stage = Stage::Accepting;
+        self.stage = TxStage::Accepting;
         self.reliable &= accept.reliability == Reliability::Reliable;
         self.weight = accept.weight.max(1);
         self.max_datum = self.max_datum.min(accept.max_datum_bytes);
@@ -182,8 +182,8 @@ impl TxChannel {
 
     /// The consumer knows that it was accepted.
     pub(crate) fn handle_accept_acked(&mut self) {
-        if self.stage == Stage::Accepting {
-            self.stage = Stage::Open;
+        if self.stage == TxStage::Accepting {
+            self.stage = TxStage::Open;
         }
     }
 
@@ -222,7 +222,7 @@ impl TxChannel {
 
     /// Whether the scheduler should give it a turn.
     pub(crate) fn wants_turn(&self) -> bool {
-        if self.stage != Stage::Open || self.resting {
+        if self.stage != TxStage::Open || self.resting {
             return false;
         }
         !self.spans.is_empty()
@@ -233,7 +233,7 @@ impl TxChannel {
 
     /// Whether it has new data that only credit keeps back.
     pub(crate) fn lacks_credit(&self) -> bool {
-        self.stage == Stage::Open
+        self.stage == TxStage::Open
             && self.large.is_none()
             && self.next_seq < self.published
             && !self.has_credit()
@@ -399,8 +399,10 @@ impl TxChannel {
     }
 
     /// A FRAGMENT frame was lost. `false`: it was sent too often.
-    pub(crate) fn handle_fragment_lost(&mut self, record: Record, max: u8) -> bool {
-        let Record::Fragment { seq, offset, position, len, total, attempt, .. } = record else { return true };
+    pub(crate) fn handle_fragment_lost(&mut self, record: SentFrame, max: u8) -> bool {
+        let SentFrame::Fragment { seq, offset, position, len, total, attempt, .. } = record else {
+            return true;
+        };
         let Ok(at) = self.large_acks.binary_search_by_key(&seq, |large| large.seq) else { return true };
         let lost: Vec<(u64, u64)> = self.large_acks[at]
             .acked

@@ -5,12 +5,12 @@
 use alloc::collections::VecDeque;
 
 use super::{
-    datum_cost,
-    tx::{Large, Piece, Record, Span, TxChannel},
+    DatumSource, Fetched, datum_cost,
+    tx::{Large, Piece, SentFrame, Span, TxChannel},
 };
-use crate::{
-    session::{CloseCode, Fetched, Source},
-    wire::frames::{DataHeader, FragmentHeader, Out, Run, SkipFrame},
+use crate::wire::{
+    CloseCode,
+    frames::{DataHeader, FragmentHeader, Out, Run, SkipFrame},
 };
 
 /// A fragment at the end of a packet carries at least this much (or the rest of its datum).
@@ -18,15 +18,15 @@ const MIN_FRAGMENT_BYTES: usize = 256;
 
 /// Where the records of a packet in the making go. Bounded: when full, nothing more is packed.
 #[derive(Debug)]
-pub(crate) struct Ledger<'a> {
-    pub(crate) records: &'a mut VecDeque<Record>,
+pub(crate) struct SentLog<'a> {
+    pub(crate) records: &'a mut VecDeque<SentFrame>,
     /// Most entries that `records` may have.
     pub(crate) max: usize,
     /// Records may also not exceed this when something new is sent: the rest is for resends.
     pub(crate) max_new: usize,
 }
 
-impl Ledger<'_> {
+impl SentLog<'_> {
     fn is_full(&self, new: bool) -> bool {
         self.records.len() >= if new { self.max_new } else { self.max }
     }
@@ -51,14 +51,14 @@ pub(crate) enum Stop {
 pub(crate) struct Packing<'a, 'b, S> {
     pub(crate) out: &'a mut Out<'b>,
     pub(crate) source: &'a mut S,
-    pub(crate) ledger: Ledger<'a>,
+    pub(crate) ledger: SentLog<'a>,
     /// Bytes for frames in an empty packet.
     pub(crate) fresh_room: usize,
     /// Bytes that the channel may still use in its turn; below zero its turn is over.
     pub(crate) deficit: &'a mut i64,
 }
 
-impl<S: Source> Packing<'_, '_, S> {
+impl<S: DatumSource> Packing<'_, '_, S> {
     fn charge(&mut self, bytes: usize) {
         *self.deficit -= bytes as i64;
     }
@@ -73,7 +73,7 @@ struct OpenRun {
 
 impl TxChannel {
     /// Packs as much as there is: first what was lost, then what is new.
-    pub(crate) fn pack<S: Source>(&mut self, p: &mut Packing<'_, '_, S>) -> Stop {
+    pub(crate) fn pack<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Stop {
         if let Some(stop) = self.pack_pieces(p) {
             return stop;
         }
@@ -115,7 +115,7 @@ impl TxChannel {
     }
 
     /// Packs from a span. `None`: it is done, or its next datum has to go in pieces.
-    fn pack_span<S: Source>(
+    fn pack_span<S: DatumSource>(
         &mut self,
         span: &mut Span,
         new: bool,
@@ -194,17 +194,23 @@ impl TxChannel {
     }
 
     /// Completes the DATA frame that is being filled, if there is one.
-    fn close_run<S: Source>(&self, open: &mut Option<OpenRun>, attempt: u8, p: &mut Packing<'_, '_, S>) {
+    fn close_run<S: DatumSource>(&self, open: &mut Option<OpenRun>, attempt: u8, p: &mut Packing<'_, '_, S>) {
         if let Some(OpenRun { run, first, offset }) = open.take() {
             let count = u32::from(p.out.end_run(&run));
             if self.reliable {
-                p.ledger.records.push_back(Record::Data { label: self.label, first, count, offset, attempt });
+                p.ledger.records.push_back(SentFrame::Data {
+                    label: self.label,
+                    first,
+                    count,
+                    offset,
+                    attempt,
+                });
             }
         }
     }
 
     /// Tells that the start of the span up to `until` will never come; returns how many sequences that are.
-    fn pack_skip<S: Source>(
+    fn pack_skip<S: DatumSource>(
         &mut self,
         span: &mut Span,
         until: u64,
@@ -229,7 +235,7 @@ impl TxChannel {
         if self.reliable {
             let Span { seq: first, offset, attempt, .. } = *span;
             let count = count as u32;
-            p.ledger.records.push_back(Record::Data { label: self.label, first, count, offset, attempt });
+            p.ledger.records.push_back(SentFrame::Data { label: self.label, first, count, offset, attempt });
         }
         span.seq = until;
         Ok(count)
@@ -251,7 +257,7 @@ impl TxChannel {
     }
 
     /// Goes on with the large datum at `next_seq`. `None`: there is none (any more).
-    fn pack_large<S: Source>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
+    fn pack_large<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
         let large = self.large?;
         let seq = self.next_seq;
         let piece = Piece {
@@ -287,7 +293,7 @@ impl TxChannel {
     }
 
     /// Sends lost pieces again. `None`: none is left.
-    fn pack_pieces<S: Source>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
+    fn pack_pieces<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
         while let Some(piece) = self.pieces.front().copied() {
             match self.pack_piece(piece, false, p) {
                 Ok(position) => {
@@ -318,7 +324,7 @@ impl TxChannel {
 
     /// Packs one piece; at most one frame per call, as a packet is the largest there is. Returns how far it came;
     /// `Err(None)`: the source no longer has the datum, and a SKIP went instead.
-    fn pack_piece<S: Source>(
+    fn pack_piece<S: DatumSource>(
         &mut self,
         piece: Piece,
         new: bool,
@@ -354,7 +360,7 @@ impl TxChannel {
                 p.charge(len + size_of::<FragmentHeader>());
                 let (position, len) = (piece.position, len as u32);
                 if reliable {
-                    let record = Record::Fragment { label, seq, offset, position, len, total, attempt };
+                    let record = SentFrame::Fragment { label, seq, offset, position, len, total, attempt };
                     p.ledger.records.push_back(record);
                 }
                 Ok(position + len)
@@ -371,7 +377,13 @@ impl TxChannel {
                 p.charge(size_of::<SkipFrame>());
                 self.forget_large(seq);
                 if reliable {
-                    p.ledger.records.push_back(Record::Data { label, first: seq, count: 1, offset, attempt });
+                    p.ledger.records.push_back(SentFrame::Data {
+                        label,
+                        first: seq,
+                        count: 1,
+                        offset,
+                        attempt,
+                    });
                 }
                 Err(None)
             }

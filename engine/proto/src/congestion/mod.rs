@@ -53,8 +53,8 @@ impl Congestion {
         match self {
             Self::NewReno => Box::new(NewReno::new(max_packet_bytes)),
             Self::Cubic => Box::new(Cubic::new(max_packet_bytes)),
-            Self::FixedRate(rate) => Box::new(Fixed { rate: Some(rate.max(1)) }),
-            Self::Unlimited => Box::new(Fixed { rate: None }),
+            Self::FixedRate(rate) => Box::new(FixedController { rate: Some(rate.max(1)) }),
+            Self::Unlimited => Box::new(FixedController { rate: None }),
         }
     }
 }
@@ -77,11 +77,11 @@ pub(crate) fn paced(window: u64, srtt_ns: u64) -> Option<u64> {
 }
 
 #[derive(Debug)]
-struct Fixed {
+struct FixedController {
     rate: Option<u64>,
 }
 
-impl Controller for Fixed {
+impl Controller for FixedController {
     fn handle_ack(&mut self, _: Instant, _: Instant, _: u64, _: u64, _: bool) {}
     fn handle_loss(&mut self, _: Instant, _: Instant) {}
     fn handle_persistent_loss(&mut self) {}

@@ -6,15 +6,15 @@ use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
 
 use super::{
-    Attempt, Outcome, Role, cookie,
+    AttemptParams, HandshakeOutcome, HandshakeRole, cookie,
+    credentials::Credentials,
     error::HandshakeError,
-    local::Local,
     noise::Noise,
     packet::{self, HELLO_PADDING_BYTES, MAC_BYTES, PAYLOAD_BYTES},
 };
 use crate::{
     ids::PeerId,
-    seal::Key,
+    seal::SecretKey,
     time::Instant,
     wire::header::{Header, PacketKind, ReceiverIndex},
 };
@@ -53,21 +53,21 @@ pub enum Target {
 
 /// What a packet from the other side led to.
 #[derive(Debug)]
-pub enum Progress {
+pub enum InitiatorProgress {
     /// Send this now: the first message again, with the cookie, or the last one, which was lost.
     Send(Vec<u8>),
     /// There are keys. `send`, if any, goes out first: it is the last message of the handshake.
     Done {
         /// The session.
-        outcome: Box<Outcome>,
-        /// The last message. It is sent again by [`Initiator::handle_timeout`] until [`Initiator::confirmed`].
+        outcome: Box<HandshakeOutcome>,
+        /// The last message. It is sent again by [`Initiator::handle_timeout`] until [`Initiator::handle_confirmed`].
         send: Option<Vec<u8>>,
     },
 }
 
 /// What the passing of time led to.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Timeout {
+pub enum InitiatorTimeout {
     /// Nothing is due yet.
     Wait,
     /// Send this again.
@@ -76,7 +76,7 @@ pub enum Timeout {
     GaveUp,
 }
 
-enum Phase {
+enum InitiatorPhase {
     /// The first message is out.
     Asking(Noise),
     /// The last message is out (handshake by address), and this is the reply that it answered.
@@ -87,17 +87,17 @@ enum Phase {
 
 /// One attempt to reach one peer; see the module documentation for the messages.
 ///
-/// - [`start`](Self::start) gives the first packet; [`handle`](Self::handle) takes packets whose receiver index is
+/// - [`start`](Self::start) gives the first packet; [`handle_packet`](Self::handle_packet) takes packets whose receiver index is
 ///   [`index`](Self::index).
 /// - [`poll_timeout`](Self::poll_timeout) and [`handle_timeout`](Self::handle_timeout) repeat what was lost, and
 ///   end the attempt after [`GIVE_UP_AFTER`].
 pub struct Initiator {
-    local: Arc<Local>,
+    local: Arc<Credentials>,
     target: Target,
-    attempt: Attempt,
-    phase: Phase,
+    attempt: AttemptParams,
+    phase: InitiatorPhase,
     /// The state after message 1 can be built again from it.
-    seed: Key,
+    seed: SecretKey,
     rebuilt: u8,
     /// What is sent again.
     packet: Vec<u8>,
@@ -112,17 +112,17 @@ impl Initiator {
     pub fn start(
         now: Instant,
         entropy: [u8; 32],
-        local: Arc<Local>,
+        local: Arc<Credentials>,
         target: Target,
-        attempt: Attempt,
+        attempt: AttemptParams,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        let seed = Key::from_bytes(entropy);
+        let seed = SecretKey::from_bytes(entropy);
         let (noise, packet) = first_message(&local, &target, attempt, &seed)?;
         let initiator = Self {
             local,
             target,
             attempt,
-            phase: Phase::Asking(noise),
+            phase: InitiatorPhase::Asking(noise),
             seed,
             rebuilt: 0,
             packet: packet.clone(),
@@ -145,7 +145,11 @@ impl Initiator {
     }
 
     /// Takes a packet. After an error the attempt goes on as if nothing had come.
-    pub fn handle(&mut self, now: Instant, packet: &[u8]) -> Result<Progress, HandshakeError> {
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+    ) -> Result<InitiatorProgress, HandshakeError> {
         let (header, kind) = packet::parse(packet)?;
         if header.receiver() != self.attempt.index {
             return Err(HandshakeError::UnknownIndex);
@@ -160,51 +164,53 @@ impl Initiator {
             return Err(HandshakeError::Mac);
         }
         match (kind, &self.target, &self.phase) {
-            (PacketKind::Reply, Target::Known { .. }, Phase::Asking(_)) => self.handle_reply(&header, packet),
-            (PacketKind::HelloReply, Target::Address, Phase::Asking(_)) => {
+            (PacketKind::Reply, Target::Known { .. }, InitiatorPhase::Asking(_)) => {
+                self.handle_reply(&header, packet)
+            }
+            (PacketKind::HelloReply, Target::Address, InitiatorPhase::Asking(_)) => {
                 self.handle_hello_reply(now, &header, packet)
             }
             // The responder repeats its reply when it has not got our last message.
-            (PacketKind::HelloReply, Target::Address, Phase::Confirming(answered))
+            (PacketKind::HelloReply, Target::Address, InitiatorPhase::Confirming(answered))
                 if *answered == packet::mac1_of(packet) =>
             {
-                Ok(Progress::Send(self.packet.clone()))
+                Ok(InitiatorProgress::Send(self.packet.clone()))
             }
             _ => Err(HandshakeError::Unexpected),
         }
     }
 
     /// A packet opened under the session's keys: the peer has them, nothing needs to be repeated any more.
-    pub fn confirmed(&mut self) {
-        if let Phase::Confirming(_) = self.phase {
-            self.phase = Phase::Over;
+    pub fn handle_confirmed(&mut self) {
+        if let InitiatorPhase::Confirming(_) = self.phase {
+            self.phase = InitiatorPhase::Over;
         }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called; `None` when the attempt is over.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Over => None,
+            InitiatorPhase::Over => None,
             _ => Some(self.resend_at.min(self.give_up_at)),
         }
     }
 
     /// Says what is due at `now`.
-    pub fn handle_timeout(&mut self, now: Instant) -> Timeout {
+    pub fn handle_timeout(&mut self, now: Instant) -> InitiatorTimeout {
         if self.poll_timeout().is_none_or(|due| now < due) {
-            return Timeout::Wait;
+            return InitiatorTimeout::Wait;
         }
         if now >= self.give_up_at {
-            self.phase = Phase::Over;
-            return Timeout::GaveUp;
+            self.phase = InitiatorPhase::Over;
+            return InitiatorTimeout::GaveUp;
         }
         self.interval = (self.interval * 2).min(RETRY_MAX);
         self.resend_at = now + self.interval;
-        Timeout::Resend(self.packet.clone())
+        InitiatorTimeout::Resend(self.packet.clone())
     }
 
-    fn handle_cookie(&mut self, now: Instant, packet: &[u8]) -> Result<Progress, HandshakeError> {
-        if !matches!(self.phase, Phase::Asking(_)) {
+    fn handle_cookie(&mut self, now: Instant, packet: &[u8]) -> Result<InitiatorProgress, HandshakeError> {
+        if !matches!(self.phase, InitiatorPhase::Asking(_)) {
             return Err(HandshakeError::Unexpected);
         }
         if self.cookies >= MAX_COOKIES {
@@ -214,11 +220,12 @@ impl Initiator {
         self.cookies += 1;
         packet::add_mac2(&mut self.packet, &cookie);
         self.resend_at = now + self.interval;
-        Ok(Progress::Send(self.packet.clone()))
+        Ok(InitiatorProgress::Send(self.packet.clone()))
     }
 
-    fn handle_reply(&mut self, header: &Header, packet: &[u8]) -> Result<Progress, HandshakeError> {
-        let (Phase::Asking(noise), Target::Known { peer, key }) = (&mut self.phase, &self.target) else {
+    fn handle_reply(&mut self, header: &Header, packet: &[u8]) -> Result<InitiatorProgress, HandshakeError> {
+        let (InitiatorPhase::Asking(noise), Target::Known { peer, key }) = (&mut self.phase, &self.target)
+        else {
             return Err(HandshakeError::Unexpected);
         };
         let mut payload = [0; PAYLOAD_BYTES];
@@ -234,15 +241,15 @@ impl Initiator {
         }
         let suite = self.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
         let keys = noise.into_keys(suite)?;
-        let outcome = other.into_outcome(keys, self.attempt, Role::Initiator, true);
-        Ok(Progress::Done { outcome: Box::new(outcome), send: None })
+        let outcome = other.into_outcome(keys, self.attempt, HandshakeRole::Initiator, true);
+        Ok(InitiatorProgress::Done { outcome: Box::new(outcome), send: None })
     }
 
     /// Takes the state out that has just read its answer. From here on the message is known to come from the owner
     /// of the key. If it is still wrong, no better one will follow, and the attempt is over.
     fn take_read(&mut self) -> Result<Noise, HandshakeError> {
-        match core::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Asking(noise) => Ok(noise),
+        match core::mem::replace(&mut self.phase, InitiatorPhase::Over) {
+            InitiatorPhase::Asking(noise) => Ok(noise),
             _ => Err(HandshakeError::Unexpected),
         }
     }
@@ -252,7 +259,7 @@ impl Initiator {
     fn again<T>(&mut self, error: HandshakeError) -> Result<T, HandshakeError> {
         if error == HandshakeError::Payload && self.rebuilt < MAX_REBUILDS {
             let (noise, _) = first_message(&self.local, &self.target, self.attempt, &self.seed)?;
-            self.phase = Phase::Asking(noise);
+            self.phase = InitiatorPhase::Asking(noise);
             self.rebuilt += 1;
         }
         Err(error)
@@ -263,8 +270,8 @@ impl Initiator {
         now: Instant,
         header: &Header,
         packet: &[u8],
-    ) -> Result<Progress, HandshakeError> {
-        let Phase::Asking(noise) = &mut self.phase else { return Err(HandshakeError::Unexpected) };
+    ) -> Result<InitiatorProgress, HandshakeError> {
+        let InitiatorPhase::Asking(noise) = &mut self.phase else { return Err(HandshakeError::Unexpected) };
         let mut payload = [0; PAYLOAD_BYTES];
         noise.read(packet::noise_part(packet), &mut payload)?;
         let mut noise = self.take_read()?;
@@ -278,22 +285,22 @@ impl Initiator {
             noise.write(&payload, out)
         })?;
         let keys = noise.into_keys(suite)?;
-        self.phase = Phase::Confirming(packet::mac1_of(packet));
+        self.phase = InitiatorPhase::Confirming(packet::mac1_of(packet));
         self.packet.clone_from(&finish);
         self.interval = RETRY_FIRST;
         self.resend_at = now + RETRY_FIRST;
         self.give_up_at = now + GIVE_UP_AFTER;
-        let outcome = other.into_outcome(keys, self.attempt, Role::Initiator, false);
-        Ok(Progress::Done { outcome: Box::new(outcome), send: Some(finish) })
+        let outcome = other.into_outcome(keys, self.attempt, HandshakeRole::Initiator, false);
+        Ok(InitiatorProgress::Done { outcome: Box::new(outcome), send: Some(finish) })
     }
 }
 
 /// Message 1, and the state that waits for its answer.
 fn first_message(
-    local: &Local,
+    local: &Credentials,
     target: &Target,
-    attempt: Attempt,
-    seed: &Key,
+    attempt: AttemptParams,
+    seed: &SecretKey,
 ) -> Result<(Noise, Vec<u8>), HandshakeError> {
     match target {
         Target::Known { peer, key } => {
@@ -324,9 +331,9 @@ fn first_message(
 impl fmt::Debug for Initiator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {
-            Phase::Asking(_) => "asking",
-            Phase::Confirming(_) => "confirming",
-            Phase::Over => "over",
+            InitiatorPhase::Asking(_) => "asking",
+            InitiatorPhase::Confirming(_) => "confirming",
+            InitiatorPhase::Over => "over",
         };
         f.debug_struct("Initiator")
             .field("attempt", &self.attempt)

@@ -19,39 +19,41 @@
 //!   who return it (`mac2`). No reply is longer than what asked for it.
 //! - Each side shows its Ed25519 key and the certificate that ties its X25519 key to it, inside the encryption.
 //! - Message 1 alone can be replayed. It has no effect but a reply: the session it leads to becomes current only
-//!   when a packet opens under its keys (see [`Slots`]).
+//!   when a packet opens under its keys (see [`PeerSessions`]).
 //!
 //! [`Initiator`] is one attempt to reach one peer. [`Responder`] answers all comers of one node. Both are told
 //! the time and given their randomness, so the same input always gives the same packets.
 //!
-//! Not inside: who may have a session (the clerk decides between [`Responder::handle`] and
+//! Not inside: who may have a session (the clerk decides between [`Responder::handle_packet`] and
 //! [`Responder::accept`]), budgets of CPU time, tables of sessions, and where a packet comes from or goes to.
 //!
 //! One known limit: `snow` does not erase its working state when it is dropped. The keys that leave it, our copies
 //! of secret keys, and the randomness are erased here.
 
 mod cookie;
+mod credentials;
 mod error;
 mod initiator;
-mod local;
 mod noise;
 mod packet;
+mod peer_sessions;
 mod recent;
 mod responder;
-mod slots;
 
 #[cfg(test)]
 mod tests;
 
+pub use credentials::{Credentials, CredentialsConfig, NetworkSecret, PeerLimits, WeakSecret};
 pub use error::HandshakeError;
-pub use initiator::{GIVE_UP_AFTER, Initiator, Progress, RETRY_FIRST, RETRY_MAX, Target, Timeout};
-pub use local::{Local, LocalConfig, NetworkSecret, PeerLimits, WeakSecret};
+pub use initiator::{
+    GIVE_UP_AFTER, Initiator, InitiatorProgress, InitiatorTimeout, RETRY_FIRST, RETRY_MAX, Target,
+};
 pub use packet::{
     COOKIE_BYTES, HELLO_BYTES, HELLO_FINISH_BYTES, HELLO_REPLY_BYTES, INIT_BYTES, MAX_HANDSHAKE_BYTES,
     REPLY_BYTES,
 };
-pub use responder::{Heard, Hello, Load, Request, Responder, ResponderConfig};
-pub use slots::{Entry, InitVerdict, Slots, SlotsConfig};
+pub use peer_sessions::{EstablishedSession, InitVerdict, PeerSessions, PeerSessionsConfig};
+pub use responder::{HandshakeLoad, HandshakeRequest, Hello, Responder, ResponderConfig, ResponderEvent};
 
 use crate::{
     ids::PeerId,
@@ -62,7 +64,7 @@ use crate::{
 
 /// Which side of a handshake a peer was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Role {
+pub enum HandshakeRole {
     /// It sent the first message.
     Initiator,
     /// It answered.
@@ -71,10 +73,10 @@ pub enum Role {
 
 /// What an initiator chooses for one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Attempt {
+pub struct AttemptParams {
     /// Where this node expects the answer and then the session's packets; free at this node.
     pub index: ReceiverIndex,
-    /// From [`Slots::next_generation`] for a session of its own; 0 where the peer is not known yet. For a new key of a
+    /// From [`PeerSessions::next_generation`] for a session of its own; 0 where the peer is not known yet. For a new key of a
     /// session that goes on, from [`next_key`].
     pub generation: u16,
     /// Counts this node's attempts since its start, from 1, to whatever peer: tells the peer which of two first
@@ -84,7 +86,7 @@ pub struct Attempt {
 
 /// What a finished handshake is worth.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct HandshakeOutcome {
     /// The session's keys.
     pub keys: SessionKeys,
     /// The index under which this side expects packets.
@@ -104,12 +106,12 @@ pub struct Outcome {
     /// What the peer can take.
     pub peer_limits: PeerLimits,
     /// Counts the sessions with this peer, or the keys of one session, as the initiator saw it (see
-    /// [`Attempt::generation`]).
+    /// [`AttemptParams::generation`]).
     pub generation: u16,
-    /// The initiator's number of the attempt (see [`Attempt::number`]).
+    /// The initiator's number of the attempt (see [`AttemptParams::number`]).
     pub attempt: u32,
     /// Which side this one was.
-    pub role: Role,
+    pub role: HandshakeRole,
     /// Whether the other side has shown that it holds the keys. If not, the session waits in the slot `next` until
     /// a packet opens under it, and nothing but empty packets should be sent by a responder.
     pub confirmed: bool,
@@ -133,7 +135,7 @@ pub const fn key_phase(generation: u16) -> u8 {
     (generation % PHASES as u16) as u8
 }
 
-impl Outcome {
+impl HandshakeOutcome {
     /// The two ends of the session's encryption. `jitter` is a random byte (see [`KeyLimits::jittered`]).
     pub fn seals(&self, max_packet_bytes: usize, jitter: u8, now: Instant) -> (Sealer, Opener) {
         let limits = KeyLimits::new(self.keys.suite, max_packet_bytes).jittered(jitter);

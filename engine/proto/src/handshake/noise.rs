@@ -12,10 +12,10 @@ use snow::{
 };
 use zeroize::Zeroize;
 
-use super::{error::HandshakeError, local::Local};
+use super::{credentials::Credentials, error::HandshakeError};
 use crate::{
     ids::PeerId,
-    seal::{Key, SessionKeys, Suite},
+    seal::{SecretKey, SessionKeys, Suite},
     wire::header::PROTOCOL_VERSION,
     x25519,
 };
@@ -57,9 +57,9 @@ pub(super) struct Noise(Box<HandshakeState>);
 impl Noise {
     /// The initiator. `responder` is who shall answer, where that is known. All randomness grows from `seed`.
     pub(super) fn initiator(
-        local: &Local,
+        local: &Credentials,
         responder: Option<(&PeerId, &[u8; 32])>,
-        seed: &Key,
+        seed: &SecretKey,
     ) -> Result<Self, HandshakeError> {
         let pattern = if responder.is_some() { Pattern::Known } else { Pattern::Address };
         let prologue = prologue(local, pattern, responder.map(|(peer, _)| peer));
@@ -71,7 +71,11 @@ impl Noise {
     }
 
     /// The responder.
-    pub(super) fn responder(local: &Local, pattern: Pattern, seed: &Key) -> Result<Self, HandshakeError> {
+    pub(super) fn responder(
+        local: &Credentials,
+        pattern: Pattern,
+        seed: &SecretKey,
+    ) -> Result<Self, HandshakeError> {
         let own = (pattern == Pattern::Known).then_some(&local.peer_id);
         let prologue = prologue(local, pattern, own);
         builder(local, pattern, seed, &prologue)?.build_responder().map(Box::new).map(Self).map_err(error)
@@ -108,8 +112,8 @@ impl Noise {
         }
         let (mut forth, mut back) = self.0.dangerously_get_raw_split();
         let (from_initiator, from_responder) = (
-            session_key(&forth, Direction::FromInitiator, suite),
-            session_key(&back, Direction::FromResponder, suite),
+            session_key(&forth, KeyDirection::FromInitiator, suite),
+            session_key(&back, KeyDirection::FromResponder, suite),
         );
         forth.zeroize();
         back.zeroize();
@@ -129,20 +133,20 @@ impl Noise {
 
 #[derive(Clone, Copy)]
 #[repr(u8)]
-enum Direction {
+enum KeyDirection {
     FromInitiator = 1,
     FromResponder = 2,
 }
 
-fn session_key(split: &[u8; 32], direction: Direction, suite: Suite) -> Key {
+fn session_key(split: &[u8; 32], direction: KeyDirection, suite: Suite) -> SecretKey {
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_SESSION_KEY);
     hasher.update(split).update(&[direction as u8, suite as u8]);
-    Key::from_bytes(*hasher.finalize().as_bytes())
+    SecretKey::from_bytes(*hasher.finalize().as_bytes())
 }
 
 /// What both sides must have in common before the first message: version, ciphers, pattern, network, and the
 /// responder's name where the initiator knows it. The initiator's name is bound by its payload.
-fn prologue(local: &Local, pattern: Pattern, responder: Option<&PeerId>) -> Vec<u8> {
+fn prologue(local: &Credentials, pattern: Pattern, responder: Option<&PeerId>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     bytes.extend_from_slice(PROLOGUE_LABEL);
     bytes.push(PROTOCOL_VERSION);
@@ -156,9 +160,9 @@ fn prologue(local: &Local, pattern: Pattern, responder: Option<&PeerId>) -> Vec<
 }
 
 fn builder<'a>(
-    local: &'a Local,
+    local: &'a Credentials,
     pattern: Pattern,
-    seed: &Key,
+    seed: &SecretKey,
     prologue: &'a [u8],
 ) -> Result<Builder<'a>, HandshakeError> {
     let params: NoiseParams = pattern.name().parse().map_err(error)?;
@@ -178,20 +182,20 @@ fn error(error: Error) -> HandshakeError {
 
 /// Gives `snow` our curve and our randomness; cipher and hash are its own.
 pub(super) struct Resolver {
-    pub(super) seed: Key,
+    pub(super) seed: SecretKey,
 }
 
 impl CryptoResolver for Resolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
         let mut hasher = blake3::Hasher::new_keyed(self.seed.as_bytes());
         hasher.update(b"corewire handshake randomness");
-        Some(Box::new(Stream(hasher.finalize_xof())))
+        Some(Box::new(SeededRandom(hasher.finalize_xof())))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
             DHChoice::Curve25519 => {
-                Some(Box::new(Curve { secret: Key::from_bytes([0; 32]), public: [0; 32] }))
+                Some(Box::new(Curve { secret: SecretKey::from_bytes([0; 32]), public: [0; 32] }))
             }
             _ => None,
         }
@@ -207,16 +211,16 @@ impl CryptoResolver for Resolver {
 }
 
 /// Random bytes that all come from one seed.
-struct Stream(blake3::OutputReader);
+struct SeededRandom(blake3::OutputReader);
 
-impl Random for Stream {
+impl Random for SeededRandom {
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Error> {
         self.0.fill(out);
         Ok(())
     }
 }
 
-impl Drop for Stream {
+impl Drop for SeededRandom {
     fn drop(&mut self) {
         self.0.zeroize();
     }
@@ -224,7 +228,7 @@ impl Drop for Stream {
 
 /// X25519 that refuses points of low order and erases its secret.
 struct Curve {
-    secret: Key,
+    secret: SecretKey,
     public: [u8; 32],
 }
 
@@ -245,7 +249,7 @@ impl Dh for Curve {
         let mut bytes = [0; 32];
         let length = secret.len().min(32);
         bytes[..length].copy_from_slice(&secret[..length]);
-        self.secret = Key::from_bytes(bytes);
+        self.secret = SecretKey::from_bytes(bytes);
         self.public = x25519::public_key(self.secret.as_bytes());
         bytes.zeroize();
     }

@@ -26,14 +26,14 @@ use zerocopy::{
 };
 
 use super::{
-    Attempt, Outcome, Role,
+    AttemptParams, HandshakeOutcome, HandshakeRole,
+    credentials::{Credentials, PeerLimits},
     error::HandshakeError,
-    local::{Local, PeerLimits},
 };
 use crate::{
     identity::{Certificate, SIGNATURE_BYTES},
     ids::PeerId,
-    seal::{Key, SessionKeys, Suites},
+    seal::{SecretKey, SessionKeys, Suites},
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex, TAG_BYTES},
 };
 
@@ -125,11 +125,11 @@ impl Introduction {
     pub(super) fn into_outcome(
         self,
         keys: SessionKeys,
-        attempt: Attempt,
-        role: Role,
+        attempt: AttemptParams,
+        role: HandshakeRole,
         confirmed: bool,
-    ) -> Outcome {
-        Outcome {
+    ) -> HandshakeOutcome {
+        HandshakeOutcome {
             keys,
             local_index: attempt.index,
             remote_index: self.index,
@@ -150,7 +150,7 @@ impl Introduction {
 /// What this node says about itself; `index` is where it wants to be answered; `generation` and `attempt` are
 /// the initiator's, which the responder says back.
 pub(super) fn introduce(
-    local: &Local,
+    local: &Credentials,
     index: ReceiverIndex,
     generation: u16,
     attempt: u32,
@@ -173,7 +173,7 @@ pub(super) fn introduce(
 
 /// Reads and checks what the owner of `transport_key` said about itself in a packet with this `header`.
 pub(super) fn meet(
-    local: &Local,
+    local: &Credentials,
     header: &Header,
     transport_key: &[u8; 32],
     payload: &[u8; PAYLOAD_BYTES],
@@ -261,7 +261,7 @@ pub(super) fn build(
     kind: PacketKind,
     receiver: ReceiverIndex,
     sender: ReceiverIndex,
-    mac_key: &Key,
+    mac_key: &SecretKey,
     write: impl FnOnce(&mut [u8]) -> Result<(), HandshakeError>,
 ) -> Result<Vec<u8>, HandshakeError> {
     let length = length_of(kind).ok_or(HandshakeError::Unexpected)?;
@@ -281,7 +281,7 @@ pub(super) fn add_mac2(packet: &mut [u8], cookie: &[u8; MAC_BYTES]) {
 }
 
 /// Whether `mac1` was made with this key. Touches no more than the packet.
-pub(super) fn mac1_holds(packet: &[u8], mac_key: &Key) -> bool {
+pub(super) fn mac1_holds(packet: &[u8], mac_key: &SecretKey) -> bool {
     let start = packet.len() - 2 * MAC_BYTES;
     equal(&keyed(mac_key, &packet[..start]), &packet[start..start + MAC_BYTES])
 }
@@ -292,14 +292,14 @@ pub(super) fn mac2_holds(packet: &[u8], cookie: &[u8; MAC_BYTES]) -> bool {
     equal(&keyed(&cookie_as_key(cookie), &packet[..start]), &packet[start..])
 }
 
-fn cookie_as_key(cookie: &[u8; MAC_BYTES]) -> Key {
+fn cookie_as_key(cookie: &[u8; MAC_BYTES]) -> SecretKey {
     let mut key = [0; 32];
     key[..MAC_BYTES].copy_from_slice(cookie);
-    Key::from_bytes(key)
+    SecretKey::from_bytes(key)
 }
 
 /// 16 bytes of BLAKE3 keyed with `key`.
-pub(super) fn keyed(key: &Key, bytes: &[u8]) -> [u8; MAC_BYTES] {
+pub(super) fn keyed(key: &SecretKey, bytes: &[u8]) -> [u8; MAC_BYTES] {
     let mut mac = [0; MAC_BYTES];
     mac.copy_from_slice(&blake3::keyed_hash(key.as_bytes(), bytes).as_bytes()[..MAC_BYTES]);
     mac

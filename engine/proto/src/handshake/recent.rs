@@ -21,7 +21,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(2 * COOKIE_PERIOD.as_secs()
 const MAX_REPEATS: u8 = 8;
 
 #[derive(Debug)]
-struct Seen {
+struct SeenMessage {
     at: Instant,
     from: SocketAddr,
     reply: Option<Vec<u8>>,
@@ -31,7 +31,7 @@ struct Seen {
 /// A bounded memory: the oldest entry makes room for the newest.
 #[derive(Debug)]
 pub(super) struct Recent {
-    seen: BTreeMap<[u8; 32], Seen>,
+    seen: BTreeMap<[u8; 32], SeenMessage>,
     order: VecDeque<[u8; 32]>,
     capacity: usize,
 }
@@ -67,7 +67,7 @@ impl Recent {
         from: SocketAddr,
         reply: Option<Vec<u8>>,
     ) {
-        let entry = Seen { at: now, from, reply, repeats: 0 };
+        let entry = SeenMessage { at: now, from, reply, repeats: 0 };
         if self.seen.insert(ephemeral, entry).is_none() {
             self.order.push_back(ephemeral);
             if self.order.len() > self.capacity

@@ -4,7 +4,7 @@
 //! messages, and only then the curve. Nothing is sent before `mac1` held.
 //!
 //! Not inside: budgets per source and who may have a session. The caller decides between
-//! [`Responder::handle`] and [`Responder::accept`], with the peer's name in hand.
+//! [`Responder::handle_packet`] and [`Responder::accept`], with the peer's name in hand.
 
 use alloc::{
     boxed::Box,
@@ -15,11 +15,11 @@ use alloc::{
 use core::{fmt, mem, net::SocketAddr, time::Duration};
 
 use super::{
-    Attempt, FOR_KEY, Outcome, Role,
+    AttemptParams, FOR_KEY, HandshakeOutcome, HandshakeRole,
     cookie::{self, CookieMaker},
+    credentials::Credentials,
     error::HandshakeError,
     initiator::GIVE_UP_AFTER,
-    local::Local,
     noise::{Noise, Pattern},
     packet::{
         self, COOKIE_NONCE_BYTES, HELLO_PADDING_BYTES, HELLO_REPLY_BYTES, Introduction, MAC_BYTES,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     ids::PeerId,
-    seal::Key,
+    seal::SecretKey,
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex},
 };
@@ -59,7 +59,7 @@ impl Default for ResponderConfig {
 
 /// Whether the caller keeps up with handshakes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Load {
+pub enum HandshakeLoad {
     /// Everybody is served.
     Calm,
     /// Only who proves its address with a cookie is served.
@@ -68,28 +68,28 @@ pub enum Load {
 
 /// What a packet means.
 #[derive(Debug)]
-pub enum Heard {
+pub enum ResponderEvent {
     /// Send this back to where the packet came from: a cookie, or a reply that was lost.
     Reply(Vec<u8>),
     /// A peer that knows this node's key asks for a session. Answer with [`Responder::accept`], say no for good
     /// with [`Responder::refuse`], or drop the request to ignore it this time.
-    Request(Box<Request>),
+    Request(Box<HandshakeRequest>),
     /// Somebody in the network wants to know who lives here. Answer with [`Responder::answer`], or drop it.
     Hello(Box<Hello>),
     /// The somebody that was answered has shown who it is, and there are keys.
-    Joined(Box<Outcome>),
+    Joined(Box<HandshakeOutcome>),
 }
 
 /// A request for a session by a peer that has shown who it is. Opened, and not answered yet.
-pub struct Request {
-    local: Arc<Local>,
+pub struct HandshakeRequest {
+    local: Arc<Credentials>,
     noise: Noise,
     from: SocketAddr,
     ephemeral: [u8; 32],
     other: Introduction,
 }
 
-impl Request {
+impl HandshakeRequest {
     /// Who asks.
     pub const fn peer(&self) -> PeerId {
         self.other.peer
@@ -105,7 +105,7 @@ impl Request {
         self.other.validity
     }
 
-    /// The number of the peer's attempt, for [`Slots::judge_init`](super::Slots::judge_init).
+    /// The number of the peer's attempt, for [`PeerSessions::judge_init`](super::PeerSessions::judge_init).
     pub const fn attempt(&self) -> u32 {
         self.other.attempt
     }
@@ -116,7 +116,7 @@ impl Request {
         self.other.generation & FOR_KEY != 0
     }
 
-    /// Which session or key of the two it is to be (see [`Attempt::generation`]).
+    /// Which session or key of the two it is to be (see [`AttemptParams::generation`]).
     pub const fn generation(&self) -> u16 {
         self.other.generation
     }
@@ -137,9 +137,9 @@ impl Request {
     }
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for HandshakeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
+        f.debug_struct("HandshakeRequest")
             .field("peer", &self.other.peer)
             .field("from", &self.from)
             .finish_non_exhaustive()
@@ -148,10 +148,10 @@ impl fmt::Debug for Request {
 
 /// The first message of a handshake by address. Its sender has shown nothing but the network's secret.
 pub struct Hello {
-    local: Arc<Local>,
+    local: Arc<Credentials>,
     noise: Noise,
     /// With seed and message the state can be built again if a forged last message spoils it.
-    seed: Key,
+    seed: SecretKey,
     message: Vec<u8>,
     from: SocketAddr,
     sender: ReceiverIndex,
@@ -180,12 +180,12 @@ struct Pending {
 
 /// Answers the handshakes of one node.
 ///
-/// - [`handle`](Self::handle) takes every `Init`, `Hello` and `HelloFinish`.
+/// - [`handle_packet`](Self::handle_packet) takes every `Init`, `Hello` and `HelloFinish`.
 /// - [`poll_freed`](Self::poll_freed) gives back indices of handshakes that came to nothing; ask after each
 ///   `handle` and [`handle_timeout`](Self::handle_timeout).
 pub struct Responder {
-    current: Arc<Local>,
-    previous: Option<Arc<Local>>,
+    current: Arc<Credentials>,
+    previous: Option<Arc<Credentials>>,
     config: ResponderConfig,
     cookies: CookieMaker,
     recent: Recent,
@@ -195,7 +195,7 @@ pub struct Responder {
 
 impl Responder {
     /// A responder for this node. `entropy` is random; cookies are made from it.
-    pub fn new(local: Arc<Local>, config: ResponderConfig, entropy: [u8; 32]) -> Self {
+    pub fn new(local: Arc<Credentials>, config: ResponderConfig, entropy: [u8; 32]) -> Self {
         Self {
             current: local,
             previous: None,
@@ -208,26 +208,26 @@ impl Responder {
     }
 
     /// Puts a new transport key in force. Peers that know only the one before are still answered.
-    pub fn rotate(&mut self, local: Arc<Local>) {
+    pub fn rotate(&mut self, local: Arc<Credentials>) {
         self.previous = Some(mem::replace(&mut self.current, local));
     }
 
     /// Takes a packet. `entropy` fills what it is given with fresh random bytes; it is called only for packets that
     /// were made with the network's secret.
-    pub fn handle(
+    pub fn handle_packet(
         &mut self,
         now: Instant,
         from: SocketAddr,
         packet: &[u8],
-        load: Load,
+        load: HandshakeLoad,
         entropy: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<Heard, HandshakeError> {
+    ) -> Result<ResponderEvent, HandshakeError> {
         let (header, kind) = packet::parse(packet)?;
         let local = self.filter(kind, packet)?;
         if kind == PacketKind::HelloFinish {
             return self.handle_finish(&header, &from, packet);
         }
-        if load == Load::Heavy
+        if load == HandshakeLoad::Heavy
             && !self.cookies.accepted(now, &from).iter().any(|cookie| packet::mac2_holds(packet, cookie))
         {
             return self.ask_for_cookie(now, &local, &header, &from, packet, entropy);
@@ -235,17 +235,17 @@ impl Responder {
         let ephemeral = packet::ephemeral_of(packet);
         match self.recent.look_up(now, &ephemeral, &from) {
             None => {}
-            Some(Some(reply)) => return Ok(Heard::Reply(reply)),
+            Some(Some(reply)) => return Ok(ResponderEvent::Reply(reply)),
             Some(None) => return Err(HandshakeError::Replayed),
         }
         let mut seed = [0; 32];
         if kind == PacketKind::Init {
             entropy(&mut seed);
-            open_init(local, &header, from, packet, ephemeral, Key::from_bytes(seed))
+            open_init(local, &header, from, packet, ephemeral, SecretKey::from_bytes(seed))
         } else {
             self.room_for(&from)?;
             entropy(&mut seed);
-            open_hello(local, &header, from, packet, ephemeral, Key::from_bytes(seed))
+            open_hello(local, &header, from, packet, ephemeral, SecretKey::from_bytes(seed))
         }
     }
 
@@ -253,10 +253,10 @@ impl Responder {
     pub fn accept(
         &mut self,
         now: Instant,
-        request: Request,
+        request: HandshakeRequest,
         index: ReceiverIndex,
-    ) -> Result<(Outcome, Vec<u8>), HandshakeError> {
-        let Request { local, mut noise, from, ephemeral, other } = request;
+    ) -> Result<(HandshakeOutcome, Vec<u8>), HandshakeError> {
+        let HandshakeRequest { local, mut noise, from, ephemeral, other } = request;
         let suite = local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
         let payload = packet::introduce(&local, index, other.generation, other.attempt);
         let mac_key = local.mac_for(&other.transport_key);
@@ -264,12 +264,12 @@ impl Responder {
             packet::build(PacketKind::Reply, other.index, index, &mac_key, |out| noise.write(&payload, out))?;
         let keys = noise.into_keys(suite)?;
         self.recent.remember(now, ephemeral, from, Some(reply.clone()));
-        let attempt = Attempt { index, generation: other.generation, number: other.attempt };
-        Ok((other.into_outcome(keys, attempt, Role::Responder, false), reply))
+        let attempt = AttemptParams { index, generation: other.generation, number: other.attempt };
+        Ok((other.into_outcome(keys, attempt, HandshakeRole::Responder, false), reply))
     }
 
     /// Says no for good, and silently: the same request will not cost another curve operation.
-    pub fn refuse(&mut self, now: Instant, request: &Request) {
+    pub fn refuse(&mut self, now: Instant, request: &HandshakeRequest) {
         self.recent.remember(now, request.ephemeral, request.from, None);
     }
 
@@ -329,7 +329,7 @@ impl Responder {
     }
 
     /// Which of this node's keys the packet is for, if it was made with the network's secret at all.
-    fn filter(&self, kind: PacketKind, packet: &[u8]) -> Result<Arc<Local>, HandshakeError> {
+    fn filter(&self, kind: PacketKind, packet: &[u8]) -> Result<Arc<Credentials>, HandshakeError> {
         match kind {
             PacketKind::Init => {}
             PacketKind::Hello | PacketKind::HelloFinish => {
@@ -360,17 +360,17 @@ impl Responder {
     fn ask_for_cookie(
         &self,
         now: Instant,
-        local: &Local,
+        local: &Credentials,
         header: &Header,
         from: &SocketAddr,
         packet: &[u8],
         entropy: &mut dyn FnMut(&mut [u8]),
-    ) -> Result<Heard, HandshakeError> {
+    ) -> Result<ResponderEvent, HandshakeError> {
         let mut nonce = [0; COOKIE_NONCE_BYTES];
         entropy(&mut nonce);
         let cookie: [u8; MAC_BYTES] = self.cookies.make(now, from);
         let mac1 = packet::mac1_of(packet);
-        cookie::write(&local.cookie_key, header.sender(), &mac1, &nonce, &cookie).map(Heard::Reply)
+        cookie::write(&local.cookie_key, header.sender(), &mac1, &nonce, &cookie).map(ResponderEvent::Reply)
     }
 
     fn handle_finish(
@@ -378,7 +378,7 @@ impl Responder {
         header: &Header,
         from: &SocketAddr,
         packet: &[u8],
-    ) -> Result<Heard, HandshakeError> {
+    ) -> Result<ResponderEvent, HandshakeError> {
         let index = header.receiver();
         let pending = self
             .pending
@@ -401,13 +401,13 @@ impl Responder {
         let joined = hello.noise.remote_static().and_then(|key| {
             let other = packet::meet(&hello.local, header, &key, &payload)?;
             let suite = hello.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
-            let attempt = Attempt { index, generation: other.generation, number: other.attempt };
-            Ok(other.into_outcome(hello.noise.into_keys(suite)?, attempt, Role::Responder, true))
+            let attempt = AttemptParams { index, generation: other.generation, number: other.attempt };
+            Ok(other.into_outcome(hello.noise.into_keys(suite)?, attempt, HandshakeRole::Responder, true))
         });
         if joined.is_err() {
             self.freed.push_back(index);
         }
-        joined.map(|outcome| Heard::Joined(Box::new(outcome)))
+        joined.map(|outcome| ResponderEvent::Joined(Box::new(outcome)))
     }
 }
 
@@ -424,29 +424,29 @@ impl Pending {
 }
 
 fn open_init(
-    local: Arc<Local>,
+    local: Arc<Credentials>,
     header: &Header,
     from: SocketAddr,
     packet: &[u8],
     ephemeral: [u8; 32],
-    seed: Key,
-) -> Result<Heard, HandshakeError> {
+    seed: SecretKey,
+) -> Result<ResponderEvent, HandshakeError> {
     let mut noise = Noise::responder(&local, Pattern::Known, &seed)?;
     let mut payload = [0; PAYLOAD_BYTES];
     noise.read(packet::noise_part(packet), &mut payload)?;
     let other = packet::meet(&local, header, &noise.remote_static()?, &payload)?;
     local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
-    Ok(Heard::Request(Box::new(Request { local, noise, from, ephemeral, other })))
+    Ok(ResponderEvent::Request(Box::new(HandshakeRequest { local, noise, from, ephemeral, other })))
 }
 
 fn open_hello(
-    local: Arc<Local>,
+    local: Arc<Credentials>,
     header: &Header,
     from: SocketAddr,
     packet: &[u8],
     ephemeral: [u8; 32],
-    seed: Key,
-) -> Result<Heard, HandshakeError> {
+    seed: SecretKey,
+) -> Result<ResponderEvent, HandshakeError> {
     let mut noise = Noise::responder(&local, Pattern::Address, &seed)?;
     let message = packet::noise_part(packet).to_vec();
     let mut padding = [0; HELLO_PADDING_BYTES];
@@ -454,7 +454,7 @@ fn open_hello(
     if padding != [0; HELLO_PADDING_BYTES] {
         return Err(HandshakeError::Payload);
     }
-    Ok(Heard::Hello(Box::new(Hello {
+    Ok(ResponderEvent::Hello(Box::new(Hello {
         local,
         noise,
         seed,

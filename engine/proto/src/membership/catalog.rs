@@ -56,7 +56,7 @@ pub enum Insert {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct CatalogEntry {
     record: SignedRecord,
     source: PeerId,
     pinned: bool,
@@ -66,7 +66,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct Catalog {
     config: CatalogConfig,
-    kept: BTreeMap<PeerId, Kept>,
+    kept: BTreeMap<PeerId, CatalogEntry>,
     bytes: usize,
     /// Records charged to each source, pinned ones left out.
     charged: BTreeMap<PeerId, usize>,
@@ -192,7 +192,7 @@ impl Catalog {
         }
         self.bytes += bytes;
         self.charge(source, true);
-        self.kept.insert(peer, Kept { record, source, pinned: false });
+        self.kept.insert(peer, CatalogEntry { record, source, pinned: false });
         Insert::New { evicted }
     }
 
@@ -228,7 +228,7 @@ impl Catalog {
                 return None;
             }
         }
-        let cheapest = |of: &dyn Fn(&Kept) -> bool| {
+        let cheapest = |of: &dyn Fn(&CatalogEntry) -> bool| {
             self.kept
                 .iter()
                 .filter(|(peer, kept)| !kept.pinned && Some(*peer) != spared && of(kept))

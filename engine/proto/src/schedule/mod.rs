@@ -14,13 +14,13 @@ use alloc::{collections::VecDeque, vec::Vec};
 pub struct Drr {
     quantum: u32,
     ring: VecDeque<u32>,
-    accounts: Vec<Account>,
+    accounts: Vec<DrrFlow>,
     /// The slot at the front has had its quantum in this turn.
     granted: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Account {
+struct DrrFlow {
     balance: i64,
     weight: u8,
     active: bool,
@@ -37,7 +37,7 @@ impl Drr {
     pub fn activate(&mut self, slot: u32, weight: u8) {
         let index = slot as usize;
         if index >= self.accounts.len() {
-            self.accounts.resize(index + 1, Account::default());
+            self.accounts.resize(index + 1, DrrFlow::default());
         }
         let account = &mut self.accounts[index];
         account.weight = weight.max(1);
@@ -48,7 +48,7 @@ impl Drr {
     }
 
     /// A new owner of the slot: former debts are not its own.
-    pub fn forget(&mut self, slot: u32) {
+    pub fn clear_debt(&mut self, slot: u32) {
         if let Some(account) = self.accounts.get_mut(slot as usize)
             && !account.active
         {
@@ -57,7 +57,7 @@ impl Drr {
     }
 
     /// Whose turn it is, and its account: what it sends is to be subtracted, at or below zero the turn is over.
-    pub fn turn(&mut self) -> Option<(u32, &mut i64)> {
+    pub fn poll_turn(&mut self) -> Option<(u32, &mut i64)> {
         loop {
             let slot = *self.ring.front()?;
             let account = &mut self.accounts[slot as usize];
@@ -122,7 +122,7 @@ mod tests {
         let mut served = vec![0u64; flows.len()];
         let mut sent = vec![0usize; flows.len()];
         for _ in 0..rounds {
-            let (slot, balance) = drr.turn().unwrap();
+            let (slot, balance) = drr.poll_turn().unwrap();
             let slot = slot as usize;
             let size = flows[slot].1[sent[slot] % flows[slot].1.len()];
             sent[slot] += 1;
@@ -165,18 +165,18 @@ mod tests {
     fn a_debt_outlives_a_pause_and_a_credit_does_not() {
         let mut drr = Drr::new(1000);
         drr.activate(0, 1);
-        *drr.turn().unwrap().1 -= 5000;
+        *drr.poll_turn().unwrap().1 -= 5000;
         drr.retire();
-        assert!(drr.is_empty() && drr.turn().is_none());
+        assert!(drr.is_empty() && drr.poll_turn().is_none());
         drr.activate(0, 1);
         drr.activate(1, 1);
-        let (slot, balance) = drr.turn().unwrap();
+        let (slot, balance) = drr.poll_turn().unwrap();
         assert_eq!((slot, *balance), (1, 1000));
         drr.retire();
-        assert_eq!(drr.turn().unwrap().0, 0);
+        assert_eq!(drr.poll_turn().unwrap().0, 0);
         drr.retire();
-        drr.forget(0);
+        drr.clear_debt(0);
         drr.activate(0, 1);
-        assert_eq!(*drr.turn().unwrap().1, 1000);
+        assert_eq!(*drr.poll_turn().unwrap().1, 1000);
     }
 }

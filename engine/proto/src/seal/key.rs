@@ -73,9 +73,9 @@ impl fmt::Debug for Suites {
 
 /// 32 secret bytes. They are erased when dropped and never shown by `Debug`.
 #[derive(Clone)]
-pub struct Key([u8; 32]);
+pub struct SecretKey([u8; 32]);
 
-impl Key {
+impl SecretKey {
     /// Takes over the bytes of a key.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -87,15 +87,15 @@ impl Key {
     }
 }
 
-impl Drop for Key {
+impl Drop for SecretKey {
     fn drop(&mut self) {
         self.0.zeroize();
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for SecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(..)")
+        f.write_str("SecretKey(..)")
     }
 }
 
@@ -103,9 +103,9 @@ impl fmt::Debug for Key {
 #[derive(Clone, Debug)]
 pub struct SessionKeys {
     /// Seals what this side sends.
-    pub send: Key,
+    pub send: SecretKey,
     /// Opens what the other side sent.
-    pub recv: Key,
+    pub recv: SecretKey,
     /// The cipher for both directions.
     pub suite: Suite,
 }

@@ -18,12 +18,12 @@ mod sealer;
 mod window;
 
 pub use aead::{Aead, AeadError, RingAead};
-pub use key::{Key, SessionKeys, Suite, Suites};
+pub use key::{SecretKey, SessionKeys, Suite, Suites};
 pub use limits::{
     AES_FORGERY_LIMIT, CHACHA_FORGERY_LIMIT, KEY_HARD_AGE, KEY_SOFT_AGE, KeyLimits, KeyUse, MAX_SEALED_BYTES,
 };
-pub use opener::{OpenError, Opened, Opener};
-pub use sealer::{SealError, Sealed, Sealer};
+pub use opener::{OpenedPacket, Opener, UnsealError};
+pub use sealer::{SealError, SealedPacket, Sealer};
 pub use window::{REPLAY_WINDOW_PACKETS, ReplayWindow};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use super::{
     aead::{Aead, RingAead},
-    key::{Key, Suite},
+    key::{SecretKey, Suite},
     limits::{KeyLimits, KeyUse},
     window::ReplayWindow,
 };
@@ -15,7 +15,7 @@ use crate::{
 
 /// Why a packet was not opened. Nothing changed but counters; nothing is answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum UnsealError {
     /// It is no packet of ours.
     #[error("malformed: {0}")]
     Header(#[from] HeaderError),
@@ -38,7 +38,7 @@ pub enum OpenError {
 
 /// A packet that was opened.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Opened<'packet> {
+pub struct OpenedPacket<'packet> {
     /// Its number.
     pub number: u64,
     /// The frames, in place.
@@ -60,12 +60,12 @@ pub struct Opener {
 
 impl Opener {
     /// An opener for a fresh key that came to be at `now`, with the limits of [`KeyLimits::new`].
-    pub fn new(suite: Suite, key: &Key, max_packet_bytes: usize, now: Instant) -> Self {
+    pub fn new(suite: Suite, key: &SecretKey, max_packet_bytes: usize, now: Instant) -> Self {
         Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
     }
 
     /// An opener for a fresh key with given limits.
-    pub fn with_limits(suite: Suite, key: &Key, limits: KeyLimits, now: Instant) -> Self {
+    pub fn with_limits(suite: Suite, key: &SecretKey, limits: KeyLimits, now: Instant) -> Self {
         Self::with_aead(Box::new(RingAead::new(suite, key)), limits, now)
     }
 
@@ -76,32 +76,32 @@ impl Opener {
 
     /// Opens a packet in place: window looked up first, number marked only after the packet opened.
     ///
-    /// On [`OpenError::Forged`] the content of `packet` behind the header is lost.
+    /// On [`UnsealError::Forged`] the content of `packet` behind the header is lost.
     pub fn open<'packet>(
         &mut self,
         now: Instant,
         packet: &'packet mut [u8],
-    ) -> Result<Opened<'packet>, OpenError> {
+    ) -> Result<OpenedPacket<'packet>, UnsealError> {
         let (header, kind) = Header::parse(packet)?;
         if kind != PacketKind::Data {
-            return Err(OpenError::NotData);
+            return Err(UnsealError::NotData);
         }
         let number = header.number();
         if !self.window.check(number) {
-            return Err(OpenError::Replay);
+            return Err(UnsealError::Replay);
         }
         if self.key_use(now) == KeyUse::Spent {
-            return Err(OpenError::Spent);
+            return Err(UnsealError::Spent);
         }
         let (head, body) = packet.split_at_mut(HEADER_BYTES);
         let Ok(bytes) = self.aead.open(number, head, body) else {
             self.forged += 1;
-            return Err(OpenError::Forged);
+            return Err(UnsealError::Forged);
         };
         self.window.commit(number);
         self.first.get_or_insert(number);
         self.opened += 1;
-        Ok(Opened { number, plaintext: &mut body[..bytes] })
+        Ok(OpenedPacket { number, plaintext: &mut body[..bytes] })
     }
 
     /// Packets that opened.

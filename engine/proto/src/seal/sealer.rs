@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     aead::{Aead, RingAead},
-    key::{Key, Suite},
+    key::{SecretKey, Suite},
     limits::{KeyLimits, KeyUse, MAX_SEALED_BYTES},
 };
 use crate::{
@@ -29,7 +29,7 @@ pub enum SealError {
 
 /// A packet that was sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sealed {
+pub struct SealedPacket {
     /// The number that the packet got.
     pub number: u64,
     /// Its length in bytes, header and tag included.
@@ -52,12 +52,12 @@ pub struct Sealer {
 
 impl Sealer {
     /// A sealer for a fresh key that came to be at `now`, with the limits of [`KeyLimits::new`].
-    pub fn new(suite: Suite, key: &Key, max_packet_bytes: usize, now: Instant) -> Self {
+    pub fn new(suite: Suite, key: &SecretKey, max_packet_bytes: usize, now: Instant) -> Self {
         Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
     }
 
     /// A sealer for a fresh key with given limits.
-    pub fn with_limits(suite: Suite, key: &Key, limits: KeyLimits, now: Instant) -> Self {
+    pub fn with_limits(suite: Suite, key: &SecretKey, limits: KeyLimits, now: Instant) -> Self {
         Self::with_aead(Box::new(RingAead::new(suite, key)), limits, now)
     }
 
@@ -89,7 +89,7 @@ impl Sealer {
         receiver: ReceiverIndex,
         buf: &mut [u8],
         plaintext_bytes: usize,
-    ) -> Result<Sealed, SealError> {
+    ) -> Result<SealedPacket, SealError> {
         if self.key_use(now) == KeyUse::Spent {
             return Err(SealError::Spent);
         }
@@ -107,7 +107,7 @@ impl Sealer {
         let sealed = self.aead.seal(number, head, body).map_err(|_| SealError::NoRoom)?;
         debug_assert_eq!(tag.len(), TAG_BYTES);
         tag.copy_from_slice(&sealed);
-        Ok(Sealed { number, bytes })
+        Ok(SealedPacket { number, bytes })
     }
 
     /// The number that the next packet will get.

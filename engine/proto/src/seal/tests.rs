@@ -11,7 +11,7 @@ use crate::{
 const NOW: Instant = Instant::from_nanos(1_000);
 
 fn pair(suite: Suite) -> (Sealer, Opener) {
-    let key = Key::from_bytes([7; 32]);
+    let key = SecretKey::from_bytes([7; 32]);
     (Sealer::new(suite, &key, 1_500, NOW), Opener::new(suite, &key, 1_500, NOW))
 }
 
@@ -100,7 +100,7 @@ fn what_was_sealed_opens_once() {
             let opened = opener.open(NOW, &mut copy).unwrap();
             assert_eq!(opened.number, u64::from(round));
             assert_eq!(opened.plaintext, [round; 40]);
-            assert_eq!(opener.open(NOW, &mut packet.clone()), Err(OpenError::Replay));
+            assert_eq!(opener.open(NOW, &mut packet.clone()), Err(UnsealError::Replay));
         }
         let mut empty = sealed(&mut sealer, &[]);
         assert_eq!(opener.open(NOW, &mut empty).unwrap().plaintext, [0u8; 0]);
@@ -119,7 +119,7 @@ fn every_flipped_bit_is_refused_and_changes_nothing() {
             bad[bit / 8] ^= 1 << (bit % 8);
             let error = opener.open(NOW, &mut bad).unwrap_err();
             assert!(
-                matches!(error, OpenError::Forged | OpenError::Header(_) | OpenError::NotData),
+                matches!(error, UnsealError::Forged | UnsealError::Header(_) | UnsealError::NotData),
                 "bit {bit}: {error:?}"
             );
             assert_eq!(opener.window_end(), 0, "bit {bit}");
@@ -139,10 +139,10 @@ fn every_other_length_is_refused() {
     for extra in 1..64 {
         let mut long = packet.clone();
         long.extend(std::iter::repeat_n(0, extra));
-        assert_eq!(opener.open(NOW, &mut long), Err(OpenError::Forged), "extended by {extra}");
+        assert_eq!(opener.open(NOW, &mut long), Err(UnsealError::Forged), "extended by {extra}");
     }
     let glued = [packet.clone(), packet.clone()].concat();
-    assert_eq!(opener.open(NOW, &mut glued.clone()), Err(OpenError::Forged));
+    assert_eq!(opener.open(NOW, &mut glued.clone()), Err(UnsealError::Forged));
     for len in 0..128 {
         for fill in [0x00, 0x80, 0xff] {
             assert!(opener.open(NOW, &mut vec![fill; len]).is_err());
@@ -155,15 +155,15 @@ fn every_other_length_is_refused() {
 fn another_key_or_suite_does_not_open() {
     let (mut sealer, _) = pair(Suite::Aes256Gcm);
     let packet = sealed(&mut sealer, b"secret");
-    let mut other_key = Opener::new(Suite::Aes256Gcm, &Key::from_bytes([8; 32]), 1_500, NOW);
-    let mut other_suite = Opener::new(Suite::ChaCha20Poly1305, &Key::from_bytes([7; 32]), 1_500, NOW);
-    assert_eq!(other_key.open(NOW, &mut packet.clone()), Err(OpenError::Forged));
-    assert_eq!(other_suite.open(NOW, &mut packet.clone()), Err(OpenError::Forged));
+    let mut other_key = Opener::new(Suite::Aes256Gcm, &SecretKey::from_bytes([8; 32]), 1_500, NOW);
+    let mut other_suite = Opener::new(Suite::ChaCha20Poly1305, &SecretKey::from_bytes([7; 32]), 1_500, NOW);
+    assert_eq!(other_key.open(NOW, &mut packet.clone()), Err(UnsealError::Forged));
+    assert_eq!(other_suite.open(NOW, &mut packet.clone()), Err(UnsealError::Forged));
 }
 
 #[test]
 fn any_forward_jump_that_opens_is_accepted() {
-    let key = Key::from_bytes([7; 32]);
+    let key = SecretKey::from_bytes([7; 32]);
     let aead = RingAead::new(Suite::Aes256Gcm, &key);
     let mut opener = Opener::new(Suite::Aes256Gcm, &key, 1_500, NOW);
     for number in [5, 1 << 40, crate::wire::header::PACKET_NUMBER_LIMIT - 1] {
@@ -171,7 +171,7 @@ fn any_forward_jump_that_opens_is_accepted() {
         assert_eq!(opener.open(NOW, &mut packet).unwrap().number, number);
     }
     let mut beyond = packet_numbered(&aead, crate::wire::header::PACKET_NUMBER_LIMIT);
-    assert_eq!(opener.open(NOW, &mut beyond), Err(OpenError::Header(HeaderError::Number)));
+    assert_eq!(opener.open(NOW, &mut beyond), Err(UnsealError::Header(HeaderError::Number)));
     assert_eq!(opener.key_use(NOW), KeyUse::RekeyDue, "a far jump asks for a new key and stops nothing");
 }
 
@@ -185,7 +185,7 @@ fn packet_numbered(aead: &RingAead, number: u64) -> Vec<u8> {
 
 #[test]
 fn a_key_stops_at_its_packet_limit_and_uses_up_no_number_after_it() {
-    let key = Key::from_bytes([7; 32]);
+    let key = SecretKey::from_bytes([7; 32]);
     let limits = KeyLimits { soft_packets: 2, hard_packets: 4, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
     let mut sealer =
         Sealer::with_aead(std::boxed::Box::new(RingAead::new(Suite::Aes256Gcm, &key)), limits, NOW);
@@ -205,22 +205,22 @@ fn a_key_stops_at_its_age_on_both_sides() {
     let soft = NOW + KEY_SOFT_AGE;
     let hard = NOW + KEY_HARD_AGE;
     assert_eq!((sealer.key_use(soft), opener.key_use(soft)), (KeyUse::RekeyDue, KeyUse::RekeyDue));
-    assert_eq!(opener.open(hard, &mut packet), Err(OpenError::Spent));
+    assert_eq!(opener.open(hard, &mut packet), Err(UnsealError::Spent));
     assert_eq!(sealer.seal(hard, index(), &mut [0; 64], 4), Err(SealError::Spent));
 }
 
 #[test]
 fn a_key_stops_after_too_many_forgeries() {
-    let key = Key::from_bytes([7; 32]);
+    let key = SecretKey::from_bytes([7; 32]);
     let limits = KeyLimits { forgeries: 2, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
     let mut opener =
         Opener::with_aead(std::boxed::Box::new(RingAead::new(Suite::Aes256Gcm, &key)), limits, NOW);
     let good = packet_numbered(&RingAead::new(Suite::Aes256Gcm, &key), 0);
     let mut bad = good.clone();
     bad[HEADER_BYTES] ^= 1;
-    assert_eq!(opener.open(NOW, &mut bad.clone()), Err(OpenError::Forged));
-    assert_eq!(opener.open(NOW, &mut bad), Err(OpenError::Forged));
-    assert_eq!(opener.open(NOW, &mut good.clone()), Err(OpenError::Spent));
+    assert_eq!(opener.open(NOW, &mut bad.clone()), Err(UnsealError::Forged));
+    assert_eq!(opener.open(NOW, &mut bad), Err(UnsealError::Forged));
+    assert_eq!(opener.open(NOW, &mut good.clone()), Err(UnsealError::Spent));
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn suites_agree_the_same_way_from_both_sides() {
 
 #[test]
 fn debug_shows_no_key() {
-    let key = Key::from_bytes([0xab; 32]);
+    let key = SecretKey::from_bytes([0xab; 32]);
     let keys = SessionKeys { send: key.clone(), recv: key, suite: Suite::Aes256Gcm };
     let text = std::format!("{keys:?}");
     assert!(!text.contains("171") && !text.contains("ab, "), "{text}");

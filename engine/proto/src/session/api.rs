@@ -2,13 +2,15 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use super::code::CloseCode;
-use crate::channel::{Accept, ChannelStats, Label, OpenRequest};
+use crate::{
+    channel::{ChannelStats, Label},
+    wire::{Accept, CloseCode, OpenRequest},
+};
 
 /// What a session wants its owner to know. Polled with [`super::Session::poll_event`] after each packet, each
 /// timeout, and before [`super::Session::poll_transmit`].
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
+pub enum SessionEvent {
     /// The first packet of the peer opened: it holds the keys.
     Confirmed,
     /// The peer wants to consume a stream. Answer with `accept` or `reject`.
@@ -51,7 +53,7 @@ pub enum Event {
         /// was delivered and it is missing, and no datum comes that could say so.
         stats: Box<ChannelStats>,
     },
-    /// The channel was cut. The channel is gone.
+    /// The channel was reset. The channel is gone.
     Reset {
         /// The channel.
         label: Label,
@@ -79,36 +81,6 @@ pub enum Event {
     },
 }
 
-/// What a producer's ring answers for one sequence.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fetched<'a> {
-    /// The datum.
-    Datum(&'a [u8]),
-    /// Everything from the sequence asked for up to, not including, `until` will never be sent: overwritten,
-    /// abandoned or not selected. Taken as at least the one sequence asked for.
-    Skip {
-        /// One past the last sequence to skip.
-        until: u64,
-    },
-    /// Not there yet; the channel rests until `published` is called again.
-    NotYet,
-}
-
-/// Where datums come from: the producers' rings.
-pub trait Source {
-    /// The datum of channel `label` with sequence `seq`. Asked again for the same sequence when a packet was
-    /// lost; below `released` it is never asked.
-    fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_>;
-}
-
-/// Where datums go: the consumers' inboxes.
-pub trait Sink {
-    /// Takes a datum. `skipped_before` sequences between the datum delivered before and this one were lost or
-    /// skipped by the producer. `false`: there is no room, which credit should have made impossible; the channel
-    /// is reset.
-    fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool;
-}
-
 /// Why a packet had no effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Dropped {
@@ -134,7 +106,7 @@ pub enum Dropped {
 
 /// Why a channel could not be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum OpenChannelError {
     /// The session is closing.
     #[error("the session is closing; open again in the next one")]
     Closed,

@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use super::{Event, control::CONTROL_WINDOW_BYTES};
+use super::{SessionEvent, control::CONTROL_WINDOW_BYTES};
 use crate::{
-    channel::{Record, RxChannel, TxChannel},
+    channel::{RxChannel, SentFrame, TxChannel},
     congestion::Congestion,
     seal::{KEY_SOFT_AGE, KeyLimits, Suite},
     wire::frames::message::SMALL_MESSAGE_BYTES,
@@ -49,12 +49,12 @@ pub struct SessionConfig {
     /// The packets after which a key is to be replaced, if that is fewer than its cipher recommends.
     pub rekey_after_packets: u64,
     /// The bounds.
-    pub limits: Limits,
+    pub limits: SessionLimits,
 }
 
 /// Bounds of everything in a session that could grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SessionLimits {
     /// Channels in each direction; at most [`crate::channel::Label::MAX_CHANNELS`].
     pub max_channels: usize,
     /// Channels that the peer may open per second, and at once.
@@ -78,7 +78,7 @@ pub struct Limits {
 /// Smallest allowed `max_packet_bytes`: what every IPv6 path carries, minus IPv6 and UDP headers.
 pub const MIN_PACKET_BYTES: usize = 1_232;
 
-impl Default for Limits {
+impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             max_channels: 4_096,
@@ -110,7 +110,7 @@ impl Default for SessionConfig {
             quantum_bytes: 4_096,
             rekey_after: KEY_SOFT_AGE,
             rekey_after_packets: u64::MAX,
-            limits: Limits::default(),
+            limits: SessionLimits::default(),
         }
     }
 }
@@ -151,11 +151,11 @@ const CHANNEL_BYTES: usize = if size_of::<RxChannel>() > size_of::<TxChannel>() 
 } else {
     size_of::<TxChannel>()
 };
-const RECORD_BYTES: usize = size_of::<Record>();
+const RECORD_BYTES: usize = size_of::<SentFrame>();
 const INTERVAL_BYTES: usize = 16;
 const SPAN_BYTES: usize = 40;
 const PACKET_BYTES: usize = 64;
-const EVENT_BYTES: usize = 2 * size_of::<Event>();
+const EVENT_BYTES: usize = 2 * size_of::<SessionEvent>();
 /// The session itself, its replay window, its cipher, its scratch and a spare buffer of 4 MiB.
 const FIXED_BYTES: usize = (4 << 20) + (64 << 10);
 

@@ -8,10 +8,12 @@ use zerocopy::FromBytes;
 
 use crate::{
     channel::{Assembler, Budget, Fault, HELD_OVERHEAD_BYTES, Intervals},
-    session::CloseCode,
-    wire::frames::{
-        ControlHeader, Out,
-        message::{MESSAGE_HEADER_BYTES, Message, MessageHeader},
+    wire::{
+        CloseCode,
+        frames::{
+            ControlHeader, Out,
+            message::{ControlMessage, MESSAGE_HEADER_BYTES, MessageHeader},
+        },
     },
 };
 
@@ -37,7 +39,7 @@ pub(super) struct ControlTx {
 
 impl ControlTx {
     /// Appends a message and returns where it ends in the stream.
-    pub(super) fn push(&mut self, message: &Message) -> u64 {
+    pub(super) fn push(&mut self, message: &ControlMessage) -> u64 {
         message.encode(&mut self.queue);
         self.base + self.queue.len() as u64
     }
@@ -158,14 +160,14 @@ impl ControlRx {
     }
 
     /// The next whole message.
-    pub(super) fn poll_message(&mut self) -> Option<Result<Message, CloseCode>> {
+    pub(super) fn poll_message(&mut self) -> Option<Result<ControlMessage, CloseCode>> {
         let (header, rest) = MessageHeader::ref_from_prefix(self.stream.whole()).ok()?;
         let (kind, len) = (header.kind, header.len.get() as usize);
         if len > self.max_message {
             return Some(Err(CloseCode::TOO_LARGE));
         }
         let body = rest.get(..len)?;
-        let message = Message::decode(kind, body).map_err(|_| CloseCode::PROTOCOL_VIOLATION);
+        let message = ControlMessage::decode(kind, body).map_err(|_| CloseCode::PROTOCOL_VIOLATION);
         self.stream.consume(MESSAGE_HEADER_BYTES + len, &mut self.budget);
         Some(message)
     }
@@ -182,13 +184,13 @@ mod tests {
         let mut control = ControlRx::new(1_000);
         let message = {
             let mut bytes = Vec::new();
-            Message::Record(vec![7; 900]).encode(&mut bytes);
+            ControlMessage::Record(vec![7; 900]).encode(&mut bytes);
             bytes
         };
         let missing = message.len() as u64;
         let refused = (missing..CONTROL_WINDOW_BYTES).find(|at| control.handle_piece(*at, &[0]).is_err());
         assert!(refused.is_some(), "the pieces are bounded");
         assert_eq!(control.handle_piece(0, &message), Ok(()));
-        assert_eq!(control.poll_message(), Some(Ok(Message::Record(vec![7; 900]))));
+        assert_eq!(control.poll_message(), Some(Ok(ControlMessage::Record(vec![7; 900]))));
     }
 }

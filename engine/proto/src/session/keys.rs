@@ -20,7 +20,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::{
-    seal::{KeyUse, OpenError, Opened, Opener, Sealer},
+    seal::{KeyUse, OpenedPacket, Opener, Sealer, UnsealError},
     time::Instant,
     wire::header::{Header, PHASES, PacketKind},
 };
@@ -45,13 +45,13 @@ pub struct NewKey {
 pub struct StaleKey;
 
 #[derive(Debug)]
-struct Next {
+struct NextKey {
     sealer: Sealer,
     opener: Opener,
 }
 
 #[derive(Debug)]
-struct Previous {
+struct PreviousKey {
     phase: u8,
     opener: Opener,
     /// When it goes; `None` while the peer may still be sealing under it.
@@ -60,8 +60,8 @@ struct Previous {
 
 /// What opening a packet did to the keys.
 #[derive(Debug)]
-pub(super) struct Turned<'packet> {
-    pub(super) opened: Opened<'packet>,
+pub(super) struct Unsealed<'packet> {
+    pub(super) opened: OpenedPacket<'packet>,
     /// The next key has become the current one.
     pub(super) changed: bool,
 }
@@ -70,8 +70,8 @@ pub(super) struct Turned<'packet> {
 pub(super) struct Keys {
     pub(super) sealer: Sealer,
     pub(super) opener: Opener,
-    next: Option<Box<Next>>,
-    previous: Option<Box<Previous>>,
+    next: Option<Box<NextKey>>,
+    previous: Option<Box<PreviousKey>>,
     /// The owner was told that the current key is due.
     asked: bool,
 }
@@ -94,21 +94,21 @@ impl Keys {
         if key.phase != self.next_phase() {
             return Err(StaleKey);
         }
-        self.next = Some(Box::new(Next { sealer: key.sealer, opener: key.opener }));
+        self.next = Some(Box::new(NextKey { sealer: key.sealer, opener: key.opener }));
         if key.confirmed {
-            self.turn(None);
+            self.promote_next(None);
         }
         Ok(key.confirmed)
     }
 
     /// The next key takes the current one's place, which stays until then to open packets.
-    fn turn(&mut self, until: Option<Instant>) {
+    fn promote_next(&mut self, until: Option<Instant>) {
         let Some(next) = self.next.take() else { return };
         let phase = self.phase();
-        let Next { sealer, opener } = *next;
+        let NextKey { sealer, opener } = *next;
         self.sealer = sealer.succeed(&self.sealer);
         let opener = core::mem::replace(&mut self.opener, opener);
-        self.previous = Some(Box::new(Previous { phase, opener, until }));
+        self.previous = Some(Box::new(PreviousKey { phase, opener, until }));
         self.asked = false;
     }
 
@@ -118,10 +118,10 @@ impl Keys {
         now: Instant,
         grace: impl FnOnce() -> Duration,
         packet: &'packet mut [u8],
-    ) -> Result<Turned<'packet>, OpenError> {
+    ) -> Result<Unsealed<'packet>, UnsealError> {
         let (header, kind) = Header::parse(packet)?;
         if kind != PacketKind::Data {
-            return Err(OpenError::NotData);
+            return Err(UnsealError::NotData);
         }
         let phase = header.phase();
         if phase == self.phase() {
@@ -130,21 +130,21 @@ impl Keys {
                 // The peer has moved on as well: what it sealed before is under way now, or lost.
                 previous.until.get_or_insert_with(|| now + grace());
             }
-            return Ok(Turned { opened, changed: false });
+            return Ok(Unsealed { opened, changed: false });
         }
         if phase == self.next_phase()
             && let Some(next) = &mut self.next
         {
             let opened = next.opener.open(now, packet).map_err(not_current)?;
-            self.turn(Some(now + grace()));
-            return Ok(Turned { opened, changed: true });
+            self.promote_next(Some(now + grace()));
+            return Ok(Unsealed { opened, changed: true });
         }
         match &mut self.previous {
             Some(previous) if previous.phase == phase && previous.until.is_none_or(|until| now < until) => {
                 let opened = previous.opener.open(now, packet).map_err(not_current)?;
-                Ok(Turned { opened, changed: false })
+                Ok(Unsealed { opened, changed: false })
             }
-            _ => Err(OpenError::OtherKey),
+            _ => Err(UnsealError::OtherKey),
         }
     }
 
@@ -174,9 +174,9 @@ impl Keys {
 }
 
 /// A key that is not the current one may stop; the session goes on without it.
-fn not_current(error: OpenError) -> OpenError {
+fn not_current(error: UnsealError) -> UnsealError {
     match error {
-        OpenError::Spent => OpenError::OtherKey,
+        UnsealError::Spent => UnsealError::OtherKey,
         other => other,
     }
 }

@@ -5,10 +5,10 @@
 
 use alloc::boxed::Box;
 
-use super::{CloseCode, Event, Session, table::Known};
+use super::{CloseCode, Session, SessionEvent, table::LabelStatus};
 use crate::{
     channel::{Accept, Fault, Label, OpenRequest, TxChannel},
-    wire::frames::message::Message,
+    wire::frames::message::ControlMessage,
 };
 
 const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
@@ -28,85 +28,82 @@ impl Session {
         }
     }
 
-    fn handle_message(&mut self, message: Message) -> Result<(), Fault> {
+    fn handle_message(&mut self, message: ControlMessage) -> Result<(), Fault> {
         self.idle_since = self.now;
         match message {
-            Message::Open(label, request) => self.handle_open(label, request),
-            Message::Accept(label, accept) => self.handle_accept(label, accept),
-            Message::Reject(label, code) => {
-                let Some(label) = self.our_label(label)? else { return Ok(()) };
-                if self.ours.get(label).is_some_and(|channel| channel.is_open()) {
+            ControlMessage::Open(label, request) => self.handle_open(label, request),
+            ControlMessage::Accept(label, accept) => self.handle_accept(label, accept),
+            ControlMessage::Reject(label, code) => {
+                let Some(label) = self.rx_label(label)? else { return Ok(()) };
+                if self.rx_channels.get(label).is_some_and(|channel| channel.is_open()) {
                     return Err(VIOLATION);
                 }
-                self.drop_ours(label);
-                self.events.push_back(Event::Rejected { label, code });
+                self.drop_rx(label);
+                self.events.push_back(SessionEvent::Rejected { label, code });
                 Ok(())
             }
-            Message::Fin(label, end_seq) => {
-                let Some(label) = self.our_label(label)? else { return Ok(()) };
-                let Some(channel) = self.ours.get_mut(label) else { return Ok(()) };
+            ControlMessage::Fin(label, end_seq) => {
+                let Some(label) = self.rx_label(label)? else { return Ok(()) };
+                let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
                 channel.handle_fin(end_seq)?;
                 if channel.is_finished() {
                     self.finished(label);
                 }
                 Ok(())
             }
-            Message::Reset { label, code, sender_opened } => {
+            ControlMessage::Reset { label, code, sender_opened } => {
                 let label = Label::from_wire(label, sender_opened).ok_or(VIOLATION)?;
                 // An opener may reset what was refused for its rate and never entered a table.
-                let known = if sender_opened {
-                    self.drop_theirs(label).is_some()
-                } else {
-                    self.drop_ours(label).is_some()
-                };
+                let known =
+                    if sender_opened { self.drop_tx(label).is_some() } else { self.drop_rx(label).is_some() };
                 if known {
-                    self.events.push_back(Event::Reset { label, code, by_peer: true });
+                    self.events.push_back(SessionEvent::Reset { label, code, by_peer: true });
                 }
                 Ok(())
             }
-            Message::Record(bytes) => {
-                self.events.push_back(Event::Control(bytes));
+            ControlMessage::Record(bytes) => {
+                self.events.push_back(SessionEvent::Control(bytes));
                 Ok(())
             }
         }
     }
 
     /// A channel that we opened; `None` when it is gone.
-    pub(super) fn our_label(&mut self, label: u32) -> Result<Option<Label>, Fault> {
+    pub(super) fn rx_label(&mut self, label: u32) -> Result<Option<Label>, Fault> {
         let label = Label::from_wire(label, false).ok_or(VIOLATION)?;
-        match self.ours.judge(label) {
-            Known::Open => Ok(Some(label)),
-            Known::Stale => {
+        match self.rx_channels.judge(label) {
+            LabelStatus::Open => Ok(Some(label)),
+            LabelStatus::Stale => {
                 self.stats.stale_frames += 1;
                 Ok(None)
             }
-            Known::Never => Err(VIOLATION),
+            LabelStatus::Never => Err(VIOLATION),
         }
     }
 
     fn handle_open(&mut self, label: u32, request: OpenRequest) -> Result<(), Fault> {
         let label = Label::from_wire(label, true).ok_or(VIOLATION)?;
-        if self.theirs.judge(label) != Known::Never {
+        if self.tx_channels.judge(label) != LabelStatus::Never {
             return Err(VIOLATION);
         }
-        if !self.theirs.admits(label) || !self.take_open_token() {
+        if !self.tx_channels.admits(label) || !self.take_open_token() {
             self.stats.opens_refused += 1;
-            self.control_tx.push(&Message::Reject(label.wire(), CloseCode::NO_CAPACITY));
+            self.control_tx.push(&ControlMessage::Reject(label.wire(), CloseCode::NO_CAPACITY));
             self.bound_control();
             return Ok(());
         }
         // The opener knows that the slot's former channel is gone, even where its news is still on the way here.
-        let former = self.theirs.insert(label, TxChannel::new(label, &request));
+        let former = self.tx_channels.insert(label, TxChannel::new(label, &request));
         if let Some(former) = former {
             self.resend_entries -= former.resend_entries();
             let label = former.label();
             self.events.push_back(if former.fin_sent {
-                Event::Finished { label, stats: Box::new(former.stats()) }
+                SessionEvent::Finished { label, stats: Box::new(former.stats()) }
             } else {
-                Event::Reset { label, code: CloseCode::SUPERSEDED, by_peer: true }
+                SessionEvent::Reset { label, code: CloseCode::SUPERSEDED, by_peer: true }
             });
         }
-        self.events.push_back(Event::Opened { label, request });
+        self.events.push_back(SessionEvent::Opened { label, request });
         Ok(())
     }
 
@@ -127,11 +124,11 @@ impl Session {
     }
 
     fn handle_accept(&mut self, label: u32, accept: Accept) -> Result<(), Fault> {
-        let Some(label) = self.our_label(label)? else { return Ok(()) };
-        let Some(channel) = self.ours.get_mut(label) else { return Ok(()) };
+        let Some(label) = self.rx_label(label)? else { return Ok(()) };
+        let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
         channel.handle_accept(accept.first_seq, accept.max_datum_bytes, accept.reliability)?;
         let accept = Accept { max_datum_bytes: channel.max_datum(), ..accept };
-        self.events.push_back(Event::Accepted { label, accept });
+        self.events.push_back(SessionEvent::Accepted { label, accept });
         Ok(())
     }
 
@@ -142,7 +139,7 @@ impl Session {
             self.accepting.front().copied().filter(|(_, end)| *end <= self.control_tx.base())
         {
             self.accepting.pop_front();
-            let Some(channel) = self.theirs.get_mut(label) else { continue };
+            let Some(channel) = self.tx_channels.get_mut(label) else { continue };
             channel.handle_accept_acked();
             if channel.wants_turn() {
                 let weight = channel.weight();

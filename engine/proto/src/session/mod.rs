@@ -1,7 +1,7 @@
 //! What two peers that have keys say to each other.
 //!
 //! Not inside: sockets, clocks, threads, randomness; how the keys came to be ([`crate::handshake`]); rings and
-//! inboxes (they are behind [`Source`] and [`Sink`]); what a control message of the owner means.
+//! inboxes (they are behind [`DatumSource`] and [`DatumSink`]); what a control message of the owner means.
 //!
 //! | file | answers |
 //! |---|---|
@@ -17,7 +17,6 @@
 
 mod acks;
 mod api;
-mod code;
 mod config;
 mod control;
 mod keys;
@@ -35,20 +34,23 @@ mod verbs;
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
-pub use api::{ControlError, Dropped, Event, Fetched, NoChannel, OpenError, Sink, Source};
-pub use code::CloseCode;
-pub use config::{Limits, MIN_PACKET_BYTES, SessionConfig};
+pub use crate::{
+    channel::{DatumSink, DatumSource, Fetched},
+    wire::CloseCode,
+};
+pub use api::{ControlError, Dropped, NoChannel, OpenChannelError, SessionEvent};
+pub use config::{MIN_PACKET_BYTES, SessionConfig, SessionLimits};
 pub use keys::{NewKey, StaleKey};
 pub use stats::SessionStats;
 
 use acks::Acks;
 use control::{ControlRx, ControlTx};
 use keys::Keys;
-use recovery::{Fate, Recovery};
+use recovery::{FrameFate, Recovery};
 use table::Table;
 
 use crate::{
-    channel::{Budget, Label, Record, RxChannel, TxChannel},
+    channel::{Budget, Label, RxChannel, SentFrame, TxChannel},
     congestion::{Controller, Pacer},
     schedule::Drr,
     seal::{MAX_SEALED_BYTES, Opener, Sealer},
@@ -58,7 +60,7 @@ use crate::{
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
+enum Lifecycle {
     Open,
     /// CLOSE is to be sent (`due`), and repeated to a peer that still talks, until `until`.
     Closing {
@@ -75,7 +77,7 @@ enum Life {
 /// In each turn: [`Session::handle_packet`] for what arrived, [`Session::handle_timeout`] when
 /// [`Session::poll_timeout`] has passed, [`Session::poll_event`] until `None`, the owner's verbs, then
 /// [`Session::poll_transmit`] until `None`. Events must be polled before packets: a datum comes only after
-/// [`Event::Accepted`] could have been seen.
+/// [`SessionEvent::Accepted`] could have been seen.
 ///
 /// Nothing here panics on what a peer sends. Nothing grows without a bound of [`SessionConfig`]; see
 /// [`SessionConfig::memory_bound`].
@@ -84,25 +86,25 @@ pub struct Session {
     config: SessionConfig,
     keys: Keys,
     remote: ReceiverIndex,
-    life: Life,
+    life: Lifecycle,
     now: Instant,
     confirmed: bool,
 
-    ours: Table<RxChannel>,
-    theirs: Table<TxChannel>,
+    rx_channels: Table<RxChannel>,
+    tx_channels: Table<TxChannel>,
     budget: Budget,
     drr: Drr,
-    /// Slots of `ours` with a CREDIT to send.
+    /// Slots of `rx_channels` with a CREDIT to send.
     credits: VecDeque<u32>,
-    /// Slots of `theirs` with a BLOCKED to send.
+    /// Slots of `tx_channels` with a BLOCKED to send.
     blocked: VecDeque<u32>,
-    /// Labels of `theirs` that wait for credit, each once. Those that are gone go with the next probe.
+    /// Labels of `tx_channels` that wait for credit, each once. Those that are gone go with the next probe.
     waiting: Vec<Label>,
     blocked_at: Option<Instant>,
     blocked_backoff: u32,
-    /// Labels of `theirs` whose ACCEPT ends at this place of the control stream.
+    /// Labels of `tx_channels` whose ACCEPT ends at this place of the control stream.
     accepting: VecDeque<(Label, u64)>,
-    /// Labels of `theirs` on FireAndForget that sent everything and wait until that has arrived or is lost.
+    /// Labels of `tx_channels` on FireAndForget that sent everything and wait until that has arrived or is lost.
     settling: Vec<Label>,
     /// Entries of all channels' lists of what is to be sent again.
     resend_entries: usize,
@@ -117,8 +119,8 @@ pub struct Session {
     pong: Option<u64>,
     ping_due: bool,
 
-    events: VecDeque<Event>,
-    /// Slots of `theirs` with a `Released` event to poll.
+    events: VecDeque<SessionEvent>,
+    /// Slots of `tx_channels` with a `Released` event to poll.
     released: VecDeque<u32>,
 
     last_heard: Instant,
@@ -130,7 +132,7 @@ pub struct Session {
     open_tokens_at: Instant,
     last_trim: Instant,
     /// Scratch for records whose fate was decided.
-    fates: Vec<(Fate, Record)>,
+    fates: Vec<(FrameFate, SentFrame)>,
     stats: SessionStats,
 }
 
@@ -148,11 +150,11 @@ impl Session {
         Self {
             keys: Keys::new(sealer, opener),
             remote,
-            life: Life::Open,
+            life: Lifecycle::Open,
             now,
             confirmed: false,
-            ours: Table::new(limits.max_channels, false),
-            theirs: Table::new(limits.max_channels, true),
+            rx_channels: Table::new(limits.max_channels, false),
+            tx_channels: Table::new(limits.max_channels, true),
             budget: Budget::new(limits.max_held_bytes),
             drr: Drr::new(config.quantum_bytes),
             credits: VecDeque::new(),
@@ -187,24 +189,24 @@ impl Session {
     }
 
     /// What happened, in order; `None` when there is nothing new.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<SessionEvent> {
         if self.events.is_empty() {
             // Messages that waited because nobody polled.
             self.read_messages();
         }
         if let Some(event) = self.events.pop_front() {
-            if let Event::Blocked { label } = event
-                && let Some(channel) = self.ours.get_mut(label)
+            if let SessionEvent::Blocked { label } = event
+                && let Some(channel) = self.rx_channels.get_mut(label)
             {
                 channel.blocked_event = false;
             }
             return Some(event);
         }
         while let Some(slot) = self.released.pop_front() {
-            if let Some(channel) = self.theirs.at(slot)
+            if let Some(channel) = self.tx_channels.at(slot)
                 && core::mem::take(&mut channel.released_event)
             {
-                return Some(Event::Released { label: channel.label() });
+                return Some(SessionEvent::Released { label: channel.label() });
             }
         }
         None
@@ -212,11 +214,11 @@ impl Session {
 
     /// Whether the session is closing or closed: verbs do nothing any more.
     pub const fn is_closed(&self) -> bool {
-        !matches!(self.life, Life::Open)
+        !matches!(self.life, Lifecycle::Open)
     }
 
     /// Gives the session a new key, from a handshake with the peer of this session. Everything in it goes on. The old
-    /// key still opens what is under way. [`Event::Rekeyed`] says when the new one is in use.
+    /// key still opens what is under way. [`SessionEvent::Rekeyed`] says when the new one is in use.
     pub fn rekey(&mut self, now: Instant, key: NewKey) -> Result<(), StaleKey> {
         self.advance_clock(now);
         if self.keys.take(key)? {
@@ -229,13 +231,13 @@ impl Session {
 
     fn key_changed(&mut self) {
         self.stats.keys_changed += 1;
-        self.events.push_back(Event::Rekeyed { phase: self.keys.phase() });
+        self.events.push_back(SessionEvent::Rekeyed { phase: self.keys.phase() });
     }
 
     /// Asks the owner for a new key, once for each, when the current one is due.
     fn ask_for_key(&mut self) {
         if self.is_open() && self.keys.ask(self.now) {
-            self.events.push_back(Event::RekeyDue);
+            self.events.push_back(SessionEvent::RekeyDue);
         }
     }
 
@@ -262,7 +264,7 @@ impl Session {
     /// What the session counted.
     pub fn session_stats(&self) -> SessionStats {
         SessionStats {
-            channels: (self.ours.len() + self.theirs.len()) as u64,
+            channels: (self.rx_channels.len() + self.tx_channels.len()) as u64,
             bytes_in_flight: self.recovery.in_flight(),
             congestion_window: self.controller.window(),
             rtt_ns: self.recovery.rtt.measured_ns(),
@@ -277,19 +279,19 @@ impl Session {
     }
 
     /// Ends the session here and now, without a word to the peer.
-    fn die(&mut self, code: CloseCode, by_peer: bool) {
-        if self.life == Life::Closed {
+    fn terminate(&mut self, code: CloseCode, by_peer: bool) {
+        if self.life == Lifecycle::Closed {
             return;
         }
-        self.life = Life::Closed;
-        self.events.push_back(Event::Closed { code, by_peer });
+        self.life = Lifecycle::Closed;
+        self.events.push_back(SessionEvent::Closed { code, by_peer });
     }
 
     /// Tells the peer and stays a little to repeat it.
     fn start_closing(&mut self, code: CloseCode) {
-        if self.life == Life::Open {
+        if self.life == Lifecycle::Open {
             let until = self.now + self.config.close_linger;
-            self.life = Life::Closing { code, until, due: true, repeats: 0 };
+            self.life = Lifecycle::Closing { code, until, due: true, repeats: 0 };
         }
     }
 
@@ -298,24 +300,24 @@ impl Session {
         let mut fates = core::mem::take(&mut self.fates);
         for (fate, record) in fates.drain(..) {
             match record {
-                Record::Data { label, .. } | Record::Fragment { label, .. } => {
+                SentFrame::Data { label, .. } | SentFrame::Fragment { label, .. } => {
                     self.settle_data(fate, label, record);
                 }
-                Record::Control { offset, len } => {
-                    if fate == Fate::Lost {
+                SentFrame::Control { offset, len } => {
+                    if fate == FrameFate::Lost {
                         self.control_tx.handle_lost(offset, len);
                     } else if self.control_tx.handle_acked(offset, len) {
                         self.handle_control_acked();
                     }
                 }
-                Record::Credit { label } => {
-                    if fate == Fate::Lost {
+                SentFrame::Credit { label } => {
+                    if fate == FrameFate::Lost {
                         self.queue_credit(label);
                     }
                 }
-                Record::Blocked { label } => {
-                    if fate == Fate::Lost
-                        && let Some(channel) = self.theirs.get_mut(label)
+                SentFrame::Blocked { label } => {
+                    if fate == FrameFate::Lost
+                        && let Some(channel) = self.tx_channels.get_mut(label)
                         && channel.blocked
                     {
                         channel.blocked_due.get_or_insert(false);
@@ -328,28 +330,28 @@ impl Session {
         self.settle_finished();
     }
 
-    fn settle_data(&mut self, fate: Fate, label: Label, record: Record) {
+    fn settle_data(&mut self, fate: FrameFate, label: Label, record: SentFrame) {
         let max = self.config.max_attempts;
-        let Some(channel) = self.theirs.get_mut(label) else { return };
+        let Some(channel) = self.tx_channels.get_mut(label) else { return };
         let entries = channel.resend_entries();
         let mut gave_up = false;
         let mut moved = false;
         match (fate, record) {
-            (Fate::Acked, Record::Data { first, count, .. }) => {
+            (FrameFate::Acked, SentFrame::Data { first, count, .. }) => {
                 moved = channel.handle_data_acked(first, count);
             }
-            (Fate::Acked, Record::Fragment { seq, position, len, .. }) => {
+            (FrameFate::Acked, SentFrame::Fragment { seq, position, len, .. }) => {
                 moved = channel.handle_fragment_acked(seq, position, len);
             }
-            (Fate::Lost, Record::Data { first, count, offset, attempt, .. }) => {
+            (FrameFate::Lost, SentFrame::Data { first, count, offset, attempt, .. }) => {
                 gave_up = !channel.handle_data_lost(first, count, offset, attempt, max);
             }
-            (Fate::Lost, record) => gave_up = !channel.handle_fragment_lost(record, max),
-            (Fate::Acked, _) => {}
+            (FrameFate::Lost, record) => gave_up = !channel.handle_fragment_lost(record, max),
+            (FrameFate::Acked, _) => {}
         }
         self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
         if gave_up {
-            self.cut(label, CloseCode::GAVE_UP);
+            self.reset_channel(label, CloseCode::GAVE_UP);
             return;
         }
         if moved && !channel.released_event {
@@ -358,7 +360,7 @@ impl Session {
         }
         if channel.is_finished() {
             self.finished(label);
-        } else if fate == Fate::Lost && channel.wants_turn() {
+        } else if fate == FrameFate::Lost && channel.wants_turn() {
             let weight = channel.weight();
             self.drr.activate(label.slot() as u32, weight);
         }
@@ -372,7 +374,7 @@ impl Session {
         let oldest = self.recovery.oldest();
         let mut settling = core::mem::take(&mut self.settling);
         settling.retain(|label| {
-            let Some(channel) = self.theirs.get_mut(*label) else { return false };
+            let Some(channel) = self.tx_channels.get_mut(*label) else { return false };
             if oldest.is_some_and(|oldest| oldest <= channel.last_packet) {
                 return true;
             }
@@ -383,7 +385,7 @@ impl Session {
     }
 
     fn queue_credit(&mut self, label: Label) {
-        if let Some(channel) = self.ours.get_mut(label)
+        if let Some(channel) = self.rx_channels.get_mut(label)
             && channel.is_open()
             && !channel.queued
         {

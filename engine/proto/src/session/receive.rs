@@ -4,10 +4,13 @@
 //! would exceed a bound stops the packet without acknowledging it, which is safe because every frame may be acted
 //! on twice.
 
-use super::{CloseCode, Dropped, Event, Life, Session, Sink, keys::Turned, recovery::Outcome, table::Known};
+use super::{
+    CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, keys::Unsealed,
+    recovery::RecoveryOutcome, table::LabelStatus,
+};
 use crate::{
     channel::{Budget, Fault, Label, RxChannel},
-    seal::OpenError,
+    seal::UnsealError,
     time::Instant,
     wire::frames::{Ack, BLOCKED_PROBE, Frame, Frames, PositionFrame},
 };
@@ -20,7 +23,7 @@ const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
 
 /// What the frames of a packet ask for.
 #[derive(Default)]
-struct Seen {
+struct FrameSummary {
     eliciting: bool,
     urgent: bool,
     ack: bool,
@@ -32,17 +35,17 @@ impl Session {
         &mut self,
         now: Instant,
         packet: &mut [u8],
-        sink: &mut impl Sink,
+        sink: &mut impl DatumSink,
     ) -> Result<(), Dropped> {
         self.advance_clock(now);
-        if self.life == Life::Closed {
+        if self.life == Lifecycle::Closed {
             self.stats.dropped_closed += 1;
             return Err(Dropped::Closed);
         }
         let bytes = packet.len() as u64;
         let recovery = &self.recovery;
         let grace = || recovery.timeout() * PREVIOUS_KEY_TIMEOUTS;
-        let Turned { opened, changed } = match self.keys.open(self.now, grace, packet) {
+        let Unsealed { opened, changed } = match self.keys.open(self.now, grace, packet) {
             Ok(turned) => turned,
             Err(error) => return Err(self.count_dropped(error)),
         };
@@ -53,7 +56,7 @@ impl Session {
         self.stats.bytes_received += bytes;
         if !self.confirmed {
             self.confirmed = true;
-            self.events.push_back(Event::Confirmed);
+            self.events.push_back(SessionEvent::Confirmed);
         }
         self.last_heard = self.now;
         self.unanswered = (self.recovery.in_flight() > 0).then_some(self.now);
@@ -61,7 +64,7 @@ impl Session {
             return self.handle_while_closing(opened.plaintext);
         }
         let number = opened.number;
-        let mut seen = Seen::default();
+        let mut seen = FrameSummary::default();
         for frame in Frames::new(opened.plaintext) {
             let result = match frame {
                 Ok(frame) => self.handle_frame(frame, &mut seen, sink),
@@ -80,7 +83,7 @@ impl Session {
                     return Err(Dropped::Violation(code));
                 }
             }
-            if self.life == Life::Closed {
+            if self.life == Lifecycle::Closed {
                 return Ok(());
             }
         }
@@ -88,25 +91,25 @@ impl Session {
         Ok(())
     }
 
-    fn count_dropped(&mut self, error: OpenError) -> Dropped {
+    fn count_dropped(&mut self, error: UnsealError) -> Dropped {
         match error {
-            OpenError::Header(_) | OpenError::NotData => {
+            UnsealError::Header(_) | UnsealError::NotData => {
                 self.stats.dropped_malformed += 1;
                 Dropped::Malformed
             }
-            OpenError::Replay => {
+            UnsealError::Replay => {
                 self.stats.dropped_replay += 1;
                 Dropped::Replay
             }
-            OpenError::OtherKey => {
+            UnsealError::OtherKey => {
                 self.stats.dropped_other_key += 1;
                 Dropped::OtherKey
             }
-            OpenError::Forged => {
+            UnsealError::Forged => {
                 self.stats.dropped_auth += 1;
                 Dropped::Auth
             }
-            OpenError::Spent => {
+            UnsealError::Spent => {
                 self.stats.dropped_closed += 1;
                 self.start_closing(CloseCode::KEY_EXHAUSTED);
                 Dropped::Closed
@@ -117,10 +120,12 @@ impl Session {
     /// Only one thing matters now: whether the peer has heard it, or says goodbye itself.
     fn handle_while_closing(&mut self, plaintext: &[u8]) -> Result<(), Dropped> {
         self.stats.dropped_closed += 1;
-        let Life::Closing { code, due, repeats, .. } = &mut self.life else { return Err(Dropped::Closed) };
+        let Lifecycle::Closing { code, due, repeats, .. } = &mut self.life else {
+            return Err(Dropped::Closed);
+        };
         if Frames::new(plaintext).any(|frame| matches!(frame, Ok(Frame::Close(_)))) {
             let code = *code;
-            self.die(code, false);
+            self.terminate(code, false);
         } else if *repeats < CLOSE_REPEATS {
             *repeats += 1;
             *due = true;
@@ -128,17 +133,22 @@ impl Session {
         Err(Dropped::Closed)
     }
 
-    fn handle_frame(&mut self, frame: Frame<'_>, seen: &mut Seen, sink: &mut impl Sink) -> Result<(), Fault> {
+    fn handle_frame(
+        &mut self,
+        frame: Frame<'_>,
+        seen: &mut FrameSummary,
+        sink: &mut impl DatumSink,
+    ) -> Result<(), Fault> {
         seen.eliciting |= !matches!(frame, Frame::Ack(_) | Frame::Pong(_) | Frame::Close(_));
         match frame {
             Frame::Data(run) => {
-                self.with_ours(run.label, |channel, budget| channel.handle_data(run, budget, sink))
+                self.with_rx(run.label, |channel, budget| channel.handle_data(run, budget, sink))
             }
-            Frame::Fragment(header, body) => self.with_ours(header.label.get(), |channel, budget| {
+            Frame::Fragment(header, body) => self.with_rx(header.label.get(), |channel, budget| {
                 channel.handle_fragment(header, body, budget, sink)
             }),
             Frame::Skip(skip) => {
-                self.with_ours(skip.label.get(), |channel, budget| channel.handle_skip(skip, budget, sink))
+                self.with_rx(skip.label.get(), |channel, budget| channel.handle_skip(skip, budget, sink))
             }
             Frame::Blocked(blocked) => self.handle_blocked(blocked, sink),
             Frame::Credit(credit) => self.handle_credit(credit),
@@ -153,7 +163,7 @@ impl Session {
                 seen.urgent = true;
                 self.control_rx.handle_piece(offset, bytes)?;
                 self.read_messages();
-                if let Life::Closing { code, .. } = self.life { Err(Fault::Close(code)) } else { Ok(()) }
+                if let Lifecycle::Closing { code, .. } = self.life { Err(Fault::Close(code)) } else { Ok(()) }
             }
             Frame::Ping(token) => {
                 self.pong = Some(token);
@@ -161,20 +171,20 @@ impl Session {
             }
             Frame::Pong(_) => Ok(()),
             Frame::Close(code) => {
-                self.die(code, true);
+                self.terminate(code, true);
                 Ok(())
             }
         }
     }
 
     /// Does something with a channel that we opened, then looks what follows from it.
-    fn with_ours(
+    fn with_rx(
         &mut self,
         label: u32,
         act: impl FnOnce(&mut RxChannel, &mut Budget) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let Some(label) = self.our_label(label)? else { return Ok(()) };
-        let Some(channel) = self.ours.get_mut(label) else { return Ok(()) };
+        let Some(label) = self.rx_label(label)? else { return Ok(()) };
+        let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
         if !channel.is_open() {
             // ACCEPT came, as the producer waits for our acknowledgement of it; nobody has polled it yet.
             return Err(Fault::Refuse);
@@ -189,33 +199,33 @@ impl Session {
         }
         match result {
             Err(Fault::Reset(code)) => {
-                self.cut(label, code);
+                self.reset_channel(label, code);
                 Ok(())
             }
             other => other,
         }
     }
 
-    fn handle_blocked(&mut self, blocked: &PositionFrame, sink: &mut impl Sink) -> Result<(), Fault> {
+    fn handle_blocked(&mut self, blocked: &PositionFrame, sink: &mut impl DatumSink) -> Result<(), Fault> {
         let probe = blocked.flags & BLOCKED_PROBE != 0;
-        self.with_ours(blocked.label.get(), |channel, budget| {
+        self.with_rx(blocked.label.get(), |channel, budget| {
             channel.handle_blocked(blocked, probe, budget, sink)
         })?;
         if let Some(label) = Label::from_wire(blocked.label.get(), false)
-            && let Some(channel) = self.ours.get_mut(label)
+            && let Some(channel) = self.rx_channels.get_mut(label)
             && !core::mem::replace(&mut channel.blocked_event, true)
         {
-            self.events.push_back(Event::Blocked { label });
+            self.events.push_back(SessionEvent::Blocked { label });
         }
         Ok(())
     }
 
     fn handle_credit(&mut self, credit: &PositionFrame) -> Result<(), Fault> {
         let label = Label::from_wire(credit.label.get(), true).ok_or(VIOLATION)?;
-        let Some(channel) = self.theirs.get_mut(label) else {
-            return match self.theirs.judge(label) {
-                Known::Never => Err(VIOLATION),
-                Known::Open | Known::Stale => {
+        let Some(channel) = self.tx_channels.get_mut(label) else {
+            return match self.tx_channels.judge(label) {
+                LabelStatus::Never => Err(VIOLATION),
+                LabelStatus::Open | LabelStatus::Stale => {
                     self.stats.stale_frames += 1;
                     Ok(())
                 }
@@ -246,7 +256,7 @@ impl Session {
     }
 
     /// Tells the controller, and acts on the records.
-    pub(super) fn apply(&mut self, outcome: &Outcome) {
+    pub(super) fn apply(&mut self, outcome: &RecoveryOutcome) {
         if let Some(sent) = outcome.youngest_acked {
             let limited = outcome.in_flight_before.saturating_mul(2) >= self.controller.window();
             let srtt = self.recovery.rtt.measured_ns();

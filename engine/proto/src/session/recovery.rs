@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::rtt::Rtt;
-use crate::{channel::Record, time::Instant, wire::frames::Ack};
+use crate::{channel::SentFrame, time::Instant, wire::frames::Ack};
 
 /// A packet is lost when one sent this much later arrived (RFC 9002, 6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
@@ -16,14 +16,14 @@ pub(super) const PERSISTENT_PROBES: u32 = 3;
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum SentState {
     InFlight,
     Acked,
 }
 
 /// A packet that asks for an acknowledgement. Others are not remembered.
 #[derive(Debug)]
-struct Sent {
+struct SentPacket {
     number: u64,
     at: Instant,
     bytes: u32,
@@ -32,14 +32,14 @@ struct Sent {
     records: u32,
     /// Up to this number of the peer's it carried an acknowledgement; 0 none (then number 0 is told again).
     acked_to: u64,
-    state: State,
+    state: SentState,
     /// A probe took its records for sending again already.
     requeued: bool,
 }
 
 /// What an acknowledgement or a timer found out.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(super) struct RecoveryOutcome {
     /// Bytes in flight before.
     pub(super) in_flight_before: u64,
     /// Newly acknowledged: bytes and when the packet was sent, summed up by the youngest.
@@ -54,7 +54,7 @@ pub(super) struct Outcome {
 
 /// What became of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(super) enum FrameFate {
     Acked,
     Lost,
 }
@@ -62,8 +62,8 @@ pub(super) enum Fate {
 /// Packets in flight.
 #[derive(Debug)]
 pub(super) struct Recovery {
-    sent: VecDeque<Sent>,
-    records: VecDeque<Record>,
+    sent: VecDeque<SentPacket>,
+    records: VecDeque<SentFrame>,
     /// Absolute number of `records[0]`.
     records_base: u64,
     in_flight: u64,
@@ -103,7 +103,7 @@ impl Recovery {
     }
 
     /// Where the next packet's records go.
-    pub(super) fn records(&mut self) -> &mut VecDeque<Record> {
+    pub(super) fn records(&mut self) -> &mut VecDeque<SentFrame> {
         &mut self.records
     }
 
@@ -135,14 +135,14 @@ impl Recovery {
     ) {
         let end = self.records_base + self.records.len() as u64;
         self.in_flight += bytes as u64;
-        self.sent.push_back(Sent {
+        self.sent.push_back(SentPacket {
             number,
             at: now,
             bytes: bytes as u32,
             first_record: end - new_records as u64,
             records: new_records as u32,
             acked_to,
-            state: State::InFlight,
+            state: SentState::InFlight,
             requeued: false,
         });
         self.probes_due = self.probes_due.saturating_sub(1);
@@ -155,12 +155,12 @@ impl Recovery {
         now: Instant,
         ack: &Ack<'_>,
         next: u64,
-        fate: &mut impl FnMut(Fate, Record),
-    ) -> Result<Outcome, ()> {
+        fate: &mut impl FnMut(FrameFate, SentFrame),
+    ) -> Result<RecoveryOutcome, ()> {
         if ack.largest >= next {
             return Err(());
         }
-        let mut outcome = Outcome { in_flight_before: self.in_flight, ..Outcome::default() };
+        let mut outcome = RecoveryOutcome { in_flight_before: self.in_flight, ..RecoveryOutcome::default() };
         let mut largest_sent_at = None;
         for (low, high) in ack.ranges() {
             let from = self.sent.partition_point(|sent| sent.number < low);
@@ -172,10 +172,10 @@ impl Recovery {
                 if sent.number > high {
                     break;
                 }
-                if sent.state == State::Acked {
+                if sent.state == SentState::Acked {
                     continue;
                 }
-                sent.state = State::Acked;
+                sent.state = SentState::Acked;
                 self.in_flight -= u64::from(sent.bytes);
                 outcome.acked_bytes += u64::from(sent.bytes);
                 outcome.acked_to = outcome.acked_to.max(sent.acked_to);
@@ -184,7 +184,7 @@ impl Recovery {
                     largest_sent_at = Some(sent.at);
                 }
                 let (first, count) = (sent.first_record, sent.records);
-                self.each_record(first, count, |record| fate(Fate::Acked, record));
+                self.each_record(first, count, |record| fate(FrameFate::Acked, record));
             }
         }
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
@@ -205,7 +205,7 @@ impl Recovery {
         Ok(outcome)
     }
 
-    fn each_record(&self, first: u64, count: u32, mut each: impl FnMut(Record)) {
+    fn each_record(&self, first: u64, count: u32, mut each: impl FnMut(SentFrame)) {
         let start = (first - self.records_base) as usize;
         for record in self.records.range(start..start + count as usize) {
             each(*record);
@@ -213,12 +213,17 @@ impl Recovery {
     }
 
     /// Declares lost what later packets overtook, by count or by time.
-    fn detect_lost(&mut self, now: Instant, outcome: &mut Outcome, fate: &mut impl FnMut(Fate, Record)) {
+    fn detect_lost(
+        &mut self,
+        now: Instant,
+        outcome: &mut RecoveryOutcome,
+        fate: &mut impl FnMut(FrameFate, SentFrame),
+    ) {
         self.loss_at = None;
         let delay = self.rtt.loss_delay();
         let largest = self.largest_acked;
         while let Some(front) = self.sent.front() {
-            if front.state == State::InFlight {
+            if front.state == SentState::InFlight {
                 let Some(largest) = largest.filter(|largest| front.number <= *largest) else { break };
                 let lost_at = front.at + delay;
                 if largest - front.number < PACKET_THRESHOLD && lost_at > now {
@@ -228,12 +233,12 @@ impl Recovery {
             }
             let Some(sent) = self.sent.pop_front() else { break };
             let start = (sent.first_record - self.records_base) as usize;
-            if sent.state == State::InFlight {
+            if sent.state == SentState::InFlight {
                 self.in_flight -= u64::from(sent.bytes);
                 outcome.lost += 1;
                 outcome.youngest_lost = outcome.youngest_lost.max(Some(sent.at));
                 if !sent.requeued {
-                    self.each_record(sent.first_record, sent.records, |record| fate(Fate::Lost, record));
+                    self.each_record(sent.first_record, sent.records, |record| fate(FrameFate::Lost, record));
                 }
             }
             // The oldest packet's records are the oldest records.
@@ -254,9 +259,9 @@ impl Recovery {
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
-        fate: &mut impl FnMut(Fate, Record),
-    ) -> (Outcome, bool) {
-        let mut outcome = Outcome { in_flight_before: self.in_flight, ..Outcome::default() };
+        fate: &mut impl FnMut(FrameFate, SentFrame),
+    ) -> (RecoveryOutcome, bool) {
+        let mut outcome = RecoveryOutcome { in_flight_before: self.in_flight, ..RecoveryOutcome::default() };
         if self.loss_at.is_some_and(|at| at <= now) {
             self.detect_lost(now, &mut outcome, fate);
             self.arm_probe(now);
@@ -270,11 +275,12 @@ impl Recovery {
         self.arm_probe(now);
         // The oldest packet most likely is what the peer waits for: its content goes again, without being
         // declared lost.
-        if let Some(index) = self.sent.iter().position(|sent| sent.state == State::InFlight && !sent.requeued)
+        if let Some(index) =
+            self.sent.iter().position(|sent| sent.state == SentState::InFlight && !sent.requeued)
         {
             self.sent[index].requeued = true;
             let (first, count) = (self.sent[index].first_record, self.sent[index].records);
-            self.each_record(first, count, |record| fate(Fate::Lost, record));
+            self.each_record(first, count, |record| fate(FrameFate::Lost, record));
         }
         (outcome, true)
     }

@@ -5,7 +5,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use crate::channel::Label;
 
 #[derive(Debug)]
-struct Slot<T> {
+struct TableSlot<T> {
     /// The last life that the slot has seen; `None` before the first.
     life: Option<u32>,
     channel: Option<Box<T>>,
@@ -14,7 +14,7 @@ struct Slot<T> {
 /// Channels of one direction. Finding one is an index and a comparison.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    slots: Vec<Slot<T>>,
+    slots: Vec<TableSlot<T>>,
     /// Slots whose last channel is gone, longest first: a label comes back as late as possible.
     free: VecDeque<u32>,
     max: usize,
@@ -24,7 +24,7 @@ pub(super) struct Table<T> {
 
 /// What a label that the peer names stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Known {
+pub(super) enum LabelStatus {
     /// A channel.
     Open,
     /// A channel that is gone.
@@ -66,24 +66,24 @@ impl<T> Table<T> {
         self.slots.get_mut(slot as usize)?.channel.as_deref_mut()
     }
 
-    pub(super) fn judge(&self, label: Label) -> Known {
+    pub(super) fn judge(&self, label: Label) -> LabelStatus {
         match self.slots.get(label.slot()) {
-            Some(Slot { life: Some(life), channel }) if *life == label.life() => {
+            Some(TableSlot { life: Some(life), channel }) if *life == label.life() => {
                 if channel.is_some() {
-                    Known::Open
+                    LabelStatus::Open
                 } else {
-                    Known::Stale
+                    LabelStatus::Stale
                 }
             }
-            Some(Slot { life: Some(life), .. }) if *life > label.life() => Known::Stale,
-            _ => Known::Never,
+            Some(TableSlot { life: Some(life), .. }) if *life > label.life() => LabelStatus::Stale,
+            _ => LabelStatus::Never,
         }
     }
 
     /// A label that was never used, for a channel opened here. `None`: the table is full, or used up.
     pub(super) fn allocate(&mut self) -> Option<Label> {
         if self.slots.len() < self.max {
-            self.slots.push(Slot { life: None, channel: None });
+            self.slots.push(TableSlot { life: None, channel: None });
             return Some(Label::new(self.slots.len() - 1, 0, self.by_peer));
         }
         while let Some(slot) = self.free.pop_front() {
@@ -98,7 +98,7 @@ impl<T> Table<T> {
     /// Puts a channel under a fresh label; returns the one that lived in the slot before.
     pub(super) fn insert(&mut self, label: Label, channel: T) -> Option<Box<T>> {
         while self.slots.len() <= label.slot() {
-            self.slots.push(Slot { life: None, channel: None });
+            self.slots.push(TableSlot { life: None, channel: None });
         }
         let slot = &mut self.slots[label.slot()];
         slot.life = Some(label.life());
@@ -138,13 +138,13 @@ mod tests {
         table.insert(second, 'b');
         assert!(table.allocate().is_none());
         assert_eq!(table.remove(first).as_deref(), Some(&'a'));
-        assert_eq!(table.judge(first), Known::Stale);
+        assert_eq!(table.judge(first), LabelStatus::Stale);
         let third = table.allocate().unwrap();
         assert_eq!((third.slot(), third.life()), (0, 1));
-        assert_eq!(table.judge(third), Known::Never);
+        assert_eq!(table.judge(third), LabelStatus::Never);
         table.insert(third, 'c');
         assert_eq!((table.get(first), table.get(third)), (None, Some(&'c')));
-        assert_eq!((table.judge(first), table.judge(third)), (Known::Stale, Known::Open));
+        assert_eq!((table.judge(first), table.judge(third)), (LabelStatus::Stale, LabelStatus::Open));
         assert_eq!(table.remove(first), None);
         assert_eq!(table.len(), 2);
     }

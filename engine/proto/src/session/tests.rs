@@ -4,13 +4,13 @@ use super::*;
 use crate::{
     channel::{OpenRequest, Reliability},
     ids::StreamId,
-    seal::{Key, Suite},
+    seal::{SecretKey, Suite},
 };
 
 #[test]
 fn slots_that_change_hands_while_they_wait_for_credit_are_listed_once() {
     let config = SessionConfig::default();
-    let key = Key::from_bytes([1; 32]);
+    let key = SecretKey::from_bytes([1; 32]);
     let suite = Suite::ChaCha20Poly1305;
     let mut now = Instant::ZERO;
     let (sealer, opener) = (Sealer::new(suite, &key, 1_232, now), Opener::new(suite, &key, 1_232, now));
@@ -27,7 +27,7 @@ fn slots_that_change_hands_while_they_wait_for_credit_are_listed_once() {
     };
     for life in 0..50 {
         let label = Label::new(3, life, true);
-        let former = session.theirs.insert(label, TxChannel::new(label, &request));
+        let former = session.tx_channels.insert(label, TxChannel::new(label, &request));
         assert_eq!(former.is_some(), life > 0);
         session.note_blocked(label);
         now += config_probe(&session) * 20;

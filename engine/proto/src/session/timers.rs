@@ -1,6 +1,6 @@
 //! What time alone does. Not inside: a clock, and the wheel that many sessions' timers wait in.
 
-use super::{CloseCode, Life, Session, recovery::PERSISTENT_PROBES};
+use super::{CloseCode, Lifecycle, Session, recovery::PERSISTENT_PROBES};
 use crate::time::Instant;
 
 /// A channel that waits for credit asks at most this many times less often than at first.
@@ -11,9 +11,9 @@ impl Session {
     /// in the past for longer than until the next call of `handle_timeout` followed by `poll_transmit`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.life {
-            Life::Closed => return None,
-            Life::Closing { until, .. } => return Some(until),
-            Life::Open => {}
+            Lifecycle::Closed => return None,
+            Lifecycle::Closing { until, .. } => return Some(until),
+            Lifecycle::Open => {}
         }
         [
             self.acks.poll_timeout(),
@@ -36,17 +36,17 @@ impl Session {
         let now = self.now;
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         match self.life {
-            Life::Closed => return,
-            Life::Closing { code, until, .. } => {
+            Lifecycle::Closed => return,
+            Lifecycle::Closing { code, until, .. } => {
                 if until <= now {
-                    self.die(code, false);
+                    self.terminate(code, false);
                 }
                 return;
             }
-            Life::Open => {}
+            Lifecycle::Open => {}
         }
         if due(self.dead_at()) {
-            self.die(CloseCode::PEER_LOST, false);
+            self.terminate(CloseCode::PEER_LOST, false);
             return;
         }
         if due(self.idle_at()) {
@@ -95,15 +95,15 @@ impl Session {
     }
 
     fn idle_at(&self) -> Option<Instant> {
-        let idle = self.ours.len() + self.theirs.len() == 0 && self.control_tx.queued() == 0;
+        let idle = self.rx_channels.len() + self.tx_channels.len() == 0 && self.control_tx.queued() == 0;
         idle.then(|| self.idle_since + self.config.idle_timeout)
     }
 
     /// Every channel that still waits for credit asks again: the grant, or the question, may be lost.
     pub(super) fn probe_blocked(&mut self) {
-        let Self { waiting, theirs, blocked, .. } = self;
+        let Self { waiting, tx_channels, blocked, .. } = self;
         waiting.retain(|label| {
-            let Some(channel) = theirs.get_mut(*label) else { return false };
+            let Some(channel) = tx_channels.get_mut(*label) else { return false };
             if !channel.blocked {
                 channel.listed_blocked = false;
                 return false;

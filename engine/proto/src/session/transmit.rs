@@ -4,9 +4,9 @@
 
 use core::time::Duration;
 
-use super::{CloseCode, Event, Life, MIN_PACKET_BYTES, Session, Source};
+use super::{CloseCode, DatumSource, Lifecycle, MIN_PACKET_BYTES, Session, SessionEvent};
 use crate::{
-    channel::{Ledger, Packing, Record, Stop},
+    channel::{Packing, SentFrame, SentLog, Stop},
     time::Instant,
     wire::{
         frames::Out,
@@ -34,10 +34,15 @@ impl Session {
     /// Writes one sealed packet to the start of `buf` and returns its length; `None` when there is nothing to send
     /// now. The smaller of `buf.len()` and `max_packet_bytes` bounds it; below [`MIN_PACKET_BYTES`] nothing is
     /// sent. Call it until it answers `None`, after events were polled.
-    pub fn poll_transmit(&mut self, now: Instant, buf: &mut [u8], source: &mut impl Source) -> Option<usize> {
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        buf: &mut [u8],
+        source: &mut impl DatumSource,
+    ) -> Option<usize> {
         self.advance_clock(now);
         let limit = buf.len().min(self.config.max_packet_bytes);
-        if limit < MIN_PACKET_BYTES || self.life == Life::Closed {
+        if limit < MIN_PACKET_BYTES || self.life == Lifecycle::Closed {
             return None;
         }
         let buf = &mut buf[..limit];
@@ -69,7 +74,7 @@ impl Session {
         }
         let full = data && self.pack_channels(&mut out, source);
         self.pack_ping(&mut out, allowed.probe, ack);
-        if self.life == Life::Closed || out.written() == 0 {
+        if self.life == Lifecycle::Closed || out.written() == 0 {
             return None;
         }
         if out.written() == only_ack && ack && !ack_due && !full && !out.is_eliciting() {
@@ -89,7 +94,7 @@ impl Session {
         ack: bool,
     ) -> Option<usize> {
         let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, frames) else {
-            self.die(CloseCode::KEY_EXHAUSTED, false);
+            self.terminate(CloseCode::KEY_EXHAUSTED, false);
             return None;
         };
         self.stats.packets_sent += 1;
@@ -140,7 +145,7 @@ impl Session {
         let max = self.max_records();
         while self.recovery.records().len() < max {
             let Some(slot) = self.credits.front().copied() else { break };
-            if let Some(channel) = self.ours.at(slot).filter(|channel| channel.queued) {
+            if let Some(channel) = self.rx_channels.at(slot).filter(|channel| channel.queued) {
                 // 24 bytes: look before the channel takes its limits for granted.
                 if out.room() < 24 {
                     return;
@@ -149,13 +154,13 @@ impl Session {
                 let label = channel.label();
                 let (seq, bytes) = channel.raise_credit();
                 out.put_credit(label.wire(), seq, bytes);
-                self.recovery.records().push_back(Record::Credit { label });
+                self.recovery.records().push_back(SentFrame::Credit { label });
             }
             self.credits.pop_front();
         }
         while self.recovery.records().len() < max {
             let Some(slot) = self.blocked.front().copied() else { break };
-            if let Some(channel) = self.theirs.at(slot).filter(|channel| channel.queued) {
+            if let Some(channel) = self.tx_channels.at(slot).filter(|channel| channel.queued) {
                 if let Some(probe) = channel.blocked_due {
                     let (seq, offset) = channel.position();
                     let label = channel.label();
@@ -163,7 +168,7 @@ impl Session {
                         return;
                     }
                     channel.blocked_due = None;
-                    self.recovery.records().push_back(Record::Blocked { label });
+                    self.recovery.records().push_back(SentFrame::Blocked { label });
                 }
                 channel.queued = false;
             }
@@ -172,18 +177,18 @@ impl Session {
         while self.recovery.records().len() < max
             && let Some((offset, len)) = self.control_tx.pack(out)
         {
-            self.recovery.records().push_back(Record::Control { offset, len });
+            self.recovery.records().push_back(SentFrame::Control { offset, len });
         }
     }
 
     /// Lets channels fill the packet. `true`: it is full.
-    fn pack_channels(&mut self, out: &mut Out<'_>, source: &mut impl Source) -> bool {
+    fn pack_channels(&mut self, out: &mut Out<'_>, source: &mut impl DatumSource) -> bool {
         let number = self.keys.sealer.next_number();
         let fresh_room = out.room() + out.written();
         let max = self.max_records();
         let mut refused = 0;
-        while let Some((slot, deficit)) = self.drr.turn() {
-            let Some(channel) = self.theirs.at(slot) else {
+        while let Some((slot, deficit)) = self.drr.poll_turn() {
+            let Some(channel) = self.tx_channels.at(slot) else {
                 self.drr.retire();
                 continue;
             };
@@ -199,7 +204,7 @@ impl Session {
             }
             let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
             let max_new = (max / 2).saturating_sub(self.resend_entries);
-            let ledger = Ledger { records: self.recovery.records(), max, max_new };
+            let ledger = SentLog { records: self.recovery.records(), max, max_new };
             let stop = channel.pack(&mut Packing { out, source, ledger, fresh_room, deficit });
             self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
             if out.written() > written {
@@ -229,7 +234,7 @@ impl Session {
                 }
                 Stop::Broken(code) => {
                     self.drr.retire();
-                    self.cut(label, code);
+                    self.reset_channel(label, code);
                 }
             }
             if ends {
@@ -258,7 +263,7 @@ impl Session {
     }
 
     fn transmit_close(&mut self, buf: &mut [u8]) -> Option<usize> {
-        let Life::Closing { code, due, .. } = &mut self.life else { return None };
+        let Lifecycle::Closing { code, due, .. } = &mut self.life else { return None };
         if !core::mem::take(due) {
             return None;
         }
@@ -273,8 +278,8 @@ impl Session {
             return Some(sealed.bytes);
         }
         // Without a key there is nothing left to say.
-        self.life = Life::Closed;
-        self.events.push_back(Event::Closed { code, by_peer: false });
+        self.life = Lifecycle::Closed;
+        self.events.push_back(SessionEvent::Closed { code, by_peer: false });
         None
     }
 }

@@ -39,7 +39,7 @@ use zerocopy::{
     little_endian::{U16, U32, U64},
 };
 
-use crate::{channel::datum_cost, session::CloseCode};
+use super::{CloseCode, datum_cost};
 
 /// Flag of [`DataHeader`]: the datums have one length and stand back to back.
 pub const DATA_UNIFORM: u8 = 1;

@@ -7,20 +7,26 @@ fn every_flipped_bit_of_every_handshake_packet_is_refused() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, init) = start(&alice, known(&bob));
-    each_flipped(&init[..], |bad| bobs.handle(NOW, address(1), bad, Load::Calm, &mut no_entropy()).err());
+    each_flipped(&init[..], |bad| {
+        bobs.handle_packet(NOW, address(1), bad, HandshakeLoad::Calm, &mut no_entropy()).err()
+    });
     assert_eq!(bobs.remembered(), 0);
     let (_, reply) = reply_to(&mut bobs, &init);
-    each_flipped(&reply, |bad| initiator.handle(NOW, bad).err());
-    done(initiator.handle(NOW, &reply));
+    each_flipped(&reply, |bad| initiator.handle_packet(NOW, bad).err());
+    done(initiator.handle_packet(NOW, &reply));
 
     let (mut initiator, hello) = start(&alice, Target::Address);
-    each_flipped(&hello, |bad| bobs.handle(NOW, address(1), bad, Load::Calm, &mut no_entropy()).err());
+    each_flipped(&hello, |bad| {
+        bobs.handle_packet(NOW, address(1), bad, HandshakeLoad::Calm, &mut no_entropy()).err()
+    });
     let reply = answer_to(&mut bobs, &hello);
-    each_flipped(&reply, |bad| initiator.handle(NOW, bad).err());
-    let (_, finish) = done(initiator.handle(NOW, &reply));
+    each_flipped(&reply, |bad| initiator.handle_packet(NOW, bad).err());
+    let (_, finish) = done(initiator.handle_packet(NOW, &reply));
     let finish = finish.unwrap();
-    each_flipped(&finish, |bad| bobs.handle(NOW, address(1), bad, Load::Calm, &mut no_entropy()).err());
-    joined(bobs.handle(NOW, address(1), &finish, Load::Calm, &mut no_entropy()));
+    each_flipped(&finish, |bad| {
+        bobs.handle_packet(NOW, address(1), bad, HandshakeLoad::Calm, &mut no_entropy()).err()
+    });
+    joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));
 }
 
 /// `mac2` is left out: it means nothing unless a cookie was asked for (see the cookie's test).
@@ -51,30 +57,30 @@ fn every_flipped_bit_is_refused_even_when_an_insider_repairs_the_filter() {
     // Every third bit is enough here: each one costs curve operations.
     for bit in (0..(init.len() - 32) * 8).step_by(3) {
         let bad = repair(&init, bit, &filter_key(Some(bob.transport_key())));
-        let heard = bobs.handle(NOW, address(1), &bad, Load::Calm, &mut entropy(1));
+        let heard = bobs.handle_packet(NOW, address(1), &bad, HandshakeLoad::Calm, &mut entropy(1));
         assert!(heard.is_err(), "bit {bit} of an init");
     }
     // A rewritten sender index (bytes 12 to 20) is survived three times, so only three bits of it are tried.
     let rewritten = |bit: &usize| (96 + 9..160).contains(bit);
     for bit in (0..(reply.len() - 32) * 8).step_by(3).filter(|bit| !rewritten(bit)) {
         let bad = repair(&reply, bit, &filter_key(Some(alice.transport_key())));
-        assert!(initiator.handle(NOW, &bad).is_err(), "bit {bit} of a reply");
+        assert!(initiator.handle_packet(NOW, &bad).is_err(), "bit {bit} of a reply");
     }
-    done(initiator.handle(NOW, &reply));
+    done(initiator.handle_packet(NOW, &reply));
     let hello_reply = answer_to(&mut bobs, &hello);
     for bit in (0..(hello_reply.len() - 32) * 8).step_by(3).filter(|bit| !rewritten(bit)) {
         let bad = repair(&hello_reply, bit, &filter_key(None));
-        assert!(joiner.handle(NOW, &bad).is_err(), "bit {bit} of a hello reply");
+        assert!(joiner.handle_packet(NOW, &bad).is_err(), "bit {bit} of a hello reply");
     }
-    let (_, finish) = done(joiner.handle(NOW, &hello_reply));
+    let (_, finish) = done(joiner.handle_packet(NOW, &hello_reply));
     let finish = finish.unwrap();
     // A broken last message does not spoil the handshake, twice; the third ends it and gives the index back.
     for bit in [200 * 8, 100 * 8] {
         let bad = repair(&finish, bit, &filter_key(None));
-        let heard = bobs.handle(NOW, address(1), &bad, Load::Calm, &mut no_entropy());
+        let heard = bobs.handle_packet(NOW, address(1), &bad, HandshakeLoad::Calm, &mut no_entropy());
         assert_eq!(heard.unwrap_err(), HandshakeError::Noise);
     }
-    let theirs = joined(bobs.handle(NOW, address(1), &finish, Load::Calm, &mut no_entropy()));
+    let theirs = joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));
     assert_eq!(theirs.peer, alice.peer_id());
     assert_eq!(bobs.poll_freed(), None);
 }
@@ -100,18 +106,18 @@ fn too_many_broken_last_messages_end_the_handshake_and_free_the_index() {
     let mut bobs = responder(&bob);
     let (mut initiator, hello) = start(&alice, Target::Address);
     let reply = answer_to(&mut bobs, &hello);
-    let (_, finish) = done(initiator.handle(NOW, &reply));
+    let (_, finish) = done(initiator.handle_packet(NOW, &reply));
     let mut bad = finish.unwrap();
     bad[60] ^= 1;
     let end = bad.len() - 32;
     let mac = blake3::keyed_hash(&filter_key(None), &bad[..end]);
     bad[end..end + 16].copy_from_slice(&mac.as_bytes()[..16]);
     for _ in 0..3 {
-        assert!(bobs.handle(NOW, address(1), &bad, Load::Calm, &mut no_entropy()).is_err());
+        assert!(bobs.handle_packet(NOW, address(1), &bad, HandshakeLoad::Calm, &mut no_entropy()).is_err());
     }
     assert_eq!(bobs.poll_freed(), Some(index(6)));
     assert_eq!(bobs.pending(), 0);
-    let heard = bobs.handle(NOW, address(1), &bad, Load::Calm, &mut no_entropy());
+    let heard = bobs.handle_packet(NOW, address(1), &bad, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::UnknownIndex);
 }
 
@@ -125,46 +131,52 @@ fn every_other_length_is_refused_before_anything_else() {
     for packet in [&init, &hello, &reply] {
         for length in 0..packet.len() {
             let cut = &packet[..length];
-            assert!(bobs.handle(NOW, address(1), cut, Load::Heavy, &mut no_entropy()).is_err());
-            assert!(initiator.handle(NOW, cut).is_err());
+            assert!(
+                bobs.handle_packet(NOW, address(1), cut, HandshakeLoad::Heavy, &mut no_entropy()).is_err()
+            );
+            assert!(initiator.handle_packet(NOW, cut).is_err());
         }
         for extra in 1..100 {
             let mut long = packet.clone();
             long.resize(packet.len() + extra, 0);
-            assert!(bobs.handle(NOW, address(1), &long, Load::Heavy, &mut no_entropy()).is_err());
-            assert!(initiator.handle(NOW, &long).is_err());
+            assert!(
+                bobs.handle_packet(NOW, address(1), &long, HandshakeLoad::Heavy, &mut no_entropy()).is_err()
+            );
+            assert!(initiator.handle_packet(NOW, &long).is_err());
         }
     }
     for length in 0..400 {
         for fill in 0..=255 {
             let junk = vec![fill; length];
-            assert!(bobs.handle(NOW, address(1), &junk, Load::Heavy, &mut no_entropy()).is_err());
-            assert!(initiator.handle(NOW, &junk).is_err());
+            assert!(
+                bobs.handle_packet(NOW, address(1), &junk, HandshakeLoad::Heavy, &mut no_entropy()).is_err()
+            );
+            assert!(initiator.handle_packet(NOW, &junk).is_err());
         }
     }
-    done(initiator.handle(NOW, &reply));
+    done(initiator.handle_packet(NOW, &reply));
 }
 
 #[test]
 fn a_wrong_network_secret_or_key_gets_no_answer() {
     let bob = local(BOB, config());
     let mut bobs = responder(&bob);
-    let mut refused = |config: LocalConfig, target: Target| {
+    let mut refused = |config: CredentialsConfig, target: Target| {
         let (_, packet) = start(&local(ALICE, config), target);
-        bobs.handle(NOW, address(1), &packet, Load::Heavy, &mut no_entropy()).unwrap_err()
+        bobs.handle_packet(NOW, address(1), &packet, HandshakeLoad::Heavy, &mut no_entropy()).unwrap_err()
     };
     let secret = || Some(NetworkSecret::new(core::array::from_fn(|i| 255 - i as u8)).unwrap());
     for target in [known(&bob), Target::Address] {
-        let other_network = LocalConfig { network: NetworkId([0x12; 32]), ..config() };
+        let other_network = CredentialsConfig { network: NetworkId([0x12; 32]), ..config() };
         assert_eq!(refused(other_network, target), HandshakeError::Mac);
-        assert_eq!(refused(LocalConfig { secret: secret(), ..config() }, target), HandshakeError::Mac);
-        assert_eq!(refused(LocalConfig { secret: None, ..config() }, target), HandshakeError::Mac);
+        assert_eq!(refused(CredentialsConfig { secret: secret(), ..config() }, target), HandshakeError::Mac);
+        assert_eq!(refused(CredentialsConfig { secret: None, ..config() }, target), HandshakeError::Mac);
     }
     let other_key = Target::Known { peer: bob.peer_id(), key: *local(3, config()).transport_key() };
     assert_eq!(refused(config(), other_key), HandshakeError::Mac, "meant for another key");
     let other_name = Target::Known { peer: PeerId([3; 32]), key: *bob.transport_key() };
     let (_, packet) = start(&local(ALICE, config()), other_name);
-    let heard = bobs.handle(NOW, address(1), &packet, Load::Calm, &mut entropy(1));
+    let heard = bobs.handle_packet(NOW, address(1), &packet, HandshakeLoad::Calm, &mut entropy(1));
     assert_eq!(heard.unwrap_err(), HandshakeError::Noise, "the name is in the prologue");
 }
 
@@ -174,13 +186,13 @@ fn an_own_message_that_comes_back_is_refused() {
     let mut alices = responder(&alice);
     let bob = local(BOB, config());
     let (mut initiator, init) = start(&alice, known(&bob));
-    let heard = alices.handle(NOW, address(1), &init, Load::Calm, &mut no_entropy());
+    let heard = alices.handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::Mac);
-    assert_eq!(initiator.handle(NOW, &init).unwrap_err(), HandshakeError::UnknownIndex);
+    assert_eq!(initiator.handle_packet(NOW, &init).unwrap_err(), HandshakeError::UnknownIndex);
 
     let (mut initiator, hello) = start(&alice, Target::Address);
     let reply = answer_to(&mut alices, &hello);
-    assert_eq!(initiator.handle(NOW, &reply).unwrap_err(), HandshakeError::OwnIdentity);
+    assert_eq!(initiator.handle_packet(NOW, &reply).unwrap_err(), HandshakeError::OwnIdentity);
     assert_eq!(initiator.poll_timeout(), None, "whoever answered with our identity will not do better");
     let start = Initiator::start(NOW, [1; 32], alice.clone(), known(&alice), attempt(index(5)));
     assert_eq!(start.unwrap_err(), HandshakeError::OwnIdentity);
@@ -189,13 +201,14 @@ fn an_own_message_that_comes_back_is_refused() {
 #[test]
 fn another_node_with_the_own_identity_is_refused() {
     // The same seed on two machines: same name, other transport key.
-    let (first, second) = (local(ALICE, config()), local(ALICE, LocalConfig { validity: 1, ..config() }));
+    let (first, second) =
+        (local(ALICE, config()), local(ALICE, CredentialsConfig { validity: 1, ..config() }));
     let target = Target::Known { peer: first.peer_id(), key: *second.transport_key() };
     let start = Initiator::start(NOW, [1; 32], first.clone(), target, attempt(index(5)));
     assert_eq!(start.unwrap_err(), HandshakeError::OwnIdentity);
     let (mut initiator, hello) = self::start(&first, Target::Address);
     let reply = answer_to(&mut responder(&second), &hello);
-    assert_eq!(initiator.handle(NOW, &reply).unwrap_err(), HandshakeError::OwnIdentity);
+    assert_eq!(initiator.handle_packet(NOW, &reply).unwrap_err(), HandshakeError::OwnIdentity);
 }
 
 #[test]
@@ -205,7 +218,7 @@ fn a_peer_whose_name_is_not_the_expected_one_is_refused() {
     let mallory = local(3, config());
     let target = Target::Known { peer: mallory.peer_id(), key: *bob.transport_key() };
     let (_, init) = start(&alice, target);
-    let heard = responder(&bob).handle(NOW, address(1), &init, Load::Calm, &mut entropy(1));
+    let heard = responder(&bob).handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut entropy(1));
     assert_eq!(heard.unwrap_err(), HandshakeError::Noise);
 }
 
@@ -216,16 +229,16 @@ fn a_repeated_init_gets_the_same_reply_and_a_replayed_one_gets_nothing() {
     let (_, init) = start(&alice, known(&bob));
     let (_, reply) = reply_to(&mut bobs, &init);
     for _ in 0..8 {
-        let heard = bobs.handle(NOW, address(1), &init, Load::Calm, &mut no_entropy());
-        assert!(matches!(heard, Ok(Heard::Reply(again)) if again == reply));
+        let heard = bobs.handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut no_entropy());
+        assert!(matches!(heard, Ok(ResponderEvent::Reply(again)) if again == reply));
     }
-    let heard = bobs.handle(NOW, address(1), &init, Load::Calm, &mut no_entropy());
+    let heard = bobs.handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::Replayed);
     let later = NOW + GIVE_UP_AFTER + Duration::from_secs(1);
     for (now, from) in
         [(NOW, address(2)), (later, address(1)), (later + Duration::from_secs(200), address(3))]
     {
-        let heard = bobs.handle(now, from, &init, Load::Calm, &mut no_entropy());
+        let heard = bobs.handle_packet(now, from, &init, HandshakeLoad::Calm, &mut no_entropy());
         assert_eq!(heard.unwrap_err(), HandshakeError::Replayed);
     }
     assert_eq!(bobs.remembered(), 1);
@@ -238,7 +251,7 @@ fn a_refused_request_costs_nothing_when_it_is_repeated() {
     let (_, init) = start(&alice, known(&bob));
     let asked = request(&mut bobs, &init);
     bobs.refuse(NOW, &asked);
-    let heard = bobs.handle(NOW, address(1), &init, Load::Calm, &mut no_entropy());
+    let heard = bobs.handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::Replayed);
 }
 
@@ -249,7 +262,7 @@ fn an_ignored_request_may_be_repeated() {
     let (mut initiator, init) = start(&alice, known(&bob));
     drop(request(&mut bobs, &init));
     let (_, reply) = reply_to(&mut bobs, &init);
-    done(initiator.handle(NOW, &reply));
+    done(initiator.handle_packet(NOW, &reply));
 }
 
 #[test]
@@ -262,8 +275,8 @@ fn the_memory_of_a_responder_is_bounded() {
             Initiator::start(NOW, [n; 32], alice.clone(), Target::Address, attempt(index(u32::from(n))))
                 .unwrap();
         let from = address(u16::from(n));
-        match bobs.handle(NOW, from, &hello, Load::Calm, &mut entropy(n)) {
-            Ok(Heard::Hello(hello)) => {
+        match bobs.handle_packet(NOW, from, &hello, HandshakeLoad::Calm, &mut entropy(n)) {
+            Ok(ResponderEvent::Hello(hello)) => {
                 bobs.answer(NOW, *hello, index(100 + u32::from(n))).unwrap();
             }
             other => assert_eq!(other.unwrap_err(), HandshakeError::Busy),
@@ -293,23 +306,30 @@ fn under_load_only_who_returns_the_cookie_is_served() {
     for target in [known(&bob), Target::Address] {
         let mut bobs = responder(&bob);
         let (mut initiator, first) = start(&alice, target);
-        let heard = bobs.handle(NOW, address(1), &first, Load::Heavy, &mut entropy(3));
-        let Ok(Heard::Reply(cookie)) = heard else { panic!("no cookie: {heard:?}") };
+        let heard = bobs.handle_packet(NOW, address(1), &first, HandshakeLoad::Heavy, &mut entropy(3));
+        let Ok(ResponderEvent::Reply(cookie)) = heard else { panic!("no cookie: {heard:?}") };
         assert_eq!(cookie.len(), COOKIE_BYTES);
         for bit in 0..cookie.len() * 8 {
             let mut bad = cookie.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(initiator.handle(NOW, &bad).is_err(), "bit {bit} of a cookie");
+            assert!(initiator.handle_packet(NOW, &bad).is_err(), "bit {bit} of a cookie");
         }
-        let Ok(Progress::Send(again)) = initiator.handle(NOW, &cookie) else { panic!("no second try") };
+        let Ok(InitiatorProgress::Send(again)) = initiator.handle_packet(NOW, &cookie) else {
+            panic!("no second try")
+        };
         assert_eq!(again[..again.len() - 16], first[..first.len() - 16]);
         // From another address, later, or with one bit of it changed it is worth nothing.
-        let mut asked_again =
-            |from, now, packet: &[u8]| match bobs.handle(now, from, packet, Load::Heavy, &mut entropy(4)) {
-                Ok(Heard::Reply(packet)) => packet.len() == COOKIE_BYTES,
-                Ok(_) => false,
-                Err(error) => panic!("{error}"),
-            };
+        let mut asked_again = |from, now, packet: &[u8]| match bobs.handle_packet(
+            now,
+            from,
+            packet,
+            HandshakeLoad::Heavy,
+            &mut entropy(4),
+        ) {
+            Ok(ResponderEvent::Reply(packet)) => packet.len() == COOKIE_BYTES,
+            Ok(_) => false,
+            Err(error) => panic!("{error}"),
+        };
         assert!(asked_again(address(2), NOW, &again));
         assert!(asked_again(address(1), NOW + Duration::from_secs(300), &again));
         for bit in 0..128 {
@@ -321,7 +341,7 @@ fn under_load_only_who_returns_the_cookie_is_served() {
         assert!(!asked_again(address(1), NOW, &again));
         assert_eq!(
             initiator.handle_timeout(NOW + RETRY_FIRST),
-            Timeout::Resend(again),
+            InitiatorTimeout::Resend(again),
             "repeats carry it too"
         );
     }
@@ -335,19 +355,24 @@ fn an_attempt_takes_few_cookies_and_none_that_it_did_not_ask_for() {
     let (mut other, other_init) =
         Initiator::start(NOW, [0xb7; 32], alice.clone(), known(&bob), attempt(index(5))).unwrap();
     let mut bobs = bobs;
-    let mut cookie_for =
-        |packet: &[u8], n| match bobs.handle(NOW, address(1), packet, Load::Heavy, &mut entropy(n)) {
-            Ok(Heard::Reply(cookie)) => cookie,
-            other => panic!("{other:?}"),
-        };
+    let mut cookie_for = |packet: &[u8], n| match bobs.handle_packet(
+        NOW,
+        address(1),
+        packet,
+        HandshakeLoad::Heavy,
+        &mut entropy(n),
+    ) {
+        Ok(ResponderEvent::Reply(cookie)) => cookie,
+        other => panic!("{other:?}"),
+    };
     let mine = cookie_for(&init, 1);
     let not_mine = cookie_for(&other_init, 2);
-    assert_eq!(initiator.handle(NOW, &not_mine).unwrap_err(), HandshakeError::Cookie);
+    assert_eq!(initiator.handle_packet(NOW, &not_mine).unwrap_err(), HandshakeError::Cookie);
     for _ in 0..3 {
-        assert!(matches!(initiator.handle(NOW, &mine), Ok(Progress::Send(_))));
+        assert!(matches!(initiator.handle_packet(NOW, &mine), Ok(InitiatorProgress::Send(_))));
     }
-    assert_eq!(initiator.handle(NOW, &mine).unwrap_err(), HandshakeError::Cookie);
-    assert!(matches!(other.handle(NOW, &not_mine), Ok(Progress::Send(_))));
+    assert_eq!(initiator.handle_packet(NOW, &mine).unwrap_err(), HandshakeError::Cookie);
+    assert!(matches!(other.handle_packet(NOW, &not_mine), Ok(InitiatorProgress::Send(_))));
 }
 
 #[test]
@@ -374,7 +399,8 @@ fn another_protocol_version_gets_no_answer() {
         let end = other.len() - 32;
         let mac = blake3::keyed_hash(&filter_key(Some(bob.transport_key())), &other[..end]);
         other[end..end + 16].copy_from_slice(&mac.as_bytes()[..16]);
-        let heard = responder(&bob).handle(NOW, address(1), &other, Load::Heavy, &mut no_entropy());
+        let heard =
+            responder(&bob).handle_packet(NOW, address(1), &other, HandshakeLoad::Heavy, &mut no_entropy());
         assert_eq!(heard.unwrap_err(), HandshakeError::Header);
     }
 }
@@ -385,11 +411,11 @@ fn a_last_message_from_elsewhere_finds_nothing() {
     let mut bobs = responder(&bob);
     let (mut initiator, hello) = start(&alice, Target::Address);
     let reply = answer_to(&mut bobs, &hello);
-    let (_, finish) = done(initiator.handle(NOW, &reply));
+    let (_, finish) = done(initiator.handle_packet(NOW, &reply));
     let finish = finish.unwrap();
-    let heard = bobs.handle(NOW, address(2), &finish, Load::Calm, &mut no_entropy());
+    let heard = bobs.handle_packet(NOW, address(2), &finish, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::UnknownIndex);
-    joined(bobs.handle(NOW, address(1), &finish, Load::Calm, &mut no_entropy()));
+    joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));
 }
 
 #[test]
@@ -401,15 +427,19 @@ fn packets_of_the_wrong_side_or_another_attempt_change_nothing() {
         Initiator::start(NOW, [0xb2; 32], alice.clone(), known(&bob), attempt(index(8))).unwrap();
     let (_, reply) = reply_to(&mut bobs, &init);
     let (_, second_reply) = reply_to(&mut bobs, &second_init);
-    assert_eq!(initiator.handle(NOW, &second_reply).unwrap_err(), HandshakeError::UnknownIndex);
-    let heard = bobs.handle(NOW, address(1), &reply, Load::Calm, &mut no_entropy());
+    assert_eq!(initiator.handle_packet(NOW, &second_reply).unwrap_err(), HandshakeError::UnknownIndex);
+    let heard = bobs.handle_packet(NOW, address(1), &reply, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::Unexpected);
     let (_, _, [_, hello_reply, finish]) = join(&alice, &bob);
-    assert_eq!(initiator.handle(NOW, &hello_reply).unwrap_err(), HandshakeError::Unexpected);
-    assert!(initiator.handle(NOW, &finish).is_err());
-    done(initiator.handle(NOW, &reply));
-    assert_eq!(initiator.handle(NOW, &reply).unwrap_err(), HandshakeError::Unexpected, "finished already");
-    done(second.handle(NOW, &second_reply));
+    assert_eq!(initiator.handle_packet(NOW, &hello_reply).unwrap_err(), HandshakeError::Unexpected);
+    assert!(initiator.handle_packet(NOW, &finish).is_err());
+    done(initiator.handle_packet(NOW, &reply));
+    assert_eq!(
+        initiator.handle_packet(NOW, &reply).unwrap_err(),
+        HandshakeError::Unexpected,
+        "finished already"
+    );
+    done(second.handle_packet(NOW, &second_reply));
 }
 
 #[test]
@@ -424,6 +454,6 @@ fn points_of_low_order_are_refused() {
     let end = init.len() - 32;
     let mac = blake3::keyed_hash(&filter_key(Some(bob.transport_key())), &init[..end]);
     init[end..end + 16].copy_from_slice(&mac.as_bytes()[..16]);
-    let heard = responder(&bob).handle(NOW, address(1), &init, Load::Calm, &mut entropy(1));
+    let heard = responder(&bob).handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut entropy(1));
     assert_eq!(heard.unwrap_err(), HandshakeError::BadKey);
 }

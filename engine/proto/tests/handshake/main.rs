@@ -7,10 +7,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use corewire_proto::{
     NetworkId, PeerId,
     handshake::{
-        Attempt, COOKIE_BYTES, GIVE_UP_AFTER, HELLO_BYTES, HELLO_REPLY_BYTES, HandshakeError, Heard,
-        INIT_BYTES, Initiator, Load, Local, LocalConfig, MAX_HANDSHAKE_BYTES, NetworkSecret, Outcome,
-        PeerLimits, Progress, REPLY_BYTES, RETRY_FIRST, Request, Responder, ResponderConfig, Role, Target,
-        Timeout,
+        AttemptParams, COOKIE_BYTES, Credentials, CredentialsConfig, GIVE_UP_AFTER, HELLO_BYTES,
+        HELLO_REPLY_BYTES, HandshakeError, HandshakeLoad, HandshakeOutcome, HandshakeRequest, HandshakeRole,
+        INIT_BYTES, Initiator, InitiatorProgress, InitiatorTimeout, MAX_HANDSHAKE_BYTES, NetworkSecret,
+        PeerLimits, REPLY_BYTES, RETRY_FIRST, Responder, ResponderConfig, ResponderEvent, Target,
     },
     identity::Identity,
     seal::{OpenError, Suite, Suites},
@@ -23,8 +23,8 @@ const NETWORK: NetworkId = NetworkId([0x11; 32]);
 const ALICE: u8 = 1;
 const BOB: u8 = 2;
 
-fn config() -> LocalConfig {
-    LocalConfig {
+fn config() -> CredentialsConfig {
+    CredentialsConfig {
         network: NETWORK,
         secret: Some(NetworkSecret::new(core::array::from_fn(|i| i as u8)).unwrap()),
         validity: 0,
@@ -34,16 +34,16 @@ fn config() -> LocalConfig {
     }
 }
 
-fn local(who: u8, config: LocalConfig) -> Arc<Local> {
-    Arc::new(Local::new(&Identity::from_seed(&[who; 32]), config))
+fn local(who: u8, config: CredentialsConfig) -> Arc<Credentials> {
+    Arc::new(Credentials::new(&Identity::from_seed(&[who; 32]), config))
 }
 
 fn index(n: u32) -> ReceiverIndex {
     ReceiverIndex::new((n % 7) as u8, n, n.wrapping_mul(0x9e37_79b9)).unwrap()
 }
 
-fn attempt(index: ReceiverIndex) -> Attempt {
-    Attempt { index, generation: 0, number: 1 }
+fn attempt(index: ReceiverIndex) -> AttemptParams {
+    AttemptParams { index, generation: 0, number: 1 }
 }
 
 fn address(n: u16) -> SocketAddr {
@@ -62,73 +62,76 @@ fn no_entropy() -> impl FnMut(&mut [u8]) {
     |_: &mut [u8]| panic!("randomness was asked for before the packet was checked")
 }
 
-fn responder(local: &Arc<Local>) -> Responder {
+fn responder(local: &Arc<Credentials>) -> Responder {
     Responder::new(Arc::clone(local), ResponderConfig::default(), [9; 32])
 }
 
-fn known(local: &Local) -> Target {
+fn known(local: &Credentials) -> Target {
     Target::Known { peer: local.peer_id(), key: *local.transport_key() }
 }
 
-fn start(local: &Arc<Local>, target: Target) -> (Initiator, Vec<u8>) {
+fn start(local: &Arc<Credentials>, target: Target) -> (Initiator, Vec<u8>) {
     let entropy = if target == Target::Address { [0xa0; 32] } else { [0xa1; 32] };
     Initiator::start(NOW, entropy, Arc::clone(local), target, attempt(index(5))).unwrap()
 }
 
-fn request(responder: &mut Responder, packet: &[u8]) -> Request {
-    match responder.handle(NOW, address(1), packet, Load::Calm, &mut entropy(0x40)) {
-        Ok(Heard::Request(request)) => *request,
+fn request(responder: &mut Responder, packet: &[u8]) -> HandshakeRequest {
+    match responder.handle_packet(NOW, address(1), packet, HandshakeLoad::Calm, &mut entropy(0x40)) {
+        Ok(ResponderEvent::Request(request)) => *request,
         other => panic!("no request: {other:?}"),
     }
 }
 
-fn reply_to(responder: &mut Responder, packet: &[u8]) -> (Outcome, Vec<u8>) {
+fn reply_to(responder: &mut Responder, packet: &[u8]) -> (HandshakeOutcome, Vec<u8>) {
     let request = request(responder, packet);
     responder.accept(NOW, request, index(6)).unwrap()
 }
 
 fn answer_to(responder: &mut Responder, packet: &[u8]) -> Vec<u8> {
-    match responder.handle(NOW, address(1), packet, Load::Calm, &mut entropy(0x40)) {
-        Ok(Heard::Hello(hello)) => responder.answer(NOW, *hello, index(6)).unwrap(),
+    match responder.handle_packet(NOW, address(1), packet, HandshakeLoad::Calm, &mut entropy(0x40)) {
+        Ok(ResponderEvent::Hello(hello)) => responder.answer(NOW, *hello, index(6)).unwrap(),
         other => panic!("no hello: {other:?}"),
     }
 }
 
-fn done(progress: Result<Progress, HandshakeError>) -> (Outcome, Option<Vec<u8>>) {
+fn done(progress: Result<InitiatorProgress, HandshakeError>) -> (HandshakeOutcome, Option<Vec<u8>>) {
     match progress {
-        Ok(Progress::Done { outcome, send }) => (*outcome, send),
+        Ok(InitiatorProgress::Done { outcome, send }) => (*outcome, send),
         other => panic!("not done: {other:?}"),
     }
 }
 
-fn joined(heard: Result<Heard, HandshakeError>) -> Outcome {
+fn joined(heard: Result<ResponderEvent, HandshakeError>) -> HandshakeOutcome {
     match heard {
-        Ok(Heard::Joined(outcome)) => *outcome,
+        Ok(ResponderEvent::Joined(outcome)) => *outcome,
         other => panic!("not joined: {other:?}"),
     }
 }
 
 /// A whole handshake with a known peer.
-fn meet(alice: &Arc<Local>, bob: &Arc<Local>) -> (Outcome, Outcome) {
+fn meet(alice: &Arc<Credentials>, bob: &Arc<Credentials>) -> (HandshakeOutcome, HandshakeOutcome) {
     let (mut initiator, init) = start(alice, known(bob));
     let (theirs, reply) = reply_to(&mut responder(bob), &init);
-    (done(initiator.handle(NOW, &reply)).0, theirs)
+    (done(initiator.handle_packet(NOW, &reply)).0, theirs)
 }
 
 /// A whole handshake by address.
-fn join(alice: &Arc<Local>, bob: &Arc<Local>) -> (Outcome, Outcome, [Vec<u8>; 3]) {
+fn join(
+    alice: &Arc<Credentials>,
+    bob: &Arc<Credentials>,
+) -> (HandshakeOutcome, HandshakeOutcome, [Vec<u8>; 3]) {
     let mut bobs = responder(bob);
     let (mut initiator, hello) = start(alice, Target::Address);
     let reply = answer_to(&mut bobs, &hello);
-    let (ours, finish) = done(initiator.handle(NOW, &reply));
+    let (ours, finish) = done(initiator.handle_packet(NOW, &reply));
     let finish = finish.unwrap();
-    let theirs = joined(bobs.handle(NOW, address(1), &finish, Load::Calm, &mut no_entropy()));
+    let theirs = joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));
     assert_eq!(bobs.pending(), 0);
     (ours, theirs, [hello, reply, finish])
 }
 
 /// What one side seals, the other opens, in both directions, and nobody opens its own.
-fn assert_talk(ours: &Outcome, theirs: &Outcome) {
+fn assert_talk(ours: &HandshakeOutcome, theirs: &HandshakeOutcome) {
     assert_eq!(ours.keys.suite, theirs.keys.suite);
     assert_eq!((ours.local_index, ours.remote_index), (theirs.remote_index, theirs.local_index));
     for (from, to) in [(ours, theirs), (theirs, ours)] {
@@ -148,7 +151,7 @@ fn two_peers_that_know_each_other_get_the_same_keys() {
     assert_talk(&ours, &theirs);
     assert_eq!((ours.peer, theirs.peer), (bob.peer_id(), alice.peer_id()));
     assert_eq!((&ours.peer_static, &theirs.peer_static), (bob.transport_key(), alice.transport_key()));
-    assert_eq!((ours.role, theirs.role), (Role::Initiator, Role::Responder));
+    assert_eq!((ours.role, theirs.role), (HandshakeRole::Initiator, HandshakeRole::Responder));
     assert_eq!((ours.confirmed, theirs.confirmed), (true, false));
     assert_eq!((ours.peer_boot, ours.peer_limits), (77, config().limits));
     assert_eq!(ours.peer_key, *Identity::from_seed(&[BOB; 32]).public_key());
@@ -166,12 +169,17 @@ fn two_peers_that_know_only_an_address_get_the_same_keys() {
 
 #[test]
 fn a_network_without_a_secret_works_and_is_another_one() {
-    let public = || LocalConfig { secret: None, ..config() };
+    let public = || CredentialsConfig { secret: None, ..config() };
     let (ours, theirs) = meet(&local(ALICE, public()), &local(BOB, public()));
     assert_talk(&ours, &theirs);
     let (_, init) = start(&local(ALICE, public()), known(&local(BOB, public())));
-    let error =
-        responder(&local(BOB, config())).handle(NOW, address(1), &init, Load::Calm, &mut no_entropy());
+    let error = responder(&local(BOB, config())).handle_packet(
+        NOW,
+        address(1),
+        &init,
+        HandshakeLoad::Calm,
+        &mut no_entropy(),
+    );
     assert_eq!(error.unwrap_err(), HandshakeError::Mac);
 }
 
@@ -206,7 +214,7 @@ const GOLDEN_KEY: &str = "c404b3ce7481c53b";
 
 #[test]
 fn suites_are_agreed_and_cannot_be_talked_down() {
-    let with = |who, suites| local(who, LocalConfig { suites, ..config() });
+    let with = |who, suites| local(who, CredentialsConfig { suites, ..config() });
     let pairs = [
         (Suites::for_cpu(true), Suites::for_cpu(true), Some(Suite::Aes256Gcm)),
         (Suites::for_cpu(true), Suites::for_cpu(false), Some(Suite::ChaCha20Poly1305)),
@@ -218,11 +226,12 @@ fn suites_are_agreed_and_cannot_be_talked_down() {
         let (alice, bob) = (with(ALICE, a), with(BOB, b));
         let Some(suite) = expected else {
             let (_, init) = start(&alice, known(&bob));
-            let heard = responder(&bob).handle(NOW, address(1), &init, Load::Calm, &mut entropy(1));
+            let heard =
+                responder(&bob).handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut entropy(1));
             assert_eq!(heard.unwrap_err(), HandshakeError::NoCommonSuite);
             let (mut initiator, hello) = start(&alice, Target::Address);
             let reply = answer_to(&mut responder(&bob), &hello);
-            assert_eq!(initiator.handle(NOW, &reply).unwrap_err(), HandshakeError::NoCommonSuite);
+            assert_eq!(initiator.handle_packet(NOW, &reply).unwrap_err(), HandshakeError::NoCommonSuite);
             continue;
         };
         let (ours, theirs) = meet(&alice, &bob);
@@ -240,17 +249,17 @@ fn suites_are_agreed_and_cannot_be_talked_down() {
 fn an_attempt_repeats_itself_with_growing_pauses_and_then_gives_up() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (mut initiator, init) = start(&alice, known(&bob));
-    assert_eq!(initiator.handle_timeout(NOW), Timeout::Wait);
+    assert_eq!(initiator.handle_timeout(NOW), InitiatorTimeout::Wait);
     let mut sent = vec![NOW];
     let end = loop {
         let due = initiator.poll_timeout().unwrap();
         match initiator.handle_timeout(due) {
-            Timeout::Resend(packet) => {
+            InitiatorTimeout::Resend(packet) => {
                 assert_eq!(packet, init);
                 sent.push(due);
             }
-            Timeout::GaveUp => break due,
-            Timeout::Wait => panic!("poll_timeout and handle_timeout disagree"),
+            InitiatorTimeout::GaveUp => break due,
+            InitiatorTimeout::Wait => panic!("poll_timeout and handle_timeout disagree"),
         }
     };
     assert_eq!(end, NOW + GIVE_UP_AFTER);
@@ -259,7 +268,7 @@ fn an_attempt_repeats_itself_with_growing_pauses_and_then_gives_up() {
     assert!(sent.len() <= 8);
     assert_eq!(initiator.poll_timeout(), None);
     let (_, reply) = reply_to(&mut responder(&bob), &init);
-    assert_eq!(initiator.handle(end, &reply).unwrap_err(), HandshakeError::Unexpected, "too late");
+    assert_eq!(initiator.handle_packet(end, &reply).unwrap_err(), HandshakeError::Unexpected, "too late");
 }
 
 #[test]
@@ -268,14 +277,16 @@ fn a_lost_last_message_is_repeated_until_the_session_is_confirmed() {
     let mut bobs = responder(&bob);
     let (mut initiator, hello) = start(&alice, Target::Address);
     let reply = answer_to(&mut bobs, &hello);
-    let (_, finish) = done(initiator.handle(NOW, &reply));
+    let (_, finish) = done(initiator.handle_packet(NOW, &reply));
     let finish = finish.unwrap();
-    assert_eq!(initiator.handle_timeout(NOW + RETRY_FIRST), Timeout::Resend(finish.clone()));
-    assert!(matches!(initiator.handle(NOW, &reply), Ok(Progress::Send(again)) if again == finish));
-    joined(bobs.handle(NOW, address(1), &finish, Load::Heavy, &mut no_entropy()));
-    let heard = bobs.handle(NOW, address(1), &finish, Load::Calm, &mut no_entropy());
+    assert_eq!(initiator.handle_timeout(NOW + RETRY_FIRST), InitiatorTimeout::Resend(finish.clone()));
+    assert!(
+        matches!(initiator.handle_packet(NOW, &reply), Ok(InitiatorProgress::Send(again)) if again == finish)
+    );
+    joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Heavy, &mut no_entropy()));
+    let heard = bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::UnknownIndex, "the second copy finds nothing to do");
-    initiator.confirmed();
+    initiator.handle_confirmed();
     assert_eq!(initiator.poll_timeout(), None);
 }
 
@@ -283,7 +294,7 @@ fn a_lost_last_message_is_repeated_until_the_session_is_confirmed() {
 fn a_new_transport_key_takes_over_while_the_old_one_still_answers() {
     let alice = local(ALICE, config());
     let bob = local(BOB, config());
-    let rotated = local(BOB, LocalConfig { validity: 1, ..config() });
+    let rotated = local(BOB, CredentialsConfig { validity: 1, ..config() });
     assert_ne!(bob.transport_key(), rotated.transport_key());
     assert_eq!(bob.peer_id(), rotated.peer_id());
     let mut bobs = responder(&bob);
@@ -291,19 +302,21 @@ fn a_new_transport_key_takes_over_while_the_old_one_still_answers() {
     for key in [&bob, &rotated] {
         let (mut initiator, init) = start(&alice, known(key));
         let mut fresh = entropy(key.transport_key()[0]);
-        let Ok(Heard::Request(asked)) = bobs.handle(NOW, address(1), &init, Load::Calm, &mut fresh) else {
+        let Ok(ResponderEvent::Request(asked)) =
+            bobs.handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut fresh)
+        else {
             // The second init has the ephemeral key of the first one.
             panic!("no request")
         };
         let (theirs, reply) = bobs.accept(NOW, *asked, index(6)).unwrap();
-        let (ours, _) = done(initiator.handle(NOW, &reply));
+        let (ours, _) = done(initiator.handle_packet(NOW, &reply));
         assert_talk(&ours, &theirs);
         bobs = responder(&bob);
         bobs.rotate(rotated.clone());
     }
-    bobs.rotate(local(BOB, LocalConfig { validity: 2, ..config() }));
+    bobs.rotate(local(BOB, CredentialsConfig { validity: 2, ..config() }));
     let (_, init) = start(&alice, known(&bob));
-    let heard = bobs.handle(NOW, address(1), &init, Load::Calm, &mut no_entropy());
+    let heard = bobs.handle_packet(NOW, address(1), &init, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::Mac, "two keys live at once, not three");
 }
 
@@ -314,7 +327,7 @@ fn each_handshake_gives_other_keys() {
     let (mut initiator, init) =
         Initiator::start(NOW, [0xee; 32], alice.clone(), known(&bob), attempt(index(5))).unwrap();
     let (_, reply) = reply_to(&mut responder(&bob), &init);
-    let (second, _) = done(initiator.handle(NOW, &reply));
+    let (second, _) = done(initiator.handle_packet(NOW, &reply));
     assert_ne!(first.keys.send.as_bytes(), second.keys.send.as_bytes());
     assert_ne!(first.keys.recv.as_bytes(), second.keys.recv.as_bytes());
     assert_ne!(first.keys.send.as_bytes(), first.keys.recv.as_bytes());

@@ -10,8 +10,8 @@ use std::{
 use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
-    seal::{Key, Opener, Sealer, Suite},
-    session::{CloseCode, Event, Fetched, Session, SessionConfig, Sink, Source},
+    seal::{Opener, Sealer, SecretKey, Suite},
+    session::{CloseCode, DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::header::{Header, PHASES, ReceiverIndex},
 };
@@ -151,7 +151,7 @@ pub struct Rings {
     released: BTreeMap<Label, u64>,
 }
 
-impl Source for Rings {
+impl DatumSource for Rings {
     fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
         let Some(ring) = self.producing.get_mut(&label) else { panic!("fetch for unknown {label:?}") };
         let released = self.released.get(&label).copied().unwrap_or(0);
@@ -179,7 +179,7 @@ pub struct Inboxes {
     pub consuming: BTreeMap<Label, Consuming>,
 }
 
-impl Sink for Inboxes {
+impl DatumSink for Inboxes {
     fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
         let inbox = self.consuming.get_mut(&label).expect("delivery to an unknown channel");
         assert!(inbox.accepted, "a datum before Accepted");
@@ -245,8 +245,8 @@ pub struct World {
     pub cut: bool,
 }
 
-pub fn key(byte: u8) -> Key {
-    Key::from_bytes([byte; 32])
+pub fn key(byte: u8) -> SecretKey {
+    SecretKey::from_bytes([byte; 32])
 }
 
 pub fn sealer(byte: u8) -> Sealer {
@@ -371,8 +371,8 @@ impl World {
         let peer = &mut self.peers[index];
         while let Some(event) = peer.session.poll_event() {
             match event {
-                Event::Confirmed => peer.confirmed = true,
-                Event::Opened { label, request } => {
+                SessionEvent::Confirmed => peer.confirmed = true,
+                SessionEvent::Opened { label, request } => {
                     if peer.refuse.contains(&request.stream_id.0) {
                         peer.session.reject(label, CloseCode::NOT_ALLOWED).unwrap();
                         continue;
@@ -398,19 +398,19 @@ impl World {
                         },
                     );
                 }
-                Event::Accepted { label, accept } => {
+                SessionEvent::Accepted { label, accept } => {
                     let inbox = peer.inboxes.consuming.get_mut(&label).unwrap();
                     assert_eq!(accept.first_seq, inbox.config.first_seq);
                     assert!(!std::mem::replace(&mut inbox.accepted, true));
                 }
-                Event::Rejected { label, code } => peer.rejected.push((label, code)),
-                Event::Released { label } => {
+                SessionEvent::Rejected { label, code } => peer.rejected.push((label, code)),
+                SessionEvent::Released { label } => {
                     let released = peer.session.released(label).unwrap();
                     let before = peer.rings.released.insert(label, released).unwrap_or(0);
                     assert!(released >= before);
                 }
-                Event::Blocked { label } => Self::grant(peer, label),
-                Event::Finished { label, .. } => {
+                SessionEvent::Blocked { label } => Self::grant(peer, label),
+                SessionEvent::Finished { label, .. } => {
                     if label.is_by_peer() {
                         let ring = peer.rings.producing.get_mut(&label).unwrap();
                         assert!(!std::mem::replace(&mut ring.finished, true) && ring.closed.is_none());
@@ -419,7 +419,7 @@ impl World {
                         assert!(!std::mem::replace(&mut inbox.finished, true) && inbox.closed.is_none());
                     }
                 }
-                Event::Reset { label, code, .. } => {
+                SessionEvent::Reset { label, code, .. } => {
                     if label.is_by_peer() {
                         if let Some(ring) = peer.rings.producing.get_mut(&label) {
                             ring.closed = Some(code);
@@ -428,15 +428,15 @@ impl World {
                         peer.inboxes.consuming.get_mut(&label).unwrap().closed = Some(code);
                     }
                 }
-                Event::RekeyDue => {
+                SessionEvent::RekeyDue => {
                     assert!(!std::mem::replace(&mut peer.rekey_due, true), "asked twice for one key");
                 }
-                Event::Rekeyed { phase } => {
+                SessionEvent::Rekeyed { phase } => {
                     peer.rekey_due = false;
                     peer.rekeyed.push(phase);
                 }
-                Event::Control(message) => peer.controls.push(message),
-                Event::Closed { code, by_peer } => {
+                SessionEvent::Control(message) => peer.controls.push(message),
+                SessionEvent::Closed { code, by_peer } => {
                     assert!(peer.closed.replace((code, by_peer)).is_none(), "closed twice");
                 }
             }
@@ -458,7 +458,7 @@ impl World {
                 let end = ring.config.first_seq + ring.config.datums;
                 if ring.published < end {
                     ring.published = (ring.published + 1 + self.rng.below(100)).min(end);
-                    peer.session.published(*label, ring.published);
+                    peer.session.publish(*label, ring.published);
                     if ring.published == end {
                         peer.session.finish(*label, end).unwrap();
                     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use corewire_proto::{
-    handshake::{Heard, Hello, Load, Request},
+    handshake::{HandshakeLoad, HandshakeRequest, Hello, ResponderEvent},
     wire::header::{PacketKind, ReceiverIndex},
 };
 
@@ -19,17 +19,17 @@ impl NodeHandshakes {
     pub(super) fn handle_call(&mut self, env: &mut Env, shard: u8, from: SocketAddr, bytes: &[u8]) {
         let node = self.shared.id;
         let calm = self.responder.pending() < env.limits.handshakes / 2 && self.answers.has_any(env.now);
-        let load = if calm { Load::Calm } else { Load::Heavy };
-        let heard = self.responder.handle(env.now, from, bytes, load, env.entropy());
+        let load = if calm { HandshakeLoad::Calm } else { HandshakeLoad::Heavy };
+        let heard = self.responder.handle_packet(env.now, from, bytes, load, env.entropy());
         match heard {
-            Ok(Heard::Reply(reply)) => {
+            Ok(ResponderEvent::Reply(reply)) => {
                 let kind = reply.first().and_then(|byte| PacketKind::from_first_byte(*byte));
                 if kind == Some(PacketKind::Cookie) {
                     count(&self.shared.counters.cookies_sent);
                 }
                 env.effects.send_datagram(shard, node, from, reply);
             }
-            Ok(Heard::Request(request)) => {
+            Ok(ResponderEvent::Request(request)) => {
                 self.answers.take(env.now);
                 env.effects.push(if request.is_for_key() {
                     Effect::RequestedKey(node, request)
@@ -37,11 +37,11 @@ impl NodeHandshakes {
                     Effect::RequestedSession(node, request)
                 });
             }
-            Ok(Heard::Hello(hello)) => {
+            Ok(ResponderEvent::Hello(hello)) => {
                 self.answers.take(env.now);
                 env.effects.push(Effect::AnswerHello(node, hello));
             }
-            Ok(Heard::Joined(outcome)) => {
+            Ok(ResponderEvent::Joined(outcome)) => {
                 self.answers.take(env.now);
                 env.effects.push(Effect::PeerJoined { node, outcome, from });
             }
@@ -68,7 +68,7 @@ impl Handshakes {
         env: &mut Env,
         shards: &mut Shards,
         id: NodeId,
-        request: Request,
+        request: HandshakeRequest,
     ) -> bool {
         let random = env.random_u32();
         let Some(node) = self.nodes.get_mut(&id) else { return false };
@@ -96,7 +96,13 @@ impl Handshakes {
     }
 
     /// Answers a request for a new key of the session with this index.
-    pub(crate) fn answer_key(&mut self, env: &mut Env, id: NodeId, request: Request, index: ReceiverIndex) {
+    pub(crate) fn answer_key(
+        &mut self,
+        env: &mut Env,
+        id: NodeId,
+        request: HandshakeRequest,
+        index: ReceiverIndex,
+    ) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let from = request.from();
         match node.responder.accept(env.now, request, index) {
@@ -136,7 +142,7 @@ impl Handshakes {
     }
 
     /// Refuses a request that is late or replayed.
-    pub(crate) fn refuse_stale(&mut self, env: &Env, node: NodeId, request: &Request) {
+    pub(crate) fn refuse_stale(&mut self, env: &Env, node: NodeId, request: &HandshakeRequest) {
         if let Some(node) = self.nodes.get_mut(&node) {
             node.responder.refuse(env.now, request);
             count(&node.shared.counters.broken_packets);

@@ -14,8 +14,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use corewire_proto::{
     PeerId,
     handshake::{
-        Attempt as AttemptNumbers, HandshakeError, Initiator, Local, Progress, Responder, ResponderConfig,
-        Target, Timeout,
+        AttemptParams, Credentials, HandshakeError, Initiator, InitiatorProgress, InitiatorTimeout,
+        Responder, ResponderConfig, Target,
     },
     session::CloseCode,
     time::Instant,
@@ -38,7 +38,7 @@ pub(crate) struct Handshakes {
 /// The handshakes of one node.
 struct NodeHandshakes {
     shared: Arc<NodeShared>,
-    local: Arc<Local>,
+    local: Arc<Credentials>,
     responder: Responder,
     /// Handshakes that may be answered before strangers are asked for a cookie.
     answers: TokenBucket,
@@ -77,7 +77,7 @@ pub(crate) struct NewHandshake {
     pub(crate) purpose: HandshakePurpose,
     pub(crate) target: Target,
     pub(crate) to: SocketAddr,
-    /// See `corewire_proto::handshake::Attempt`.
+    /// See `corewire_proto::handshake::AttemptParams`.
     pub(crate) generation: u16,
 }
 
@@ -147,12 +147,12 @@ impl NodeHandshakes {
         let Some(attempt) = self.attempts.get_mut(&index).filter(|attempt| attempt.to == from) else {
             return count(&self.shared.counters.broken_packets);
         };
-        let progress = attempt.initiator.handle(env.now, bytes);
+        let progress = attempt.initiator.handle_packet(env.now, bytes);
         let (purpose, next) = (attempt.purpose, attempt.initiator.poll_timeout());
         env.effects.set_or_cancel(Timer::Attempt(node, index), next);
         match progress {
-            Ok(Progress::Send(bytes)) => env.effects.send_datagram(index.shard(), node, from, bytes),
-            Ok(Progress::Done { outcome, send }) => {
+            Ok(InitiatorProgress::Send(bytes)) => env.effects.send_datagram(index.shard(), node, from, bytes),
+            Ok(InitiatorProgress::Done { outcome, send }) => {
                 if let Some(bytes) = send {
                     env.effects.send_datagram(index.shard(), node, from, bytes);
                 }
@@ -187,7 +187,7 @@ impl Handshakes {
         &mut self,
         env: &mut Env,
         shared: &Arc<NodeShared>,
-        local: Arc<Local>,
+        local: Arc<Credentials>,
         bootstrap: Vec<SocketAddr>,
     ) {
         let config = ResponderConfig { max_pending: env.limits.handshakes, ..ResponderConfig::default() };
@@ -264,7 +264,7 @@ impl Handshakes {
             return false;
         };
         node.attempts_made = node.attempts_made.saturating_add(1);
-        let numbers = AttemptNumbers { index, generation, number: node.attempts_made };
+        let numbers = AttemptParams { index, generation, number: node.attempts_made };
         let started = Initiator::start(env.now, entropy, node.local.clone(), target, numbers);
         let Ok((initiator, bytes)) = started else {
             if session.is_none() {
@@ -309,9 +309,9 @@ impl Handshakes {
         let Some(attempt) = node.attempts.get_mut(&index) else { return };
         let (to, purpose, installed) = (attempt.to, attempt.purpose, attempt.installed);
         match attempt.initiator.handle_timeout(env.now) {
-            Timeout::Wait => {}
-            Timeout::Resend(bytes) => env.effects.send_datagram(index.shard(), id, to, bytes),
-            Timeout::GaveUp => {
+            InitiatorTimeout::Wait => {}
+            InitiatorTimeout::Resend(bytes) => env.effects.send_datagram(index.shard(), id, to, bytes),
+            InitiatorTimeout::GaveUp => {
                 count(&node.shared.counters.handshakes_given_up);
                 node.drop_attempt(env, index);
                 if installed && !matches!(purpose, HandshakePurpose::Rekey(_)) {
@@ -349,7 +349,7 @@ impl Handshakes {
             return;
         }
         if let Some(mut attempt) = self.nodes.get_mut(&id).and_then(|node| node.attempts.remove(&index)) {
-            attempt.initiator.confirmed();
+            attempt.initiator.handle_confirmed();
             env.effects.cancel_timer(Timer::Attempt(id, index));
         }
     }

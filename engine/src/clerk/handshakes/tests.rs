@@ -11,7 +11,7 @@ struct Fixture {
     shards: Shards,
     _mailboxes: Vec<ShardMailboxes>,
     node: Arc<NodeShared>,
-    local: Arc<Local>,
+    local: Arc<Credentials>,
     address: SocketAddr,
 }
 

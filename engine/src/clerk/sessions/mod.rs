@@ -16,7 +16,7 @@ use std::{
 use corewire_proto::{
     PeerId,
     channel::Label,
-    handshake::{Entry, InitVerdict, Outcome, Slots, SlotsConfig},
+    handshake::{EstablishedSession, HandshakeOutcome, InitVerdict, PeerSessions, PeerSessionsConfig},
     seal::KEY_SOFT_AGE,
     session::{CloseCode, MIN_PACKET_BYTES, SessionConfig},
     time::Instant,
@@ -45,7 +45,7 @@ const LOOPBACK_PACKET_BYTES: usize = 16 << 10;
 pub(crate) struct Sessions {
     sessions: BTreeMap<ReceiverIndex, SessionState>,
     /// The protocol's view of all sessions with one peer.
-    slots: BTreeMap<(NodeId, PeerId), Slots>,
+    slots: BTreeMap<(NodeId, PeerId), PeerSessions>,
     /// Sessions that are not waited for any more. Their shard still has to give the index back.
     orphans: BTreeSet<ReceiverIndex>,
 }
@@ -169,10 +169,10 @@ impl Sessions {
         self.slots.get(&(node, peer)).is_some_and(|slots| !slots.is_empty())
     }
 
-    fn slots_mut(&mut self, node: &NodeShared, peer: PeerId) -> &mut Slots {
+    fn slots_mut(&mut self, node: &NodeShared, peer: PeerId) -> &mut PeerSessions {
         self.slots
             .entry((node.id, peer))
-            .or_insert_with(|| Slots::new(node.peer_id, peer, SlotsConfig::default()))
+            .or_insert_with(|| PeerSessions::new(node.peer_id, peer, PeerSessionsConfig::default()))
     }
 
     /// What is to be done with a handshake that the peer began. `trying`: whether one that was begun here
@@ -193,11 +193,11 @@ impl Sessions {
         env: &mut Env,
         node: &Arc<NodeShared>,
         mut config: SessionConfig,
-        outcome: Outcome,
+        outcome: HandshakeOutcome,
         to: SocketAddr,
     ) {
         let (index, peer, now) = (outcome.local_index, outcome.peer, env.now);
-        let entry = Entry::new(&outcome, now);
+        let entry = EstablishedSession::new(&outcome, now);
         let jitter = 0.9 + env.chance() / 5.0;
         count(&node.counters.handshakes_finished);
         count(&node.counters.sessions_opened);
@@ -231,7 +231,7 @@ impl Sessions {
         let install = Install { index, remote_index, node: node.id, to, keys: outcome.keys, config };
         env.effects.send(index.shard(), Command::InstallSession(Box::new(install)));
         env.effects.push(Effect::SessionInstalled(index, node.id, peer));
-        self.slots_mut(node, peer).established(now, entry, confirmed);
+        self.slots_mut(node, peer).handle_established(now, entry, confirmed);
         self.sort(env, node.id, peer);
     }
 
@@ -288,7 +288,7 @@ impl Sessions {
         let (node, peer) = (session.node.id, session.peer);
         count(&session.node.counters.sessions_confirmed);
         if let Some(slots) = self.slots.get_mut(&(node, peer)) {
-            slots.opened(env.now, index);
+            slots.handle_opened(env.now, index);
         }
         self.sort(env, node, peer);
     }
@@ -323,7 +323,7 @@ impl Sessions {
         }
         // A session that is kept for its last channels may outlive the slots of its peer.
         let disconnected = self.slots.get_mut(&(node, peer)).is_some_and(|slots| {
-            slots.closed(index);
+            slots.handle_closed(index);
             slots.current().is_none()
         });
         end_channels(env, session, code);

@@ -12,7 +12,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use corewire_proto::{
     PeerId,
-    handshake::{Outcome, Request, key_phase, next_key},
+    handshake::{HandshakeOutcome, HandshakeRequest, key_phase, next_key},
     seal::SessionKeys,
     wire::header::ReceiverIndex,
 };
@@ -72,7 +72,7 @@ impl Sessions {
 
     /// The session that the peer asks a new key for. A request that does not fit a session as it is here is
     /// late, or early and going to be repeated.
-    pub(crate) fn session_to_rekey(&self, node: NodeId, request: &Request) -> Option<ReceiverIndex> {
+    pub(crate) fn session_to_rekey(&self, node: NodeId, request: &HandshakeRequest) -> Option<ReceiverIndex> {
         let found = self.sessions.iter().find(|(_, session)| {
             session.node.id == node
                 && session.peer == request.peer()
@@ -86,18 +86,18 @@ impl Sessions {
     }
 
     /// The peer's request for a new key was answered.
-    pub(crate) fn key_answered(&mut self, env: &mut Env, outcome: Outcome) {
+    pub(crate) fn key_answered(&mut self, env: &mut Env, outcome: HandshakeOutcome) {
         let index = outcome.local_index;
         let session = self.sessions.get_mut(&index).expect("the session was found for the answer");
         count(&session.node.counters.handshakes_finished);
         session.answered = Some(env.now);
         let (node, peer) = (session.node.clone(), session.peer);
-        self.slots_mut(&node, peer).answered(outcome.peer_boot, outcome.attempt);
+        self.slots_mut(&node, peer).handle_rekey(outcome.peer_boot, outcome.attempt);
         send_key(env, index, outcome.generation, outcome.keys, false);
     }
 
     /// A handshake that was begun here gave a key for a session.
-    pub(crate) fn key_ready(&mut self, env: &mut Env, outcome: Outcome) {
+    pub(crate) fn key_ready(&mut self, env: &mut Env, outcome: HandshakeOutcome) {
         let index = outcome.local_index;
         let Some(session) = self.sessions.get_mut(&index) else { return };
         let fits = outcome.peer == session.peer

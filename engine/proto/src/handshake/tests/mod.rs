@@ -1,3 +1,3 @@
-mod slots;
+mod peer_sessions;
 mod transcript;
 mod vectors;

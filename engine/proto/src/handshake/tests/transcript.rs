@@ -3,18 +3,18 @@
 use std::vec::Vec;
 
 use super::super::{
-    local::{Local, LocalConfig, PeerLimits},
+    credentials::{Credentials, CredentialsConfig, PeerLimits},
     noise::{Noise, Pattern},
     packet::PAYLOAD_BYTES,
 };
 use crate::{
     identity::Identity,
     ids::NetworkId,
-    seal::{Key, SessionKeys, Suite, Suites},
+    seal::{SecretKey, SessionKeys, Suite, Suites},
 };
 
-fn local(who: u8) -> Local {
-    let config = LocalConfig {
+fn local(who: u8) -> Credentials {
+    let config = CredentialsConfig {
         network: NetworkId([3; 32]),
         secret: None,
         validity: 0,
@@ -22,7 +22,7 @@ fn local(who: u8) -> Local {
         boot: 1,
         limits: PeerLimits { max_packet_bytes: 1_452, max_channels: 1, idle_timeout_ms: 1 },
     };
-    Local::new(&Identity::from_seed(&[who; 32]), config)
+    Credentials::new(&Identity::from_seed(&[who; 32]), config)
 }
 
 /// A bare handshake; gives both sides' keys, everything on the wire, and the transcript hash.
@@ -31,8 +31,8 @@ fn run(pattern: Pattern, alice_seed: u8, bob_seed: u8) -> ([SessionKeys; 2], Vec
     let target = (&bob.peer_id, &bob.transport.public);
     let known = (pattern == Pattern::Known).then_some(target);
     let mut sides = [
-        Noise::initiator(&alice, known, &Key::from_bytes([alice_seed; 32])).unwrap(),
-        Noise::responder(&bob, pattern, &Key::from_bytes([bob_seed; 32])).unwrap(),
+        Noise::initiator(&alice, known, &SecretKey::from_bytes([alice_seed; 32])).unwrap(),
+        Noise::responder(&bob, pattern, &SecretKey::from_bytes([bob_seed; 32])).unwrap(),
     ];
     let sizes: &[usize] =
         if pattern == Pattern::Known { &[32 + 48 + 16, 32 + 16] } else { &[32 + 16, 32 + 48 + 16, 48 + 16] };
@@ -97,11 +97,14 @@ fn keys_depend_on_both_sides_randomness_and_on_the_suite() {
 #[test]
 fn one_side_without_the_secret_gets_no_keys() {
     let (mut alice, bob) = (local(1), local(2));
-    alice.psk = Key::from_bytes([0; 32]);
-    let mut initiator =
-        Noise::initiator(&alice, Some((&bob.peer_id, &bob.transport.public)), &Key::from_bytes([1; 32]))
-            .unwrap();
-    let mut responder = Noise::responder(&bob, Pattern::Known, &Key::from_bytes([2; 32])).unwrap();
+    alice.psk = SecretKey::from_bytes([0; 32]);
+    let mut initiator = Noise::initiator(
+        &alice,
+        Some((&bob.peer_id, &bob.transport.public)),
+        &SecretKey::from_bytes([1; 32]),
+    )
+    .unwrap();
+    let mut responder = Noise::responder(&bob, Pattern::Known, &SecretKey::from_bytes([2; 32])).unwrap();
     let mut message = [0; 32 + 48 + 16 + PAYLOAD_BYTES];
     initiator.write(&[0; PAYLOAD_BYTES], &mut message).unwrap();
     responder.read(&message, &mut [0; PAYLOAD_BYTES]).unwrap();

@@ -6,7 +6,7 @@ use std::{boxed::Box, string::String, vec, vec::Vec};
 use snow::{Builder, HandshakeState};
 
 use super::super::noise::{Pattern, Resolver};
-use crate::seal::Key;
+use crate::seal::SecretKey;
 
 struct Vector {
     pattern: Pattern,
@@ -103,7 +103,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn side(pattern: Pattern, initiator: bool) -> HandshakeState {
-    let resolver = Resolver { seed: Key::from_bytes([0; 32]) };
+    let resolver = Resolver { seed: SecretKey::from_bytes([0; 32]) };
     let (own, ephemeral) = if initiator {
         (bytes(INITIATOR_STATIC), bytes(INITIATOR_EPHEMERAL))
     } else {
@@ -174,7 +174,7 @@ fn the_raw_split_is_what_later_messages_are_sealed_with() {
         // The first message of each direction: Noise writes its nonce little-endian, which for 0 is the same.
         for (key, (payload, message)) in [forth, back].into_iter().cycle().skip(turn).zip(steps).take(2) {
             let mut message = bytes(message);
-            let aead = RingAead::new(Suite::ChaCha20Poly1305, &Key::from_bytes(key));
+            let aead = RingAead::new(Suite::ChaCha20Poly1305, &SecretKey::from_bytes(key));
             let length = aead.open(0, &[], &mut message).unwrap();
             assert_eq!(hex(&message[..length]), *payload);
         }

@@ -26,9 +26,8 @@ use zerocopy::{
 
 use super::{FrameError, header};
 use crate::{
-    channel::{Accept, OpenRequest, Reliability},
     ids::StreamId,
-    session::CloseCode,
+    wire::{Accept, CloseCode, OpenRequest, Reliability},
 };
 
 header! {
@@ -124,7 +123,7 @@ const RECORD: u8 = 6;
 
 /// A message of the control stream. Labels are as on the wire.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Message {
+pub enum ControlMessage {
     /// The sender wants to consume.
     Open(u32, OpenRequest),
     /// The sender produces for this channel.
@@ -171,7 +170,7 @@ pub fn open_bytes(request: &OpenRequest) -> usize {
     MESSAGE_HEADER_BYTES + size_of::<OpenHeader>() + request.criteria.len().saturating_add(tickets)
 }
 
-impl Message {
+impl ControlMessage {
     /// Appends the message, with its header, to `out`.
     pub fn encode(&self, out: &mut impl Extend<u8>) {
         match self {
@@ -286,7 +285,7 @@ fn encode_open(label: u32, request: &OpenRequest, out: &mut impl Extend<u8>) {
     }
 }
 
-fn decode_open(body: &[u8]) -> Result<Message, FrameError> {
+fn decode_open(body: &[u8]) -> Result<ControlMessage, FrameError> {
     let (fixed, rest) = OpenHeader::ref_from_prefix(body).map_err(|_| FrameError::Short)?;
     let (criteria, mut rest) =
         rest.split_at_checked(fixed.criteria.get() as usize).ok_or(FrameError::Short)?;
@@ -311,7 +310,7 @@ fn decode_open(body: &[u8]) -> Result<Message, FrameError> {
         criteria: criteria.to_vec(),
         tickets,
     };
-    Ok(Message::Open(fixed.label.get(), request))
+    Ok(ControlMessage::Open(fixed.label.get(), request))
 }
 
 /// Decodes a stream of messages as far as it is whole; for fuzzing. Returns how many were understood.
@@ -319,7 +318,7 @@ pub fn decode_all(mut bytes: &[u8]) -> usize {
     let mut understood = 0;
     while let Ok((header, rest)) = MessageHeader::ref_from_prefix(bytes) {
         let Some((body, rest)) = rest.split_at_checked(header.len.get() as usize) else { break };
-        understood += usize::from(Message::decode(header.kind, body).is_ok());
+        understood += usize::from(ControlMessage::decode(header.kind, body).is_ok());
         bytes = rest;
     }
     understood

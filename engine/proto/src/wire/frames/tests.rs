@@ -1,9 +1,9 @@
 use std::{vec, vec::Vec};
 
-use super::{message::Message, *};
+use super::{message::ControlMessage, *};
 use crate::{
-    channel::{Accept, OpenRequest, Reliability},
     ids::StreamId,
+    wire::{Accept, OpenRequest, Reliability},
 };
 
 fn only(bytes: &[u8]) -> Frame<'_> {
@@ -173,26 +173,28 @@ fn request() -> OpenRequest {
 fn messages_survive_the_wire_and_their_cuts_do_not() {
     let accept = Accept { first_seq: 5, max_datum_bytes: 6, reliability: Reliability::Reliable, weight: 1 };
     for message in [
-        Message::Open(3, request()),
-        Message::Accept(4, accept),
-        Message::Reject(5, CloseCode::NOT_ALLOWED),
-        Message::Fin(6, 1 << 50),
-        Message::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
-        Message::Record(b"peer".to_vec()),
+        ControlMessage::Open(3, request()),
+        ControlMessage::Accept(4, accept),
+        ControlMessage::Reject(5, CloseCode::NOT_ALLOWED),
+        ControlMessage::Fin(6, 1 << 50),
+        ControlMessage::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
+        ControlMessage::Record(b"peer".to_vec()),
     ] {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         let body = &bytes[message::MESSAGE_HEADER_BYTES..];
         assert_eq!(usize::from(bytes[4]), body.len());
-        assert_eq!(Message::decode(bytes[0], body), Ok(message.clone()));
+        assert_eq!(ControlMessage::decode(bytes[0], body), Ok(message.clone()));
         for cut in 0..body.len() {
-            let cut = Message::decode(bytes[0], &body[..cut]);
-            assert!(cut.is_err() || matches!(message, Message::Record(_)));
+            let cut = ControlMessage::decode(bytes[0], &body[..cut]);
+            assert!(cut.is_err() || matches!(message, ControlMessage::Record(_)));
         }
         let mut long = body.to_vec();
         long.push(0);
-        assert!(Message::decode(bytes[0], &long).is_err() || matches!(message, Message::Record(_)));
-        if let Message::Open(_, request) = &message {
+        assert!(
+            ControlMessage::decode(bytes[0], &long).is_err() || matches!(message, ControlMessage::Record(_))
+        );
+        if let ControlMessage::Open(_, request) = &message {
             assert_eq!(message::open_bytes(request), bytes.len());
         }
     }

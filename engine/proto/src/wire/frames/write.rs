@@ -9,7 +9,7 @@ use super::{
     AckHeader, AckRange, BLOCKED_PROBE, CloseFrame, ControlHeader, DATA_UNIFORM, DataHeader, FragmentHeader,
     FrameKind, MAX_ACK_RANGES, MAX_EMPTY_RUN, PingFrame, PositionFrame, SkipFrame,
 };
-use crate::session::CloseCode;
+use crate::wire::CloseCode;
 
 /// Room for frames in a packet. Every `put_*` writes a whole frame or nothing.
 #[derive(Debug)]

@@ -17,12 +17,12 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::{FOR_KEY, Outcome, Role, initiator::GIVE_UP_AFTER};
+use super::{FOR_KEY, HandshakeOutcome, HandshakeRole, initiator::GIVE_UP_AFTER};
 use crate::{ids::PeerId, time::Instant, wire::header::ReceiverIndex};
 
 /// How long slots are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SlotsConfig {
+pub struct PeerSessionsConfig {
     /// How long a replaced session still opens packets (default 3 s).
     pub previous_for: Duration,
     /// How long a session waits to be confirmed (default: a little longer than an initiator tries).
@@ -32,7 +32,7 @@ pub struct SlotsConfig {
     pub rivals_within: Duration,
 }
 
-impl Default for SlotsConfig {
+impl Default for PeerSessionsConfig {
     fn default() -> Self {
         Self {
             previous_for: Duration::from_secs(3),
@@ -44,16 +44,16 @@ impl Default for SlotsConfig {
 
 /// One session in a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub struct EstablishedSession {
     /// Where this node expects the session's packets.
     pub local_index: ReceiverIndex,
     /// Where the peer expects them.
     pub remote_index: ReceiverIndex,
     /// Which side this node was in the handshake.
-    pub role: Role,
+    pub role: HandshakeRole,
     /// The peer's boot number.
     pub peer_boot: u64,
-    /// Counts the sessions between the two (see [`Slots::next_generation`]).
+    /// Counts the sessions between the two (see [`PeerSessions::next_generation`]).
     pub generation: u16,
     /// The initiator's number of the attempt.
     pub attempt: u32,
@@ -61,9 +61,9 @@ pub struct Entry {
     pub since: Instant,
 }
 
-impl Entry {
+impl EstablishedSession {
     /// The entry for a handshake that finished at `now`.
-    pub const fn new(outcome: &Outcome, now: Instant) -> Self {
+    pub const fn new(outcome: &HandshakeOutcome, now: Instant) -> Self {
         Self {
             local_index: outcome.local_index,
             remote_index: outcome.remote_index,
@@ -93,21 +93,21 @@ pub enum InitVerdict {
 ///
 /// The index of every session that must be taken down comes out of [`poll_retired`](Self::poll_retired), once.
 #[derive(Debug)]
-pub struct Slots {
+pub struct PeerSessions {
     own: PeerId,
     peer: PeerId,
-    config: SlotsConfig,
-    previous: Option<(Entry, Instant)>,
-    current: Option<Entry>,
-    next: Option<(Entry, Instant)>,
+    config: PeerSessionsConfig,
+    previous: Option<(EstablishedSession, Instant)>,
+    current: Option<EstablishedSession>,
+    next: Option<(EstablishedSession, Instant)>,
     retired: VecDeque<ReceiverIndex>,
     /// Boot and number of the peer's latest attempt that was answered.
     latest: Option<(u64, u32)>,
 }
 
-impl Slots {
+impl PeerSessions {
     /// No session yet.
-    pub const fn new(own: PeerId, peer: PeerId, config: SlotsConfig) -> Self {
+    pub const fn new(own: PeerId, peer: PeerId, config: PeerSessionsConfig) -> Self {
         Self {
             own,
             peer,
@@ -141,16 +141,16 @@ impl Slots {
 
     /// Notes that the peer's attempt was answered with a new key for a session that goes on, which no slot has to know
     /// of: earlier attempts are stale from now on.
-    pub fn answered(&mut self, peer_boot: u64, attempt: u32) {
+    pub fn handle_rekey(&mut self, peer_boot: u64, attempt: u32) {
         if !self.is_stale(peer_boot, attempt) {
             self.latest = Some((peer_boot, attempt));
         }
     }
 
-    /// Takes a session whose handshake has finished. `confirmed` as in [`Outcome::confirmed`]. One that turns out to
+    /// Takes a session whose handshake has finished. `confirmed` as in [`HandshakeOutcome::confirmed`]. One that turns out to
     /// be stale is retired at once.
-    pub fn established(&mut self, now: Instant, entry: Entry, confirmed: bool) {
-        if entry.role == Role::Responder {
+    pub fn handle_established(&mut self, now: Instant, entry: EstablishedSession, confirmed: bool) {
+        if entry.role == HandshakeRole::Responder {
             if self.is_stale(entry.peer_boot, entry.attempt) {
                 self.retired.push_back(entry.local_index);
                 return;
@@ -165,7 +165,7 @@ impl Slots {
     }
 
     /// A packet opened under the session with this index. `true` when that made it the current one.
-    pub fn opened(&mut self, now: Instant, local_index: ReceiverIndex) -> bool {
+    pub fn handle_opened(&mut self, now: Instant, local_index: ReceiverIndex) -> bool {
         match self.next {
             Some((entry, _)) if entry.local_index == local_index => {
                 self.next = None;
@@ -177,7 +177,7 @@ impl Slots {
 
     /// The session with this index has ended by itself. It does not come out of
     /// [`poll_retired`](Self::poll_retired).
-    pub fn closed(&mut self, local_index: ReceiverIndex) {
+    pub fn handle_closed(&mut self, local_index: ReceiverIndex) {
         if self.current.is_some_and(|entry| entry.local_index == local_index) {
             self.current = None;
         }
@@ -190,13 +190,13 @@ impl Slots {
     }
 
     /// The session to send on.
-    pub const fn current(&self) -> Option<&Entry> {
+    pub const fn current(&self) -> Option<&EstablishedSession> {
         self.current.as_ref()
     }
 
     /// The session that waits to be confirmed. Until then only empty packets are sent on it, and only by the side
     /// that started it.
-    pub fn next(&self) -> Option<&Entry> {
+    pub fn next(&self) -> Option<&EstablishedSession> {
         self.next.as_ref().map(|(entry, _)| entry)
     }
 
@@ -232,7 +232,7 @@ impl Slots {
     }
 
     /// Makes `entry` current, unless its rival is and wins, or something newer is; the loser becomes `previous`.
-    fn promote(&mut self, now: Instant, entry: Entry) -> bool {
+    fn promote(&mut self, now: Instant, entry: EstablishedSession) -> bool {
         let Some(current) = self.current else {
             self.current = Some(entry);
             return true;
@@ -261,7 +261,7 @@ impl Slots {
     }
 
     /// Whether each side started one of the two, at about the same time.
-    fn rivals(&self, current: &Entry, entry: &Entry) -> bool {
+    fn rivals(&self, current: &EstablishedSession, entry: &EstablishedSession) -> bool {
         let apart = (entry.since - current.since).max(current.since - entry.since);
         current.generation == entry.generation
             && current.role != entry.role
@@ -269,7 +269,7 @@ impl Slots {
             && apart < self.config.rivals_within
     }
 
-    fn smaller_started(&self, entry: &Entry) -> bool {
-        (entry.role == Role::Initiator) == (self.own < self.peer)
+    fn smaller_started(&self, entry: &EstablishedSession) -> bool {
+        (entry.role == HandshakeRole::Initiator) == (self.own < self.peer)
     }
 }

@@ -4,7 +4,10 @@ use core::time::Duration;
 
 use proptest::prelude::*;
 
-use super::super::{Entry, FOR_KEY, InitVerdict, Role, Slots, SlotsConfig, key_phase, next_key};
+use super::super::{
+    EstablishedSession, FOR_KEY, HandshakeRole, InitVerdict, PeerSessions, PeerSessionsConfig, key_phase,
+    next_key,
+};
 use crate::{
     ids::PeerId,
     time::Instant,
@@ -19,29 +22,37 @@ fn index(n: u32) -> ReceiverIndex {
     ReceiverIndex::new(0, n, n).unwrap()
 }
 
-fn entry(n: u32, role: Role, generation: u16, since: Instant) -> Entry {
-    Entry { local_index: index(n), remote_index: index(n), role, peer_boot: 1, generation, attempt: n, since }
+fn entry(n: u32, role: HandshakeRole, generation: u16, since: Instant) -> EstablishedSession {
+    EstablishedSession {
+        local_index: index(n),
+        remote_index: index(n),
+        role,
+        peer_boot: 1,
+        generation,
+        attempt: n,
+        since,
+    }
 }
 
-fn retired(slots: &mut Slots) -> Vec<ReceiverIndex> {
+fn retired(slots: &mut PeerSessions) -> Vec<ReceiverIndex> {
     core::iter::from_fn(|| slots.poll_retired()).collect()
 }
 
 #[test]
 fn an_answered_handshake_changes_nothing_until_a_packet_opens() {
-    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
-    slots.established(START, entry(1, Role::Initiator, 0, START), true);
+    let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
+    slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
     let later = START + Duration::from_secs(120);
-    slots.established(later, entry(2, Role::Responder, 1, later), false);
+    slots.handle_established(later, entry(2, HandshakeRole::Responder, 1, later), false);
     assert_eq!(slots.current().unwrap().local_index, index(1));
-    assert!(!slots.opened(later, index(1)));
+    assert!(!slots.handle_opened(later, index(1)));
     assert_eq!(slots.current().unwrap().local_index, index(1));
-    assert!(slots.opened(later, index(2)));
+    assert!(slots.handle_opened(later, index(2)));
     assert_eq!(slots.current().unwrap().local_index, index(2));
-    assert!(!slots.opened(later, index(2)), "only once");
+    assert!(!slots.handle_opened(later, index(2)), "only once");
     assert_eq!(retired(&mut slots), []);
     let due = slots.poll_timeout().unwrap();
-    assert_eq!(due, later + SlotsConfig::default().previous_for);
+    assert_eq!(due, later + PeerSessionsConfig::default().previous_for);
     slots.handle_timeout(due);
     assert_eq!(retired(&mut slots), [index(1)]);
     assert_eq!(slots.poll_timeout(), None);
@@ -49,10 +60,10 @@ fn an_answered_handshake_changes_nothing_until_a_packet_opens() {
 
 #[test]
 fn replayed_inits_only_ever_replace_next() {
-    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
-    slots.established(START, entry(1, Role::Initiator, 0, START), true);
+    let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
+    slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
     for n in 2..10 {
-        slots.established(START, entry(n, Role::Responder, 0, START), false);
+        slots.handle_established(START, entry(n, HandshakeRole::Responder, 0, START), false);
         assert_eq!(slots.current().unwrap().local_index, index(1));
     }
     assert_eq!(retired(&mut slots), (2..9).map(index).collect::<Vec<_>>());
@@ -64,8 +75,8 @@ fn replayed_inits_only_ever_replace_next() {
 
 #[test]
 fn of_two_that_start_at_once_the_smaller_peer_goes_first() {
-    let small = Slots::new(SMALL, LARGE, SlotsConfig::default());
-    let large = Slots::new(LARGE, SMALL, SlotsConfig::default());
+    let small = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
+    let large = PeerSessions::new(LARGE, SMALL, PeerSessionsConfig::default());
     assert_eq!(small.judge_init(true, 1, 1), InitVerdict::Ignore);
     assert_eq!(large.judge_init(true, 1, 1), InitVerdict::AnswerAndCancelOwn);
     assert_eq!(small.judge_init(false, 1, 1), InitVerdict::Answer);
@@ -74,13 +85,21 @@ fn of_two_that_start_at_once_the_smaller_peer_goes_first() {
 
 #[test]
 fn a_rekey_replaces_whoever_started_the_one_before() {
-    for role in [Role::Initiator, Role::Responder] {
-        let other = if role == Role::Initiator { Role::Responder } else { Role::Initiator };
+    for role in [HandshakeRole::Initiator, HandshakeRole::Responder] {
+        let other = if role == HandshakeRole::Initiator {
+            HandshakeRole::Responder
+        } else {
+            HandshakeRole::Initiator
+        };
         for own in [SMALL, LARGE] {
-            let mut slots = Slots::new(own, if own == SMALL { LARGE } else { SMALL }, SlotsConfig::default());
-            slots.established(START, entry(1, role, 0, START), true);
+            let mut slots = PeerSessions::new(
+                own,
+                if own == SMALL { LARGE } else { SMALL },
+                PeerSessionsConfig::default(),
+            );
+            slots.handle_established(START, entry(1, role, 0, START), true);
             assert_eq!(slots.next_generation(), 1);
-            slots.established(START, entry(2, other, 1, START), true);
+            slots.handle_established(START, entry(2, other, 1, START), true);
             assert_eq!(slots.current().unwrap().local_index, index(2));
         }
     }
@@ -88,21 +107,21 @@ fn a_rekey_replaces_whoever_started_the_one_before() {
 
 #[test]
 fn a_peer_that_started_anew_leaves_no_old_session_behind() {
-    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
-    slots.established(START, entry(1, Role::Initiator, 0, START), true);
-    let anew = Entry { peer_boot: 2, ..entry(2, Role::Responder, 0, START) };
-    slots.established(START, anew, false);
-    assert!(slots.opened(START, index(2)));
+    let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
+    slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
+    let anew = EstablishedSession { peer_boot: 2, ..entry(2, HandshakeRole::Responder, 0, START) };
+    slots.handle_established(START, anew, false);
+    assert!(slots.handle_opened(START, index(2)));
     assert_eq!(retired(&mut slots), [index(1)], "at once");
     assert_eq!(slots.poll_timeout(), None);
 }
 
 #[test]
 fn a_session_that_ended_leaves_its_slot() {
-    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
+    let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     assert!(slots.is_empty());
-    slots.established(START, entry(1, Role::Initiator, 0, START), true);
-    slots.closed(index(1));
+    slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
+    slots.handle_closed(index(1));
     assert!(slots.is_empty() && slots.current().is_none());
     assert_eq!(retired(&mut slots), []);
     assert_eq!(slots.next_generation(), 0);
@@ -110,24 +129,26 @@ fn a_session_that_ended_leaves_its_slot() {
 
 #[test]
 fn an_attempt_started_while_an_answered_one_waits_is_no_rival_of_it() {
-    let (mut small, mut large) =
-        (Slots::new(SMALL, LARGE, SlotsConfig::default()), Slots::new(LARGE, SMALL, SlotsConfig::default()));
+    let (mut small, mut large) = (
+        PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default()),
+        PeerSessions::new(LARGE, SMALL, PeerSessionsConfig::default()),
+    );
     let at = |step: u64| START + Duration::from_millis(step);
     // The large peer has answered session 2 of generation 1 and nothing came under it yet. It starts 3.
-    small.established(at(0), entry(1, Role::Initiator, 0, at(0)), true);
+    small.handle_established(at(0), entry(1, HandshakeRole::Initiator, 0, at(0)), true);
     let second = small.next_generation();
-    large.established(at(1), entry(2, Role::Responder, second, at(1)), false);
+    large.handle_established(at(1), entry(2, HandshakeRole::Responder, second, at(1)), false);
     let third = large.next_generation();
-    small.established(at(2), entry(2, Role::Initiator, second, at(2)), true);
-    small.established(at(3), entry(3, Role::Responder, third, at(3)), false);
-    large.established(at(4), entry(3, Role::Initiator, third, at(4)), true);
+    small.handle_established(at(2), entry(2, HandshakeRole::Initiator, second, at(2)), true);
+    small.handle_established(at(3), entry(3, HandshakeRole::Responder, third, at(3)), false);
+    large.handle_established(at(4), entry(3, HandshakeRole::Initiator, third, at(4)), true);
     // No packet under 3 arrives; 4 takes its place before the first one under 2 does.
     let fourth = large.next_generation();
-    small.established(at(5), entry(4, Role::Responder, fourth, at(5)), false);
-    large.opened(at(6), index(2));
-    large.established(at(7), entry(4, Role::Initiator, fourth, at(7)), true);
-    small.opened(at(8), index(4));
-    let current = |slots: &Slots| slots.current().map(|entry| entry.local_index);
+    small.handle_established(at(5), entry(4, HandshakeRole::Responder, fourth, at(5)), false);
+    large.handle_opened(at(6), index(2));
+    large.handle_established(at(7), entry(4, HandshakeRole::Initiator, fourth, at(7)), true);
+    small.handle_opened(at(8), index(4));
+    let current = |slots: &PeerSessions| slots.current().map(|entry| entry.local_index);
     assert_eq!((current(&small), current(&large)), (Some(index(4)), Some(index(4))));
 }
 
@@ -140,8 +161,8 @@ fn keys_are_counted_apart_from_sessions_and_phases_go_round_without_a_gap() {
         assert_eq!(key_phase(next), (key_phase(generation) + 1) % PHASES);
         generation = next;
     }
-    let mut slots = Slots::new(SMALL, LARGE, SlotsConfig::default());
-    slots.established(START, entry(1, Role::Initiator, FOR_KEY - 1, START), true);
+    let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
+    slots.handle_established(START, entry(1, HandshakeRole::Initiator, FOR_KEY - 1, START), true);
     assert_eq!(slots.next_generation(), 0, "never one for a key");
 }
 
@@ -157,7 +178,7 @@ enum Message {
 
 /// One peer of the model: slots, and the attempt that waits for a reply.
 struct Peer {
-    slots: Slots,
+    slots: PeerSessions,
     attempt: Option<(u32, u16)>,
     /// Sessions whose keys are there.
     live: Vec<u32>,
@@ -168,7 +189,7 @@ struct Peer {
 impl Peer {
     fn new(own: PeerId, peer: PeerId) -> Self {
         Self {
-            slots: Slots::new(own, peer, SlotsConfig::default()),
+            slots: PeerSessions::new(own, peer, PeerSessionsConfig::default()),
             attempt: None,
             live: vec![],
             answered: vec![],
@@ -200,7 +221,11 @@ impl Peer {
                         }
                         self.answered.push(session);
                         self.live.push(session);
-                        self.slots.established(now, entry(session, Role::Responder, generation, now), false);
+                        self.slots.handle_established(
+                            now,
+                            entry(session, HandshakeRole::Responder, generation, now),
+                            false,
+                        );
                         Some(Message::Reply(session, generation))
                     }
                 }
@@ -208,13 +233,17 @@ impl Peer {
             Message::Reply(session, generation) if self.attempt == Some((session, generation)) => {
                 self.attempt = None;
                 self.live.push(session);
-                self.slots.established(now, entry(session, Role::Initiator, generation, now), true);
+                self.slots.handle_established(
+                    now,
+                    entry(session, HandshakeRole::Initiator, generation, now),
+                    true,
+                );
                 Some(Message::Packet(session))
             }
             Message::Reply(..) => None,
             Message::Packet(session) => {
                 if self.live.contains(&session) {
-                    self.slots.opened(now, index(session));
+                    self.slots.handle_opened(now, index(session));
                 }
                 None
             }

@@ -7,7 +7,7 @@ use core::fmt;
 use crate::{
     identity::{Certificate, Identity, TransportKey},
     ids::{NetworkId, PeerId},
-    seal::{Key, Suites},
+    seal::{SecretKey, Suites},
 };
 
 const CONTEXT_PUBLIC_SECRET: &str = "corewire v1 network secret of a public network";
@@ -18,7 +18,7 @@ const CONTEXT_COOKIE: &str = "corewire v1 cookie encryption";
 
 /// What keeps strangers out of a network: 32 random bytes that all members share.
 #[derive(Clone)]
-pub struct NetworkSecret(Key);
+pub struct NetworkSecret(SecretKey);
 
 /// The bytes are no secret.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -38,23 +38,23 @@ impl NetworkSecret {
             seen[usize::from(byte / 64)] |= 1 << (byte % 64);
         }
         let distinct: u32 = seen.iter().map(|word| word.count_ones()).sum();
-        if distinct < MIN_DISTINCT_BYTES { Err(WeakSecret) } else { Ok(Self(Key::from_bytes(bytes))) }
+        if distinct < MIN_DISTINCT_BYTES { Err(WeakSecret) } else { Ok(Self(SecretKey::from_bytes(bytes))) }
     }
 
     /// The secret of a network that was given none: everybody who knows the id can join and read the filter's
     /// key. Identity and encryption between peers are not weakened by it.
     pub fn of_public_network(network: &NetworkId) -> Self {
-        Self(Key::from_bytes(blake3::derive_key(CONTEXT_PUBLIC_SECRET, network.as_bytes())))
+        Self(SecretKey::from_bytes(blake3::derive_key(CONTEXT_PUBLIC_SECRET, network.as_bytes())))
     }
 
     /// A key for one purpose, from the secret and what the key is bound to.
-    pub(super) fn derive(&self, context: &str, bound_to: &[&[u8]]) -> Key {
+    pub(super) fn derive(&self, context: &str, bound_to: &[&[u8]]) -> SecretKey {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         hasher.update(self.0.as_bytes());
         for part in bound_to {
             hasher.update(part);
         }
-        Key::from_bytes(*hasher.finalize().as_bytes())
+        SecretKey::from_bytes(*hasher.finalize().as_bytes())
     }
 }
 
@@ -75,9 +75,9 @@ pub struct PeerLimits {
     pub idle_timeout_ms: u32,
 }
 
-/// What [`Local::new`] needs beside the identity.
+/// What [`Credentials::new`] needs beside the identity.
 #[derive(Clone, Debug)]
-pub struct LocalConfig {
+pub struct CredentialsConfig {
     /// The network to be a member of.
     pub network: NetworkId,
     /// Its secret; `None` derives one from the id (see [`NetworkSecret::of_public_network`]).
@@ -93,7 +93,7 @@ pub struct LocalConfig {
 }
 
 /// What a node brings into every handshake: identity, transport key, certificate, and the network's keys.
-pub struct Local {
+pub struct Credentials {
     pub(super) network: NetworkId,
     pub(super) peer_id: PeerId,
     pub(super) identity_key: [u8; 32],
@@ -102,19 +102,19 @@ pub struct Local {
     pub(super) suites: Suites,
     pub(super) boot: u64,
     pub(super) limits: PeerLimits,
-    pub(super) psk: Key,
-    pub(super) cookie_key: Key,
+    pub(super) psk: SecretKey,
+    pub(super) cookie_key: SecretKey,
     /// Filters packets whose sender knows this node's transport key.
-    pub(super) mac_own: Key,
+    pub(super) mac_own: SecretKey,
     /// Filters packets of the handshake by address, in both directions.
-    pub(super) mac_address: Key,
+    pub(super) mac_address: SecretKey,
     secret: NetworkSecret,
 }
 
-impl Local {
+impl Credentials {
     /// Derives and signs everything that stays the same from handshake to handshake.
-    pub fn new(identity: &Identity, config: LocalConfig) -> Self {
-        let LocalConfig { network, secret, validity, suites, boot, limits } = config;
+    pub fn new(identity: &Identity, config: CredentialsConfig) -> Self {
+        let CredentialsConfig { network, secret, validity, suites, boot, limits } = config;
         let secret = secret.unwrap_or_else(|| NetworkSecret::of_public_network(&network));
         let transport = identity.transport_key(validity);
         let id = network.as_bytes();
@@ -136,7 +136,7 @@ impl Local {
     }
 
     /// The filter key for packets to the peer with this transport key.
-    pub(super) fn mac_for(&self, transport_key: &[u8; 32]) -> Key {
+    pub(super) fn mac_for(&self, transport_key: &[u8; 32]) -> SecretKey {
         self.secret.derive(CONTEXT_MAC_KNOWN, &[self.network.as_bytes(), transport_key])
     }
 
@@ -156,9 +156,9 @@ impl Local {
     }
 }
 
-impl fmt::Debug for Local {
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Local")
+        f.debug_struct("Credentials")
             .field("peer", &self.peer_id)
             .field("network", &self.network)
             .finish_non_exhaustive()
