@@ -1,4 +1,4 @@
-//! Two sessions through a hostile network, by seed. A failure names its seed; run it alone with
+//! Two sessions over a faulty network, by seed. A failure prints its seed; run it alone with
 //! `COREWIRE_SEED=<n> cargo test -p corewire-proto --test simulation`.
 
 mod harness;
@@ -50,7 +50,7 @@ fn flow(rng: &mut Rng) -> Flow {
     }
 }
 
-/// Every seed draws its bounds as well: the smallest ones make each of them the one that binds.
+/// Every seed draws its bounds as well; the smallest ones make each bound take effect.
 fn config(rng: &mut Rng) -> SessionConfig {
     let mut config = patient();
     config.max_packet_bytes = [1_232, 1_452, 8_900, 65_507][rng.below(4) as usize];
@@ -59,7 +59,7 @@ fn config(rng: &mut Rng) -> SessionConfig {
         [Congestion::Cubic, Congestion::NewReno, Congestion::Unlimited, Congestion::FixedRate(5_000_000)]
             [rng.below(4) as usize];
     let limits = &mut config.limits;
-    limits.max_records = [16, 100, 8_192][rng.below(3) as usize];
+    limits.max_frames_in_flight = [16, 100, 8_192][rng.below(3) as usize];
     limits.max_packets_in_flight = [2, 20, 8_192][rng.below(3) as usize];
     limits.max_held_bytes = [400_000, 256 << 20][rng.below(2) as usize];
     limits.max_events = [3, 16_384][rng.below(2) as usize];
@@ -82,7 +82,7 @@ fn storm(seed: u64) {
     }
     let done = |world: &World| world.all_finished() && world.peers[1].controls.len() == controls.len();
     world.run_until(Duration::from_millis(rng.below(300)), done);
-    // Faults stop: everything must come to its end.
+    // Without further faults every channel must finish.
     world.faults = Faults { delay_us: world.faults.delay_us, ..Faults::default() };
     let alive = world.run_until(Duration::from_secs(150), done);
     assert!(alive, "seed {seed}: stuck");

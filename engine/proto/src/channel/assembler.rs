@@ -1,21 +1,24 @@
-//! Putting pieces of a byte string together, and the budget that all holding is charged to.
+//! Reassembly of a byte string from pieces, and the budget that bounds what is held for it.
 
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::Fault;
 
-/// What a piece that is held costs beside its bytes: map node and vector header, rounded up.
+/// What holding a piece costs beside its bytes: map node and vector header, rounded up.
 pub(crate) const HELD_OVERHEAD_BYTES: usize = 96;
-/// The same for a datum of which a part is held: its entry, and the first node of the map of its pieces.
+/// What holding parts of a large datum costs beside its pieces: its entry, and the first node of their map.
 pub(crate) const PARTIAL_OVERHEAD_BYTES: usize = 384;
-/// The buffer of the last large datum is kept for the next one up to this size.
+/// The buffer of the last large datum is reused for the next one if it is no larger than this, so that an
+/// idle session keeps 4 MiB at most.
 const SPARE_BYTES: usize = 4 << 20;
 
-/// Bytes that may be held because something before them is missing.
+/// Bytes that may be held until something before them arrives. `held <= max`.
 #[derive(Debug)]
 pub(crate) struct Budget {
+    /// The sum of what was taken and not given back.
     held: usize,
     max: usize,
+    /// An empty buffer to reuse; not counted in `held`.
     spare: Vec<u8>,
 }
 
@@ -24,6 +27,7 @@ impl Budget {
         Self { held: 0, max, spare: Vec::new() }
     }
 
+    /// Charges `bytes`, or refuses without a change.
     pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Fault> {
         let held = self.held.saturating_add(bytes);
         if held > self.max {
@@ -33,6 +37,7 @@ impl Budget {
         Ok(())
     }
 
+    /// Gives back what was taken.
     pub(crate) fn give(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.held, "more given back than was taken");
         self.held = self.held.saturating_sub(bytes);
@@ -54,16 +59,18 @@ impl Budget {
     }
 }
 
-/// A byte string that grows from its start; pieces that come early wait.
+/// A byte string that grows from its start. Pieces that arrive early are held.
 ///
-/// Memory follows the bytes that came, never a length that was announced.
+/// Memory follows the bytes that arrived, never an announced length.
 #[derive(Debug)]
 pub(crate) struct Assembler {
-    /// Bytes from the start that are whole, minus those taken out.
+    /// The bytes without a gap from the start, minus those consumed.
     whole: Vec<u8>,
     /// Where `whole` ends in the string.
     end: u64,
+    /// Pieces behind a gap, by position; each ends above `end`, and they do not overlap each other.
     early: BTreeMap<u64, Vec<u8>>,
+    /// Bytes charged to the budget: `whole.len()`, and each early piece with its overhead.
     charged: usize,
 }
 
@@ -77,7 +84,7 @@ impl Assembler {
         self.end
     }
 
-    /// The whole part, as far as it was not taken out.
+    /// The whole part, minus what was consumed.
     pub(crate) fn whole(&self) -> &[u8] {
         &self.whole
     }
@@ -87,14 +94,14 @@ impl Assembler {
         self.charged
     }
 
-    /// Takes `bytes` from the front of the whole part.
+    /// Removes `bytes` from the front of the whole part.
     pub(crate) fn consume(&mut self, bytes: usize, budget: &mut Budget) {
         self.whole.drain(..bytes);
         self.charged -= bytes;
         budget.give(bytes);
     }
 
-    /// Adds the piece at `position`; `false` when all of it was there. The caller bounds `position + len`.
+    /// Adds the piece at `position`; `false` when all of it had arrived. The caller bounds `position + len`.
     pub(crate) fn insert(&mut self, position: u64, bytes: &[u8], budget: &mut Budget) -> Result<bool, Fault> {
         let end = position + bytes.len() as u64;
         if end <= self.end {
@@ -135,7 +142,7 @@ impl Assembler {
         Ok(fresh)
     }
 
-    /// Moves early pieces that became whole. Pieces do not overlap each other, only the whole part.
+    /// Appends early pieces that the whole part has reached; the first may overlap it.
     fn absorb(&mut self, budget: &mut Budget) {
         while let Some(entry) = self.early.first_entry().filter(|entry| *entry.key() <= self.end) {
             let (first, piece) = entry.remove_entry();
@@ -146,10 +153,16 @@ impl Assembler {
             self.charged -= freed;
             budget.give(freed);
         }
+        debug_assert_eq!(
+            self.charged,
+            self.whole.len()
+                + self.early.values().map(|piece| piece.len() + HELD_OVERHEAD_BYTES).sum::<usize>(),
+            "the charge is the sum over what is held"
+        );
     }
 
-    /// Drops everything and gives the budget back.
-    pub(crate) fn dissolve(self, budget: &mut Budget) {
+    /// Drops everything and gives its charge back.
+    pub(crate) fn release(self, budget: &mut Budget) {
         budget.give(self.charged);
         budget.recycle(self.whole);
     }
@@ -187,13 +200,13 @@ mod tests {
             prop_assert_eq!(assembler.whole(), &string[..]);
             prop_assert!(assembler.early.is_empty());
             prop_assert_eq!(budget.held(), len);
-            assembler.dissolve(&mut budget);
+            assembler.release(&mut budget);
             prop_assert_eq!(budget.held(), 0);
         }
     }
 
     #[test]
-    fn a_full_budget_refuses_and_keeps_what_was_there() {
+    fn full_budget_refuses_and_keeps_what_had_arrived() {
         let mut budget = Budget::new(HELD_OVERHEAD_BYTES + 10);
         let mut assembler = Assembler::new(&mut budget);
         assert_eq!(assembler.insert(5, &[1; 10], &mut budget), Ok(true));

@@ -1,12 +1,13 @@
-//! Sets of numbers that are mostly one long row.
+//! A set of numbers, stored as intervals.
 
 use alloc::vec::Vec;
 
 /// Disjoint half-open intervals in ascending order, none touching the next.
 ///
-/// Grows with the holes between what was put in, so its owner bounds it by bounding those.
+/// Its size follows the number of gaps, which its owner bounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Intervals {
+    /// `start..end` each.
     rows: Vec<(u64, u64)>,
 }
 
@@ -16,7 +17,7 @@ impl Intervals {
         if start >= end {
             return;
         }
-        // The first row that touches or lies behind the new one.
+        // The first row that touches the new one or lies behind it.
         let from = self.rows.partition_point(|row| row.1 < start);
         let mut to = from;
         let (mut low, mut high) = (start, end);
@@ -31,10 +32,11 @@ impl Intervals {
             self.rows[from] = (low, high);
             self.rows.drain(from + 1..to);
         }
+        debug_assert!(self.rows.is_sorted_by(|a, b| a.1 < b.0), "rows ascend and do not touch");
     }
 
-    /// Takes out the row that contains or touches `at` and returns its end, when there is one that starts at or
-    /// before `at`. Rows that end before `at` go as well.
+    /// Removes every row that starts at or before `at`, and returns the end of the one that contains or
+    /// touches `at`, or else `at`.
     pub(crate) fn absorb(&mut self, mut at: u64) -> u64 {
         let mut done = 0;
         while let Some(row) = self.rows.get(done).filter(|row| row.0 <= at) {

@@ -7,27 +7,27 @@ use super::Label;
 pub enum Fetched<'a> {
     /// The datum.
     Datum(&'a [u8]),
-    /// Everything from the sequence asked for up to, not including, `until` will never be sent: overwritten,
-    /// abandoned or not selected. Taken as at least the one sequence asked for.
+    /// The sequences from the one asked for to `until` will never be sent: overwritten, abandoned or not
+    /// selected.
     Skip {
-        /// One past the last sequence to skip.
+        /// One past the last sequence to skip. A value at or below the sequence asked for skips that one.
         until: u64,
     },
-    /// Not there yet; the channel rests until `published` is called again.
+    /// Not published yet. The channel rests until `publish` is called again.
     NotYet,
 }
 
 /// Where datums come from: the producers' rings.
 pub trait DatumSource {
-    /// The datum of channel `label` with sequence `seq`. Asked again for the same sequence when a packet was
-    /// lost; below `released` it is never asked.
+    /// The datum of channel `label` with sequence `seq`. The same sequence is asked for again when a packet
+    /// was lost, and once per fragment of a large datum; a sequence below `released` is never asked for.
     fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_>;
 }
 
 /// Where datums go: the consumers' inboxes.
 pub trait DatumSink {
-    /// Takes a datum. `skipped_before` sequences between the datum delivered before and this one were lost or
-    /// skipped by the producer. `false`: there is no room, which credit should have made impossible; the channel
-    /// is reset.
+    /// Takes a datum. `skipped_before` is the number of sequences between the datum delivered before and this
+    /// one, which were lost or skipped by the producer. Returning `false` (no room, which credit should
+    /// prevent) resets the channel with `NO_CAPACITY`.
     fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool;
 }

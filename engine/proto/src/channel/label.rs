@@ -1,24 +1,25 @@
-//! The number that names a channel inside a session.
+//! The number that names a channel within a session.
 
 use core::fmt;
 
-/// Names a channel inside one session, on this side.
+/// Names a channel within one session, as this side sees it.
 ///
 /// ```text
 /// bit 31  | 30 ............ 12 | 11 ........ 0
 /// by peer | life of the slot   | slot
 /// ```
 ///
-/// Bit 31 is local: set when the peer opened the channel (then this side is the producer). The other 31 bits
-/// are chosen by the opener and the same on both sides. A slot's life only grows, so a label is never used
-/// twice in a session, and finding a channel is one index into a table.
+/// Bit 31 is local: it is set when the peer opened the channel, so that this side is the producer. The opener
+/// chooses the other 31 bits, which are the same on both sides. It counts a slot's lives upwards, so a label
+/// is never reused in a session. Finding a channel is one index into a table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(u32);
 
 impl Label {
     pub(crate) const SLOT_BITS: u32 = 12;
-    /// Channels that either side may have open at once; the slot number of a label has this many values.
+    /// Channels that each side may have open at once: the number of slots that a label can name.
     pub const MAX_CHANNELS: usize = 1 << Self::SLOT_BITS;
+    /// Lives of a slot; a slot that has had them all is not used again.
     pub(crate) const LIFE_LIMIT: u32 = 1 << (31 - Self::SLOT_BITS);
     const BY_PEER: u32 = 1 << 31;
 
@@ -46,8 +47,8 @@ impl Label {
         self.0 & Self::BY_PEER != 0
     }
 
-    /// The slot of the table that the channel lives in, below [`Label::MAX_CHANNELS`]. Good as an index for
-    /// tables beside the session's; channels opened here and channels opened by the peer count separately.
+    /// The table slot of the channel, below [`Label::MAX_CHANNELS`]. Owners may use it as an index into
+    /// tables of their own. Channels opened here and channels opened by the peer have separate slots.
     pub const fn slot(self) -> usize {
         (self.0 & ((1 << Self::SLOT_BITS) - 1)) as usize
     }
@@ -56,12 +57,12 @@ impl Label {
         (self.0 & !Self::BY_PEER) >> Self::SLOT_BITS
     }
 
-    /// The whole label as a number, unique in its session on this side.
+    /// The label as a number, unique in its session on this side.
     pub const fn as_u32(self) -> u32 {
         self.0
     }
 
-    /// The label with this number, as [`Label::as_u32`] gave it.
+    /// The label that [`Label::as_u32`] turned into this number.
     pub const fn from_u32(bits: u32) -> Self {
         Self(bits)
     }
@@ -69,7 +70,7 @@ impl Label {
 
 impl fmt::Debug for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let side = if self.is_by_peer() { "theirs" } else { "ours" };
+        let side = if self.is_by_peer() { "tx" } else { "rx" };
         write!(f, "Label({side} {}.{})", self.slot(), self.life())
     }
 }

@@ -1,73 +1,80 @@
-//! The consumer's end of a channel. Not inside: the inbox (it is behind [`DatumSink`]) and when a CREDIT frame leaves.
+//! The consumer's end of a channel: reassembly, order, delivery.
+//!
+//! Not inside: the inbox, which is behind [`DatumSink`], and when a CREDIT frame leaves.
 
 use alloc::collections::BTreeMap;
 
 use super::{
     Assembler, Budget, ChannelStats, DatumSink, EarlyRun, Fault, HELD_OVERHEAD_BYTES, Label, OpenRequest,
-    PARTIAL_OVERHEAD_BYTES, POSITION_LIMIT, Reliability, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS,
-    datum_cost, effective_window,
+    PARTIAL_OVERHEAD_BYTES, POSITION_LIMIT, Reliability, datum_cost, rx_credit::RxCredit,
 };
 use crate::wire::{
     CloseCode,
     frames::{DataRun, Datums, FragmentHeader, PositionFrame, SkipFrame},
 };
 
-/// Large FireAndForget datums of which parts may wait at once; reordering rarely touches more than two.
-const LOOSE_PARTIALS: usize = 4;
-/// An early SKIP that passes over more pieces than this is refused. An honest one meets hardly any, as what is held
-/// was sent and so is not skipped; a hostile one could make each of its few bytes walk through all that is held.
+/// A frame that contradicts itself or what came before.
+const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
+/// Large FireAndForget datums of which fragments may wait at once; reordering rarely touches more than two.
+const MAX_LOOSE_PARTIALS: usize = 4;
+/// An early SKIP that would be cut into more parts than this by held runs is refused. An honest one meets
+/// hardly any: what is held was sent, so it is not skipped. The bound keeps a small hostile frame from
+/// walking all that is held.
 const MAX_SKIP_STEPS: usize = 1_024;
 
-/// Part of a large datum.
+/// A large datum of which some fragments arrived.
 #[derive(Debug)]
 struct Partial {
+    /// Length of the datum.
     total: u32,
+    /// Start of the datum in the offset space.
     offset: u64,
     pieces: Assembler,
 }
 
-/// How eager the channel is to send CREDIT.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Eagerness {
-    /// When nearly half of the window has opened.
-    Normal,
-    /// The producer waits: an eighth is enough. Less would make a packet per datum of a slow application.
-    Blocked,
-    /// The producer has waited for long: answer with whatever there is.
-    Probed,
+impl Partial {
+    fn is_whole(&self) -> bool {
+        self.pieces.end() == u64::from(self.total)
+    }
+
+    /// Bytes charged to the budget for it.
+    fn charge(&self) -> usize {
+        PARTIAL_OVERHEAD_BYTES + self.pieces.charged()
+    }
 }
 
 /// The consumer's end.
 #[derive(Debug)]
 pub(crate) struct RxChannel {
     label: Label,
-    /// The producer accepted.
+    /// The producer accepted. Before that no datum is taken.
     open: bool,
+    /// Fixed once open.
     reliable: bool,
+    /// Largest datum that both sides allow, in bytes.
     max_datum: u32,
-    window_bytes: u64,
-    window_datums: u64,
+    /// The in-order position: every sequence below was delivered, skipped or lost. At most `end`.
     next_seq: u64,
+    /// Where `next_seq` starts in the offset space, or a lower bound of it. Never lowered.
     next_offset: u64,
+    /// One past the highest sequence that a frame named.
     highest: u64,
-    /// Sequences passed over since the last delivery.
+    /// Sequences passed over since the last delivery; reported with the next one.
     passed: u64,
-    limit_seq: u64,
-    limit_bytes: u64,
-    /// What the producer may have made of `limit_seq`: each sequence that was skipped moved it along.
-    allowed_seq: u64,
-    taken_seq: u64,
-    taken_bytes: u64,
-    delivered_bytes: u64,
+    /// One past the last sequence, once FIN named it.
     end: Option<u64>,
+    /// Reliable: what arrived early, by first sequence. Disjoint.
     held: BTreeMap<u64, EarlyRun>,
+    /// Large datums in reassembly, by sequence. FireAndForget: at most [`MAX_LOOSE_PARTIALS`].
     partials: BTreeMap<u64, Partial>,
+    /// Bytes charged to the session's budget: the sum over `held` and `partials`.
     charged: usize,
-    eagerness: Eagerness,
+    credit: RxCredit,
     /// In the session's queue of channels that have a CREDIT to send.
     pub(crate) queued: bool,
     /// `SessionEvent::Blocked` waits to be polled.
     pub(crate) blocked_event: bool,
+    /// Counters; the fields that mirror a position are filled in by [`RxChannel::stats`].
     stats: ChannelStats,
 }
 
@@ -78,23 +85,15 @@ impl RxChannel {
             open: false,
             reliable: request.reliability == Reliability::Reliable,
             max_datum: request.max_datum_bytes,
-            window_bytes: request.window_bytes,
-            window_datums: request.window_datums,
             next_seq: 0,
             next_offset: 0,
             highest: 0,
             passed: 0,
-            limit_seq: 0,
-            limit_bytes: 0,
-            allowed_seq: 0,
-            taken_seq: 0,
-            taken_bytes: 0,
-            delivered_bytes: 0,
             end: None,
             held: BTreeMap::new(),
             partials: BTreeMap::new(),
             charged: 0,
-            eagerness: Eagerness::Normal,
+            credit: RxCredit::new(request),
             queued: false,
             blocked_event: false,
             stats: ChannelStats { tx_window: request.window_bytes, ..ChannelStats::default() },
@@ -109,14 +108,12 @@ impl RxChannel {
         self.open
     }
 
-    const fn full_window(&self) -> (u64, u64) {
-        (
-            effective_window(self.window_datums, UNLIMITED_WINDOW_DATUMS),
-            effective_window(self.window_bytes, UNLIMITED_WINDOW_BYTES),
-        )
+    #[cfg(test)]
+    pub(crate) const fn end(&self) -> Option<u64> {
+        self.end
     }
 
-    /// The producer accepted; `max_datum` is what it will send at most.
+    /// ACCEPT arrived; `max_datum` is the largest datum that the producer will send.
     pub(crate) fn handle_accept(
         &mut self,
         first_seq: u64,
@@ -125,15 +122,13 @@ impl RxChannel {
     ) -> Result<(), Fault> {
         let stricter = reliability == Reliability::Reliable && !self.reliable;
         if self.open || stricter || first_seq >= POSITION_LIMIT {
-            return Err(Fault::Close(CloseCode::PROTOCOL_VIOLATION));
+            return Err(VIOLATION);
         }
         self.open = true;
         self.reliable = reliability == Reliability::Reliable;
         self.max_datum = self.max_datum.min(max_datum);
-        (self.next_seq, self.highest, self.taken_seq) = (first_seq, first_seq, first_seq);
-        let (datums, bytes) = self.full_window();
-        (self.limit_seq, self.limit_bytes) = (first_seq + datums, bytes);
-        self.allowed_seq = self.limit_seq;
+        (self.next_seq, self.highest) = (first_seq, first_seq);
+        self.credit.start(first_seq);
         Ok(())
     }
 
@@ -141,7 +136,7 @@ impl RxChannel {
         self.max_datum
     }
 
-    /// Whole datums. The fast path, in order and nothing held, only walks and delivers.
+    /// A DATA frame arrived. In order and with nothing held, its datums go straight to the sink.
     pub(crate) fn handle_data(
         &mut self,
         run: DataRun<'_>,
@@ -152,9 +147,9 @@ impl RxChannel {
         self.check_credit(run.first_seq, end, run.offset)?;
         self.highest = self.highest.max(end);
         if self.reliable && run.first_seq > self.next_seq {
-            return self.hold(run, budget);
+            return self.hold_early(run, budget);
         }
-        self.take_run(run.first_seq, run.offset, run.datums, sink)?;
+        self.deliver_run(run.first_seq, run.offset, run.datums, sink)?;
         if self.held.is_empty() && self.partials.is_empty() {
             return Ok(());
         }
@@ -162,32 +157,25 @@ impl RxChannel {
     }
 
     fn check_credit(&self, first_seq: u64, end_seq: u64, offset: u64) -> Result<(), Fault> {
-        // Whatever is missing before an early datum may turn out to have been skipped. What of it was not will find
-        // the limit when it is delivered.
-        let early = first_seq.saturating_sub(self.next_seq);
-        let limit_seq = self.allowed_seq.saturating_add(early).min(POSITION_LIMIT);
-        if end_seq > limit_seq || offset >= self.limit_bytes {
-            return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
-        }
+        self.credit.check(self.next_seq, first_seq, end_seq, offset)?;
         if self.end.is_some_and(|end| end_seq > end) {
-            return Err(Fault::Close(CloseCode::PROTOCOL_VIOLATION));
+            return Err(VIOLATION);
         }
         Ok(())
     }
 
     /// Delivers the part of a run that is new. On Reliable the run starts at or before the position, on
     /// FireAndForget anywhere.
-    fn take_run(
+    fn deliver_run(
         &mut self,
         first_seq: u64,
         mut offset: u64,
         mut datums: Datums<'_>,
         sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
-        const BROKEN: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
         if first_seq < self.next_seq {
             let known = (self.next_seq - first_seq).min(u64::from(datums.len())) as u32;
-            offset = offset.saturating_add(datums.advance(known).ok_or(BROKEN)?);
+            offset = offset.saturating_add(datums.advance(known).ok_or(VIOLATION)?);
             if self.reliable {
                 self.stats.dropped_duplicate += u64::from(known);
             } else {
@@ -203,25 +191,26 @@ impl RxChannel {
         for datum in datums.by_ref() {
             self.deliver(datum, sink)?;
         }
-        if datums.is_empty() && datums.body().is_empty() { Ok(()) } else { Err(BROKEN) }
+        if datums.is_empty() && datums.body().is_empty() { Ok(()) } else { Err(VIOLATION) }
     }
 
-    /// FireAndForget: everything from the position to `seq` is gone. On Reliable `seq` is the position.
+    /// FireAndForget: the sequences from the position to `seq` are lost. On Reliable, `seq` is the position.
     fn lose_until(&mut self, seq: u64) {
         let gap = seq.saturating_sub(self.next_seq);
         if gap > 0 {
             debug_assert!(!self.reliable);
             self.stats.lost += gap;
             self.stats.gaps += 1;
-            self.pass(gap);
+            self.pass_over(gap);
         }
     }
 
-    /// Passes over sequences that will not be delivered.
-    fn pass(&mut self, count: u64) {
+    /// Moves the position past sequences that will not be delivered.
+    fn pass_over(&mut self, count: u64) {
         self.passed += count;
         self.next_seq += count;
-        self.allowed_seq = self.allowed_seq.saturating_add(count).min(POSITION_LIMIT);
+        self.credit.pass(count);
+        debug_assert!(self.end.is_none_or(|end| self.next_seq <= end), "the position stays before the end");
     }
 
     /// Delivers the datum at the position.
@@ -230,7 +219,7 @@ impl RxChannel {
         if datum.len() > self.max_datum as usize {
             return Err(Fault::Close(CloseCode::TOO_LARGE));
         }
-        if self.next_offset >= self.limit_bytes || self.next_seq >= self.allowed_seq {
+        if !self.credit.covers(self.next_seq, self.next_offset) {
             return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
         }
         let passed = core::mem::take(&mut self.passed);
@@ -240,26 +229,25 @@ impl RxChannel {
         let cost = datum_cost(datum.len());
         self.next_seq += 1;
         self.next_offset += cost;
-        self.delivered_bytes += cost;
+        self.credit.deliver(cost);
         self.stats.rx_datums += 1;
         self.stats.rx_bytes += datum.len() as u64;
         Ok(())
     }
 
-    /// Keeps the parts of an early run that are not held yet.
-    fn hold(&mut self, run: DataRun<'_>, budget: &mut Budget) -> Result<(), Fault> {
-        const BROKEN: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
+    /// Holds the parts of an early run that are not held yet.
+    fn hold_early(&mut self, run: DataRun<'_>, budget: &mut Budget) -> Result<(), Fault> {
         if !run.datums.is_whole() {
-            return Err(BROKEN);
+            return Err(VIOLATION);
         }
         let (mut seq, mut offset, mut datums) = (run.first_seq, run.offset, run.datums);
         let end = seq + u64::from(datums.len());
         while seq < end {
-            let (until, covered) = self.cover(seq, end);
+            let (until, covered) = self.coverage(seq, end);
             let count = (until - seq) as u32;
             let (before, start) = (datums.body(), offset);
             let uniform = datums.is_uniform();
-            offset = offset.saturating_add(datums.advance(count).ok_or(BROKEN)?);
+            offset = offset.saturating_add(datums.advance(count).ok_or(VIOLATION)?);
             if covered {
                 self.stats.dropped_duplicate += u64::from(count);
             } else {
@@ -275,8 +263,8 @@ impl RxChannel {
         Ok(())
     }
 
-    /// How far from `seq` the answer to "is it held?" stays the same, at most to `end`.
-    fn cover(&self, seq: u64, end: u64) -> (u64, bool) {
+    /// Whether `seq` is held, and up to where (at most `end`) the same is true of the sequences behind it.
+    fn coverage(&self, seq: u64, end: u64) -> (u64, bool) {
         if let Some((first, held)) = self.held.range(..=seq).next_back()
             && held.end(*first) > seq
         {
@@ -285,7 +273,7 @@ impl RxChannel {
         (self.held.range(seq..).next().map_or(end, |(first, _)| end.min(*first)), false)
     }
 
-    /// Delivers what was held and has its turn now.
+    /// Delivers what is held at the position, and drops what is held below it.
     fn drain(&mut self, budget: &mut Budget, sink: &mut impl DatumSink) -> Result<(), Fault> {
         loop {
             if let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() <= self.next_seq) {
@@ -297,7 +285,7 @@ impl RxChannel {
                     EarlyRun::Skip { until, offset } => self.skip_to(until, offset),
                     EarlyRun::Data { count, uniform, offset, bytes } => {
                         if let Some(datums) = Datums::new(count, uniform, &bytes) {
-                            self.take_run(first, offset, datums, sink)?;
+                            self.deliver_run(first, offset, datums, sink)?;
                         }
                     }
                 }
@@ -307,17 +295,16 @@ impl RxChannel {
             else {
                 return Ok(());
             };
-            let whole = entry.get().pieces.end() == u64::from(entry.get().total);
-            if *entry.key() == self.next_seq && !whole {
+            if *entry.key() == self.next_seq && !entry.get().is_whole() {
                 return Ok(());
             }
             let (seq, partial) = entry.remove_entry();
-            self.settle(seq, partial, budget, sink)?;
+            self.finish_partial(seq, partial, budget, sink)?;
         }
     }
 
-    /// A partial leaves the table: delivered when it is the datum at the position and whole, else dropped.
-    fn settle(
+    /// Delivers a partial taken from the table if it is whole and at the position; gives its charge back.
+    fn finish_partial(
         &mut self,
         seq: u64,
         partial: Partial,
@@ -325,17 +312,21 @@ impl RxChannel {
         sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let mut result = Ok(());
-        if seq == self.next_seq && partial.pieces.end() == u64::from(partial.total) {
+        if seq == self.next_seq && partial.is_whole() {
             self.next_offset = self.next_offset.max(partial.offset);
             result = self.deliver(partial.pieces.whole(), sink);
         }
-        self.charged -= PARTIAL_OVERHEAD_BYTES + partial.pieces.charged();
-        budget.give(PARTIAL_OVERHEAD_BYTES);
-        partial.pieces.dissolve(budget);
+        self.drop_partial(partial, budget);
         result
     }
 
-    /// A piece of a large datum.
+    fn drop_partial(&mut self, partial: Partial, budget: &mut Budget) {
+        self.charged -= partial.charge();
+        budget.give(PARTIAL_OVERHEAD_BYTES);
+        partial.pieces.release(budget);
+    }
+
+    /// A FRAGMENT frame arrived.
     pub(crate) fn handle_fragment(
         &mut self,
         header: &FragmentHeader,
@@ -359,11 +350,11 @@ impl RxChannel {
             return Ok(());
         }
         if !self.partials.contains_key(&seq) {
-            self.begin_partial(seq, total, offset, budget, sink)?;
+            self.begin_partial(seq, total, offset, budget)?;
         }
         let Some(partial) = self.partials.get_mut(&seq) else { return Ok(()) };
         if partial.total != total {
-            return Err(Fault::Close(CloseCode::PROTOCOL_VIOLATION));
+            return Err(VIOLATION);
         }
         let before = partial.pieces.charged();
         let inserted = partial.pieces.insert(u64::from(header.position.get()), body, budget);
@@ -372,7 +363,7 @@ impl RxChannel {
             self.stats.dropped_duplicate += 1;
             return Ok(());
         }
-        if partial.pieces.end() == u64::from(total) {
+        if partial.is_whole() {
             if !self.reliable {
                 self.lose_until(seq);
             }
@@ -381,22 +372,15 @@ impl RxChannel {
         Ok(())
     }
 
-    fn begin_partial(
-        &mut self,
-        seq: u64,
-        total: u32,
-        offset: u64,
-        budget: &mut Budget,
-        sink: &mut impl DatumSink,
-    ) -> Result<(), Fault> {
-        if !self.reliable && self.partials.len() >= LOOSE_PARTIALS {
-            // The oldest has waited longest for a piece that is most likely lost.
+    fn begin_partial(&mut self, seq: u64, total: u32, offset: u64, budget: &mut Budget) -> Result<(), Fault> {
+        if !self.reliable && self.partials.len() >= MAX_LOOSE_PARTIALS {
+            // The oldest has waited longest, so its missing fragment is most likely lost.
             if self.partials.first_key_value().is_some_and(|(oldest, _)| *oldest > seq) {
                 self.stats.dropped_late += 1;
                 return Ok(());
             }
             if let Some((_, partial)) = self.partials.pop_first() {
-                self.settle(POSITION_LIMIT, partial, budget, sink)?;
+                self.drop_partial(partial, budget);
             }
         }
         budget.take(PARTIAL_OVERHEAD_BYTES)?;
@@ -405,7 +389,7 @@ impl RxChannel {
         Ok(())
     }
 
-    /// Sequences that will never come.
+    /// A SKIP frame arrived.
     pub(crate) fn handle_skip(
         &mut self,
         skip: &SkipFrame,
@@ -413,12 +397,11 @@ impl RxChannel {
         sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let (first, until, offset) = (skip.first.get(), skip.until.get(), skip.offset.get());
-        // A skip costs no credit, so it may pass the limit in sequences; in bytes the producer can stand at most
-        // one datum beyond it.
+        // A skip costs no credit, so it may pass the limit in sequences.
         if until >= POSITION_LIMIT || self.end.is_some_and(|end| until > end) {
-            return Err(Fault::Close(CloseCode::PROTOCOL_VIOLATION));
+            return Err(VIOLATION);
         }
-        self.check_offset(offset)?;
+        self.credit.check_offset(offset, datum_cost(self.max_datum as usize))?;
         self.highest = self.highest.max(until);
         if !self.reliable {
             if until > self.next_seq {
@@ -428,7 +411,7 @@ impl RxChannel {
         } else if first > self.next_seq {
             let (mut seq, mut steps) = (first, 0);
             while seq < until {
-                let (to, covered) = self.cover(seq, until);
+                let (to, covered) = self.coverage(seq, until);
                 steps += 1;
                 if steps > MAX_SKIP_STEPS {
                     return Err(Fault::Refuse);
@@ -443,10 +426,10 @@ impl RxChannel {
             }
             return Ok(());
         } else {
-            // What is held beyond the position was not skipped when it was sent: it is delivered.
+            // A held sequence in the range was sent before it was skipped: it is delivered.
             let mut seq = self.next_seq;
             while seq < until {
-                let (to, covered) = self.cover(seq, until);
+                let (to, covered) = self.coverage(seq, until);
                 if !covered {
                     self.skip_to(to, if to == until { offset } else { 0 });
                 }
@@ -457,23 +440,17 @@ impl RxChannel {
         self.drain(budget, sink)
     }
 
-    fn check_offset(&self, offset: u64) -> Result<(), Fault> {
-        if offset > self.limit_bytes.saturating_add(datum_cost(self.max_datum as usize)) {
-            return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
-        }
-        Ok(())
-    }
-
+    /// Moves the position to `until`, which starts at `offset` or behind.
     fn skip_to(&mut self, until: u64, offset: u64) {
         if until > self.next_seq {
             let count = until - self.next_seq;
             self.stats.rx_skipped += count;
-            self.pass(count);
+            self.pass_over(count);
             self.next_offset = self.next_offset.max(offset);
         }
     }
 
-    /// The producer waits for credit.
+    /// A BLOCKED frame arrived.
     pub(crate) fn handle_blocked(
         &mut self,
         blocked: &PositionFrame,
@@ -483,27 +460,27 @@ impl RxChannel {
     ) -> Result<(), Fault> {
         let (seq, offset) = (blocked.seq.get(), blocked.offset.get());
         if seq >= POSITION_LIMIT || self.end.is_some_and(|end| seq > end) {
-            return Err(Fault::Close(CloseCode::PROTOCOL_VIOLATION));
+            return Err(VIOLATION);
         }
-        self.check_offset(offset)?;
+        self.credit.check_offset(offset, datum_cost(self.max_datum as usize))?;
         if !self.reliable && seq >= self.next_seq {
             self.highest = self.highest.max(seq);
             self.lose_until(seq);
             self.next_offset = self.next_offset.max(offset);
             self.drain(budget, sink)?;
         } else if seq == self.next_seq {
-            // Datums that were skipped on a resend had a cost that only the producer knows.
+            // Only the producer knows the cost of datums that were skipped on a resend.
             self.next_offset = self.next_offset.max(offset);
         }
-        self.eagerness = self.eagerness.max(if probe { Eagerness::Probed } else { Eagerness::Blocked });
+        self.credit.handle_blocked(probe);
         Ok(())
     }
 
-    /// The stream ends before `end_seq`.
+    /// FIN arrived: the stream ends before `end_seq`.
     pub(crate) fn handle_fin(&mut self, end_seq: u64) -> Result<(), Fault> {
         let contradicts = self.end.is_some_and(|end| end != end_seq) || end_seq < self.highest;
         if contradicts || end_seq >= POSITION_LIMIT || !self.open {
-            return Err(Fault::Close(CloseCode::PROTOCOL_VIOLATION));
+            return Err(VIOLATION);
         }
         self.end = Some(end_seq);
         if !self.reliable {
@@ -512,60 +489,25 @@ impl RxChannel {
         Ok(())
     }
 
-    /// Everything before the end was delivered.
+    /// Whether every sequence before the end was delivered, skipped or lost.
     pub(crate) fn is_finished(&self) -> bool {
         self.end.is_some_and(|end| self.next_seq >= end)
     }
 
-    /// What the application took, absolute.
+    /// What the application took, absolute: one past its last sequence, and the sum of the costs.
     pub(crate) fn grant(&mut self, taken_seq: u64, taken_bytes: u64) {
-        self.taken_seq = self.taken_seq.max(taken_seq.min(self.next_seq));
-        self.taken_bytes = self.taken_bytes.max(taken_bytes.min(self.delivered_bytes));
-    }
-
-    /// The limits that could be granted now.
-    fn open_limits(&self) -> (u64, u64) {
-        let waiting = self.delivered_bytes - self.taken_bytes;
-        let (datums, bytes) = self.full_window();
-        let bytes = if self.window_bytes == 0 { bytes } else { bytes.saturating_sub(waiting) };
-        // Each datum that waits costs at least 16 bytes, so at most `waiting / 16` wait.
-        let by_count = if self.window_datums == 0 {
-            self.next_seq + datums
-        } else {
-            let taken = if waiting == 0 { self.next_seq } else { self.taken_seq };
-            (taken + datums).max(self.next_seq + datums.saturating_sub(waiting / 16))
-        };
-        // No credit beyond the end of all positions: so no sum of one and a cost can overflow.
-        (by_count, self.next_offset.saturating_add(bytes).min(POSITION_LIMIT))
+        self.credit.grant(self.next_seq, taken_seq, taken_bytes);
     }
 
     /// Whether a CREDIT frame should leave now.
     pub(crate) fn wants_credit(&self) -> bool {
-        if !self.open || self.is_finished() {
-            return false;
-        }
-        let share = |window: u64| match self.eagerness {
-            // Three eighths, not a half: an owner that calls `grant` when about half of its inbox is free must
-            // find the channel willing.
-            Eagerness::Normal => (window / 8 * 3).max(1),
-            Eagerness::Blocked => (window / 8).max(1),
-            Eagerness::Probed => 0,
-        };
-        let (seq, bytes) = self.open_limits();
-        let (datum_window, byte_window) = self.full_window();
-        seq.saturating_sub(self.limit_seq) >= share(datum_window)
-            || bytes.saturating_sub(self.limit_bytes) >= share(byte_window)
+        self.open && !self.is_finished() && self.credit.wants_credit(self.next_seq, self.next_offset)
     }
 
-    /// Raises the limits to what can be granted and returns them.
+    /// Raises the limits to what can be granted, and returns them for a CREDIT frame.
     pub(crate) fn raise_credit(&mut self) -> (u64, u64) {
-        let (seq, bytes) = self.open_limits();
-        self.limit_seq = self.limit_seq.max(seq);
-        self.limit_bytes = self.limit_bytes.max(bytes);
-        self.allowed_seq = self.allowed_seq.max(self.limit_seq);
-        self.eagerness = Eagerness::Normal;
         self.stats.credit_grants_sent += 1;
-        (self.limit_seq, self.limit_bytes)
+        self.credit.raise(self.next_seq, self.next_offset)
     }
 
     pub(crate) fn stats(&self) -> ChannelStats {
@@ -577,8 +519,14 @@ impl RxChannel {
         }
     }
 
-    /// Gives everything held back to the budget.
-    pub(crate) fn dissolve(self, budget: &mut Budget) {
+    /// Drops what is held and gives its charge back to the budget.
+    pub(crate) fn release(self, budget: &mut Budget) {
+        debug_assert_eq!(
+            self.charged,
+            self.held.values().map(EarlyRun::charge).sum::<usize>()
+                + self.partials.values().map(Partial::charge).sum::<usize>(),
+            "the charge is the sum over what is held"
+        );
         budget.give(self.charged);
     }
 }

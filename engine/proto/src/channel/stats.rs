@@ -1,18 +1,18 @@
 //! Counters of a channel.
 
-/// What a channel counted. All counters start at zero when the channel opens and only grow, unless the text says
-/// otherwise. A producer's channel leaves the consumer's fields at zero and the other way round.
+/// Counters of one end of a channel. They start at 0 when the channel opens and only grow, except those
+/// marked as levels. The producer's end leaves the consumer's fields at 0, and the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ChannelStats {
-    /// Producer: the sequence that will be sent next.
+    /// Producer: the sequence to be sent next.
     pub tx_seq: u64,
     /// Consumer: one past the highest sequence seen.
     pub rx_seq: u64,
     /// Producer: one past the last sequence that may be sent.
     pub published: u64,
-    /// Producer: everything below is acknowledged or, on FireAndForget, sent.
+    /// Producer: every sequence below is acknowledged (Reliable) or sent (FireAndForget).
     pub released: u64,
-    /// Consumer: everything below was delivered, skipped or given up.
+    /// Consumer: every sequence below was delivered, skipped or lost.
     pub in_order: u64,
     /// Producer: datums sent for the first time.
     pub tx_datums: u64,
@@ -26,28 +26,28 @@ pub struct ChannelStats {
     pub backpressure_events: u64,
     /// Producer: bytes of credit left (a level); `u64::MAX` when the consumer set no limit.
     pub tx_credit_remaining: u64,
-    /// The window in bytes that the consumer asked for; zero means no limit.
+    /// The window in bytes that the consumer asked for; 0 means no limit.
     pub tx_window: u64,
-    /// Producer: credit frames that raised the limit.
+    /// Producer: CREDIT frames that raised the limit.
     pub credit_grants_received: u64,
-    /// Consumer: credit frames sent.
+    /// Consumer: CREDIT frames sent.
     pub credit_grants_sent: u64,
-    /// Producer: whether it waits for credit now (a level).
+    /// Producer: whether it waits for credit (a level).
     pub blocked: bool,
     /// Producer: datums (whole ones, or first fragments) sent again.
     pub resends: u64,
     /// Producer: sequences skipped because the source no longer had them or filtered them.
     pub tx_skipped: u64,
-    /// Consumer: sequences that the producer said it skipped.
+    /// Consumer: sequences that the producer skipped.
     pub rx_skipped: u64,
     /// Consumer: sequences lost on the way (FireAndForget only).
     pub lost: u64,
-    /// Consumer: times that a gap of lost sequences was seen.
+    /// Consumer: gaps of lost sequences.
     pub gaps: u64,
-    /// Consumer: datums dropped because they came after a later one (FireAndForget only).
+    /// Consumer: datums dropped because they arrived after a later one (FireAndForget only).
     pub dropped_late: u64,
-    /// Consumer: datums or fragments dropped because they were there already.
+    /// Consumer: datums or fragments dropped because they had arrived before.
     pub dropped_duplicate: u64,
-    /// Consumer: bytes held because something before them is missing (a level).
+    /// Consumer: bytes held until a missing sequence arrives (a level).
     pub held_bytes: u64,
 }

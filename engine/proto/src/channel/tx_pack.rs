@@ -1,34 +1,36 @@
-//! Filling packets with a channel's datums.
+//! Filling packets with a channel's datums: first what was lost, then what is new.
 //!
-//! Not inside: which channel's turn it is, and when a packet leaves.
+//! Not inside: which channel sends next, and when a packet leaves.
 
 use alloc::collections::VecDeque;
 
 use super::{
-    DatumSource, Fetched, datum_cost,
-    tx::{Large, Piece, SentFrame, Span, TxChannel},
+    DatumSource, Fetched, TxChannel, datum_cost,
+    resend::{Piece, SentData, SentFragment, SentFrame, Span},
+    tx::Large,
 };
 use crate::wire::{
     CloseCode,
-    frames::{DataHeader, FragmentHeader, Out, Run, SkipFrame},
+    frames::{DataHeader, FragmentHeader, Out, Run, RunOutcome, SkipFrame},
 };
 
-/// A fragment at the end of a packet carries at least this much (or the rest of its datum).
+/// A fragment at the end of a packet carries at least this much, or the rest of its datum: ten times its
+/// header.
 const MIN_FRAGMENT_BYTES: usize = 256;
 
-/// Where the records of a packet in the making go. Bounded: when full, nothing more is packed.
+/// Where the frames of the packet being filled are recorded. When it is full, nothing more is packed.
 #[derive(Debug)]
 pub(crate) struct SentLog<'a> {
-    pub(crate) records: &'a mut VecDeque<SentFrame>,
-    /// Most entries that `records` may have.
+    pub(crate) frames: &'a mut VecDeque<SentFrame>,
+    /// Most entries that `frames` may have.
     pub(crate) max: usize,
-    /// Records may also not exceed this when something new is sent: the rest is for resends.
+    /// Most entries when something new is sent; at most `max`. The rest is for resends.
     pub(crate) max_new: usize,
 }
 
 impl SentLog<'_> {
     fn is_full(&self, new: bool) -> bool {
-        self.records.len() >= if new { self.max_new } else { self.max }
+        self.frames.len() >= if new { self.max_new } else { self.max }
     }
 }
 
@@ -41,26 +43,31 @@ pub(crate) enum Stop {
     Turn,
     /// The channel has nothing to send now.
     Idle,
-    /// Too much is unacknowledged to keep account of more.
-    Records,
+    /// The log is full: too much is unacknowledged.
+    LogFull,
     /// The channel cannot go on.
     Broken(CloseCode),
 }
 
-/// What filling a packet needs to know.
+/// The packet being filled, and what the channel may use of it.
 pub(crate) struct Packing<'a, 'b, S> {
     pub(crate) out: &'a mut Out<'b>,
     pub(crate) source: &'a mut S,
-    pub(crate) ledger: SentLog<'a>,
-    /// Bytes for frames in an empty packet.
+    pub(crate) log: SentLog<'a>,
+    /// Bytes for frames in an empty packet. A datum that does not fit into it is sent in fragments.
     pub(crate) fresh_room: usize,
-    /// Bytes that the channel may still use in its turn; below zero its turn is over.
+    /// Bytes that the channel may still use in its turn; at or below zero the turn is over.
     pub(crate) deficit: &'a mut i64,
 }
 
 impl<S: DatumSource> Packing<'_, '_, S> {
     fn charge(&mut self, bytes: usize) {
         *self.deficit -= bytes as i64;
+    }
+
+    /// Why sending stopped in the middle of a datum.
+    fn stop(&self) -> Stop {
+        if *self.deficit <= 0 { Stop::Turn } else { Stop::Full }
     }
 }
 
@@ -71,95 +78,120 @@ struct OpenRun {
     offset: u64,
 }
 
+/// What became of a span.
+enum SpanOutcome {
+    /// All of it was packed.
+    Packed,
+    /// Its first datum is larger than a packet and is sent in fragments.
+    Split { total: u32 },
+    /// Packing stopped at `span.seq`.
+    Stopped(Stop),
+}
+
+/// What became of a piece of a large datum.
+enum PieceOutcome {
+    /// It was packed up to this position.
+    Sent(u32),
+    /// The source no longer has the datum: a SKIP was packed instead, and all its pieces are gone.
+    Skipped,
+    /// Nothing was packed.
+    Stopped(Stop),
+}
+
 impl TxChannel {
-    /// Packs as much as there is: first what was lost, then what is new.
+    /// Packs as much as the packet, the turn and the credit allow.
     pub(crate) fn pack<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Stop {
-        if let Some(stop) = self.pack_pieces(p) {
+        if let Some(stop) = self.pack_resends(p) {
             return stop;
-        }
-        while let Some(mut span) = self.spans.front().copied() {
-            let stop = self.pack_span(&mut span, false, p);
-            if span.seq >= span.end {
-                self.spans.pop_front();
-            } else if let Some(front) = self.spans.front_mut() {
-                *front = span;
-            }
-            match stop {
-                None if span.seq >= span.end => {}
-                // A datum of the span became pieces: they go first.
-                None => {
-                    if let Some(stop) = self.pack_pieces(p) {
-                        return stop;
-                    }
-                }
-                Some(stop) => return stop,
-            }
         }
         loop {
             if let Some(stop) = self.pack_large(p) {
                 return stop;
             }
-            let mut span =
-                Span { seq: self.next_seq, end: self.published, offset: self.next_offset, attempt: 0 };
-            let stop = self.pack_span(&mut span, true, p);
-            self.next_seq = span.seq;
-            if self.large.is_none() {
-                self.next_offset = span.offset;
+            let positions = self.positions;
+            let (seq, end, offset) = (positions.next(), positions.published(), positions.next_offset());
+            let mut span = Span { seq, end, offset, attempt: 0 };
+            let outcome = self.pack_span(&mut span, true, p);
+            match outcome {
+                SpanOutcome::Split { total } => self.split_new(&span, total),
+                _ => self.positions.advance(span.seq, span.offset),
             }
-            match stop {
-                Some(stop) => return stop,
-                None if self.large.is_some() => {}
-                None => return Stop::Idle,
+            match outcome {
+                SpanOutcome::Packed => return Stop::Idle,
+                SpanOutcome::Split { .. } => {}
+                SpanOutcome::Stopped(stop) => return stop,
             }
         }
     }
 
-    /// Packs from a span. `None`: it is done, or its next datum has to go in pieces.
+    /// Packs what was lost; pieces go first. `None`: nothing is left to send again.
+    fn pack_resends<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
+        if let Some(stop) = self.pack_pieces(p) {
+            return Some(stop);
+        }
+        while let Some(mut span) = self.resend.front_span() {
+            let outcome = self.pack_span(&mut span, false, p);
+            if let SpanOutcome::Split { total } = outcome {
+                self.split_lost(&mut span, total);
+            }
+            self.resend.advance_span(span);
+            match outcome {
+                SpanOutcome::Packed => {}
+                SpanOutcome::Split { .. } => {
+                    if let Some(stop) = self.pack_pieces(p) {
+                        return Some(stop);
+                    }
+                }
+                SpanOutcome::Stopped(stop) => return Some(stop),
+            }
+        }
+        None
+    }
+
+    /// Packs the datums of a span from its front.
     fn pack_span<S: DatumSource>(
         &mut self,
         span: &mut Span,
         new: bool,
         p: &mut Packing<'_, '_, S>,
-    ) -> Option<Stop> {
+    ) -> SpanOutcome {
         let mut open: Option<OpenRun> = None;
         let label = self.label;
         let (first_seq, mut bytes, mut skipped) = (span.seq, 0u64, 0u64);
-        let stop = loop {
-            if span.seq >= span.end {
-                break None;
+        let outcome = loop {
+            if span.is_empty() {
+                break SpanOutcome::Packed;
             }
             if *p.deficit <= 0 {
-                break Some(Stop::Turn);
+                break SpanOutcome::Stopped(Stop::Turn);
             }
-            if new && (span.seq >= self.limit_seq || span.offset >= self.limit_bytes) {
-                break Some(Stop::Idle);
+            if new && !self.credit.covers(span.seq, span.offset) {
+                break SpanOutcome::Stopped(Stop::Idle);
             }
             match p.source.datum(label, span.seq) {
                 Fetched::Datum(datum) => {
                     if datum.len() > self.max_datum as usize {
-                        break Some(Stop::Broken(CloseCode::TOO_LARGE));
+                        break SpanOutcome::Stopped(Stop::Broken(CloseCode::TOO_LARGE));
                     }
                     if let Some(open_run) = &mut open {
                         match p.out.extend_run(&mut open_run.run, datum) {
-                            Ok(()) => {}
-                            Err(true) => {
+                            RunOutcome::Added => {}
+                            RunOutcome::NeedsNewRun => {
                                 self.close_run(&mut open, span.attempt, p);
                                 continue;
                             }
-                            Err(false) => break Some(Stop::Full),
+                            RunOutcome::NoRoom => break SpanOutcome::Stopped(Stop::Full),
                         }
                     } else {
-                        if p.ledger.is_full(new) {
-                            break Some(Stop::Records);
+                        if p.log.is_full(new) {
+                            break SpanOutcome::Stopped(Stop::LogFull);
                         }
                         match p.out.begin_run(label.wire(), span.seq, span.offset, datum) {
                             Some(run) => open = Some(OpenRun { run, first: span.seq, offset: span.offset }),
                             None if size_of::<DataHeader>() + datum.len() > p.fresh_room => {
-                                let total = datum.len() as u32;
-                                self.split(span, new, total);
-                                break None;
+                                break SpanOutcome::Split { total: datum.len() as u32 };
                             }
-                            None => break Some(Stop::Full),
+                            None => break SpanOutcome::Stopped(Stop::Full),
                         }
                         *p.deficit -= size_of::<DataHeader>() as i64;
                     }
@@ -172,12 +204,12 @@ impl TxChannel {
                     self.close_run(&mut open, span.attempt, p);
                     match self.pack_skip(span, until, new, p) {
                         Ok(count) => skipped += count,
-                        Err(stop) => break Some(stop),
+                        Err(stop) => break SpanOutcome::Stopped(stop),
                     }
                 }
                 Fetched::NotYet => {
                     self.resting = true;
-                    break Some(Stop::Idle);
+                    break SpanOutcome::Stopped(Stop::Idle);
                 }
             }
         };
@@ -190,26 +222,25 @@ impl TxChannel {
         } else {
             self.stats.resends += datums;
         }
-        stop
+        outcome
     }
 
     /// Completes the DATA frame that is being filled, if there is one.
     fn close_run<S: DatumSource>(&self, open: &mut Option<OpenRun>, attempt: u8, p: &mut Packing<'_, '_, S>) {
         if let Some(OpenRun { run, first, offset }) = open.take() {
             let count = u32::from(p.out.end_run(&run));
-            if self.reliable {
-                p.ledger.records.push_back(SentFrame::Data {
-                    label: self.label,
-                    first,
-                    count,
-                    offset,
-                    attempt,
-                });
-            }
+            self.log_data(first, count, offset, attempt, p);
         }
     }
 
-    /// Tells that the start of the span up to `until` will never come; returns how many sequences that are.
+    fn log_data<S>(&self, first: u64, count: u32, offset: u64, attempt: u8, p: &mut Packing<'_, '_, S>) {
+        if self.reliable {
+            let data = SentData { label: self.label, first, count, offset, attempt };
+            p.log.frames.push_back(SentFrame::Data(data));
+        }
+    }
+
+    /// Packs a SKIP for the start of the span, up to `until`; returns how many sequences it skips.
     fn pack_skip<S: DatumSource>(
         &mut self,
         span: &mut Span,
@@ -217,176 +248,237 @@ impl TxChannel {
         new: bool,
         p: &mut Packing<'_, '_, S>,
     ) -> Result<u64, Stop> {
-        if p.ledger.is_full(new) {
-            return Err(Stop::Records);
+        if p.log.is_full(new) {
+            return Err(Stop::LogFull);
         }
-        // A record counts 32 bits; the rest of a longer row follows.
+        // The log counts sequences in 32 bits; the rest of a longer skip follows in the next frame.
         let until = until.clamp(span.seq + 1, span.end.min(span.seq + u64::from(u32::MAX)));
-        let (edge, edge_offset) = self.position();
-        let after = if until == edge { edge_offset } else { span.offset };
+        let (next, next_offset) = self.position();
+        let after = if until == next { next_offset } else { span.offset };
         if !p.out.put_skip(self.label.wire(), span.seq, until, after) {
             return Err(Stop::Full);
         }
         p.charge(size_of::<SkipFrame>());
         let count = until - span.seq;
         if new {
-            self.skip_is_free(count);
+            self.credit.skip(count);
         }
-        if self.reliable {
-            let Span { seq: first, offset, attempt, .. } = *span;
-            let count = count as u32;
-            p.ledger.records.push_back(SentFrame::Data { label: self.label, first, count, offset, attempt });
-        }
+        self.log_data(span.seq, count as u32, span.offset, span.attempt, p);
         span.seq = until;
         Ok(count)
     }
 
-    /// The datum at the start of the span is larger than a packet.
-    fn split(&mut self, span: &mut Span, new: bool, total: u32) {
-        let cost = datum_cost(total as usize);
+    /// The new datum at the front of the span is sent in fragments. `next` stays at it until it is sent
+    /// whole.
+    fn split_new(&mut self, span: &Span, total: u32) {
         self.begin_large(span.seq, total);
-        if new {
-            self.large = Some(Large { offset: span.offset, total, position: 0 });
-            self.next_offset = span.offset + cost;
-        } else {
-            let (seq, offset, attempt) = (span.seq, span.offset, span.attempt);
-            self.pieces.push_back(Piece { seq, offset, position: 0, end: total, total, attempt });
-            span.seq += 1;
-            span.offset += cost;
+        self.large = Some(Large { offset: span.offset, total, position: 0 });
+        self.positions.advance(span.seq, span.offset + datum_cost(total as usize));
+    }
+
+    /// The lost datum at the front of the span is sent again in fragments.
+    fn split_lost(&mut self, span: &mut Span, total: u32) {
+        self.begin_large(span.seq, total);
+        let (seq, offset, attempt) = (span.seq, span.offset, span.attempt);
+        self.resend.push_piece(Piece { seq, offset, position: 0, end: total, total, attempt });
+        span.seq += 1;
+        span.offset += datum_cost(total as usize);
+    }
+
+    fn begin_large(&mut self, seq: u64, total: u32) {
+        if self.reliable {
+            self.resend.begin_large(seq, total);
         }
     }
 
-    /// Goes on with the large datum at `next_seq`. `None`: there is none (any more).
+    /// Ends the large datum at `next`; the position behind it was set when it began.
+    fn end_large(&mut self) {
+        self.large = None;
+        self.positions.advance(self.positions.next() + 1, self.positions.next_offset());
+    }
+
+    /// Goes on with the large datum at `next`. `None`: there is none, or none any more.
     fn pack_large<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
-        let large = self.large?;
-        let seq = self.next_seq;
-        let piece = Piece {
-            seq,
-            offset: large.offset,
-            position: large.position,
-            end: large.total,
-            total: large.total,
-            attempt: 0,
-        };
+        let Large { offset, total, position } = self.large?;
+        let piece = Piece { seq: self.positions.next(), offset, position, end: total, total, attempt: 0 };
         match self.pack_piece(piece, true, p) {
-            Ok(position) if position == large.total => {
-                self.large = None;
-                self.next_seq = seq + 1;
+            PieceOutcome::Sent(position) if position == total => {
+                self.end_large();
                 self.stats.tx_datums += 1;
-                self.stats.tx_bytes += u64::from(large.total);
+                self.stats.tx_bytes += u64::from(total);
                 None
             }
-            Ok(position) => {
-                self.large = Some(Large { position, ..large });
-                // The packet or the turn is full: which of them, the next call will tell.
-                Some(if *p.deficit <= 0 { Stop::Turn } else { Stop::Full })
+            PieceOutcome::Sent(position) => {
+                self.large = Some(Large { offset, total, position });
+                Some(p.stop())
             }
-            Err(Some(stop)) => Some(stop),
-            Err(None) => {
-                self.large = None;
-                self.next_seq = seq + 1;
+            PieceOutcome::Skipped => {
+                self.end_large();
                 self.stats.tx_skipped += 1;
-                self.skip_is_free(1);
+                self.credit.skip(1);
                 None
             }
+            PieceOutcome::Stopped(stop) => Some(stop),
         }
     }
 
-    /// Sends lost pieces again. `None`: none is left.
+    /// Packs lost pieces. `None`: none is left.
     fn pack_pieces<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
-        while let Some(piece) = self.pieces.front().copied() {
+        while let Some(piece) = self.resend.front_piece() {
             match self.pack_piece(piece, false, p) {
-                Ok(position) => {
+                PieceOutcome::Sent(position) => {
                     if piece.position == 0 && position > 0 {
                         self.stats.resends += 1;
                     }
-                    if position == piece.end {
-                        self.pieces.pop_front();
-                        continue;
+                    if !self.resend.advance_piece(position) {
+                        return Some(p.stop());
                     }
-                    if let Some(front) = self.pieces.front_mut() {
-                        front.position = position;
-                    }
-                    return Some(if *p.deficit <= 0 { Stop::Turn } else { Stop::Full });
                 }
-                Err(Some(stop)) => return Some(stop),
-                // Skipped: all its pieces are gone.
-                Err(None) => {
-                    if piece.seq == self.next_seq && self.large.take().is_some() {
-                        self.next_seq += 1;
+                PieceOutcome::Skipped => {
+                    if piece.seq == self.positions.next() && self.large.is_some() {
+                        self.end_large();
                         self.stats.tx_skipped += 1;
                     }
                 }
+                PieceOutcome::Stopped(stop) => return Some(stop),
             }
         }
         None
     }
 
-    /// Packs one piece; at most one frame per call, as a packet is the largest there is. Returns how far it came;
-    /// `Err(None)`: the source no longer has the datum, and a SKIP went instead.
+    /// Packs one fragment of a piece: as much of it as the packet holds.
     fn pack_piece<S: DatumSource>(
         &mut self,
         piece: Piece,
         new: bool,
         p: &mut Packing<'_, '_, S>,
-    ) -> Result<u32, Option<Stop>> {
+    ) -> PieceOutcome {
         if *p.deficit <= 0 {
-            return Err(Some(Stop::Turn));
+            return PieceOutcome::Stopped(Stop::Turn);
         }
-        if p.ledger.is_full(new) {
-            return Err(Some(Stop::Records));
+        if p.log.is_full(new) {
+            return PieceOutcome::Stopped(Stop::LogFull);
         }
-        let Piece { seq, offset, total, attempt, .. } = piece;
-        let (label, reliable) = (self.label, self.reliable);
+        let Piece { seq, offset, position, end, total, attempt } = piece;
+        let label = self.label;
         match p.source.datum(label, seq) {
             Fetched::Datum(datum) if datum.len() == total as usize => {
-                let want = (piece.end - piece.position) as usize;
+                let want = (end - position) as usize;
                 let room = p.out.room().saturating_sub(size_of::<FragmentHeader>());
                 if room < want.min(MIN_FRAGMENT_BYTES) {
-                    return Err(Some(Stop::Full));
+                    return PieceOutcome::Stopped(Stop::Full);
                 }
                 let len = want.min(room);
-                let start = piece.position as usize;
-                if !p.out.put_fragment(
-                    label.wire(),
-                    seq,
-                    offset,
-                    piece.position,
-                    total,
-                    &datum[start..start + len],
-                ) {
-                    return Err(Some(Stop::Full));
+                let body = &datum[position as usize..][..len];
+                if !p.out.put_fragment(label.wire(), seq, offset, position, total, body) {
+                    return PieceOutcome::Stopped(Stop::Full);
                 }
                 p.charge(len + size_of::<FragmentHeader>());
-                let (position, len) = (piece.position, len as u32);
-                if reliable {
-                    let record = SentFrame::Fragment { label, seq, offset, position, len, total, attempt };
-                    p.ledger.records.push_back(record);
+                let len = len as u32;
+                if self.reliable {
+                    let fragment = SentFragment { label, seq, offset, position, len, total, attempt };
+                    p.log.frames.push_back(SentFrame::Fragment(fragment));
                 }
-                Ok(position + len)
+                PieceOutcome::Sent(position + len)
             }
             Fetched::NotYet => {
                 self.resting = true;
-                Err(Some(Stop::Idle))
+                PieceOutcome::Stopped(Stop::Idle)
             }
+            // A source that gives another datum for the sequence has lost the one that was begun.
             Fetched::Datum(_) | Fetched::Skip { .. } => {
                 let after = offset + datum_cost(total as usize);
                 if !p.out.put_skip(label.wire(), seq, seq + 1, after) {
-                    return Err(Some(Stop::Full));
+                    return PieceOutcome::Stopped(Stop::Full);
                 }
                 p.charge(size_of::<SkipFrame>());
-                self.forget_large(seq);
-                if reliable {
-                    p.ledger.records.push_back(SentFrame::Data {
-                        label,
-                        first: seq,
-                        count: 1,
-                        offset,
-                        attempt,
-                    });
-                }
-                Err(None)
+                self.resend.forget_large(seq);
+                self.log_data(seq, 1, offset, attempt, p);
+                PieceOutcome::Skipped
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+    use std::vec;
+
+    use super::*;
+    use crate::{
+        channel::{Accept, Label, OpenRequest, Reliability},
+        ids::StreamId,
+        wire::frames::{Frame, Frames},
+    };
+
+    const MAX: i64 = 1 << 20;
+
+    struct Constant(Vec<u8>);
+
+    impl DatumSource for Constant {
+        fn datum(&mut self, _: Label, _: u64) -> Fetched<'_> {
+            Fetched::Datum(&self.0)
+        }
+    }
+
+    fn open_channel() -> TxChannel {
+        let request = OpenRequest {
+            stream_id: StreamId([7; 32]),
+            reliability: Reliability::Reliable,
+            window_bytes: 0,
+            window_datums: 0,
+            max_datum_bytes: 4_096,
+            weight: 1,
+            criteria: vec![],
+            tickets: vec![],
+        };
+        let mut channel = TxChannel::new(Label::new(0, 0, true), &request);
+        let accept =
+            Accept { first_seq: 0, max_datum_bytes: 4_096, reliability: Reliability::Reliable, weight: 1 };
+        channel.accept(accept).unwrap();
+        channel.handle_accept_acked();
+        channel
+    }
+
+    fn pack(
+        channel: &mut TxChannel,
+        buf: &mut [u8],
+        len: usize,
+        frames: &mut VecDeque<SentFrame>,
+    ) -> (Stop, usize) {
+        let fresh_room = buf.len();
+        let mut out = Out::new(buf);
+        let log = SentLog { frames, max: 64, max_new: 64 };
+        let mut source = Constant(vec![9; len]);
+        let mut deficit = MAX;
+        let stop = channel.pack(&mut Packing {
+            out: &mut out,
+            source: &mut source,
+            log,
+            fresh_room,
+            deficit: &mut deficit,
+        });
+        (stop, out.written())
+    }
+
+    #[test]
+    fn lost_datum_that_outgrows_the_packet_is_resent_in_fragments_at_once() {
+        let (mut channel, mut frames) = (open_channel(), VecDeque::new());
+        channel.publish(1);
+        let mut buf = [0; 2_000];
+        assert_eq!(pack(&mut channel, &mut buf, 1_500, &mut frames).0, Stop::Idle);
+        let Some(SentFrame::Data(data)) = frames.pop_front() else { panic!("no DATA") };
+        assert_eq!(channel.handle_data_lost(&data, 16), super::super::LossOutcome::Queued);
+        let (stop, written) = pack(&mut channel, &mut buf[..1_000], 1_500, &mut frames);
+        assert_eq!(stop, Stop::Full);
+        assert!(matches!(Frames::new(&buf[..written]).next(), Some(Ok(Frame::Fragment(..)))));
+        let (stop, _) = pack(&mut channel, &mut buf[..1_000], 1_500, &mut frames);
+        assert_eq!(stop, Stop::Idle);
+        let acked = frames.iter().any(|frame| match frame {
+            SentFrame::Fragment(fragment) => channel.handle_fragment_acked(fragment),
+            _ => false,
+        });
+        assert!(acked && channel.released() == 1 && channel.resend_entries() == 0);
     }
 }

@@ -1,24 +1,29 @@
-//! Which packets arrived, and when to say so. Not inside: the frame itself.
+//! Which packets arrived, and when to acknowledge them.
 
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::{time::Instant, wire::frames::MAX_ACK_RANGES};
 
-/// A set of packet numbers as ranges, and the state of what is still to be acknowledged.
+/// The numbers of received packets as ranges, and what is still to be acknowledged.
 ///
-/// Bounded: beyond [`MAX_ACK_RANGES`] the oldest range is forgotten. What was in it is sent again by the peer, if it
-/// did not learn of it earlier, and recognised by what it carries.
+/// Beyond [`MAX_ACK_RANGES`] the oldest range is forgotten. If the peer has not seen its acknowledgement, it
+/// sends the content again, which the channels recognise as duplicates.
 #[derive(Debug)]
 pub(super) struct Acks {
-    /// Inclusive, highest first.
+    /// Inclusive, highest first; no two touch. At most [`MAX_ACK_RANGES`].
     ranges: Vec<(u64, u64)>,
+    /// When the largest number arrived.
     largest_at: Instant,
     /// Packets that ask for an acknowledgement since the last one was sent.
     waiting: u32,
+    /// When an acknowledgement that may wait is due.
     due_at: Option<Instant>,
+    /// It is due now.
     now: bool,
+    /// How long an acknowledgement may wait.
     delay: Duration,
+    /// It is due at once after this many packets; at least 1.
     every: u32,
 }
 
@@ -35,7 +40,7 @@ impl Acks {
         }
     }
 
-    /// Notes a packet. `eliciting`: it asks for an acknowledgement; `urgent`: at once.
+    /// Records a packet. `eliciting`: it asks for an acknowledgement; `urgent`: at once.
     pub(super) fn handle_packet(&mut self, now: Instant, number: u64, eliciting: bool, urgent: bool) {
         let in_order = match self.ranges.first_mut() {
             Some(first) if first.1 + 1 == number => {
@@ -58,7 +63,7 @@ impl Acks {
             return;
         }
         self.waiting += 1;
-        // A gap or a late packet is news that the peer's loss detection waits for (RFC 9000, 13.2.1).
+        // The peer's loss detection needs a gap or a late packet reported at once (RFC 9000, 13.2.1).
         if urgent || !in_order || self.waiting >= self.every {
             self.now = true;
         } else if self.due_at.is_none() {
@@ -88,11 +93,12 @@ impl Acks {
                 self.ranges.truncate(MAX_ACK_RANGES);
             }
         }
+        debug_assert!(self.ranges.is_sorted_by(|a, b| a.0 > b.1 + 1), "ranges descend and do not touch");
     }
 
-    /// The peer knows everything up to `number`: it need not be told again.
+    /// The peer has seen acknowledgements up to `number`: they need not be sent again.
     pub(super) fn forget_to(&mut self, number: u64) {
-        // The highest range stays: what comes next is judged by it.
+        // The highest range stays: whether the next packet is in order is judged by it.
         while self.ranges.len() > 1 && self.ranges.last().is_some_and(|last| last.1 <= number) {
             self.ranges.pop();
         }
@@ -104,12 +110,12 @@ impl Acks {
         }
     }
 
-    /// Something waits to be acknowledged.
+    /// Whether a packet waits to be acknowledged.
     pub(super) const fn is_waiting(&self) -> bool {
         self.waiting > 0
     }
 
-    /// An acknowledgement should leave even in a packet of its own.
+    /// Whether an acknowledgement should leave, even in a packet of its own.
     pub(super) const fn is_due(&self) -> bool {
         self.now && self.waiting > 0
     }
@@ -128,7 +134,7 @@ impl Acks {
         self.ranges.iter().copied()
     }
 
-    /// How many ranges there are.
+    /// The number of ranges.
     pub(super) fn fragmentation(&self) -> usize {
         self.ranges.len()
     }
@@ -137,12 +143,12 @@ impl Acks {
         self.ranges.first().map(|range| range.1)
     }
 
-    /// Nanoseconds that the largest number has waited.
+    /// Nanoseconds since the largest number arrived.
     pub(super) fn delay_ns(&self, now: Instant) -> u32 {
         u32::try_from((now - self.largest_at).as_nanos()).unwrap_or(u32::MAX)
     }
 
-    /// The frame left.
+    /// An ACK frame was sent.
     pub(super) fn handle_sent(&mut self) {
         self.waiting = 0;
         self.now = false;
@@ -192,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_packet_and_every_gap_are_acknowledged_at_once() {
+    fn second_packet_and_every_gap_are_acknowledged_at_once() {
         let mut acks = acks();
         let now = Instant::from_nanos(5);
         acks.handle_packet(now, 0, true, false);
@@ -205,7 +211,7 @@ mod tests {
         assert!(acks.is_due());
         acks.handle_sent();
         acks.handle_packet(now, 2, true, false);
-        assert!(acks.is_due(), "a late packet is news");
+        assert!(acks.is_due(), "a late packet is reported at once");
         acks.handle_sent();
         acks.handle_packet(now, 4, false, false);
         assert!(!acks.is_due() && !acks.is_waiting() && acks.poll_timeout().is_none());
@@ -215,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_ranges_are_forgotten() {
+    fn oldest_ranges_are_forgotten_beyond_the_bound() {
         let mut acks = acks();
         for number in 0..1_000 {
             acks.handle_packet(Instant::ZERO, number * 2, true, false);

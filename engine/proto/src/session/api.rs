@@ -1,4 +1,4 @@
-//! What goes in and out of a session besides packets.
+//! Events and errors of a session.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -7,27 +7,27 @@ use crate::{
     wire::{Accept, CloseCode, OpenRequest},
 };
 
-/// What a session wants its owner to know. Polled with [`super::Session::poll_event`] after each packet, each
-/// timeout, and before [`super::Session::poll_transmit`].
+/// What happened in a session. Polled with [`super::Session::poll_event`] after each packet and each timeout,
+/// and before [`super::Session::poll_transmit`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SessionEvent {
-    /// The first packet of the peer opened: it holds the keys.
+    /// The first packet of the peer opened, so it holds the keys.
     Confirmed,
-    /// The peer wants to consume a stream. Answer with `accept` or `reject`.
+    /// Producer: the peer asks for a stream. Answer with `accept` or `reject`.
     Opened {
         /// The channel.
         label: Label,
         /// What the peer asks for.
         request: OpenRequest,
     },
-    /// The producer let us in. Datums come only after this event could have been polled.
+    /// Consumer: the producer accepted. Datums are delivered only after this event could have been polled.
     Accepted {
         /// The channel.
         label: Label,
-        /// What the producer said; its `weight` is not known here and 1.
+        /// What the producer grants; `weight` is not sent, and 1 here.
         accept: Accept,
     },
-    /// The producer refused. The channel is gone.
+    /// Consumer: the producer refused. The channel is gone.
     Rejected {
         /// The channel.
         label: Label,
@@ -39,7 +39,7 @@ pub enum SessionEvent {
         /// The channel.
         label: Label,
     },
-    /// Consumer: the producer waits for credit. The owner should look what the application took and `grant` it.
+    /// Consumer: the producer waits for credit. The owner should `grant` what the application took.
     Blocked {
         /// The channel.
         label: Label,
@@ -49,30 +49,30 @@ pub enum SessionEvent {
     Finished {
         /// The channel.
         label: Label,
-        /// What it had counted by then. `in_order` is the end of the stream: what lies between the last datum that
-        /// was delivered and it is missing, and no datum comes that could say so.
+        /// Its final counters. `in_order` is the end of the stream; the sequences between the last delivered
+        /// datum and it are missing, which no later datum can report.
         stats: Box<ChannelStats>,
     },
-    /// The channel was reset. The channel is gone.
+    /// The channel was ended at once. It is gone.
     Reset {
         /// The channel.
         label: Label,
         /// Why.
         code: CloseCode,
-        /// Whether the peer did it; otherwise this session had to.
+        /// Whether the peer did it; otherwise this session did.
         by_peer: bool,
     },
-    /// The current key should be replaced: a new handshake is needed, whose key goes to
-    /// [`super::Session::rekey`]. Comes once per key; without a new one the session ends with `KEY_EXHAUSTED`.
+    /// The current key should be replaced: the owner starts a handshake and passes its key to
+    /// [`super::Session::rekey`]. Once per key. Without a new key the session ends with `KEY_EXHAUSTED`.
     RekeyDue,
-    /// Packets are sealed under a new key from now on, and the peer has it too.
+    /// Packets are sealed under a new key from now on. The peer has it.
     Rekeyed {
         /// Which of the session's keys it is.
         phase: u8,
     },
-    /// A message that the peer gave to `send_control`.
+    /// A message that the peer's owner passed to `send_control`.
     Control(Vec<u8>),
-    /// The session is over; nothing more happens in it.
+    /// The session has ended. It is the last event.
     Closed {
         /// Why.
         code: CloseCode,
@@ -87,19 +87,19 @@ pub enum Dropped {
     /// Too short, too long, or not a data packet of this session.
     #[error("not a packet of this session")]
     Malformed,
-    /// Its number was seen before or is too old to tell.
+    /// Its number was seen, or is behind the replay window.
     #[error("replayed packet")]
     Replay,
     /// It was not sealed by the peer.
     #[error("packet did not authenticate")]
     Auth,
-    /// It is under a key of the session that was replaced long ago, or is not here yet.
-    #[error("packet under a key that was replaced")]
+    /// Its key was dropped, or has not been established.
+    #[error("packet under a key that was dropped or has not been established")]
     OtherKey,
     /// The session is closed.
     #[error("the session is closed")]
     Closed,
-    /// It authenticated, and broke a rule: the session closes with this code.
+    /// It authenticated and broke a rule: the session closes with this code.
     #[error("the peer broke a rule: {0}")]
     Violation(CloseCode),
 }
@@ -110,7 +110,7 @@ pub enum OpenChannelError {
     /// The session is closing.
     #[error("the session is closing; open again in the next one")]
     Closed,
-    /// As many channels as configured are open.
+    /// As many channels as `max_channels` are open.
     #[error("as many channels as `max_channels` are open; close one first")]
     TooManyChannels,
     /// Criteria and tickets are larger than a control message may be.
@@ -121,12 +121,12 @@ pub enum OpenChannelError {
         /// Most bytes allowed.
         limit: usize,
     },
-    /// Too much waits to be sent to this peer already.
+    /// The queue of control messages is full.
     #[error("the queue of control messages is full; try again once the peer answers")]
     Full,
 }
 
-/// Why a control message was not queued. The message comes back.
+/// Why a control message was not queued. The message is returned.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ControlError {
     /// The queue is full.
@@ -145,7 +145,7 @@ pub enum ControlError {
     Closed(Vec<u8>),
 }
 
-/// The channel that a verb named is not there, or is not in the state that the verb needs.
+/// The channel does not exist, or is not in the state that the call needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no such channel in this session, or it is not in a state for this")]
+#[error("the channel does not exist, or is not in the state that the call needs")]
 pub struct NoChannel;

@@ -1,90 +1,102 @@
-//! The bounds of a session, and what they cost.
+//! The configuration of a session, its bounds, and what they cost in memory.
 
 use core::time::Duration;
 
-use super::{SessionEvent, control::CONTROL_WINDOW_BYTES};
+use super::{SessionEvent, control::CONTROL_WINDOW_BYTES, recovery::SENT_PACKET_BYTES};
 use crate::{
-    channel::{RxChannel, SentFrame, TxChannel},
+    channel::{Label, RESEND_ENTRY_BYTES, RxChannel, SentFrame, TxChannel},
     congestion::Congestion,
     seal::{KEY_SOFT_AGE, KeyLimits, Suite},
     wire::frames::message::SMALL_MESSAGE_BYTES,
 };
 
-/// How a session behaves and what it may use. Both peers may differ in every field.
+/// Smallest allowed `max_packet_bytes`: what every IPv6 path carries (1,280 bytes), minus IPv6 and UDP
+/// headers.
+pub const MIN_PACKET_BYTES: usize = 1_232;
+
+/// How a session behaves and what it may use. The two peers may differ in every field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
     /// Largest packet to send, in bytes of UDP payload: header, frames and tag. Clamped to
-    /// [`MIN_PACKET_BYTES`]..=[`crate::seal::MAX_SEALED_BYTES`]. Any size is received.
+    /// [`MIN_PACKET_BYTES`]..=[`crate::seal::MAX_SEALED_BYTES`]. Packets of any size are received. Default
+    /// 1,232, which needs no path discovery.
     pub max_packet_bytes: usize,
-    /// A session without channels and control messages closes with `IDLE` after this time.
+    /// A session without channels and control messages closes with `IDLE` after this time. Default 5 min, so
+    /// that a consumer that returns within it needs no handshake.
     pub idle_timeout: Duration,
-    /// A ping is sent when nothing was heard for this long. A quarter of `dead_after` or less, so that losing one
-    /// does not look like death.
+    /// A PING is sent after this time without a packet from the peer. Default 250 ms, a quarter of
+    /// `dead_after`, so that losing one PING does not look like a dead peer.
     pub keepalive: Duration,
-    /// The session closes with `PEER_LOST` when nothing was heard for this long although something is waiting for
-    /// an acknowledgement.
+    /// The session closes with `PEER_LOST` when packets in flight go without any packet from the peer for
+    /// this long. Default 1 s: above the probe timeout of a path across the world.
     pub dead_after: Duration,
-    /// How long an acknowledgement may wait for a packet to ride on. The default of 250 microseconds is several
-    /// loopback round trips, so that an answer carries it, and still short enough that a producer whose ring
-    /// waits for the last acknowledgement of a burst does not notice.
+    /// How long an acknowledgement may wait for a packet to ride on. Default 250 µs: several round trips
+    /// over loopback, so that an answer carries it, and too short for a producer to notice whose ring waits
+    /// for it.
     pub ack_delay: Duration,
-    /// An acknowledgement is sent at once after this many packets that ask for one.
+    /// An acknowledgement is sent at once after this many packets that ask for one. Default 2 (RFC 9000,
+    /// 13.2.2).
     pub ack_every: u32,
-    /// The round trip that is assumed before the first one was measured.
+    /// The round trip assumed before the first one was measured. Default 25 ms: a continent; RFC 9002 assumes
+    /// 333 ms.
     pub initial_rtt: Duration,
-    /// How often the same datum is sent before its channel is reset with `GAVE_UP`, and how many probes in a row
-    /// may stay unanswered before the session closes with `GAVE_UP`.
+    /// How often the same datum is sent again before its channel is reset with `GAVE_UP`, and how many probes
+    /// in a row may stay unanswered before the session closes with `GAVE_UP`. Default 16.
     pub max_attempts: u8,
-    /// How long a channel that waits for credit waits before it asks again. Doubles up to ten times as long.
+    /// How long a channel waits for credit before it asks again. Doubles up to ten times as long. Default 100
+    /// ms.
     pub blocked_probe: Duration,
-    /// After `close`: how long to stay and repeat the reason to a peer that did not hear it.
+    /// After `close`: how long to repeat the reason to a peer that goes on sending. Default 50 ms: two of the
+    /// assumed round trips.
     pub close_linger: Duration,
-    /// What limits the packets in flight.
+    /// What limits the packets in flight. Default CUBIC.
     pub congestion: Congestion,
-    /// Bytes per turn of a channel of weight 1 in the scheduler.
+    /// Bytes per turn of a channel of weight 1 in the scheduler. Default 4,096: a few packets, so that
+    /// channels take turns often and still fill packets.
     pub quantum_bytes: u32,
-    /// The age at which a key is to be replaced while traffic goes on; at most [`KEY_SOFT_AGE`]. A key stops at
-    /// [`crate::seal::KEY_HARD_AGE`] in any case.
+    /// Age at which a key is to be replaced while traffic goes on; at most [`KEY_SOFT_AGE`], the default. A
+    /// key stops at [`crate::seal::KEY_HARD_AGE`] in any case.
     pub rekey_after: Duration,
-    /// The packets after which a key is to be replaced, if that is fewer than its cipher recommends.
+    /// Packets after which a key is to be replaced, if fewer than its cipher recommends. Default `u64::MAX`.
     pub rekey_after_packets: u64,
-    /// The bounds.
+    /// Bounds on memory.
     pub limits: SessionLimits,
 }
 
-/// Bounds of everything in a session that could grow.
+/// Bounds of everything in a session that can grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Channels in each direction; at most [`crate::channel::Label::MAX_CHANNELS`].
+    /// Channels in each direction; at most and by default [`crate::channel::Label::MAX_CHANNELS`].
     pub max_channels: usize,
-    /// Channels that the peer may open per second, and at once.
+    /// Channels that the peer may open per second, and at once. Default 1,000: each costs the owner a
+    /// decision.
     pub opens_per_second: u32,
-    /// Bytes of early datums and parts of datums that all channels together hold. Packets that would need more
-    /// are not acknowledged. Must exceed the largest datum for each channel that receives large datums at the
-    /// same time.
+    /// Bytes of early datums and of incomplete large datums that all channels together hold. A packet that
+    /// would need more is not acknowledged. Must exceed the sum of the large datums that channels receive at
+    /// the same time. Default 256 MiB.
     pub max_held_bytes: usize,
-    /// Runs of datums and other things in unacknowledged packets. When reached, nothing new is sent.
-    pub max_records: usize,
-    /// Packets sent and not yet acknowledged. When reached, nothing new is sent.
+    /// Frames with datums or credit in unacknowledged packets. When reached, nothing new is sent. Default
+    /// 8,192: one for each of `max_packets_in_flight`.
+    pub max_frames_in_flight: usize,
+    /// Packets sent and not yet acknowledged. When reached, nothing new is sent. Default 8,192: as many as
+    /// the replay window of the receiver covers.
     pub max_packets_in_flight: usize,
-    /// Longest control message, in bytes.
+    /// Longest control message, in bytes. Default 64 KiB, which holds the longest signed record of a
+    /// peer (36 KiB).
     pub max_control_bytes: usize,
-    /// Bytes of control messages that `send_control` queues.
+    /// Bytes of control messages that `send_control` queues. Default 256 KiB: four of the longest.
     pub control_queue_bytes: usize,
-    /// Events that wait to be polled. A packet that could make more is not acknowledged.
+    /// Events that wait to be polled. While there are that many, messages of the peer wait. Default 1,024.
     pub max_events: usize,
 }
-
-/// Smallest allowed `max_packet_bytes`: what every IPv6 path carries, minus IPv6 and UDP headers.
-pub const MIN_PACKET_BYTES: usize = 1_232;
 
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
-            max_channels: 4_096,
+            max_channels: Label::MAX_CHANNELS,
             opens_per_second: 1_000,
             max_held_bytes: 256 << 20,
-            max_records: 8_192,
+            max_frames_in_flight: 8_192,
             max_packets_in_flight: 8_192,
             max_control_bytes: 64 << 10,
             control_queue_bytes: 256 << 10,
@@ -116,7 +128,7 @@ impl Default for SessionConfig {
 }
 
 impl SessionConfig {
-    /// When a key of such a session is due for replacement and when it stops.
+    /// When a key of this session is due for replacement, and when it stops.
     pub fn key_limits(&self, suite: Suite) -> KeyLimits {
         let limits = KeyLimits::new(suite, self.max_packet_bytes);
         KeyLimits {
@@ -126,23 +138,26 @@ impl SessionConfig {
         }
     }
 
-    /// An upper bound of what a session with this configuration ever allocates, in bytes, whatever its peer does.
+    /// The most that a session with this configuration ever allocates, in bytes, whatever its peer does.
     ///
-    /// Buffers that grow by doubling are counted twice over. Packet memory and rings belong to the owner.
+    /// Buffers that grow by doubling are counted twice. Packet memory and rings belong to the owner.
     pub const fn memory_bound(&self) -> usize {
         let limits = &self.limits;
-        // A channel with its slot in table, scheduler and queues, and the intervals and spans of what is open in it.
+        // A channel, with its entries in table, scheduler and queues.
         let channels = 2 * limits.max_channels * (CHANNEL_BYTES + 8 * 8);
-        let records = 2 * (2 * limits.max_records) * (RECORD_BYTES + 2 * INTERVAL_BYTES + SPAN_BYTES);
-        let packets = 2 * limits.max_packets_in_flight * PACKET_BYTES;
-        // Messages that wait to be sent, to be whole and to be polled. An event holds at most one message, and a
+        // A frame in flight, and the intervals and resend entries that its loss can lead to.
+        let frames = 2
+            * (2 * limits.max_frames_in_flight)
+            * (size_of::<SentFrame>() + 2 * INTERVAL_BYTES + RESEND_ENTRY_BYTES);
+        let packets = 2 * limits.max_packets_in_flight * SENT_PACKET_BYTES;
+        // Messages to be sent, to be completed and to be polled. An event holds at most one message, and a
         // packet brings at most what fits into it.
         let own = limits.max_channels * 4 * SMALL_MESSAGE_BYTES;
         let sending = 2 * (limits.control_queue_bytes + limits.max_control_bytes + own);
         let receiving = 2 * (2 * CONTROL_WINDOW_BYTES as usize + limits.max_control_bytes + (128 << 10));
         let events = (limits.max_events + 4 * limits.max_channels) * EVENT_BYTES
             + limits.max_events * limits.max_control_bytes;
-        channels + records + packets + sending + receiving + events + 2 * limits.max_held_bytes + FIXED_BYTES
+        channels + frames + packets + sending + receiving + events + 2 * limits.max_held_bytes + FIXED_BYTES
     }
 }
 
@@ -151,12 +166,9 @@ const CHANNEL_BYTES: usize = if size_of::<RxChannel>() > size_of::<TxChannel>() 
 } else {
     size_of::<TxChannel>()
 };
-const RECORD_BYTES: usize = size_of::<SentFrame>();
-const INTERVAL_BYTES: usize = 16;
-const SPAN_BYTES: usize = 40;
-const PACKET_BYTES: usize = 64;
+const INTERVAL_BYTES: usize = size_of::<(u64, u64)>();
 const EVENT_BYTES: usize = 2 * size_of::<SessionEvent>();
-/// The session itself, its replay window, its cipher, its scratch and a spare buffer of 4 MiB.
+/// The session itself, its replay windows, ciphers and scratch, and a spare buffer of 4 MiB.
 const FIXED_BYTES: usize = (4 << 20) + (64 << 10);
 
 #[cfg(test)]
@@ -164,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_bound_follows_the_limits() {
+    fn memory_bound_follows_the_limits() {
         let mut config = SessionConfig::default();
         let before = config.memory_bound();
         config.limits.max_held_bytes /= 2;

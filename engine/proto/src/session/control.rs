@@ -1,6 +1,6 @@
-//! The stream of messages: reliable, in order, bounded at both ends.
+//! The control stream: messages, reliable, in order, bounded at both ends.
 //!
-//! Not inside: what a message means.
+//! Not inside: what a message means (`messages`).
 
 use alloc::{collections::VecDeque, vec::Vec};
 
@@ -17,23 +17,26 @@ use crate::{
     },
 };
 
-/// Bytes of the stream that may be on the way. Both ends know it; more is a violation.
+/// Bytes of the stream that may be in flight: part of the protocol, so more is a violation. It holds any
+/// message of the default largest size.
 pub(super) const CONTROL_WINDOW_BYTES: u64 = 64 << 10;
-/// A piece at the end of a packet carries at least this much, or the rest.
+/// A piece at the end of a packet carries at least this much, or the rest: five times its header.
 const MIN_PIECE_BYTES: usize = 64;
-/// Pieces that may wait for an earlier one, by what they cost.
+/// What pieces may cost that wait for an earlier one: a whole window, in pieces of 64 bytes.
 const EARLY_BUDGET_BYTES: usize = CONTROL_WINDOW_BYTES as usize + 1_024 * HELD_OVERHEAD_BYTES;
 
 /// The sending end.
 #[derive(Debug, Default)]
 pub(super) struct ControlTx {
-    /// Bytes from `base` on.
+    /// The bytes from `base` on, sent or not.
     queue: VecDeque<u8>,
-    /// Everything below is acknowledged.
+    /// Every byte below is acknowledged. `base <= next <= base + queue.len()`.
     base: u64,
-    /// Everything below was sent.
+    /// Every byte below was sent.
     next: u64,
+    /// Acknowledged ranges above `base`.
     acked: Intervals,
+    /// Ranges to send again; parts below `base` are passed over.
     lost: VecDeque<(u64, u64)>,
 }
 
@@ -44,25 +47,27 @@ impl ControlTx {
         self.base + self.queue.len() as u64
     }
 
-    /// Bytes not yet acknowledged.
+    /// Bytes that are not acknowledged.
     pub(super) fn queued(&self) -> usize {
         self.queue.len()
     }
 
+    /// Every byte below is acknowledged.
     pub(super) const fn base(&self) -> u64 {
         self.base
     }
 
-    /// Whether there is something to send.
+    /// Whether something can be sent.
     pub(super) fn is_pending(&self) -> bool {
         !self.lost.is_empty() || self.next < self.sendable()
     }
 
+    /// One past the last byte that may be sent.
     fn sendable(&self) -> u64 {
         (self.base + self.queue.len() as u64).min(self.base + CONTROL_WINDOW_BYTES)
     }
 
-    /// Writes one piece; returns its place and length.
+    /// Writes one piece, a lost one first; returns its offset and length.
     pub(super) fn pack(&mut self, out: &mut Out<'_>) -> Option<(u64, u32)> {
         while let Some(&(start, end)) = self.lost.front() {
             if end <= self.base {
@@ -117,6 +122,7 @@ impl ControlTx {
         let moved = base - self.base;
         self.queue.drain(..moved as usize);
         self.base = base;
+        debug_assert!(self.base <= self.next, "only what was sent is acknowledged");
         moved > 0
     }
 
@@ -131,27 +137,30 @@ impl ControlTx {
 /// The receiving end.
 #[derive(Debug)]
 pub(super) struct ControlRx {
+    /// Bounds what `stream` holds.
     budget: Budget,
+    /// The bytes behind the last message read.
     stream: Assembler,
+    /// Longest message that is accepted, in bytes of its body.
     max_message: usize,
 }
 
 impl ControlRx {
     pub(super) fn new(max_message: usize) -> Self {
-        // What is whole and not yet read is at most one message and what came after it.
+        // The part without gaps holds at most one incomplete message and a window behind it.
         let bytes = EARLY_BUDGET_BYTES + max_message + MESSAGE_HEADER_BYTES + CONTROL_WINDOW_BYTES as usize;
         let mut budget = Budget::new(bytes);
         let stream = Assembler::new(&mut budget);
         Self { budget, stream, max_message }
     }
 
-    /// Takes a piece in.
+    /// A CONTROL frame arrived.
     pub(super) fn handle_piece(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Fault> {
         let window_end = self.stream.end().saturating_add(CONTROL_WINDOW_BYTES);
         if offset.saturating_add(bytes.len() as u64) > window_end {
             return Err(Fault::Close(CloseCode::CREDIT_VIOLATION));
         }
-        // Early pieces may not use up what the missing one needs: it would be refused for ever.
+        // Early pieces may not use up the room of the missing one, or it would be refused each time.
         let early = self.stream.charged() - self.stream.whole().len();
         if offset > self.stream.end() && early + bytes.len() + HELD_OVERHEAD_BYTES > EARLY_BUDGET_BYTES {
             return Err(Fault::Refuse);
@@ -159,7 +168,7 @@ impl ControlRx {
         self.stream.insert(offset, bytes, &mut self.budget).map(|_| ())
     }
 
-    /// The next whole message.
+    /// The next message that has arrived whole; `Err`: the stream cannot be read on.
     pub(super) fn poll_message(&mut self) -> Option<Result<ControlMessage, CloseCode>> {
         let (header, rest) = MessageHeader::ref_from_prefix(self.stream.whole()).ok()?;
         let (kind, len) = (header.kind, header.len.get() as usize);
@@ -180,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn early_pieces_leave_room_for_the_one_that_is_missing() {
+    fn early_pieces_leave_room_for_the_missing_one() {
         let mut control = ControlRx::new(1_000);
         let message = {
             let mut bytes = Vec::new();

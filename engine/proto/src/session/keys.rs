@@ -1,4 +1,4 @@
-//! The keys of a session, and how one takes the place of another.
+//! The keys of a session, and how one replaces another.
 //!
 //! ```text
 //!  the peer began the handshake:  next --- a packet opens under it ---> current ---> previous ---> gone
@@ -6,15 +6,14 @@
 //! ```
 //!
 //! - Everything is sealed under `current`. `next` and `previous` only open packets.
-//! - The side that answered a handshake does not know that the other one has got the answer; so its key waits as
-//!   `next`. However long that takes, packets go on under `current` in both directions.
-//! - `previous` opens what is under way, until nothing can be any more: a while after the peer was seen to use the
-//!   key that took its place.
-//! - A packet says in its header which key it is under. Packet numbers go on from key to key: loss detection and
-//!   acknowledgements know nothing of keys. A number still comes once per key, and the replay window is each key's
-//!   own.
+//! - The side that answered a handshake cannot know whether its answer arrived, so its key waits as `next`
+//!   until a packet of the peer opens under it. Until then both directions go on under `current`.
+//! - `previous` opens packets under way until a while after the peer was seen to use the key that replaced
+//!   it.
+//! - The header of a packet names its key. Packet numbers go on from key to key, so loss detection and
+//!   acknowledgements are independent of keys. The replay window is each key's own.
 //!
-//! Not inside: how keys come to be, and who begins.
+//! Not inside: the handshake, and who begins it.
 
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -25,60 +24,67 @@ use crate::{
     wire::header::{Header, PHASES, PacketKind},
 };
 
-/// A new key for a session that goes on: see [`super::Session::rekey`].
+/// A new key for an open session: see [`super::Session::rekey`].
 #[derive(Debug)]
 pub struct NewKey {
-    /// Which of the session's keys it is: one more than the current one's, modulo [`PHASES`].
+    /// Which of the session's keys it is: one more than the current one, modulo [`PHASES`].
     pub phase: u8,
-    /// Seals what is sent. It has not sealed anything yet.
+    /// Seals what is sent. It must not have sealed anything yet.
     pub sealer: Sealer,
     /// Opens what the peer sends.
     pub opener: Opener,
-    /// Whether the peer is known to have it: so it is where this side began the handshake. If not, it is not used
-    /// before a packet of the peer came under it.
+    /// Whether the peer is known to have it, which is so where this side began the handshake. If not, it is
+    /// used only after a packet of the peer has opened under it.
     pub confirmed: bool,
 }
 
-/// The key is not the one after the current one: it comes from a handshake that another one has overtaken.
+/// The key does not follow the current one: another handshake overtook the one that it comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the key is not the one after the current one; another handshake was faster")]
 pub struct StaleKey;
 
+/// A key that waits for the peer to use it.
 #[derive(Debug)]
 struct NextKey {
     sealer: Sealer,
     opener: Opener,
 }
 
+/// A key that was replaced.
 #[derive(Debug)]
 struct PreviousKey {
     phase: u8,
     opener: Opener,
-    /// When it goes; `None` while the peer may still be sealing under it.
+    /// When it is forgotten; `None` while the peer may still seal under it.
     until: Option<Instant>,
 }
 
-/// What opening a packet did to the keys.
+/// A packet that opened under one of the keys.
 #[derive(Debug)]
 pub(super) struct Unsealed<'packet> {
-    pub(super) opened: OpenedPacket<'packet>,
-    /// The next key has become the current one.
-    pub(super) changed: bool,
+    pub(super) packet: OpenedPacket<'packet>,
+    /// It made the next key the current one.
+    pub(super) key_changed: bool,
 }
 
+/// The keys of a session.
 #[derive(Debug)]
 pub(super) struct Keys {
+    /// The current key; its phase names it.
     pub(super) sealer: Sealer,
+    /// The current key.
     pub(super) opener: Opener,
+    /// The key of the phase after the current one.
     next: Option<Box<NextKey>>,
+    /// The key of the phase before the current one.
     previous: Option<Box<PreviousKey>>,
-    /// The owner was told that the current key is due.
-    asked: bool,
+    /// The owner was requested to replace the current key.
+    requested: bool,
 }
 
 impl Keys {
     pub(super) fn new(sealer: Sealer, opener: Opener) -> Self {
-        Self { sealer, opener, next: None, previous: None, asked: false }
+        Self { sealer, opener, next: None, previous: None, requested: false }
     }
 
     pub(super) fn phase(&self) -> u8 {
@@ -90,7 +96,7 @@ impl Keys {
     }
 
     /// Takes a key. `Ok(true)`: it is in use from now on.
-    pub(super) fn take(&mut self, key: NewKey) -> Result<bool, StaleKey> {
+    pub(super) fn insert(&mut self, key: NewKey) -> Result<bool, StaleKey> {
         if key.phase != self.next_phase() {
             return Err(StaleKey);
         }
@@ -101,7 +107,7 @@ impl Keys {
         Ok(key.confirmed)
     }
 
-    /// The next key takes the current one's place, which stays until then to open packets.
+    /// Makes the next key the current one, and that one the previous one until `until`.
     fn promote_next(&mut self, until: Option<Instant>) {
         let Some(next) = self.next.take() else { return };
         let phase = self.phase();
@@ -109,48 +115,48 @@ impl Keys {
         self.sealer = sealer.succeed(&self.sealer);
         let opener = core::mem::replace(&mut self.opener, opener);
         self.previous = Some(Box::new(PreviousKey { phase, opener, until }));
-        self.asked = false;
+        self.requested = false;
     }
 
-    /// Opens a packet under the key that its header names. `grace`: how long packets may be under way.
+    /// Opens a packet under the key that its header names. `grace`: how long packets may still be under way.
     pub(super) fn open<'packet>(
         &mut self,
         now: Instant,
         grace: impl FnOnce() -> Duration,
-        packet: &'packet mut [u8],
+        sealed: &'packet mut [u8],
     ) -> Result<Unsealed<'packet>, UnsealError> {
-        let (header, kind) = Header::parse(packet)?;
+        let (header, kind) = Header::parse(sealed)?;
         if kind != PacketKind::Data {
             return Err(UnsealError::NotData);
         }
         let phase = header.phase();
         if phase == self.phase() {
-            let opened = self.opener.open(now, packet)?;
+            let packet = self.opener.open(now, sealed)?;
             if let Some(previous) = &mut self.previous {
-                // The peer has moved on as well: what it sealed before is under way now, or lost.
+                // The peer has moved on as well: what it sealed before is under way or lost.
                 previous.until.get_or_insert_with(|| now + grace());
             }
-            return Ok(Unsealed { opened, changed: false });
+            return Ok(Unsealed { packet, key_changed: false });
         }
         if phase == self.next_phase()
             && let Some(next) = &mut self.next
         {
-            let opened = next.opener.open(now, packet).map_err(not_current)?;
+            let packet = next.opener.open(now, sealed).map_err(not_current)?;
             self.promote_next(Some(now + grace()));
-            return Ok(Unsealed { opened, changed: true });
+            return Ok(Unsealed { packet, key_changed: true });
         }
         match &mut self.previous {
             Some(previous) if previous.phase == phase && previous.until.is_none_or(|until| now < until) => {
-                let opened = previous.opener.open(now, packet).map_err(not_current)?;
-                Ok(Unsealed { opened, changed: false })
+                let packet = previous.opener.open(now, sealed).map_err(not_current)?;
+                Ok(Unsealed { packet, key_changed: false })
             }
             _ => Err(UnsealError::OtherKey),
         }
     }
 
-    /// When [`Keys::handle_timeout`] wants to be called.
+    /// When [`Keys::handle_timeout`] is to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let due = (!self.asked).then(|| self.sealer.born() + self.sealer.limits().soft_age);
+        let due = (!self.requested).then(|| self.sealer.born() + self.sealer.limits().soft_age);
         let gone = self.previous.as_ref().and_then(|previous| previous.until);
         match (due, gone) {
             (Some(due), Some(gone)) => Some(due.min(gone)),
@@ -165,15 +171,15 @@ impl Keys {
         }
     }
 
-    /// `true`, once per key, when the current one should be replaced.
-    pub(super) fn ask(&mut self, now: Instant) -> bool {
-        let due = !self.asked && self.sealer.key_use(now) >= KeyUse::RekeyDue;
-        self.asked |= due;
+    /// Whether the current key should be replaced; `true` once per key.
+    pub(super) fn request_due(&mut self, now: Instant) -> bool {
+        let due = !self.requested && self.sealer.key_use(now) >= KeyUse::RekeyDue;
+        self.requested |= due;
         due
     }
 }
 
-/// A key that is not the current one may stop; the session goes on without it.
+/// The session goes on when a key other than the current one stops.
 fn not_current(error: UnsealError) -> UnsealError {
     match error {
         UnsealError::Spent => UnsealError::OtherKey,

@@ -1,20 +1,20 @@
-//! What a message of the control stream does.
+//! Acting on the messages of the control stream.
 //!
-//! Not inside: reassembly of the stream. It is reliable and in order, so a message that contradicts what came
-//! before is a violation; one that names a channel which this side ended meanwhile is not.
+//! The stream is reliable and in order, so a message that contradicts an earlier one is a violation. One that
+//! names a channel which this side has ended meanwhile is not.
+//!
+//! Not inside: reassembly of the stream (`control`).
 
 use alloc::boxed::Box;
 
-use super::{CloseCode, Session, SessionEvent, table::LabelStatus};
+use super::{CloseCode, Session, SessionEvent, VIOLATION, table::LabelStatus};
 use crate::{
     channel::{Accept, Fault, Label, OpenRequest, TxChannel},
     wire::frames::message::ControlMessage,
 };
 
-const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
-
 impl Session {
-    /// Acts on the messages that are whole, as long as there is room for what they make happen.
+    /// Acts on the messages that have arrived whole, while there is room for their events.
     pub(super) fn read_messages(&mut self) {
         while self.is_open() && self.events.len() < self.config.limits.max_events {
             let result = match self.control_rx.poll_message() {
@@ -28,7 +28,7 @@ impl Session {
         }
     }
 
-    fn handle_message(&mut self, message: ControlMessage) -> Result<(), Fault> {
+    pub(super) fn handle_message(&mut self, message: ControlMessage) -> Result<(), Fault> {
         self.idle_since = self.now;
         match message {
             ControlMessage::Open(label, request) => self.handle_open(label, request),
@@ -47,13 +47,13 @@ impl Session {
                 let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
                 channel.handle_fin(end_seq)?;
                 if channel.is_finished() {
-                    self.finished(label);
+                    self.finish_channel(label);
                 }
                 Ok(())
             }
             ControlMessage::Reset { label, code, sender_opened } => {
                 let label = Label::from_wire(label, sender_opened).ok_or(VIOLATION)?;
-                // An opener may reset what was refused for its rate and never entered a table.
+                // The opener may reset a channel that was refused for its rate and never entered the table.
                 let known =
                     if sender_opened { self.drop_tx(label).is_some() } else { self.drop_rx(label).is_some() };
                 if known {
@@ -68,31 +68,31 @@ impl Session {
         }
     }
 
-    /// A channel that we opened; `None` when it is gone.
+    /// The label of a channel that was opened here; `None` when the channel is gone.
     pub(super) fn rx_label(&mut self, label: u32) -> Result<Option<Label>, Fault> {
         let label = Label::from_wire(label, false).ok_or(VIOLATION)?;
-        match self.rx_channels.judge(label) {
+        match self.rx_channels.status(label) {
             LabelStatus::Open => Ok(Some(label)),
             LabelStatus::Stale => {
                 self.stats.stale_frames += 1;
                 Ok(None)
             }
-            LabelStatus::Never => Err(VIOLATION),
+            LabelStatus::Unused => Err(VIOLATION),
         }
     }
 
     fn handle_open(&mut self, label: u32, request: OpenRequest) -> Result<(), Fault> {
         let label = Label::from_wire(label, true).ok_or(VIOLATION)?;
-        if self.tx_channels.judge(label) != LabelStatus::Never {
+        if self.tx_channels.status(label) != LabelStatus::Unused {
             return Err(VIOLATION);
         }
-        if !self.tx_channels.admits(label) || !self.take_open_token() {
+        if !self.tx_channels.admits(label) || !self.open_rate.take(self.now) {
             self.stats.opens_refused += 1;
             self.control_tx.push(&ControlMessage::Reject(label.wire(), CloseCode::NO_CAPACITY));
             self.bound_control();
             return Ok(());
         }
-        // The opener knows that the slot's former channel is gone, even where its news is still on the way here.
+        // The opener reuses a slot only when its former channel has ended there, so it has ended here too.
         let former = self.tx_channels.insert(label, TxChannel::new(label, &request));
         if let Some(former) = former {
             self.resend_entries -= former.resend_entries();
@@ -107,22 +107,6 @@ impl Session {
         Ok(())
     }
 
-    /// A token bucket of one second's worth of opens.
-    fn take_open_token(&mut self) -> bool {
-        const TOKEN: u64 = 1_000_000_000;
-        let rate = u64::from(self.config.limits.opens_per_second);
-        let elapsed = u64::try_from((self.now - self.open_tokens_at).as_nanos()).unwrap_or(u64::MAX);
-        self.open_tokens = self.open_tokens.saturating_add(elapsed.saturating_mul(rate)).min(rate * TOKEN);
-        self.open_tokens_at = self.now;
-        match self.open_tokens.checked_sub(TOKEN) {
-            Some(left) => {
-                self.open_tokens = left;
-                true
-            }
-            None => false,
-        }
-    }
-
     fn handle_accept(&mut self, label: u32, accept: Accept) -> Result<(), Fault> {
         let Some(label) = self.rx_label(label)? else { return Ok(()) };
         let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
@@ -132,7 +116,7 @@ impl Session {
         Ok(())
     }
 
-    /// The peer has more of our control stream: consumers that heard their ACCEPT may get datums.
+    /// The peer has received more of the control stream: channels whose ACCEPT is in it may send datums.
     pub(super) fn handle_control_acked(&mut self) {
         self.idle_since = self.now;
         while let Some((label, _)) =
@@ -145,9 +129,9 @@ impl Session {
                 let weight = channel.weight();
                 self.drr.activate(label.slot() as u32, weight);
             } else if channel.lacks_credit() {
-                self.note_blocked(label);
+                self.block_channel(label);
             }
-            self.after_sending(label);
+            self.send_fin_if_due(label);
         }
     }
 }

@@ -1,33 +1,34 @@
-//! What two peers that have keys say to each other.
+//! The protocol between two peers that share keys: packets, channels, acknowledgement, loss, control.
 //!
-//! Not inside: sockets, clocks, threads, randomness; how the keys came to be ([`crate::handshake`]); rings and
-//! inboxes (they are behind [`DatumSource`] and [`DatumSink`]); what a control message of the owner means.
-//!
-//! | file | answers |
+//! | file | holds |
 //! |---|---|
-//! | `receive` | what a packet of the peer does |
-//! | `messages` | what a message of the control stream does |
-//! | `transmit` | what the next packet carries |
-//! | `timers` | what time alone does |
-//! | `verbs` | what the owner wants |
-//! | `recovery`, `rtt`, `acks` | which packets arrived, in both directions |
-//! | `control` | the stream of messages |
-//! | `keys` | which key seals, and which ones still open |
+//! | `receive` | acting on the packets of the peer |
+//! | `messages` | acting on the messages of the control stream |
+//! | `transmit` | filling the next packet |
+//! | `timers` | acting on the passing of time |
+//! | `verbs` | what the owner asks for |
+//! | `recovery`, `rtt`, `acks` | loss detection of sent packets, acknowledgement of received ones |
+//! | `control` | the reliable stream of messages |
+//! | `keys` | the keys that seal and open, and their replacement |
 //! | `table` | channels by label |
+//! | `credit_wait`, `open_rate` | channels that wait for credit; the limit on opens |
+//!
+//! Not inside: the handshake ([`crate::handshake`]), rings and inboxes (behind [`DatumSource`] and
+//! [`DatumSink`]), the meaning of the owner's control messages.
 
 mod acks;
 mod api;
 mod config;
 mod control;
+mod credit_wait;
 mod keys;
 mod messages;
+mod open_rate;
 mod receive;
 mod recovery;
 mod rtt;
 mod stats;
 mod table;
-#[cfg(test)]
-mod tests;
 mod timers;
 mod transmit;
 mod verbs;
@@ -45,12 +46,17 @@ pub use stats::SessionStats;
 
 use acks::Acks;
 use control::{ControlRx, ControlTx};
+use credit_wait::CreditWait;
 use keys::Keys;
+use open_rate::OpenRate;
 use recovery::{FrameFate, Recovery};
 use table::Table;
 
 use crate::{
-    channel::{Budget, Label, RxChannel, SentFrame, TxChannel},
+    channel::{
+        BlockedFrame, Budget, Fault, Label, LossOutcome, RxChannel, SentData, SentFragment, SentFrame,
+        TxChannel,
+    },
     congestion::{Controller, Pacer},
     schedule::Drr,
     seal::{MAX_SEALED_BYTES, Opener, Sealer},
@@ -58,86 +64,109 @@ use crate::{
     wire::header::ReceiverIndex,
 };
 
-/// Where a session is in its life.
+/// What a frame or message leads to that the peer may not send.
+const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
+
+/// Where a session is in its life; it only moves forward.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Lifecycle {
+    /// Frames are acted on, and verbs have an effect.
     Open,
-    /// CLOSE is to be sent (`due`), and repeated to a peer that still talks, until `until`.
+    /// The peer is told why the session ends, and told again if it goes on sending.
     Closing {
         code: CloseCode,
+        /// When the session stops answering.
         until: Instant,
+        /// A CLOSE is to be sent.
         due: bool,
+        /// Packets of the peer that were answered.
         repeats: u8,
     },
+    /// Nothing is sent or acted on any more.
     Closed,
 }
 
 /// One encrypted association with one peer: a state machine over packets.
 ///
-/// In each turn: [`Session::handle_packet`] for what arrived, [`Session::handle_timeout`] when
-/// [`Session::poll_timeout`] has passed, [`Session::poll_event`] until `None`, the owner's verbs, then
-/// [`Session::poll_transmit`] until `None`. Events must be polled before packets: a datum comes only after
-/// [`SessionEvent::Accepted`] could have been seen.
+/// In each turn the owner calls [`Session::handle_packet`] for what arrived, [`Session::handle_timeout`] when
+/// [`Session::poll_timeout`] has passed, [`Session::poll_event`] until `None`, its verbs, and then
+/// [`Session::poll_transmit`] until `None`. Events must be polled before packets: a datum is delivered only
+/// after [`SessionEvent::Accepted`] could have been polled.
 ///
-/// Nothing here panics on what a peer sends. Nothing grows without a bound of [`SessionConfig`]; see
+/// No packet can make it panic. Everything that can grow has a bound in [`SessionConfig`]; see
 /// [`SessionConfig::memory_bound`].
 #[derive(Debug)]
 pub struct Session {
+    /// As clamped by [`Session::new`]; never changed.
     config: SessionConfig,
     keys: Keys,
+    /// The index that the peer chose for packets to it.
     remote: ReceiverIndex,
-    life: Lifecycle,
+    lifecycle: Lifecycle,
+    /// The latest time that a call brought; never goes back.
     now: Instant,
+    /// A packet of the peer has opened, so it holds the keys.
     confirmed: bool,
 
+    /// Channels opened here; this side consumes.
     rx_channels: Table<RxChannel>,
+    /// Channels opened by the peer; this side produces.
     tx_channels: Table<TxChannel>,
+    /// What all consumer channels hold early; equals the sum of their charges.
     budget: Budget,
+    /// Slots of `tx_channels` that have something to send.
     drr: Drr,
-    /// Slots of `rx_channels` with a CREDIT to send.
+    /// Slots of `rx_channels` with a CREDIT to send, marked `queued`; slots that are not are passed over.
     credits: VecDeque<u32>,
-    /// Slots of `tx_channels` with a BLOCKED to send.
+    /// Slots of `tx_channels` with a BLOCKED to send, marked `queued`; slots that are not are passed over.
     blocked: VecDeque<u32>,
-    /// Labels of `tx_channels` that wait for credit, each once. Those that are gone go with the next probe.
-    waiting: Vec<Label>,
-    blocked_at: Option<Instant>,
-    blocked_backoff: u32,
-    /// Labels of `tx_channels` whose ACCEPT ends at this place of the control stream.
+    /// Channels of `tx_channels` that wait for credit.
+    credit_wait: CreditWait,
+    /// Labels of `tx_channels` whose ACCEPT ends at this position of the control stream, ascending.
     accepting: VecDeque<(Label, u64)>,
-    /// Labels of `tx_channels` on FireAndForget that sent everything and wait until that has arrived or is lost.
-    settling: Vec<Label>,
-    /// Entries of all channels' lists of what is to be sent again.
+    /// FireAndForget labels of `tx_channels` that have sent everything. FIN follows when their last packet is
+    /// acknowledged or lost.
+    draining: Vec<Label>,
+    /// Equals the sum of `resend_entries` over `tx_channels`.
     resend_entries: usize,
 
     acks: Acks,
     recovery: Recovery,
     controller: Box<dyn Controller>,
     pacer: Pacer,
+    /// When the pacer lets the next data packet leave, while it holds one back.
     paced_at: Option<Instant>,
     control_tx: ControlTx,
     control_rx: ControlRx,
+    /// The token of a PING to be answered.
     pong: Option<u64>,
+    /// A PING is to be sent, unless the next packet asks for an acknowledgement anyway.
     ping_due: bool,
 
+    /// Events to be polled, in order; bounded as [`SessionConfig::memory_bound`] says.
     events: VecDeque<SessionEvent>,
-    /// Slots of `tx_channels` with a `Released` event to poll.
+    /// Slots of `tx_channels` with a `Released` event to be polled, marked `released_event`; slots that are
+    /// not are passed over.
     released: VecDeque<u32>,
 
+    /// When the last packet of the peer opened.
     last_heard: Instant,
-    /// Since when something waits for an answer without any packet from the peer.
+    /// Since when packets in flight have gone without any packet from the peer; `None` without packets in
+    /// flight.
     unanswered: Option<Instant>,
-    /// Since when there has been nothing to do.
+    /// When a channel or a message last came or went.
     idle_since: Instant,
-    open_tokens: u64,
-    open_tokens_at: Instant,
+    open_rate: OpenRate,
+    /// When a PING was last sent to let old ranges of acknowledgements go.
     last_trim: Instant,
-    /// Scratch for records whose fate was decided.
+    /// Scratch for frames whose fate was decided; empty between calls.
     fates: Vec<(FrameFate, SentFrame)>,
+    /// Counters; levels are filled in by [`Session::session_stats`].
     stats: SessionStats,
 }
 
 impl Session {
-    /// A session over fresh keys. `remote` is what the peer wants to see in the header of our packets.
+    /// A session over fresh keys. `remote` is the index that the peer chose for packets to it.
     pub fn new(
         mut config: SessionConfig,
         sealer: Sealer,
@@ -150,7 +179,7 @@ impl Session {
         Self {
             keys: Keys::new(sealer, opener),
             remote,
-            life: Lifecycle::Open,
+            lifecycle: Lifecycle::Open,
             now,
             confirmed: false,
             rx_channels: Table::new(limits.max_channels, false),
@@ -159,11 +188,9 @@ impl Session {
             drr: Drr::new(config.quantum_bytes),
             credits: VecDeque::new(),
             blocked: VecDeque::new(),
-            waiting: Vec::new(),
-            blocked_at: None,
-            blocked_backoff: 0,
+            credit_wait: CreditWait::default(),
             accepting: VecDeque::new(),
-            settling: Vec::new(),
+            draining: Vec::new(),
             resend_entries: 0,
             acks: Acks::new(config.ack_delay, config.ack_every),
             recovery: Recovery::new(config.initial_rtt, config.ack_delay),
@@ -179,8 +206,7 @@ impl Session {
             last_heard: now,
             unanswered: None,
             idle_since: now,
-            open_tokens: u64::from(limits.opens_per_second) * 1_000_000_000,
-            open_tokens_at: now,
+            open_rate: OpenRate::new(limits.opens_per_second, now),
             last_trim: now,
             fates: Vec::new(),
             stats: SessionStats::default(),
@@ -188,10 +214,10 @@ impl Session {
         }
     }
 
-    /// What happened, in order; `None` when there is nothing new.
+    /// The next event, in order; `None` when there is none.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
         if self.events.is_empty() {
-            // Messages that waited because nobody polled.
+            // Messages wait in the control stream while the queue of events is full.
             self.read_messages();
         }
         if let Some(event) = self.events.pop_front() {
@@ -214,14 +240,15 @@ impl Session {
 
     /// Whether the session is closing or closed: verbs do nothing any more.
     pub const fn is_closed(&self) -> bool {
-        !matches!(self.life, Lifecycle::Open)
+        !matches!(self.lifecycle, Lifecycle::Open)
     }
 
-    /// Gives the session a new key, from a handshake with the peer of this session. Everything in it goes on. The old
-    /// key still opens what is under way. [`SessionEvent::Rekeyed`] says when the new one is in use.
+    /// Gives the session a new key from another handshake with the same peer. Channels, packet numbers and
+    /// credit go on. The old key still opens packets under way. [`SessionEvent::Rekeyed`] follows when the
+    /// new key is in use.
     pub fn rekey(&mut self, now: Instant, key: NewKey) -> Result<(), StaleKey> {
         self.advance_clock(now);
-        if self.keys.take(key)? {
+        if self.keys.insert(key)? {
             self.key_changed();
             // The peer waits for a packet under the new key before it uses it.
             self.ping_due = true;
@@ -234,9 +261,9 @@ impl Session {
         self.events.push_back(SessionEvent::Rekeyed { phase: self.keys.phase() });
     }
 
-    /// Asks the owner for a new key, once for each, when the current one is due.
-    fn ask_for_key(&mut self) {
-        if self.is_open() && self.keys.ask(self.now) {
+    /// Asks the owner for a new key when the current one is due, once per key.
+    fn request_key_if_due(&mut self) {
+        if self.is_open() && self.keys.request_due(self.now) {
             self.events.push_back(SessionEvent::RekeyDue);
         }
     }
@@ -251,7 +278,7 @@ impl Session {
         &self.keys.opener
     }
 
-    /// What the peer wants to see in the header of our packets.
+    /// The index that the peer chose for packets to it.
     pub const fn remote_index(&self) -> ReceiverIndex {
         self.remote
     }
@@ -261,7 +288,7 @@ impl Session {
         &self.config
     }
 
-    /// What the session counted.
+    /// Counters of the session.
     pub fn session_stats(&self) -> SessionStats {
         SessionStats {
             channels: (self.rx_channels.len() + self.tx_channels.len()) as u64,
@@ -278,31 +305,33 @@ impl Session {
         self.now = self.now.max(now);
     }
 
-    /// Ends the session here and now, without a word to the peer.
+    const fn is_open(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Open)
+    }
+
+    /// Ends the session now, without telling the peer.
     fn terminate(&mut self, code: CloseCode, by_peer: bool) {
-        if self.life == Lifecycle::Closed {
+        if self.lifecycle == Lifecycle::Closed {
             return;
         }
-        self.life = Lifecycle::Closed;
+        self.lifecycle = Lifecycle::Closed;
         self.events.push_back(SessionEvent::Closed { code, by_peer });
     }
 
-    /// Tells the peer and stays a little to repeat it.
+    /// Starts to tell the peer that the session ends, for `close_linger`.
     fn start_closing(&mut self, code: CloseCode) {
-        if self.life == Lifecycle::Open {
+        if self.is_open() {
             let until = self.now + self.config.close_linger;
-            self.life = Lifecycle::Closing { code, until, due: true, repeats: 0 };
+            self.lifecycle = Lifecycle::Closing { code, until, due: true, repeats: 0 };
         }
     }
 
-    /// Carries out what became of records. Returns nothing; channels that gave up are reset.
-    fn settle_fates(&mut self) {
+    /// Acts on the frames in `fates`. A channel that gives up is reset.
+    fn apply_fates(&mut self) {
         let mut fates = core::mem::take(&mut self.fates);
-        for (fate, record) in fates.drain(..) {
-            match record {
-                SentFrame::Data { label, .. } | SentFrame::Fragment { label, .. } => {
-                    self.settle_data(fate, label, record);
-                }
+        for (fate, frame) in fates.drain(..) {
+            match frame {
+                SentFrame::Data(_) | SentFrame::Fragment(_) => self.apply_data_fate(fate, frame),
                 SentFrame::Control { offset, len } => {
                     if fate == FrameFate::Lost {
                         self.control_tx.handle_lost(offset, len);
@@ -320,37 +349,38 @@ impl Session {
                         && let Some(channel) = self.tx_channels.get_mut(label)
                         && channel.blocked
                     {
-                        channel.blocked_due.get_or_insert(false);
-                        Self::queue_blocked(channel, &mut self.blocked);
+                        Self::queue_blocked(channel, BlockedFrame::Notice, &mut self.blocked);
                     }
                 }
             }
         }
         self.fates = fates;
-        self.settle_finished();
+        self.finish_drained();
     }
 
-    fn settle_data(&mut self, fate: FrameFate, label: Label, record: SentFrame) {
+    fn apply_data_fate(&mut self, fate: FrameFate, frame: SentFrame) {
         let max = self.config.max_attempts;
+        let (SentFrame::Data(SentData { label, .. }) | SentFrame::Fragment(SentFragment { label, .. })) =
+            frame
+        else {
+            return;
+        };
         let Some(channel) = self.tx_channels.get_mut(label) else { return };
         let entries = channel.resend_entries();
-        let mut gave_up = false;
-        let mut moved = false;
-        match (fate, record) {
-            (FrameFate::Acked, SentFrame::Data { first, count, .. }) => {
-                moved = channel.handle_data_acked(first, count);
+        let (mut moved, mut outcome) = (false, LossOutcome::Queued);
+        match (fate, &frame) {
+            (FrameFate::Acked, SentFrame::Data(data)) => moved = channel.handle_data_acked(data),
+            (FrameFate::Lost, SentFrame::Data(data)) => outcome = channel.handle_data_lost(data, max),
+            (FrameFate::Acked, SentFrame::Fragment(fragment)) => {
+                moved = channel.handle_fragment_acked(fragment);
             }
-            (FrameFate::Acked, SentFrame::Fragment { seq, position, len, .. }) => {
-                moved = channel.handle_fragment_acked(seq, position, len);
+            (FrameFate::Lost, SentFrame::Fragment(fragment)) => {
+                outcome = channel.handle_fragment_lost(fragment, max);
             }
-            (FrameFate::Lost, SentFrame::Data { first, count, offset, attempt, .. }) => {
-                gave_up = !channel.handle_data_lost(first, count, offset, attempt, max);
-            }
-            (FrameFate::Lost, record) => gave_up = !channel.handle_fragment_lost(record, max),
-            (FrameFate::Acked, _) => {}
+            _ => {}
         }
         self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
-        if gave_up {
+        if outcome == LossOutcome::GaveUp {
             self.reset_channel(label, CloseCode::GAVE_UP);
             return;
         }
@@ -359,21 +389,21 @@ impl Session {
             self.released.push_back(label.slot() as u32);
         }
         if channel.is_finished() {
-            self.finished(label);
+            self.finish_channel(label);
         } else if fate == FrameFate::Lost && channel.wants_turn() {
             let weight = channel.weight();
             self.drr.activate(label.slot() as u32, weight);
         }
     }
 
-    /// FireAndForget channels whose last packet has arrived or is lost end now.
-    fn settle_finished(&mut self) {
-        if self.settling.is_empty() {
+    /// Sends FIN for FireAndForget channels whose last packet is acknowledged or lost.
+    fn finish_drained(&mut self) {
+        if self.draining.is_empty() {
             return;
         }
         let oldest = self.recovery.oldest();
-        let mut settling = core::mem::take(&mut self.settling);
-        settling.retain(|label| {
+        let mut draining = core::mem::take(&mut self.draining);
+        draining.retain(|label| {
             let Some(channel) = self.tx_channels.get_mut(*label) else { return false };
             if oldest.is_some_and(|oldest| oldest <= channel.last_packet) {
                 return true;
@@ -381,7 +411,7 @@ impl Session {
             self.send_fin(*label);
             false
         });
-        self.settling = settling;
+        self.draining = draining;
     }
 
     fn queue_credit(&mut self, label: Label) {
@@ -394,10 +424,15 @@ impl Session {
         }
     }
 
-    fn queue_blocked(channel: &mut TxChannel, queue: &mut VecDeque<u32>) {
+    /// Queues a BLOCKED frame; a probe that is due stays one.
+    fn queue_blocked(channel: &mut TxChannel, frame: BlockedFrame, queue: &mut VecDeque<u32>) {
+        channel.blocked_due = channel.blocked_due.max(Some(frame));
         if !channel.queued {
             channel.queued = true;
             queue.push_back(channel.label().slot() as u32);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
-//! What a packet of the peer does.
+//! Acting on the packets of the peer.
 //!
-//! Not inside: deciding which session a packet is for. A frame is acted on as it stands in the packet; one that
-//! would exceed a bound stops the packet without acknowledging it, which is safe because every frame may be acted
-//! on twice.
+//! Frames are acted on one by one as they are parsed. A frame that would exceed a bound ends the packet,
+//! which is not acknowledged; the peer sends its frames again. That is safe because acting on a frame twice
+//! has no further effect.
+//!
+//! Not inside: which session a packet is for.
 
 use super::{
-    CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, keys::Unsealed,
+    CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, VIOLATION, keys::Unsealed,
     recovery::RecoveryOutcome, table::LabelStatus,
 };
 use crate::{
@@ -15,22 +17,26 @@ use crate::{
     wire::frames::{Ack, BLOCKED_PROBE, Frame, Frames, PositionFrame},
 };
 
-/// A closing session repeats CLOSE at most this often.
-const CLOSE_REPEATS: u8 = 16;
+/// Packets of the peer that a closing session answers with CLOSE. One has to arrive; a peer that ignores them
+/// gets no more.
+const MAX_CLOSE_REPEATS: u8 = 16;
 /// A replaced key opens packets for this many probe timeouts after the peer has moved on (RFC 9001, 6.5).
 const PREVIOUS_KEY_TIMEOUTS: u32 = 3;
-const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
 
-/// What the frames of a packet ask for.
+/// What the frames of one packet were.
 #[derive(Default)]
 struct FrameSummary {
+    /// A frame that asks for an acknowledgement.
     eliciting: bool,
+    /// A frame whose acknowledgement the peer waits for.
     urgent: bool,
+    /// An ACK.
     ack: bool,
 }
 
 impl Session {
-    /// Takes a whole sealed packet, header included; it is opened in place. Datums go to `sink` at once.
+    /// Takes a sealed packet, header included, and opens it in place. Its datums go to `sink` before this
+    /// returns.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -38,18 +44,18 @@ impl Session {
         sink: &mut impl DatumSink,
     ) -> Result<(), Dropped> {
         self.advance_clock(now);
-        if self.life == Lifecycle::Closed {
+        if self.lifecycle == Lifecycle::Closed {
             self.stats.dropped_closed += 1;
             return Err(Dropped::Closed);
         }
         let bytes = packet.len() as u64;
         let recovery = &self.recovery;
         let grace = || recovery.timeout() * PREVIOUS_KEY_TIMEOUTS;
-        let Unsealed { opened, changed } = match self.keys.open(self.now, grace, packet) {
+        let Unsealed { packet: opened, key_changed } = match self.keys.open(self.now, grace, packet) {
             Ok(turned) => turned,
             Err(error) => return Err(self.count_dropped(error)),
         };
-        if changed {
+        if key_changed {
             self.key_changed();
         }
         self.stats.packets_received += 1;
@@ -64,14 +70,14 @@ impl Session {
             return self.handle_while_closing(opened.plaintext);
         }
         let number = opened.number;
-        let mut seen = FrameSummary::default();
+        let mut summary = FrameSummary::default();
         for frame in Frames::new(opened.plaintext) {
             let result = match frame {
-                Ok(frame) => self.handle_frame(frame, &mut seen, sink),
+                Ok(frame) => self.handle_frame(frame, &mut summary, sink),
                 Err(_) => Err(VIOLATION),
             };
             match result {
-                // A channel that had to be reset is reset already.
+                // The channel is reset already.
                 Ok(()) | Err(Fault::Reset(_)) => {}
                 Err(Fault::Refuse) => {
                     self.stats.refused_packets += 1;
@@ -83,11 +89,11 @@ impl Session {
                     return Err(Dropped::Violation(code));
                 }
             }
-            if self.life == Lifecycle::Closed {
+            if self.lifecycle == Lifecycle::Closed {
                 return Ok(());
             }
         }
-        self.acks.handle_packet(self.now, number, seen.eliciting, seen.urgent);
+        self.acks.handle_packet(self.now, number, summary.eliciting, summary.urgent);
         Ok(())
     }
 
@@ -117,16 +123,16 @@ impl Session {
         }
     }
 
-    /// Only one thing matters now: whether the peer has heard it, or says goodbye itself.
+    /// A packet while closing: a CLOSE of the peer ends the session, anything else is answered with CLOSE.
     fn handle_while_closing(&mut self, plaintext: &[u8]) -> Result<(), Dropped> {
         self.stats.dropped_closed += 1;
-        let Lifecycle::Closing { code, due, repeats, .. } = &mut self.life else {
+        let Lifecycle::Closing { code, due, repeats, .. } = &mut self.lifecycle else {
             return Err(Dropped::Closed);
         };
         if Frames::new(plaintext).any(|frame| matches!(frame, Ok(Frame::Close(_)))) {
             let code = *code;
             self.terminate(code, false);
-        } else if *repeats < CLOSE_REPEATS {
+        } else if *repeats < MAX_CLOSE_REPEATS {
             *repeats += 1;
             *due = true;
         }
@@ -136,10 +142,10 @@ impl Session {
     fn handle_frame(
         &mut self,
         frame: Frame<'_>,
-        seen: &mut FrameSummary,
+        summary: &mut FrameSummary,
         sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
-        seen.eliciting |= !matches!(frame, Frame::Ack(_) | Frame::Pong(_) | Frame::Close(_));
+        summary.eliciting |= !matches!(frame, Frame::Ack(_) | Frame::Pong(_) | Frame::Close(_));
         match frame {
             Frame::Data(run) => {
                 self.with_rx(run.label, |channel, budget| channel.handle_data(run, budget, sink))
@@ -153,17 +159,21 @@ impl Session {
             Frame::Blocked(blocked) => self.handle_blocked(blocked, sink),
             Frame::Credit(credit) => self.handle_credit(credit),
             Frame::Ack(ack) => {
-                // A second one could only be there to cost time.
-                if core::mem::replace(&mut seen.ack, true) {
+                // An honest peer sends one; more could only be there to cost time.
+                if core::mem::replace(&mut summary.ack, true) {
                     return Err(VIOLATION);
                 }
                 self.handle_ack(&ack)
             }
             Frame::Control(offset, bytes) => {
-                seen.urgent = true;
+                summary.urgent = true;
                 self.control_rx.handle_piece(offset, bytes)?;
                 self.read_messages();
-                if let Lifecycle::Closing { code, .. } = self.life { Err(Fault::Close(code)) } else { Ok(()) }
+                if let Lifecycle::Closing { code, .. } = self.lifecycle {
+                    Err(Fault::Close(code))
+                } else {
+                    Ok(())
+                }
             }
             Frame::Ping(token) => {
                 self.pong = Some(token);
@@ -177,7 +187,7 @@ impl Session {
         }
     }
 
-    /// Does something with a channel that we opened, then looks what follows from it.
+    /// Acts on a channel that was opened here, then queues what follows: finish, credit or reset.
     fn with_rx(
         &mut self,
         label: u32,
@@ -186,12 +196,13 @@ impl Session {
         let Some(label) = self.rx_label(label)? else { return Ok(()) };
         let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
         if !channel.is_open() {
-            // ACCEPT came, as the producer waits for our acknowledgement of it; nobody has polled it yet.
+            // The producer sends datums only when ACCEPT was acknowledged, so it arrived and waits for
+            // `poll_event`.
             return Err(Fault::Refuse);
         }
         let result = act(channel, &mut self.budget);
         if channel.is_finished() && result.is_ok() {
-            self.finished(label);
+            self.finish_channel(label);
             return Ok(());
         }
         if channel.wants_credit() && !channel.queued {
@@ -223,8 +234,8 @@ impl Session {
     fn handle_credit(&mut self, credit: &PositionFrame) -> Result<(), Fault> {
         let label = Label::from_wire(credit.label.get(), true).ok_or(VIOLATION)?;
         let Some(channel) = self.tx_channels.get_mut(label) else {
-            return match self.tx_channels.judge(label) {
-                LabelStatus::Never => Err(VIOLATION),
+            return match self.tx_channels.status(label) {
+                LabelStatus::Unused => Err(VIOLATION),
                 LabelStatus::Open | LabelStatus::Stale => {
                     self.stats.stale_frames += 1;
                     Ok(())
@@ -246,8 +257,8 @@ impl Session {
         self.stats.acks_received += 1;
         let Self { recovery, fates, keys, now, .. } = self;
         let outcome = recovery
-            .handle_ack(*now, ack, keys.sealer.next_number(), &mut |fate, record| fates.push((fate, record)))
-            .map_err(|()| VIOLATION)?;
+            .handle_ack(*now, ack, keys.sealer.next_number(), &mut |fate, frame| fates.push((fate, frame)))
+            .map_err(|_| VIOLATION)?;
         if outcome.acked_to > 0 {
             self.acks.forget_to(outcome.acked_to);
         }
@@ -255,7 +266,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the controller, and acts on the records.
+    /// Passes an outcome on to the congestion controller and to the channels.
     pub(super) fn apply(&mut self, outcome: &RecoveryOutcome) {
         if let Some(sent) = outcome.youngest_acked {
             let limited = outcome.in_flight_before.saturating_mul(2) >= self.controller.window();
@@ -269,6 +280,6 @@ impl Session {
         if self.recovery.in_flight() == 0 {
             self.unanswered = None;
         }
-        self.settle_fates();
+        self.apply_fates();
     }
 }

@@ -1,79 +1,93 @@
-//! Which of our packets arrived and which were lost: RFC 9002, section 6.
+//! Which sent packets arrived and which were lost: RFC 9002, section 6.
 //!
-//! Not inside: what to do about it. The records of acknowledged and lost packets are handed to the session.
+//! Not inside: what follows from it. The frames of acknowledged and lost packets are handed to the session.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::rtt::Rtt;
+use super::rtt::{GRANULARITY, Rtt};
 use crate::{channel::SentFrame, time::Instant, wire::frames::Ack};
 
 /// A packet is lost when one sent this much later arrived (RFC 9002, 6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
-/// Probes in a row without an answer after which the controller starts over (RFC 9002, 7.6).
+/// Probes in a row without an answer after which the congestion controller starts over (RFC 9002, 7.6).
 pub(super) const PERSISTENT_PROBES: u32 = 3;
-/// The probe timeout doubles up to this.
+/// The probe timeout doubles up to this, so that a path that heals is noticed within two seconds.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum SentState {
-    InFlight,
-    Acked,
-}
-
-/// A packet that asks for an acknowledgement. Others are not remembered.
+/// A packet that asks for an acknowledgement. Others are not tracked.
 #[derive(Debug)]
 struct SentPacket {
     number: u64,
     at: Instant,
     bytes: u32,
-    /// Its records are `records[first_record - base..][..count]`.
-    first_record: u64,
-    records: u32,
-    /// Up to this number of the peer's it carried an acknowledgement; 0 none (then number 0 is told again).
+    /// Its frames are `frames[first_frame - frames_base..][..frame_count]`.
+    first_frame: u64,
+    frame_count: u32,
+    /// Its ACK frame covered the peer's packets up to this number; 0 when it had none.
     acked_to: u64,
-    state: SentState,
-    /// A probe took its records for sending again already.
+    acked: bool,
+    /// A probe handed its frames out as lost, so its loss does not do that again.
     requeued: bool,
 }
 
-/// What an acknowledgement or a timer found out.
+/// What tracking a packet costs, for [`super::SessionConfig::memory_bound`].
+pub(super) const SENT_PACKET_BYTES: usize = size_of::<SentPacket>();
+
+/// What an acknowledgement or a timer brought to light.
 #[derive(Debug, Default)]
 pub(super) struct RecoveryOutcome {
     /// Bytes in flight before.
     pub(super) in_flight_before: u64,
-    /// Newly acknowledged: bytes and when the packet was sent, summed up by the youngest.
+    /// Bytes newly acknowledged.
     pub(super) acked_bytes: u64,
+    /// When the youngest newly acknowledged packet was sent.
     pub(super) youngest_acked: Option<Instant>,
-    /// The peer knows our acknowledgements up to here.
+    /// The peer has seen acknowledgements of its packets up to this number.
     pub(super) acked_to: u64,
-    /// Packets lost, and when the youngest of them was sent.
+    /// Packets newly lost.
     pub(super) lost: u64,
+    /// When the youngest newly lost packet was sent.
     pub(super) youngest_lost: Option<Instant>,
+    /// The probe timer fired: a packet may leave even if the window is full.
+    pub(super) probe: bool,
 }
 
-/// What became of a record.
+/// What became of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FrameFate {
+    /// It arrived.
     Acked,
+    /// It is to be sent again, if it still matters.
     Lost,
 }
 
-/// Packets in flight.
+/// An ACK frame names a packet that was never sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct AckOfUnsent;
+
+/// The packets in flight.
 #[derive(Debug)]
 pub(super) struct Recovery {
+    /// By ascending number, from the oldest packet whose fate is open.
     sent: VecDeque<SentPacket>,
-    records: VecDeque<SentFrame>,
-    /// Absolute number of `records[0]`.
-    records_base: u64,
+    /// The frames of all packets in `sent`, in order, and those of the packet being filled.
+    frames: VecDeque<SentFrame>,
+    /// Absolute number of `frames[0]`.
+    frames_base: u64,
+    /// Bytes of the packets in `sent` that are not acknowledged.
     in_flight: u64,
     largest_acked: Option<u64>,
     pub(super) rtt: Rtt,
+    /// When the oldest packet counts as lost for its age.
     loss_at: Option<Instant>,
+    /// When a probe is due; set while bytes are in flight.
     probe_at: Option<Instant>,
+    /// Probes in a row without an acknowledgement.
     pub(super) probe_count: u32,
-    /// Packets that may leave whatever the window says.
+    /// Packets that may leave even if the window is full.
     pub(super) probes_due: u32,
+    /// How long the peer may wait before it acknowledges.
     ack_delay: Duration,
 }
 
@@ -81,8 +95,8 @@ impl Recovery {
     pub(super) fn new(initial_rtt: Duration, ack_delay: Duration) -> Self {
         Self {
             sent: VecDeque::new(),
-            records: VecDeque::new(),
-            records_base: 0,
+            frames: VecDeque::new(),
+            frames_base: 0,
             in_flight: 0,
             largest_acked: None,
             rtt: Rtt::new(initial_rtt),
@@ -98,13 +112,14 @@ impl Recovery {
         self.in_flight
     }
 
+    /// Packets that are tracked.
     pub(super) fn packets(&self) -> usize {
         self.sent.len()
     }
 
-    /// Where the next packet's records go.
-    pub(super) fn records(&mut self) -> &mut VecDeque<SentFrame> {
-        &mut self.records
+    /// Where the frames of the next packet are recorded.
+    pub(super) fn frames(&mut self) -> &mut VecDeque<SentFrame> {
+        &mut self.frames
     }
 
     /// The number of the oldest packet whose fate is open.
@@ -112,6 +127,7 @@ impl Recovery {
         self.sent.front().map(|sent| sent.number)
     }
 
+    /// The time after which a packet without an acknowledgement is probed for.
     pub(super) fn timeout(&self) -> Duration {
         self.rtt.probe_timeout(self.ack_delay)
     }
@@ -124,41 +140,42 @@ impl Recovery {
         });
     }
 
-    /// A packet left; its records are those pushed since the packet before.
+    /// A packet was sent, with the last `new_frames` of the recorded frames.
     pub(super) fn handle_sent(
         &mut self,
         now: Instant,
         number: u64,
         bytes: usize,
-        new_records: usize,
+        new_frames: usize,
         acked_to: u64,
     ) {
-        let end = self.records_base + self.records.len() as u64;
+        debug_assert!(self.sent.back().is_none_or(|last| last.number < number), "numbers ascend");
+        let end = self.frames_base + self.frames.len() as u64;
         self.in_flight += bytes as u64;
         self.sent.push_back(SentPacket {
             number,
             at: now,
             bytes: bytes as u32,
-            first_record: end - new_records as u64,
-            records: new_records as u32,
+            first_frame: end - new_frames as u64,
+            frame_count: new_frames as u32,
             acked_to,
-            state: SentState::InFlight,
+            acked: false,
             requeued: false,
         });
         self.probes_due = self.probes_due.saturating_sub(1);
         self.arm_probe(now);
     }
 
-    /// `Err`: the frame acknowledges what was never sent. `next`: the number of the next packet.
+    /// An ACK frame arrived. `next`: the number of the next packet.
     pub(super) fn handle_ack(
         &mut self,
         now: Instant,
         ack: &Ack<'_>,
         next: u64,
         fate: &mut impl FnMut(FrameFate, SentFrame),
-    ) -> Result<RecoveryOutcome, ()> {
+    ) -> Result<RecoveryOutcome, AckOfUnsent> {
         if ack.largest >= next {
-            return Err(());
+            return Err(AckOfUnsent);
         }
         let mut outcome = RecoveryOutcome { in_flight_before: self.in_flight, ..RecoveryOutcome::default() };
         let mut largest_sent_at = None;
@@ -172,10 +189,10 @@ impl Recovery {
                 if sent.number > high {
                     break;
                 }
-                if sent.state == SentState::Acked {
+                if sent.acked {
                     continue;
                 }
-                sent.state = SentState::Acked;
+                sent.acked = true;
                 self.in_flight -= u64::from(sent.bytes);
                 outcome.acked_bytes += u64::from(sent.bytes);
                 outcome.acked_to = outcome.acked_to.max(sent.acked_to);
@@ -183,8 +200,8 @@ impl Recovery {
                 if sent.number == ack.largest {
                     largest_sent_at = Some(sent.at);
                 }
-                let (first, count) = (sent.first_record, sent.records);
-                self.each_record(first, count, |record| fate(FrameFate::Acked, record));
+                let (first, count) = (sent.first_frame, sent.frame_count);
+                self.each_frame(first, count, |frame| fate(FrameFate::Acked, frame));
             }
         }
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
@@ -200,19 +217,20 @@ impl Recovery {
             let last = self.sent.back().map_or(now, |sent| sent.at);
             // Never in the past: a probe that is overdue leaves a granule from now.
             self.arm_probe(last);
-            self.probe_at = self.probe_at.map(|at| at.max(now + super::rtt::GRANULARITY));
+            self.probe_at = self.probe_at.map(|at| at.max(now + GRANULARITY));
         }
         Ok(outcome)
     }
 
-    fn each_record(&self, first: u64, count: u32, mut each: impl FnMut(SentFrame)) {
-        let start = (first - self.records_base) as usize;
-        for record in self.records.range(start..start + count as usize) {
-            each(*record);
+    fn each_frame(&self, first: u64, count: u32, mut each: impl FnMut(SentFrame)) {
+        let start = (first - self.frames_base) as usize;
+        for frame in self.frames.range(start..start + count as usize) {
+            each(*frame);
         }
     }
 
-    /// Declares lost what later packets overtook, by count or by time.
+    /// Declares packets lost that later ones overtook, by count or by time; forgets those whose fate is
+    /// known.
     fn detect_lost(
         &mut self,
         now: Instant,
@@ -223,7 +241,7 @@ impl Recovery {
         let delay = self.rtt.loss_delay();
         let largest = self.largest_acked;
         while let Some(front) = self.sent.front() {
-            if front.state == SentState::InFlight {
+            if !front.acked {
                 let Some(largest) = largest.filter(|largest| front.number <= *largest) else { break };
                 let lost_at = front.at + delay;
                 if largest - front.number < PACKET_THRESHOLD && lost_at > now {
@@ -232,20 +250,27 @@ impl Recovery {
                 }
             }
             let Some(sent) = self.sent.pop_front() else { break };
-            let start = (sent.first_record - self.records_base) as usize;
-            if sent.state == SentState::InFlight {
+            let start = (sent.first_frame - self.frames_base) as usize;
+            if !sent.acked {
                 self.in_flight -= u64::from(sent.bytes);
                 outcome.lost += 1;
                 outcome.youngest_lost = outcome.youngest_lost.max(Some(sent.at));
                 if !sent.requeued {
-                    self.each_record(sent.first_record, sent.records, |record| fate(FrameFate::Lost, record));
+                    self.each_frame(sent.first_frame, sent.frame_count, |frame| {
+                        fate(FrameFate::Lost, frame);
+                    });
                 }
             }
-            // The oldest packet's records are the oldest records.
-            let gone = start + sent.records as usize;
-            self.records.drain(..gone);
-            self.records_base += gone as u64;
+            // The oldest packet's frames are the oldest frames.
+            let gone = start + sent.frame_count as usize;
+            self.frames.drain(..gone);
+            self.frames_base += gone as u64;
         }
+        debug_assert_eq!(
+            self.in_flight,
+            self.sent.iter().filter(|sent| !sent.acked).map(|sent| u64::from(sent.bytes)).sum::<u64>(),
+            "bytes in flight are the sum over packets in flight"
+        );
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -255,33 +280,32 @@ impl Recovery {
         }
     }
 
-    /// `true` in second place: a probe is due.
+    /// A timer may have fired.
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
         fate: &mut impl FnMut(FrameFate, SentFrame),
-    ) -> (RecoveryOutcome, bool) {
+    ) -> RecoveryOutcome {
         let mut outcome = RecoveryOutcome { in_flight_before: self.in_flight, ..RecoveryOutcome::default() };
         if self.loss_at.is_some_and(|at| at <= now) {
             self.detect_lost(now, &mut outcome, fate);
             self.arm_probe(now);
-            return (outcome, false);
+            return outcome;
         }
         if self.probe_at.is_none_or(|at| at > now) {
-            return (outcome, false);
+            return outcome;
         }
+        outcome.probe = true;
         self.probe_count += 1;
         self.probes_due = 1;
         self.arm_probe(now);
-        // The oldest packet most likely is what the peer waits for: its content goes again, without being
-        // declared lost.
-        if let Some(index) =
-            self.sent.iter().position(|sent| sent.state == SentState::InFlight && !sent.requeued)
-        {
+        // The peer most likely waits for the oldest packet: its content goes again, without being declared
+        // lost.
+        if let Some(index) = self.sent.iter().position(|sent| !sent.acked && !sent.requeued) {
             self.sent[index].requeued = true;
-            let (first, count) = (self.sent[index].first_record, self.sent[index].records);
-            self.each_record(first, count, |record| fate(FrameFate::Lost, record));
+            let (first, count) = (self.sent[index].first_frame, self.sent[index].frame_count);
+            self.each_frame(first, count, |frame| fate(FrameFate::Lost, frame));
         }
-        (outcome, true)
+        outcome
     }
 }

@@ -1,17 +1,21 @@
-//! How long a round trip takes: RFC 9002, section 5. Not inside: what is done with it.
+//! Round-trip time estimate: RFC 9002, section 5.
 
 use core::time::Duration;
 
-/// Below this no timer is set: drivers cannot keep finer ones under load (RFC 9002, 6.1.2).
+/// Shortest timer that is set; drivers cannot keep finer ones under load (RFC 9002, 6.1.2).
 pub(super) const GRANULARITY: Duration = Duration::from_millis(1);
 
-/// Smoothed round trip and its variation.
+/// Smoothed round-trip time and its variation.
 #[derive(Debug)]
 pub(super) struct Rtt {
+    /// Assumed before the first sample.
     initial: Duration,
+    /// The last sample.
     latest: Duration,
+    /// `None` before the first sample.
     smoothed: Option<Duration>,
     variation: Duration,
+    /// The smallest sample.
     min: Duration,
 }
 
@@ -28,7 +32,7 @@ impl Rtt {
             self.variation = sample / 2;
             return;
         };
-        // The peer's delay is not the network's, unless the peer says more than there is.
+        // The peer's delay is subtracted, unless that would go below the shortest round trip seen.
         let adjusted = match sample.checked_sub(ack_delay) {
             Some(adjusted) if adjusted >= self.min => adjusted,
             _ => sample,
@@ -49,12 +53,12 @@ impl Rtt {
         if self.smoothed.is_some() { self.min.as_nanos() as u64 } else { 0 }
     }
 
-    /// How long to wait before probing (6.2.1).
+    /// Time to wait for an acknowledgement before probing (6.2.1).
     pub(super) fn probe_timeout(&self, ack_delay: Duration) -> Duration {
         self.smoothed() + (self.variation * 4).max(GRANULARITY) + ack_delay
     }
 
-    /// After how long a packet is lost when a later one was acknowledged (6.1.2).
+    /// Age at which a packet is lost once a later one was acknowledged (6.1.2).
     pub(super) fn loss_delay(&self) -> Duration {
         (self.smoothed().max(self.latest) * 9 / 8).max(GRANULARITY)
     }
@@ -65,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_estimate_follows_and_ignores_a_lying_delay() {
+    fn estimate_follows_samples_and_ignores_an_impossible_delay() {
         let ms = Duration::from_millis;
         let mut rtt = Rtt::new(ms(25));
         assert_eq!(rtt.smoothed(), ms(25));

@@ -1,6 +1,6 @@
-//! What a session counts.
+//! Counters of a session.
 
-/// Counters of a session. They start at zero and only grow, unless the text says otherwise.
+/// Counters of a session. They start at 0 and only grow, except those marked as levels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SessionStats {
     /// Packets sealed.
@@ -13,7 +13,7 @@ pub struct SessionStats {
     pub bytes_received: u64,
     /// Packets declared lost.
     pub packets_lost: u64,
-    /// Probes because no acknowledgement came in time.
+    /// Probes sent because no acknowledgement arrived in time.
     pub probes: u64,
     /// Acknowledgement frames sent.
     pub acks_sent: u64,
@@ -21,25 +21,25 @@ pub struct SessionStats {
     pub acks_received: u64,
     /// Pings sent.
     pub pings_sent: u64,
-    /// Packets that were not packets of this session.
+    /// Packets dropped as malformed, or not data packets.
     pub dropped_malformed: u64,
-    /// Packets seen before, or too old to tell.
+    /// Packets dropped because their number was seen, or is behind the replay window.
     pub dropped_replay: u64,
-    /// Packets that did not authenticate.
+    /// Packets dropped because they did not authenticate.
     pub dropped_auth: u64,
-    /// Packets under a key that was replaced and is gone, or that is not here yet.
+    /// Packets dropped because their key was dropped or has not been established.
     pub dropped_other_key: u64,
-    /// Times that a new key took the place of the one before.
+    /// Key replacements.
     pub keys_changed: u64,
-    /// Packets that came after the session had closed.
+    /// Packets that arrived while the session was closing or closed.
     pub dropped_closed: u64,
-    /// Packets that authenticated and broke a rule.
+    /// Packets that authenticated and broke a rule; each closes the session.
     pub dropped_violation: u64,
-    /// Packets not acknowledged because holding their content would have exceeded a bound.
+    /// Packets not acknowledged because their content would have exceeded a bound.
     pub refused_packets: u64,
-    /// Frames for channels that are gone; normal after a channel closed.
+    /// Frames for channels that are gone; normal after a channel has ended.
     pub stale_frames: u64,
-    /// Channels that the peer wanted to open faster than allowed.
+    /// Channels refused because the peer opened them faster than allowed.
     pub opens_refused: u64,
     /// Channels open now, both directions (a level).
     pub channels: u64,
@@ -47,10 +47,10 @@ pub struct SessionStats {
     pub bytes_in_flight: u64,
     /// Congestion window in bytes (a level); `u64::MAX` when unlimited.
     pub congestion_window: u64,
-    /// Smoothed round trip in nanoseconds (a level); zero before the first measurement.
+    /// Smoothed round trip in nanoseconds (a level); 0 before the first measurement.
     pub rtt_ns: u64,
-    /// Smallest round trip seen in nanoseconds (a level); zero before the first measurement.
+    /// Smallest round trip in nanoseconds (a level); 0 before the first measurement.
     pub min_rtt_ns: u64,
-    /// Bytes of early datums and parts of datums held (a level).
+    /// Bytes of early datums and incomplete large datums (a level).
     pub held_bytes: u64,
 }

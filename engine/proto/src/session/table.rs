@@ -1,4 +1,4 @@
-//! Channels by label. Not inside: what a channel is.
+//! Channels by label.
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
@@ -6,31 +6,37 @@ use crate::channel::Label;
 
 #[derive(Debug)]
 struct TableSlot<T> {
-    /// The last life that the slot has seen; `None` before the first.
+    /// The life of its latest channel; `None` before the first. It only grows.
     life: Option<u32>,
+    /// Present while that channel is open.
     channel: Option<Box<T>>,
 }
 
-/// Channels of one direction. Finding one is an index and a comparison.
+/// The channels of one direction. A lookup is an index and a comparison.
 #[derive(Debug)]
 pub(super) struct Table<T> {
+    /// Grows up to `max`.
     slots: Vec<TableSlot<T>>,
-    /// Slots whose last channel is gone, longest first: a label comes back as late as possible.
+    /// Slots without a channel, in the order in which they became free, so that each rests as long as
+    /// possible. Empty when the peer allocates the labels.
     free: VecDeque<u32>,
+    /// Most slots.
     max: usize,
+    /// Slots with a channel.
     open: usize,
+    /// Whether the peer opens these channels.
     by_peer: bool,
 }
 
-/// What a label that the peer names stands for.
+/// What a label that the peer named stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum LabelStatus {
     /// A channel.
     Open,
     /// A channel that is gone.
     Stale,
-    /// Nothing that ever was.
-    Never,
+    /// It was never used.
+    Unused,
 }
 
 impl<T> Table<T> {
@@ -60,13 +66,14 @@ impl<T> Table<T> {
             .as_deref_mut()
     }
 
-    /// The channel that lives in a slot now.
+    /// The channel in a slot.
     #[inline]
     pub(super) fn at(&mut self, slot: u32) -> Option<&mut T> {
         self.slots.get_mut(slot as usize)?.channel.as_deref_mut()
     }
 
-    pub(super) fn judge(&self, label: Label) -> LabelStatus {
+    /// What a label stands for.
+    pub(super) fn status(&self, label: Label) -> LabelStatus {
         match self.slots.get(label.slot()) {
             Some(TableSlot { life: Some(life), channel }) if *life == label.life() => {
                 if channel.is_some() {
@@ -76,11 +83,12 @@ impl<T> Table<T> {
                 }
             }
             Some(TableSlot { life: Some(life), .. }) if *life > label.life() => LabelStatus::Stale,
-            _ => LabelStatus::Never,
+            _ => LabelStatus::Unused,
         }
     }
 
-    /// A label that was never used, for a channel opened here. `None`: the table is full, or used up.
+    /// An unused label for a channel opened here. `None`: the table is full, or all lives of its slots are
+    /// used up.
     pub(super) fn allocate(&mut self) -> Option<Label> {
         if self.slots.len() < self.max {
             self.slots.push(TableSlot { life: None, channel: None });
@@ -95,12 +103,13 @@ impl<T> Table<T> {
         None
     }
 
-    /// Puts a channel under a fresh label; returns the one that lived in the slot before.
+    /// Stores a channel under an unused label; returns the channel that was in the slot.
     pub(super) fn insert(&mut self, label: Label, channel: T) -> Option<Box<T>> {
         while self.slots.len() <= label.slot() {
             self.slots.push(TableSlot { life: None, channel: None });
         }
         let slot = &mut self.slots[label.slot()];
+        debug_assert!(slot.life.is_none_or(|life| life < label.life()), "a label is never reused");
         slot.life = Some(label.life());
         let former = slot.channel.replace(Box::new(channel));
         if former.is_none() {
@@ -119,7 +128,7 @@ impl<T> Table<T> {
         channel
     }
 
-    /// Whether the peer may use this slot at all.
+    /// Whether the slot of a label exists.
     pub(super) fn admits(&self, label: Label) -> bool {
         label.slot() < self.max
     }
@@ -130,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_are_never_used_twice_and_former_ones_are_stale() {
+    fn labels_are_never_reused_and_former_ones_are_stale() {
         let mut table = Table::new(2, false);
         let first = table.allocate().unwrap();
         table.insert(first, 'a');
@@ -138,13 +147,13 @@ mod tests {
         table.insert(second, 'b');
         assert!(table.allocate().is_none());
         assert_eq!(table.remove(first).as_deref(), Some(&'a'));
-        assert_eq!(table.judge(first), LabelStatus::Stale);
+        assert_eq!(table.status(first), LabelStatus::Stale);
         let third = table.allocate().unwrap();
         assert_eq!((third.slot(), third.life()), (0, 1));
-        assert_eq!(table.judge(third), LabelStatus::Never);
+        assert_eq!(table.status(third), LabelStatus::Unused);
         table.insert(third, 'c');
         assert_eq!((table.get(first), table.get(third)), (None, Some(&'c')));
-        assert_eq!((table.judge(first), table.judge(third)), (LabelStatus::Stale, LabelStatus::Open));
+        assert_eq!((table.status(first), table.status(third)), (LabelStatus::Stale, LabelStatus::Open));
         assert_eq!(table.remove(first), None);
         assert_eq!(table.len(), 2);
     }

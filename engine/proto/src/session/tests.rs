@@ -1,4 +1,4 @@
-//! What can only be seen from inside.
+//! Tests that need a session's private state.
 
 use super::*;
 use crate::{
@@ -7,8 +7,10 @@ use crate::{
     seal::{SecretKey, Suite},
 };
 
+mod transitions;
+
 #[test]
-fn slots_that_change_hands_while_they_wait_for_credit_are_listed_once() {
+fn slot_reused_while_blocked_is_listed_once() {
     let config = SessionConfig::default();
     let key = SecretKey::from_bytes([1; 32]);
     let suite = Suite::ChaCha20Poly1305;
@@ -29,14 +31,10 @@ fn slots_that_change_hands_while_they_wait_for_credit_are_listed_once() {
         let label = Label::new(3, life, true);
         let former = session.tx_channels.insert(label, TxChannel::new(label, &request));
         assert_eq!(former.is_some(), life > 0);
-        session.note_blocked(label);
-        now += config_probe(&session) * 20;
+        session.block_channel(label);
+        now += session.config().blocked_probe * 20;
         session.advance_clock(now);
         session.probe_blocked();
-        assert_eq!(session.waiting.len(), 1, "life {life}");
+        assert_eq!(session.credit_wait.len(), 1, "life {life}");
     }
-}
-
-fn config_probe(session: &Session) -> core::time::Duration {
-    session.config().blocked_probe
 }

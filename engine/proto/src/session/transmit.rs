@@ -1,4 +1,4 @@
-//! What the next packet carries: acknowledgement, control, then the channels' datums in the scheduler's order.
+//! Filling the next packet: acknowledgement, control, then the channels' datums in the scheduler's order.
 //!
 //! Not inside: sending. A packet that was returned counts as sent; if the driver drops it, that is loss.
 
@@ -6,34 +6,46 @@ use core::time::Duration;
 
 use super::{CloseCode, DatumSource, Lifecycle, MIN_PACKET_BYTES, Session, SessionEvent};
 use crate::{
-    channel::{Packing, SentFrame, SentLog, Stop},
+    channel::{BlockedFrame, Packing, SentFrame, SentLog, Stop},
     time::Instant,
     wire::{
-        frames::Out,
+        frames::{Out, PositionFrame},
         header::{HEADER_BYTES, TAG_BYTES},
     },
 };
 
-/// With more ranges than this an acknowledgement asks to be acknowledged now and then, so that old ranges can go.
+/// With more ranges than this an acknowledgement asks to be acknowledged now and then, so that old ranges can
+/// go.
 const TRIM_RANGES: usize = 8;
-/// At most this often.
+/// It asks at most this often (and once per round trip): a hundred small packets a second at the worst.
 const TRIM_INTERVAL: Duration = Duration::from_millis(10);
-/// Control frames may exceed the congestion window by this many packets: a CREDIT must not wait for data that waits
-/// for credit.
+/// Control frames may exceed the congestion window by this many packets: a CREDIT must not wait for data that
+/// itself waits for credit.
 const CONTROL_ALLOWANCE_PACKETS: u64 = 2;
+/// Fewest frames that can be in flight, whatever `max_frames_in_flight` says.
+const MIN_FRAMES_IN_FLIGHT: usize = 16;
 
 /// What may go into the next packet.
 #[derive(Clone, Copy)]
 struct Allowed {
     control: bool,
     data: bool,
+    /// The packet leaves even if the window is full, and asks for an acknowledgement.
     probe: bool,
 }
 
+/// What recovery has to know of a packet that asks for an acknowledgement.
+struct Tracked {
+    /// How many frames were recorded for it.
+    frames: usize,
+    /// The largest packet number that it acknowledges; 0 when it has no ACK frame.
+    acked_to: u64,
+}
+
 impl Session {
-    /// Writes one sealed packet to the start of `buf` and returns its length; `None` when there is nothing to send
-    /// now. The smaller of `buf.len()` and `max_packet_bytes` bounds it; below [`MIN_PACKET_BYTES`] nothing is
-    /// sent. Call it until it answers `None`, after events were polled.
+    /// Writes one sealed packet to the start of `buf` and returns its length in bytes; `None` when there is
+    /// nothing to send now. The packet is at most as long as `buf` and `max_packet_bytes`; a `buf` below
+    /// [`MIN_PACKET_BYTES`] gets none. Call it until it returns `None`, after events were polled.
     pub fn poll_transmit(
         &mut self,
         now: Instant,
@@ -42,7 +54,7 @@ impl Session {
     ) -> Option<usize> {
         self.advance_clock(now);
         let limit = buf.len().min(self.config.max_packet_bytes);
-        if limit < MIN_PACKET_BYTES || self.life == Lifecycle::Closed {
+        if limit < MIN_PACKET_BYTES || self.lifecycle == Lifecycle::Closed {
             return None;
         }
         let buf = &mut buf[..limit];
@@ -57,7 +69,7 @@ impl Session {
             return None;
         }
         let mut out = Out::new(&mut buf[HEADER_BYTES..limit - TAG_BYTES]);
-        let records = self.recovery.records().len();
+        let frames_before = self.recovery.frames().len();
         let mut acked_to = 0;
         let ack = self.acks.is_waiting() && out.put_ack(0, self.acks.delay_ns(self.now), self.acks.ranges());
         if ack {
@@ -74,26 +86,20 @@ impl Session {
         }
         let full = data && self.pack_channels(&mut out, source);
         self.pack_ping(&mut out, allowed.probe, ack);
-        if self.life == Lifecycle::Closed || out.written() == 0 {
+        if self.lifecycle == Lifecycle::Closed || out.written() == 0 {
             return None;
         }
         if out.written() == only_ack && ack && !ack_due && !full && !out.is_eliciting() {
-            // What was to be sent turned out not to be there; the acknowledgement can wait.
+            // Nothing was found to send, and the acknowledgement can wait.
             return None;
         }
-        let (frames, eliciting) = (out.written(), out.is_eliciting());
-        let records = self.recovery.records().len() - records;
-        self.seal(buf, frames, eliciting.then_some((records, acked_to)), ack)
+        let (bytes, eliciting) = (out.written(), out.is_eliciting());
+        let frames = self.recovery.frames().len() - frames_before;
+        self.seal(buf, bytes, eliciting.then_some(Tracked { frames, acked_to }), ack)
     }
 
-    fn seal(
-        &mut self,
-        buf: &mut [u8],
-        frames: usize,
-        eliciting: Option<(usize, u64)>,
-        ack: bool,
-    ) -> Option<usize> {
-        let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, frames) else {
+    fn seal(&mut self, buf: &mut [u8], bytes: usize, tracked: Option<Tracked>, ack: bool) -> Option<usize> {
+        let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, bytes) else {
             self.terminate(CloseCode::KEY_EXHAUSTED, false);
             return None;
         };
@@ -103,12 +109,12 @@ impl Session {
             self.acks.handle_sent();
             self.stats.acks_sent += 1;
         }
-        if let Some((records, acked_to)) = eliciting {
-            self.recovery.handle_sent(self.now, sealed.number, sealed.bytes, records, acked_to);
+        if let Some(Tracked { frames, acked_to }) = tracked {
+            self.recovery.handle_sent(self.now, sealed.number, sealed.bytes, frames, acked_to);
             self.pacer.handle_sent(sealed.bytes as u64);
             self.unanswered.get_or_insert(self.now);
         }
-        self.ask_for_key();
+        self.request_key_if_due();
         Some(sealed.bytes)
     }
 
@@ -136,57 +142,57 @@ impl Session {
         !self.credits.is_empty() || !self.blocked.is_empty() || self.ping_due || self.control_tx.is_pending()
     }
 
-    /// Most records that packets in flight may have; new data stops at half of it, the rest is for resends.
-    fn max_records(&self) -> usize {
-        2 * self.config.limits.max_records.max(16)
+    /// Most frames that packets in flight may have; new data stops at half of it, the rest is for resends.
+    fn max_frames(&self) -> usize {
+        2 * self.config.limits.max_frames_in_flight.max(MIN_FRAMES_IN_FLIGHT)
     }
 
     fn pack_control(&mut self, out: &mut Out<'_>) {
-        let max = self.max_records();
-        while self.recovery.records().len() < max {
+        let max = self.max_frames();
+        while self.recovery.frames().len() < max {
             let Some(slot) = self.credits.front().copied() else { break };
             if let Some(channel) = self.rx_channels.at(slot).filter(|channel| channel.queued) {
-                // 24 bytes: look before the channel takes its limits for granted.
-                if out.room() < 24 {
+                // Checked before `raise_credit`, which counts its result as sent.
+                if out.room() < size_of::<PositionFrame>() {
                     return;
                 }
                 channel.queued = false;
                 let label = channel.label();
                 let (seq, bytes) = channel.raise_credit();
                 out.put_credit(label.wire(), seq, bytes);
-                self.recovery.records().push_back(SentFrame::Credit { label });
+                self.recovery.frames().push_back(SentFrame::Credit { label });
             }
             self.credits.pop_front();
         }
-        while self.recovery.records().len() < max {
+        while self.recovery.frames().len() < max {
             let Some(slot) = self.blocked.front().copied() else { break };
             if let Some(channel) = self.tx_channels.at(slot).filter(|channel| channel.queued) {
-                if let Some(probe) = channel.blocked_due {
+                if let Some(frame) = channel.blocked_due {
                     let (seq, offset) = channel.position();
                     let label = channel.label();
-                    if !out.put_blocked(label.wire(), seq, offset, probe) {
+                    if !out.put_blocked(label.wire(), seq, offset, frame == BlockedFrame::Probe) {
                         return;
                     }
                     channel.blocked_due = None;
-                    self.recovery.records().push_back(SentFrame::Blocked { label });
+                    self.recovery.frames().push_back(SentFrame::Blocked { label });
                 }
                 channel.queued = false;
             }
             self.blocked.pop_front();
         }
-        while self.recovery.records().len() < max
+        while self.recovery.frames().len() < max
             && let Some((offset, len)) = self.control_tx.pack(out)
         {
-            self.recovery.records().push_back(SentFrame::Control { offset, len });
+            self.recovery.frames().push_back(SentFrame::Control { offset, len });
         }
     }
 
-    /// Lets channels fill the packet. `true`: it is full.
+    /// Lets channels fill the packet in the order of the scheduler. Returns whether it is full.
     fn pack_channels(&mut self, out: &mut Out<'_>, source: &mut impl DatumSource) -> bool {
         let number = self.keys.sealer.next_number();
         let fresh_room = out.room() + out.written();
-        let max = self.max_records();
-        let mut refused = 0;
+        let max = self.max_frames();
+        let mut passes = 0;
         while let Some((slot, deficit)) = self.drr.poll_turn() {
             let Some(channel) = self.tx_channels.at(slot) else {
                 self.drr.retire();
@@ -194,18 +200,18 @@ impl Session {
             };
             let label = channel.label();
             if !channel.wants_turn() {
-                // Its last turn or packet ended with its last datum, or with its credit.
+                // Its last turn ended exactly with its last datum, or with its credit.
                 let lacks_credit = channel.lacks_credit();
                 self.drr.retire();
                 if lacks_credit {
-                    self.note_blocked(label);
+                    self.block_channel(label);
                 }
                 continue;
             }
             let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
             let max_new = (max / 2).saturating_sub(self.resend_entries);
-            let ledger = SentLog { records: self.recovery.records(), max, max_new };
-            let stop = channel.pack(&mut Packing { out, source, ledger, fresh_room, deficit });
+            let log = SentLog { frames: self.recovery.frames(), max, max_new };
+            let stop = channel.pack(&mut Packing { out, source, log, fresh_room, deficit });
             self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
             if out.written() > written {
                 channel.last_packet = number;
@@ -218,18 +224,18 @@ impl Session {
             match stop {
                 Stop::Full => return true,
                 Stop::Turn => self.drr.rotate(),
-                Stop::Records => {
-                    // Others may have something to send again, for which there is room.
+                Stop::LogFull => {
+                    // Other channels may have something to send again, for which there is room.
                     self.drr.rotate();
-                    refused += 1;
-                    if refused > self.drr.len() {
+                    passes += 1;
+                    if passes > self.drr.len() {
                         return false;
                     }
                 }
                 Stop::Idle => {
                     self.drr.retire();
                     if lacks_credit {
-                        self.note_blocked(label);
+                        self.block_channel(label);
                     }
                 }
                 Stop::Broken(code) => {
@@ -238,12 +244,13 @@ impl Session {
                 }
             }
             if ends {
-                self.after_sending(label);
+                self.send_fin_if_due(label);
             }
         }
         false
     }
 
+    /// Adds a PING when the packet has to ask for an acknowledgement and nothing else in it does.
     fn pack_ping(&mut self, out: &mut Out<'_>, probe: bool, ack: bool) {
         let trim = ack
             && self.acks.fragmentation() > TRIM_RANGES
@@ -263,7 +270,7 @@ impl Session {
     }
 
     fn transmit_close(&mut self, buf: &mut [u8]) -> Option<usize> {
-        let Lifecycle::Closing { code, due, .. } = &mut self.life else { return None };
+        let Lifecycle::Closing { code, due, .. } = &mut self.lifecycle else { return None };
         if !core::mem::take(due) {
             return None;
         }
@@ -271,14 +278,14 @@ impl Session {
         let end = buf.len() - TAG_BYTES;
         let mut out = Out::new(&mut buf[HEADER_BYTES..end]);
         out.put_close(code);
-        let frames = out.written();
-        if let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, frames) {
+        let bytes = out.written();
+        if let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, bytes) {
             self.stats.packets_sent += 1;
             self.stats.bytes_sent += sealed.bytes as u64;
             return Some(sealed.bytes);
         }
-        // Without a key there is nothing left to say.
-        self.life = Lifecycle::Closed;
+        // Without a key the peer cannot be told.
+        self.lifecycle = Lifecycle::Closed;
         self.events.push_back(SessionEvent::Closed { code, by_peer: false });
         None
     }

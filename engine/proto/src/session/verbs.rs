@@ -1,10 +1,8 @@
-//! What the owner of a session wants.
-//!
-//! Not inside: anything that needs a packet; verbs only change what the next packet will say.
+//! What the owner of a session asks for. A verb only changes what the next packets will carry.
 
 use alloc::{boxed::Box, vec::Vec};
 
-use super::{CloseCode, ControlError, Lifecycle, NoChannel, OpenChannelError, Session, SessionEvent};
+use super::{BlockedFrame, CloseCode, ControlError, NoChannel, OpenChannelError, Session, SessionEvent};
 use crate::{
     channel::{Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage},
     time::Instant,
@@ -32,7 +30,7 @@ impl Session {
         Ok(label)
     }
 
-    /// Producer: lets the consumer in. Datums flow once the consumer is known to have heard it.
+    /// Producer: accepts. Datums flow once the consumer has acknowledged it.
     pub fn accept(&mut self, label: Label, accept: Accept) -> Result<(), NoChannel> {
         let channel = self.tx_channels.get_mut(label).ok_or(NoChannel)?;
         let accept = channel.accept(accept).ok_or(NoChannel)?;
@@ -43,7 +41,7 @@ impl Session {
         Ok(())
     }
 
-    /// Producer: refuses. The channel is gone.
+    /// Producer: refuses, with a code for the consumer. The channel is gone.
     pub fn reject(&mut self, label: Label, code: CloseCode) -> Result<(), NoChannel> {
         if self.tx_channels.get(label).is_none_or(|channel| channel.stage() != TxStage::Requested) {
             return Err(NoChannel);
@@ -54,19 +52,19 @@ impl Session {
         Ok(())
     }
 
-    /// Producer: the stream ends before `end_seq` (or, when more was sent already, there). What is before it is
-    /// delivered first; [`SessionEvent::Finished`] follows. Datums before it may still be `published`.
+    /// Producer: the stream ends before `end_seq`, or behind the last datum sent if that is later. The datums
+    /// before it, which may still be published, are delivered first; [`SessionEvent::Finished`] follows.
     pub fn finish(&mut self, label: Label, end_seq: u64) -> Result<(), NoChannel> {
         let channel = self.tx_channels.get_mut(label).ok_or(NoChannel)?;
         if channel.stage() == TxStage::Requested {
             return Err(NoChannel);
         }
         channel.finish(end_seq);
-        self.after_sending(label);
+        self.send_fin_if_due(label);
         Ok(())
     }
 
-    /// Either side: cuts the channel. It is gone, no event follows.
+    /// Either side: ends the channel at once. It is gone; no event follows here.
     pub fn reset(&mut self, label: Label, code: CloseCode) -> Result<(), NoChannel> {
         let known =
             if label.is_by_peer() { self.drop_tx(label).is_some() } else { self.drop_rx(label).is_some() };
@@ -79,14 +77,14 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the session: the peer is told `code`, repeatedly if it goes on talking. [`SessionEvent::Closed`] follows
-    /// after `close_linger`; the owner may drop the session as soon as one more packet has left.
+    /// Ends the session and tells the peer `code`, again if it goes on sending. [`SessionEvent::Closed`]
+    /// follows after `close_linger`; the owner may drop the session as soon as one more packet has left.
     pub fn close(&mut self, now: Instant, code: CloseCode) {
         self.advance_clock(now);
         self.start_closing(code);
     }
 
-    /// Producer: datums below `end_seq` may be fetched from the source. Cheap; meant to be called in each turn in
+    /// Producer: datums below `end_seq` can be fetched from the source. Cheap; to be called in each turn in
     /// which something was published, and again after the source answered `NotYet`.
     pub fn publish(&mut self, label: Label, end_seq: u64) {
         let Some(channel) = self.tx_channels.get_mut(label) else { return };
@@ -95,19 +93,19 @@ impl Session {
             let weight = channel.weight();
             self.drr.activate(label.slot() as u32, weight);
         } else if channel.lacks_credit() {
-            self.note_blocked(label);
+            self.block_channel(label);
         }
     }
 
-    /// Producer: everything below is acknowledged (Reliable) or sent (FireAndForget) and will never be fetched
-    /// again.
+    /// Producer: every sequence below is acknowledged (Reliable) or sent (FireAndForget), and is never
+    /// fetched again.
     pub fn released(&self, label: Label) -> Option<u64> {
         self.tx_channels.get(label).map(TxChannel::released)
     }
 
-    /// Consumer: what the application took, absolute. `taken_seq`: one past the sequence of the last datum taken;
-    /// `taken_bytes`: the sum of [`crate::channel::datum_cost`] over all datums taken since the channel opened.
-    /// Values that go back, or beyond what was delivered, are clamped.
+    /// Consumer: what the application took, absolute. `taken_seq` is one past the sequence of the last datum
+    /// taken, `taken_bytes` the sum of [`crate::channel::datum_cost`] over all datums taken since the channel
+    /// opened. Values that go back, or beyond what was delivered, are clamped.
     pub fn grant(&mut self, label: Label, taken_seq: u64, taken_bytes: u64) {
         let Some(channel) = self.rx_channels.get_mut(label) else { return };
         channel.grant(taken_seq, taken_bytes);
@@ -116,8 +114,8 @@ impl Session {
         }
     }
 
-    /// Queues a small message for the peer: reliable, in order among themselves, fragmented when needed. The peer's
-    /// owner gets it as [`SessionEvent::Control`].
+    /// Queues a message for the peer's owner, who gets it as [`SessionEvent::Control`]. Messages are
+    /// reliable, in order among themselves, and sent in pieces when needed.
     pub fn send_control(&mut self, message: Vec<u8>) -> Result<(), ControlError> {
         if self.is_closed() {
             return Err(ControlError::Closed(message));
@@ -134,7 +132,7 @@ impl Session {
         Ok(())
     }
 
-    /// What a channel counted; `None` when it is gone.
+    /// Counters of a channel; `None` when it is gone.
     pub fn stats(&self, label: Label) -> Option<ChannelStats> {
         if label.is_by_peer() {
             self.tx_channels.get(label).map(TxChannel::stats)
@@ -143,8 +141,8 @@ impl Session {
         }
     }
 
-    /// Messages that the session sends on its own account are few per channel; a peer that makes it send more
-    /// without acknowledging any is at fault.
+    /// Closes the session when its own messages exceed a few per channel: the peer causes them and
+    /// acknowledges none.
     pub(super) fn bound_control(&mut self) {
         let limits = &self.config.limits;
         let own = limits.max_channels * 4 * SMALL_MESSAGE_BYTES + limits.max_control_bytes;
@@ -162,20 +160,20 @@ impl Session {
 
     pub(super) fn drop_rx(&mut self, label: Label) -> Option<()> {
         let channel = self.rx_channels.remove(label)?;
-        channel.dissolve(&mut self.budget);
+        channel.release(&mut self.budget);
         self.idle_since = self.now;
         Some(())
     }
 
-    /// Resets a channel from this side and reports it to the owner.
+    /// Resets a channel on behalf of the session, and reports it.
     pub(super) fn reset_channel(&mut self, label: Label, code: CloseCode) {
         if self.reset(label, code).is_ok() {
             self.events.push_back(SessionEvent::Reset { label, code, by_peer: false });
         }
     }
 
-    /// The channel ended in good order.
-    pub(super) fn finished(&mut self, label: Label) {
+    /// The channel ended in good order: removes and reports it.
+    pub(super) fn finish_channel(&mut self, label: Label) {
         let stats = Box::new(self.stats(label).unwrap_or_default());
         if label.is_by_peer() {
             self.drop_tx(label);
@@ -185,8 +183,9 @@ impl Session {
         self.events.push_back(SessionEvent::Finished { label, stats });
     }
 
-    /// Something was sent, or the end became known: is it time for FIN?
-    pub(super) fn after_sending(&mut self, label: Label) {
+    /// Sends FIN if the end is known and nothing keeps it back. Called when datums were sent or the end
+    /// became known.
+    pub(super) fn send_fin_if_due(&mut self, label: Label) {
         let Some(channel) = self.tx_channels.get(label) else { return };
         if channel.end().is_none() || channel.fin_sent || channel.stage() == TxStage::Requested {
             return;
@@ -194,10 +193,11 @@ impl Session {
         if channel.is_reliable() {
             self.send_fin(label);
         } else if channel.is_all_sent() {
-            // On FireAndForget the consumer takes FIN as the end at once: what is on the way goes first.
+            // A FireAndForget consumer counts what has not arrived before FIN as lost, so packets in flight
+            // go first.
             if self.recovery.oldest().is_some_and(|oldest| oldest <= channel.last_packet) {
-                if !self.settling.contains(&label) {
-                    self.settling.push(label);
+                if !self.draining.contains(&label) {
+                    self.draining.push(label);
                 }
             } else {
                 self.send_fin(label);
@@ -215,38 +215,29 @@ impl Session {
         let finished = channel.is_finished();
         self.control_tx.push(&ControlMessage::Fin(label.wire(), end));
         if finished {
-            self.finished(label);
+            self.finish_channel(label);
         }
         self.bound_control();
     }
 
-    /// The channel has data and no credit.
-    pub(super) fn note_blocked(&mut self, label: Label) {
+    /// The channel has data and no credit: reports that to the consumer, now or by the timer.
+    pub(super) fn block_channel(&mut self, label: Label) {
         let Some(channel) = self.tx_channels.get_mut(label) else { return };
         if !channel.block() {
             return;
         }
-        // A FireAndForget consumer takes BLOCKED as news of loss: what is on the way should come first, so the
-        // timer sends it.
+        // A FireAndForget consumer counts what has not arrived before BLOCKED as lost, so packets in flight
+        // go first.
         let first = if channel.is_reliable() {
-            channel.blocked_due.get_or_insert(false);
-            Self::queue_blocked(channel, &mut self.blocked);
+            Self::queue_blocked(channel, BlockedFrame::Notice, &mut self.blocked);
             self.config.blocked_probe
         } else {
             self.recovery.timeout()
         };
         if !channel.listed_blocked {
             channel.listed_blocked = true;
-            if self.waiting.is_empty() {
-                self.blocked_backoff = 0;
-            }
-            self.waiting.push(label);
+            self.credit_wait.push(label);
         }
-        let at = self.now + first;
-        self.blocked_at = Some(self.blocked_at.map_or(at, |earlier| earlier.min(at)));
-    }
-
-    pub(super) const fn is_open(&self) -> bool {
-        matches!(self.life, Lifecycle::Open)
+        self.credit_wait.probe_by(self.now + first);
     }
 }

@@ -1,38 +1,38 @@
-//! What stands inside the seal: a sequence of frames until the plaintext ends.
+//! The plaintext of a sealed packet: a sequence of frames until it ends.
 //!
-//! Every frame starts with its kind. All numbers are little-endian, nothing is aligned, and every length is
-//! checked against the bytes that are there before anything is read. An unknown kind cannot be skipped (its length
-//! is unknown), so it ends the session.
+//! Every frame starts with its kind. Numbers are little-endian, nothing is aligned, and each length is
+//! checked against the bytes that are present before anything is read. An unknown kind cannot be skipped,
+//! because its length is unknown, so it ends the session.
 //!
 //! ```text
 //!          0      1      2      4        6        8            16           24          32
-//! ACK      | 1    | epoch| count| delay (ns, u32) | largest    | count x { gap u32, length u32 } newest first
+//! ACK      | 1    | epoch| count| delay (ns, u32) | largest    | count x { gap, length } u32, newest first
 //! CREDIT   | 2    | flags| 0    | label           | limit_seq  | limit_bytes|
 //! BLOCKED  | 3    | flags| 0    | label           | seq        | offset     |
 //! DATA     | 4    | flags| count| bytes  | label (6..10) | first_seq (10..18) | offset (18..26) | body
-//! FRAGMENT | 5    | flags| len  | label           | seq        | offset     | position u32, total u32 | body
+//! FRAGMENT | 5    | flags| len  | label           | seq        | offset     | position, total | body
 //! SKIP     | 6    | flags| 0    | label           | first      | until      | offset  |
-//! CONTROL  | 7    | flags| len  | offset (4..12)  | body: a piece of the stream of messages
+//! CONTROL  | 7    | flags| len  | offset (4..12)  | body: a piece of the control stream
 //! PING     | 8    | token (1..9) |
 //! PONG     | 9    | token (1..9) |
 //! CLOSE    | 10   | 0 0 0        | code            |
 //! ```
 //!
-//! - DATA carries `count` whole datums with consecutive sequences. Flag 1 ([`DATA_UNIFORM`]): all have the same
-//!   length, `bytes / count`, and stand back to back; of empty ones at most [`MAX_EMPTY_RUN`]. Without it each is
-//!   preceded by its length as u16.
+//! - DATA carries `count` whole datums with consecutive sequences. Flag 1 ([`DATA_UNIFORM`]): all have the
+//!   same length, `bytes / count`, and follow each other directly; at most [`MAX_EMPTY_RUN`] empty ones.
+//!   Without the flag each is preceded by its length as u16.
 //! - FRAGMENT carries a piece of a datum that is larger than a packet.
-//! - SKIP: the sequences `first..until` will never come; `until` stands at `offset` in the offset space.
-//! - BLOCKED: the producer stands at (`seq`, `offset`) and waits for credit. Flag 1 ([`BLOCKED_PROBE`]): it has
-//!   waited for a while, answer in any case.
-//! - CONTROL is a reliable ordered byte stream of messages, see [`message`].
+//! - SKIP: the sequences `first..until` will not be sent; `until` starts at `offset` in the offset space.
+//! - BLOCKED: the producer is at (`seq`, `offset`) and waits for credit. Flag 1 ([`BLOCKED_PROBE`]): it has
+//!   waited for a while, and the consumer answers in any case.
+//! - CONTROL carries a piece of a reliable, ordered byte stream of messages; see [`message`].
 //!
-//! Not inside: what a frame means. Whether a label exists or credit was kept is the session's to judge.
+//! Not inside: whether a label exists and credit covers a frame, which the session checks.
 
 pub mod message;
 mod write;
 
-pub(crate) use write::{Out, Run};
+pub(crate) use write::{Out, Run, RunOutcome};
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -41,14 +41,14 @@ use zerocopy::{
 
 use super::{CloseCode, datum_cost};
 
-/// Flag of [`DataHeader`]: the datums have one length and stand back to back.
+/// Flag of [`DataHeader`]: the datums have one length and follow each other directly.
 pub const DATA_UNIFORM: u8 = 1;
-/// Flag of a BLOCKED frame: answer with the present limit even when it did not change.
+/// Flag of a BLOCKED frame: the consumer answers with the current limit even if that did not change.
 pub const BLOCKED_PROBE: u8 = 1;
-/// Most ranges in one ACK frame: with 8 bytes each they leave most of the smallest packet free.
+/// Most ranges in one ACK frame: at 8 bytes each they leave half of the smallest packet free.
 pub const MAX_ACK_RANGES: usize = 64;
-/// Most empty datums in one uniform DATA frame. They take no bytes, and each costs the receiver a delivery: without
-/// a bound a packet could ask for millions.
+/// Most empty datums in one uniform DATA frame. They take no bytes, but each costs the receiver a delivery;
+/// without a bound one packet could demand millions.
 pub const MAX_EMPTY_RUN: u16 = 64;
 
 /// The first byte of each frame.
@@ -65,9 +65,9 @@ pub enum FrameKind {
     Data = 4,
     /// A piece of a large datum.
     Fragment = 5,
-    /// Sequences that will never come.
+    /// Sequences that will not be sent.
     Skip = 6,
-    /// A piece of the stream of messages.
+    /// A piece of the control stream.
     Control = 7,
     /// Asks for a PONG.
     Ping = 8,
@@ -93,7 +93,7 @@ header! {
     AckHeader, 16 {
         /// [`FrameKind::Ack`].
         kind: u8,
-        /// 0: packet numbers go on from key to key, so there is one space of them.
+        /// 0: there is one space of packet numbers, which go on from key to key.
         epoch: u8,
         /// How many ranges follow.
         count: U16,
@@ -163,7 +163,7 @@ header! {
         seq: U64,
         /// Start of the datum in the offset space.
         offset: U64,
-        /// Where in the datum the body belongs.
+        /// Where in the datum the body starts.
         position: U32,
         /// Length of the whole datum.
         total: U32,
@@ -180,7 +180,7 @@ header! {
         zero: U16,
         /// The channel.
         label: U32,
-        /// First sequence that will not come.
+        /// First sequence that will not be sent.
         first: U64,
         /// One past the last.
         until: U64,
@@ -197,7 +197,7 @@ header! {
         flags: u8,
         /// Bytes of the body; at least 1.
         len: U16,
-        /// Where in the stream of messages the body belongs.
+        /// Where in the control stream the body starts.
         offset: U64,
     }
 }
@@ -225,9 +225,9 @@ header! {
 /// An ACK frame.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack<'a> {
-    /// Which space of numbers they are in; 0, as there is one.
+    /// The space of packet numbers; 0 is the only one.
     pub epoch: u8,
-    /// Nanoseconds that the frame waited.
+    /// Nanoseconds between the arrival of `largest` and the frame.
     pub delay_ns: u32,
     /// The highest number.
     pub largest: u64,
@@ -235,8 +235,8 @@ pub struct Ack<'a> {
 }
 
 impl Ack<'_> {
-    /// The ranges as inclusive `(low, high)`, highest first. All were checked: they descend and do not pass
-    /// below zero.
+    /// The ranges as inclusive `(low, high)`, highest first. The decoder checked that they descend and stay
+    /// at or above zero.
     pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut next_high = self.largest;
         self.ranges.iter().map(move |range| {
@@ -261,12 +261,13 @@ pub struct DataRun<'a> {
     pub datums: Datums<'a>,
 }
 
-/// Datums in a row, as in a DATA frame. An iterator over them; every length was or is checked, a body that does
-/// not hold what it announces ends early and [`Datums::is_whole`] tells so.
+/// Iterator over the datums of a DATA frame. It ends early when the body is shorter than announced, which
+/// [`Datums::is_whole`] detects.
 #[derive(Clone, Copy, Debug)]
 pub struct Datums<'a> {
+    /// Datums to come.
     left: u32,
-    /// Length of each when uniform; `usize::MAX` when each carries its own.
+    /// Length of each when uniform; [`Datums::VARIED`] when each carries its own.
     uniform: usize,
     body: &'a [u8],
 }
@@ -286,28 +287,28 @@ impl<'a> Datums<'a> {
         Some(Self { left: count, uniform, body })
     }
 
-    /// Datums not yet taken.
+    /// Datums to come.
     pub const fn len(&self) -> u32 {
         self.left
     }
 
-    /// Whether all were taken.
+    /// Whether no datum is to come.
     pub const fn is_empty(&self) -> bool {
         self.left == 0
     }
 
-    /// Whether all of them have the same length and stand back to back.
+    /// Whether all have the same length and follow each other directly.
     pub const fn is_uniform(&self) -> bool {
         self.uniform != Self::VARIED
     }
 
-    /// The bytes that hold the datums not yet taken.
+    /// The bytes of the datums to come.
     pub const fn body(&self) -> &'a [u8] {
         self.body
     }
 
-    /// Passes over `count` datums and returns what they cost in the offset space; `None` when the body ends early.
-    /// Takes no time per datum in a uniform run, so that a frame of a few bytes cannot cost much.
+    /// Passes over `count` datums and returns their cost in the offset space; `None` when the body ends
+    /// early. Takes constant time in a uniform run, so that a small frame cannot cost much.
     pub(crate) fn advance(&mut self, count: u32) -> Option<u64> {
         if self.is_uniform() {
             self.left = self.left.checked_sub(count)?;
@@ -322,7 +323,8 @@ impl<'a> Datums<'a> {
         Some(cost)
     }
 
-    /// Walks through the rest and tells whether the body holds exactly what was announced.
+    /// Whether the body holds exactly the datums that were announced; walks through a run that is not
+    /// uniform.
     pub fn is_whole(mut self) -> bool {
         if self.is_uniform() {
             return self.body.len() == self.uniform * self.left as usize;
@@ -368,9 +370,9 @@ pub enum Frame<'a> {
     Data(DataRun<'a>),
     /// A piece of a large datum.
     Fragment(&'a FragmentHeader, &'a [u8]),
-    /// Sequences that will never come.
+    /// Sequences that will not be sent.
     Skip(&'a SkipFrame),
-    /// Offset and bytes of a piece of the stream of messages.
+    /// Offset and bytes of a piece of the control stream.
     Control(u64, &'a [u8]),
     /// Asks for a PONG with the same token.
     Ping(u64),
@@ -380,13 +382,13 @@ pub enum Frame<'a> {
     Close(CloseCode),
 }
 
-/// The plaintext cannot be understood.
+/// Why a plaintext cannot be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FrameError {
     /// The kind is not one of [`FrameKind`].
     #[error("unknown frame kind {0}")]
     Unknown(u8),
-    /// A frame announces more than is there.
+    /// A frame announces more bytes than are present.
     #[error("a frame is cut short")]
     Short,
     /// A field has a value that it cannot have.
@@ -496,7 +498,7 @@ impl<'a> Frames<'a> {
         }
         let body = self.body(count * size_of::<AckRange>())?;
         let ranges = <[AckRange]>::ref_from_bytes(body).map_err(|_| FrameError::Short)?;
-        // Walk down once: no range may be empty, touch its neighbour or pass below packet 0.
+        // No range may be empty, touch its neighbour or pass below packet 0.
         let mut left = Some(header.largest.get());
         for (index, range) in ranges.iter().enumerate() {
             let (gap, length) = (u64::from(range.gap.get()), u64::from(range.length.get()));
@@ -526,16 +528,16 @@ impl<'a> Iterator for Frames<'a> {
     }
 }
 
-/// Decodes everything that a plaintext can hold and touches every byte of it: what a fuzzer calls. Returns how
-/// many frames were understood.
+/// Decodes every frame of a plaintext and reads each byte of it; for fuzzing. Returns the number of
+/// well-formed frames.
 pub fn decode_all(plaintext: &[u8]) -> usize {
-    let mut understood = 0;
+    let mut decoded = 0;
     for frame in Frames::new(plaintext) {
         match frame {
             Ok(Frame::Data(run)) => {
                 let whole = run.datums.is_whole();
                 let bytes: usize = run.datums.map(<[u8]>::len).sum();
-                understood += usize::from(whole && bytes <= plaintext.len());
+                decoded += usize::from(whole && bytes <= plaintext.len());
             }
             Ok(Frame::Ack(ack)) => {
                 let mut below = None;
@@ -543,16 +545,16 @@ pub fn decode_all(plaintext: &[u8]) -> usize {
                     assert!(low <= high && below.is_none_or(|below| high < below));
                     below = Some(low);
                 }
-                understood += 1;
+                decoded += 1;
             }
             Ok(Frame::Control(_, bytes)) => {
-                understood += 1 + message::decode_all(bytes);
+                decoded += 1 + message::decode_all(bytes);
             }
-            Ok(_) => understood += 1,
+            Ok(_) => decoded += 1,
             Err(_) => break,
         }
     }
-    understood
+    decoded
 }
 
 #[cfg(test)]

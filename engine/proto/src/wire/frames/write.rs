@@ -1,4 +1,4 @@
-//! Writing frames into a packet. Not inside: what is worth writing.
+//! Writing frames into a packet.
 
 use zerocopy::{
     Immutable, IntoBytes,
@@ -11,26 +11,43 @@ use super::{
 };
 use crate::wire::CloseCode;
 
-/// Room for frames in a packet. Every `put_*` writes a whole frame or nothing.
+/// Room for frames in a packet. Every `put_*` writes a whole frame, or nothing and returns `false`.
 #[derive(Debug)]
 pub(crate) struct Out<'a> {
     buf: &'a mut [u8],
+    /// Bytes written; at most `buf.len()`.
     at: usize,
-    /// Set by everything that the receiver has to acknowledge.
+    /// Whether a frame is in it that the receiver has to acknowledge.
     eliciting: bool,
 }
 
-/// A DATA frame being filled.
+/// A DATA frame being filled. It is the last frame in its [`Out`] until [`Out::end_run`].
 #[derive(Debug)]
 pub(crate) struct Run {
+    /// Where its header goes, which is written last.
     header_at: usize,
     label: u32,
     first_seq: u64,
     offset: u64,
+    /// Datums in it; at least 1.
     count: u16,
+    /// The length that all datums share; `None` once two differ.
     uniform: Option<usize>,
 }
 
+/// What became of a datum that was offered to a run.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RunOutcome {
+    /// It is in the run.
+    Added,
+    /// It fits only into a new run.
+    NeedsNewRun,
+    /// The packet has no room for it.
+    NoRoom,
+}
+
+/// Bytes of a datum's length in a run that is not uniform.
 const LENGTH_BYTES: usize = 2;
 
 impl<'a> Out<'a> {
@@ -48,7 +65,7 @@ impl<'a> Out<'a> {
         self.buf.len() - self.at
     }
 
-    /// Whether something in it has to be acknowledged.
+    /// Whether the receiver has to acknowledge the packet.
     pub(crate) const fn is_eliciting(&self) -> bool {
         self.eliciting
     }
@@ -75,7 +92,7 @@ impl<'a> Out<'a> {
         put
     }
 
-    /// Ranges inclusive, highest first; as many as fit and as [`MAX_ACK_RANGES`] allows.
+    /// Takes inclusive ranges, highest first, and writes as many as fit and [`MAX_ACK_RANGES`] allows.
     pub(crate) fn put_ack(
         &mut self,
         epoch: u8,
@@ -91,7 +108,7 @@ impl<'a> Out<'a> {
         let mut above = 0u64;
         let mut count = 0u16;
         for (low, high) in ranges.take(MAX_ACK_RANGES) {
-            // What lies further down than 32 bits was acknowledged long ago.
+            // A gap beyond 32 bits: what lies below it was acknowledged long ago.
             let gap = if largest.is_some() { above - 1 - high } else { 0 };
             let Ok(gap) = u32::try_from(gap) else { break };
             let length = u32::try_from(high - low + 1).unwrap_or(u32::MAX);
@@ -181,7 +198,7 @@ impl<'a> Out<'a> {
         )
     }
 
-    /// Writes a piece of the control stream; `body` in two parts, as a ring buffer gives it.
+    /// Writes a piece of the control stream, from the two slices of a ring buffer.
     pub(crate) fn put_control(&mut self, offset: u64, body: (&[u8], &[u8])) -> bool {
         let len = body.0.len() + body.1.len();
         let Ok(len16) = u16::try_from(len) else { return false };
@@ -224,23 +241,23 @@ impl<'a> Out<'a> {
         Some(Run { header_at, label, first_seq, offset, count: 1, uniform: Some(datum.len()) })
     }
 
-    /// Adds the next datum to a run. `Err(true)`: it fits only into a new run; `Err(false)`: no room left.
+    /// Adds the next datum to a run.
     #[inline]
-    pub(crate) fn extend_run(&mut self, run: &mut Run, datum: &[u8]) -> Result<(), bool> {
+    pub(crate) fn extend_run(&mut self, run: &mut Run, datum: &[u8]) -> RunOutcome {
         if run.count == u16::MAX || (run.uniform == Some(0) && run.count >= MAX_EMPTY_RUN) {
-            return Err(true);
+            return RunOutcome::NeedsNewRun;
         }
         match run.uniform {
             Some(len) if len == datum.len() => {
                 if self.room() < len {
-                    return Err(false);
+                    return RunOutcome::NoRoom;
                 }
             }
             Some(first) if run.count == 1 => {
                 if self.room() < 2 * LENGTH_BYTES + datum.len() {
-                    return Err(false);
+                    return RunOutcome::NoRoom;
                 }
-                // Two lengths differ already at the second datum: move the first one aside for its length.
+                // The second datum differs in length: move the first one to make room for its length.
                 let body = run.header_at + size_of::<DataHeader>();
                 self.buf.copy_within(body..body + first, body + LENGTH_BYTES);
                 self.buf[body..body + LENGTH_BYTES].copy_from_slice(&(first as u16).to_le_bytes());
@@ -248,17 +265,17 @@ impl<'a> Out<'a> {
                 run.uniform = None;
                 self.raw(&(datum.len() as u16).to_le_bytes());
             }
-            Some(_) => return Err(true),
+            Some(_) => return RunOutcome::NeedsNewRun,
             None => {
                 if self.room() < LENGTH_BYTES + datum.len() {
-                    return Err(false);
+                    return RunOutcome::NoRoom;
                 }
                 self.raw(&(datum.len() as u16).to_le_bytes());
             }
         }
         self.raw(datum);
         run.count += 1;
-        Ok(())
+        RunOutcome::Added
     }
 
     /// Completes a DATA frame; returns how many datums it has.
@@ -268,7 +285,7 @@ impl<'a> Out<'a> {
             kind: FrameKind::Data as u8,
             flags: if run.uniform.is_some() { DATA_UNIFORM } else { 0 },
             count: U16::new(run.count),
-            // A packet is at most 65,507 bytes, so its parts fit into 16 bits.
+            // A packet has at most 65,507 bytes, so the length fits into 16 bits.
             bytes: U16::new(body as u16),
             label: U32::new(run.label),
             first_seq: U64::new(run.first_seq),

@@ -1,17 +1,20 @@
-//! What a consumer keeps of a channel that came before its turn.
+//! What a consumer holds of a Reliable channel until the sequences before it have arrived.
 
 use alloc::vec::Vec;
 
 use super::HELD_OVERHEAD_BYTES;
 
-/// A row of sequences that came before its turn.
+/// Consecutive sequences that arrived early; its first sequence is its key in [`super::RxChannel`].
 #[derive(Debug)]
 pub(super) enum EarlyRun {
+    /// The body of a DATA frame, or a part of one.
     Data { count: u32, uniform: bool, offset: u64, bytes: Vec<u8> },
+    /// Sequences up to `until` that the producer skipped; `until` starts at `offset`.
     Skip { until: u64, offset: u64 },
 }
 
 impl EarlyRun {
+    /// One past its last sequence.
     pub(super) fn end(&self, first: u64) -> u64 {
         match self {
             Self::Data { count, .. } => first + u64::from(*count),
@@ -19,6 +22,7 @@ impl EarlyRun {
         }
     }
 
+    /// Bytes charged to the budget for it.
     pub(super) fn charge(&self) -> usize {
         HELD_OVERHEAD_BYTES
             + match self {

@@ -1,0 +1,347 @@
+//! What a Reliable channel has to send again, and which acknowledgements arrived out of order.
+//!
+//! Not inside: the datums, which stay in their ring; a FireAndForget channel leaves this empty.
+
+use alloc::{collections::VecDeque, vec::Vec};
+
+use super::{Intervals, Label};
+
+/// A frame in a packet that has an effect when the packet is acknowledged or lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentFrame {
+    /// A DATA or SKIP frame of a Reliable channel.
+    Data(SentData),
+    /// A FRAGMENT frame of a Reliable channel.
+    Fragment(SentFragment),
+    /// A CREDIT frame.
+    Credit { label: Label },
+    /// A BLOCKED frame.
+    Blocked { label: Label },
+    /// A CONTROL frame.
+    Control { offset: u64, len: u32 },
+}
+
+/// Datums or skipped sequences that were sent in one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentData {
+    pub(crate) label: Label,
+    pub(crate) first: u64,
+    pub(crate) count: u32,
+    /// Start of `first` in the offset space, or a lower bound of it.
+    pub(crate) offset: u64,
+    /// How often it had been sent before.
+    pub(crate) attempt: u8,
+}
+
+impl SentData {
+    /// One past its last sequence.
+    pub(super) fn end(&self) -> u64 {
+        self.first + u64::from(self.count)
+    }
+}
+
+/// A piece of a large datum that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentFragment {
+    pub(crate) label: Label,
+    pub(crate) seq: u64,
+    /// Start of the datum in the offset space.
+    pub(crate) offset: u64,
+    /// Where in the datum the piece starts.
+    pub(crate) position: u32,
+    pub(crate) len: u32,
+    /// Length of the datum.
+    pub(crate) total: u32,
+    /// How often the piece had been sent before.
+    pub(crate) attempt: u8,
+}
+
+/// Sequences to send, `seq..end`; `seq` starts at `offset`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span {
+    pub(super) seq: u64,
+    pub(super) end: u64,
+    pub(super) offset: u64,
+    pub(super) attempt: u8,
+}
+
+impl Span {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.seq >= self.end
+    }
+}
+
+/// Bytes `position..end` of a large datum to send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    pub(super) seq: u64,
+    pub(super) offset: u64,
+    pub(super) position: u32,
+    pub(super) end: u32,
+    /// Length of the datum.
+    pub(super) total: u32,
+    pub(super) attempt: u8,
+}
+
+/// The size of the larger kind of entry of [`Resend::entries`].
+pub(crate) const RESEND_ENTRY_BYTES: usize =
+    if size_of::<Span>() > size_of::<Piece>() { size_of::<Span>() } else { size_of::<Piece>() };
+
+/// What a channel does about a lost frame.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LossOutcome {
+    /// What is still missing is sent again.
+    Queued,
+    /// It was sent as often as allowed.
+    GaveUp,
+}
+
+/// Which parts of a large datum are acknowledged.
+#[derive(Debug)]
+struct LargeAcks {
+    seq: u64,
+    total: u32,
+    acked: Intervals,
+}
+
+/// The retransmission state of one channel. It grows with what is lost, which the session bounds by the
+/// frames in flight (see [`Resend::entries`]).
+#[derive(Debug, Default)]
+pub(super) struct Resend {
+    /// Acknowledged sequences above `released`.
+    acked: Intervals,
+    /// Sequences to send again: ascending, disjoint, none empty, none acknowledged.
+    spans: VecDeque<Span>,
+    /// Parts of large datums to send again, in the order in which they were lost. Each belongs to a datum in
+    /// `large`.
+    pieces: VecDeque<Piece>,
+    /// Large datums that were begun and are not acknowledged, ascending.
+    large: Vec<LargeAcks>,
+}
+
+impl Resend {
+    /// Whether nothing has to be sent again.
+    pub(super) fn is_empty(&self) -> bool {
+        self.spans.is_empty() && self.pieces.is_empty()
+    }
+
+    /// Spans and pieces that wait.
+    pub(super) fn entries(&self) -> usize {
+        self.spans.len() + self.pieces.len()
+    }
+
+    pub(super) fn front_span(&self) -> Option<Span> {
+        self.spans.front().copied()
+    }
+
+    /// The front span was sent up to `span.seq`.
+    pub(super) fn advance_span(&mut self, span: Span) {
+        if span.is_empty() {
+            self.spans.pop_front();
+        } else if let Some(front) = self.spans.front_mut() {
+            *front = span;
+        }
+    }
+
+    pub(super) fn front_piece(&self) -> Option<Piece> {
+        self.pieces.front().copied()
+    }
+
+    /// The front piece was sent up to `position`; `true` when that was its end.
+    pub(super) fn advance_piece(&mut self, position: u32) -> bool {
+        let Some(front) = self.pieces.front_mut() else { return true };
+        front.position = position;
+        let done = position == front.end;
+        if done {
+            self.pieces.pop_front();
+        }
+        done
+    }
+
+    pub(super) fn push_piece(&mut self, piece: Piece) {
+        self.pieces.push_back(piece);
+        self.check();
+    }
+
+    /// The datum `seq` is sent in fragments from now on.
+    pub(super) fn begin_large(&mut self, seq: u64, total: u32) {
+        let at = self.large.partition_point(|large| large.seq < seq);
+        if self.large.get(at).is_none_or(|large| large.seq != seq) {
+            self.large.insert(at, LargeAcks { seq, total, acked: Intervals::default() });
+        }
+    }
+
+    /// The datum `seq` will not be sent in fragments any more.
+    pub(super) fn forget_large(&mut self, seq: u64) {
+        self.large.retain(|large| large.seq != seq);
+        self.pieces.retain(|piece| piece.seq != seq);
+        self.check();
+    }
+
+    /// The sequences `first..end` arrived, where everything below `released` had. Returns the new `released`.
+    pub(super) fn handle_data_acked(&mut self, mut released: u64, first: u64, end: u64) -> u64 {
+        if first <= released {
+            released = released.max(end);
+            if !self.acked.is_empty() {
+                released = self.acked.absorb(released);
+            }
+        } else {
+            self.acked.insert(first, end);
+        }
+        if !self.spans.is_empty() {
+            self.forget_spans(first, end);
+        }
+        if !self.large.is_empty() {
+            // A large datum may be acknowledged by a DATA frame (sent before it was split) or by a SKIP.
+            self.large.retain(|large| !(first..end).contains(&large.seq));
+            self.pieces.retain(|piece| !(first..end).contains(&piece.seq));
+        }
+        self.check();
+        released
+    }
+
+    /// A fragment arrived; `true` when its datum is acknowledged whole.
+    pub(super) fn handle_fragment_acked(&mut self, fragment: &SentFragment) -> bool {
+        let Ok(at) = self.large.binary_search_by_key(&fragment.seq, |large| large.seq) else { return false };
+        let large = &mut self.large[at];
+        let position = u64::from(fragment.position);
+        large.acked.insert(position, position + u64::from(fragment.len));
+        if !self.pieces.is_empty() {
+            self.pieces.retain(|piece| {
+                piece.seq != large.seq || !large.acked.covers(u64::from(piece.position), u64::from(piece.end))
+            });
+        }
+        large.acked.covers(0, u64::from(large.total))
+    }
+
+    /// A DATA or SKIP frame was lost, where everything below `released` had arrived.
+    pub(super) fn handle_data_lost(
+        &mut self,
+        released: u64,
+        data: &SentData,
+        max_attempts: u8,
+    ) -> LossOutcome {
+        let (start, end) = (data.first.max(released), data.end());
+        if start >= end {
+            return LossOutcome::Queued;
+        }
+        let lost: Vec<(u64, u64)> = self.acked.gaps(start, end).collect();
+        if !lost.is_empty() && data.attempt >= max_attempts {
+            return LossOutcome::GaveUp;
+        }
+        for (seq, end) in lost {
+            // Behind a part that arrived the offset is only a lower bound; the consumer counts for itself.
+            self.insert_span(Span { seq, end, offset: data.offset, attempt: data.attempt + 1 });
+        }
+        self.check();
+        LossOutcome::Queued
+    }
+
+    /// A FRAGMENT frame was lost.
+    pub(super) fn handle_fragment_lost(&mut self, fragment: &SentFragment, max_attempts: u8) -> LossOutcome {
+        let SentFragment { seq, offset, total, attempt, .. } = *fragment;
+        let Ok(at) = self.large.binary_search_by_key(&seq, |large| large.seq) else {
+            return LossOutcome::Queued;
+        };
+        let (start, len) = (u64::from(fragment.position), u64::from(fragment.len));
+        for (start, end) in self.large[at].acked.gaps(start, start + len) {
+            if attempt >= max_attempts {
+                return LossOutcome::GaveUp;
+            }
+            let (position, end) = (start as u32, end as u32);
+            self.pieces.push_back(Piece { seq, offset, position, end, total, attempt: attempt + 1 });
+        }
+        self.check();
+        LossOutcome::Queued
+    }
+
+    /// Cuts `first..end` out of the spans: a late acknowledgement of what was declared lost.
+    fn forget_spans(&mut self, first: u64, end: u64) {
+        if !self.spans.iter().any(|span| span.seq < end && first < span.end) {
+            return;
+        }
+        for span in core::mem::take(&mut self.spans) {
+            let before = Span { end: span.end.min(first), ..span };
+            // Its offset is too low by what was cut off; the receiver takes it for a lower bound.
+            let after = Span { seq: span.seq.max(end), ..span };
+            self.spans.extend([before, after].into_iter().filter(|part| !part.is_empty()));
+        }
+    }
+
+    /// Adds what of `span` is not in the list, and joins neighbours.
+    fn insert_span(&mut self, mut span: Span) {
+        while !span.is_empty() {
+            let at = self.spans.partition_point(|other| other.end <= span.seq);
+            let mut part = span;
+            if let Some(other) = self.spans.get_mut(at) {
+                if other.seq <= span.seq {
+                    other.attempt = other.attempt.max(span.attempt);
+                    span.seq = other.end;
+                    continue;
+                }
+                part.end = part.end.min(other.seq);
+            }
+            span.seq = part.end;
+            if let Some(before) = at.checked_sub(1).and_then(|index| self.spans.get_mut(index))
+                && before.end == part.seq
+            {
+                before.end = part.end;
+                before.attempt = before.attempt.max(part.attempt);
+            } else {
+                self.spans.insert(at, part);
+            }
+        }
+    }
+
+    fn check(&self) {
+        debug_assert!(self.spans.iter().all(|span| !span.is_empty()), "no span is empty");
+        debug_assert!(
+            self.spans.iter().zip(self.spans.iter().skip(1)).all(|(a, b)| a.end <= b.seq),
+            "spans ascend and are disjoint"
+        );
+        debug_assert!(self.large.is_sorted_by(|a, b| a.seq < b.seq), "large datums ascend");
+        debug_assert!(
+            self.pieces.iter().all(|piece| self.large.binary_search_by_key(&piece.seq, |l| l.seq).is_ok()),
+            "each piece belongs to a datum that is not acknowledged"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn to_send_again(resend: &Resend) -> Vec<(u64, u64)> {
+        resend.spans.iter().map(|span| (span.seq, span.end)).collect()
+    }
+
+    fn data(first: u64, count: u32) -> SentData {
+        SentData { label: Label::new(0, 0, false), first, count, offset: 0, attempt: 0 }
+    }
+
+    #[test]
+    fn late_acknowledgement_removes_exactly_what_it_covers() {
+        let mut resend = Resend::default();
+        for first in [10, 30, 50, 70] {
+            assert_eq!(resend.handle_data_lost(0, &data(first, 10), 16), LossOutcome::Queued);
+        }
+        assert_eq!(resend.handle_data_acked(0, 35, 65), 0);
+        // Spans outside stay; of a span that is cut, the part outside stays.
+        assert_eq!(to_send_again(&resend), [(10, 20), (30, 35), (70, 80)]);
+        resend.handle_data_acked(0, 12, 15);
+        assert_eq!(to_send_again(&resend), [(10, 12), (15, 20), (30, 35), (70, 80)]);
+        resend.handle_data_acked(0, 100, 105);
+        assert_eq!(to_send_again(&resend), [(10, 12), (15, 20), (30, 35), (70, 80)]);
+    }
+
+    #[test]
+    fn loss_at_the_last_attempt_gives_up_unless_it_arrived() {
+        let mut resend = Resend::default();
+        let last = SentData { attempt: 3, ..data(5, 2) };
+        assert_eq!(resend.handle_data_lost(0, &last, 3), LossOutcome::GaveUp);
+        assert_eq!(resend.handle_data_acked(0, 5, 7), 0);
+        assert_eq!(resend.handle_data_lost(0, &last, 3), LossOutcome::Queued);
+        assert!(resend.is_empty());
+    }
+}
