@@ -1,10 +1,10 @@
-//! Who a peer is: an Ed25519 key that signs, and X25519 keys that open handshakes.
+//! A peer's identity: an Ed25519 key that signs, and X25519 keys for handshakes.
 //!
-//! The [`PeerId`] is a hash of the Ed25519 key and stays for life. The X25519 key is replaced from time to time;
-//! each one is tied to the Ed25519 key by a [`Certificate`]. The two are derived separately from one seed: no key
-//! serves two protocols.
+//! The [`PeerId`] is a hash of the Ed25519 key and never changes. The X25519 key is replaced from time to
+//! time; a [`Certificate`] ties each one to the Ed25519 key. Both are derived separately from one seed, so no
+//! key serves two protocols.
 //!
-//! Not inside: where the seed is kept, and what a peer says about itself ([`crate::membership`]).
+//! Not inside: storage of the seed, and a peer's record ([`crate::membership`]).
 
 use core::fmt;
 
@@ -24,10 +24,10 @@ const CONTEXT_SIGNING: &str = "corewire v1 identity signing seed";
 const CONTEXT_TRANSPORT: &str = "corewire v1 transport key";
 const CONTEXT_CERTIFICATE: &[u8] = b"corewire v1 certificate of a transport key\0";
 
-/// The algorithm byte in front of the key when a [`PeerId`] is computed; leaves room for other kinds of key.
+/// Hashed before the key when a [`PeerId`] is computed, so that other kinds of key can be added.
 const ALGORITHM_ED25519: u8 = 1;
 
-/// The name of the peer that owns this Ed25519 public key.
+/// The name of the peer with this Ed25519 public key.
 pub fn peer_id(identity_key: &[u8; 32]) -> PeerId {
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_PEER_ID);
     hasher.update(&[ALGORITHM_ED25519]).update(identity_key);
@@ -39,16 +39,18 @@ pub fn verify(identity_key: &[u8; 32], message: &[u8], signature: &[u8; SIGNATUR
     UnparsedPublicKey::new(&ED25519, identity_key).verify(message, signature).is_ok()
 }
 
-/// The secret half of a peer: signs, and derives transport keys.
+/// A peer's secret keys: signs, and derives transport keys.
 pub struct Identity {
     signing: Ed25519KeyPair,
+    /// From which transport keys are derived.
     seed: SecretKey,
+    /// The public half of `signing`; `peer_id` is its hash.
     public: [u8; 32],
     peer_id: PeerId,
 }
 
 impl Identity {
-    /// The identity that grows from 32 random bytes; the same bytes always give the same peer.
+    /// The identity derived from 32 random bytes; the same bytes always give the same peer.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
         let signing_seed = SecretKey::from_bytes(blake3::derive_key(CONTEXT_SIGNING, seed));
         let signing = Ed25519KeyPair::from_seed_unchecked(signing_seed.as_bytes())
@@ -68,14 +70,15 @@ impl Identity {
         self.peer_id
     }
 
-    /// Signs a message. Messages start with a context of their own, so that no signature serves two purposes.
+    /// Signs a message. Each kind of message starts with its own context, so that no signature serves two
+    /// purposes.
     pub fn sign(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {
         let mut bytes = [0; SIGNATURE_BYTES];
         bytes.copy_from_slice(self.signing.sign(message).as_ref());
         bytes
     }
 
-    /// The transport key of one validity period. Periods are counted by the caller; a new number is a new key.
+    /// The transport key of one validity period. The caller numbers the periods; each number has its own key.
     pub fn transport_key(&self, validity: u64) -> TransportKey {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_TRANSPORT);
         hasher.update(self.seed.as_bytes()).update(&validity.to_le_bytes());
@@ -102,13 +105,13 @@ impl fmt::Debug for Identity {
 pub struct TransportKey {
     /// The secret half.
     pub secret: SecretKey,
-    /// The public half, as it stands in the peer's record.
+    /// The public half, as in the peer's record.
     pub public: [u8; 32],
     /// Which period the key is for.
     pub validity: u64,
 }
 
-/// The word of an Ed25519 identity that an X25519 key is its own.
+/// A signed statement by an Ed25519 identity that an X25519 key is its own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Certificate {
     /// The X25519 public key.
@@ -120,7 +123,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Whether the owner of `identity_key` gave this word, for this network.
+    /// Whether the owner of `identity_key` signed this for this network.
     pub fn verify(&self, network: &NetworkId, identity_key: &[u8; 32]) -> bool {
         verify(identity_key, &certificate_message(network, &self.key, self.validity), &self.signature)
     }
@@ -149,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_always_gives_the_same_peer() {
+    fn seed_always_gives_the_same_peer() {
         let (a, b) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[1; 32]));
         assert_eq!(a.peer_id(), b.peer_id());
         assert_eq!(a.transport_key(3).public, b.transport_key(3).public);
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_holds_for_one_network_key_and_period() {
+    fn certificate_holds_for_one_network_key_and_period() {
         let network = NetworkId([5; 32]);
         let (alice, bob) = (Identity::from_seed(&[1; 32]), Identity::from_seed(&[2; 32]));
         let certificate = alice.certify(&network, &alice.transport_key(0));

@@ -1,7 +1,4 @@
-//! The 32-byte names of networks, peers, streams and tags.
-//!
-//! Not inside: how a name is made from text, and how it is printed for people. Here a name is 32 bytes, and
-//! `Debug` shows the first four of them.
+//! The 32-byte names of networks, peers, streams and tags. `Debug` shows the first four bytes.
 
 use core::fmt;
 
@@ -59,8 +56,8 @@ macro_rules! id {
 }
 
 id! {
-    /// Names a network. Public: knowing it does not make anyone a member unless the network has no secret of
-    /// its own (see [`crate::handshake::NetworkSecret`]).
+    /// Names a network. Not secret: membership takes the network's secret, unless the network has none of its
+    /// own (see [`crate::handshake::NetworkSecret`]).
     NetworkId
 }
 
@@ -75,7 +72,7 @@ id! {
 }
 
 id! {
-    /// Names a tag that a peer wears in its record.
+    /// Names a tag in a peer's record.
     TagId
 }
 
@@ -86,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_shows_four_bytes() {
+    fn debug_shows_the_first_four_bytes() {
         let mut bytes = [0; 32];
         bytes[0] = 0xab;
         bytes[3] = 1;

@@ -1,7 +1,5 @@
-//! Points in time, as the driver hands them in.
-//!
-//! Not inside: a clock. Nothing in this crate can ask what time it is; it is told. Calendar time does not
-//! exist here either: where a record expires at a date, that date is passed as plain seconds.
+//! Points in time, as the driver passes them in. There is no clock in this crate. Calendar time is passed as
+//! plain seconds where a record expires.
 
 use core::{
     fmt,
@@ -9,10 +7,10 @@ use core::{
     time::Duration,
 };
 
-/// A point on the driver's monotonic clock, in nanoseconds since a start that only the driver knows.
+/// A point on the driver's monotonic clock, in nanoseconds since a start that the driver chooses.
 ///
-/// Arithmetic saturates: a time before the start is the start, a time after the end (584 years) is
-/// [`Instant::FAR_FUTURE`]. So no hostile or broken clock can make a state machine panic.
+/// Arithmetic saturates at [`Instant::ZERO`] and [`Instant::FAR_FUTURE`] (584 years), so a broken clock
+/// cannot make a state machine panic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
@@ -39,7 +37,7 @@ impl Instant {
     }
 }
 
-/// `Duration` reaches further than `u64` nanoseconds; what does not fit is the far future.
+/// The nanoseconds of a duration, or `u64::MAX` if it is longer.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,19 +1,17 @@
-//! X25519 (RFC 7748) for the handshake: two functions, so that every call of the curve goes through one place.
-//!
-//! Not inside: the handshake. `ring` is no help here because it does not take a given secret key.
+//! X25519 (RFC 7748). `ring` cannot be used for it, because it does not accept a given secret key.
 
 use curve25519_dalek::montgomery::MontgomeryPoint;
 
-/// The public key of a secret one.
+/// The public key of `secret`.
 pub(crate) fn public_key(secret: &[u8; 32]) -> [u8; 32] {
     MontgomeryPoint::mul_base_clamped(*secret).to_bytes()
 }
 
-/// The secret that both owners can compute; `None` when `public` is a point of low order, whose owner would not
-/// have contributed anything to it (RFC 7748, section 6.1).
+/// The shared secret; `None` when `public` is a point of low order, which contributes nothing to it (RFC
+/// 7748, 6.1).
 pub(crate) fn shared_secret(secret: &[u8; 32], public: &[u8; 32]) -> Option<[u8; 32]> {
     let shared = MontgomeryPoint(*public).mul_clamped(*secret).to_bytes();
-    // All bytes are looked at whatever they are.
+    // Reads all bytes, so that the time does not depend on them.
     let any = shared.iter().fold(0, |any, byte| any | byte);
     (any != 0).then_some(shared)
 }
@@ -23,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_owners_compute_one_secret() {
+    fn both_owners_compute_the_same_secret() {
         let (a, b) = ([1; 32], [2; 32]);
         let ab = shared_secret(&a, &public_key(&b)).unwrap();
         assert_eq!(Some(ab), shared_secret(&b, &public_key(&a)));

@@ -1,4 +1,4 @@
-//! Records and the catalogue over their public interface.
+//! Records and the catalogue through their public interface.
 
 use std::net::SocketAddr;
 
@@ -44,7 +44,7 @@ fn signed(n: u64, record: PeerRecord) -> SignedRecord {
     SignedRecord::sign(&identity(n), &NETWORK, record).unwrap()
 }
 
-/// The bytes of a record with a body made by hand, signed as it is.
+/// A record with a hand-made body, signed as it is.
 fn forged(n: u64, body: &[u8]) -> Vec<u8> {
     let identity = identity(n);
     let mut bytes = vec![1];
@@ -60,7 +60,7 @@ fn body_of(record: &SignedRecord) -> Vec<u8> {
 }
 
 #[test]
-fn a_record_survives_the_wire() {
+fn record_round_trips() {
     let sent = signed(1, record(1));
     let got = SignedRecord::verify(sent.bytes(), &NETWORK).unwrap();
     assert_eq!(got, sent);
@@ -71,7 +71,7 @@ fn a_record_survives_the_wire() {
 }
 
 #[test]
-fn the_longest_record_fits_and_one_more_of_anything_does_not() {
+fn longest_record_fits_and_one_more_element_does_not() {
     let full = || PeerRecord {
         transport_keys: vec![TransportKeyEntry { key: [0xff; 32], validity: u64::MAX }; 2],
         addresses: vec!["[fd00:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap(); MAX_ADDRESSES],
@@ -119,7 +119,7 @@ fn every_flipped_bit_and_every_other_length_is_refused() {
 }
 
 #[test]
-fn a_record_means_nothing_in_another_network_or_from_another_peer() {
+fn record_is_invalid_in_another_network_or_from_another_peer() {
     let good = signed(1, record(1));
     assert_eq!(SignedRecord::verify(good.bytes(), &NetworkId([0x12; 32])), Err(RecordError::Signature));
     let mut stolen = good.bytes().to_vec();
@@ -131,7 +131,7 @@ fn a_record_means_nothing_in_another_network_or_from_another_peer() {
 }
 
 #[test]
-fn length_words_without_content_are_refused() {
+fn announced_length_without_content_is_refused() {
     let many = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
     let body = body_of(&signed(1, record(1)));
     // The first list: 2⁶⁴ − 1 keys; then the second: as many addresses.
@@ -146,8 +146,8 @@ fn length_words_without_content_are_refused() {
 }
 
 #[test]
-fn signed_but_not_canonical_bytes_are_refused() {
-    // The same length word in two bytes.
+fn signed_record_that_is_not_canonical_is_refused() {
+    // The same length in two bytes.
     let body = body_of(&signed(1, record(1)));
     assert_eq!(body[0], 1);
     let padded = [&[0x81, 0x00], &body[1..]].concat();
@@ -170,7 +170,7 @@ fn signed_but_not_canonical_bytes_are_refused() {
 }
 
 #[test]
-fn addresses_that_no_packet_can_be_sent_to_are_refused() {
+fn address_that_no_packet_can_be_sent_to_is_refused() {
     for bad in [
         "0.0.0.0:1",
         "10.0.0.1:0",
@@ -187,7 +187,7 @@ fn addresses_that_no_packet_can_be_sent_to_are_refused() {
 }
 
 #[test]
-fn dates_are_checked_on_both_ends() {
+fn expiry_is_refused_when_past_or_too_far() {
     let at = |expires_s| PeerRecord { expires_s, ..record(1) }.check_expiry(NOW_S);
     assert_eq!(at(NOW_S), Err(RecordError::Expired));
     assert_eq!(at(0), Err(RecordError::Expired));
@@ -201,7 +201,7 @@ fn dates_are_checked_on_both_ends() {
 }
 
 #[test]
-fn the_newest_record_stays_and_an_equivocation_ends_the_same_everywhere() {
+fn newest_record_stays_and_equivocation_resolves_the_same_everywhere() {
     let source = PeerId([1; 32]);
     let mut catalog = Catalog::new(CatalogConfig::default());
     assert_eq!(catalog.insert(signed(1, record(5)), source, NOW_S), Insert::New { evicted: None });
@@ -225,7 +225,7 @@ fn the_newest_record_stays_and_an_equivocation_ends_the_same_everywhere() {
 }
 
 #[test]
-fn a_flood_of_invented_peers_drives_out_only_its_own() {
+fn flood_of_invented_peers_displaces_only_its_own_records() {
     let config = CatalogConfig { max_records: 40, ..CatalogConfig::default() };
     let mut catalog = Catalog::new(config);
     let honest: Vec<u64> = (0..20).collect();
@@ -279,7 +279,7 @@ fn pinned_records_stay_and_expired_ones_go_first() {
 }
 
 #[test]
-fn bytes_are_bounded_too() {
+fn catalogue_bounds_bytes_too() {
     let big = |n, sequence| {
         let streams = (0..MAX_STREAMS).map(|n| StreamId(id(n))).collect();
         signed(n, PeerRecord { streams, ..record(sequence) })
@@ -303,7 +303,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn any_record_survives_the_wire(
+    fn any_record_round_trips(
         tags in prop::collection::vec(any::<[u8; 32]>(), 0..MAX_TAGS),
         streams in prop::collection::vec(any::<[u8; 32]>(), 0..80),
         addresses in prop::collection::vec((any::<[u8; 4]>(), 1u16..), 0..MAX_ADDRESSES),
@@ -326,7 +326,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_never_make_a_record(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn arbitrary_bytes_are_not_a_record(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         prop_assert!(SignedRecord::verify(&bytes, &NETWORK).is_err());
         prop_assert!(SignedRecord::verify(&forged(1, &bytes), &NETWORK).is_err());
     }
@@ -337,9 +337,9 @@ proptest! {
     // Each step signs a record, which is slow without optimisation.
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whatever comes in which order: bounds hold, and the catalogue's own sums agree with its content.
+    /// In any order of operations the bounds hold, and the catalogue's sums agree with its content.
     #[test]
-    fn the_catalogue_keeps_its_bounds(
+    fn catalogue_keeps_its_bounds(
         steps in prop::collection::vec((0u64..12, 0u8..4, 0u64..4, 0u8..10), 1..120),
     ) {
         let mut catalog = Catalog::new(CatalogConfig { max_records: 5, max_bytes: 2_000 });

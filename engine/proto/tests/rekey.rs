@@ -1,5 +1,4 @@
-//! Keys that take each other's place under a session that goes on: nothing in it notices, and a key that is gone
-//! opens nothing any more.
+//! Replacing the keys of an open session: its channels are unaffected, and an expired key opens nothing.
 
 mod harness;
 
@@ -47,7 +46,7 @@ fn session(config: &SessionConfig, at: usize, limits: KeyLimits) -> Session {
     Session::new(config.clone(), sealer, opener, ReceiverIndex::NONE, Instant::ZERO)
 }
 
-/// A handshake in progress, as the sessions see it: the one who answers has the key first.
+/// A handshake in progress, as the sessions see it: the responder has the key first.
 struct Handshake {
     serial: u32,
     phase: u8,
@@ -94,7 +93,7 @@ impl Keysmith {
             Some(at) if at > now => {}
             Some(_) => {
                 world.peers[by].session.rekey(now, key(by, true)).unwrap();
-                // Late news of a handshake that is over has no effect.
+                // A late answer of a finished handshake has no effect.
                 assert_eq!(world.peers[by].session.rekey(now, key(by, true)), Err(StaleKey));
                 self.going_on = None;
             }
@@ -105,7 +104,7 @@ impl Keysmith {
 
 fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
     let mut rng = Rng(seed ^ 0x4e11);
-    // As fast whatever is lost, so that many packets are sent in little time.
+    // A fixed rate, so that loss does not slow the test down.
     let config = SessionConfig { congestion: Congestion::FixedRate(5_000_000), ..patient() };
     let mut world = World::new(seed, &config, faults);
     for at in 0..2 {
@@ -138,7 +137,7 @@ fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
 }
 
 #[test]
-fn streams_lose_and_double_nothing_under_keys_of_a_thousand_packets_and_thirty_percent_loss() {
+fn streams_survive_rekeys_per_thousand_packets_and_thirty_percent_loss() {
     for seed in 0..3 {
         let faults = Faults { loss: 300, duplicate: 100, corrupt: 20, reorder: 200, delay_us: 300 };
         let world = storm(seed, 1_000, 8_000, faults);
@@ -148,7 +147,7 @@ fn streams_lose_and_double_nothing_under_keys_of_a_thousand_packets_and_thirty_p
 }
 
 #[test]
-fn more_keys_than_there_are_phases_come_and_go() {
+fn more_keys_than_phases_replace_each_other() {
     for seed in 0..20 {
         let mut rng = Rng(seed);
         let mut draw = |max| if rng.chance(500) { rng.below(max) } else { 0 };
@@ -168,7 +167,7 @@ fn more_keys_than_there_are_phases_come_and_go() {
     }
 }
 
-/// Two sessions whose packets the test carries itself.
+/// Two sessions whose packets the test delivers itself.
 struct Pair {
     now: Instant,
     peers: [Session; 2],
@@ -180,7 +179,7 @@ impl Pair {
         Self { now: Instant::ZERO, peers: [0, 1].map(|at| session(&config, at, limits)) }
     }
 
-    /// One packet of `from` that says something.
+    /// One packet of `from` with a message.
     fn packet(&mut self, from: usize) -> Vec<u8> {
         self.peers[from].send_control(vec![1]).unwrap();
         self.said(from).expect("there is something to say")
@@ -216,7 +215,7 @@ fn phase(packet: &[u8]) -> u8 {
 }
 
 #[test]
-fn an_answered_key_waits_for_the_peer_and_the_old_one_goes_after_the_grace() {
+fn answered_key_waits_for_the_peer_and_the_old_one_expires() {
     let usual = limits(1_000);
     let mut pair = Pair::new(usual);
     let early = pair.packet(0);
@@ -230,11 +229,11 @@ fn an_answered_key_waits_for_the_peer_and_the_old_one_goes_after_the_grace() {
     assert_eq!(phase(&answer), 0);
     pair.peers[0].rekey(pair.now, new_key(1, 0, usual, 1, true, pair.now)).unwrap();
     assert_eq!((pair.phase(0), pair.phase(1)), (1, 0));
-    // It says so at once, although it has nothing else to say.
+    // It sends a packet under it at once, although it has nothing else to send.
     let hello = pair.said(0).expect("a packet under the new key");
     assert_eq!(phase(&hello), 1);
     assert_eq!(Header::parse(&hello).unwrap().0.number(), 3, "the numbers go on");
-    // However long the peer does not answer under it, its old one opens.
+    // Until the peer uses the new key, its packets open under the old one.
     pair.pass(Duration::from_secs(10));
     assert_eq!(pair.bring(0, &answer), Ok(()));
     assert!(!pair.events(1).contains(&SessionEvent::Rekeyed { phase: 1 }));
@@ -242,7 +241,7 @@ fn an_answered_key_waits_for_the_peer_and_the_old_one_goes_after_the_grace() {
     assert!(pair.events(1).contains(&SessionEvent::Rekeyed { phase: 1 }));
     assert_eq!(pair.phase(1), 1);
     assert_eq!(pair.bring(1, &hello), Err(Dropped::Replay));
-    // What was under way arrives a little later.
+    // A packet under way arrives a little later.
     assert_eq!(pair.bring(1, &late), Ok(()));
     assert_eq!(pair.bring(1, &late), Err(Dropped::Replay));
     let turned = pair.packet(1);
@@ -258,7 +257,7 @@ fn an_answered_key_waits_for_the_peer_and_the_old_one_goes_after_the_grace() {
 }
 
 #[test]
-fn only_the_key_after_the_current_one_is_taken_and_the_latest_answer_counts() {
+fn only_the_key_after_the_current_one_is_accepted_the_latest_wins() {
     let usual = limits(1_000);
     let mut pair = Pair::new(usual);
     for phase in [0, 2, 15] {
@@ -275,7 +274,7 @@ fn only_the_key_after_the_current_one_is_taken_and_the_latest_answer_counts() {
 }
 
 #[test]
-fn forged_phases_change_no_key() {
+fn forged_phase_changes_no_key() {
     let usual = limits(1_000);
     let mut pair = Pair::new(usual);
     pair.peers[1].rekey(pair.now, new_key(1, 1, usual, 1, false, pair.now)).unwrap();
@@ -294,7 +293,7 @@ fn forged_phases_change_no_key() {
 }
 
 #[test]
-fn a_key_asks_once_for_the_next_one_and_stops_without_it() {
+fn key_requests_its_successor_once_and_stops_without_it() {
     // By packets.
     let tiny = KeyLimits { hard_packets: 8, ..limits(4) };
     let mut pair = Pair::new(tiny);
@@ -304,7 +303,7 @@ fn a_key_asks_once_for_the_next_one_and_stops_without_it() {
     }
     assert_eq!(pair.events(0).iter().filter(|event| **event == SessionEvent::RekeyDue).count(), 1);
     pair.peers[0].rekey(pair.now, new_key(1, 0, tiny, 1, true, pair.now)).unwrap();
-    // The next key has its own count, whatever the numbers are.
+    // The next key counts from its first number.
     for number in 0..7 {
         assert_eq!(Header::parse(&pair.packet(0)).unwrap().0.number(), 4 + number);
     }

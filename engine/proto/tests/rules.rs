@@ -1,4 +1,5 @@
-//! Peers that break rules, and how sessions and channels end. The liar holds the keys and seals what it likes.
+//! Peers that break rules, and how sessions and channels end. The hostile peer holds the keys and seals any
+//! frames.
 
 mod harness;
 
@@ -8,10 +9,10 @@ use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, Reliability},
     seal::Sealer,
-    session::{CloseCode, ControlError, Dropped, OpenError, Session, SessionConfig, SessionEvent},
+    session::{CloseCode, ControlError, Dropped, OpenChannelError, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::{
-        frames::{Frame, Frames, message::Message},
+        frames::{Frame, Frames, message::ControlMessage},
         header::{HEADER_BYTES, ReceiverIndex},
     },
 };
@@ -34,8 +35,8 @@ fn request(window: u64) -> OpenRequest {
     }
 }
 
-/// A session and the key of its peer, who may say anything.
-struct Liar {
+/// A session, and the key of its peer, which may send anything.
+struct Hostile {
     victim: Session,
     sealer: Sealer,
     inboxes: Inboxes,
@@ -43,13 +44,13 @@ struct Liar {
     now: Instant,
 }
 
-impl Liar {
+impl Hostile {
     fn new(config: &SessionConfig) -> Self {
         let victim = session(config, 1, 2);
         Self { victim, sealer: sealer(2), inboxes: Inboxes::default(), control: 0, now: Instant::ZERO }
     }
 
-    fn say(&mut self, frames: &[u8]) -> Result<(), Dropped> {
+    fn send(&mut self, frames: &[u8]) -> Result<(), Dropped> {
         let mut packet = vec![0; HEADER_BYTES];
         packet.extend_from_slice(frames);
         packet.extend_from_slice(&[0; 16]);
@@ -57,7 +58,7 @@ impl Liar {
         self.victim.handle_packet(self.now, &mut packet, &mut self.inboxes)
     }
 
-    fn message(&mut self, message: &Message) -> Result<(), Dropped> {
+    fn message(&mut self, message: &ControlMessage) -> Result<(), Dropped> {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         let mut frame = vec![7, 0];
@@ -65,11 +66,11 @@ impl Liar {
         frame.extend_from_slice(&self.control.to_le_bytes());
         frame.extend_from_slice(&bytes);
         self.control += bytes.len() as u64;
-        self.say(&frame)
+        self.send(&frame)
     }
 
     fn closes(&mut self, frames: &[u8], code: CloseCode) {
-        assert_eq!(self.say(frames), Err(Dropped::Violation(code)), "{frames:?}");
+        assert_eq!(self.send(frames), Err(Dropped::Violation(code)), "{frames:?}");
         assert!(self.victim.is_closed());
         assert_eq!(self.victim.session_stats().dropped_violation, 1);
         // The peer is told why, inside the seal.
@@ -116,15 +117,15 @@ fn fragment(seq: u64, offset: u64, position: u32, total: u32, body: &[u8]) -> Ve
     frame
 }
 
-/// The victim consumes from the liar: channel 0 with this window.
-fn consuming(window: u64, config: &SessionConfig) -> Liar {
-    let mut liar = Liar::new(config);
-    let label = liar.victim.open(request(window)).unwrap();
+/// The victim consumes from the hostile peer: channel 0 with this window.
+fn consuming(window: u64, config: &SessionConfig) -> Hostile {
+    let mut hostile = Hostile::new(config);
+    let label = hostile.victim.open(request(window)).unwrap();
     assert_eq!(label.as_u32(), 0);
     let accept =
         Accept { first_seq: 0, max_datum_bytes: 1 << 30, reliability: Reliability::Reliable, weight: 1 };
-    liar.message(&Message::Accept(0, accept)).unwrap();
-    liar
+    hostile.message(&ControlMessage::Accept(0, accept)).unwrap();
+    hostile
 }
 
 #[test]
@@ -148,9 +149,9 @@ fn each_violation_closes_with_its_code() {
         (fragment(u64::MAX, 0, 0, 900, b"x"), credit),
         (fragment(0, 0, 0, 1_001, b"x"), CloseCode::TOO_LARGE),
         (fragment(0, 0, 900, 900, b"x"), violation),
-        // A CREDIT for a channel that the liar never opened.
+        // A CREDIT for a channel that the hostile peer never opened.
         ([&[2u8, 0, 0, 0][..], &[5; 20]].concat(), violation),
-        // A SKIP to the end of all numbers, and one beyond the credit in bytes.
+        // A SKIP to the end of all sequences, and one beyond the credit in bytes.
         ([&[6u8, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8], &[0xff; 8], &[0; 8]].concat(), violation),
         ([&[6u8, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8], &[9, 0, 0, 0, 0, 0, 0, 0], &[0x7f; 8]].concat(), credit),
         ([&[3u8, 0, 0, 0, 0, 0, 0, 0][..], &[0; 8], &[0x7f; 8]].concat(), credit),
@@ -163,7 +164,7 @@ fn each_violation_closes_with_its_code() {
     }
 }
 
-/// Takes everything.
+/// A sink that takes everything.
 struct Take;
 
 impl corewire_proto::session::DatumSink for Take {
@@ -173,51 +174,51 @@ impl corewire_proto::session::DatumSink for Take {
 }
 
 #[test]
-fn data_that_overruns_its_credit_in_order_closes() {
-    let mut liar = consuming(64, &patient());
+fn data_beyond_credit_in_order_closes_the_session() {
+    let mut hostile = consuming(64, &patient());
     let label = Label::from_u32(0);
-    while liar.victim.poll_event().is_some() {}
+    while hostile.victim.poll_event().is_some() {}
     let frames = data(0, 0, 0, &[&[1; 16], &[2; 16], &[3; 16], &[4; 16], &[5; 16]]);
     let mut packet = vec![0; HEADER_BYTES];
     packet.extend_from_slice(&frames);
     packet.extend_from_slice(&[0; 16]);
-    liar.sealer.seal(liar.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
-    let result = liar.victim.handle_packet(liar.now, &mut packet, &mut Take);
+    hostile.sealer.seal(hostile.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+    let result = hostile.victim.handle_packet(hostile.now, &mut packet, &mut Take);
     assert_eq!(result, Err(Dropped::Violation(CloseCode::CREDIT_VIOLATION)));
-    assert_eq!(liar.victim.stats(label).unwrap().rx_datums, 4);
+    assert_eq!(hostile.victim.stats(label).unwrap().rx_datums, 4);
 }
 
 #[test]
-fn a_sink_without_room_resets_only_its_channel() {
+fn full_sink_resets_only_its_channel() {
     struct Full;
     impl corewire_proto::session::DatumSink for Full {
         fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
             false
         }
     }
-    let mut liar = consuming(4_096, &patient());
-    while liar.victim.poll_event().is_some() {}
+    let mut hostile = consuming(4_096, &patient());
+    while hostile.victim.poll_event().is_some() {}
     let frames = data(0, 0, 0, &[b"x"]);
     let mut packet = vec![0; HEADER_BYTES];
     packet.extend_from_slice(&frames);
     packet.extend_from_slice(&[0; 16]);
-    liar.sealer.seal(liar.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
-    liar.victim.handle_packet(liar.now, &mut packet, &mut Full).unwrap();
+    hostile.sealer.seal(hostile.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+    hostile.victim.handle_packet(hostile.now, &mut packet, &mut Full).unwrap();
     let label = Label::from_u32(0);
-    let event = liar.victim.poll_event();
+    let event = hostile.victim.poll_event();
     assert_eq!(event, Some(SessionEvent::Reset { label, code: CloseCode::NO_CAPACITY, by_peer: false }));
-    assert!(!liar.victim.is_closed());
-    // What is still on the way for it is stale, not a violation.
-    liar.say(&data(0, 1, 16, &[b"y"])).unwrap();
-    assert_eq!(liar.victim.session_stats().stale_frames, 1);
+    assert!(!hostile.victim.is_closed());
+    // Frames under way for it are stale, not a violation.
+    hostile.send(&data(0, 1, 16, &[b"y"])).unwrap();
+    assert_eq!(hostile.victim.session_stats().stale_frames, 1);
 }
 
 #[test]
-fn endless_early_data_and_fragments_stay_within_the_budget() {
+fn early_data_and_fragments_stay_within_the_budget() {
     let mut config = patient();
     config.limits.max_held_bytes = 10_000;
-    let mut liar = consuming(0, &config);
-    while liar.victim.poll_event().is_some() {}
+    let mut hostile = consuming(0, &config);
+    while hostile.victim.poll_event().is_some() {}
     let mut refused = 0;
     for n in 0..2_000u64 {
         let seq = 1 + n * 2;
@@ -226,42 +227,43 @@ fn endless_early_data_and_fragments_stay_within_the_budget() {
         } else {
             fragment(seq, seq * 16, 500, 1_000, &[9; 10])
         };
-        liar.say(&frames).unwrap();
-        let stats = liar.victim.session_stats();
+        hostile.send(&frames).unwrap();
+        let stats = hostile.victim.session_stats();
         assert!(stats.held_bytes <= 10_000);
         refused = stats.refused_packets;
     }
     assert!(refused > 1_800);
     let label = Label::from_u32(0);
-    liar.victim.reset(label, CloseCode::GRACEFUL).unwrap();
-    assert_eq!(liar.victim.session_stats().held_bytes, 0, "a channel that goes gives everything back");
+    hostile.victim.reset(label, CloseCode::GRACEFUL).unwrap();
+    assert_eq!(hostile.victim.session_stats().held_bytes, 0, "a channel that goes gives everything back");
 }
 
 #[test]
-fn a_flood_of_opens_is_refused_and_bounded() {
+fn flood_of_opens_is_refused_and_bounded() {
     let mut config = patient();
     config.limits.opens_per_second = 10;
     config.limits.max_channels = 64;
-    let mut liar = Liar::new(&config);
+    let mut hostile = Hostile::new(&config);
     for slot in 0..64u32 {
-        liar.message(&Message::Open(slot, request(10))).unwrap();
+        hostile.message(&ControlMessage::Open(slot, request(10))).unwrap();
     }
-    assert_eq!(liar.victim.session_stats().channels, 10);
-    assert_eq!(liar.victim.session_stats().opens_refused, 54);
-    liar.now = ms(500);
-    liar.message(&Message::Open(64, request(10))).unwrap();
-    assert_eq!(liar.victim.session_stats().channels, 10, "there is no such slot");
+    assert_eq!(hostile.victim.session_stats().channels, 10);
+    assert_eq!(hostile.victim.session_stats().opens_refused, 54);
+    hostile.now = ms(500);
+    hostile.message(&ControlMessage::Open(64, request(10))).unwrap();
+    assert_eq!(hostile.victim.session_stats().channels, 10, "there is no such slot");
     for slot in 0..64u32 {
-        liar.message(&Message::Open(slot | 1 << 12, request(10))).unwrap();
+        hostile.message(&ControlMessage::Open(slot | 1 << 12, request(10))).unwrap();
     }
-    assert_eq!(liar.victim.session_stats().channels, 10, "five tokens replaced five channels");
+    assert_eq!(hostile.victim.session_stats().channels, 10, "five tokens replaced five channels");
     assert_eq!(
-        liar.message(&Message::Open(1, request(10))),
+        hostile.message(&ControlMessage::Open(1, request(10))),
         Err(Dropped::Violation(CloseCode::PROTOCOL_VIOLATION))
     );
-    let mut liar = Liar::new(&config);
-    let closed = (0..100_000u32)
-        .find(|n| liar.message(&Message::Open((n % 64) | ((n / 64 + 1) << 12), request(10))).is_err());
+    let mut hostile = Hostile::new(&config);
+    let closed = (0..100_000u32).find(|n| {
+        hostile.message(&ControlMessage::Open((n % 64) | ((n / 64 + 1) << 12), request(10))).is_err()
+    });
     assert!(
         closed.is_some_and(|n| n < 30_000),
         "answers that are never acknowledged end the session: {closed:?}"
@@ -269,15 +271,15 @@ fn a_flood_of_opens_is_refused_and_bounded() {
 }
 
 #[test]
-fn unpolled_events_stop_the_peer_and_not_the_memory() {
+fn unpolled_events_stop_the_peer_and_stay_bounded() {
     let mut config = patient();
     config.limits.max_events = 8;
-    let mut liar = Liar::new(&config);
+    let mut hostile = Hostile::new(&config);
     let mut sent = 0;
     for _ in 0..1_000 {
-        let before = liar.victim.session_stats().refused_packets;
-        if liar.message(&Message::Record(vec![1; 1_000])).is_err()
-            || liar.victim.session_stats().refused_packets > before
+        let before = hostile.victim.session_stats().refused_packets;
+        if hostile.message(&ControlMessage::Record(vec![1; 1_000])).is_err()
+            || hostile.victim.session_stats().refused_packets > before
         {
             break;
         }
@@ -285,48 +287,48 @@ fn unpolled_events_stop_the_peer_and_not_the_memory() {
     }
     assert!(sent < 400, "{sent}");
     let mut polled = 0;
-    while let Some(event) = liar.victim.poll_event() {
+    while let Some(event) = hostile.victim.poll_event() {
         polled += u64::from(matches!(event, SessionEvent::Control(_)));
     }
     assert_eq!(polled, sent, "what was acknowledged is delivered");
 }
 
 #[test]
-fn withdrawn_and_absurd_credit_harm_nobody() {
-    let mut liar = Liar::new(&patient());
-    liar.message(&Message::Open(0, request(4_096))).unwrap();
+fn lowered_and_absurd_credit_has_no_effect() {
+    let mut hostile = Hostile::new(&patient());
+    hostile.message(&ControlMessage::Open(0, request(4_096))).unwrap();
     let label = Label::from_u32(1 << 31);
     let accept = Accept { first_seq: 5, max_datum_bytes: 100, reliability: Reliability::Reliable, weight: 1 };
-    liar.victim.accept(label, accept).unwrap();
-    let before = liar.victim.stats(label).unwrap().tx_credit_remaining;
+    hostile.victim.accept(label, accept).unwrap();
+    let before = hostile.victim.stats(label).unwrap().tx_credit_remaining;
     let credit = |seq: u64, bytes: u64| {
         [&[2u8, 0, 0, 0, 0, 0, 0, 0][..], &seq.to_le_bytes(), &bytes.to_le_bytes()].concat()
     };
-    liar.say(&credit(0, 0)).unwrap();
-    assert_eq!(liar.victim.stats(label).unwrap().tx_credit_remaining, before);
-    liar.say(&credit(u64::MAX, u64::MAX)).unwrap();
-    liar.victim.publish(label, u64::MAX);
-    assert_eq!(liar.victim.stats(label).unwrap().tx_credit_remaining, u64::MAX);
-    assert_eq!(liar.victim.finish(label, u64::MAX), Ok(()));
+    hostile.send(&credit(0, 0)).unwrap();
+    assert_eq!(hostile.victim.stats(label).unwrap().tx_credit_remaining, before);
+    hostile.send(&credit(u64::MAX, u64::MAX)).unwrap();
+    hostile.victim.publish(label, u64::MAX);
+    assert_eq!(hostile.victim.stats(label).unwrap().tx_credit_remaining, u64::MAX);
+    assert_eq!(hostile.victim.finish(label, u64::MAX), Ok(()));
 }
 
 #[test]
-fn garbage_inside_the_seal_never_panics() {
+fn sealed_garbage_does_not_panic() {
     for seed in 0..3_000u64 {
-        let mut liar = consuming(4_096, &patient());
-        while liar.victim.poll_event().is_some() {}
+        let mut hostile = consuming(4_096, &patient());
+        while hostile.victim.poll_event().is_some() {}
         let mut bytes = content(5, seed, (seed % 200) as usize);
         if let Some(first) = bytes.first_mut() {
             *first = *first % 11 + u8::from(seed % 40 == 0);
         }
-        let _ = liar.say(&bytes);
+        let _ = hostile.send(&bytes);
         let mut buf = vec![0; 2_000];
-        while liar.victim.poll_transmit(ms(1), &mut buf, &mut Rings::default()).is_some() {}
+        while hostile.victim.poll_transmit(ms(1), &mut buf, &mut Rings::default()).is_some() {}
     }
 }
 
 #[test]
-fn a_dead_peer_is_noticed_in_about_a_second_and_an_idle_one_lives() {
+fn dead_peer_is_noticed_within_a_second_and_idle_one_stays() {
     let mut world = World::new(1, &SessionConfig::default(), Faults { delay_us: 50, ..Faults::default() });
     world.peers[0].session.send_control(b"hello".to_vec()).unwrap();
     world.run_until(Duration::from_secs(20), |_| false);
@@ -341,7 +343,7 @@ fn a_dead_peer_is_noticed_in_about_a_second_and_an_idle_one_lives() {
 }
 
 #[test]
-fn an_idle_session_closes_with_idle_on_both_sides() {
+fn idle_session_closes_with_idle_at_both_ends() {
     let config = SessionConfig { idle_timeout: Duration::from_secs(5), ..SessionConfig::default() };
     let mut world = World::new(1, &config, Faults { delay_us: 50, ..Faults::default() });
     assert!(world.run_until(Duration::from_secs(7), |world| world.peers.iter().all(|p| p.closed.is_some())));
@@ -350,7 +352,7 @@ fn an_idle_session_closes_with_idle_on_both_sides() {
 }
 
 #[test]
-fn closing_tells_the_peer_even_when_the_first_word_is_lost() {
+fn close_reaches_the_peer_when_the_first_packet_is_lost() {
     let mut world = World::new(1, &patient(), Faults { delay_us: 50, ..Faults::default() });
     world.open(0, Flow { datums: 1_000_000, take: 1_000, ..Flow::default() });
     world.run_until(Duration::from_millis(50), |_| false);
@@ -365,12 +367,12 @@ fn closing_tells_the_peer_even_when_the_first_word_is_lost() {
     assert_eq!(world.peers[1].closed, Some((CloseCode::GRACEFUL, true)));
     let session = &mut world.peers[0].session;
     assert_eq!(session.poll_timeout(), None);
-    assert_eq!(session.open(request(1)), Err(OpenError::Closed));
+    assert_eq!(session.open(request(1)), Err(OpenChannelError::Closed));
     assert_eq!(session.send_control(vec![1]), Err(ControlError::Closed(vec![1])));
 }
 
 #[test]
-fn refusals_and_resets_reach_the_other_side() {
+fn refusals_and_resets_reach_the_peer() {
     let mut world = World::new(1, &patient(), Faults { delay_us: 50, loss: 300, ..Faults::default() });
     let refused = world.open(0, Flow::default());
     let mut stream = [0; 32];
@@ -397,7 +399,7 @@ fn refusals_and_resets_reach_the_other_side() {
 }
 
 #[test]
-fn a_stalled_application_stops_its_channel_and_no_other() {
+fn stalled_application_stops_only_its_channel() {
     let mut world = World::new(3, &patient(), Faults { delay_us: 50, loss: 20, ..Faults::default() });
     let slow = world.open(0, Flow { datums: 1 << 40, window_bytes: 8_192, ..Flow::default() });
     world.open(0, Flow { datums: 5_000, ..Flow::default() });
@@ -455,38 +457,38 @@ fn weights_one_and_four_share_a_tight_link_one_to_four() {
 }
 
 #[test]
-fn a_ping_is_answered_with_its_token() {
-    let mut liar = Liar::new(&patient());
-    liar.say(&[&[8u8][..], &77u64.to_le_bytes()].concat()).unwrap();
+fn ping_is_answered_with_its_token() {
+    let mut hostile = Hostile::new(&patient());
+    hostile.send(&[&[8u8][..], &77u64.to_le_bytes()].concat()).unwrap();
     let mut buf = vec![0; 2_000];
-    let len = liar.victim.poll_transmit(liar.now, &mut buf, &mut Rings::default()).unwrap();
-    let opened = opener(1).open(liar.now, &mut buf[..len]).unwrap().plaintext.to_vec();
+    let len = hostile.victim.poll_transmit(hostile.now, &mut buf, &mut Rings::default()).unwrap();
+    let opened = opener(1).open(hostile.now, &mut buf[..len]).unwrap().plaintext.to_vec();
     assert!(Frames::new(&opened).any(|frame| matches!(frame, Ok(Frame::Pong(77)))));
-    assert!(liar.victim.poll_transmit(liar.now, &mut buf, &mut Rings::default()).is_none());
+    assert!(hostile.victim.poll_transmit(hostile.now, &mut buf, &mut Rings::default()).is_none());
 }
 
 #[test]
-fn an_early_skip_over_many_held_runs_is_refused_before_it_costs_much() {
-    let mut liar = consuming(0, &patient());
-    while liar.victim.poll_event().is_some() {}
+fn early_skip_over_many_held_runs_is_refused() {
+    let mut hostile = consuming(0, &patient());
+    while hostile.victim.poll_event().is_some() {}
     for n in 0..5_000u64 {
-        liar.say(&data(0, 1 + n * 2, (1 + n * 2) * 16, &[b"x"])).unwrap();
+        hostile.send(&data(0, 1 + n * 2, (1 + n * 2) * 16, &[b"x"])).unwrap();
     }
     let skip = |first: u64, until: u64| {
         [&[6u8, 0, 0, 0, 0, 0, 0, 0][..], &first.to_le_bytes(), &until.to_le_bytes(), &[0; 8]].concat()
     };
-    assert_eq!(liar.victim.session_stats().refused_packets, 0);
-    liar.say(&skip(1, 20_000)).unwrap();
-    assert_eq!(liar.victim.session_stats().refused_packets, 1);
-    // One that passes over little is taken, and the whole is put together when what is missing came.
-    liar.say(&skip(12_000, 20_000)).unwrap();
-    assert_eq!(liar.victim.session_stats().refused_packets, 1);
+    assert_eq!(hostile.victim.session_stats().refused_packets, 0);
+    hostile.send(&skip(1, 20_000)).unwrap();
+    assert_eq!(hostile.victim.session_stats().refused_packets, 1);
+    // A skip over few held runs is accepted, and the stream is complete once the missing part arrives.
+    hostile.send(&skip(12_000, 20_000)).unwrap();
+    assert_eq!(hostile.victim.session_stats().refused_packets, 1);
     let frames = skip(0, 12_000);
     let mut packet = vec![0; HEADER_BYTES];
     packet.extend_from_slice(&frames);
     packet.extend_from_slice(&[0; 16]);
-    liar.sealer.seal(liar.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
-    liar.victim.handle_packet(liar.now, &mut packet, &mut Take).unwrap();
-    let stats = liar.victim.stats(Label::from_u32(0)).unwrap();
+    hostile.sealer.seal(hostile.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+    hostile.victim.handle_packet(hostile.now, &mut packet, &mut Take).unwrap();
+    let stats = hostile.victim.stats(Label::from_u32(0)).unwrap();
     assert_eq!((stats.in_order, stats.rx_datums, stats.held_bytes), (20_000, 5_000, 0));
 }

@@ -1,4 +1,4 @@
-//! What stands inside the seal: frames, and the messages that travel in CONTROL frames.
+//! Frames, and the messages in CONTROL frames.
 
 #![no_main]
 

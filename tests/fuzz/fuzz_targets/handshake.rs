@@ -29,7 +29,7 @@ const NODES: usize = 3;
 struct Mutation {
     /// Bit flips.
     flips: Vec<u16>,
-    /// Make `mac1` right again, with the filter key of this node or of the handshake by address.
+    /// Recompute `mac1`, with the key of this node or of the handshake by address.
     repair: Option<u8>,
     /// Cut or extend to this length.
     length: Option<u16>,
@@ -80,7 +80,7 @@ struct World {
     responders: Vec<Responder>,
     initiators: Vec<Initiator>,
     recorded: Vec<Vec<u8>>,
-    /// Keys by (index of the initiator, index of the responder), from whichever side finished first.
+    /// Keys by (index of the initiator, index of the responder), from the side that finished first.
     keys: BTreeMap<(ReceiverIndex, ReceiverIndex), [[u8; 32]; 2]>,
     counter: u32,
 }
@@ -102,7 +102,7 @@ fn locals() -> &'static [Arc<Credentials>; NODES] {
     })
 }
 
-/// The filter's key as any member can compute it.
+/// The key of `mac1` as any member derives it.
 fn filter_key(which: u8) -> [u8; 32] {
     let secret = blake3::derive_key("corewire v1 network secret of a public network", NETWORK.as_bytes());
     let node = locals().get(usize::from(which % 4));
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// The Noise message and the sender's index are as somebody wrote them; `mac1` and `mac2` may differ.
+    /// Noise message and sender index are unchanged; `mac1` and `mac2` may differ.
     fn genuine(&self, packet: &[u8]) -> bool {
         let body = |packet: &[u8]| packet[..packet.len().saturating_sub(32)].to_vec();
         self.recorded.iter().any(|known| body(known) == body(packet))

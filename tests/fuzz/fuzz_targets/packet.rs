@@ -25,9 +25,9 @@ enum Step {
     Flip(u8, u16),
     /// Open the first bytes of packet `n`.
     Cut(u8, u16),
-    /// Open packet `n` with something behind it.
+    /// Open packet `n` with bytes appended.
     Extend(u8, Vec<u8>),
-    /// Open the header of one packet in front of the body of another.
+    /// Open the header of one packet with the body of another.
     Splice(u8, u8),
     /// Open these bytes.
     Raw(Vec<u8>),

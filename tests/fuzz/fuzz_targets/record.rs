@@ -16,9 +16,9 @@ const NETWORK: NetworkId = NetworkId([0x11; 32]);
 
 #[derive(Arbitrary, Debug)]
 enum Input {
-    /// Bytes as they come.
+    /// Raw bytes.
     Raw(Vec<u8>),
-    /// Bodies that peers have signed as they are, with who brought them and the time.
+    /// Bodies that peers have signed as they are, with their source and the time.
     Signed(Vec<(u8, Vec<u8>, u8, u32)>),
 }
 
@@ -50,7 +50,7 @@ fuzz_target!(|input: Input| {
                 let message = [b"corewire v1 peer record\0".as_slice(), NETWORK.as_bytes(), &bytes].concat();
                 bytes.extend_from_slice(&identity.sign(&message));
                 let Some(record) = check(&bytes) else { continue };
-                // What is accepted is the one encoding of its content.
+                // An accepted record is the canonical encoding of its content.
                 let again = SignedRecord::sign(identity, &NETWORK, record.record().clone());
                 assert_eq!(again.as_ref(), Ok(&record));
                 catalog.insert(record, PeerId([source; 32]), u64::from(now_s));

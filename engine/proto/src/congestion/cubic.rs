@@ -1,26 +1,32 @@
-//! CUBIC, RFC 9438, in integers. Not inside: HyStart, ECN.
+//! CUBIC (RFC 9438) in integers, without HyStart and ECN.
 
 use super::{Controller, initial_window, paced};
 use crate::time::Instant;
 
-/// Multiplicative decrease to 0.7 (RFC 9438, 4.6), in thousandths.
-const BETA: u64 = 700;
-/// Growth of the Reno-friendly window per round trip, 3 (1 - beta) / (1 + beta) packets (4.3), in thousandths.
-const ALPHA: u64 = 529;
+/// Multiplicative decrease to 0.7 (RFC 9438, 4.6).
+const BETA_PER_MILLE: u64 = 700;
+/// Growth of the Reno-friendly window per round trip in packets: 3 (1 - beta) / (1 + beta) (4.3).
+const ALPHA_PER_MILLE: u64 = 529;
 
 /// The window grows with the cube of the time since the last loss, away from the window at that loss.
 #[derive(Debug)]
 pub struct Cubic {
+    /// Bytes of a full packet.
     packet: u64,
+    /// Bytes that may be in flight; at least two packets.
     window: u64,
+    /// Below this window growth is exponential (slow start).
     threshold: u64,
-    /// The window before the last decrease.
+    /// `W_max`: the window before the last decrease, lowered by fast convergence. At least `threshold` after
+    /// a loss.
     origin: u64,
-    /// Reno-friendly window, and bytes acknowledged toward its next packet.
+    /// The Reno-friendly window; 0 while it is to start at the threshold.
     friendly: u64,
+    /// Bytes acknowledged toward its next growth; less than `friendly` between calls.
     friendly_acked: u64,
     /// When growth after the last decrease began.
     epoch: Option<Instant>,
+    /// When the last decrease happened; losses and acknowledgements of packets sent before it change nothing.
     recovery_start: Option<Instant>,
 }
 
@@ -40,8 +46,8 @@ impl Cubic {
         }
     }
 
-    /// `W_cubic(t) = C (t - K)^3 + W_max` in bytes, with C = 0.4 packets per second cubed and K the time at which
-    /// it passes `W_max`, both in milliseconds (4.2).
+    /// `W_cubic(t) = C (t - K)^3 + W_max` in bytes, where C is 0.4 packets per second cubed, and the curve
+    /// passes `W_max` at time K (4.2).
     fn target(&self, elapsed_ms: u64) -> u64 {
         // K = cbrt((W_max - cwnd_epoch) / C); with milliseconds and packets: cbrt(packets * 2.5e9) ms.
         let start = self.origin.min(self.threshold);
@@ -79,12 +85,12 @@ impl Controller for Cubic {
         self.friendly_acked += bytes;
         if self.friendly_acked >= self.friendly {
             self.friendly_acked -= self.friendly;
-            // Past the old window Reno itself would grow by a whole packet (4.3).
+            // Above the old window Reno itself would grow by a whole packet (4.3).
             self.friendly +=
-                if self.friendly < self.origin { self.packet * ALPHA / 1000 } else { self.packet };
+                if self.friendly < self.origin { self.packet * ALPHA_PER_MILLE / 1000 } else { self.packet };
         }
         let ahead = (now - epoch).as_nanos() as u64 / 1_000_000 + srtt_ns / 1_000_000;
-        // At most half as much again per round trip (4.4).
+        // The window grows by at most half per round trip (4.4).
         let target = self.target(ahead).clamp(self.window, self.window + self.window / 2);
         let grown = u128::from(target - self.window) * u128::from(bytes) / u128::from(self.window.max(1));
         self.window = self.window.saturating_add(grown as u64).max(self.friendly);
@@ -96,10 +102,14 @@ impl Controller for Cubic {
         }
         self.recovery_start = Some(now);
         self.epoch = None;
-        // Fast convergence (4.7): a flow that lost before it was back leaves room for others.
-        self.origin =
-            if self.window < self.origin { self.window * (1000 + BETA) / 2000 } else { self.window };
-        self.window = (self.window * BETA / 1000).max(2 * self.packet);
+        // Fast convergence (4.7): a flow that loses before it is back at its old window leaves room for
+        // others.
+        self.origin = if self.window < self.origin {
+            self.window * (1000 + BETA_PER_MILLE) / 2000
+        } else {
+            self.window
+        };
+        self.window = (self.window * BETA_PER_MILLE / 1000).max(2 * self.packet);
         self.threshold = self.window;
         self.origin = self.origin.max(self.window);
         (self.friendly, self.friendly_acked) = (self.window, 0);
@@ -109,7 +119,7 @@ impl Controller for Cubic {
         self.window = 2 * self.packet;
         self.recovery_start = None;
         self.epoch = None;
-        // What Reno would have grown to belongs to the time before; it would lift the window at once.
+        // A Reno-friendly window from before would lift the window at once.
         (self.friendly, self.friendly_acked) = (0, 0);
     }
 
@@ -127,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cube_roots_are_exact() {
+    fn cube_root_is_the_largest_integer_root() {
         for n in [0u128, 1, 7, 8, 26, 27, 28, 1_000_000, 999_999_999_999] {
             let root = u128::from(cube_root(n));
             assert!(root.pow(3) <= n && (root + 1).pow(3) > n);

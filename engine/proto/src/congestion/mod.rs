@@ -1,6 +1,6 @@
 //! How much may be in flight, and how fast it may leave.
 //!
-//! Not inside: which packets were lost (the session says so), and who may send next (the scheduler).
+//! Not inside: loss detection (`session::recovery`), and the order of channels ([`crate::schedule`]).
 
 mod cubic;
 mod new_reno;
@@ -23,28 +23,28 @@ pub enum Congestion {
     /// CUBIC (RFC 9438), the default.
     #[default]
     Cubic,
-    /// A rate that the user knows the network carries, in bytes per second. Loss does not change it.
+    /// A fixed rate in bytes per second, for a network whose capacity is known. Loss does not change it.
     FixedRate(u64),
-    /// No limit but the session's tables.
+    /// No limit but `max_packets_in_flight` and `max_frames_in_flight`.
     Unlimited,
 }
 
-/// A congestion controller: told what happened, asked for its window.
+/// A congestion controller.
 pub trait Controller: fmt::Debug + Send {
-    /// A packet that was sent at `sent` arrived. `limited`: the window was in use to at least one half, so there is
-    /// reason to grow it. `srtt_ns`: the smoothed round trip.
+    /// Packets of `bytes` in total were acknowledged, the youngest of which was sent at `sent`. `limited`: at
+    /// least half of the window was in use, so it may grow. `srtt_ns`: the smoothed round trip.
     fn handle_ack(&mut self, now: Instant, sent: Instant, bytes: u64, srtt_ns: u64, limited: bool);
 
     /// Packets were lost; the youngest of them was sent at `sent`.
     fn handle_loss(&mut self, now: Instant, sent: Instant);
 
-    /// Nothing came through for several probes in a row: start over (RFC 9002, 7.6).
+    /// Several probes in a row stayed unanswered: start over (RFC 9002, 7.6).
     fn handle_persistent_loss(&mut self);
 
     /// Bytes that may be in flight.
     fn window(&self) -> u64;
 
-    /// Bytes per second at which packets may leave; `None`: as fast as the window allows.
+    /// Bytes per second at which packets may leave; `None`: unpaced.
     fn rate(&self, srtt_ns: u64) -> Option<u64>;
 }
 
@@ -59,7 +59,7 @@ impl Congestion {
     }
 }
 
-/// RFC 9002, 7.2: ten packets, but not more than 14,720 bytes unless two packets are.
+/// RFC 9002, 7.2: ten packets, but not more than the larger of 14,720 bytes and two packets.
 pub(crate) const fn initial_window(max_packet_bytes: u64) -> u64 {
     let two = 2 * max_packet_bytes;
     let ten = 10 * max_packet_bytes;
@@ -67,7 +67,7 @@ pub(crate) const fn initial_window(max_packet_bytes: u64) -> u64 {
     if ten < cap { ten } else { cap }
 }
 
-/// Twice the window per round trip while it may double, so that pacing never is what limits growth.
+/// Twice the window per round trip: the window may double in one, and pacing must not limit that.
 pub(crate) fn paced(window: u64, srtt_ns: u64) -> Option<u64> {
     if srtt_ns == 0 {
         return None;
@@ -76,6 +76,7 @@ pub(crate) fn paced(window: u64, srtt_ns: u64) -> Option<u64> {
     Some(u64::try_from(rate).unwrap_or(u64::MAX).max(1))
 }
 
+/// A rate or none, and no window.
 #[derive(Debug)]
 struct FixedController {
     rate: Option<u64>,

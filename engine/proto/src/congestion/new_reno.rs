@@ -1,4 +1,4 @@
-//! RFC 9002, section 7 and appendix B. Not inside: ECN.
+//! NewReno: RFC 9002, section 7 and appendix B, without ECN.
 
 use super::{Controller, initial_window, paced};
 use crate::time::Instant;
@@ -6,10 +6,15 @@ use crate::time::Instant;
 /// Additive increase, multiplicative decrease.
 #[derive(Debug)]
 pub struct NewReno {
+    /// Bytes of a full packet.
     packet: u64,
+    /// Bytes that may be in flight; at least two packets.
     window: u64,
+    /// Below this window growth is exponential (slow start).
     threshold: u64,
+    /// When the last decrease happened; losses and acknowledgements of packets sent before it change nothing.
     recovery_start: Option<Instant>,
+    /// Bytes acknowledged toward the next growth; less than `window` between calls.
     acked: u64,
 }
 

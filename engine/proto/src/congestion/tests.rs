@@ -20,7 +20,7 @@ fn round(controller: &mut dyn Controller, trip: u64) {
 }
 
 #[test]
-fn both_double_before_the_first_loss_and_step_back_once_per_round() {
+fn both_controllers_double_before_loss_and_decrease_once_per_round() {
     for choice in [Congestion::NewReno, Congestion::Cubic] {
         let mut controller = choice.controller(PACKET);
         let start = controller.window();
@@ -43,7 +43,7 @@ fn both_double_before_the_first_loss_and_step_back_once_per_round() {
 }
 
 #[test]
-fn what_is_not_used_does_not_grow() {
+fn unused_window_does_not_grow() {
     for choice in [Congestion::NewReno, Congestion::Cubic] {
         let mut controller = choice.controller(PACKET);
         let start = controller.window();
@@ -103,7 +103,7 @@ fn pacing_bounds_bursts_and_keeps_the_rate() {
 }
 
 #[test]
-fn unlimited_has_no_limit_and_fixed_keeps_its_rate() {
+fn unlimited_has_no_window_and_fixed_rate_keeps_its_rate() {
     let mut fixed = Congestion::FixedRate(5).controller(PACKET);
     fixed.handle_loss(at(1), at(0));
     assert_eq!((fixed.window(), fixed.rate(1)), (u64::MAX, Some(5)));

@@ -1,10 +1,10 @@
-//! "Show first that you can receive at your address."
+//! Cookies: proof that an initiator receives at its address.
 //!
-//! A cookie is a keyed hash of an address; who returns it has received it there. It travels encrypted under a key
-//! from the network secret and bound to the `mac1` of the packet that it answers, so that nobody outside the network
-//! can make one up or use it.
+//! A cookie is a keyed hash of an address, which only a node that receives there can return. It travels
+//! encrypted under a key from the network secret and bound to the `mac1` of the packet that it answers, so
+//! that only members of the network can read it.
 //!
-//! Not inside: when to ask for one. That is the caller's word ([`super::HandshakeLoad`]).
+//! Not inside: when to ask for one, which the caller decides ([`super::HandshakeLoad`]).
 
 use core::{
     net::{IpAddr, SocketAddr},
@@ -25,14 +25,14 @@ use crate::{
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex, TAG_BYTES},
 };
 
-/// A cookie is accepted in the period in which it was made and in the next one.
+/// A cookie is accepted in the period in which it was made and in the next one; WireGuard's interval.
 pub(super) const COOKIE_PERIOD: Duration = Duration::from_secs(120);
 
 const NONCE_END: usize = HEADER_BYTES + COOKIE_NONCE_BYTES;
 const COOKIE_END: usize = NONCE_END + MAC_BYTES;
 const _: () = assert!(COOKIE_END + TAG_BYTES == COOKIE_BYTES);
 
-/// Makes cookies and knows them again, without remembering any.
+/// Makes and recognises cookies without storing any.
 #[derive(Debug)]
 pub(super) struct CookieMaker {
     seed: SecretKey,
@@ -71,7 +71,7 @@ fn period(now: Instant) -> u64 {
     now.as_nanos() / (COOKIE_PERIOD.as_secs() * 1_000_000_000)
 }
 
-/// The packet that carries a cookie to `receiver`, in answer to a packet with this `mac1`.
+/// A packet that carries a cookie to `receiver`, in answer to a packet with this `mac1`.
 pub(super) fn write(
     cookie_key: &SecretKey,
     receiver: ReceiverIndex,
@@ -107,7 +107,7 @@ pub(super) fn read(
     Ok(cookie)
 }
 
-/// A random nonce of 24 bytes is folded into the key, so that the cipher's own short nonce may stay zero.
+/// The random nonce of 24 bytes is hashed into the key, so that the cipher's own nonce may be zero.
 fn one_time_cipher(
     cookie_key: &SecretKey,
     nonce: &[u8; COOKIE_NONCE_BYTES],
@@ -125,7 +125,7 @@ mod tests {
     const FROM: SocketAddr = SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 4_000);
 
     #[test]
-    fn a_cookie_lives_for_two_periods_and_one_address() {
+    fn cookie_is_valid_for_two_periods_and_one_address() {
         let maker = CookieMaker::new([1; 32]);
         let start = Instant::ZERO + COOKIE_PERIOD * 5;
         let cookie = maker.make(start, &FROM);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_packet_opens_only_for_the_packet_it_answers() {
+    fn cookie_packet_opens_only_for_the_packet_it_answers() {
         let key = SecretKey::from_bytes([3; 32]);
         let index = ReceiverIndex::new(1, 2, 3).unwrap();
         let packet = write(&key, index, &[4; 16], &[5; 24], &[6; 16]).unwrap();

@@ -1,6 +1,4 @@
-//! What a node brings into every handshake.
-//!
-//! Not inside: anything about the other side.
+//! What a node brings into every handshake: identity, transport key and network secret.
 
 use core::fmt;
 
@@ -16,22 +14,22 @@ const CONTEXT_MAC_KNOWN: &str = "corewire v1 packet filter for a known peer";
 const CONTEXT_MAC_ADDRESS: &str = "corewire v1 packet filter for an address";
 const CONTEXT_COOKIE: &str = "corewire v1 cookie encryption";
 
-/// What keeps strangers out of a network: 32 random bytes that all members share.
+/// 32 random bytes that all members of a network share. Other nodes cannot join.
 #[derive(Clone)]
 pub struct NetworkSecret(SecretKey);
 
-/// The bytes are no secret.
+/// The bytes are not random.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "the network secret must be 32 random bytes; these repeat themselves (use the system's random source)"
 )]
 pub struct WeakSecret;
 
-/// A secret has at least this many different bytes; 32 random ones have fewer once in 10¹⁹ times.
+/// Fewest different bytes of a secret; 32 random ones have fewer once in 10¹⁹ times.
 const MIN_DISTINCT_BYTES: u32 = 16;
 
 impl NetworkSecret {
-    /// Takes a secret over, unless it can be seen that nobody drew it at random.
+    /// A secret from its bytes. Refuses bytes that are visibly not random.
     pub fn new(bytes: [u8; 32]) -> Result<Self, WeakSecret> {
         let mut seen = [0u64; 4];
         for byte in bytes {
@@ -41,13 +39,13 @@ impl NetworkSecret {
         if distinct < MIN_DISTINCT_BYTES { Err(WeakSecret) } else { Ok(Self(SecretKey::from_bytes(bytes))) }
     }
 
-    /// The secret of a network that was given none: everybody who knows the id can join and read the filter's
-    /// key. Identity and encryption between peers are not weakened by it.
+    /// The secret of a network without one of its own: every node that knows the id can derive it and join.
+    /// Identity and encryption between peers do not depend on it.
     pub fn of_public_network(network: &NetworkId) -> Self {
         Self(SecretKey::from_bytes(blake3::derive_key(CONTEXT_PUBLIC_SECRET, network.as_bytes())))
     }
 
-    /// A key for one purpose, from the secret and what the key is bound to.
+    /// A key for one purpose, bound to `bound_to`.
     pub(super) fn derive(&self, context: &str, bound_to: &[&[u8]]) -> SecretKey {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         hasher.update(self.0.as_bytes());
@@ -64,21 +62,21 @@ impl fmt::Debug for NetworkSecret {
     }
 }
 
-/// What a peer can take; each side tells the other in the handshake.
+/// What a peer accepts; exchanged in the handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerLimits {
     /// The largest packet that it receives, in bytes.
     pub max_packet_bytes: u32,
     /// Channels that may be open in one session.
     pub max_channels: u32,
-    /// Milliseconds of silence after which it forgets a session.
+    /// Milliseconds without channels and messages after which it closes a session.
     pub idle_timeout_ms: u32,
 }
 
-/// What [`Credentials::new`] needs beside the identity.
+/// What [`Credentials::new`] needs besides the identity.
 #[derive(Clone, Debug)]
 pub struct CredentialsConfig {
-    /// The network to be a member of.
+    /// The network to join.
     pub network: NetworkId,
     /// Its secret; `None` derives one from the id (see [`NetworkSecret::of_public_network`]).
     pub secret: Option<NetworkSecret>,
@@ -86,9 +84,9 @@ pub struct CredentialsConfig {
     pub validity: u64,
     /// Ciphers to offer ([`Suites::for_cpu`]).
     pub suites: Suites,
-    /// A random number drawn once per start of the node.
+    /// A random number, drawn at each start of the node.
     pub boot: u64,
-    /// What this node can take.
+    /// What this node accepts.
     pub limits: PeerLimits,
 }
 
@@ -102,17 +100,19 @@ pub struct Credentials {
     pub(super) suites: Suites,
     pub(super) boot: u64,
     pub(super) limits: PeerLimits,
+    /// Noise's pre-shared key.
     pub(super) psk: SecretKey,
+    /// Encrypts cookies.
     pub(super) cookie_key: SecretKey,
-    /// Filters packets whose sender knows this node's transport key.
+    /// Key of `mac1` in packets whose sender knows this node's transport key.
     pub(super) mac_own: SecretKey,
-    /// Filters packets of the handshake by address, in both directions.
+    /// Key of `mac1` in the handshake by address, in both directions.
     pub(super) mac_address: SecretKey,
     secret: NetworkSecret,
 }
 
 impl Credentials {
-    /// Derives and signs everything that stays the same from handshake to handshake.
+    /// Derives and signs what is the same in every handshake.
     pub fn new(identity: &Identity, config: CredentialsConfig) -> Self {
         let CredentialsConfig { network, secret, validity, suites, boot, limits } = config;
         let secret = secret.unwrap_or_else(|| NetworkSecret::of_public_network(&network));
@@ -135,7 +135,7 @@ impl Credentials {
         }
     }
 
-    /// The filter key for packets to the peer with this transport key.
+    /// Key of `mac1` in packets to the peer with this transport key.
     pub(super) fn mac_for(&self, transport_key: &[u8; 32]) -> SecretKey {
         self.secret.derive(CONTEXT_MAC_KNOWN, &[self.network.as_bytes(), transport_key])
     }
@@ -150,7 +150,7 @@ impl Credentials {
         self.network
     }
 
-    /// The X25519 public key that others need for an `Init`; it belongs into this node's record.
+    /// The X25519 public key that an `Init` to this node needs; published in the node's record.
     pub const fn transport_key(&self) -> &[u8; 32] {
         &self.transport.public
     }

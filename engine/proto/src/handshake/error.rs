@@ -1,20 +1,20 @@
-//! Why a handshake packet came to nothing. Not inside: an answer. None is ever sent.
+//! Errors of a handshake.
 
-/// Why a handshake packet was dropped or a handshake could not start. Nothing is sent to whoever caused it; the
-/// variants exist to be counted ([`HandshakeError::COUNT`] of them, `error as usize` is the place).
+/// Why a handshake packet was dropped, or a handshake could not start. No answer is sent; the variants exist
+/// to be counted (`error as usize` is below [`HandshakeError::COUNT`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, thiserror::Error)]
 #[repr(u8)]
 pub enum HandshakeError {
     /// No header of a handshake packet of this protocol version.
     #[error("no header of this protocol version")]
     Header,
-    /// Not exactly as long as its kind.
+    /// Not exactly as long as packets of its kind.
     #[error("not as long as a packet of its kind")]
     Length,
-    /// A kind that this side of the handshake does not take.
+    /// A kind of packet that this side does not expect.
     #[error("a kind of packet that this side does not expect")]
     Unexpected,
-    /// `mac1` is not from this network's secret, or meant for another peer.
+    /// `mac1` was not made with this network's secret, or is for another peer.
     #[error("not made with this network's secret, or not for this peer")]
     Mac,
     /// Message 1 was seen before.
@@ -29,10 +29,10 @@ pub enum HandshakeError {
     /// The Noise message does not open: another secret, another key, another network, or damaged.
     #[error("the message does not open: other secret, other key, or damaged")]
     Noise,
-    /// The payload opened but makes no sense.
+    /// The payload opened but is malformed.
     #[error("the payload is malformed")]
     Payload,
-    /// The certificate does not tie the peer's key to its identity.
+    /// The certificate is not from the peer that it names.
     #[error("the certificate is not from the peer it names")]
     Certificate,
     /// Another peer than the one that was asked for.
@@ -44,7 +44,7 @@ pub enum HandshakeError {
     /// No cipher in common.
     #[error("no cipher in common")]
     NoCommonSuite,
-    /// A cookie that does not open or comes too often.
+    /// A cookie that does not open, or one too many.
     #[error("a cookie that does not open, or one too many")]
     Cookie,
     /// The peer's public key cannot be used: it is a point of low order.
@@ -53,6 +53,6 @@ pub enum HandshakeError {
 }
 
 impl HandshakeError {
-    /// How many kinds of error there are.
+    /// The number of variants.
     pub const COUNT: usize = Self::BadKey as usize + 1;
 }

@@ -1,6 +1,6 @@
 //! One attempt to reach one peer.
 //!
-//! Not inside: when to try again after an attempt came to nothing, and which address to use.
+//! Not inside: when to try again after an attempt failed, and which address to use.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::{fmt, time::Duration};
@@ -19,25 +19,27 @@ use crate::{
     wire::header::{Header, PacketKind, ReceiverIndex},
 };
 
-/// An unanswered packet is sent again after this time, then after twice as long, and so on.
+/// An unanswered packet is sent again after this time, then after twice as long, and so on. Well above the
+/// round trip of any path.
 pub const RETRY_FIRST: Duration = Duration::from_millis(250);
 
-/// The longest time between two sends of the same packet.
+/// The longest time between two sends of the same packet: four sends at least before the attempt ends.
 pub const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// An attempt that has come to nothing after this time ends.
+/// An attempt without success ends after this time.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
 
-/// Cookies that one attempt reacts to. A responder changes them every two minutes.
+/// Cookies that one attempt accepts. A responder changes them every two minutes, so one is enough; the others
+/// are for late answers.
 const MAX_COOKIES: u8 = 3;
 
-/// How often an attempt recovers from an answer with a rewritten header.
+/// Answers with a changed header that one attempt recovers from.
 const MAX_REBUILDS: u8 = 3;
 
 const _: () =
     assert!(RETRY_FIRST.as_nanos() < RETRY_MAX.as_nanos() && RETRY_MAX.as_nanos() < GIVE_UP_AFTER.as_nanos());
 
-/// Whom to reach.
+/// The peer to reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// A peer whose record is known.
@@ -47,20 +49,21 @@ pub enum Target {
         /// Its X25519 public key.
         key: [u8; 32],
     },
-    /// Whoever lives at the address to which the packets are sent.
+    /// The unknown peer at the address to which the packets are sent.
     Address,
 }
 
-/// What a packet from the other side led to.
+/// What a packet from the peer led to.
 #[derive(Debug)]
 pub enum InitiatorProgress {
-    /// Send this now: the first message again, with the cookie, or the last one, which was lost.
+    /// Send this: the first message again with a cookie, or the last message again, which was lost.
     Send(Vec<u8>),
-    /// There are keys. `send`, if any, goes out first: it is the last message of the handshake.
+    /// There are keys. If `send` is set, send it first.
     Done {
         /// The session.
         outcome: Box<HandshakeOutcome>,
-        /// The last message. It is sent again by [`Initiator::handle_timeout`] until [`Initiator::handle_confirmed`].
+        /// The last message of the handshake. [`Initiator::handle_timeout`] repeats it until
+        /// [`Initiator::handle_confirmed`].
         send: Option<Vec<u8>>,
     },
 }
@@ -72,43 +75,46 @@ pub enum InitiatorTimeout {
     Wait,
     /// Send this again.
     Resend(Vec<u8>),
-    /// The attempt is over. If there were keys already, they never were confirmed: forget the session.
+    /// The attempt has failed. If it gave keys, they were not confirmed: drop the session.
     GaveUp,
 }
 
 enum InitiatorPhase {
-    /// The first message is out.
+    /// The first message was sent.
     Asking(Noise),
-    /// The last message is out (handshake by address), and this is the reply that it answered.
+    /// The last message of a handshake by address was sent; this is `mac1` of the reply that it answered.
     Confirming([u8; MAC_BYTES]),
-    /// Nothing is left to do.
+    /// Nothing has to be done.
     Over,
 }
 
 /// One attempt to reach one peer; see the module documentation for the messages.
 ///
-/// - [`start`](Self::start) gives the first packet; [`handle_packet`](Self::handle_packet) takes packets whose receiver index is
-///   [`index`](Self::index).
-/// - [`poll_timeout`](Self::poll_timeout) and [`handle_timeout`](Self::handle_timeout) repeat what was lost, and
-///   end the attempt after [`GIVE_UP_AFTER`].
+/// - [`start`](Self::start) returns the first packet; [`handle_packet`](Self::handle_packet) takes the
+///   packets whose receiver index is [`index`](Self::index).
+/// - [`poll_timeout`](Self::poll_timeout) and [`handle_timeout`](Self::handle_timeout) repeat what was lost,
+///   and end the attempt after [`GIVE_UP_AFTER`].
 pub struct Initiator {
     local: Arc<Credentials>,
     target: Target,
     attempt: AttemptParams,
     phase: InitiatorPhase,
-    /// The state after message 1 can be built again from it.
+    /// From which the state after message 1 can be rebuilt.
     seed: SecretKey,
+    /// Times that it was rebuilt; at most [`MAX_REBUILDS`].
     rebuilt: u8,
-    /// What is sent again.
+    /// The packet to repeat.
     packet: Vec<u8>,
+    /// Cookies that were accepted; at most [`MAX_COOKIES`].
     cookies: u8,
+    /// The time until the next repetition, which doubles up to [`RETRY_MAX`].
     interval: Duration,
     resend_at: Instant,
     give_up_at: Instant,
 }
 
 impl Initiator {
-    /// Starts an attempt. `entropy` is fresh and random, Send the packet.
+    /// Starts an attempt; returns the packet to send. `entropy` is fresh and random.
     pub fn start(
         now: Instant,
         entropy: [u8; 32],
@@ -134,17 +140,17 @@ impl Initiator {
         Ok((initiator, packet))
     }
 
-    /// The index under which this attempt, and then its session, expects packets.
+    /// The index for packets to this attempt, and then to its session.
     pub const fn index(&self) -> ReceiverIndex {
         self.attempt.index
     }
 
-    /// Whom this attempt is to reach.
+    /// The peer to reach.
     pub const fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Takes a packet. After an error the attempt goes on as if nothing had come.
+    /// Takes a packet. After an error the attempt goes on as if it had not arrived.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -170,7 +176,7 @@ impl Initiator {
             (PacketKind::HelloReply, Target::Address, InitiatorPhase::Asking(_)) => {
                 self.handle_hello_reply(now, &header, packet)
             }
-            // The responder repeats its reply when it has not got our last message.
+            // The responder repeats its reply when the last message was lost.
             (PacketKind::HelloReply, Target::Address, InitiatorPhase::Confirming(answered))
                 if *answered == packet::mac1_of(packet) =>
             {
@@ -180,14 +186,14 @@ impl Initiator {
         }
     }
 
-    /// A packet opened under the session's keys: the peer has them, nothing needs to be repeated any more.
+    /// A packet opened under the session's keys: the peer has them, so nothing has to be repeated any more.
     pub fn handle_confirmed(&mut self) {
         if let InitiatorPhase::Confirming(_) = self.phase {
             self.phase = InitiatorPhase::Over;
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called; `None` when the attempt is over.
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called; `None` when the attempt is over.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
             InitiatorPhase::Over => None,
@@ -195,7 +201,7 @@ impl Initiator {
         }
     }
 
-    /// Says what is due at `now`.
+    /// What is due at `now`.
     pub fn handle_timeout(&mut self, now: Instant) -> InitiatorTimeout {
         if self.poll_timeout().is_none_or(|due| now < due) {
             return InitiatorTimeout::Wait;
@@ -232,7 +238,7 @@ impl Initiator {
         noise.read(packet::noise_part(packet), &mut payload)?;
         let (peer, key) = (*peer, *key);
         let noise = self.take_read()?;
-        let other = packet::meet(&self.local, header, &key, &payload).or_else(|error| self.again(error))?;
+        let other = packet::meet(&self.local, header, &key, &payload).or_else(|error| self.recover(error))?;
         if other.peer != peer {
             return Err(HandshakeError::PeerMismatch);
         }
@@ -245,8 +251,8 @@ impl Initiator {
         Ok(InitiatorProgress::Done { outcome: Box::new(outcome), send: None })
     }
 
-    /// Takes the state out that has just read its answer. From here on the message is known to come from the owner
-    /// of the key. If it is still wrong, no better one will follow, and the attempt is over.
+    /// Takes the state that has read its answer, and ends the attempt. The answer is from the owner of the
+    /// key, so if it turns out wrong, no better one will follow.
     fn take_read(&mut self) -> Result<Noise, HandshakeError> {
         match core::mem::replace(&mut self.phase, InitiatorPhase::Over) {
             InitiatorPhase::Asking(noise) => Ok(noise),
@@ -254,9 +260,10 @@ impl Initiator {
         }
     }
 
-    /// The one exception: somebody in the network rewrote the header, which is not encrypted. The state before the
-    /// answer is built again, and the real answer may still come.
-    fn again<T>(&mut self, error: HandshakeError) -> Result<T, HandshakeError> {
+    /// The exception to [`Self::take_read`]: a member of the network changed the header, which is not
+    /// authenticated before the payload is read. Rebuilds the state before the answer, as the real answer may
+    /// still arrive.
+    fn recover<T>(&mut self, error: HandshakeError) -> Result<T, HandshakeError> {
         if error == HandshakeError::Payload && self.rebuilt < MAX_REBUILDS {
             let (noise, _) = first_message(&self.local, &self.target, self.attempt, &self.seed)?;
             self.phase = InitiatorPhase::Asking(noise);
@@ -276,7 +283,7 @@ impl Initiator {
         noise.read(packet::noise_part(packet), &mut payload)?;
         let mut noise = self.take_read()?;
         let key = noise.remote_static()?;
-        let other = packet::meet(&self.local, header, &key, &payload).or_else(|error| self.again(error))?;
+        let other = packet::meet(&self.local, header, &key, &payload).or_else(|error| self.recover(error))?;
         let suite = self.local.suites.agree(other.suites).ok_or(HandshakeError::NoCommonSuite)?;
         let own = self.attempt;
         let payload = packet::introduce(&self.local, own.index, own.generation, own.number);
@@ -295,7 +302,7 @@ impl Initiator {
     }
 }
 
-/// Message 1, and the state that waits for its answer.
+/// The state that waits for the answer to message 1, and message 1.
 fn first_message(
     local: &Credentials,
     target: &Target,

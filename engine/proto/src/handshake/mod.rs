@@ -1,4 +1,4 @@
-//! How two peers that share a network secret come to have keys.
+//! How two peers that share a network secret agree on session keys.
 //!
 //! Two Noise patterns, run by the crate `snow`:
 //!
@@ -10,25 +10,25 @@
 //!      |                        |                         | HelloFinish (256) ---> |
 //! ```
 //!
-//! - Keys come from Noise's `Split()` and from nothing else, so somebody who holds the network secret and has
-//!   recorded everything cannot compute them.
-//! - Before anything is allocated or any curve is touched, a packet must have the exact length of its kind and a
-//!   16-byte keyed hash (`mac1`) from the network secret. Who fails gets no reply: [`HandshakeError`] is for
-//!   counting.
-//! - Under load the responder answers message 1 with a cookie bound to the address, and goes on only with those
-//!   who return it (`mac2`). No reply is longer than what asked for it.
-//! - Each side shows its Ed25519 key and the certificate that ties its X25519 key to it, inside the encryption.
-//! - Message 1 alone can be replayed. It has no effect but a reply: the session it leads to becomes current only
-//!   when a packet opens under its keys (see [`PeerSessions`]).
+//! - Keys come from Noise's `Split()` only, so the network secret and a recording of all packets do not give
+//!   them away.
+//! - Before anything is allocated or a curve operation runs, a packet must have the exact length of its kind
+//!   and a 16-byte keyed hash (`mac1`) from the network secret. Other packets get no reply;
+//!   [`HandshakeError`] counts them.
+//! - Under load the responder answers message 1 with a cookie bound to the address, and goes on only with
+//!   packets that return it (`mac2`). No reply is longer than the packet that it answers.
+//! - Each side presents, encrypted, its Ed25519 key and the certificate that ties its X25519 key to it.
+//! - Message 1 alone can be replayed. The only effect is a reply: the session that it leads to becomes
+//!   current only when a packet opens under its keys (see [`PeerSessions`]).
 //!
-//! [`Initiator`] is one attempt to reach one peer. [`Responder`] answers all comers of one node. Both are told
-//! the time and given their randomness, so the same input always gives the same packets.
+//! [`Initiator`] is one attempt to reach one peer. [`Responder`] answers the handshakes of one node. Both get
+//! time and randomness from the caller, so the same input gives the same packets.
 //!
-//! Not inside: who may have a session (the clerk decides between [`Responder::handle_packet`] and
-//! [`Responder::accept`]), budgets of CPU time, tables of sessions, and where a packet comes from or goes to.
+//! Not inside: who may have a session (the caller decides between [`Responder::handle_packet`] and
+//! [`Responder::accept`]), limits on CPU time, sockets.
 //!
-//! One known limit: `snow` does not erase its working state when it is dropped. The keys that leave it, our copies
-//! of secret keys, and the randomness are erased here.
+//! Known limit: `snow` does not erase its working state when dropped. The keys that leave it, this crate's
+//! copies of secret keys, and the randomness are erased.
 
 mod cookie;
 mod credentials;
@@ -39,9 +39,6 @@ mod packet;
 mod peer_sessions;
 mod recent;
 mod responder;
-
-#[cfg(test)]
-mod tests;
 
 pub use credentials::{Credentials, CredentialsConfig, NetworkSecret, PeerLimits, WeakSecret};
 pub use error::HandshakeError;
@@ -74,69 +71,68 @@ pub enum HandshakeRole {
 /// What an initiator chooses for one attempt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AttemptParams {
-    /// Where this node expects the answer and then the session's packets; free at this node.
+    /// The index for the answer and then for the session's packets; free at this node.
     pub index: ReceiverIndex,
-    /// From [`PeerSessions::next_generation`] for a session of its own; 0 where the peer is not known yet. For a new key of a
-    /// session that goes on, from [`next_key`].
+    /// From [`PeerSessions::next_generation`] for a new session, or 0 where the peer is not known yet; from
+    /// [`next_key`] for a new key of an open session.
     pub generation: u16,
-    /// Counts this node's attempts since its start, from 1, to whatever peer: tells the peer which of two first
-    /// messages is the later one, without a clock.
+    /// Counts this node's attempts to all peers since its start, from 1, so that the peer can order first
+    /// messages without a clock.
     pub number: u32,
 }
 
-/// What a finished handshake is worth.
+/// The result of a finished handshake.
 #[derive(Debug)]
 pub struct HandshakeOutcome {
     /// The session's keys.
     pub keys: SessionKeys,
-    /// The index under which this side expects packets.
+    /// The index for packets to this side.
     pub local_index: ReceiverIndex,
-    /// The index that goes into the packets to the other side.
+    /// The index for packets to the peer.
     pub remote_index: ReceiverIndex,
-    /// Who the other side is.
+    /// The peer.
     pub peer: PeerId,
     /// Its Ed25519 public key.
     pub peer_key: [u8; 32],
     /// Its X25519 public key, certified by the former.
     pub peer_static: [u8; 32],
-    /// Which validity period that key is for.
+    /// The validity period of that key.
     pub peer_validity: u64,
-    /// Differs from start to start of the peer: sessions with another one are of no use any more.
+    /// Drawn at each start of the peer; sessions with another value are obsolete.
     pub peer_boot: u64,
-    /// What the peer can take.
+    /// What the peer accepts.
     pub peer_limits: PeerLimits,
-    /// Counts the sessions with this peer, or the keys of one session, as the initiator saw it (see
+    /// The number of the session with this peer, or of the key of a session (see
     /// [`AttemptParams::generation`]).
     pub generation: u16,
     /// The initiator's number of the attempt (see [`AttemptParams::number`]).
     pub attempt: u32,
-    /// Which side this one was.
+    /// The side of this node.
     pub role: HandshakeRole,
-    /// Whether the other side has shown that it holds the keys. If not, the session waits in the slot `next` until
-    /// a packet opens under it, and nothing but empty packets should be sent by a responder.
+    /// Whether the peer has proved that it holds the keys. If not, the session waits as `next` until a packet
+    /// opens under it, and a responder should send only empty packets.
     pub confirmed: bool,
 }
 
-/// Set in the generation of a handshake for the next key of a session that goes on; never in that of a handshake for
-/// a session.
+/// Flag in the generation of a handshake that is for the next key of an open session.
 const FOR_KEY: u16 = 1 << 15;
 
 const _: () =
-    assert!(FOR_KEY.is_multiple_of(PHASES as u16), "the count of keys and their phases go round together");
+    assert!(FOR_KEY.is_multiple_of(PHASES as u16), "the count of keys wraps together with their phases");
 
-/// The generation of a handshake for the next key of a session whose current one has `generation` (0 for its first).
-/// Its low four bits are the key's phase (see [`crate::session::NewKey`]).
+/// The generation of a handshake for the key after the one of `generation` (0 for a session's first). Its low
+/// four bits are the key's phase (see [`crate::session::NewKey`]).
 pub const fn next_key(generation: u16) -> u16 {
     generation.wrapping_add(1) | FOR_KEY
 }
 
-/// Which of a session's keys a handshake of this generation is for.
+/// The phase of the key that a handshake of this generation is for.
 pub const fn key_phase(generation: u16) -> u8 {
     (generation % PHASES as u16) as u8
 }
 
 impl HandshakeOutcome {
-    /// The two ends of the session's encryption. `jitter` is a random byte (see [`KeyLimits::jittered`]).
+    /// Sealer and opener of the session. `jitter` is a random byte (see [`KeyLimits::jittered`]).
     pub fn seals(&self, max_packet_bytes: usize, jitter: u8, now: Instant) -> (Sealer, Opener) {
         let limits = KeyLimits::new(self.keys.suite, max_packet_bytes).jittered(jitter);
         (
@@ -145,3 +141,6 @@ impl HandshakeOutcome {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
-//! The Noise protocol framework, as the crate `snow` runs it, with our curve calls and our randomness.
+//! The Noise protocol framework as the crate `snow` runs it, with this crate's curve and randomness.
 //!
-//! Not inside: packets. Messages here are what Noise writes and reads.
+//! Not inside: packets. A message here is what Noise writes and reads.
 
 use alloc::{boxed::Box, vec::Vec};
 
@@ -23,13 +23,13 @@ use crate::{
 const PROLOGUE_LABEL: &[u8] = b"corewire handshake";
 const CONTEXT_SESSION_KEY: &str = "corewire v1 session key of one direction";
 
-/// The ciphers that this version of the protocol knows, as both sides put them into the prologue.
+/// The ciphers of this protocol version, bound into the prologue.
 const KNOWN_SUITES: [u8; 2] = [Suite::ChaCha20Poly1305 as u8, Suite::Aes256Gcm as u8];
 
-/// Which of the two handshakes.
+/// Which of the two handshakes it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pattern {
-    /// The responder's key is known beforehand.
+    /// The initiator knows the responder's key.
     Known,
     /// Both keys are exchanged.
     Address,
@@ -55,7 +55,7 @@ impl Pattern {
 pub(super) struct Noise(Box<HandshakeState>);
 
 impl Noise {
-    /// The initiator. `responder` is who shall answer, where that is known. All randomness grows from `seed`.
+    /// The initiator. `responder`: the peer's name and key, if known. All randomness is derived from `seed`.
     pub(super) fn initiator(
         local: &Credentials,
         responder: Option<(&PeerId, &[u8; 32])>,
@@ -70,7 +70,7 @@ impl Noise {
         builder.build_initiator().map(Box::new).map(Self).map_err(error)
     }
 
-    /// The responder.
+    /// The responder. All randomness is derived from `seed`.
     pub(super) fn responder(
         local: &Credentials,
         pattern: Pattern,
@@ -99,13 +99,12 @@ impl Noise {
         }
     }
 
-    /// The other side's static key, once it is known.
+    /// The peer's static key, once it is known.
     pub(super) fn remote_static(&self) -> Result<[u8; 32], HandshakeError> {
         self.0.get_remote_static().and_then(|key| key.try_into().ok()).ok_or(HandshakeError::Noise)
     }
 
-    /// The session's keys, after the last message. They come from Noise's `Split()`; the cipher that both sides
-    /// agreed on is bound in.
+    /// The session's keys after the last message: from Noise's `Split()`, bound to the agreed cipher.
     pub(super) fn into_keys(mut self, suite: Suite) -> Result<SessionKeys, HandshakeError> {
         if !self.0.is_handshake_finished() {
             return Err(HandshakeError::Noise);
@@ -124,7 +123,7 @@ impl Noise {
         })
     }
 
-    /// What everybody who saw the handshake can compute.
+    /// A public value: computable from the recorded messages.
     #[cfg(test)]
     pub(super) fn transcript_hash(&self) -> Vec<u8> {
         self.0.get_handshake_hash().to_vec()
@@ -144,7 +143,7 @@ fn session_key(split: &[u8; 32], direction: KeyDirection, suite: Suite) -> Secre
     SecretKey::from_bytes(*hasher.finalize().as_bytes())
 }
 
-/// What both sides must have in common before the first message: version, ciphers, pattern, network, and the
+/// What both sides must agree on before the first message: version, ciphers, pattern, network, and the
 /// responder's name where the initiator knows it. The initiator's name is bound by its payload.
 fn prologue(local: &Credentials, pattern: Pattern, responder: Option<&PeerId>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
@@ -180,7 +179,7 @@ fn error(error: Error) -> HandshakeError {
     }
 }
 
-/// Gives `snow` our curve and our randomness; cipher and hash are its own.
+/// Gives `snow` this crate's curve and randomness; cipher and hash are its own.
 pub(super) struct Resolver {
     pub(super) seed: SecretKey,
 }
@@ -210,7 +209,7 @@ impl CryptoResolver for Resolver {
     }
 }
 
-/// Random bytes that all come from one seed.
+/// Random bytes derived from one seed.
 struct SeededRandom(blake3::OutputReader);
 
 impl Random for SeededRandom {
@@ -271,7 +270,7 @@ impl Dh for Curve {
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), Error> {
-        // `snow` hands in its whole buffer, of which the first 32 bytes are the key.
+        // `snow` passes its whole buffer, of which the first 32 bytes are the key.
         let public: &[u8; 32] = public.first_chunk().ok_or(Error::Dh)?;
         let mut shared = x25519::shared_secret(self.secret.as_bytes(), public).ok_or(Error::Dh)?;
         out.get_mut(..32).ok_or(Error::Dh)?.copy_from_slice(&shared);

@@ -1,7 +1,7 @@
 //! The handshake's packets, byte by byte.
 //!
-//! Every one starts with the [`Header`] (kind, version, receiver index, sender index) and ends with two 16-byte
-//! keyed hashes; what lies between is the Noise message.
+//! Each starts with the [`Header`] (kind, version, receiver index, sender index) and ends with two 16-byte
+//! keyed hashes; the Noise message is between them.
 //!
 //! ```text
 //!               0        20        52                100                            len-32 len-16  len
@@ -13,10 +13,10 @@
 //! Cookie        | header | nonce 24 | cookie 16 + tag |                                              76
 //! ```
 //!
-//! `Hello` is padded to the length of the reply it asks for. `mac1` covers everything before it, `mac2` everything
-//! before that; `mac2` is zero unless the responder has asked for it with a cookie.
+//! `Hello` is padded to the length of its reply. Each hash covers everything before it. `mac2` is zero unless
+//! the responder has sent a cookie.
 //!
-//! Not inside: the Noise messages' inner life (see [`super::noise`]).
+//! Not inside: the content of Noise messages ([`super::noise`]).
 
 use alloc::{vec, vec::Vec};
 
@@ -60,14 +60,14 @@ pub const HELLO_REPLY_BYTES: usize = FRAME_BYTES + DH_BYTES + SEALED_DH_BYTES + 
 pub const HELLO_FINISH_BYTES: usize = FRAME_BYTES + SEALED_DH_BYTES + SEALED_PAYLOAD_BYTES;
 /// Length of a `Cookie` packet.
 pub const COOKIE_BYTES: usize = HEADER_BYTES + COOKIE_NONCE_BYTES + MAC_BYTES + TAG_BYTES;
-/// No handshake packet is longer.
+/// Longest handshake packet.
 pub const MAX_HANDSHAKE_BYTES: usize = 288;
 
 pub(super) const COOKIE_NONCE_BYTES: usize = 24;
-/// Zeros in a `Hello`, so that it is as long as its reply.
+/// Zeros in a `Hello`, which make it as long as its reply.
 pub(super) const HELLO_PADDING_BYTES: usize = SEALED_DH_BYTES + size_of::<Payload>();
 
-// Nobody can make a responder send more than was sent to it.
+// No amplification: a reply is at most as long as the packet that it answers.
 const _: () = assert!(REPLY_BYTES <= INIT_BYTES && COOKIE_BYTES <= INIT_BYTES);
 const _: () = assert!(HELLO_REPLY_BYTES <= HELLO_BYTES && COOKIE_BYTES <= HELLO_BYTES);
 const _: () = assert!(size_of::<Payload>() == 140 && align_of::<Payload>() == 1);
@@ -80,11 +80,13 @@ const _: () = assert!(
         && HELLO_FINISH_BYTES <= MAX_HANDSHAKE_BYTES
 );
 
-/// What each side says about itself inside the encryption.
+/// What each side states about itself inside the encryption.
 ///
 /// ```text
-/// 0              32          96         104     112    120      122          124       128            132        136        140
-/// | identity key | signature | validity | index | boot | suites | generation | attempt | packet bytes | channels | idle, ms |
+/// 0              32          96         104     112    120      122           124
+/// | identity key | signature | validity | index | boot | suites | generation | ...
+///       124       128            132        136        140
+///   ... | attempt | packet bytes | channels | idle, ms |
 /// ```
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -105,7 +107,7 @@ struct Payload {
 /// Bytes of the plain payload.
 pub(super) const PAYLOAD_BYTES: usize = size_of::<Payload>();
 
-/// A peer's payload after all checks that need nothing but the payload and its static key.
+/// A peer's payload, after the checks that need only the payload and its static key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Introduction {
     pub(super) peer: PeerId,
@@ -121,7 +123,7 @@ pub(super) struct Introduction {
 }
 
 impl Introduction {
-    /// What the handshake with this peer is worth.
+    /// The result of the handshake with this peer.
     pub(super) fn into_outcome(
         self,
         keys: SessionKeys,
@@ -147,8 +149,8 @@ impl Introduction {
     }
 }
 
-/// What this node says about itself; `index` is where it wants to be answered; `generation` and `attempt` are
-/// the initiator's, which the responder says back.
+/// This node's payload. `index` is for packets to this node; `generation` and `attempt` are the initiator's,
+/// which the responder returns.
 pub(super) fn introduce(
     local: &Credentials,
     index: ReceiverIndex,
@@ -171,7 +173,7 @@ pub(super) fn introduce(
     zerocopy::transmute!(payload)
 }
 
-/// Reads and checks what the owner of `transport_key` said about itself in a packet with this `header`.
+/// Reads and checks the payload of the owner of `transport_key` in a packet with this `header`.
 pub(super) fn meet(
     local: &Credentials,
     header: &Header,
@@ -179,7 +181,7 @@ pub(super) fn meet(
     payload: &[u8; PAYLOAD_BYTES],
 ) -> Result<Introduction, HandshakeError> {
     let payload: Payload = zerocopy::transmute!(*payload);
-    // The index in the header routes answers before anything is opened; this one is authenticated.
+    // The index in the header is not authenticated; the one in the payload is.
     if payload.index != header.sender() {
         return Err(HandshakeError::Payload);
     }
@@ -210,7 +212,7 @@ pub(super) fn meet(
     })
 }
 
-/// The one length that packets of a kind have; `None` for data.
+/// The length of packets of a kind; `None` for data.
 pub(super) const fn length_of(kind: PacketKind) -> Option<usize> {
     match kind {
         PacketKind::Init => Some(INIT_BYTES),
@@ -230,7 +232,7 @@ pub(super) fn parse(packet: &[u8]) -> Result<(Header, PacketKind), HandshakeErro
     if packet.len() != length {
         return Err(HandshakeError::Length);
     }
-    // A first message is for nobody in particular; anything else there would be a bit that nothing authenticates.
+    // A first message names no receiver. Other values would not be authenticated.
     let first = matches!(kind, PacketKind::Init | PacketKind::Hello);
     if first && header.receiver() != ReceiverIndex::NONE {
         return Err(HandshakeError::Header);
@@ -256,7 +258,7 @@ pub(super) fn mac1_of(packet: &[u8]) -> [u8; MAC_BYTES] {
     mac
 }
 
-/// A packet with header and both hashes in place; `write` fills in the Noise message.
+/// A packet with header and `mac1`; `write` fills in the Noise message.
 pub(super) fn build(
     kind: PacketKind,
     receiver: ReceiverIndex,
@@ -280,7 +282,7 @@ pub(super) fn add_mac2(packet: &mut [u8], cookie: &[u8; MAC_BYTES]) {
     packet[start..].copy_from_slice(&mac);
 }
 
-/// Whether `mac1` was made with this key. Touches no more than the packet.
+/// Whether `mac1` was made with this key.
 pub(super) fn mac1_holds(packet: &[u8], mac_key: &SecretKey) -> bool {
     let start = packet.len() - 2 * MAC_BYTES;
     equal(&keyed(mac_key, &packet[..start]), &packet[start..start + MAC_BYTES])
@@ -305,7 +307,7 @@ pub(super) fn keyed(key: &SecretKey, bytes: &[u8]) -> [u8; MAC_BYTES] {
     mac
 }
 
-/// Compares in a time that does not depend on the content: `blake3::Hash` is compared that way.
+/// Compares in constant time, as `blake3::Hash` does.
 fn equal(a: &[u8; MAC_BYTES], b: &[u8]) -> bool {
     let mut wide = [[0; 32]; 2];
     wide[0][..MAC_BYTES].copy_from_slice(a);

@@ -1,18 +1,17 @@
 //! Which of several sessions with one peer is in use: previous, current, next.
 //!
 //! ```text
-//!  handshake finished, we answered ----> next --- a packet opens under it ---> current ---> previous ---> retired
-//!  handshake finished, peer confirmed -----------------------------------------^
+//!  finished, this side answered --> next --- a packet opens under it --> current --> previous --> retired
+//!  finished, peer confirmed -----------------------------------------------^
 //! ```
 //!
-//! - What one answers lands in `next` and changes nothing. Only a packet that opens under it (which a replayed first
-//!   message never leads to) makes it current.
-//! - `previous` still opens what is under way, and is retired after a while.
-//! - When both peers started at the same time, the handshake of the smaller [`PeerId`] wins, at both ends. Whether
-//!   it was the same time is told by a generation that travels in the handshake, not by a clock alone.
+//! - A session that this side answered waits as `next`. Only a packet that opens under it makes it current; a
+//!   replayed first message never leads to such a packet.
+//! - `previous` still opens packets under way, and is retired after a while.
+//! - When both peers start at the same time, the handshake of the smaller [`PeerId`] wins at both ends. "The
+//!   same time" is decided by a generation in the handshake, not by a clock alone.
 //!
-//! Not inside: sessions, keys, packets, and a new key for a session that goes on (that changes no index). This is
-//! bookkeeping over indices.
+//! Not inside: sessions, keys and packets, and new keys of an open session, which change no index.
 
 use alloc::collections::VecDeque;
 use core::time::Duration;
@@ -20,15 +19,16 @@ use core::time::Duration;
 use super::{FOR_KEY, HandshakeOutcome, HandshakeRole, initiator::GIVE_UP_AFTER};
 use crate::{ids::PeerId, time::Instant, wire::header::ReceiverIndex};
 
-/// How long slots are kept.
+/// How long sessions are kept beside the current one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerSessionsConfig {
-    /// How long a replaced session still opens packets (default 3 s).
+    /// How long a replaced session still opens packets. Default 3 s: longer than packets are under way.
     pub previous_for: Duration,
-    /// How long a session waits to be confirmed (default: a little longer than an initiator tries).
+    /// How long a session waits to be confirmed. Default 10 s: two seconds longer than an initiator tries.
     pub next_for: Duration,
-    /// Two sessions of one generation, one started by each side, are rivals if they came to be within this time
-    /// (default: twice as long as an initiator tries, which covers all attempts that can have crossed).
+    /// Two sessions of one generation, one started by each side, compete if they were established within this
+    /// time. Default 16 s: twice as long as an initiator tries, which covers all attempts that can have
+    /// crossed.
     pub rivals_within: Duration,
 }
 
@@ -42,18 +42,18 @@ impl Default for PeerSessionsConfig {
     }
 }
 
-/// One session in a slot.
+/// One session with the peer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EstablishedSession {
-    /// Where this node expects the session's packets.
+    /// The index for packets to this node.
     pub local_index: ReceiverIndex,
-    /// Where the peer expects them.
+    /// The index for packets to the peer.
     pub remote_index: ReceiverIndex,
-    /// Which side this node was in the handshake.
+    /// The side of this node in the handshake.
     pub role: HandshakeRole,
     /// The peer's boot number.
     pub peer_boot: u64,
-    /// Counts the sessions between the two (see [`PeerSessions::next_generation`]).
+    /// The number of the session between the two (see [`PeerSessions::next_generation`]).
     pub generation: u16,
     /// The initiator's number of the attempt.
     pub attempt: u32,
@@ -62,7 +62,7 @@ pub struct EstablishedSession {
 }
 
 impl EstablishedSession {
-    /// The entry for a handshake that finished at `now`.
+    /// The session of a handshake that finished at `now`.
     pub const fn new(outcome: &HandshakeOutcome, now: Instant) -> Self {
         Self {
             local_index: outcome.local_index,
@@ -81,27 +81,31 @@ impl EstablishedSession {
 pub enum InitVerdict {
     /// Answer it.
     Answer,
-    /// Answer it and give up the own attempt, which the peer is going to ignore.
+    /// Answer it and cancel the own attempt, which the peer will ignore.
     AnswerAndCancelOwn,
-    /// Ignore it this time: the own attempt goes first, and the peer is going to answer it.
+    /// Ignore it: the own attempt wins, and the peer will answer it.
     Ignore,
-    /// Refuse it: the peer has started a later attempt since, and this one was late or is replayed.
+    /// Refuse it: the peer has started a later attempt, so this one is late or replayed.
     Stale,
 }
 
 /// The sessions with one peer.
 ///
-/// The index of every session that must be taken down comes out of [`poll_retired`](Self::poll_retired), once.
+/// [`poll_retired`](Self::poll_retired) gives the index of each session that has to be taken down, once.
 #[derive(Debug)]
 pub struct PeerSessions {
     own: PeerId,
     peer: PeerId,
     config: PeerSessionsConfig,
+    /// Opens packets until the time given.
     previous: Option<(EstablishedSession, Instant)>,
+    /// The session to send on.
     current: Option<EstablishedSession>,
+    /// Waits until the time given to be confirmed.
     next: Option<(EstablishedSession, Instant)>,
+    /// To be polled.
     retired: VecDeque<ReceiverIndex>,
-    /// Boot and number of the peer's latest attempt that was answered.
+    /// Boot number and number of the latest attempt of the peer that was answered.
     latest: Option<(u64, u32)>,
 }
 
@@ -120,8 +124,8 @@ impl PeerSessions {
         }
     }
 
-    /// What to do with a first message from the peer, with its boot number and its attempt's number; `trying` is
-    /// whether an own attempt is waiting for its reply.
+    /// What to do with a first message from the peer, with its boot number and the number of its attempt.
+    /// `trying`: whether an own attempt waits for its reply.
     pub fn judge_init(&self, trying: bool, peer_boot: u64, attempt: u32) -> InitVerdict {
         match (trying, self.own < self.peer) {
             _ if self.is_stale(peer_boot, attempt) => InitVerdict::Stale,
@@ -131,24 +135,24 @@ impl PeerSessions {
         }
     }
 
-    /// The generation for an own attempt started now: 0 without a session, else one more than the latest has. Two
-    /// attempts that cross have the same, a rekey has a later one than what it replaces. A session that waits to be
-    /// confirmed counts: the peer may use it already, so an attempt started now does not cross the one it came from.
+    /// The generation for an own attempt started now: 0 without a session, else one more than the latest
+    /// session has. Attempts that cross have the same generation; an attempt that replaces a session has a
+    /// later one. A session that waits to be confirmed counts, because the peer may use it already.
     pub fn next_generation(&self) -> u16 {
         let latest = self.next().into_iter().chain(self.current()).max_by_key(|entry| entry.since);
         latest.map_or(0, |entry| entry.generation.wrapping_add(1) & !FOR_KEY)
     }
 
-    /// Notes that the peer's attempt was answered with a new key for a session that goes on, which no slot has to know
-    /// of: earlier attempts are stale from now on.
+    /// An attempt of the peer was answered with a new key for an open session. Earlier attempts are stale
+    /// from now on.
     pub fn handle_rekey(&mut self, peer_boot: u64, attempt: u32) {
         if !self.is_stale(peer_boot, attempt) {
             self.latest = Some((peer_boot, attempt));
         }
     }
 
-    /// Takes a session whose handshake has finished. `confirmed` as in [`HandshakeOutcome::confirmed`]. One that turns out to
-    /// be stale is retired at once.
+    /// A handshake has finished; `confirmed` as in [`HandshakeOutcome::confirmed`]. A session that is stale
+    /// is retired at once.
     pub fn handle_established(&mut self, now: Instant, entry: EstablishedSession, confirmed: bool) {
         if entry.role == HandshakeRole::Responder {
             if self.is_stale(entry.peer_boot, entry.attempt) {
@@ -164,7 +168,7 @@ impl PeerSessions {
         }
     }
 
-    /// A packet opened under the session with this index. `true` when that made it the current one.
+    /// A packet opened under the session with this index. Returns whether that made it the current one.
     pub fn handle_opened(&mut self, now: Instant, local_index: ReceiverIndex) -> bool {
         match self.next {
             Some((entry, _)) if entry.local_index == local_index => {
@@ -175,8 +179,7 @@ impl PeerSessions {
         }
     }
 
-    /// The session with this index has ended by itself. It does not come out of
-    /// [`poll_retired`](Self::poll_retired).
+    /// The session with this index has ended. [`poll_retired`](Self::poll_retired) does not give it.
     pub fn handle_closed(&mut self, local_index: ReceiverIndex) {
         if self.current.is_some_and(|entry| entry.local_index == local_index) {
             self.current = None;
@@ -194,8 +197,8 @@ impl PeerSessions {
         self.current.as_ref()
     }
 
-    /// The session that waits to be confirmed. Until then only empty packets are sent on it, and only by the side
-    /// that started it.
+    /// The session that waits to be confirmed. Until then only empty packets are sent on it, by the side that
+    /// started it.
     pub fn next(&self) -> Option<&EstablishedSession> {
         self.next.as_ref().map(|(entry, _)| entry)
     }
@@ -205,12 +208,12 @@ impl PeerSessions {
         self.previous.is_none() && self.current.is_none() && self.next.is_none()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.previous, self.next].into_iter().flatten().map(|(_, until)| until).min()
     }
 
-    /// Retires what has been kept long enough.
+    /// Retires sessions whose time is over.
     pub fn handle_timeout(&mut self, now: Instant) {
         for slot in [&mut self.previous, &mut self.next] {
             if let Some((entry, until)) = *slot
@@ -231,7 +234,8 @@ impl PeerSessions {
         self.latest.is_some_and(|(boot, latest)| boot == peer_boot && attempt <= latest)
     }
 
-    /// Makes `entry` current, unless its rival is and wins, or something newer is; the loser becomes `previous`.
+    /// Makes `entry` current, unless the current session is newer or wins against it; the loser becomes
+    /// `previous`.
     fn promote(&mut self, now: Instant, entry: EstablishedSession) -> bool {
         let Some(current) = self.current else {
             self.current = Some(entry);
@@ -252,7 +256,7 @@ impl PeerSessions {
             self.retired.push_back(older.local_index);
         }
         if !stays && loser.peer_boot != entry.peer_boot {
-            // The peer has started anew and knows nothing of the old session.
+            // The peer has restarted and has forgotten the old session.
             self.retired.push_back(loser.local_index);
         } else {
             self.previous = Some((loser, now + self.config.previous_for));
@@ -260,7 +264,7 @@ impl PeerSessions {
         !stays
     }
 
-    /// Whether each side started one of the two, at about the same time.
+    /// Whether each side started one of the two at about the same time.
     fn rivals(&self, current: &EstablishedSession, entry: &EstablishedSession) -> bool {
         let apart = (entry.since - current.since).max(current.since - entry.since);
         current.generation == entry.generation
@@ -269,6 +273,7 @@ impl PeerSessions {
             && apart < self.config.rivals_within
     }
 
+    /// Whether the peer with the smaller id started the session.
     fn smaller_started(&self, entry: &EstablishedSession) -> bool {
         (entry.role == HandshakeRole::Initiator) == (self.own < self.peer)
     }

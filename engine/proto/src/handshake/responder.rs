@@ -1,10 +1,10 @@
-//! The side that answers.
+//! The side that answers handshakes.
 //!
-//! Order of work, cheapest first: length and kind, `mac1`, cookie (under load), the memory of recent first
-//! messages, and only then the curve. Nothing is sent before `mac1` held.
+//! Checks run cheapest first: length and kind, `mac1`, cookie (under load), the memory of recent first
+//! messages, and only then the curve. Nothing is sent before `mac1` is verified.
 //!
-//! Not inside: budgets per source and who may have a session. The caller decides between
-//! [`Responder::handle_packet`] and [`Responder::accept`], with the peer's name in hand.
+//! Not inside: budgets per source, and who may have a session. The caller, who knows the peer's name, decides
+//! between [`Responder::handle_packet`] and [`Responder::accept`].
 
 use alloc::{
     boxed::Box,
@@ -25,7 +25,7 @@ use super::{
         self, COOKIE_NONCE_BYTES, HELLO_PADDING_BYTES, HELLO_REPLY_BYTES, Introduction, MAC_BYTES,
         PAYLOAD_BYTES,
     },
-    recent::Recent,
+    recent::{Lookup, Recent},
 };
 use crate::{
     ids::PeerId,
@@ -34,20 +34,21 @@ use crate::{
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex},
 };
 
-/// Broken last messages that a handshake by address survives.
+/// A handshake by address ends at this many last messages that do not open.
 const MAX_BROKEN_FINISHES: u8 = 3;
 
-/// Handshakes by address that may be in progress with one address.
+/// Handshakes by address that may be in progress with one address: a few nodes behind one port mapping.
 const MAX_PENDING_PER_ADDRESS: usize = 4;
 
-/// How much a [`Responder`] remembers. Memory: about 0.5 KiB per recent message and 2.5 KiB per pending handshake.
+/// Bounds of a [`Responder`]. Memory: about 0.5 KiB per recent message and 2.5 KiB per pending handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ResponderConfig {
-    /// First messages remembered against replay (default 1,024).
+    /// First messages remembered against replay. Default 1,024, about 0.5 MiB.
     pub max_recent: usize,
-    /// Handshakes by address in progress (default 256).
+    /// Handshakes by address in progress. Default 256, about 0.6 MiB.
     pub max_pending: usize,
-    /// How long the last message of a handshake by address is waited for (default 8 s).
+    /// How long to wait for the last message of a handshake by address. Default 8 s: as long as an initiator
+    /// tries.
     pub pending_for: Duration,
 }
 
@@ -57,30 +58,30 @@ impl Default for ResponderConfig {
     }
 }
 
-/// Whether the caller keeps up with handshakes.
+/// Whether the caller keeps up with the handshakes that arrive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandshakeLoad {
-    /// Everybody is served.
+    /// Every initiator is served.
     Calm,
-    /// Only who proves its address with a cookie is served.
+    /// Only initiators that have proved their address with a cookie are served.
     Heavy,
 }
 
-/// What a packet means.
+/// What a packet led to.
 #[derive(Debug)]
 pub enum ResponderEvent {
     /// Send this back to where the packet came from: a cookie, or a reply that was lost.
     Reply(Vec<u8>),
-    /// A peer that knows this node's key asks for a session. Answer with [`Responder::accept`], say no for good
-    /// with [`Responder::refuse`], or drop the request to ignore it this time.
+    /// A peer that knows this node's key asks for a session. Answer with [`Responder::accept`], refuse it
+    /// with [`Responder::refuse`], or drop it so that a repetition is decided anew.
     Request(Box<HandshakeRequest>),
-    /// Somebody in the network wants to know who lives here. Answer with [`Responder::answer`], or drop it.
+    /// An initiator of this network asks by address. Answer with [`Responder::answer`], or drop it.
     Hello(Box<Hello>),
-    /// The somebody that was answered has shown who it is, and there are keys.
+    /// The initiator that was answered has proved its identity, and there are keys.
     Joined(Box<HandshakeOutcome>),
 }
 
-/// A request for a session by a peer that has shown who it is. Opened, and not answered yet.
+/// A request for a session by a peer that has proved its identity. Not answered yet.
 pub struct HandshakeRequest {
     local: Arc<Credentials>,
     noise: Noise,
@@ -90,17 +91,17 @@ pub struct HandshakeRequest {
 }
 
 impl HandshakeRequest {
-    /// Who asks.
+    /// The peer that asks.
     pub const fn peer(&self) -> PeerId {
         self.other.peer
     }
 
-    /// The X25519 key that it asks with. The caller may compare it with the peer's record.
+    /// The X25519 key that it uses. The caller may compare it with the peer's record.
     pub const fn peer_static(&self) -> &[u8; 32] {
         &self.other.transport_key
     }
 
-    /// Which validity period that key is for.
+    /// The validity period of that key.
     pub const fn peer_validity(&self) -> u64 {
         self.other.validity
     }
@@ -110,28 +111,28 @@ impl HandshakeRequest {
         self.other.attempt
     }
 
-    /// Whether the peer asks for a new key for the session that it calls [`peer_index`](Self::peer_index), and not for
-    /// a session of its own.
+    /// Whether the peer asks for a new key of the session that it calls [`peer_index`](Self::peer_index), and
+    /// not for a new session.
     pub const fn is_for_key(&self) -> bool {
         self.other.generation & FOR_KEY != 0
     }
 
-    /// Which session or key of the two it is to be (see [`AttemptParams::generation`]).
+    /// The number of the session or key (see [`AttemptParams::generation`]).
     pub const fn generation(&self) -> u16 {
         self.other.generation
     }
 
-    /// The index under which the peer expects packets.
+    /// The index for packets to the peer.
     pub const fn peer_index(&self) -> ReceiverIndex {
         self.other.index
     }
 
-    /// Differs from start to start of the peer.
+    /// Drawn at each start of the peer.
     pub const fn peer_boot(&self) -> u64 {
         self.other.boot
     }
 
-    /// Where the request came from, and where the reply goes.
+    /// The address that it came from, to which the reply goes.
     pub const fn from(&self) -> SocketAddr {
         self.from
     }
@@ -146,11 +147,12 @@ impl fmt::Debug for HandshakeRequest {
     }
 }
 
-/// The first message of a handshake by address. Its sender has shown nothing but the network's secret.
+/// The first message of a handshake by address. Its sender has proved only that it holds the network's
+/// secret.
 pub struct Hello {
     local: Arc<Credentials>,
     noise: Noise,
-    /// With seed and message the state can be built again if a forged last message spoils it.
+    /// With seed and message the state can be rebuilt if a forged last message spoils it.
     seed: SecretKey,
     message: Vec<u8>,
     from: SocketAddr,
@@ -159,7 +161,7 @@ pub struct Hello {
 }
 
 impl Hello {
-    /// Where it came from, and where the reply goes.
+    /// The address that it came from, to which the reply goes.
     pub const fn from(&self) -> SocketAddr {
         self.from
     }
@@ -174,27 +176,32 @@ impl fmt::Debug for Hello {
 /// A handshake by address that waits for its last message.
 struct Pending {
     hello: Hello,
+    /// Last messages that did not open; below [`MAX_BROKEN_FINISHES`].
     broken: u8,
+    /// When it is given up.
     until: Instant,
 }
 
 /// Answers the handshakes of one node.
 ///
 /// - [`handle_packet`](Self::handle_packet) takes every `Init`, `Hello` and `HelloFinish`.
-/// - [`poll_freed`](Self::poll_freed) gives back indices of handshakes that came to nothing; ask after each
-///   `handle` and [`handle_timeout`](Self::handle_timeout).
+/// - [`poll_freed`](Self::poll_freed) returns the indices of handshakes that failed; poll it after each
+///   `handle_packet` and [`handle_timeout`](Self::handle_timeout).
 pub struct Responder {
     current: Arc<Credentials>,
+    /// With the transport key before the last rotation.
     previous: Option<Arc<Credentials>>,
     config: ResponderConfig,
     cookies: CookieMaker,
     recent: Recent,
+    /// By the index given to `answer`; at most `config.max_pending`.
     pending: BTreeMap<ReceiverIndex, Pending>,
+    /// To be polled; not in `pending`.
     freed: VecDeque<ReceiverIndex>,
 }
 
 impl Responder {
-    /// A responder for this node. `entropy` is random; cookies are made from it.
+    /// A responder for this node. `entropy` is random and keys the cookies.
     pub fn new(local: Arc<Credentials>, config: ResponderConfig, entropy: [u8; 32]) -> Self {
         Self {
             current: local,
@@ -207,13 +214,13 @@ impl Responder {
         }
     }
 
-    /// Puts a new transport key in force. Peers that know only the one before are still answered.
+    /// Puts a new transport key in force. Peers that know only the previous one are still answered.
     pub fn rotate(&mut self, local: Arc<Credentials>) {
         self.previous = Some(mem::replace(&mut self.current, local));
     }
 
-    /// Takes a packet. `entropy` fills what it is given with fresh random bytes; it is called only for packets that
-    /// were made with the network's secret.
+    /// Takes a packet. `entropy` fills its argument with fresh random bytes; it is called only for packets
+    /// made with the network's secret.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -223,7 +230,7 @@ impl Responder {
         entropy: &mut dyn FnMut(&mut [u8]),
     ) -> Result<ResponderEvent, HandshakeError> {
         let (header, kind) = packet::parse(packet)?;
-        let local = self.filter(kind, packet)?;
+        let local = self.credentials_for(kind, packet)?;
         if kind == PacketKind::HelloFinish {
             return self.handle_finish(&header, &from, packet);
         }
@@ -234,9 +241,9 @@ impl Responder {
         }
         let ephemeral = packet::ephemeral_of(packet);
         match self.recent.look_up(now, &ephemeral, &from) {
-            None => {}
-            Some(Some(reply)) => return Ok(ResponderEvent::Reply(reply)),
-            Some(None) => return Err(HandshakeError::Replayed),
+            Lookup::Unknown => {}
+            Lookup::Repeated(reply) => return Ok(ResponderEvent::Reply(reply)),
+            Lookup::Replayed => return Err(HandshakeError::Replayed),
         }
         let mut seed = [0; 32];
         if kind == PacketKind::Init {
@@ -249,7 +256,7 @@ impl Responder {
         }
     }
 
-    /// Grants a session. `index` is where this node will expect its packets. Send the reply.
+    /// Grants a session; `index` is for packets to this node. Returns the outcome and the reply to send.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -268,13 +275,13 @@ impl Responder {
         Ok((other.into_outcome(keys, attempt, HandshakeRole::Responder, false), reply))
     }
 
-    /// Says no for good, and silently: the same request will not cost another curve operation.
+    /// Refuses without an answer, and remembers it: a repetition costs no curve operation.
     pub fn refuse(&mut self, now: Instant, request: &HandshakeRequest) {
         self.recent.remember(now, request.ephemeral, request.from, None);
     }
 
-    /// Answers a `Hello`. `index` is where this node will expect the last message and then the session's packets; it
-    /// comes back through [`poll_freed`](Self::poll_freed) if the last message never comes. Send the reply.
+    /// Answers a `Hello`; returns the reply to send. `index` is for the last message and then for the
+    /// session's packets; [`poll_freed`](Self::poll_freed) returns it if the handshake fails.
     pub fn answer(
         &mut self,
         now: Instant,
@@ -296,12 +303,12 @@ impl Responder {
         Ok(reply)
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.pending.values().map(|pending| pending.until).min()
     }
 
-    /// Forgets handshakes whose last message never came.
+    /// Gives up handshakes whose last message did not arrive in time.
     pub fn handle_timeout(&mut self, now: Instant) {
         let freed = &mut self.freed;
         self.pending.retain(|index, pending| {
@@ -313,7 +320,7 @@ impl Responder {
         });
     }
 
-    /// An index that was given to [`answer`](Self::answer) and is free again.
+    /// An index passed to [`answer`](Self::answer) that is free again.
     pub fn poll_freed(&mut self) -> Option<ReceiverIndex> {
         self.freed.pop_front()
     }
@@ -328,8 +335,8 @@ impl Responder {
         self.recent.len()
     }
 
-    /// Which of this node's keys the packet is for, if it was made with the network's secret at all.
-    fn filter(&self, kind: PacketKind, packet: &[u8]) -> Result<Arc<Credentials>, HandshakeError> {
+    /// The credentials that the packet is for, if its `mac1` was made with the network's secret.
+    fn credentials_for(&self, kind: PacketKind, packet: &[u8]) -> Result<Arc<Credentials>, HandshakeError> {
         match kind {
             PacketKind::Init => {}
             PacketKind::Hello | PacketKind::HelloFinish => {
@@ -387,7 +394,7 @@ impl Responder {
             .ok_or(HandshakeError::UnknownIndex)?;
         let mut payload = [0; PAYLOAD_BYTES];
         if let Err(error) = pending.hello.noise.read(packet::noise_part(packet), &mut payload) {
-            // `snow` may have moved half-way through the message; the right one may still come.
+            // `snow` may have stopped half-way through the message. The right one may still arrive.
             pending.broken += 1;
             if pending.broken >= MAX_BROKEN_FINISHES || pending.rebuild(index).is_err() {
                 self.pending.remove(&index);
@@ -412,7 +419,7 @@ impl Responder {
 }
 
 impl Pending {
-    /// Builds the state after message 2 again. It is the same, because all randomness comes from the seed.
+    /// Rebuilds the state after message 2. It is the same, because all randomness comes from the seed.
     fn rebuild(&mut self, index: ReceiverIndex) -> Result<(), HandshakeError> {
         let mut noise = Noise::responder(&self.hello.local, Pattern::Address, &self.hello.seed)?;
         noise.read(&self.hello.message, &mut [0; HELLO_PADDING_BYTES])?;

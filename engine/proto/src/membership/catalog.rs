@@ -1,11 +1,11 @@
 //! The newest record of each peer, within a bound.
 //!
-//! Whoever invents thousands of peers must not drive out the real ones. Every record is charged to the source that
-//! first brought it, and when the catalogue is full, the source with the most records pays: its record that
-//! expires first makes room. A source that already has the most gets no more room. Records that are pinned (own
-//! ones, and those of peers with a session) are never driven out.
+//! A flood of invented peers must not displace real ones. Each record is charged to the source that first
+//! brought it. When the catalogue is full, the record that expires first of the source with the most records
+//! makes room. A source that already has the most gets no more room. Pinned records (the own one, and those
+//! of peers with a session) are not displaced.
 //!
-//! Not inside: what is done with records, and how they spread.
+//! Not inside: the use of records, and how they spread.
 
 use alloc::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use crate::ids::PeerId;
 /// How much a [`Catalog`] keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CatalogConfig {
-    /// Records (default 4,096).
+    /// Records. Default 4,096.
     pub max_records: usize,
-    /// Bytes of all records together, as they travel (default 16 MiB).
+    /// Bytes of all encoded records. Default 16 MiB: 4 KiB per record.
     pub max_bytes: usize,
 }
 
@@ -30,45 +30,51 @@ impl Default for CatalogConfig {
 /// What became of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Insert {
-    /// The first of its peer. `evicted` had to make room.
+    /// The first record of its peer was added.
     New {
-        /// Whose record is gone, if one had to go (the last of them, if several had to).
+        /// The peer whose record made room; the last one if there were several.
         evicted: Option<PeerId>,
     },
-    /// It replaced an older one of its peer.
+    /// It replaced an older record of its peer.
     Newer {
-        /// Whose record is gone, if one had to go (the last of them, if several had to).
+        /// The peer whose record made room; the last one if there were several.
         evicted: Option<PeerId>,
     },
-    /// Known already, byte for byte.
+    /// The same record is kept already.
     Equal,
-    /// Older than the one that is kept.
+    /// It is older than the one that is kept.
     Stale,
-    /// The peer signed two different records of one version. The one with the smaller hash is kept, everywhere.
+    /// The peer signed two different records of one version. Every node keeps the one with the smaller hash.
     Equivocation {
-        /// Whether the new one took the place of the one before.
+        /// Whether the new one replaced the one kept before.
         replaced: bool,
     },
-    /// No room: its source has the most records already, or all others are pinned. What was there stays.
+    /// There is no room: its source has the most records already, or all others are pinned. Nothing changed.
     Full,
-    /// Expired, or dated too far ahead.
+    /// It has expired, or expires too far ahead.
     Refused(RecordError),
 }
+
+/// No record can make room.
+struct CatalogFull;
 
 #[derive(Debug)]
 struct CatalogEntry {
     record: SignedRecord,
+    /// The source that first brought a record of this peer.
     source: PeerId,
+    /// It is not displaced, and not charged.
     pinned: bool,
 }
 
-/// The newest record of each peer. See the module documentation for who is driven out when it is full.
+/// The newest record of each peer. The module documentation says which record makes room when it is full.
 #[derive(Debug)]
 pub struct Catalog {
     config: CatalogConfig,
     kept: BTreeMap<PeerId, CatalogEntry>,
+    /// The sum of the encoded lengths; at most `config.max_bytes`.
     bytes: usize,
-    /// Records charged to each source, pinned ones left out.
+    /// The number of records charged to each source; pinned ones are not. No count is 0.
     charged: BTreeMap<PeerId, usize>,
 }
 
@@ -78,7 +84,7 @@ impl Catalog {
         Self { config, kept: BTreeMap::new(), bytes: 0, charged: BTreeMap::new() }
     }
 
-    /// Takes a record that `source` brought (the peer itself, or one that passed it on). `now_s` is the time in
+    /// Adds a record that `source` brought (its peer, or one that passed it on). `now_s` is the time in
     /// seconds since 1970.
     pub fn insert(&mut self, record: SignedRecord, source: PeerId, now_s: u64) -> Insert {
         if let Err(error) = record.record().check_expiry(now_s) {
@@ -100,9 +106,9 @@ impl Catalog {
             return Insert::Equivocation { replaced: false };
         }
         match self.replace(peer, record) {
-            None => Insert::Full,
-            Some(_) if equivocation => Insert::Equivocation { replaced: true },
-            Some(evicted) => Insert::Newer { evicted },
+            Err(CatalogFull) => Insert::Full,
+            Ok(_) if equivocation => Insert::Equivocation { replaced: true },
+            Ok(evicted) => Insert::Newer { evicted },
         }
     }
 
@@ -124,22 +130,23 @@ impl Catalog {
         self.iter().filter(move |record| wanted(record.record()))
     }
 
-    /// How many peers have a record here.
+    /// The number of records.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Whether no peer has a record here.
+    /// Whether there is no record.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 
-    /// Bytes of all records together, as they travel.
+    /// Bytes of all encoded records.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Protects a peer's record from being driven out, or ends the protection. `false` when there is none.
+    /// Protects a peer's record from being displaced, or ends the protection. `false` when there is no
+    /// record.
     pub fn pin(&mut self, peer: &PeerId, pinned: bool) -> bool {
         let Some(kept) = self.kept.get_mut(peer) else { return false };
         if kept.pinned != pinned {
@@ -150,7 +157,7 @@ impl Catalog {
         true
     }
 
-    /// Drops a peer's record.
+    /// Removes a peer's record.
     pub fn remove(&mut self, peer: &PeerId) -> Option<SignedRecord> {
         let kept = self.kept.remove(peer)?;
         self.bytes -= kept.record.bytes().len();
@@ -160,7 +167,7 @@ impl Catalog {
         Some(kept.record)
     }
 
-    /// Drops a record that has expired by `now_s`, if there is one; call until `None`.
+    /// Removes a record that has expired by `now_s`; call until `None`.
     pub fn expire(&mut self, now_s: u64) -> Option<SignedRecord> {
         let expired = self
             .kept
@@ -196,34 +203,36 @@ impl Catalog {
         Insert::New { evicted }
     }
 
-    /// Puts a record in the place of its peer's former one. A longer one may need room, for which others pay as for
-    /// a new record. `None` when there is no room; else who had to go.
-    fn replace(&mut self, peer: PeerId, record: SignedRecord) -> Option<Option<PeerId>> {
-        let former = self.kept.get(&peer)?.record.bytes().len();
+    /// Replaces a peer's record. A longer one may displace others, as a new record does. Returns the
+    /// displaced peer.
+    fn replace(&mut self, peer: PeerId, record: SignedRecord) -> Result<Option<PeerId>, CatalogFull> {
+        let former = self.kept.get(&peer).map_or(0, |kept| kept.record.bytes().len());
         let bytes = record.bytes().len();
         if bytes > self.config.max_bytes {
-            return None;
+            return Err(CatalogFull);
         }
         let mut evicted = None;
         while self.bytes - former + bytes > self.config.max_bytes {
-            let victim = self.victim(None, Some(&peer))?;
+            let victim = self.victim(None, Some(&peer)).ok_or(CatalogFull)?;
             self.remove(&victim);
             evicted = Some(victim);
         }
         self.bytes = self.bytes - former + bytes;
-        self.kept.get_mut(&peer)?.record = record;
-        Some(evicted)
+        if let Some(kept) = self.kept.get_mut(&peer) {
+            kept.record = record;
+        }
+        Ok(evicted)
     }
 
-    /// Whose record goes: of the source with the most records, the one that expires first. `None` when a record of
-    /// `newcomer` asks for room and no source has enough more than it.
+    /// The record to displace: of the source with the most records, the one that expires first. `None` when
+    /// the source `newcomer` asks for room and no other source has at least two records more.
     fn victim(&self, newcomer: Option<&PeerId>, spared: Option<&PeerId>) -> Option<PeerId> {
         let (source, most) =
             self.charged.iter().max_by_key(|(_, count)| **count).map(|(source, count)| (*source, *count))?;
         if let Some(newcomer) = newcomer {
             let own = self.charged.get(newcomer).copied().unwrap_or(0);
-            // The one that pays must still have at least as many as the one that gains; else two sources could
-            // drive each other out for ever.
+            // The source that loses must keep at least as many as the one that gains, or two sources could
+            // displace each other without end.
             if own + 2 > most {
                 return None;
             }
@@ -235,10 +244,11 @@ impl Catalog {
                 .min_by_key(|(_, kept)| kept.record.record().expires_s)
                 .map(|(peer, _)| *peer)
         };
-        // The spared record may be the only one of that source: then any other source's has to do.
+        // The spared record may be the only one of that source; then one of another source makes room.
         cheapest(&|kept| kept.source == source).or_else(|| cheapest(&|_| true))
     }
 
+    /// Counts a record of `source`, or one less.
     fn charge(&mut self, source: PeerId, more: bool) {
         let count = self.charged.entry(source).or_insert(0);
         *count = if more { *count + 1 } else { count.saturating_sub(1) };

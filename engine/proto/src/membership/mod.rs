@@ -1,11 +1,11 @@
-//! What a peer says about itself, and how much of that is kept.
+//! Signed records of peers, and a bounded catalogue of them.
 //!
-//! A [`PeerRecord`] is signed by the peer, versioned, and has a date of expiry. It travels as a [`SignedRecord`],
-//! through whoever passes it on; only its signer can make a newer one. A [`Catalog`] keeps the newest record of
-//! each peer within a bound.
+//! A [`PeerRecord`] is signed by its peer, versioned, and expires at a date. It travels as a
+//! [`SignedRecord`], which other peers pass on; only the signer can make a newer one. A [`Catalog`] keeps the
+//! newest record of each peer within a bound.
 //!
-//! Not inside: how records spread, and which address is tried. An address in a record is a hint; the handshake
-//! proves who lives there.
+//! Not inside: how records spread, and which address is tried. An address in a record is a hint; the
+//! handshake proves who is there.
 
 mod catalog;
 mod record;

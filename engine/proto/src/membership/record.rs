@@ -1,13 +1,13 @@
-//! One peer's signed word about itself.
+//! A peer's signed record of itself.
 //!
 //! ```text
 //! 0         1              33                                                        len-64        len
 //! | format  | identity key | keys, addresses, tags, streams, version, expiry (postcard) | signature |
 //! ```
 //!
-//! The encoding is canonical: tags and streams ascend without repetition, and what decodes encodes to the same
-//! bytes, so two records differ exactly when their bytes do. The signature covers a context, the network id and
-//! everything in front of it: a record of one network means nothing in another.
+//! The encoding is canonical: tags and streams ascend without repetition, and a decoded record encodes to the
+//! same bytes. Two records therefore differ exactly when their bytes differ. The signature covers a context,
+//! the network id and everything before it, so a record is valid in one network only.
 //!
 //! Not inside: which of many records are kept ([`super::catalog`]).
 
@@ -28,44 +28,45 @@ use crate::{
     ids::{NetworkId, PeerId, StreamId, TagId},
 };
 
-/// X25519 keys that a record can carry: the one in force and the one that follows or precedes it.
+/// X25519 keys that a record can carry: the current one, and the one before or after it.
 pub const MAX_TRANSPORT_KEYS: usize = 2;
-/// Addresses that a record can carry.
+/// Addresses that a record can carry: a few per network interface.
 pub const MAX_ADDRESSES: usize = 8;
 /// Tags that a record can carry.
 pub const MAX_TAGS: usize = 64;
 /// Produced streams that a record can carry.
 pub const MAX_STREAMS: usize = 1_024;
-/// No record is longer: every list full, every number at its longest.
+/// Longest record, in bytes: every list full, every number at its longest.
 pub const MAX_RECORD_BYTES: usize = 36 * 1_024;
-/// A record that expires later than this many seconds from now is refused: nobody has to keep one for years.
+/// A record that expires later than this many seconds from now is refused, so that none has to be kept for
+/// years.
 pub const MAX_LIFETIME_S: u64 = 24 * 3_600;
 
 /// The first byte of a record.
 const FORMAT: u8 = 1;
 const CONTEXT_RECORD: &[u8] = b"corewire v1 peer record\0";
 
-/// Two numbers of up to ten bytes, an address of up to 20, a key with a number of up to ten, list lengths.
+/// Keys with a number of up to ten bytes, addresses of up to 20, three numbers of up to ten, list lengths.
 const LONGEST_BODY_BYTES: usize =
     1 + 32 + MAX_TRANSPORT_KEYS * 52 + MAX_ADDRESSES * 20 + (MAX_TAGS + MAX_STREAMS) * 32 + 4 * 3 + 3 * 10;
 const _: () = assert!(LONGEST_BODY_BYTES + SIGNATURE_BYTES <= MAX_RECORD_BYTES);
 
-/// Why bytes are no record, or a record is not acceptable.
+/// Why bytes are not a record, or a record is not acceptable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, thiserror::Error)]
 pub enum RecordError {
     /// Shorter than any record or longer than [`MAX_RECORD_BYTES`].
-    #[error("no record is that short or that long")]
+    #[error("too short or too long for a record")]
     Length,
     /// Made by another version of the protocol.
-    #[error("a record format that is not known here")]
+    #[error("unknown record format")]
     Format,
     /// Not decodable, or a list over its limit.
     #[error("not decodable, or a list over its limit")]
     Malformed,
-    /// Decodable, but not the one encoding of its content.
+    /// Decodable, but not the canonical encoding of its content.
     #[error("not the canonical encoding of its content")]
     NotCanonical,
-    /// Without a transport key nobody could reach the peer.
+    /// It carries no transport key, so the peer could not be reached.
     #[error("the record carries no transport key")]
     NoTransportKey,
     /// An address that no packet can be sent to.
@@ -96,14 +97,14 @@ pub struct RecordVersion {
 pub struct TransportKeyEntry {
     /// The public key.
     pub key: [u8; 32],
-    /// Which validity period it is for (see [`crate::identity::Certificate`]).
+    /// Its validity period (see [`crate::identity::Certificate`]).
     pub validity: u64,
 }
 
-/// What a peer says about itself.
+/// A peer's description of itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PeerRecord {
-    /// Who; computed from `identity_key`.
+    /// Computed from `identity_key`.
     pub peer_id: PeerId,
     /// The Ed25519 key that signs the record.
     pub identity_key: [u8; 32],
@@ -111,18 +112,18 @@ pub struct PeerRecord {
     pub transport_keys: Vec<TransportKeyEntry>,
     /// Where the peer may be reached, the preferred address first; at most [`MAX_ADDRESSES`].
     pub addresses: Vec<SocketAddr>,
-    /// Ascending, at most [`MAX_TAGS`].
+    /// Tags, ascending; at most [`MAX_TAGS`].
     pub tags: Vec<TagId>,
     /// Streams that the peer produces, ascending, at most [`MAX_STREAMS`].
     pub streams: Vec<StreamId>,
     /// Which of the peer's records is newer.
     pub version: RecordVersion,
-    /// Seconds since 1970 after which the record means nothing.
+    /// Expiry, in seconds since 1970.
     pub expires_s: u64,
 }
 
 impl PeerRecord {
-    /// Whether the record may be used at this time, in seconds since 1970.
+    /// Whether the record is valid at this time, in seconds since 1970.
     pub fn check_expiry(&self, now_s: u64) -> Result<(), RecordError> {
         if self.expires_s <= now_s {
             Err(RecordError::Expired)
@@ -133,7 +134,7 @@ impl PeerRecord {
         }
     }
 
-    /// Checks what the wire format alone does not.
+    /// Checks what the wire format alone does not ensure.
     fn check(&self) -> Result<(), RecordError> {
         let lists = [
             (self.transport_keys.len(), MAX_TRANSPORT_KEYS),
@@ -161,8 +162,8 @@ fn ascends<T: Ord>(list: &[T]) -> bool {
     list.is_sorted_by(|a, b| a < b)
 }
 
-/// Whether a record may carry this address: whether a datagram can be sent there at all. A mapped address is refused
-/// because it has a shorter form.
+/// Whether a record may carry this address: a datagram can be sent there. A mapped address is refused because
+/// it has a shorter form.
 pub fn can_be_announced(address: &SocketAddr) -> bool {
     let ip = address.ip();
     let fits = match ip {
@@ -172,9 +173,9 @@ pub fn can_be_announced(address: &SocketAddr) -> bool {
     fits && address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()
 }
 
-/// The part behind format and identity key, as it stands on the wire.
+/// The part behind format and identity key, in wire format.
 #[derive(Serialize, Deserialize)]
-struct Body {
+struct RecordBody {
     transport_keys: Bounded<TransportKeyEntry, MAX_TRANSPORT_KEYS>,
     addresses: Bounded<WireAddress, MAX_ADDRESSES>,
     tags: Bounded<TagId, MAX_TAGS>,
@@ -208,7 +209,7 @@ impl From<WireAddress> for SocketAddr {
     }
 }
 
-/// A list whose length word is checked against `MAX` before anything is allocated for it.
+/// A list whose announced length is checked against `MAX` before anything is allocated for it.
 #[derive(Serialize)]
 #[serde(transparent)]
 struct Bounded<T, const MAX: usize>(Vec<T>);
@@ -229,7 +230,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Deserialize<'de> for Bounded<T,
                 if elements.size_hint().is_some_and(|len| len > MAX) {
                     return Err(too_long());
                 }
-                // Grows with what is really there: a length word alone reserves nothing.
+                // Grows with the elements that are present; an announced length reserves nothing.
                 let mut list = Vec::new();
                 while let Some(element) = elements.next_element()? {
                     if list.len() == MAX {
@@ -254,8 +255,7 @@ pub struct SignedRecord {
 }
 
 impl SignedRecord {
-    /// Signs what this peer says about itself. `peer_id` and `identity_key` of `record` are set from the identity,
-    /// tags and streams are brought in order.
+    /// Signs a record. `peer_id` and `identity_key` are set from the identity; tags and streams are sorted.
     pub fn sign(
         identity: &Identity,
         network: &NetworkId,
@@ -274,7 +274,7 @@ impl SignedRecord {
         Ok(Self::new(record, &bytes))
     }
 
-    /// Reads a record off the wire and checks everything but its date: length, limits, canonical form, signature.
+    /// Decodes a record and checks its length, limits, canonical form and signature, but not its expiry.
     pub fn verify(bytes: &[u8], network: &NetworkId) -> Result<Self, RecordError> {
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(RecordError::Length);
@@ -285,7 +285,8 @@ impl SignedRecord {
         if *format != FORMAT {
             return Err(RecordError::Format);
         }
-        let (wire, left): (Body, _) = postcard::take_from_bytes(rest).map_err(|_| RecordError::Malformed)?;
+        let (wire, left): (RecordBody, _) =
+            postcard::take_from_bytes(rest).map_err(|_| RecordError::Malformed)?;
         if !left.is_empty() {
             return Err(RecordError::Malformed);
         }
@@ -313,22 +314,22 @@ impl SignedRecord {
         Self { record: Arc::new(record), hash: *blake3::hash(bytes).as_bytes(), bytes: bytes.into() }
     }
 
-    /// What the record says.
+    /// The record.
     pub fn record(&self) -> &PeerRecord {
         &self.record
     }
 
-    /// The record as it is shared within the process.
+    /// The record, shared.
     pub fn shared(&self) -> Arc<PeerRecord> {
         Arc::clone(&self.record)
     }
 
-    /// The bytes to pass on.
+    /// The encoded record, to be passed on.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Names the bytes; the smaller one is kept when a peer signed two records of one version.
+    /// Hash of the bytes. Of two records of one version, the one with the smaller hash is kept.
     pub const fn hash(&self) -> &[u8; 32] {
         &self.hash
     }
@@ -342,7 +343,7 @@ impl fmt::Debug for SignedRecord {
 
 /// Everything in front of the signature.
 fn encode(record: &PeerRecord) -> Result<Vec<u8>, RecordError> {
-    let body = Body {
+    let body = RecordBody {
         transport_keys: Bounded(record.transport_keys.clone()),
         addresses: Bounded(record.addresses.iter().map(WireAddress::from).collect()),
         tags: Bounded(record.tags.clone()),
@@ -357,7 +358,7 @@ fn encode(record: &PeerRecord) -> Result<Vec<u8>, RecordError> {
     postcard::to_extend(&body, bytes).map_err(|_| RecordError::Malformed)
 }
 
-/// What is signed.
+/// The signed message.
 fn message(network: &NetworkId, body: &[u8]) -> Vec<u8> {
     [CONTEXT_RECORD, network.as_bytes(), body].concat()
 }

@@ -1,27 +1,31 @@
-//! Which channel may send next.
+//! The order in which channels send: deficit round robin in bytes (Shreedhar and Varghese, 1995).
 //!
-//! Deficit round robin in bytes (Shreedhar and Varghese, 1995): each turn adds weight x quantum to a channel's
-//! account and everything it sends is taken from it. The account may go below zero by one frame; the debt is kept,
-//! also while the channel rests, so that large frames win nothing. Only channels with something to send are in
-//! the ring: idle ones cost nothing.
+//! Each turn adds weight x quantum to a channel's balance, and what it sends is subtracted. The balance may
+//! fall below zero by one frame. The debt is kept while the channel is idle, so large frames gain nothing.
+//! Only channels with something to send are in the ring; idle ones cost no time.
 //!
-//! Not inside: what a channel sends, and packets. A turn may span several packets, and a packet several turns.
+//! A turn may span several packets, and a packet several turns.
 
 use alloc::{collections::VecDeque, vec::Vec};
 
 /// Deficit round robin over slots of a table.
 #[derive(Debug)]
 pub struct Drr {
+    /// Bytes per turn of a channel of weight 1; at least 1.
     quantum: u32,
+    /// Slots with something to send, in turn; exactly those whose flow is `active`.
     ring: VecDeque<u32>,
-    accounts: Vec<DrrFlow>,
+    /// By slot.
+    flows: Vec<DrrFlow>,
     /// The slot at the front has had its quantum in this turn.
     granted: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct DrrFlow {
+    /// Bytes that it may send in its turn; at most 0 while it is not active.
     balance: i64,
+    /// At least 1 once it was active.
     weight: u8,
     active: bool,
 }
@@ -30,53 +34,55 @@ impl Drr {
     /// A scheduler that gives a channel of weight 1 `quantum` bytes per turn.
     pub const fn new(quantum: u32) -> Self {
         let quantum = if quantum == 0 { 1 } else { quantum };
-        Self { quantum, ring: VecDeque::new(), accounts: Vec::new(), granted: false }
+        Self { quantum, ring: VecDeque::new(), flows: Vec::new(), granted: false }
     }
 
     /// The slot has something to send. A weight of 0 counts as 1.
     pub fn activate(&mut self, slot: u32, weight: u8) {
         let index = slot as usize;
-        if index >= self.accounts.len() {
-            self.accounts.resize(index + 1, DrrFlow::default());
+        if index >= self.flows.len() {
+            self.flows.resize(index + 1, DrrFlow::default());
         }
-        let account = &mut self.accounts[index];
-        account.weight = weight.max(1);
-        if !account.active {
-            account.active = true;
+        let flow = &mut self.flows[index];
+        flow.weight = weight.max(1);
+        if !flow.active {
+            flow.active = true;
+            debug_assert!(!self.ring.contains(&slot), "an active slot is in the ring once");
             self.ring.push_back(slot);
         }
     }
 
-    /// A new owner of the slot: former debts are not its own.
+    /// The slot has a new channel, which does not take over the debt.
     pub fn clear_debt(&mut self, slot: u32) {
-        if let Some(account) = self.accounts.get_mut(slot as usize)
-            && !account.active
+        if let Some(flow) = self.flows.get_mut(slot as usize)
+            && !flow.active
         {
-            account.balance = 0;
+            flow.balance = 0;
         }
     }
 
-    /// Whose turn it is, and its account: what it sends is to be subtracted, at or below zero the turn is over.
+    /// The slot whose turn it is, and its balance. The caller subtracts what it sends; at or below zero the
+    /// turn is over.
     pub fn poll_turn(&mut self) -> Option<(u32, &mut i64)> {
         loop {
             let slot = *self.ring.front()?;
-            let account = &mut self.accounts[slot as usize];
+            let flow = &mut self.flows[slot as usize];
             if !self.granted {
                 self.granted = true;
-                account.balance += i64::from(self.quantum) * i64::from(account.weight);
+                flow.balance += i64::from(self.quantum) * i64::from(flow.weight);
             }
-            if account.balance > 0 {
+            if flow.balance > 0 {
                 break;
             }
-            // Still in debt: the next one's turn. Each round pays at least a quantum, so this ends.
+            // Still in debt: the next slot's turn. Each round pays at least a quantum, so this ends.
             self.ring.rotate_left(1);
             self.granted = false;
         }
         let slot = *self.ring.front()?;
-        Some((slot, &mut self.accounts[slot as usize].balance))
+        Some((slot, &mut self.flows[slot as usize].balance))
     }
 
-    /// The turn at the front is over, and it has more to send.
+    /// The turn at the front is over; the slot has more to send.
     pub fn rotate(&mut self) {
         if !self.ring.is_empty() {
             self.ring.rotate_left(1);
@@ -84,22 +90,22 @@ impl Drr {
         self.granted = false;
     }
 
-    /// The slot at the front has nothing more to send. What is left on its account is lost, a debt stays.
+    /// The slot at the front has nothing more to send. Its debt stays, unused bytes do not.
     pub fn retire(&mut self) {
         if let Some(slot) = self.ring.pop_front() {
-            let account = &mut self.accounts[slot as usize];
-            account.active = false;
-            account.balance = account.balance.min(0);
+            let flow = &mut self.flows[slot as usize];
+            flow.active = false;
+            flow.balance = flow.balance.min(0);
         }
         self.granted = false;
     }
 
-    /// How many slots have something to send.
+    /// The number of slots with something to send.
     pub fn len(&self) -> usize {
         self.ring.len()
     }
 
-    /// Whether nobody has anything to send.
+    /// Whether no slot has anything to send.
     pub fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
@@ -113,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// Everyone always has something to send; returns the bytes that each got.
+    /// Serves flows that always have something to send; returns the bytes of each.
     fn serve(quantum: u32, flows: &[(u8, Vec<u32>)], rounds: usize) -> Vec<u64> {
         let mut drr = Drr::new(quantum);
         for (slot, (weight, _)) in flows.iter().enumerate() {
@@ -138,14 +144,14 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn bytes_follow_weights_whatever_the_sizes(
+        fn bytes_follow_weights_for_all_frame_sizes(
             flows in proptest::collection::vec((1u8..8, proptest::collection::vec(1u32..70_000, 1..6)), 2..5),
             quantum in 500u32..10_000,
         ) {
             let served = serve(quantum, &flows, 20_000);
             let shares: Vec<f64> =
                 served.iter().zip(&flows).map(|(bytes, (weight, _))| *bytes as f64 / f64::from(*weight)).collect();
-            // Each is at most a frame and a quantum away from its share; both are small against what was served.
+            // Each is within a frame and a quantum of its share; both are small against what was served.
             let slack = 2.0 * (70_000.0 + 8.0 * f64::from(quantum));
             let (low, high) = shares.iter().fold((f64::MAX, 0f64), |(l, h), s| (l.min(*s), h.max(*s)));
             prop_assert!(high - low <= slack, "{:?}", shares);
@@ -153,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn one_to_four_within_five_percent() {
+    fn weights_one_and_four_share_within_five_percent() {
         for sizes in [(64, 64), (64, 1200), (1200, 64), (60_000, 64), (64, 60_000)] {
             let served = serve(4096, &[(1, vec![sizes.0]), (4, vec![sizes.1])], 300_000);
             let ratio = served[1] as f64 / served[0] as f64;
@@ -162,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_debt_outlives_a_pause_and_a_credit_does_not() {
+    fn debt_outlives_a_pause_and_unused_bytes_do_not() {
         let mut drr = Drr::new(1000);
         drr.activate(0, 1);
         *drr.poll_turn().unwrap().1 -= 5000;

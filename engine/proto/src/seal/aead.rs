@@ -1,6 +1,6 @@
-//! The cipher behind the seal.
+//! The authenticated ciphers.
 //!
-//! Not inside: packet numbers, windows, limits. A cipher here takes a number that its caller never repeats.
+//! Not inside: packet numbers, which the caller never repeats, and limits.
 
 use core::fmt;
 
@@ -9,19 +9,19 @@ use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Unboun
 use super::key::{SecretKey, Suite};
 use crate::wire::header::TAG_BYTES;
 
-/// The cipher refused: a packet that does not open, or one too long to seal.
+/// A packet does not open, or is too long to seal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the packet does not open under this key")]
 pub struct AeadError;
 
-/// An authenticated cipher under one key. A faster implementation can be put in the place of [`RingAead`].
+/// An authenticated cipher under one key. A trait, so that another implementation can replace [`RingAead`].
 pub trait Aead: fmt::Debug + Send {
-    /// Encrypts `in_out` in place and returns the tag over it and `header`. `number` becomes the nonce; the caller
+    /// Encrypts `in_out` in place and returns the tag over it and `header`. `number` is the nonce; the caller
     /// never uses one twice.
     fn seal(&self, number: u64, header: &[u8], in_out: &mut [u8]) -> Result<[u8; TAG_BYTES], AeadError>;
 
-    /// Opens `in_out` (ciphertext and tag) in place and returns the length of the plaintext at its start. When it
-    /// does not open, the content of `in_out` is lost.
+    /// Opens `in_out` (ciphertext and tag) in place and returns the length of the plaintext at its start. On
+    /// an error the content of `in_out` is undefined.
     fn open(&self, number: u64, header: &[u8], in_out: &mut [u8]) -> Result<usize, AeadError>;
 }
 
@@ -46,7 +46,8 @@ impl fmt::Debug for RingAead {
     }
 }
 
-/// 32 zero bits, then the packet number, big-endian. The keys differ by direction, so the numbers may not.
+/// 32 zero bits, then the packet number, big-endian. Each direction has its own key, so the two may use equal
+/// numbers.
 fn nonce(number: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&number.to_be_bytes());

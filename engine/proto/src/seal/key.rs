@@ -1,4 +1,4 @@
-//! Keys and the names of the ciphers that they are for. Not inside: any cipher.
+//! Keys, and the names of the ciphers that they are for.
 
 use core::fmt;
 
@@ -14,7 +14,7 @@ pub enum Suite {
     Aes256Gcm = 2,
 }
 
-/// A set of [`Suite`]s, as a peer states it in the handshake.
+/// A set of [`Suite`]s, as a peer offers it in the handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Suites(u16);
 
@@ -23,7 +23,7 @@ impl Suites {
     const AES: u16 = 1 << Suite::Aes256Gcm as u16;
 
     /// What a machine should offer. `aes_in_hardware` is whether its CPU has AES instructions; without them
-    /// AES is not offered at all, because it would be the slower choice for both sides.
+    /// AES is not offered, because it would be the slower choice.
     pub const fn for_cpu(aes_in_hardware: bool) -> Self {
         Self(if aes_in_hardware { Self::CHACHA | Self::AES } else { Self::CHACHA })
     }
@@ -38,19 +38,19 @@ impl Suites {
         self.0 & (1 << suite as u16) != 0
     }
 
-    /// The set as it stands on the wire.
+    /// The set in wire format.
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// Reads a set off the wire. Bits of suites that this version does not know stay and are never chosen.
+    /// The set from its wire format. Bits of unknown suites are kept and never chosen.
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
     }
 
-    /// The suite of a session between peers that offered `self` and `other`: AES where both have it, else
-    /// ChaCha20-Poly1305, else none. Symmetric, so both sides come to the same answer from the two offers, which
-    /// the handshake authenticates: an attacker in between cannot talk them down.
+    /// The suite of a session between peers that offered `self` and `other`: AES if both have it, else
+    /// ChaCha20-Poly1305, else none. Symmetric, so both sides agree. The handshake authenticates both offers,
+    /// so no attacker can force a downgrade.
     pub const fn agree(self, other: Self) -> Option<Suite> {
         let both = self.0 & other.0;
         if both & Self::AES != 0 {
@@ -71,12 +71,12 @@ impl fmt::Debug for Suites {
     }
 }
 
-/// 32 secret bytes. They are erased when dropped and never shown by `Debug`.
+/// 32 secret bytes, erased when dropped. `Debug` does not show them.
 #[derive(Clone)]
 pub struct SecretKey([u8; 32]);
 
 impl SecretKey {
-    /// Takes over the bytes of a key.
+    /// The key with these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -99,7 +99,7 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// The keys of one session: one per direction, from this side's view.
+/// The keys of one session, as this side uses them.
 #[derive(Clone, Debug)]
 pub struct SessionKeys {
     /// Seals what this side sends.

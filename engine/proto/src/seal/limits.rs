@@ -1,24 +1,26 @@
 //! When a key is due for replacement and when it stops.
 //!
-//! Source of the figures: RFC 9001, 6.6 and appendix B.1. For AES-GCM the confidentiality limit falls with the
-//! packet size: 2³⁵ / (packet size in 16-byte blocks) packets keep an attacker's advantage below 2⁻⁵⁷.
-//! ChaCha20-Poly1305 has no such limit below 2⁶²; it gets the smallest packets' limit all the same, so that a
-//! session behaves alike under either cipher. Tampering: 2⁵² failed opens for AES-GCM, 2³⁶ for ChaCha20.
+//! The figures follow RFC 9001, 6.6 and appendix B.1. The confidentiality limit of AES-GCM falls with the
+//! packet size: 2³⁵ / (packet size in 16-byte blocks) packets keep an attacker's advantage below
+//! 2⁻⁵⁷. ChaCha20-Poly1305 has no such limit below 2⁶²; it gets the limit of the smallest packets
+//! all the same, so that a session behaves alike under either cipher. Forgery limits: 2⁵² failed opens for
+//! AES-GCM, 2³⁶ for ChaCha20.
 //!
-//! Not inside: the replacement. A rekey is a new handshake, started by whoever owns the session.
+//! Not inside: the replacement, which is a new handshake started by the owner of the session.
 
 use core::time::Duration;
 
 use super::key::Suite;
 use crate::wire::header::PACKET_NUMBER_LIMIT;
 
-/// The largest packet that can be sealed, in bytes with header and tag: what a UDP datagram over IPv4 can carry.
+/// The largest packet that can be sealed, in bytes with header and tag: the largest UDP payload over IPv4.
 pub const MAX_SEALED_BYTES: usize = 65_507;
 
-/// From this age on a key should be replaced.
+/// From this age on a key should be replaced; WireGuard's interval.
 pub const KEY_SOFT_AGE: Duration = Duration::from_secs(120);
 
-/// At this age a key stops: nothing is sealed or opened with it any more.
+/// At this age a key stops: nothing is sealed or opened with it any more. A handshake has a minute to replace
+/// it.
 pub const KEY_HARD_AGE: Duration = Duration::from_secs(180);
 
 /// Failed opens after which an AES-256-GCM key stops.
@@ -30,21 +32,21 @@ pub const CHACHA_FORGERY_LIMIT: u64 = 1 << 36;
 /// 2³⁵ blocks of 16 bytes may be sealed under one AES-GCM key.
 const AES_BLOCKS: u64 = 1 << 35;
 
-/// The smallest packet size that the table distinguishes: below it the limit stays 2²⁸ packets.
-const SMALLEST_BYTES: u64 = 2_048;
+/// The smallest packet size that is distinguished: below it the limit stays 2²⁸ packets.
+const SMALLEST_PACKET_BYTES: u64 = 2_048;
 
-/// The soft limit is this part of the hard one: time enough for many handshakes at any packet rate.
-const SOFT_PART: u64 = 4;
+/// The soft limit is this fraction of the hard one, which leaves time for many handshakes at any packet rate.
+const SOFT_DIVISOR: u64 = 4;
 
 const _: () = assert!(KEY_SOFT_AGE.as_secs() * 3 / 2 == KEY_HARD_AGE.as_secs());
-const _: () = assert!(AES_BLOCKS / (SMALLEST_BYTES / 16) == 1 << 28);
+const _: () = assert!(AES_BLOCKS / (SMALLEST_PACKET_BYTES / 16) == 1 << 28);
 const _: () = assert!(AES_BLOCKS / (65_536 / 16) == 1 << 23);
 const _: () = assert!(1 << 28 < PACKET_NUMBER_LIMIT);
 
 /// How far a key is used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum KeyUse {
-    /// Nothing to do.
+    /// Nothing has to be done.
     Fresh,
     /// Start a new handshake; traffic goes on meanwhile.
     RekeyDue,
@@ -70,13 +72,13 @@ pub struct KeyLimits {
 impl KeyLimits {
     /// The limits for packets of up to `max_packet_bytes` under `suite`.
     pub fn new(suite: Suite, max_packet_bytes: usize) -> Self {
-        let bytes = u64::try_from(max_packet_bytes).unwrap_or(u64::MAX).max(SMALLEST_BYTES);
+        let bytes = u64::try_from(max_packet_bytes).unwrap_or(u64::MAX).max(SMALLEST_PACKET_BYTES);
         let (hard_packets, forgeries) = match suite {
             Suite::Aes256Gcm => (AES_BLOCKS / bytes.div_ceil(16), AES_FORGERY_LIMIT),
-            Suite::ChaCha20Poly1305 => (AES_BLOCKS / (SMALLEST_BYTES / 16), CHACHA_FORGERY_LIMIT),
+            Suite::ChaCha20Poly1305 => (AES_BLOCKS / (SMALLEST_PACKET_BYTES / 16), CHACHA_FORGERY_LIMIT),
         };
         Self {
-            soft_packets: hard_packets / SOFT_PART,
+            soft_packets: hard_packets / SOFT_DIVISOR,
             hard_packets,
             soft_age: KEY_SOFT_AGE,
             hard_age: KEY_HARD_AGE,
@@ -84,8 +86,8 @@ impl KeyLimits {
         }
     }
 
-    /// Moves the soft age by up to 10 % either way (`noise` 0 is −10 %, 255 is +10 %), so that peers which met
-    /// at one moment do not all rekey at one moment.
+    /// Moves the soft age by up to 10 % either way (`noise` 0 is −10 %, 255 is +10 %), so that sessions
+    /// that began at the same moment do not all rekey at the same moment.
     #[must_use]
     pub fn jittered(mut self, noise: u8) -> Self {
         let tenth = self.soft_age / 10;
@@ -93,7 +95,7 @@ impl KeyLimits {
         self
     }
 
-    /// What `packets` sealed or opened at `age` mean for the key.
+    /// How far a key is used up after `packets` at this age.
     pub(super) fn judge(&self, packets: u64, age: Duration) -> KeyUse {
         if packets >= self.hard_packets || age >= self.hard_age {
             KeyUse::Spent
@@ -110,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_follow_the_table() {
+    fn packet_limits_follow_the_rfc_table() {
         let aes = |bytes| KeyLimits::new(Suite::Aes256Gcm, bytes);
         assert_eq!(aes(1_500).hard_packets, 1 << 28);
         assert_eq!(aes(1_500).soft_packets, 1 << 26);
@@ -122,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn jitter_stays_within_a_tenth() {
+    fn jitter_stays_within_a_tenth_of_the_soft_age() {
         let limits = KeyLimits::new(Suite::Aes256Gcm, 1_500);
         assert_eq!(limits.jittered(0).soft_age, Duration::from_secs(108));
         assert_eq!(limits.jittered(255).soft_age, Duration::from_secs(132));
     }
 
     #[test]
-    fn soft_comes_before_hard_by_count_and_by_age() {
+    fn soft_limit_comes_before_the_hard_one_by_count_and_age() {
         let limits = KeyLimits::new(Suite::Aes256Gcm, 1_500);
         assert_eq!(limits.judge(limits.soft_packets - 1, Duration::ZERO), KeyUse::Fresh);
         assert_eq!(limits.judge(limits.soft_packets, Duration::ZERO), KeyUse::RekeyDue);

@@ -1,14 +1,14 @@
-//! How a packet is sealed and opened, and when a key is used up.
+//! Sealing and opening packets, and the lifetime of keys.
 //!
-//! - [`Sealer`] owns the packet number: it gives each packet the next one, and no packet gets one twice.
-//! - [`Opener`] owns the replay window: a number is looked up before the packet is opened and marked only after
-//!   it opened, so a forged packet changes nothing but a counter.
-//! - [`KeyLimits`] says when a key is due for replacement and when it stops.
+//! - [`Sealer`] owns the packet numbers of one direction: each packet gets the next one.
+//! - [`Opener`] owns the replay window. A number is checked before its packet is opened and recorded only
+//!   after it opened, so a forged packet changes nothing but a counter.
+//! - [`KeyLimits`] tells when a key is due for replacement and when it stops.
 //!
 //! Nothing here allocates after construction.
 //!
-//! Not inside: how the keys come to be ([`crate::handshake`]), which session a packet belongs to, and what is in
-//! it ([`crate::session`]).
+//! Not inside: the origin of keys ([`crate::handshake`]), the choice among a session's keys and the meaning
+//! of a packet ([`crate::session`]).
 
 mod aead;
 mod key;

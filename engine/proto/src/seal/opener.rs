@@ -1,4 +1,4 @@
-//! The receiving half of a key. Not inside: which session the packet is for; the caller looked that up.
+//! The receiving half of a key.
 
 use alloc::boxed::Box;
 
@@ -13,16 +13,16 @@ use crate::{
     wire::header::{HEADER_BYTES, Header, HeaderError, PacketKind},
 };
 
-/// Why a packet was not opened. Nothing changed but counters; nothing is answered.
+/// Why a packet was not opened. Nothing changed but counters, and no answer is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum UnsealError {
-    /// It is no packet of ours.
+    /// Its header is malformed.
     #[error("malformed: {0}")]
     Header(#[from] HeaderError),
     /// It is a handshake packet.
     #[error("not a data packet")]
     NotData,
-    /// Its number was seen, or is too old to tell.
+    /// Its number was seen, or is behind the window.
     #[error("replayed, or older than the window")]
     Replay,
     /// It does not open under this key: forged, damaged, or sealed under another key.
@@ -31,8 +31,8 @@ pub enum UnsealError {
     /// The key has stopped, by age or by failed opens.
     #[error("the key is used up: the peers need a new handshake")]
     Spent,
-    /// Its header names a key of the session that is not here any more, or not yet.
-    #[error("sealed under a key that is not here any more, or not yet")]
+    /// Its header names a key of the session that was dropped or has not been established.
+    #[error("sealed under a key that was dropped or has not been established")]
     OtherKey,
 }
 
@@ -51,20 +51,23 @@ pub struct Opener {
     aead: Box<dyn Aead>,
     limits: KeyLimits,
     window: ReplayWindow,
-    /// The number of the first packet that opened; the sender counts on from key to key.
+    /// The number of the first packet that opened; not 0 for a later key, as the sender counts across keys.
     first: Option<u64>,
+    /// Packets that opened.
     opened: u64,
+    /// Packets that did not open.
     forged: u64,
+    /// When the key was established.
     born: Instant,
 }
 
 impl Opener {
-    /// An opener for a fresh key that came to be at `now`, with the limits of [`KeyLimits::new`].
+    /// An opener for a key established at `now`, with the limits of [`KeyLimits::new`].
     pub fn new(suite: Suite, key: &SecretKey, max_packet_bytes: usize, now: Instant) -> Self {
         Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
     }
 
-    /// An opener for a fresh key with given limits.
+    /// An opener for a key established at `now`, with given limits.
     pub fn with_limits(suite: Suite, key: &SecretKey, limits: KeyLimits, now: Instant) -> Self {
         Self::with_aead(Box::new(RingAead::new(suite, key)), limits, now)
     }
@@ -74,9 +77,8 @@ impl Opener {
         Self { aead, limits, window: ReplayWindow::new(), first: None, opened: 0, forged: 0, born: now }
     }
 
-    /// Opens a packet in place: window looked up first, number marked only after the packet opened.
-    ///
-    /// On [`UnsealError::Forged`] the content of `packet` behind the header is lost.
+    /// Opens a packet in place. On [`UnsealError::Forged`] the content of `packet` behind the header is
+    /// undefined.
     pub fn open<'packet>(
         &mut self,
         now: Instant,
@@ -114,18 +116,19 @@ impl Opener {
         self.forged
     }
 
-    /// One more than the highest number that opened; 0 before the first.
+    /// One past the highest number that opened; 0 before the first.
     pub const fn window_end(&self) -> u64 {
         self.window.end()
     }
 
-    /// How far the key is used up. Packets are counted by the sender's numbers: a gap was sealed as well.
+    /// How far the key is used up. A gap in the packet numbers counts, because the sender sealed those
+    /// packets too.
     pub fn key_use(&self, now: Instant) -> KeyUse {
         if self.forged >= self.limits.forgeries {
             return KeyUse::Spent;
         }
-        // The sender stops at its own limit; here the count only says that a new key is due. A single far jump
-        // in the numbers must not stop the key.
+        // The sender enforces the hard limit. Here numbers only make a new key due: one far jump must not
+        // stop the key.
         let sealed = self.window.end() - self.first.unwrap_or(0).min(self.window.end());
         match self.limits.judge(self.opened, now - self.born) {
             KeyUse::Fresh if sealed >= self.limits.soft_packets => KeyUse::RekeyDue,

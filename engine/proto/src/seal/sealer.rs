@@ -1,4 +1,4 @@
-//! The sending half of a key. Not inside: what is sealed.
+//! The sending half of a key.
 
 use alloc::boxed::Box;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Why a packet was not sealed. No packet number was used up.
+/// Why a packet was not sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SealError {
     /// The key has reached its limit of packets or of age: a new handshake is needed before more can be sent.
@@ -30,7 +30,7 @@ pub enum SealError {
 /// A packet that was sealed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SealedPacket {
-    /// The number that the packet got.
+    /// Its packet number.
     pub number: u64,
     /// Its length in bytes, header and tag included.
     pub bytes: usize,
@@ -38,25 +38,28 @@ pub struct SealedPacket {
 
 /// Seals the packets of one direction of one session, and owns their numbers.
 ///
-/// Not `Clone`: two copies would give two packets one number, and with it one nonce.
+/// Not `Clone`: two copies would give two packets the same number, and so the same nonce.
 #[derive(Debug)]
 pub struct Sealer {
     aead: Box<dyn Aead>,
     limits: KeyLimits,
+    /// Which of the session's keys it is.
     phase: u8,
-    /// The first number under this key.
+    /// The first number under this key; at most `next`.
     first: u64,
+    /// The number of the next packet.
     next: u64,
+    /// When the key was established.
     born: Instant,
 }
 
 impl Sealer {
-    /// A sealer for a fresh key that came to be at `now`, with the limits of [`KeyLimits::new`].
+    /// A sealer for a key established at `now`, with the limits of [`KeyLimits::new`].
     pub fn new(suite: Suite, key: &SecretKey, max_packet_bytes: usize, now: Instant) -> Self {
         Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
     }
 
-    /// A sealer for a fresh key with given limits.
+    /// A sealer for a key established at `now`, with given limits.
     pub fn with_limits(suite: Suite, key: &SecretKey, limits: KeyLimits, now: Instant) -> Self {
         Self::with_aead(Box::new(RingAead::new(suite, key)), limits, now)
     }
@@ -66,12 +69,12 @@ impl Sealer {
         Self { aead, limits, phase: 0, first: 0, next: 0, born: now }
     }
 
-    /// Takes the place of `former`: this key is in the phase after it, and goes on with its packet numbers, so that
-    /// an acknowledgement need not say which key it is about. This key must not have sealed anything; as it is
-    /// another one than `former`'s, no nonce comes twice under either.
+    /// Makes this key the successor of `former`: it gets the next phase and goes on with the packet numbers,
+    /// so that acknowledgements are independent of keys. It must not have sealed anything; as the keys
+    /// differ, no nonce is used twice under either.
     #[must_use]
     pub fn succeed(mut self, former: &Self) -> Self {
-        debug_assert!(self.next == 0, "a key that was in use can't take another one's place");
+        debug_assert!(self.next == 0, "a key that has sealed packets cannot succeed another");
         self.phase = (former.phase + 1) % PHASES;
         self.first = former.next;
         self.next = former.next;
@@ -80,9 +83,9 @@ impl Sealer {
 
     /// Seals a packet in place.
     ///
-    /// `buf[HEADER_BYTES..HEADER_BYTES + plaintext_bytes]` holds the frames; the header is written in front of
-    /// them and the tag behind. A resend is sealed anew under a new number; the same sealed bytes may be handed to
-    /// the kernel again only when it refused them.
+    /// `buf[HEADER_BYTES..HEADER_BYTES + plaintext_bytes]` holds the frames; the header is written before
+    /// them and the tag behind. What is sent again is sealed again under a new number; the same sealed bytes
+    /// may go to the kernel again only if it refused them.
     pub fn seal(
         &mut self,
         now: Instant,
@@ -102,7 +105,7 @@ impl Sealer {
         let (head, rest) = buf[..bytes].split_at_mut(HEADER_BYTES);
         head.copy_from_slice(header.as_bytes());
         let (body, tag) = rest.split_at_mut(plaintext_bytes);
-        // The number is spent before the cipher runs: whatever happens in there, it is not used again.
+        // Incremented first, so that the number is not used again if the cipher fails.
         self.next += 1;
         let sealed = self.aead.seal(number, head, body).map_err(|_| SealError::NoRoom)?;
         debug_assert_eq!(tag.len(), TAG_BYTES);
@@ -110,7 +113,7 @@ impl Sealer {
         Ok(SealedPacket { number, bytes })
     }
 
-    /// The number that the next packet will get.
+    /// The number of the next packet.
     pub const fn next_number(&self) -> u64 {
         self.next
     }
@@ -123,17 +126,17 @@ impl Sealer {
         self.limits.judge(self.next - self.first, now - self.born)
     }
 
-    /// Which of the session's keys this is, as the headers of its packets say.
+    /// Which of the session's keys this is; named in the headers of its packets.
     pub const fn phase(&self) -> u8 {
         self.phase
     }
 
-    /// The limits under which this key lives.
+    /// The limits of the key.
     pub const fn limits(&self) -> &KeyLimits {
         &self.limits
     }
 
-    /// When the key came to be.
+    /// When the key was established.
     pub const fn born(&self) -> Instant {
         self.born
     }

@@ -76,7 +76,7 @@ proptest! {
 }
 
 #[test]
-fn replay_window_at_its_edges() {
+fn replay_window_is_exact_at_its_edges() {
     let mut window = ReplayWindow::new();
     assert!(window.commit(0));
     assert!(!window.commit(0));
@@ -91,7 +91,7 @@ fn replay_window_at_its_edges() {
 }
 
 #[test]
-fn what_was_sealed_opens_once() {
+fn sealed_packet_opens_once() {
     for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
         let (mut sealer, mut opener) = pair(suite);
         for round in 0..3u8 {
@@ -130,7 +130,7 @@ fn every_flipped_bit_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn every_other_length_is_refused() {
+fn wrong_length_is_refused() {
     let (mut sealer, mut opener) = pair(Suite::Aes256Gcm);
     let packet = sealed(&mut sealer, b"length");
     for len in 0..packet.len() {
@@ -152,7 +152,7 @@ fn every_other_length_is_refused() {
 }
 
 #[test]
-fn another_key_or_suite_does_not_open() {
+fn packet_does_not_open_under_another_key_or_suite() {
     let (mut sealer, _) = pair(Suite::Aes256Gcm);
     let packet = sealed(&mut sealer, b"secret");
     let mut other_key = Opener::new(Suite::Aes256Gcm, &SecretKey::from_bytes([8; 32]), 1_500, NOW);
@@ -162,7 +162,7 @@ fn another_key_or_suite_does_not_open() {
 }
 
 #[test]
-fn any_forward_jump_that_opens_is_accepted() {
+fn forward_jump_that_opens_is_accepted() {
     let key = SecretKey::from_bytes([7; 32]);
     let aead = RingAead::new(Suite::Aes256Gcm, &key);
     let mut opener = Opener::new(Suite::Aes256Gcm, &key, 1_500, NOW);
@@ -184,7 +184,7 @@ fn packet_numbered(aead: &RingAead, number: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_key_stops_at_its_packet_limit_and_uses_up_no_number_after_it() {
+fn key_stops_at_its_packet_limit_without_using_another_number() {
     let key = SecretKey::from_bytes([7; 32]);
     let limits = KeyLimits { soft_packets: 2, hard_packets: 4, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
     let mut sealer =
@@ -199,7 +199,7 @@ fn a_key_stops_at_its_packet_limit_and_uses_up_no_number_after_it() {
 }
 
 #[test]
-fn a_key_stops_at_its_age_on_both_sides() {
+fn key_stops_at_its_age_at_both_ends() {
     let (mut sealer, mut opener) = pair(Suite::ChaCha20Poly1305);
     let mut packet = sealed(&mut sealer, b"late");
     let soft = NOW + KEY_SOFT_AGE;
@@ -210,7 +210,7 @@ fn a_key_stops_at_its_age_on_both_sides() {
 }
 
 #[test]
-fn a_key_stops_after_too_many_forgeries() {
+fn key_stops_after_too_many_forgeries() {
     let key = SecretKey::from_bytes([7; 32]);
     let limits = KeyLimits { forgeries: 2, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
     let mut opener =
@@ -224,7 +224,7 @@ fn a_key_stops_after_too_many_forgeries() {
 }
 
 #[test]
-fn a_packet_that_does_not_fit_uses_up_no_number() {
+fn packet_that_does_not_fit_uses_no_number() {
     let (mut sealer, _) = pair(Suite::Aes256Gcm);
     assert_eq!(sealer.seal(NOW, index(), &mut [0; 64], 64), Err(SealError::NoRoom));
     assert_eq!(sealer.seal(NOW, index(), &mut [0; 64], usize::MAX), Err(SealError::NoRoom));
@@ -232,7 +232,7 @@ fn a_packet_that_does_not_fit_uses_up_no_number() {
     assert_eq!(sealer.next_number(), 0);
 }
 
-/// The bytes were checked against another implementation of both ciphers.
+/// These bytes agree with another implementation of both ciphers.
 #[test]
 fn golden_data_packets_keep_their_bytes() {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| std::format!("{b:02x}")).collect::<std::string::String>();
@@ -251,7 +251,7 @@ fn golden_data_packets_keep_their_bytes() {
 }
 
 #[test]
-fn suites_agree_the_same_way_from_both_sides() {
+fn suite_agreement_is_symmetric() {
     let all = [
         Suites::for_cpu(true),
         Suites::for_cpu(false),

@@ -1,11 +1,11 @@
-//! Which packet numbers have been seen.
+//! The replay window.
 //!
 //! Not inside: cryptography. The caller asks [`ReplayWindow::check`] before it opens a packet and calls
-//! [`ReplayWindow::commit`] only when the packet opened.
+//! [`ReplayWindow::commit`] after the packet opened.
 
 use alloc::boxed::Box;
 
-/// Packet numbers that the window remembers: at two million packets a second four milliseconds of reordering.
+/// Packet numbers that the window covers: four milliseconds of reordering at two million packets a second.
 pub const REPLAY_WINDOW_PACKETS: u64 = 8_192;
 
 const WORDS: usize = (REPLAY_WINDOW_PACKETS / 64) as usize;
@@ -15,12 +15,12 @@ const _: () =
 
 /// The last [`REPLAY_WINDOW_PACKETS`] packet numbers of one key, one bit each, 1 KiB.
 ///
-/// A number ahead of the window is always fresh, however far it jumps; a number behind it never is.
+/// A number ahead of the window is acceptable, however far it jumps; a number behind it is not.
 #[derive(Clone, Debug)]
 pub struct ReplayWindow {
     /// One more than the highest committed number; 0 before the first.
     end: u64,
-    /// Bit `n % REPLAY_WINDOW_PACKETS` stands for number `n` within the window, and is 0 for those not yet seen.
+    /// Bit `n % REPLAY_WINDOW_PACKETS` is set when number `n` of the window was committed.
     seen: Box<[u64; WORDS]>,
 }
 
@@ -36,16 +36,16 @@ impl ReplayWindow {
         Self { end: 0, seen: Box::new([0; WORDS]) }
     }
 
-    /// Whether `number` may still be accepted. Changes nothing.
+    /// Whether `number` is acceptable. Changes nothing.
     pub fn check(&self, number: u64) -> bool {
         if number >= self.end {
             return number != u64::MAX;
         }
-        // `end - number` is at least 1: how many numbers back from the end this one stands.
+        // `end - number` is at least 1: the distance back from the end.
         self.end - number <= REPLAY_WINDOW_PACKETS && self.seen[word(number)] & bit(number) == 0
     }
 
-    /// Marks `number` as seen; `false` (and nothing changed) when it was not acceptable.
+    /// Records `number`; `false`, without a change, when it is not acceptable.
     pub fn commit(&mut self, number: u64) -> bool {
         if !self.check(number) {
             return false;
@@ -67,7 +67,7 @@ impl ReplayWindow {
         self.end
     }
 
-    /// Clears the bits of the numbers `from..=to`, which enter the window now: their places still hold what
+    /// Clears the bits of the numbers `from..=to`, which enter the window; their places hold numbers that
     /// left it.
     fn forget(&mut self, from: u64, to: u64) {
         let mut number = from;

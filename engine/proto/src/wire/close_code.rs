@@ -1,11 +1,11 @@
-//! Why a channel or a session ended, as a number that both ends understand.
+//! Why a channel or a session ended, as a number on the wire.
 
 use core::{fmt, num::NonZeroU32};
 
 /// The reason that closes a channel or a session.
 ///
-/// The numbers are part of the wire format. Those that name a stream's refusal are mosaik's; unknown numbers are
-/// carried along unchanged, so that a newer peer can be told apart in a log.
+/// The numbers are part of the wire format. Those for refusing a stream are mosaik's. Unknown numbers are
+/// passed on unchanged, so that the code of a newer peer can be logged.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(NonZeroU32);
 
@@ -14,7 +14,7 @@ macro_rules! codes {
         impl CloseCode {
             $($(#[$doc])* pub const $name: Self = Self(NonZeroU32::new($number).unwrap());)*
 
-            /// What the code means, in a few words; `None` for a number that this version does not know.
+            /// The meaning in a few words; `None` for a number that this version does not know.
             pub const fn text(self) -> Option<&'static str> {
                 match self.0.get() {
                     $($number => Some($text),)*
@@ -22,7 +22,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Whether trying again later, unchanged, can succeed.
+            /// Whether the same attempt can succeed later; `true` for unknown numbers.
             pub const fn is_retriable(self) -> bool {
                 match self.0.get() {
                     $($number => $retry,)*
@@ -36,29 +36,29 @@ macro_rules! codes {
 codes! {
     /// The owner ended it in good order.
     GRACEFUL = 10_200, "closed in good order", true;
-    /// A frame could not be understood, or said something impossible.
+    /// A frame could not be decoded, or contradicted the protocol.
     PROTOCOL_VIOLATION = 10_400, "the peer broke the protocol", false;
-    /// A predicate or a ticket said no, or the producer can't honour the criteria that it was asked by.
+    /// A predicate or a ticket did not admit the consumer, or the producer cannot apply its criteria.
     NOT_ALLOWED = 10_403, "not allowed", false;
     /// The peer does not produce this stream.
     STREAM_NOT_FOUND = 10_404, "stream not found", true;
-    /// Nothing was to do for the idle timeout.
+    /// There was no channel and no message for the idle timeout.
     IDLE = 10_408, "idle for too long", true;
-    /// A newer session, channel or life of the peer took over.
+    /// A newer session, channel or start of the peer replaced it.
     SUPERSEDED = 10_409, "superseded by a newer one", true;
-    /// A consumer kept the ring full longer than the producer grants.
+    /// A consumer kept the ring full for longer than the producer's grace.
     TOO_SLOW = 10_413, "too slow", true;
-    /// A datum is larger than the other side can take.
+    /// A datum is larger than the other side takes.
     TOO_LARGE = 10_414, "a datum is too large", false;
-    /// Data came that no credit covered.
+    /// Data arrived that no credit covered.
     CREDIT_VIOLATION = 10_429, "the peer exceeded its credit", false;
-    /// The key was used to its limit and no new one came.
+    /// The key reached its limit, and no new one was established.
     KEY_EXHAUSTED = 10_495, "the session key is used up", true;
-    /// Nothing was heard from the peer for the dead-peer time.
+    /// No packet arrived from the peer for `dead_after`.
     PEER_LOST = 10_504, "the peer does not answer", true;
     /// A configured bound was reached.
     NO_CAPACITY = 10_509, "no capacity", true;
-    /// The peer is alive, but what was sent again and again is never acknowledged.
+    /// The peer answers, but a frame was sent as often as allowed and never acknowledged.
     GAVE_UP = 10_598, "retransmission given up", true;
 }
 
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_says_what_it_means_and_an_unknown_one_survives() {
+    fn known_codes_have_a_text_and_unknown_ones_keep_their_number() {
         assert_eq!(CloseCode::TOO_SLOW.to_string(), "too slow (10413)");
         assert_eq!(CloseCode::from_number(77).unwrap().to_string(), "code 77");
         assert_eq!(CloseCode::from_number(0), None);

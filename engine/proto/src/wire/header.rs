@@ -10,19 +10,20 @@
 //!     +-- kind (high 4 bits) · phase (low 4 bits)
 //! ```
 //!
-//! - `kind`: [`PacketKind`]. `phase`: in data packets which of the session's keys sealed the packet: 0 for the
-//!   first, one more (modulo [`PHASES`]) for each that replaced it. At most three keys live at the same time, so
-//!   four bits tell them apart. In handshake packets 0.
-//! - `reserved`: 0 in data packets; in handshake packets the first of the three is the protocol version.
-//! - `receiver index`: which session (or which handshake in progress) of the receiver this is for; the receiver
-//!   chose it. Zero in the first packet of a handshake. Its first byte, **at offset 4 of the packet**
-//!   ([`SHARD_OFFSET`]), is the shard: the kernel's steering program reads kind and shard and nothing else.
-//! - `packet number`: counts the packets of one direction of a session, from 0, and goes on counting under the next
-//!   key; it never repeats, and it is the nonce.
+//! - `kind`: [`PacketKind`].
+//! - `phase`: in data packets, which of the session's keys sealed the packet: 0 for the first, one more
+//!   (modulo [`PHASES`]) for each replacement. At most three keys are valid at a time, so four bits
+//!   distinguish them. 0 in handshake packets.
+//! - `reserved`: 0 in data packets. In handshake packets the first byte is the protocol version.
+//! - `receiver index`: the session or handshake of the receiver, which chose the index. Zero in the first
+//!   packet of a handshake. Its first byte, **at offset 4 of the packet** ([`SHARD_OFFSET`]), is the shard:
+//!   the kernel's steering program reads kind and shard and nothing else.
+//! - `packet number`: counts the packets of one direction of a session from 0, across keys. It never repeats,
+//!   and it is the nonce.
 //!
-//! The whole header is associated data of the seal, so no bit of it can be changed on the way.
+//! The header is associated data of the seal, so a changed bit is detected.
 //!
-//! Not inside: what follows the header (see [`super::frames`] and [`crate::handshake`]).
+//! Not inside: what follows the header ([`super::frames`], [`crate::handshake`]).
 
 use core::{fmt, mem::offset_of};
 
@@ -34,16 +35,16 @@ pub const HEADER_BYTES: usize = 20;
 /// Bytes of the tag behind every sealed packet.
 pub const TAG_BYTES: usize = 16;
 
-/// What a sealed packet costs on top of its frames.
+/// Bytes of a sealed packet beside its frames.
 pub const PACKET_OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 
-/// Where in a packet the shard byte stands. A steering program in the kernel reads it there.
+/// Offset of the shard byte in a packet, where the kernel's steering program reads it.
 pub const SHARD_OFFSET: usize = 4;
 
-/// The version of the protocol, as handshake packets carry it.
+/// The protocol version in handshake packets.
 pub const PROTOCOL_VERSION: u8 = 1;
 
-/// Packet numbers from here on are refused on both sides. No key lives long enough to come near.
+/// Packet numbers from here on are refused at both ends. No key lives long enough to come near.
 pub const PACKET_NUMBER_LIMIT: u64 = 1 << 62;
 
 /// Key phases that a data packet's header can name.
@@ -57,13 +58,13 @@ pub enum PacketKind {
     Init = 1,
     /// Message 2 of that handshake, and the last.
     Reply = 2,
-    /// Message 1 of the handshake with whoever lives at an address (`XXpsk3`).
+    /// Message 1 of the handshake with an address whose peer is unknown (`XXpsk3`).
     Hello = 3,
     /// Message 2 of that handshake.
     HelloReply = 4,
     /// Message 3 of that handshake, and the last.
     HelloFinish = 5,
-    /// "Show first that you can receive at your address": the answer to message 1 under load.
+    /// The answer to message 1 under load: repeat it with this cookie, as proof of your address.
     Cookie = 6,
     /// Sealed frames of a session.
     Data = 8,
@@ -89,18 +90,17 @@ impl PacketKind {
         (self as u8) << 4
     }
 
-    /// Whether the packet belongs to the clerk (every kind but [`PacketKind::Data`]).
+    /// Whether it is part of a handshake: every kind but [`PacketKind::Data`].
     pub const fn is_handshake(self) -> bool {
         !matches!(self, Self::Data)
     }
 }
 
-/// Names a session (or a handshake in progress) at the receiver, who chose it:
+/// Names a session or a handshake at the receiver, which chose it:
 /// `shard 8 bits | slot 24 bits | generation 32 bits`.
 ///
-/// The generation is random, so that an attacker who cannot see the traffic has to guess it before a forged
-/// packet costs more than one look into a table, and so that a late packet for a former owner of the slot is
-/// noticed.
+/// The generation is random. An attacker who cannot see the traffic has to guess it before a forged packet
+/// costs more than one table lookup, and a late packet for a former owner of the slot is recognised.
 #[derive(
     Clone,
     Copy,
@@ -124,13 +124,13 @@ pub struct ReceiverIndex {
 }
 
 impl ReceiverIndex {
-    /// Names nothing: the receiver index in the first packet of a handshake.
+    /// No session: the receiver index in the first packet of a handshake.
     pub const NONE: Self = Self { shard: 0, slot: [0; 3], generation: [0; 4] };
 
     /// Slots per shard that an index can name.
     pub const SLOTS: u32 = 1 << 24;
 
-    /// Puts an index together; `None` when `slot` needs more than 24 bits.
+    /// An index from its parts; `None` when `slot` needs more than 24 bits.
     pub const fn new(shard: u8, slot: u32, generation: u32) -> Option<Self> {
         if slot >= Self::SLOTS {
             return None;
@@ -144,25 +144,25 @@ impl ReceiverIndex {
         self.shard
     }
 
-    /// The place in the shard's table.
+    /// The slot in the shard's table.
     pub const fn slot(self) -> u32 {
         let [a, b, c] = self.slot;
         u32::from_le_bytes([a, b, c, 0])
     }
 
-    /// Tells successive owners of one slot apart.
+    /// Distinguishes successive owners of a slot.
     pub const fn generation(self) -> u32 {
         u32::from_le_bytes(self.generation)
     }
 
-    /// The index as it stands on the wire.
+    /// The index in wire format.
     pub const fn to_bytes(self) -> [u8; 8] {
         let [a, b, c] = self.slot;
         let [d, e, f, g] = self.generation;
         [self.shard, a, b, c, d, e, f, g]
     }
 
-    /// Reads an index off the wire; every value is an index.
+    /// The index from its wire format; every value is valid.
     pub const fn from_bytes(bytes: [u8; 8]) -> Self {
         let [shard, a, b, c, d, e, f, g] = bytes;
         Self { shard, slot: [a, b, c], generation: [d, e, f, g] }
@@ -203,7 +203,7 @@ pub enum HeaderError {
     #[error("a handshake packet has no phase")]
     Phase,
     /// A handshake packet of another protocol version.
-    #[error("protocol version {0} is not spoken here")]
+    #[error("protocol version {0} is not supported")]
     Version(u8),
     /// Reserved bytes that are not zero.
     #[error("reserved bytes are set")]
@@ -224,14 +224,14 @@ impl Header {
         }
     }
 
-    /// The same under the key of `phase`, of which the low four bits count.
+    /// The same header for the key of this phase, taken modulo [`PHASES`].
     #[must_use]
     pub const fn in_phase(mut self, phase: u8) -> Self {
         self.kind_phase = (self.kind_phase & 0xf0) | (phase % PHASES);
         self
     }
 
-    /// The header of a handshake packet; `sender` is where the other side shall send its answer.
+    /// The header of a handshake packet; `sender` is the index for the answer.
     pub fn handshake(kind: PacketKind, receiver: ReceiverIndex, sender: ReceiverIndex) -> Self {
         debug_assert!(kind.is_handshake());
         Self {
@@ -242,8 +242,7 @@ impl Header {
         }
     }
 
-    /// Reads and checks the header of a datagram. Never panics, never allocates; what follows the header is not
-    /// looked at, but it is at least as long as a tag.
+    /// Reads and checks the header of a datagram that is at least a header and a tag long. Does not allocate.
     pub fn parse(datagram: &[u8]) -> Result<(Self, PacketKind), HeaderError> {
         if datagram.len() < PACKET_OVERHEAD_BYTES {
             return Err(HeaderError::Short);
@@ -272,7 +271,7 @@ impl Header {
         Ok((header, kind))
     }
 
-    /// Which session or handshake of the receiver the packet is for.
+    /// The session or handshake that the packet is for.
     pub const fn receiver(&self) -> ReceiverIndex {
         self.receiver
     }
@@ -287,7 +286,7 @@ impl Header {
         self.number.get()
     }
 
-    /// In a handshake packet: the index under which its sender wants to be answered.
+    /// In a handshake packet: the index for the answer.
     pub fn sender(&self) -> ReceiverIndex {
         ReceiverIndex::from_bytes(self.number.to_bytes())
     }
@@ -298,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shard_byte_stands_at_the_offset_that_steering_reads() {
+    fn shard_byte_is_at_the_offset_that_steering_reads() {
         let index = ReceiverIndex::new(0xa5, 0x01_02_03, 0xdead_beef).unwrap();
         let header = Header::data(index, 7);
         assert_eq!(header.as_bytes()[SHARD_OFFSET], 0xa5);
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_refused_for_the_right_reason() {
+    fn malformed_header_is_refused_with_its_reason() {
         let mut packet = [0u8; PACKET_OVERHEAD_BYTES];
         let set = |packet: &mut [u8; PACKET_OVERHEAD_BYTES], header: Header| {
             packet[..HEADER_BYTES].copy_from_slice(header.as_bytes());

@@ -1,7 +1,7 @@
-//! What a packet looks like, byte by byte.
+//! The bytes of packets, frames and control messages, and the values that they carry.
 //!
-//! Not inside: any decision. This module turns bytes into views and back; whether a packet is welcome is
-//! decided by [`crate::seal`], [`crate::handshake`] and [`crate::session`].
+//! This module turns bytes into views and back, and checks that they are well-formed. Whether a packet is
+//! accepted is decided by [`crate::seal`], [`crate::handshake`] and [`crate::session`].
 
 mod close_code;
 pub mod frames;

@@ -7,9 +7,10 @@ use crate::ids::StreamId;
 /// What happens to a datum that the network lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 pub enum Reliability {
-    /// Nothing: the sequence shows the gap, and its size is reported.
+    /// It stays lost. The sequence shows the gap, and its size is reported.
     FireAndForget,
-    /// It is sent again. In order, no hole, no duplicate, or the channel is closed with a reason.
+    /// It is sent again. Datums arrive in order without holes or duplicates, or the channel closes with a
+    /// reason.
     #[default]
     Reliable,
 }
@@ -21,38 +22,39 @@ pub struct OpenRequest {
     pub stream_id: StreamId,
     /// What the consumer wants; the producer may grant less.
     pub reliability: Reliability,
-    /// Bytes that may wait for the application, each datum costing [`datum_cost`]. Zero: the application's
-    /// slowness never stops the producer.
+    /// Bytes that may wait for the application, each datum costing [`datum_cost`]. 0: a slow application does
+    /// not stop the producer.
     pub window_bytes: u64,
-    /// Datums that may wait for the application. Zero: no limit by number.
+    /// Datums that may wait for the application. 0: no limit by number.
     pub window_datums: u64,
     /// The largest datum that the consumer takes, in bytes.
     pub max_datum_bytes: u32,
-    /// The consumer's wish for its weight in the producer's scheduler; the producer decides. The engine's producers
-    /// do not heed it: the publication sets the weight.
+    /// The weight in the producer's scheduler that the consumer wishes for. The engine's producers ignore it:
+    /// the publication sets the weight.
     pub weight: u8,
-    /// Which datums it wants; opaque here. Empty: all of them. The engine's producers can't choose, and refuse
-    /// anything else with `NOT_ALLOWED` rather than send what was not asked for.
+    /// Which datums it wants; opaque here. Empty: all of them. The engine's producers cannot select, and
+    /// refuse anything else with `NOT_ALLOWED`.
     pub criteria: Vec<u8>,
-    /// What it shows to be let in; opaque here.
+    /// What it presents to be accepted; opaque here.
     pub tickets: Vec<Vec<u8>>,
 }
 
-/// What a producer answers.
+/// What a producer grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accept {
-    /// The first sequence that the consumer will get; everything before never existed for it.
+    /// The first sequence that the consumer gets. Earlier ones do not count as missed.
     pub first_seq: u64,
-    /// The largest datum that the producer will send, in bytes. The inbox needs room for the window and one of
-    /// these.
+    /// The largest datum that the producer will send, in bytes. The inbox needs room for the window and one
+    /// of these.
     pub max_datum_bytes: u32,
-    /// What the channel does about loss: not more than was asked for.
+    /// At most what was asked for.
     pub reliability: Reliability,
-    /// The channel's share in the producer's scheduler, at least 1. Not sent.
+    /// The channel's share in the producer's scheduler, at least 1. Not sent: 1 at the consumer.
     pub weight: u8,
 }
 
-/// What a datum of `len` bytes costs in a channel's offset space and in an inbox.
+/// What a datum of `len` bytes costs in a channel's offset space and in an inbox: its length rounded up to
+/// 16, at least 16.
 pub const fn datum_cost(len: usize) -> u64 {
     let rounded = (len as u64).next_multiple_of(16);
     if rounded < 16 { 16 } else { rounded }

@@ -1,9 +1,9 @@
-//! What strangers, members with ill will, and a bad network can do to a handshake: cost a little time.
+//! Handshakes under attack by outsiders and members, and over a bad network.
 
 use super::*;
 
 #[test]
-fn every_flipped_bit_of_every_handshake_packet_is_refused() {
+fn flipped_bit_in_any_handshake_packet_is_refused() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, init) = start(&alice, known(&bob));
@@ -29,7 +29,7 @@ fn every_flipped_bit_of_every_handshake_packet_is_refused() {
     joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));
 }
 
-/// `mac2` is left out: it means nothing unless a cookie was asked for (see the cookie's test).
+/// Without `mac2`, which is read only under load.
 fn each_flipped(packet: &[u8], mut handle: impl FnMut(&[u8]) -> Option<HandshakeError>) {
     for bit in 0..(packet.len() - 16) * 8 {
         let mut bad = packet.to_vec();
@@ -39,8 +39,8 @@ fn each_flipped(packet: &[u8], mut handle: impl FnMut(&[u8]) -> Option<Handshake
 }
 
 #[test]
-fn every_flipped_bit_is_refused_even_when_an_insider_repairs_the_filter() {
-    // A member knows the filter's key and can flip bits and then make the keyed hash right again.
+fn flipped_bit_is_refused_even_if_a_member_repairs_mac1() {
+    // A member knows the key of `mac1`, so it can change a packet and compute `mac1` anew.
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, init) = start(&alice, known(&bob));
@@ -54,13 +54,14 @@ fn every_flipped_bit_is_refused_even_when_an_insider_repairs_the_filter() {
         bad[end..end + 16].copy_from_slice(&mac.as_bytes()[..16]);
         bad
     };
-    // Every third bit is enough here: each one costs curve operations.
+    // Every third bit only, as each costs curve operations.
     for bit in (0..(init.len() - 32) * 8).step_by(3) {
         let bad = repair(&init, bit, &filter_key(Some(bob.transport_key())));
         let heard = bobs.handle_packet(NOW, address(1), &bad, HandshakeLoad::Calm, &mut entropy(1));
         assert!(heard.is_err(), "bit {bit} of an init");
     }
-    // A rewritten sender index (bytes 12 to 20) is survived three times, so only three bits of it are tried.
+    // An attempt recovers from a changed sender index (bytes 12 to 20) three times, so only three bits of it
+    // are tried.
     let rewritten = |bit: &usize| (96 + 9..160).contains(bit);
     for bit in (0..(reply.len() - 32) * 8).step_by(3).filter(|bit| !rewritten(bit)) {
         let bad = repair(&reply, bit, &filter_key(Some(alice.transport_key())));
@@ -74,7 +75,7 @@ fn every_flipped_bit_is_refused_even_when_an_insider_repairs_the_filter() {
     }
     let (_, finish) = done(joiner.handle_packet(NOW, &hello_reply));
     let finish = finish.unwrap();
-    // A broken last message does not spoil the handshake, twice; the third ends it and gives the index back.
+    // The handshake survives two broken last messages; the third ends it and frees the index.
     for bit in [200 * 8, 100 * 8] {
         let bad = repair(&finish, bit, &filter_key(None));
         let heard = bobs.handle_packet(NOW, address(1), &bad, HandshakeLoad::Calm, &mut no_entropy());
@@ -85,7 +86,7 @@ fn every_flipped_bit_is_refused_even_when_an_insider_repairs_the_filter() {
     assert_eq!(bobs.poll_freed(), None);
 }
 
-/// The filter's key as any member can compute it (a copy of the derivation, which pins it down).
+/// The key of `mac1` as any member derives it; a copy of the derivation, so that a change of it is noticed.
 fn filter_key(transport_key: Option<&[u8; 32]>) -> [u8; 32] {
     let secret: [u8; 32] = core::array::from_fn(|i| i as u8);
     let context = match transport_key {
@@ -101,7 +102,7 @@ fn filter_key(transport_key: Option<&[u8; 32]>) -> [u8; 32] {
 }
 
 #[test]
-fn too_many_broken_last_messages_end_the_handshake_and_free_the_index() {
+fn third_broken_last_message_ends_the_handshake_and_frees_its_index() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, hello) = start(&alice, Target::Address);
@@ -122,7 +123,7 @@ fn too_many_broken_last_messages_end_the_handshake_and_free_the_index() {
 }
 
 #[test]
-fn every_other_length_is_refused_before_anything_else() {
+fn wrong_length_is_refused_before_anything_else() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, init) = start(&alice, known(&bob));
@@ -158,7 +159,7 @@ fn every_other_length_is_refused_before_anything_else() {
 }
 
 #[test]
-fn a_wrong_network_secret_or_key_gets_no_answer() {
+fn wrong_network_secret_or_key_gets_no_answer() {
     let bob = local(BOB, config());
     let mut bobs = responder(&bob);
     let mut refused = |config: CredentialsConfig, target: Target| {
@@ -181,7 +182,7 @@ fn a_wrong_network_secret_or_key_gets_no_answer() {
 }
 
 #[test]
-fn an_own_message_that_comes_back_is_refused() {
+fn reflected_message_is_refused() {
     let alice = local(ALICE, config());
     let mut alices = responder(&alice);
     let bob = local(BOB, config());
@@ -199,8 +200,8 @@ fn an_own_message_that_comes_back_is_refused() {
 }
 
 #[test]
-fn another_node_with_the_own_identity_is_refused() {
-    // The same seed on two machines: same name, other transport key.
+fn another_node_with_the_same_identity_is_refused() {
+    // The same seed on two machines: same name, different transport keys.
     let (first, second) =
         (local(ALICE, config()), local(ALICE, CredentialsConfig { validity: 1, ..config() }));
     let target = Target::Known { peer: first.peer_id(), key: *second.transport_key() };
@@ -212,8 +213,8 @@ fn another_node_with_the_own_identity_is_refused() {
 }
 
 #[test]
-fn a_peer_whose_name_is_not_the_expected_one_is_refused() {
-    // Mallory's record names Bob's transport key: who is reached there shows another identity.
+fn peer_with_an_unexpected_name_is_refused() {
+    // Mallory's record names Bob's transport key, so the peer that answers presents another identity.
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mallory = local(3, config());
     let target = Target::Known { peer: mallory.peer_id(), key: *bob.transport_key() };
@@ -223,7 +224,7 @@ fn a_peer_whose_name_is_not_the_expected_one_is_refused() {
 }
 
 #[test]
-fn a_repeated_init_gets_the_same_reply_and_a_replayed_one_gets_nothing() {
+fn repeated_init_gets_the_same_reply_and_replayed_one_gets_none() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (_, init) = start(&alice, known(&bob));
@@ -245,7 +246,7 @@ fn a_repeated_init_gets_the_same_reply_and_a_replayed_one_gets_nothing() {
 }
 
 #[test]
-fn a_refused_request_costs_nothing_when_it_is_repeated() {
+fn refused_request_costs_no_curve_operation_when_repeated() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (_, init) = start(&alice, known(&bob));
@@ -256,7 +257,7 @@ fn a_refused_request_costs_nothing_when_it_is_repeated() {
 }
 
 #[test]
-fn an_ignored_request_may_be_repeated() {
+fn ignored_request_may_be_repeated() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, init) = start(&alice, known(&bob));
@@ -266,7 +267,7 @@ fn an_ignored_request_may_be_repeated() {
 }
 
 #[test]
-fn the_memory_of_a_responder_is_bounded() {
+fn memory_of_a_responder_is_bounded() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let config = ResponderConfig { max_recent: 4, max_pending: 3, pending_for: Duration::from_secs(5) };
     let mut bobs = Responder::new(bob.clone(), config, [9; 32]);
@@ -301,7 +302,7 @@ fn the_memory_of_a_responder_is_bounded() {
 }
 
 #[test]
-fn under_load_only_who_returns_the_cookie_is_served() {
+fn under_load_only_initiators_with_a_cookie_are_served() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     for target in [known(&bob), Target::Address] {
         let mut bobs = responder(&bob);
@@ -318,7 +319,7 @@ fn under_load_only_who_returns_the_cookie_is_served() {
             panic!("no second try")
         };
         assert_eq!(again[..again.len() - 16], first[..first.len() - 16]);
-        // From another address, later, or with one bit of it changed it is worth nothing.
+        // It is refused from another address, later, or with one bit changed.
         let mut asked_again = |from, now, packet: &[u8]| match bobs.handle_packet(
             now,
             from,
@@ -348,7 +349,7 @@ fn under_load_only_who_returns_the_cookie_is_served() {
 }
 
 #[test]
-fn an_attempt_takes_few_cookies_and_none_that_it_did_not_ask_for() {
+fn attempt_accepts_few_cookies_and_none_for_another_packet() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let bobs = responder(&bob);
     let (mut initiator, init) = start(&alice, known(&bob));
@@ -376,7 +377,7 @@ fn an_attempt_takes_few_cookies_and_none_that_it_did_not_ask_for() {
 }
 
 #[test]
-fn no_reply_is_longer_than_what_asked_for_it() {
+fn no_reply_is_longer_than_the_packet_it_answers() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (_, init) = start(&alice, known(&bob));
     let (_, reply) = reply_to(&mut responder(&bob), &init);
@@ -390,7 +391,7 @@ fn no_reply_is_longer_than_what_asked_for_it() {
 }
 
 #[test]
-fn another_protocol_version_gets_no_answer() {
+fn other_protocol_version_gets_no_answer() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (_, init) = start(&alice, known(&bob));
     for version in [0, 2, 255] {
@@ -406,7 +407,7 @@ fn another_protocol_version_gets_no_answer() {
 }
 
 #[test]
-fn a_last_message_from_elsewhere_finds_nothing() {
+fn last_message_from_another_address_is_refused() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, hello) = start(&alice, Target::Address);
@@ -419,7 +420,7 @@ fn a_last_message_from_elsewhere_finds_nothing() {
 }
 
 #[test]
-fn packets_of_the_wrong_side_or_another_attempt_change_nothing() {
+fn packet_of_the_wrong_side_or_attempt_changes_nothing() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, init) = start(&alice, known(&bob));

@@ -1,4 +1,4 @@
-//! The handshake over its public interface: who gets keys, who does not, and that nothing else happens.
+//! The handshake through its public interface.
 
 mod hostile;
 
@@ -13,7 +13,7 @@ use corewire_proto::{
         PeerLimits, REPLY_BYTES, RETRY_FIRST, Responder, ResponderConfig, ResponderEvent, Target,
     },
     identity::Identity,
-    seal::{OpenError, Suite, Suites},
+    seal::{Suite, Suites, UnsealError},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PACKET_OVERHEAD_BYTES, PacketKind, ReceiverIndex},
 };
@@ -50,7 +50,7 @@ fn address(n: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1], n))
 }
 
-/// Randomness that is none, so that every run of a test is the same.
+/// Fixed bytes in place of randomness, so that every run is the same.
 fn entropy(mut byte: u8) -> impl FnMut(&mut [u8]) {
     move |out| {
         byte = byte.wrapping_add(1);
@@ -130,7 +130,7 @@ fn join(
     (ours, theirs, [hello, reply, finish])
 }
 
-/// What one side seals, the other opens, in both directions, and nobody opens its own.
+/// Each side opens what the other seals, and not what it seals itself.
 fn assert_talk(ours: &HandshakeOutcome, theirs: &HandshakeOutcome) {
     assert_eq!(ours.keys.suite, theirs.keys.suite);
     assert_eq!((ours.local_index, ours.remote_index), (theirs.remote_index, theirs.local_index));
@@ -139,13 +139,13 @@ fn assert_talk(ours: &HandshakeOutcome, theirs: &HandshakeOutcome) {
         let (_, mut opener) = to.seals(1_452, 128, NOW);
         let mut packet = [0x55; 64];
         sealer.seal(NOW, from.remote_index, &mut packet, 64 - PACKET_OVERHEAD_BYTES).unwrap();
-        assert_eq!(own_opener.open(NOW, &mut packet.clone()), Err(OpenError::Forged), "reflected");
+        assert_eq!(own_opener.open(NOW, &mut packet.clone()), Err(UnsealError::Forged), "reflected");
         assert_eq!(opener.open(NOW, &mut packet).unwrap().plaintext, [0x55; 64 - PACKET_OVERHEAD_BYTES]);
     }
 }
 
 #[test]
-fn two_peers_that_know_each_other_get_the_same_keys() {
+fn handshake_by_key_gives_both_peers_the_same_keys() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (ours, theirs) = meet(&alice, &bob);
     assert_talk(&ours, &theirs);
@@ -158,7 +158,7 @@ fn two_peers_that_know_each_other_get_the_same_keys() {
 }
 
 #[test]
-fn two_peers_that_know_only_an_address_get_the_same_keys() {
+fn handshake_by_address_gives_both_peers_the_same_keys() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (ours, theirs, _) = join(&alice, &bob);
     assert_talk(&ours, &theirs);
@@ -168,7 +168,7 @@ fn two_peers_that_know_only_an_address_get_the_same_keys() {
 }
 
 #[test]
-fn a_network_without_a_secret_works_and_is_another_one() {
+fn network_without_a_secret_works_and_is_separate() {
     let public = || CredentialsConfig { secret: None, ..config() };
     let (ours, theirs) = meet(&local(ALICE, public()), &local(BOB, public()));
     assert_talk(&ours, &theirs);
@@ -184,7 +184,7 @@ fn a_network_without_a_secret_works_and_is_another_one() {
 }
 
 #[test]
-fn the_same_input_always_gives_the_same_packets_and_other_entropy_gives_others() {
+fn packets_depend_on_input_and_entropy_only() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     assert_eq!(start(&alice, known(&bob)).1, start(&alice, known(&bob)).1);
     let other = Initiator::start(NOW, [0xa2; 32], alice.clone(), known(&bob), attempt(index(5))).unwrap();
@@ -213,7 +213,7 @@ const GOLDEN: [&str; 5] =
 const GOLDEN_KEY: &str = "c404b3ce7481c53b";
 
 #[test]
-fn suites_are_agreed_and_cannot_be_talked_down() {
+fn suites_are_agreed_without_a_downgrade() {
     let with = |who, suites| local(who, CredentialsConfig { suites, ..config() });
     let pairs = [
         (Suites::for_cpu(true), Suites::for_cpu(true), Some(Suite::Aes256Gcm)),
@@ -239,14 +239,14 @@ fn suites_are_agreed_and_cannot_be_talked_down() {
         let (ours, theirs, _) = join(&alice, &bob);
         assert_eq!((ours.keys.suite, theirs.keys.suite), (suite, suite));
     }
-    // The offers stand inside the encryption: no byte outside it depends on them, so there is nothing to rewrite.
+    // The offers are encrypted, and no byte outside depends on them.
     let header =
         |suites| start(&with(ALICE, suites), known(&with(BOB, suites))).1[..HEADER_BYTES + 32].to_vec();
     assert_eq!(header(Suites::for_cpu(true)), header(Suites::for_cpu(false)));
 }
 
 #[test]
-fn an_attempt_repeats_itself_with_growing_pauses_and_then_gives_up() {
+fn attempt_repeats_with_growing_pauses_and_then_gives_up() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (mut initiator, init) = start(&alice, known(&bob));
     assert_eq!(initiator.handle_timeout(NOW), InitiatorTimeout::Wait);
@@ -272,7 +272,7 @@ fn an_attempt_repeats_itself_with_growing_pauses_and_then_gives_up() {
 }
 
 #[test]
-fn a_lost_last_message_is_repeated_until_the_session_is_confirmed() {
+fn lost_last_message_is_repeated_until_the_session_is_confirmed() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
     let (mut initiator, hello) = start(&alice, Target::Address);
@@ -291,7 +291,7 @@ fn a_lost_last_message_is_repeated_until_the_session_is_confirmed() {
 }
 
 #[test]
-fn a_new_transport_key_takes_over_while_the_old_one_still_answers() {
+fn new_transport_key_takes_over_while_the_old_one_still_answers() {
     let alice = local(ALICE, config());
     let bob = local(BOB, config());
     let rotated = local(BOB, CredentialsConfig { validity: 1, ..config() });
@@ -321,7 +321,7 @@ fn a_new_transport_key_takes_over_while_the_old_one_still_answers() {
 }
 
 #[test]
-fn each_handshake_gives_other_keys() {
+fn each_handshake_gives_different_keys() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (first, _) = meet(&alice, &bob);
     let (mut initiator, init) =
@@ -334,7 +334,7 @@ fn each_handshake_gives_other_keys() {
 }
 
 #[test]
-fn the_header_of_a_first_message_names_who_wants_to_be_answered() {
+fn header_of_a_first_message_names_the_index_for_the_answer() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let (_, init) = start(&alice, known(&bob));
     let (header, kind) = Header::parse(&init).unwrap();

@@ -1,5 +1,5 @@
-//! Two sessions on a virtual clock and a network that loses, duplicates, reorders, delays and damages packets, all
-//! from one seed. After every step the laws of the stream model are checked.
+//! Two sessions on a virtual clock and a network that loses, duplicates, reorders, delays and damages
+//! packets, all from one seed. After every step the laws of the stream model are checked.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
 use std::{
@@ -16,7 +16,7 @@ use corewire_proto::{
     wire::header::{Header, PHASES, ReceiverIndex},
 };
 
-/// SplitMix64: small, and good enough to draw faults from.
+/// SplitMix64.
 #[derive(Clone)]
 pub struct Rng(pub u64);
 
@@ -91,7 +91,7 @@ fn mix(a: u64, b: u64) -> u64 {
     Rng(a.wrapping_mul(0x1_0000_01b3) ^ b).next()
 }
 
-/// The bytes of a datum: nobody can mistake one for another.
+/// The bytes of a datum, different for each.
 pub fn content(flow: u64, seq: u64, len: usize) -> Vec<u8> {
     let mut rng = Rng(mix(flow, seq));
     let mut bytes = Vec::with_capacity(len + 8);
@@ -146,7 +146,7 @@ impl Consuming {
 pub struct Rings {
     pub producing: BTreeMap<Label, Producing>,
     scratch: Vec<u8>,
-    /// Which datum `scratch` holds: a large one is asked for once per fragment.
+    /// Flow and sequence of the datum in `scratch`; a large one is asked for once per fragment.
     scratch_of: Option<(u64, u64)>,
     released: BTreeMap<Label, u64>,
 }
@@ -218,11 +218,11 @@ pub struct Peer {
     pub closed: Option<(CloseCode, bool)>,
     pub confirmed: bool,
     pub rejected: Vec<(Label, CloseCode)>,
-    /// What to answer to the n-th opened channel.
+    /// How to answer an opened channel, by stream id.
     pub flows: BTreeMap<[u8; 32], (u64, Flow)>,
     pub refuse: BTreeSet<[u8; 32]>,
     pub packets: u64,
-    /// It wants a new key.
+    /// It has asked for a new key.
     pub rekey_due: bool,
     /// The keys that came into use, by phase.
     pub rekeyed: Vec<u8>,
@@ -334,7 +334,7 @@ impl World {
         label
     }
 
-    /// One event: a packet, a timer or a tick of the applications. `false`: nothing is left to wait for.
+    /// Processes the next packet, timer or tick of the applications; `false` when there is none.
     pub fn step(&mut self) -> bool {
         self.steps += 1;
         let packet = self.network.first_key_value().map(|((at, _), _)| *at);
@@ -540,7 +540,7 @@ impl World {
                 if ring.flow != inbox.flow {
                     continue;
                 }
-                // Part of a large datum may have been seen before all of it was sent.
+                // A fragment of a large datum may arrive before its last one is sent.
                 assert!(rx.rx_seq <= tx.tx_seq + 1 && tx.tx_seq <= tx.published, "{rx:?} {tx:?}");
                 assert!(tx.released <= tx.tx_seq);
                 if inbox.config.reliability == Reliability::Reliable {
@@ -565,7 +565,7 @@ impl World {
         done(self)
     }
 
-    /// Every channel has ended in good order on both sides.
+    /// Every channel has finished at both ends.
     pub fn all_finished(&self) -> bool {
         self.peers.iter().all(|peer| {
             peer.inboxes.consuming.values().all(|inbox| inbox.finished)
@@ -573,13 +573,13 @@ impl World {
         })
     }
 
-    /// What is still in the network and what would be sent after it does not matter any more.
+    /// Drops what is in the network.
     pub fn drain_network(&mut self) {
         self.network.clear();
     }
 }
 
-/// A configuration for virtual networks: patient enough for their delays.
+/// A configuration for virtual networks, with timeouts above their delays.
 pub fn patient() -> SessionConfig {
     SessionConfig { dead_after: Duration::from_secs(20), max_attempts: 60, ..SessionConfig::default() }
 }

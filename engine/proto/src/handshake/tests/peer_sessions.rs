@@ -39,7 +39,7 @@ fn retired(slots: &mut PeerSessions) -> Vec<ReceiverIndex> {
 }
 
 #[test]
-fn an_answered_handshake_changes_nothing_until_a_packet_opens() {
+fn answered_handshake_changes_nothing_until_a_packet_opens() {
     let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
     let later = START + Duration::from_secs(120);
@@ -59,7 +59,7 @@ fn an_answered_handshake_changes_nothing_until_a_packet_opens() {
 }
 
 #[test]
-fn replayed_inits_only_ever_replace_next() {
+fn replayed_init_replaces_only_the_next_session() {
     let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
     for n in 2..10 {
@@ -74,7 +74,7 @@ fn replayed_inits_only_ever_replace_next() {
 }
 
 #[test]
-fn of_two_that_start_at_once_the_smaller_peer_goes_first() {
+fn of_two_simultaneous_attempts_the_smaller_peer_wins() {
     let small = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     let large = PeerSessions::new(LARGE, SMALL, PeerSessionsConfig::default());
     assert_eq!(small.judge_init(true, 1, 1), InitVerdict::Ignore);
@@ -84,7 +84,7 @@ fn of_two_that_start_at_once_the_smaller_peer_goes_first() {
 }
 
 #[test]
-fn a_rekey_replaces_whoever_started_the_one_before() {
+fn new_session_replaces_one_started_by_either_side() {
     for role in [HandshakeRole::Initiator, HandshakeRole::Responder] {
         let other = if role == HandshakeRole::Initiator {
             HandshakeRole::Responder
@@ -106,7 +106,7 @@ fn a_rekey_replaces_whoever_started_the_one_before() {
 }
 
 #[test]
-fn a_peer_that_started_anew_leaves_no_old_session_behind() {
+fn restarted_peer_leaves_no_old_session_behind() {
     let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
     let anew = EstablishedSession { peer_boot: 2, ..entry(2, HandshakeRole::Responder, 0, START) };
@@ -117,7 +117,7 @@ fn a_peer_that_started_anew_leaves_no_old_session_behind() {
 }
 
 #[test]
-fn a_session_that_ended_leaves_its_slot() {
+fn closed_session_leaves_its_place() {
     let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     assert!(slots.is_empty());
     slots.handle_established(START, entry(1, HandshakeRole::Initiator, 0, START), true);
@@ -128,7 +128,7 @@ fn a_session_that_ended_leaves_its_slot() {
 }
 
 #[test]
-fn an_attempt_started_while_an_answered_one_waits_is_no_rival_of_it() {
+fn attempt_started_while_an_answered_session_waits_does_not_compete() {
     let (mut small, mut large) = (
         PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default()),
         PeerSessions::new(LARGE, SMALL, PeerSessionsConfig::default()),
@@ -142,7 +142,7 @@ fn an_attempt_started_while_an_answered_one_waits_is_no_rival_of_it() {
     small.handle_established(at(2), entry(2, HandshakeRole::Initiator, second, at(2)), true);
     small.handle_established(at(3), entry(3, HandshakeRole::Responder, third, at(3)), false);
     large.handle_established(at(4), entry(3, HandshakeRole::Initiator, third, at(4)), true);
-    // No packet under 3 arrives; 4 takes its place before the first one under 2 does.
+    // No packet under 3 arrives; 4 replaces it before the first packet under 2 arrives.
     let fourth = large.next_generation();
     small.handle_established(at(5), entry(4, HandshakeRole::Responder, fourth, at(5)), false);
     large.handle_opened(at(6), index(2));
@@ -153,7 +153,7 @@ fn an_attempt_started_while_an_answered_one_waits_is_no_rival_of_it() {
 }
 
 #[test]
-fn keys_are_counted_apart_from_sessions_and_phases_go_round_without_a_gap() {
+fn key_generations_are_apart_from_sessions_and_phases_wrap() {
     let mut generation = 0;
     for _ in 0..200_000 {
         let next = next_key(generation);
@@ -176,13 +176,13 @@ enum Message {
     Packet(u32),
 }
 
-/// One peer of the model: slots, and the attempt that waits for a reply.
+/// One peer of the model: its sessions, and the attempt that waits for a reply.
 struct Peer {
     slots: PeerSessions,
     attempt: Option<(u32, u16)>,
-    /// Sessions whose keys are there.
+    /// Sessions that have keys.
     live: Vec<u32>,
-    /// First messages that were answered: the ephemeral keys of the real responder.
+    /// First messages that were answered, which a real responder knows by their ephemeral keys.
     answered: Vec<u32>,
 }
 
@@ -210,7 +210,7 @@ impl Peer {
             Message::Init(session, generation) => {
                 match self.slots.judge_init(self.attempt.is_some(), 1, session) {
                     InitVerdict::Ignore => None,
-                    // Known by its ephemeral key: it only gets its reply again.
+                    // Known by its ephemeral key: it gets the same reply again.
                     InitVerdict::Stale if self.answered.contains(&session) => {
                         Some(Message::Reply(session, generation))
                     }
@@ -262,8 +262,8 @@ impl Peer {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-    /// Two peers start attempts at any time over a network that loses, repeats and reorders. Once it is quiet and
-    /// both have sent a packet, they send on one and the same session.
+    /// Two peers start attempts at any time over a network that loses, repeats and reorders. Once it delivers
+    /// everything and both have sent a packet, both send on the same session.
     #[test]
     fn two_peers_end_up_on_the_same_session(steps in prop::collection::vec((0u8..8, any::<u8>()), 1..60)) {
         let mut peers = [Peer::new(SMALL, LARGE), Peer::new(LARGE, SMALL)];
@@ -302,7 +302,7 @@ proptest! {
                 prop_assert!(peer.live.len() <= 3, "never more than three sessions");
             }
         }
-        // Quiet: everything arrives, attempts that wait repeat themselves, and both sides send on what they have.
+        // Everything arrives, waiting attempts repeat, and both sides send on their current session.
         for round in 0..20 {
             now += Duration::from_millis(200);
             for who in [0, 1] {

@@ -1,4 +1,4 @@
-//! What somebody can do who holds the network secret and has recorded every packet: not compute the keys.
+//! The network secret and a recording of every packet do not give the keys.
 
 use std::vec::Vec;
 
@@ -25,7 +25,7 @@ fn local(who: u8) -> Credentials {
     Credentials::new(&Identity::from_seed(&[who; 32]), config)
 }
 
-/// A bare handshake; gives both sides' keys, everything on the wire, and the transcript hash.
+/// A bare handshake; returns both sides' keys, the messages, and the transcript hash.
 fn run(pattern: Pattern, alice_seed: u8, bob_seed: u8) -> ([SessionKeys; 2], Vec<Vec<u8>>, Vec<u8>) {
     let (alice, bob) = (local(1), local(2));
     let target = (&bob.peer_id, &bob.transport.public);
@@ -57,7 +57,7 @@ fn keys_cannot_be_computed_from_the_secret_and_the_recording() {
         assert_eq!(ours.send.as_bytes(), theirs.recv.as_bytes());
         assert_eq!(ours.recv.as_bytes(), theirs.send.as_bytes());
         let network = local(1);
-        // Every public or shared value, and what the protocol's own derivations make of each.
+        // Every public or shared value, and the keys that the protocol's own derivations make of it.
         let mut known: Vec<Vec<u8>> = std::vec![
             hash.clone(),
             network.psk.as_bytes().to_vec(),
@@ -95,7 +95,7 @@ fn keys_depend_on_both_sides_randomness_and_on_the_suite() {
 }
 
 #[test]
-fn one_side_without_the_secret_gets_no_keys() {
+fn side_without_the_secret_gets_no_keys() {
     let (mut alice, bob) = (local(1), local(2));
     alice.psk = SecretKey::from_bytes([0; 32]);
     let mut initiator = Noise::initiator(

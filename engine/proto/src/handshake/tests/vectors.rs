@@ -1,5 +1,5 @@
-//! Test vectors of the two patterns, as other implementations of Noise publish them (the "cacophony" set), run
-//! through our curve calls, our pattern names and our places for the pre-shared key.
+//! Published test vectors of the two patterns (the "cacophony" set), run with this crate's curve, pattern
+//! names and positions of the pre-shared key.
 
 use std::{boxed::Box, string::String, vec, vec::Vec};
 
@@ -142,7 +142,7 @@ fn both_patterns_agree_with_published_vectors() {
             turn = 1 - turn;
         }
         assert_eq!(hex(sides[0].get_handshake_hash()), vector.transcript_hash);
-        // The keys that we take out are the ones that the vectors' later messages are made with.
+        // The keys taken from the split are those that seal the vectors' later messages.
         assert_eq!(sides[0].dangerously_get_raw_split(), sides[1].dangerously_get_raw_split());
         let [initiator, responder] = sides;
         let mut transports =
@@ -157,7 +157,7 @@ fn both_patterns_agree_with_published_vectors() {
 }
 
 #[test]
-fn the_raw_split_is_what_later_messages_are_sealed_with() {
+fn raw_split_keys_seal_the_vectors_later_messages() {
     use crate::seal::{Aead, RingAead, Suite};
 
     for vector in &VECTORS {

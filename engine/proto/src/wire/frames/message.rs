@@ -1,11 +1,12 @@
-//! The messages of the control stream: few, small, reliable and in order among themselves.
+//! The messages of the control stream, which is reliable and in order.
 //!
 //! ```text
 //!          0      1          4                8
 //! header   | kind | 0  0  0  | length of body |
 //!
 //! OPEN     label u32 | reliability u8 | weight u8 | tickets u16 | window_bytes u64 | window_datums u64 |
-//!          max_datum_bytes u32 | criteria bytes u32 | stream id 32 | criteria | tickets x { length u32, bytes }
+//!          max_datum_bytes u32 | criteria bytes u32 | stream id 32 | criteria |
+//!          tickets x { length u32, bytes }
 //! ACCEPT   label u32 | reliability u8 | 0 0 0 | first_seq u64 | max_datum_bytes u32
 //! REJECT   label u32 | code u32
 //! FIN      label u32 | end_seq u64
@@ -13,9 +14,9 @@
 //! RECORD   opaque bytes
 //! ```
 //!
-//! OPEN and the RESET of an opener name the sender's own labels, everything else the receiver's.
+//! OPEN and the RESET of an opener name a label of the sender; all others name a label of the receiver.
 //!
-//! Not inside: reassembly of the stream (see [`crate::session`]).
+//! Not inside: reassembly of the stream ([`crate::session`]).
 
 use alloc::vec::Vec;
 
@@ -52,9 +53,9 @@ header! {
         weight: u8,
         /// How many tickets follow.
         tickets: U16,
-        /// Window in bytes; 0 no limit by the application.
+        /// Window in bytes; 0: no limit by the application.
         window_bytes: U64,
-        /// Window in datums; 0 no limit by the application.
+        /// Window in datums; 0: no limit by the application.
         window_datums: U64,
         /// The largest datum that the consumer takes.
         max_datum_bytes: U32,
@@ -73,9 +74,9 @@ header! {
         reliability: u8,
         /// Zero.
         zero: [u8; 3],
-        /// The first sequence that will come.
+        /// The first sequence that will be sent.
         first_seq: U64,
-        /// The largest datum that will come.
+        /// The largest datum that will be sent, in bytes.
         max_datum_bytes: U32,
     }
 }
@@ -111,7 +112,7 @@ header! {
 
 /// Bytes of a message's header.
 pub const MESSAGE_HEADER_BYTES: usize = size_of::<MessageHeader>();
-/// Most bytes of any message that a session sends on its own account (everything but OPEN and RECORD).
+/// Most bytes of a message that the peer can cause (everything but OPEN and RECORD).
 pub const SMALL_MESSAGE_BYTES: usize = MESSAGE_HEADER_BYTES + size_of::<AcceptBody>();
 
 const OPEN: u8 = 1;
@@ -124,21 +125,21 @@ const RECORD: u8 = 6;
 /// A message of the control stream. Labels are as on the wire.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ControlMessage {
-    /// The sender wants to consume.
+    /// The sender asks to consume.
     Open(u32, OpenRequest),
-    /// The sender produces for this channel.
+    /// The sender accepts as producer.
     Accept(u32, Accept),
-    /// The sender does not.
+    /// The sender refuses.
     Reject(u32, CloseCode),
     /// The stream ends before this sequence.
     Fin(u32, u64),
-    /// The channel is cut.
+    /// The channel ends at once.
     Reset {
         /// The channel.
         label: u32,
         /// Why.
         code: CloseCode,
-        /// Whose label it is.
+        /// Whether the sender opened the channel.
         sender_opened: bool,
     },
     /// Bytes for the session's owner.
@@ -289,7 +290,7 @@ fn decode_open(body: &[u8]) -> Result<ControlMessage, FrameError> {
     let (fixed, rest) = OpenHeader::ref_from_prefix(body).map_err(|_| FrameError::Short)?;
     let (criteria, mut rest) =
         rest.split_at_checked(fixed.criteria.get() as usize).ok_or(FrameError::Short)?;
-    // The vector grows with the tickets that are there, not with the number that is announced.
+    // The vector grows with the tickets that are present, not with the announced number.
     let mut tickets = Vec::new();
     for _ in 0..fixed.tickets.get() {
         let (len, after) = U32::ref_from_prefix(rest).map_err(|_| FrameError::Short)?;
@@ -313,13 +314,13 @@ fn decode_open(body: &[u8]) -> Result<ControlMessage, FrameError> {
     Ok(ControlMessage::Open(fixed.label.get(), request))
 }
 
-/// Decodes a stream of messages as far as it is whole; for fuzzing. Returns how many were understood.
+/// Decodes the whole messages at the start of a stream; for fuzzing. Returns the number of well-formed ones.
 pub fn decode_all(mut bytes: &[u8]) -> usize {
-    let mut understood = 0;
+    let mut decoded = 0;
     while let Ok((header, rest)) = MessageHeader::ref_from_prefix(bytes) {
         let Some((body, rest)) = rest.split_at_checked(header.len.get() as usize) else { break };
-        understood += usize::from(ControlMessage::decode(header.kind, body).is_ok());
+        decoded += usize::from(ControlMessage::decode(header.kind, body).is_ok());
         bytes = rest;
     }
-    understood
+    decoded
 }

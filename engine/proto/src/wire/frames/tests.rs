@@ -19,7 +19,7 @@ fn run_of(datums: &[&[u8]], room: usize) -> (Vec<u8>, usize) {
     let mut run = out.begin_run(7, 100, 4096, datums[0]).unwrap();
     let mut taken = 1;
     for datum in &datums[1..] {
-        if out.extend_run(&mut run, datum).is_err() {
+        if out.extend_run(&mut run, datum) != RunOutcome::Added {
             break;
         }
         taken += 1;
@@ -31,7 +31,7 @@ fn run_of(datums: &[&[u8]], room: usize) -> (Vec<u8>, usize) {
 }
 
 #[test]
-fn uniform_datums_cost_no_byte_each() {
+fn uniform_datums_have_no_length_each() {
     let datums = [[5u8; 64]; 18];
     let refs: Vec<&[u8]> = datums.iter().map(|d| &d[..]).collect();
     let (bytes, taken) = run_of(&refs, 1196);
@@ -43,7 +43,7 @@ fn uniform_datums_cost_no_byte_each() {
 }
 
 #[test]
-fn varied_datums_cost_two_bytes_each() {
+fn varied_datums_have_a_two_byte_length_each() {
     let datums: [&[u8]; 5] = [b"a", b"", b"abc", b"abcd", b"abcd"];
     let (bytes, taken) = run_of(&datums, 200);
     assert_eq!((taken, bytes.len()), (5, 26 + 5 * 2 + 12));
@@ -53,7 +53,7 @@ fn varied_datums_cost_two_bytes_each() {
 }
 
 #[test]
-fn a_run_takes_what_fits_and_not_more() {
+fn run_takes_what_fits_and_no_more() {
     for room in 26 + 10..120 {
         let datums: [&[u8]; 8] = [&[1; 10], &[2; 11], &[3; 9], &[4; 10], &[5; 1], &[6; 30], &[7; 0], &[8; 2]];
         let (bytes, taken) = run_of(&datums, room);
@@ -64,14 +64,14 @@ fn a_run_takes_what_fits_and_not_more() {
 }
 
 #[test]
-fn empty_datums_are_datums() {
+fn empty_datums_are_delivered() {
     let (bytes, _) = run_of(&[b"", b"", b""], 100);
     let Frame::Data(run) = only(&bytes) else { panic!() };
     assert_eq!(run.datums.count(), 3);
 }
 
 #[test]
-fn ack_ranges_survive_the_wire() {
+fn ack_ranges_round_trip() {
     for ranges in [vec![(5, 9)], vec![(u64::MAX - 3, u64::MAX)], vec![(50, 60), (40, 40), (0, 7)]] {
         let mut buf = [0; 100];
         let mut out = Out::new(&mut buf);
@@ -112,7 +112,7 @@ fn impossible_ack_ranges_are_refused() {
 }
 
 #[test]
-fn every_cut_of_every_frame_is_an_error_and_no_panic() {
+fn every_cut_of_every_frame_is_an_error() {
     let mut buf = [0; 600];
     let mut out = Out::new(&mut buf);
     assert!(out.put_ack(0, 1, [(8, 9), (1, 2)].into_iter()));
@@ -170,7 +170,7 @@ fn request() -> OpenRequest {
 }
 
 #[test]
-fn messages_survive_the_wire_and_their_cuts_do_not() {
+fn messages_round_trip_and_their_cuts_are_refused() {
     let accept = Accept { first_seq: 5, max_datum_bytes: 6, reliability: Reliability::Reliable, weight: 1 };
     for message in [
         ControlMessage::Open(3, request()),
@@ -201,7 +201,7 @@ fn messages_survive_the_wire_and_their_cuts_do_not() {
 }
 
 #[test]
-fn empty_datums_come_in_short_runs_so_that_no_frame_announces_more_than_it_weighs() {
+fn runs_of_empty_datums_are_short_and_longer_ones_are_refused() {
     let datums: Vec<&[u8]> = vec![&[]; 1_000];
     let (bytes, taken) = run_of(&datums, 1_196);
     assert_eq!(taken, usize::from(MAX_EMPTY_RUN));
