@@ -18,7 +18,7 @@ use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
     congestion::Congestion,
-    seal::{Aead, Opener, RingAead, Sealer, SecretKey, Suite},
+    seal::{Aead, KeyBytes, Opener, RingAead, Sealer, Suite},
     session::{DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::header::{HEADER_BYTES, ReceiverIndex, TAG_BYTES},
@@ -71,7 +71,7 @@ impl Pair {
             congestion: Congestion::Unlimited,
             ..SessionConfig::default()
         };
-        let key = |byte| SecretKey::from_bytes([byte; 32]);
+        let key = |byte| KeyBytes::from_bytes([byte; 32]);
         let session = |send, receive| {
             Session::new(
                 config.clone(),
@@ -170,7 +170,7 @@ struct Bare {
 
 impl Bare {
     fn new(packet: usize) -> Self {
-        let aead = RingAead::new(Suite::Aes256Gcm, &SecretKey::from_bytes([1; 32]));
+        let aead = RingAead::new(Suite::Aes256Gcm, &KeyBytes::from_bytes([1; 32]));
         Self { aead, number: 0, packet: vec![7; packet] }
     }
 

@@ -12,7 +12,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use crate::{
     ids::{NetworkId, PeerId},
-    seal::SecretKey,
+    seal::KeyBytes,
     x25519,
 };
 
@@ -43,7 +43,7 @@ pub fn verify(identity_key: &[u8; 32], message: &[u8], signature: &[u8; SIGNATUR
 pub struct Identity {
     signing: Ed25519KeyPair,
     /// From which transport keys are derived.
-    seed: SecretKey,
+    seed: KeyBytes,
     /// The public half of `signing`; `peer_id` is its hash.
     public: [u8; 32],
     peer_id: PeerId,
@@ -52,12 +52,12 @@ pub struct Identity {
 impl Identity {
     /// The identity derived from 32 random bytes; the same bytes always give the same peer.
     pub fn from_seed(seed: &[u8; 32]) -> Self {
-        let signing_seed = SecretKey::from_bytes(blake3::derive_key(CONTEXT_SIGNING, seed));
+        let signing_seed = KeyBytes::from_bytes(blake3::derive_key(CONTEXT_SIGNING, seed));
         let signing = Ed25519KeyPair::from_seed_unchecked(signing_seed.as_bytes())
             .expect("every 32 bytes are a seed of an Ed25519 key");
         let mut public = [0; 32];
         public.copy_from_slice(signing.public_key().as_ref());
-        Self { signing, seed: SecretKey::from_bytes(*seed), public, peer_id: peer_id(&public) }
+        Self { signing, seed: KeyBytes::from_bytes(*seed), public, peer_id: peer_id(&public) }
     }
 
     /// The Ed25519 public key.
@@ -82,7 +82,7 @@ impl Identity {
     pub fn transport_key(&self, validity: u64) -> TransportKey {
         let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_TRANSPORT);
         hasher.update(self.seed.as_bytes()).update(&validity.to_le_bytes());
-        let secret = SecretKey::from_bytes(*hasher.finalize().as_bytes());
+        let secret = KeyBytes::from_bytes(*hasher.finalize().as_bytes());
         let public = x25519::public_key(secret.as_bytes());
         TransportKey { secret, public, validity }
     }
@@ -104,7 +104,7 @@ impl fmt::Debug for Identity {
 #[derive(Clone, Debug)]
 pub struct TransportKey {
     /// The secret half.
-    pub secret: SecretKey,
+    pub secret: KeyBytes,
     /// The public half, as in the peer's record.
     pub public: [u8; 32],
     /// Which period the key is for.

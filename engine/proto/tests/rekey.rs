@@ -7,7 +7,7 @@ use std::time::Duration;
 use corewire_proto::{
     channel::Reliability,
     congestion::Congestion,
-    seal::{KeyLimits, Opener, Sealer, SecretKey, Suite},
+    seal::{KeyLimits, Opener, Sealer, KeyBytes, Suite},
     session::{CloseCode, Dropped, NewKey, Session, SessionConfig, SessionEvent, StaleKey},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PHASES, ReceiverIndex},
@@ -21,10 +21,10 @@ fn limits(soft: u64) -> KeyLimits {
 }
 
 /// The key of handshake `serial` for packets to peer `to`.
-fn secret(serial: u32, to: usize) -> SecretKey {
+fn secret(serial: u32, to: usize) -> KeyBytes {
     let mut bytes = [to as u8; 32];
     bytes[..4].copy_from_slice(&serial.to_le_bytes());
-    SecretKey::from_bytes(bytes)
+    KeyBytes::from_bytes(bytes)
 }
 
 /// Both ends of the keys of handshake `serial` at peer `at`.

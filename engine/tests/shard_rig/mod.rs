@@ -14,7 +14,7 @@ use corewire_engine::{
     proto::{
         PeerId, StreamId,
         channel::{Label, OpenRequest, Reliability},
-        seal::{SecretKey, SessionKeys, Suite},
+        seal::{KeyBytes, SessionKeys, Suite},
         session::{CloseCode, SessionConfig},
         time::Instant,
         wire::header::ReceiverIndex,
@@ -115,7 +115,7 @@ pub(crate) fn index(slot: u32, generation: u32) -> ReceiverIndex {
 }
 
 pub(crate) fn keys(salt: u8, mirrored: bool) -> SessionKeys {
-    let (one, other) = (SecretKey::from_bytes([salt; 32]), SecretKey::from_bytes([salt ^ 0xff; 32]));
+    let (one, other) = (KeyBytes::from_bytes([salt; 32]), KeyBytes::from_bytes([salt ^ 0xff; 32]));
     let (send, recv) = if mirrored { (other, one) } else { (one, other) };
     SessionKeys { send, recv, suite: Suite::ChaCha20Poly1305 }
 }

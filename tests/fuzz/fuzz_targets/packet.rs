@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use arbitrary::Arbitrary;
 use corewire_proto::{
-    seal::{Opener, Sealer, SecretKey, Suite, UnsealError},
+    seal::{KeyBytes, Opener, Sealer, Suite, UnsealError},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PACKET_OVERHEAD_BYTES, ReceiverIndex},
 };
@@ -43,7 +43,7 @@ struct Input {
 
 fuzz_target!(|input: Input| {
     let suite = if input.aes { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 };
-    let key = SecretKey::from_bytes(KEY);
+    let key = KeyBytes::from_bytes(KEY);
     let mut sealer = Sealer::new(suite, &key, 1_500, NOW);
     let mut opener = Opener::new(suite, &key, 1_500, NOW);
     let index = ReceiverIndex::new(3, 70_000, 0xc0ff_ee00).expect("the slot has 17 bits");

@@ -20,7 +20,7 @@ use super::{
     packet::{COOKIE_BYTES, COOKIE_NONCE_BYTES, MAC_BYTES, keyed},
 };
 use crate::{
-    seal::{Aead, RingAead, SecretKey, Suite},
+    seal::{Aead, KeyBytes, RingAead, Suite},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex, TAG_BYTES},
 };
@@ -35,12 +35,12 @@ const _: () = assert!(COOKIE_END + TAG_BYTES == COOKIE_BYTES);
 /// Makes and recognises cookies without storing any.
 #[derive(Debug)]
 pub(super) struct CookieMaker {
-    seed: SecretKey,
+    seed: KeyBytes,
 }
 
 impl CookieMaker {
     pub(super) fn new(seed: [u8; 32]) -> Self {
-        Self { seed: SecretKey::from_bytes(seed) }
+        Self { seed: KeyBytes::from_bytes(seed) }
     }
 
     /// The cookie for an address in the period of `now`.
@@ -73,7 +73,7 @@ fn period(now: Instant) -> u64 {
 
 /// A packet that carries a cookie to `receiver`, in answer to a packet with this `mac1`.
 pub(super) fn write(
-    cookie_key: &SecretKey,
+    cookie_key: &KeyBytes,
     receiver: ReceiverIndex,
     mac1: &[u8; MAC_BYTES],
     nonce: &[u8; COOKIE_NONCE_BYTES],
@@ -93,7 +93,7 @@ pub(super) fn write(
 
 /// The cookie in a packet of exactly [`COOKIE_BYTES`].
 pub(super) fn read(
-    cookie_key: &SecretKey,
+    cookie_key: &KeyBytes,
     mac1: &[u8; MAC_BYTES],
     packet: &[u8],
 ) -> Result<[u8; MAC_BYTES], HandshakeError> {
@@ -109,13 +109,13 @@ pub(super) fn read(
 
 /// The random nonce of 24 bytes is hashed into the key, so that the cipher's own nonce may be zero.
 fn one_time_cipher(
-    cookie_key: &SecretKey,
+    cookie_key: &KeyBytes,
     nonce: &[u8; COOKIE_NONCE_BYTES],
     mac1: &[u8; MAC_BYTES],
 ) -> RingAead {
     let mut hasher = blake3::Hasher::new_keyed(cookie_key.as_bytes());
     hasher.update(nonce).update(mac1);
-    RingAead::new(Suite::ChaCha20Poly1305, &SecretKey::from_bytes(*hasher.finalize().as_bytes()))
+    RingAead::new(Suite::ChaCha20Poly1305, &KeyBytes::from_bytes(*hasher.finalize().as_bytes()))
 }
 
 #[cfg(test)]
@@ -137,12 +137,12 @@ mod tests {
 
     #[test]
     fn cookie_packet_opens_only_for_the_packet_it_answers() {
-        let key = SecretKey::from_bytes([3; 32]);
+        let key = KeyBytes::from_bytes([3; 32]);
         let index = ReceiverIndex::new(1, 2, 3).unwrap();
         let packet = write(&key, index, &[4; 16], &[5; 24], &[6; 16]).unwrap();
         assert_eq!(read(&key, &[4; 16], &packet), Ok([6; 16]));
         assert_eq!(read(&key, &[7; 16], &packet), Err(HandshakeError::Cookie));
-        assert_eq!(read(&SecretKey::from_bytes([8; 32]), &[4; 16], &packet), Err(HandshakeError::Cookie));
+        assert_eq!(read(&KeyBytes::from_bytes([8; 32]), &[4; 16], &packet), Err(HandshakeError::Cookie));
         for bit in 0..packet.len() * 8 {
             let mut bad = packet.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::{
     identity::{Certificate, Identity, TransportKey},
     ids::{NetworkId, PeerId},
-    seal::{SecretKey, Suites},
+    seal::{KeyBytes, Suites},
 };
 
 const CONTEXT_PUBLIC_SECRET: &str = "corewire v1 network secret of a public network";
@@ -16,7 +16,7 @@ const CONTEXT_COOKIE: &str = "corewire v1 cookie encryption";
 
 /// 32 random bytes that all members of a network share. Other nodes cannot join.
 #[derive(Clone)]
-pub struct NetworkSecret(SecretKey);
+pub struct NetworkSecret(KeyBytes);
 
 /// The bytes are not random.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -36,23 +36,23 @@ impl NetworkSecret {
             seen[usize::from(byte / 64)] |= 1 << (byte % 64);
         }
         let distinct: u32 = seen.iter().map(|word| word.count_ones()).sum();
-        if distinct < MIN_DISTINCT_BYTES { Err(WeakSecret) } else { Ok(Self(SecretKey::from_bytes(bytes))) }
+        if distinct < MIN_DISTINCT_BYTES { Err(WeakSecret) } else { Ok(Self(KeyBytes::from_bytes(bytes))) }
     }
 
     /// The secret of a network without one of its own: every node that knows the id can derive it and join.
     /// Identity and encryption between peers do not depend on it.
     pub fn of_public_network(network: &NetworkId) -> Self {
-        Self(SecretKey::from_bytes(blake3::derive_key(CONTEXT_PUBLIC_SECRET, network.as_bytes())))
+        Self(KeyBytes::from_bytes(blake3::derive_key(CONTEXT_PUBLIC_SECRET, network.as_bytes())))
     }
 
     /// A key for one purpose, bound to `bound_to`.
-    pub(super) fn derive(&self, context: &str, bound_to: &[&[u8]]) -> SecretKey {
+    pub(super) fn derive(&self, context: &str, bound_to: &[&[u8]]) -> KeyBytes {
         let mut hasher = blake3::Hasher::new_derive_key(context);
         hasher.update(self.0.as_bytes());
         for part in bound_to {
             hasher.update(part);
         }
-        SecretKey::from_bytes(*hasher.finalize().as_bytes())
+        KeyBytes::from_bytes(*hasher.finalize().as_bytes())
     }
 }
 
@@ -101,13 +101,13 @@ pub struct Credentials {
     pub(super) boot: u64,
     pub(super) limits: PeerLimits,
     /// Noise's pre-shared key.
-    pub(super) psk: SecretKey,
+    pub(super) psk: KeyBytes,
     /// Encrypts cookies.
-    pub(super) cookie_key: SecretKey,
+    pub(super) cookie_key: KeyBytes,
     /// Key of `mac1` in packets whose sender knows this node's transport key.
-    pub(super) mac_own: SecretKey,
+    pub(super) mac_own: KeyBytes,
     /// Key of `mac1` in the handshake by address, in both directions.
-    pub(super) mac_address: SecretKey,
+    pub(super) mac_address: KeyBytes,
     secret: NetworkSecret,
 }
 
@@ -136,7 +136,7 @@ impl Credentials {
     }
 
     /// Key of `mac1` in packets to the peer with this transport key.
-    pub(super) fn mac_for(&self, transport_key: &[u8; 32]) -> SecretKey {
+    pub(super) fn mac_for(&self, transport_key: &[u8; 32]) -> KeyBytes {
         self.secret.derive(CONTEXT_MAC_KNOWN, &[self.network.as_bytes(), transport_key])
     }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ids::PeerId,
-    seal::SecretKey,
+    seal::KeyBytes,
     time::Instant,
     wire::header::{Header, PacketKind, ReceiverIndex},
 };
@@ -100,7 +100,7 @@ pub struct Initiator {
     attempt: AttemptParams,
     phase: InitiatorPhase,
     /// From which the state after message 1 can be rebuilt.
-    seed: SecretKey,
+    seed: KeyBytes,
     /// Times that it was rebuilt; at most [`MAX_REBUILDS`].
     rebuilt: u8,
     /// The packet to repeat.
@@ -122,7 +122,7 @@ impl Initiator {
         target: Target,
         attempt: AttemptParams,
     ) -> Result<(Self, Vec<u8>), HandshakeError> {
-        let seed = SecretKey::from_bytes(entropy);
+        let seed = KeyBytes::from_bytes(entropy);
         let (noise, packet) = first_message(&local, &target, attempt, &seed)?;
         let initiator = Self {
             local,
@@ -307,7 +307,7 @@ fn first_message(
     local: &Credentials,
     target: &Target,
     attempt: AttemptParams,
-    seed: &SecretKey,
+    seed: &KeyBytes,
 ) -> Result<(Noise, Vec<u8>), HandshakeError> {
     match target {
         Target::Known { peer, key } => {

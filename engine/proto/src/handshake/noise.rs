@@ -15,7 +15,7 @@ use zeroize::Zeroize;
 use super::{credentials::Credentials, error::HandshakeError};
 use crate::{
     ids::PeerId,
-    seal::{SecretKey, SessionKeys, Suite},
+    seal::{KeyBytes, SessionKeys, Suite},
     wire::header::PROTOCOL_VERSION,
     x25519,
 };
@@ -59,7 +59,7 @@ impl Noise {
     pub(super) fn initiator(
         local: &Credentials,
         responder: Option<(&PeerId, &[u8; 32])>,
-        seed: &SecretKey,
+        seed: &KeyBytes,
     ) -> Result<Self, HandshakeError> {
         let pattern = if responder.is_some() { Pattern::Known } else { Pattern::Address };
         let prologue = prologue(local, pattern, responder.map(|(peer, _)| peer));
@@ -74,7 +74,7 @@ impl Noise {
     pub(super) fn responder(
         local: &Credentials,
         pattern: Pattern,
-        seed: &SecretKey,
+        seed: &KeyBytes,
     ) -> Result<Self, HandshakeError> {
         let own = (pattern == Pattern::Known).then_some(&local.peer_id);
         let prologue = prologue(local, pattern, own);
@@ -137,10 +137,10 @@ enum KeyDirection {
     FromResponder = 2,
 }
 
-fn session_key(split: &[u8; 32], direction: KeyDirection, suite: Suite) -> SecretKey {
+fn session_key(split: &[u8; 32], direction: KeyDirection, suite: Suite) -> KeyBytes {
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT_SESSION_KEY);
     hasher.update(split).update(&[direction as u8, suite as u8]);
-    SecretKey::from_bytes(*hasher.finalize().as_bytes())
+    KeyBytes::from_bytes(*hasher.finalize().as_bytes())
 }
 
 /// What both sides must agree on before the first message: version, ciphers, pattern, network, and the
@@ -161,7 +161,7 @@ fn prologue(local: &Credentials, pattern: Pattern, responder: Option<&PeerId>) -
 fn builder<'a>(
     local: &'a Credentials,
     pattern: Pattern,
-    seed: &SecretKey,
+    seed: &KeyBytes,
     prologue: &'a [u8],
 ) -> Result<Builder<'a>, HandshakeError> {
     let params: NoiseParams = pattern.name().parse().map_err(error)?;
@@ -181,7 +181,7 @@ fn error(error: Error) -> HandshakeError {
 
 /// Gives `snow` this crate's curve and randomness; cipher and hash are its own.
 pub(super) struct Resolver {
-    pub(super) seed: SecretKey,
+    pub(super) seed: KeyBytes,
 }
 
 impl CryptoResolver for Resolver {
@@ -194,7 +194,7 @@ impl CryptoResolver for Resolver {
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
             DHChoice::Curve25519 => {
-                Some(Box::new(Curve { secret: SecretKey::from_bytes([0; 32]), public: [0; 32] }))
+                Some(Box::new(Curve { secret: KeyBytes::from_bytes([0; 32]), public: [0; 32] }))
             }
             _ => None,
         }
@@ -227,7 +227,7 @@ impl Drop for SeededRandom {
 
 /// X25519 that refuses points of low order and erases its secret.
 struct Curve {
-    secret: SecretKey,
+    secret: KeyBytes,
     public: [u8; 32],
 }
 
@@ -248,7 +248,7 @@ impl Dh for Curve {
         let mut bytes = [0; 32];
         let length = secret.len().min(32);
         bytes[..length].copy_from_slice(&secret[..length]);
-        self.secret = SecretKey::from_bytes(bytes);
+        self.secret = KeyBytes::from_bytes(bytes);
         self.public = x25519::public_key(self.secret.as_bytes());
         bytes.zeroize();
     }

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     identity::{Certificate, SIGNATURE_BYTES},
     ids::PeerId,
-    seal::{SecretKey, SessionKeys, Suites},
+    seal::{KeyBytes, SessionKeys, Suites},
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex, TAG_BYTES},
 };
 
@@ -263,7 +263,7 @@ pub(super) fn build(
     kind: PacketKind,
     receiver: ReceiverIndex,
     sender: ReceiverIndex,
-    mac_key: &SecretKey,
+    mac_key: &KeyBytes,
     write: impl FnOnce(&mut [u8]) -> Result<(), HandshakeError>,
 ) -> Result<Vec<u8>, HandshakeError> {
     let length = length_of(kind).ok_or(HandshakeError::Unexpected)?;
@@ -283,7 +283,7 @@ pub(super) fn add_mac2(packet: &mut [u8], cookie: &[u8; MAC_BYTES]) {
 }
 
 /// Whether `mac1` was made with this key.
-pub(super) fn mac1_holds(packet: &[u8], mac_key: &SecretKey) -> bool {
+pub(super) fn mac1_holds(packet: &[u8], mac_key: &KeyBytes) -> bool {
     let start = packet.len() - 2 * MAC_BYTES;
     equal(&keyed(mac_key, &packet[..start]), &packet[start..start + MAC_BYTES])
 }
@@ -294,14 +294,14 @@ pub(super) fn mac2_holds(packet: &[u8], cookie: &[u8; MAC_BYTES]) -> bool {
     equal(&keyed(&cookie_as_key(cookie), &packet[..start]), &packet[start..])
 }
 
-fn cookie_as_key(cookie: &[u8; MAC_BYTES]) -> SecretKey {
+fn cookie_as_key(cookie: &[u8; MAC_BYTES]) -> KeyBytes {
     let mut key = [0; 32];
     key[..MAC_BYTES].copy_from_slice(cookie);
-    SecretKey::from_bytes(key)
+    KeyBytes::from_bytes(key)
 }
 
 /// 16 bytes of BLAKE3 keyed with `key`.
-pub(super) fn keyed(key: &SecretKey, bytes: &[u8]) -> [u8; MAC_BYTES] {
+pub(super) fn keyed(key: &KeyBytes, bytes: &[u8]) -> [u8; MAC_BYTES] {
     let mut mac = [0; MAC_BYTES];
     mac.copy_from_slice(&blake3::keyed_hash(key.as_bytes(), bytes).as_bytes()[..MAC_BYTES]);
     mac

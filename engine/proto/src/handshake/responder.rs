@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     ids::PeerId,
-    seal::SecretKey,
+    seal::KeyBytes,
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex},
 };
@@ -153,7 +153,7 @@ pub struct Hello {
     local: Arc<Credentials>,
     noise: Noise,
     /// With seed and message the state can be rebuilt if a forged last message spoils it.
-    seed: SecretKey,
+    seed: KeyBytes,
     message: Vec<u8>,
     from: SocketAddr,
     sender: ReceiverIndex,
@@ -248,11 +248,11 @@ impl Responder {
         let mut seed = [0; 32];
         if kind == PacketKind::Init {
             entropy(&mut seed);
-            open_init(local, &header, from, packet, ephemeral, SecretKey::from_bytes(seed))
+            open_init(local, &header, from, packet, ephemeral, KeyBytes::from_bytes(seed))
         } else {
             self.room_for(&from)?;
             entropy(&mut seed);
-            open_hello(local, &header, from, packet, ephemeral, SecretKey::from_bytes(seed))
+            open_hello(local, &header, from, packet, ephemeral, KeyBytes::from_bytes(seed))
         }
     }
 
@@ -436,7 +436,7 @@ fn open_init(
     from: SocketAddr,
     packet: &[u8],
     ephemeral: [u8; 32],
-    seed: SecretKey,
+    seed: KeyBytes,
 ) -> Result<ResponderEvent, HandshakeError> {
     let mut noise = Noise::responder(&local, Pattern::Known, &seed)?;
     let mut payload = [0; PAYLOAD_BYTES];
@@ -452,7 +452,7 @@ fn open_hello(
     from: SocketAddr,
     packet: &[u8],
     ephemeral: [u8; 32],
-    seed: SecretKey,
+    seed: KeyBytes,
 ) -> Result<ResponderEvent, HandshakeError> {
     let mut noise = Noise::responder(&local, Pattern::Address, &seed)?;
     let message = packet::noise_part(packet).to_vec();

@@ -6,7 +6,7 @@ use core::fmt;
 
 use ring::aead::{AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-use super::key::{SecretKey, Suite};
+use super::key::{KeyBytes, Suite};
 use crate::wire::header::TAG_BYTES;
 
 /// A packet does not open, or is too long to seal.
@@ -30,7 +30,7 @@ pub struct RingAead(LessSafeKey);
 
 impl RingAead {
     /// The cipher of `suite` under `key`.
-    pub fn new(suite: Suite, key: &SecretKey) -> Self {
+    pub fn new(suite: Suite, key: &KeyBytes) -> Self {
         let algorithm = match suite {
             Suite::Aes256Gcm => &AES_256_GCM,
             Suite::ChaCha20Poly1305 => &CHACHA20_POLY1305,

@@ -73,9 +73,9 @@ impl fmt::Debug for Suites {
 
 /// 32 secret bytes, erased when dropped. `Debug` does not show them.
 #[derive(Clone)]
-pub struct SecretKey([u8; 32]);
+pub struct KeyBytes([u8; 32]);
 
-impl SecretKey {
+impl KeyBytes {
     /// The key with these bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -87,15 +87,15 @@ impl SecretKey {
     }
 }
 
-impl Drop for SecretKey {
+impl Drop for KeyBytes {
     fn drop(&mut self) {
         self.0.zeroize();
     }
 }
 
-impl fmt::Debug for SecretKey {
+impl fmt::Debug for KeyBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretKey(..)")
+        f.write_str("KeyBytes(..)")
     }
 }
 
@@ -103,9 +103,9 @@ impl fmt::Debug for SecretKey {
 #[derive(Clone, Debug)]
 pub struct SessionKeys {
     /// Seals what this side sends.
-    pub send: SecretKey,
+    pub send: KeyBytes,
     /// Opens what the other side sent.
-    pub recv: SecretKey,
+    pub recv: KeyBytes,
     /// The cipher for both directions.
     pub suite: Suite,
 }

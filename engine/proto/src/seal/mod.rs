@@ -18,7 +18,7 @@ mod sealer;
 mod window;
 
 pub use aead::{Aead, AeadError, RingAead};
-pub use key::{SecretKey, SessionKeys, Suite, Suites};
+pub use key::{KeyBytes, SessionKeys, Suite, Suites};
 pub use limits::{
     AES_FORGERY_LIMIT, CHACHA_FORGERY_LIMIT, KEY_HARD_AGE, KEY_SOFT_AGE, KeyLimits, KeyUse, MAX_SEALED_BYTES,
 };

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 
 use super::{
     aead::{Aead, RingAead},
-    key::{SecretKey, Suite},
+    key::{KeyBytes, Suite},
     limits::{KeyLimits, KeyUse},
     window::ReplayWindow,
 };
@@ -63,12 +63,12 @@ pub struct Opener {
 
 impl Opener {
     /// An opener for a key established at `now`, with the limits of [`KeyLimits::new`].
-    pub fn new(suite: Suite, key: &SecretKey, max_packet_bytes: usize, now: Instant) -> Self {
+    pub fn new(suite: Suite, key: &KeyBytes, max_packet_bytes: usize, now: Instant) -> Self {
         Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
     }
 
     /// An opener for a key established at `now`, with given limits.
-    pub fn with_limits(suite: Suite, key: &SecretKey, limits: KeyLimits, now: Instant) -> Self {
+    pub fn with_limits(suite: Suite, key: &KeyBytes, limits: KeyLimits, now: Instant) -> Self {
         Self::with_aead(Box::new(RingAead::new(suite, key)), limits, now)
     }
 

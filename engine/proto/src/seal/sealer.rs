@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     aead::{Aead, RingAead},
-    key::{SecretKey, Suite},
+    key::{KeyBytes, Suite},
     limits::{KeyLimits, KeyUse, MAX_SEALED_BYTES},
 };
 use crate::{
@@ -55,12 +55,12 @@ pub struct Sealer {
 
 impl Sealer {
     /// A sealer for a key established at `now`, with the limits of [`KeyLimits::new`].
-    pub fn new(suite: Suite, key: &SecretKey, max_packet_bytes: usize, now: Instant) -> Self {
+    pub fn new(suite: Suite, key: &KeyBytes, max_packet_bytes: usize, now: Instant) -> Self {
         Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
     }
 
     /// A sealer for a key established at `now`, with given limits.
-    pub fn with_limits(suite: Suite, key: &SecretKey, limits: KeyLimits, now: Instant) -> Self {
+    pub fn with_limits(suite: Suite, key: &KeyBytes, limits: KeyLimits, now: Instant) -> Self {
         Self::with_aead(Box::new(RingAead::new(suite, key)), limits, now)
     }
 

@@ -11,7 +11,7 @@ use crate::{
 const NOW: Instant = Instant::from_nanos(1_000);
 
 fn pair(suite: Suite) -> (Sealer, Opener) {
-    let key = SecretKey::from_bytes([7; 32]);
+    let key = KeyBytes::from_bytes([7; 32]);
     (Sealer::new(suite, &key, 1_500, NOW), Opener::new(suite, &key, 1_500, NOW))
 }
 
@@ -155,15 +155,15 @@ fn wrong_length_is_refused() {
 fn packet_does_not_open_under_another_key_or_suite() {
     let (mut sealer, _) = pair(Suite::Aes256Gcm);
     let packet = sealed(&mut sealer, b"secret");
-    let mut other_key = Opener::new(Suite::Aes256Gcm, &SecretKey::from_bytes([8; 32]), 1_500, NOW);
-    let mut other_suite = Opener::new(Suite::ChaCha20Poly1305, &SecretKey::from_bytes([7; 32]), 1_500, NOW);
+    let mut other_key = Opener::new(Suite::Aes256Gcm, &KeyBytes::from_bytes([8; 32]), 1_500, NOW);
+    let mut other_suite = Opener::new(Suite::ChaCha20Poly1305, &KeyBytes::from_bytes([7; 32]), 1_500, NOW);
     assert_eq!(other_key.open(NOW, &mut packet.clone()), Err(UnsealError::Forged));
     assert_eq!(other_suite.open(NOW, &mut packet.clone()), Err(UnsealError::Forged));
 }
 
 #[test]
 fn forward_jump_that_opens_is_accepted() {
-    let key = SecretKey::from_bytes([7; 32]);
+    let key = KeyBytes::from_bytes([7; 32]);
     let aead = RingAead::new(Suite::Aes256Gcm, &key);
     let mut opener = Opener::new(Suite::Aes256Gcm, &key, 1_500, NOW);
     for number in [5, 1 << 40, crate::wire::header::PACKET_NUMBER_LIMIT - 1] {
@@ -185,7 +185,7 @@ fn packet_numbered(aead: &RingAead, number: u64) -> Vec<u8> {
 
 #[test]
 fn key_stops_at_its_packet_limit_without_using_another_number() {
-    let key = SecretKey::from_bytes([7; 32]);
+    let key = KeyBytes::from_bytes([7; 32]);
     let limits = KeyLimits { soft_packets: 2, hard_packets: 4, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
     let mut sealer =
         Sealer::with_aead(std::boxed::Box::new(RingAead::new(Suite::Aes256Gcm, &key)), limits, NOW);
@@ -211,7 +211,7 @@ fn key_stops_at_its_age_at_both_ends() {
 
 #[test]
 fn key_stops_after_too_many_forgeries() {
-    let key = SecretKey::from_bytes([7; 32]);
+    let key = KeyBytes::from_bytes([7; 32]);
     let limits = KeyLimits { forgeries: 2, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
     let mut opener =
         Opener::with_aead(std::boxed::Box::new(RingAead::new(Suite::Aes256Gcm, &key)), limits, NOW);
@@ -272,7 +272,7 @@ fn suite_agreement_is_symmetric() {
 
 #[test]
 fn debug_shows_no_key() {
-    let key = SecretKey::from_bytes([0xab; 32]);
+    let key = KeyBytes::from_bytes([0xab; 32]);
     let keys = SessionKeys { send: key.clone(), recv: key, suite: Suite::Aes256Gcm };
     let text = std::format!("{keys:?}");
     assert!(!text.contains("171") && !text.contains("ab, "), "{text}");

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     channel::{OpenRequest, Reliability},
     ids::StreamId,
-    seal::{SecretKey, Suite},
+    seal::{KeyBytes, Suite},
 };
 
 mod transitions;
@@ -12,7 +12,7 @@ mod transitions;
 #[test]
 fn slot_reused_while_blocked_is_listed_once() {
     let config = SessionConfig::default();
-    let key = SecretKey::from_bytes([1; 32]);
+    let key = KeyBytes::from_bytes([1; 32]);
     let suite = Suite::ChaCha20Poly1305;
     let mut now = Instant::ZERO;
     let (sealer, opener) = (Sealer::new(suite, &key, 1_232, now), Opener::new(suite, &key, 1_232, now));

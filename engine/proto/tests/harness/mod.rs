@@ -10,7 +10,7 @@ use std::{
 use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
-    seal::{Opener, Sealer, SecretKey, Suite},
+    seal::{Opener, Sealer, KeyBytes, Suite},
     session::{CloseCode, DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::header::{Header, PHASES, ReceiverIndex},
@@ -245,8 +245,8 @@ pub struct World {
     pub cut: bool,
 }
 
-pub fn key(byte: u8) -> SecretKey {
-    SecretKey::from_bytes([byte; 32])
+pub fn key(byte: u8) -> KeyBytes {
+    KeyBytes::from_bytes([byte; 32])
 }
 
 pub fn sealer(byte: u8) -> Sealer {

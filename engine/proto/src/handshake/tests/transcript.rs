@@ -10,7 +10,7 @@ use super::super::{
 use crate::{
     identity::Identity,
     ids::NetworkId,
-    seal::{SecretKey, SessionKeys, Suite, Suites},
+    seal::{KeyBytes, SessionKeys, Suite, Suites},
 };
 
 fn local(who: u8) -> Credentials {
@@ -31,8 +31,8 @@ fn run(pattern: Pattern, alice_seed: u8, bob_seed: u8) -> ([SessionKeys; 2], Vec
     let target = (&bob.peer_id, &bob.transport.public);
     let known = (pattern == Pattern::Known).then_some(target);
     let mut sides = [
-        Noise::initiator(&alice, known, &SecretKey::from_bytes([alice_seed; 32])).unwrap(),
-        Noise::responder(&bob, pattern, &SecretKey::from_bytes([bob_seed; 32])).unwrap(),
+        Noise::initiator(&alice, known, &KeyBytes::from_bytes([alice_seed; 32])).unwrap(),
+        Noise::responder(&bob, pattern, &KeyBytes::from_bytes([bob_seed; 32])).unwrap(),
     ];
     let sizes: &[usize] =
         if pattern == Pattern::Known { &[32 + 48 + 16, 32 + 16] } else { &[32 + 16, 32 + 48 + 16, 48 + 16] };
@@ -97,14 +97,11 @@ fn keys_depend_on_both_sides_randomness_and_on_the_suite() {
 #[test]
 fn side_without_the_secret_gets_no_keys() {
     let (mut alice, bob) = (local(1), local(2));
-    alice.psk = SecretKey::from_bytes([0; 32]);
-    let mut initiator = Noise::initiator(
-        &alice,
-        Some((&bob.peer_id, &bob.transport.public)),
-        &SecretKey::from_bytes([1; 32]),
-    )
-    .unwrap();
-    let mut responder = Noise::responder(&bob, Pattern::Known, &SecretKey::from_bytes([2; 32])).unwrap();
+    alice.psk = KeyBytes::from_bytes([0; 32]);
+    let mut initiator =
+        Noise::initiator(&alice, Some((&bob.peer_id, &bob.transport.public)), &KeyBytes::from_bytes([1; 32]))
+            .unwrap();
+    let mut responder = Noise::responder(&bob, Pattern::Known, &KeyBytes::from_bytes([2; 32])).unwrap();
     let mut message = [0; 32 + 48 + 16 + PAYLOAD_BYTES];
     initiator.write(&[0; PAYLOAD_BYTES], &mut message).unwrap();
     responder.read(&message, &mut [0; PAYLOAD_BYTES]).unwrap();

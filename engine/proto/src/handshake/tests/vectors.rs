@@ -6,7 +6,7 @@ use std::{boxed::Box, string::String, vec, vec::Vec};
 use snow::{Builder, HandshakeState};
 
 use super::super::noise::{Pattern, Resolver};
-use crate::seal::SecretKey;
+use crate::seal::KeyBytes;
 
 struct Vector {
     pattern: Pattern,
@@ -103,7 +103,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn side(pattern: Pattern, initiator: bool) -> HandshakeState {
-    let resolver = Resolver { seed: SecretKey::from_bytes([0; 32]) };
+    let resolver = Resolver { seed: KeyBytes::from_bytes([0; 32]) };
     let (own, ephemeral) = if initiator {
         (bytes(INITIATOR_STATIC), bytes(INITIATOR_EPHEMERAL))
     } else {
@@ -174,7 +174,7 @@ fn raw_split_keys_seal_the_vectors_later_messages() {
         // The first message of each direction: Noise writes its nonce little-endian, which for 0 is the same.
         for (key, (payload, message)) in [forth, back].into_iter().cycle().skip(turn).zip(steps).take(2) {
             let mut message = bytes(message);
-            let aead = RingAead::new(Suite::ChaCha20Poly1305, &SecretKey::from_bytes(key));
+            let aead = RingAead::new(Suite::ChaCha20Poly1305, &KeyBytes::from_bytes(key));
             let length = aead.open(0, &[], &mut message).unwrap();
             assert_eq!(hex(&message[..length]), *payload);
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     channel::{Accept, Fetched, OpenRequest, Reliability},
     ids::StreamId,
-    seal::{KeyLimits, SecretKey, Suite},
+    seal::{KeyBytes, KeyLimits, Suite},
     wire::{
         frames::{Out, message::ControlMessage},
         header::{HEADER_BYTES, TAG_BYTES},
@@ -50,7 +50,7 @@ struct Subject {
 
 impl Subject {
     fn new() -> Self {
-        let (key, now) = (SecretKey::from_bytes([1; 32]), Instant::ZERO);
+        let (key, now) = (KeyBytes::from_bytes([1; 32]), Instant::ZERO);
         let seals = || (Sealer::new(SUITE, &key, 1_232, now), Opener::new(SUITE, &key, 1_232, now));
         let (sealer, opener) = seals();
         let session = Session::new(SessionConfig::default(), sealer, opener, ReceiverIndex::NONE, now);
@@ -180,7 +180,7 @@ fn session_lifecycle_is_as_the_readme_prints_it() {
             }),
             ("key spent", |subject| {
                 let limits = KeyLimits { hard_packets: 0, ..KeyLimits::new(SUITE, 1_232) };
-                let key = SecretKey::from_bytes([1; 32]);
+                let key = KeyBytes::from_bytes([1; 32]);
                 subject.session.keys.sealer = Sealer::with_limits(SUITE, &key, limits, subject.now);
                 subject.session.ping_due = true;
                 subject.transmit();
