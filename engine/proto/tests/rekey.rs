@@ -7,7 +7,7 @@ use std::time::Duration;
 use corewire_proto::{
     channel::Reliability,
     congestion::Congestion,
-    seal::{KeyLimits, Opener, Sealer, KeyBytes, Suite},
+    seal::{KeyBytes, KeyLimits, Opener, Sealer, Suite},
     session::{CloseCode, Dropped, NewKey, Session, SessionConfig, SessionEvent, StaleKey},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PHASES, ReceiverIndex},

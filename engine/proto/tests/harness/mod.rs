@@ -10,7 +10,7 @@ use std::{
 use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
-    seal::{Opener, Sealer, KeyBytes, Suite},
+    seal::{KeyBytes, Opener, Sealer, Suite},
     session::{CloseCode, DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::header::{Header, PHASES, ReceiverIndex},
