@@ -27,7 +27,7 @@ use crate::{
     shared::{
         limits::{Limits, Times},
         node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
-        port::{Port, Request},
+        port::{ClerkRequest, RequestPort},
     },
     threads::{self, Threads},
 };
@@ -142,7 +142,7 @@ impl EngineInfo {
 
 /// What all handles of an engine share. Its drop stops the engine.
 pub(crate) struct EngineInner {
-    port: Arc<Port>,
+    port: Arc<RequestPort>,
     shards: usize,
     limits: Limits,
     times: Times,
@@ -156,7 +156,7 @@ impl EngineInner {
     /// Begins the end, once.
     fn begin_stop(&self, drain: Duration) {
         if !self.stopping.swap(true, Ordering::AcqRel) {
-            self.port.send(Request::Shutdown { drain });
+            self.port.send(ClerkRequest::Shutdown { drain });
         }
     }
 }
@@ -195,7 +195,7 @@ impl Engine {
         }
         let system = SystemRandom::new();
         system.fill(&mut [0; 1]).map_err(|_| EngineError::NoEntropy)?;
-        let port = Port::new();
+        let port = RequestPort::new();
         let (links, ends) = links(shards, &config.limits);
         let (started, info, clock) = threads::start_shards(&config, ends)?;
         let parts = ClerkParts {
@@ -249,7 +249,7 @@ impl Engine {
         entropy: Entropy,
         calendar: Calendar,
     ) -> (Self, Clerk, Vec<ShardEnds>) {
-        let port = Port::new();
+        let port = RequestPort::new();
         let (links, ends) = links(shards, &limits);
         let clerk =
             Clerk::new(ClerkParts { limits, times, entropy, calendar, port: port.clone(), shards: links });
@@ -366,7 +366,7 @@ impl Engine {
             bootstrap: config.bootstrap,
             session: config.session,
         };
-        if !self.0.port.send(Request::Join(Box::new(request))) {
+        if !self.0.port.send(ClerkRequest::Join(Box::new(request))) {
             return Err(JoinError::Stopped);
         }
         Ok(Node::new(shared, self.clone()))

@@ -28,7 +28,7 @@ use crate::{
         keys::{PublicationKey, SubscriptionKey},
         lock,
         node::{NodeShared, Presence},
-        port::{Request, changed, reserve},
+        port::{ClerkRequest, changed, reserve},
         publication::{PublicationGuard, PublicationShared},
         subscription::SubscriptionShared,
     },
@@ -182,7 +182,7 @@ struct NodeHandle {
 impl NodeHandle {
     fn leave(&self, drain: Duration) {
         self.shared.leaving.store(true, Ordering::Release);
-        if !self.shared.port.send(Request::Leave { node: self.shared.id, drain }) {
+        if !self.shared.port.send(ClerkRequest::Leave { node: self.shared.id, drain }) {
             // The engine has stopped, and with it the node.
             self.shared.presence.send_if_modified(|presence| {
                 let member = *presence == Presence::Member;
@@ -321,7 +321,7 @@ impl Node {
                 None => {
                     table.insert(stream, (key, Arc::downgrade(&handle)));
                     // Under the lock, so that a close by another handle is sent after this.
-                    if !shared.port.send(Request::Publish(parts)) {
+                    if !shared.port.send(ClerkRequest::Publish(parts)) {
                         // The clerk ended in the meantime, so it will not close the stream.
                         handle.shared.ring.close();
                     }
@@ -362,7 +362,7 @@ impl Node {
         }
         let key = SubscriptionKey::new(shared.id, shared.port.next_key());
         let parts = Arc::new(SubscriptionShared::new(key, spec));
-        if !shared.port.send(Request::Subscribe(parts.clone())) {
+        if !shared.port.send(ClerkRequest::Subscribe(parts.clone())) {
             return Err(SubscribeError::Left);
         }
         Ok(Subscription { shared: parts, node: shared.clone() })

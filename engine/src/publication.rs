@@ -21,7 +21,7 @@ pub use crate::shared::{
     publication::{Admit, Attachment, OnChange, PublicationStats, PublishSpec, Verdict},
 };
 use crate::shared::{
-    port::Port,
+    port::RequestPort,
     publication::{PublicationGuard, PublicationShared, note_full},
 };
 
@@ -133,7 +133,7 @@ impl Publication {
 #[derive(Clone)]
 pub struct FullNotice {
     shared: Weak<PublicationShared>,
-    port: Arc<Port>,
+    port: Arc<RequestPort>,
 }
 
 impl FullNotice {

@@ -13,12 +13,12 @@ use corewire_proto::NetworkId;
 use crate::shared::{limits::REGISTRY_NODES, lock, node::NodeShared, port::changed};
 
 /// Equal for nodes that may find each other.
-type Key = [u8; 32];
+type RegistryKey = [u8; 32];
 
-static NODES: Mutex<BTreeMap<Key, Vec<Weak<NodeShared>>>> = Mutex::new(BTreeMap::new());
+static NODES: Mutex<BTreeMap<RegistryKey, Vec<Weak<NodeShared>>>> = Mutex::new(BTreeMap::new());
 
 /// The key of a network and its secret. The secret can't be computed from it.
-pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> Key {
+pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> RegistryKey {
     let mut hasher = blake3::Hasher::new_derive_key("corewire v1 registry of one process");
     hasher.update(network.as_bytes());
     hasher.update(&[u8::from(secret.is_some())]);
@@ -28,7 +28,7 @@ pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> Key {
     *hasher.finalize().as_bytes()
 }
 
-fn nodes() -> MutexGuard<'static, BTreeMap<Key, Vec<Weak<NodeShared>>>> {
+fn nodes() -> MutexGuard<'static, BTreeMap<RegistryKey, Vec<Weak<NodeShared>>>> {
     lock(&NODES)
 }
 

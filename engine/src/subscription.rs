@@ -13,7 +13,9 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 pub use crate::shared::subscription::{Backoff, Leg, SubscribeSpec};
-use crate::shared::{channel::Channels, node::NodeShared, port::Request, subscription::SubscriptionShared};
+use crate::shared::{
+    channel::Channels, node::NodeShared, port::ClerkRequest, subscription::SubscriptionShared,
+};
 
 /// Why a stream could not be subscribed to.
 #[derive(Debug, Error)]
@@ -110,7 +112,7 @@ impl Drop for Subscription {
         // Legs that were not taken end here, outside the lock, because each drop sends a request.
         let fresh = std::mem::take(&mut self.shared.lock().fresh);
         drop(fresh);
-        self.node.port.send(Request::Unsubscribe(self.shared.clone()));
+        self.node.port.send(ClerkRequest::Unsubscribe(self.shared.clone()));
     }
 }
 

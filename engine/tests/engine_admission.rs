@@ -1,4 +1,4 @@
-//! Who is let in: predicates, bounds and tickets, over UDP between two engines.
+//! Which consumers are admitted: predicates, bounds and tickets, over UDP between two engines.
 
 mod engine_rig;
 
@@ -24,7 +24,7 @@ use engine_rig::{
     connected, engine, join, network, next_leg, next_number, push, spec, stream, wait_consumers, wait_for,
 };
 
-/// A node on an engine of its own each, in one network.
+/// Two nodes of one network, each on an engine of its own.
 fn pair(name: &str) -> (Engine, Engine, Node, Node) {
     let (here, there) = (engine(), engine());
     let network = network(name);
@@ -37,7 +37,7 @@ fn publish(node: &Node, admit: impl Fn(&PeerInfo) -> Verdict + Send + Sync + 'st
     node.publish(PublishSpec { admit, ..PublishSpec::new(stream(1)) }).expect("a publication")
 }
 
-/// Waits until a subscription was told this.
+/// Waits until a channel of the subscription has ended with this code.
 #[track_caller]
 fn wait_code(subscription: &Subscription, code: CloseCode) {
     wait_for(&code.to_string(), subscription.watch(), |channels| {
@@ -46,7 +46,7 @@ fn wait_code(subscription: &Subscription, code: CloseCode) {
 }
 
 #[test]
-fn a_consumer_that_is_refused_is_told_so_and_let_in_once_its_tags_fit() {
+fn a_refused_consumer_is_admitted_once_its_tags_fit() {
     let (_here, _there, producer, consumer) = pair("refused");
     let trusted = TagId([9; 32]);
     let publication = publish(&producer, move |peer| Verdict::from(peer.has_tag(&trusted)));
@@ -58,7 +58,7 @@ fn a_consumer_that_is_refused_is_told_so_and_let_in_once_its_tags_fit() {
     wait_consumers(&publication, 1);
     push(&publication, 5);
     assert_eq!(next_number(&mut leg), 5);
-    // And cut off when they fit no longer.
+    // It is closed when its tags do not fit any more.
     consumer.set_tags(Vec::new());
     let state = leg.channel().shared().watch();
     wait_for("the end", state, |state| *state == ChannelState::Terminated);
@@ -67,7 +67,7 @@ fn a_consumer_that_is_refused_is_told_so_and_let_in_once_its_tags_fit() {
 }
 
 #[test]
-fn a_predicate_that_panics_refuses_and_the_engine_lives_on() {
+fn a_predicate_that_panics_denies_and_the_engine_goes_on() {
     let (_here, _there, producer, consumer) = pair("panics");
     let publication = publish(&producer, |_| panic!("the user's defect"));
     let subscription = consumer.subscribe(spec(1)).expect("a subscription");
@@ -81,7 +81,7 @@ fn a_predicate_that_panics_refuses_and_the_engine_lives_on() {
 }
 
 #[test]
-fn one_consumer_too_many_gets_its_turn_when_another_leaves() {
+fn a_consumer_over_the_limit_is_admitted_when_another_leaves() {
     let (_here, _there, producer, consumer) = pair("capacity");
     let publication = producer
         .publish(PublishSpec { max_consumers: 1, ..PublishSpec::new(stream(1)) })
@@ -133,7 +133,7 @@ fn a_stream_that_ended_meanwhile_is_not_found() {
         consumer.subscribe(SubscribeSpec { accept: Some(accept), ..spec(1) }).expect("a subscription");
     is_asked.recv_timeout(engine_rig::LIMIT).expect("the producer was found");
     drop(publication);
-    // The clerk takes requests in order: when this is served, the end above was heard.
+    // The clerk takes requests in order: when this is served, the end above was handled.
     let barrier = producer.publish(PublishSpec::new(stream(2))).expect("a publication");
     let own = producer.subscribe(spec(2)).expect("a subscription");
     let _leg = next_leg(&own);
@@ -169,7 +169,7 @@ fn a_consumer_chooses_its_producers() {
 }
 
 #[test]
-fn a_verdict_for_a_time_is_asked_for_again_when_it_is_over() {
+fn a_verdict_is_asked_for_again_when_its_time_is_over() {
     let (_here, _there, producer, consumer) = pair("for a time");
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
@@ -187,7 +187,7 @@ fn a_verdict_for_a_time_is_asked_for_again_when_it_is_over() {
 }
 
 #[test]
-fn tickets_are_shown_inside_the_session_by_both_sides_and_can_be_renewed() {
+fn both_ends_show_tickets_in_the_session_and_can_renew_them() {
     let (here, there) = (engine(), engine());
     let network = network("tickets");
     let ticket = |text: &str| Ticket { class: [1; 32], bytes: text.as_bytes().into() };
@@ -205,7 +205,7 @@ fn tickets_are_shown_inside_the_session_by_both_sides_and_can_be_renewed() {
     let mut leg = next_leg(&subscription);
     push(&publication, 8);
     assert_eq!(next_number(&mut leg), 8);
-    // They are in no record: nobody but the peer of the session sees them.
+    // Tickets are in no record: only the peer of the session sees them.
     let third = join(&engine(), network);
     let known = wait_for("both", third.watch_peers(), |peers| peers.len() == 2);
     assert!(known.iter().all(|peer: &PeerInfo| peer.tickets().is_empty()));

@@ -45,7 +45,7 @@ fn a_consumer_reads_the_ring_of_a_producer_on_the_same_engine() {
 }
 
 #[test]
-fn a_stream_has_cells_for_short_datums_if_its_bytes_pay_for_them() {
+fn short_datums_are_scattered_if_the_ring_has_bytes_for_it() {
     let engine = engine();
     let node = join(&engine, network("cells"));
     let sizes = [(1_024, 1_024 * 128, true), (1_024, 1_024 * 128 - 1, false), (1_000, 1_024 * 128, true)];
@@ -87,7 +87,7 @@ fn each_subscription_gets_its_own_copy() {
 }
 
 #[test]
-fn the_existing_publication_is_handed_over_with_what_was_attached() {
+fn publishing_twice_gives_the_existing_publication_and_attachment() {
     let engine = engine();
     let node = join(&engine, network("existing"));
     let spec = PublishSpec { attachment: Some(Arc::new(42_u32)), ..PublishSpec::new(stream(1)) };
@@ -106,7 +106,7 @@ fn the_existing_publication_is_handed_over_with_what_was_attached() {
 }
 
 #[test]
-fn the_last_handle_ends_the_stream_after_what_was_accepted() {
+fn dropping_the_last_handle_ends_the_stream_after_its_datums() {
     let engine = engine();
     let network = network("last handle");
     let (producer, consumer) = (join(&engine, network), join(&engine, network));
@@ -124,7 +124,7 @@ fn the_last_handle_ends_the_stream_after_what_was_accepted() {
     let shared = leg.channel().shared().clone();
     wait_for("the end", shared.watch(), |state| *state == ChannelState::Terminated);
     assert_eq!(shared.close_code(), Some(CloseCode::GRACEFUL));
-    // The next life of the stream is found as well.
+    // The next publication of the stream is found as well.
     let again = producer.publish(PublishSpec::new(stream(1))).expect("a publication");
     let mut leg = next_leg(&subscription);
     push(&again, 1);
@@ -140,7 +140,7 @@ fn a_dropped_subscription_is_withdrawn_at_the_producer() {
     wait_consumers(&publication, 1);
     drop(subscription);
     wait_for("nobody", publication.watch(), |channels| channels.is_empty());
-    // A leg that was taken ends with its own drop as well, and holds nothing back after it.
+    // A leg that was taken ends with its own drop, and then holds nothing back.
     let subscription = node.subscribe(spec(1)).expect("a subscription");
     let leg = next_leg(&subscription);
     wait_consumers(&publication, 1);
@@ -153,7 +153,7 @@ fn a_dropped_subscription_is_withdrawn_at_the_producer() {
 }
 
 #[test]
-fn what_was_buffered_stays_readable_after_the_subscription_is_gone() {
+fn buffered_datums_stay_readable_after_unsubscribing() {
     let engine = engine();
     let node = join(&engine, network("buffered"));
     let publication = node.publish(PublishSpec::new(stream(1))).expect("a publication");
@@ -167,7 +167,7 @@ fn what_was_buffered_stays_readable_after_the_subscription_is_gone() {
 }
 
 #[test]
-fn changes_are_noticed_and_a_panic_in_a_notice_does_no_harm() {
+fn a_panic_in_a_change_notice_is_contained() {
     let engine = engine();
     let node = join(&engine, network("notices"));
     let calls = Arc::new(AtomicUsize::new(0));
@@ -192,7 +192,7 @@ fn changes_are_noticed_and_a_panic_in_a_notice_does_no_harm() {
 }
 
 #[test]
-fn a_node_that_leaves_ends_its_streams_and_says_whether_they_were_delivered() {
+fn leaving_ends_streams_and_reports_whether_they_were_delivered() {
     let engine = engine();
     let network = network("leaves");
     let (producer, consumer) = (join(&engine, network), join(&engine, network));
@@ -200,13 +200,13 @@ fn a_node_that_leaves_ends_its_streams_and_says_whether_they_were_delivered() {
     let subscription = consumer.subscribe(spec(1)).expect("a subscription");
     let mut leg = next_leg(&subscription);
     push(&publication, 1);
-    // Nobody reads: the deadline passes.
+    // No consumer reads, so the deadline passes.
     let left = wait("the end", producer.shutdown(Duration::from_millis(50)));
     assert!(left.is_err());
     assert!(publication.is_closed());
     assert!(matches!(producer.publish(PublishSpec::new(stream(2))), Err(PublishError::Left)));
     assert!(matches!(producer.subscribe(spec(2)), Err(SubscribeError::Left)));
-    // What was accepted is still readable here, because the ring lives as long as its readers.
+    // The datums are still readable, because the ring lives as long as its readers.
     assert_eq!(next_number(&mut leg), 1);
 
     let producer = join(&engine, network);
@@ -227,7 +227,7 @@ fn networks_do_not_mix_on_one_engine() {
     let _publication = one.publish(PublishSpec::new(stream(1))).expect("a publication");
     let subscription = other.subscribe(spec(1)).expect("a subscription");
     let same = one.subscribe(spec(1)).expect("a subscription");
-    // The clerk takes requests in order: when the later one is served, the earlier one was looked at.
+    // The clerk takes requests in order: when the later one is served, the earlier one was handled.
     let _leg = next_leg(&same);
     assert!(subscription.take_leg().is_none());
     assert!(subscription.channels().is_empty());
@@ -242,7 +242,7 @@ fn networks_do_not_mix_on_one_engine() {
 }
 
 #[test]
-fn a_lagging_consumer_is_cut_off_after_its_grace_and_the_others_go_on() {
+fn a_lagging_consumer_is_closed_and_the_others_go_on() {
     let engine = engine();
     let node = join(&engine, network("lagging"));
     let publish = PublishSpec {
@@ -271,7 +271,7 @@ fn a_lagging_consumer_is_cut_off_after_its_grace_and_the_others_go_on() {
 }
 
 #[test]
-fn tags_are_seen_by_predicates_and_asked_about_again_when_they_change() {
+fn a_change_of_tags_asks_the_predicates_again() {
     let engine = engine();
     let network = network("tags");
     let (producer, consumer) = (join(&engine, network), join(&engine, network));

@@ -1,4 +1,4 @@
-//! Who is closed for keeping a ring full, and when: on virtual time, to the millisecond.
+//! Which consumers are closed for keeping a ring full, and when: on virtual time, to the millisecond.
 
 #[allow(dead_code, reason = "only its hosts and its network are used here")]
 mod swarm_rig;
@@ -27,14 +27,14 @@ const CAPACITY: usize = 16;
 
 const GRACE: Duration = Duration::from_millis(320);
 
-/// How much later than its grace a consumer may be closed: two looks, and a step of these tests.
+/// How much later than its grace a consumer may be closed: two checks, and a step of these tests.
 const LATE: Duration = Duration::from_millis(22);
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// A clerk on virtual time. No shard: everything here lives in one engine.
+/// A clerk on virtual time, without shards: all nodes are in one engine.
 struct Rig {
     engine: Engine,
     clerk: Clerk,
@@ -116,7 +116,7 @@ fn subscribe_spec() -> SubscribeSpec {
     trying_again(Duration::from_secs(86_400))
 }
 
-/// Fills the ring, and says so.
+/// Fills the ring, and reports that it is full.
 fn fill(publication: &Publication, accepted: &mut u64) {
     while publication.writer().try_push(&accepted.to_le_bytes()).is_ok() {
         *accepted += 1;
@@ -124,7 +124,7 @@ fn fill(publication: &Publication, accepted: &mut u64) {
     publication.note_full();
 }
 
-/// Offers one datum, and says so if there is no room.
+/// Offers one datum, and reports a full ring if there is no room.
 fn fill_once(publication: &Publication, accepted: &mut u64) {
     match publication.writer().try_push(&accepted.to_le_bytes()) {
         Ok(_) => *accepted += 1,
@@ -132,7 +132,7 @@ fn fill_once(publication: &Publication, accepted: &mut u64) {
     }
 }
 
-/// Takes all there is; gives how many that were, and how many were missing.
+/// Takes all there is. Returns how many datums that were, and how many were missing.
 fn drain(leg: &mut Leg) -> Result<(u64, u64), RecvError> {
     let mut sum = (0, 0);
     while let Some(taken) = leg.inbox_mut().try_recv()? {
@@ -156,7 +156,7 @@ fn assert_closed_after(passed: Duration, grace: Duration) {
 }
 
 #[test]
-fn each_consumer_has_its_whole_grace_from_when_it_began_to_hold_the_ring() {
+fn a_grace_starts_when_its_consumer_begins_to_hold_the_ring() {
     let mut rig = Rig::new(1);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
@@ -169,7 +169,7 @@ fn each_consumer_has_its_whole_grace_from_when_it_began_to_hold_the_ring() {
         fill(&publication, &mut accepted);
         rig.step();
         got += drain(&mut good).expect("never closed").0;
-        // The second one follows the first one's standstill, and then stands still itself.
+        // The second consumer stands still after the first one has.
         if ends[0].is_none() {
             let _ = drain(&mut second).expect("not closed yet");
         }
@@ -183,7 +183,7 @@ fn each_consumer_has_its_whole_grace_from_when_it_began_to_hold_the_ring() {
     }
     let [first_end, second_end] = ends.map(|end| end.expect("closed"));
     assert_closed_after(first_end, GRACE);
-    // Not from the first time that somebody found the ring full.
+    // The grace does not start when the ring was first found full.
     assert_closed_after(second_end - first_end, GRACE);
     assert_eq!(drain(&mut first), Err(RecvError::Detached));
     assert_eq!(drain(&mut second), Err(RecvError::Detached));
@@ -194,13 +194,13 @@ fn each_consumer_has_its_whole_grace_from_when_it_began_to_hold_the_ring() {
 }
 
 #[test]
-fn the_clock_of_a_consumer_that_frees_room_starts_anew() {
+fn taking_something_restarts_the_grace() {
     let mut rig = Rig::new(2);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
     let (_slow, mut slow) = rig.subscribe(&node);
     let mut accepted = 0;
-    // One datum in nine tenths of a grace: never closed.
+    // One datum in nine tenths of a grace is enough.
     for step in 0..5_000_u64 {
         fill(&publication, &mut accepted);
         rig.step();
@@ -220,7 +220,7 @@ fn the_clock_of_a_consumer_that_frees_room_starts_anew() {
 }
 
 #[test]
-fn a_producer_that_asked_once_and_waits_is_served_after_the_grace() {
+fn a_waiting_producer_gets_room_after_the_grace() {
     let mut rig = Rig::new(3);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
@@ -240,7 +240,7 @@ fn a_producer_that_asked_once_and_waits_is_served_after_the_grace() {
 }
 
 #[test]
-fn without_a_grace_nobody_is_ever_closed() {
+fn without_a_grace_no_consumer_is_closed() {
     let mut rig = Rig::new(4);
     let node = rig.node(1);
     let publication = rig.publish(&node, None);
@@ -256,7 +256,7 @@ fn without_a_grace_nobody_is_ever_closed() {
 }
 
 #[test]
-fn who_was_closed_is_let_in_again_after_its_pause() {
+fn a_closed_consumer_is_admitted_again_after_its_pause() {
     let mut rig = Rig::new(5);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
@@ -268,7 +268,7 @@ fn who_was_closed_is_let_in_again_after_its_pause() {
         fill(&publication, &mut accepted);
         rig.step();
     }
-    // The code says so, and the subscription shows it until the next try.
+    // The subscription shows the code until the next try.
     assert!(CloseCode::TOO_SLOW.is_retriable());
     assert_eq!(subscription.channels()[0].shared().close_code(), Some(CloseCode::TOO_SLOW));
     let closed = rig.passed();
@@ -285,7 +285,7 @@ fn who_was_closed_is_let_in_again_after_its_pause() {
 }
 
 #[test]
-fn a_consumer_that_reads_in_place_is_told_at_once_and_keeps_its_place_until_it_has_read() {
+fn a_pinned_consumer_is_closed_at_once_and_detached_when_it_has_read() {
     let mut rig = Rig::new(6);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
@@ -309,7 +309,7 @@ fn a_consumer_that_reads_in_place_is_told_at_once_and_keeps_its_place_until_it_h
     assert!(publication.writer().try_push(&[0; 8]).is_ok(), "its place is free");
 }
 
-/// Puts a datum in, by evicting if it has to.
+/// Sends a datum, evicting another one if needed.
 fn evict(publication: &Publication, accepted: &mut u64) -> Result<(), ClaimError> {
     let mut evicted = false;
     let writer = publication.writer();
@@ -324,7 +324,7 @@ fn evict(publication: &Publication, accepted: &mut u64) -> Result<(), ClaimError
 }
 
 #[test]
-fn where_room_is_made_by_evicting_who_takes_nothing_for_the_grace_is_closed() {
+fn eviction_does_not_restart_the_grace() {
     let mut rig = Rig::new(7);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
@@ -334,7 +334,7 @@ fn where_room_is_made_by_evicting_who_takes_nothing_for_the_grace_is_closed() {
     let (mut accepted, mut full_at, mut closed_at) = (0, None, None);
     let (mut of_good, mut of_slow) = ((0, 0), (0, 0));
     for step in 0..3_000_u64 {
-        // Three a millisecond: the slow one, which takes one, loses most of the time and is not closed.
+        // Three datums a millisecond: the slow consumer takes one, loses the others and is not closed.
         for _ in 0..3 {
             evict(&publication, &mut accepted).expect("nobody reads in place");
         }
@@ -366,7 +366,7 @@ fn where_room_is_made_by_evicting_who_takes_nothing_for_the_grace_is_closed() {
 }
 
 #[test]
-fn the_leg_of_a_node_that_left_does_not_hold_a_ring_for_ever() {
+fn a_leg_of_a_node_that_left_holds_a_ring_for_a_limited_time() {
     let mut rig = Rig::new(8);
     let (node, other) = (rig.node(1), rig.node(2));
     let publication = rig.publish(&node, None);
@@ -375,7 +375,7 @@ fn the_leg_of_a_node_that_left_does_not_hold_a_ring_for_ever() {
     let mut accepted = 0;
     fill(&publication, &mut accepted);
     assert_eq!(accepted, CAPACITY as u64);
-    // The producer waits already and will not ask again.
+    // The producer waits already and will not report the full ring again.
     let writer = publication.writer();
     let mut waiting = std::pin::pin!(writer.claim(8));
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
@@ -395,7 +395,7 @@ fn the_leg_of_a_node_that_left_does_not_hold_a_ring_for_ever() {
 }
 
 #[test]
-fn a_ring_that_is_filled_long_after_a_node_left_is_freed_too() {
+fn a_ring_filled_long_after_a_node_left_is_freed() {
     let mut rig = Rig::new(10);
     let (node, other) = (rig.node(1), rig.node(2));
     let publication = rig.publish(&node, None);
@@ -419,7 +419,7 @@ fn a_ring_that_is_filled_long_after_a_node_left_is_freed_too() {
 }
 
 #[test]
-fn a_clerk_that_looks_at_no_full_ring_rests() {
+fn a_clerk_rests_when_no_ring_is_full() {
     let mut rig = Rig::new(9);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
@@ -434,7 +434,7 @@ fn a_clerk_that_looks_at_no_full_ring_rests() {
         rig.step();
     }
     assert_eq!(rig.clerk.load().timers, idle, "it still looks");
-    // And it is told again.
+    // And the full ring is reported again.
     fill(&publication, &mut accepted);
     rig.settle();
     assert_eq!(rig.clerk.load().timers, idle + 1);
@@ -453,7 +453,7 @@ fn run_until(internet: &mut Internet, mut done: impl FnMut(&mut Internet) -> boo
 }
 
 #[test]
-fn of_the_channels_behind_one_cursor_only_the_one_that_holds_it_is_closed() {
+fn only_the_channel_that_holds_a_shared_cursor_is_closed() {
     let mut internet = Internet::new(11, 2, 1);
     internet.start(0);
     internet.start(1);
@@ -496,10 +496,10 @@ fn of_the_channels_behind_one_cursor_only_the_one_that_holds_it_is_closed() {
     assert_closed_after(closed_at.saturating_since(full_at), GRACE);
     assert_eq!((code(slow), code(good)), (None, None), "a neighbour was closed");
     assert_eq!(publication.stats().too_slow, 1);
-    // What had arrived stays readable.
+    // Datums that had arrived stay readable.
     assert_eq!([(); 4].map(|()| take_one(stalled)), [0, 1, 2, 3]);
     assert_eq!(drain(stalled), Err(RecvError::Closed));
-    // And the neighbours get everything.
+    // The other consumers get everything.
     run_until(&mut internet, |_| {
         of_good += drain(good).expect("never closed").0;
         of_slow += drain(slow).expect("never closed").0;

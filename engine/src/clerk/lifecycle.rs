@@ -26,7 +26,7 @@ use crate::{
     shard::{Command, NodeId},
     shared::{
         node::{JoinRequest, Presence},
-        port::Request,
+        port::ClerkRequest,
     },
 };
 
@@ -446,28 +446,28 @@ impl Clerk {
     }
 
     /// Answers a request that is not going to be handled.
-    fn turn_away(&mut self, request: Request) {
+    fn turn_away(&mut self, request: ClerkRequest) {
         let on_change = match &request {
-            Request::Join(join) => {
+            ClerkRequest::Join(join) => {
                 join.shared.presence.send_replace(Presence::Left(false));
                 None
             }
-            Request::Publish(publication) => {
+            ClerkRequest::Publish(publication) => {
                 publication.ring.close();
                 publication.spec.on_change.as_ref()
             }
-            Request::Subscribe(subscription) => {
+            ClerkRequest::Subscribe(subscription) => {
                 subscription.close();
                 subscription.spec.on_change.as_ref()
             }
             // What these are about ends by itself, or is ended by the caller.
-            Request::Changed(_)
-            | Request::Leave { .. }
-            | Request::Unpublish(_)
-            | Request::Full(_)
-            | Request::Unsubscribe(_)
-            | Request::LegDropped(_)
-            | Request::Shutdown { .. } => None,
+            ClerkRequest::Changed(_)
+            | ClerkRequest::Leave { .. }
+            | ClerkRequest::Unpublish(_)
+            | ClerkRequest::Full(_)
+            | ClerkRequest::Unsubscribe(_)
+            | ClerkRequest::LegDropped(_)
+            | ClerkRequest::Shutdown { .. } => None,
         };
         self.env.effects.notify(on_change);
         drop_contained(request);

@@ -81,7 +81,7 @@ use crate::{
         counters::count,
         keys::OpenId,
         limits::{EVENTS_PER_TURN, Limits, REQUESTS_PER_TURN, TIMERS_PER_TURN, Times},
-        port::{Port, Request},
+        port::{ClerkRequest, RequestPort},
     },
 };
 
@@ -103,7 +103,7 @@ pub(crate) struct ClerkParts {
     pub(crate) times: Times,
     pub(crate) entropy: Entropy,
     pub(crate) calendar: Calendar,
-    pub(crate) port: Arc<Port>,
+    pub(crate) port: Arc<RequestPort>,
     pub(crate) shards: Vec<ShardLink>,
 }
 
@@ -129,7 +129,7 @@ pub struct Load {
 /// The clerk: routes inputs to its components, and their effects to where they belong.
 pub struct Clerk {
     env: Env,
-    port: Arc<Port>,
+    port: Arc<RequestPort>,
     shards: Shards,
     timers: Timers,
     nodes: Nodes,
@@ -257,28 +257,28 @@ impl Clerk {
         self.subscriptions.has_fresh() || (notified && !self.port.is_empty())
     }
 
-    fn handle_request(&mut self, request: Request) {
+    fn handle_request(&mut self, request: ClerkRequest) {
         let env = &mut self.env;
         match request {
-            Request::Join(join) => self.join(*join),
-            Request::Changed(node) => self.node_changed(node),
-            Request::Leave { node, drain } => self.leave(node, drain),
-            Request::Publish(publication) => self.publish(publication),
-            Request::Unpublish(publication) => {
+            ClerkRequest::Join(join) => self.join(*join),
+            ClerkRequest::Changed(node) => self.node_changed(node),
+            ClerkRequest::Leave { node, drain } => self.leave(node, drain),
+            ClerkRequest::Publish(publication) => self.publish(publication),
+            ClerkRequest::Unpublish(publication) => {
                 self.publications.unpublish(env, publication.key);
                 drop_contained(publication);
             }
-            Request::Full(publication) => {
+            ClerkRequest::Full(publication) => {
                 self.publications.ring_is_full(env, publication.key);
                 drop_contained(publication);
             }
-            Request::Subscribe(subscription) => self.subscribe(subscription),
-            Request::Unsubscribe(subscription) => {
+            ClerkRequest::Subscribe(subscription) => self.subscribe(subscription),
+            ClerkRequest::Unsubscribe(subscription) => {
                 self.subscriptions.end(env, subscription.key);
                 drop_contained(subscription);
             }
-            Request::LegDropped(leg) => self.leg_dropped(leg),
-            Request::Shutdown { drain } => self.begin_shutdown(drain),
+            ClerkRequest::LegDropped(leg) => self.leg_dropped(leg),
+            ClerkRequest::Shutdown { drain } => self.begin_shutdown(drain),
         }
         self.apply_effects();
     }

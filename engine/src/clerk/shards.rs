@@ -16,7 +16,7 @@ use crate::{
 pub(crate) const SHARD_RETRY: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// One shard, as the clerk sees it.
-struct Link {
+struct ShardEntry {
     ends: ShardLink,
     /// Commands that found the mailbox full, in order.
     backlog: VecDeque<Command>,
@@ -35,7 +35,7 @@ struct Link {
 
 /// All shards.
 pub(crate) struct Shards {
-    links: Vec<Link>,
+    links: Vec<ShardEntry>,
     slots: u32,
     backlog: usize,
 }
@@ -44,7 +44,7 @@ impl Shards {
     pub(crate) fn new(links: Vec<ShardLink>, limits: &Limits) -> Self {
         let links = links
             .into_iter()
-            .map(|ends| Link {
+            .map(|ends| ShardEntry {
                 ends,
                 backlog: VecDeque::new(),
                 free: VecDeque::new(),

@@ -23,7 +23,7 @@ use crate::{
         keys::{PublicationKey, SubscriptionKey},
         limits::{Limits, Times},
         node::{NodeParts, NodeSettings, NodeShared},
-        port::Port,
+        port::RequestPort,
         publication::{PublicationShared, PublishSpec},
         subscription::{SubscribeSpec, SubscriptionShared},
     },
@@ -49,7 +49,7 @@ pub(super) fn node(number: u8) -> Arc<NodeShared> {
     let parts = NodeParts {
         id: NodeId(u64::from(number)),
         peer_id: identity(number).peer_id(),
-        port: Port::new(),
+        port: RequestPort::new(),
         limits: Limits::default(),
         registry_key: None,
         network_id: NetworkId([1; 32]),

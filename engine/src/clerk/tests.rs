@@ -20,7 +20,7 @@ use crate::{
 
 #[test]
 fn requests_that_a_broken_clerk_never_saw_are_answered() {
-    let port = Port::new();
+    let port = RequestPort::new();
     let mut clerk = Clerk::new(ClerkParts {
         limits: Limits::default(),
         times: Times::default(),
@@ -47,13 +47,13 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
         bootstrap: Vec::new(),
         session: SessionConfig::default(),
     };
-    port.send(Request::Join(Box::new(join)));
-    port.send(Request::Publish(publication.clone()));
-    port.send(Request::Subscribe(subscription.clone()));
+    port.send(ClerkRequest::Join(Box::new(join)));
+    port.send(ClerkRequest::Publish(publication.clone()));
+    port.send(ClerkRequest::Subscribe(subscription.clone()));
     clerk.abandon();
     assert_eq!(*node.presence.borrow(), Presence::Left(false));
     assert!(publication.ring.is_closed());
     assert!(subscription.is_closed());
     assert_eq!(calls.load(Ordering::Relaxed), 1, "one notice for one closure");
-    assert!(!port.send(Request::Changed(NodeId(2))), "no request is taken any more");
+    assert!(!port.send(ClerkRequest::Changed(NodeId(2))), "no request is taken any more");
 }

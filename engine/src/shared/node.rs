@@ -19,7 +19,7 @@ use super::{
     keys::{NodeId, PublicationKey},
     limits::Limits,
     lock,
-    port::Port,
+    port::RequestPort,
     publication::{PublicationGuard, PublicationShared},
 };
 use crate::{
@@ -76,13 +76,13 @@ pub(crate) struct NodeShared {
     pub(crate) announced: Vec<SocketAddr>,
     /// Granted receive and send buffers of each bound address.
     pub(crate) buffers: Vec<(usize, usize)>,
-    pub(crate) port: Arc<Port>,
+    pub(crate) port: Arc<RequestPort>,
     pub(crate) limits: Limits,
     /// Sorted by id.
     pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
     pub(crate) presence: watch::Sender<Presence>,
     pub(crate) settings: Mutex<NodeSettings>,
-    /// A [`Request::Changed`](super::port::Request::Changed) waits for the clerk.
+    /// A [`ClerkRequest::Changed`](super::port::ClerkRequest::Changed) waits for the clerk.
     pub(crate) changed: AtomicBool,
     /// The node is to leave: no publication or subscription is begun.
     pub(crate) leaving: AtomicBool,
@@ -104,7 +104,7 @@ pub(crate) struct NodeShared {
 pub(crate) struct NodeParts {
     pub(crate) id: NodeId,
     pub(crate) peer_id: PeerId,
-    pub(crate) port: Arc<Port>,
+    pub(crate) port: Arc<RequestPort>,
     pub(crate) limits: Limits,
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) network_id: NetworkId,

@@ -26,7 +26,7 @@ use super::{
 };
 
 /// What a handle asks of the clerk.
-pub(crate) enum Request {
+pub(crate) enum ClerkRequest {
     /// A node was made. Once per node.
     Join(Box<JoinRequest>),
     /// A node's tags, tickets or neighbours changed. At most one waits per node.
@@ -58,8 +58,8 @@ pub(crate) enum Request {
 }
 
 /// The way from handles to the clerk.
-pub(crate) struct Port {
-    requests: Mutex<VecDeque<Request>>,
+pub(crate) struct RequestPort {
+    requests: Mutex<VecDeque<ClerkRequest>>,
     bell: Doorbell,
     /// The clerk has ended; requests are dropped.
     closed: AtomicBool,
@@ -69,7 +69,7 @@ pub(crate) struct Port {
     nodes: AtomicUsize,
 }
 
-impl Port {
+impl RequestPort {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             requests: Mutex::new(VecDeque::new()),
@@ -96,7 +96,7 @@ impl Port {
     }
 
     /// Hands a request over. `false`: the clerk has ended, and everything that the request is about with it.
-    pub(crate) fn send(&self, request: Request) -> bool {
+    pub(crate) fn send(&self, request: ClerkRequest) -> bool {
         {
             let mut requests = lock(&self.requests);
             if self.closed.load(Ordering::Acquire) {
@@ -111,7 +111,7 @@ impl Port {
         true
     }
 
-    pub(crate) fn take(&self) -> Option<Request> {
+    pub(crate) fn take(&self) -> Option<ClerkRequest> {
         lock(&self.requests).pop_front()
     }
 
@@ -124,7 +124,7 @@ impl Port {
     }
 
     /// Refuses requests from now on. Those that wait are given back, to be dropped without the lock.
-    pub(crate) fn close(&self) -> VecDeque<Request> {
+    pub(crate) fn close(&self) -> VecDeque<ClerkRequest> {
         let mut requests = lock(&self.requests);
         self.closed.store(true, Ordering::Release);
         std::mem::take(&mut *requests)
@@ -135,9 +135,9 @@ impl Port {
     }
 }
 
-impl std::fmt::Debug for Port {
+impl std::fmt::Debug for RequestPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Port").field("closed", &self.is_closed()).finish_non_exhaustive()
+        f.debug_struct("RequestPort").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
 }
 
@@ -150,6 +150,6 @@ pub(crate) fn reserve(live: &AtomicUsize, limit: usize) -> bool {
 /// Asks the clerk to look at a node again, unless such a request waits already.
 pub(crate) fn changed(node: &NodeShared) {
     if !node.changed.swap(true, Ordering::AcqRel) {
-        node.port.send(Request::Changed(node.id));
+        node.port.send(ClerkRequest::Changed(node.id));
     }
 }

@@ -20,7 +20,7 @@ use super::{
     channel::Channels,
     keys::PublicationKey,
     node::NodeShared,
-    port::{Port, Request},
+    port::{ClerkRequest, RequestPort},
 };
 use crate::peer::PeerInfo;
 
@@ -214,7 +214,7 @@ impl PublicationGuard {
         }
         self.shared.ring.close();
         self.node.forget_publication(&self.shared);
-        self.node.port.send(Request::Unpublish(self.shared.clone()));
+        self.node.port.send(ClerkRequest::Unpublish(self.shared.clone()));
     }
 }
 
@@ -226,11 +226,11 @@ impl Drop for PublicationGuard {
 
 /// Tells the clerk that the ring is full, if lagging consumers are to be closed and the clerk does not know
 /// yet.
-pub(crate) fn note_full(shared: &Arc<PublicationShared>, port: &Port) {
+pub(crate) fn note_full(shared: &Arc<PublicationShared>, port: &RequestPort) {
     if (shared.spec.lagging_grace.is_some() || shared.left.load(Ordering::Relaxed))
         && !shared.full.load(Ordering::Relaxed)
         && !shared.full.swap(true, Ordering::AcqRel)
     {
-        port.send(Request::Full(shared.clone()));
+        port.send(ClerkRequest::Full(shared.clone()));
     }
 }

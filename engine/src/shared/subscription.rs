@@ -19,7 +19,7 @@ use super::{
     keys::{LegKey, SubscriptionKey},
     limits::WAITING_LEGS_EACH,
     lock,
-    port::{Port, Request},
+    port::{ClerkRequest, RequestPort},
     publication::{Admit, OnChange},
 };
 use crate::shard::Inbox;
@@ -144,13 +144,13 @@ impl fmt::Debug for Leg {
 /// Tells the clerk that the consumer dropped its end of a local channel, which no shard sees.
 #[derive(Debug)]
 pub(crate) struct LocalEnd {
-    pub(crate) port: Arc<Port>,
+    pub(crate) port: Arc<RequestPort>,
     pub(crate) leg: LegKey,
 }
 
 impl Drop for LocalEnd {
     fn drop(&mut self) {
-        self.port.send(Request::LegDropped(self.leg));
+        self.port.send(ClerkRequest::LegDropped(self.leg));
     }
 }
 

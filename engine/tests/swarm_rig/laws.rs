@@ -1,7 +1,6 @@
 //! What must hold at every step, and what must have been taken at the end.
 //!
-//! Not inside: who does what when. The laws are those of the stream model: order, no silent hole, and the
-//! positions of a channel in their order.
+//! The laws are those of the stream model: order, no unreported gap, and the order of a channel's positions.
 
 use corewire_engine::{
     node::Node,
@@ -12,7 +11,7 @@ use corewire_engine::{
     subscription::{Leg, Subscription},
 };
 
-/// Bytes in front of every datum's filling: the life of its publication, and its sequence.
+/// Bytes at the front of every datum: the number of its publication, and its sequence.
 pub(crate) const HEAD: usize = 16;
 
 /// A publication from its first handle to its last.
@@ -42,7 +41,7 @@ impl Life {
         true
     }
 
-    /// What holds for the producer's side at any time.
+    /// What holds at the producer's end at any time.
     pub(crate) fn check(&self) {
         assert_eq!(self.ring.tail(), self.accepted, "accepted = appended");
         assert!(self.ring.len() <= self.ring.config().datums, "appended - gate <= capacity");
@@ -84,7 +83,7 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    /// Takes over the legs that were connected since.
+    /// Takes the legs that were connected since.
     pub(crate) fn gather(&mut self) {
         while let Some(leg) = self.subscription.take_leg() {
             self.taps.push(Tap { leg, life: None, next: 0, taken: 0, ended: None, left: false });
@@ -160,7 +159,7 @@ impl Tap {
         self.ended = Some(ended);
         let shared = self.leg.channel().shared();
         if shared.state() != ChannelState::Terminated {
-            // The clerk will say why in a moment; the ring closed first.
+            // The ring closes first; the clerk sets the reason in a moment.
             return;
         }
         let Some(life) = self.life.and_then(|life| lives.iter().find(|known| known.number == life)) else {

@@ -26,7 +26,7 @@ use corewire_engine::{
 /// The port of every host.
 const PORT: u16 = 4_000;
 
-/// Turns in a row that may ask for another one; more is a machine that spins.
+/// Turns in a row that may ask for another one. More than these is a busy loop.
 const RESTLESS: usize = 200_000;
 
 /// Numbers from a seed (splitmix64): the same seed, the same run.
@@ -64,7 +64,7 @@ impl Dice {
 
 /// One host that runs.
 pub(crate) struct Host {
-    /// First: its drop is what the clerk below has to hear of.
+    /// Declared first, because the clerk below has to handle its drop.
     pub(crate) node: Option<Node>,
     pub(crate) engine: Option<Engine>,
     pub(crate) clerk: Clerk,
@@ -74,10 +74,9 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Lets clerk and shards do what there is to do now.
+    /// Runs clerk and shards until neither has anything to do now.
     fn settle(&mut self, now: Instant) {
-        // A simulated shard does not sleep, so nobody wakes it: it is looked at until a whole round finds
-        // nothing.
+        // A simulated shard does not sleep, so it is not woken: it runs until a whole round finds nothing.
         let mut quiet = 0;
         for _ in 0..RESTLESS {
             let mut again = false;
@@ -202,7 +201,7 @@ impl Internet {
         host.node = Some(engine.join_on(config, vec![socket]).expect("a node"));
     }
 
-    /// The host loses its power.
+    /// The host loses power: nothing is ended in order.
     pub(crate) fn crash(&mut self, place: usize) {
         let id = self.places[place];
         self.world.crash(id);
@@ -213,7 +212,7 @@ impl Internet {
         self.hosts.get(&self.places[place])?.node.as_ref()
     }
 
-    /// Lets every host do what there is to do now.
+    /// Runs every host until it has nothing to do now.
     pub(crate) fn settle(&mut self) {
         let now = self.world.now();
         for host in self.hosts.values_mut() {

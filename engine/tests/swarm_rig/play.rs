@@ -1,5 +1,5 @@
-//! One run: hosts that publish, consume, change their minds and fail, under faults that one seed chooses;
-//! then the faults stop, and everything has to come right.
+//! One run: hosts that publish, consume, stop and fail, under faults that one seed chooses. Then the faults
+//! stop, and every consumer has to get everything.
 //!
 //! Not inside: what must hold (`laws`).
 
@@ -17,7 +17,7 @@ use super::{
     laws::{Consumer, Life, has_everything},
 };
 
-/// Streams that anybody may publish.
+/// Streams that any host may publish.
 const STREAMS: u64 = 2;
 
 /// Rounds under faults. Each lets up to some milliseconds of the world's time pass.
@@ -148,7 +148,7 @@ impl Play {
         StreamId([self.dice.below(STREAMS) as u8 + 1; 32])
     }
 
-    /// Everybody does something, perhaps.
+    /// Each host does something, or nothing.
     fn act(&mut self) {
         let place = self.dice.below(self.hosts() as u64) as usize;
         let chance = self.dice.below(100);
@@ -249,7 +249,7 @@ impl Play {
     }
 
     fn crash(&mut self, place: usize) {
-        // First the power, then the handles: nothing is ended in order.
+        // Power goes before the handles, so that nothing is ended in order.
         self.internet.crash(place);
         self.forget(place);
     }
@@ -268,7 +268,7 @@ impl Play {
         let id = self.internet.places[place];
         match self.internet.hosts.get(&id) {
             None => self.internet.start(place),
-            // The old node has to let go of its sockets first.
+            // The old node has to close its sockets first.
             Some(host) if host.load().nodes == 0 => {
                 self.forget(place);
                 self.internet.join(place);
@@ -301,7 +301,7 @@ impl Play {
         }
     }
 
-    /// No more faults, and everybody is there.
+    /// Stops the faults, and starts the hosts that are down.
     fn heal(&mut self) {
         self.internet.world.set_default_link(Link::CLEAN);
         let all = self.internet.places.clone();
@@ -331,7 +331,7 @@ impl Play {
         })
     }
 
-    /// Liveness: with no more faults, everybody gets everything.
+    /// Liveness: without faults, every consumer gets everything.
     fn come_right(&mut self) {
         let limit = self.internet.world.now() + PATIENCE;
         loop {
@@ -355,7 +355,7 @@ impl Play {
         }
     }
 
-    /// Everything goes, and nothing may be left.
+    /// Ends everything; nothing may be left.
     pub(crate) fn end(&mut self) {
         self.consumers.clear();
         for life in &mut self.lives {

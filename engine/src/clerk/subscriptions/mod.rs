@@ -20,7 +20,7 @@ use corewire_proto::{
     wire::header::ReceiverIndex,
 };
 
-use self::stage::{Stage, StageEvent};
+use self::stage::{InboundStage, StageEvent};
 use super::{
     effect::{ChannelOpen, Effect, LegEnd},
     env::Env,
@@ -61,7 +61,7 @@ struct SubscriptionState {
 
 /// A producer that a subscription wants, and the channel from it.
 struct InboundChannel {
-    stage: Stage,
+    stage: InboundStage,
     /// The channel of this attempt, or of the last one, so that its close code can be seen.
     channel: Option<Arc<Channel>>,
     /// Attempts that failed since it was last connected.
@@ -177,7 +177,10 @@ impl Subscriptions {
     /// Whether a subscription of the node waits for a session with this peer.
     pub(crate) fn want_session(&self, node: NodeId, peer: PeerId) -> bool {
         self.of_node(node).any(|(_, subscription)| {
-            subscription.producers.get(&peer).is_some_and(|inbound| inbound.stage == Stage::WantsSession)
+            subscription
+                .producers
+                .get(&peer)
+                .is_some_and(|inbound| inbound.stage == InboundStage::WantsSession)
         })
     }
 
@@ -216,7 +219,7 @@ impl Subscriptions {
         }
         let now = env.now;
         let inbound = subscription.producers.entry(key.producer).or_insert_with(|| InboundChannel {
-            stage: Stage::Fresh,
+            stage: InboundStage::Fresh,
             channel: None,
             failures: 0,
             since: now,
@@ -316,7 +319,11 @@ impl Subscriptions {
     ) {
         let now = env.now;
         let inbound = self.inbound_mut(key).expect("a request that is not withdrawn has its subscription");
-        assert_eq!(inbound.stage, Stage::Opening(index, open_id), "the request is withdrawn with the stage");
+        assert_eq!(
+            inbound.stage,
+            InboundStage::Opening(index, open_id),
+            "the request is withdrawn with the stage"
+        );
         inbound.enter(StageEvent::Accepted(label));
         (inbound.failures, inbound.since) = (0, now);
         let channel = inbound.channel.clone().expect("a channel that is asked for has its handle");
@@ -419,7 +426,7 @@ impl Subscriptions {
 
     /// The consumer's end of a local channel is over, if it still is this channel.
     pub(crate) fn local_ended(&mut self, env: &mut Env, key: InboundKey, leg: LegKey, code: CloseCode) {
-        if self.inbound(key).is_some_and(|inbound| inbound.stage == Stage::Local(leg)) {
+        if self.inbound(key).is_some_and(|inbound| inbound.stage == InboundStage::Local(leg)) {
             self.channel_ended(env, key, code);
         }
     }
@@ -427,7 +434,7 @@ impl Subscriptions {
     /// The pause before another attempt is over.
     pub(crate) fn retry_due(&mut self, key: InboundKey) {
         if let Some(inbound) = self.inbound_mut(key)
-            && inbound.stage == Stage::Waits
+            && inbound.stage == InboundStage::Waits
         {
             inbound.enter(StageEvent::Reconsider);
             self.fresh.insert(key);
@@ -439,7 +446,7 @@ impl Subscriptions {
         for (_, subscription) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
             let most = subscription.shared.spec.backoff.max_elapsed;
             if let Some(inbound) = subscription.producers.get_mut(&peer)
-                && inbound.stage == Stage::WantsSession
+                && inbound.stage == InboundStage::WantsSession
                 && most.is_some_and(|most| env.now.saturating_since(inbound.since) > most)
             {
                 inbound.enter(StageEvent::OutOfTime);
@@ -468,10 +475,14 @@ impl Subscriptions {
         let Some(inbound) = self.inbound(key) else { return };
         inbound.terminate(code);
         match inbound.stage {
-            Stage::Opening(index, open_id) => env.effects.push(Effect::WithdrawOpen(index, open_id)),
-            Stage::Open(index, label) => env.effects.push(Effect::ResetChannel(index, label, code)),
-            Stage::Local(leg) => env.effects.push(Effect::EndLeg(leg, code, LegEnd::ByConsumer)),
-            Stage::Fresh | Stage::WantsSession | Stage::Waits | Stage::Refused(_) | Stage::GivenUp => {}
+            InboundStage::Opening(index, open_id) => env.effects.push(Effect::WithdrawOpen(index, open_id)),
+            InboundStage::Open(index, label) => env.effects.push(Effect::ResetChannel(index, label, code)),
+            InboundStage::Local(leg) => env.effects.push(Effect::EndLeg(leg, code, LegEnd::ByConsumer)),
+            InboundStage::Fresh
+            | InboundStage::WantsSession
+            | InboundStage::Waits
+            | InboundStage::Refused(_)
+            | InboundStage::GivenUp => {}
         }
     }
 
@@ -483,7 +494,7 @@ impl Subscriptions {
     }
 
     /// Reconsiders the channels from `producer` whose stage is `which`, on this node.
-    fn reconsider(&mut self, node: NodeId, producer: PeerId, which: impl Fn(Stage) -> bool) {
+    fn reconsider(&mut self, node: NodeId, producer: PeerId, which: impl Fn(InboundStage) -> bool) {
         for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
             if let Some(inbound) = state.producers.get_mut(&producer)
                 && which(inbound.stage)
@@ -496,12 +507,12 @@ impl Subscriptions {
 
     /// There is a session with this peer.
     pub(crate) fn session_there(&mut self, node: NodeId, peer: PeerId) {
-        self.reconsider(node, peer, |stage| stage == Stage::WantsSession);
+        self.reconsider(node, peer, |stage| stage == InboundStage::WantsSession);
     }
 
     /// A peer knows this node as it is now: if it refused the node before, it is asked again.
     pub(crate) fn reconsider_refused(&mut self, node: NodeId, producer: PeerId) {
-        self.reconsider(node, producer, |stage| matches!(stage, Stage::Refused(_)));
+        self.reconsider(node, producer, |stage| matches!(stage, InboundStage::Refused(_)));
     }
 
     /// A peer's entry is different now: subscriptions that it may interest, and have no channel from it, look
@@ -519,9 +530,12 @@ impl Subscriptions {
                 continue;
             };
             let again = match inbound.stage {
-                Stage::Open(..) | Stage::Opening(..) | Stage::Local(_) => false,
-                Stage::Waits => !produces || !before.produces(&stream),
-                Stage::Fresh | Stage::WantsSession | Stage::Refused(_) | Stage::GivenUp => true,
+                InboundStage::Open(..) | InboundStage::Opening(..) | InboundStage::Local(_) => false,
+                InboundStage::Waits => !produces || !before.produces(&stream),
+                InboundStage::Fresh
+                | InboundStage::WantsSession
+                | InboundStage::Refused(_)
+                | InboundStage::GivenUp => true,
             };
             if again {
                 inbound.enter(StageEvent::Reconsider);

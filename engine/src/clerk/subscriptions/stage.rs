@@ -8,7 +8,7 @@ use crate::shared::keys::{LegKey, OpenId};
 
 /// How far an inbound channel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum InboundStage {
     /// To be looked at.
     Fresh,
     /// Wanted, but there is no session with the producer.
@@ -50,7 +50,7 @@ pub(super) enum StageEvent {
     OutOfTime,
 }
 
-impl Stage {
+impl InboundStage {
     /// Whether nothing is asked for or connected.
     pub(super) fn is_at_rest(self) -> bool {
         match self {
@@ -114,14 +114,14 @@ mod tests {
     fn the_table_of_stages_is_as_it_is_written_down() {
         let index = ReceiverIndex::new(0, 1, 1).expect("a valid index");
         let stages = [
-            Stage::Fresh,
-            Stage::WantsSession,
-            Stage::Opening(index, OpenId(1)),
-            Stage::Open(index, Label::from_u32(1)),
-            Stage::Local(LegKey(1)),
-            Stage::Waits,
-            Stage::Refused(CloseCode::NOT_ALLOWED),
-            Stage::GivenUp,
+            InboundStage::Fresh,
+            InboundStage::WantsSession,
+            InboundStage::Opening(index, OpenId(1)),
+            InboundStage::Open(index, Label::from_u32(1)),
+            InboundStage::Local(LegKey(1)),
+            InboundStage::Waits,
+            InboundStage::Refused(CloseCode::NOT_ALLOWED),
+            InboundStage::GivenUp,
         ];
         let events = [
             StageEvent::Reconsider,
@@ -149,6 +149,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "cannot occur")]
     fn an_event_that_cannot_occur_is_a_defect() {
-        let _ = Stage::Waits.after(StageEvent::Accepted(Label::from_u32(1)));
+        let _ = InboundStage::Waits.after(StageEvent::Accepted(Label::from_u32(1)));
     }
 }

@@ -51,7 +51,7 @@ impl Fixture {
         opened.expect("there is a session")
     }
 
-    fn stage(&self) -> Stage {
+    fn stage(&self) -> InboundStage {
         self.subscriptions.inbound(self.key).expect("it is wanted").stage
     }
 }
@@ -64,7 +64,7 @@ fn a_producer_without_a_session_is_dialled_and_asked_later() {
     assert!(fixture.subscriptions.want_session(node, PRODUCER));
     fixture.subscriptions.session_there(node, PRODUCER);
     let open_id = fixture.open();
-    assert_eq!(fixture.stage(), Stage::Opening(testing::index(1), open_id));
+    assert_eq!(fixture.stage(), InboundStage::Opening(testing::index(1), open_id));
     assert_eq!(fixture.shared.channels.borrow().len(), 1);
 }
 
@@ -73,12 +73,12 @@ fn a_refusal_waits_for_a_change_and_a_failure_for_its_pause() {
     let mut fixture = Fixture::new();
     fixture.open();
     fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NOT_ALLOWED);
-    assert_eq!(fixture.stage(), Stage::Refused(CloseCode::NOT_ALLOWED));
+    assert_eq!(fixture.stage(), InboundStage::Refused(CloseCode::NOT_ALLOWED));
     fixture.subscriptions.reconsider_refused(fixture.key.node(), PRODUCER);
     fixture.open();
     fixture.env.effects.drain();
     fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NO_CAPACITY);
-    assert_eq!(fixture.stage(), Stage::Waits);
+    assert_eq!(fixture.stage(), InboundStage::Waits);
     let retry = |effect: &Effect| matches!(effect, Effect::SetTimer(Timer::RetryProducer(_), _));
     assert!(fixture.env.effects.drain().iter().any(retry));
     fixture.subscriptions.retry_due(fixture.key);
@@ -91,7 +91,7 @@ fn a_producer_is_given_up_when_its_time_is_over() {
     fixture.open();
     fixture.env.now = fixture.env.now + Duration::from_secs(3_600);
     fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::PEER_LOST);
-    assert_eq!(fixture.stage(), Stage::GivenUp);
+    assert_eq!(fixture.stage(), InboundStage::GivenUp);
     let before = PeerInfo::new(PeerFacts { peer_id: PRODUCER, ..PeerFacts::default() });
     fixture.subscriptions.producer_changed(fixture.key.node(), &before, &producer());
     fixture.open();
