@@ -2,27 +2,16 @@
 #![cfg(not(any(loom, shuttle)))]
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
 use corewire_rings::{ClaimError, Detached, RecordState, Ring, RingConfig};
+use corewire_testkit::CountingWaker;
 
 fn ring(datums: usize) -> Ring {
     Ring::new(RingConfig { datums, bytes: datums * 16, max_record: 16, readers: 4, scatter_small: false })
         .unwrap()
-}
-
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[test]
@@ -110,20 +99,20 @@ fn a_reader_is_woken_for_a_record_far_ahead_of_its_cursor() {
     for n in 0..3u8 {
         writer.try_push(&[n]).unwrap();
     }
-    let count = Arc::new(Count::default());
+    let count = Arc::new(CountingWaker::default());
     let waker = Waker::from(count.clone());
     let mut cx = Context::from_waker(&waker);
     assert_eq!(reader.poll_ready(&mut cx), Poll::Ready(()));
     assert_eq!(reader.poll_published(2, &mut cx), Poll::Ready(()));
     assert_eq!(reader.poll_published(3, &mut cx), Poll::Pending);
-    assert_eq!(count.0.load(Ordering::Relaxed), 0);
+    assert_eq!(count.wakes(), 0);
     writer.try_push(&[3]).unwrap();
     writer.try_push(&[4]).unwrap();
-    assert_eq!(count.0.load(Ordering::Relaxed), 1, "one wake per sleep");
+    assert_eq!(count.wakes(), 1, "one wake per sleep");
     assert_eq!(reader.poll_published(3, &mut cx), Poll::Ready(()));
     assert_eq!(reader.poll_published(5, &mut cx), Poll::Pending);
     ring.close();
-    assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    assert_eq!(count.wakes(), 2);
     assert_eq!(reader.poll_published(5, &mut cx), Poll::Ready(()));
 }
 
@@ -133,14 +122,14 @@ fn a_reader_that_noticed_its_eviction_is_not_woken_for_it_later() {
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     writer.try_push(&[0]).unwrap();
     writer.try_push(&[1]).unwrap();
-    let count = Arc::new(Count::default());
+    let count = Arc::new(CountingWaker::default());
     let waker = Waker::from(count.clone());
     let mut cx = Context::from_waker(&waker);
     assert_eq!(reader.poll_published(2, &mut cx), Poll::Pending);
     writer.evict(1, |_, _| {}).unwrap();
     assert_eq!(reader.poll_published(2, &mut cx), Poll::Ready(()));
     writer.try_push(&[2]).unwrap();
-    assert_eq!((count.0.load(Ordering::Relaxed), Arc::strong_count(&count)), (0, 2), "it sleeps no more");
+    assert_eq!((count.wakes(), Arc::strong_count(&count)), (0, 2), "it sleeps no more");
 }
 
 #[test]
@@ -148,11 +137,11 @@ fn a_detached_reader_gets_an_error_and_no_record() {
     let ring = ring(2);
     let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
     writer.try_push(&[0]).unwrap();
-    let count = Arc::new(Count::default());
+    let count = Arc::new(CountingWaker::default());
     let waker = Waker::from(count.clone());
     assert_eq!(reader.poll_published(1, &mut Context::from_waker(&waker)), Poll::Pending);
     ring.detach(reader.id()).unwrap();
-    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert_eq!(count.wakes(), 1);
     assert_eq!(reader.poll_published(1, &mut Context::from_waker(&waker)), Poll::Ready(()));
     assert_eq!(reader.pin(), Err(Detached));
     assert_eq!(reader.get(0), RecordState::Passed);

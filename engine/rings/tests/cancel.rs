@@ -9,11 +9,11 @@
 use corewire_rings::{
     ClaimError, ClaimFuture, Reader, ReaderId, RecvError, Ring, RingConfig, Writer, mailbox,
 };
+use corewire_testkit::CountingWaker;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// Runs every sequence of at most `len` steps, and gives their number.
 fn each_sequence<S: Copy>(alphabet: &[S], len: usize, mut run: impl FnMut(&[S])) -> u64 {
@@ -35,19 +35,10 @@ fn each_sequence<S: Copy>(alphabet: &[S], len: usize, mut run: impl FnMut(&[S]))
 /// Steps of one sequence; fewer under Miri, which is slow.
 const STEPS: usize = if cfg!(miri) { 2 } else { 5 };
 
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 /// A future, and whether it was woken since it was polled.
 struct Task<F> {
     future: Option<F>,
-    count: Arc<Count>,
+    count: Arc<CountingWaker>,
     /// Wakes at the last poll; `None`: never polled.
     seen: Option<u64>,
 }
@@ -59,7 +50,7 @@ impl<F: Future + Unpin> Task<F> {
 
     fn poll(&mut self) -> Option<F::Output> {
         let future = self.future.as_mut()?;
-        self.seen = Some(self.count.0.load(Ordering::Relaxed));
+        self.seen = Some(self.count.wakes());
         let waker = Waker::from(Arc::clone(&self.count));
         match Pin::new(future).poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(output) => {
@@ -72,7 +63,7 @@ impl<F: Future + Unpin> Task<F> {
 
     /// Polls as an executor does: only if it was woken.
     fn poll_if_woken(&mut self) -> Option<F::Output> {
-        let woken = self.seen.is_some_and(|seen| self.count.0.load(Ordering::Relaxed) > seen);
+        let woken = self.seen.is_some_and(|seen| self.count.wakes() > seen);
         if woken { self.poll() } else { None }
     }
 
@@ -336,7 +327,7 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
     let victim = reader.id();
     let mut neighbour = Task::new(recv(&mut other));
     let (mut written, mut lost, mut taken) = (Vec::new(), 0, Vec::new());
-    let count = Arc::new(Count::default());
+    let count = Arc::new(CountingWaker::default());
     {
         let mut world =
             ReadWorld { ring: ring.clone(), writer: &writer, pending: None, written, lost, victim };
@@ -439,7 +430,7 @@ fn a_mailbox_receive_can_be_dropped_after_any_poll() {
         let other = sender.clone();
         let mut senders = [Some(sender), Some(other)];
         let (mut sent, mut got) = (Vec::new(), Vec::new());
-        let count = Arc::new(Count::default());
+        let count = Arc::new(CountingWaker::default());
         let waker = Waker::from(Arc::clone(&count));
         for step in steps {
             let which = match step {

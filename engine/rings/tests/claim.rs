@@ -2,10 +2,10 @@
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{ClaimError, Reader, Ring, RingConfig, WaitTicket, limits::MAX_ROOM_WAITERS};
+use corewire_testkit::CountingWaker;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 /// A full ring with a reader that never reads, so that it stays full.
@@ -17,15 +17,6 @@ fn full_ring() -> (Ring, Reader) {
     ring.writer().try_push(b"a").unwrap();
     ring.writer().try_push(b"b").unwrap();
     (ring, reader)
-}
-
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 #[test]
@@ -56,7 +47,7 @@ fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
             for drop_before_room in [true, false] {
                 let (ring, _reader) = full_ring();
                 let writer = ring.writer();
-                let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
+                let counts: Vec<_> = (0..3).map(|_| Arc::new(CountingWaker::default())).collect();
                 let wakers: Vec<_> = counts.iter().map(|count| Waker::from(Arc::clone(count))).collect();
                 let mut waiters: Vec<_> = (0..3).map(|_| Some(Box::pin(writer.claim(1)))).collect();
                 for (index, waiter) in waiters.iter_mut().enumerate() {
@@ -74,11 +65,7 @@ fn a_waiter_dropped_at_any_poll_loses_no_room_and_no_wake() {
                 // The waiter that is first now has been woken; serving it wakes the next.
                 for (index, waiter) in waiters.iter_mut().enumerate() {
                     let Some(waiter) = waiter else { continue };
-                    assert_eq!(
-                        counts[index].0.load(Ordering::Relaxed),
-                        1,
-                        "{polls_of_dropped} {place} {index}"
-                    );
+                    assert_eq!(counts[index].wakes(), 1, "{polls_of_dropped} {place} {index}");
                     let poll = waiter.as_mut().poll(&mut Context::from_waker(&wakers[index]));
                     assert!(matches!(poll, Poll::Ready(Ok(_))));
                 }
@@ -155,7 +142,7 @@ impl Wake for Leaver {
 fn closing_wakes_every_waiter_while_others_leave() {
     let (ring, _reader) = full_ring();
     let writer = ring.writer();
-    let counts: Vec<_> = (0..3).map(|_| Arc::new(Count::default())).collect();
+    let counts: Vec<_> = (0..3).map(|_| Arc::new(CountingWaker::default())).collect();
     let mut turns: Vec<_> = (0..3).map(|_| WaitTicket::default()).collect();
     let leaver = Arc::new(Leaver(std::sync::Mutex::new(WaitTicket::default())));
     let queue = |turn: &mut WaitTicket, waker: Waker| {
@@ -168,7 +155,7 @@ fn closing_wakes_every_waiter_while_others_leave() {
     ring.close();
     assert!(!leaver.0.lock().unwrap().is_queued());
     for count in &counts {
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(count.wakes(), 1);
     }
 }
 
@@ -182,7 +169,7 @@ impl Wake for Panics {
 
 #[test]
 fn a_waker_that_panics_leaves_no_other_waiter_asleep() {
-    let (count, panics) = (Arc::new(Count::default()), Waker::from(Arc::new(Panics)));
+    let (count, panics) = (Arc::new(CountingWaker::default()), Waker::from(Arc::new(Panics)));
     let counting = Waker::from(Arc::clone(&count));
 
     let (ring, _reader) = full_ring();
@@ -191,7 +178,7 @@ fn a_waker_that_panics_leaves_no_other_waiter_asleep() {
     assert!(first.as_mut().poll(&mut Context::from_waker(&panics)).is_pending());
     assert!(second.as_mut().poll(&mut Context::from_waker(&counting)).is_pending());
     ring.close();
-    assert_eq!(count.0.load(Ordering::Relaxed), 1, "the writer behind the one that panics");
+    assert_eq!(count.wakes(), 1, "the writer behind the one that panics");
 
     let ring =
         Ring::new(RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 2, scatter_small: false })
@@ -200,5 +187,5 @@ fn a_waker_that_panics_leaves_no_other_waiter_asleep() {
     assert!(one.poll_ready(&mut Context::from_waker(&panics)).is_pending());
     assert!(other.poll_ready(&mut Context::from_waker(&counting)).is_pending());
     assert_eq!(ring.writer().try_push(b"a"), Ok(0));
-    assert_eq!(count.0.load(Ordering::Relaxed), 2, "the reader behind the one that panics");
+    assert_eq!(count.wakes(), 2, "the reader behind the one that panics");
 }

@@ -2,24 +2,10 @@
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{Doorbell, mailbox, mailbox::TrySendError};
+use corewire_testkit::CountingWaker;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-fn counting() -> (Arc<Count>, Waker) {
-    let count = Arc::new(Count::default());
-    (Arc::clone(&count), Waker::from(count))
-}
+use std::task::{Context, Poll};
 
 #[test]
 fn a_full_mailbox_gives_the_message_back() {
@@ -45,16 +31,16 @@ fn dropping_the_receiver_closes_the_mailbox_and_drops_messages() {
 
 #[test]
 fn a_receiver_drains_before_it_sees_that_all_senders_are_gone() {
-    let (count, waker) = counting();
+    let (count, waker) = CountingWaker::pair();
     let mut cx = Context::from_waker(&waker);
     let (sender, mut receiver) = mailbox(2);
     assert_eq!(receiver.poll_recv(&mut cx), Poll::Pending);
     let second = sender.clone();
     drop(sender);
-    assert_eq!((count.0.load(Ordering::Relaxed), receiver.is_finished()), (0, false));
+    assert_eq!((count.wakes(), receiver.is_finished()), (0, false));
     second.try_send(1).unwrap();
     drop(second);
-    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert_eq!(count.wakes(), 1);
     assert!(!receiver.is_finished());
     assert_eq!(receiver.poll_recv(&mut cx), Poll::Ready(Some(1)));
     assert_eq!(receiver.poll_recv(&mut cx), Poll::Ready(None));
@@ -63,7 +49,7 @@ fn a_receiver_drains_before_it_sees_that_all_senders_are_gone() {
 
 #[test]
 fn a_bell_wakes_once_each_time_it_is_armed() {
-    let (count, waker) = counting();
+    let (count, waker) = CountingWaker::pair();
     let bell = Doorbell::new();
     bell.ring();
     for round in 1..4 {
@@ -71,11 +57,11 @@ fn a_bell_wakes_once_each_time_it_is_armed() {
         assert!(bell.arm(&waker));
         bell.ring();
         bell.ring();
-        assert_eq!(count.0.load(Ordering::Relaxed), round);
+        assert_eq!(count.wakes(), round);
     }
     assert!(bell.arm(&waker));
     bell.disarm();
     bell.disarm();
     bell.ring();
-    assert_eq!((count.0.load(Ordering::Relaxed), Arc::strong_count(&count)), (3, 2));
+    assert_eq!((count.wakes(), Arc::strong_count(&count)), (3, 2));
 }

@@ -7,13 +7,13 @@ use corewire_rings::{
     ClaimError, ClaimFuture, DetachError, Reader, ReaderId, RecordClaim, RecordState, RecvError, Ring,
     RingConfig, Writer,
 };
+use corewire_testkit::CountingWaker;
 use proptest::prelude::*;
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 #[path = "model/op.rs"]
 mod op;
@@ -25,16 +25,6 @@ enum State {
     Claimed,
     Published(Vec<u8>),
     Abandoned,
-}
-
-/// A waker that counts.
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 struct ModelReader {
@@ -51,7 +41,7 @@ struct ModelReader {
     lost: u64,
     unreported: u64,
     wakes: u64,
-    count: Arc<Count>,
+    count: Arc<CountingWaker>,
     waker: Waker,
 }
 
@@ -60,7 +50,7 @@ struct ModelWaiter<'a> {
     len: usize,
     queued: bool,
     wakes_at_poll: u64,
-    count: Arc<Count>,
+    count: Arc<CountingWaker>,
     waker: Waker,
 }
 
@@ -215,7 +205,7 @@ impl<'a> Model<'a> {
             Ok(real) => real,
             Err(refused) => return assert_eq!((self.readers.len(), refused.limit), (READERS, READERS)),
         };
-        let count = Arc::new(Count::default());
+        let count = Arc::new(CountingWaker::default());
         let waker = Waker::from(Arc::clone(&count));
         let cursor = self.run_end(self.gate()).min(self.tail());
         self.readers.push(ModelReader {
@@ -431,7 +421,7 @@ impl<'a> Model<'a> {
     }
 
     fn wait(&mut self, len: usize) {
-        let count = Arc::new(Count::default());
+        let count = Arc::new(CountingWaker::default());
         let waker = Waker::from(Arc::clone(&count));
         let real = Box::pin(self.writer.claim(len));
         self.waiters.push_back(ModelWaiter { real, len, queued: false, wakes_at_poll: 0, count, waker });
@@ -447,7 +437,7 @@ impl<'a> Model<'a> {
         let refusal = if first { self.refusal(self.waiters[at].len, true) } else { Some(ClaimError::Full) };
         let refusal = if self.closed { Some(ClaimError::Closed) } else { refusal };
         let waiter = &mut self.waiters[at];
-        waiter.wakes_at_poll = waiter.count.0.load(Ordering::Relaxed);
+        waiter.wakes_at_poll = waiter.count.wakes();
         match (waiter.real.as_mut().poll(&mut Context::from_waker(&waiter.waker)), refusal) {
             (Poll::Ready(Ok(claim)), None) => {
                 let len = self.waiters.remove(at).unwrap().len;
@@ -521,7 +511,7 @@ impl<'a> Model<'a> {
         let mut wakes = 0;
         for reader in &self.readers {
             assert_eq!((reader.real.position(), reader.real.lost()), (reader.next, reader.lost));
-            assert_eq!(reader.count.0.load(Ordering::Relaxed), reader.wakes, "one wake a sleep");
+            assert_eq!(reader.count.wakes(), reader.wakes, "one wake a sleep");
             wakes += reader.wakes;
         }
         assert!(wakes <= self.ring.stats().reader_wakes);
@@ -534,7 +524,7 @@ impl<'a> Model<'a> {
         if let Some(first) = self.waiters.iter().find(|waiter| waiter.queued)
             && self.refusal(first.len, true) != Some(ClaimError::Full)
         {
-            assert!(first.count.0.load(Ordering::Relaxed) > first.wakes_at_poll, "a lost wake-up");
+            assert!(first.count.wakes() > first.wakes_at_poll, "a lost wake-up");
         }
     }
 }

@@ -2,10 +2,10 @@
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{ClaimError, DetachError, Detached, RecordState, RecvError, Ring, RingConfig};
+use corewire_testkit::CountingWaker;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
 fn config(datums: usize, bytes: usize) -> RingConfig {
     RingConfig {
@@ -19,25 +19,6 @@ fn config(datums: usize, bytes: usize) -> RingConfig {
 
 fn ring(datums: usize, bytes: usize) -> Ring {
     Ring::new(config(datums, bytes)).unwrap()
-}
-
-#[derive(Default)]
-struct Count(AtomicU64);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Count {
-    fn waker() -> (Arc<Self>, Waker) {
-        let count = Arc::new(Self::default());
-        (Arc::clone(&count), Waker::from(count))
-    }
-    fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 #[test]
@@ -389,7 +370,7 @@ fn a_detached_reader_frees_the_ring_and_gets_an_error_each_time() {
     let guard = stuck.pin_guard().unwrap();
     assert_eq!(ring.detach(ring.blockers()[0]), Err(DetachError::Pinned));
     drop(guard);
-    let (count, waker) = Count::waker();
+    let (count, waker) = CountingWaker::pair();
     assert_eq!(ring.detach(stuck.id()), Ok(()));
     assert_eq!(ring.detach(stuck.id()), Err(DetachError::Gone));
     assert_eq!(ring.readers(), 1);
@@ -406,7 +387,7 @@ fn a_detached_reader_frees_the_ring_and_gets_an_error_each_time() {
     let next = ring.subscribe().unwrap();
     assert_eq!(ring.detach(id), Err(DetachError::Gone), "an old name never hits the next reader");
     assert_ne!(next.id(), id);
-    assert_eq!(count.get(), 0);
+    assert_eq!(count.wakes(), 0);
 }
 
 #[test]
@@ -414,14 +395,14 @@ fn a_sleeping_reader_is_woken_once_by_publication_close_or_detachment() {
     let ring = ring(4, 1024);
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
-    let (count, waker) = Count::waker();
+    let (count, waker) = CountingWaker::pair();
     let mut cx = Context::from_waker(&waker);
     for round in 1..=5 {
         assert_eq!(reader.poll_ready(&mut cx), Poll::Pending);
         assert_eq!(reader.poll_ready(&mut cx), Poll::Pending);
         writer.try_push(b"a").unwrap();
         writer.try_push(b"b").unwrap();
-        assert_eq!(count.get(), round, "one wake a sleep, whatever is published");
+        assert_eq!(count.wakes(), round, "one wake a sleep, whatever is published");
         drop(reader.try_recv().unwrap().unwrap());
         assert_eq!(reader.poll_ready(&mut cx), Poll::Ready(()));
         drop(reader.try_recv().unwrap().unwrap());
@@ -431,10 +412,10 @@ fn a_sleeping_reader_is_woken_once_by_publication_close_or_detachment() {
     assert_eq!(reader.poll_ready(&mut cx), Poll::Pending);
     assert_eq!(second.poll_ready(&mut cx), Poll::Pending);
     ring.detach(second.id()).unwrap();
-    assert_eq!(count.get(), 6);
+    assert_eq!(count.wakes(), 6);
     ring.close();
     ring.close();
-    assert_eq!(count.get(), 7);
+    assert_eq!(count.wakes(), 7);
 }
 
 #[test]
@@ -442,12 +423,12 @@ fn a_reader_that_found_a_record_is_not_woken_for_it_later() {
     let ring = ring(4, 1024);
     let writer = ring.writer();
     let mut reader = ring.subscribe().unwrap();
-    let (count, waker) = Count::waker();
+    let (count, waker) = CountingWaker::pair();
     let mut cx = Context::from_waker(&waker);
     assert_eq!(reader.poll_ready(&mut cx), Poll::Pending);
     drop(reader);
     writer.try_push(b"a").unwrap();
-    assert_eq!((count.get(), Arc::strong_count(&count)), (0, 2), "the waker went with the reader");
+    assert_eq!((count.wakes(), Arc::strong_count(&count)), (0, 2), "the waker went with the reader");
 }
 
 #[test]
