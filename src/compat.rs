@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use crate::discovery::PeerEntry;
 use crate::id::Tag;
-use crate::streams::{ChannelConditions, consumer};
+use crate::streams::{ChannelConditions, consumer, producer};
 
-/// A peer whose tags can be asked for as text: what [`accept_if`](crate::streams::producer::Builder::accept_if) and
+/// A peer whose tags can be asked for as text: what [`accept_if`](producer::Builder::accept_if) and
 /// [`subscribe_if`](consumer::Builder::subscribe_if) pass to their predicates. Derefs to [`PeerEntry`].
 ///
 /// It exists because those predicates write `peer.tags().contains("tag1")`, while a set of [`Tag`]s is asked
@@ -16,10 +16,6 @@ use crate::streams::{ChannelConditions, consumer};
 pub struct NamedPeer<'a>(&'a PeerEntry);
 
 impl<'a> NamedPeer<'a> {
-    pub(crate) fn new(entry: &'a PeerEntry) -> Self {
-        Self(entry)
-    }
-
     /// The labels that the peer announces about itself.
     pub fn tags(&self) -> TagNames<'a> {
         TagNames(self.0.tags())
@@ -64,7 +60,7 @@ impl<D: Send + 'static, C> consumer::Builder<D, C> {
     /// # Ok::<(), corewire::network::NetworkError>(())
     /// ```
     pub fn subscribe_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
-        self.require(move |peer| predicate(&NamedPeer::new(peer)))
+        self.require(move |peer| predicate(&NamedPeer(peer)))
     }
 
     /// [`with_window_datums`](Self::with_window_datums) under the name that builders of consumers have there.
@@ -77,6 +73,21 @@ impl<D: Send + 'static, C> consumer::Builder<D, C> {
     /// ```
     pub fn with_buffer_size(self, datums: usize) -> Self {
         self.with_window_datums(datums)
+    }
+}
+
+impl<D: Send + 'static, C> producer::Builder<D, C> {
+    /// [`require`](Self::require) for predicates that write tags as text.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let builder = network.streams().producer::<u64>();
+    /// let producer = builder.accept_if(|peer| peer.tags().contains("tag1")).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn accept_if(self, predicate: impl Fn(&NamedPeer<'_>) -> bool + Send + Sync + 'static) -> Self {
+        self.require(move |peer| predicate(&NamedPeer(peer)))
     }
 }
 

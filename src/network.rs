@@ -46,7 +46,7 @@ const DRAIN_ON_DROP: Duration = Duration::from_secs(1);
 /// ```
 pub struct Network {
     node: Node,
-    local: Local,
+    local: LocalNode,
     network_id: NetworkId,
     streams: Streams,
     discovery: Discovery,
@@ -119,7 +119,7 @@ impl Network {
     /// # assert_ne!(network.local().addresses()[0].port(), 0);
     /// # Ok::<(), corewire::network::NetworkError>(())
     /// ```
-    pub fn local(&self) -> &Local {
+    pub fn local(&self) -> &LocalNode {
         &self.local
     }
 
@@ -214,6 +214,13 @@ impl Network {
     }
 }
 
+/// As [`Network::streams`].
+impl AsRef<Streams> for Network {
+    fn as_ref(&self) -> &Streams {
+        &self.streams
+    }
+}
+
 impl Drop for Network {
     fn drop(&mut self) {
         // Handles of streams may live on; they must not keep the node in the network.
@@ -234,12 +241,12 @@ impl fmt::Debug for Network {
 
 /// A node's identity and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Local {
+pub struct LocalNode {
     id: PeerId,
     addresses: Vec<SocketAddr>,
 }
 
-impl Local {
+impl LocalNode {
     /// The identity of this node: the digest of its public key.
     pub fn id(&self) -> &PeerId {
         &self.id
@@ -500,7 +507,7 @@ impl Builder {
             EngineChoice::Own(config) => Engine::start(*config)?,
         };
         let node = engine.join(self.config)?;
-        let local = Local { id: node.peer_id().0.into(), addresses: node.local_addrs().to_vec() };
+        let local = LocalNode { id: node.peer_id().0.into(), addresses: node.local_addrs().to_vec() };
         let (_present, gone) = watch::channel(());
         Ok(Network {
             local,

@@ -3,9 +3,9 @@
 use core::fmt;
 use core::marker::PhantomData;
 
+use super::Streams;
 use crate::datum::Datum;
 use crate::id::StreamId;
-use crate::network::Network;
 
 /// The definition of a producer: its type and its stream.
 ///
@@ -46,9 +46,9 @@ impl<D: Datum> ProducerDef<D> {
         self.stream_id.unwrap_or_else(D::derived_stream_id)
     }
 
-    /// A builder for a producer of this stream in `network`.
-    pub fn open(&self, network: &Network) -> super::producer::Builder<D> {
-        network.streams().producer::<D>().with_stream_id(self.stream_id())
+    /// A builder for a producer of this stream, in a [`Network`](crate::Network) or its [`Streams`].
+    pub fn open(&self, network: &impl AsRef<Streams>) -> super::producer::Builder<D> {
+        network.as_ref().producer::<D>().with_stream_id(self.stream_id())
     }
 }
 
@@ -65,9 +65,9 @@ impl<D: Datum> ConsumerDef<D> {
         self.stream_id.unwrap_or_else(D::derived_stream_id)
     }
 
-    /// A builder for a consumer of this stream in `network`.
-    pub fn open(&self, network: &Network) -> super::consumer::Builder<D> {
-        network.streams().consumer::<D>().with_stream_id(self.stream_id())
+    /// A builder for a consumer of this stream, in a [`Network`](crate::Network) or its [`Streams`].
+    pub fn open(&self, network: &impl AsRef<Streams>) -> super::consumer::Builder<D> {
+        network.as_ref().consumer::<D>().with_stream_id(self.stream_id())
     }
 }
 

@@ -9,7 +9,6 @@ mod config;
 pub mod consumer;
 mod def;
 mod open;
-pub(crate) mod policy;
 pub mod producer;
 mod status;
 
@@ -17,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use corewire_engine::node::Node;
+pub use corewire_engine::proto::channel::Reliability;
 pub use corewire_engine::proto::session::CloseCode;
 
 pub use self::backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
@@ -25,9 +25,9 @@ pub use self::conditions::{ChannelConditions, Online, When};
 pub use self::config::{Config, ConfigBuilder, ConfigError};
 pub use self::consumer::{Consumer, Delivery};
 pub use self::def::{ConsumerDef, ProducerDef};
-pub use self::policy::{BackpressurePolicy, Reliability, UnknownPolicy};
 pub use self::producer::Producer;
 use crate::datum::Datum;
+pub use crate::policy::{BackpressurePolicy, UnknownPolicy};
 
 /// The streams of one node: where producers and consumers are made. Made by
 /// [`Network::streams`](crate::Network::streams). Cheap to clone.
@@ -97,6 +97,12 @@ impl Streams {
     /// Configures a consumer.
     pub fn consumer<D: Send + 'static>(&self) -> consumer::Builder<D> {
         consumer::Builder::new(self.clone())
+    }
+}
+
+impl AsRef<Self> for Streams {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
 

@@ -5,13 +5,11 @@ use std::any::Any;
 use std::sync::{Arc, Weak};
 
 use corewire_engine::peer::PeerInfo;
-use corewire_engine::proto::channel::Reliability as Promise;
 use corewire_engine::publication::{Admit, OnChange, Publication, PublishError, PublishSpec, Verdict};
 use corewire_engine::subscription::{Backoff, SubscribeSpec};
 
 use super::conditions::Predicate;
 use super::consumer::{self, Consumer, LegSet};
-use super::policy::Reliability;
 use super::producer::{self, BuilderError, DatumType, Producer, ProducerCore, ProducerShared};
 use super::status::StreamStatus;
 use super::{ExponentialBackoff, Streams};
@@ -43,7 +41,7 @@ impl Streams {
             bytes: settings.buffer_bytes(),
             max_datum: settings.max_datum_bytes(),
             max_consumers: settings.max_consumers,
-            reliability: promise(settings.reliability),
+            reliability: settings.reliability,
             weight: settings.weight,
             admit: admit(settings.require),
             lagging_grace: settings.lagging_grace,
@@ -75,7 +73,7 @@ impl Streams {
             window_bytes: settings.window_bytes as u64,
             window_datums: settings.window_datums as u64,
             max_datum: MAX_DATUM_BYTES,
-            reliability: promise(settings.reliability),
+            reliability: settings.reliability,
             accept: admit(settings.require),
             backoff: backoff(&settings.backoff),
             on_change: Some(refresh_and_notify(&status, &news)),
@@ -136,13 +134,6 @@ fn admit(predicates: Vec<Predicate>) -> Option<Admit> {
         let entry = PeerEntry::new(info);
         Verdict::from(predicates.iter().all(|predicate| predicate(&entry)))
     }))
-}
-
-fn promise(reliability: Reliability) -> Promise {
-    match reliability {
-        Reliability::Reliable => Promise::Reliable,
-        Reliability::FireAndForget => Promise::FireAndForget,
-    }
 }
 
 fn backoff(backoff: &ExponentialBackoff) -> Backoff {

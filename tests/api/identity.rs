@@ -23,7 +23,7 @@ const CAPACITY: usize = 16;
 /// Datums that are offered at least.
 const OFFERS: u64 = 300;
 
-/// Short, but long against the pauses of threads on a busy machine, in which nobody takes anything.
+/// Short, but long against the pauses of a consumer's thread on a busy machine.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What `true` means.
@@ -46,7 +46,7 @@ fn cases() -> impl Iterator<Item = (BackpressurePolicy, Lagging, Option<Duration
     })
 }
 
-/// Waits for numbers that nobody announces.
+/// Waits for counters, whose changes wake no task.
 async fn eventually(mut holds: impl FnMut() -> bool) -> bool {
     let mut looks = tokio::time::interval(Duration::from_millis(2));
     let waits = async {
@@ -90,9 +90,8 @@ impl Reader {
         }
     }
 
-    /// Its channel was closed, and the consumer has found the producer again: that it does when the
-    /// producer's entry changes, whatever its backoff. Between engines nobody tells it then what it missed
-    /// meanwhile.
+    /// Whether its channel was closed and the consumer has connected again, which a change of the producer's
+    /// entry causes regardless of the backoff. Between engines the gap in between is not known then.
     fn is_of_a_new_channel(&self, delivery: &Delivery<u64>) -> bool {
         delivery.seq != self.next + delivery.skipped_before
             && self.at_producer.close_code().is_some()

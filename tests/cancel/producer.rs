@@ -88,13 +88,14 @@ impl World<'_> {
         self.take() || self.waiting() < waiting
     }
 
-    /// The others get on by their own wakes.
+    /// Polls the woken futures until none is left.
     fn settle(&mut self, steps: &[Step]) {
         while self.move_on() {}
         assert_eq!(self.waiting(), 0, "{steps:?}: a sender sleeps though there is room");
     }
 
-    /// Nobody queues, nothing was lost or doubled, and every datum that was offered is counted once.
+    /// Checks that the queue is empty, and that each offered datum is counted once and none is lost or
+    /// doubled.
     fn close(mut self, steps: &[Step], before: u64, offered_by_victim: u64) {
         let gone = mem::take(&mut self.others).map(|task| task.map(Task::cancel));
         assert!(!gone.iter().flatten().any(CancelledTask::is_leaked), "{steps:?}: a waker was leaked");
@@ -149,9 +150,9 @@ async fn a_push_can_be_dropped_after_any_poll() {
     drop_a_send_after_any_poll(|producer, datum| producer.push(datum)).await;
 }
 
-/// The oldest datum is read in place, so nothing can be dropped for the new one: the push insists for a moment.
+/// The oldest datum is read in place and cannot be dropped, so the push retries for a moment.
 #[tokio::test]
-async fn a_push_that_insists_can_be_dropped_after_any_poll() {
+async fn a_retrying_push_can_be_dropped_after_any_poll() {
     let network = alone().await;
     for policy in [BackpressurePolicy::DropOldest, BackpressurePolicy::DegradeQuality] {
         for polls in 0..4 {
@@ -237,7 +238,8 @@ async fn drop_a_sinks_future_after_any_poll(name: &str, start: StartSink, sends:
             drop(sink);
             world.settle(&steps);
             assert!(!victim.is_leaked(), "{name} {steps:?}: a waker was leaked");
-            // When the bytes of a sink enter the ring, nobody tells the test: its place is where it was taken.
+            // The test cannot see when the bytes of a sink enter the ring: the victim's place is where it was
+            // taken.
             let stats = producer.stats();
             let entered = world.taken.iter().filter(|datum| **datum == VICTIM).count() as u64;
             let withdrawn = stats.cancelled - before.cancelled;

@@ -9,10 +9,9 @@ use super::Consumer;
 use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
-use crate::streams::Streams;
 use crate::streams::backoff::ExponentialBackoff;
 use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
-use crate::streams::policy::Reliability;
+use crate::streams::{Reliability, Streams};
 
 /// Credit of a channel between engines: about 50 full packets, so that a sender does not stop for each
 /// acknowledgement.

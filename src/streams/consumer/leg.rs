@@ -57,7 +57,7 @@ pub(super) struct PendingGap {
 }
 
 /// What one step at a leg gave.
-pub(super) enum Step {
+pub(super) enum LegStep {
     /// The datum that was looked for.
     Done,
     /// A record that is not a datum of the consumer's type; there may be more behind it.
@@ -243,9 +243,9 @@ impl OpenLeg {
         &mut self,
         read: impl FnOnce(&[u8]) -> bool,
         keep: impl FnOnce(Delivered<'_>),
-    ) -> Step {
+    ) -> LegStep {
         if self.is_past_end() {
-            return Step::Ended;
+            return LegStep::Ended;
         }
         let progress = &mut self.progress;
         // Eviction may move the cursor past the end within this call. Sequences of a remote leg are not
@@ -253,15 +253,15 @@ impl OpenLeg {
         let end = if progress.local.is_some() { self.end.unwrap_or(u64::MAX) } else { u64::MAX };
         let taken = self.leg.inbox_mut().try_take(|seq, skipped, bytes| {
             if seq >= end {
-                return Step::Ended;
+                return LegStep::Ended;
             }
             if read(bytes) {
                 progress.count(seq, skipped, bytes.len());
                 keep(progress.delivered(seq, skipped));
-                Step::Done
+                LegStep::Done
             } else {
                 progress.skip_undecodable(seq, skipped);
-                Step::Skipped
+                LegStep::Skipped
             }
         });
         match taken {
@@ -270,8 +270,8 @@ impl OpenLeg {
                 progress.publish();
                 step
             }
-            Ok(None) => Step::Empty,
-            Err(_) => Step::Ended,
+            Ok(None) => LegStep::Empty,
+            Err(_) => LegStep::Ended,
         }
     }
 
@@ -323,28 +323,28 @@ impl OpenLeg {
 
     /// Pins the next record for [`borrow`](Self::borrow), if `read` accepts its datum.
     #[inline(always)]
-    pub(super) fn peek(&mut self, read: impl Fn(&[u8]) -> Result<(), DecodeError>) -> Step {
+    pub(super) fn peek(&mut self, read: impl Fn(&[u8]) -> Result<(), DecodeError>) -> LegStep {
         if self.is_past_end() {
-            return Step::Ended;
+            return LegStep::Ended;
         }
         match self.leg.inbox_mut().peek(|bytes| read(bytes).is_ok()) {
             // Eviction may have moved the cursor past the end just now.
-            Ok(Some(_)) if self.is_past_end() => Step::Ended,
-            Ok(Some(true)) => Step::Done,
+            Ok(Some(_)) if self.is_past_end() => LegStep::Ended,
+            Ok(Some(true)) => LegStep::Done,
             Ok(Some(false)) => self.skip_peeked(),
-            Ok(None) => Step::Empty,
-            Err(_) => Step::Ended,
+            Ok(None) => LegStep::Empty,
+            Err(_) => LegStep::Ended,
         }
     }
 
     #[cold]
-    fn skip_peeked(&mut self) -> Step {
+    fn skip_peeked(&mut self) -> LegStep {
         if let Some(record) = self.leg.inbox_mut().take_peeked() {
             let (seq, skipped) = (record.seq(), record.skipped());
             drop(record);
             self.progress.skip_undecodable(seq, skipped);
         }
-        Step::Skipped
+        LegStep::Skipped
     }
 
     /// Takes the record that [`peek`](Self::peek) accepted. Both parts are to be dropped in this order: the

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use corewire_engine::rings::park;
 use corewire_engine::subscription::Subscription;
 
-use super::leg::{LegStats, OpenLeg, PendingGap, Step};
+use super::leg::{LegStats, LegStep, OpenLeg, PendingGap};
 use super::{RecvTimeoutError, TryRecvError};
 use crate::blocking::poll_for;
 use crate::counters::AtomicFlag;
@@ -76,10 +76,10 @@ impl LegSet {
     /// Asks the current leg once. Returns its index if `act` found a datum; if not, [`search`](Self::search)
     /// has to ask all legs. Inlined, so that a datum goes from the ring straight to its place.
     #[inline(always)]
-    pub(super) fn ask_current(&mut self, act: impl FnOnce(&mut OpenLeg) -> Step) -> Option<usize> {
+    pub(super) fn ask_current(&mut self, act: impl FnOnce(&mut OpenLeg) -> LegStep) -> Option<usize> {
         self.take_news();
         let index = self.current;
-        let Step::Done = act(self.open.get_mut(index)?) else { return None };
+        let LegStep::Done = act(self.open.get_mut(index)?) else { return None };
         self.spend_burst();
         Some(index)
     }
@@ -87,7 +87,7 @@ impl LegSet {
     /// Asks the legs in turn until `act` found a datum. Returns the leg's index.
     pub(super) fn search(
         &mut self,
-        mut act: impl FnMut(&mut OpenLeg) -> Step,
+        mut act: impl FnMut(&mut OpenLeg) -> LegStep,
     ) -> Result<usize, TryRecvError> {
         self.take_news();
         let mut unasked = self.open.len();
@@ -95,16 +95,16 @@ impl LegSet {
         while unasked > 0 && skips_left > 0 {
             let index = self.current;
             match act(&mut self.open[index]) {
-                Step::Done => {
+                LegStep::Done => {
                     self.spend_burst();
                     return Ok(index);
                 }
-                Step::Skipped => skips_left -= 1,
-                Step::Empty => {
+                LegStep::Skipped => skips_left -= 1,
+                LegStep::Empty => {
                     self.advance();
                     unasked -= 1;
                 }
-                Step::Ended => {
+                LegStep::Ended => {
                     self.remove(index);
                     unasked -= 1;
                 }

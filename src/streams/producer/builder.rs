@@ -10,9 +10,8 @@ use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
-use crate::streams::Streams;
 use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
-use crate::streams::policy::Reliability;
+use crate::streams::{Reliability, Streams};
 
 /// Datums that a ring holds.
 pub(crate) const DEFAULT_BUFFER_DATUMS: usize = 1024;

@@ -2,7 +2,6 @@
 
 mod builder;
 mod claim;
-mod compat;
 mod error;
 mod many;
 mod put;
