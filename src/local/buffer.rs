@@ -119,19 +119,25 @@ impl<T> Buffer<T> {
         wakers.into_iter().flatten().for_each(|waker| _ = contain(|| waker.wake()));
     }
 
-    /// Moves the datum out of `item` and into the buffer, or leaves it there. With a context, a datum that
-    /// finds no room waits at `place`; otherwise the place is given back.
+    /// Moves the datum out of `item` and into the buffer, or leaves it there.
+    pub(super) fn try_put(&self, item: &mut Option<T>, when_full: WhenFull) -> Put {
+        self.offer(item, when_full, &mut None, &mut None)
+    }
+
+    /// As [`try_put`](Self::try_put). With a context, a datum that finds no room waits at `place`; otherwise
+    /// the place is given back.
     pub(super) fn put(
         &self,
         item: &mut Option<T>,
-        when_full: WhenFull,
         place: &mut Option<QueueTicket>,
         cx: Option<&Context<'_>>,
     ) -> Put {
-        let put = self.offer(item, when_full, place, &mut None);
+        let put = self.offer(item, WhenFull::Refuse, place, &mut None);
         match cx {
             // The waker is cloned outside the lock, and not at all by a push that finds room.
-            Some(cx) if put == Put::Full => self.offer(item, when_full, place, &mut Some(cx.waker().clone())),
+            Some(cx) if put == Put::Full => {
+                self.offer(item, WhenFull::Refuse, place, &mut Some(cx.waker().clone()))
+            }
             _ => put,
         }
     }

@@ -90,24 +90,21 @@ impl<'a, T> Push<'a, T> {
         let (policy, buffer) = (self.stream.policy(), self.stream.buffer());
         let put = match policy {
             BackpressurePolicy::PauseUpstream => {
-                match (buffer.put(&mut self.item, WhenFull::Refuse, &mut self.place, cx.as_deref()), cx) {
-                    (Put::Full, Some(_)) => return Poll::Pending,
-                    (put, _) => put,
-                }
-            }
-            BackpressurePolicy::Fail => buffer.put(&mut self.item, WhenFull::Refuse, &mut None, None),
-            BackpressurePolicy::DropOldest => {
-                buffer.put(&mut self.item, WhenFull::DropOldest, &mut None, None)
-            }
-            BackpressurePolicy::DegradeQuality => {
-                match buffer.put(&mut self.item, WhenFull::Refuse, &mut None, None) {
-                    Put::Full => match self.put_degraded() {
-                        Ok(put) => put,
-                        Err(error) => return Poll::Ready(Err(self.refuse(error))),
-                    },
+                let waits = cx.is_some();
+                match buffer.put(&mut self.item, &mut self.place, cx.as_deref()) {
+                    Put::Full if waits => return Poll::Pending,
                     put => put,
                 }
             }
+            BackpressurePolicy::Fail => buffer.try_put(&mut self.item, WhenFull::Refuse),
+            BackpressurePolicy::DropOldest => buffer.try_put(&mut self.item, WhenFull::DropOldest),
+            BackpressurePolicy::DegradeQuality => match buffer.try_put(&mut self.item, WhenFull::Refuse) {
+                Put::Full => match self.put_degraded() {
+                    Ok(put) => put,
+                    Err(error) => return Poll::Ready(Err(self.refuse(error))),
+                },
+                put => put,
+            },
         };
         Poll::Ready(match put {
             Put::Done => Ok(()),
@@ -132,7 +129,7 @@ impl<'a, T> Push<'a, T> {
         } else {
             metrics.degrader_panics.add_one();
         }
-        let put = self.stream.buffer().put(&mut self.item, WhenFull::DropOldest, &mut None, None);
+        let put = self.stream.buffer().try_put(&mut self.item, WhenFull::DropOldest);
         if degraded && put == Put::Done {
             metrics.degraded.add_one();
         }

@@ -134,12 +134,12 @@ fn a_degrader_may_have_options_of_its_own() {
         BackpressureAnnotation::parse_with("degrade_quality(every=)", &["every"]),
         Err(AnnotationError::BadValue { .. })
     ));
-    // They are the degrader's: other policies have none.
+    // Other policies do not have the degrader's options.
     assert!(matches!(
         BackpressureAnnotation::parse_with("fail(every=3)", &["every"]),
         Err(AnnotationError::UnknownOption { .. })
     ));
-    // The catalogue cannot be talked out of its checks.
+    // An option of the table keeps its check.
     assert!(BackpressureAnnotation::parse_with("degrade_quality(buffer_size=x)", &["buffer_size"]).is_err());
 }
 
