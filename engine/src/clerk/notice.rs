@@ -4,10 +4,9 @@
 //! panics denies. What a closure owns may run the user's code when it is dropped, so that is contained as
 //! well.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::sync::{Arc, atomic::AtomicU64};
+
+pub(crate) use corewire_rings::drop_contained;
 
 use crate::{
     peer::PeerInfo,
@@ -19,22 +18,11 @@ use crate::{
 
 /// The result of `closure`, or `None` after a panic, which is counted.
 pub(crate) fn contain<T>(closure: impl FnOnce() -> T, panics: &AtomicU64) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(closure)) {
-        Ok(answer) => Some(answer),
-        Err(payload) => {
-            count(panics);
-            drop_contained(payload);
-            None
-        }
+    let answer = corewire_rings::contain(closure);
+    if answer.is_none() {
+        count(panics);
     }
-}
-
-/// Drops what may own the user's values.
-pub(crate) fn drop_contained<T>(value: T) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // A payload that panics in its own drop is leaked.
-        std::mem::forget(payload);
-    }
+    answer
 }
 
 /// Asks a predicate about a peer.
