@@ -298,11 +298,13 @@ impl Reader {
         // A plain store: while pinned, only this reader changes the word. Release: our reads come before the
         // reuse.
         let order = mutate!(Ordering::Release, "cursor-unreleased" => Ordering::Relaxed);
-        self.slot().cursor.store(word.0, order);
+        // Looked up once: the stores below could change `self` as far as the compiler knows.
+        let slot = self.shared.readers.at(self.index);
+        slot.cursor.store(word.0, order);
         if after == After::Unpinned {
             self.pin = Pin::None;
             if pin == Pin::ByStore {
-                self.slot().unpin_store();
+                slot.unpin_store();
             }
         }
         if cursor != self.cursor {
