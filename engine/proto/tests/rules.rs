@@ -12,7 +12,7 @@ use corewire_proto::{
     session::{CloseCode, ControlError, Dropped, OpenChannelError, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::{
-        frames::{Frame, Frames, message::ControlMessage},
+        frames::{Frame, Frames, message::SessionMessage},
         header::{HEADER_BYTES, ReceiverIndex},
     },
 };
@@ -58,7 +58,7 @@ impl Hostile {
         self.victim.handle_packet(self.now, &mut packet, &mut self.inboxes)
     }
 
-    fn message(&mut self, message: &ControlMessage) -> Result<(), Dropped> {
+    fn message(&mut self, message: &SessionMessage) -> Result<(), Dropped> {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         let mut frame = vec![7, 0];
@@ -124,7 +124,7 @@ fn consuming(window: u64, config: &SessionConfig) -> Hostile {
     assert_eq!(label.as_u32(), 0);
     let accept =
         Accept { first_seq: 0, max_datum_bytes: 1 << 30, reliability: Reliability::Reliable, weight: 1 };
-    hostile.message(&ControlMessage::Accept(0, accept)).unwrap();
+    hostile.message(&SessionMessage::Accept(0, accept)).unwrap();
     hostile
 }
 
@@ -245,24 +245,24 @@ fn flood_of_opens_is_refused_and_bounded() {
     config.limits.max_channels = 64;
     let mut hostile = Hostile::new(&config);
     for slot in 0..64u32 {
-        hostile.message(&ControlMessage::Open(slot, request(10))).unwrap();
+        hostile.message(&SessionMessage::Open(slot, request(10))).unwrap();
     }
     assert_eq!(hostile.victim.session_stats().channels, 10);
     assert_eq!(hostile.victim.session_stats().opens_refused, 54);
     hostile.now = ms(500);
-    hostile.message(&ControlMessage::Open(64, request(10))).unwrap();
+    hostile.message(&SessionMessage::Open(64, request(10))).unwrap();
     assert_eq!(hostile.victim.session_stats().channels, 10, "there is no such slot");
     for slot in 0..64u32 {
-        hostile.message(&ControlMessage::Open(slot | 1 << 12, request(10))).unwrap();
+        hostile.message(&SessionMessage::Open(slot | 1 << 12, request(10))).unwrap();
     }
     assert_eq!(hostile.victim.session_stats().channels, 10, "five tokens replaced five channels");
     assert_eq!(
-        hostile.message(&ControlMessage::Open(1, request(10))),
+        hostile.message(&SessionMessage::Open(1, request(10))),
         Err(Dropped::Violation(CloseCode::PROTOCOL_VIOLATION))
     );
     let mut hostile = Hostile::new(&config);
     let closed = (0..100_000u32).find(|n| {
-        hostile.message(&ControlMessage::Open((n % 64) | ((n / 64 + 1) << 12), request(10))).is_err()
+        hostile.message(&SessionMessage::Open((n % 64) | ((n / 64 + 1) << 12), request(10))).is_err()
     });
     assert!(
         closed.is_some_and(|n| n < 30_000),
@@ -278,7 +278,7 @@ fn unpolled_events_stop_the_peer_and_stay_bounded() {
     let mut sent = 0;
     for _ in 0..1_000 {
         let before = hostile.victim.session_stats().refused_packets;
-        if hostile.message(&ControlMessage::Record(vec![1; 1_000])).is_err()
+        if hostile.message(&SessionMessage::Record(vec![1; 1_000])).is_err()
             || hostile.victim.session_stats().refused_packets > before
         {
             break;
@@ -296,7 +296,7 @@ fn unpolled_events_stop_the_peer_and_stay_bounded() {
 #[test]
 fn lowered_and_absurd_credit_has_no_effect() {
     let mut hostile = Hostile::new(&patient());
-    hostile.message(&ControlMessage::Open(0, request(4_096))).unwrap();
+    hostile.message(&SessionMessage::Open(0, request(4_096))).unwrap();
     let label = Label::from_u32(1 << 31);
     let accept = Accept { first_seq: 5, max_datum_bytes: 100, reliability: Reliability::Reliable, weight: 1 };
     hostile.victim.accept(label, accept).unwrap();

@@ -12,7 +12,7 @@ use crate::{
         CloseCode,
         frames::{
             ControlHeader, Out,
-            message::{ControlMessage, MESSAGE_HEADER_BYTES, MessageHeader},
+            message::{MESSAGE_HEADER_BYTES, MessageHeader, SessionMessage},
         },
     },
 };
@@ -42,7 +42,7 @@ pub(super) struct ControlTx {
 
 impl ControlTx {
     /// Appends a message and returns where it ends in the stream.
-    pub(super) fn push(&mut self, message: &ControlMessage) -> u64 {
+    pub(super) fn push(&mut self, message: &SessionMessage) -> u64 {
         message.encode(&mut self.queue);
         self.base + self.queue.len() as u64
     }
@@ -169,14 +169,14 @@ impl ControlRx {
     }
 
     /// The next message that has arrived whole; `Err`: the stream cannot be read on.
-    pub(super) fn poll_message(&mut self) -> Option<Result<ControlMessage, CloseCode>> {
+    pub(super) fn poll_message(&mut self) -> Option<Result<SessionMessage, CloseCode>> {
         let (header, rest) = MessageHeader::ref_from_prefix(self.stream.whole()).ok()?;
         let (kind, len) = (header.kind, header.len.get() as usize);
         if len > self.max_message {
             return Some(Err(CloseCode::TOO_LARGE));
         }
         let body = rest.get(..len)?;
-        let message = ControlMessage::decode(kind, body).map_err(|_| CloseCode::PROTOCOL_VIOLATION);
+        let message = SessionMessage::decode(kind, body).map_err(|_| CloseCode::PROTOCOL_VIOLATION);
         self.stream.consume(MESSAGE_HEADER_BYTES + len, &mut self.budget);
         Some(message)
     }
@@ -193,13 +193,13 @@ mod tests {
         let mut control = ControlRx::new(1_000);
         let message = {
             let mut bytes = Vec::new();
-            ControlMessage::Record(vec![7; 900]).encode(&mut bytes);
+            SessionMessage::Record(vec![7; 900]).encode(&mut bytes);
             bytes
         };
         let missing = message.len() as u64;
         let refused = (missing..CONTROL_WINDOW_BYTES).find(|at| control.handle_piece(*at, &[0]).is_err());
         assert!(refused.is_some(), "the pieces are bounded");
         assert_eq!(control.handle_piece(0, &message), Ok(()));
-        assert_eq!(control.poll_message(), Some(Ok(ControlMessage::Record(vec![7; 900]))));
+        assert_eq!(control.poll_message(), Some(Ok(SessionMessage::Record(vec![7; 900]))));
     }
 }

@@ -10,7 +10,7 @@ use alloc::boxed::Box;
 use super::{CloseCode, Session, SessionEvent, VIOLATION, table::LabelStatus};
 use crate::{
     channel::{Accept, Fault, Label, OpenRequest, TxChannel},
-    wire::frames::message::ControlMessage,
+    wire::frames::message::SessionMessage,
 };
 
 impl Session {
@@ -28,12 +28,12 @@ impl Session {
         }
     }
 
-    pub(super) fn handle_message(&mut self, message: ControlMessage) -> Result<(), Fault> {
+    pub(super) fn handle_message(&mut self, message: SessionMessage) -> Result<(), Fault> {
         self.idle_since = self.now;
         match message {
-            ControlMessage::Open(label, request) => self.handle_open(label, request),
-            ControlMessage::Accept(label, accept) => self.handle_accept(label, accept),
-            ControlMessage::Reject(label, code) => {
+            SessionMessage::Open(label, request) => self.handle_open(label, request),
+            SessionMessage::Accept(label, accept) => self.handle_accept(label, accept),
+            SessionMessage::Reject(label, code) => {
                 let Some(label) = self.rx_label(label)? else { return Ok(()) };
                 if self.rx_channels.get(label).is_some_and(|channel| channel.is_open()) {
                     return Err(VIOLATION);
@@ -42,7 +42,7 @@ impl Session {
                 self.events.push_back(SessionEvent::Rejected { label, code });
                 Ok(())
             }
-            ControlMessage::Fin(label, end_seq) => {
+            SessionMessage::Fin(label, end_seq) => {
                 let Some(label) = self.rx_label(label)? else { return Ok(()) };
                 let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
                 channel.handle_fin(end_seq)?;
@@ -51,7 +51,7 @@ impl Session {
                 }
                 Ok(())
             }
-            ControlMessage::Reset { label, code, sender_opened } => {
+            SessionMessage::Reset { label, code, sender_opened } => {
                 let label = Label::from_wire(label, sender_opened).ok_or(VIOLATION)?;
                 // The opener may reset a channel that was refused for its rate and never entered the table.
                 let known =
@@ -61,7 +61,7 @@ impl Session {
                 }
                 Ok(())
             }
-            ControlMessage::Record(bytes) => {
+            SessionMessage::Record(bytes) => {
                 self.events.push_back(SessionEvent::Control(bytes));
                 Ok(())
             }
@@ -88,7 +88,7 @@ impl Session {
         }
         if !self.tx_channels.admits(label) || !self.open_rate.take(self.now) {
             self.stats.opens_refused += 1;
-            self.control_tx.push(&ControlMessage::Reject(label.wire(), CloseCode::NO_CAPACITY));
+            self.control_tx.push(&SessionMessage::Reject(label.wire(), CloseCode::NO_CAPACITY));
             self.bound_control();
             return Ok(());
         }
@@ -125,12 +125,7 @@ impl Session {
             self.accepting.pop_front();
             let Some(channel) = self.tx_channels.get_mut(label) else { continue };
             channel.handle_accept_acked();
-            if channel.wants_turn() {
-                let weight = channel.weight();
-                self.drr.activate(label.slot() as u32, weight);
-            } else if channel.lacks_credit() {
-                self.block_channel(label);
-            }
+            self.schedule_or_block(label);
             self.send_fin_if_due(label);
         }
     }

@@ -72,7 +72,7 @@ const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
 enum Lifecycle {
     /// Frames are acted on, and verbs have an effect.
     Open,
-    /// The peer is told why the session ends, and told again if it goes on sending.
+    /// CLOSE is sent, and repeated while the peer goes on sending.
     Closing {
         code: CloseCode,
         /// When the session stops answering.
@@ -103,7 +103,7 @@ pub struct Session {
     /// The index that the peer chose for packets to it.
     remote: ReceiverIndex,
     lifecycle: Lifecycle,
-    /// The latest time that a call brought; never goes back.
+    /// The latest time passed to any call.
     now: Instant,
     /// A packet of the peer has opened, so it holds the keys.
     confirmed: bool,
@@ -154,7 +154,7 @@ pub struct Session {
     /// Since when packets in flight have gone without any packet from the peer; `None` without packets in
     /// flight.
     unanswered: Option<Instant>,
-    /// When a channel or a message last came or went.
+    /// When a channel last opened or ended, or a message last arrived.
     idle_since: Instant,
     open_rate: OpenRate,
     /// When a PING was last sent to let old ranges of acknowledgements go.
@@ -318,7 +318,7 @@ impl Session {
         self.events.push_back(SessionEvent::Closed { code, by_peer });
     }
 
-    /// Starts to tell the peer that the session ends, for `close_linger`.
+    /// Sends CLOSE, and repeats it for `close_linger`.
     fn start_closing(&mut self, code: CloseCode) {
         if self.is_open() {
             let until = self.now + self.config.close_linger;
@@ -390,9 +390,8 @@ impl Session {
         }
         if channel.is_finished() {
             self.finish_channel(label);
-        } else if fate == FrameFate::Lost && channel.wants_turn() {
-            let weight = channel.weight();
-            self.drr.activate(label.slot() as u32, weight);
+        } else if fate == FrameFate::Lost {
+            Self::schedule(channel, &mut self.drr);
         }
     }
 
@@ -412,6 +411,23 @@ impl Session {
             false
         });
         self.draining = draining;
+    }
+
+    /// Gives a channel that has something to send its turns; returns whether it has.
+    fn schedule(channel: &TxChannel, drr: &mut Drr) -> bool {
+        let wants_turn = channel.wants_turn();
+        if wants_turn {
+            drr.activate(channel.label().slot() as u32, channel.weight());
+        }
+        wants_turn
+    }
+
+    /// Gives a channel its turns, or reports that it waits for credit.
+    fn schedule_or_block(&mut self, label: Label) {
+        let Some(channel) = self.tx_channels.get(label) else { return };
+        if !Self::schedule(channel, &mut self.drr) && channel.lacks_credit() {
+            self.block_channel(label);
+        }
     }
 
     fn queue_credit(&mut self, label: Label) {

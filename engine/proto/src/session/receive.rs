@@ -243,10 +243,7 @@ impl Session {
             };
         };
         channel.handle_credit(credit.seq.get(), credit.offset.get());
-        if channel.wants_turn() {
-            let weight = channel.weight();
-            self.drr.activate(label.slot() as u32, weight);
-        }
+        Self::schedule(channel, &mut self.drr);
         Ok(())
     }
 

@@ -299,8 +299,7 @@ impl Recovery {
         self.probe_count += 1;
         self.probes_due = 1;
         self.arm_probe(now);
-        // The peer most likely waits for the oldest packet: its content goes again, without being declared
-        // lost.
+        // The oldest packet is most likely lost: its content is sent again, before it is declared lost.
         if let Some(index) = self.sent.iter().position(|sent| !sent.acked && !sent.requeued) {
             self.sent[index].requeued = true;
             let (first, count) = (self.sent[index].first_frame, self.sent[index].frame_count);

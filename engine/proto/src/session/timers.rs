@@ -82,7 +82,7 @@ impl Session {
         self.apply(&outcome);
     }
 
-    /// When a PING is due. While packets are in flight, their own timers notice a peer that is gone.
+    /// When a PING is due. While packets are in flight, their own timers detect a lost peer.
     fn keepalive_at(&self) -> Option<Instant> {
         (!self.ping_due && self.recovery.in_flight() == 0).then(|| self.last_heard + self.config.keepalive)
     }

@@ -22,7 +22,7 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(10);
 /// Control frames may exceed the congestion window by this many packets: a CREDIT must not wait for data that
 /// itself waits for credit.
 const CONTROL_ALLOWANCE_PACKETS: u64 = 2;
-/// Fewest frames that can be in flight, whatever `max_frames_in_flight` says.
+/// Lower bound of `max_frames_in_flight`.
 const MIN_FRAMES_IN_FLIGHT: usize = 16;
 
 /// What may go into the next packet.
@@ -34,7 +34,7 @@ struct Allowed {
     probe: bool,
 }
 
-/// What recovery has to know of a packet that asks for an acknowledgement.
+/// What recovery records of a packet that asks for an acknowledgement.
 struct Tracked {
     /// How many frames were recorded for it.
     frames: usize,
@@ -284,7 +284,7 @@ impl Session {
             self.stats.bytes_sent += sealed.bytes as u64;
             return Some(sealed.bytes);
         }
-        // Without a key the peer cannot be told.
+        // Without a key no CLOSE can be sent.
         self.lifecycle = Lifecycle::Closed;
         self.events.push_back(SessionEvent::Closed { code, by_peer: false });
         None

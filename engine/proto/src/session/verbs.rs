@@ -6,7 +6,7 @@ use super::{BlockedFrame, CloseCode, ControlError, NoChannel, OpenChannelError, 
 use crate::{
     channel::{Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage},
     time::Instant,
-    wire::frames::message::{ControlMessage, MESSAGE_HEADER_BYTES, SMALL_MESSAGE_BYTES, open_bytes},
+    wire::frames::message::{MESSAGE_HEADER_BYTES, SMALL_MESSAGE_BYTES, SessionMessage, open_bytes},
 };
 
 impl Session {
@@ -26,7 +26,7 @@ impl Session {
         let label = self.rx_channels.allocate().ok_or(OpenChannelError::TooManyChannels)?;
         let former = self.rx_channels.insert(label, RxChannel::new(label, &request));
         debug_assert!(former.is_none(), "a fresh label has no former owner");
-        self.control_tx.push(&ControlMessage::Open(label.wire(), request));
+        self.control_tx.push(&SessionMessage::Open(label.wire(), request));
         Ok(label)
     }
 
@@ -35,7 +35,7 @@ impl Session {
         let channel = self.tx_channels.get_mut(label).ok_or(NoChannel)?;
         let accept = channel.accept(accept).ok_or(NoChannel)?;
         self.drr.clear_debt(label.slot() as u32);
-        let end = self.control_tx.push(&ControlMessage::Accept(label.wire(), accept));
+        let end = self.control_tx.push(&SessionMessage::Accept(label.wire(), accept));
         self.accepting.push_back((label, end));
         self.bound_control();
         Ok(())
@@ -47,7 +47,7 @@ impl Session {
             return Err(NoChannel);
         }
         self.drop_tx(label);
-        self.control_tx.push(&ControlMessage::Reject(label.wire(), code));
+        self.control_tx.push(&SessionMessage::Reject(label.wire(), code));
         self.bound_control();
         Ok(())
     }
@@ -72,12 +72,12 @@ impl Session {
             return Err(NoChannel);
         }
         let sender_opened = !label.is_by_peer();
-        self.control_tx.push(&ControlMessage::Reset { label: label.wire(), code, sender_opened });
+        self.control_tx.push(&SessionMessage::Reset { label: label.wire(), code, sender_opened });
         self.bound_control();
         Ok(())
     }
 
-    /// Ends the session and tells the peer `code`, again if it goes on sending. [`SessionEvent::Closed`]
+    /// Ends the session with `code`, which CLOSE frames carry to the peer. [`SessionEvent::Closed`]
     /// follows after `close_linger`; the owner may drop the session as soon as one more packet has left.
     pub fn close(&mut self, now: Instant, code: CloseCode) {
         self.advance_clock(now);
@@ -89,12 +89,7 @@ impl Session {
     pub fn publish(&mut self, label: Label, end_seq: u64) {
         let Some(channel) = self.tx_channels.get_mut(label) else { return };
         channel.publish(end_seq);
-        if channel.wants_turn() {
-            let weight = channel.weight();
-            self.drr.activate(label.slot() as u32, weight);
-        } else if channel.lacks_credit() {
-            self.block_channel(label);
-        }
+        self.schedule_or_block(label);
     }
 
     /// Producer: every sequence below is acknowledged (Reliable) or sent (FireAndForget), and is never
@@ -128,7 +123,7 @@ impl Session {
         if queued > self.config.limits.control_queue_bytes {
             return Err(ControlError::Full(message));
         }
-        self.control_tx.push(&ControlMessage::Record(message));
+        self.control_tx.push(&SessionMessage::Record(message));
         Ok(())
     }
 
@@ -213,7 +208,7 @@ impl Session {
         }
         channel.fin_sent = true;
         let finished = channel.is_finished();
-        self.control_tx.push(&ControlMessage::Fin(label.wire(), end));
+        self.control_tx.push(&SessionMessage::Fin(label.wire(), end));
         if finished {
             self.finish_channel(label);
         }

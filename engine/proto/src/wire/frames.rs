@@ -265,7 +265,7 @@ pub struct DataRun<'a> {
 /// [`Datums::is_whole`] detects.
 #[derive(Clone, Copy, Debug)]
 pub struct Datums<'a> {
-    /// Datums to come.
+    /// Datums not taken yet.
     left: u32,
     /// Length of each when uniform; [`Datums::VARIED`] when each carries its own.
     uniform: usize,
@@ -287,12 +287,12 @@ impl<'a> Datums<'a> {
         Some(Self { left: count, uniform, body })
     }
 
-    /// Datums to come.
+    /// Datums not taken yet.
     pub const fn len(&self) -> u32 {
         self.left
     }
 
-    /// Whether no datum is to come.
+    /// Whether every datum was taken.
     pub const fn is_empty(&self) -> bool {
         self.left == 0
     }
@@ -302,7 +302,7 @@ impl<'a> Datums<'a> {
         self.uniform != Self::VARIED
     }
 
-    /// The bytes of the datums to come.
+    /// The bytes of the datums not taken yet.
     pub const fn body(&self) -> &'a [u8] {
         self.body
     }

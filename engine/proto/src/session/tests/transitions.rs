@@ -10,7 +10,7 @@ use crate::{
     ids::StreamId,
     seal::{KeyBytes, KeyLimits, Suite},
     wire::{
-        frames::{Out, message::ControlMessage},
+        frames::{Out, message::SessionMessage},
         header::{HEADER_BYTES, TAG_BYTES},
     },
 };
@@ -78,7 +78,7 @@ impl Subject {
     }
 
     /// A control message of the peer arrives.
-    fn receive_message(&mut self, message: ControlMessage) {
+    fn receive_message(&mut self, message: SessionMessage) {
         if self.session.handle_message(message).is_err() {
             self.remark = Some("violation");
         }
@@ -212,7 +212,7 @@ const TX: Label = Label::new(0, 0, true);
 
 fn requested(reliability: Reliability) -> Subject {
     let mut subject = Subject::new();
-    subject.receive_message(ControlMessage::Open(TX.wire(), request(reliability)));
+    subject.receive_message(SessionMessage::Open(TX.wire(), request(reliability)));
     subject
 }
 
@@ -298,11 +298,11 @@ fn producer_channel_is_as_the_readme_prints_it() {
             }),
             ("RESET", |subject| {
                 let (label, code) = (TX.wire(), CloseCode::GRACEFUL);
-                subject.receive_message(ControlMessage::Reset { label, code, sender_opened: true });
+                subject.receive_message(SessionMessage::Reset { label, code, sender_opened: true });
             }),
             ("OPEN in the same slot", |subject| {
                 let label = Label::new(TX.slot(), TX.life() + 1, true).wire();
-                subject.receive_message(ControlMessage::Open(label, request(Reliability::Reliable)));
+                subject.receive_message(SessionMessage::Open(label, request(Reliability::Reliable)));
             }),
         ],
         tx_state,
@@ -320,7 +320,7 @@ fn opening() -> Subject {
 
 fn consuming() -> Subject {
     let mut subject = opening();
-    subject.receive_message(ControlMessage::Accept(RX.wire(), accept()));
+    subject.receive_message(SessionMessage::Accept(RX.wire(), accept()));
     subject
 }
 
@@ -351,7 +351,7 @@ fn consumer_channel_is_as_the_readme_prints_it() {
             ("open", consuming),
             ("open + end", || {
                 let mut subject = consuming();
-                subject.receive_message(ControlMessage::Fin(RX.wire(), DATUMS));
+                subject.receive_message(SessionMessage::Fin(RX.wire(), DATUMS));
                 subject
             }),
             ("gone", || {
@@ -361,9 +361,9 @@ fn consumer_channel_is_as_the_readme_prints_it() {
             }),
         ],
         &[
-            ("ACCEPT", |subject| subject.receive_message(ControlMessage::Accept(RX.wire(), accept()))),
+            ("ACCEPT", |subject| subject.receive_message(SessionMessage::Accept(RX.wire(), accept()))),
             ("REJECT", |subject| {
-                subject.receive_message(ControlMessage::Reject(RX.wire(), CloseCode::NOT_ALLOWED));
+                subject.receive_message(SessionMessage::Reject(RX.wire(), CloseCode::NOT_ALLOWED));
             }),
             ("datums up to the end", datums),
             ("datums, sink full", |subject| {
@@ -371,14 +371,14 @@ fn consumer_channel_is_as_the_readme_prints_it() {
                 datums(subject);
             }),
             ("FIN at the position", |subject| {
-                subject.receive_message(ControlMessage::Fin(RX.wire(), 0));
+                subject.receive_message(SessionMessage::Fin(RX.wire(), 0));
             }),
             ("FIN behind the position", |subject| {
-                subject.receive_message(ControlMessage::Fin(RX.wire(), DATUMS));
+                subject.receive_message(SessionMessage::Fin(RX.wire(), DATUMS));
             }),
             ("RESET", |subject| {
                 let (label, code) = (RX.wire(), CloseCode::GRACEFUL);
-                subject.receive_message(ControlMessage::Reset { label, code, sender_opened: false });
+                subject.receive_message(SessionMessage::Reset { label, code, sender_opened: false });
             }),
             ("reset()", |subject| {
                 let _ = subject.session.reset(RX, CloseCode::GRACEFUL);

@@ -124,7 +124,7 @@ const RECORD: u8 = 6;
 
 /// A message of the control stream. Labels are as on the wire.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ControlMessage {
+pub enum SessionMessage {
     /// The sender asks to consume.
     Open(u32, OpenRequest),
     /// The sender accepts as producer.
@@ -171,7 +171,7 @@ pub fn open_bytes(request: &OpenRequest) -> usize {
     MESSAGE_HEADER_BYTES + size_of::<OpenHeader>() + request.criteria.len().saturating_add(tickets)
 }
 
-impl ControlMessage {
+impl SessionMessage {
     /// Appends the message, with its header, to `out`.
     pub fn encode(&self, out: &mut impl Extend<u8>) {
         match self {
@@ -286,7 +286,7 @@ fn encode_open(label: u32, request: &OpenRequest, out: &mut impl Extend<u8>) {
     }
 }
 
-fn decode_open(body: &[u8]) -> Result<ControlMessage, FrameError> {
+fn decode_open(body: &[u8]) -> Result<SessionMessage, FrameError> {
     let (fixed, rest) = OpenHeader::ref_from_prefix(body).map_err(|_| FrameError::Short)?;
     let (criteria, mut rest) =
         rest.split_at_checked(fixed.criteria.get() as usize).ok_or(FrameError::Short)?;
@@ -311,7 +311,7 @@ fn decode_open(body: &[u8]) -> Result<ControlMessage, FrameError> {
         criteria: criteria.to_vec(),
         tickets,
     };
-    Ok(ControlMessage::Open(fixed.label.get(), request))
+    Ok(SessionMessage::Open(fixed.label.get(), request))
 }
 
 /// Decodes the whole messages at the start of a stream; for fuzzing. Returns the number of well-formed ones.
@@ -319,7 +319,7 @@ pub fn decode_all(mut bytes: &[u8]) -> usize {
     let mut decoded = 0;
     while let Ok((header, rest)) = MessageHeader::ref_from_prefix(bytes) {
         let Some((body, rest)) = rest.split_at_checked(header.len.get() as usize) else { break };
-        decoded += usize::from(ControlMessage::decode(header.kind, body).is_ok());
+        decoded += usize::from(SessionMessage::decode(header.kind, body).is_ok());
         bytes = rest;
     }
     decoded

@@ -1,6 +1,6 @@
 use std::{vec, vec::Vec};
 
-use super::{message::ControlMessage, *};
+use super::{message::SessionMessage, *};
 use crate::{
     ids::StreamId,
     wire::{Accept, OpenRequest, Reliability},
@@ -173,28 +173,28 @@ fn request() -> OpenRequest {
 fn messages_round_trip_and_their_cuts_are_refused() {
     let accept = Accept { first_seq: 5, max_datum_bytes: 6, reliability: Reliability::Reliable, weight: 1 };
     for message in [
-        ControlMessage::Open(3, request()),
-        ControlMessage::Accept(4, accept),
-        ControlMessage::Reject(5, CloseCode::NOT_ALLOWED),
-        ControlMessage::Fin(6, 1 << 50),
-        ControlMessage::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
-        ControlMessage::Record(b"peer".to_vec()),
+        SessionMessage::Open(3, request()),
+        SessionMessage::Accept(4, accept),
+        SessionMessage::Reject(5, CloseCode::NOT_ALLOWED),
+        SessionMessage::Fin(6, 1 << 50),
+        SessionMessage::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
+        SessionMessage::Record(b"peer".to_vec()),
     ] {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
         let body = &bytes[message::MESSAGE_HEADER_BYTES..];
         assert_eq!(usize::from(bytes[4]), body.len());
-        assert_eq!(ControlMessage::decode(bytes[0], body), Ok(message.clone()));
+        assert_eq!(SessionMessage::decode(bytes[0], body), Ok(message.clone()));
         for cut in 0..body.len() {
-            let cut = ControlMessage::decode(bytes[0], &body[..cut]);
-            assert!(cut.is_err() || matches!(message, ControlMessage::Record(_)));
+            let cut = SessionMessage::decode(bytes[0], &body[..cut]);
+            assert!(cut.is_err() || matches!(message, SessionMessage::Record(_)));
         }
         let mut long = body.to_vec();
         long.push(0);
         assert!(
-            ControlMessage::decode(bytes[0], &long).is_err() || matches!(message, ControlMessage::Record(_))
+            SessionMessage::decode(bytes[0], &long).is_err() || matches!(message, SessionMessage::Record(_))
         );
-        if let ControlMessage::Open(_, request) = &message {
+        if let SessionMessage::Open(_, request) = &message {
             assert_eq!(message::open_bytes(request), bytes.len());
         }
     }
