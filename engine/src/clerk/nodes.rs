@@ -57,7 +57,7 @@ fn bounded(mut session: SessionConfig, limits: &Limits) -> SessionConfig {
 
 /// The nodes of this engine.
 #[derive(Default)]
-pub(crate) struct Nodes {
+pub(crate) struct NodeTable {
     nodes: BTreeMap<NodeId, NodeState>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct NodeChange {
     pub(crate) tickets: bool,
 }
 
-impl Nodes {
+impl NodeTable {
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -273,8 +273,8 @@ mod tests {
     use super::*;
     use crate::clerk::testing;
 
-    fn nodes(env: &mut Env) -> (Nodes, Arc<NodeShared>) {
-        let (mut nodes, shared) = (Nodes::default(), testing::node(1));
+    fn nodes(env: &mut Env) -> (NodeTable, Arc<NodeShared>) {
+        let (mut nodes, shared) = (NodeTable::default(), testing::node(1));
         nodes.add(env, &shared, testing::identity(1), None, SessionConfig::default());
         (nodes, shared)
     }
@@ -284,7 +284,7 @@ mod tests {
         let mut env = testing::env();
         let (mut nodes, shared) = nodes(&mut env);
         let stream = StreamId([7; 32]);
-        let mut renewed = |nodes: &mut Nodes| {
+        let mut renewed = |nodes: &mut NodeTable| {
             nodes.renew_record(&mut env, shared.id, vec![stream], false);
             env.effects.drain().into_iter().find_map(|effect| match effect {
                 Effect::RecordRenewed(_, record) => Some(record),

@@ -16,7 +16,7 @@ use corewire_proto::{
 };
 use corewire_rings::{Ring, mailbox::mailbox};
 
-use super::{ShardLink, effect::Effect, env::Env, nodes::Nodes, shards::Shards};
+use super::{ShardLink, effect::Effect, env::Env, nodes::NodeTable, shards::Shards};
 use crate::{
     shard::{Command, Event, NodeId},
     shared::{
@@ -90,12 +90,12 @@ pub(super) fn index(slot: u32) -> ReceiverIndex {
 
 /// What the handshakes of a node need.
 pub(super) fn local(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> Arc<Credentials> {
-    Nodes::default().add(env, node, identity(number), None, SessionConfig::default())
+    NodeTable::default().add(env, node, identity(number), None, SessionConfig::default())
 }
 
 /// A record of a node that publishes [`STREAM`].
 pub(super) fn record(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> SignedRecord {
-    let mut nodes = Nodes::default();
+    let mut nodes = NodeTable::default();
     nodes.add(env, node, identity(number), None, SessionConfig::default());
     nodes.renew_record(env, node.id, vec![STREAM], false);
     let signed = env.effects.drain().into_iter().find_map(|effect| match effect {

@@ -51,13 +51,13 @@ pub(crate) enum Timer {
 
 /// The deadlines.
 #[derive(Debug, Default)]
-pub(crate) struct Timers {
+pub(crate) struct Deadlines {
     /// Every deadline of `at`, in order.
     due: BTreeSet<(Instant, Timer)>,
     at: BTreeMap<Timer, Instant>,
 }
 
-impl Timers {
+impl Deadlines {
     /// Replaces the deadline of `timer`.
     pub(crate) fn set(&mut self, timer: Timer, at: Instant) {
         if let Some(before) = self.at.insert(timer, at) {
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn a_timer_has_one_deadline_and_fires_once() {
-        let mut timers = Timers::default();
+        let mut timers = Deadlines::default();
         let at = |ms| Instant::ZERO + Duration::from_millis(ms);
         timers.set(Timer::Shutdown, at(10));
         timers.set(Timer::Leave(NodeId(1)), at(7));
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn ensure_keeps_the_deadline_that_is_there() {
-        let mut timers = Timers::default();
+        let mut timers = Deadlines::default();
         let at = |ms| Instant::ZERO + Duration::from_millis(ms);
         timers.ensure(Timer::Shutdown, at(10));
         timers.ensure(Timer::Shutdown, at(5));

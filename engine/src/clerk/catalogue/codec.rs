@@ -23,14 +23,14 @@ const _: () = assert!(RECORDS_BYTES_MAX > corewire_proto::membership::MAX_RECORD
 
 /// A message of another clerk.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum ControlMessage<'a> {
+pub(super) enum ClerkMessage<'a> {
     Records(Vec<&'a [u8]>),
     Tickets(Vec<Ticket>),
     /// Of a later version; ignored.
     Unknown,
 }
 
-impl<'a> ControlMessage<'a> {
+impl<'a> ClerkMessage<'a> {
     /// `None` when the message is malformed, or carries more than `ticket_bytes` of tickets.
     pub(super) fn parse(bytes: &'a [u8], ticket_bytes: usize) -> Option<Self> {
         match bytes.split_first()? {
@@ -121,10 +121,10 @@ mod tests {
         let mut writer = RecordsWriter::new();
         assert!(writer.push(b"one") && writer.push(b"") && writer.push(b"three"));
         let mut message = writer.finish().expect("there are records");
-        let parsed = ControlMessage::parse(&message, 0);
-        assert_eq!(parsed, Some(ControlMessage::Records(vec![&b"one"[..], b"", b"three"])));
+        let parsed = ClerkMessage::parse(&message, 0);
+        assert_eq!(parsed, Some(ClerkMessage::Records(vec![&b"one"[..], b"", b"three"])));
         message.pop();
-        assert_eq!(ControlMessage::parse(&message, 0), None);
+        assert_eq!(ClerkMessage::parse(&message, 0), None);
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
     fn tickets_beyond_the_limit_are_left_out() {
         let ticket = |bytes: usize| Ticket { class: [7; 32], bytes: vec![1; bytes].into() };
         let message = encode_tickets(&[ticket(100), ticket(1), ticket(2)], 80);
-        let parsed = ControlMessage::parse(&message, 80);
-        assert_eq!(parsed, Some(ControlMessage::Tickets(vec![ticket(1), ticket(2)])));
+        let parsed = ClerkMessage::parse(&message, 80);
+        assert_eq!(parsed, Some(ClerkMessage::Tickets(vec![ticket(1), ticket(2)])));
     }
 }

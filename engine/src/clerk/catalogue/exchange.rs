@@ -9,7 +9,7 @@ use corewire_proto::{PeerId, session::CloseCode, wire::header::ReceiverIndex};
 
 use super::{
     Catalogue, NodeCatalogue, claimed_peer,
-    codec::{ControlMessage, RecordsWriter, encode_tickets},
+    codec::{ClerkMessage, RecordsWriter, encode_tickets},
 };
 use crate::{
     clerk::{bucket::TokenBucket, effect::Effect, env::Env, timers::Timer},
@@ -117,19 +117,19 @@ impl Catalogue {
         // The session may have been abandoned with its node.
         let Some(exchange) = self.exchanges.get(&index) else { return };
         let (node, peer) = (exchange.node, exchange.peer);
-        match ControlMessage::parse(bytes, env.limits.ticket_bytes) {
-            Some(ControlMessage::Records(records)) => {
+        match ClerkMessage::parse(bytes, env.limits.ticket_bytes) {
+            Some(ClerkMessage::Records(records)) => {
                 for record in records {
                     self.read_record(env, node, record, Some(index));
                 }
             }
-            Some(ControlMessage::Tickets(tickets)) => {
+            Some(ClerkMessage::Tickets(tickets)) => {
                 if let Some(known) = self.nodes.get_mut(&node) {
                     known.peer_mut(peer).tickets = tickets;
                     known.refresh(env, peer);
                 }
             }
-            Some(ControlMessage::Unknown) => {}
+            Some(ClerkMessage::Unknown) => {}
             None => {
                 if let Some(known) = self.nodes.get(&node) {
                     count(&known.shared.counters.control_refused);
@@ -182,12 +182,12 @@ impl Catalogue {
     /// The session had no room for a message. It is made again later, from what is known then.
     pub(crate) fn control_refused(&mut self, env: &mut Env, index: ReceiverIndex, bytes: &[u8]) {
         let Some(exchange) = self.exchanges.get_mut(&index) else { return };
-        match ControlMessage::parse(bytes, usize::MAX).expect("the clerk made the message") {
-            ControlMessage::Records(records) => {
+        match ClerkMessage::parse(bytes, usize::MAX).expect("the clerk made the message") {
+            ClerkMessage::Records(records) => {
                 exchange.news.extend(records.into_iter().filter_map(claimed_peer));
             }
-            ControlMessage::Tickets(_) => exchange.tickets_due = true,
-            ControlMessage::Unknown => unreachable!("the clerk made the message"),
+            ClerkMessage::Tickets(_) => exchange.tickets_due = true,
+            ClerkMessage::Unknown => unreachable!("the clerk made the message"),
         }
         env.effects.set_timer(Timer::Exchange(index), env.now + FULL_PAUSE);
     }

@@ -46,7 +46,7 @@ pub(super) struct FullWatch {
     /// A producer has reported the full ring since the last timed check.
     reported: bool,
     /// The consumers that held the ring at the last check.
-    clocks: BTreeMap<HolderKey, Clock>,
+    clocks: BTreeMap<HolderKey, StandstillClock>,
 }
 
 /// Names a consumer that holds the ring. A local one keeps its name when its channel is over and it drains.
@@ -58,7 +58,7 @@ enum HolderKey {
 
 /// How long a consumer stands still.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+struct StandstillClock {
     /// What it had taken at `since`, by a count that eviction does not change.
     taken: u64,
     since: Instant,
@@ -143,7 +143,7 @@ impl Publications {
         for holder in holders {
             let clock = match before.get(&holder.key) {
                 Some(clock) if clock.taken == holder.taken => *clock,
-                _ => Clock { taken: holder.taken, since: env.now },
+                _ => StandstillClock { taken: holder.taken, since: env.now },
             };
             watch.clocks.insert(holder.key, clock);
             let due = clock.since + holder.grace;

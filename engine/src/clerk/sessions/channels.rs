@@ -64,7 +64,7 @@ impl Sessions {
         let session =
             self.sessions.get_mut(&index).expect("a channel is served on a session that is not gone");
         let before = session.channels.insert(label, owner);
-        assert!(before.is_none(), "a label names one channel at a time");
+        assert!(before.is_none(), "the protocol never reuses a label in a session");
     }
 
     /// Whose channel a label is; `None` when the channel is over.
