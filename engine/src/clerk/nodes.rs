@@ -58,6 +58,7 @@ fn bounded(mut session: SessionConfig, limits: &Limits) -> SessionConfig {
 /// The nodes of this engine.
 #[derive(Default)]
 pub(crate) struct NodeTable {
+    /// Inputs for a node that is not here were on their way when it was forgotten, and are ignored.
     nodes: BTreeMap<NodeId, NodeState>,
 }
 

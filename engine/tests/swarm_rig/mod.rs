@@ -22,6 +22,7 @@ use corewire_engine::{
         limits::{Limits, Times},
     },
 };
+use corewire_testkit::SplitMix64;
 
 /// The port of every host.
 const PORT: u16 = 4_000;
@@ -29,26 +30,23 @@ const PORT: u16 = 4_000;
 /// Turns in a row that may ask for another one. More than these is a busy loop.
 const RESTLESS: usize = 200_000;
 
-/// Numbers from a seed (splitmix64): the same seed, the same run.
+/// The choices of one seed.
 #[derive(Clone, Debug)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(SplitMix64);
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995)
+        // Spread, so that the first choices of neighbouring seeds differ.
+        Self(SplitMix64::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bd1_e995))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.next_u64()
     }
 
     /// A number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
+        self.0.below(end)
     }
 
     /// True `percent` times out of a hundred.

@@ -46,8 +46,9 @@ fn claimed_peer(record: &[u8]) -> Option<PeerId> {
 /// The peers of all nodes, and what is exchanged with them.
 #[derive(Default)]
 pub(crate) struct Catalogue {
+    /// Inputs for a node that is not here were on their way when it was forgotten, and are ignored.
     nodes: BTreeMap<NodeId, NodeCatalogue>,
-    /// One for each session.
+    /// One for each session. Inputs for a session that is not here were on their way when it ended.
     exchanges: BTreeMap<ReceiverIndex, Exchange>,
 }
 

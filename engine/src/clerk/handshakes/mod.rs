@@ -32,6 +32,7 @@ use crate::{
 /// The handshakes of all nodes.
 #[derive(Default)]
 pub(crate) struct Handshakes {
+    /// Inputs for a node that is not here were on their way when it was forgotten, and are ignored.
     nodes: BTreeMap<NodeId, NodeHandshakes>,
 }
 

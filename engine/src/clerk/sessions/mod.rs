@@ -43,6 +43,7 @@ const LOOPBACK_PACKET_BYTES: usize = 16 << 10;
 /// The sessions of this engine.
 #[derive(Default)]
 pub(crate) struct Sessions {
+    /// Inputs for a session that is not here were on their way when it ended, and are ignored.
     sessions: BTreeMap<ReceiverIndex, SessionState>,
     /// The protocol's view of all sessions with one peer.
     slots: BTreeMap<(NodeId, PeerId), PeerSessions>,

@@ -44,6 +44,8 @@ use crate::{
 /// The subscriptions of this engine.
 #[derive(Default)]
 pub(crate) struct Subscriptions {
+    /// Inputs for a subscription or a producer that is not here were on their way when it was forgotten, and
+    /// are ignored.
     subscriptions: BTreeMap<SubscriptionKey, SubscriptionState>,
     /// Producers to be looked at: see [`Subscriptions::next_fresh`].
     fresh: BTreeSet<InboundKey>,
