@@ -21,9 +21,9 @@ impl AtomicFlag {
 
 /// Counts events. It orders nothing between threads.
 #[derive(Debug, Default)]
-pub(crate) struct Counter(AtomicU64);
+pub(crate) struct EventCounter(AtomicU64);
 
-impl Counter {
+impl EventCounter {
     pub(crate) fn add_one(&self) {
         self.add(1);
     }

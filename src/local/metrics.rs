@@ -1,25 +1,25 @@
 //! The counters of a stream.
 
-use crate::counters::{Counter, Gauge};
+use crate::counters::{EventCounter, Gauge};
 use crate::local::error::StreamError;
 
 /// The counters of one stream, shared by all its handles.
 #[derive(Debug, Default)]
 pub struct StreamMetrics {
-    pub(super) accepted: Counter,
-    pub(super) delivered: Counter,
-    pub(super) dropped: Counter,
-    pub(super) degraded: Counter,
-    pub(super) paused: Counter,
-    pub(super) degrader_panics: Counter,
-    pub(super) cancelled: Counter,
+    pub(super) accepted: EventCounter,
+    pub(super) delivered: EventCounter,
+    pub(super) dropped: EventCounter,
+    pub(super) degraded: EventCounter,
+    pub(super) paused: EventCounter,
+    pub(super) degrader_panics: EventCounter,
+    pub(super) cancelled: EventCounter,
     pub(super) waiting: Gauge,
     pub(super) depth: Gauge,
-    overflows: Counter,
-    full: Counter,
-    closed: Counter,
-    timed_out: Counter,
-    not_degraded: Counter,
+    overflows: EventCounter,
+    full: EventCounter,
+    closed: EventCounter,
+    timed_out: EventCounter,
+    not_degraded: EventCounter,
 }
 
 /// The counters at one moment.

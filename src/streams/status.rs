@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::channel::ChannelInfo;
 use super::conditions::ConditionSpec;
 use crate::contain::contain;
-use crate::counters::{AtomicFlag, Counter};
+use crate::counters::{AtomicFlag, EventCounter};
 
 /// The channels of a handle as one snapshot.
 pub(crate) type ChannelList = Arc<[ChannelInfo]>;
@@ -32,7 +32,7 @@ pub(crate) struct StreamStatus {
     /// Whether `condition` holds, as of the latest refresh. Always false once `StatusState::closed` is set.
     online: AtomicFlag,
     /// Panics of the predicates in `condition`.
-    predicate_panics: Counter,
+    predicate_panics: EventCounter,
     /// The condition of `online_when`.
     condition: ConditionSpec,
     /// Set by [`attach`](Self::attach), when the engine knows the handle.
@@ -57,7 +57,7 @@ impl StreamStatus {
     pub(crate) fn new(condition: ConditionSpec) -> Self {
         let status = Self {
             online: AtomicFlag::default(),
-            predicate_panics: Counter::default(),
+            predicate_panics: EventCounter::default(),
             condition,
             channels_rx: OnceLock::new(),
             is_closed: OnceLock::new(),

@@ -8,7 +8,7 @@ use corewire_engine::rings::{ClaimError, Writer};
 
 use super::put::AnyDegrader;
 use super::{Error, Stats};
-use crate::counters::Counter;
+use crate::counters::EventCounter;
 use crate::datum::EncodeError;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
@@ -71,15 +71,15 @@ impl ProducerShared {
 /// datum.
 #[derive(Default)]
 pub(super) struct ProducerCounters {
-    full: Counter,
-    offline: Counter,
-    closed: Counter,
-    too_large: Counter,
-    unencodable: Counter,
-    cancelled: Counter,
+    full: EventCounter,
+    offline: EventCounter,
+    closed: EventCounter,
+    too_large: EventCounter,
+    unencodable: EventCounter,
+    cancelled: EventCounter,
     /// Accepted after the degrader ran.
-    pub(super) degraded: Counter,
-    pub(super) degrader_panics: Counter,
+    pub(super) degraded: EventCounter,
+    pub(super) degrader_panics: EventCounter,
 }
 
 /// Why a datum did not enter the ring.
