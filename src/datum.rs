@@ -60,9 +60,7 @@ pub const SHORT_BYTES: usize = 64;
 /// datum.
 ///
 /// ```
-/// use corewire::Codec;
-/// use corewire::datum::{DecodeError, EncodeError};
-/// use corewire::Plain;
+/// use corewire::{Codec, DecodeError, EncodeError, Plain};
 ///
 /// /// Seconds of a day, as four bytes in network order.
 /// struct NetworkOrder;
@@ -148,7 +146,7 @@ pub trait Codec<D>: 'static {
 /// <Plain as Codec<u64>>::encode(&7, &mut record.0)?;
 /// let datum: &u64 = Plain::view(&record.0).expect("eight bytes");
 /// assert_eq!(*datum, 7);
-/// # Ok::<_, corewire::datum::EncodeError>(())
+/// # Ok::<_, corewire::EncodeError>(())
 /// ```
 pub trait InPlace<D>: Codec<D> {
     /// The datum that occupies all of `bytes`, which start at a multiple of 16 bytes.

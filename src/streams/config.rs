@@ -47,9 +47,9 @@ impl ConfigBuilder {
     ///
     /// [`ConfigError`] if a setting is out of its range.
     pub fn build(self) -> Result<Config, ConfigError> {
-        let backoff = &self.0.backoff;
-        if !(0.0..=1.0).contains(&backoff.randomization_factor) {
-            return Err(ConfigError::RandomizationFactor(backoff.randomization_factor));
+        let backoff = &self.0.backoff.0;
+        if !(0.0..=1.0).contains(&backoff.jitter) {
+            return Err(ConfigError::RandomizationFactor(backoff.jitter));
         }
         if !backoff.multiplier.is_finite() {
             return Err(ConfigError::Multiplier(backoff.multiplier));

@@ -6,13 +6,13 @@ use std::sync::{Arc, Weak};
 
 use corewire_engine::peer::PeerInfo;
 use corewire_engine::publication::{Admit, OnChange, Publication, PublishError, PublishSpec, Verdict};
-use corewire_engine::subscription::{Backoff, SubscribeSpec};
+use corewire_engine::subscription::SubscribeSpec;
 
+use super::Streams;
 use super::conditions::Predicate;
 use super::consumer::{self, Consumer, LegSet};
 use super::producer::{self, BuilderError, DatumType, Producer, ProducerCore, ProducerShared};
 use super::status::StreamStatus;
-use super::{ExponentialBackoff, Streams};
 use crate::counters::AtomicFlag;
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
@@ -75,7 +75,7 @@ impl Streams {
             max_datum: MAX_DATUM_BYTES,
             reliability: settings.reliability,
             accept: admit(settings.require),
-            backoff: backoff(&settings.backoff),
+            backoff: settings.backoff.0,
             on_change: Some(refresh_and_notify(&status, &news)),
             ..SubscribeSpec::new(settings.stream_id.to_bytes().into())
         };
@@ -134,14 +134,4 @@ fn admit(predicates: Vec<Predicate>) -> Option<Admit> {
         let entry = PeerEntry::new(info);
         Verdict::from(predicates.iter().all(|predicate| predicate(&entry)))
     }))
-}
-
-fn backoff(backoff: &ExponentialBackoff) -> Backoff {
-    Backoff {
-        initial: backoff.initial_interval,
-        multiplier: backoff.multiplier,
-        jitter: backoff.randomization_factor,
-        max: backoff.max_interval,
-        max_elapsed: backoff.max_elapsed_time,
-    }
 }

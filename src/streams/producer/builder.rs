@@ -5,7 +5,9 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::{AnyDegrader, Producer, RingConfigError};
+use corewire_engine::rings::RingConfigError;
+
+use super::{AnyDegrader, Producer};
 use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
@@ -38,7 +40,7 @@ const _: () =
 ///
 /// ```
 /// # use corewire::{Network, NetworkId};
-/// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+/// # let network = Network::new_blocking(NetworkId::random())?;
 /// let producer = network.streams()
 ///     .producer::<u64>()
 ///     .require(|peer| peer.tags().contains(&"trusted".into()))
@@ -135,7 +137,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().producer::<f64>().with_stream_id("temperature").build()?;
     /// assert_eq!(*producer.stream_id(), "temperature".into());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -149,7 +151,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().producer::<u64>().with_buffer_size(100).build()?;
     /// assert_eq!(producer.stats().capacity, 100);
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -170,7 +172,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().producer::<Vec<u8>>().with_buffer_bytes(8 << 20).build()?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -184,7 +186,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// use corewire::streams::producer::Error;
     ///
@@ -204,7 +206,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().producer::<u64>().with_max_consumers(1).build()?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -221,7 +223,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().producer::<u64>().online_when(|c| c.minimum_of(0)).build()?;
     /// assert!(producer.is_online(), "online without consumers");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -238,7 +240,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams()
     ///     .producer::<u64>()
     ///     .require(|peer| peer.tags().contains(&"trusted".into()))
@@ -275,7 +277,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// use std::time::Duration;
     ///
     /// let producer = network.streams()
@@ -293,7 +295,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// use corewire::BackpressurePolicy;
     ///
     /// let producer = network.streams()
@@ -317,7 +319,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// use corewire::BackpressurePolicy;
     ///
     /// let frames = network.streams()
@@ -336,7 +338,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// use corewire::Reliability;
     ///
     /// let positions = network.streams()
@@ -355,7 +357,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let alarms = network.streams().producer::<String>().fairness_weight(10).build()?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -369,7 +371,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// use corewire::Plain;
     ///
     /// let ticks = network.streams().producer::<[u64; 4]>().codec(Plain).build()?;
@@ -385,7 +387,7 @@ impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// use corewire::streams::producer::BuilderError;
     ///
     /// let producer = network.streams().producer::<u64>().build()?;

@@ -152,7 +152,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     /// # use corewire::{Network, NetworkId};
     /// use corewire::Plain;
     ///
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().producer::<[u64; 512]>().codec(Plain).build()?;
     /// let mut consumer = network.streams().consumer::<[u64; 512]>().codec(Plain).build();
@@ -188,7 +188,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     /// # use corewire::{Network, NetworkId};
     /// use corewire::Plain;
     ///
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().producer::<u64>().codec(Plain).with_buffer_size(8).build()?;
     /// let consumer = network.streams().consumer::<u64>().codec(Plain).build();

@@ -33,7 +33,7 @@ impl<D> Error<D> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// assert_eq!(producer.try_send(7).map_err(|error| error.into_inner()), Err(7));
     /// # Ok::<_, Box<dyn std::error::Error>>(())

@@ -33,7 +33,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     /// # use corewire::{Network, NetworkId};
     /// use corewire::Plain;
     ///
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().producer::<u64>().codec(Plain).build()?;
     /// let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
@@ -68,7 +68,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     /// # use corewire::{Network, NetworkId};
     /// use corewire::Plain;
     ///
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().producer::<u64>().codec(Plain).build()?;
     /// let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
     /// producer.send_many_blocking(&[1, 2, 3])?;
@@ -90,7 +90,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     /// # use corewire::{Network, NetworkId};
     /// use corewire::Plain;
     ///
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().producer::<u64>().codec(Plain).with_buffer_size(2).build()?;
     /// let consumer = network.streams().consumer::<u64>().codec(Plain).build();

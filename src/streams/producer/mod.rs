@@ -19,7 +19,6 @@ use ::core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-pub use corewire_engine::rings::RingConfigError;
 use corewire_engine::rings::park;
 
 pub(crate) use self::builder::ProducerSettings;
@@ -86,7 +85,7 @@ use crate::id::StreamId;
 /// # use corewire::{Network, NetworkId};
 /// use corewire::streams::producer::Error;
 ///
-/// # futures::executor::block_on(async {
+/// # corewire::block_on(async {
 /// # let network = Network::new(NetworkId::random()).await?;
 /// # let mut consumer = network.streams().consume::<String>();
 /// let producer = network.streams().produce::<String>();
@@ -118,7 +117,7 @@ impl<D, C> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().producer::<u64>().with_stream_id("prices").build()?;
     /// assert_eq!(*producer.stream_id(), "prices".into());
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -132,7 +131,7 @@ impl<D, C> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// assert!(!producer.is_online(), "no consumer is connected");
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -146,7 +145,7 @@ impl<D, C> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().produce::<u64>();
     /// let consumer = network.streams().consume::<u64>();
@@ -163,7 +162,7 @@ impl<D, C> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().produce::<u64>();
     /// let consumer = network.streams().consume::<u64>();
@@ -180,7 +179,7 @@ impl<D, C> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// assert!(producer.try_send(1).is_err(), "no consumer is connected");
     /// let stats = producer.stats();
@@ -198,7 +197,7 @@ impl<D, C> Producer<D, C> {
     /// ```
     /// # use corewire::{Network, NetworkId};
     /// # use corewire::streams::producer::Error;
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// producer.clone().close();
     /// assert_eq!(producer.try_send(1), Err(Error::Closed(1)));
@@ -212,7 +211,7 @@ impl<D, C> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// assert!(!producer.is_closed());
     /// producer.close();
@@ -233,7 +232,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().produce::<u64>();
     /// let mut consumer = network.streams().consume::<u64>();
@@ -259,7 +258,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// use corewire::streams::producer::Error;
     ///
@@ -287,7 +286,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// use corewire::streams::producer::Error;
     ///
@@ -311,7 +310,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// let mut consumer = network.streams().consume::<u64>();
     /// producer.send_blocking(7)?;
@@ -331,7 +330,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     /// ```
     /// # use corewire::{Network, NetworkId};
     /// # use corewire::streams::producer::Error;
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// assert_eq!(producer.push_blocking(1), Err(Error::Offline(1)));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -351,7 +350,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     /// # use corewire::streams::producer::Error;
     /// use std::time::Duration;
     ///
-    /// # let network = futures::executor::block_on(Network::new(NetworkId::random()))?;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// assert_eq!(producer.send_timeout(1, Duration::from_millis(1)), Err(Error::Offline(1)));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
@@ -372,7 +371,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     /// # use corewire::streams::producer::Error;
     /// use std::time::Duration;
     ///
-    /// # futures::executor::block_on(async {
+    /// # corewire::block_on(async {
     /// # let network = Network::new(NetworkId::random()).await?;
     /// let producer = network.streams().producer::<u64>().with_buffer_size(1).build()?;
     /// let consumer = network.streams().consume::<u64>();

@@ -189,7 +189,7 @@ impl<D, C> Producer<D, C> {
 /// # use corewire::{Network, NetworkId};
 /// use futures::{SinkExt, StreamExt, stream};
 ///
-/// # futures::executor::block_on(async {
+/// # corewire::block_on(async {
 /// # let network = Network::new(NetworkId::random()).await?;
 /// let producer = network.streams().produce::<u64>();
 /// let consumer = network.streams().consume::<u64>();
