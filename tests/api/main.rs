@@ -11,6 +11,7 @@ mod executors;
 mod identity;
 mod inspection;
 mod lagging;
+mod nameable;
 mod order;
 mod own_codec;
 mod plain;
