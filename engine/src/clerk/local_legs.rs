@@ -100,7 +100,7 @@ mod tests {
     };
 
     fn ring() -> Ring {
-        let spec = crate::publication::PublishSpec::new(StreamId([1; 32]));
+        let spec = crate::shared::publication::PublishSpec::new(StreamId([1; 32]));
         Ring::new(RingConfig { datums: 4, ..spec.ring_config() }).expect("a ring")
     }
 
