@@ -16,7 +16,7 @@ use std::{
 
 use corewire_proto::{
     StreamId,
-    channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
+    channel::{Accept, Label, OpenRequest, PublicationId, Reliability, datum_cost},
     congestion::Congestion,
     seal::{Aead, KeyBytes, Opener, RingAead, Sealer, Suite},
     session::{DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
@@ -85,6 +85,8 @@ impl Pair {
         let rx = consumer
             .open(OpenRequest {
                 stream_id: StreamId([0; 32]),
+                subscription: [0; 8],
+                resume: None,
                 reliability: Reliability::Reliable,
                 window_bytes: 1 << 20,
                 window_datums: 0,
@@ -112,6 +114,7 @@ impl Pair {
                 if let SessionEvent::Opened { label, .. } = event {
                     pair.tx = label;
                     let accept = Accept {
+                        publication: PublicationId::default(),
                         first_seq: 0,
                         max_datum_bytes: 1 << 16,
                         reliability: Reliability::Reliable,

@@ -90,6 +90,8 @@ impl Pair {
             open_id: 1,
             request: Box::new(OpenRequest {
                 stream_id: STREAM,
+                subscription: [0; 8],
+                resume: None,
                 reliability: Default::default(),
                 window_bytes: 65_536,
                 window_datums: 0,

@@ -113,6 +113,8 @@ fn subscribe(
         open_id: 1,
         request: Box::new(OpenRequest {
             stream_id: STREAM,
+            subscription: [0; 8],
+            resume: None,
             reliability: Default::default(),
             window_bytes,
             window_datums: 0,

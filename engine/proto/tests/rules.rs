@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use corewire_proto::{
     StreamId,
-    channel::{Accept, Label, OpenRequest, Reliability},
+    channel::{Accept, Label, OpenRequest, PublicationId, Reliability},
     seal::Sealer,
-    session::{CloseCode, ControlError, Dropped, OpenChannelError, Session, SessionConfig, SessionEvent},
+    session::{
+        CloseCode, ControlError, DatumSink, Dropped, OpenChannelError, Session, SessionConfig, SessionEvent,
+    },
     time::Instant,
     wire::{
         frames::{Frame, Frames, message::SessionMessage},
@@ -25,6 +27,8 @@ fn ms(n: u64) -> Instant {
 fn request(window: u64) -> OpenRequest {
     OpenRequest {
         stream_id: StreamId([1; 32]),
+        subscription: [0; 8],
+        resume: None,
         reliability: Reliability::Reliable,
         window_bytes: window,
         window_datums: 0,
@@ -32,6 +36,17 @@ fn request(window: u64) -> OpenRequest {
         weight: 1,
         criteria: vec![],
         tickets: vec![],
+    }
+}
+
+/// An inbox that takes every datum, or none.
+struct Inbox {
+    room: bool,
+}
+
+impl DatumSink for Inbox {
+    fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
+        self.room
     }
 }
 
@@ -50,12 +65,23 @@ impl Hostile {
         Self { victim, sealer: sealer(2), inboxes: Inboxes::default(), control: 0, now: Instant::ZERO }
     }
 
-    fn send(&mut self, frames: &[u8]) -> Result<(), Dropped> {
+    fn sealed(&mut self, frames: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; HEADER_BYTES];
         packet.extend_from_slice(frames);
         packet.extend_from_slice(&[0; 16]);
         self.sealer.seal(self.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
+        packet
+    }
+
+    fn send(&mut self, frames: &[u8]) -> Result<(), Dropped> {
+        let mut packet = self.sealed(frames);
         self.victim.handle_packet(self.now, &mut packet, &mut self.inboxes)
+    }
+
+    /// Sends to a victim whose inbox takes everything, or nothing.
+    fn send_data(&mut self, room: bool, frames: &[u8]) -> Result<(), Dropped> {
+        let mut packet = self.sealed(frames);
+        self.victim.handle_packet(self.now, &mut packet, &mut Inbox { room })
     }
 
     fn message(&mut self, message: &SessionMessage) -> Result<(), Dropped> {
@@ -122,8 +148,13 @@ fn consuming(window: u64, config: &SessionConfig) -> Hostile {
     let mut hostile = Hostile::new(config);
     let label = hostile.victim.open(request(window)).unwrap();
     assert_eq!(label.as_u32(), 0);
-    let accept =
-        Accept { first_seq: 0, max_datum_bytes: 1 << 30, reliability: Reliability::Reliable, weight: 1 };
+    let accept = Accept {
+        publication: PublicationId([5; 16]),
+        first_seq: 0,
+        max_datum_bytes: 1 << 30,
+        reliability: Reliability::Reliable,
+        weight: 1,
+    };
     hostile.message(&SessionMessage::Accept(0, accept)).unwrap();
     hostile
 }
@@ -190,23 +221,16 @@ fn data_beyond_credit_in_order_closes_the_session() {
 
 #[test]
 fn full_sink_resets_only_its_channel() {
-    struct Full;
-    impl corewire_proto::session::DatumSink for Full {
-        fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
-            false
-        }
-    }
     let mut hostile = consuming(4_096, &patient());
     while hostile.victim.poll_event().is_some() {}
-    let frames = data(0, 0, 0, &[b"x"]);
-    let mut packet = vec![0; HEADER_BYTES];
-    packet.extend_from_slice(&frames);
-    packet.extend_from_slice(&[0; 16]);
-    hostile.sealer.seal(hostile.now, ReceiverIndex::NONE, &mut packet, frames.len()).unwrap();
-    hostile.victim.handle_packet(hostile.now, &mut packet, &mut Full).unwrap();
+    hostile.send_data(false, &data(0, 0, 0, &[b"x"])).unwrap();
     let label = Label::from_u32(0);
-    let event = hostile.victim.poll_event();
-    assert_eq!(event, Some(SessionEvent::Reset { label, code: CloseCode::NO_CAPACITY, by_peer: false }));
+    let Some(SessionEvent::Reset { label: reset, code, by_peer: false, stats }) = hostile.victim.poll_event()
+    else {
+        panic!("the channel is reset");
+    };
+    assert_eq!((reset, code), (label, CloseCode::NO_CAPACITY));
+    assert_eq!(stats.in_order, 0, "the datum was not delivered");
     assert!(!hostile.victim.is_closed());
     // Frames under way for it are stale, not a violation.
     hostile.send(&data(0, 1, 16, &[b"y"])).unwrap();
@@ -298,7 +322,13 @@ fn lowered_and_absurd_credit_has_no_effect() {
     let mut hostile = Hostile::new(&patient());
     hostile.message(&SessionMessage::Open(0, request(4_096))).unwrap();
     let label = Label::from_u32(1 << 31);
-    let accept = Accept { first_seq: 5, max_datum_bytes: 100, reliability: Reliability::Reliable, weight: 1 };
+    let accept = Accept {
+        publication: PublicationId([5; 16]),
+        first_seq: 5,
+        max_datum_bytes: 100,
+        reliability: Reliability::Reliable,
+        weight: 1,
+    };
     hostile.victim.accept(label, accept).unwrap();
     let before = hostile.victim.stats(label).unwrap().tx_credit_remaining;
     let credit = |seq: u64, bytes: u64| {
@@ -491,4 +521,30 @@ fn early_skip_over_many_held_runs_is_refused() {
     hostile.victim.handle_packet(hostile.now, &mut packet, &mut Take).unwrap();
     let stats = hostile.victim.stats(Label::from_u32(0)).unwrap();
     assert_eq!((stats.in_order, stats.rx_datums, stats.held_bytes), (20_000, 5_000, 0));
+}
+
+#[test]
+fn end_of_a_consumed_channel_says_where_to_resume() {
+    let label = Label::from_u32(0);
+    let mut hostile = consuming(4_096, &patient());
+    while hostile.victim.poll_event().is_some() {}
+    hostile.send_data(true, &data(0, 0, 0, &[b"a", b"b", b"c"])).unwrap();
+    // Held early, so not delivered.
+    hostile.send_data(true, &data(0, 5, 80, &[b"f"])).unwrap();
+    hostile
+        .message(&SessionMessage::Reset { label: 0, code: CloseCode::NO_CAPACITY, sender_opened: false })
+        .unwrap();
+    let mut ends = Vec::new();
+    while let Some(event) = hostile.victim.poll_event() {
+        if let SessionEvent::Reset { label, stats, .. } = event {
+            ends.push((label, stats.in_order));
+        }
+    }
+    assert_eq!(ends, [(label, 3)]);
+
+    let mut hostile = consuming(4_096, &patient());
+    hostile.send_data(true, &data(0, 0, 0, &[b"a", b"b"])).unwrap();
+    hostile.victim.close(hostile.now, CloseCode::IDLE);
+    assert!(hostile.victim.is_closed());
+    assert_eq!(hostile.victim.stats(label).map(|stats| stats.in_order), Some(2));
 }

@@ -103,7 +103,7 @@ impl Core {
             SessionEvent::Finished { label, stats } => {
                 self.channel_over(slot, label, CloseCode::GRACEFUL, Some(&stats))
             }
-            SessionEvent::Reset { label, code, by_peer } => {
+            SessionEvent::Reset { label, code, by_peer, .. } => {
                 let channel = self.sessions.get(slot)?.labels.get(label).and_then(|c| self.channels.get(c));
                 let overrun = channel.is_some_and(|channel| match &channel.role {
                     Role::Consumer(consumer) => consumer.overrun,

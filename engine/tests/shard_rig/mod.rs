@@ -233,6 +233,8 @@ impl Rig {
             open_id: self.next_open,
             request: Box::new(OpenRequest {
                 stream_id: STREAM,
+                subscription: [0; 8],
+                resume: None,
                 reliability: wish.reliability,
                 window_bytes: wish.window_bytes,
                 window_datums: wish.window_datums,

@@ -50,7 +50,7 @@ pub use stats::ChannelStats;
 pub(crate) use tx::{BlockedFrame, TxChannel, TxStage};
 pub(crate) use tx_pack::{Packing, SentLog, Stop};
 
-pub use crate::wire::{Accept, OpenRequest, Reliability, datum_cost};
+pub use crate::wire::{Accept, OpenRequest, PublicationId, Reliability, Resume, datum_cost};
 
 use crate::wire::CloseCode;
 

@@ -407,7 +407,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        channel::{Accept, Label, OpenRequest, Reliability},
+        channel::{Accept, Label, OpenRequest, PublicationId, Reliability},
         ids::StreamId,
         wire::frames::{Frame, Frames},
     };
@@ -425,6 +425,8 @@ mod tests {
     fn open_channel() -> TxChannel {
         let request = OpenRequest {
             stream_id: StreamId([7; 32]),
+            subscription: [0; 8],
+            resume: None,
             reliability: Reliability::Reliable,
             window_bytes: 0,
             window_datums: 0,
@@ -434,8 +436,13 @@ mod tests {
             tickets: vec![],
         };
         let mut channel = TxChannel::new(Label::new(0, 0, true), &request);
-        let accept =
-            Accept { first_seq: 0, max_datum_bytes: 4_096, reliability: Reliability::Reliable, weight: 1 };
+        let accept = Accept {
+            publication: PublicationId([5; 16]),
+            first_seq: 0,
+            max_datum_bytes: 4_096,
+            reliability: Reliability::Reliable,
+            weight: 1,
+        };
         channel.accept(accept).unwrap();
         channel.handle_accept_acked();
         channel

@@ -61,6 +61,9 @@ pub enum SessionEvent {
         code: CloseCode,
         /// Whether the peer did it; otherwise this session did.
         by_peer: bool,
+        /// Its final counters. At the consumer `in_order` is where a new channel continues
+        /// ([`crate::channel::Resume`]); at the producer `released` is how far the consumer has received.
+        stats: Box<ChannelStats>,
     },
     /// The current key should be replaced: the owner starts a handshake and passes its key to
     /// [`super::Session::rekey`]. Once per key. Without a new key the session ends with `KEY_EXHAUSTED`.
@@ -72,7 +75,8 @@ pub enum SessionEvent {
     },
     /// A message that the peer's owner passed to `send_control`.
     Control(Vec<u8>),
-    /// The session has ended. It is the last event.
+    /// The session has ended. It is the last event. [`super::Session::stats`] still answers for the channels
+    /// that ended with it: `in_order` is where a new channel continues.
     Closed {
         /// Why.
         code: CloseCode,

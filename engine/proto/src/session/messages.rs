@@ -54,10 +54,10 @@ impl Session {
             SessionMessage::Reset { label, code, sender_opened } => {
                 let label = Label::from_wire(label, sender_opened).ok_or(VIOLATION)?;
                 // The opener may reset a channel that was refused for its rate and never entered the table.
-                let known =
-                    if sender_opened { self.drop_tx(label).is_some() } else { self.drop_rx(label).is_some() };
-                if known {
-                    self.events.push_back(SessionEvent::Reset { label, code, by_peer: true });
+                if let Some(stats) = self.stats(label) {
+                    self.drop_channel(label);
+                    let stats = Box::new(stats);
+                    self.events.push_back(SessionEvent::Reset { label, code, by_peer: true, stats });
                 }
                 Ok(())
             }
@@ -97,10 +97,11 @@ impl Session {
         if let Some(former) = former {
             self.resend_entries -= former.resend_entries();
             let label = former.label();
+            let stats = Box::new(former.stats());
             self.events.push_back(if former.fin_sent {
-                SessionEvent::Finished { label, stats: Box::new(former.stats()) }
+                SessionEvent::Finished { label, stats }
             } else {
-                SessionEvent::Reset { label, code: CloseCode::SUPERSEDED, by_peer: true }
+                SessionEvent::Reset { label, code: CloseCode::SUPERSEDED, by_peer: true, stats }
             });
         }
         self.events.push_back(SessionEvent::Opened { label, request });

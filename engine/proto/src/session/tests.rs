@@ -19,6 +19,8 @@ fn slot_reused_while_blocked_is_listed_once() {
     let mut session = Session::new(config, sealer, opener, ReceiverIndex::NONE, now);
     let request = OpenRequest {
         stream_id: StreamId([1; 32]),
+        subscription: [0; 8],
+        resume: None,
         reliability: Reliability::Reliable,
         window_bytes: 16,
         window_datums: 1,

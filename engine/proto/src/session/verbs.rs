@@ -64,11 +64,10 @@ impl Session {
         Ok(())
     }
 
-    /// Either side: ends the channel at once. It is gone; no event follows here.
+    /// Either side: ends the channel at once. It is gone; no event follows here, so its counters are to be
+    /// read before.
     pub fn reset(&mut self, label: Label, code: CloseCode) -> Result<(), NoChannel> {
-        let known =
-            if label.is_by_peer() { self.drop_tx(label).is_some() } else { self.drop_rx(label).is_some() };
-        if !known {
+        if !self.drop_channel(label) {
             return Err(NoChannel);
         }
         let sender_opened = !label.is_by_peer();
@@ -160,21 +159,23 @@ impl Session {
         Some(())
     }
 
+    /// Drops a channel of either table; returns whether there was one.
+    pub(super) fn drop_channel(&mut self, label: Label) -> bool {
+        if label.is_by_peer() { self.drop_tx(label).is_some() } else { self.drop_rx(label).is_some() }
+    }
+
     /// Resets a channel on behalf of the session, and reports it.
     pub(super) fn reset_channel(&mut self, label: Label, code: CloseCode) {
+        let stats = Box::new(self.stats(label).unwrap_or_default());
         if self.reset(label, code).is_ok() {
-            self.events.push_back(SessionEvent::Reset { label, code, by_peer: false });
+            self.events.push_back(SessionEvent::Reset { label, code, by_peer: false, stats });
         }
     }
 
     /// The channel ended in good order: removes and reports it.
     pub(super) fn finish_channel(&mut self, label: Label) {
         let stats = Box::new(self.stats(label).unwrap_or_default());
-        if label.is_by_peer() {
-            self.drop_tx(label);
-        } else {
-            self.drop_rx(label);
-        }
+        self.drop_channel(label);
         self.events.push_back(SessionEvent::Finished { label, stats });
     }
 

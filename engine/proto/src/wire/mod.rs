@@ -9,4 +9,4 @@ pub mod header;
 mod open;
 
 pub use close_code::CloseCode;
-pub use open::{Accept, OpenRequest, Reliability, datum_cost};
+pub use open::{Accept, OpenRequest, PublicationId, Reliability, Resume, datum_cost};

@@ -2,6 +2,10 @@
 
 use alloc::vec::Vec;
 
+use core::fmt;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
 use crate::ids::StreamId;
 
 /// What happens to a datum that the network lost.
@@ -15,11 +19,51 @@ pub enum Reliability {
     Reliable,
 }
 
+/// Names one life of a producer's sequence: random bytes, drawn when the stream is published. Sequences of
+/// two channels can be compared only when their publications are equal.
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    KnownLayout,
+    Immutable,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct PublicationId(pub [u8; 16]);
+
+impl fmt::Debug for PublicationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "PublicationId({a:02x}{b:02x}{c:02x}{d:02x})")
+    }
+}
+
+/// Where a consumer's former channel of the same producer ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resume {
+    /// The publication that the former channel's ACCEPT named.
+    pub publication: PublicationId,
+    /// The first sequence that the former channel neither delivered nor reported as missing.
+    pub next_seq: u64,
+}
+
 /// What a consumer asks of a producer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenRequest {
     /// The stream.
     pub stream_id: StreamId,
+    /// Names the subscription among those of this peer: random bytes, the same in each of its channels.
+    pub subscription: [u8; 8],
+    /// Where the subscription's last channel of this producer ended; `None` when there was none.
+    pub resume: Option<Resume>,
     /// What the consumer wants; the producer may grant less.
     pub reliability: Reliability,
     /// Bytes that may wait for the application, each datum costing [`datum_cost`]. 0: a slow application does
@@ -42,6 +86,8 @@ pub struct OpenRequest {
 /// What a producer grants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Accept {
+    /// The life of the producer's sequence that `first_seq` counts in.
+    pub publication: PublicationId,
     /// The first sequence that the consumer gets. Earlier ones do not count as missed.
     pub first_seq: u64,
     /// The largest datum that the producer will send, in bytes. The inbox needs room for the window and one

@@ -9,7 +9,7 @@ use std::{
 
 use corewire_proto::{
     StreamId,
-    channel::{Accept, Label, OpenRequest, Reliability, datum_cost},
+    channel::{Accept, Label, OpenRequest, PublicationId, Reliability, datum_cost},
     seal::{KeyBytes, Opener, Sealer, Suite},
     session::{CloseCode, DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
     time::Instant,
@@ -305,6 +305,8 @@ impl World {
         stream[..8].copy_from_slice(&id.to_le_bytes());
         let request = OpenRequest {
             stream_id: StreamId(stream),
+            subscription: [0; 8],
+            resume: None,
             reliability: flow.reliability,
             window_bytes: flow.window_bytes,
             window_datums: flow.window_datums,
@@ -380,6 +382,7 @@ impl World {
                     let (id, flow) = peer.flows[&request.stream_id.0].clone();
                     assert_eq!((request.criteria, request.tickets.len()), (vec![1, 2, 3], 1));
                     let accept = Accept {
+                        publication: PublicationId::default(),
                         first_seq: flow.first_seq,
                         max_datum_bytes: flow.max_datum,
                         reliability: flow.reliability,

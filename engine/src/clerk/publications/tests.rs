@@ -12,6 +12,8 @@ use crate::{
 fn request() -> OpenRequest {
     OpenRequest {
         stream_id: STREAM,
+        subscription: [0; 8],
+        resume: None,
         reliability: Reliability::Reliable,
         window_bytes: 1_024,
         window_datums: 16,

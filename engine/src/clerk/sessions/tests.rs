@@ -70,6 +70,8 @@ fn channels_end_with_their_session_and_its_index_is_freed() {
     fixture.sessions.add_channel(index(0), Label::from_u32(1), outbound());
     let request = Box::new(corewire_proto::channel::OpenRequest {
         stream_id: testing::STREAM,
+        subscription: [0; 8],
+        resume: None,
         reliability: corewire_proto::channel::Reliability::Reliable,
         window_bytes: 0,
         window_datums: 0,

@@ -291,6 +291,8 @@ impl Subscriptions {
         let spec = &subscription.shared.spec;
         let request = Box::new(OpenRequest {
             stream_id: spec.stream,
+            subscription: [0; 8],
+            resume: None,
             reliability: spec.reliability,
             window_bytes: spec.window_bytes,
             window_datums: spec.window_datums,

@@ -6,7 +6,7 @@ use std::{format, println, string::String, vec};
 
 use super::*;
 use crate::{
-    channel::{Accept, Fetched, OpenRequest, Reliability},
+    channel::{Accept, Fetched, OpenRequest, PublicationId, Reliability},
     ids::StreamId,
     seal::{KeyBytes, KeyLimits, Suite},
     wire::{
@@ -194,6 +194,8 @@ fn session_lifecycle_is_as_the_readme_prints_it() {
 fn request(reliability: Reliability) -> OpenRequest {
     OpenRequest {
         stream_id: StreamId([1; 32]),
+        subscription: [0; 8],
+        resume: None,
         reliability,
         window_bytes: 0,
         window_datums: 0,
@@ -205,7 +207,13 @@ fn request(reliability: Reliability) -> OpenRequest {
 }
 
 fn accept() -> Accept {
-    Accept { first_seq: 0, max_datum_bytes: 64, reliability: Reliability::Reliable, weight: 1 }
+    Accept {
+        publication: PublicationId([5; 16]),
+        first_seq: 0,
+        max_datum_bytes: 64,
+        reliability: Reliability::Reliable,
+        weight: 1,
+    }
 }
 
 const TX: Label = Label::new(0, 0, true);

@@ -5,14 +5,16 @@
 //! header   | kind | 0  0  0  | length of body |
 //!
 //! OPEN     label u32 | reliability u8 | weight u8 | tickets u16 | window_bytes u64 | window_datums u64 |
-//!          max_datum_bytes u32 | criteria bytes u32 | stream id 32 | criteria |
-//!          tickets x { length u32, bytes }
-//! ACCEPT   label u32 | reliability u8 | 0 0 0 | first_seq u64 | max_datum_bytes u32
+//!          max_datum_bytes u32 | criteria bytes u32 | stream id 32 | subscription 8 | resumes u8 | 0 x 7 |
+//!          publication 16 | next_seq u64 | criteria | tickets x { length u32, bytes }
+//! ACCEPT   label u32 | reliability u8 | 0 0 0 | first_seq u64 | max_datum_bytes u32 | publication 16
 //! REJECT   label u32 | code u32
 //! FIN      label u32 | end_seq u64
 //! RESET    label u32 | code u32 | sender opened u8
 //! RECORD   opaque bytes
 //! ```
+//!
+//! Publication and next_seq of OPEN are zero when resumes is 0.
 //!
 //! OPEN and the RESET of an opener name a label of the sender; all others name a label of the receiver.
 //!
@@ -28,7 +30,7 @@ use zerocopy::{
 use super::{FrameError, header};
 use crate::{
     ids::StreamId,
-    wire::{Accept, CloseCode, OpenRequest, Reliability},
+    wire::{Accept, CloseCode, OpenRequest, PublicationId, Reliability, Resume},
 };
 
 header! {
@@ -44,7 +46,7 @@ header! {
 }
 header! {
     /// The fixed part of OPEN.
-    OpenHeader, 64 {
+    OpenHeader, 104 {
         /// The channel, chosen by the sender.
         label: U32,
         /// 0 FireAndForget, 1 Reliable.
@@ -63,11 +65,21 @@ header! {
         criteria: U32,
         /// The stream.
         stream_id: StreamId,
+        /// Names the subscription.
+        subscription: [u8; 8],
+        /// 1 when a former channel is continued, else 0.
+        resumes: u8,
+        /// Zero.
+        zero: [u8; 7],
+        /// The publication of the former channel.
+        publication: PublicationId,
+        /// The sequence at which the former channel ended.
+        next_seq: U64,
     }
 }
 header! {
     /// ACCEPT.
-    AcceptBody, 20 {
+    AcceptBody, 36 {
         /// The channel.
         label: U32,
         /// 0 FireAndForget, 1 Reliable.
@@ -78,6 +90,8 @@ header! {
         first_seq: U64,
         /// The largest datum that will be sent, in bytes.
         max_datum_bytes: U32,
+        /// The life of the producer's sequence.
+        publication: PublicationId,
     }
 }
 header! {
@@ -185,6 +199,7 @@ impl SessionMessage {
                     zero: [0; 3],
                     first_seq: U64::new(accept.first_seq),
                     max_datum_bytes: U32::new(accept.max_datum_bytes),
+                    publication: accept.publication,
                 },
             ),
             Self::Reject(label, code) => {
@@ -218,6 +233,7 @@ impl SessionMessage {
                 Self::Accept(
                     accept.label.get(),
                     Accept {
+                        publication: accept.publication,
                         first_seq: accept.first_seq.get(),
                         max_datum_bytes: accept.max_datum_bytes.get(),
                         reliability: reliability_from(accept.reliability)?,
@@ -276,6 +292,11 @@ fn encode_open(label: u32, request: &OpenRequest, out: &mut impl Extend<u8>) {
         max_datum_bytes: U32::new(request.max_datum_bytes),
         criteria: count(request.criteria.len()),
         stream_id: request.stream_id,
+        subscription: request.subscription,
+        resumes: u8::from(request.resume.is_some()),
+        zero: [0; 7],
+        publication: request.resume.map_or_else(PublicationId::default, |resume| resume.publication),
+        next_seq: U64::new(request.resume.map_or(0, |resume| resume.next_seq)),
     };
     head(out, OPEN, open_bytes(request) - MESSAGE_HEADER_BYTES);
     out.extend(fixed.as_bytes().iter().copied());
@@ -301,8 +322,17 @@ fn decode_open(body: &[u8]) -> Result<SessionMessage, FrameError> {
     if !rest.is_empty() {
         return Err(FrameError::Invalid);
     }
+    let resume = Resume { publication: fixed.publication, next_seq: fixed.next_seq.get() };
+    let none = Resume { publication: PublicationId::default(), next_seq: 0 };
+    let resume = match fixed.resumes {
+        0 if resume == none => None,
+        1 => Some(resume),
+        _ => return Err(FrameError::Invalid),
+    };
     let request = OpenRequest {
         stream_id: fixed.stream_id,
+        subscription: fixed.subscription,
+        resume,
         reliability: reliability_from(fixed.reliability)?,
         window_bytes: fixed.window_bytes.get(),
         window_datums: fixed.window_datums.get(),

@@ -1,9 +1,11 @@
 use std::{vec, vec::Vec};
 
+use proptest::prelude::*;
+
 use super::{message::SessionMessage, *};
 use crate::{
     ids::StreamId,
-    wire::{Accept, OpenRequest, Reliability},
+    wire::{Accept, OpenRequest, PublicationId, Reliability, Resume},
 };
 
 fn only(bytes: &[u8]) -> Frame<'_> {
@@ -159,6 +161,8 @@ fn unknown_kinds_and_contradictions_are_errors() {
 fn request() -> OpenRequest {
     OpenRequest {
         stream_id: StreamId([7; 32]),
+        subscription: [0; 8],
+        resume: None,
         reliability: Reliability::FireAndForget,
         window_bytes: 1 << 40,
         window_datums: 9,
@@ -171,9 +175,17 @@ fn request() -> OpenRequest {
 
 #[test]
 fn messages_round_trip_and_their_cuts_are_refused() {
-    let accept = Accept { first_seq: 5, max_datum_bytes: 6, reliability: Reliability::Reliable, weight: 1 };
+    let resume = Some(Resume { publication: PublicationId([4; 16]), next_seq: 1 << 60 });
+    let accept = Accept {
+        publication: PublicationId([5; 16]),
+        first_seq: 5,
+        max_datum_bytes: 6,
+        reliability: Reliability::Reliable,
+        weight: 1,
+    };
     for message in [
         SessionMessage::Open(3, request()),
+        SessionMessage::Open(3, OpenRequest { resume, ..request() }),
         SessionMessage::Accept(4, accept),
         SessionMessage::Reject(5, CloseCode::NOT_ALLOWED),
         SessionMessage::Fin(6, 1 << 50),
@@ -197,6 +209,83 @@ fn messages_round_trip_and_their_cuts_are_refused() {
         if let SessionMessage::Open(_, request) = &message {
             assert_eq!(message::open_bytes(request), bytes.len());
         }
+    }
+}
+
+/// OPEN and ACCEPT byte by byte: what another version of the protocol has to read.
+#[test]
+fn open_and_accept_have_these_bytes() {
+    let encoded = |message: SessionMessage| {
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        bytes
+    };
+    let open = OpenRequest {
+        subscription: [0xa1; 8],
+        resume: Some(Resume { publication: PublicationId([0xb2; 16]), next_seq: 0x0102_0304 }),
+        ..request()
+    };
+    let bytes = encoded(SessionMessage::Open(3, open));
+    let fixed = [
+        &[1, 0, 0, 0, 124, 0, 0, 0][..],
+        &[3, 0, 0, 0, 0, 4, 2, 0],
+        &[0, 0, 0, 0, 0, 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 6, 0, 0, 0],
+        &[7; 32],
+        &[0xa1; 8],
+        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[0xb2; 16],
+        &[4, 3, 2, 1, 0, 0, 0, 0],
+        b"prefix",
+        &[0; 4],
+        &[6, 0, 0, 0],
+        b"ticket",
+    ];
+    assert_eq!(bytes, fixed.concat());
+    let accept = Accept {
+        publication: PublicationId([0xb2; 16]),
+        first_seq: 0x0506,
+        max_datum_bytes: 0x0708,
+        reliability: Reliability::Reliable,
+        weight: 9,
+    };
+    let fixed = [
+        &[2, 0, 0, 0, 36, 0, 0, 0][..],
+        &[4, 0, 0, 0, 1, 0, 0, 0, 6, 5, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0],
+        &[0xb2; 16],
+    ];
+    assert_eq!(encoded(SessionMessage::Accept(4, accept)), fixed.concat());
+}
+
+#[test]
+fn open_that_resumes_nothing_carries_zeros() {
+    let mut bytes = Vec::new();
+    let resume = Some(Resume { publication: PublicationId([4; 16]), next_seq: 5 });
+    SessionMessage::Open(3, OpenRequest { resume, ..request() }).encode(&mut bytes);
+    let body = &mut bytes[message::MESSAGE_HEADER_BYTES..];
+    for flag in [0, 2, 255] {
+        body[72] = flag;
+        assert_eq!(SessionMessage::decode(1, body), Err(FrameError::Invalid));
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_open_round_trips(
+        subscription: [u8; 8],
+        resume: Option<([u8; 16], u64)>,
+        criteria: Vec<u8>,
+        tickets in proptest::collection::vec(any::<Vec<u8>>(), 0..4),
+    ) {
+        let resume = resume.map(|(publication, next_seq)| Resume {
+            publication: PublicationId(publication),
+            next_seq,
+        });
+        let open = OpenRequest { subscription, resume, criteria, tickets, ..request() };
+        let message = SessionMessage::Open(9, open);
+        let mut bytes = Vec::new();
+        message.encode(&mut bytes);
+        let body = &bytes[message::MESSAGE_HEADER_BYTES..];
+        prop_assert_eq!(SessionMessage::decode(bytes[0], body), Ok(message));
     }
 }
 
