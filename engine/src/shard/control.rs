@@ -239,7 +239,13 @@ impl Core {
         let Some((stream_slot, first_seq)) = self.join(ring) else {
             return self.refuse_accept(slot, label, &handle);
         };
-        let accept = Accept { publication: PublicationId::default(), first_seq, max_datum_bytes, reliability, weight: weight.max(1) };
+        let accept = Accept {
+            publication: PublicationId::default(),
+            first_seq,
+            max_datum_bytes,
+            reliability,
+            weight: weight.max(1),
+        };
         let accepted =
             self.sessions.get_mut(slot).is_some_and(|seat| seat.session.accept(label, accept).is_ok());
         if !accepted || self.channels.is_full() {
