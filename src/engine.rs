@@ -23,12 +23,13 @@
 //! ```
 
 pub use corewire_engine::driver::bind::BindError;
-pub use corewire_engine::driver::{DriverConfig, DriverKind, IoChoice, OpenError};
-pub use corewire_engine::engine::{Engine, EngineConfig, EngineError, EngineInfo, ShardInfo};
-pub use corewire_engine::idle::{Idle, UnknownIdle};
+pub use corewire_engine::driver::{DriverOpenError, Unavailable};
+pub use corewire_engine::idle::UnknownIdle;
 pub use corewire_engine::node::JoinError;
 pub use corewire_engine::proto::handshake::WeakSecret;
 pub use corewire_engine::rings::RingConfigError;
-pub use corewire_engine::shard::ShardLimits;
 pub use corewire_engine::shared::counters::NodeStats;
-pub use corewire_engine::shared::limits::{Limits, Times};
+pub use corewire_engine::{
+    Counter, CounterInfo, CounterKind, CounterSnapshot, DriverConfig, DriverKind, Engine, EngineConfig,
+    EngineError, EngineInfo, Idle, IoChoice, Limits, MAX_SHARDS, ShardInfo, ShardLimits, ShardState, Times,
+};

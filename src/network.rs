@@ -46,6 +46,7 @@ const DRAIN_ON_DROP: Duration = Duration::from_secs(1);
 /// ```
 pub struct Network {
     node: Node,
+    engine: Engine,
     local: LocalNode,
     network_id: NetworkId,
     streams: Streams,
@@ -157,7 +158,7 @@ impl Network {
     /// # Ok::<(), corewire::network::NetworkError>(())
     /// ```
     pub fn engine(&self) -> &Engine {
-        self.node.engine()
+        &self.engine
     }
 
     /// The counters of this node since it joined: handshakes, sessions, records of peers, channels. A
@@ -506,7 +507,7 @@ impl Builder {
             EngineChoice::Given(engine) => engine,
             EngineChoice::Own(config) => Engine::start(*config)?,
         };
-        let node = engine.join(self.config)?;
+        let node = Node::join(&engine, self.config)?;
         let local = LocalNode { id: node.peer_id().0.into(), addresses: node.local_addrs().to_vec() };
         let (_present, gone) = watch::channel(());
         Ok(Network {
@@ -515,6 +516,7 @@ impl Builder {
             streams: Streams::new(node.clone(), self.streams),
             discovery: Discovery::new(node.clone(), gone),
             node,
+            engine,
             _present,
         })
     }

@@ -1,27 +1,27 @@
-//! Which CPUs the process may use, how many shards that is good for, and pinning a thread to one.
+//! Which CPUs the process may use, how many shards to start on them, and pinning a thread to one.
 //!
-//! Not inside: threads. Pinning is best effort: whoever can't pin runs unpinned and says so.
-#![deny(unsafe_code)]
+//! Pinning is best effort: a thread that can't be pinned runs unpinned, and the reason is reported.
 
 use std::{fs, io, path::Path};
 
 use thiserror::Error;
 
-/// The most shards that are started without being asked for. Beyond that a process has usually better use for its
-/// CPUs, and each shard holds 8 MiB of packet memory.
-const MOST_DEFAULT_SHARDS: usize = 8;
+/// Most shards that are started by default. Beyond that a process has usually better use for its CPUs, and
+/// each shard holds 8 MiB of packet memory.
+const DEFAULT_SHARDS_MAX: usize = 8;
 
 /// What the process may use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cpus {
     /// The CPUs that the calling thread may run on (affinity mask within the cpuset), in order; never empty.
     pub allowed: Vec<usize>,
-    /// How many CPUs' worth of time its control group gives it (`cpu.max` of cgroup v2), if that is limited.
+    /// CPU time per time that its control group may use (`cpu.max` of cgroup v2), in CPUs, if that is
+    /// limited.
     pub quota: Option<f64>,
 }
 
 impl Cpus {
-    /// Asks the system. Where it does not answer, a single CPU is assumed.
+    /// Asks the system. Where it gives no answer, a single CPU is assumed.
     pub fn detect() -> Self {
         let mut allowed: Vec<_> =
             core_affinity::get_core_ids().into_iter().flatten().map(|core| core.id).collect();
@@ -32,21 +32,21 @@ impl Cpus {
         Self { allowed, quota: quota(&groups, Path::new("/sys/fs/cgroup")) }
     }
 
-    /// How many threads can really run at one time: the smaller of the two limits, at least 1.
+    /// How many threads can run at one time: the smaller of the two limits, at least 1.
     pub fn usable(&self) -> usize {
         let by_time = self.quota.map_or(usize::MAX, |quota| quota.floor() as usize);
         self.allowed.len().min(by_time).max(1)
     }
 
-    /// Half of what can run, so that the program's own threads have the other half; at least 1, at most
-    /// 8. On two CPUs it is 1.
+    /// Half of [`Cpus::usable`], so that the program's own threads have the other half; 1 to 8. On two CPUs
+    /// it is 1.
     pub fn default_shards(&self) -> usize {
-        (self.usable() / 2).clamp(1, MOST_DEFAULT_SHARDS)
+        (self.usable() / 2).clamp(1, DEFAULT_SHARDS_MAX)
     }
 
-    /// A CPU for each of `shards`. The last CPUs come first, because interrupts and everything that was never placed
-    /// prefer the first ones. `None` where pinning would hurt: more shards than CPUs, a single CPU, or a quota that
-    /// is below the number of shards, since a throttled thread should be free to move.
+    /// A CPU for each of `shards`, from the last one down, because interrupts and unpinned threads prefer the
+    /// first ones. `None` where pinning would hurt: more shards than CPUs, a single CPU, or a quota below the
+    /// number of shards, since a throttled thread should be free to move.
     pub fn placement(&self, shards: usize) -> Vec<Option<usize>> {
         let pins = self.allowed.len() > 1 && shards <= self.usable();
         let free = self.allowed.iter().rev().copied().map(Some);
@@ -54,7 +54,7 @@ impl Cpus {
     }
 }
 
-/// How many shards an engine starts when nobody says otherwise; see [`Cpus::default_shards`].
+/// How many shards an engine starts by default; see [`Cpus::default_shards`].
 pub fn default_shards() -> usize {
     Cpus::detect().default_shards()
 }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_limit_on_the_way_up_counts() {
+    fn the_smallest_limit_of_a_group_and_its_parents_holds() {
         let root = std::env::temp_dir().join(format!("corewire-cgroup-{}", std::process::id()));
         let own = root.join("a/b");
         fs::create_dir_all(&own).unwrap();
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_is_pinned_to_an_allowed_cpu_and_told_about_another() {
+    fn a_thread_is_pinned_to_allowed_cpus_only() {
         // In a thread of its own, because the pin stays.
         thread::spawn(|| {
             let allowed = Cpus::detect().allowed;

@@ -1,8 +1,8 @@
-//! What a shard counts: one table of (id, label, unit), and the cells behind it.
+//! What a shard counts: one table of (id, label, unit), and the counters behind it.
 //!
-//! Not inside: what the numbers mean to a user, and anything that is kept per channel (those cells are in
-//! [`crate::shard::ChannelShared`]). A cell has one writer, its shard, and any number of readers, so that it is
-//! written with a plain load and store; a reader sees a number that was true a moment ago.
+//! A counter has one writer, its shard, and any number of readers, so that it is written with a plain load
+//! and store. A reader sees a value that was true a moment ago. What is counted per channel is in
+//! [`ChannelShared`](crate::shared::ChannelShared).
 
 use std::{
     fmt,
@@ -11,31 +11,33 @@ use std::{
 
 use crossbeam_utils::CachePadded;
 
-/// What kind of number a counter is.
+/// How a counter changes, and how several shards' values combine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CounterKind {
     /// Only grows.
     Total,
-    /// A level that rises and falls.
+    /// Rises and falls.
     Level,
+    /// The largest value so far.
+    Maximum,
 }
 
 /// One row of the table of counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Description {
+pub struct CounterInfo {
     /// The counter.
     pub counter: Counter,
-    /// Its name in every output.
+    /// Its name in every output: lower case, words joined by `_`.
     pub label: &'static str,
     /// What is counted.
     pub unit: &'static str,
-    /// Total or level.
-    pub kind: Kind,
+    /// Total, level or maximum.
+    pub kind: CounterKind,
 }
 
 macro_rules! table {
     ($($kind:ident $name:ident $label:ident in $unit:literal: $doc:literal;)*) => {
-        /// The id of a counter: its place in [`TABLE`] and in every block of cells.
+        /// The id of a counter: its place in [`TABLE`] and in every [`ShardCounters`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(usize)]
         pub enum Counter {
@@ -43,12 +45,12 @@ macro_rules! table {
         }
 
         /// Every counter of a shard, in the order of the ids.
-        pub const TABLE: &[Description] = &[
-            $(Description {
+        pub const TABLE: &[CounterInfo] = &[
+            $(CounterInfo {
                 counter: Counter::$name,
                 label: stringify!($label),
                 unit: $unit,
-                kind: Kind::$kind,
+                kind: CounterKind::$kind,
             },)*
         ];
     };
@@ -57,6 +59,8 @@ macro_rules! table {
 table! {
     Total Turns turns in "turns": "Turns that the shard ran.";
     Total BusyTurns busy_turns in "turns": "Turns that found something to do.";
+    Total BusyNs busy_ns in "ns": "Time in those turns. Beside the time that passed, it is the duty of the shard's core.";
+    Maximum LongestTurnNs longest_turn_ns in "ns": "The longest of those turns.";
     Total Parks parks in "sleeps": "Times that the shard went to sleep.";
     Total ParksCalledOff parks_called_off in "sleeps": "Times that work came while the shard was about to sleep.";
 
@@ -68,7 +72,7 @@ table! {
     Total DropNoSession drop_no_session in "packets": "Dropped: no session at that index, or an older one.";
     Total DropForeignSource drop_foreign_source in "packets": "Dropped: not from the address of the session.";
     Total DropBySession drop_by_session in "packets": "Dropped by the session: replayed, forged or malformed.";
-    Total DropHeldUp drop_held_up in "packets": "Dropped: the clerk has no room for what their session said.";
+    Total DropHeldUp drop_held_up in "packets": "Dropped: the clerk has no room for an event of their session.";
     Total DropNoNode drop_no_node in "datagrams": "Dropped: the socket belongs to no node any more.";
     Total Handshakes handshakes in "datagrams": "Handshake datagrams handed to the clerk.";
     Total DropHandshake drop_handshake in "datagrams": "Handshake datagrams dropped: the clerk's mailbox was full.";
@@ -76,7 +80,7 @@ table! {
     Total PacketsSent packets_sent in "packets": "Sealed packets handed to the driver.";
     Total BytesSent bytes_sent in "bytes": "Bytes of those packets.";
     Total TrainsSent trains_sent in "sends": "Sends handed to the driver; one may carry several packets.";
-    Total PacketsSetAside packets_set_aside in "packets": "Packets that did not fit the size of their train.";
+    Total PacketsDeferred packets_deferred in "packets": "Packets that did not fit the size of their train.";
     Total DatagramsSent datagrams_sent in "datagrams": "Datagrams sent for the clerk: handshakes.";
     Total DropDatagram drop_datagram in "datagrams": "Datagrams of the clerk that could not be sent.";
     Total LeasesExhausted leases_exhausted in "times": "Times that all transmit memory was in flight.";
@@ -87,13 +91,13 @@ table! {
     Total DatumsDelivered datums_delivered in "datums": "Datums written into inboxes.";
     Total DatumsMissed datums_missed in "datums": "Gaps before delivered datums.";
     Total InboxRefusals inbox_refusals in "datums": "Datums that found no room in their inbox: the peer broke its credit.";
-    Total Grants grants in "grants": "Times that a consumer's progress was told to its session.";
+    Total Grants grants in "grants": "Times that a session was given its consumer's progress.";
     Total RingNews ring_news in "times": "Times that a poll found new records in a ring.";
-    Total RingPolls ring_polls in "polls": "Polls of awake rings, one load each.";
-    Total RingsArmed rings_armed in "times": "Times that a quiet ring was left to wake the shard.";
-    Total RingsWoken rings_woken in "times": "Times that a ring woke or marked the shard.";
-    Total RecordsLost records_lost in "records": "Records that a ring's policy took from the shard's cursor.";
-    Total RingsDetached rings_detached in "rings": "Rings that cut the shard's cursor off.";
+    Total RingPolls ring_polls in "polls": "Polls of active rings, one load each.";
+    Total RingsArmed rings_armed in "times": "Times that an idle ring was left to notify the shard.";
+    Total RingsWoken rings_woken in "times": "Times that an armed ring notified the shard.";
+    Total RecordsLost records_lost in "records": "Records that eviction took from the shard's cursors.";
+    Total RingsDetached rings_detached in "rings": "Rings that detached the shard's cursor.";
 
     Total Commands commands in "commands": "Commands taken from the clerk.";
     Total StaleCommands stale_commands in "commands": "Commands for a session or channel that is gone.";
@@ -107,7 +111,7 @@ table! {
     Total KeysChanged keys_changed in "sessions": "Times that a session went on under a new key.";
     Total SessionsClosed sessions_closed in "sessions": "Sessions ended, by either side.";
     Level Sessions sessions in "sessions": "Sessions alive.";
-    Total ChannelsOpened channels_opened in "channels": "Channels that came to carry datums.";
+    Total ChannelsOpened channels_opened in "channels": "Channels connected.";
     Total ChannelsClosed channels_closed in "channels": "Channels ended, by either side.";
     Total ChannelsRejected channels_rejected in "channels": "Channels that were refused, by either side.";
     Level Channels channels in "channels": "Channels alive.";
@@ -116,7 +120,7 @@ table! {
     Total ReceiveBound receive_bound in "turns": "Turns that ended receiving at its bound.";
     Total CommandBound command_bound in "turns": "Turns that ended taking commands at its bound.";
     Total TimerBound timer_bound in "turns": "Turns that ended firing timers at its bound.";
-    Total RingBound ring_bound in "turns": "Turns that ended looking at a ring at its bound.";
+    Total RingBound ring_bound in "turns": "Turns that ended polling a ring at its bound.";
     Total TransmitBound transmit_bound in "turns": "Turns that ended transmitting at its bound.";
     Total KernelReceiveDrops kernel_receive_drops in "datagrams": "Dropped by the kernel before a full receive queue.";
     Total ReceiveTruncated receive_truncated in "datagrams": "Dropped by the driver: cut by the kernel.";
@@ -141,12 +145,12 @@ table! {
 /// How many counters there are.
 pub const COUNTERS: usize = TABLE.len();
 
-/// The cells of one shard.
+/// The counters of one shard.
 ///
-/// One writer, the shard. Readers on other threads see each cell whole, but not all cells of one moment.
+/// One writer, the shard. Readers on other threads see each value whole, but not all values of one moment.
 #[derive(Debug)]
 pub struct ShardCounters {
-    cells: CachePadded<[AtomicU64; COUNTERS]>,
+    values: CachePadded<[AtomicU64; COUNTERS]>,
 }
 
 impl Default for ShardCounters {
@@ -156,15 +160,15 @@ impl Default for ShardCounters {
 }
 
 impl ShardCounters {
-    /// A block of cells, all zero.
+    /// All zero.
     pub fn new() -> Self {
-        Self { cells: CachePadded::new([const { AtomicU64::new(0) }; COUNTERS]) }
+        Self { values: CachePadded::new([const { AtomicU64::new(0) }; COUNTERS]) }
     }
 
-    /// Adds `n`. Only the shard's thread may call this; a second writer would lose counts, nothing worse.
+    /// Adds `n`. Only the shard's thread may call this; a second writer would only lose counts.
     pub(crate) fn add(&self, counter: Counter, n: u64) {
-        let cell = &self.cells[counter as usize];
-        cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        let value = &self.values[counter as usize];
+        value.store(value.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
     /// Adds one.
@@ -172,64 +176,68 @@ impl ShardCounters {
         self.add(counter, 1);
     }
 
-    /// Sets a level.
+    /// Sets a level or a maximum.
     pub(crate) fn set(&self, counter: Counter, value: u64) {
-        self.cells[counter as usize].store(value, Ordering::Relaxed);
+        self.values[counter as usize].store(value, Ordering::Relaxed);
     }
 
     /// The value of one counter.
     pub fn get(&self, counter: Counter) -> u64 {
-        self.cells[counter as usize].load(Ordering::Relaxed)
+        self.values[counter as usize].load(Ordering::Relaxed)
     }
 
     /// All values, read one after the other.
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&self) -> CounterSnapshot {
         let mut values = [0; COUNTERS];
-        for (value, cell) in values.iter_mut().zip(self.cells.iter()) {
-            *value = cell.load(Ordering::Relaxed);
+        for (value, counter) in values.iter_mut().zip(self.values.iter()) {
+            *value = counter.load(Ordering::Relaxed);
         }
-        Snapshot { values }
+        CounterSnapshot { values }
     }
 }
 
 /// The values of a shard's counters, read at about one moment.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct CounterSnapshot {
     values: [u64; COUNTERS],
 }
 
-impl Snapshot {
+impl CounterSnapshot {
     /// The value of one counter.
     pub fn get(&self, counter: Counter) -> u64 {
         self.values[counter as usize]
     }
 
     /// Every row of the table with its value.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static Description, u64)> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static CounterInfo, u64)> + '_ {
         TABLE.iter().zip(self.values.iter().copied())
     }
 
-    /// What was added since `earlier`; levels stay as they are.
+    /// What was added to the totals since `earlier`; levels and maxima stay as they are.
     pub fn since(&self, earlier: &Self) -> Self {
         let mut values = self.values;
         for (row, value) in TABLE.iter().zip(values.iter_mut()) {
-            if row.kind == Kind::Total {
+            if row.kind == CounterKind::Total {
                 *value = value.wrapping_sub(earlier.get(row.counter));
             }
         }
         Self { values }
     }
 
-    /// Adds the values of another shard to these.
+    /// Joins the values of another shard to these: totals and levels are added, of maxima the larger one
+    /// stays.
     pub fn merge(&mut self, other: &Self) {
-        for (value, other) in self.values.iter_mut().zip(other.values) {
-            *value = value.wrapping_add(other);
+        for ((row, value), other) in TABLE.iter().zip(&mut self.values).zip(other.values) {
+            *value = match row.kind {
+                CounterKind::Total | CounterKind::Level => value.wrapping_add(other),
+                CounterKind::Maximum => other.max(*value),
+            };
         }
     }
 }
 
 /// Prints what is not zero.
-impl fmt::Debug for Snapshot {
+impl fmt::Debug for CounterSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map()
             .entries(self.iter().filter(|(_, v)| *v != 0).map(|(row, value)| (row.label, value)))
@@ -244,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_stands_at_the_place_of_its_id_and_has_its_own_label() {
+    fn every_counter_is_at_the_place_of_its_id_with_a_unique_label() {
         let mut labels = BTreeSet::new();
         for (place, row) in TABLE.iter().enumerate() {
             assert_eq!(row.counter as usize, place);
@@ -253,14 +261,26 @@ mod tests {
     }
 
     #[test]
+    fn merging_adds_totals_and_keeps_the_larger_maximum() {
+        let [mut left, right] = [(2, 30), (3, 20)].map(|(turns, longest)| {
+            let counters = ShardCounters::new();
+            counters.add(Counter::Turns, turns);
+            counters.set(Counter::LongestTurnNs, longest);
+            counters.snapshot()
+        });
+        left.merge(&right);
+        assert_eq!((left.get(Counter::Turns), left.get(Counter::LongestTurnNs)), (5, 30));
+    }
+
+    #[test]
     fn a_difference_keeps_levels_and_subtracts_totals() {
-        let cells = ShardCounters::new();
-        cells.add(Counter::Turns, 5);
-        cells.set(Counter::Sessions, 3);
-        let before = cells.snapshot();
-        cells.bump(Counter::Turns);
-        cells.set(Counter::Sessions, 2);
-        let between = cells.snapshot().since(&before);
+        let values = ShardCounters::new();
+        values.add(Counter::Turns, 5);
+        values.set(Counter::Sessions, 3);
+        let before = values.snapshot();
+        values.bump(Counter::Turns);
+        values.set(Counter::Sessions, 2);
+        let between = values.snapshot().since(&before);
         assert_eq!((between.get(Counter::Turns), between.get(Counter::Sessions)), (1, 2));
     }
 }

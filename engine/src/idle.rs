@@ -1,8 +1,6 @@
-//! How a shard waits for work: a decision, made from what it saw and what time it is.
+//! How a shard waits for work: the decision whether it spins, yields or sleeps.
 //!
-//! Not inside: the waiting itself. Spinning is the shard's loop, sleeping is the driver's
-//! ([`Driver::park`](crate::driver::Driver::park)).
-#![deny(unsafe_code)]
+//! The shard's loop spins, and the driver sleeps ([`Driver::park`](crate::driver::Driver::park)).
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -11,14 +9,14 @@ use thiserror::Error;
 
 /// What a shard does when there is nothing to do.
 ///
-/// Waking a sleeping thread costs 7 µs after a short sleep and 20 µs after a long one, whatever wakes it; a spinning
-/// thread sees a change within half a microsecond. That is what the choice is about.
+/// It is a choice between latency and CPU time: a sleeping thread wakes in about 7 µs after a short sleep and
+/// 20 µs after a long one; a spinning thread sees a change within half a microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Idle {
-    /// Look again at once, for ever. The lowest latency, and a core of its own that is always busy. Where the process
-    /// has one CPU only, it yields between looks.
+    /// Take the next turn at once, always. The lowest latency, and a core that is always busy. Where the
+    /// process has one CPU only, the shard yields between turns.
     Spin,
-    /// Look again for a while, then yield to other threads between looks for a while, then sleep.
+    /// Spin for a while, then yield to other threads between turns for a while, then sleep.
     Adaptive {
         /// How long to spin after the last work.
         spin: Duration,
@@ -30,8 +28,8 @@ pub enum Idle {
 }
 
 impl Idle {
-    /// Spin for 50 µs, some round trips of a local network and more than twice what a wake-up costs, so that a
-    /// conversation in progress never sleeps; then yield for as long again. An idle engine sleeps after 100 µs.
+    /// Spins for 50 µs, which is some round trips of a local network and more than twice a wake-up, so that a
+    /// conversation in progress never sleeps; then yields for as long. An idle engine sleeps after 100 µs.
     pub const ADAPTIVE: Self =
         Self::Adaptive { spin: Duration::from_micros(50), yielding: Duration::from_micros(50) };
 }
@@ -52,7 +50,7 @@ impl fmt::Display for Idle {
     }
 }
 
-/// A word that names no way to wait.
+/// A word that names no [`Idle`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is no way to wait; choose spin, adaptive or park")]
 pub struct UnknownIdle(String);
@@ -70,14 +68,14 @@ impl FromStr for Idle {
     }
 }
 
-/// What to do before the next look.
+/// What to do before the next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Nothing: look again.
+    /// Nothing: take it at once.
     Spin,
-    /// Let another thread run (`std::thread::yield_now`), then look again.
+    /// Let another thread run (`std::thread::yield_now`).
     Yield,
-    /// Sleep until something comes or a timer is due.
+    /// Sleep until there is work or a deadline has come.
     Park,
 }
 
@@ -85,28 +83,30 @@ pub enum Wait {
 #[derive(Clone, Debug)]
 pub struct Idler {
     idle: Idle,
-    has_room: bool,
+    /// Other threads can run while this one spins.
+    may_spin: bool,
+    /// The first turn without work since there was some.
     since: Option<Instant>,
 }
 
 impl Idler {
-    /// For a thread of a process that may use `cpus` CPUs. With a single one, whoever has work for this thread can't
-    /// run while it spins, so it does not.
+    /// For a thread of a process that may use `cpus` CPUs. With a single one it never spins: the thread that
+    /// has work for it could not run.
     pub fn new(idle: Idle, cpus: usize) -> Self {
-        Self { idle, has_room: cpus > 1, since: None }
+        Self { idle, may_spin: cpus > 1, since: None }
     }
 
-    /// There was work: the patience begins anew.
+    /// The turn had work: waiting begins anew.
     pub fn worked(&mut self) {
         self.since = None;
     }
 
-    /// There was none. `now` is only compared with earlier values of itself.
+    /// The turn at `now` had no work.
     pub fn wait(&mut self, now: Instant) -> Wait {
         match self.idle {
-            Idle::Spin if self.has_room => Wait::Spin,
+            Idle::Spin if self.may_spin => Wait::Spin,
             Idle::Spin => Wait::Yield,
-            Idle::Adaptive { .. } if !self.has_room => Wait::Park,
+            Idle::Adaptive { .. } if !self.may_spin => Wait::Park,
             Idle::Adaptive { spin, yielding } => {
                 let idle_for = now.saturating_since(*self.since.get_or_insert(now));
                 if idle_for < spin {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn spin_spins_and_park_parks_whatever_the_time() {
+    fn spin_spins_and_park_parks_at_any_time() {
         for micros in [0, 1, 1_000_000_000] {
             assert_eq!(Idler::new(Idle::Spin, 2).wait(at(micros)), Wait::Spin);
             assert_eq!(Idler::new(Idle::Park, 2).wait(at(micros)), Wait::Park);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_without_end_and_clocks_that_go_back_are_survived() {
+    fn endless_times_and_clocks_that_go_back_are_handled() {
         let forever = Idle::Adaptive { spin: Duration::MAX, yielding: Duration::MAX };
         assert_eq!(Idler::new(forever, 2).wait(Instant::FAR_FUTURE), Wait::Spin);
         let mut idler = Idler::new(Idle::ADAPTIVE, 2);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn words_name_ways_to_wait() {
+    fn words_parse_to_ways_of_waiting() {
         for word in ["spin", "adaptive", "park"] {
             assert_eq!(word.parse::<Idle>().unwrap().to_string(), word);
         }

@@ -1,24 +1,35 @@
-//! corewire's engine: shards, drivers, the clerk and the counters.
-//!
-//! The engine knows bytes, not types. It holds no protocol rule (those are `corewire-proto`'s, pure) and no
-//! shared-memory algorithm (those are `corewire-rings`'). What is here is threads, sockets, clocks and the
-//! tables that join rings to sessions.
+#![doc = include_str!("../README.md")]
+#![deny(unsafe_code)]
 
 pub mod affinity;
 mod buffer;
 pub mod clerk;
+mod config;
 pub mod counters;
 pub mod driver;
-pub mod engine;
+mod engine;
 pub mod idle;
+#[doc(hidden)]
+pub mod internals;
+mod join;
 pub mod node;
 pub mod peer;
 pub mod publication;
-pub mod registry;
+mod registry;
 pub mod shard;
 pub mod shared;
 pub mod subscription;
 mod threads;
+
+pub use self::{
+    config::{EngineConfig, EngineError, EngineInfo, MAX_SHARDS, ShardInfo, ShardState},
+    counters::{Counter, CounterInfo, CounterKind, CounterSnapshot},
+    driver::{DriverConfig, DriverKind, IoChoice},
+    engine::Engine,
+    idle::Idle,
+    shard::ShardLimits,
+    shared::limits::{Limits, Times},
+};
 
 pub use corewire_proto as proto;
 pub use corewire_rings as rings;

@@ -4,6 +4,7 @@
 //! here checks requests, makes rings, and sends requests to the clerk.
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
     net::{Ipv4Addr, SocketAddr},
@@ -19,7 +20,6 @@ use tokio::sync::watch;
 pub use crate::shared::node::NodeSocket;
 use crate::{
     driver::bind::BindError,
-    engine::Engine,
     peer::{PeerFacts, PeerInfo, Ticket},
     publication::{Publication, PublishError, PublishSpec},
     shard::NodeId,
@@ -176,7 +176,9 @@ pub(crate) fn announced(config: &NodeConfig, sockets: &[NodeSocket]) -> Vec<Sock
 struct NodeHandle {
     shared: Arc<NodeShared>,
     /// The engine lives as long as its nodes.
-    engine: Engine,
+    _engine: Arc<dyn Any + Send + Sync>,
+    /// How long streams may drain when the last handle is dropped.
+    drain: Duration,
 }
 
 impl NodeHandle {
@@ -198,7 +200,7 @@ impl NodeHandle {
 impl Drop for NodeHandle {
     fn drop(&mut self) {
         if !self.shared.leaving.load(Ordering::Acquire) {
-            self.leave(self.engine.drain());
+            self.leave(self.drain);
         }
     }
 }
@@ -210,8 +212,9 @@ impl Drop for NodeHandle {
 pub struct Node(Arc<NodeHandle>);
 
 impl Node {
-    pub(crate) fn new(shared: Arc<NodeShared>, engine: Engine) -> Self {
-        Self(Arc::new(NodeHandle { shared, engine }))
+    /// The handle of a node whose engine `engine` keeps running.
+    pub(crate) fn new(shared: Arc<NodeShared>, drain: Duration, engine: Arc<dyn Any + Send + Sync>) -> Self {
+        Self(Arc::new(NodeHandle { shared, _engine: engine, drain }))
     }
 
     fn shared(&self) -> &Arc<NodeShared> {
@@ -241,11 +244,6 @@ impl Node {
     /// Bytes of receive and send queue that the kernel granted to each socket of each address.
     pub fn socket_buffers(&self) -> &[(usize, usize)] {
         &self.shared().buffers
-    }
-
-    /// The engine that the node runs on.
-    pub fn engine(&self) -> &Engine {
-        &self.0.engine
     }
 
     /// What this node says about itself.

@@ -1,11 +1,10 @@
-//! The threads of an engine: one for each shard, one for the clerk.
-//!
-//! Not inside: what happens in a turn. Here is who runs the turns, when a thread sleeps, and how all of them end.
+//! The threads of an engine: one for each shard, one for the clerk. Who runs the turns, when a thread sleeps,
+//! and how all of them end.
 
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc},
     task::{Context, Wake, Waker},
     thread::{self, JoinHandle, Thread, ThreadId},
     time::{Duration, Instant as StdInstant},
@@ -16,47 +15,55 @@ use corewire_proto::time::Instant;
 use crate::{
     affinity::{self, Cpus},
     clerk::Clerk,
+    config::{EngineConfig, EngineError, EngineInfo, ShardInfo, ShardState},
+    counters::{CounterSnapshot, ShardCounters},
     driver::{self, Driver},
-    engine::{EngineConfig, EngineError, EngineInfo, ShardEnds, ShardInfo},
     idle::Idler,
-    shard::{Shard, ShardConfig, host},
+    shard::{
+        Shard, ShardConfig,
+        command::ShardEnds,
+        host::{self, HostEnd},
+    },
     shared::Next,
 };
 
-/// How much longer than the drain time the last handle waits for the threads. Closing the sessions takes a
-/// moment; a thread that takes longer is stuck in a closure of the user's and is left behind.
+/// How much longer than the drain time the last handle waits for the threads. Closing the sessions takes
+/// milliseconds; a thread that takes longer is stuck in a closure of the user's and is left running.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// The drivers' clock, as the clerk's thread reads it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct DriverClock {
+    /// A reading of the drivers' clock, and one of the standard library's at the same moment.
     driver: Instant,
     here: StdInstant,
 }
 
-impl Clock {
+impl DriverClock {
     fn now(&self) -> Instant {
         self.driver + self.here.elapsed()
     }
 }
 
-/// Counts threads that have not ended, and wakes who waits for that.
+/// Counts the threads that have not ended.
 #[derive(Debug, Default)]
-struct Alive {
+struct AliveCount {
     count: Mutex<usize>,
+    /// Notified when a thread ends.
     changed: Condvar,
 }
 
-struct Living(Arc<Alive>);
+/// Counts one thread until it is dropped.
+struct AliveGuard(Arc<AliveCount>);
 
-impl Living {
-    fn new(alive: &Arc<Alive>) -> Self {
+impl AliveGuard {
+    fn new(alive: &Arc<AliveCount>) -> Self {
         *alive.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self(alive.clone())
     }
 }
 
-impl Drop for Living {
+impl Drop for AliveGuard {
     fn drop(&mut self) {
         *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.0.changed.notify_all();
@@ -71,7 +78,7 @@ struct OwnCpu(usize);
 
 impl OwnCpu {
     fn take(cpu: usize) -> Option<Self> {
-        // Made only if it is ours, and without the lock: dropping one takes the lock, and frees the CPU.
+        // Made only if the CPU was free, and without the lock: a drop takes the lock, and frees the CPU.
         let free = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(cpu);
         free.then(|| Self(cpu))
     }
@@ -86,23 +93,57 @@ impl Drop for OwnCpu {
 /// A CPU for each of `shards`, as long as there are some that no other engine of this process has.
 fn own_cpus(cpus: &Cpus, shards: usize) -> Vec<Option<OwnCpu>> {
     let pins = cpus.placement(shards).iter().all(Option::is_some);
-    // Beyond those that are wanted come the others that are allowed, the last ones first as well.
+    // `placement` gives the last allowed CPUs; those that are taken are replaced by the ones before them.
     let mut free = cpus.allowed.iter().rev().filter(|_| pins).filter_map(|cpu| OwnCpu::take(*cpu));
     (0..shards).map(|_| free.next()).collect()
+}
+
+/// A shard on its thread, as other threads see it.
+#[derive(Debug)]
+struct RunningShard {
+    /// As it was started; the state in it is replaced by what `end` says.
+    info: ShardInfo,
+    counters: Arc<ShardCounters>,
+    /// Set by the shard's thread when its loop returns.
+    end: Arc<OnceLock<HostEnd>>,
+}
+
+impl RunningShard {
+    fn info(&self) -> ShardInfo {
+        let state = match self.end.get() {
+            None => ShardState::Running,
+            Some(HostEnd::InOrder) => ShardState::Stopped,
+            Some(HostEnd::Panicked(message)) => ShardState::Panicked { message: message.clone() },
+        };
+        ShardInfo { state, ..self.info.clone() }
+    }
 }
 
 /// The threads of one engine.
 #[derive(Debug)]
 pub(crate) struct Threads {
+    /// In the order of the shards' numbers.
+    shards: Vec<RunningShard>,
+    /// Of all threads, the clerk's too.
     ids: Vec<ThreadId>,
-    /// Detached when dropped: whoever wants to be sure has waited before.
+    /// Detached when dropped: [`Threads::wait`] waits for their end.
     _handles: Vec<JoinHandle<()>>,
-    alive: Arc<Alive>,
+    alive: Arc<AliveCount>,
 }
 
 impl Threads {
-    /// Waits until all threads have ended, a little longer than `drain`. On a thread of the engine itself, where
-    /// that would never happen, it returns at once.
+    /// The shards with their state now.
+    pub(crate) fn info(&self) -> EngineInfo {
+        EngineInfo { shards: self.shards.iter().map(RunningShard::info).collect() }
+    }
+
+    /// The counters of each shard.
+    pub(crate) fn counters(&self) -> Vec<CounterSnapshot> {
+        self.shards.iter().map(|shard| shard.counters.snapshot()).collect()
+    }
+
+    /// Waits until all threads have ended, at most [`STOP_GRACE`] longer than `drain`; `false` when they have
+    /// not. On a thread of the engine itself, whose end would be waited for, it returns at once.
     pub(crate) fn wait(&self, drain: Duration) -> bool {
         if self.ids.contains(&thread::current().id()) {
             return false;
@@ -115,63 +156,65 @@ impl Threads {
 }
 
 /// Shard threads that run, before their clerk does.
-pub(crate) struct Started {
+pub(crate) struct StartedShards {
+    shards: Vec<RunningShard>,
     handles: Vec<JoinHandle<()>>,
-    alive: Arc<Alive>,
+    alive: Arc<AliveCount>,
 }
 
-type Ready = Result<(ShardInfo, Clock), EngineError>;
+/// What a shard's thread reports once its driver is open, or could not be opened.
+type StartReport = Result<(RunningShard, DriverClock), EngineError>;
 
-/// Starts a thread for each shard and waits until every driver is open. When one fails, the others end by
-/// themselves, because nobody holds the other ends of their mailboxes any more.
+/// Starts a thread for each shard and waits until every driver is open. When one fails, the others end too,
+/// because the clerk's ends of their mailboxes are dropped.
 pub(crate) fn start_shards(
     config: &EngineConfig,
     ends: Vec<ShardEnds>,
-) -> Result<(Started, EngineInfo, Clock), EngineError> {
-    let alive = Arc::new(Alive::default());
+) -> Result<(StartedShards, DriverClock), EngineError> {
+    let alive = Arc::new(AliveCount::default());
     let mut handles = Vec::new();
     let cpus = Cpus::detect();
     let usable = cpus.usable();
     let mut places = if config.pin { own_cpus(&cpus, ends.len()) } else { Vec::new() }.into_iter();
-    let (ready, readies) = mpsc::channel::<Ready>();
+    let (report, reports) = mpsc::channel::<StartReport>();
     for (shard, ends) in ends.into_iter().enumerate() {
         let shard = u8::try_from(shard).map_err(|_| EngineError::Shards(shard))?;
         let cpu = places.next().flatten();
-        let (config, ready, living) = (*config, ready.clone(), Living::new(&alive));
+        let (config, report, alive) = (*config, report.clone(), AliveGuard::new(&alive));
         let handle = thread::Builder::new()
             .name(format!("corewire-{shard}"))
             .spawn(move || {
-                let _living = living;
-                run_shard(shard, &config, (cpu, usable), ends, &ready);
+                let _alive = alive;
+                run_shard(shard, &config, (cpu, usable), ends, &report);
             })
             .map_err(|source| EngineError::Thread { what: format!("shard {shard}"), source })?;
         handles.push(handle);
     }
-    drop(ready);
-    let mut info = EngineInfo::default();
-    let mut clock = Clock { driver: Instant::ZERO, here: StdInstant::now() };
-    for outcome in readies.iter().take(handles.len()) {
+    drop(report);
+    let mut shards = Vec::new();
+    let mut clock = DriverClock { driver: Instant::ZERO, here: StdInstant::now() };
+    for outcome in reports.iter().take(handles.len()) {
         let (shard, its_clock) = outcome?;
-        info.shards.push(shard);
+        shards.push(shard);
         clock = its_clock;
     }
-    if info.shards.len() < handles.len() {
+    if shards.len() < handles.len() {
         let source = std::io::Error::other("a shard's thread ended before its driver was open");
         return Err(EngineError::Thread { what: "a shard".into(), source });
     }
-    info.shards.sort_by_key(|shard| shard.shard);
-    Ok((Started { handles, alive }, info, clock))
+    shards.sort_by_key(|shard| shard.info.shard);
+    Ok((StartedShards { shards, handles, alive }, clock))
 }
 
-/// Where a shard runs: on which CPU, and how many the process has.
-type Place = (Option<OwnCpu>, usize);
+/// The CPU that a shard is to be pinned to, and how many the process can use.
+type ShardPlace = (Option<OwnCpu>, usize);
 
 fn run_shard(
     id: u8,
     config: &EngineConfig,
-    (own, cpus): Place,
+    (own, cpus): ShardPlace,
     ends: ShardEnds,
-    ready: &mpsc::Sender<Ready>,
+    report: &mpsc::Sender<StartReport>,
 ) {
     let (cpu, unpinned) = match &own {
         None if config.pin => {
@@ -186,41 +229,53 @@ fn run_shard(
     let opened = match driver::open(config.io, &config.driver) {
         Ok(opened) => opened,
         Err(source) => {
-            let _ = ready.send(Err(EngineError::Driver { shard: id, source }));
+            let _ = report.send(Err(EngineError::Driver { shard: id, source }));
             return;
         }
     };
-    let info =
-        ShardInfo { shard: id, driver: opened.driver.kind(), fallback: opened.fallback, cpu, unpinned };
-    let clock = Clock { driver: opened.driver.now(), here: StdInstant::now() };
-    if ready.send(Ok((info, clock))).is_err() {
+    let info = ShardInfo {
+        shard: id,
+        driver: opened.driver.kind(),
+        fallback: opened.fallback,
+        cpu,
+        unpinned,
+        state: ShardState::Running,
+    };
+    let clock = DriverClock { driver: opened.driver.now(), here: StdInstant::now() };
+    let shard_config = ShardConfig { id, limits: config.shard_limits };
+    let shard = Shard::new(opened.driver, shard_config, ends.commands, ends.events);
+    let end = Arc::new(OnceLock::new());
+    let running = RunningShard { info, counters: shard.counters(), end: end.clone() };
+    if report.send(Ok((running, clock))).is_err() {
         return;
     }
-    let shard_config = ShardConfig { id, limits: config.shard_limits };
-    let shard = Shard::new(opened.driver, shard_config, ends.0, ends.1);
-    // A panic in a turn has been reported to the clerk.
-    let _ended = host::run(shard, Idler::new(config.idle, cpus));
+    let _first = end.set(host::run(shard, Idler::new(config.idle, cpus)));
 }
 
 /// Starts the clerk's thread.
-pub(crate) fn start_clerk(started: Started, clerk: Clerk, clock: Clock) -> Result<Threads, EngineError> {
-    let Started { mut handles, alive } = started;
-    let living = Living::new(&alive);
+pub(crate) fn start_clerk(
+    started: StartedShards,
+    clerk: Clerk,
+    clock: DriverClock,
+) -> Result<Threads, EngineError> {
+    let StartedShards { shards, mut handles, alive } = started;
+    let guard = AliveGuard::new(&alive);
     let handle = thread::Builder::new()
         .name("corewire-clerk".into())
         .spawn(move || {
-            let _living = living;
+            let _alive = guard;
             run_clerk(clerk, clock);
         })
         .map_err(|source| EngineError::Thread { what: "the clerk".into(), source })?;
     handles.push(handle);
     let ids = handles.iter().map(|handle| handle.thread().id()).collect();
-    Ok(Threads { ids, _handles: handles, alive })
+    Ok(Threads { shards, ids, _handles: handles, alive })
 }
 
-struct Unpark(Thread);
+/// Unparks a thread.
+struct ThreadWaker(Thread);
 
-impl Wake for Unpark {
+impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
@@ -230,8 +285,8 @@ impl Wake for Unpark {
     }
 }
 
-fn run_clerk(mut clerk: Clerk, clock: Clock) {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+fn run_clerk(mut clerk: Clerk, clock: DriverClock) {
+    let waker = Waker::from(Arc::new(ThreadWaker(thread::current())));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         while !clerk.is_stopped() {
             let until = match clerk.turn(clock.now()) {
@@ -249,18 +304,40 @@ fn run_clerk(mut clerk: Clerk, clock: Clock) {
         }
     }));
     if outcome.is_err() {
-        // A defect of ours. Everybody who waits for the clerk learns that it is gone; the shards end by themselves
-        // when their mailboxes are.
+        // A defect of the engine. All handles learn that the clerk is gone; the shards end with their
+        // mailboxes.
         clerk.abandon();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::OwnCpu;
+    use super::*;
+    use crate::driver::DriverKind;
 
     #[test]
-    fn a_cpu_that_is_taken_is_neither_given_twice_nor_freed_by_asking() {
+    fn the_end_of_a_shards_loop_is_its_state() {
+        let info = ShardInfo {
+            shard: 3,
+            driver: DriverKind::Epoll,
+            fallback: None,
+            cpu: None,
+            unpinned: None,
+            state: ShardState::Running,
+        };
+        for (end, state) in [
+            (None, ShardState::Running),
+            (Some(HostEnd::InOrder), ShardState::Stopped),
+            (Some(HostEnd::Panicked("why".into())), ShardState::Panicked { message: "why".into() }),
+        ] {
+            let end = Arc::new(end.map_or_else(OnceLock::new, OnceLock::from));
+            let shard = RunningShard { info: info.clone(), counters: Arc::default(), end };
+            assert_eq!(shard.info().state, state);
+        }
+    }
+
+    #[test]
+    fn a_taken_cpu_is_not_given_twice_nor_freed_by_asking() {
         const NOWHERE: usize = usize::MAX;
         let first = OwnCpu::take(NOWHERE);
         assert!(first.is_some());

@@ -13,7 +13,7 @@ use std::{
 
 use corewire_engine::{
     affinity::{self, Cpus, Unpinned},
-    driver::{Driver, DriverConfig, DriverKind, IoChoice, OpenError, Unavailable, open},
+    driver::{Driver, DriverConfig, DriverKind, DriverOpenError, IoChoice, Unavailable, open},
 };
 use driver_rig::{Arm, Rig, Side, pattern};
 
@@ -119,7 +119,7 @@ fn child() {
         "by-name" => {
             deny(&[Rule::call(libc::SYS_io_uring_setup)], libc::EPERM);
             let refused = open(IoChoice::Uring, &DriverConfig::default());
-            assert!(matches!(refused, Err(OpenError::Uring(Unavailable::Seccomp))), "{refused:?}");
+            assert!(matches!(refused, Err(DriverOpenError::Uring(Unavailable::Seccomp))), "{refused:?}");
         }
         "memlock" => memlock(),
         "no-pin" => {
@@ -256,7 +256,7 @@ fn memlock() {
         }
     }
     match open(IoChoice::Uring, &DriverConfig::default()) {
-        Err(OpenError::Uring(Unavailable::Memory { limit: Some(0) })) => {
+        Err(DriverOpenError::Uring(Unavailable::Memory { limit: Some(0) })) => {
             let reason = falls_back_to_epoll();
             assert!(reason.contains("0 KiB") && reason.contains("ulimit -l"), "{reason}");
         }

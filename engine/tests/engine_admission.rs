@@ -12,14 +12,14 @@ use std::{
 };
 
 use corewire_engine::{
-    engine::Engine,
+    Engine,
     node::{Node, NodeConfig},
     peer::{PeerInfo, Ticket},
-    proto::{PeerId, TagId, session::CloseCode},
     publication::{Admit, Publication, PublishSpec, Verdict},
     shared::ChannelState,
     subscription::{SubscribeSpec, Subscription},
 };
+use corewire_proto::{PeerId, TagId, session::CloseCode};
 use engine_rig::{
     connected, engine, join, network, next_leg, next_number, push, spec, stream, wait_consumers, wait_for,
 };
@@ -194,8 +194,8 @@ fn both_ends_show_tickets_in_the_session_and_can_renew_them() {
     let has =
         |peer: &PeerInfo, text: &str| peer.tickets().iter().any(|ticket| &*ticket.bytes == text.as_bytes());
     let config = |text: &str| NodeConfig { tickets: vec![ticket(text)], ..NodeConfig::new(network) };
-    let producer = here.join(config("producer")).expect("a node");
-    let consumer = there.join(config("old")).expect("a node");
+    let producer = Node::join(&here, config("producer")).expect("a node");
+    let consumer = Node::join(&there, config("old")).expect("a node");
     let publication = publish(&producer, move |peer| Verdict::from(has(peer, "new")));
     let accept: Admit = Arc::new(move |peer| Verdict::from(has(peer, "producer")));
     let subscription =

@@ -11,13 +11,13 @@ use std::{
 };
 
 use corewire_engine::{
-    node::NodeConfig,
-    proto::{TagId, session::CloseCode},
+    node::{Node, NodeConfig},
     publication::{PublishError, PublishSpec, Verdict},
-    rings::RecvError,
     shared::ChannelState,
     subscription::{SubscribeError, SubscribeSpec},
 };
+use corewire_proto::{TagId, session::CloseCode};
+use corewire_rings::RecvError;
 use engine_rig::{
     Got, connected, engine, join, network, next, next_leg, next_number, push, spec, stream, wait,
     wait_consumers, wait_for,
@@ -234,7 +234,7 @@ fn networks_do_not_mix_on_one_engine() {
     // The same network with another secret is another network.
     let secret: [u8; 32] = std::array::from_fn(|at| at as u8);
     let config = NodeConfig { network_secret: Some(secret), ..NodeConfig::new(network("one")) };
-    let stranger = engine.join(config).expect("a node");
+    let stranger = Node::join(&engine, config).expect("a node");
     let hidden = stranger.subscribe(spec(1)).expect("a subscription");
     let same = one.subscribe(spec(1)).expect("a subscription");
     let _leg = next_leg(&same);

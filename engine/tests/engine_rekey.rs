@@ -10,21 +10,21 @@ use std::{
 };
 
 use corewire_engine::{
+    Engine,
     driver::IoChoice,
-    engine::Engine,
     node::{Node, NodeConfig},
-    proto::{NetworkId, session::SessionConfig},
     publication::{Publication, PublishSpec},
     shared::ChannelState,
     subscription::{Leg, Subscription},
 };
+use corewire_proto::{NetworkId, session::SessionConfig};
 use engine_rig::{
     LIMIT, engine, engine_with, network, next_leg, next_number, push, spec, stream, wait_consumers,
 };
 
 /// A node whose sessions get new keys this often.
 fn node(engine: &Engine, network: NetworkId, session: SessionConfig) -> Node {
-    engine.join(NodeConfig { session, ..NodeConfig::new(network) }).expect("a node")
+    Node::join(engine, NodeConfig { session, ..NodeConfig::new(network) }).expect("a node")
 }
 
 fn every(rekey_after: Duration) -> SessionConfig {
@@ -131,7 +131,7 @@ fn peers_that_met_by_address_change_keys_as_well() {
     let hidden = |engine: &Engine, bootstrap: Vec<SocketAddr>| {
         let session = every(Duration::from_millis(50));
         let config = NodeConfig { use_registry: false, bootstrap, session, ..NodeConfig::new(network) };
-        engine.join(config).expect("a node")
+        Node::join(engine, config).expect("a node")
     };
     let producer = hidden(&here, Vec::new());
     let consumer = hidden(&there, producer.local_addrs().to_vec());

@@ -5,15 +5,15 @@ mod engine_rig;
 use std::{net::SocketAddr, time::Duration};
 
 use corewire_engine::{
+    Engine, EngineConfig, EngineError,
     driver::IoChoice,
-    engine::{Engine, EngineConfig, EngineError},
     node::{JoinError, Node, NodeConfig},
-    proto::{NetworkId, PeerId, session::CloseCode},
     publication::{Publication, PublishSpec},
-    rings::RecvError,
     shared::ChannelState,
     subscription::Subscription,
 };
+use corewire_proto::{NetworkId, PeerId, session::CloseCode};
+use corewire_rings::RecvError;
 use engine_rig::{
     Got, engine, engine_with, join, network, next, next_leg, next_number, push, spec, stream, wait,
     wait_consumers, wait_for,
@@ -22,7 +22,7 @@ use engine_rig::{
 /// A node that has to be told of others.
 fn hidden(engine: &Engine, network: NetworkId, bootstrap: Vec<SocketAddr>) -> Node {
     let config = NodeConfig { use_registry: false, bootstrap, ..NodeConfig::new(network) };
-    engine.join(config).expect("a node")
+    Node::join(engine, config).expect("a node")
 }
 
 fn publish(node: &Node, number: u8) -> Publication {
@@ -117,7 +117,7 @@ fn a_bootstrap_address_may_come_to_life_later() {
     let config = NodeConfig { use_registry: false, bind: vec![address], ..NodeConfig::new(network) };
     let producer = loop {
         // The first node closes its socket soon after its handle is gone.
-        match here.join(config.clone()) {
+        match Node::join(&here, config.clone()) {
             Ok(node) => break node,
             Err(JoinError::Bind(_)) => std::thread::yield_now(),
             Err(other) => panic!("{other}"),
@@ -199,7 +199,7 @@ fn a_producer_that_is_restarted_is_found_again() {
         seed[0] = u8::from(life == 2);
         let here = engine();
         let config = NodeConfig { identity_seed: Some(seed), ..NodeConfig::new(network) };
-        let producer = here.join(config).expect("a node");
+        let producer = Node::join(&here, config).expect("a node");
         let publication = publish(&producer, 1);
         carries(&publication, &subscription);
     }
@@ -229,9 +229,9 @@ fn leaving_says_whether_a_remote_consumer_got_everything() {
 /// Two nodes that name each other and do not belong together: they never meet, and both sides can see why.
 fn never_meet(one: NodeConfig, other: NodeConfig) {
     let (here, there) = (engine(), engine());
-    let one = here.join(one).expect("a node");
+    let one = Node::join(&here, one).expect("a node");
     let bootstrap = one.local_addrs().to_vec();
-    let other = there.join(NodeConfig { bootstrap, ..other }).expect("a node");
+    let other = Node::join(&there, NodeConfig { bootstrap, ..other }).expect("a node");
     let _publication = publish(&one, 1);
     let subscription = subscribe(&other, 1);
     let until = std::time::Instant::now() + engine_rig::LIMIT;
@@ -264,8 +264,8 @@ fn an_address_in_use_is_named() {
     let network = network("in use");
     let node = join(&here, network);
     let bind = node.local_addrs().to_vec();
-    let error =
-        there.join(NodeConfig { bind: bind.clone(), ..NodeConfig::new(network) }).expect_err("in use");
+    let error = Node::join(&there, NodeConfig { bind: bind.clone(), ..NodeConfig::new(network) })
+        .expect_err("in use");
     assert!(error.to_string().contains(&bind[0].to_string()), "{error}");
 }
 
@@ -275,7 +275,7 @@ fn a_configuration_that_cannot_work_is_an_error_that_says_so() {
     assert!(matches!(Engine::start(many), Err(EngineError::Shards(1_000))));
     let here = engine();
     let weak = NodeConfig { network_secret: Some([1; 32]), ..NodeConfig::new(network("weak")) };
-    assert!(matches!(here.join(weak), Err(JoinError::WeakSecret(_))));
+    assert!(matches!(Node::join(&here, weak), Err(JoinError::WeakSecret(_))));
 }
 
 #[test]
@@ -293,12 +293,12 @@ fn an_address_that_nobody_can_send_to_is_not_announced() {
     ] {
         let address: SocketAddr = text.parse().expect("an address");
         let config = NodeConfig { announce: vec![address], ..NodeConfig::new(network) };
-        let error = here.join(config).expect_err(text);
+        let error = Node::join(&here, config).expect_err(text);
         assert!(matches!(error, JoinError::Announce { address: named } if named == address), "{error}");
     }
     // To bind the unspecified address is no mistake: the node is not found, but can find others.
     let bind = vec!["0.0.0.0:0".parse().expect("an address")];
-    let node = here.join(NodeConfig { bind, ..NodeConfig::new(network) }).expect("a node");
+    let node = Node::join(&here, NodeConfig { bind, ..NodeConfig::new(network) }).expect("a node");
     assert_eq!(node.me().addresses(), []);
     assert_eq!(node.stats().records_unsigned, 0);
 }
@@ -316,7 +316,7 @@ fn an_engine_stops_while_its_nodes_are_in_the_middle_of_it() {
     assert_eq!(next_number(&mut leg), 1);
     assert!(here.stop(Duration::from_millis(200)));
     assert!(publication.is_closed());
-    assert!(matches!(here.join(NodeConfig::new(network)), Err(JoinError::Stopped)));
+    assert!(matches!(Node::join(&here, NodeConfig::new(network)), Err(JoinError::Stopped)));
     assert_eq!(next(&mut leg), Got::Ended(RecvError::Closed));
     assert!(wait("the end", producer.shutdown(Duration::ZERO)).is_ok());
 }

@@ -6,18 +6,19 @@ mod swarm_rig;
 use std::time::Duration;
 
 use corewire_engine::{
+    Engine,
     clerk::Clerk,
-    engine::Engine,
+    internals::inline_engine,
     node::{Node, NodeConfig},
-    proto::{NetworkId, StreamId, session::CloseCode, time::Instant},
     publication::{Publication, PublishSpec},
-    rings::{ClaimError, RecvError},
     shared::{
         Next,
         limits::{Limits, Times},
     },
     subscription::{Backoff, Leg, SubscribeSpec, Subscription},
 };
+use corewire_proto::{NetworkId, StreamId, session::CloseCode, time::Instant};
+use corewire_rings::{ClaimError, RecvError};
 use swarm_rig::Internet;
 
 const STREAM: StreamId = StreamId([1; 32]);
@@ -54,7 +55,7 @@ impl Rig {
                 next
             });
         });
-        let (engine, clerk, _) = Engine::inline(0, Limits::default(), Times::default(), entropy, calendar);
+        let (engine, clerk, _) = inline_engine(0, Limits::default(), Times::default(), entropy, calendar);
         let start = Instant::ZERO + Duration::from_secs(1);
         let mut network = [test; 32];
         network[..4].copy_from_slice(&std::process::id().to_le_bytes());
@@ -63,7 +64,7 @@ impl Rig {
 
     fn node(&mut self, seed: u8) -> Node {
         let config = NodeConfig { identity_seed: Some([seed; 32]), ..NodeConfig::new(self.network) };
-        let node = self.engine.join_on(config, Vec::new()).expect("a node without sockets");
+        let node = Node::join_on(&self.engine, config, Vec::new()).expect("a node without sockets");
         self.settle();
         node
     }

@@ -14,13 +14,13 @@ use std::{
 use allocation_counter::measure;
 use corewire_engine::{
     driver::{DriverConfig, epoll::EpollDriver},
-    proto::{PeerId, channel::OpenRequest, session::SessionConfig},
-    rings::{
-        Ring,
-        mailbox::{Receiver, Sender, mailbox},
-    },
     shard::{Command, Event, Inbox, Install, Shard, ShardConfig},
     shared::ChannelShared,
+};
+use corewire_proto::{PeerId, channel::OpenRequest, session::SessionConfig};
+use corewire_rings::{
+    Ring,
+    mailbox::{Receiver, Sender, mailbox},
 };
 use shard_rig::{NODE, STREAM, index, keys, publish, ring};
 

@@ -6,14 +6,14 @@ mod shard_rig;
 use std::{net::SocketAddr, time::Duration};
 
 use corewire_engine::{
-    counters::{Counter, Snapshot},
+    counters::{Counter, CounterSnapshot},
     driver::{Driver, DriverConfig, sim::SimDriver},
-    proto::{
-        session::{CloseCode, SessionConfig},
-        wire::header::{PROTOCOL_VERSION, PacketKind, ReceiverIndex},
-    },
     shard::{Command, Event, ShardLimits},
     shared::ChannelState,
+};
+use corewire_proto::{
+    session::{CloseCode, SessionConfig},
+    wire::header::{PROTOCOL_VERSION, PacketKind, ReceiverIndex},
 };
 use shard_rig::{Rig, Setup, Wish, index, publish, ring};
 
@@ -42,14 +42,14 @@ fn with_one_lease_everything_still_goes_its_way_and_is_counted() {
         taken == [2_000; 2]
     });
     assert!(rig.left.count(Counter::LeasesExhausted) > 0);
-    assert!(rig.left.count(Counter::PacketsSetAside) > 0);
+    assert!(rig.left.count(Counter::PacketsDeferred) > 0);
     assert_eq!(legs[0].producer.snapshot().resent + legs[1].producer.snapshot().resent, 0);
     let sent = rig.left.count(Counter::PacketsSent);
     assert_eq!(rig.right.count(Counter::DatagramsReceived), sent, "each sealed packet was sent once");
 }
 
 /// Every datagram that came in is in exactly one of these.
-fn fates(counts: &Snapshot) -> u64 {
+fn fates(counts: &CounterSnapshot) -> u64 {
     [
         Counter::PacketsAccepted,
         Counter::DropMalformed,
@@ -219,7 +219,7 @@ fn a_command_that_has_to_wait_for_a_full_backlog_does_not_keep_the_shard_awake()
 }
 
 /// What sending 500 datums one by one costs both shards, with `idle` other channels around.
-fn cost_of_500(idle: usize) -> Snapshot {
+fn cost_of_500(idle: usize) -> CounterSnapshot {
     let mut rig = connected(Setup::default());
     let rings: Vec<_> = (0..idle).map(|_| ring(4, 64)).collect();
     let _idle: Vec<_> = rings.iter().map(|ring| rig.subscribe(1, ring, Wish::default())).collect();
@@ -333,7 +333,7 @@ fn a_shutdown_keeps_its_deadline_when_the_network_is_cut() {
 #[test]
 fn a_shard_whose_clerk_is_gone_ends_by_itself() {
     let mut rig = connected(Setup::default());
-    let (commands, _) = corewire_engine::rings::mailbox(1);
+    let (commands, _) = corewire_rings::mailbox(1);
     rig.left.commands = commands;
     rig.run_until(LONG, |rig| rig.left.shard.is_stopped());
     rig.run_until(LONG, |rig| rig.right.count(Counter::Sessions) == 0);

@@ -5,11 +5,9 @@ mod shard_rig;
 
 use std::time::Duration;
 
-use corewire_engine::{
-    driver::sim::Link,
-    proto::{channel::Reliability, session::SessionConfig},
-    rings::Ring,
-};
+use corewire_engine::driver::sim::Link;
+use corewire_proto::{channel::Reliability, session::SessionConfig};
+use corewire_rings::Ring;
 use shard_rig::{Leg, Rig, Setup, Wish, ring};
 
 const LONG: Duration = Duration::from_secs(600);

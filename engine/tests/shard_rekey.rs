@@ -7,12 +7,12 @@ use std::time::Duration;
 use corewire_engine::{
     counters::Counter,
     driver::sim::Link,
-    proto::{
-        session::{CloseCode, SessionConfig},
-        time::Instant,
-    },
     shard::{Command, Event, Rekey},
     shared::ChannelState,
+};
+use corewire_proto::{
+    session::{CloseCode, SessionConfig},
+    time::Instant,
 };
 use shard_rig::{Leg, Rig, Setup, Wish, index, keys, publish, ring};
 

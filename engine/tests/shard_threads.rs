@@ -18,17 +18,17 @@ use corewire_engine::{
         epoll::EpollDriver,
     },
     idle::{Idle, Idler},
-    proto::{PeerId, channel::OpenRequest, session::SessionConfig, time::Instant},
-    rings::{
-        Ring,
-        mailbox::{Receiver, Sender, mailbox},
-        park,
-    },
     shard::{
         Command, Event, Inbox, Install, Shard, ShardConfig,
-        host::{Ended, run},
+        host::{HostEnd, run},
     },
     shared::{ChannelShared, ChannelState},
+};
+use corewire_proto::{PeerId, channel::OpenRequest, session::SessionConfig, time::Instant};
+use corewire_rings::{
+    Ring,
+    mailbox::{Receiver, Sender, mailbox},
+    park,
 };
 use shard_rig::{NODE, STREAM, index, keys, publish, ring};
 
@@ -41,7 +41,7 @@ struct Host {
     events: Receiver<Event>,
     counters: Arc<ShardCounters>,
     address: SocketAddr,
-    thread: JoinHandle<Ended>,
+    thread: JoinHandle<HostEnd>,
 }
 
 fn start<D: Driver>(idle: Idle, open: impl FnOnce() -> D + Send + 'static) -> Host {
@@ -79,7 +79,7 @@ impl Host {
         }
     }
 
-    fn stop(mut self, now: Instant) -> Ended {
+    fn stop(mut self, now: Instant) -> HostEnd {
         self.tell(Command::Shutdown { deadline: now });
         self.hear(|event| matches!(event, Event::ShardStopped { .. }).then_some(()));
         self.thread.join().unwrap()
@@ -171,8 +171,8 @@ fn one_datum_at_a_time_wakes_everybody_who_sleeps_every_time() {
             assert!(left.counters.get(Counter::RingsWoken) > 100, "the ring woke its shard");
         }
         drop(inbox);
-        assert_eq!(left.stop(Instant::ZERO), Ended::InOrder);
-        assert_eq!(right.stop(Instant::ZERO), Ended::InOrder);
+        assert_eq!(left.stop(Instant::ZERO), HostEnd::InOrder);
+        assert_eq!(right.stop(Instant::ZERO), HostEnd::InOrder);
     }
 }
 
@@ -273,7 +273,7 @@ fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
     });
     assert!(panic.contains("the fuse has blown"));
     assert_eq!(right.counters.get(Counter::Panics), 1);
-    assert!(matches!(right.thread.join().unwrap(), Ended::Panicked(text) if text.contains("fuse")));
+    assert!(matches!(right.thread.join().unwrap(), HostEnd::Panicked(text) if text.contains("fuse")));
     // Nobody waits for it for ever: the channel is over, the inbox ends after what is in it.
     assert_eq!(consumer.state(), ChannelState::Terminated);
     let deadline = std::time::Instant::now() + LONG;

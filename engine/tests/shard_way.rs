@@ -7,12 +7,12 @@ use std::time::Duration;
 use corewire_engine::{
     counters::Counter,
     driver::sim::Link,
-    proto::{
-        channel::Reliability,
-        session::{CloseCode, SessionConfig},
-    },
     shard::{Command, Event},
     shared::ChannelState,
+};
+use corewire_proto::{
+    channel::Reliability,
+    session::{CloseCode, SessionConfig},
 };
 use shard_rig::{Leg, Rig, Setup, Wish, closed, index, publish, ring};
 
@@ -354,7 +354,7 @@ fn a_closed_session_ends_every_channel_with_its_code_at_both_ends() {
 fn commands_for_what_is_gone_are_answered_or_forgotten() {
     let mut rig = connected(Setup::default());
     let (gone, code) = (index(1, 0xdead), CloseCode::GRACEFUL);
-    let label = corewire_engine::proto::channel::Label::from_u32(5);
+    let label = corewire_proto::channel::Label::from_u32(5);
     rig.left.tell(Command::CloseSession { index: gone, code });
     rig.left.tell(Command::ResetChannel { index: gone, label, code });
     rig.left.tell(Command::RejectChannel { index: gone, label, code });

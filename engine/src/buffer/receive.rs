@@ -1,4 +1,4 @@
-//! Receive memory: equal buffers that the kernel fills and the driver lends on.
+//! Receive memory: equal buffers that the kernel fills and the driver lends to its callback.
 
 use std::{io, ptr::NonNull};
 
@@ -6,8 +6,8 @@ use super::Mapping;
 
 /// `count` buffers of `stride` bytes.
 ///
-/// The stride is an odd number of cache lines, so that the first lines of the buffers, which is all that small
-/// datagrams touch, spread over the sets of the cache instead of falling on the same few.
+/// The stride is an odd number of cache lines, so that the first lines of the buffers, the only ones that
+/// small datagrams touch, fall into different sets of the cache.
 #[derive(Debug)]
 pub(crate) struct ReceiveBuffers {
     memory: Mapping,
@@ -47,8 +47,8 @@ impl ReceiveBuffers {
     ///
     /// The kernel must have given this buffer back, and must not get it again while the slice lives.
     pub(crate) unsafe fn slice(&mut self, index: u16) -> &mut [u8] {
-        // SAFETY: `pointer` checked the index; the memory is zeroed by the mapping, so initialised; the caller
-        // promises that the kernel does not write, and `&mut self` that nobody else does.
+        // SAFETY: `pointer` checked the index; the memory is initialised, because the mapping is zeroed; the
+        // caller promises that the kernel does not write it, and `&mut self` excludes every other access.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(index).as_ptr(), self.stride) }
     }
 }

@@ -8,12 +8,11 @@ use std::{
     rc::Rc,
 };
 
-use super::{Mapping, leak};
-use crate::driver::LEASE_BYTES;
+use super::{LEASE_BYTES, Mapping, leak};
 
 /// Where a buffer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum LeasePlace {
     /// In the slab.
     Free,
     /// With the shard, as a [`Lease`].
@@ -22,26 +21,29 @@ enum Place {
     InFlight,
 }
 
+/// The buffers. Kept mapped by each lease, and leaked if one is in flight at the driver's end.
 #[derive(Debug)]
-struct Slab {
+struct SlabMemory {
     memory: Mapping,
-    places: Box<[Cell<Place>]>,
+    /// By buffer: its owner.
+    places: Box<[Cell<LeasePlace>]>,
     /// Indices of free buffers; the last returned goes out first, because its lines are still in the cache.
     free: RefCell<Vec<u16>>,
+    /// Buffers whose place is `InFlight`.
     in_flight: Cell<usize>,
 }
 
-impl Slab {
+impl SlabMemory {
     fn buffer(&self, index: u16) -> NonNull<u8> {
         assert!(usize::from(index) < self.places.len());
         // SAFETY: the mapping holds `places.len()` buffers of LEASE_BYTES and `index` is below that.
         unsafe { self.memory.base().add(usize::from(index) * LEASE_BYTES) }
     }
 
-    fn release(&self, index: u16, from: Place) {
+    fn release(&self, index: u16, from: LeasePlace) {
         let place = &self.places[usize::from(index)];
-        assert_eq!(place.get(), from, "buffer {index} comes back from where it is not");
-        place.set(Place::Free);
+        assert_eq!(place.get(), from, "buffer {index} is returned by what does not own it");
+        place.set(LeasePlace::Free);
         self.free.borrow_mut().push(index);
     }
 }
@@ -49,16 +51,16 @@ impl Slab {
 /// The driver's end of the transmit memory.
 #[derive(Debug)]
 pub(crate) struct TransmitSlab {
-    slab: Rc<Slab>,
+    slab: Rc<SlabMemory>,
 }
 
 impl TransmitSlab {
     /// Maps `count` buffers of [`LEASE_BYTES`].
     pub(crate) fn new(count: u16, huge: bool) -> io::Result<Self> {
         assert!(count > 0);
-        let slab = Slab {
+        let slab = SlabMemory {
             memory: Mapping::new(usize::from(count) * LEASE_BYTES, huge)?,
-            places: vec![Cell::new(Place::Free); usize::from(count)].into(),
+            places: vec![Cell::new(LeasePlace::Free); usize::from(count)].into(),
             free: RefCell::new((0..count).rev().collect()),
             in_flight: Cell::new(0),
         };
@@ -78,12 +80,12 @@ impl TransmitSlab {
     /// A free buffer, if there is one.
     pub(crate) fn lease(&self) -> Option<Lease> {
         let index = self.slab.free.borrow_mut().pop()?;
-        self.slab.places[usize::from(index)].set(Place::Leased);
+        self.slab.places[usize::from(index)].set(LeasePlace::Leased);
         Some(Lease { memory: self.slab.buffer(index), index, slab: Rc::clone(&self.slab) })
     }
 
-    /// Whether `lease` was cut from this slab. A lease of another driver's must not be sent from here, because
-    /// its index names another buffer in this slab.
+    /// Whether `lease` was cut from this slab. A lease of another driver's must not be sent from here,
+    /// because its index names another buffer in this slab.
     pub(crate) fn owns(&self, lease: &Lease) -> bool {
         Rc::ptr_eq(&self.slab, &lease.slab)
     }
@@ -92,9 +94,9 @@ impl TransmitSlab {
     pub(crate) fn fly(&self, lease: Lease) -> u16 {
         assert!(self.owns(&lease), "a lease goes back to the driver that gave it");
         let index = lease.index;
-        self.slab.places[usize::from(index)].set(Place::InFlight);
+        self.slab.places[usize::from(index)].set(LeasePlace::InFlight);
         self.slab.in_flight.set(self.slab.in_flight.get() + 1);
-        // The lease's own drop would free the buffer; its count on the slab is given back by hand.
+        // Without the lease's own drop, which would free the buffer.
         let lease = mem::ManuallyDrop::new(lease);
         // SAFETY: `lease` is never touched again, so this is the only read and the only drop of its `slab`.
         drop(unsafe { std::ptr::read(&lease.slab) });
@@ -104,10 +106,10 @@ impl TransmitSlab {
     /// The kernel is done with a buffer: its terminal completion was seen.
     pub(crate) fn land(&self, index: u16) {
         self.slab.in_flight.set(self.slab.in_flight.get() - 1);
-        self.slab.release(index, Place::InFlight);
+        self.slab.release(index, LeasePlace::InFlight);
     }
 
-    /// The bytes of a buffer in flight: the kernel reads them, and nobody writes them.
+    /// The bytes of a buffer in flight. They must not be written: the kernel reads them.
     pub(crate) fn pointer(&self, index: u16) -> *const u8 {
         self.slab.buffer(index).as_ptr()
     }
@@ -115,10 +117,10 @@ impl TransmitSlab {
     /// The first `len` bytes of a buffer in flight.
     pub(crate) fn in_flight_bytes(&self, index: u16, len: usize) -> &[u8] {
         assert!(len <= LEASE_BYTES);
-        assert_eq!(self.slab.places[usize::from(index)].get(), Place::InFlight);
-        // SAFETY: the buffer is LEASE_BYTES of initialised memory, no lease to it exists (it is in flight), the
-        // kernel only reads it, and it can't be leased again while `self` is borrowed: landing it needs the
-        // driver, which is the one that called us.
+        assert_eq!(self.slab.places[usize::from(index)].get(), LeasePlace::InFlight);
+        // SAFETY: the buffer is LEASE_BYTES of initialised memory, no lease to it exists (it is in flight),
+        // the kernel only reads it, and it can't be leased again during the borrow: only the driver, which is
+        // the caller, lands it.
         unsafe { std::slice::from_raw_parts(self.pointer(index), len) }
     }
 }
@@ -131,22 +133,20 @@ impl Drop for TransmitSlab {
     }
 }
 
-/// Transmit memory: [`LEASE_BYTES`] bytes that belong to its holder until they are sent or dropped.
-///
-/// Its contents are arbitrary at first (an older packet's, usually). Not `Send`: it stays on the thread of its
-/// driver.
+/// Transmit memory: [`LEASE_BYTES`] bytes, owned until they are sent or dropped. They hold arbitrary bytes at
+/// first. Not `Send`: a lease stays on the thread of its driver.
 pub struct Lease {
     memory: NonNull<u8>,
     index: u16,
-    slab: Rc<Slab>,
+    slab: Rc<SlabMemory>,
 }
 
 impl Deref for Lease {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the buffer is LEASE_BYTES of initialised memory, kept mapped by `slab`, and while its place is
-        // `Leased` this value is its only owner.
+        // SAFETY: the buffer is LEASE_BYTES of initialised memory, kept mapped by `slab`, and while its place
+        // is `Leased` this value is its only owner.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), LEASE_BYTES) }
     }
 }
@@ -160,7 +160,7 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.slab.release(self.index, Place::Leased);
+        self.slab.release(self.index, LeasePlace::Leased);
     }
 }
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_in_flight_is_leaked_and_counted_rather_than_unmapped() {
+    fn memory_in_flight_is_leaked_and_counted_not_unmapped() {
         let slab = TransmitSlab::new(1, false).unwrap();
         let before = super::super::leaked_bytes();
         let index = slab.fly(slab.lease().unwrap());

@@ -1,13 +1,11 @@
 //! Bound UDP sockets for the shards of one node.
 //!
-//! Not inside: receiving from them; see [`Driver::add_socket`](super::Driver::add_socket).
+//! A node has one address. With one shard it is one plain socket. With several, each shard has a socket of
+//! its own on that address (`SO_REUSEPORT`), and a classic BPF program, which needs no privilege, gives each
+//! packet to the socket of the shard that its header names (`driver/steer.rs` states the rule).
 //!
-//! A node has one address. With one shard it is one plain socket. With several, each shard has a socket of its
-//! own on that address (`SO_REUSEPORT`), and a classic BPF program, which needs no privilege, gives each packet
-//! to the socket of the shard that its header names (`driver/steer.rs` states the rule).
-//!
-//! `SO_REUSEPORT` alone would let a second program of the same user join in without an error. So the first socket
-//! is bound without it, which fails if anybody has the address, and only then opens the group for the others.
+//! `SO_REUSEPORT` alone would let a second program of the same user bind the address too. So the first socket
+//! is bound without it, which fails if the address is in use, and only then opens the group for the others.
 
 use std::{
     io,
@@ -18,16 +16,13 @@ use std::{
 use thiserror::Error;
 
 use super::{
-    steer,
+    MAX_SHARDS, steer,
     sys::{options, socket},
 };
 
-/// What is asked for each socket's queues. 4 MiB hold 10,000 small datagrams or 3,600 of 1,400 bytes: a pause of
-/// some milliseconds at full speed. The default (208 KiB) holds 256.
+/// Bytes requested for each socket's queues. 4 MiB hold 10,000 small datagrams or 3,600 of 1,400 bytes: a
+/// pause of some milliseconds at full speed. The system's default (208 KiB) holds 256.
 const QUEUE_BYTES: i32 = 4 << 20;
-
-/// The most shards that can share an address: the header has one byte for the shard.
-pub const MAX_SHARDS: usize = 256;
 
 /// One socket per shard, all on one address.
 #[derive(Debug)]
@@ -36,8 +31,8 @@ pub struct Bound {
     pub address: SocketAddr,
     /// The sockets in the order of the shards.
     pub sockets: Vec<UdpSocket>,
-    /// Bytes that the kernel granted for the receive queue of each, its own overhead included. Less than 8 MiB
-    /// means that `net.core.rmem_max` is below 4 MiB.
+    /// Bytes that the kernel granted for the receive queue of each, its own overhead included. Less than 8
+    /// MiB means that `net.core.rmem_max` is below 4 MiB.
     pub receive_buffer_bytes: usize,
     /// Bytes that the kernel granted for the send queue of each, its own overhead included.
     pub send_buffer_bytes: usize,
@@ -47,13 +42,13 @@ pub struct Bound {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// Somebody else has it.
+    /// Another socket has it.
     #[error("{address} is in use; stop the program that holds it or choose another port (0 = any free one)")]
     InUse {
         /// The address.
         address: SocketAddr,
     },
-    /// It is no address of this host.
+    /// It is not an address of this host.
     #[error("{address} is not an address of this host; bind one that is, or the unspecified address for all")]
     NotHere {
         /// The address.
@@ -68,7 +63,7 @@ pub enum BindError {
         address: SocketAddr,
     },
     /// More shards than the header can name, or none.
-    #[error("{shards} shards can't share {address}; 1 to 256 can")]
+    #[error("{shards} shards can't share {address}; 1 to {MAX_SHARDS} can")]
     Shards {
         /// The address.
         address: SocketAddr,
@@ -103,8 +98,7 @@ impl BindError {
 ///
 /// # Errors
 ///
-/// [`BindError::InUse`] when anybody has the address, also when that somebody is another node with several
-/// shards.
+/// [`BindError::InUse`] when another socket has the address, also one of a node with several shards.
 pub fn bind_shards(address: SocketAddr, shards: usize) -> Result<Bound, BindError> {
     if !(1..=MAX_SHARDS).contains(&shards) {
         return Err(BindError::Shards { address, shards });
@@ -114,7 +108,7 @@ pub fn bind_shards(address: SocketAddr, shards: usize) -> Result<Bound, BindErro
     let address = first.local_addr().map_err(failed("read back"))?;
     let mut sockets = vec![first];
     if shards > 1 {
-        // From here on others may bind as well, if they ask for a shared address too and are the same user.
+        // From here on other programs of the same user may bind too, if they ask for a shared address.
         share(&sockets[0]).map_err(failed("share"))?;
         for _ in 1..shards {
             sockets.push(socket::bind_shared(address).map_err(failed("bind another socket to"))?);
@@ -133,8 +127,8 @@ fn share(socket: &UdpSocket) -> io::Result<()> {
     options::set(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
 }
 
-/// Asks for a queue of [`QUEUE_BYTES`], with privilege (`force`, which the sysctl does not bound) or without, and
-/// says what was granted.
+/// Requests a queue of [`QUEUE_BYTES`], with privilege (`force`, which the sysctl does not bound) or without.
+/// Returns the bytes granted.
 fn ask(socket: &UdpSocket, force: libc::c_int, plain: libc::c_int) -> usize {
     let fd = socket.as_raw_fd();
     if options::set(fd, libc::SOL_SOCKET, force, QUEUE_BYTES).is_err() {
@@ -156,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_use_is_an_exact_error_whatever_the_number_of_shards() {
+    fn an_address_in_use_is_an_error_for_any_number_of_shards() {
         for (taken_by, wanted_by) in [(1, 1), (1, 3), (3, 1), (3, 3)] {
             let taken = bind_shards(any("127.0.0.1"), taken_by).unwrap();
             match bind_shards(taken.address, wanted_by) {
@@ -175,7 +169,7 @@ mod tests {
         let strange = "192.0.2.1:0".parse().unwrap();
         assert!(matches!(bind_shards(strange, 1), Err(BindError::NotHere { .. })));
         assert!(matches!(bind_shards(any("127.0.0.1"), 0), Err(BindError::Shards { shards: 0, .. })));
-        assert!(matches!(bind_shards(any("127.0.0.1"), 257), Err(BindError::Shards { shards: 257, .. })));
+        assert!(matches!(bind_shards(any("127.0.0.1"), MAX_SHARDS + 1), Err(BindError::Shards { .. })));
     }
 
     #[test]
@@ -187,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_gives_data_to_the_shard_that_it_names_and_the_rest_to_the_first() {
+    fn data_reaches_the_shard_that_it_names_and_the_rest_the_first() {
         for host in ["127.0.0.1", "[::1]"] {
             let bound = match bind_shards(any(host), 4) {
                 Err(BindError::NotHere { .. }) if host == "[::1]" => continue,

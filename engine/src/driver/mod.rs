@@ -1,32 +1,30 @@
 //! What gives a shard its datagrams, its clock and its sleep.
 //!
-//! Not inside: protocol. A driver never looks into a datagram, knows no session, keeps no timer but the one
-//! that ends a sleep, and decides nothing about who is sent what. Not inside either: threads. A driver belongs
-//! to the one thread that opened it and is used from there only; the single thing that crosses threads is the
-//! [`Waker`].
+//! A driver belongs to the thread that opened it and is used from there only; the one thing that crosses
+//! threads is its [`Waker`]. It reads no datagram, knows no session, and has no timer but the one that ends a
+//! sleep.
 //!
 //! # Who owns what, when
 //!
-//! * **Received bytes** are the driver's. [`Driver::receive`] lends each datagram to its callback as
+//! * **Received bytes** belong to the driver. [`Driver::receive`] lends each datagram to its callback as
 //!   `&mut [u8]`, so that it can be opened in place; when the callback returns, the memory goes back to the
-//!   kernel. What must live longer is copied out by the callback.
-//! * **Transmit memory** is taken with [`Driver::lease`], filled, and given away with [`Driver::send`]. From
-//!   then on it is the kernel's until the send has completed; the driver takes it back by itself. A lease that
-//!   is dropped instead of sent returns at once.
-//! * **Sockets** are given away with [`Driver::add_socket`] and closed by [`Driver::remove_socket`] or when the
+//!   kernel. The callback copies what must live longer.
+//! * **Transmit memory** is taken with [`Driver::lease`], filled, and passed to [`Driver::send`]. From then
+//!   on it belongs to the kernel until the send has completed and the driver takes it back. A lease that is
+//!   dropped instead of sent returns at once.
+//! * **Sockets** are passed to [`Driver::add_socket`] and closed by [`Driver::remove_socket`] or when the
 //!   driver is dropped.
 //!
 //! # A turn, as the driver sees it
 //!
 //! `now` → `receive` → (`lease` → `send`)* → `submit`, and `park` when the shard has nothing to do. `send`
-//! only stages: nothing leaves before `submit`, which makes at most one system call where the kernel allows it.
-//! None of these blocks except `park`.
+//! only stages: nothing leaves before `submit`, which makes at most one system call where the kernel allows
+//! it. None of these blocks except `park`.
 //!
 //! # Losses
 //!
-//! UDP may lose, so no call reports the fate of one datagram. Every loss that the kernel admits is counted in
-//! [`DriverCounters`] instead: a full receive queue, a refused port, a datagram larger than the path takes.
-#![deny(unsafe_code)]
+//! UDP may lose datagrams, so no call reports the fate of one. Every loss that the kernel reports is counted
+//! in [`DriverCounters`]: a full receive queue, a refused port, a datagram larger than the path takes.
 
 use std::{fmt, io, net::SocketAddr, net::UdpSocket, task::Waker};
 
@@ -36,9 +34,9 @@ pub use self::{
     any::AnyDriver,
     counters::DriverCounters,
     features::{Feature, Features, Found},
-    open::{OpenError, Opened, Unavailable, open},
+    open::{DriverOpenError, OpenedDriver, Unavailable, open},
 };
-pub use crate::buffer::{Lease, leaked_bytes};
+pub use crate::buffer::{LEASE_BYTES, Lease, leaked_bytes};
 
 mod any;
 pub mod bind;
@@ -56,12 +54,17 @@ mod train;
 pub mod uring;
 mod wake;
 
-/// Bytes of one [`Lease`].
-pub const LEASE_BYTES: usize = 64 * 1024;
-
-/// The longest `len` that [`Driver::send`] takes: the largest UDP payload that IPv4 can carry. A train obeys
-/// the same bound, because the kernel builds it as one datagram before it cuts it.
+/// The longest `len` that [`Driver::send`] takes, in bytes: the largest UDP payload that IPv4 can carry. A
+/// train has the same bound, because the kernel builds it as one datagram before it cuts it.
 pub const MAX_SEND_BYTES: usize = 65_507;
+
+/// Most shards that can share an address, and so most shards of an engine. A packet's header has one byte for
+/// the shard, and two of its values are reserved.
+pub const MAX_SHARDS: usize = 254;
+
+const _: () = assert!(MAX_SEND_BYTES <= LEASE_BYTES, "a lease holds the longest send");
+const _: () =
+    assert!(MAX_SHARDS <= 256 - 2, "the header names a shard with one byte; two values are reserved");
 
 /// One datagram, lent for the length of a callback.
 #[derive(Debug)]
@@ -77,7 +80,9 @@ pub struct Received<'a> {
 /// Names a socket inside one driver. Never used again for another socket of the same driver.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId {
+    /// The index in the driver's table.
     pub(crate) slot: u16,
+    /// How often the slot was used before.
     pub(crate) generation: u32,
 }
 
@@ -87,7 +92,7 @@ impl SocketId {
         u64::from(self.generation) << 16 | u64::from(self.slot)
     }
 
-    /// The id that [`token`](Self::token) made a word of.
+    /// The id of which [`token`](Self::token) made this word.
     fn from_token(token: u64) -> Self {
         Self { slot: token as u16, generation: (token >> 16) as u32 }
     }
@@ -151,13 +156,13 @@ impl fmt::Display for DriverKind {
     }
 }
 
-/// Which driver the user asks for.
+/// Which driver to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum IoChoice {
-    /// io_uring where it is allowed, epoll with one line of explanation where it is not.
+    /// io_uring where it is allowed; elsewhere epoll, with one line of explanation.
     #[default]
     Auto,
-    /// io_uring, or an error that says why not.
+    /// io_uring, or an error with the reason.
     Uring,
     /// epoll.
     Epoll,
@@ -166,28 +171,29 @@ pub enum IoChoice {
 /// The memory that a driver may use. Every field is a bound, allocated when the driver is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DriverConfig {
-    /// Transmit buffers of [`LEASE_BYTES`]; 1 to 1,024. 64 (4 MiB) is what a shard can fill in about a
-    /// millisecond, which is longer than the kernel takes to finish a batch.
+    /// Transmit buffers of [`LEASE_BYTES`]; 1 to 1,024, 64 by default (4 MiB): twice what one turn can fill,
+    /// so that the kernel sends one turn's while the next fills the others.
     pub leases: u16,
-    /// Receive buffers of a little more than 64 KiB (one whole train each); a power of two, 1 to 1,024. The
-    /// kernel's socket queue holds what does not fit, so this bounds the batch of one turn, not the burst.
+    /// Receive buffers of a little more than 64 KiB (one whole train each); a power of two, 1 to 1,024, 64 by
+    /// default. The kernel's socket queue holds what does not fit, so this bounds the batch of one turn, not
+    /// a burst.
     pub receive_buffers: u16,
-    /// Sockets at one time; 1 to 1,024.
+    /// Sockets at one time; 1 to 1,024, 256 by default.
     pub sockets: u16,
 }
 
 impl DriverConfig {
     /// Whether every bound is in its range.
-    fn check(&self) -> Result<(), OpenError> {
+    fn check(&self) -> Result<(), DriverOpenError> {
         let in_range = |value| (1..=1024).contains(&value);
         if !in_range(self.leases) {
-            return Err(OpenError::Config("leases must be 1 to 1,024"));
+            return Err(DriverOpenError::Config("leases must be 1 to 1,024"));
         }
         if !in_range(self.receive_buffers) || !self.receive_buffers.is_power_of_two() {
-            return Err(OpenError::Config("receive_buffers must be a power of two, 1 to 1,024"));
+            return Err(DriverOpenError::Config("receive_buffers must be a power of two, 1 to 1,024"));
         }
         if !in_range(self.sockets) {
-            return Err(OpenError::Config("sockets must be 1 to 1,024"));
+            return Err(DriverOpenError::Config("sockets must be 1 to 1,024"));
         }
         Ok(())
     }
@@ -215,7 +221,7 @@ pub trait Driver {
     /// Fills `out` with unpredictable bytes (in a simulated world: with bytes drawn from its seed).
     fn entropy(&mut self, out: &mut [u8]);
 
-    /// Takes over a bound socket and receives from it, from the next `submit` or `park` on.
+    /// Takes over a bound socket and receives from it, beginning with the next `submit` or `park`.
     ///
     /// # Errors
     ///
@@ -227,10 +233,10 @@ pub trait Driver {
     /// id is ignored.
     fn remove_socket(&mut self, id: SocketId);
 
-    /// Lends datagrams that are there to `on`, one call per datagram (trains are already cut), and says how many.
-    /// Stops after `budget` datagrams; the last train may overshoot it by its own length. 0 means that nothing is
-    /// there; more than that, that another call may find more. Never blocks. A datagram that can't be lent (cut by the
-    /// kernel, without a sender) counts against the budget all the same.
+    /// Lends received datagrams to `on`, one call per datagram (trains are already cut), and returns how
+    /// many. Stops after `budget` datagrams; the last train may overshoot it by its own length. 0 means that
+    /// there is none; otherwise another call may find more. Never blocks. A datagram that can't be lent
+    /// (truncated by the kernel, or without a sender) counts against the budget too.
     fn receive(&mut self, budget: usize, on: impl FnMut(Received<'_>)) -> usize;
 
     /// Transmit memory of [`LEASE_BYTES`], with arbitrary contents; `None` when all of it is in flight
@@ -252,14 +258,14 @@ pub trait Driver {
     /// returned.
     fn submit(&mut self) -> io::Result<()>;
 
-    /// Sleeps until a datagram is there, a [waker](Self::waker) was called, a wanted lease came back, or
-    /// `until` has passed. May return early. A wake-up since the last `park` makes it return at once. Staged
-    /// work is submitted first.
+    /// Sleeps until a datagram is there, a [waker](Self::waker) was called, a lease that was refused came
+    /// back, or `until` has passed. May return early. A wake-up since the last `park` makes it return at
+    /// once. Staged work is submitted first.
     ///
     /// In a simulated world it returns at once and tells the world when this driver wants to run again.
     fn park(&mut self, until: Option<Instant>);
 
-    /// Ends the current or next [`park`](Self::park). May be called from any thread and after the driver's
+    /// Ends the current or next [`park`](Self::park). May be called from any thread, also after the driver's
     /// end; costs a system call only if the driver sleeps.
     fn waker(&self) -> Waker;
 

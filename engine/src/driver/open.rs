@@ -1,4 +1,4 @@
-//! Which driver is opened, and what the user is told about it. Not inside: how a driver comes up.
+//! Chooses a driver, and explains the choice.
 
 use std::io;
 
@@ -8,10 +8,10 @@ use super::{AnyDriver, DriverConfig, IoChoice, epoll::EpollDriver, uring::UringD
 
 /// What [`open`] gives.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedDriver {
     /// The driver.
     pub driver: AnyDriver,
-    /// With [`IoChoice::Auto`], when it is not io_uring: one line that says why not and what to change.
+    /// With [`IoChoice::Auto`], when it is not io_uring: one line with the reason and what to change.
     pub fallback: Option<String>,
 }
 
@@ -38,7 +38,7 @@ pub enum Unavailable {
         group_hint(value)
     )]
     Sysctl {
-        /// Its value: 1 leaves it to privileged processes and `kernel.io_uring_group`, 2 to nobody.
+        /// Its value: 1 allows it to privileged processes and `kernel.io_uring_group`, 2 to none.
         value: String,
     },
     /// A seccomp filter, usually a container's.
@@ -46,7 +46,7 @@ pub enum Unavailable {
         "a seccomp filter forbids it; allow io_uring_setup, io_uring_enter and io_uring_register in the profile"
     )]
     Seccomp,
-    /// Permission was denied by neither of the two.
+    /// Permission was denied, but by neither of these two.
     #[error(
         "permission denied, probably by a security module; allow io_uring in its policy (SELinux, AppArmor)"
     )]
@@ -84,7 +84,7 @@ fn memlock_hint(limit: Option<u64>) -> String {
 /// Why no driver could be opened.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum OpenError {
+pub enum DriverOpenError {
     /// io_uring was asked for by name and can't be used.
     #[error("io_uring was asked for but is not available: {0}; or choose epoll")]
     Uring(#[source] Unavailable),
@@ -105,18 +105,18 @@ pub enum OpenError {
 ///
 /// # Errors
 ///
-/// With [`IoChoice::Uring`] when io_uring can't be used. With any choice when the system refuses what every driver
-/// needs, or the configuration is out of range.
-pub fn open(choice: IoChoice, config: &DriverConfig) -> Result<Opened, OpenError> {
+/// With [`IoChoice::Uring`] when io_uring can't be used. With any choice when the system refuses what every
+/// driver needs, or the configuration is out of range.
+pub fn open(choice: IoChoice, config: &DriverConfig) -> Result<OpenedDriver, DriverOpenError> {
     let refusal = match choice {
         IoChoice::Epoll => None,
         IoChoice::Uring | IoChoice::Auto => match UringDriver::open(config) {
-            Ok(driver) => return Ok(Opened { driver: driver.into(), fallback: None }),
-            Err(OpenError::Uring(refusal)) if choice == IoChoice::Auto => Some(refusal),
+            Ok(driver) => return Ok(OpenedDriver { driver: driver.into(), fallback: None }),
+            Err(DriverOpenError::Uring(refusal)) if choice == IoChoice::Auto => Some(refusal),
             Err(error) => return Err(error),
         },
     };
     let driver = EpollDriver::open(config)?.into();
     let fallback = refusal.map(|refusal| format!("epoll instead of io_uring: {refusal}"));
-    Ok(Opened { driver, fallback })
+    Ok(OpenedDriver { driver, fallback })
 }

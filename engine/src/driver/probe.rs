@@ -1,5 +1,4 @@
-//! Probes that need no io_uring: what this kernel's UDP can do. Not inside: io_uring's own; see
-//! [`uring`](super::uring).
+//! Probes of what this kernel's UDP can do. io_uring has its own, in [`uring`](super::uring).
 
 use std::{
     io,
@@ -17,7 +16,7 @@ use super::{
     },
 };
 
-/// The train that only newer kernels take in one send.
+/// Datagrams of a train that only newer kernels take in one send.
 const LONG_TRAIN: usize = 128;
 
 /// What UDP was found to do.
@@ -37,8 +36,8 @@ impl Udp {
         match (&self.segmentation, &self.long_trains) {
             (Found::No(_), _) => 1,
             (_, Found::Yes) => LONG_TRAIN,
-            // When it could not be tried, the number that all kernels with trains take is used, and a refusal
-            // in use makes the driver send one by one.
+            // When it could not be tried: what all kernels with trains take. A refusal in use makes the
+            // driver send one by one.
             _ => SAFE_SEGMENTS,
         }
     }
@@ -64,7 +63,7 @@ pub(super) fn udp() -> &'static Udp {
 fn try_udp() -> io::Result<Udp> {
     let from = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let at = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    // A probe must not wait for ever where loopback loses datagrams.
+    // Where loopback loses datagrams, the probe must end.
     at.set_read_timeout(Some(std::time::Duration::from_millis(100)))?;
     from.connect(at.local_addr()?)?;
     from.send(&[])?;

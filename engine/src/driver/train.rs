@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::{DriverCounters, Received, SocketId};
 
-/// Lends each datagram of a received payload to `on`, in order; says how many. `segment` is the length of each
-/// but the last, if the payload is a train.
+/// Lends each datagram of a received payload to `on`, in order; says how many. `segment` is the length of
+/// each but the last, if the payload is a train.
 pub(super) fn deliver(
     socket: SocketId,
     from: SocketAddr,

@@ -1,54 +1,60 @@
-//! Ending a sleep from another thread.
-//!
-//! Not inside: the sleep, and the sleeper protocol. That is [`WakeLatch`]'s; here is the file descriptor
-//! behind it.
+//! Ending a sleep from another thread. Not inside: the sleep.
 
 use std::{
     io,
     os::fd::{AsRawFd, RawFd},
-    sync::Arc,
-    task::{Wake, Waker},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::Wake,
 };
-
-use corewire_rings::WakeLatch;
 
 use super::sys::eventfd::EventFd;
 
-/// What a driver shares with its wakers. Waking an awake driver writes no file descriptor, and the driver's
-/// next sleep ends at once.
+/// The driver runs; nobody has called.
+const AWAKE: u32 = 0;
+/// The driver sleeps or is about to: a caller has to write the eventfd.
+const ASLEEP: u32 = 1;
+/// Somebody has called since the driver last looked.
+const RUNG: u32 = 2;
+
+/// What a driver shares with its wakers.
+///
+/// Every change of the state is one atomic exchange on one word, so all of them have one order: a call comes
+/// either before the driver's "asleep", which then does not happen, or after it, and then the caller sees
+/// that it has to write. No wake-up can fall between.
 #[derive(Debug)]
 pub(super) struct Alarm {
-    latch: WakeLatch,
-    event: Arc<EventFd>,
-    /// Writes `event`; woken by the latch, at most once per sleep.
-    writer: Waker,
+    state: AtomicU32,
+    event: EventFd,
 }
 
 impl Alarm {
     pub(super) fn new() -> io::Result<Arc<Self>> {
-        let event = Arc::new(EventFd::new()?);
-        Ok(Arc::new(Self { latch: WakeLatch::new(), writer: Waker::from(Arc::clone(&event)), event }))
+        Ok(Arc::new(Self { state: AtomicU32::new(AWAKE), event: EventFd::new()? }))
     }
 
-    /// Called by the driver before it sleeps. `false`: a waker was called since the last sleep; do not sleep.
+    /// Called by the driver before it sleeps; false when it was called and must not.
     #[must_use]
     pub(super) fn fall_asleep(&self) -> bool {
-        let sleeps = self.latch.arm(&self.writer);
-        if !sleeps {
-            self.latch.take();
+        match self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(_) => {
+                self.state.swap(AWAKE, Ordering::AcqRel);
+                false
+            }
         }
-        sleeps
     }
 
     /// Called by the driver after its sleep; true when a waker was called.
     pub(super) fn wake_up(&self) -> bool {
-        self.latch.disarm();
-        self.latch.take()
+        self.state.swap(AWAKE, Ordering::AcqRel) == RUNG
     }
 
     /// Whether a waker was called since the driver fell asleep.
     pub(super) fn is_rung(&self) -> bool {
-        self.latch.is_set()
+        self.state.load(Ordering::Acquire) == RUNG
     }
 
     /// Sets the eventfd back, for a driver that waits for its level.
@@ -65,20 +71,12 @@ impl AsRawFd for Alarm {
 
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
-        self.latch.set();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.latch.set();
-    }
-}
-
-impl Wake for EventFd {
-    fn wake(self: Arc<Self>) {
-        self.ring();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
+            self.event.ring();
+        }
     }
 }

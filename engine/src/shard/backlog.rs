@@ -1,8 +1,8 @@
 //! Events on their way to the clerk.
 //!
-//! Not inside: what they say. A shard never waits for the clerk and loses none of these events, so they queue
-//! here, up to a bound, while the clerk's mailbox is full. At the bound the session that has more to say is
-//! held up alone (see `super::events`); the others go on.
+//! A shard never waits for the clerk and loses none of these events, so they queue here, up to a bound, while
+//! the clerk's mailbox is full. At the bound only the session that has another event is held up
+//! (`super::events`).
 
 use std::collections::VecDeque;
 
@@ -13,9 +13,10 @@ use super::command::Event;
 /// The queue before the clerk's mailbox.
 pub(crate) struct Backlog {
     clerk: Sender<Event>,
+    /// Empty unless the mailbox was full. Longer than `limit` only after [`Backlog::push_anyway`].
     waiting: VecDeque<Event>,
     limit: usize,
-    /// Events handed over since the last look.
+    /// Events handed over since the last [`Backlog::take_handed`].
     handed: u64,
 }
 
@@ -37,7 +38,7 @@ impl Backlog {
                     self.handed += 1;
                     return Ok(());
                 }
-                // Nobody listens any more; the engine is going down.
+                // The clerk is gone; the engine is going down.
                 Err(TrySendError::Closed(_)) => return Ok(()),
                 Err(TrySendError::Full(event)) => event,
             }
@@ -51,8 +52,8 @@ impl Backlog {
         Ok(())
     }
 
-    /// As [`Backlog::push`], beyond the bound if need be. Only for events whose number is bounded by something
-    /// else; the caller says by what.
+    /// As [`Backlog::push`], beyond the bound if need be. Only for events whose number has another bound,
+    /// which the caller states.
     pub(crate) fn push_anyway(&mut self, event: Event) {
         if let Err(event) = self.push(event) {
             self.waiting.push_back(event);

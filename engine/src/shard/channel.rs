@@ -1,6 +1,6 @@
-//! One channel as the shard sees it: which session and label, and what it is joined to.
+//! One channel as the shard sees it: its session and label, and what it is connected to.
 //!
-//! Not inside: sequence, credit and loss; those are the session's.
+//! Sequence, credit and loss are the session's.
 
 use std::sync::Arc;
 
@@ -10,53 +10,58 @@ use corewire_proto::{
 };
 use corewire_rings::Writer;
 
-use super::inbox::Progress;
+use super::{
+    inbox::ConsumerProgress,
+    table::{SessionSlot, StreamSlot},
+};
 use crate::shared::{ChannelShared, ChannelSnapshot};
 
 /// A channel.
 #[derive(Debug)]
-pub(crate) struct Channel {
-    /// The slot of its session. A channel never outlives its session's seat.
-    pub(crate) session: u32,
+pub(crate) struct ChannelEntry {
+    /// Its session. A channel never outlives its session's entry.
+    pub(crate) session: SessionSlot,
+    /// Its label in that session.
     pub(crate) label: Label,
+    /// State and counters that other threads read.
     pub(crate) shared: Arc<ChannelShared>,
-    pub(crate) role: Role,
-    /// Queued for its numbers to be written at the end of the turn.
-    pub(crate) touched: bool,
+    /// What it is connected to.
+    pub(crate) role: ChannelRole,
 }
 
-/// What a channel is joined to.
+/// What a channel is connected to.
 #[derive(Debug)]
-pub(crate) enum Role {
-    /// We asked for it; the producer has not answered yet.
-    Opening(Opening),
-    /// We produce.
-    Producer(Producer),
-    /// We consume.
-    Consumer(Consumer),
+pub(crate) enum ChannelRole {
+    /// Nothing yet: we asked for the channel, and the producer has not answered.
+    Opening(PendingOpen),
+    /// A ring: we produce.
+    Producer(ProducerEnd),
+    /// An inbox: we consume.
+    Consumer(ConsumerEnd),
 }
 
-/// What was asked for.
+/// What was asked for; 0 means no window.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Opening {
+pub(crate) struct PendingOpen {
     pub(crate) open_id: u64,
     pub(crate) window_bytes: u64,
     pub(crate) window_datums: u64,
     pub(crate) max_datum_bytes: u32,
 }
 
-/// What has passed an end of a channel. The session counts it too, but forgets its numbers with the channel, and
-/// the last datum and the end often come together.
+/// What has passed an end of a channel. The session counts it too, but forgets its numbers with the channel,
+/// and the last datum and the end often come together.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Read {
+pub(crate) struct PassedCount {
     pub(crate) datums: u64,
     pub(crate) bytes: u64,
     /// Sequence after the last one.
     pub(crate) next: u64,
 }
 
-impl Read {
-    /// A datum passed; one that passed before does not count.
+impl PassedCount {
+    /// Counts a datum, unless one with its sequence or a later one has passed.
+    #[inline]
     pub(crate) fn pass(&mut self, seq: u64, bytes: usize) {
         if seq >= self.next {
             self.next = seq + 1;
@@ -66,86 +71,81 @@ impl Read {
     }
 }
 
-/// The producer's end: a leg of a stream.
+/// The producer's end.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Producer {
-    /// The slot of the stream.
-    pub(crate) stream: u32,
-    /// Where the channel stands among the stream's legs.
-    pub(crate) leg: u32,
-    /// What the session said last that it needs no more.
+pub(crate) struct ProducerEnd {
+    /// The stream that it reads.
+    pub(crate) stream: StreamSlot,
+    /// The channel's index among the stream's channels.
+    pub(crate) place: u32,
+    /// The session needs no record below. At or above the stream's floor.
     pub(crate) released: u64,
-    /// The end of the ring was announced.
+    /// The session knows the end of the ring.
     pub(crate) finishing: bool,
     /// What the session has read so far, resends not counted.
-    pub(crate) read: Read,
+    pub(crate) read: PassedCount,
 }
 
-/// The consumer's end: an inbox.
+/// The consumer's end.
 #[derive(Debug)]
-pub(crate) struct Consumer {
+pub(crate) struct ConsumerEnd {
+    /// Closed when the channel ends; what it holds stays readable.
     pub(crate) inbox: Writer,
-    pub(crate) progress: Arc<Progress>,
-    /// No window was set, so a full inbox is the consumer's slowness and not a breach by the peer.
+    /// What the consumer has taken.
+    pub(crate) progress: Arc<ConsumerProgress>,
+    /// No window was set, so a full inbox means a slow consumer and not a peer that overran its credit.
     pub(crate) unlimited: bool,
-    /// A full inbox loses the datum instead of ending the channel: no window was set and the channel may lose.
+    /// A full inbox loses the datum instead of ending the channel: no window was set and the channel may
+    /// lose.
     pub(crate) lossy: bool,
     /// Datums lost at the inbox since the last one that was delivered.
     pub(crate) missed: u64,
-    /// The inbox had no room, no window was set and nothing may be lost: the consumer was too slow.
+    /// The inbox was full, no window was set and nothing may be lost: the channel ends with `TOO_SLOW`.
     pub(crate) overrun: bool,
     /// What was delivered so far.
-    pub(crate) delivered: Read,
-    /// What was granted last.
+    pub(crate) delivered: PassedCount,
+    /// Sequence and bytes of the last grant.
     pub(crate) granted: (u64, u64),
 }
 
-impl Consumer {
+impl ConsumerEnd {
+    /// The end of the channel that `opening` asked for, from `first_seq` on.
     pub(crate) fn new(
         inbox: Writer,
-        progress: Arc<Progress>,
-        window_bytes: u64,
-        window_datums: u64,
+        progress: Arc<ConsumerProgress>,
+        opening: &PendingOpen,
         reliability: Reliability,
         first_seq: u64,
     ) -> Self {
-        let unlimited = window_bytes == 0 || window_datums == 0;
+        let unlimited = opening.window_bytes == 0 || opening.window_datums == 0;
         Self {
             inbox,
             progress,
             unlimited,
             lossy: unlimited && reliability == Reliability::FireAndForget,
             missed: 0,
-            delivered: Read { next: first_seq, ..Read::default() },
+            delivered: PassedCount { next: first_seq, ..PassedCount::default() },
             overrun: false,
             granted: (first_seq, 0),
         }
     }
 }
 
-impl Channel {
-    /// Sees to it that the numbers of this channel, which is in `slot`, are written at the end of the turn.
-    pub(crate) fn note(&mut self, slot: u32, touched: &mut Vec<u32>) {
-        if !self.touched {
-            self.touched = true;
-            touched.push(slot);
-        }
-    }
-
-    /// The channel ended in good order with these numbers.
+impl ChannelEntry {
+    /// Writes what is left to say of a channel that ended in good order, with its session's last numbers.
     pub(crate) fn end_in_order(&self, stats: &ChannelStats) {
-        self.write_numbers(stats);
-        if let Role::Consumer(consumer) = &self.role {
+        self.write_counters(stats);
+        if let ChannelRole::Consumer(consumer) = &self.role {
             consumer.progress.end_after(stats.in_order.saturating_sub(consumer.delivered.next));
         }
     }
 
-    /// Writes the numbers of a channel that its session has forgotten already.
-    pub(crate) fn write_last_numbers(&self, code: CloseCode) {
+    /// Writes the counters of a channel that its session has forgotten already.
+    pub(crate) fn write_last_counters(&self, code: CloseCode) {
         let mut numbers = self.shared.snapshot();
         match &self.role {
-            Role::Opening(_) => return,
-            Role::Producer(producer) => {
+            ChannelRole::Opening(_) => return,
+            ChannelRole::Producer(producer) => {
                 // Only after the end in good order is it certain that what was read was sent as well.
                 if !producer.finishing || code != CloseCode::GRACEFUL {
                     return;
@@ -156,7 +156,7 @@ impl Channel {
                 numbers.published = numbers.published.max(numbers.position);
                 numbers.released = numbers.published;
             }
-            Role::Consumer(consumer) => {
+            ChannelRole::Consumer(consumer) => {
                 numbers.datums = numbers.datums.max(consumer.delivered.datums);
                 numbers.bytes = numbers.bytes.max(consumer.delivered.bytes);
                 numbers.position = numbers.position.max(consumer.delivered.next);
@@ -166,12 +166,24 @@ impl Channel {
         self.shared.counters().write(&numbers);
     }
 
-    /// Writes what the session counted to the cells that everybody reads.
-    pub(crate) fn write_numbers(&self, stats: &ChannelStats) {
+    /// Writes what the session counted to the channel's counters.
+    pub(crate) fn write_counters(&self, stats: &ChannelStats) {
         let mut numbers = ChannelSnapshot { window_bytes: stats.tx_window, ..ChannelSnapshot::default() };
         match &self.role {
-            Role::Opening(_) => return,
-            Role::Producer(_) => {
+            ChannelRole::Opening(_) => return,
+            ChannelRole::Producer(_) => {
+                debug_assert!(
+                    stats.released <= stats.tx_seq,
+                    "released {} of {}",
+                    stats.released,
+                    stats.tx_seq
+                );
+                debug_assert!(
+                    stats.tx_seq <= stats.published,
+                    "sent {} of {}",
+                    stats.tx_seq,
+                    stats.published
+                );
                 numbers.datums = stats.tx_datums;
                 numbers.bytes = stats.tx_bytes;
                 numbers.resent = stats.resends;
@@ -183,7 +195,7 @@ impl Channel {
                 numbers.backpressure = stats.backpressure_events;
                 numbers.grants = stats.credit_grants_received;
             }
-            Role::Consumer(consumer) => {
+            ChannelRole::Consumer(consumer) => {
                 numbers.datums = stats.rx_datums;
                 numbers.bytes = stats.rx_bytes;
                 numbers.skipped = stats.rx_skipped;

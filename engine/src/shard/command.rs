@@ -1,8 +1,7 @@
-//! What the clerk tells a shard, and what a shard tells the clerk.
+//! The commands that the clerk sends to a shard, and the events that a shard sends to the clerk.
 //!
-//! Not inside: the mailboxes (`corewire-rings`) and what is done about a command (`super::control`). Both
-//! directions are bounded. A command that names a session or channel which is gone is harmless: it is counted
-//! and forgotten, because the event that says so is already on its way.
+//! Both directions are bounded mailboxes. A command for a session or channel that is gone is counted and
+//! dropped: the event that reports its end is already on its way. `super::control` applies commands.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,7 +12,7 @@ use corewire_proto::{
     time::Instant,
     wire::header::ReceiverIndex,
 };
-use corewire_rings::{Reader, Ring};
+use corewire_rings::{Reader, Ring, mailbox};
 
 use super::inbox::TakenHook;
 pub use crate::shared::keys::NodeId;
@@ -22,13 +21,14 @@ use crate::{driver::Socket, shared::ChannelShared};
 /// A session with keys that the shard is to own from now on.
 #[derive(Debug)]
 pub struct Install {
-    /// Where the session lives: this shard, a slot that the clerk keeps free, a generation it never used there.
+    /// Where the session lives: this shard, a slot that the clerk keeps free, a generation it never used
+    /// there.
     pub index: ReceiverIndex,
     /// What the peer wants to read in the headers of our packets.
     pub remote_index: ReceiverIndex,
     /// The node whose socket carries the session.
     pub node: NodeId,
-    /// The peer's address. It stays: packets from elsewhere are dropped and counted.
+    /// The peer's address for the life of the session. Packets from elsewhere are dropped and counted.
     pub to: SocketAddr,
     /// The keys that the handshake gave.
     pub keys: SessionKeys,
@@ -47,6 +47,15 @@ pub struct Rekey {
     pub keys: SessionKeys,
     /// Whether the peer is known to have them.
     pub confirmed: bool,
+}
+
+/// The shard's ends of its two mailboxes.
+#[derive(Debug)]
+pub struct ShardEnds {
+    /// From the clerk.
+    pub commands: mailbox::Receiver<Command>,
+    /// To the clerk.
+    pub events: mailbox::Sender<Event>,
 }
 
 /// From the clerk to a shard.
@@ -78,7 +87,7 @@ pub enum Command {
     InstallSession(Box<Install>),
     /// Go on with this session under a new key.
     RekeySession(Box<Rekey>),
-    /// Close a session: the peer is told the code, every channel ends with it.
+    /// Close a session: the peer gets the code, and every channel ends with it.
     CloseSession {
         /// The session.
         index: ReceiverIndex,
@@ -91,7 +100,7 @@ pub enum Command {
         index: ReceiverIndex,
         /// Comes back in the event that answers this command.
         open_id: u64,
-        /// What is asked for. Its window and its largest datum also say how much room the inbox gets.
+        /// What is asked for. Its window and its largest datum also decide the size of the inbox.
         request: Box<OpenRequest>,
         /// State and numbers of the channel.
         handle: Arc<ChannelShared>,
@@ -106,7 +115,7 @@ pub enum Command {
         ring: Ring,
         /// The scheduler's weight, at least 1.
         weight: u8,
-        /// What is promised: the lesser of what stream and consumer want.
+        /// What the channel promises: the lesser of what stream and consumer want.
         reliability: Reliability,
         /// State and numbers of the channel.
         handle: Arc<ChannelShared>,
@@ -136,7 +145,7 @@ pub enum Command {
         /// One message.
         bytes: Vec<u8>,
     },
-    /// Send what may be sent, close every session, wait for the transmit memory, stop.
+    /// Send what closed rings still hold, close every session, stop.
     Shutdown {
         /// The driver's time at which the shard stops in any case.
         deadline: Instant,
@@ -204,7 +213,7 @@ pub enum Event {
         /// What it asks for.
         request: Box<OpenRequest>,
     },
-    /// An accepted channel has its place in the ring: from here on nothing that is published passes it by.
+    /// An accepted channel has its place in the ring: it reads everything that is published from here on.
     ChannelServed {
         /// The session.
         index: ReceiverIndex,
@@ -224,7 +233,7 @@ pub enum Event {
         /// What returns the consumer's credit.
         taken: TakenHook,
     },
-    /// A channel that we asked for will not be, or a channel that we accepted could not be served.
+    /// A channel that we asked for was refused.
     ChannelRejected {
         /// The session.
         index: ReceiverIndex,
@@ -233,29 +242,29 @@ pub enum Event {
         /// Why.
         code: CloseCode,
     },
-    /// A channel is over, at either end. Its inbox, if it has one, is closed; what is in there stays readable.
+    /// A channel is over, at either end. Its inbox, if it has one, is closed; the datums in it stay readable.
     ChannelClosed {
         /// The session.
         index: ReceiverIndex,
         /// The channel.
         label: Label,
-        /// Why. [`CloseCode`] graceful after the producer's FIN and everything before it.
+        /// Why. `GRACEFUL` after the producer's FIN and everything before it.
         code: CloseCode,
     },
-    /// A socket could not be added; the node has no way to send and receive on this shard.
+    /// A socket could not be added; the node can neither send nor receive through it on this shard.
     SocketRefused {
         /// The node.
         node: NodeId,
         /// The shard.
         shard: u8,
-        /// What the system said.
+        /// The system's answer.
         error: std::io::Error,
     },
-    /// The shard has stopped; it owns nothing any more. Nothing follows.
+    /// The shard has stopped and owns nothing. It is the last event.
     ShardStopped {
         /// The shard.
         shard: u8,
-        /// What its thread panicked with, if that is why.
+        /// The text of the panic that ended it, if one did.
         panic: Option<String>,
     },
 }

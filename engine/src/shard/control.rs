@@ -1,7 +1,7 @@
-//! What is done about the clerk's commands.
+//! Applies the clerk's commands.
 //!
-//! Not inside: decisions. The clerk has made them; here they meet what is really there. A command for something
-//! that is gone is counted and forgotten, except that whoever waits for an answer gets one.
+//! The clerk has made the decisions; here they meet the shard's tables. A command for something that is gone
+//! is counted and dropped, except that a command with a handle terminates it and one with an answer gets it.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -13,11 +13,12 @@ use corewire_proto::{
 use corewire_rings::Ring;
 
 use super::{
-    Core,
-    channel::{Channel, Opening, Producer, Read, Role},
+    ShardCore,
+    channel::{ChannelEntry, ChannelRole, PassedCount, PendingOpen, ProducerEnd},
     command::{Command, Event, NodeId},
     limits::COMMANDS_PER_TURN,
-    stream::{Stream, Watch},
+    stream::{PollMode, StreamEntry},
+    table::{ChannelSlot, SessionSlot, StreamSlot},
 };
 use crate::{
     counters::Counter,
@@ -25,12 +26,13 @@ use crate::{
     shared::{ChannelShared, ChannelSnapshot},
 };
 
-/// The code for what concerned a session that is gone: as if the peer did not answer, so that it is tried again.
+/// The code for a command whose session is gone: as if the peer did not answer, so that the clerk tries
+/// again.
 const SESSION_GONE: CloseCode = CloseCode::PEER_LOST;
 
-impl Core {
-    /// Takes commands, up to the bound of a turn and as long as their answers find room.
-    pub(crate) fn take_commands(&mut self, driver: &mut impl Driver) {
+impl ShardCore {
+    /// Applies commands, up to the bound of a turn and as long as there is room for their answers.
+    pub(crate) fn apply_commands(&mut self, driver: &mut impl Driver) {
         if self.has_stopped() {
             return self.refuse_commands();
         }
@@ -38,7 +40,7 @@ impl Core {
         while taken < COMMANDS_PER_TURN && !self.backlog.is_full() {
             let Some(command) = self.commands.try_recv() else { break };
             taken += 1;
-            self.obey(command, driver);
+            self.apply_command(command, driver);
         }
         if taken > 0 {
             self.work.did = true;
@@ -49,17 +51,17 @@ impl Core {
         }
     }
 
-    /// Takes what a shard that has stopped is still told. Whoever waits for a channel learns that there is none.
+    /// Drops the commands that reach a stopped shard, and terminates the channels that they name.
     pub(crate) fn refuse_commands(&mut self) {
         while let Some(command) = self.commands.try_recv() {
-            self.stale();
+            self.count_stale();
             if let Command::OpenChannel { handle, .. } | Command::AcceptChannel { handle, .. } = command {
                 handle.terminate(SESSION_GONE);
             }
         }
     }
 
-    fn obey(&mut self, command: Command, driver: &mut impl Driver) {
+    fn apply_command(&mut self, command: Command, driver: &mut impl Driver) {
         match command {
             Command::AddSocket { node, socket } => self.add_socket(driver, node, socket),
             Command::RemoveNode { node } => self.remove_node(node),
@@ -68,7 +70,7 @@ impl Core {
             Command::RekeySession(rekey) => self.rekey(*rekey),
             Command::CloseSession { index, code } => match self.find(index) {
                 Some(slot) => self.close_session(slot, code),
-                None => self.stale(),
+                None => self.count_stale(),
             },
             Command::OpenChannel { index, open_id, request, handle } => {
                 self.open_channel(index, open_id, *request, handle);
@@ -77,26 +79,26 @@ impl Core {
                 self.accept_channel(index, label, ring, weight, reliability, handle);
             }
             Command::RejectChannel { index, label, code } => {
-                let Some(slot) = self.find(index) else { return self.stale() };
-                let Some(seat) = self.sessions.get_mut(slot) else { return };
-                if seat.session.reject(label, code).is_err() {
-                    return self.stale();
+                let Some(slot) = self.find(index) else { return self.count_stale() };
+                let Some(entry) = self.sessions.get_mut(slot) else { return };
+                if entry.session.reject(label, code).is_err() {
+                    return self.count_stale();
                 }
                 self.counters.bump(Counter::ChannelsRejected);
-                self.touch(slot);
+                self.mark_dirty(slot);
             }
             Command::ResetChannel { index, label, code } => match self.find(index) {
                 Some(slot) if self.has_channel(slot, label) => self.reset_channel(slot, label, code),
                 Some(slot) => self.reset_unserved(slot, label, code),
-                None => self.stale(),
+                None => self.count_stale(),
             },
             Command::SendControl { index, bytes } => self.send_control(index, bytes),
-            Command::Shutdown { deadline } => self.begin_ending(deadline),
+            Command::Shutdown { deadline } => self.begin_shutdown(deadline),
         }
     }
 
     /// The slot of a session that is alive and on this shard.
-    pub(crate) fn find(&self, index: ReceiverIndex) -> Option<u32> {
+    pub(crate) fn find(&self, index: ReceiverIndex) -> Option<SessionSlot> {
         if index.shard() != self.config.id {
             return None;
         }
@@ -104,11 +106,11 @@ impl Core {
         (!self.sessions.get(slot)?.session.is_closed()).then_some(slot)
     }
 
-    fn has_channel(&self, slot: u32, label: Label) -> bool {
-        self.sessions.get(slot).is_some_and(|seat| seat.labels.get(label).is_some())
+    fn has_channel(&self, slot: SessionSlot, label: Label) -> bool {
+        self.sessions.get(slot).is_some_and(|entry| entry.labels.get(label).is_some())
     }
 
-    pub(crate) fn stale(&mut self) {
+    pub(crate) fn count_stale(&mut self) {
         self.counters.bump(Counter::StaleCommands);
     }
 
@@ -118,18 +120,15 @@ impl Core {
             Ok((socket, local)) => self.nodes.add(node, socket, local),
             Err(error) => {
                 self.counters.bump(Counter::RefusedCommands);
-                self.report(Event::SocketRefused { node, shard: self.config.id, error });
+                self.reply(Event::SocketRefused { node, shard: self.config.id, error });
             }
         }
     }
 
     fn remove_node(&mut self, node: NodeId) {
-        // Looks at every session: rare, and bounded by the table.
-        let slots: Vec<u32> = self
-            .sessions
-            .slots()
-            .filter(|&slot| self.sessions.get(slot).is_some_and(|seat| seat.node == node))
-            .collect();
+        // Visits every session: rare, and bounded by the table.
+        let of_node = self.sessions.iter().filter(|(_, entry)| entry.node == node);
+        let slots: Vec<SessionSlot> = of_node.map(|(slot, _)| slot).collect();
         for slot in slots {
             self.close_session(slot, CloseCode::GRACEFUL);
         }
@@ -141,7 +140,7 @@ impl Core {
         let socket = self.nodes.socket_for(node, to);
         let lease = if bytes.len() <= MAX_SEND_BYTES { driver.lease() } else { None };
         let (Some(socket), Some(mut lease)) = (socket, lease) else {
-            // The handshake repeats what got lost.
+            // The handshake sends it again.
             self.counters.bump(Counter::DropDatagram);
             return;
         };
@@ -150,16 +149,16 @@ impl Core {
         self.counters.bump(Counter::DatagramsSent);
     }
 
-    /// Closes a session. Its end comes as an event of its own.
-    pub(crate) fn close_session(&mut self, slot: u32, code: CloseCode) {
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        if seat.session.is_closed() {
+    /// Closes a session. [`Event::SessionClosed`] follows when its protocol is over.
+    pub(crate) fn close_session(&mut self, slot: SessionSlot, code: CloseCode) {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        if entry.session.is_closed() {
             return;
         }
-        seat.session.close(self.now, code);
-        // The channels end now; the session lingers to repeat it to its peer.
+        entry.session.close(self.now, code);
+        // The channels end now; the session stays to repeat its close to the peer.
         self.end_channels(slot, code);
-        self.touch(slot);
+        self.mark_dirty(slot);
     }
 
     fn open_channel(
@@ -174,7 +173,7 @@ impl Core {
         if request.window_datums == 0 && request.window_bytes.div_ceil(16) > most {
             request.window_datums = most;
         }
-        let opening = Opening {
+        let opening = PendingOpen {
             open_id,
             window_bytes: request.window_bytes,
             window_datums: request.window_datums,
@@ -182,14 +181,14 @@ impl Core {
         };
         let code = match self.find(index) {
             None => {
-                self.stale();
+                self.count_stale();
                 SESSION_GONE
             }
             Some(_) if self.channels.is_full() => CloseCode::NO_CAPACITY,
-            Some(slot) => match self.sessions.get_mut(slot).map(|seat| seat.session.open(request)) {
+            Some(slot) => match self.sessions.get_mut(slot).map(|entry| entry.session.open(request)) {
                 Some(Ok(label)) => {
-                    self.seat_channel(slot, label, handle, Role::Opening(opening));
-                    return self.touch(slot);
+                    self.insert_channel(slot, label, handle, ChannelRole::Opening(opening));
+                    return self.mark_dirty(slot);
                 }
                 Some(Err(corewire_proto::session::OpenChannelError::TooLarge { .. })) => CloseCode::TOO_LARGE,
                 Some(Err(corewire_proto::session::OpenChannelError::Closed)) | None => SESSION_GONE,
@@ -198,18 +197,18 @@ impl Core {
         };
         self.counters.bump(Counter::RefusedCommands);
         handle.terminate(code);
-        self.report(Event::ChannelRejected { index, open_id, code });
+        self.reply(Event::ChannelRejected { index, open_id, code });
     }
 
-    /// Enters a channel in the tables. The caller has seen that there is room.
-    fn seat_channel(
+    /// Adds a channel to both tables. The caller has checked that there is room.
+    fn insert_channel(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         label: Label,
         shared: Arc<ChannelShared>,
-        role: Role,
-    ) -> Option<u32> {
-        let channel = Channel { session: slot, label, shared, role, touched: false };
+        role: ChannelRole,
+    ) -> Option<ChannelSlot> {
+        let channel = ChannelEntry { session: slot, label, shared, role };
         let channel_slot = self.channels.insert(channel).ok()?;
         self.sessions.get_mut(slot)?.labels.insert(label, channel_slot);
         Some(channel_slot)
@@ -225,18 +224,18 @@ impl Core {
         handle: Arc<ChannelShared>,
     ) {
         let Some(slot) = self.find(index) else {
-            self.stale();
+            self.count_stale();
             handle.terminate(SESSION_GONE);
-            return self.report(Event::ChannelClosed { index, label, code: SESSION_GONE });
+            return self.reply(Event::ChannelClosed { index, label, code: SESSION_GONE });
         };
         if self.has_channel(slot, label) {
-            // Served already; what follows would cut the live channel.
-            self.stale();
+            // A second channel of this label would reset the live one.
+            self.count_stale();
             handle.terminate(CloseCode::SUPERSEDED);
             return;
         }
         let max_datum_bytes = u32::try_from(ring.config().max_record).unwrap_or(u32::MAX);
-        let Some((stream_slot, first_seq)) = self.join(ring) else {
+        let Some((stream_slot, first_seq)) = self.join_ring(ring) else {
             return self.refuse_accept(slot, label, &handle);
         };
         let accept = Accept {
@@ -247,17 +246,18 @@ impl Core {
             weight: weight.max(1),
         };
         let accepted =
-            self.sessions.get_mut(slot).is_some_and(|seat| seat.session.accept(label, accept).is_ok());
+            self.sessions.get_mut(slot).is_some_and(|entry| entry.session.accept(label, accept).is_ok());
         if !accepted || self.channels.is_full() {
-            self.part_if_unused(stream_slot);
+            self.remove_if_unused(stream_slot);
             return self.refuse_accept(slot, label, &handle);
         }
         let Some(stream) = self.streams.get_mut(stream_slot) else { return };
-        let leg = stream.legs.len() as u32;
-        let (known, ended) = (stream.published, stream.watch == Watch::Ended);
-        let read = Read { next: first_seq, ..Read::default() };
-        let producer = Producer { stream: stream_slot, leg, released: first_seq, finishing: false, read };
-        // Before anything moves: the clerk judges who holds a ring back by these numbers.
+        let place = stream.channels.len() as u32;
+        let (known, ended) = (stream.published, stream.mode == PollMode::Closed);
+        let read = PassedCount { next: first_seq, ..PassedCount::default() };
+        let producer =
+            ProducerEnd { stream: stream_slot, place, released: first_seq, finishing: false, read };
+        // Written before the channel reads: the clerk finds the slowest channel of a ring by these counters.
         let published = known.max(first_seq);
         handle.counters().write(&ChannelSnapshot {
             position: first_seq,
@@ -266,76 +266,80 @@ impl Core {
             ..ChannelSnapshot::default()
         });
         handle.set_connected();
-        let Some(channel_slot) = self.seat_channel(slot, label, handle, Role::Producer(producer)) else {
+        let Some(channel_slot) = self.insert_channel(slot, label, handle, ChannelRole::Producer(producer))
+        else {
             return;
         };
         if let Some(stream) = self.streams.get_mut(stream_slot) {
-            stream.legs.push(channel_slot);
+            stream.channels.push(channel_slot);
         }
-        if let Some(seat) = self.sessions.get_mut(slot) {
-            seat.session.publish(label, published);
+        if let Some(entry) = self.sessions.get_mut(slot) {
+            entry.session.publish(label, published);
         }
         if ended {
-            self.finish(channel_slot, known);
+            self.finish_channel(channel_slot, known);
         }
         self.counters.bump(Counter::ChannelsOpened);
-        self.report(Event::ChannelServed { index, label });
-        self.touch(slot);
+        self.reply(Event::ChannelServed { index, label });
+        self.mark_dirty(slot);
     }
 
-    /// The stream of `ring` and where a channel begins that joins it now; `None` when it can't be joined.
-    fn join(&mut self, ring: Ring) -> Option<(u32, u64)> {
+    /// The stream of `ring` and the sequence at which a channel begins that joins it now; `None` when it
+    /// can't be joined.
+    fn join_ring(&mut self, ring: Ring) -> Option<(StreamSlot, u64)> {
         let key = ring.id();
         if let Some(&slot) = self.by_ring.get(&key) {
             let stream = self.streams.get(slot)?;
             return (!stream.detached).then(|| (slot, stream.tail()));
         }
         let slot = self.streams.vacant()?;
-        let stream = Stream::join(ring, slot, &self.notifier).ok()?;
+        let stream = StreamEntry::join(ring, slot, &self.notifier).ok()?;
         let first = stream.floor;
-        self.streams.insert(stream).ok()?;
+        let inserted = self.streams.insert(stream).ok()?;
+        assert_eq!(inserted, slot, "the stream's notifications name another slot");
         self.by_ring.insert(key, slot);
-        self.awake.push(slot);
+        self.polled.push(slot);
         Some((slot, first))
     }
 
-    fn refuse_accept(&mut self, slot: u32, label: Label, handle: &ChannelShared) {
+    fn refuse_accept(&mut self, slot: SessionSlot, label: Label, handle: &ChannelShared) {
         let code = CloseCode::NO_CAPACITY;
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        let index = seat.index;
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        let index = entry.index;
         // Either of the two, depending on how far the accept had come; for a label that is gone, neither.
-        let known = seat.session.reject(label, code).is_ok() || seat.session.reset(label, code).is_ok();
+        let known = entry.session.reject(label, code).is_ok() || entry.session.reset(label, code).is_ok();
         let (counter, code) = match known {
             true => (Counter::RefusedCommands, code),
             false => (Counter::StaleCommands, SESSION_GONE),
         };
         self.counters.bump(counter);
         handle.terminate(code);
-        self.report(Event::ChannelClosed { index, label, code });
-        self.touch(slot);
+        self.reply(Event::ChannelClosed { index, label, code });
+        self.mark_dirty(slot);
     }
 
-    /// A reset for a label that has no channel here: a request that the clerk never answered, or one that ended.
-    fn reset_unserved(&mut self, slot: u32, label: Label, code: CloseCode) {
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        if seat.session.reject(label, code).is_err() {
-            return self.stale();
+    /// A reset for a label without a channel here: a request that the clerk has not answered, or a channel
+    /// that ended.
+    fn reset_unserved(&mut self, slot: SessionSlot, label: Label, code: CloseCode) {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        if entry.session.reject(label, code).is_err() {
+            return self.count_stale();
         }
-        self.touch(slot);
+        self.mark_dirty(slot);
     }
 
     fn send_control(&mut self, index: ReceiverIndex, bytes: Vec<u8>) {
-        let Some(slot) = self.find(index) else { return self.stale() };
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        match seat.session.send_control(bytes) {
-            Ok(()) => self.touch(slot),
+        let Some(slot) = self.find(index) else { return self.count_stale() };
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        match entry.session.send_control(bytes) {
+            Ok(()) => self.mark_dirty(slot),
             Err(
                 ControlError::Full(bytes)
                 | ControlError::Closed(bytes)
                 | ControlError::TooLarge { message: bytes, .. },
             ) => {
                 self.counters.bump(Counter::RefusedCommands);
-                self.report(Event::ControlRefused { index, bytes });
+                self.reply(Event::ControlRefused { index, bytes });
             }
         }
     }

@@ -1,9 +1,8 @@
-//! What sessions say, and what becomes of it.
+//! Events of sessions, and what becomes of them.
 //!
-//! Not inside: the clerk's answers. Some events end in the shard (a ring's floor moved, credit is wanted), some
-//! make something here first (an inbox), the others go to the clerk. While the clerk has no room, a session
-//! keeps *one* event in its seat and hears nothing from its peer until that event is out; so a peer that
-//! floods the clerk stops only itself.
+//! Some end in the shard (a ring's floor moved, credit is wanted), some make something here first (an inbox),
+//! the others go to the clerk. While the clerk has no room, a session holds *one* event in its entry and
+//! reads no packet until that event is out; so a peer that floods the clerk stops only itself.
 
 use corewire_proto::{
     channel::{Accept, ChannelStats, Label},
@@ -12,73 +11,73 @@ use corewire_proto::{
 use corewire_rings::{Reader, Ring, RingConfig};
 
 use super::{
-    Core,
-    channel::{Consumer, Opening, Role},
+    ShardCore,
+    channel::{ChannelRole, ConsumerEnd, PendingOpen},
     command::Event,
-    inbox::{HEADER_BYTES, Progress, TakenHook, cost},
+    inbox::{ConsumerProgress, HEADER_BYTES, TakenHook, cost},
     limits::ShardLimits,
+    table::{ChannelSlot, SessionSlot},
 };
 use crate::counters::Counter;
 
-impl Core {
-    /// Asks a session what happened, until it has nothing to say or the clerk has no room.
-    pub(crate) fn hear(&mut self, slot: u32) {
+impl ShardCore {
+    /// Handles a session's events, until there is none or the clerk has no room.
+    pub(crate) fn drain_session_events(&mut self, slot: SessionSlot) {
         loop {
-            let Some(seat) = self.sessions.get_mut(slot) else { return };
-            if seat.held.is_some() {
+            let Some(entry) = self.sessions.get_mut(slot) else { return };
+            if entry.held.is_some() {
                 return;
             }
-            let Some(said) = seat.session.poll_event() else { return };
-            if let Some(event) = self.understand(slot, said) {
-                self.tell(slot, event);
+            let Some(event) = entry.session.poll_event() else { return };
+            if let Some(event) = self.translate_event(slot, event) {
+                self.forward_event(slot, event);
             }
         }
     }
 
-    /// Passes an event of a session on, or leaves it in the session's seat.
-    pub(crate) fn tell(&mut self, slot: u32, event: Event) {
-        if let Err(event) = self.backlog.push(event)
-            && let Some(seat) = self.sessions.get_mut(slot)
-        {
-            debug_assert!(seat.held.is_none(), "one event is held at a time");
-            seat.held = Some(event);
-            self.held_up.push(slot);
+    /// Queues an event of a session for the clerk, or leaves it in the session's entry.
+    fn forward_event(&mut self, slot: SessionSlot, event: Event) {
+        if let Err(event) = self.backlog.push(event) {
+            self.hold_event(slot, event);
         }
     }
 
-    /// Reports what a command led to. Commands are taken only while there is room for it.
-    pub(crate) fn report(&mut self, event: Event) {
+    /// Leaves an event in its session's entry until the backlog has room.
+    pub(crate) fn hold_event(&mut self, slot: SessionSlot, event: Event) {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        debug_assert!(entry.held.is_none(), "a session holds one event at a time");
+        entry.held = Some(event);
+        self.held_up.push(slot);
+    }
+
+    /// Queues the clerk's answer to a command. Commands are applied only while there is room for it.
+    pub(crate) fn reply(&mut self, event: Event) {
         self.backlog.push_anyway(event);
     }
 
     /// Offers the clerk what waits, and lets the sessions go on that were held up.
     pub(crate) fn flush_events(&mut self) {
         self.backlog.flush();
-        if self.held_up.is_empty() {
-            return;
-        }
-        for slot in std::mem::take(&mut self.held_up) {
-            let Some(seat) = self.sessions.get_mut(slot) else { continue };
-            let Some(event) = seat.held.take() else { continue };
+        for _ in 0..self.held_up.len() {
+            let Some(slot) = self.held_up.pop() else { return };
+            let Some(entry) = self.sessions.get_mut(slot) else { continue };
+            let Some(event) = entry.held.take() else { continue };
             let last = matches!(event, Event::SessionClosed { .. });
             match self.backlog.push(event) {
-                Ok(()) if last => self.vacate(slot),
+                Ok(()) if last => self.remove_session(slot),
                 Ok(()) => {
                     self.work.did = true;
-                    self.touch(slot);
+                    self.mark_dirty(slot);
                 }
-                Err(event) => {
-                    seat.held = Some(event);
-                    self.held_up.push(slot);
-                }
+                Err(event) => self.hold_event(slot, event),
             }
         }
     }
 
-    /// Does what an event asks for here; gives what the clerk has to know.
-    fn understand(&mut self, slot: u32, said: SessionEvent) -> Option<Event> {
+    /// Does what an event asks for here, and returns what the clerk has to know.
+    fn translate_event(&mut self, slot: SessionSlot, event: SessionEvent) -> Option<Event> {
         let index = self.sessions.get(slot)?.index;
-        match said {
+        match event {
             SessionEvent::Confirmed => Some(Event::Confirmed { index }),
             SessionEvent::RekeyDue => Some(Event::RekeyDue { index }),
             SessionEvent::Rekeyed { phase } => {
@@ -95,7 +94,7 @@ impl Core {
                 None
             }
             SessionEvent::Blocked { label } => {
-                if let Some(channel) = self.sessions.get(slot).and_then(|seat| seat.labels.get(label)) {
+                if let Some(channel) = self.sessions.get(slot).and_then(|entry| entry.labels.get(label)) {
                     self.grant(channel);
                 }
                 None
@@ -106,7 +105,7 @@ impl Core {
             SessionEvent::Reset { label, code, by_peer, .. } => {
                 let channel = self.sessions.get(slot)?.labels.get(label).and_then(|c| self.channels.get(c));
                 let overrun = channel.is_some_and(|channel| match &channel.role {
-                    Role::Consumer(consumer) => consumer.overrun,
+                    ChannelRole::Consumer(consumer) => consumer.overrun,
                     _ => false,
                 });
                 let code = if overrun && !by_peer { CloseCode::TOO_SLOW } else { code };
@@ -121,29 +120,30 @@ impl Core {
         }
     }
 
-    /// A channel ended, in good order if its session left its numbers; what the clerk has to know about it.
+    /// Closes a channel that ended, in good order if `finished` has its session's last numbers. Returns what
+    /// the clerk has to know.
     fn channel_over(
         &mut self,
-        slot: u32,
+        slot: SessionSlot,
         label: Label,
         code: CloseCode,
         finished: Option<&ChannelStats>,
     ) -> Option<Event> {
         let index = self.sessions.get(slot)?.index;
         let Some(channel) = self.take_channel(slot, label) else {
-            // The peer took a request back that the clerk has not answered yet.
+            // The peer withdrew a request that the clerk has not answered yet.
             return label.is_by_peer().then_some(Event::ChannelClosed { index, label, code });
         };
         let opening = match channel.role {
-            Role::Opening(opening) => Some(opening),
+            ChannelRole::Opening(opening) => Some(opening),
             _ => None,
         };
         if let Some(stats) = finished {
             channel.end_in_order(stats);
         }
-        self.let_go(channel, code);
+        self.close_channel(&channel, code);
         match opening {
-            Some(Opening { open_id, .. }) => {
+            Some(PendingOpen { open_id, .. }) => {
                 self.counters.bump(Counter::ChannelsRejected);
                 Some(Event::ChannelRejected { index, open_id, code })
             }
@@ -151,12 +151,12 @@ impl Core {
         }
     }
 
-    /// The producer let us in: makes the inbox.
-    fn accepted(&mut self, slot: u32, label: Label, accept: Accept) -> Option<Event> {
-        let seat = self.sessions.get(slot)?;
-        let index = seat.index;
-        let channel_slot = seat.labels.get(label)?;
-        let Role::Opening(opening) = self.channels.get(channel_slot)?.role else { return None };
+    /// The producer accepted the channel: makes its inbox.
+    fn accepted(&mut self, slot: SessionSlot, label: Label, accept: Accept) -> Option<Event> {
+        let entry = self.sessions.get(slot)?;
+        let index = entry.index;
+        let channel_slot = entry.labels.get(label)?;
+        let ChannelRole::Opening(opening) = self.channels.get(channel_slot)?.role else { return None };
         let made = inbox_config(&opening, accept.max_datum_bytes, &self.config.limits)
             .and_then(|config| Ring::new(config).map_err(|_| CloseCode::NO_CAPACITY))
             .and_then(|ring| match ring.subscribe() {
@@ -167,11 +167,11 @@ impl Core {
             Ok(made) => made,
             Err(code) => {
                 let _ = self.sessions.get_mut(slot)?.session.reset(label, code);
-                self.touch(slot);
+                self.mark_dirty(slot);
                 return self.channel_over(slot, label, code, None);
             }
         };
-        let progress = Progress::new(accept.first_seq);
+        let progress = ConsumerProgress::new(accept.first_seq);
         let (window_bytes, window_datums) = windows(&opening, &self.config.limits);
         let taken = TakenHook::new(
             progress.clone(),
@@ -181,11 +181,10 @@ impl Core {
             window_datums,
         );
         let channel = self.channels.get_mut(channel_slot)?;
-        channel.role = Role::Consumer(Consumer::new(
+        channel.role = ChannelRole::Consumer(ConsumerEnd::new(
             ring.writer(),
             progress,
-            opening.window_bytes,
-            opening.window_datums,
+            &opening,
             accept.reliability,
             accept.first_seq,
         ));
@@ -195,26 +194,28 @@ impl Core {
     }
 
     /// The session needs less of a ring than before.
-    fn released(&mut self, slot: u32, label: Label) {
-        let Some(seat) = self.sessions.get(slot) else { return };
-        let Some(released) = seat.session.released(label) else { return };
-        let Some(channel_slot) = seat.labels.get(label) else { return };
+    fn released(&mut self, slot: SessionSlot, label: Label) {
+        let Some(entry) = self.sessions.get(slot) else { return };
+        let Some(released) = entry.session.released(label) else { return };
+        let Some(channel_slot) = entry.labels.get(label) else { return };
         let Some(channel) = self.channels.get_mut(channel_slot) else { return };
-        channel.note(channel_slot, &mut self.touched);
-        let Role::Producer(producer) = &mut channel.role else { return };
+        self.touched.push(channel_slot);
+        let ChannelRole::Producer(producer) = &mut channel.role else { return };
         let before = std::mem::replace(&mut producer.released, released);
         let Some(stream) = self.streams.get_mut(producer.stream) else { return };
-        // Whoever was above the floor did not hold it down.
-        if before <= stream.floor && !stream.floor_stale {
-            stream.floor_stale = true;
+        debug_assert!(before <= released, "a channel released {released} after {before}");
+        debug_assert!(stream.floor <= before, "the floor {} is above a channel's {before}", stream.floor);
+        // Only a channel at the floor can raise it.
+        if before <= stream.floor {
             self.floors.push(producer.stream);
         }
     }
 
-    /// Tells a session what the consumer of this channel took, or that the consumer is gone.
-    pub(crate) fn grant(&mut self, channel_slot: u32) {
+    /// Grants the peer the credit that the consumer of this channel returned, or ends the channel when the
+    /// consumer is gone.
+    pub(crate) fn grant(&mut self, channel_slot: ChannelSlot) {
         let Some(channel) = self.channels.get_mut(channel_slot) else { return };
-        let Role::Consumer(consumer) = &mut channel.role else { return };
+        let ChannelRole::Consumer(consumer) = &mut channel.role else { return };
         let (session, label) = (channel.session, channel.label);
         if consumer.progress.is_gone() {
             return self.reset_channel(session, label, CloseCode::GRACEFUL);
@@ -224,32 +225,32 @@ impl Core {
             return;
         }
         consumer.granted = taken;
-        channel.note(channel_slot, &mut self.touched);
-        if let Some(seat) = self.sessions.get_mut(session) {
-            seat.session.grant(label, taken.0, taken.1);
+        self.touched.push(channel_slot);
+        if let Some(entry) = self.sessions.get_mut(session) {
+            entry.session.grant(label, taken.0, taken.1);
             self.counters.bump(Counter::Grants);
         }
-        self.touch(session);
+        self.mark_dirty(session);
     }
 
-    /// Cuts a channel at our wish and tells the clerk. Nothing happens when it is gone.
-    pub(crate) fn reset_channel(&mut self, slot: u32, label: Label, code: CloseCode) {
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        let _ = seat.session.reset(label, code);
+    /// Resets a channel from this side and tells the clerk. Does nothing when it is gone.
+    pub(crate) fn reset_channel(&mut self, slot: SessionSlot, label: Label, code: CloseCode) {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        let _ = entry.session.reset(label, code);
         if let Some(event) = self.channel_over(slot, label, code, None) {
             // At most one for each channel, and a clerk that does not read opens no new ones: bounded.
             self.backlog.push_anyway(event);
         }
-        self.touch(slot);
+        self.mark_dirty(slot);
     }
 }
 
 /// The window of a channel in bytes and datums, with the shard's limits where the consumer set none.
-fn windows(opening: &Opening, limits: &ShardLimits) -> (u64, u64) {
+fn windows(opening: &PendingOpen, limits: &ShardLimits) -> (u64, u64) {
     let (bytes, datums) = match (opening.window_bytes, opening.window_datums) {
         (0, 0) => (limits.open_window_bytes, limits.open_window_datums),
         (0, datums) => (limits.open_window_bytes, datums),
-        // The smallest datum costs 16 bytes, and one may start when only one byte is left.
+        // The smallest datum costs 16 bytes, and the last one may overshoot the window.
         (bytes, 0) => (bytes, bytes.div_ceil(16)),
         both => both,
     };
@@ -257,7 +258,11 @@ fn windows(opening: &Opening, limits: &ShardLimits) -> (u64, u64) {
 }
 
 /// The inbox of a channel: room for its window, for the one datum that may overshoot it, and for the headers.
-fn inbox_config(opening: &Opening, max_datum: u32, limits: &ShardLimits) -> Result<RingConfig, CloseCode> {
+fn inbox_config(
+    opening: &PendingOpen,
+    max_datum: u32,
+    limits: &ShardLimits,
+) -> Result<RingConfig, CloseCode> {
     if max_datum > opening.max_datum_bytes {
         return Err(CloseCode::TOO_LARGE);
     }
@@ -265,7 +270,7 @@ fn inbox_config(opening: &Opening, max_datum: u32, limits: &ShardLimits) -> Resu
     let largest = cost(max_datum as usize);
     let headers = datums.saturating_mul(HEADER_BYTES as u64);
     let bytes = window_bytes.saturating_add(largest).saturating_add(headers);
-    // Before anything is computed from it: the sum of a hostile window may be near 2^64.
+    // Checked before the ring is sized: a hostile window may be near 2^64.
     if bytes > limits.inbox_bytes as u64 {
         return Err(CloseCode::TOO_LARGE);
     }

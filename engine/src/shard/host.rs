@@ -1,9 +1,8 @@
-//! The thread of a shard: turn after turn, and rest in between.
+//! The loop of a shard's thread: turn after turn, with waiting in between.
 //!
-//! Not inside: which CPU it runs on and how patient it is; both are given. A shard that lives inside another
-//! executor does not need this file: it calls [`Shard::turn`] as often as it says [`Next::Again`] and
-//! [`Shard::park`] when it does not, or sleeps in its own way between [`Shard::fall_asleep`] and
-//! [`Shard::wake_up`].
+//! Its caller chooses the CPU and the way of waiting. A shard inside another executor does not need this
+//! file: the executor calls [`Shard::turn`] while it returns [`Next::Again`] and [`Shard::park`] when it does
+//! not, or sleeps in its own way between [`Shard::fall_asleep`] and [`Shard::wake_up`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,29 +13,29 @@ use crate::{
     shared::Next,
 };
 
-/// Why [`run`] came back.
+/// Why [`run`] returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The shard was told to shut down, and did.
+pub enum HostEnd {
+    /// The shard was shut down.
     InOrder,
-    /// A turn panicked with this. Whoever used the shard was told.
+    /// A turn panicked with this text. The clerk and the handles of the shard's channels were told.
     Panicked(String),
 }
 
 /// Runs a shard on this thread until it has stopped. `idler` decides how it waits.
 ///
-/// A panic in a turn ends the shard: channels terminate, rings and inboxes are let go of, and the clerk hears
+/// A panic in a turn ends the shard: channels terminate, rings and inboxes are released, and the clerk gets
 /// [`super::Event::ShardStopped`] with the panic's text.
-pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> Ended {
+pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> HostEnd {
     let looped = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(&mut shard, &mut idler)));
-    let Err(payload) = looped else { return Ended::InOrder };
+    let Err(payload) = looped else { return HostEnd::InOrder };
     let text = panic_text(payload.as_ref());
     let abandoned = catch_unwind(AssertUnwindSafe(|| shard.abandon(text.clone())));
     if abandoned.is_err() {
-        // The tables are beyond use. Dropping the mailboxes still tells the clerk.
-        return Ended::Panicked(format!("{text}, and again while ending"));
+        // The tables are unusable. Dropping the mailboxes still tells the clerk.
+        return HostEnd::Panicked(format!("{text}, and again while ending"));
     }
-    Ended::Panicked(text)
+    HostEnd::Panicked(text)
 }
 
 fn turn_until_stopped<D: Driver>(shard: &mut Shard<D>, idler: &mut Idler) {

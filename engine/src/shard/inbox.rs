@@ -1,11 +1,10 @@
-//! The consumer's end of a channel: what it takes, and how its credit goes home.
+//! The consumer's end of a channel: it takes datums and returns credit.
 //!
-//! Not inside: decoding, waiting and merging of several legs; those are the consumer handle's. The ring itself
-//! is `corewire-rings`'.
+//! An inbox has one of two shapes. A *local* one reads the producer's own ring: the record is the datum, its
+//! sequence is the ring's. A *remote* one reads a ring that a shard fills: each record starts with
+//! [`HEADER_BYTES`] bytes that hold the datum's sequence and the number of datums missing before it.
 //!
-//! A leg has one of two shapes. A *local* leg reads the producer's own ring: the record is the datum, its
-//! sequence is the ring's. A *remote* leg reads an inbox that a shard fills: each record starts with
-//! [`HEADER_BYTES`] bytes that say which datum it is and how many are missing before it.
+//! Decoding, waiting and the merging of several inboxes are the consumer handle's.
 
 use std::{
     sync::{
@@ -17,14 +16,17 @@ use std::{
 
 use corewire_rings::{Reader, Record, RecvError};
 
-use super::notifier::{Notification, ShardNotifier};
+use super::{
+    notifier::{Notification, ShardNotifier},
+    table::ChannelSlot,
+};
 
-/// Bytes before a datum in an inbox: its sequence and the number of datums missing before it, both
+/// Bytes before a datum in a remote inbox: its sequence and the number of datums missing before it, both
 /// little-endian `u64`. Sixteen, so that the datum keeps the alignment of its record.
 pub const HEADER_BYTES: usize = 16;
 
-/// What a datum costs in the offset space of its channel: its length rounded up to 16, at least 16. The same
-/// rule as in the rings, so that credit and room are one number.
+/// What a datum costs of a window, in bytes: its length rounded up to 16, at least 16. The same rule as in
+/// the rings, so that credit and room are one number.
 pub const fn cost(len: usize) -> u64 {
     if len == 0 { 16 } else { (len as u64).div_ceil(16) * 16 }
 }
@@ -35,7 +37,7 @@ pub(crate) fn write_header(record: &mut [u8], seq: u64, skipped: u64) {
     record[8..HEADER_BYTES].copy_from_slice(&skipped.to_le_bytes());
 }
 
-/// Takes the header off a record.
+/// Sequence, missing datums, and the datum of a record.
 #[inline]
 fn header_of(record: &[u8]) -> (u64, u64, &[u8]) {
     if let Some((seq, rest)) = record.split_first_chunk::<8>()
@@ -43,27 +45,28 @@ fn header_of(record: &[u8]) -> (u64, u64, &[u8]) {
     {
         return (u64::from_le_bytes(*seq), u64::from_le_bytes(*skipped), datum);
     }
-    // Only a shard writes there, and it always writes a header.
+    // Only a shard writes such records, each with a header.
     unreachable!("an inbox record of {} bytes has no header", record.len())
 }
 
-/// What the consumer has taken, as the shard reads it.
+/// What the consumer of a remote inbox has taken. Written by the consumer, read by the shard.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub(crate) struct ConsumerProgress {
     /// Sequence after the last datum taken.
     seq: AtomicU64,
     /// Cost of all datums taken.
     bytes: AtomicU64,
-    /// True from the consumer's mark until the shard has read it: at most one mark per half window.
+    /// Set by the consumer's notification, cleared when the shard reads: at most one notification per half
+    /// window.
     marked: AtomicBool,
-    /// The consumer let go of the inbox.
+    /// The consumer has dropped the inbox.
     gone: AtomicBool,
-    /// Datums missing between the last one in the inbox and the end of the stream. Written by the shard, before it
-    /// closes the inbox.
+    /// Datums missing between the last one in the inbox and the end of the stream. Written by the shard
+    /// before it closes the inbox.
     missing_at_end: AtomicU64,
 }
 
-impl Progress {
+impl ConsumerProgress {
     pub(crate) fn new(first_seq: u64) -> Arc<Self> {
         Arc::new(Self {
             seq: AtomicU64::new(first_seq),
@@ -74,14 +77,14 @@ impl Progress {
         })
     }
 
-    /// Reads what was taken, and lets the consumer mark again. In this order: what is stored before a mark
-    /// that is swallowed here is also read here.
+    /// Sequence and bytes taken; the consumer may notify again. The flag is cleared before they are read, so
+    /// that what was stored before a notification that is cleared here is read here.
     pub(crate) fn read(&self) -> (u64, u64) {
         self.marked.swap(false, Ordering::AcqRel);
         self.peek()
     }
 
-    /// Reads what was taken and leaves the mark as it is.
+    /// Sequence and bytes taken.
     pub(crate) fn peek(&self) -> (u64, u64) {
         (self.seq.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
     }
@@ -96,28 +99,28 @@ impl Progress {
     }
 }
 
-/// Returns the credit of a remote leg. One per channel, held by its consumer.
-///
-/// Dropping it says that the consumer is gone: the shard resets the channel.
+/// Returns the credit of a remote inbox. One per channel, owned by its consumer. When it is dropped, the
+/// shard resets the channel.
 #[derive(Debug)]
 pub struct TakenHook {
-    progress: Arc<Progress>,
+    progress: Arc<ConsumerProgress>,
     notifier: Arc<ShardNotifier>,
-    slot: u32,
+    slot: ChannelSlot,
+    /// Half the window, at least 1: what the consumer takes between two notifications.
     half_bytes: u64,
     half_datums: u64,
-    /// What this side has added up; the atomics in `progress` are only written from here.
+    /// Cost of all datums taken; `progress` is written from here only.
     bytes: u64,
-    /// Datums and bytes since the last mark.
+    /// Datums and bytes since the last notification.
     open_datums: u64,
     open_bytes: u64,
 }
 
 impl TakenHook {
     pub(crate) fn new(
-        progress: Arc<Progress>,
+        progress: Arc<ConsumerProgress>,
         notifier: Arc<ShardNotifier>,
-        slot: u32,
+        slot: ChannelSlot,
         window_bytes: u64,
         window_datums: u64,
     ) -> Self {
@@ -133,15 +136,16 @@ impl TakenHook {
         }
     }
 
-    /// The application took the datum `seq` of `len` bytes and its room in the inbox is free again.
+    /// The application has taken the datum `seq` of `len` bytes, and its room in the inbox is free.
     ///
-    /// Call this after the room was freed, in the order of the datums. It rings the shard when half a window
-    /// has opened since the last time, not more often; a shard that is awake is not rung but marked.
+    /// To be called in the order of the datums. Notifies the shard when half a window has opened since the
+    /// last notification.
     pub fn took(&mut self, seq: u64, len: usize) {
         self.took_many(seq, 1, cost(len));
     }
 
-    /// As [`TakenHook::took`], for several datums of which `seq` is the last, and `cost` the sum of their costs.
+    /// As [`TakenHook::took`], for several datums of which `seq` is the last, and `cost` the sum of their
+    /// costs.
     fn took_many(&mut self, seq: u64, datums: u64, cost: u64) {
         self.bytes += cost;
         self.open_bytes += cost;
@@ -165,62 +169,58 @@ impl Drop for TakenHook {
     }
 }
 
-/// The consumer's end of one leg, local or remote: records in, datums out, credit home.
+/// The consumer's end of one channel.
 #[derive(Debug)]
 pub struct Inbox {
     reader: Reader,
     hook: Option<TakenHook>,
-    /// Of a local leg: what the datums that were taken said to be missing before them.
-    told: u64,
-    /// Of a local leg: a gap that was seen while there was no datum behind it yet.
-    carried: u64,
+    /// Gaps of a local inbox.
+    gap: LocalGap,
 }
 
 impl Inbox {
-    /// The end of a leg that a shard fills.
+    /// An inbox that a shard fills.
     pub fn remote(reader: Reader, hook: TakenHook) -> Self {
-        Self { reader, hook: Some(hook), told: 0, carried: 0 }
+        Self { reader, hook: Some(hook), gap: LocalGap::default() }
     }
 
-    /// The end of a leg that reads the producer's own ring.
+    /// An inbox that reads the producer's own ring.
     pub fn local(reader: Reader) -> Self {
-        Self { reader, hook: None, told: 0, carried: 0 }
+        Self { reader, hook: None, gap: LocalGap::default() }
     }
 
     /// The next datum, if one is there. Dropping it gives its room and its credit back.
     ///
     /// # Errors
     ///
-    /// [`RecvError`] when the leg is over and everything in it was taken, or when the ring cut this reader off.
+    /// [`RecvError`] when the channel is over and everything in it was taken, or when the ring detached this
+    /// reader.
     #[inline(always)]
     pub fn try_recv(&mut self) -> Result<Option<Taken<'_>>, RecvError> {
-        let (told, carried) = (&mut self.told, &mut self.carried);
-        Ok(self.reader.try_recv()?.map(|record| Taken::new(record, self.hook.as_mut(), told, carried)))
+        Ok(self.reader.try_recv()?.map(|record| Taken::new(record, self.hook.as_mut(), &mut self.gap)))
     }
 
-    /// Takes the datum that [`Inbox::peek`] showed, without looking for it again. `None`: nothing was shown, or it was
-    /// taken since.
+    /// Takes the datum that [`Inbox::peek`] showed. `None`: none was shown, or it was taken since.
     #[inline(always)]
     pub fn take_peeked(&mut self) -> Option<Taken<'_>> {
-        let (told, carried) = (&mut self.told, &mut self.carried);
-        self.reader.take_peeked().map(|record| Taken::new(record, self.hook.as_mut(), told, carried))
+        self.reader.take_peeked().map(|record| Taken::new(record, self.hook.as_mut(), &mut self.gap))
     }
 
-    /// Takes the next datum, if one is there: `read` gets its sequence, the number missing before it, and its bytes. Its
-    /// room and its credit go back after that, also if `read` panics.
+    /// Takes the next datum, if one is there: `read` gets its sequence, the number missing before it, and its
+    /// bytes. Its room and its credit go back after that, also if `read` panics.
     ///
     /// # Errors
     ///
     /// As [`Inbox::try_recv`]; then `read` was not called.
     #[inline(always)]
     pub fn try_take<R>(&mut self, read: impl FnOnce(u64, u64, &[u8]) -> R) -> Result<Option<R>, RecvError> {
-        // Dropped after the reader has let the record go.
+        // Dropped after the reader has released the record.
         let mut credit = Credit { hook: self.hook.as_mut(), took: None };
-        let (told, carried) = (&mut self.told, &mut self.carried);
+        let gap = &mut self.gap;
         self.reader.try_take(|seq, lost, bytes| {
             if credit.hook.is_none() {
-                *carried += lost;
-                return read(seq, tell(told, carried), bytes);
+                gap.pending += lost;
+                return read(seq, gap.report(), bytes);
             }
             let (seq, skipped, datum) = header_of(bytes);
             credit.took = Some((seq, datum.len()));
@@ -228,8 +228,8 @@ impl Inbox {
         })
     }
 
-    /// Takes up to `max` datums that stand before `until` in the ring that the leg reads, with one pin of the ring and
-    /// one return of credit: `each` gets the sequence, the number missing before, and the bytes. Gives how many. If
+    /// Takes up to `max` datums before the ring's record `until`, with one pin of the ring and one return of
+    /// credit: `each` gets the sequence, the number missing before, and the bytes. Returns how many. If
     /// `each` panics, those that it has seen are taken.
     ///
     /// # Errors
@@ -244,11 +244,11 @@ impl Inbox {
         if !self.reader.is_ready() {
             return Ok(0);
         }
-        // Dropped after the hold, which frees the room first.
+        // Dropped after the pin, which frees the room first.
         let mut batch = Batch { hook: self.hook.as_mut(), last: 0, datums: 0, cost: 0 };
-        let (told, carried) = (&mut self.told, &mut self.carried);
+        let gap = &mut self.gap;
         let mut guard = self.reader.pin_guard()?;
-        *carried += guard.lost_before();
+        gap.pending += guard.lost_before();
         let mut taken = 0;
         loop {
             let from = guard.target();
@@ -262,7 +262,7 @@ impl Inbox {
                     each(seq, skipped, datum);
                 })
             } else {
-                guard.for_each(want, |seq, datum| each(seq, tell(told, carried), datum))
+                guard.for_each(want, |seq, datum| each(seq, gap.report(), datum))
             };
             // Abandoned records do not count: there may be more behind them.
             if taken == max || guard.target() == from || guard.target() - from < want as u64 {
@@ -275,7 +275,7 @@ impl Inbox {
     }
 
     /// Shows the next datum to `look` without taking it. The datum stays pinned until it is taken: the next
-    /// [`Inbox::try_recv`] gives this one, and the ring does not cut the reader off before.
+    /// [`Inbox::try_recv`] gives this one, and the ring does not detach the reader before.
     ///
     /// # Errors
     ///
@@ -286,19 +286,19 @@ impl Inbox {
         Ok(self.reader.peek()?.map(|record| look(record.get(header..).unwrap_or_default())))
     }
 
-    /// Sequence of the next record *of the ring that the leg reads*: an own count for a remote leg. With
-    /// [`Inbox::lag`] it bounds what is left to drain.
+    /// Sequence of the next record *of the ring that the inbox reads*, which a remote inbox has for itself.
+    /// With [`Inbox::lag`] it bounds what is left to drain.
     #[inline]
     pub fn position(&self) -> u64 {
         self.reader.position()
     }
 
-    /// Records that eviction took from a leg that reads the producer's ring, as far as it has noticed.
+    /// Records that eviction took from a local inbox, as far as it has noticed; 0 for a remote one.
     pub fn lost(&self) -> u64 {
         if self.is_remote() { 0 } else { self.reader.lost() }
     }
 
-    /// Ready when [`Inbox::try_recv`] has something to say; else `cx` is woken once.
+    /// Ready when [`Inbox::try_recv`] returns a datum or an error; else `cx` is woken once.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.reader.poll_ready(cx)
     }
@@ -308,48 +308,59 @@ impl Inbox {
         self.reader.is_ready()
     }
 
-    /// Whether the leg is over and everything in it was taken.
+    /// Whether the channel is over and everything in it was taken.
     #[inline]
     pub fn is_finished(&self) -> bool {
         self.reader.is_finished()
     }
 
-    /// Datums missing behind the last one that was taken, which no datum can tell of: known once
-    /// [`Inbox::try_recv`] has answered [`RecvError`], and 0 before. 0 too if the leg did not end in good order; then
-    /// nobody knows.
+    /// Datums missing behind the last one that was taken, so that no datum reports them: known once
+    /// [`Inbox::try_recv`] has returned [`RecvError`], and 0 before. 0 too if the channel did not end in good
+    /// order; then the number is unknown.
     pub fn missing_at_end(&self) -> u64 {
         if !self.reader.is_finished() {
             return 0;
         }
         match &self.hook {
-            None => self.reader.lost() - self.told,
+            None => self.reader.lost() - self.gap.reported,
             Some(hook) => hook.progress.missing_at_end.load(Ordering::Acquire),
         }
     }
 
-    /// Records that wait in the leg; may be stale.
+    /// Records that wait in the inbox; may be stale.
     pub fn lag(&self) -> u64 {
         self.reader.lag()
     }
 
-    /// Whether a shard fills this leg.
+    /// Whether a shard fills this inbox.
     pub fn is_remote(&self) -> bool {
         self.hook.is_some()
     }
 }
 
-/// What the next datum of a local leg says to be missing before it.
-#[inline(always)]
-fn tell(told: &mut u64, carried: &mut u64) -> u64 {
-    if *carried == 0 {
-        return 0;
-    }
-    let skipped = std::mem::take(carried);
-    *told += skipped;
-    skipped
+/// The datums that eviction took from a local inbox: `reported + pending` is what the reader has noticed.
+#[derive(Debug, Default)]
+struct LocalGap {
+    /// Reported with the datums behind them.
+    reported: u64,
+    /// Seen while there was no datum behind them yet.
+    pending: u64,
 }
 
-/// Returns the credit for datums of a remote leg that are taken together.
+impl LocalGap {
+    /// What the next datum reports as missing before it.
+    #[inline(always)]
+    fn report(&mut self) -> u64 {
+        if self.pending == 0 {
+            return 0;
+        }
+        let missing = std::mem::take(&mut self.pending);
+        self.reported += missing;
+        missing
+    }
+}
+
+/// Returns the credit for datums of a remote inbox that are taken together.
 struct Batch<'a> {
     hook: Option<&'a mut TakenHook>,
     /// Sequence of the last datum that was taken, their number, and what they cost.
@@ -392,17 +403,19 @@ pub struct Taken<'a> {
     // Dropped in this order.
     record: Record<'a>,
     credit: Credit<'a>,
+    /// In the stream of the producer.
     seq: u64,
+    /// Datums missing before this one.
     skipped: u64,
 }
 
 impl<'a> Taken<'a> {
     #[inline(always)]
-    fn new(record: Record<'a>, hook: Option<&'a mut TakenHook>, told: &mut u64, carried: &mut u64) -> Self {
+    fn new(record: Record<'a>, hook: Option<&'a mut TakenHook>, gap: &mut LocalGap) -> Self {
         if hook.is_none() {
-            *carried += record.lost_before();
+            gap.pending += record.lost_before();
             let seq = record.seq();
-            return Self { record, credit: Credit { hook, took: None }, seq, skipped: tell(told, carried) };
+            return Self { record, credit: Credit { hook, took: None }, seq, skipped: gap.report() };
         }
         let (seq, skipped, datum) = header_of(&record);
         let took = Some((seq, datum.len()));

@@ -1,15 +1,14 @@
 //! The bounds of a shard, and the bounds of its turn.
 //!
-//! Not inside: the bounds of one session (`SessionConfig` of the protocol) and of the packet memory
-//! (`DriverConfig`).
+//! The bounds of one session are in the protocol's `SessionConfig`, those of packet memory in `DriverConfig`.
 
 use std::time::Duration;
 
-use crate::{driver::LEASE_BYTES, shared::limits::SESSIONS_PER_SHARD};
+use crate::{buffer::LEASE_BYTES, shared::limits::SESSIONS_PER_SHARD};
 
-/// Most datagrams that one turn receives. At about half a microsecond each it is well below 200 microseconds,
-/// so that a flood can't keep commands, timers and sends waiting longer; and it is more than a socket's default
-/// receive buffer holds (256 small datagrams), so that one turn can empty it.
+/// Most datagrams that one turn receives: about 128 µs at half a microsecond each, so that a flood can't
+/// delay commands, timers and sends for longer. It is what a socket's default receive buffer holds (256 small
+/// datagrams), so that one turn can empty it.
 pub(crate) const DATAGRAMS_PER_TURN: usize = 256;
 
 /// Most commands that one turn takes. They are rare and some are long (a handshake datagram is copied, a ring
@@ -20,15 +19,15 @@ pub(crate) const COMMANDS_PER_TURN: usize = 64;
 /// which packets are still received: an acknowledgement that waits in the socket spares a resend.
 pub(crate) const TIMERS_PER_TURN: usize = 256;
 
-/// Most sends that one turn stages, each a lease with up to [`SEGMENTS_PER_TRAIN`] packets. 32 full trains are
-/// 2 MiB, which is about a millisecond of sealing; the driver has twice as many leases, so that the kernel
-/// works on one turn's while the next fills the others.
+/// Most sends that one turn stages, each a lease with up to [`SEGMENTS_PER_TRAIN`] packets. 32 full trains
+/// are 2 MiB, which is about a millisecond of sealing; the driver has twice as many leases, so that the
+/// kernel works on one turn's while the next fills the others.
 pub(crate) const SENDS_PER_TURN: usize = 32;
 
 /// Most packets in one train. Kernels before 6.9 refuse more (`UDP_MAX_SEGMENTS`).
 pub(crate) const SEGMENTS_PER_TRAIN: usize = 64;
 
-/// Bytes that a session may send before the next one's turn: one full train. Less would cut trains short, more
+/// Bytes that a session may send before the next one may: one full train. Less would cut trains short, more
 /// would let one session hold the others up longer than it takes to seal one train.
 pub(crate) const SESSION_QUANTUM_BYTES: usize = LEASE_BYTES;
 
@@ -36,36 +35,41 @@ pub(crate) const SESSION_QUANTUM_BYTES: usize = LEASE_BYTES;
 /// milliseconds; it has no way to ring when it has room.
 pub(crate) const CLERK_RETRY: Duration = Duration::from_millis(1);
 
-/// How long a shard waits at most for transmit memory. The driver ends its sleep when a lease comes back; this
-/// is the safety net.
+/// How long a shard waits at most for transmit memory. The driver ends its sleep when a lease comes back;
+/// this is the safety net.
 pub(crate) const LEASE_RETRY: Duration = Duration::from_millis(1);
 
-/// The part of the time before a shutdown's deadline in which streams may still drain; the rest belongs to the
-/// closing of sessions. A fraction: `DRAIN_SHARE.0 / DRAIN_SHARE.1`.
+/// The part of the time before a shutdown's deadline in which streams may still drain; the rest belongs to
+/// the closing of sessions. A fraction: `DRAIN_SHARE.0 / DRAIN_SHARE.1`.
 pub(crate) const DRAIN_SHARE: (u32, u32) = (3, 4);
 
 const _: () = assert!(SEGMENTS_PER_TRAIN > 1 && SENDS_PER_TURN > 1);
 const _: () = assert!(SESSION_QUANTUM_BYTES >= LEASE_BYTES);
 
 /// What one shard may hold. Its memory is a function of this, the rings it is given and the windows of the
-/// inboxes it makes.
+/// inboxes it makes. Tables grow on demand, so a high bound costs nothing until it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardLimits {
-    /// Sessions; the slots that the clerk hands out are below this. At most 2^24.
+    /// Sessions; the slots that the clerk hands out are below this. 1 to 2^24; 4,096 by default, at about 10
+    /// KiB each.
     pub sessions: usize,
     /// Channels of all sessions together, both ends. Above it an accept or open is answered with
-    /// `NO_CAPACITY`.
+    /// `NO_CAPACITY`. 65,536 by default: sixteen for each of the sessions.
     pub channels: usize,
-    /// Rings that the shard reads at one time.
+    /// Rings that the shard reads at one time. 4,096 by default: a ring costs one load per turn while it is
+    /// polled.
     pub streams: usize,
     /// Events that wait for room in the clerk's mailbox. Above it, sessions that have events are held up.
+    /// 4,096 by default: one for each session.
     pub backlog: usize,
     /// Memory of one inbox, in bytes, headers and the room for one datum of the producer's largest size
-    /// included. A window that needs more is answered with `TOO_LARGE`.
+    /// included. A window that needs more is answered with `TOO_LARGE`. 256 MiB by default: the largest
+    /// window, 64 MiB, of datums of up to 64 MiB, and their headers.
     pub inbox_bytes: usize,
-    /// Bytes of credit-free room in the inbox of a channel that sets no window.
+    /// Room of the inbox of a channel that sets no window in bytes. 1 MiB by default.
     pub open_window_bytes: u64,
-    /// Datums in the inbox of a channel that sets no window by number; fewer when `window_bytes` is small.
+    /// Datums in the inbox of a channel that sets no window by number; fewer when its window in bytes is
+    /// small. 65,536 by default: 1 MiB of the smallest datums.
     pub open_window_datums: u64,
 }
 

@@ -1,24 +1,26 @@
 //! What one core owns, and the turn in which it moves.
 //!
-//! Not inside: protocol rules (`corewire-proto`), the rings' algorithm (`corewire-rings`), system calls (the
-//! [`Driver`]), and everything that takes long or that a user supplied (the clerk). A shard joins them: it
-//! hands datagrams to sessions, joins the channels of sessions to rings, and gives the packets of sessions to
-//! the driver.
+//! A shard joins three things: it gives datagrams to sessions, connects the channels of sessions to rings,
+//! and gives the packets of sessions to the [`Driver`]. Nothing in a shard is shared, locked or atomic. What
+//! crosses its border: commands in and events out (two bounded mailboxes), rings in and inboxes out, the
+//! notifications of its `notifier`, and counters that others read.
 //!
-//! Inside a shard nothing is shared, locked or atomic. What crosses its border: commands in and events out
-//! (two bounded mailboxes), rings in and inboxes out, the bits of its `notifier`, and cells that others read.
+//! Not inside:
+//! - protocol rules (`corewire-proto`) and the rings' algorithm (`corewire-rings`);
+//! - system calls (the driver);
+//! - what takes long or was supplied by a user (the clerk).
 //!
 //! | file | answers |
 //! |---|---|
-//! | `turn` | in which order, and what the shard wants next |
-//! | [`command`] / `control` | what the clerk may say, and what is done about it |
+//! | `turn` | the order of a turn's phases, and when the next turn is due |
+//! | [`command`] / `control` | what the clerk may ask for, and how it is done |
 //! | `receive`, `sink` | how a datagram finds its session, and its datums their inboxes |
 //! | `transmit`, `source` | which session sends next, and where its datums come from |
-//! | `stream`, `look` | how a ring gets attention, and what is told to its channels |
-//! | `events`, `backlog` | what sessions say, and how it reaches the clerk |
-//! | `session`, `channel`, `table`, `node`, `timers` | what there is, and where |
-//! | [`inbox`], `notifier` | the consumer's end, and how other threads wake the shard |
-//! | `shutdown`, [`host`] | how it ends, and the thread that runs it |
+//! | `stream`, `ring_poll` | how a ring is polled, and how its channels learn of new records |
+//! | `events`, `backlog` | how events of sessions reach the clerk |
+//! | `session`, `channel`, `table`, `node`, `timers` | the tables and their entries |
+//! | [`inbox`], `notifier` | the consumer's end, and how other threads notify the shard |
+//! | `shutdown`, [`host`] | the orderly end, and the thread that runs a shard |
 //! | [`limits`] | every bound, with its reason |
 
 mod backlog;
@@ -29,10 +31,10 @@ mod events;
 pub mod host;
 pub mod inbox;
 pub mod limits;
-mod look;
 mod node;
 mod notifier;
 mod receive;
+mod ring_poll;
 mod session;
 mod shutdown;
 mod sink;
@@ -43,27 +45,22 @@ mod timers;
 mod transmit;
 mod turn;
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    task::Waker,
-};
+use std::{collections::HashMap, sync::Arc, task::Waker};
 
 use corewire_proto::time::Instant;
 use corewire_rings::mailbox::{Receiver, Sender};
 
 use self::{
     backlog::Backlog,
-    channel::Channel,
-    node::Nodes,
+    channel::ChannelEntry,
+    node::NodeTable,
     notifier::{Notification, ShardNotifier},
-    session::Seat,
-    shutdown::Ending,
-    stream::Stream,
-    table::SessionTable,
-    table::Slab,
-    timers::Timers,
-    transmit::Aside,
+    session::SessionEntry,
+    shutdown::ShardShutdown,
+    stream::StreamEntry,
+    table::{ChannelSlot, SessionSlot, SessionTable, Slab, SlotQueue, StreamSlot},
+    timers::SessionTimers,
+    transmit::DeferredPacket,
 };
 pub use self::{
     command::{Command, Event, Install, NodeId, Rekey},
@@ -81,98 +78,99 @@ use crate::{
 /// [`host::run`] is a loop for a thread of its own, and anything else that calls `turn` will do as well.
 pub struct Shard<D: Driver> {
     driver: D,
-    core: Core,
+    core: ShardCore,
 }
 
-/// What a shard owns besides its driver. Apart, so that the driver can lend a datagram while this takes it.
-struct Core {
+/// What a shard owns besides its driver. It is apart from the driver, which lends datagrams while this takes
+/// them.
+struct ShardCore {
     /// Number and bounds.
     config: ShardConfig,
     /// The driver's clock at the start of the turn.
     now: Instant,
-    /// Work of this turn, see [`turn::Work`].
-    work: turn::Work,
+    /// What this turn did.
+    work: turn::TurnWork,
 
-    /// Memberships that are served here, and their sockets.
-    nodes: Nodes,
-    /// Sessions by the index in their packets.
-    sessions: SessionTable<Seat>,
-    /// Channels of all sessions.
-    channels: Slab<Channel>,
-    /// Rings that are read here.
-    streams: Slab<Stream>,
-    /// Streams by their ring.
-    by_ring: HashMap<usize, u32>,
+    /// The nodes that are served here, and their sockets.
+    nodes: NodeTable,
+    /// Sessions by the slot in their index.
+    sessions: SessionTable<SessionEntry>,
+    /// Channels of all sessions. Each belongs to a session of this shard and is among its labels.
+    channels: Slab<ChannelSlot, ChannelEntry>,
+    /// Rings that are read here. Each serves at least one channel.
+    streams: Slab<StreamSlot, StreamEntry>,
+    /// Streams by the id of their ring.
+    by_ring: HashMap<usize, StreamSlot>,
     /// Deadlines of sessions.
-    timers: Timers,
+    timers: SessionTimers,
 
-    /// Sessions that may have something to send, in the order of their turns. Each is here at most once.
-    ready: VecDeque<u32>,
-    /// A packet that did not fit its train and goes first.
-    aside: Aside,
-    /// Sessions whose events and deadline are to be asked for at the end of the turn.
-    dirty: Vec<u32>,
+    /// Sessions that may have something to send, in the order in which they may.
+    ready: SlotQueue<SessionSlot>,
+    /// A sealed packet that did not fit its train. It is sent before any other.
+    deferred: DeferredPacket,
+    /// Sessions whose events and deadline are read at the end of the turn.
+    dirty: SlotQueue<SessionSlot>,
     /// Sessions that hold an event for which the backlog had no room.
-    held_up: Vec<u32>,
-    /// Streams that are looked at each turn.
-    awake: Vec<u32>,
+    held_up: SlotQueue<SessionSlot>,
+    /// Streams whose mode is `PollMode::Polling`, each once: they are polled in every turn.
+    polled: Vec<StreamSlot>,
     /// Streams pinned in this turn.
-    pinned: Vec<u32>,
+    pinned: SlotQueue<StreamSlot>,
     /// Streams whose floor may have moved.
-    floors: Vec<u32>,
-    /// Streams that their ring cut off.
-    cut: Vec<u32>,
-    /// Channels whose numbers changed in this turn.
-    touched: Vec<u32>,
+    floors: SlotQueue<StreamSlot>,
+    /// Streams that their ring may have detached.
+    cut: SlotQueue<StreamSlot>,
+    /// Channels whose counters are written at the end of the turn.
+    touched: SlotQueue<ChannelSlot>,
     /// Notifications that are being handled. Kept for its memory.
     notifications: Vec<Notification>,
-    /// Sockets of nodes that left, to be closed once everything staged is out.
+    /// Sockets of nodes that left, closed once everything staged has been submitted.
     closing: Vec<SocketId>,
 
-    /// How other threads get attention.
+    /// How other threads notify the shard.
     notifier: Arc<ShardNotifier>,
-    /// The notifier as the waker of `commands`.
+    /// Wakes the shard when the mailbox has a command.
     mailbox_waker: Waker,
     /// From the clerk.
     commands: Receiver<Command>,
     /// To the clerk.
     backlog: Backlog,
-    /// How far the shutdown is, once it was asked for.
-    ending: Option<Ending>,
-    /// What happened, for everybody to read.
+    /// How far the shutdown is; `None` until it begins.
+    shutdown: Option<ShardShutdown>,
+    /// Written here, read by any thread.
     counters: Arc<ShardCounters>,
 }
 
 impl<D: Driver> Shard<D> {
-    /// A shard that owns `driver`, listens to `commands` and reports to `events`.
+    /// A shard that owns `driver`, takes `commands` and sends `events`.
     pub fn new(driver: D, config: ShardConfig, commands: Receiver<Command>, events: Sender<Event>) -> Self {
         let limits = config.limits;
         let notifier = ShardNotifier::new(limits.streams, limits.channels, driver.waker());
-        let core = Core {
+        let core = ShardCore {
             now: driver.now(),
-            work: turn::Work::default(),
-            nodes: Nodes::default(),
+            work: turn::TurnWork::default(),
+            nodes: NodeTable::default(),
             sessions: SessionTable::new(limits.sessions),
             channels: Slab::new(limits.channels),
             streams: Slab::new(limits.streams),
             by_ring: HashMap::new(),
-            timers: Timers::default(),
-            ready: VecDeque::new(),
-            aside: Aside::default(),
-            dirty: Vec::new(),
-            held_up: Vec::new(),
-            awake: Vec::new(),
-            pinned: Vec::new(),
-            floors: Vec::new(),
-            cut: Vec::new(),
-            touched: Vec::new(),
+            timers: SessionTimers::default(),
+            ready: SlotQueue::default(),
+            deferred: DeferredPacket::default(),
+            dirty: SlotQueue::default(),
+            held_up: SlotQueue::default(),
+            polled: Vec::new(),
+            pinned: SlotQueue::default(),
+            floors: SlotQueue::default(),
+            cut: SlotQueue::default(),
+            touched: SlotQueue::default(),
             notifications: Vec::new(),
             closing: Vec::new(),
             mailbox_waker: Waker::from(notifier.clone()),
             notifier,
             commands,
             backlog: Backlog::new(events, limits.backlog),
-            ending: None,
+            shutdown: None,
             counters: Arc::new(ShardCounters::new()),
             config,
         };
@@ -194,7 +192,7 @@ impl<D: Driver> Shard<D> {
         &self.driver
     }
 
-    /// The cells that the shard writes. Any thread may read them, also after the shard's end.
+    /// The shard's counters. Any thread may read them, also after the shard's end.
     pub fn counters(&self) -> Arc<ShardCounters> {
         self.core.counters.clone()
     }

@@ -1,29 +1,29 @@
-//! The nodes that a shard serves and the sockets that they speak through.
-//!
-//! Not inside: what a node is. To a shard it is a number with sockets and sessions.
+//! The nodes that a shard serves. To a shard, a node is an id with sockets and sessions.
 
 use std::{collections::HashMap, net::SocketAddr};
 
 use super::command::NodeId;
 use crate::driver::SocketId;
 
-/// One node's part in this shard.
+/// One node's sockets and sessions on this shard.
 #[derive(Debug, Default)]
-struct Node {
+struct NodeEntry {
+    /// Each socket with the address that it is bound to.
     sockets: Vec<(SocketId, SocketAddr)>,
+    /// Its sessions in the shard's table.
     sessions: usize,
-    /// To be forgotten when its last session is over.
+    /// Removed when its last session is over.
     leaving: bool,
 }
 
 /// All nodes of a shard.
 #[derive(Debug, Default)]
-pub(crate) struct Nodes {
-    nodes: HashMap<NodeId, Node>,
+pub(crate) struct NodeTable {
+    nodes: HashMap<NodeId, NodeEntry>,
     by_socket: HashMap<SocketId, NodeId>,
 }
 
-impl Nodes {
+impl NodeTable {
     /// Gives `node` another socket.
     pub(crate) fn add(&mut self, node: NodeId, socket: SocketId, local: SocketAddr) {
         self.nodes.entry(node).or_default().sockets.push((socket, local));
@@ -36,8 +36,8 @@ impl Nodes {
         self.nodes.get(&node).is_some_and(|node| !node.leaving).then_some(node)
     }
 
-    /// The socket through which `node` reaches `to`: the first of the same family that is bound where `to` can
-    /// be reached from, else the first of the same family.
+    /// The socket through which `node` reaches `to`: the first of the same family that is bound where `to`
+    /// can be reached from, else the first of the same family.
     pub(crate) fn socket_for(&self, node: NodeId, to: SocketAddr) -> Option<SocketId> {
         let sockets = &self.nodes.get(&node)?.sockets;
         let same_family = || sockets.iter().filter(|(_, local)| local.is_ipv4() == to.is_ipv4());
@@ -63,7 +63,8 @@ impl Nodes {
     /// A session of `node` is over. Gives the sockets to close if it was the last one of a node that leaves.
     pub(crate) fn exit(&mut self, node: NodeId) -> Vec<SocketId> {
         if let Some(entry) = self.nodes.get_mut(&node) {
-            entry.sessions = entry.sessions.saturating_sub(1);
+            assert!(entry.sessions > 0, "{node:?} has no session that could end");
+            entry.sessions -= 1;
         }
         self.sweep(node)
     }

@@ -12,13 +12,15 @@ use std::{
 
 use corewire_rings::NotifyBits;
 
+use super::table::{ChannelSlot, StreamSlot, TableSlot};
+
 /// What a notification asks the shard to look at, by slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notification {
     /// A stream's ring has records, was closed, or has detached the shard's reader.
-    Ring(u32),
+    Ring(StreamSlot),
     /// A channel's consumer has opened half its window, or has left.
-    Inbox(u32),
+    Inbox(ChannelSlot),
 }
 
 /// Wakes one shard.
@@ -43,8 +45,8 @@ impl ShardNotifier {
     /// Notifies the shard, and wakes it if it sleeps. One wake-up per sleep reaches the driver.
     pub(crate) fn notify(&self, what: Notification) {
         self.bits.notify(match what {
-            Notification::Ring(slot) => slot,
-            Notification::Inbox(slot) => self.streams + slot,
+            Notification::Ring(slot) => slot.to_u32(),
+            Notification::Inbox(slot) => self.streams + slot.to_u32(),
         });
     }
 
@@ -52,8 +54,8 @@ impl ShardNotifier {
     pub(crate) fn drain(&self, mut on: impl FnMut(Notification)) {
         self.bits.drain(|number| {
             on(match number.checked_sub(self.streams) {
-                None => Notification::Ring(number),
-                Some(slot) => Notification::Inbox(slot),
+                None => Notification::Ring(StreamSlot::from_u32(number)),
+                Some(slot) => Notification::Inbox(ChannelSlot::from_u32(slot)),
             });
         });
     }
@@ -92,7 +94,7 @@ pub(crate) struct RingNotifier {
     /// The shard that reads the ring.
     pub(crate) notifier: Arc<ShardNotifier>,
     /// The stream's slot in that shard.
-    pub(crate) slot: u32,
+    pub(crate) slot: StreamSlot,
 }
 
 impl Wake for RingNotifier {
@@ -111,29 +113,36 @@ mod tests {
 
     use super::*;
 
+    fn ring(slot: u32) -> Notification {
+        Notification::Ring(StreamSlot::from_u32(slot))
+    }
+
+    fn inbox(slot: u32) -> Notification {
+        Notification::Inbox(ChannelSlot::from_u32(slot))
+    }
+
     #[test]
     fn a_sleeping_shard_is_woken_once_and_an_awake_one_never() {
         let (counter, sleeper) = CountingWaker::pair();
         let notifier = ShardNotifier::new(64, 64, sleeper);
-        notifier.notify(Notification::Ring(1));
+        notifier.notify(ring(1));
         assert!(!notifier.arm(), "there is a notification already");
         notifier.drain(|_| {});
         assert!(notifier.arm());
         assert_eq!(counter.wakes(), 0);
-        notifier.notify(Notification::Inbox(5));
-        notifier.notify(Notification::Inbox(6));
+        notifier.notify(inbox(5));
+        notifier.notify(inbox(6));
         Waker::from(notifier.clone()).wake();
         assert_eq!(counter.wakes(), 1);
         notifier.disarm();
-        notifier.notify(Notification::Ring(2));
+        notifier.notify(ring(2));
         assert_eq!(counter.wakes(), 1);
     }
 
     #[test]
     fn notifications_come_back_as_they_were_given() {
         let notifier = ShardNotifier::new(3, 100, Waker::noop().clone());
-        let given =
-            [Notification::Ring(0), Notification::Ring(2), Notification::Inbox(0), Notification::Inbox(99)];
+        let given = [ring(0), ring(2), inbox(0), inbox(99)];
         given.iter().rev().for_each(|what| notifier.notify(*what));
         assert!(notifier.any());
         let mut seen = Vec::new();

@@ -1,26 +1,26 @@
 //! From a datagram to its session.
 //!
-//! Not inside: what a packet says. Everything that is not for a session of this shard, from where the session
-//! expects it, is dropped here, counted by its cause, before anything is computed or allocated for it.
+//! What is not for a session of this shard, or not from where the session expects it, is dropped here and
+//! counted by its cause, before anything is computed or allocated for it.
 
 use corewire_proto::{session::Dropped, wire::header::Header};
 
 use super::{
-    Core,
+    ShardCore,
     command::Event,
     limits::DATAGRAMS_PER_TURN,
-    sink::{InboxSink, Tally},
+    sink::{DeliveryCount, InboxSink},
 };
 use crate::{
     counters::Counter,
     driver::{Driver, Received},
 };
 
-/// Longest datagram that is taken for a handshake message. The messages of the protocol are below 1.5 KiB; this
-/// only keeps a stranger from having 64 KiB copied at a time.
-const HANDSHAKE_BYTES: usize = 2_048;
+/// Longest datagram that is taken for a handshake message, in bytes. The messages of the protocol are below
+/// 1.5 KiB; the bound keeps a stranger from having 64 KiB copied at a time.
+const HANDSHAKE_BYTES_MAX: usize = 2_048;
 
-impl Core {
+impl ShardCore {
     /// Receives, up to the bound of a turn.
     pub(crate) fn receive(&mut self, driver: &mut impl Driver) {
         let received = driver.receive(DATAGRAMS_PER_TURN, |datagram| self.take_datagram(datagram));
@@ -48,24 +48,24 @@ impl Core {
         let Some(slot) = self.sessions.find(index) else {
             return self.counters.bump(Counter::DropNoSession);
         };
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        if seat.to != datagram.from {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        if entry.to != datagram.from {
             return self.counters.bump(Counter::DropForeignSource);
         }
-        if seat.held.is_some() {
+        if entry.held.is_some() {
             return self.counters.bump(Counter::DropHeldUp);
         }
         let mut sink = InboxSink {
-            labels: &seat.labels,
+            labels: &entry.labels,
             channels: &mut self.channels,
             touched: &mut self.touched,
-            tally: Tally::default(),
+            count: DeliveryCount::default(),
         };
-        let handled = seat.session.handle_packet(self.now, datagram.bytes, &mut sink);
-        let tally = sink.tally;
-        self.counters.add(Counter::DatumsDelivered, tally.delivered);
-        self.counters.add(Counter::DatumsMissed, tally.missed);
-        self.counters.add(Counter::InboxRefusals, tally.refused);
+        let handled = entry.session.handle_packet(self.now, datagram.bytes, &mut sink);
+        let count = sink.count;
+        self.counters.add(Counter::DatumsDelivered, count.delivered);
+        self.counters.add(Counter::DatumsMissed, count.missed);
+        self.counters.add(Counter::InboxRefusals, count.refused);
         match handled {
             Ok(()) => self.counters.bump(Counter::PacketsAccepted),
             Err(dropped) => {
@@ -78,20 +78,21 @@ impl Core {
                 }
             }
         }
-        // Now, not at the end of the turn: the next packet may carry datums for a channel that this one opened.
-        self.hear(slot);
-        self.touch(slot);
+        // Now, not at the end of the turn: the next packet may have datums for a channel that this one
+        // opened.
+        self.drain_session_events(slot);
+        self.mark_dirty(slot);
     }
 
     fn take_handshake(&mut self, datagram: &Received<'_>) {
         let Some(node) = self.nodes.of_socket(datagram.socket) else {
             return self.counters.bump(Counter::DropNoNode);
         };
-        if datagram.bytes.len() > HANDSHAKE_BYTES {
+        if datagram.bytes.len() > HANDSHAKE_BYTES_MAX {
             return self.counters.bump(Counter::DropMalformed);
         }
-        // Events that must not be lost go first; while they wait, there is no room for a handshake either.
-        let room = self.backlog.is_empty() && self.ending.is_none();
+        // Events that must not be lost go first: while one waits, handshakes are dropped.
+        let room = self.backlog.is_empty() && self.shutdown.is_none();
         let taken = room
             && self.backlog.offer(Event::Handshake {
                 node,

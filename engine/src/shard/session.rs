@@ -1,54 +1,56 @@
-//! A session's seat in the shard: the protocol's state machine and what the shard keeps beside it.
+//! The shard's entry of a session: the protocol's state machine and what the shard keeps beside it.
 //!
-//! Not inside: the protocol. Here sessions are installed and removed, and marked as having something to do.
+//! Here sessions are installed and removed, channels are taken out of them, and sessions are marked as having
+//! something to do.
 
 use std::net::SocketAddr;
 
 use corewire_proto::{
+    channel::Label,
     seal::{Opener, Sealer, SessionKeys},
     session::{CloseCode, NewKey, Session, SessionConfig},
     wire::header::ReceiverIndex,
 };
 
 use super::{
-    Core,
-    channel::{Channel, Role},
+    ShardCore,
+    channel::{ChannelEntry, ChannelRole},
     command::{Event, Install, NodeId, Rekey},
-    table::Labels,
+    table::{Labels, SessionSlot},
 };
 use crate::{counters::Counter, driver::SocketId};
 
 /// A session and its belongings.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct SessionEntry {
+    /// The protocol's state machine.
     pub(crate) session: Session,
+    /// What the peer writes in the headers of its packets.
     pub(crate) index: ReceiverIndex,
+    /// The node that the session is of; counted among the node's sessions until the entry is removed.
     pub(crate) node: NodeId,
+    /// The socket that it sends from.
     pub(crate) socket: SocketId,
     /// The peer's address; fixed for the life of the session.
     pub(crate) to: SocketAddr,
-    /// Room that a packet of this session needs.
+    /// Room that a packet of this session needs, in bytes.
     pub(crate) max_packet: usize,
+    /// Its channels.
     pub(crate) labels: Labels,
-    /// Stands in the ready queue.
-    pub(crate) ready: bool,
-    /// Stands in the list of sessions to settle.
-    pub(crate) dirty: bool,
-    /// An event for the clerk that found no room. While there is one, the session hears nothing from its peer.
+    /// An event for the clerk that found no room. While there is one, the session reads no packet.
     pub(crate) held: Option<Event>,
-    /// The session is over, and has repeated that to its peer as long as it wants to; only the clerk does not
-    /// know yet.
+    /// Why the session is over. It has no channel then, and its entry goes as soon as the clerk's event is
+    /// queued.
     pub(crate) over: Option<CloseCode>,
 }
 
-impl Core {
+impl ShardCore {
     /// Takes over a session. What can't be installed is reported as closed.
     pub(crate) fn install(&mut self, install: Install) {
         let Install { index, remote_index, node, to, keys, config } = install;
-        let slot = index.slot();
         let socket = self.nodes.socket_for(node, to);
         let right_shard = index.shard() == self.config.id;
-        let (Some(socket), true, true) = (socket, right_shard, self.ending.is_none()) else {
+        let (Some(socket), true, true) = (socket, right_shard, self.shutdown.is_none()) else {
             return self.refuse_install(index);
         };
         if !self.nodes.enter(node) {
@@ -58,26 +60,16 @@ impl Core {
         let session = Session::new(config, sealer, opener, remote_index, self.now);
         // The session has brought it into the range that packets may have.
         let max_packet = session.config().max_packet_bytes;
-        let seat = Seat {
-            session,
-            index,
-            node,
-            socket,
-            to,
-            max_packet,
-            labels: Labels::default(),
-            ready: false,
-            dirty: false,
-            held: None,
-            over: None,
-        };
-        if self.sessions.install(index, seat).is_err() {
+        let labels = Labels::default();
+        let entry =
+            SessionEntry { session, index, node, socket, to, max_packet, labels, held: None, over: None };
+        let Ok(slot) = self.sessions.install(index, entry) else {
             let sockets = self.nodes.exit(node);
             self.closing.extend(sockets);
             return self.refuse_install(index);
-        }
+        };
         self.counters.bump(Counter::SessionsOpened);
-        self.touch(slot);
+        self.mark_dirty(slot);
     }
 
     /// Both ends of the encryption under fresh keys.
@@ -92,68 +84,67 @@ impl Core {
     /// Gives a session its next key.
     pub(crate) fn rekey(&mut self, rekey: Rekey) {
         let Rekey { index, phase, keys, confirmed } = rekey;
-        let Some(slot) = self.find(index) else { return self.stale() };
-        let Some(seat) = self.sessions.get(slot) else { return };
-        let (sealer, opener) = self.seals(&keys, seat.session.config());
+        let Some(slot) = self.find(index) else { return self.count_stale() };
+        let Some(entry) = self.sessions.get(slot) else { return };
+        let (sealer, opener) = self.seals(&keys, entry.session.config());
         let key = NewKey { phase, sealer, opener, confirmed };
         let now = self.now;
-        let taken = self.sessions.get_mut(slot).is_some_and(|seat| seat.session.rekey(now, key).is_ok());
+        let taken = self.sessions.get_mut(slot).is_some_and(|entry| entry.session.rekey(now, key).is_ok());
         if !taken {
             return self.counters.bump(Counter::RefusedCommands);
         }
-        self.touch(slot);
+        self.mark_dirty(slot);
     }
 
     fn refuse_install(&mut self, index: ReceiverIndex) {
         self.counters.bump(Counter::RefusedCommands);
-        self.report(Event::SessionClosed { index, code: CloseCode::NO_CAPACITY });
+        self.reply(Event::SessionClosed { index, code: CloseCode::NO_CAPACITY });
     }
 
-    /// Notes that a session may have something to send, to say or to wait for.
-    pub(crate) fn touch(&mut self, slot: u32) {
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        if !seat.ready {
-            seat.ready = true;
-            self.ready.push_back(slot);
-        }
-        if !seat.dirty {
-            seat.dirty = true;
+    /// Marks a session that may have something to send, an event, or another deadline.
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, slot: SessionSlot) {
+        if self.sessions.get(slot).is_some() {
+            self.ready.push(slot);
             self.dirty.push(slot);
         }
     }
 
-    /// Ends every channel of a session whose protocol is over.
-    pub(crate) fn end_channels(&mut self, slot: u32, code: CloseCode) {
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        let labels = std::mem::take(&mut seat.labels);
+    /// Closes every channel of a session whose protocol is over.
+    pub(crate) fn end_channels(&mut self, slot: SessionSlot, code: CloseCode) {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        let labels = std::mem::take(&mut entry.labels);
         for channel in labels.channels() {
-            if let Some(channel) = self.channels.remove(channel) {
-                self.let_go(channel, code);
+            let channel = self.channels.remove(channel);
+            debug_assert!(channel.is_some(), "a label names a channel that is gone");
+            if let Some(channel) = channel {
+                self.close_channel(&channel, code);
             }
         }
     }
 
     /// Takes a channel out of its session's table. `None` when it is gone already.
-    pub(crate) fn take_channel(
-        &mut self,
-        session: u32,
-        label: corewire_proto::channel::Label,
-    ) -> Option<Channel> {
-        let channel = self.sessions.get_mut(session)?.labels.remove(label)?;
-        self.channels.remove(channel)
+    pub(crate) fn take_channel(&mut self, session: SessionSlot, label: Label) -> Option<ChannelEntry> {
+        let slot = self.sessions.get_mut(session)?.labels.remove(label)?;
+        let channel = self.channels.remove(slot);
+        debug_assert!(
+            channel.as_ref().is_some_and(|channel| channel.session == session && channel.label == label),
+            "label {label:?} of {session:?} names the channel of another label"
+        );
+        channel
     }
 
-    /// The last act for a channel that was taken out of every table: its ring, its inbox and its watchers learn
-    /// that it is over.
-    pub(crate) fn let_go(&mut self, channel: Channel, code: CloseCode) {
-        channel.write_last_numbers(code);
+    /// Ends a channel that was taken out of every table: its ring is left, its inbox closed, its watchers see
+    /// it terminated.
+    pub(crate) fn close_channel(&mut self, channel: &ChannelEntry, code: CloseCode) {
+        channel.write_last_counters(code);
         match &channel.role {
-            Role::Opening(_) => {}
-            Role::Producer(producer) => {
-                self.leave_stream(producer.stream, producer.leg);
+            ChannelRole::Opening(_) => {}
+            ChannelRole::Producer(producer) => {
+                self.leave_stream(producer.stream, producer.place);
                 self.counters.bump(Counter::ChannelsClosed);
             }
-            Role::Consumer(consumer) => {
+            ChannelRole::Consumer(consumer) => {
                 consumer.inbox.close();
                 self.counters.bump(Counter::ChannelsClosed);
             }
@@ -161,11 +152,12 @@ impl Core {
         channel.shared.terminate(code);
     }
 
-    /// Frees the seat of a session that is over, once the clerk could be told.
-    pub(crate) fn vacate(&mut self, slot: u32) {
-        let Some(seat) = self.sessions.remove(slot) else { return };
-        self.timers.forget(slot);
-        let sockets = self.nodes.exit(seat.node);
+    /// Removes a session that is over, once the event that tells the clerk is queued.
+    pub(crate) fn remove_session(&mut self, slot: SessionSlot) {
+        let Some(entry) = self.sessions.remove(slot) else { return };
+        debug_assert_eq!(entry.labels.channels().count(), 0, "a session is removed with channels");
+        self.timers.remove(slot);
+        let sockets = self.nodes.exit(entry.node);
         self.closing.extend(sockets);
         self.counters.bump(Counter::SessionsClosed);
     }

@@ -1,117 +1,121 @@
-//! How a shard ends: in order, and in time.
+//! How a shard ends, in three steps, each as early as it can and all before the deadline:
 //!
-//! Not inside: the thread. The steps, each as early as it can and all before the deadline:
-//!
-//! 1. Streams whose ring was closed drain: what was published is sent, and acknowledged where that is promised.
+//! 1. Streams whose ring was closed drain: what was published is sent, and acknowledged where that is
+//!    promised.
 //! 2. Every session is closed, and stays a moment to repeat that to its peer.
-//! 3. Channels, rings, inboxes and sockets are let go of, the clerk is told, and the shard has stopped. Memory
-//!    that the kernel still reads is the driver's care, when it is dropped.
+//! 3. Channels, rings, inboxes and sockets are released, the clerk is told, and the shard has stopped. Memory
+//!    that the kernel still reads stays the driver's until it is dropped.
 
 use corewire_proto::{session::CloseCode, time::Instant};
 
-use super::{Core, channel::Role, command::Event, limits::DRAIN_SHARE};
+use super::{ShardCore, channel::ChannelRole, command::Event, limits::DRAIN_SHARE};
 use crate::driver::Driver;
 
-/// How far the end is.
+/// How far the shutdown is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ending {
+pub(crate) struct ShardShutdown {
+    /// When the shard stops in any case.
     deadline: Instant,
-    /// Until when streams may drain.
+    /// Until when streams may drain. Not after the deadline.
     drain_until: Instant,
-    step: Step,
+    step: ShutdownStep,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ShutdownStep {
+    /// Closed rings are sent.
     Draining,
+    /// Sessions repeat their close.
     Closing,
+    /// Everything was released.
     Stopped,
 }
 
-/// How long a shard takes to end whose clerk is gone without a word.
+/// Time for the shutdown of a shard whose clerk went away without asking for one: enough to repeat the close
+/// of every session.
 const ORPHAN_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
-impl Core {
-    /// The shard is to end before `deadline`. Asked again, the earlier deadline holds.
-    pub(crate) fn begin_ending(&mut self, deadline: Instant) {
-        if let Some(ending) = &mut self.ending {
-            ending.deadline = ending.deadline.min(deadline);
-            ending.drain_until = ending.drain_until.min(ending.deadline);
+impl ShardCore {
+    /// Begins the end, which comes before `deadline`. If it has begun already, the earlier deadline holds.
+    pub(crate) fn begin_shutdown(&mut self, deadline: Instant) {
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.deadline = shutdown.deadline.min(deadline);
+            shutdown.drain_until = shutdown.drain_until.min(shutdown.deadline);
             return;
         }
         let left = deadline.saturating_since(self.now);
         let drain_until = self.now + left / DRAIN_SHARE.1 * DRAIN_SHARE.0;
-        self.ending = Some(Ending { deadline, drain_until, step: Step::Draining });
+        self.shutdown = Some(ShardShutdown { deadline, drain_until, step: ShutdownStep::Draining });
     }
 
-    /// Goes on with the end, if one was asked for.
-    pub(crate) fn step_ending(&mut self) {
-        if self.ending.is_none() && self.commands.is_finished() {
-            self.begin_ending(self.now + ORPHAN_GRACE);
+    /// Takes the next step of a shutdown, if one has begun.
+    pub(crate) fn step_shutdown(&mut self) {
+        if self.shutdown.is_none() && self.commands.is_finished() {
+            self.begin_shutdown(self.now + ORPHAN_GRACE);
         }
-        let Some(mut ending) = self.ending else { return };
-        if ending.step == Step::Draining {
+        let Some(mut shutdown) = self.shutdown else { return };
+        if shutdown.step == ShutdownStep::Draining {
             let draining = self.streams.iter().any(|(_, stream)| stream.ring().is_closed());
-            if !draining || self.now >= ending.drain_until {
-                let slots: Vec<u32> = self.sessions.slots().collect();
+            if !draining || self.now >= shutdown.drain_until {
+                let slots: Vec<_> = self.sessions.iter().map(|(slot, _)| slot).collect();
                 for slot in slots {
                     self.close_session(slot, CloseCode::GRACEFUL);
                 }
-                ending.step = Step::Closing;
+                shutdown.step = ShutdownStep::Closing;
                 self.work.did = true;
             }
         }
-        if ending.step == Step::Closing && (self.sessions.len() == 0 || self.now >= ending.deadline) {
-            self.let_everything_go(CloseCode::GRACEFUL, None);
-            ending.step = Step::Stopped;
+        if shutdown.step == ShutdownStep::Closing
+            && (self.sessions.len() == 0 || self.now >= shutdown.deadline)
+        {
+            self.release_all(CloseCode::GRACEFUL, None);
+            shutdown.step = ShutdownStep::Stopped;
             self.work.did = true;
         }
-        self.ending = Some(ending);
+        self.shutdown = Some(shutdown);
     }
 
-    /// When the end wants to be looked at again.
-    pub(crate) fn ending_wish(&self) -> Option<Instant> {
-        let ending = self.ending?;
-        match ending.step {
-            Step::Draining => Some(ending.drain_until),
-            Step::Closing => Some(ending.deadline),
-            // Only the clerk's mailbox is waited for, and that has its own wish.
-            Step::Stopped => None,
+    /// When the shutdown needs its next turn.
+    pub(crate) fn shutdown_deadline(&self) -> Option<Instant> {
+        let shutdown = self.shutdown?;
+        match shutdown.step {
+            ShutdownStep::Draining => Some(shutdown.drain_until),
+            ShutdownStep::Closing => Some(shutdown.deadline),
+            // Only the clerk's mailbox is waited for, which has a retry of its own.
+            ShutdownStep::Stopped => None,
         }
     }
 
-    /// Whether everything was let go of. The clerk may not know yet.
+    /// Whether everything was released. The clerk may not know yet.
     pub(crate) fn has_stopped(&self) -> bool {
-        self.ending.is_some_and(|ending| ending.step == Step::Stopped)
+        self.shutdown.is_some_and(|shutdown| shutdown.step == ShutdownStep::Stopped)
     }
 
-    /// Whether nothing is left to do: all is let go, and the clerk knows or had its time.
+    /// Whether nothing is left to do: everything is released, and the clerk was told or the deadline has
+    /// passed.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.ending.is_some_and(|ending| {
-            ending.step == Step::Stopped && (self.backlog.is_empty() || self.now >= ending.deadline)
+        self.shutdown.is_some_and(|shutdown| {
+            shutdown.step == ShutdownStep::Stopped
+                && (self.backlog.is_empty() || self.now >= shutdown.deadline)
         })
     }
 
-    /// Ends what is still there without another word to any peer, and tells the clerk.
-    pub(crate) fn let_everything_go(&mut self, code: CloseCode, panic: Option<String>) {
-        let slots: Vec<u32> = self.sessions.slots().collect();
-        for slot in slots {
-            let index = self.sessions.get(slot).map(|seat| seat.index);
+    /// Releases everything that is left, without sending to any peer, and tells the clerk.
+    pub(crate) fn release_all(&mut self, code: CloseCode, panic: Option<String>) {
+        let sessions: Vec<_> = self.sessions.iter().map(|(slot, entry)| (slot, entry.index)).collect();
+        for (slot, index) in sessions {
             self.end_channels(slot, code);
-            self.vacate(slot);
-            if let Some(index) = index {
-                // At most one for each session: bounded.
-                self.backlog.push_anyway(Event::SessionClosed { index, code });
-            }
+            self.remove_session(slot);
+            // At most one for each session: bounded.
+            self.backlog.push_anyway(Event::SessionClosed { index, code });
         }
-        // Channels without a session do not exist; streams without a channel neither. This is for a shard whose
-        // tables a panic has left in between.
+        // No channel is without a session and no stream without a channel, unless a panic left the tables so.
         for channel in self.channels.drain().collect::<Vec<_>>() {
-            self.let_go(channel, code);
+            self.close_channel(&channel, code);
         }
         for _ in self.streams.drain() {}
         self.by_ring.clear();
-        self.awake.clear();
+        self.polled.clear();
         self.ready.clear();
         self.held_up.clear();
         self.refuse_commands();
@@ -119,11 +123,11 @@ impl Core {
     }
 }
 
-/// A shard that is dropped without an end in order still leaves nobody waiting.
-impl Drop for Core {
+/// Terminates the channels of a shard that is dropped without a shutdown, so that their handles do not wait.
+impl Drop for ShardCore {
     fn drop(&mut self) {
         for channel in self.channels.drain() {
-            if let Role::Consumer(consumer) = &channel.role {
+            if let ChannelRole::Consumer(consumer) = &channel.role {
                 consumer.inbox.close();
             }
             channel.shared.terminate(CloseCode::PEER_LOST);
@@ -133,10 +137,10 @@ impl Drop for Core {
 }
 
 impl<D: Driver> super::Shard<D> {
-    /// The end without order, after a panic in a turn: whoever waits for this shard learns that it is gone.
+    /// The end after a panic in a turn: handles and the clerk learn that this shard is gone.
     pub(crate) fn abandon(&mut self, panic: String) {
         self.core.counters.bump(crate::counters::Counter::Panics);
-        self.core.let_everything_go(CloseCode::PEER_LOST, Some(panic));
+        self.core.release_all(CloseCode::PEER_LOST, Some(panic));
         self.core.backlog.flush();
     }
 }

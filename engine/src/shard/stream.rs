@@ -1,17 +1,17 @@
 //! A ring that the shard reads for its channels.
 //!
-//! Not inside: the ring's algorithm (`corewire-rings`) and what the channels do with the datums.
-//!
 //! One cursor per ring and shard, however many channels the ring serves here. The cursor stands at the least
-//! position that a channel still needs (its *floor*): what is above may have to be read again after a loss. The
-//! shard therefore reads ahead of its own cursor, and pins it while it does so.
+//! position that a channel still needs (its *floor*): what is above may have to be read again after a loss.
+//! The shard therefore reads ahead of its own cursor, and pins it while it does so.
 //!
-//! # Awake, armed, ended
+//! # Polling, armed, closed
 //!
-//! A ring with traffic is *awake*: each turn looks at it with one load, and its publishers pay nothing for the
-//! shard. After [`QUIET_TURNS`] turns without news, or when the shard goes to sleep, the ring is *armed*: from
-//! then on it costs the shard nothing at all, and the next publisher notifies the shard
-//! (`super::notifier`). Arming looks once more after it is in force, so no record falls between.
+//! A ring with traffic is *polled*: one load per turn, and its publishers pay nothing for the shard. After
+//! [`EMPTY_POLLS_BEFORE_ARMING`] polls without news, or when the shard goes to sleep, the ring is *armed*: it
+//! costs the shard nothing, and the next publisher notifies the shard through its notifier (`super::notifier`).
+//! Arming polls once more after it is in force, so no record falls between.
+//!
+//! The ring's algorithm is in `corewire-rings`.
 
 use std::{
     sync::Arc,
@@ -20,76 +20,86 @@ use std::{
 
 use corewire_rings::{Detached, NoReaderSlot, Reader, RecordState, Ring};
 
-use super::notifier::{RingNotifier, ShardNotifier};
+use super::{
+    notifier::{RingNotifier, ShardNotifier},
+    table::{ChannelSlot, StreamSlot},
+};
 
-/// Turns without news after which a ring is armed instead of polled. Arming costs a barrier on every core of the
-/// process (microseconds), a poll one load that is in the cache; a shard that spins makes about a thousand turns
-/// in the time after which the pause is long enough for that.
-pub(crate) const QUIET_TURNS: u32 = 1_024;
+/// Polls without news after which a ring is armed. Arming costs a barrier on every core of the process
+/// (microseconds), a poll one load that is in the cache; a shard that spins polls about a thousand times in
+/// the time after which a pause is long enough for that.
+pub(crate) const EMPTY_POLLS_BEFORE_ARMING: u32 = 1_024;
 
-/// Most records of one ring that become visible to its channels in one turn. It bounds the loads of a look; a
+/// Most records of one ring that become visible to its channels in one turn. It bounds the loads of a poll; a
 /// turn can't send more than this anyway.
-pub(crate) const RECORDS_PER_LOOK: usize = 4_096;
+pub(crate) const RECORDS_PER_POLL: usize = 4_096;
 
-/// How the shard will learn of news.
+/// How the shard learns of new records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// It looks each turn; this many looks in a row found nothing.
-    Awake(u32),
-    /// The ring will notify the shard.
+pub(crate) enum PollMode {
+    /// It polls in every turn.
+    Polling {
+        /// Polls in a row that found nothing.
+        quiet: u32,
+    },
+    /// The ring notifies the shard.
     Armed,
-    /// There will be no news: the ring is closed and every record of it is known.
-    Ended,
+    /// There will be none: the ring is closed and every record was announced.
+    Closed,
 }
 
-/// What a look at a ring found.
+/// What a poll of a ring found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
+pub(crate) enum PollResult {
     /// Nothing new.
-    Quiet,
-    /// Records up to here, not including, can be read.
-    News(u64),
-    /// The ring is closed and everything in it is known.
-    Ended,
+    Empty,
+    /// Records below this sequence can be read.
+    Records(u64),
+    /// The ring is closed and every record was announced.
+    Closed,
 }
 
 /// One ring with its cursor and the channels that it serves.
 #[derive(Debug)]
-pub(crate) struct Stream {
+pub(crate) struct StreamEntry {
     ring: Ring,
     reader: Reader,
+    /// Notifies the shard of this stream.
     waker: Waker,
-    /// Channels by slot, in no order.
-    pub(crate) legs: Vec<u32>,
-    /// Everything below is known to be published and the channels know it.
+    /// The channels, in no order. Each is a producer's end that knows its place here.
+    pub(crate) channels: Vec<ChannelSlot>,
+    /// Everything below is published and announced to the channels. Never falls.
     pub(crate) published: u64,
-    /// What no channel needs any more lies below. The cursor is here or, after an eviction, above.
+    /// No channel needs anything below. The cursor is here or, after an eviction, above. Never falls.
     pub(crate) floor: u64,
-    pub(crate) watch: Watch,
-    /// The ring took the cursor away; every channel ends.
+    /// How the shard learns of new records.
+    pub(crate) mode: PollMode,
+    /// The ring detached the cursor; every channel ends with `TOO_SLOW`.
     pub(crate) detached: bool,
-    /// Queued for a new computation of the floor.
-    pub(crate) floor_stale: bool,
-    /// Read in place during this turn.
+    /// The cursor is pinned, until the end of the turn.
     pinned: bool,
+    /// The reader's count of lost records at the last [`StreamEntry::take_lost`].
     lost_seen: u64,
 }
 
-impl Stream {
+impl StreamEntry {
     /// Joins `ring` at its tail, as the stream in `slot`.
-    pub(crate) fn join(ring: Ring, slot: u32, notifier: &Arc<ShardNotifier>) -> Result<Self, NoReaderSlot> {
+    pub(crate) fn join(
+        ring: Ring,
+        slot: StreamSlot,
+        notifier: &Arc<ShardNotifier>,
+    ) -> Result<Self, NoReaderSlot> {
         let reader = ring.subscribe()?;
         let position = reader.position();
         Ok(Self {
             ring,
             reader,
             waker: Waker::from(Arc::new(RingNotifier { notifier: notifier.clone(), slot })),
-            legs: Vec::new(),
+            channels: Vec::new(),
             published: position,
             floor: position,
-            watch: Watch::Awake(0),
+            mode: PollMode::Polling { quiet: 0 },
             detached: false,
-            floor_stale: false,
             pinned: false,
             lost_seen: 0,
         })
@@ -104,33 +114,35 @@ impl Stream {
         self.ring.tail()
     }
 
-    /// Looks for records that nobody knows yet. One load when there are none and the ring is open.
-    pub(crate) fn look(&mut self) -> Look {
-        let end = self.reader.published_from(self.published, RECORDS_PER_LOOK);
+    /// Looks for records that were not announced yet. One load when there are none and the ring is open.
+    pub(crate) fn poll(&mut self) -> PollResult {
+        let end = self.reader.published_from(self.published, RECORDS_PER_POLL);
         if end > self.published {
             self.published = end;
-            return Look::News(end);
+            return PollResult::Records(end);
         }
-        // In this order: once the ring says that it is closed, its tail stays.
+        // In this order: the tail of a closed ring does not move.
         if self.ring.is_closed() && self.ring.tail() <= self.published {
-            return Look::Ended;
+            return PollResult::Closed;
         }
-        Look::Quiet
+        PollResult::Empty
     }
 
-    /// Leaves it to the ring to mark the shard. `false`: there is something to look at now.
+    /// Lets the ring notify the shard. `false`: there is news already, and the mode stays.
     pub(crate) fn arm(&mut self) -> bool {
-        let seq = self.published;
-        match self.reader.poll_published(seq, &mut Context::from_waker(&self.waker)) {
+        debug_assert!(matches!(self.mode, PollMode::Polling { .. }), "armed in mode {:?}", self.mode);
+        match self.reader.poll_published(self.published, &mut Context::from_waker(&self.waker)) {
             Poll::Pending => {
-                self.watch = Watch::Armed;
+                self.mode = PollMode::Armed;
                 true
             }
             Poll::Ready(()) => false,
         }
     }
 
-    /// Pins the cursor; `true` when this call did it and [`Stream::unpin`] is due at the end of the turn.
+    /// Pins the cursor; `true` when this call did it and [`StreamEntry::unpin`] is due at the end of the
+    /// turn.
+    #[inline]
     pub(crate) fn pin(&mut self) -> Result<bool, Detached> {
         if self.pinned {
             return Ok(false);
@@ -145,8 +157,10 @@ impl Stream {
         self.reader.position()
     }
 
-    /// What stands at `seq`. Only while pinned.
+    /// The record at `seq`. Only while pinned.
+    #[inline]
     pub(crate) fn get(&self, seq: u64) -> RecordState<'_> {
+        debug_assert!(self.pinned, "record {seq} is read without a pin");
         self.reader.get(seq)
     }
 
@@ -158,14 +172,15 @@ impl Stream {
         }
     }
 
-    /// Moves the cursor up to the floor.
+    /// Moves the cursor up to the floor; while it is pinned, [`StreamEntry::unpin`] does that.
     pub(crate) fn release(&mut self) {
+        debug_assert!(self.floor <= self.published.max(self.tail()), "the floor is beyond the tail");
         if !self.pinned && self.reader.advance_to(self.floor).is_err() {
             self.detached = true;
         }
     }
 
-    /// Whether the ring still lets us read. For a ring that woke us without news.
+    /// Whether the cursor is still attached. For a ring that notified the shard without news.
     pub(crate) fn check(&mut self) -> bool {
         if !self.pinned {
             match self.reader.pin() {
@@ -176,7 +191,7 @@ impl Stream {
         !self.detached
     }
 
-    /// Records that the ring's policy took from us since the last call.
+    /// Records that eviction took from the cursor since the last call.
     pub(crate) fn take_lost(&mut self) -> u64 {
         let lost = self.reader.lost();
         lost - std::mem::replace(&mut self.lost_seen, lost)

@@ -1,29 +1,31 @@
-//! When a session wants to be looked at again.
+//! The queue of the sessions' deadlines.
 //!
-//! Not inside: what happens then. A session knows its own deadline (`Session::poll_timeout`); this is only the
-//! queue that finds the next one among many without looking at those that are not due.
+//! A session knows its own deadline (`Session::poll_timeout`); the queue finds the next one among many
+//! without visiting those that are not due.
 
 use corewire_proto::time::Instant;
+
+use super::table::{SessionSlot, TableSlot};
 
 /// Marks a slot that has no entry in the heap.
 const ABSENT: u32 = u32::MAX;
 
 /// A binary heap of deadlines with at most one entry per session slot.
 ///
-/// An entry that moves *later*, or that is no longer wanted, is left where it is: when it comes up, the caller
-/// asks the session again and finds nothing due. So the loss timer, which every packet pushes back, costs
-/// nothing per packet, and the heap never holds more entries than there are sessions.
+/// A deadline that moves *later*, or is cancelled, leaves its entry where it is: when the entry comes up, the
+/// caller asks the session again and finds nothing due. So the loss timer, which every packet pushes back,
+/// costs nothing per packet, and the heap never holds more entries than there are sessions.
 #[derive(Debug, Default)]
-pub(crate) struct Timers {
-    heap: Vec<(Instant, u32)>,
-    /// Where the entry of a slot is in `heap`.
+pub(crate) struct SessionTimers {
+    heap: Vec<(Instant, SessionSlot)>,
+    /// By slot: the index of its entry in `heap`, or [`ABSENT`].
     place: Vec<u32>,
 }
 
-impl Timers {
-    /// Sees to it that `slot` comes up at `at` or earlier.
-    pub(crate) fn want(&mut self, slot: u32, at: Instant) {
-        let index = slot as usize;
+impl SessionTimers {
+    /// Makes `slot` come up at `at` or earlier.
+    pub(crate) fn set(&mut self, slot: SessionSlot, at: Instant) {
+        let index = slot.at();
         if index >= self.place.len() {
             self.place.resize(index + 1, ABSENT);
         }
@@ -41,35 +43,34 @@ impl Timers {
         }
     }
 
-    /// Forgets `slot`: its session is gone.
-    pub(crate) fn forget(&mut self, slot: u32) {
-        let Some(&place) = self.place.get(slot as usize) else { return };
-        if place == ABSENT {
-            return;
+    /// Removes the entry of `slot`, whose session is gone.
+    pub(crate) fn remove(&mut self, slot: SessionSlot) {
+        if let Some(&place) = self.place.get(slot.at()).filter(|place| **place != ABSENT) {
+            self.remove_at(place as usize);
         }
-        self.remove(place as usize);
     }
 
-    /// The earliest deadline, if there is one. It may have been put off since; it is never too late.
+    /// The earliest deadline, if there is one. A session may have put its own off since, but none is due
+    /// earlier.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.first().map(|&(at, _)| at)
     }
 
     /// Takes out a slot whose time has come.
-    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<u32> {
+    pub(crate) fn pop_due(&mut self, now: Instant) -> Option<SessionSlot> {
         let &(at, slot) = self.heap.first()?;
         if at > now {
             return None;
         }
-        self.remove(0);
+        self.remove_at(0);
         Some(slot)
     }
 
-    fn remove(&mut self, at: usize) {
+    fn remove_at(&mut self, at: usize) {
         let last = self.heap.len() - 1;
         self.swap(at, last);
         if let Some((_, slot)) = self.heap.pop() {
-            self.place[slot as usize] = ABSENT;
+            self.place[slot.at()] = ABSENT;
         }
         if at < self.heap.len() {
             self.sift_up(at);
@@ -107,8 +108,8 @@ impl Timers {
 
     fn swap(&mut self, a: usize, b: usize) {
         self.heap.swap(a, b);
-        self.place[self.heap[a].1 as usize] = a as u32;
-        self.place[self.heap[b].1 as usize] = b as u32;
+        self.place[self.heap[a].1.at()] = a as u32;
+        self.place[self.heap[b].1.at()] = b as u32;
     }
 }
 
@@ -120,45 +121,49 @@ mod tests {
 
     use super::*;
 
+    fn slot(number: u32) -> SessionSlot {
+        SessionSlot::from_u32(number)
+    }
+
     fn at(nanos: u64) -> Instant {
         Instant::from_nanos(nanos)
     }
 
     #[test]
-    fn a_later_wish_leaves_the_earlier_entry() {
-        let mut timers = Timers::default();
-        timers.want(3, at(10));
-        timers.want(3, at(20));
+    fn a_later_deadline_leaves_the_earlier_entry() {
+        let mut timers = SessionTimers::default();
+        timers.set(slot(3), at(10));
+        timers.set(slot(3), at(20));
         assert_eq!(timers.next(), Some(at(10)));
-        timers.want(3, at(5));
+        timers.set(slot(3), at(5));
         assert_eq!(timers.next(), Some(at(5)));
         assert_eq!(timers.pop_due(at(4)), None);
-        assert_eq!(timers.pop_due(at(5)), Some(3));
+        assert_eq!(timers.pop_due(at(5)), Some(slot(3)));
         assert_eq!(timers.next(), None);
     }
 
     proptest! {
         #[test]
         fn comes_up_like_a_sorted_map(ops in prop::collection::vec((0u8..3, 0u32..24, 0u64..64), 1..400)) {
-            let mut timers = Timers::default();
+            let mut timers = SessionTimers::default();
             let mut model: BTreeMap<u32, u64> = BTreeMap::new();
-            for (op, slot, time) in ops {
+            for (op, number, time) in ops {
                 match op {
                     0 => {
-                        timers.want(slot, at(time));
-                        let entry = model.entry(slot).or_insert(time);
+                        timers.set(slot(number), at(time));
+                        let entry = model.entry(number).or_insert(time);
                         *entry = (*entry).min(time);
                     }
                     1 => {
-                        timers.forget(slot);
-                        model.remove(&slot);
+                        timers.remove(slot(number));
+                        model.remove(&number);
                     }
                     _ => {
                         let due = timers.pop_due(at(time));
                         let earliest = model.values().min().copied();
                         match due {
                             Some(slot) => {
-                                let its = model.remove(&slot);
+                                let its = model.remove(&slot.to_u32());
                                 prop_assert_eq!(its, earliest);
                                 prop_assert!(its <= Some(time));
                             }

@@ -1,14 +1,13 @@
 //! Which session sends next, and how its packets become sends.
 //!
-//! Not inside: which channel of a session is next and what a packet holds (the session), and when packets leave
-//! (the driver).
-//!
 //! Only sessions that may have something to send are in the ready queue. A session leaves it when it has
 //! nothing more (or may not send now: then its deadline brings it back) and goes to the end when it has used
-//! its quantum. So the cost of a turn is that of the packets it sends, whatever else is idle.
+//! its quantum. So the cost of a turn is that of the packets it sends, however many sessions are idle.
 //!
-//! Packets of one session that are equally long leave as one train, a single send for the kernel to cut. A
-//! shorter one can only be the last of its train. A longer one is set aside, copied, and begins the next.
+//! Packets of one session that are equally long leave as one train, a single send that the kernel cuts. A
+//! shorter one can only be the last of its train. A longer one is deferred: copied, and sent next.
+//!
+//! The session decides which of its channels is next and what a packet holds.
 
 use std::net::SocketAddr;
 
@@ -18,9 +17,10 @@ use corewire_proto::{
 };
 
 use super::{
-    Core,
+    ShardCore,
     limits::{SEGMENTS_PER_TRAIN, SENDS_PER_TURN, SESSION_QUANTUM_BYTES},
     source::RingSource,
+    table::SessionSlot,
 };
 use crate::{
     counters::Counter,
@@ -30,17 +30,18 @@ use crate::{
 /// A sealed packet that did not fit the size of its train. Its number is used up, so it is sent, not sealed
 /// again.
 #[derive(Debug, Default)]
-pub(crate) struct Aside {
-    /// Empty when nothing is set aside. Keeps its memory.
+pub(crate) struct DeferredPacket {
+    /// Empty when nothing is deferred. Keeps its memory.
     packet: Vec<u8>,
+    /// Where it goes, and the socket that it leaves from.
     to: Option<(SocketId, SocketAddr)>,
 }
 
-/// What became of a session's turn.
+/// Why a session's sending ended.
 enum Served {
     /// It has nothing more to send now.
     Drained,
-    /// It has used its share.
+    /// It has used its quantum.
     More,
     /// All transmit memory is in flight.
     NoLease,
@@ -50,32 +51,26 @@ enum Served {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Train {
     packets: usize,
+    /// Length of all packets together.
     bytes: usize,
+    /// Length of each packet but the last, which may be shorter.
     segment: usize,
     /// The session had nothing more.
     drained: bool,
 }
 
-impl Core {
-    /// Lets ready sessions send, each in its turn, up to the bound of a turn.
+impl ShardCore {
+    /// Lets ready sessions send, a quantum each, up to the bound of a turn.
     pub(crate) fn transmit(&mut self, driver: &mut impl Driver) {
         let mut sends = 0;
-        if !self.send_aside(driver, &mut sends) {
+        if !self.send_deferred(driver, &mut sends) {
             return self.note_no_lease();
         }
         while sends < SENDS_PER_TURN {
-            let Some(slot) = self.ready.pop_front() else { break };
-            // A slot whose session left, or an entry that an earlier session of the slot left behind.
-            if !self.sessions.get(slot).is_some_and(|seat| seat.ready) {
-                continue;
-            }
+            let Some(slot) = self.ready.pop() else { break };
             match self.serve(slot, driver, &mut sends) {
-                Served::Drained => {
-                    if let Some(seat) = self.sessions.get_mut(slot) {
-                        seat.ready = false;
-                    }
-                }
-                Served::More => self.ready.push_back(slot),
+                Served::Drained => {}
+                Served::More => self.ready.push(slot),
                 Served::NoLease => {
                     self.ready.push_front(slot);
                     self.note_no_lease();
@@ -97,14 +92,14 @@ impl Core {
         self.counters.bump(Counter::LeasesExhausted);
     }
 
-    /// One session's turn.
-    fn serve(&mut self, slot: u32, driver: &mut impl Driver, sends: &mut usize) -> Served {
+    /// Lets one session send. One that has left since it was queued has nothing to send.
+    fn serve(&mut self, slot: SessionSlot, driver: &mut impl Driver, sends: &mut usize) -> Served {
         let mut spent = 0;
         while spent < SESSION_QUANTUM_BYTES && *sends < SENDS_PER_TURN {
+            let Some(entry) = self.sessions.get_mut(slot) else { return Served::Drained };
             let Some(mut lease) = driver.lease() else { return Served::NoLease };
-            let Some(seat) = self.sessions.get_mut(slot) else { return Served::Drained };
             let mut source = RingSource {
-                labels: &seat.labels,
+                labels: &entry.labels,
                 channels: &mut self.channels,
                 streams: &mut self.streams,
                 pinned: &mut self.pinned,
@@ -115,15 +110,15 @@ impl Core {
             };
             let usable = lease.len().min(MAX_SEND_BYTES);
             let train = fill(
-                &mut seat.session,
+                &mut entry.session,
                 self.now,
                 &mut lease[..usable],
-                seat.max_packet,
-                &mut self.aside.packet,
+                entry.max_packet,
+                &mut self.deferred.packet,
                 &mut source,
             );
             let (read, skipped) = (source.read, source.skipped);
-            let (socket, to) = (seat.socket, seat.to);
+            let (socket, to) = (entry.socket, entry.to);
             self.counters.add(Counter::DatumsRead, read);
             self.counters.add(Counter::DatumsSkipped, skipped);
             if train.packets == 0 {
@@ -134,11 +129,11 @@ impl Core {
             spent += train.bytes;
             self.counters.add(Counter::PacketsSent, train.packets as u64);
             self.counters.add(Counter::BytesSent, train.bytes as u64);
-            if !self.aside.packet.is_empty() {
-                self.counters.bump(Counter::PacketsSetAside);
-                self.aside.to = Some((socket, to));
-                spent += self.aside.packet.len();
-                if !self.send_aside(driver, sends) {
+            if !self.deferred.packet.is_empty() {
+                self.counters.bump(Counter::PacketsDeferred);
+                self.deferred.to = Some((socket, to));
+                spent += self.deferred.packet.len();
+                if !self.send_deferred(driver, sends) {
                     return Served::NoLease;
                 }
             }
@@ -149,16 +144,16 @@ impl Core {
         Served::More
     }
 
-    /// Sends what was set aside; `false` when there is no memory for it yet.
-    fn send_aside(&mut self, driver: &mut impl Driver, sends: &mut usize) -> bool {
-        let len = self.aside.packet.len();
+    /// Sends the deferred packet; `false` when there is no memory for it yet.
+    fn send_deferred(&mut self, driver: &mut impl Driver, sends: &mut usize) -> bool {
+        let len = self.deferred.packet.len();
         if len == 0 {
             return true;
         }
-        let Some((socket, to)) = self.aside.to else { return true };
+        let Some((socket, to)) = self.deferred.to else { return true };
         let Some(mut lease) = driver.lease() else { return false };
-        lease[..len].copy_from_slice(&self.aside.packet);
-        self.aside.packet.clear();
+        lease[..len].copy_from_slice(&self.deferred.packet);
+        self.deferred.packet.clear();
         driver.send(socket, to, lease, len, len);
         *sends += 1;
         self.counters.bump(Counter::PacketsSent);
@@ -166,22 +161,22 @@ impl Core {
         true
     }
 
-    /// Whether a sealed packet still waits for memory.
-    pub(crate) fn has_aside(&self) -> bool {
-        !self.aside.packet.is_empty()
+    /// Whether a deferred packet waits for memory.
+    pub(crate) fn has_deferred(&self) -> bool {
+        !self.deferred.packet.is_empty()
     }
 }
 
-/// Fills `buf` with packets of one length; a longer one goes to `aside`, which must be empty.
+/// Fills `buf` with packets of one length; a longer one goes to `deferred`, which must be empty.
 fn fill(
     session: &mut Session,
     now: Instant,
     buf: &mut [u8],
     max_packet: usize,
-    aside: &mut Vec<u8>,
+    deferred: &mut Vec<u8>,
     source: &mut impl DatumSource,
 ) -> Train {
-    debug_assert!(aside.is_empty(), "what is set aside goes first");
+    debug_assert!(deferred.is_empty(), "a deferred packet is sent before the next is made");
     let mut train = Train::default();
     while train.packets < SEGMENTS_PER_TRAIN {
         let room = &mut buf[train.bytes..];
@@ -193,7 +188,7 @@ fn fill(
             break;
         };
         if train.packets > 0 && len > train.segment {
-            aside.extend_from_slice(&room[..len]);
+            deferred.extend_from_slice(&room[..len]);
             break;
         }
         train.packets += 1;

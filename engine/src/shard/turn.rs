@@ -1,20 +1,19 @@
-//! One pass over everything that a shard owns.
-//!
-//! Not inside: what the phases do (each has its file) and sleeping, except for the last look before a sleep.
+//! The order of a turn's phases, the sleep between turns, and when the next turn is due.
 
 use std::task::Context;
 
 use corewire_proto::time::Instant;
 
 use super::{
-    Core, Event, Shard,
+    Event, Shard, ShardCore,
     limits::{CLERK_RETRY, LEASE_RETRY, TIMERS_PER_TURN},
+    table::SessionSlot,
 };
 use crate::{counters::Counter, driver::Driver, shared::Next};
 
-/// What a turn came across.
+/// What a turn did.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Work {
+pub(crate) struct TurnWork {
     /// Something was done. The next turn may find what this one caused.
     pub(crate) did: bool,
     /// Something can be sent but all transmit memory is in flight.
@@ -22,33 +21,36 @@ pub(crate) struct Work {
 }
 
 impl<D: Driver> Shard<D> {
-    /// Does what there is to do, each phase up to its bound, and says when it wants to be called again.
+    /// Does what there is to do, each phase up to its bound, and returns when the next turn is due.
     ///
-    /// Clock, completions and datagrams, commands and marks, timers, rings, transmit, submit, counters. Never
-    /// sleeps and never waits for another thread.
+    /// The phases: clock, datagrams, commands, notifications, timers, rings, transmit, submit, counters.
+    /// Never sleeps and never waits for another thread.
     pub fn turn(&mut self) -> Next {
         let Self { driver, core } = self;
         core.now = driver.now();
-        core.work = Work::default();
+        core.work = TurnWork::default();
         core.receive(driver);
-        core.take_commands(driver);
-        core.take_marks();
+        core.apply_commands(driver);
+        core.take_notifications();
         core.fire_timers();
-        core.look_at_rings();
-        core.step_ending();
+        core.poll_rings();
+        core.step_shutdown();
         core.transmit(driver);
-        core.settle();
+        core.end_turn();
         if driver.submit().is_err() {
             core.counters.bump(Counter::SubmitErrors);
         }
         for socket in core.closing.drain(..) {
             driver.remove_socket(socket);
         }
-        core.publish_numbers();
-        if core.counters.get(Counter::Turns).is_multiple_of(DRIVER_NUMBERS_EVERY) {
+        core.publish_counters();
+        if core.work.did {
+            core.publish_duty(driver.now());
+        }
+        if core.counters.get(Counter::Turns).is_multiple_of(TURNS_PER_DRIVER_COUNTERS) {
             core.publish_driver(driver);
         }
-        core.verdict()
+        core.next_turn()
     }
 
     /// Sleeps until a datagram, a ring, the clerk or the time comes, unless one of them has come already.
@@ -62,9 +64,9 @@ impl<D: Driver> Shard<D> {
         self.wake_up();
     }
 
-    /// For a host that sleeps by other means than [`Shard::park`]: arms everything that calls the driver's waker
-    /// and looks once more. `true`: sleep until the waker is called, then say [`Shard::wake_up`]. `false`: there
-    /// is work, take a turn.
+    /// For a host that sleeps by other means than [`Shard::park`]: arms everything that calls the driver's
+    /// waker and looks for work once more. `true`: sleep until the waker is called, then call
+    /// [`Shard::wake_up`]. `false`: there is work, take a turn.
     pub fn fall_asleep(&mut self) -> bool {
         let sleeps = self.core.may_sleep();
         if sleeps {
@@ -77,7 +79,7 @@ impl<D: Driver> Shard<D> {
         sleeps
     }
 
-    /// The sleep after [`Shard::fall_asleep`] is over.
+    /// Ends the sleep that [`Shard::fall_asleep`] announced.
     pub fn wake_up(&mut self) {
         self.core.notifier.disarm();
     }
@@ -88,15 +90,15 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-/// Turns between two copies of the driver's numbers into the shard's cells. They are also copied before a sleep, so
-/// what is read is old only while the shard is busy, and then by less than a millisecond or so.
-const DRIVER_NUMBERS_EVERY: u64 = 1_024;
+/// Turns between two copies of the driver's counters into the shard's. They are also copied before a sleep,
+/// so a reader sees old values only while the shard is busy, and then values about a millisecond old.
+const TURNS_PER_DRIVER_COUNTERS: u64 = 1_024;
 
-impl Core {
-    /// Lets everybody see what the driver did and lost.
+impl ShardCore {
+    /// Copies the driver's counters into the shard's.
     fn publish_driver(&self, driver: &impl Driver) {
         let its = driver.counters();
-        let cells = [
+        let values = [
             (Counter::KernelReceiveDrops, its.kernel_receive_drops),
             (Counter::ReceiveTruncated, its.received_truncated),
             (Counter::ReceiveStarved, its.receive_starved),
@@ -114,7 +116,7 @@ impl Core {
             (Counter::Wakes, its.wakes),
             (Counter::CompletionOverflows, its.completion_overflows),
         ];
-        for (counter, value) in cells {
+        for (counter, value) in values {
             self.counters.set(counter, value);
         }
     }
@@ -125,35 +127,32 @@ impl Core {
             return false;
         }
         let mut cx = Context::from_waker(&self.mailbox_waker);
-        // A mailbox whose senders are gone is always ready. The first time that is news: it begins the end. After that
-        // it can't bring anything.
-        // While the backlog is full none is taken (unless the shard has stopped), so one that waits is no reason to
-        // stay awake: the deadline at which the clerk is tried again ends this sleep.
+        // While the backlog is full no command is taken (unless the shard has stopped), so a waiting one is
+        // no reason to stay awake: the deadline at which the clerk is tried again ends this sleep.
         let takes = self.has_stopped() || !self.backlog.is_full();
+        // A mailbox without senders is always ready. That is news once: it begins the shutdown.
         let command = takes
             && self.commands.poll_ready(&mut cx).is_ready()
-            && (self.ending.is_none() || !self.commands.is_finished());
+            && (self.shutdown.is_none() || !self.commands.is_finished());
         !command && self.arm_all() && !self.notifier.any()
     }
 
     /// Fires the deadlines that have come, up to the bound of a turn.
     fn fire_timers(&mut self) {
-        let mut looked = 0;
-        while looked < TIMERS_PER_TURN {
+        for _ in 0..TIMERS_PER_TURN {
             let Some(slot) = self.timers.pop_due(self.now) else { return };
-            looked += 1;
-            let Some(seat) = self.sessions.get_mut(slot) else { continue };
-            match seat.session.poll_timeout() {
+            let Some(entry) = self.sessions.get_mut(slot) else { continue };
+            match entry.session.poll_timeout() {
                 Some(at) if at <= self.now => {
-                    seat.session.handle_timeout(self.now);
+                    entry.session.handle_timeout(self.now);
                     self.work.did = true;
                     self.counters.bump(Counter::TimersFired);
-                    self.touch(slot);
+                    self.mark_dirty(slot);
                 }
                 later => {
                     self.counters.bump(Counter::TimersPutOff);
                     if let Some(at) = later {
-                        self.timers.want(slot, at);
+                        self.timers.set(slot, at);
                     }
                 }
             }
@@ -161,58 +160,46 @@ impl Core {
         self.counters.bump(Counter::TimerBound);
     }
 
-    /// The end of a turn for what moved in it: events are heard, deadlines noted, rings let go.
-    fn settle(&mut self) {
-        let mut place = 0;
-        while let Some(&slot) = self.dirty.get(place) {
-            place += 1;
-            let Some(seat) = self.sessions.get_mut(slot) else { continue };
-            seat.dirty = false;
-            self.hear(slot);
-            self.wind(slot);
+    /// Reads the events and deadlines of dirty sessions, releases what rings no longer have to keep, and
+    /// offers the clerk what waits.
+    fn end_turn(&mut self) {
+        while let Some(slot) = self.dirty.pop() {
+            self.drain_session_events(slot);
+            self.rearm_timer(slot);
+            self.remove_if_over(slot);
         }
-        self.dirty.clear();
-        self.settle_rings();
+        self.release_rings();
         self.flush_events();
     }
 
-    /// Notes when a session wants to be looked at again, or sees it off.
-    fn wind(&mut self, slot: u32) {
-        let Some(seat) = self.sessions.get_mut(slot) else { return };
-        if let Some(at) = seat.session.poll_timeout() {
-            self.timers.want(slot, at);
-        }
-        if let Some(code) = seat.over
-            && seat.held.is_none()
-        {
-            let event = Event::SessionClosed { index: seat.index, code };
-            match self.backlog.push(event) {
-                Ok(()) => self.vacate(slot),
-                Err(event) => {
-                    seat.held = Some(event);
-                    self.held_up.push(slot);
-                }
-            }
+    /// Queues the session's next deadline.
+    fn rearm_timer(&mut self, slot: SessionSlot) {
+        if let Some(at) = self.sessions.get_mut(slot).and_then(|entry| entry.session.poll_timeout()) {
+            self.timers.set(slot, at);
         }
     }
 
-    /// Lets everybody see the numbers of what moved.
-    fn publish_numbers(&mut self) {
-        let mut touched = std::mem::take(&mut self.touched);
-        for slot in touched.drain(..) {
-            let Some(channel) = self.channels.get_mut(slot) else { continue };
-            channel.touched = false;
-            let stats = self.sessions.get(channel.session).and_then(|seat| seat.session.stats(channel.label));
-            if let Some(stats) = stats {
-                channel.write_numbers(&stats);
+    /// Removes a session that is over, once the event that tells the clerk is queued.
+    fn remove_if_over(&mut self, slot: SessionSlot) {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        let Some(code) = entry.over.filter(|_| entry.held.is_none()) else { return };
+        match self.backlog.push(Event::SessionClosed { index: entry.index, code }) {
+            Ok(()) => self.remove_session(slot),
+            Err(event) => self.hold_event(slot, event),
+        }
+    }
+
+    /// Writes the counters of the channels that moved, and the shard's own.
+    fn publish_counters(&mut self) {
+        while let Some(slot) = self.touched.pop() {
+            let Some(channel) = self.channels.get(slot) else { continue };
+            let entry = self.sessions.get(channel.session);
+            if let Some(stats) = entry.and_then(|entry| entry.session.stats(channel.label)) {
+                channel.write_counters(&stats);
             }
         }
-        self.touched = touched;
         let counters = &self.counters;
         counters.bump(Counter::Turns);
-        if self.work.did {
-            counters.bump(Counter::BusyTurns);
-        }
         counters.add(Counter::Events, self.backlog.take_handed());
         if !self.backlog.is_empty() {
             counters.bump(Counter::EventStalls);
@@ -222,18 +209,30 @@ impl Core {
         counters.set(Counter::Streams, self.streams.len() as u64);
     }
 
-    fn verdict(&self) -> Next {
-        let sendable = (!self.ready.is_empty() || self.has_aside()) && !self.work.no_lease;
+    /// Counts a busy turn that ends now. Idle turns are not timed: that would cost each a reading of the
+    /// clock.
+    fn publish_duty(&self, end: Instant) {
+        let took = u64::try_from(end.saturating_since(self.now).as_nanos()).unwrap_or(u64::MAX);
+        self.counters.bump(Counter::BusyTurns);
+        self.counters.add(Counter::BusyNs, took);
+        if took > self.counters.get(Counter::LongestTurnNs) {
+            self.counters.set(Counter::LongestTurnNs, took);
+        }
+    }
+
+    /// When the next turn is due.
+    fn next_turn(&self) -> Next {
+        let sendable = (!self.ready.is_empty() || self.has_deferred()) && !self.work.no_lease;
         let due = self.timers.next().is_some_and(|at| at <= self.now);
         if self.work.did || sendable || due {
             return Next::Again;
         }
-        let wishes = [
+        let deadlines = [
             self.timers.next(),
             self.work.no_lease.then(|| self.now + LEASE_RETRY),
             (!self.backlog.is_empty()).then(|| self.now + CLERK_RETRY),
-            self.ending_wish(),
+            self.shutdown_deadline(),
         ];
-        wishes.into_iter().flatten().min().map_or(Next::Idle, Next::Until)
+        deadlines.into_iter().flatten().min().map_or(Next::Idle, Next::Until)
     }
 }

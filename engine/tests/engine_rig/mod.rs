@@ -13,16 +13,16 @@ use std::{
 };
 
 use corewire_engine::{
+    Engine, EngineConfig,
     driver::IoChoice,
-    engine::{Engine, EngineConfig},
     idle::Idle,
     node::{Node, NodeConfig},
-    proto::{NetworkId, StreamId},
     publication::{Channels, Publication},
-    rings::{ClaimError, RecvError},
     shared::{ChannelState, limits::Times},
     subscription::{Backoff, Leg, SubscribeSpec, Subscription},
 };
+use corewire_proto::{NetworkId, StreamId};
+use corewire_rings::{ClaimError, RecvError};
 use tokio::sync::watch;
 
 /// How long anything may take before a test fails. Long, because a loaded machine is no defect.
@@ -107,7 +107,7 @@ pub(crate) fn network(name: &str) -> NetworkId {
 /// A node with every default.
 #[track_caller]
 pub(crate) fn join(engine: &Engine, network: NetworkId) -> Node {
-    engine.join(NodeConfig::new(network)).expect("a node")
+    Node::join(engine, NodeConfig::new(network)).expect("a node")
 }
 
 /// The stream with this number.

@@ -11,20 +11,20 @@ use corewire_engine::{
         DriverConfig,
         sim::{HostId, Link, SimDriver, World},
     },
-    proto::{
-        PeerId, StreamId,
-        channel::{Label, OpenRequest, Reliability},
-        seal::{KeyBytes, SessionKeys, Suite},
-        session::{CloseCode, SessionConfig},
-        time::Instant,
-        wire::header::ReceiverIndex,
-    },
-    rings::{
-        Ring, RingConfig,
-        mailbox::{Receiver, Sender, mailbox},
-    },
     shard::{Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits},
     shared::{ChannelShared, Next},
+};
+use corewire_proto::{
+    PeerId, StreamId,
+    channel::{Label, OpenRequest, Reliability},
+    seal::{KeyBytes, SessionKeys, Suite},
+    session::{CloseCode, SessionConfig},
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+use corewire_rings::{
+    Ring, RingConfig,
+    mailbox::{Receiver, Sender, mailbox},
 };
 
 pub(crate) const NODE: NodeId = NodeId(1);

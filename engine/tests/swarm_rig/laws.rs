@@ -4,12 +4,12 @@
 
 use corewire_engine::{
     node::Node,
-    proto::{StreamId, channel::Reliability, session::CloseCode},
     publication::Publication,
-    rings::{RecvError, Ring},
     shared::{ChannelSnapshot, ChannelState},
     subscription::{Leg, Subscription},
 };
+use corewire_proto::{StreamId, channel::Reliability, session::CloseCode};
+use corewire_rings::{RecvError, Ring};
 
 /// Bytes at the front of every datum: the number of its publication, and its sequence.
 pub(crate) const HEAD: usize = 16;

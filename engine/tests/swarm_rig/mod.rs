@@ -8,20 +8,21 @@ pub(crate) mod play;
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use corewire_engine::{
+    Engine,
     clerk::{Clerk, Load},
     driver::{
         Driver as _, DriverConfig, Socket,
         sim::{HostId, SimDriver, World},
     },
-    engine::Engine,
+    internals::{ShardEnds, inline_engine},
     node::{Node, NodeConfig, NodeSocket},
-    proto::{NetworkId, time::Instant},
     shard::{Shard, ShardConfig, ShardLimits},
     shared::{
         Next,
         limits::{Limits, Times},
     },
 };
+use corewire_proto::{NetworkId, time::Instant};
 use corewire_testkit::SplitMix64;
 
 /// The port of every host.
@@ -158,12 +159,12 @@ impl Internet {
         let calendar =
             Box::new(|now: Instant| Duration::from_secs(1_700_000_000) + now.saturating_since(Instant::ZERO));
         let limits = Limits { mailbox: 64, ..Limits::default() };
-        let (engine, clerk, ends) = Engine::inline(self.shards, limits, times, entropy, calendar);
+        let (engine, clerk, ends) = inline_engine(self.shards, limits, times, entropy, calendar);
         let shard_limits =
             ShardLimits { sessions: 256, channels: 1_024, streams: 64, ..ShardLimits::default() };
         let shards = (0..)
             .zip(ends)
-            .map(|(number, (commands, events))| {
+            .map(|(number, ShardEnds { commands, events })| {
                 let driver = self.world.driver_with(id, &driver).expect("memory");
                 Shard::new(driver, ShardConfig { id: number, limits: shard_limits }, commands, events)
             })
@@ -196,7 +197,7 @@ impl Internet {
         };
         let host = self.hosts.get_mut(&id).expect("a host that runs");
         let engine = host.engine.as_ref().expect("an engine");
-        host.node = Some(engine.join_on(config, vec![socket]).expect("a node"));
+        host.node = Some(Node::join_on(&engine, config, vec![socket]).expect("a node"));
     }
 
     /// The host loses power: nothing is ended in order.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use corewire_engine::{
     driver::sim::Link,
-    proto::{StreamId, channel::Reliability},
     publication::PublishSpec,
     subscription::{Backoff, SubscribeSpec},
 };
+use corewire_proto::{StreamId, channel::Reliability};
 
 use super::{
     Dice, Internet,

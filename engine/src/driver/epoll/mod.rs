@@ -1,9 +1,8 @@
-//! The driver for where io_uring is forbidden or too old: non-blocking `recvmmsg` and `sendmmsg` with trains both
-//! ways, and epoll to sleep.
+//! The driver for where io_uring is forbidden or too old: non-blocking `recvmmsg` and `sendmmsg` with trains
+//! both ways, and epoll to sleep.
 //!
-//! Not inside: unsafe code (the system calls are in `driver/sys`), protocol, threads. The same contract as the
-//! other drivers, kept differently: a send is over when `submit` returns, unless the socket's buffer was full;
-//! then it stays staged, with its lease, until there is room.
+//! A send is complete when `submit` returns, unless the socket's buffer was full; then it stays staged, with
+//! its lease, until there is room. The system calls are in `driver/sys`.
 
 use std::{
     io,
@@ -17,8 +16,8 @@ use corewire_proto::time::Instant;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
-    Driver, DriverConfig, DriverCounters, DriverKind, Features, Found, Lease, OpenError, Received, Socket,
-    SocketId,
+    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Found, Lease, Received,
+    Socket, SocketId,
     outgoing::{self, Outgoing},
     probe,
     sys::{
@@ -38,33 +37,33 @@ use crate::buffer::TransmitSlab;
 /// Names the alarm among epoll's events; no socket has this token.
 const ALARM: u64 = u64::MAX;
 
-/// How much more is asked for after a batch that was full.
+/// Factor by which a batch grows after one that was full.
 const BATCH_GROWTH: usize = 4;
 
 /// A socket and what is known about it.
 #[derive(Debug)]
-struct Entry {
+struct EpollSocket {
     socket: UdpSocket,
     is_ipv4: bool,
     /// Datagrams per send; 1 when trains are not taken.
     segments_per_train: usize,
     /// The kernel's count of dropped datagrams, as last seen.
     dropped: u32,
-    /// Worth a receive.
+    /// Epoll reported datagrams, and no receive has found fewer than it asked for since.
     ready: bool,
     /// How many datagrams to ask for.
     batch: usize,
-    /// Its send buffer was full; epoll tells when there is room.
+    /// Its send buffer was full; epoll reports when there is room.
     waiting: bool,
 }
 
-impl Entry {
+impl EpollSocket {
     fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 }
 
-/// Received messages that did not fit the budget any more.
+/// Received messages beyond the budget of one `receive`, lent by the next.
 #[derive(Clone, Copy, Debug)]
 struct Rest {
     socket: SocketId,
@@ -77,18 +76,20 @@ struct Rest {
 pub struct EpollDriver {
     epoll: Epoll,
     alarm: Arc<Alarm>,
-    sockets: SocketTable<Entry>,
+    sockets: SocketTable<EpollSocket>,
+    /// Sockets in the table.
     count: usize,
     slab: TransmitSlab,
     slots: SendSlots,
     sending: SendBatch,
-    /// In the order of `send`.
+    /// Sends that wait for `submit` or for room, in the order of `send`.
     staged: Vec<Outgoing>,
-    /// The other half of a pair of vectors that change places in `submit`.
+    /// Swapped with `staged` in `submit`. Empty in between; kept for its memory.
     spare: Vec<Outgoing>,
     receiving: ReceiveBatch,
+    /// While there is one, no other message is received: it would overwrite these.
     rest: Option<Rest>,
-    /// The slot that `receive` asks first, so that a busy socket can't starve the others.
+    /// The slot from which `receive` begins; it moves on, so that a busy socket can't starve the others.
     first: usize,
     features: Features,
     segments_per_train: usize,
@@ -102,9 +103,9 @@ impl EpollDriver {
     /// # Errors
     ///
     /// When the system refuses a descriptor or memory.
-    pub fn open(config: &DriverConfig) -> Result<Self, OpenError> {
+    pub fn open(config: &DriverConfig) -> Result<Self, DriverOpenError> {
         config.check()?;
-        let system = |what| move |source| OpenError::System { what, source };
+        let system = |what| move |source| DriverOpenError::System { what, source };
         let epoll = Epoll::new().map_err(system("open epoll"))?;
         let alarm = Alarm::new().map_err(system("open an eventfd"))?;
         epoll.add(alarm.as_raw_fd(), READABLE, ALARM).map_err(system("watch the eventfd"))?;
@@ -135,8 +136,8 @@ impl EpollDriver {
         })
     }
 
-    /// Notes what epoll has to tell, after a wait of at most `timeout`.
-    fn look(&mut self, timeout: Option<std::time::Duration>) {
+    /// Takes the events of epoll, after a wait of at most `timeout`.
+    fn poll_events(&mut self, timeout: Option<std::time::Duration>) {
         self.counters.system_calls += 1;
         let Ok(events) = self.epoll.wait(timeout) else { return };
         let mut failed = Vec::new();
@@ -168,7 +169,7 @@ impl EpollDriver {
         }
     }
 
-    /// Lends the messages of `rest` until `budget` is used up; says how many datagrams.
+    /// Lends the messages of `rest` until `budget` is used up; returns how many datagrams.
     fn lend(&mut self, rest: Rest, budget: usize, on: &mut impl FnMut(Received<'_>)) -> usize {
         let mut taken = 0;
         let mut next = rest.next;
@@ -184,7 +185,7 @@ impl EpollDriver {
                     taken +=
                         train::deliver(rest.socket, from, message.bytes, segment, &mut self.counters, on);
                 }
-                // It costs its unit of the budget all the same, so that a flood of bad ones can't hold the turn.
+                // It counts against the budget too, so that a flood of such messages can't prolong the turn.
                 _ => {
                     self.counters.received_truncated += u64::from(message.truncated);
                     taken += 1;
@@ -195,7 +196,7 @@ impl EpollDriver {
         taken
     }
 
-    /// Receives from the socket in `slot`; says how many datagrams. What is left is taken by the next call.
+    /// Receives from the socket in `slot`; returns how many datagrams. The next call takes what is left.
     fn receive_from(&mut self, slot: usize, budget: usize, on: &mut impl FnMut(Received<'_>)) -> usize {
         let mut taken = 0;
         while taken < budget && self.rest.is_none() {
@@ -208,25 +209,26 @@ impl EpollDriver {
             let count = self.receive_batch(fd, limit);
             if let Some((_, entry)) = self.sockets.at(slot) {
                 entry.ready = count == limit;
-                // A batch that was not filled cost the kernel a look for nothing: ask for as many as come.
+                // A batch that was not filled made the kernel look once too often: ask for as many as came.
                 entry.batch = if entry.ready { entry.batch * BATCH_GROWTH } else { count.max(1) };
                 entry.batch = entry.batch.min(self.receiving.capacity());
             }
             taken += self.lend(Rest { socket: id, next: 0, end: count }, budget - taken, on);
             if limit == 1 {
-                // In a conversation nothing more is there: its answer should not wait for a look that finds nothing.
+                // A conversation has one datagram at a time: another receive would find none and delay the
+                // answer.
                 break;
             }
         }
         taken
     }
 
-    /// One call for up to `limit` datagrams or trains; says how many came.
+    /// One call for up to `limit` datagrams or trains; returns how many came.
     fn receive_batch(&mut self, fd: RawFd, limit: usize) -> usize {
         self.counters.system_calls += 1;
         let mut received = self.receiving.receive(fd, limit);
         if received.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
-            // Usually the echo of an earlier send; with the error taken, the datagrams behind it come.
+            // Usually the error of an earlier send. Once it is taken, the datagrams behind it are received.
             let before = self.counters.queued_errors;
             errors::drain(fd, &mut self.counters);
             self.counters.receive_errors += u64::from(self.counters.queued_errors == before);
@@ -283,7 +285,8 @@ impl EpollDriver {
                     self.split(fd, &run[next], 1);
                 }
                 SendFailure::Unreachable if tries == 0 => {
-                    // The answer may be meant for an earlier datagram; with the queue taken, this one may pass.
+                    // The error may be that of an earlier datagram. With the queue drained, this one may
+                    // pass.
                     errors::drain(fd, &mut self.counters);
                     tries = 1;
                     continue;
@@ -349,8 +352,15 @@ impl Driver for EpollDriver {
         let fd = socket.as_raw_fd();
         let is_ipv4 = socket.local_addr()?.is_ipv4();
         let segments_per_train = if prepared.segmentation { self.segments_per_train } else { 1 };
-        let entry =
-            Entry { socket, is_ipv4, segments_per_train, dropped: 0, ready: true, batch: 1, waiting: false };
+        let entry = EpollSocket {
+            socket,
+            is_ipv4,
+            segments_per_train,
+            dropped: 0,
+            ready: true,
+            batch: 1,
+            waiting: false,
+        };
         let id =
             self.sockets.insert(|_| entry).ok_or_else(|| io::Error::other("the socket table is full"))?;
         if let Err(error) = self.epoll.add(fd, READABLE, id.token()) {
@@ -386,7 +396,7 @@ impl Driver for EpollDriver {
                 entry.ready = true;
             }
         } else {
-            self.look(Some(std::time::Duration::ZERO));
+            self.poll_events(Some(std::time::Duration::ZERO));
         }
         self.first = (self.first + 1) % slots;
         for offset in 0..slots {
@@ -445,7 +455,7 @@ impl Driver for EpollDriver {
         let timeout = until.map(|until| until.saturating_since(clock::now()));
         if timeout != Some(std::time::Duration::ZERO) {
             self.counters.parks += 1;
-            self.look(timeout);
+            self.poll_events(timeout);
         }
         self.counters.wakes += u64::from(self.alarm.wake_up());
     }

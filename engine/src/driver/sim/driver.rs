@@ -50,17 +50,17 @@ impl Drop for SimSocket {
 
 /// The part of a driver that its wakers and the world share with it.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub(super) struct SimWaker {
     rung: AtomicBool,
 }
 
-impl Bell {
+impl SimWaker {
     pub(super) fn is_rung(&self) -> bool {
         self.rung.load(Ordering::Acquire)
     }
 }
 
-impl Wake for Bell {
+impl Wake for SimWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -86,8 +86,8 @@ pub struct SimDriver {
     world: World,
     host: HostId,
     /// The world's number for this driver.
-    seat: usize,
-    bell: Arc<Bell>,
+    index: usize,
+    bell: Arc<SimWaker>,
     dice: Dice,
     slab: TransmitSlab,
     receive_limit: usize,
@@ -103,15 +103,15 @@ impl SimDriver {
     pub(super) fn new(
         world: World,
         host: HostId,
-        seat: usize,
-        bell: Arc<Bell>,
+        index: usize,
+        bell: Arc<SimWaker>,
         dice: Dice,
         config: &DriverConfig,
     ) -> io::Result<Self> {
         Ok(Self {
             world,
             host,
-            seat,
+            index,
             bell,
             dice,
             slab: TransmitSlab::new(config.leases, false)?,
@@ -129,10 +129,10 @@ impl SimDriver {
         self.host
     }
 
-    /// Whether there is a reason to run this driver's shard: it was woken, its deadline has passed, a datagram
-    /// waits for it, or it has not parked since it last ran.
+    /// Whether there is a reason to run this driver's shard: it was woken, its deadline has passed, a
+    /// datagram waits for it, or it has not parked since it last ran.
     pub fn is_due(&self) -> bool {
-        self.bell.is_rung() || self.world.is_due(self.seat)
+        self.bell.is_rung() || self.world.is_due(self.index)
     }
 }
 
@@ -166,7 +166,7 @@ impl Driver for SimDriver {
         let index = socket.index;
         let id =
             self.sockets.insert(|_| socket).ok_or_else(|| io::Error::other("the socket table is full"))?;
-        self.world.own(index, self.seat);
+        self.world.own(index, self.index);
         Ok(id)
     }
 
@@ -246,10 +246,10 @@ impl Driver for SimDriver {
         let _ = self.submit();
         if self.bell.rung.swap(false, Ordering::AcqRel) {
             self.counters.wakes += 1;
-            self.world.park(self.seat, Some(Instant::ZERO));
+            self.world.park(self.index, Some(Instant::ZERO));
         } else {
             self.counters.parks += 1;
-            self.world.park(self.seat, until);
+            self.world.park(self.index, until);
         }
     }
 
@@ -259,10 +259,10 @@ impl Driver for SimDriver {
 
     fn counters(&self) -> DriverCounters {
         let mut counters = self.counters;
-        let seat = self.world.seat_losses(self.seat);
-        counters.kernel_receive_drops += seat.overflowed;
-        counters.send_unreachable += seat.refused;
-        counters.queued_errors += seat.refused;
+        let losses = self.world.driver_losses(self.index);
+        counters.kernel_receive_drops += losses.overflowed;
+        counters.send_unreachable += losses.refused;
+        counters.queued_errors += losses.refused;
         counters
     }
 }
@@ -272,6 +272,6 @@ impl Drop for SimDriver {
         while let Some(staged) = self.staged.pop_front() {
             self.slab.land(staged.buffer);
         }
-        self.world.leave(self.seat);
+        self.world.leave(self.index);
     }
 }

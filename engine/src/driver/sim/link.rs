@@ -58,7 +58,7 @@ impl Default for Link {
 
 /// What became of a datagram on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum LinkFate {
     Lost,
     TooLarge,
     QueueFull,
@@ -76,7 +76,7 @@ pub(super) struct Arrival {
 
 /// One direction between two hosts, with its state.
 #[derive(Clone, Debug)]
-pub(super) struct Direction {
+pub(super) struct LinkDirection {
     pub(super) link: Link,
     pub(super) cut: bool,
     pub(super) dice: Dice,
@@ -86,23 +86,23 @@ pub(super) struct Direction {
     last_arrival: Instant,
 }
 
-impl Direction {
+impl LinkDirection {
     pub(super) fn new(link: Link, dice: Dice) -> Self {
         Self { link, cut: false, dice, idle_from: Instant::ZERO, last_arrival: Instant::ZERO }
     }
 
     /// Sends `bytes` over the link now.
-    pub(super) fn carry(&mut self, now: Instant, bytes: usize) -> Fate {
+    pub(super) fn carry(&mut self, now: Instant, bytes: usize) -> LinkFate {
         if bytes > self.link.mtu_bytes {
-            return Fate::TooLarge;
+            return LinkFate::TooLarge;
         }
-        let Some(left) = self.leave(now, bytes) else { return Fate::QueueFull };
+        let Some(left) = self.leave(now, bytes) else { return LinkFate::QueueFull };
         if self.dice.chance(self.link.loss) {
-            return Fate::Lost;
+            return LinkFate::Lost;
         }
         let first = self.arrive(left);
         let second = self.dice.chance(self.link.duplicate).then(|| self.arrive(left));
-        Fate::Arrives { first, second }
+        LinkFate::Arrives { first, second }
     }
 
     /// When `bytes` have left onto the link, or `None` when its queue is full.
@@ -147,14 +147,14 @@ impl Direction {
 mod tests {
     use super::*;
 
-    fn direction(link: Link) -> Direction {
-        Direction::new(link, Dice::new(1, 1))
+    fn direction(link: Link) -> LinkDirection {
+        LinkDirection::new(link, Dice::new(1, 1))
     }
 
-    fn arrivals(direction: &mut Direction, count: usize) -> Vec<Instant> {
+    fn arrivals(direction: &mut LinkDirection, count: usize) -> Vec<Instant> {
         let mut at = Vec::new();
         for _ in 0..count {
-            if let Fate::Arrives { first, .. } = direction.carry(Instant::ZERO, 100) {
+            if let LinkFate::Arrives { first, .. } = direction.carry(Instant::ZERO, 100) {
                 at.push(first.at);
             }
         }
@@ -184,7 +184,7 @@ mod tests {
         // 100 bytes take 100 µs; 1,000 bytes may wait, so that 11 datagrams get through.
         assert_eq!(at.len(), 11);
         assert!(at.windows(2).all(|pair| pair[1] - pair[0] == Duration::from_micros(100)));
-        assert_eq!(slow.carry(Instant::ZERO, 100), Fate::QueueFull);
-        assert_eq!(slow.carry(Instant::ZERO, 70_000), Fate::TooLarge);
+        assert_eq!(slow.carry(Instant::ZERO, 100), LinkFate::QueueFull);
+        assert_eq!(slow.carry(Instant::ZERO, 70_000), LinkFate::TooLarge);
     }
 }

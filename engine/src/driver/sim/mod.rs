@@ -1,7 +1,7 @@
 //! A driver without a machine: virtual clock, virtual network, faults by seed.
 //!
-//! Not inside: threads, sockets of the operating system, real time, randomness that the seed does not give. A
-//! [`World`] with the same seed, driven by the same calls, does the same to the byte; [`World::trace_hash`]
+//! It has no thread, no socket of the operating system, no real time, and no randomness but that of its seed.
+//! A [`World`] with the same seed, driven by the same calls, does the same to the byte; [`World::trace_hash`]
 //! condenses what it did into one number to compare.
 //!
 //! # Running one

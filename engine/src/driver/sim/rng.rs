@@ -5,8 +5,8 @@
 pub(super) struct Dice(u64);
 
 impl Dice {
-    /// The stream number `stream` of `seed`; streams are independent of each other, so that traffic on one link
-    /// does not change the fate of another's.
+    /// The stream number `stream` of `seed`; streams are independent of each other, so that traffic on one
+    /// link does not change the fate of another's.
     pub(super) fn new(seed: u64, stream: u64) -> Self {
         let mut dice = Self(seed ^ stream.wrapping_mul(0xd6e8_feb8_6659_fd93));
         dice.next();

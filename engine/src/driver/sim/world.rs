@@ -1,4 +1,4 @@
-//! The virtual clock and network. Not inside: the driver contract, which [`super::driver`] keeps.
+//! The virtual clock and network. The driver on it is in [`super::driver`].
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,8 +11,8 @@ use corewire_proto::time::Instant;
 
 use super::{
     Link, SimDriver, SimSocket,
-    driver::Bell,
-    link::{Arrival, Direction, Fate},
+    driver::SimWaker,
+    link::{Arrival, LinkDirection, LinkFate},
     rng::Dice,
 };
 use crate::driver::{DriverConfig, bind::BindError, steer};
@@ -21,7 +21,7 @@ use crate::driver::{DriverConfig, bind::BindError, steer};
 /// kernel memory hold of 1,400-byte datagrams.
 const RECEIVE_QUEUE_DATAGRAMS: usize = 3_640;
 
-/// The first port that is given to who asks for port 0.
+/// The first port that a bind to port 0 gets.
 const FIRST_FREE_PORT: u16 = 40_000;
 
 /// A host of a [`World`].
@@ -53,7 +53,7 @@ pub struct WorldStats {
     pub queue_full: u64,
     /// Dropped by a full receive queue.
     pub overflowed: u64,
-    /// Sent to an address where nobody listens.
+    /// Sent to an address where no socket is bound.
     pub refused: u64,
 }
 
@@ -64,54 +64,55 @@ pub(super) struct Datagram {
     pub(super) bytes: Vec<u8>,
 }
 
-/// What a driver lost through no call of its own.
+/// What a driver lost outside its own calls.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SeatLosses {
+pub(super) struct DriverLosses {
     pub(super) overflowed: u64,
     pub(super) refused: u64,
 }
 
 /// A driver, as the world sees it.
 #[derive(Debug)]
-struct Seat {
-    bell: Arc<Bell>,
+struct SimDriverState {
+    bell: Arc<SimWaker>,
     parked: bool,
     deadline: Option<Instant>,
-    losses: SeatLosses,
+    losses: DriverLosses,
     gone: bool,
 }
 
 /// A socket, as the world sees it.
 #[derive(Debug)]
-struct Port {
+struct SimPort {
     host: HostId,
     address: SocketAddr,
     open: bool,
-    seat: Option<usize>,
+    /// The driver that receives from it, once it was added to one.
+    driver: Option<usize>,
     queue: VecDeque<Datagram>,
 }
 
 #[derive(Debug)]
-enum Event {
+enum NetworkEvent {
     Arrival { from_port: usize, from: SocketAddr, at_host: HostId, to: SocketAddr, bytes: Vec<u8> },
     Refused { port: usize },
 }
 
-/// Who can be meant by an address: everybody, or (loopback) only the same host.
-type Place = (Option<HostId>, SocketAddr);
+/// An address as it is bound: for loopback together with the only host that can reach it.
+type BindScope = (Option<HostId>, SocketAddr);
 
 #[derive(Debug)]
 struct Inner {
     now: Instant,
     seed: u64,
     hosts: u32,
-    seats: Vec<Seat>,
-    ports: Vec<Port>,
-    bound: BTreeMap<Place, Vec<usize>>,
+    drivers: Vec<SimDriverState>,
+    ports: Vec<SimPort>,
+    bound: BTreeMap<BindScope, Vec<usize>>,
     next_port: BTreeMap<HostId, u16>,
     default_link: Link,
-    directions: BTreeMap<(HostId, HostId), Direction>,
-    events: BTreeMap<(Instant, u64), Event>,
+    directions: BTreeMap<(HostId, HostId), LinkDirection>,
+    events: BTreeMap<(Instant, u64), NetworkEvent>,
     event_number: u64,
     queue_limit: usize,
     stats: WorldStats,
@@ -131,7 +132,7 @@ impl World {
             now: Instant::ZERO,
             seed,
             hosts: 0,
-            seats: Vec::new(),
+            drivers: Vec::new(),
             ports: Vec::new(),
             bound: BTreeMap::new(),
             next_port: BTreeMap::new(),
@@ -147,8 +148,8 @@ impl World {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nobody panics with the lock held in a way that leaves the tables half-changed; a test that has failed
-        // elsewhere may still want to look at the world.
+        // No panic under the lock leaves the tables half-changed, and a test that has failed elsewhere may
+        // still read the world.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -190,21 +191,21 @@ impl World {
     ///
     /// When the operating system refuses the memory.
     pub fn driver_with(&self, host: HostId, config: &DriverConfig) -> io::Result<SimDriver> {
-        let (seat, bell, dice) = {
+        let (driver_index, bell, dice) = {
             let mut inner = self.lock();
-            let seat = inner.seats.len();
-            let bell = Arc::new(Bell::default());
-            let losses = SeatLosses::default();
-            inner.seats.push(Seat {
+            let driver_index = inner.drivers.len();
+            let bell = Arc::new(SimWaker::default());
+            let losses = DriverLosses::default();
+            inner.drivers.push(SimDriverState {
                 bell: Arc::clone(&bell),
                 parked: false,
                 deadline: None,
                 losses,
                 gone: false,
             });
-            (seat, bell, Dice::new(inner.seed, 1 << 63 | seat as u64))
+            (driver_index, bell, Dice::new(inner.seed, 1 << 63 | driver_index as u64))
         };
-        SimDriver::new(self.clone(), host, seat, bell, dice, config)
+        SimDriver::new(self.clone(), host, driver_index, bell, dice, config)
     }
 
     /// Binds one socket for each of `shards` on one address of `host`; port 0 picks a free one. Datagrams are
@@ -234,7 +235,7 @@ impl World {
         let first = inner.ports.len();
         let ports = first..first + shards.max(1);
         for _ in ports.clone() {
-            inner.ports.push(Port { host, address, open: true, seat: None, queue: VecDeque::new() });
+            inner.ports.push(SimPort { host, address, open: true, driver: None, queue: VecDeque::new() });
         }
         inner.bound.insert(place(host, address), ports.clone().collect());
         drop(inner);
@@ -255,8 +256,8 @@ impl World {
         inner.default_link = link;
     }
 
-    /// The properties of the direction from `from` to `to`. With `from == to`, of the host's loopback, which is
-    /// otherwise always clean.
+    /// The properties of the direction from `from` to `to`. With `from == to`, of the host's loopback, which
+    /// is otherwise always clean.
     pub fn set_link(&self, from: HostId, to: HostId, link: Link) {
         self.lock().direction(from, to).link = link;
     }
@@ -274,8 +275,8 @@ impl World {
         }
     }
 
-    /// The host loses its power: every socket of it closes at once. What it sent before still arrives. Its
-    /// drivers are dropped by whoever runs them; after that it can bind and open drivers again.
+    /// The host loses its power: its sockets close at once. What it sent before still arrives. The caller
+    /// drops its drivers; after that it can bind and open drivers again.
     pub fn crash(&self, host: HostId) {
         let mut inner = self.lock();
         for index in 0..inner.ports.len() {
@@ -290,27 +291,27 @@ impl World {
         self.lock().queue_limit = datagrams;
     }
 
-    /// Moves the clock to the next arrival or deadline and lets everything that is due then happen. Stays where
-    /// it is when a parked driver was woken. Says what time it is now, or `None` when nothing will ever happen
-    /// again by itself.
+    /// Moves the clock to the next arrival or deadline and lets everything that is due then happen. Stays
+    /// where it is when a parked driver was woken. Returns the time, or `None` when no event is left.
     pub fn advance_to_next_event(&self) -> Option<Instant> {
         let mut inner = self.lock();
-        if inner.seats.iter().any(|seat| seat.parked && !seat.gone && seat.bell.is_rung()) {
+        if inner.drivers.iter().any(|driver| driver.parked && !driver.gone && driver.bell.is_rung()) {
             return Some(inner.now);
         }
         let arrival = inner.events.first_key_value().map(|(&(at, _), _)| at);
         let deadline = inner
-            .seats
+            .drivers
             .iter()
-            .filter(|seat| seat.parked && !seat.gone)
-            .filter_map(|seat| seat.deadline)
+            .filter(|driver| driver.parked && !driver.gone)
+            .filter_map(|driver| driver.deadline)
             .min();
         let next = [arrival, deadline].into_iter().flatten().min()?.max(inner.now);
         inner.advance_to(next);
         Some(next)
     }
 
-    /// Moves the clock to `to`, through everything that is due until then. A time in the past changes nothing.
+    /// Moves the clock to `to`, through everything that is due until then. A time in the past changes
+    /// nothing.
     pub fn advance_to(&self, to: Instant) {
         self.lock().advance_to(to);
     }
@@ -330,8 +331,8 @@ impl World {
         self.lock().trace
     }
 
-    pub(super) fn own(&self, port: usize, seat: usize) {
-        self.lock().ports[port].seat = Some(seat);
+    pub(super) fn own(&self, port: usize, driver_index: usize) {
+        self.lock().ports[port].driver = Some(driver_index);
     }
 
     pub(super) fn take(&self, port: usize) -> Option<Datagram> {
@@ -343,25 +344,26 @@ impl World {
         self.lock().send(port, to, bytes)
     }
 
-    pub(super) fn park(&self, seat: usize, until: Option<Instant>) {
+    pub(super) fn park(&self, driver_index: usize, until: Option<Instant>) {
         let mut inner = self.lock();
-        inner.seats[seat].parked = true;
-        inner.seats[seat].deadline = until;
+        inner.drivers[driver_index].parked = true;
+        inner.drivers[driver_index].deadline = until;
     }
 
-    pub(super) fn is_due(&self, seat: usize) -> bool {
+    pub(super) fn is_due(&self, driver_index: usize) -> bool {
         let inner = self.lock();
-        let it = &inner.seats[seat];
-        let waiting = || inner.ports.iter().any(|port| port.seat == Some(seat) && !port.queue.is_empty());
+        let it = &inner.drivers[driver_index];
+        let waiting =
+            || inner.ports.iter().any(|port| port.driver == Some(driver_index) && !port.queue.is_empty());
         !it.parked || it.deadline.is_some_and(|deadline| deadline <= inner.now) || waiting()
     }
 
-    pub(super) fn seat_losses(&self, seat: usize) -> SeatLosses {
-        self.lock().seats[seat].losses
+    pub(super) fn driver_losses(&self, driver_index: usize) -> DriverLosses {
+        self.lock().drivers[driver_index].losses
     }
 
-    pub(super) fn leave(&self, seat: usize) {
-        self.lock().seats[seat].gone = true;
+    pub(super) fn leave(&self, driver_index: usize) {
+        self.lock().drivers[driver_index].gone = true;
     }
 
     pub(super) fn close(&self, port: usize) {
@@ -370,10 +372,10 @@ impl World {
 }
 
 impl Inner {
-    fn direction(&mut self, from: HostId, to: HostId) -> &mut Direction {
+    fn direction(&mut self, from: HostId, to: HostId) -> &mut LinkDirection {
         let link = if from == to { Link::CLEAN } else { self.default_link.clone() };
         let dice = Dice::new(self.seed, u64::from(from.0) << 32 | u64::from(to.0));
-        self.directions.entry((from, to)).or_insert_with(|| Direction::new(link, dice))
+        self.directions.entry((from, to)).or_insert_with(|| LinkDirection::new(link, dice))
     }
 
     /// Mixes `words` and `bytes` into the trace (FNV-1a).
@@ -398,7 +400,8 @@ impl Inner {
         }
     }
 
-    /// Whether `address` of `host` collides with a bound one: the same, or one of the two means "any address".
+    /// Whether `address` of `host` collides with a bound one: the same, or one of the two means "any
+    /// address".
     fn is_bound(&self, host: HostId, address: SocketAddr) -> bool {
         self.bound.values().flatten().any(|&index| {
             let port = &self.ports[index];
@@ -424,7 +427,7 @@ impl Inner {
     }
 
     fn send(&mut self, from_port: usize, to: SocketAddr, bytes: &[u8]) -> bool {
-        let Port { host: from_host, address, open, .. } = self.ports[from_port];
+        let SimPort { host: from_host, address, open, .. } = self.ports[from_port];
         let at_host = match to.ip() {
             ip if ip.is_loopback() => Some(from_host),
             ip => (0..self.hosts).map(HostId).find(|&host| ip == ipv4(host) || ip == ipv6(host)),
@@ -444,10 +447,10 @@ impl Inner {
         let fate = if direction.cut { None } else { Some(direction.carry(now, bytes.len())) };
         let mark = match fate {
             None => &mut self.stats.cut,
-            Some(Fate::Lost) => &mut self.stats.lost,
-            Some(Fate::TooLarge) => &mut self.stats.too_large,
-            Some(Fate::QueueFull) => &mut self.stats.queue_full,
-            Some(Fate::Arrives { first, second }) => {
+            Some(LinkFate::Lost) => &mut self.stats.lost,
+            Some(LinkFate::TooLarge) => &mut self.stats.too_large,
+            Some(LinkFate::QueueFull) => &mut self.stats.queue_full,
+            Some(LinkFate::Arrives { first, second }) => {
                 self.stats.duplicated += u64::from(second.is_some());
                 for arrival in [Some(first), second].into_iter().flatten() {
                     self.fly(from_port, from, at_host, to, bytes, arrival);
@@ -487,10 +490,10 @@ impl Inner {
         }
         self.stats.corrupted += corrupted;
         self.stats.truncated += truncated;
-        self.schedule(arrival.at, Event::Arrival { from_port, from, at_host, to, bytes });
+        self.schedule(arrival.at, NetworkEvent::Arrival { from_port, from, at_host, to, bytes });
     }
 
-    fn schedule(&mut self, at: Instant, event: Event) {
+    fn schedule(&mut self, at: Instant, event: NetworkEvent) {
         self.event_number += 1;
         self.events.insert((at, self.event_number), event);
     }
@@ -506,18 +509,18 @@ impl Inner {
             self.happen(event);
         }
         self.now = self.now.max(to);
-        for seat in &mut self.seats {
-            // A deadline that has passed is told once: whoever runs the driver parks it again.
-            if seat.parked && seat.deadline.is_some_and(|deadline| deadline <= self.now) {
-                seat.parked = false;
-                seat.deadline = None;
+        for driver in &mut self.drivers {
+            // A deadline that has passed is reported once: the caller parks the driver again.
+            if driver.parked && driver.deadline.is_some_and(|deadline| deadline <= self.now) {
+                driver.parked = false;
+                driver.deadline = None;
             }
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: NetworkEvent) {
         match event {
-            Event::Arrival { from_port, from, at_host, to, bytes } => {
+            NetworkEvent::Arrival { from_port, from, at_host, to, bytes } => {
                 let Some(index) = self.listener(at_host, from, to, &bytes) else {
                     return self.refuse(from_port, at_host);
                 };
@@ -529,15 +532,15 @@ impl Inner {
                     self.stats.delivered += 1;
                 } else {
                     self.stats.overflowed += 1;
-                    if let Some(seat) = port.seat {
-                        self.seats[seat].losses.overflowed += 1;
+                    if let Some(driver) = port.driver {
+                        self.drivers[driver].losses.overflowed += 1;
                     }
                 }
             }
-            Event::Refused { port } => {
+            NetworkEvent::Refused { port } => {
                 self.note([port as u64, 0, 3], &[]);
-                if let Some(seat) = self.ports[port].seat.filter(|_| self.ports[port].open) {
-                    self.seats[seat].losses.refused += 1;
+                if let Some(driver) = self.ports[port].driver.filter(|_| self.ports[port].open) {
+                    self.drivers[driver].losses.refused += 1;
                 }
             }
         }
@@ -556,14 +559,14 @@ impl Inner {
         self.ports[index].open.then_some(index)
     }
 
-    /// Nobody listens at `at_host`: the sender hears of it, if the way back is open.
+    /// No socket is bound at `at_host`: the sender gets an error, if the way back is open.
     fn refuse(&mut self, from_port: usize, at_host: HostId) {
         self.stats.refused += 1;
         let (now, back_to) = (self.now, self.ports[from_port].host);
         let way_back = self.direction(at_host, back_to);
         if !way_back.cut {
             let at = now + way_back.link.delay;
-            self.schedule(at, Event::Refused { port: from_port });
+            self.schedule(at, NetworkEvent::Refused { port: from_port });
         }
     }
 }
@@ -579,7 +582,7 @@ fn ipv6(host: HostId) -> IpAddr {
 }
 
 /// Loopback and "any address" mean another place on each host.
-fn place(host: HostId, address: SocketAddr) -> Place {
+fn place(host: HostId, address: SocketAddr) -> BindScope {
     let private = address.ip().is_loopback() || address.ip().is_unspecified();
     (private.then_some(host), address)
 }

@@ -7,8 +7,8 @@
 /// Room for what is read: the segment size of a train and the count of dropped datagrams, 24 bytes each.
 pub(in crate::driver) const CONTROL_BYTES: usize = 64;
 
-/// Length of `struct cmsghdr`: `{ size_t len; int level; int type; }`, to whose multiples of alignment messages
-/// are padded.
+/// Length of `struct cmsghdr`: `{ size_t len; int level; int type; }`, to whose multiples of alignment
+/// messages are padded.
 const HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
 
 const ALIGN: usize = align_of::<libc::cmsghdr>();

@@ -22,7 +22,8 @@ pub(in crate::driver) const FAILED: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u
 pub(in crate::driver) struct Epoll {
     fd: OwnedFd,
     events: Vec<libc::epoll_event>,
-    /// Whether `epoll_pwait2` (Linux 5.11) is there, which sleeps to the nanosecond instead of the millisecond.
+    /// Whether `epoll_pwait2` (Linux 5.11) is there, which sleeps to the nanosecond instead of the
+    /// millisecond.
     precise: bool,
 }
 
@@ -30,7 +31,7 @@ impl Epoll {
     pub(in crate::driver) fn new() -> io::Result<Self> {
         // SAFETY: no memory is passed.
         let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the descriptor was just made and belongs to nobody else.
+        // SAFETY: the descriptor was just made and has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let mut epoll =
             Self { fd, events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS], precise: true };

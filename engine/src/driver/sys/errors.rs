@@ -27,8 +27,8 @@ impl SendFailure {
     pub(in crate::driver) fn of(error: &io::Error, train: bool) -> Self {
         match error.raw_os_error().unwrap_or(0) {
             libc::EAGAIN | libc::EINTR => Self::Wait,
-            // A device without checksum offload answers EIO to a train, an old kernel EINVAL to a segment larger
-            // than the path takes, a newer one EMSGSIZE.
+            // A device without checksum offload answers EIO to a train, an old kernel EINVAL to a segment
+            // larger than the path takes, a newer one EMSGSIZE.
             libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOPROTOOPT | libc::EMSGSIZE if train => {
                 Self::Train
             }
@@ -59,12 +59,12 @@ impl SendFailure {
     }
 }
 
-/// How many queued errors are taken at one time. More than that wait for the next look; the queue's own bound is
-/// the socket's receive buffer.
+/// How many queued errors are taken at one time. More than that wait for the next look; the queue's own bound
+/// is the socket's receive buffer.
 const DRAIN_LIMIT: usize = 256;
 
-/// Takes the errors that the kernel has queued for a socket (`IP_RECVERR`) and counts them. A queue that is not
-/// taken makes every later call on the socket fail for an earlier datagram.
+/// Takes the errors that the kernel has queued for a socket (`IP_RECVERR`) and counts them. A queue that is
+/// not taken makes every later call on the socket fail for an earlier datagram.
 pub(in crate::driver) fn drain(socket: RawFd, counters: &mut DriverCounters) {
     for _ in 0..DRAIN_LIMIT {
         counters.system_calls += 1;

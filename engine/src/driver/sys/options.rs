@@ -1,5 +1,5 @@
-//! Socket options. Not inside: which socket gets which; see [`prepare`] for those that every socket of a driver
-//! gets, and [`bind`](crate::driver::bind) for those of a new one.
+//! Socket options. Not inside: which socket gets which; see [`prepare`] for those that every socket of a
+//! driver gets, and [`bind`](crate::driver::bind) for those of a new one.
 
 use std::{io, net::UdpSocket, os::fd::AsRawFd, os::fd::RawFd};
 
@@ -35,12 +35,13 @@ pub(in crate::driver) struct Prepared {
 
 /// Makes a bound socket ready for a driver:
 ///
-/// * blocking or not: io_uring waits for room by itself only on a blocking socket, and answers `EAGAIN` on another;
+/// * blocking or not: io_uring waits for room by itself only on a blocking socket, and answers `EAGAIN` on
+///   another;
 /// * `IP_RECVERR`: without it a send into a full local queue reports success;
 /// * `SO_RXQ_OVFL`: tells how many datagrams a full receive queue has dropped;
 /// * `UDP_GRO` where there is one: trains arrive in one receive;
-/// * never fragmented on the way (`IP_PMTUDISC_PROBE`), and what the kernel believes about the path is not heeded.
-///   Nobody searches for the path's size: a session's packets have the size it was configured with, and one that is
+/// * never fragmented on the way (`IP_PMTUDISC_PROBE`), and the kernel's estimate of the path is ignored.
+///   There is no search for the path's size: a session's packets have their configured size, and one that is
 ///   larger than the path is lost (and counted, where this host can tell).
 ///
 /// Only the first can fail; the others are worth having where the kernel gives them.

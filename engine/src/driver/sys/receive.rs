@@ -27,7 +27,7 @@ pub(in crate::driver) struct ReceiveBatch {
 
 /// One received datagram or train.
 #[derive(Debug)]
-pub(in crate::driver) struct Message<'a> {
+pub(in crate::driver) struct BatchMessage<'a> {
     /// `None` when the kernel named no sender of IP.
     pub(in crate::driver) from: Option<SocketAddr>,
     pub(in crate::driver) bytes: &'a mut [u8],
@@ -79,7 +79,7 @@ impl ReceiveBatch {
         let count = limit.min(self.headers.len()) as libc::c_uint;
         let flags = libc::MSG_DONTWAIT;
         // SAFETY: each of the first `count` headers points to a name, an iovec with its buffer and a control
-        // buffer, all owned by `self` and written by nobody else during the call.
+        // buffer, all owned by `self`, which nothing else writes during the call.
         let received = check(unsafe {
             libc::recvmmsg(socket, self.headers.as_mut_ptr(), count, flags as _, std::ptr::null_mut())
         })?;
@@ -88,7 +88,7 @@ impl ReceiveBatch {
     }
 
     /// The message number `index` of the last call.
-    pub(in crate::driver) fn message(&mut self, index: usize) -> Message<'_> {
+    pub(in crate::driver) fn message(&mut self, index: usize) -> BatchMessage<'_> {
         assert!(index < self.written);
         let header = &self.headers[index];
         let len = header.msg_len as usize;
@@ -100,7 +100,7 @@ impl ReceiveBatch {
         // SAFETY: the call that filled the buffer has ended, and the next one needs `&mut self`.
         let buffer = unsafe { self.buffers.slice(index as u16) };
         let len = len.min(buffer.len());
-        Message { from, bytes: &mut buffer[..len], notes, truncated }
+        BatchMessage { from, bytes: &mut buffer[..len], notes, truncated }
     }
 }
 

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::driver::DriverCounters;
 
-/// Segments in one train that every kernel with `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS`; 128 since Linux 6.9).
+/// Segments in one train that every kernel with `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS`; 128 since Linux
+/// 6.9).
 pub(in crate::driver) const SAFE_SEGMENTS: usize = 64;
 
 /// Headers that [`send_pieces`] builds at one time.
@@ -35,8 +36,8 @@ impl SendSlot {
         Box::new(Self { header, vector, name: RawAddress::NONE, control: Control::EMPTY })
     }
 
-    /// Describes `len` bytes at `bytes` for `to`, cut into datagrams of `segment` when that is less. The address
-    /// must be of the socket's family; see [`fit_family`].
+    /// Describes `len` bytes at `bytes` for `to`, cut into datagrams of `segment` when that is less. The
+    /// address must be of the socket's family; see [`fit_family`].
     fn fill(&mut self, to: SocketAddr, bytes: *const u8, len: usize, segment: usize) {
         let (name, name_len) = RawAddress::new(to);
         self.name = name;
@@ -67,8 +68,8 @@ impl SendSlots {
         Self { slots: (0..count).map(|_| SendSlot::new()).collect() }
     }
 
-    /// Describes a send in slot `index`, and gives the header for the kernel. The slot must not be filled again
-    /// while the kernel may read it.
+    /// Describes a send in slot `index`, and gives the header for the kernel. The slot must not be filled
+    /// again while the kernel may read it.
     pub(in crate::driver) fn fill(
         &mut self,
         index: u16,
@@ -132,14 +133,14 @@ impl std::fmt::Debug for SendBatch {
 fn send_headers(socket: RawFd, headers: &mut [libc::mmsghdr]) -> io::Result<usize> {
     let (first, count) = (headers.as_mut_ptr(), headers.len() as libc::c_uint);
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: each header points to a name, an iovec, bytes and a control buffer that their owners keep in place
-    // during the call; the kernel only reads them.
+    // SAFETY: each header points to a name, an iovec, bytes and a control buffer that their owners keep in
+    // place during the call; the kernel only reads them.
     check(unsafe { libc::sendmmsg(socket, first, count, flags as _) }).map(|sent| sent as usize)
 }
 
 /// Sends `bytes` as datagrams of `segment` bytes, in trains of `per_train` (1 = one by one), right now and in
-/// order. For what the usual way can't do: trains that the kernel refused or that are too long for it. What the
-/// kernel does not take at once is dropped and counted, as a full queue would.
+/// order. For what the usual way can't do: trains that the kernel refused or that are too long for it. What
+/// the kernel does not take at once is dropped and counted, as a full queue would.
 pub(in crate::driver) fn send_pieces(
     socket: RawFd,
     to: SocketAddr,

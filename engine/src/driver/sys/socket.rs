@@ -14,7 +14,7 @@ pub(in crate::driver) fn bind_shared(address: SocketAddr) -> io::Result<UdpSocke
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is passed.
     let fd = check(unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the descriptor was just made and belongs to nobody else; it is a UDP socket.
+    // SAFETY: the descriptor was just made and has no other owner; it is a UDP socket.
     let socket = unsafe { UdpSocket::from_raw_fd(fd) };
     options::set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     let (raw, len) = RawAddress::new(address);
@@ -23,15 +23,15 @@ pub(in crate::driver) fn bind_shared(address: SocketAddr) -> io::Result<UdpSocke
     Ok(socket)
 }
 
-/// Gives the sockets that share an address a program that chooses among them (`SO_ATTACH_REUSEPORT_CBPF`, Linux
-/// 4.5).
+/// Gives the sockets that share an address a program that chooses among them (`SO_ATTACH_REUSEPORT_CBPF`,
+/// Linux 4.5).
 pub(in crate::driver) fn steer(socket: RawFd, program: &[Instruction]) -> io::Result<()> {
     let mut filter: Vec<_> =
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     let (level, name) = (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF);
     let len = size_of_val(&program) as libc::socklen_t;
-    // SAFETY: `program` is readable for `len` bytes and points to `filter.len()` instructions, which live until
-    // the call has copied them.
+    // SAFETY: `program` is readable for `len` bytes and points to `filter.len()` instructions, which live
+    // until the call has copied them.
     check(unsafe { libc::setsockopt(socket, level, name, (&raw const program).cast(), len) }).map(drop)
 }

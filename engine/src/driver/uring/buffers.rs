@@ -1,10 +1,10 @@
 //! The ring of receive buffers that the kernel chooses from, in memory of ours.
 //!
-//! Not inside: when a buffer is lent on. The books are kept here: a buffer is either the kernel's or ours, and
-//! giving or taking it twice is a bug that stops the driver at once.
+//! Not inside: when a buffer is lent on. The books are kept here: a buffer is either the kernel's or ours,
+//! and giving or taking it twice is a bug that stops the driver at once.
 //!
-//! The memory is ours, not mapped from the kernel (`IOU_PBUF_RING_MMAP` was the way into CVE-2024-0582), and each
-//! buffer takes one receive (incremental use and multishot `recvmsg` don't go together, liburing#1433).
+//! The memory is ours, not mapped from the kernel (`IOU_PBUF_RING_MMAP` was the way into CVE-2024-0582), and
+//! each buffer takes one receive (incremental use and multishot `recvmsg` don't go together, liburing#1433).
 
 use std::{
     io,
@@ -12,7 +12,7 @@ use std::{
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use io_uring::{IoUring, types::BufRingEntry};
+use io_uring::types::BufRingEntry;
 
 use crate::{
     buffer::{Mapping, ReceiveBuffers, leak},
@@ -55,7 +55,7 @@ pub(super) struct BufferRing {
 
 /// A datagram or train as it lies in its buffer.
 #[derive(Debug)]
-pub(super) struct Message<'a> {
+pub(super) struct BufferMessage<'a> {
     pub(super) from: Option<SocketAddr>,
     pub(super) bytes: &'a mut [u8],
     pub(super) notes: Notes,
@@ -77,7 +77,7 @@ impl BufferRing {
     }
 
     /// Tells the kernel of the ring and gives it every buffer. From here on the memory must outlive `io`.
-    pub(super) fn register(&mut self, io: &IoUring) -> io::Result<()> {
+    pub(super) fn register(&mut self, io: &io_uring::IoUring) -> io::Result<()> {
         let address = self.entries.base().as_ptr() as u64;
         // SAFETY: the mapping holds `mask + 1` entries, and the driver keeps it until the ring is closed (see
         // `teardown`).
@@ -120,8 +120,8 @@ impl BufferRing {
             entry.set_bid(index);
         }
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: `base` is the first entry of a registered ring, whose fourth field is the tail; it is aligned,
-        // and shared with the kernel as an atomic.
+        // SAFETY: `base` is the first entry of a registered ring, whose fourth field is the tail; it is
+        // aligned, and shared with the kernel as an atomic.
         let tail = unsafe { AtomicU16::from_ptr(BufRingEntry::tail(base.as_ptr()).cast_mut()) };
         // Release: the entry is written before the kernel may see it.
         tail.store(self.tail, Ordering::Release);
@@ -135,9 +135,9 @@ impl BufferRing {
         self.given -= 1;
     }
 
-    /// What a completion of `len` bytes has left in a buffer that was [taken](Self::take); `None` when it does
-    /// not even hold its own header.
-    pub(super) fn message(&mut self, index: u16, len: usize) -> Option<Message<'_>> {
+    /// What a completion of `len` bytes has left in a buffer that was [taken](Self::take); `None` when it
+    /// does not even hold its own header.
+    pub(super) fn message(&mut self, index: u16, len: usize) -> Option<BufferMessage<'_>> {
         assert!(!self.is_kernels[usize::from(index)], "receive buffer {index} is the kernel's");
         // SAFETY: the books say that the kernel has given the buffer back, and it gets it again only through
         // `give`, which needs `&mut self`.
@@ -150,7 +150,7 @@ impl BufferRing {
         let from = RawAddress::from_bytes(&name[..name_len.min(NAME_BYTES)]).get();
         let notes = control::notes(&control[..control_len.min(CONTROL_BYTES)]);
         let truncated = flags & libc::MSG_TRUNC as usize != 0;
-        Some(Message { from, bytes, notes, truncated })
+        Some(BufferMessage { from, bytes, notes, truncated })
     }
 
     /// Gives up the memory, because the kernel may still write to it.

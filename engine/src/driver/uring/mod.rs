@@ -1,18 +1,19 @@
 //! The driver on io_uring.
 //!
-//! Not inside: protocol, threads, and what the two kernel drivers share (`driver/sys`). Zero-copy sends, registered
-//! buffers and fixed files are left out because they were measured and did not pay: loopback always copies, and the
-//! rest is within noise.
+//! It uses no zero-copy sends, registered buffers or fixed files: they were measured and brought nothing.
+//! Loopback always copies, and the rest is within noise. What the two kernel drivers share is in
+//! `driver/sys`.
 //!
 //! # How it works
 //!
-//! * One multishot `recvmsg` per socket fills buffers of one provided ring. It ends when the kernel has no buffer left
-//!   or an error is queued, and is armed again by the next `submit` once buffers have come back. Only a socket whose
-//!   receives fail again and again rests for a time in between.
+//! * One multishot `recvmsg` per socket fills buffers of one provided ring. It ends when the kernel has no
+//!   buffer left or an error is queued, and is armed again by the next `submit` once buffers have come back.
+//!   Only a socket whose receives fail again and again rests for a time in between.
 //! * A send is one `sendmsg` per lease, however many datagrams it carries.
-//! * `submit` is one `io_uring_enter`. `receive` makes none while completions are visible, and none while the ring's
-//!   flags say that there are none to be made visible, so an idle look costs no system call.
-//! * `park` is one `io_uring_enter` that sleeps. A multishot poll of an eventfd, armed before the first sleep, ends it.
+//! * `submit` is one `io_uring_enter`. `receive` makes none while completions are visible, and none while the
+//!   ring's flags show that none waits to be made visible, so an idle turn costs no system call.
+//! * `park` is one `io_uring_enter` that sleeps. A multishot poll of an eventfd, armed before the first
+//!   sleep, ends it.
 //! * The end is in `teardown.rs`.
 #![allow(unsafe_code)]
 
@@ -39,11 +40,12 @@ use io_uring::{cqueue, opcode, types};
 
 use self::{
     buffers::BufferRing,
-    ring::{Operation, Ring, Waited},
-    setup::Limits,
+    ring::{IoUring, Operation, Waited},
+    setup::UringLimits,
 };
 use super::{
-    Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, OpenError, Received, Socket, SocketId,
+    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Lease, Received, Socket,
+    SocketId,
     outgoing::{self, Outgoing},
     probe,
     sys::{
@@ -58,16 +60,16 @@ use super::{
 };
 use crate::buffer::TransmitSlab;
 
-/// Receives of one socket may end in an unknown error this many times in a row before the socket rests.
-const MOST_FAILURES: u8 = 16;
+/// Receives of one socket that may end in an unknown error in a row before the socket rests.
+const RECEIVE_FAILURES_MAX: u8 = 16;
 
-/// How long a socket rests whose receives only fail, before the next one is armed: long enough to cost nothing, short
-/// enough that a peer does not take the node for dead when the errors stop.
+/// How long a socket rests whose receives only fail, before the next one is armed: so long that it costs no
+/// CPU time, and shorter than the time after which a peer takes the node for dead.
 const RECEIVE_REST: Duration = Duration::from_millis(100);
 
 /// A socket and what is known about it.
 #[derive(Debug)]
-struct Entry {
+struct UringSocket {
     socket: UdpSocket,
     is_ipv4: bool,
     /// Datagrams per send; 1 when trains are not taken.
@@ -84,7 +86,7 @@ struct Entry {
 
 /// A buffer that a receive has filled and that was not lent yet.
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
+struct FilledBuffer {
     token: u64,
     buffer: u16,
     len: usize,
@@ -94,37 +96,37 @@ struct Arrival {
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     outgoing: Outgoing,
-    /// It was refused once for what may have been an earlier datagram's fault.
+    /// It was refused once, perhaps with the error of an earlier datagram.
     tried: bool,
 }
 
 /// A driver on io_uring.
 #[derive(Debug)]
 pub struct UringDriver {
-    // First, so that the ring is closed before any memory goes; `teardown` drains it before that.
-    ring: Ring,
+    // First, so that the ring is closed before memory is freed; `teardown` drains it before that.
+    ring: IoUring,
     /// `None` only after the end.
     buffers: Option<BufferRing>,
     slab: TransmitSlab,
     slots: Option<SendSlots>,
-    /// What armed receives were told about their buffers.
+    /// The message header of every armed receive: the room for address and control data.
     template: Box<libc::msghdr>,
     alarm: Arc<Alarm>,
     alarm_armed: bool,
-    sockets: SocketTable<Entry>,
+    sockets: SocketTable<UringSocket>,
     /// Sockets whose receive has to be armed. May name removed ones.
     to_arm: Vec<SocketId>,
     /// Armed receives, also of sockets that were removed meanwhile.
     receives_in_flight: usize,
-    arrivals: VecDeque<Arrival>,
+    arrivals: VecDeque<FilledBuffer>,
     /// By transmit buffer.
     in_flight: Box<[Option<InFlight>]>,
     /// Sends that have to leave in pieces, which `submit` does itself.
     pieces: Vec<Outgoing>,
-    /// `lease` had nothing to give, so that a sleep ends when one comes back.
+    /// `lease` found none: a sleep ends when one comes back.
     wants_lease: bool,
     completions: Vec<cqueue::Entry>,
-    /// The completion queue was full at the last look.
+    /// The completion queue was full at the last reap.
     overflowed: bool,
     features: Features,
     segments_per_train: usize,
@@ -137,16 +139,16 @@ impl UringDriver {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Uring`] when io_uring is not allowed or too old here.
-    pub fn open(config: &DriverConfig) -> Result<Self, OpenError> {
-        Self::open_limited(config, Limits::default())
+    /// [`DriverOpenError::Uring`] when io_uring is not allowed or too old here.
+    pub fn open(config: &DriverConfig) -> Result<Self, DriverOpenError> {
+        Self::open_limited(config, UringLimits::default())
     }
 
-    fn open_limited(config: &DriverConfig, limits: Limits) -> Result<Self, OpenError> {
+    fn open_limited(config: &DriverConfig, limits: UringLimits) -> Result<Self, DriverOpenError> {
         config.check()?;
-        let system = |what| move |source| OpenError::System { what, source };
+        let system = |what| move |source| DriverOpenError::System { what, source };
         let mut features = Features::default();
-        let mut ring = setup::ring(config, limits, &mut features).map_err(OpenError::Uring)?;
+        let mut ring = setup::ring(config, limits, &mut features).map_err(DriverOpenError::Uring)?;
         let mut buffers =
             BufferRing::new(config.receive_buffers).map_err(system("map the receive buffers"))?;
         if let Err(refusal) = setup::receives(&mut ring, &mut buffers, &mut features) {
@@ -154,7 +156,7 @@ impl UringDriver {
                 // They were registered, and whether the kernel has let go of them is not known.
                 buffers.leak();
             }
-            return Err(OpenError::Uring(refusal));
+            return Err(DriverOpenError::Uring(refusal));
         }
         let udp = probe::udp();
         udp.note(&mut features);
@@ -192,8 +194,8 @@ impl UringDriver {
         self.alarm_armed = unsafe { self.ring.push(&poll.build().user_data(Operation::Alarm.word())) };
     }
 
-    /// Arms the receives that have ended, if there are buffers for them. An armed receive without a buffer would end
-    /// at once.
+    /// Arms the receives that have ended, if there are buffers for them. An armed receive without a buffer
+    /// would end at once.
     fn arm_receives(&mut self) {
         if self.buffers.as_ref().is_none_or(|buffers| buffers.given() == 0) {
             return;
@@ -209,8 +211,8 @@ impl UringDriver {
                 let receive =
                     opcode::RecvMsgMulti::new(fd, &raw const *self.template, buffers::GROUP).build();
                 let word = Operation::Receive(id.token()).word();
-                // SAFETY: the template and the buffers live until the receive has ended (see `teardown`), and the
-                // ring itself keeps the socket open.
+                // SAFETY: the template and the buffers live until the receive has ended (see `teardown`), and
+                // the ring itself keeps the socket open.
                 if !unsafe { self.ring.push(&receive.user_data(word)) } {
                     return;
                 }
@@ -222,14 +224,15 @@ impl UringDriver {
         }
     }
 
-    /// When the first resting socket has rested.
+    /// When the first of the resting sockets is armed again.
     fn rest_ends(&self) -> Option<Instant> {
         self.to_arm.iter().filter_map(|&id| self.sockets.get(id)?.rests_until).min()
     }
 
-    /// Deals with every visible completion: sends are settled, arrivals are put in line.
+    /// Handles every visible completion: sends land, filled buffers are queued.
     fn reap(&mut self) {
-        // The kernel keeps what does not fit; the enter that moves it over follows, because the flag asks for one.
+        // The kernel keeps what does not fit; the enter that moves it over follows, because the flag asks for
+        // one.
         let overflowed = self.ring.overflowed();
         self.counters.completion_overflows += u64::from(overflowed && !self.overflowed);
         self.overflowed = overflowed;
@@ -263,7 +266,7 @@ impl UringDriver {
             let buffers = self.buffers.as_mut().expect("receives end before their buffers");
             buffers.take(buffer);
             match usize::try_from(result) {
-                Ok(len) => self.arrivals.push_back(Arrival { token, buffer, len }),
+                Ok(len) => self.arrivals.push_back(FilledBuffer { token, buffer, len }),
                 Err(_) => buffers.give(buffer),
             }
         }
@@ -281,7 +284,7 @@ impl UringDriver {
         let unexplained = self.counters.queued_errors == before;
         if let Some(entry) = self.sockets.get_mut(id) {
             entry.failures = if unexplained { entry.failures.saturating_add(1) } else { 0 };
-            let rests = entry.failures >= MOST_FAILURES;
+            let rests = entry.failures >= RECEIVE_FAILURES_MAX;
             entry.rests_until = rests.then(|| clock::now() + RECEIVE_REST);
             self.counters.receive_rests += u64::from(rests);
         }
@@ -329,18 +332,18 @@ impl UringDriver {
         let Some(slots) = &self.slots else { return self.slab.land(buffer) };
         let operation = opcode::SendMsg::new(types::Fd(fd), slots.header(buffer)).build();
         let operation = operation.user_data(Operation::Send(buffer).word());
-        // SAFETY: the slot and the bytes of this buffer are not touched until its completion lands it, and both
-        // outlive the ring's last completion (see `teardown`).
+        // SAFETY: the slot and the bytes of this buffer are not touched until its completion lands it, and
+        // both outlive the ring's last completion (see `teardown`).
         if unsafe { self.ring.push(&operation) } {
             self.in_flight[usize::from(buffer)] = Some(send);
         } else {
-            // The queue has room for every lease, so this needs a kernel that takes nothing for long.
+            // The queue has room for every lease, so this needs a kernel that consumes nothing for long.
             self.counters.send_no_room += send.outgoing.datagrams();
             self.slab.land(buffer);
         }
     }
 
-    /// Sends what the kernel does not take as one.
+    /// Sends a train in pieces that the kernel takes.
     fn split(&mut self, fd: RawFd, outgoing: &Outgoing, per_train: usize) {
         self.counters.sent_split += 1;
         let bytes = self.slab.in_flight_bytes(outgoing.buffer, outgoing.len);
@@ -348,14 +351,14 @@ impl UringDriver {
         self.slab.land(outgoing.buffer);
     }
 
-    /// Lends one arrival; says how many units of the budget it cost.
-    fn lend(&mut self, arrival: Arrival, on: &mut impl FnMut(Received<'_>)) -> usize {
+    /// Lends one filled buffer; returns how many units of the budget it cost.
+    fn lend(&mut self, arrival: FilledBuffer, on: &mut impl FnMut(Received<'_>)) -> usize {
         let id = SocketId::from_token(arrival.token);
         let Some(buffers) = &mut self.buffers else { return 0 };
         let mut taken = 0;
         if let Some(entry) = self.sockets.get_mut(id) {
             entry.failures = 0;
-            // Whatever it is, it costs, so that a flood of bad ones can't hold the turn.
+            // Counted even if it can't be lent, so that a flood of such messages can't prolong the turn.
             taken = 1;
             if let Some(message) = buffers.message(arrival.buffer, arrival.len) {
                 train::count_drops(message.notes.dropped, &mut entry.dropped, &mut self.counters);
@@ -370,7 +373,7 @@ impl UringDriver {
         taken
     }
 
-    /// Stages what keeps the driver going: sends in pieces, receives that have ended, the alarm.
+    /// Sends the trains that need pieces, and arms receives and the alarm again.
     fn upkeep(&mut self) {
         for outgoing in std::mem::take(&mut self.pieces) {
             let Some(entry) = self.sockets.get(outgoing.socket) else {
@@ -389,8 +392,8 @@ impl UringDriver {
         }
     }
 
-    /// Submits all that is staged in one call; none when there is nothing. UDP sends complete inside that call, so
-    /// that their leases come back here.
+    /// Submits everything that is staged in one call; makes none when nothing is. UDP sends complete inside
+    /// that call, so their leases come back here.
     fn flush(&mut self) -> io::Result<()> {
         self.upkeep();
         if self.ring.pushed() == 0 && !self.ring.wants_enter() {
@@ -398,7 +401,7 @@ impl UringDriver {
         }
         self.ring.submit(&mut self.counters)?;
         self.reap();
-        // A send that was refused for an earlier datagram's fault goes again, once.
+        // A send that was refused with an earlier datagram's error is tried again, once.
         if self.ring.pushed() > 0 {
             self.ring.submit(&mut self.counters)?;
             self.reap();
@@ -406,12 +409,12 @@ impl UringDriver {
         Ok(())
     }
 
-    /// Whether a sleep would miss something that is already there.
+    /// Whether there is something that a sleep would delay.
     fn has_news(&self) -> bool {
         !self.arrivals.is_empty() || (self.wants_lease && self.slab.has_free())
     }
 
-    /// Sleeps until there are news, the alarm rings or the time is over.
+    /// Sleeps until there is news, the alarm rings or the time is over.
     fn sleep(&mut self, until: Option<Instant>) {
         let mut slept = false;
         loop {
@@ -427,7 +430,8 @@ impl UringDriver {
             if !matches!(waited, Ok(Waited::Something)) || self.has_news() || self.alarm.is_rung() {
                 return;
             }
-            // Only sends completed, or a receive or the alarm has to be armed again. The next wait submits that.
+            // Only sends completed, or a receive or the alarm has to be armed again. The next wait submits
+            // that.
             self.upkeep();
         }
     }
@@ -457,7 +461,7 @@ impl Driver for UringDriver {
         let prepared = options::prepare(&socket, true)?;
         let is_ipv4 = socket.local_addr()?.is_ipv4();
         let segments_per_train = if prepared.segmentation { self.segments_per_train } else { 1 };
-        let entry = Entry {
+        let entry = UringSocket {
             socket,
             is_ipv4,
             segments_per_train,

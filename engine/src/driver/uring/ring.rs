@@ -1,15 +1,15 @@
-//! The ring itself: push, enter, reap. Not inside: what the operations mean.
+//! The submission and completion queues: push, enter, reap. What the operations mean is `super`'s.
 
 use std::{io, time::Duration};
 
 use io_uring::{
-    EnterFlags, IoUring, cqueue, squeue,
+    EnterFlags, cqueue, squeue,
     types::{SubmitArgs, Timespec},
 };
 
 use crate::driver::DriverCounters;
 
-/// What an operation was, from the word that comes back with its completion: 8 bits of kind, 56 of which one.
+/// An operation, as the word that comes back with its completion: 8 bits of kind, 56 bits of index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     /// A multishot receive; the socket's token.
@@ -18,7 +18,7 @@ pub(super) enum Operation {
     Send(u16),
     /// The multishot poll of the eventfd.
     Alarm,
-    /// A cancellation. Its answer says nothing: an operation is over when its own completion says so.
+    /// A cancellation. Its result is ignored: an operation is over when its own completion was reaped.
     Cancel,
     /// An operation of the self-test.
     Probe,
@@ -47,9 +47,9 @@ impl Operation {
     }
 }
 
-/// The ring and how it runs its completions.
-pub(super) struct Ring {
-    io: IoUring,
+/// The queues, and when their completions become visible.
+pub(super) struct IoUring {
+    io: io_uring::IoUring,
     /// Completions are made only inside `enter` with `GETEVENTS` (`DEFER_TASKRUN`).
     deferred: bool,
     /// Completions that wait for an `enter` show in a flag (`TASKRUN_FLAG`).
@@ -65,12 +65,12 @@ pub(super) enum Waited {
     TimedOut,
 }
 
-impl Ring {
-    pub(super) fn new(io: IoUring, deferred: bool, flagged: bool) -> Self {
+impl IoUring {
+    pub(super) fn new(io: io_uring::IoUring, deferred: bool, flagged: bool) -> Self {
         Self { io, deferred, flagged }
     }
 
-    pub(super) fn io(&self) -> &IoUring {
+    pub(super) fn io(&self) -> &io_uring::IoUring {
         &self.io
     }
 
@@ -78,8 +78,8 @@ impl Ring {
     ///
     /// # Safety
     ///
-    /// All that the operation points to must stay valid and in place until its terminal completion was reaped,
-    /// and what the kernel writes must not be read, what it reads not be written, before that.
+    /// All that the operation points to must stay valid and in place until its terminal completion was
+    /// reaped, and what the kernel writes must not be read, what it reads not be written, before that.
     #[must_use]
     pub(super) unsafe fn push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: the caller vouches for the operation.
@@ -123,13 +123,14 @@ impl Ring {
 
     fn enter(&mut self, submit: u32, flags: EnterFlags, counters: &mut DriverCounters) -> io::Result<()> {
         counters.system_calls += 1;
-        // SAFETY: no argument is passed, and what the submitted operations point to was vouched for in `push`.
+        // SAFETY: no argument is passed, and what the submitted operations point to was vouched for in
+        // `push`.
         let entered = unsafe { self.io.submitter().enter::<libc::sigset_t>(submit, 0, flags.bits(), None) };
         forgive(entered.map(drop))
     }
 
-    /// Submits all that was pushed and sleeps until a completion is visible or `timeout` (`None` = for ever) is
-    /// over. One call.
+    /// Submits all that was pushed and sleeps until a completion is visible or `timeout` (`None` = for ever)
+    /// is over. One call.
     pub(super) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -149,8 +150,8 @@ impl Ring {
     }
 }
 
-/// Which refusals of `io_uring_enter` pass by themselves: a signal came, the completion queue has to be reaped
-/// first, or the kernel is short of memory for the moment. What was pushed stays pushed.
+/// Which refusals of `io_uring_enter` pass by themselves: a signal came, the completion queue has to be
+/// reaped first, or the kernel is short of memory for the moment. What was pushed stays pushed.
 fn forgive(entered: io::Result<()>) -> io::Result<()> {
     match entered {
         Err(error)
@@ -165,9 +166,9 @@ fn forgive(entered: io::Result<()>) -> io::Result<()> {
     }
 }
 
-impl std::fmt::Debug for Ring {
+impl std::fmt::Debug for IoUring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ring").field("deferred", &self.deferred).finish_non_exhaustive()
+        f.debug_struct("IoUring").field("deferred", &self.deferred).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,5 @@
-//! How a ring comes up: which flags the kernel takes, whether it does what they promise, and what to tell the user
-//! when there is none. Not inside: the running driver.
+//! How a ring comes up: which flags the kernel takes, whether it does what they promise, and what to tell the
+//! user when there is none. Not inside: the running driver.
 
 use std::{
     fs, io,
@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use io_uring::{Builder, IoUring, cqueue, opcode, types};
+use io_uring::{Builder, cqueue, opcode, types};
 
 use super::{
     buffers::{self, BufferRing},
-    ring::{Operation, Ring},
+    ring::{IoUring, Operation},
 };
 use crate::driver::{DriverConfig, DriverCounters, Features, Found, Unavailable};
 
@@ -50,7 +50,7 @@ const TIERS: [Tier; 3] = [
 
 /// How the tests narrow what is tried.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
+pub(super) struct UringLimits {
     /// Skip this many of the best sets of flags.
     pub(super) skip_tiers: usize,
     /// Make the completion queue no larger than this.
@@ -60,16 +60,16 @@ pub(super) struct Limits {
 /// Sets up a ring with the best flags that the kernel takes.
 pub(super) fn ring(
     config: &DriverConfig,
-    limits: Limits,
+    limits: UringLimits,
     features: &mut Features,
-) -> Result<Ring, Unavailable> {
+) -> Result<IoUring, Unavailable> {
     // All sends of a turn fit, with room for what keeps the receives going.
     let submissions = (u32::from(config.leases) + 64).next_power_of_two();
     // Twice what can complete between two looks, so that an overflow is an exception.
     let most = u32::from(config.receive_buffers) + u32::from(config.leases) + u32::from(config.sockets) + 64;
     let completions = limits.completions.unwrap_or((most * 2).next_power_of_two()).max(submissions);
     for tier in &TIERS[limits.skip_tiers..] {
-        let mut builder = IoUring::builder();
+        let mut builder = io_uring::IoUring::builder();
         builder.dontfork().setup_cqsize(completions).setup_clamp();
         (tier.apply)(&mut builder);
         match patiently(|| builder.build(submissions)) {
@@ -78,7 +78,7 @@ pub(super) fn ring(
                 if !io.params().is_feature_ext_arg() || !io.params().is_feature_nodrop() {
                     return Err(too_old("waits with a timeout (EXT_ARG)", "5.11"));
                 }
-                return Ok(Ring::new(io, tier.deferred, tier.flagged));
+                return Ok(IoUring::new(io, tier.deferred, tier.flagged));
             }
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 features.note(tier.name, tier.since, Found::No(error.to_string()));
@@ -89,8 +89,8 @@ pub(super) fn ring(
     Err(too_old("a ring with any of the known flags", "5.1"))
 }
 
-/// Tries again, twice: the memory of rings that were just closed comes back a little later, and a loaded host may have
-/// none for a moment.
+/// Tries again, twice: the memory of rings that were just closed comes back a little later, and a loaded host
+/// may have none for a moment.
 fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for pause in [Duration::from_millis(2), Duration::from_millis(20)] {
         match attempt() {
@@ -103,10 +103,10 @@ fn patiently<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     attempt()
 }
 
-/// Makes the buffer ring known and tries it: two datagrams through one armed receive, on a pair of local sockets
-/// so that no network is needed.
+/// Makes the buffer ring known and tries it: two datagrams through one armed receive, on a pair of local
+/// sockets so that no network is needed.
 pub(super) fn receives(
-    ring: &mut Ring,
+    ring: &mut IoUring,
     buffers: &mut BufferRing,
     features: &mut Features,
 ) -> Result<(), Unavailable> {
@@ -127,14 +127,14 @@ pub(super) fn receives(
     }
 }
 
-fn try_receives(ring: &mut Ring, buffers: &mut BufferRing) -> io::Result<Found> {
+fn try_receives(ring: &mut IoUring, buffers: &mut BufferRing) -> io::Result<Found> {
     let (here, there) = UnixDatagram::pair()?;
     let template = Box::new(BufferRing::template());
     let fd = types::Fd(here.as_raw_fd());
     let receive = opcode::RecvMsgMulti::new(fd, &raw const *template, buffers::GROUP).build();
     let cancel = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(Operation::Probe.word())).build();
-    // SAFETY: the template outlives this function's wait for the terminal completion (on an early return it is
-    // leaked below); the buffers are registered and outlive the ring.
+    // SAFETY: the template outlives this function's wait for the terminal completion (on an early return it
+    // is leaked below); the buffers are registered and outlive the ring.
     let pushed = unsafe { ring.push(&receive.user_data(Operation::Probe.word())) };
     if !pushed {
         return Err(io::Error::other("the submission queue is too small"));

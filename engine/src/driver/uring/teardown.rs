@@ -1,11 +1,9 @@
 //! The end of a socket and the end of the driver.
 //!
-//! One law: cancel, drain, close the ring, and only then free. A cancellation is a request: an operation is over when
-//! its own completion says so, whatever the cancellation was answered. Closing a ring ends its operations some time
-//! later, in another thread of the kernel, so closing alone is no reason to free. What has not come back when patience
-//! ends is leaked, and counted by [`leaked_bytes`](crate::buffer::leaked_bytes).
-//!
-//! Not inside: anything on a datum's way.
+//! Invariant: memory is freed only after cancel, drain and close, in this order. An operation is over when
+//! its own completion was reaped, whatever the result of its cancellation. Closing a ring ends its operations
+//! some time later, in another thread of the kernel, so it is no reason to free. What has not come back after
+//! [`DRAIN_POLLS_MAX`] polls is leaked, and counted by [`leaked_bytes`](crate::buffer::leaked_bytes).
 
 use std::{os::fd::AsRawFd, time::Duration};
 
@@ -13,28 +11,28 @@ use io_uring::{opcode, types};
 
 use super::{Operation, SocketId, UringDriver};
 
-/// How often the end of a driver looks for completions before it gives memory up; each look takes up to
-/// [`LOOK`]. Local operations are cancelled in the first one.
-const MOST_LOOKS: usize = 100;
+/// Polls for completions before memory is given up, each of up to [`DRAIN_POLL_TIME`]: one second. The first
+/// one usually finds every operation cancelled.
+const DRAIN_POLLS_MAX: usize = 100;
 
-/// How long one look may wait.
-const LOOK: Duration = Duration::from_millis(10);
+/// How long one poll may wait.
+const DRAIN_POLL_TIME: Duration = Duration::from_millis(10);
 
 impl UringDriver {
-    /// Ends every operation on a socket and closes it. When this returns the port is free, unless the kernel was
-    /// slower than [`MOST_LOOKS`].
+    /// Ends every operation on a socket and closes it. When this returns the port is free, unless the kernel
+    /// was slower than [`DRAIN_POLLS_MAX`].
     pub(super) fn close_socket(&mut self, id: SocketId) {
         let Some(entry) = self.sockets.get(id) else { return };
         let fd = types::Fd(entry.socket.as_raw_fd());
         self.to_arm.retain(|&other| other != id);
         self.cancel(types::CancelBuilder::fd(fd).all());
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..DRAIN_POLLS_MAX {
             let _ = self.ring.submit(&mut self.counters);
             self.reap();
             if !self.is_busy(id) {
                 break;
             }
-            let _ = self.ring.wait(Some(LOOK), &mut self.counters);
+            let _ = self.ring.wait(Some(DRAIN_POLL_TIME), &mut self.counters);
             self.reap();
         }
         self.to_arm.retain(|&other| other != id);
@@ -53,8 +51,8 @@ impl UringDriver {
         if !unsafe { self.ring.push(&cancel) } {
             // The queue is full of staged sends: they go first.
             let _ = self.ring.submit(&mut self.counters);
-            // SAFETY: as above. If there is still no room the kernel takes nothing any more, and the looks that
-            // follow end without success, which is handled.
+            // SAFETY: as above. If there is still no room, the kernel consumes nothing, and the drain that
+            // follows times out, which is handled.
             let _ = unsafe { self.ring.push(&cancel) };
         }
     }
@@ -69,19 +67,20 @@ impl Drop for UringDriver {
         for outgoing in std::mem::take(&mut self.pieces) {
             self.slab.land(outgoing.buffer);
         }
-        // What is staged leaves first: it may be a goodbye, and what the kernel never saw could not be cancelled.
+        // Staged sends go first: they may be the close of sessions, and the kernel can't cancel what it has
+        // not seen.
         let _ = self.ring.submit(&mut self.counters);
         self.cancel(types::CancelBuilder::any());
-        for _ in 0..MOST_LOOKS {
+        for _ in 0..DRAIN_POLLS_MAX {
             let _ = self.ring.submit(&mut self.counters);
             self.reap();
             self.to_arm.clear();
             if self.is_drained() {
                 break;
             }
-            let _ = self.ring.wait(Some(LOOK), &mut self.counters);
+            let _ = self.ring.wait(Some(DRAIN_POLL_TIME), &mut self.counters);
         }
-        // The slab looks after its own. These two are the kernel's as long as anything is in flight.
+        // The slab leaks its own memory. The kernel may use these two while anything is in flight.
         if self.receives_in_flight > 0 {
             if let Some(buffers) = self.buffers.take() {
                 buffers.leak();

@@ -1,4 +1,5 @@
-//! What only the inside of the driver can show: every set of ring flags, and a completion queue that is too small.
+//! What only the inside of the driver can show: every set of ring flags, and a completion queue that is too
+//! small.
 
 use std::net::UdpSocket;
 
@@ -6,8 +7,8 @@ use super::*;
 use crate::driver::Driver;
 
 /// A driver with narrowed flags, or `None` (said aloud) where io_uring is not available at all.
-fn open(config: DriverConfig, limits: Limits) -> Option<UringDriver> {
-    if let Err(OpenError::Uring(refusal)) = UringDriver::open(&DriverConfig::default()) {
+fn open(config: DriverConfig, limits: UringLimits) -> Option<UringDriver> {
+    if let Err(DriverOpenError::Uring(refusal)) = UringDriver::open(&DriverConfig::default()) {
         eprintln!("skipped: io_uring is not available here: {refusal}");
         return None;
     }
@@ -45,7 +46,7 @@ fn collect(driver: &mut UringDriver, count: usize) -> Vec<u32> {
 #[test]
 fn every_set_of_ring_flags_receives_sends_sleeps_and_wakes() {
     for skip_tiers in 0..3 {
-        let limits = Limits { skip_tiers, ..Limits::default() };
+        let limits = UringLimits { skip_tiers, ..UringLimits::default() };
         let Some(mut driver) = open(DriverConfig::default(), limits) else { return };
         let (here, address) = socket(&mut driver);
         for number in 0..100 {
@@ -67,7 +68,7 @@ fn every_set_of_ring_flags_receives_sends_sleeps_and_wakes() {
 
 #[test]
 fn an_idle_look_costs_no_system_call() {
-    let Some(mut driver) = open(DriverConfig::default(), Limits::default()) else { return };
+    let Some(mut driver) = open(DriverConfig::default(), UringLimits::default()) else { return };
     let (here, address) = socket(&mut driver);
     send(&mut driver, here, address, 1);
     collect(&mut driver, 1);
@@ -83,7 +84,7 @@ fn an_idle_look_costs_no_system_call() {
 fn a_completion_queue_that_overflows_loses_nothing() {
     // The queue can't be smaller than the submissions' (128 here), so more than that has to complete unseen.
     let config = DriverConfig { leases: 64, receive_buffers: 1024, ..DriverConfig::default() };
-    let limits = Limits { completions: Some(1), ..Limits::default() };
+    let limits = UringLimits { completions: Some(1), ..UringLimits::default() };
     let Some(mut driver) = open(config, limits) else { return };
     let (_, address) = socket(&mut driver);
     let sender = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
@@ -102,7 +103,7 @@ fn a_completion_queue_that_overflows_loses_nothing() {
 #[test]
 fn every_receive_buffer_comes_home() {
     let Some(mut driver) =
-        open(DriverConfig { receive_buffers: 8, ..DriverConfig::default() }, Limits::default())
+        open(DriverConfig { receive_buffers: 8, ..DriverConfig::default() }, UringLimits::default())
     else {
         return;
     };
@@ -136,10 +137,10 @@ fn break_receive(driver: &mut UringDriver, id: SocketId) {
 
 #[test]
 fn a_socket_whose_receives_only_fail_rests_and_then_hears_again() {
-    let Some(mut driver) = open(DriverConfig::default(), Limits::default()) else { return };
+    let Some(mut driver) = open(DriverConfig::default(), UringLimits::default()) else { return };
     let (id, address) = socket(&mut driver);
     break_receive(&mut driver, id);
-    for n in 1..=MOST_FAILURES {
+    for n in 1..=RECEIVE_FAILURES_MAX {
         assert_eq!(driver.counters.receive_rests, 0, "before failure {n}");
         driver.receive_failed(id, -1);
     }
