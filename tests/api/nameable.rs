@@ -2,9 +2,9 @@
 //! of its own the lint `unnameable_types` does that.
 
 use corewire::engine::{
-    BindError, DriverConfig, DriverKind, Engine, EngineConfig, EngineError, EngineInfo, Idle, IoChoice,
-    JoinError, Limits, NodeStats, OpenError, RingConfigError, ShardInfo, ShardLimits, Times, UnknownIdle,
-    WeakSecret,
+    BindError, CounterSnapshot, DriverConfig, DriverKind, DriverOpenError, Engine, EngineConfig, EngineError,
+    EngineInfo, Idle, IoChoice, JoinError, Limits, NodeStats, RingConfigError, ShardInfo, ShardLimits,
+    ShardState, Times, UnknownIdle, WeakSecret,
 };
 use corewire::network::{EngineSource, NetworkError};
 use corewire::streams::{CloseCode, State};
@@ -25,7 +25,7 @@ fn errors_are_named_down_to_their_cause() {
     fn cause(error: NetworkError) -> &'static str {
         match error {
             NetworkError::Engine(EngineError::Driver { source, .. }) => {
-                let _: OpenError = source;
+                let _: DriverOpenError = source;
                 "driver"
             }
             NetworkError::Join(JoinError::Bind(BindError::InUse { .. })) => "address",
@@ -50,9 +50,10 @@ fn what_handles_report_is_named() {
     let network = Network::new_blocking(NetworkId::random()).unwrap();
     let _: NodeStats = network.stats();
     let engine: &Engine = network.engine();
-    let info: &EngineInfo = engine.info();
+    let info: EngineInfo = engine.info();
     let shard: &ShardInfo = &info.shards[0];
-    let _: DriverKind = shard.driver;
+    let _: (DriverKind, &ShardState) = (shard.driver, &shard.state);
+    let _: Vec<CounterSnapshot> = engine.counters();
     let _: EngineSource = engine.into();
     let _: (State, CloseCode) = (State::Connecting, CloseCode::TOO_SLOW);
 }
