@@ -10,7 +10,7 @@ use core::time::Duration;
 use std::pin::pin;
 use std::time::Instant;
 
-use corewire_engine::rings::park;
+use corewire_rings::park;
 
 /// Runs `future` to completion on this thread, which parks while the future waits.
 ///

@@ -1,3 +1,3 @@
 //! Calls user code without inheriting its panics.
 
-pub(crate) use corewire_engine::rings::contain;
+pub(crate) use corewire_rings::contain;

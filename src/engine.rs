@@ -22,14 +22,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub use corewire_engine::WeakSecret;
 pub use corewire_engine::driver::bind::BindError;
 pub use corewire_engine::driver::{DriverOpenError, Unavailable};
 pub use corewire_engine::idle::UnknownIdle;
 pub use corewire_engine::node::JoinError;
-pub use corewire_engine::proto::handshake::WeakSecret;
-pub use corewire_engine::rings::RingConfigError;
 pub use corewire_engine::shared::counters::NodeStats;
 pub use corewire_engine::{
     Counter, CounterInfo, CounterKind, CounterSnapshot, DriverConfig, DriverKind, Engine, EngineConfig,
     EngineError, EngineInfo, Idle, IoChoice, Limits, MAX_SHARDS, ShardInfo, ShardLimits, ShardState, Times,
 };
+pub use corewire_rings::RingConfigError;

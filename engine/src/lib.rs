@@ -31,5 +31,4 @@ pub use self::{
     shared::limits::{Limits, Times},
 };
 
-pub use corewire_proto as proto;
-pub use corewire_rings as rings;
+pub use corewire_proto::{channel::Reliability, handshake::WeakSecret, session::CloseCode};

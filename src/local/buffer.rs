@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
-use corewire_engine::rings::{CancelledWaiter, QueueTicket, WaitQueue};
+use corewire_rings::{CancelledWaiter, QueueTicket, WaitQueue};
 
 use crate::contain::contain;
 use crate::local::metrics::StreamMetrics;

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use corewire_engine::rings::WaitQueue;
+use corewire_rings::WaitQueue;
 
 use crate::policy::{BackpressurePolicy, MAX_BUFFER_SIZE};
 

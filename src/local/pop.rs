@@ -5,7 +5,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use corewire_engine::rings::QueueTicket;
+use corewire_rings::QueueTicket;
 
 use crate::local::buffer::Take;
 use crate::local::stream::Stream;

@@ -6,7 +6,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use corewire_engine::rings::{QueueTicket, park};
+use corewire_rings::{QueueTicket, park};
 
 use crate::contain::contain;
 use crate::local::buffer::{Put, WhenFull};

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewire_engine::rings::park;
+use corewire_rings::park;
 
 use crate::local::buffer::{Buffer, Take};
 use crate::local::error::{BuildError, PopTimeoutError, PushError, TryPopError};

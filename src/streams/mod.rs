@@ -15,9 +15,9 @@ mod status;
 use std::fmt;
 use std::sync::Arc;
 
+pub use corewire_engine::CloseCode;
+pub use corewire_engine::Reliability;
 use corewire_engine::node::Node;
-pub use corewire_engine::proto::channel::Reliability;
-pub use corewire_engine::proto::session::CloseCode;
 
 pub use self::backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 pub use self::channel::{ChannelInfo, State, Stats};

@@ -8,8 +8,8 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use corewire_engine::rings::park;
 use corewire_engine::subscription::Subscription;
+use corewire_rings::park;
 
 use super::leg::{LegStats, LegStep, OpenLeg, PendingGap};
 use super::{RecvTimeoutError, TryRecvError};

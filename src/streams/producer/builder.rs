@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 
-use corewire_engine::rings::RingConfigError;
+use corewire_rings::RingConfigError;
 
 use super::{AnyDegrader, Producer};
 use crate::datum::{Codec, Postcard};

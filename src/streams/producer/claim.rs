@@ -9,7 +9,7 @@ use core::marker::PhantomData;
 use core::mem;
 use core::ops::{Deref, DerefMut, Range};
 
-use corewire_engine::rings::{self, ClaimError};
+use corewire_rings::{self as rings, ClaimError};
 
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};

@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use corewire_engine::rings::park;
+use corewire_rings::park;
 
 use super::put::RetryState;
 use super::send::{WhenOffline, poll_online};

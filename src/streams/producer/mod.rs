@@ -19,7 +19,7 @@ use ::core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use corewire_engine::rings::park;
+use corewire_rings::park;
 
 pub(crate) use self::builder::ProducerSettings;
 pub use self::builder::{Builder, BuilderError, Lagging};

@@ -18,7 +18,7 @@ use core::time::Duration;
 use std::thread;
 use std::time::Instant;
 
-use corewire_engine::rings::{ClaimError, RecordClaim, WaitTicket};
+use corewire_rings::{ClaimError, RecordClaim, WaitTicket};
 
 use super::Error;
 use super::shared::{ProducerCore, Refusal};

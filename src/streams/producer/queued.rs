@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use corewire_engine::publication::FullNotice;
-use corewire_engine::rings::{ClaimError, WaitTicket, Writer};
+use corewire_rings::{ClaimError, WaitTicket, Writer};
 
 use super::shared::ProducerCore;
 

@@ -4,7 +4,7 @@ use core::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use corewire_engine::publication::Publication;
-use corewire_engine::rings::{ClaimError, Writer};
+use corewire_rings::{ClaimError, Writer};
 
 use super::put::AnyDegrader;
 use super::{Error, Stats};

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 
-use corewire_engine::rings::park::block_on;
+use corewire_rings::park::block_on;
 
 use super::{QueuedSend, QueuedState};
 use crate::network::Network;
