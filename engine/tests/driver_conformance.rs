@@ -1,6 +1,6 @@
-//! One body for every driver: what the contract of `corewire_engine::driver` promises, tried on sim, epoll and
-//! uring. Where io_uring is not allowed its arm says so and runs on what `open` falls back to.
-#![allow(clippy::print_stderr, reason = "what could not be tried here is said")]
+//! The contract of `corewire_engine::driver`, tested with one body on sim, epoll and uring. Where io_uring is
+//! not allowed, its arm prints that and runs on the fallback.
+#![allow(clippy::print_stderr, reason = "prints what could not be tested here")]
 
 mod driver_rig;
 

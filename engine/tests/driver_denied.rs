@@ -1,5 +1,5 @@
-//! Hosts that say no: each case runs in a child process that first takes a right away from itself, with a seccomp
-//! filter or a resource limit, and then has to find its way.
+//! Hosts with restrictions: each case runs in a child process that first restricts itself with a seccomp
+//! filter or a resource limit, and then needs its fallback.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the child's output is what its parent reads")]
 
 mod driver_rig;
@@ -175,7 +175,7 @@ fn traffic(arm: Arm) -> (u64, u64) {
     (rig.driver(Side::A).counters().sent_trains, rig.driver(Side::B).counters().received_trains)
 }
 
-/// A socket that sends no checksums can't send trains: the kernel says so at the send.
+/// A socket that sends no checksums cannot send trains: the kernel refuses them at the send.
 fn refused_train(arm: Arm) {
     let mut rig = Rig::new(arm);
     let b = rig.add(Side::B);
@@ -248,7 +248,7 @@ fn descriptors() {
 
 fn memlock() {
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `none` is readable; the other calls take no memory. Privilege lifts the limit, so it goes first.
+    // SAFETY: `none` is readable; the other calls take no memory. Privilege lifts the limit: it is dropped.
     unsafe {
         assert_eq!(libc::setrlimit(libc::RLIMIT_MEMLOCK, &none), 0);
         if libc::geteuid() == 0 {
@@ -260,7 +260,7 @@ fn memlock() {
             let reason = falls_back_to_epoll();
             assert!(reason.contains("0 KiB") && reason.contains("ulimit -l"), "{reason}");
         }
-        // Kernels that count ring memory elsewhere have nothing to refuse, and hosts without io_uring refuse before.
+        // Kernels that account ring memory elsewhere do not refuse; hosts without io_uring refuse earlier.
         other => println!("not refused for memory on this host: {other:?}"),
     }
 }

@@ -1,5 +1,5 @@
-//! The simulated world: the same seed does the same to the byte, every fault happens and is counted, and time moves
-//! only when it is told to.
+//! The simulated world: one seed gives the same bytes, every fault happens and is counted, and time moves
+//! only on request.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -203,7 +203,7 @@ fn time_goes_to_the_next_deadline_or_wake_up_and_stands_still_otherwise() {
 }
 
 #[test]
-fn loopback_is_private_to_a_host_and_an_unspecified_address_is_all_of_them() {
+fn loopback_is_per_host_and_the_unspecified_address_means_all() {
     let world = World::new(1);
     let (mut a, mut b) = (node(&world), node(&world));
     let loopback: SocketAddr = "127.0.0.1:9".parse().unwrap();

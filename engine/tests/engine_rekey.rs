@@ -1,5 +1,5 @@
-//! Sessions that get new keys under running streams, over real UDP on the loopback interface. The keys are due after
-//! milliseconds here, not after two minutes; nothing else is different.
+//! Rekeying under running streams, over UDP on the loopback interface. Keys are due after milliseconds here
+//! instead of two minutes.
 
 mod engine_rig;
 
@@ -39,8 +39,8 @@ fn subscribe(node: &Node) -> Subscription {
     node.subscribe(spec(1)).expect("a subscription")
 }
 
-/// Lets numbers flow until both ends of the session have changed their key so often, and some more. Every number has
-/// to come, in order, once, through one and the same channel.
+/// Sends numbers until both ends of the session have changed their key `changes` times, and some more. Every
+/// number must arrive once, in order, through the same channel.
 fn flows(nodes: [&Node; 2], publication: &Publication, leg: &mut Leg, changes: u64) {
     wait_consumers(publication, 1);
     let until = Instant::now() + LIMIT;

@@ -59,7 +59,7 @@ fn two_engines(io: IoChoice, shards: usize, name: &str) {
 }
 
 #[test]
-fn two_engines_of_one_process_find_each_other_and_carry_a_stream_over_epoll() {
+fn two_engines_of_one_process_find_each_other_and_stream_over_epoll() {
     two_engines(IoChoice::Epoll, 1, "epoll");
 }
 

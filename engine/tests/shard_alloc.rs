@@ -1,7 +1,7 @@
-//! In its steady state a datum's way costs no allocation: neither at the producer's shard nor at the consumer's.
+//! In the steady state neither the producer's nor the consumer's shard allocates for a datum.
 //!
-//! A test binary of its own, because it replaces the allocator by one that counts. One thread runs both shards,
-//! over real sockets: the simulated network allocates for each datagram.
+//! This test has its own binary because it replaces the allocator. One thread runs both shards over real
+//! sockets, since the simulated network allocates for each datagram.
 
 mod shard_rig;
 

@@ -1,5 +1,5 @@
-//! What a shard does at its bounds: no transmit memory, junk, a clerk that does not listen, much that is idle,
-//! and its own end.
+//! A shard at its bounds: no transmit memory, invalid packets, a clerk that does not read, many idle
+//! sessions, and shutdown.
 
 mod shard_rig;
 
@@ -90,7 +90,7 @@ impl Stranger {
     }
 }
 
-/// A data packet of `len` bytes that nobody sealed.
+/// A data packet of `len` bytes that is not sealed.
 fn unsealed(to: ReceiverIndex, len: usize) -> Vec<u8> {
     let mut packet = vec![PacketKind::Data.first_byte(), 0, 0, 0];
     packet.extend_from_slice(&to.to_bytes());
@@ -197,7 +197,7 @@ fn a_clerk_that_does_not_listen_holds_up_only_who_talks_to_it() {
 }
 
 #[test]
-fn a_command_that_has_to_wait_for_a_full_backlog_does_not_keep_the_shard_awake() {
+fn command_that_waits_for_a_full_backlog_lets_the_shard_sleep() {
     let limits = ShardLimits { backlog: 2, ..ShardLimits::default() };
     let mut rig = connected(Setup { limits, events: 16, ..Setup::default() });
     for n in 0..60u8 {

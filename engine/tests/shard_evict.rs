@@ -1,5 +1,4 @@
-//! Policies that take datums from a ring under a shard's cursor: every gap is told with its exact size, and nothing
-//! gets stuck.
+//! Eviction of datums under a shard's cursor: every gap is reported with its exact size, and streams go on.
 
 mod shard_rig;
 
@@ -22,10 +21,10 @@ fn bad_link() -> Link {
     Link { loss: 0.15, duplicate: 0.05, reorder: 0.1, reorder_by: Duration::from_micros(500), ..Link::CLEAN }
 }
 
-/// Publishes one datum of `len` bytes that holds its sequence, taking the room from whoever lags.
+/// Publishes one datum of `len` bytes that holds its sequence, evicting the readers that lag.
 fn push_evicting(ring: &Ring, len: usize) {
     let writer = ring.writer();
-    let mut claim = writer.claim_evicting(len, |_, _| {}).expect("nobody holds the ring between turns");
+    let mut claim = writer.claim_evicting(len, |_, _| {}).expect("no reader is pinned between turns");
     let seq = claim.seq();
     claim.fill(seq as u8);
     claim[..8].copy_from_slice(&seq.to_le_bytes());
@@ -39,8 +38,8 @@ fn take(leg: &mut Leg, most: usize, sum: &mut (u64, u64)) {
     sum.1 += skipped;
 }
 
-/// Publishes `datums` by eviction while the consumer takes `most` of them now and then, closes the ring, and lets the
-/// consumer drain. Every number is a datum taken or part of a gap that was told.
+/// Publishes `datums` by eviction while the consumer takes `most` at a time, closes the ring, and lets the
+/// consumer drain. Every number is either received or part of a reported gap.
 fn play(rig: &mut Rig, wish: Wish, datums: u64, most: usize, len: impl Fn(u64) -> usize) -> (Leg, u64) {
     let ring = ring(16, 1 << 14);
     let mut leg = rig.subscribe(1, &ring, wish);
@@ -163,7 +162,7 @@ fn a_consumer_that_takes_nothing_pins_nothing() {
 }
 
 #[test]
-fn a_stream_that_drops_more_than_its_window_in_a_round_trip_still_delivers_a_window_in_each() {
+fn stream_that_drops_more_than_its_window_per_round_trip_goes_on() {
     for reliability in [Reliability::Reliable, Reliability::FireAndForget] {
         let link = Link { delay: Duration::from_millis(5), ..Link::CLEAN };
         let mut rig = connected(1, link);

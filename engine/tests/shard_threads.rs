@@ -1,4 +1,4 @@
-//! Shards on threads of their own, over real sockets: nobody sleeps through a wake-up, and a panic is contained.
+//! Shards on their own threads over real sockets: no wake-up is lost, and a panic is contained.
 
 mod shard_rig;
 
@@ -274,7 +274,7 @@ fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
     assert!(panic.contains("the fuse has blown"));
     assert_eq!(right.counters.get(Counter::Panics), 1);
     assert!(matches!(right.thread.join().unwrap(), HostEnd::Panicked(text) if text.contains("fuse")));
-    // Nobody waits for it for ever: the channel is over, the inbox ends after what is in it.
+    // Its consumers do not wait: the channel is over, the inbox ends after what is in it.
     assert_eq!(consumer.state(), ChannelState::Terminated);
     let deadline = std::time::Instant::now() + LONG;
     while inbox.try_recv().is_ok() {

@@ -203,8 +203,8 @@ fn prefetch(line: *const u8) {
 /// The bytes of a record that begins at `at`.
 ///
 /// # Safety
-/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a block. The function
-/// asserts that alignment to the compiler, so that callers which cast the bytes to their own type pay no test.
+/// As for `slice::from_raw_parts`; and `at` is the beginning of a unit or of a block. The function asserts
+/// that alignment to the compiler, so that callers which cast the bytes to their own type pay no test.
 #[inline(always)]
 pub(crate) unsafe fn slice_at<'a>(at: NonNull<u8>, len: usize) -> &'a [u8] {
     // SAFETY: units and blocks begin at multiples of a unit's size, since the arena does; the caller keeps

@@ -12,11 +12,11 @@ use std::{
 
 use super::sys::eventfd::EventFd;
 
-/// The driver runs; nobody has called.
+/// The driver runs and was not called.
 const AWAKE: u32 = 0;
 /// The driver sleeps or is about to: a caller has to write the eventfd.
 const ASLEEP: u32 = 1;
-/// Somebody has called since the driver last looked.
+/// The driver was called since it last looked.
 const RUNG: u32 = 2;
 
 /// What a driver shares with its wakers.

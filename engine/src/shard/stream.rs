@@ -8,8 +8,8 @@
 //!
 //! A ring with traffic is *polled*: one load per turn, and its publishers pay nothing for the shard. After
 //! [`EMPTY_POLLS_BEFORE_ARMING`] polls without news, or when the shard goes to sleep, the ring is *armed*: it
-//! costs the shard nothing, and the next publisher notifies the shard through its notifier (`super::notifier`).
-//! Arming polls once more after it is in force, so no record falls between.
+//! costs the shard nothing, and the next publisher notifies the shard through its notifier
+//! (`super::notifier`). Arming polls once more after it is in force, so no record falls between.
 //!
 //! The ring's algorithm is in `corewire-rings`.
 

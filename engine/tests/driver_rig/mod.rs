@@ -146,12 +146,12 @@ impl Rig {
         End { id, address }
     }
 
-    /// An address of side B where nobody listens.
+    /// An address of side B without a listener.
     pub(crate) fn closed_port(&mut self) -> SocketAddr {
         let socket = self.socket(Side::B, None);
         let address = socket.local_addr().unwrap();
         if let Socket::Udp(socket) = socket {
-            // Connected to another, it refuses everybody else, and no other test can get the port.
+            // Connected to another port: it refuses every other sender, and no other test can get its port.
             socket.connect("127.0.0.1:9").unwrap();
             self.held.push(socket);
         }

@@ -307,8 +307,8 @@ pub(crate) struct Leg {
 }
 
 impl Leg {
-    /// Takes at most `most` datums; each must be in its order and hold its own number. Gives how many, and how
-    /// many were skipped.
+    /// Takes at most `most` datums; each must be in order and hold its number. Returns how many, and how many
+    /// were skipped.
     pub(crate) fn take(&mut self, most: usize) -> (usize, u64) {
         let mut seen = (0, 0);
         let Some(inbox) = &mut self.inbox else { return seen };
@@ -346,8 +346,8 @@ pub(crate) fn ring(datums: usize, bytes: usize) -> Ring {
         .expect("a small ring")
 }
 
-/// Publishes datums of `len` bytes that hold their sequence, until `count` are in or the ring is full. Gives how
-/// many.
+/// Publishes up to `count` datums of `len` bytes that hold their sequence, or until the ring is full. Returns
+/// how many.
 pub(crate) fn publish(ring: &Ring, count: usize, len: usize) -> usize {
     let writer = ring.writer();
     for done in 0..count {

@@ -214,7 +214,7 @@ fn classify(error: io::Error, sysctl: Option<&str>, filtered: bool, memlock: Opt
             Unavailable::Sysctl { value: value.to_owned() }
         }
         (Some(libc::EPERM | libc::EACCES), _) if filtered => Unavailable::Seccomp,
-        // A kernel that has the sysctl has io_uring: whoever says that it is missing is a filter.
+        // A kernel that has the sysctl has io_uring, so a filter reported that it is missing.
         (Some(libc::ENOSYS), Some(_)) if filtered => Unavailable::Seccomp,
         (Some(libc::ENOSYS), _) => Unavailable::NotInKernel,
         (Some(libc::ENOMEM), _) => Unavailable::Memory { limit: memlock },
