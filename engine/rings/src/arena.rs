@@ -6,7 +6,7 @@
 //! │ record 0 │ record 5 │ record 2 │ …             │   │ 16-byte units │ record s │ s+1 │ … s+1    │
 //! └──────────┴──────────┴──────────┴───────────────┘   └──────────────────────────────────┴──────────┘
 //!   small records, scattered: block                      other records, packed: position mod capacity;
-//!   s · step mod blocks, step ≈ 0.618 blocks             one that starts before the end continues in the spill
+//!   s · step mod blocks, step ≈ 0.618 blocks             one that starts before the end runs into the spill
 //! ```
 //!
 //! Consecutive small records are far apart in memory, so the prefetcher does not fetch lines that another

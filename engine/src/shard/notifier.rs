@@ -12,7 +12,7 @@ use std::{
 
 use corewire_rings::NotifyBits;
 
-use super::table::{ChannelSlot, StreamSlot, TableSlot};
+use super::table::{ChannelSlot, SlabSlot, StreamSlot};
 
 /// What a notification asks the shard to look at, by slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

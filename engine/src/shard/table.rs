@@ -8,7 +8,7 @@ use std::{collections::VecDeque, fmt, marker::PhantomData};
 use corewire_proto::{channel::Label, wire::header::ReceiverIndex};
 
 /// The index of an entry in a table of one kind of thing. A slot is used again after its entry has left.
-pub(crate) trait TableSlot: Copy + Eq + fmt::Debug {
+pub(crate) trait SlabSlot: Copy + Eq + fmt::Debug {
     /// The slot with this number.
     fn from_u32(number: u32) -> Self;
 
@@ -29,7 +29,7 @@ macro_rules! slots {
             #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
             pub(crate) struct $name(u32);
 
-            impl TableSlot for $name {
+            impl SlabSlot for $name {
                 #[inline]
                 fn from_u32(number: u32) -> Self {
                     Self(number)
@@ -62,7 +62,7 @@ pub(crate) struct Slab<K, T> {
     limit: usize,
 }
 
-impl<K: TableSlot, T> Slab<K, T> {
+impl<K: SlabSlot, T> Slab<K, T> {
     /// An empty table of at most `limit` entries.
     pub(crate) fn new(limit: usize) -> Self {
         Self { entries: Vec::new(), free: Vec::new(), limit }
@@ -210,7 +210,7 @@ impl<K> Default for SlotQueue<K> {
     }
 }
 
-impl<K: TableSlot> SlotQueue<K> {
+impl<K: SlabSlot> SlotQueue<K> {
     /// Lists `slot`; `false` when it was listed already.
     #[inline]
     fn list(&mut self, slot: K) -> bool {

@@ -5,7 +5,7 @@
 
 use corewire_proto::time::Instant;
 
-use super::table::{SessionSlot, TableSlot};
+use super::table::{SessionSlot, SlabSlot};
 
 /// Marks a slot that has no entry in the heap.
 const ABSENT: u32 = u32::MAX;

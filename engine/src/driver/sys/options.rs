@@ -28,7 +28,7 @@ pub(in crate::driver) fn get(socket: RawFd, level: libc::c_int, name: libc::c_in
 
 /// What a socket can do that the driver asked of it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::driver) struct Prepared {
+pub(in crate::driver) struct PreparedSocket {
     /// It takes trains to send (`UDP_SEGMENT`, Linux 4.18).
     pub(in crate::driver) segmentation: bool,
 }
@@ -45,7 +45,7 @@ pub(in crate::driver) struct Prepared {
 ///   larger than the path is lost (and counted, where this host can tell).
 ///
 /// Only the first can fail; the others are worth having where the kernel gives them.
-pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Result<Prepared> {
+pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Result<PreparedSocket> {
     socket.set_nonblocking(!blocking)?;
     let fd = socket.as_raw_fd();
     let _ = set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
@@ -57,5 +57,5 @@ pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Resu
         let _ = set(fd, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
     }
     // Reading the option succeeds exactly where sends may carry it.
-    Ok(Prepared { segmentation: get(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok() })
+    Ok(PreparedSocket { segmentation: get(fd, libc::SOL_UDP, libc::UDP_SEGMENT).is_ok() })
 }
