@@ -1,7 +1,7 @@
 //! Which crate may use which. Manifests and paths in the code are both checked, since a re-export can open a
 //! way past a manifest.
 
-use super::source::{Source, finding, manifest_section, none, none_elsewhere, read, sources};
+use super::source::{Source, finding, manifest_section, none, read, sources};
 
 /// Folder, and which of our crates its code may name. The first folder that fits counts.
 const WALLS: &[(&str, &[&str])] = &[
@@ -83,7 +83,7 @@ fn engine_does_not_re_export_whole_crates() {
             }
         }
     }
-    none_elsewhere("a crate that is re-exported as a whole", findings);
+    none("a crate that is re-exported as a whole", &findings);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The language of comments, documents and test names.
 
-use super::source::{Source, contains_word, finding, leading_ident, none_elsewhere, sources};
+use super::source::{Source, contains_word, finding, leading_ident, none, sources};
 
 /// Longest comment line, in columns. `rustfmt` keeps code to the same width but does not wrap comments.
 const MAX_COMMENT_COLUMNS: usize = 110;
@@ -91,22 +91,22 @@ fn long_names(sources: &[Source]) -> Vec<String> {
 
 #[test]
 fn comments_and_documents_use_plain_words() {
-    none_elsewhere("a banned word", banned_words(&sources()));
+    none("a banned word", &banned_words(&sources()));
 }
 
 #[test]
 fn comment_lines_have_at_most_110_columns() {
-    none_elsewhere("a comment line that is too long", wide_comments(&sources()));
+    none("a comment line that is too long", &wide_comments(&sources()));
 }
 
 #[test]
 fn a_file_lists_what_it_leaves_out_at_most_once() {
-    none_elsewhere("more than one paragraph about what is left out", repeated_exclusions(&sources()));
+    none("more than one paragraph about what is left out", &repeated_exclusions(&sources()));
 }
 
 #[test]
 fn function_names_have_at_most_70_characters() {
-    none_elsewhere("a name that is too long", long_names(&sources()));
+    none("a name that is too long", &long_names(&sources()));
 }
 
 #[test]

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{Source, leading_ident, none_elsewhere, sources};
+use super::source::{Source, leading_ident, none, sources};
 
 /// The crates: the page with the list of layers, and the folder of the modules.
 const CRATES: &[(&str, &str)] = &[
@@ -146,7 +146,7 @@ fn modules_import_only_from_lower_layers() {
     let sources = sources();
     let findings: Vec<_> =
         CRATES.iter().flat_map(|(page, folder)| upward_imports(page, folder, &sources)).collect();
-    none_elsewhere("an import against the crate's own order", findings);
+    none("an import against the crate's own order", &findings);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{Source, leading_ident, none_elsewhere, sources};
+use super::source::{Source, leading_ident, none, sources};
 
 /// Names that each module may have its own of; their module's name tells them apart.
 const SHARED_NAMES: &[&str] = &["Builder", "Config", "Error", "Stats"];
@@ -44,7 +44,7 @@ fn repeated_types(sources: &[Source]) -> Vec<String> {
 
 #[test]
 fn no_type_name_is_defined_twice() {
-    none_elsewhere("a type name with more than one meaning", repeated_types(&sources()));
+    none("a type name with more than one meaning", &repeated_types(&sources()));
 }
 
 #[test]

@@ -53,7 +53,7 @@ use corewire_rings::mailbox::{Receiver, Sender};
 use self::{
     backlog::Backlog,
     channel::ChannelEntry,
-    node::NodeTable,
+    node::ShardNodes,
     notifier::{Notification, ShardNotifier},
     session::SessionEntry,
     shutdown::ShardShutdown,
@@ -92,7 +92,7 @@ struct ShardCore {
     work: turn::TurnWork,
 
     /// The nodes that are served here, and their sockets.
-    nodes: NodeTable,
+    nodes: ShardNodes,
     /// Sessions by the slot in their index.
     sessions: SessionTable<SessionEntry>,
     /// Channels of all sessions. Each belongs to a session of this shard and is among its labels.
@@ -149,7 +149,7 @@ impl<D: Driver> Shard<D> {
         let core = ShardCore {
             now: driver.now(),
             work: turn::TurnWork::default(),
-            nodes: NodeTable::default(),
+            nodes: ShardNodes::default(),
             sessions: SessionTable::new(limits.sessions),
             channels: Slab::new(limits.channels),
             streams: Slab::new(limits.streams),

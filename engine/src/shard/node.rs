@@ -18,12 +18,12 @@ struct NodeEntry {
 
 /// All nodes of a shard.
 #[derive(Debug, Default)]
-pub(crate) struct NodeTable {
+pub(crate) struct ShardNodes {
     nodes: HashMap<NodeId, NodeEntry>,
     by_socket: HashMap<SocketId, NodeId>,
 }
 
-impl NodeTable {
+impl ShardNodes {
     /// Gives `node` another socket.
     pub(crate) fn add(&mut self, node: NodeId, socket: SocketId, local: SocketAddr) {
         self.nodes.entry(node).or_default().sockets.push((socket, local));

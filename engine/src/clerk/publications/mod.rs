@@ -43,8 +43,8 @@ use crate::{
 /// The publications of this engine.
 #[derive(Default)]
 pub(crate) struct Publications {
-    /// Closed ones stay until their channels are gone and nothing drains. Inputs for a publication or a channel
-    /// that is not here were on their way when it ended, and are ignored.
+    /// Closed ones stay until their channels are gone and nothing drains. Inputs for a publication or a
+    /// channel that is not here were on their way when it ended, and are ignored.
     publications: BTreeMap<PublicationKey, PublicationState>,
     /// The open ones, by what they publish.
     streams: BTreeMap<(NodeId, StreamId), PublicationKey>,
