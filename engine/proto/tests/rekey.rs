@@ -12,7 +12,7 @@ use corewire_proto::{
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PHASES, ReceiverIndex},
 };
-use harness::{Faults, Flow, Inboxes, Rings, Rng, World, patient};
+use harness::{Faults, Flow, Inboxes, Rings, Rng, World};
 
 /// Keys that are due after `soft` packets.
 fn limits(soft: u64) -> KeyLimits {
@@ -105,7 +105,7 @@ impl Keysmith {
 fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
     let mut rng = Rng(seed ^ 0x4e11);
     // A fixed rate, so that loss does not slow the test down.
-    let config = SessionConfig { congestion: Congestion::FixedRate(5_000_000), ..patient() };
+    let config = SessionConfig { congestion: Congestion::FixedRate(5_000_000), ..SessionConfig::default() };
     let mut world = World::new(seed, &config, faults);
     for at in 0..2 {
         world.peers[at].session = session(&config, at, limits(soft));
@@ -175,7 +175,8 @@ struct Pair {
 
 impl Pair {
     fn new(limits: KeyLimits) -> Self {
-        let config = SessionConfig { keepalive: Duration::from_secs(3_600), ..patient() };
+        let config =
+            SessionConfig { keepalive: Some(Duration::from_secs(3_600)), ..SessionConfig::default() };
         Self { now: Instant::ZERO, peers: [0, 1].map(|at| session(&config, at, limits)) }
     }
 
@@ -234,7 +235,7 @@ fn answered_key_waits_for_the_peer_and_the_old_one_expires() {
     assert_eq!(phase(&hello), 1);
     assert_eq!(Header::parse(&hello).unwrap().0.number(), 3, "the numbers go on");
     // Until the peer uses the new key, its packets open under the old one.
-    pair.pass(Duration::from_secs(10));
+    pair.pass(Duration::from_secs(9));
     assert_eq!(pair.bring(0, &answer), Ok(()));
     assert!(!pair.events(1).contains(&SessionEvent::Rekeyed { phase: 1 }));
     assert_eq!(pair.bring(1, &hello), Ok(()));

@@ -18,7 +18,7 @@ use corewire_proto::{
         header::{HEADER_BYTES, ReceiverIndex},
     },
 };
-use harness::{Faults, Flow, Inboxes, Rings, World, content, opener, patient, sealer, session};
+use harness::{Faults, Flow, Inboxes, Rings, World, content, opener, sealer, session};
 
 fn ms(n: u64) -> Instant {
     Instant::from_nanos(n * 1_000_000)
@@ -191,14 +191,14 @@ fn each_violation_closes_with_its_code() {
         (vec![10, 0, 0, 0, 0, 0, 0, 0], violation),
     ];
     for (frames, code) in cases {
-        consuming(4_096, &patient()).closes(&frames, code);
+        consuming(4_096, &SessionConfig::default()).closes(&frames, code);
     }
 }
 
 /// A sink that takes everything.
 struct Take;
 
-impl corewire_proto::session::DatumSink for Take {
+impl DatumSink for Take {
     fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
         true
     }
@@ -206,7 +206,7 @@ impl corewire_proto::session::DatumSink for Take {
 
 #[test]
 fn data_beyond_credit_in_order_closes_the_session() {
-    let mut hostile = consuming(64, &patient());
+    let mut hostile = consuming(64, &SessionConfig::default());
     let label = Label::from_u32(0);
     while hostile.victim.poll_event().is_some() {}
     let frames = data(0, 0, 0, &[&[1; 16], &[2; 16], &[3; 16], &[4; 16], &[5; 16]]);
@@ -221,7 +221,7 @@ fn data_beyond_credit_in_order_closes_the_session() {
 
 #[test]
 fn full_sink_resets_only_its_channel() {
-    let mut hostile = consuming(4_096, &patient());
+    let mut hostile = consuming(4_096, &SessionConfig::default());
     while hostile.victim.poll_event().is_some() {}
     hostile.send_data(false, &data(0, 0, 0, &[b"x"])).unwrap();
     let label = Label::from_u32(0);
@@ -239,7 +239,7 @@ fn full_sink_resets_only_its_channel() {
 
 #[test]
 fn early_data_and_fragments_stay_within_the_budget() {
-    let mut config = patient();
+    let mut config = SessionConfig::default();
     config.limits.max_held_bytes = 10_000;
     let mut hostile = consuming(0, &config);
     while hostile.victim.poll_event().is_some() {}
@@ -264,7 +264,7 @@ fn early_data_and_fragments_stay_within_the_budget() {
 
 #[test]
 fn flood_of_opens_is_refused_and_bounded() {
-    let mut config = patient();
+    let mut config = SessionConfig::default();
     config.limits.opens_per_second = 10;
     config.limits.max_channels = 64;
     let mut hostile = Hostile::new(&config);
@@ -296,7 +296,7 @@ fn flood_of_opens_is_refused_and_bounded() {
 
 #[test]
 fn unpolled_events_stop_the_peer_and_stay_bounded() {
-    let mut config = patient();
+    let mut config = SessionConfig::default();
     config.limits.max_events = 8;
     let mut hostile = Hostile::new(&config);
     let mut sent = 0;
@@ -319,7 +319,7 @@ fn unpolled_events_stop_the_peer_and_stay_bounded() {
 
 #[test]
 fn lowered_and_absurd_credit_has_no_effect() {
-    let mut hostile = Hostile::new(&patient());
+    let mut hostile = Hostile::new(&SessionConfig::default());
     hostile.message(&SessionMessage::Open(0, request(4_096))).unwrap();
     let label = Label::from_u32(1 << 31);
     let accept = Accept {
@@ -345,7 +345,7 @@ fn lowered_and_absurd_credit_has_no_effect() {
 #[test]
 fn sealed_garbage_does_not_panic() {
     for seed in 0..3_000u64 {
-        let mut hostile = consuming(4_096, &patient());
+        let mut hostile = consuming(4_096, &SessionConfig::default());
         while hostile.victim.poll_event().is_some() {}
         let mut bytes = content(5, seed, (seed % 200) as usize);
         if let Some(first) = bytes.first_mut() {
@@ -358,18 +358,18 @@ fn sealed_garbage_does_not_panic() {
 }
 
 #[test]
-fn dead_peer_is_noticed_within_a_second_and_idle_one_stays() {
+fn dead_peer_is_noticed_after_dead_after_and_idle_one_stays() {
     let mut world = World::new(1, &SessionConfig::default(), Faults { delay_us: 50, ..Faults::default() });
     world.peers[0].session.send_control(b"hello".to_vec()).unwrap();
     world.run_until(Duration::from_secs(20), |_| false);
     assert!(world.peers.iter().all(|peer| peer.closed.is_none()));
-    assert!(world.peers[0].packets < 20 * 10, "keep-alive takes {} packets", world.peers[0].packets);
+    assert!(world.peers[0].packets < 20, "keep-alive takes {} packets", world.peers[0].packets);
     world.cut = true;
     let start = world.now;
-    assert!(world.run_until(Duration::from_secs(3), |world| world.peers[0].closed.is_some()));
+    assert!(world.run_until(Duration::from_secs(13), |world| world.peers[0].closed.is_some()));
     assert_eq!(world.peers[0].closed, Some((CloseCode::PEER_LOST, false)));
     let took = world.now - start;
-    assert!(took >= Duration::from_secs(1) && took < Duration::from_millis(1_400), "{took:?}");
+    assert!(took >= Duration::from_secs(10) && took < Duration::from_millis(12_600), "{took:?}");
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn idle_session_closes_with_idle_at_both_ends() {
 
 #[test]
 fn close_reaches_the_peer_when_the_first_packet_is_lost() {
-    let mut world = World::new(1, &patient(), Faults { delay_us: 50, ..Faults::default() });
+    let mut world = World::new(1, &SessionConfig::default(), Faults { delay_us: 50, ..Faults::default() });
     world.open(0, Flow { datums: 1_000_000, take: 1_000, ..Flow::default() });
     world.run_until(Duration::from_millis(50), |_| false);
     assert!(world.peers[0].confirmed && world.peers[1].confirmed);
@@ -403,7 +403,8 @@ fn close_reaches_the_peer_when_the_first_packet_is_lost() {
 
 #[test]
 fn refusals_and_resets_reach_the_peer() {
-    let mut world = World::new(1, &patient(), Faults { delay_us: 50, loss: 300, ..Faults::default() });
+    let mut world =
+        World::new(1, &SessionConfig::default(), Faults { delay_us: 50, loss: 300, ..Faults::default() });
     let refused = world.open(0, Flow::default());
     let mut stream = [0; 32];
     stream[..8].copy_from_slice(&0u64.to_le_bytes());
@@ -430,7 +431,8 @@ fn refusals_and_resets_reach_the_peer() {
 
 #[test]
 fn stalled_application_stops_only_its_channel() {
-    let mut world = World::new(3, &patient(), Faults { delay_us: 50, loss: 20, ..Faults::default() });
+    let mut world =
+        World::new(3, &SessionConfig::default(), Faults { delay_us: 50, loss: 20, ..Faults::default() });
     let slow = world.open(0, Flow { datums: 1 << 40, window_bytes: 8_192, ..Flow::default() });
     world.open(0, Flow { datums: 5_000, ..Flow::default() });
     world.peers[0].inboxes.consuming.get_mut(&slow).unwrap().stalled = true;
@@ -464,7 +466,7 @@ fn weights_one_and_four_share_a_tight_link_one_to_four() {
         };
         let config = SessionConfig {
             congestion: corewire_proto::congestion::Congestion::FixedRate(2_000_000),
-            ..patient()
+            ..SessionConfig::default()
         };
         let mut world = World::new(9, &config, Faults { delay_us: 50, ..Faults::default() });
         let flow = |len, weight| Flow {
@@ -488,7 +490,7 @@ fn weights_one_and_four_share_a_tight_link_one_to_four() {
 
 #[test]
 fn ping_is_answered_with_its_token() {
-    let mut hostile = Hostile::new(&patient());
+    let mut hostile = Hostile::new(&SessionConfig::default());
     hostile.send(&[&[8u8][..], &77u64.to_le_bytes()].concat()).unwrap();
     let mut buf = vec![0; 2_000];
     let len = hostile.victim.poll_transmit(hostile.now, &mut buf, &mut Rings::default()).unwrap();
@@ -499,7 +501,7 @@ fn ping_is_answered_with_its_token() {
 
 #[test]
 fn early_skip_over_many_held_runs_is_refused() {
-    let mut hostile = consuming(0, &patient());
+    let mut hostile = consuming(0, &SessionConfig::default());
     while hostile.victim.poll_event().is_some() {}
     for n in 0..5_000u64 {
         hostile.send(&data(0, 1 + n * 2, (1 + n * 2) * 16, &[b"x"])).unwrap();
@@ -526,7 +528,7 @@ fn early_skip_over_many_held_runs_is_refused() {
 #[test]
 fn end_of_a_consumed_channel_says_where_to_resume() {
     let label = Label::from_u32(0);
-    let mut hostile = consuming(4_096, &patient());
+    let mut hostile = consuming(4_096, &SessionConfig::default());
     while hostile.victim.poll_event().is_some() {}
     hostile.send_data(true, &data(0, 0, 0, &[b"a", b"b", b"c"])).unwrap();
     // Held early, so not delivered.
@@ -542,7 +544,7 @@ fn end_of_a_consumed_channel_says_where_to_resume() {
     }
     assert_eq!(ends, [(label, 3)]);
 
-    let mut hostile = consuming(4_096, &patient());
+    let mut hostile = consuming(4_096, &SessionConfig::default());
     hostile.send_data(true, &data(0, 0, 0, &[b"a", b"b"])).unwrap();
     hostile.victim.close(hostile.now, CloseCode::IDLE);
     assert!(hostile.victim.is_closed());

@@ -6,7 +6,7 @@ mod harness;
 use std::time::Duration;
 
 use corewire_proto::{channel::Reliability, congestion::Congestion, session::SessionConfig};
-use harness::{Faults, Flow, Rng, World, content, patient};
+use harness::{Faults, Flow, Rng, World, content};
 
 fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("COREWIRE_SEED") {
@@ -52,7 +52,7 @@ fn flow(rng: &mut Rng) -> Flow {
 
 /// Every seed draws its bounds as well; the smallest ones make each bound take effect.
 fn config(rng: &mut Rng) -> SessionConfig {
-    let mut config = patient();
+    let mut config = SessionConfig::default();
     config.max_packet_bytes = [1_232, 1_452, 8_900, 65_507][rng.below(4) as usize];
     config.quantum_bytes = [300, 4_096][rng.below(2) as usize];
     config.congestion =
@@ -116,7 +116,7 @@ fn streams_survive_any_mixture_of_faults() {
 fn datums_of_a_mebibyte_arrive_through_ten_percent_loss() {
     for seed in seeds(2) {
         let faults = Faults { loss: 100, reorder: 50, delay_us: 200, ..Faults::default() };
-        let mut world = World::new(seed, &patient(), faults);
+        let mut world = World::new(seed, &SessionConfig::default(), faults);
         let length: fn(u64) -> usize = |seq| if seq % 2 == 0 { 1 << 20 } else { 300_000 };
         world.open(0, Flow { datums: 4, length, ..Flow::default() });
         assert!(world.run_until(Duration::from_secs(120), World::all_finished), "seed {seed}");

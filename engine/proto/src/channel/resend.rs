@@ -5,6 +5,7 @@
 use alloc::{collections::VecDeque, vec::Vec};
 
 use super::{Intervals, Label};
+use crate::time::Instant;
 
 /// A frame in a packet that has an effect when the packet is acknowledged or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub(crate) struct SentData {
     pub(crate) count: u32,
     /// Start of `first` in the offset space, or a lower bound of it.
     pub(crate) offset: u64,
-    /// How often it had been sent before.
-    pub(crate) attempt: u8,
+    /// When the oldest of them was first sent.
+    pub(crate) since: Instant,
 }
 
 impl SentData {
@@ -52,8 +53,8 @@ pub(crate) struct SentFragment {
     pub(crate) len: u32,
     /// Length of the datum.
     pub(crate) total: u32,
-    /// How often the piece had been sent before.
-    pub(crate) attempt: u8,
+    /// When the piece was first sent.
+    pub(crate) since: Instant,
 }
 
 /// Sequences to send, `seq..end`; `seq` starts at `offset`.
@@ -62,7 +63,8 @@ pub(super) struct Span {
     pub(super) seq: u64,
     pub(super) end: u64,
     pub(super) offset: u64,
-    pub(super) attempt: u8,
+    /// When the oldest of them was first sent.
+    pub(super) since: Instant,
 }
 
 impl Span {
@@ -80,7 +82,8 @@ pub(super) struct Piece {
     pub(super) end: u32,
     /// Length of the datum.
     pub(super) total: u32,
-    pub(super) attempt: u8,
+    /// When it was first sent.
+    pub(super) since: Instant,
 }
 
 /// The size of the larger kind of entry of [`Resend::entries`].
@@ -93,7 +96,7 @@ pub(crate) const RESEND_ENTRY_BYTES: usize =
 pub(crate) enum LossOutcome {
     /// What is still missing is sent again.
     Queued,
-    /// It was sent as often as allowed.
+    /// It was first sent too long ago.
     GaveUp,
 }
 
@@ -215,42 +218,43 @@ impl Resend {
         large.acked.covers(0, u64::from(large.total))
     }
 
-    /// A DATA or SKIP frame was lost, where everything below `released` had arrived.
+    /// A DATA or SKIP frame was lost, where everything below `released` had arrived. What was first sent
+    /// before `horizon` is given up.
     pub(super) fn handle_data_lost(
         &mut self,
         released: u64,
         data: &SentData,
-        max_attempts: u8,
+        horizon: Instant,
     ) -> LossOutcome {
         let (start, end) = (data.first.max(released), data.end());
         if start >= end {
             return LossOutcome::Queued;
         }
         let lost: Vec<(u64, u64)> = self.acked.gaps(start, end).collect();
-        if !lost.is_empty() && data.attempt >= max_attempts {
+        if !lost.is_empty() && data.since < horizon {
             return LossOutcome::GaveUp;
         }
         for (seq, end) in lost {
             // Behind a part that arrived the offset is only a lower bound; the consumer counts for itself.
-            self.insert_span(Span { seq, end, offset: data.offset, attempt: data.attempt + 1 });
+            self.insert_span(Span { seq, end, offset: data.offset, since: data.since });
         }
         self.check();
         LossOutcome::Queued
     }
 
     /// A FRAGMENT frame was lost.
-    pub(super) fn handle_fragment_lost(&mut self, fragment: &SentFragment, max_attempts: u8) -> LossOutcome {
-        let SentFragment { seq, offset, total, attempt, .. } = *fragment;
+    pub(super) fn handle_fragment_lost(&mut self, fragment: &SentFragment, horizon: Instant) -> LossOutcome {
+        let SentFragment { seq, offset, total, since, .. } = *fragment;
         let Ok(at) = self.large.binary_search_by_key(&seq, |large| large.seq) else {
             return LossOutcome::Queued;
         };
         let (start, len) = (u64::from(fragment.position), u64::from(fragment.len));
         for (start, end) in self.large[at].acked.gaps(start, start + len) {
-            if attempt >= max_attempts {
+            if since < horizon {
                 return LossOutcome::GaveUp;
             }
             let (position, end) = (start as u32, end as u32);
-            self.pieces.push_back(Piece { seq, offset, position, end, total, attempt: attempt + 1 });
+            self.pieces.push_back(Piece { seq, offset, position, end, total, since });
         }
         self.check();
         LossOutcome::Queued
@@ -276,7 +280,7 @@ impl Resend {
             let mut part = span;
             if let Some(other) = self.spans.get_mut(at) {
                 if other.seq <= span.seq {
-                    other.attempt = other.attempt.max(span.attempt);
+                    other.since = other.since.min(span.since);
                     span.seq = other.end;
                     continue;
                 }
@@ -287,7 +291,7 @@ impl Resend {
                 && before.end == part.seq
             {
                 before.end = part.end;
-                before.attempt = before.attempt.max(part.attempt);
+                before.since = before.since.min(part.since);
             } else {
                 self.spans.insert(at, part);
             }
@@ -312,19 +316,23 @@ impl Resend {
 mod tests {
     use super::*;
 
+    fn at(second: u64) -> Instant {
+        Instant::from_nanos(second * 1_000_000_000)
+    }
+
     fn to_send_again(resend: &Resend) -> Vec<(u64, u64)> {
         resend.spans.iter().map(|span| (span.seq, span.end)).collect()
     }
 
     fn data(first: u64, count: u32) -> SentData {
-        SentData { label: Label::new(0, 0, false), first, count, offset: 0, attempt: 0 }
+        SentData { label: Label::new(0, 0, false), first, count, offset: 0, since: at(1) }
     }
 
     #[test]
     fn late_acknowledgement_removes_exactly_what_it_covers() {
         let mut resend = Resend::default();
         for first in [10, 30, 50, 70] {
-            assert_eq!(resend.handle_data_lost(0, &data(first, 10), 16), LossOutcome::Queued);
+            assert_eq!(resend.handle_data_lost(0, &data(first, 10), at(1)), LossOutcome::Queued);
         }
         assert_eq!(resend.handle_data_acked(0, 35, 65), 0);
         // Spans outside stay; of a span that is cut, the part outside stays.
@@ -336,12 +344,23 @@ mod tests {
     }
 
     #[test]
-    fn loss_at_the_last_attempt_gives_up_unless_it_arrived() {
+    fn loss_of_what_was_first_sent_before_the_horizon_gives_up_unless_it_arrived() {
         let mut resend = Resend::default();
-        let last = SentData { attempt: 3, ..data(5, 2) };
-        assert_eq!(resend.handle_data_lost(0, &last, 3), LossOutcome::GaveUp);
+        let old = data(5, 2);
+        assert_eq!(resend.handle_data_lost(0, &old, at(2)), LossOutcome::GaveUp);
         assert_eq!(resend.handle_data_acked(0, 5, 7), 0);
-        assert_eq!(resend.handle_data_lost(0, &last, 3), LossOutcome::Queued);
+        assert_eq!(resend.handle_data_lost(0, &old, at(2)), LossOutcome::Queued);
         assert!(resend.is_empty());
+    }
+
+    #[test]
+    fn joined_spans_keep_the_older_time() {
+        let mut resend = Resend::default();
+        for (first, since) in [(10, 7), (20, 3), (12, 5), (30, 9)] {
+            let lost = SentData { since: at(since), ..data(first, 10) };
+            assert_eq!(resend.handle_data_lost(0, &lost, at(1)), LossOutcome::Queued);
+        }
+        let since: Vec<Instant> = resend.spans.iter().map(|span| span.since).collect();
+        assert_eq!((to_send_again(&resend), since), (alloc::vec![(10, 40)], alloc::vec![at(3)]));
     }
 }

@@ -7,6 +7,7 @@ use super::{
     Reliability, effective_windows,
     resend::{Resend, SentData, SentFragment},
 };
+use crate::time::Instant;
 
 /// How far the opening of a channel has come at the producer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -239,14 +240,14 @@ impl TxChannel {
         self.resend.handle_fragment_acked(fragment) && self.release(fragment.seq, fragment.seq + 1)
     }
 
-    /// A DATA or SKIP frame was lost.
-    pub(crate) fn handle_data_lost(&mut self, data: &SentData, max_attempts: u8) -> LossOutcome {
-        self.resend.handle_data_lost(self.positions.released(), data, max_attempts)
+    /// A DATA or SKIP frame was lost. What was first sent before `horizon` is given up.
+    pub(crate) fn handle_data_lost(&mut self, data: &SentData, horizon: Instant) -> LossOutcome {
+        self.resend.handle_data_lost(self.positions.released(), data, horizon)
     }
 
     /// A FRAGMENT frame was lost.
-    pub(crate) fn handle_fragment_lost(&mut self, fragment: &SentFragment, max_attempts: u8) -> LossOutcome {
-        self.resend.handle_fragment_lost(fragment, max_attempts)
+    pub(crate) fn handle_fragment_lost(&mut self, fragment: &SentFragment, horizon: Instant) -> LossOutcome {
+        self.resend.handle_fragment_lost(fragment, horizon)
     }
 
     pub(crate) fn stats(&self) -> ChannelStats {

@@ -9,9 +9,12 @@ use super::{
     resend::{Piece, SentData, SentFragment, SentFrame, Span},
     tx::Large,
 };
-use crate::wire::{
-    CloseCode,
-    frames::{DataHeader, FragmentHeader, Out, Run, RunOutcome, SkipFrame},
+use crate::{
+    time::Instant,
+    wire::{
+        CloseCode,
+        frames::{DataHeader, FragmentHeader, Out, Run, RunOutcome, SkipFrame},
+    },
 };
 
 /// A fragment at the end of a packet carries at least this much, or the rest of its datum: ten times its
@@ -54,6 +57,7 @@ pub(crate) struct Packing<'a, 'b, S> {
     pub(crate) out: &'a mut Out<'b>,
     pub(crate) source: &'a mut S,
     pub(crate) log: SentLog<'a>,
+    pub(crate) now: Instant,
     /// Bytes for frames in an empty packet. A datum that does not fit into it is sent in fragments.
     pub(crate) fresh_room: usize,
     /// Bytes that the channel may still use in its turn; at or below zero the turn is over.
@@ -110,7 +114,7 @@ impl TxChannel {
             }
             let positions = self.positions;
             let (seq, end, offset) = (positions.next(), positions.published(), positions.next_offset());
-            let mut span = Span { seq, end, offset, attempt: 0 };
+            let mut span = Span { seq, end, offset, since: p.now };
             let outcome = self.pack_span(&mut span, true, p);
             match outcome {
                 SpanOutcome::Split { total } => self.split_new(&span, total),
@@ -177,7 +181,7 @@ impl TxChannel {
                         match p.out.extend_run(&mut open_run.run, datum) {
                             RunOutcome::Added => {}
                             RunOutcome::NeedsNewRun => {
-                                self.close_run(&mut open, span.attempt, p);
+                                self.close_run(&mut open, span.since, p);
                                 continue;
                             }
                             RunOutcome::NoRoom => break SpanOutcome::Stopped(Stop::Full),
@@ -201,7 +205,7 @@ impl TxChannel {
                     span.offset += datum_cost(datum.len());
                 }
                 Fetched::Skip { until } => {
-                    self.close_run(&mut open, span.attempt, p);
+                    self.close_run(&mut open, span.since, p);
                     match self.pack_skip(span, until, new, p) {
                         Ok(count) => skipped += count,
                         Err(stop) => break SpanOutcome::Stopped(stop),
@@ -213,7 +217,7 @@ impl TxChannel {
                 }
             }
         };
-        self.close_run(&mut open, span.attempt, p);
+        self.close_run(&mut open, span.since, p);
         let datums = span.seq - first_seq - skipped;
         if new {
             self.stats.tx_datums += datums;
@@ -226,16 +230,21 @@ impl TxChannel {
     }
 
     /// Completes the DATA frame that is being filled, if there is one.
-    fn close_run<S: DatumSource>(&self, open: &mut Option<OpenRun>, attempt: u8, p: &mut Packing<'_, '_, S>) {
+    fn close_run<S: DatumSource>(
+        &self,
+        open: &mut Option<OpenRun>,
+        since: Instant,
+        p: &mut Packing<'_, '_, S>,
+    ) {
         if let Some(OpenRun { run, first, offset }) = open.take() {
             let count = u32::from(p.out.end_run(&run));
-            self.log_data(first, count, offset, attempt, p);
+            self.log_data(first, count, offset, since, p);
         }
     }
 
-    fn log_data<S>(&self, first: u64, count: u32, offset: u64, attempt: u8, p: &mut Packing<'_, '_, S>) {
+    fn log_data<S>(&self, first: u64, count: u32, offset: u64, since: Instant, p: &mut Packing<'_, '_, S>) {
         if self.reliable {
-            let data = SentData { label: self.label, first, count, offset, attempt };
+            let data = SentData { label: self.label, first, count, offset, since };
             p.log.frames.push_back(SentFrame::Data(data));
         }
     }
@@ -263,7 +272,7 @@ impl TxChannel {
         if new {
             self.credit.skip(count);
         }
-        self.log_data(span.seq, count as u32, span.offset, span.attempt, p);
+        self.log_data(span.seq, count as u32, span.offset, span.since, p);
         span.seq = until;
         Ok(count)
     }
@@ -279,8 +288,8 @@ impl TxChannel {
     /// The lost datum at the front of the span is sent again in fragments.
     fn split_lost(&mut self, span: &mut Span, total: u32) {
         self.begin_large(span.seq, total);
-        let (seq, offset, attempt) = (span.seq, span.offset, span.attempt);
-        self.resend.push_piece(Piece { seq, offset, position: 0, end: total, total, attempt });
+        let (seq, offset, since) = (span.seq, span.offset, span.since);
+        self.resend.push_piece(Piece { seq, offset, position: 0, end: total, total, since });
         span.seq += 1;
         span.offset += datum_cost(total as usize);
     }
@@ -300,7 +309,7 @@ impl TxChannel {
     /// Goes on with the large datum at `next`. `None`: there is none, or none any more.
     fn pack_large<S: DatumSource>(&mut self, p: &mut Packing<'_, '_, S>) -> Option<Stop> {
         let Large { offset, total, position } = self.large?;
-        let piece = Piece { seq: self.positions.next(), offset, position, end: total, total, attempt: 0 };
+        let piece = Piece { seq: self.positions.next(), offset, position, end: total, total, since: p.now };
         match self.pack_piece(piece, true, p) {
             PieceOutcome::Sent(position) if position == total => {
                 self.end_large();
@@ -359,7 +368,7 @@ impl TxChannel {
         if p.log.is_full(new) {
             return PieceOutcome::Stopped(Stop::LogFull);
         }
-        let Piece { seq, offset, position, end, total, attempt } = piece;
+        let Piece { seq, offset, position, end, total, since } = piece;
         let label = self.label;
         match p.source.datum(label, seq) {
             Fetched::Datum(datum) if datum.len() == total as usize => {
@@ -376,7 +385,7 @@ impl TxChannel {
                 p.charge(len + size_of::<FragmentHeader>());
                 let len = len as u32;
                 if self.reliable {
-                    let fragment = SentFragment { label, seq, offset, position, len, total, attempt };
+                    let fragment = SentFragment { label, seq, offset, position, len, total, since };
                     p.log.frames.push_back(SentFrame::Fragment(fragment));
                 }
                 PieceOutcome::Sent(position + len)
@@ -393,7 +402,7 @@ impl TxChannel {
                 }
                 p.charge(size_of::<SkipFrame>());
                 self.resend.forget_large(seq);
-                self.log_data(seq, 1, offset, attempt, p);
+                self.log_data(seq, 1, offset, since, p);
                 PieceOutcome::Skipped
             }
         }
@@ -463,6 +472,7 @@ mod tests {
             out: &mut out,
             source: &mut source,
             log,
+            now: Instant::ZERO,
             fresh_room,
             deficit: &mut deficit,
         });
@@ -476,7 +486,7 @@ mod tests {
         let mut buf = [0; 2_000];
         assert_eq!(pack(&mut channel, &mut buf, 1_500, &mut frames).0, Stop::Idle);
         let Some(SentFrame::Data(data)) = frames.pop_front() else { panic!("no DATA") };
-        assert_eq!(channel.handle_data_lost(&data, 16), super::super::LossOutcome::Queued);
+        assert_eq!(channel.handle_data_lost(&data, Instant::ZERO), super::super::LossOutcome::Queued);
         let (stop, written) = pack(&mut channel, &mut buf[..1_000], 1_500, &mut frames);
         assert_eq!(stop, Stop::Full);
         assert!(matches!(Frames::new(&buf[..written]).next(), Some(Ok(Frame::Fragment(..)))));

@@ -1,6 +1,7 @@
 //! Events and errors of a session.
 
 use alloc::{boxed::Box, vec::Vec};
+use core::time::Duration;
 
 use crate::{
     channel::{ChannelStats, Label},
@@ -65,6 +66,14 @@ pub enum SessionEvent {
         /// ([`crate::channel::Resume`]); at the producer `released` is how far the consumer has received.
         stats: Box<ChannelStats>,
     },
+    /// The peer has been silent for a while, though something waits for its acknowledgement. It may be
+    /// stopped, or the path cut; the session goes on until `dead_after`.
+    Suspect {
+        /// How long it has been silent.
+        silent_for: Duration,
+    },
+    /// A packet of the peer arrived after `Suspect`.
+    Recovered,
     /// The current key should be replaced: the owner starts a handshake and passes its key to
     /// [`super::Session::rekey`]. Once per key. Without a new key the session ends with `KEY_EXHAUSTED`.
     RekeyDue,

@@ -14,6 +14,9 @@ use crate::{
 /// headers.
 pub const MIN_PACKET_BYTES: usize = 1_232;
 
+/// Keep-alives per `dead_after`.
+const KEEPALIVES: u32 = 5;
+
 /// How a session behaves and what it may use. The two peers may differ in every field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -24,12 +27,14 @@ pub struct SessionConfig {
     /// A session without channels and control messages closes with `IDLE` after this time. Default 5 min, so
     /// that a consumer that returns within it needs no handshake.
     pub idle_timeout: Duration,
-    /// A PING is sent after this time without a packet from the peer. Default 250 ms, a quarter of
-    /// `dead_after`, so that losing one PING does not look like a dead peer.
-    pub keepalive: Duration,
+    /// A PING is sent after this time without a packet from the peer, if nothing else is in flight. Default a
+    /// fifth of `dead_after`, so that losing PINGs does not look like a dead peer.
+    pub keepalive: Option<Duration>,
     /// The session closes with `PEER_LOST` when packets in flight go without any packet from the peer for
-    /// this long. Default 1 s: above the probe timeout of a path across the world.
+    /// this long. Default 10 s: a process that is stopped for some seconds keeps its sessions.
     pub dead_after: Duration,
+    /// Such a silence is reported as [`SessionEvent::Suspect`] after this time. Default 1 s.
+    pub suspect_after: Duration,
     /// How long an acknowledgement may wait for a packet to ride on. Default 250 µs: several round trips
     /// over loopback, so that an answer carries it, and too short for a producer to notice whose ring waits
     /// for it.
@@ -40,9 +45,9 @@ pub struct SessionConfig {
     /// The round trip assumed before the first one was measured. Default 25 ms: a continent; RFC 9002 assumes
     /// 333 ms.
     pub initial_rtt: Duration,
-    /// How often the same datum is sent again before its channel is reset with `GAVE_UP`, and how many probes
-    /// in a row may stay unanswered before the session closes with `GAVE_UP`. Default 16.
-    pub max_attempts: u8,
+    /// A channel is reset with `GAVE_UP` when a datum is lost again this long after it was first sent,
+    /// while the peer answers other packets. Default `dead_after`.
+    pub give_up_after: Option<Duration>,
     /// How long a channel waits for credit before it asks again. Doubles up to ten times as long. Default 100
     /// ms.
     pub blocked_probe: Duration,
@@ -110,12 +115,13 @@ impl Default for SessionConfig {
         Self {
             max_packet_bytes: MIN_PACKET_BYTES,
             idle_timeout: Duration::from_secs(300),
-            keepalive: Duration::from_millis(250),
-            dead_after: Duration::from_secs(1),
+            keepalive: None,
+            dead_after: Duration::from_secs(10),
+            suspect_after: Duration::from_secs(1),
             ack_delay: Duration::from_micros(250),
             ack_every: 2,
             initial_rtt: Duration::from_millis(25),
-            max_attempts: 16,
+            give_up_after: None,
             blocked_probe: Duration::from_millis(100),
             close_linger: Duration::from_millis(50),
             congestion: Congestion::default(),
@@ -136,6 +142,16 @@ impl SessionConfig {
             soft_age: limits.soft_age.min(self.rekey_after),
             ..limits
         }
+    }
+
+    /// The time without a packet from the peer after which a PING is sent.
+    pub fn keepalive(&self) -> Duration {
+        self.keepalive.unwrap_or(self.dead_after / KEEPALIVES)
+    }
+
+    /// The time since its first sending after which a datum that is lost again is given up.
+    pub fn give_up_after(&self) -> Duration {
+        self.give_up_after.unwrap_or(self.dead_after)
     }
 
     /// The most that a session with this configuration ever allocates, in bytes, whatever its peer does.

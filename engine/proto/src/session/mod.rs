@@ -5,7 +5,7 @@
 //! | `receive` | acting on the packets of the peer |
 //! | `messages` | acting on the messages of the control stream |
 //! | `transmit` | filling the next packet |
-//! | `timers` | acting on the passing of time |
+//! | `timers`, `liveness` | acting on the passing of time, and on the silence of the peer |
 //! | `verbs` | what the owner asks for |
 //! | `recovery`, `rtt`, `acks` | loss detection of sent packets, acknowledgement of received ones |
 //! | `control` | the reliable stream of messages |
@@ -22,6 +22,7 @@ mod config;
 mod control;
 mod credit_wait;
 mod keys;
+mod liveness;
 mod messages;
 mod open_rate;
 mod receive;
@@ -48,6 +49,7 @@ use acks::Acks;
 use control::{ControlRx, ControlTx};
 use credit_wait::CreditWait;
 use keys::Keys;
+use liveness::Liveness;
 use open_rate::OpenRate;
 use recovery::{FrameFate, Recovery};
 use table::Table;
@@ -149,11 +151,7 @@ pub struct Session {
     /// not are passed over.
     released: VecDeque<u32>,
 
-    /// When the last packet of the peer opened.
-    last_heard: Instant,
-    /// Since when packets in flight have gone without any packet from the peer; `None` without packets in
-    /// flight.
-    unanswered: Option<Instant>,
+    liveness: Liveness,
     /// When a channel last opened or ended, or a message last arrived.
     idle_since: Instant,
     open_rate: OpenRate,
@@ -203,8 +201,7 @@ impl Session {
             ping_due: false,
             events: VecDeque::new(),
             released: VecDeque::new(),
-            last_heard: now,
-            unanswered: None,
+            liveness: Liveness::new(config.dead_after, config.suspect_after, now),
             idle_since: now,
             open_rate: OpenRate::new(limits.opens_per_second, now),
             last_trim: now,
@@ -359,7 +356,7 @@ impl Session {
     }
 
     fn apply_data_fate(&mut self, fate: FrameFate, frame: SentFrame) {
-        let max = self.config.max_attempts;
+        let horizon = self.give_up_horizon();
         let (SentFrame::Data(SentData { label, .. }) | SentFrame::Fragment(SentFragment { label, .. })) =
             frame
         else {
@@ -370,12 +367,12 @@ impl Session {
         let (mut moved, mut outcome) = (false, LossOutcome::Queued);
         match (fate, &frame) {
             (FrameFate::Acked, SentFrame::Data(data)) => moved = channel.handle_data_acked(data),
-            (FrameFate::Lost, SentFrame::Data(data)) => outcome = channel.handle_data_lost(data, max),
+            (FrameFate::Lost, SentFrame::Data(data)) => outcome = channel.handle_data_lost(data, horizon),
             (FrameFate::Acked, SentFrame::Fragment(fragment)) => {
                 moved = channel.handle_fragment_acked(fragment);
             }
             (FrameFate::Lost, SentFrame::Fragment(fragment)) => {
-                outcome = channel.handle_fragment_lost(fragment, max);
+                outcome = channel.handle_fragment_lost(fragment, horizon);
             }
             _ => {}
         }
@@ -393,6 +390,13 @@ impl Session {
         } else if fate == FrameFate::Lost {
             Self::schedule(channel, &mut self.drr);
         }
+    }
+
+    /// A datum that was first sent before this time is given up when it is lost again. A silence of the peer
+    /// that has ended counts for nothing.
+    fn give_up_horizon(&self) -> Instant {
+        let horizon = self.now - self.config.give_up_after();
+        if self.liveness.alive_since() < horizon { horizon } else { Instant::ZERO }
     }
 
     /// Sends FIN for FireAndForget channels whose last packet is acknowledged or lost.

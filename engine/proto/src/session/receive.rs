@@ -64,8 +64,9 @@ impl Session {
             self.confirmed = true;
             self.events.push_back(SessionEvent::Confirmed);
         }
-        self.last_heard = self.now;
-        self.unanswered = (self.recovery.in_flight() > 0).then_some(self.now);
+        if self.liveness.handle_heard(self.now, self.recovery.in_flight() > 0) {
+            self.events.push_back(SessionEvent::Recovered);
+        }
         if self.is_closed() {
             return self.handle_while_closing(opened.plaintext);
         }
@@ -93,6 +94,7 @@ impl Session {
                 return Ok(());
             }
         }
+        self.liveness.handle_asked(summary.eliciting);
         self.acks.handle_packet(self.now, number, summary.eliciting, summary.urgent);
         Ok(())
     }
@@ -275,7 +277,7 @@ impl Session {
             self.controller.handle_loss(self.now, sent);
         }
         if self.recovery.in_flight() == 0 {
-            self.unanswered = None;
+            self.liveness.handle_idle();
         }
         self.apply_fates();
     }

@@ -12,8 +12,8 @@ use crate::{channel::SentFrame, time::Instant, wire::frames::Ack};
 const PACKET_THRESHOLD: u64 = 3;
 /// Probes in a row without an answer after which the congestion controller starts over (RFC 9002, 7.6).
 pub(super) const PERSISTENT_PROBES: u32 = 3;
-/// The probe timeout doubles up to this, so that a path that heals is noticed within two seconds.
-const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The probe timeout doubles up to this, so that a path that heals is noticed within a second.
+const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A packet that asks for an acknowledgement. Others are not tracked.
 #[derive(Debug)]

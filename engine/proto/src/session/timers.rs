@@ -1,6 +1,8 @@
 //! Acting on the passing of time.
 
-use super::{BlockedFrame, CloseCode, Lifecycle, Session, recovery::PERSISTENT_PROBES};
+use super::{
+    BlockedFrame, CloseCode, Lifecycle, Session, SessionEvent, liveness::Silence, recovery::PERSISTENT_PROBES,
+};
 use crate::time::Instant;
 
 impl Session {
@@ -17,7 +19,7 @@ impl Session {
             self.recovery.poll_timeout(),
             self.keys.poll_timeout(),
             self.keepalive_at(),
-            self.dead_at(),
+            self.liveness.poll_timeout(),
             self.idle_at(),
             self.credit_wait.poll_timeout(),
             self.paced_at,
@@ -42,9 +44,13 @@ impl Session {
             }
             Lifecycle::Open => {}
         }
-        if due(self.dead_at()) {
-            self.terminate(CloseCode::PEER_LOST, false);
-            return;
+        match self.liveness.handle_timeout(now) {
+            Silence::Normal => {}
+            Silence::Suspect(silent_for) => self.events.push_back(SessionEvent::Suspect { silent_for }),
+            Silence::Lost => {
+                self.terminate(CloseCode::PEER_LOST, false);
+                return;
+            }
         }
         if due(self.idle_at()) {
             self.start_closing(CloseCode::IDLE);
@@ -53,6 +59,9 @@ impl Session {
         self.acks.handle_timeout(now);
         self.keys.handle_timeout(now);
         self.request_key_if_due();
+        if self.liveness.take_probe(now) {
+            self.recovery.probes_due = 1;
+        }
         if due(self.keepalive_at()) {
             self.ping_due = true;
         }
@@ -75,21 +84,24 @@ impl Session {
             if self.recovery.probe_count == PERSISTENT_PROBES {
                 self.controller.handle_persistent_loss();
             }
-            if self.recovery.probe_count > u32::from(self.config.max_attempts) {
-                self.start_closing(CloseCode::GAVE_UP);
-            }
         }
         self.apply(&outcome);
     }
 
     /// When a PING is due. While packets are in flight, their own timers detect a lost peer.
     fn keepalive_at(&self) -> Option<Instant> {
-        (!self.ping_due && self.recovery.in_flight() == 0).then(|| self.last_heard + self.config.keepalive)
+        (!self.ping_due && self.recovery.in_flight() == 0)
+            .then(|| self.liveness.keepalive_at(self.config.keepalive()))
     }
 
-    /// When the peer counts as lost.
-    fn dead_at(&self) -> Option<Instant> {
-        self.unanswered.map(|since| since + self.config.dead_after)
+    /// The network reports that the peer's address refuses packets or cannot be reached. Anybody can forge
+    /// such a report, so it only makes the session probe faster: it closes with `PEER_LOST` when reports go
+    /// on for a second in which no packet of the peer opens.
+    pub fn handle_unreachable(&mut self, now: Instant) {
+        self.advance_clock(now);
+        if self.is_open() && self.liveness.handle_unreachable(self.now) {
+            self.recovery.probes_due = 1;
+        }
     }
 
     /// When the session closes for want of channels and messages.

@@ -112,7 +112,7 @@ impl Session {
         if let Some(Tracked { frames, acked_to }) = tracked {
             self.recovery.handle_sent(self.now, sealed.number, sealed.bytes, frames, acked_to);
             self.pacer.handle_sent(sealed.bytes as u64);
-            self.unanswered.get_or_insert(self.now);
+            self.liveness.handle_sent(self.now);
         }
         self.request_key_if_due();
         Some(sealed.bytes)
@@ -211,7 +211,8 @@ impl Session {
             let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
             let max_new = (max / 2).saturating_sub(self.resend_entries);
             let log = SentLog { frames: self.recovery.frames(), max, max_new };
-            let stop = channel.pack(&mut Packing { out, source, log, fresh_room, deficit });
+            let now = self.now;
+            let stop = channel.pack(&mut Packing { out, source, log, now, fresh_room, deficit });
             self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
             if out.written() > written {
                 channel.last_packet = number;

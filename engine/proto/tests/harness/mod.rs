@@ -228,6 +228,23 @@ pub struct Peer {
     pub rekeyed: Vec<u8>,
     /// The number and the phase of the last packet that it sealed.
     pub sealed: Option<(u64, u8)>,
+    /// The other peer is silent, as it reported.
+    pub suspect: Option<Duration>,
+    /// How often it reported that.
+    pub suspected: u64,
+    pub process: Process,
+    /// Packets that arrived while the process was stopped.
+    waiting: Vec<Vec<u8>>,
+}
+
+/// What a peer's process does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Process {
+    Runs,
+    /// Nothing happens, and packets wait in its socket.
+    Stopped,
+    /// Its port refuses packets.
+    Killed,
 }
 
 pub struct World {
@@ -276,6 +293,10 @@ fn peer(session: Session) -> Peer {
         rekey_due: false,
         rekeyed: Vec::new(),
         sealed: None,
+        suspect: None,
+        suspected: 0,
+        process: Process::Runs,
+        waiting: Vec::new(),
     }
 }
 
@@ -340,18 +361,19 @@ impl World {
     pub fn step(&mut self) -> bool {
         self.steps += 1;
         let packet = self.network.first_key_value().map(|((at, _), _)| *at);
-        let timers = [0, 1].map(|index| self.peers[index].session.poll_timeout());
+        let timers = [0, 1].map(|index| {
+            let peer = &self.peers[index];
+            if peer.process == Process::Runs { peer.session.poll_timeout() } else { None }
+        });
         let next = [packet, timers[0], timers[1], Some(self.next_tick)].into_iter().flatten().min();
         let Some(next) = next else { return false };
         self.now = self.now.max(next);
         while let Some(entry) = self.network.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let (to, mut packet) = entry.remove();
-            let peer = &mut self.peers[to];
-            peer.packets += 1;
-            let _ = peer.session.handle_packet(self.now, &mut packet, &mut peer.inboxes);
-            self.events(to);
+            let (to, packet) = entry.remove();
+            self.arrive(to, packet);
         }
-        for index in 0..2 {
+        let runs = [0, 1].map(|index| self.peers[index].process == Process::Runs);
+        for index in (0..2).filter(|index| runs[*index]) {
             self.peers[index].session.handle_timeout(self.now);
             self.events(index);
         }
@@ -359,7 +381,7 @@ impl World {
             self.next_tick = self.now + self.tick;
             self.applications();
         }
-        for index in 0..2 {
+        for index in (0..2).filter(|index| runs[*index]) {
             self.transmit(index);
             self.events(index);
             let at = self.peers[index].session.poll_timeout();
@@ -367,6 +389,31 @@ impl World {
         }
         self.check();
         true
+    }
+
+    fn arrive(&mut self, to: usize, mut packet: Vec<u8>) {
+        let peer = &mut self.peers[to];
+        match peer.process {
+            Process::Runs => {
+                peer.packets += 1;
+                let _ = peer.session.handle_packet(self.now, &mut packet, &mut peer.inboxes);
+                self.events(to);
+            }
+            Process::Stopped => peer.waiting.push(packet),
+            Process::Killed => self.peers[1 - to].session.handle_unreachable(self.now),
+        }
+    }
+
+    /// A stopped process goes on: it serves its timers before it reads its socket.
+    pub fn go_on(&mut self, index: usize) {
+        let peer = &mut self.peers[index];
+        peer.process = Process::Runs;
+        let waiting = std::mem::take(&mut peer.waiting);
+        peer.session.handle_timeout(self.now);
+        self.events(index);
+        for packet in waiting {
+            self.arrive(index, packet);
+        }
     }
 
     fn events(&mut self, index: usize) {
@@ -431,6 +478,11 @@ impl World {
                         peer.inboxes.consuming.get_mut(&label).unwrap().closed = Some(code);
                     }
                 }
+                SessionEvent::Suspect { silent_for } => {
+                    assert!(peer.suspect.replace(silent_for).is_none(), "reported twice");
+                    peer.suspected += 1;
+                }
+                SessionEvent::Recovered => assert!(peer.suspect.take().is_some(), "recovered from nothing"),
                 SessionEvent::RekeyDue => {
                     assert!(!std::mem::replace(&mut peer.rekey_due, true), "asked twice for one key");
                 }
@@ -453,7 +505,7 @@ impl World {
     }
 
     fn applications(&mut self) {
-        for peer in &mut self.peers {
+        for peer in self.peers.iter_mut().filter(|peer| peer.process == Process::Runs) {
             for (label, ring) in &mut peer.rings.producing {
                 if ring.finished || ring.closed.is_some() {
                     continue;
@@ -580,9 +632,4 @@ impl World {
     pub fn drain_network(&mut self) {
         self.network.clear();
     }
-}
-
-/// A configuration for virtual networks, with timeouts above their delays.
-pub fn patient() -> SessionConfig {
-    SessionConfig { dead_after: Duration::from_secs(20), max_attempts: 60, ..SessionConfig::default() }
 }

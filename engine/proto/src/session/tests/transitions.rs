@@ -293,13 +293,13 @@ fn producer_channel_is_as_the_readme_prints_it() {
                 let _ = subject.session.reset(TX, CloseCode::GRACEFUL);
             }),
             ("all sent and acknowledged", Subject::round_trip),
-            ("datum lost too often", |subject| {
+            ("datum lost for too long", |subject| {
                 subject.transmit();
-                let max = subject.config().max_attempts;
+                let late = subject.now + subject.config().give_up_after() * 2;
+                subject.session.advance_clock(late);
                 for frame in subject.session.recovery.frames().clone() {
                     if let SentFrame::Data(data) = frame {
-                        let lost = SentFrame::Data(SentData { attempt: max, ..data });
-                        subject.session.fates.push((FrameFate::Lost, lost));
+                        subject.session.fates.push((FrameFate::Lost, SentFrame::Data(data)));
                     }
                 }
                 subject.session.apply_fates();
