@@ -131,14 +131,14 @@ fn a_stream_that_ended_meanwhile_is_not_found() {
     });
     let subscription =
         consumer.subscribe(SubscribeSpec { accept: Some(accept), ..spec(1) }).expect("a subscription");
-    is_asked.recv_timeout(engine_rig::LIMIT).expect("the producer was found");
+    is_asked.recv_timeout(corewire_testkit::LIMIT).expect("the producer was found");
     drop(publication);
     // The clerk takes requests in order: when this is served, the end above was handled.
     let barrier = producer.publish(PublishSpec::new(stream(2))).expect("a publication");
     let own = producer.subscribe(spec(2)).expect("a subscription");
     let _leg = next_leg(&own);
     drop((go_on, barrier));
-    let until = std::time::Instant::now() + engine_rig::LIMIT;
+    let until = std::time::Instant::now() + corewire_testkit::LIMIT;
     while producer.stats().stream_not_found == 0 {
         assert!(std::time::Instant::now() < until, "{:?}", producer.stats());
         std::thread::yield_now();
@@ -154,7 +154,7 @@ fn a_consumer_chooses_its_producers() {
     let accept: Admit = Arc::new(move |peer| Verdict::from(peer.has_tag(&wanted)));
     let subscription =
         consumer.subscribe(SubscribeSpec { accept: Some(accept), ..spec(1) }).expect("a subscription");
-    let until = std::time::Instant::now() + engine_rig::LIMIT;
+    let until = std::time::Instant::now() + corewire_testkit::LIMIT;
     while consumer.stats().not_allowed == 0 {
         assert!(std::time::Instant::now() < until, "{:?}", consumer.stats());
         std::thread::yield_now();

@@ -18,9 +18,8 @@ use corewire_engine::{
     subscription::{Leg, Subscription},
 };
 use corewire_proto::{NetworkId, session::SessionConfig};
-use engine_rig::{
-    LIMIT, engine, engine_with, network, next_leg, next_number, push, spec, stream, wait_consumers,
-};
+use corewire_testkit::LIMIT;
+use engine_rig::{engine, engine_with, network, next_leg, next_number, push, spec, stream, wait_consumers};
 
 /// A node whose sessions get new keys this often.
 fn node(engine: &Engine, network: NetworkId, session: SessionConfig) -> Node {

@@ -234,7 +234,7 @@ fn never_meet(one: NodeConfig, other: NodeConfig) {
     let other = Node::join(&there, NodeConfig { bootstrap, ..other }).expect("a node");
     let _publication = publish(&one, 1);
     let subscription = subscribe(&other, 1);
-    let until = std::time::Instant::now() + engine_rig::LIMIT;
+    let until = std::time::Instant::now() + corewire_testkit::LIMIT;
     while one.stats().foreign_packets < 3 {
         assert!(std::time::Instant::now() < until, "{:?}", one.stats());
         std::thread::yield_now();

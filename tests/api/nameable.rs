@@ -1,5 +1,5 @@
-//! Types of other crates that public signatures and fields of `corewire` mention can be named through it. For types
-//! of its own the lint `unnameable_types` does that.
+//! Types of other crates that public signatures and fields of `corewire` mention can be named through it. For
+//! types of its own the lint `unnameable_types` does that.
 
 use corewire::engine::{
     BindError, CounterSnapshot, DriverConfig, DriverKind, DriverOpenError, Engine, EngineConfig, EngineError,

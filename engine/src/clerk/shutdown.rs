@@ -195,7 +195,7 @@ mod tests {
         env.effects.drain();
         shutdown.leave_due(&mut env, NODE, false, true);
         assert!(matches!(env.effects.drain()[..], [Effect::SetTimer(Timer::Leave(NODE), _)]));
-        env.now = env.now + DRAIN;
+        env.now += DRAIN;
         shutdown.leave_due(&mut env, NODE, false, false);
         let ends = env.effects.drain();
         assert!(matches!(ends[..], [Effect::CloseNode(NODE, false), Effect::ForgetNode(NODE)]));

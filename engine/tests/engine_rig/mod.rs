@@ -1,16 +1,7 @@
-//! What the engine's tests share: waiting with a limit, nodes with short times, and a reader of legs.
-//!
-//! Not inside: a test.
+//! Shared by the engine's tests: nodes with short times, and a reader of legs.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use corewire_engine::{
     Engine, EngineConfig,
@@ -23,39 +14,8 @@ use corewire_engine::{
 };
 use corewire_proto::{NetworkId, StreamId};
 use corewire_rings::{ClaimError, RecvError};
+pub(crate) use corewire_testkit::wait;
 use tokio::sync::watch;
-
-/// How long anything may take before a test fails. Long, because a loaded machine is no defect.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread; `None` when it is not done after `limit`.
-pub(crate) fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    let mut future = pin!(future);
-    let until = Instant::now() + limit;
-    loop {
-        if let Poll::Ready(value) = future.as_mut().poll(&mut cx) {
-            return Some(value);
-        }
-        let left = until.checked_duration_since(Instant::now())?;
-        thread::park_timeout(left);
-    }
-}
-
-/// Runs a future on this thread, or fails the test.
-#[track_caller]
-pub(crate) fn wait<T>(what: &str, future: impl Future<Output = T>) -> T {
-    within(LIMIT, future).unwrap_or_else(|| panic!("waited {LIMIT:?} for {what}"))
-}
 
 /// Waits until what is watched fits.
 #[track_caller]

@@ -152,7 +152,6 @@ impl Internet {
             redial_max: Duration::from_millis(500),
             record_life: Duration::from_secs(60),
             drain: Duration::from_millis(200),
-            ..Times::default()
         };
         let mut dice = Dice::new(self.seed.wrapping_mul(1_000).wrapping_add(self.lives));
         let entropy = Box::new(move |out: &mut [u8]| out.fill_with(|| dice.next() as u8));
@@ -197,7 +196,7 @@ impl Internet {
         };
         let host = self.hosts.get_mut(&id).expect("a host that runs");
         let engine = host.engine.as_ref().expect("an engine");
-        host.node = Some(Node::join_on(&engine, config, vec![socket]).expect("a node"));
+        host.node = Some(Node::join_on(engine, config, vec![socket]).expect("a node"));
     }
 
     /// The host loses power: nothing is ended in order.

@@ -90,7 +90,7 @@ fn a_peer_that_does_not_answer_is_dialled_again_after_a_pause() {
     one.env.effects.drain();
     let mut effects = Vec::new();
     while one.handshakes.attempt_with(one.node.id, peer).is_some() {
-        one.env.now = one.env.now + std::time::Duration::from_secs(1);
+        one.env.now += std::time::Duration::from_secs(1);
         one.handshakes.attempt_due(&mut one.env, one.node.id, index);
         effects.extend(one.env.effects.drain());
     }

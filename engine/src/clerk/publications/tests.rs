@@ -134,7 +134,7 @@ fn a_local_consumer_that_stands_still_for_its_grace_is_cut_off() {
     fixture.publications.ring_is_full(&mut fixture.env, fixture.shared.key);
     let effects = fixture.env.effects.drain();
     assert!(matches!(effects[..], [Effect::SetTimer(Timer::Lagging(_), _)]), "its clock has started");
-    fixture.env.now = fixture.env.now + GRACE;
+    fixture.env.now += GRACE;
     fixture.publications.lagging_due(&mut fixture.env, fixture.shared.key);
     let cut = |effect: &Effect| matches!(effect, Effect::EndLeg(cut, CloseCode::TOO_SLOW, LegEnd::Cut) if *cut == leg);
     assert!(fixture.env.effects.drain().iter().any(cut));

@@ -89,7 +89,7 @@ fn a_refusal_waits_for_a_change_and_a_failure_for_its_pause() {
 fn a_producer_is_given_up_when_its_time_is_over() {
     let mut fixture = Fixture::new();
     fixture.open();
-    fixture.env.now = fixture.env.now + Duration::from_secs(3_600);
+    fixture.env.now += Duration::from_secs(3_600);
     fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::PEER_LOST);
     assert_eq!(fixture.stage(), InboundStage::GivenUp);
     let before = PeerInfo::new(PeerFacts { peer_id: PRODUCER, ..PeerFacts::default() });

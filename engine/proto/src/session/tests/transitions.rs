@@ -102,12 +102,14 @@ impl Subject {
     }
 }
 
+/// A state's name, and how to reach it.
+type StateOf<T> = (&'static str, fn() -> T);
+
+/// An event's name, and how to cause it.
+type EventOf<T> = (&'static str, fn(&mut T));
+
 /// Prints a machine. A cell is the state after the event, `-` where the event changes nothing.
-fn table<T>(
-    states: &[(&str, fn() -> T)],
-    events: &[(&str, fn(&mut T))],
-    read: impl Fn(&T) -> String,
-) -> String {
+fn table<T>(states: &[StateOf<T>], events: &[EventOf<T>], read: impl Fn(&T) -> String) -> String {
     let mut rows: Vec<Vec<String>> = vec![vec![String::new()]];
     rows[0].extend(states.iter().map(|state| state.0.into()));
     for (event, apply) in events {
