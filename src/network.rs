@@ -394,8 +394,10 @@ impl Builder {
         self
     }
 
-    /// The addresses to receive datagrams at; port 0 is any free one. Default: `127.0.0.1:0`. Further calls
-    /// add addresses.
+    /// The addresses to receive datagrams at; port 0 is any free one. `[::]` takes both families. Default: a
+    /// free port where the peers of [`with_bootstrap`](Self::with_bootstrap) can be reached from. While there
+    /// are none, or all are on the loopback interface, that is the loopback interface; otherwise it is the
+    /// unspecified address of their family. Further calls add addresses.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

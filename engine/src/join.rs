@@ -1,7 +1,10 @@
 //! How a node joins a network: its addresses are bound, its settings checked, and the clerk is asked to serve
 //! it.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use corewire_proto::{
     handshake::NetworkSecret,
@@ -11,7 +14,10 @@ use corewire_proto::{
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
-    driver::{Socket, bind::bind_shards},
+    driver::{
+        Socket,
+        bind::{BindError, Bound, bind_shards},
+    },
     engine::Engine,
     node::{self, JoinError, Node, NodeConfig, NodeSocket},
     registry,
@@ -29,17 +35,19 @@ impl Node {
     ///
     /// [`JoinError`]; an address that is in use is named.
     pub fn join(engine: &Engine, config: NodeConfig) -> Result<Self, JoinError> {
-        let mut sockets = Vec::new();
-        for address in config.bind_or_default() {
-            let bound = bind_shards(address, engine.shards())?;
-            sockets.push(NodeSocket {
-                address: bound.address,
-                sockets: bound.sockets.into_iter().map(Socket::from).collect(),
-                receive_buffer_bytes: bound.receive_buffer_bytes,
-                send_buffer_bytes: bound.send_buffer_bytes,
-            });
-        }
-        Self::join_on(engine, config, sockets)
+        let shards = engine.shards();
+        let bound = if config.bind.is_empty() {
+            bind_default(&config.bootstrap, shards)?
+        } else {
+            config.bind.iter().map(|&address| bind_shards(address, shards)).collect::<Result<_, _>>()?
+        };
+        let sockets = bound.into_iter().map(|bound| NodeSocket {
+            address: bound.address,
+            sockets: bound.sockets.into_iter().map(Socket::from).collect(),
+            receive_buffer_bytes: bound.receive_buffer_bytes,
+            send_buffer_bytes: bound.send_buffer_bytes,
+        });
+        Self::join_on(engine, config, sockets.collect())
     }
 
     /// As [`Node::join`], on sockets that the caller has bound. `config.bind` is ignored.
@@ -102,12 +110,81 @@ impl Node {
             identity,
             secret,
             sockets,
-            bootstrap: config.bootstrap,
+            bootstrap: config.bootstrap.into_iter().map(canonical).collect(),
             session: config.session,
         };
         if !port.send(ClerkRequest::Join(Box::new(request))) {
             return Err(JoinError::Stopped);
         }
         Ok(Self::new(shared, engine.times().drain, Arc::new(engine.clone())))
+    }
+}
+
+/// Binds what a node without addresses receives on (see [`NodeConfig::bind`]). Where the system lacks IPv6,
+/// IPv4 alone is enough for peers of both families.
+fn bind_default(peers: &[SocketAddr], shards: usize) -> Result<Vec<Bound>, BindError> {
+    let peers = || peers.iter().map(|peer| peer.ip().to_canonical());
+    let (v4, v6) = (peers().any(|ip| ip.is_ipv4()), peers().any(|ip| ip.is_ipv6()));
+    let here = peers().all(|ip| ip.is_loopback());
+    let wanted: &[SocketAddr] = &match (here, v4, v6) {
+        (true, true, true) => vec![free(Ipv4Addr::LOCALHOST), free(Ipv6Addr::LOCALHOST)],
+        (true, _, false) => vec![free(Ipv4Addr::LOCALHOST)],
+        (true, false, true) => vec![free(Ipv6Addr::LOCALHOST)],
+        (false, _, false) => vec![free(Ipv4Addr::UNSPECIFIED)],
+        (false, _, true) => vec![free(Ipv6Addr::UNSPECIFIED)],
+    };
+    let mut bound = Vec::new();
+    let mut refused = None;
+    for &address in wanted {
+        match bind_shards(address, shards) {
+            Ok(one) => bound.push(one),
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(_) if bound.is_empty() && v4 => Ok(vec![bind_shards(free(Ipv4Addr::UNSPECIFIED), shards)?]),
+        Some(error) if bound.is_empty() => Err(error),
+        _ => Ok(bound),
+    }
+}
+
+/// The address in the form in which its packets are seen to come.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
+    }
+}
+
+fn free(ip: impl Into<IpAddr>) -> SocketAddr {
+    SocketAddr::new(ip.into(), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(peers: &[&str]) -> Vec<SocketAddr> {
+        let peers: Vec<SocketAddr> = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+        let bound = bind_default(&peers, 1).unwrap();
+        bound.iter().map(|bound| SocketAddr::new(bound.address.ip(), 0)).collect()
+    }
+
+    #[test]
+    fn a_node_without_addresses_binds_where_its_peers_can_be_reached() {
+        let has_ipv6 = bind_shards(free(Ipv6Addr::LOCALHOST), 1).is_ok();
+        let [v4, v6] = ["10.9.0.1:7411", "[2001:db8::1]:7411"];
+        assert_eq!(bound(&[]), [free(Ipv4Addr::LOCALHOST)]);
+        assert_eq!(bound(&["127.0.0.1:9", "[::ffff:127.0.0.2]:9"]), [free(Ipv4Addr::LOCALHOST)]);
+        assert_eq!(bound(&[v4, "127.0.0.1:9"]), [free(Ipv4Addr::UNSPECIFIED)]);
+        if has_ipv6 {
+            assert_eq!(bound(&["[::1]:9"]), [free(Ipv6Addr::LOCALHOST)]);
+            let both = [free(Ipv4Addr::LOCALHOST), free(Ipv6Addr::LOCALHOST)];
+            assert_eq!(bound(&["[::1]:9", "127.0.0.1:9"]), both);
+            assert_eq!(bound(&[v6]), [free(Ipv6Addr::UNSPECIFIED)]);
+            assert_eq!(bound(&[v6, v4]), [free(Ipv6Addr::UNSPECIFIED)]);
+        } else {
+            assert_eq!(bound(&[v6, v4]), [free(Ipv4Addr::UNSPECIFIED)]);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     any::Any,
     fmt,
     future::Future,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -45,7 +45,9 @@ pub struct NodeConfig {
     pub network_secret: Option<[u8; 32]>,
     /// The node's identity, 32 random bytes; `None` draws a fresh one.
     pub identity_seed: Option<[u8; 32]>,
-    /// Addresses to receive on; port 0 takes any free one. Empty: `127.0.0.1:0`.
+    /// Addresses to receive on; port 0 takes any free one. Empty: a free port where the bootstrap addresses
+    /// can be reached from. That is the loopback interface while all of them are on it (or there are none),
+    /// and otherwise the unspecified address of their family, for both families `[::]`.
     pub bind: Vec<SocketAddr>,
     /// Addresses to announce instead of those that were bound: for nodes behind address translation, and for
     /// those that bind the unspecified address.
@@ -76,15 +78,6 @@ impl NodeConfig {
             bootstrap: Vec::new(),
             use_registry: true,
             session: SessionConfig::default(),
-        }
-    }
-
-    /// What to bind.
-    pub(crate) fn bind_or_default(&self) -> Vec<SocketAddr> {
-        if self.bind.is_empty() {
-            vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))]
-        } else {
-            self.bind.clone()
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Engines that find each other over real UDP on the loopback interface.
+#![allow(clippy::print_stderr, reason = "prints what could not be tested here")]
 
 mod engine_rig;
 
@@ -45,6 +46,55 @@ fn carries(publication: &Publication, subscription: &Subscription) {
         }
     });
     assert_eq!(leg.channel().shared().state(), ChannelState::Connected);
+}
+
+/// A node on these addresses, none of which is announced for it.
+fn hidden_at(engine: &Engine, network: NetworkId, bind: &[&str], bootstrap: Vec<SocketAddr>) -> Node {
+    let bind = bind.iter().map(|address| address.parse().expect("an address")).collect();
+    let config = NodeConfig { use_registry: false, bind, bootstrap, ..NodeConfig::new(network) };
+    Node::join(engine, config).expect("a node")
+}
+
+/// Whether this host has IPv6; where it has not, that is printed.
+fn has_ipv6() -> bool {
+    let bound = std::net::UdpSocket::bind("[::1]:0");
+    if let Err(error) = &bound {
+        eprintln!("not tested, this host has no IPv6: {error}");
+    }
+    bound.is_ok()
+}
+
+/// A producer bound to `producer` that a consumer bound to `consumer` (or by default) calls at `host`.
+fn meets(name: &str, producer: &str, host: &str, consumer: &[&str]) {
+    for io in [IoChoice::Auto, IoChoice::Epoll] {
+        let (here, there) = (engine_with(1, io), engine_with(2, io));
+        let network = network(&format!("{name} {io:?}"));
+        let producer = hidden_at(&there, network, &[producer], Vec::new());
+        let port = producer.local_addrs()[0].port();
+        let to = format!("{host}:{port}").parse().expect("an address");
+        let consumer = hidden_at(&here, network, consumer, vec![to]);
+        let publication = publish(&producer, 1);
+        let subscription = subscribe(&consumer, 1);
+        carries(&publication, &subscription);
+    }
+}
+
+#[test]
+fn a_node_without_addresses_reaches_a_peer_of_either_family() {
+    meets("plain four", "127.0.0.1:0", "127.0.0.1", &[]);
+    if has_ipv6() {
+        meets("plain six", "[::1]:0", "[::1]", &[]);
+    }
+}
+
+#[test]
+fn a_node_of_both_families_calls_and_is_called_by_ipv4() {
+    if has_ipv6() {
+        meets("called", "[::]:0", "127.0.0.1", &[]);
+        meets("calls", "127.0.0.1:0", "127.0.0.1", &["[::]:0"]);
+        meets("both", "[::]:0", "127.0.0.1", &["[::]:0"]);
+        meets("mapped", "127.0.0.1:0", "[::ffff:127.0.0.1]", &["[::]:0"]);
+    }
 }
 
 fn two_engines(io: IoChoice, shards: usize, name: &str) {

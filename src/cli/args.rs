@@ -107,7 +107,7 @@ pub(crate) struct DemoArgs {
 /// Options that `pub` and `sub` share.
 #[derive(Args, Debug)]
 pub(crate) struct NetArgs {
-    /// Address to listen on (UDP); port 0 lets the system choose
+    /// Address to listen on (UDP); port 0 lets the system choose [default: where the peers can be reached from]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
     /// Address of a node to join; may be given several times

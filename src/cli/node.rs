@@ -24,11 +24,11 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(7 * 86_400);
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// The address to listen on: the publisher's default is the well-known port, unless it has `--peer`.
-fn listen_address(args: &NetArgs, role: NodeRole) -> SocketAddr {
+/// The address to listen on: the publisher's default is the well-known port, unless it has `--peer`. `None`: a
+/// free port from which the peers can be reached.
+fn listen_address(args: &NetArgs, role: NodeRole) -> Option<SocketAddr> {
     let well_known = role == NodeRole::Publisher && args.peer.is_empty();
-    let port = if well_known { DEFAULT_PORT } else { 0 };
-    args.listen.unwrap_or_else(|| SocketAddr::from((LOOPBACK, port)))
+    args.listen.or_else(|| well_known.then(|| SocketAddr::from((LOOPBACK, DEFAULT_PORT))))
 }
 
 /// The peers to connect to: the subscriber's default is the well-known port, unless it has `--listen`.
@@ -56,7 +56,7 @@ fn secret(path: &Path) -> Result<SecretKey, Failure> {
 pub(crate) fn join(args: &NetArgs, role: NodeRole) -> Result<Network, Failure> {
     let listen = listen_address(args, role);
     let mut builder = Network::builder(NetworkId::from(args.network.as_str()))
-        .with_addresses([listen])
+        .with_addresses(listen)
         .with_bootstrap(peers(args, role));
     if let Some(path) = &args.secret_file {
         builder = builder.with_network_secret(secret(path)?);
@@ -67,12 +67,11 @@ pub(crate) fn join(args: &NetArgs, role: NodeRole) -> Result<Network, Failure> {
 
 /// Joins the network `id` on a free port with a new engine, through the node at `known`.
 pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<Network, Failure> {
-    let listen = SocketAddr::from((LOOPBACK, 0));
     // Pinned: engines of one process give each shard its own core while there are any.
-    build(Network::builder(id).with_addresses([listen]).with_bootstrap(known), io, true, listen)
+    build(Network::builder(id).with_bootstrap(known), io, true, None)
 }
 
-fn build(builder: Builder, io: Io, pin: bool, listen: SocketAddr) -> Result<Network, Failure> {
+fn build(builder: Builder, io: Io, pin: bool, listen: Option<SocketAddr>) -> Result<Network, Failure> {
     let io = match io {
         Io::Auto => IoChoice::Auto,
         Io::Uring => IoChoice::Uring,
@@ -83,7 +82,8 @@ fn build(builder: Builder, io: Io, pin: bool, listen: SocketAddr) -> Result<Netw
     wait::done(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
 
-fn cannot_join(listen: SocketAddr, error: &NetworkError) -> Failure {
+fn cannot_join(listen: Option<SocketAddr>, error: &NetworkError) -> Failure {
+    let listen = listen.map_or_else(|| "a free port".to_owned(), |address| address.to_string());
     if error.is_address_in_use() {
         return Failure::new(
             Exit::CannotStart,
@@ -96,8 +96,8 @@ fn cannot_join(listen: SocketAddr, error: &NetworkError) -> Failure {
 
 /// A node's address and engine, for people.
 pub(crate) struct Facts {
-    /// The address that it listens on.
-    pub(crate) address: SocketAddr,
+    /// The addresses that it listens on.
+    pub(crate) addresses: String,
     /// The driver in use.
     pub(crate) driver: String,
     /// The core of each shard.
@@ -118,9 +118,9 @@ impl Facts {
                 None => format!("shard {}, not pinned", shard.shard),
             })
             .collect();
-        let nowhere = SocketAddr::from((LOOPBACK, 0));
+        let addresses: Vec<String> = network.local().addresses().iter().map(SocketAddr::to_string).collect();
         Facts {
-            address: network.local().addresses().first().copied().unwrap_or(nowhere),
+            addresses: addresses.join(" and "),
             driver: info.shards.first().map_or_else(String::new, |shard| shard.driver.to_string()),
             cores: cores.join(", "),
             fallback: info.fallback().map(str::to_owned),
@@ -131,7 +131,7 @@ impl Facts {
 /// Prints the node's address and driver.
 pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
     let facts = Facts::of(network);
-    say(&format!("listening on {} ({}, {})", facts.address, facts.driver, facts.cores));
+    say(&format!("listening on {} ({}, {})", facts.addresses, facts.driver, facts.cores));
     if let Some(reason) = facts.fallback {
         say(&reason);
     }
@@ -169,16 +169,16 @@ mod tests {
     fn default_addresses_of_both_ends_match() {
         let (publisher, subscriber) = (net(&["corewire", "pub", "s"]), net(&["corewire", "sub", "s"]));
         let meeting = SocketAddr::from((LOOPBACK, DEFAULT_PORT));
-        assert_eq!(listen_address(&publisher, NodeRole::Publisher), meeting);
+        assert_eq!(listen_address(&publisher, NodeRole::Publisher), Some(meeting));
         assert_eq!(peers(&subscriber, NodeRole::Subscriber), [meeting]);
-        assert_eq!(listen_address(&subscriber, NodeRole::Subscriber).port(), 0);
+        assert_eq!(listen_address(&subscriber, NodeRole::Subscriber), None);
         assert!(peers(&publisher, NodeRole::Publisher).is_empty());
     }
 
     #[test]
-    fn publisher_with_peers_listens_on_a_free_port() {
+    fn publisher_with_peers_leaves_its_address_to_the_network() {
         let args = net(&["corewire", "pub", "s", "--peer", "127.0.0.1:9"]);
-        assert_eq!(listen_address(&args, NodeRole::Publisher).port(), 0);
+        assert_eq!(listen_address(&args, NodeRole::Publisher), None);
         assert_eq!(peers(&args, NodeRole::Publisher), args.peer);
     }
 

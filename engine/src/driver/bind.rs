@@ -11,6 +11,8 @@ use std::{
     io,
     net::{SocketAddr, UdpSocket},
     os::fd::AsRawFd,
+    thread,
+    time::{Duration, Instant},
 };
 
 use thiserror::Error;
@@ -23,6 +25,13 @@ use super::{
 /// Bytes requested for each socket's queues. 4 MiB hold 10,000 small datagrams or 3,600 of 1,400 bytes: a
 /// pause of some milliseconds at full speed. The system's default (208 KiB) holds 256.
 const QUEUE_BYTES: i32 = 4 << 20;
+
+/// How long a port that is in use is tried again. The kernel frees the sockets of a killed process that used
+/// io_uring up to 25 ms after the process is gone.
+const IN_USE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The pause between two tries.
+const IN_USE_PAUSE: Duration = Duration::from_millis(5);
 
 /// One socket per shard, all on one address.
 #[derive(Debug)]
@@ -94,7 +103,7 @@ impl BindError {
 }
 
 /// Binds one socket for each of `shards` to `address`; port 0 picks a free one. Data packets reach the socket
-/// that their shard byte names, all others the first.
+/// that their shard byte names, all others the first. A port in use is tried again for 100 ms.
 ///
 /// # Errors
 ///
@@ -104,14 +113,14 @@ pub fn bind_shards(address: SocketAddr, shards: usize) -> Result<Bound, BindErro
         return Err(BindError::Shards { address, shards });
     }
     let failed = |what| move |source| BindError::new(what, address, source);
-    let first = UdpSocket::bind(address).map_err(failed("bind"))?;
+    let first = bind_first(address).map_err(failed("bind"))?;
     let address = first.local_addr().map_err(failed("read back"))?;
     let mut sockets = vec![first];
     if shards > 1 {
         // From here on other programs of the same user may bind too, if they ask for a shared address.
         share(&sockets[0]).map_err(failed("share"))?;
         for _ in 1..shards {
-            sockets.push(socket::bind_shared(address).map_err(failed("bind another socket to"))?);
+            sockets.push(socket::bind(address, true).map_err(failed("bind another socket to"))?);
         }
         socket::steer(sockets[0].as_raw_fd(), &steer::PROGRAM).map_err(failed("steer packets on"))?;
     }
@@ -121,6 +130,19 @@ pub fn bind_shards(address: SocketAddr, shards: usize) -> Result<Bound, BindErro
         send_buffer_bytes = send_buffer_bytes.min(ask(socket, libc::SO_SNDBUFFORCE, libc::SO_SNDBUF));
     }
     Ok(Bound { address, sockets, receive_buffer_bytes, send_buffer_bytes })
+}
+
+/// Binds the first socket of an address. Blocks while the port is in use, within the patience.
+fn bind_first(address: SocketAddr) -> io::Result<UdpSocket> {
+    let until = Instant::now() + IN_USE_PATIENCE;
+    loop {
+        match socket::bind(address, false) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(IN_USE_PAUSE);
+            }
+            bound => return bound,
+        }
+    }
 }
 
 fn share(socket: &UdpSocket) -> io::Result<()> {
@@ -160,6 +182,34 @@ mod tests {
                 }
                 other => panic!("{taken_by} then {wanted_by}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_freed_late_is_bound_all_the_same() {
+        let taken = UdpSocket::bind(any("127.0.0.1")).unwrap();
+        let address = taken.local_addr().unwrap();
+        let (begun, begins) = std::sync::mpsc::channel();
+        let freeing = thread::spawn(move || {
+            begins.recv().unwrap();
+            // Dropped a little after the other thread has begun to try.
+            thread::park_timeout(Duration::from_millis(25));
+            drop(taken);
+        });
+        begun.send(()).unwrap();
+        assert_eq!(bind_shards(address, 2).unwrap().address, address);
+        freeing.join().unwrap();
+    }
+
+    #[test]
+    fn a_socket_of_the_unspecified_ipv6_address_takes_both_families() {
+        let Ok(bound) = bind_shards(any("[::]"), 2) else { return };
+        for host in ["127.0.0.1", "[::1]"] {
+            let Ok(sender) = UdpSocket::bind(any(host)) else { continue };
+            let to: SocketAddr = format!("{host}:{}", bound.address.port()).parse().unwrap();
+            sender.send_to(b"!", to).unwrap();
+            bound.sockets[0].set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            assert_eq!(bound.sockets[0].recv(&mut [0; 8]).unwrap(), 1, "from {host}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, net::SocketAddr};
 
 use super::command::NodeId;
-use crate::driver::SocketId;
+use crate::{driver::SocketId, shared::reach::reach};
 
 /// One node's sockets and sessions on this shard.
 #[derive(Debug, Default)]
@@ -36,17 +36,11 @@ impl ShardNodes {
         self.nodes.get(&node).is_some_and(|node| !node.leaving).then_some(node)
     }
 
-    /// The socket through which `node` reaches `to`: the first of the same family that is bound where `to`
-    /// can be reached from, else the first of the same family.
+    /// The socket through which `node` reaches `to`: the first that fits it best, by [`reach`].
     pub(crate) fn socket_for(&self, node: NodeId, to: SocketAddr) -> Option<SocketId> {
         let sockets = &self.nodes.get(&node)?.sockets;
-        let same_family = || sockets.iter().filter(|(_, local)| local.is_ipv4() == to.is_ipv4());
-        same_family()
-            .find(|(_, local)| {
-                local.ip().is_unspecified() || local.ip().is_loopback() == to.ip().is_loopback()
-            })
-            .or_else(|| same_family().next())
-            .map(|&(socket, _)| socket)
+        let able = sockets.iter().filter_map(|(socket, local)| Some((reach(*local, to)?, *socket)));
+        able.min_by_key(|(reach, _)| *reach).map(|(_, socket)| socket)
     }
 
     /// A session of `node` begins; `false` when the node is unknown or leaving.

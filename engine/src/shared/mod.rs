@@ -24,6 +24,7 @@ pub mod next;
 pub mod node;
 pub(crate) mod port;
 pub mod publication;
+pub(crate) mod reach;
 pub mod subscription;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

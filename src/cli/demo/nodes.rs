@@ -73,7 +73,7 @@ impl DemoNodes {
         let roles = [("A", "producer, consumer"), ("B", "consumer, udp"), ("C", "consumer, udp")];
         let mut nodes: Vec<DemoNode> = Vec::with_capacity(roles.len());
         for (name, role) in roles {
-            let known = nodes.first().map(|first| first.facts.address);
+            let known = nodes.first().map(|first| first.network.local().addresses()[0]);
             let network = node::start(id, args.io, known)?;
             nodes.push(DemoNode { name, role, facts: Facts::of(&network), network });
         }

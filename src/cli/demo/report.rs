@@ -39,7 +39,7 @@ pub(crate) fn nodes(out: &mut impl Write, style: Style, demo: &DemoNodes) -> io:
             out,
             "  {} {:<16} {:<9} {:<20} {}",
             style.bold(node.name),
-            facts.address,
+            facts.addresses,
             facts.driver,
             facts.cores,
             node.role

@@ -53,7 +53,8 @@ impl RawAddress {
         Self { bytes: raw }
     }
 
-    /// The address, if it is one of IP.
+    /// The address, if it is one of IP. An IPv4 address that an IPv6 socket sees mapped is given in its own
+    /// form, so that a peer has one address whichever socket it is heard on.
     pub(in crate::driver) fn get(&self) -> Option<SocketAddr> {
         // SAFETY: every bit pattern is a valid integer, and both members begin with the family.
         let family = unsafe { self.v4.sin_family };
@@ -69,6 +70,9 @@ impl RawAddress {
                 let v6 = unsafe { self.v6 };
                 let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
                 let port = u16::from_be(v6.sin6_port);
+                if let Some(ip) = ip.to_ipv4_mapped() {
+                    return Some(SocketAddrV4::new(ip, port).into());
+                }
                 Some(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
             }
             _ => None,
@@ -90,6 +94,8 @@ mod tests {
             let bytes = unsafe { raw.bytes };
             assert_eq!(RawAddress::from_bytes(&bytes[..len as usize]).get(), Some(address));
         }
+        let (mapped, _) = RawAddress::new("[::ffff:10.1.2.3]:9".parse().unwrap());
+        assert_eq!(mapped.get(), Some("10.1.2.3:9".parse().unwrap()));
         assert_eq!(RawAddress::NONE.get(), None);
         assert_eq!(RawAddress::from_bytes(&[]).get(), None);
     }

@@ -1,4 +1,5 @@
-//! Sockets that `std` can't make: those that share an address. Not inside: when to share.
+//! Sockets that `std` can't make: those that share an address, and those of both families whatever the
+//! system's default is. Not inside: when to share.
 
 use std::{
     io,
@@ -9,14 +10,21 @@ use std::{
 use super::{address::RawAddress, check, options};
 use crate::driver::steer::Instruction;
 
-/// Binds another socket to an address whose first socket was opened for sharing.
-pub(in crate::driver) fn bind_shared(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Binds a socket. One on `[::]` also takes IPv4, where the kernel allows it. `shared`: the address has a
+/// socket that was opened for sharing.
+pub(in crate::driver) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is passed.
     let fd = check(unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the descriptor was just made and has no other owner; it is a UDP socket.
     let socket = unsafe { UdpSocket::from_raw_fd(fd) };
-    options::set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    if shared {
+        options::set(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // Without effect only where `net.ipv6.bindv6only` could not be overridden: then IPv6 alone.
+        let _ = options::set(fd, libc::SOL_IPV6, libc::IPV6_V6ONLY, 0);
+    }
     let (raw, len) = RawAddress::new(address);
     // SAFETY: `raw` is readable for `len` bytes, which are an address of the socket's family.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const raw).cast(), len) })?;
