@@ -90,7 +90,7 @@ fn process_that_is_stopped_for_three_seconds_loses_nothing() {
 }
 
 #[test]
-fn stall_of_the_own_host_reads_its_socket_before_it_declares_the_peer_dead() {
+fn stalled_host_reads_its_socket_before_it_declares_a_peer_dead() {
     // The peer lives for longer than the stall, so only the stalled side could end the session.
     let config = SessionConfig { dead_after: SECOND * 2, ..SessionConfig::default() };
     let mut world = World::new(3, &config, Faults { delay_us: 100, ..Faults::default() });

@@ -103,7 +103,7 @@ impl Keysmith {
 }
 
 fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
-    let mut rng = Rng(seed ^ 0x4e11);
+    let mut rng = Rng::new(seed ^ 0x4e11);
     // A fixed rate, so that loss does not slow the test down.
     let config = SessionConfig { congestion: Congestion::FixedRate(5_000_000), ..SessionConfig::default() };
     let mut world = World::new(seed, &config, faults);
@@ -149,7 +149,7 @@ fn streams_survive_rekeys_per_thousand_packets_and_thirty_percent_loss() {
 #[test]
 fn more_keys_than_phases_replace_each_other() {
     for seed in 0..20 {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let mut draw = |max| if rng.chance(500) { rng.below(max) } else { 0 };
         let faults = Faults {
             loss: draw(300),

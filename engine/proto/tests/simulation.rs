@@ -6,14 +6,8 @@ mod harness;
 use std::time::Duration;
 
 use corewire_proto::{channel::Reliability, congestion::Congestion, session::SessionConfig};
+use corewire_testkit::seeds;
 use harness::{Faults, Flow, Rng, World, content};
-
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("COREWIRE_SEED") {
-        Ok(seed) => vec![seed.parse().expect("COREWIRE_SEED is a number")],
-        Err(_) => (0..count).collect(),
-    }
-}
 
 fn faults(rng: &mut Rng) -> Faults {
     let mut draw = |max: u64| if rng.chance(500) { rng.below(max) } else { 0 };
@@ -52,12 +46,14 @@ fn flow(rng: &mut Rng) -> Flow {
 
 /// Every seed draws its bounds as well; the smallest ones make each bound take effect.
 fn config(rng: &mut Rng) -> SessionConfig {
-    let mut config = SessionConfig::default();
-    config.max_packet_bytes = [1_232, 1_452, 8_900, 65_507][rng.below(4) as usize];
-    config.quantum_bytes = [300, 4_096][rng.below(2) as usize];
-    config.congestion =
-        [Congestion::Cubic, Congestion::NewReno, Congestion::Unlimited, Congestion::FixedRate(5_000_000)]
-            [rng.below(4) as usize];
+    let congestion =
+        [Congestion::Cubic, Congestion::NewReno, Congestion::Unlimited, Congestion::FixedRate(5_000_000)];
+    let mut config = SessionConfig {
+        max_packet_bytes: [1_232, 1_452, 8_900, 65_507][rng.below(4) as usize],
+        quantum_bytes: [300, 4_096][rng.below(2) as usize],
+        congestion: congestion[rng.below(4) as usize],
+        ..SessionConfig::default()
+    };
     let limits = &mut config.limits;
     limits.max_frames_in_flight = [16, 100, 8_192][rng.below(3) as usize];
     limits.max_packets_in_flight = [2, 20, 8_192][rng.below(3) as usize];
@@ -67,7 +63,7 @@ fn config(rng: &mut Rng) -> SessionConfig {
 }
 
 fn storm(seed: u64) {
-    let mut rng = Rng(seed ^ 0x5eed);
+    let mut rng = Rng::new(seed ^ 0x5eed);
     let config = config(&mut rng);
     let mut world = World::new(seed, &config, faults(&mut rng));
     for _ in 0..=rng.below(5) {

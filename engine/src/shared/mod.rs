@@ -12,7 +12,7 @@
 //! | [`node`] | a node's identity, its peers and whether it is a member |
 //! | [`publication`] | what a publication is made of, its ring and its counters |
 //! | [`subscription`] | what a subscription is made of, and the channels that wait for its consumer |
-//! | [`port`] | the queue of requests from handles to the clerk |
+//! | `port` | the queue of requests from handles to the clerk |
 //! | [`limits`] | what the clerk may hold, and for how long things may take |
 //! | [`counters`] | what the clerk counts for each node |
 

@@ -1,6 +1,6 @@
 //! What a publication is made of, and what the clerk and its handles share.
 //!
-//! The last handle owns a [`PublicationGuard`]; its drop closes the ring and tells the clerk.
+//! The last handle owns a `PublicationGuard`; its drop closes the ring and tells the clerk.
 
 use std::{
     any::Any,

@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_of_what_was_first_sent_before_the_horizon_gives_up_unless_it_arrived() {
+    fn loss_of_a_datum_sent_before_the_horizon_gives_it_up() {
         let mut resend = Resend::default();
         let old = data(5, 2);
         assert_eq!(resend.handle_data_lost(0, &old, at(2)), LossOutcome::GaveUp);

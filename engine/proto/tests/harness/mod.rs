@@ -2,6 +2,8 @@
 //! packets, all from one seed. After every step the laws of the stream model are checked.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+mod flow;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -16,27 +18,8 @@ use corewire_proto::{
     wire::header::{Header, PHASES, ReceiverIndex},
 };
 
-/// SplitMix64.
-#[derive(Clone)]
-pub struct Rng(pub u64);
-
-impl Rng {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n.max(1)
-    }
-
-    pub fn chance(&mut self, per_mille: u64) -> bool {
-        self.below(1000) < per_mille
-    }
-}
+pub use corewire_testkit::SplitMix64 as Rng;
+pub use flow::{Flow, content, is_skipped};
 
 /// Rates per thousand packets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,63 +30,6 @@ pub struct Faults {
     /// Share of packets that take up to ten times as long.
     pub reorder: u64,
     pub delay_us: u64,
-}
-
-/// What a channel carries and how its consumer behaves.
-#[derive(Clone, Debug)]
-pub struct Flow {
-    pub reliability: Reliability,
-    pub window_bytes: u64,
-    pub window_datums: u64,
-    pub max_datum: u32,
-    pub first_seq: u64,
-    pub datums: u64,
-    /// Length of each datum, by sequence.
-    pub length: fn(u64) -> usize,
-    /// Per thousand datums that the producer's criteria leave out.
-    pub skip: u64,
-    /// Datums that the application takes per tick.
-    pub take: u64,
-    pub weight: u8,
-    /// The producer's ring holds this many datums; older ones are overwritten (drop oldest) when it is not 0.
-    pub overwrite: u64,
-}
-
-impl Default for Flow {
-    fn default() -> Self {
-        Self {
-            reliability: Reliability::Reliable,
-            window_bytes: 65_536,
-            window_datums: 0,
-            max_datum: 1 << 20,
-            first_seq: 0,
-            datums: 500,
-            length: |seq| (seq * 37 % 300) as usize,
-            skip: 0,
-            take: 50,
-            weight: 1,
-            overwrite: 0,
-        }
-    }
-}
-
-fn mix(a: u64, b: u64) -> u64 {
-    Rng(a.wrapping_mul(0x1_0000_01b3) ^ b).next()
-}
-
-/// The bytes of a datum, different for each.
-pub fn content(flow: u64, seq: u64, len: usize) -> Vec<u8> {
-    let mut rng = Rng(mix(flow, seq));
-    let mut bytes = Vec::with_capacity(len + 8);
-    while bytes.len() < len {
-        bytes.extend_from_slice(&rng.next().to_le_bytes());
-    }
-    bytes.truncate(len);
-    bytes
-}
-
-fn is_skipped(flow: u64, config: &Flow, seq: u64) -> bool {
-    config.skip > 0 && mix(flow ^ 0x55, seq) % 1000 < config.skip
 }
 
 /// The producer's side of a flow.
@@ -304,7 +230,7 @@ impl World {
     pub fn new(seed: u64, config: &SessionConfig, faults: Faults) -> Self {
         Self {
             now: Instant::ZERO,
-            rng: Rng(seed),
+            rng: Rng::new(seed),
             faults,
             peers: [peer(session(config, 1, 2)), peer(session(config, 2, 1))],
             network: BTreeMap::new(),
