@@ -105,7 +105,10 @@ impl Keysmith {
 fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
     let mut rng = Rng::new(seed ^ 0x4e11);
     // A fixed rate, so that loss does not slow the test down.
-    let config = SessionConfig { congestion: Congestion::FixedRate(5_000_000), ..SessionConfig::default() };
+    let config = SessionConfig {
+        congestion: Congestion::Fixed { bytes_per_second: 5_000_000 },
+        ..SessionConfig::default()
+    };
     let mut world = World::new(seed, &config, faults);
     for at in 0..2 {
         world.peers[at].session = session(&config, at, limits(soft));

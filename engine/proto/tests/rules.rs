@@ -465,7 +465,7 @@ fn weights_one_and_four_share_a_tight_link_one_to_four() {
             }
         };
         let config = SessionConfig {
-            congestion: corewire_proto::congestion::Congestion::FixedRate(2_000_000),
+            congestion: corewire_proto::congestion::Congestion::Fixed { bytes_per_second: 2_000_000 },
             ..SessionConfig::default()
         };
         let mut world = World::new(9, &config, Faults { delay_us: 50, ..Faults::default() });

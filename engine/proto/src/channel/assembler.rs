@@ -64,19 +64,21 @@ impl Budget {
 /// Memory follows the bytes that arrived, never an announced length.
 #[derive(Debug)]
 pub(crate) struct Assembler {
-    /// The bytes without a gap from the start, minus those consumed.
+    /// The bytes without a gap from the start, minus some that were consumed.
     whole: Vec<u8>,
+    /// Bytes at the front of `whole` that were consumed; at most half of it.
+    consumed: usize,
     /// Where `whole` ends in the string.
     end: u64,
     /// Pieces behind a gap, by position; each ends above `end`, and they do not overlap each other.
     early: BTreeMap<u64, Vec<u8>>,
-    /// Bytes charged to the budget: `whole.len()`, and each early piece with its overhead.
+    /// Bytes charged to the budget: what of `whole` is not consumed, and each early piece with its overhead.
     charged: usize,
 }
 
 impl Assembler {
     pub(crate) fn new(budget: &mut Budget) -> Self {
-        Self { whole: budget.buffer(), end: 0, early: BTreeMap::new(), charged: 0 }
+        Self { whole: budget.buffer(), consumed: 0, end: 0, early: BTreeMap::new(), charged: 0 }
     }
 
     /// Where the whole part ends.
@@ -86,7 +88,7 @@ impl Assembler {
 
     /// The whole part, minus what was consumed.
     pub(crate) fn whole(&self) -> &[u8] {
-        &self.whole
+        &self.whole[self.consumed..]
     }
 
     /// Bytes charged to the budget.
@@ -96,7 +98,12 @@ impl Assembler {
 
     /// Removes `bytes` from the front of the whole part.
     pub(crate) fn consume(&mut self, bytes: usize, budget: &mut Budget) {
-        self.whole.drain(..bytes);
+        self.consumed += bytes;
+        // Each byte is moved at most once per doubling of what was consumed.
+        if self.consumed * 2 > self.whole.len() {
+            self.whole.drain(..self.consumed);
+            self.consumed = 0;
+        }
         self.charged -= bytes;
         budget.give(bytes);
     }
@@ -155,7 +162,7 @@ impl Assembler {
         }
         debug_assert_eq!(
             self.charged,
-            self.whole.len()
+            self.whole().len()
                 + self.early.values().map(|piece| piece.len() + HELD_OVERHEAD_BYTES).sum::<usize>(),
             "the charge is the sum over what is held"
         );
@@ -175,6 +182,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Quadratic work would take hours.
+    #[test]
+    fn small_messages_are_consumed_in_linear_time() {
+        let mut budget = Budget::new(usize::MAX);
+        let mut assembler = Assembler::new(&mut budget);
+        let bytes = std::vec![7; 16 << 20];
+        assert_eq!(assembler.insert(0, &bytes, &mut budget), Ok(true));
+        while assembler.whole().len() >= 17 {
+            assembler.consume(17, &mut budget);
+        }
+        assert_eq!(assembler.whole().len(), bytes.len() % 17);
+        assert_eq!(budget.held(), assembler.charged());
+    }
 
     proptest! {
         #[test]

@@ -116,8 +116,8 @@ pub(super) struct Resend {
     acked: Intervals,
     /// Sequences to send again: ascending, disjoint, none empty, none acknowledged.
     spans: VecDeque<Span>,
-    /// Parts of large datums to send again, in the order in which they were lost. Each belongs to a datum in
-    /// `large`.
+    /// Parts of large datums to send again, in the order in which they were lost. Those that arrived
+    /// meanwhile are passed over when they come to the front.
     pieces: VecDeque<Piece>,
     /// Large datums that were begun and are not acknowledged, ascending.
     large: Vec<LargeAcks>,
@@ -147,8 +147,19 @@ impl Resend {
         }
     }
 
-    pub(super) fn front_piece(&self) -> Option<Piece> {
-        self.pieces.front().copied()
+    /// The first piece that has not arrived.
+    pub(super) fn front_piece(&mut self) -> Option<Piece> {
+        while let Some(piece) = self.pieces.front() {
+            if let Ok(at) = self.large.binary_search_by_key(&piece.seq, |large| large.seq) {
+                let large = &self.large[at];
+                let arrived = large.acked.covers(u64::from(piece.position), u64::from(piece.end));
+                if large.total == piece.total && !arrived {
+                    return Some(*piece);
+                }
+            }
+            self.pieces.pop_front();
+        }
+        None
     }
 
     /// The front piece was sent up to `position`; `true` when that was its end.
@@ -177,9 +188,7 @@ impl Resend {
 
     /// The datum `seq` will not be sent in fragments any more.
     pub(super) fn forget_large(&mut self, seq: u64) {
-        self.large.retain(|large| large.seq != seq);
-        self.pieces.retain(|piece| piece.seq != seq);
-        self.check();
+        self.forget_larges(seq, seq + 1);
     }
 
     /// The sequences `first..end` arrived, where everything below `released` had. Returns the new `released`.
@@ -197,8 +206,7 @@ impl Resend {
         }
         if !self.large.is_empty() {
             // A large datum may be acknowledged by a DATA frame (sent before it was split) or by a SKIP.
-            self.large.retain(|large| !(first..end).contains(&large.seq));
-            self.pieces.retain(|piece| !(first..end).contains(&piece.seq));
+            self.forget_larges(first, end);
         }
         self.check();
         released
@@ -210,11 +218,6 @@ impl Resend {
         let large = &mut self.large[at];
         let position = u64::from(fragment.position);
         large.acked.insert(position, position + u64::from(fragment.len));
-        if !self.pieces.is_empty() {
-            self.pieces.retain(|piece| {
-                piece.seq != large.seq || !large.acked.covers(u64::from(piece.position), u64::from(piece.end))
-            });
-        }
         large.acked.covers(0, u64::from(large.total))
     }
 
@@ -230,13 +233,12 @@ impl Resend {
         if start >= end {
             return LossOutcome::Queued;
         }
-        let lost: Vec<(u64, u64)> = self.acked.gaps(start, end).collect();
-        if !lost.is_empty() && data.since < horizon {
-            return LossOutcome::GaveUp;
-        }
-        for (seq, end) in lost {
+        for (seq, end) in self.acked.gaps(start, end) {
+            if data.since < horizon {
+                return LossOutcome::GaveUp;
+            }
             // Behind a part that arrived the offset is only a lower bound; the consumer counts for itself.
-            self.insert_span(Span { seq, end, offset: data.offset, since: data.since });
+            insert_span(&mut self.spans, Span { seq, end, offset: data.offset, since: data.since });
         }
         self.check();
         LossOutcome::Queued
@@ -262,40 +264,25 @@ impl Resend {
 
     /// Cuts `first..end` out of the spans: a late acknowledgement of what was declared lost.
     fn forget_spans(&mut self, first: u64, end: u64) {
-        if !self.spans.iter().any(|span| span.seq < end && first < span.end) {
+        let from = self.spans.partition_point(|span| span.end <= first);
+        let to = self.spans.partition_point(|span| span.seq < end);
+        if from >= to {
             return;
         }
-        for span in core::mem::take(&mut self.spans) {
-            let before = Span { end: span.end.min(first), ..span };
-            // Its offset is too low by what was cut off; the receiver takes it for a lower bound.
-            let after = Span { seq: span.seq.max(end), ..span };
-            self.spans.extend([before, after].into_iter().filter(|part| !part.is_empty()));
+        let before = Span { end: first, ..self.spans[from] };
+        // Its offset is too low by what was cut off; the receiver takes it for a lower bound.
+        let after = Span { seq: end, ..self.spans[to - 1] };
+        self.spans.drain(from..to);
+        for part in [after, before].into_iter().filter(|part| !part.is_empty()) {
+            self.spans.insert(from, part);
         }
     }
 
-    /// Adds what of `span` is not in the list, and joins neighbours.
-    fn insert_span(&mut self, mut span: Span) {
-        while !span.is_empty() {
-            let at = self.spans.partition_point(|other| other.end <= span.seq);
-            let mut part = span;
-            if let Some(other) = self.spans.get_mut(at) {
-                if other.seq <= span.seq {
-                    other.since = other.since.min(span.since);
-                    span.seq = other.end;
-                    continue;
-                }
-                part.end = part.end.min(other.seq);
-            }
-            span.seq = part.end;
-            if let Some(before) = at.checked_sub(1).and_then(|index| self.spans.get_mut(index))
-                && before.end == part.seq
-            {
-                before.end = part.end;
-                before.since = before.since.min(part.since);
-            } else {
-                self.spans.insert(at, part);
-            }
-        }
+    /// The large datums among `first..end` are not sent in fragments any more.
+    fn forget_larges(&mut self, first: u64, end: u64) {
+        let from = self.large.partition_point(|large| large.seq < first);
+        let to = self.large.partition_point(|large| large.seq < end);
+        self.large.drain(from..to);
     }
 
     fn check(&self) {
@@ -305,10 +292,31 @@ impl Resend {
             "spans ascend and are disjoint"
         );
         debug_assert!(self.large.is_sorted_by(|a, b| a.seq < b.seq), "large datums ascend");
-        debug_assert!(
-            self.pieces.iter().all(|piece| self.large.binary_search_by_key(&piece.seq, |l| l.seq).is_ok()),
-            "each piece belongs to a datum that is not acknowledged"
-        );
+    }
+}
+
+/// Adds what of `span` is not in the list, and joins neighbours.
+fn insert_span(spans: &mut VecDeque<Span>, mut span: Span) {
+    while !span.is_empty() {
+        let at = spans.partition_point(|other| other.end <= span.seq);
+        let mut part = span;
+        if let Some(other) = spans.get_mut(at) {
+            if other.seq <= span.seq {
+                other.since = other.since.min(span.since);
+                span.seq = other.end;
+                continue;
+            }
+            part.end = part.end.min(other.seq);
+        }
+        span.seq = part.end;
+        if let Some(before) = at.checked_sub(1).and_then(|index| spans.get_mut(index))
+            && before.end == part.seq
+        {
+            before.end = part.end;
+            before.since = before.since.min(part.since);
+        } else {
+            spans.insert(at, part);
+        }
     }
 }
 
@@ -351,6 +359,30 @@ mod tests {
         assert_eq!(resend.handle_data_acked(0, 5, 7), 0);
         assert_eq!(resend.handle_data_lost(0, &old, at(2)), LossOutcome::Queued);
         assert!(resend.is_empty());
+    }
+
+    /// Quadratic work would take minutes.
+    #[test]
+    fn burst_loss_of_a_large_datum_takes_linear_time() {
+        const PIECES: u32 = 60_000;
+        let mut resend = Resend::default();
+        resend.begin_large(9, PIECES * 10);
+        let fragment = |index: u32| SentFragment {
+            label: Label::new(0, 0, false),
+            seq: 9,
+            offset: 0,
+            position: index * 10,
+            len: 10,
+            total: PIECES * 10,
+            since: at(1),
+        };
+        for index in 0..PIECES {
+            assert_eq!(resend.handle_fragment_lost(&fragment(index), at(1)), LossOutcome::Queued);
+        }
+        for index in 0..PIECES {
+            assert_eq!(resend.handle_fragment_acked(&fragment(index)), index == PIECES - 1);
+        }
+        assert!(resend.front_piece().is_none() && resend.entries() == 0);
     }
 
     #[test]

@@ -8,6 +8,9 @@ const BETA_PER_MILLE: u64 = 700;
 /// Growth of the Reno-friendly window per round trip in packets: 3 (1 - beta) / (1 + beta) (4.3).
 const ALPHA_PER_MILLE: u64 = 529;
 
+/// Round trips without an acknowledgement after which the window counts as not in use.
+const SILENT_TRIPS: u128 = 4;
+
 /// The window grows with the cube of the time since the last loss, away from the window at that loss.
 #[derive(Debug)]
 pub struct Cubic {
@@ -24,8 +27,14 @@ pub struct Cubic {
     friendly: u64,
     /// Bytes acknowledged toward its next growth; less than `friendly` between calls.
     friendly_acked: u64,
-    /// When growth after the last decrease began.
+    /// `K` in milliseconds: the time from the last decrease at which the curve passes `origin`.
+    k_ms: u64,
+    /// When growth after the last decrease began, moved on by the time in which the window was not in use.
     epoch: Option<Instant>,
+    /// When the window was last in use.
+    used_at: Option<Instant>,
+    /// An acknowledgement since then found it not in use.
+    unused: bool,
     /// When the last decrease happened; losses and acknowledgements of packets sent before it change nothing.
     recovery_start: Option<Instant>,
 }
@@ -41,7 +50,10 @@ impl Cubic {
             origin: 0,
             friendly: 0,
             friendly_acked: 0,
+            k_ms: 0,
             epoch: None,
+            used_at: None,
+            unused: false,
             recovery_start: None,
         }
     }
@@ -49,13 +61,20 @@ impl Cubic {
     /// `W_cubic(t) = C (t - K)^3 + W_max` in bytes, where C is 0.4 packets per second cubed, and the curve
     /// passes `W_max` at time K (4.2).
     fn target(&self, elapsed_ms: u64) -> u64 {
-        // K = cbrt((W_max - cwnd_epoch) / C); with milliseconds and packets: cbrt(packets * 2.5e9) ms.
-        let start = self.origin.min(self.threshold);
-        let k = cube_root(u128::from(self.origin - start) * 2_500_000_000 / u128::from(self.packet));
-        let distance = u128::from(elapsed_ms.abs_diff(k)).min(1 << 24);
-        let offset = distance.pow(3) * u128::from(self.packet) * 2 / 5 / 1_000_000_000;
-        let offset = u64::try_from(offset).unwrap_or(u64::MAX);
-        if elapsed_ms >= k { self.origin.saturating_add(offset) } else { self.origin.saturating_sub(offset) }
+        // In packets / 1024: C is 1024 * 0.4 / 1e9 per millisecond cubed. 2^20 ms are 17 minutes.
+        let distance = elapsed_ms.abs_diff(self.k_ms).min(1 << 20);
+        let offset = (distance.pow(3) / 2_441_406).saturating_mul(self.packet) / 1_024;
+        if elapsed_ms >= self.k_ms {
+            self.origin.saturating_add(offset)
+        } else {
+            self.origin.saturating_sub(offset)
+        }
+    }
+
+    /// K = cbrt((W_max - cwnd_epoch) / C); with milliseconds and packets: cbrt(packets * 2.5e9) ms (4.2).
+    fn measure_k(&mut self) {
+        let below = u128::from(self.origin - self.origin.min(self.threshold));
+        self.k_ms = cube_root(below * 2_500_000_000 / u128::from(self.packet));
     }
 }
 
@@ -73,7 +92,16 @@ fn cube_root(n: u128) -> u64 {
 
 impl Controller for Cubic {
     fn handle_ack(&mut self, now: Instant, sent: Instant, bytes: u64, srtt_ns: u64, limited: bool) {
-        if !limited || self.recovery_start.is_some_and(|start| sent <= start) {
+        if !limited {
+            self.unused = true;
+            return;
+        }
+        // Time in which the window was not in use does not count (5.8).
+        let since = now - self.used_at.replace(now).unwrap_or(now);
+        if core::mem::take(&mut self.unused) || since.as_nanos() > u128::from(srtt_ns) * SILENT_TRIPS {
+            self.epoch = self.epoch.map(|epoch| epoch + since);
+        }
+        if self.recovery_start.is_some_and(|start| sent <= start) {
             return;
         }
         if self.window < self.threshold {
@@ -92,8 +120,8 @@ impl Controller for Cubic {
         let ahead = (now - epoch).as_nanos() as u64 / 1_000_000 + srtt_ns / 1_000_000;
         // The window grows by at most half per round trip (4.4).
         let target = self.target(ahead).clamp(self.window, self.window + self.window / 2);
-        let grown = u128::from(target - self.window) * u128::from(bytes) / u128::from(self.window.max(1));
-        self.window = self.window.saturating_add(grown as u64).max(self.friendly);
+        let grown = (target - self.window).saturating_mul(bytes) / self.window.max(1);
+        self.window = self.window.saturating_add(grown).max(self.friendly);
     }
 
     fn handle_loss(&mut self, now: Instant, sent: Instant) {
@@ -113,6 +141,7 @@ impl Controller for Cubic {
         self.threshold = self.window;
         self.origin = self.origin.max(self.window);
         (self.friendly, self.friendly_acked) = (self.window, 0);
+        self.measure_k();
     }
 
     fn handle_persistent_loss(&mut self) {

@@ -23,8 +23,11 @@ pub enum Congestion {
     /// CUBIC (RFC 9438), the default.
     #[default]
     Cubic,
-    /// A fixed rate in bytes per second, for a network whose capacity is known. Loss does not change it.
-    FixedRate(u64),
+    /// A fixed rate, for a network whose capacity is known. Loss does not change it.
+    Fixed {
+        /// At least 1.
+        bytes_per_second: u64,
+    },
     /// No limit but `max_packets_in_flight` and `max_frames_in_flight`.
     Unlimited,
 }
@@ -38,7 +41,8 @@ pub trait Controller: fmt::Debug + Send {
     /// Packets were lost; the youngest of them was sent at `sent`.
     fn handle_loss(&mut self, now: Instant, sent: Instant);
 
-    /// Several probes in a row stayed unanswered: start over (RFC 9002, 7.6).
+    /// Everything was lost that was sent over several probe timeouts, as later acknowledgements show: start
+    /// over (RFC 9002, 7.6).
     fn handle_persistent_loss(&mut self);
 
     /// Bytes that may be in flight.
@@ -53,7 +57,9 @@ impl Congestion {
         match self {
             Self::NewReno => Box::new(NewReno::new(max_packet_bytes)),
             Self::Cubic => Box::new(Cubic::new(max_packet_bytes)),
-            Self::FixedRate(rate) => Box::new(FixedController { rate: Some(rate.max(1)) }),
+            Self::Fixed { bytes_per_second } => {
+                Box::new(FixedController { rate: Some(bytes_per_second.max(1)) })
+            }
             Self::Unlimited => Box::new(FixedController { rate: None }),
         }
     }
@@ -72,8 +78,7 @@ pub(crate) fn paced(window: u64, srtt_ns: u64) -> Option<u64> {
     if srtt_ns == 0 {
         return None;
     }
-    let rate = u128::from(window) * 2 * 1_000_000_000 / u128::from(srtt_ns);
-    Some(u64::try_from(rate).unwrap_or(u64::MAX).max(1))
+    Some((window.saturating_mul(2_000_000_000) / srtt_ns).max(1))
 }
 
 /// A rate or none, and no window.

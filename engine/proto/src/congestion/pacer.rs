@@ -8,11 +8,25 @@ use crate::time::Instant;
 /// initial window at most, which is ten to twelve packets.
 const BURST_PACKETS: u64 = 16;
 
+/// A rate, and what follows from it; computed once per change.
+#[derive(Debug)]
+struct Rate {
+    bytes_per_second: u64,
+    /// Bytes per nanosecond, times 2^64.
+    scaled: u128,
+    /// Most bytes that may leave back to back.
+    capacity: i64,
+    /// Nanoseconds that fill the bucket from empty.
+    fill_ns: u64,
+}
+
 /// A token bucket: full, it lets a burst pass; afterwards packets leave at the controller's rate.
 #[derive(Debug)]
 pub(crate) struct Pacer {
     /// Bytes of a burst.
     burst: u64,
+    /// `None`: unpaced.
+    rate: Option<Rate>,
     /// Bytes that may leave. Below zero after a packet that was larger than the rest; refilled before the
     /// next leaves.
     tokens: i64,
@@ -23,33 +37,54 @@ pub(crate) struct Pacer {
 impl Pacer {
     pub(crate) const fn new(max_packet_bytes: usize, now: Instant) -> Self {
         let burst = BURST_PACKETS * max_packet_bytes as u64;
-        Self { burst, tokens: burst as i64, filled_at: now }
+        Self { burst, rate: None, tokens: burst as i64, filled_at: now }
+    }
+
+    /// Sets the rate in bytes per second; `None`: packets leave unpaced.
+    pub(crate) fn set_rate(&mut self, rate: Option<u64>) {
+        if self.rate.as_ref().map(|rate| rate.bytes_per_second) == rate {
+            return;
+        }
+        self.rate = rate.map(|rate| {
+            let rate = rate.max(1);
+            // At least what the rate gives in a millisecond, so that a coarse timer keeps up with it.
+            let capacity = i64::try_from(self.burst.max(rate / 1_000)).unwrap_or(i64::MAX);
+            Rate {
+                bytes_per_second: rate,
+                scaled: (u128::from(rate) << 64) / 1_000_000_000,
+                capacity,
+                fill_ns: time_for(capacity.unsigned_abs(), rate),
+            }
+        });
     }
 
     /// Whether a packet may leave at `now`; `Err`: when to ask again.
-    pub(crate) fn check(&mut self, now: Instant, rate: Option<u64>) -> Result<(), Instant> {
-        let Some(rate) = rate else {
+    pub(crate) fn check(&mut self, now: Instant) -> Result<(), Instant> {
+        let Some(rate) = &self.rate else {
             return Ok(());
         };
-        // At least what the rate gives in a millisecond, so that a coarse timer keeps up with it.
-        let capacity = self.burst.max(rate / 1_000);
-        let elapsed = (now - self.filled_at).as_nanos();
-        let capacity = i64::try_from(capacity).unwrap_or(i64::MAX);
-        let gained = i64::try_from(elapsed * u128::from(rate) / 1_000_000_000).unwrap_or(i64::MAX);
-        if gained > 0 || self.tokens >= capacity {
-            self.tokens = self.tokens.saturating_add(gained).min(capacity);
+        let elapsed = u64::try_from((now - self.filled_at).as_nanos()).unwrap_or(u64::MAX);
+        // A debt of one packet is at most a bucket, so two fillings fill it in any case.
+        let elapsed = elapsed.min(rate.fill_ns.saturating_mul(2));
+        let gained = i64::try_from((u128::from(elapsed) * rate.scaled) >> 64).unwrap_or(i64::MAX);
+        if gained > 0 || self.tokens >= rate.capacity {
+            self.tokens = self.tokens.saturating_add(gained).min(rate.capacity);
             self.filled_at = now;
         }
         if self.tokens > 0 {
             return Ok(());
         }
         // Half a bucket, so that one timer serves several packets.
-        let missing = (capacity / 2 + 1).saturating_sub(self.tokens);
-        let wait = u128::from(missing.unsigned_abs()) * 1_000_000_000 / u128::from(rate) + 1;
-        Err(now + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)))
+        let missing = (rate.capacity / 2 + 1).saturating_sub(self.tokens);
+        Err(now + Duration::from_nanos(time_for(missing.unsigned_abs(), rate.bytes_per_second)))
     }
 
     pub(crate) fn handle_sent(&mut self, bytes: u64) {
         self.tokens = self.tokens.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
+}
+
+/// Nanoseconds, rounded up, in which `rate` gives `bytes`.
+fn time_for(bytes: u64, rate: u64) -> u64 {
+    u64::try_from(u128::from(bytes) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX).saturating_add(1)
 }

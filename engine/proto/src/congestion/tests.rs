@@ -77,12 +77,12 @@ fn cubic_returns_to_its_old_window_and_goes_beyond() {
 
 #[test]
 fn pacing_bounds_bursts_and_keeps_the_rate() {
-    let rate = Some(10_000_000);
     let mut pacer = Pacer::new(PACKET, at(0));
+    pacer.set_rate(Some(10_000_000));
     let mut now = at(0);
     let mut sent = vec![];
     while now < at(1_000) {
-        match pacer.check(now, rate) {
+        match pacer.check(now) {
             Ok(()) => {
                 pacer.handle_sent(PACKET as u64);
                 sent.push(now);
@@ -104,11 +104,60 @@ fn pacing_bounds_bursts_and_keeps_the_rate() {
 
 #[test]
 fn unlimited_has_no_window_and_fixed_rate_keeps_its_rate() {
-    let mut fixed = Congestion::FixedRate(5).controller(PACKET);
+    let mut fixed = Congestion::Fixed { bytes_per_second: 5 }.controller(PACKET);
     fixed.handle_loss(at(1), at(0));
     assert_eq!((fixed.window(), fixed.rate(1)), (u64::MAX, Some(5)));
     let unlimited = Congestion::Unlimited.controller(PACKET);
     assert_eq!((unlimited.window(), unlimited.rate(1)), (u64::MAX, None));
+}
+
+#[test]
+fn slowest_and_fastest_rates_are_kept() {
+    for (rate, hours) in [(1u64, 10_000u64), (100_000_000_000, 0)] {
+        let mut pacer = Pacer::new(PACKET, at(0));
+        pacer.set_rate(Some(rate));
+        let (end, mut now, mut bytes) = (at(hours * 3_600_000 + 20), at(0), 0);
+        while now < end {
+            match pacer.check(now) {
+                Ok(()) => {
+                    pacer.handle_sent(PACKET as u64);
+                    bytes += PACKET as u64;
+                }
+                Err(again) => now = again,
+            }
+        }
+        let seconds = end.as_nanos() as f64 / 1e9;
+        let kept = bytes as f64 / (rate as f64 * seconds);
+        assert!((0.9..1.1).contains(&kept), "{rate}: {kept}");
+    }
+}
+
+#[test]
+fn cubic_does_not_grow_for_time_in_which_its_window_was_not_used() {
+    let grown = |hour_of_light_use: bool| {
+        let mut cubic = Congestion::Cubic.controller(PACKET);
+        for trip in 0..6 {
+            round(&mut *cubic, trip);
+        }
+        cubic.handle_loss(at(100), at(99));
+        for trip in 11..20 {
+            round(&mut *cubic, trip);
+        }
+        let mut trip = 20;
+        if hour_of_light_use {
+            for _ in 0..3_600 {
+                trip += 100;
+                cubic.handle_ack(at(trip * 10 + 10), at(trip * 10), 1_200, 10_000_000, false);
+            }
+        }
+        let before = cubic.window();
+        for next in trip..trip + 5 {
+            round(&mut *cubic, next);
+        }
+        cubic.window() - before
+    };
+    let (without, with) = (grown(false), grown(true));
+    assert!(with <= without + PACKET as u64, "{with} bytes after light use, {without} without");
 }
 
 #[test]

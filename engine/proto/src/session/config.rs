@@ -39,6 +39,8 @@ pub struct SessionConfig {
     /// over loopback, so that an answer carries it, and too short for a producer to notice whose ring waits
     /// for it.
     pub ack_delay: Duration,
+    /// Shortest timer that the driver keeps: loss is detected no sooner. Default 100 µs.
+    pub timer_granularity: Duration,
     /// An acknowledgement is sent at once after this many packets that ask for one. Default 2 (RFC 9000,
     /// 13.2.2).
     pub ack_every: u32,
@@ -119,6 +121,7 @@ impl Default for SessionConfig {
             dead_after: Duration::from_secs(10),
             suspect_after: Duration::from_secs(1),
             ack_delay: Duration::from_micros(250),
+            timer_granularity: Duration::from_micros(100),
             ack_every: 2,
             initial_rtt: Duration::from_millis(25),
             give_up_after: None,
@@ -170,7 +173,8 @@ impl SessionConfig {
         // packet brings at most what fits into it.
         let own = limits.max_channels * 4 * SMALL_MESSAGE_BYTES;
         let sending = 2 * (limits.control_queue_bytes + limits.max_control_bytes + own);
-        let receiving = 2 * (2 * CONTROL_WINDOW_BYTES as usize + limits.max_control_bytes + (128 << 10));
+        // The buffer may hold as much behind as in front of the read position.
+        let receiving = 4 * (2 * CONTROL_WINDOW_BYTES as usize + limits.max_control_bytes + (128 << 10));
         let events = (limits.max_events + 4 * limits.max_channels) * EVENT_BYTES
             + limits.max_events * limits.max_control_bytes;
         channels + frames + packets + sending + receiving + events + 2 * limits.max_held_bytes + FIXED_BYTES

@@ -2,7 +2,7 @@
 //!
 //! Not inside: what a message means (`messages`).
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::collections::VecDeque;
 
 use zerocopy::FromBytes;
 
@@ -26,8 +26,10 @@ const MIN_PIECE_BYTES: usize = 64;
 const EARLY_BUDGET_BYTES: usize = CONTROL_WINDOW_BYTES as usize + 1_024 * HELD_OVERHEAD_BYTES;
 
 /// The sending end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ControlTx {
+    /// Goes before the first message.
+    preface: Option<SessionMessage>,
     /// The bytes from `base` on, sent or not.
     queue: VecDeque<u8>,
     /// Every byte below is acknowledged. `base <= next <= base + queue.len()`.
@@ -41,8 +43,23 @@ pub(super) struct ControlTx {
 }
 
 impl ControlTx {
+    /// A stream whose first message is `preface`, which is sent only together with another.
+    pub(super) fn new(preface: SessionMessage) -> Self {
+        Self {
+            preface: Some(preface),
+            queue: VecDeque::new(),
+            base: 0,
+            next: 0,
+            acked: Intervals::default(),
+            lost: VecDeque::new(),
+        }
+    }
+
     /// Appends a message and returns where it ends in the stream.
     pub(super) fn push(&mut self, message: &SessionMessage) -> u64 {
+        if let Some(preface) = self.preface.take() {
+            preface.encode(&mut self.queue);
+        }
         message.encode(&mut self.queue);
         self.base + self.queue.len() as u64
     }
@@ -129,8 +146,7 @@ impl ControlTx {
     /// A piece was lost.
     pub(super) fn handle_lost(&mut self, offset: u64, len: u32) {
         let (start, end) = (offset.max(self.base), offset + u64::from(len));
-        let lost: Vec<(u64, u64)> = self.acked.gaps(start, end.max(start)).collect();
-        self.lost.extend(lost);
+        self.lost.extend(self.acked.gaps(start, end.max(start)));
     }
 }
 
@@ -184,9 +200,23 @@ impl ControlRx {
 
 #[cfg(test)]
 mod tests {
-    use std::vec;
+    use std::{vec, vec::Vec};
 
     use super::*;
+
+    #[test]
+    fn settings_go_before_the_first_message_and_not_alone() {
+        let settings = SessionMessage::Settings { max_ack_delay: core::time::Duration::from_millis(3) };
+        let mut control = ControlTx::new(settings.clone());
+        assert!(!control.is_pending());
+        let mut expected = Vec::new();
+        for message in [settings, SessionMessage::Fin(1, 2), SessionMessage::Fin(3, 4)] {
+            message.encode(&mut expected);
+        }
+        control.push(&SessionMessage::Fin(1, 2));
+        assert_eq!(control.push(&SessionMessage::Fin(3, 4)), expected.len() as u64);
+        assert_eq!(control.queue, expected);
+    }
 
     #[test]
     fn early_pieces_leave_room_for_the_missing_one() {

@@ -61,6 +61,10 @@ impl Session {
                 }
                 Ok(())
             }
+            SessionMessage::Settings { max_ack_delay } => {
+                self.recovery.declare_ack_delay(max_ack_delay);
+                Ok(())
+            }
             SessionMessage::Record(bytes) => {
                 self.events.push_back(SessionEvent::Control(bytes));
                 Ok(())

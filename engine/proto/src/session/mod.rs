@@ -63,7 +63,7 @@ use crate::{
     schedule::Drr,
     seal::{MAX_SEALED_BYTES, Opener, Sealer},
     time::Instant,
-    wire::header::ReceiverIndex,
+    wire::{frames::message::SessionMessage, header::ReceiverIndex},
 };
 
 /// What a frame or message leads to that the peer may not send.
@@ -174,6 +174,9 @@ impl Session {
     ) -> Self {
         config.max_packet_bytes = config.max_packet_bytes.clamp(MIN_PACKET_BYTES, MAX_SEALED_BYTES);
         let limits = config.limits;
+        let controller = config.congestion.controller(config.max_packet_bytes);
+        let mut pacer = Pacer::new(config.max_packet_bytes, now);
+        pacer.set_rate(controller.rate(0));
         Self {
             keys: Keys::new(sealer, opener),
             remote,
@@ -191,11 +194,11 @@ impl Session {
             draining: Vec::new(),
             resend_entries: 0,
             acks: Acks::new(config.ack_delay, config.ack_every),
-            recovery: Recovery::new(config.initial_rtt, config.ack_delay),
-            controller: config.congestion.controller(config.max_packet_bytes),
-            pacer: Pacer::new(config.max_packet_bytes, now),
+            recovery: Recovery::new(config.initial_rtt, config.ack_delay, config.timer_granularity),
+            controller,
+            pacer,
             paced_at: None,
-            control_tx: ControlTx::default(),
+            control_tx: ControlTx::new(SessionMessage::Settings { max_ack_delay: config.ack_delay }),
             control_rx: ControlRx::new(limits.max_control_bytes),
             pong: None,
             ping_due: false,

@@ -276,6 +276,11 @@ impl Session {
             self.stats.packets_lost += outcome.lost;
             self.controller.handle_loss(self.now, sent);
         }
+        if outcome.persistent {
+            self.controller.handle_persistent_loss();
+            self.stats.persistent_losses += 1;
+        }
+        self.pacer.set_rate(self.controller.rate(self.recovery.rtt.measured_ns()));
         if self.recovery.in_flight() == 0 {
             self.liveness.handle_idle();
         }

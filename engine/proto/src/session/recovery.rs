@@ -5,13 +5,19 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::rtt::{GRANULARITY, Rtt};
+use super::rtt::Rtt;
 use crate::{channel::SentFrame, time::Instant, wire::frames::Ack};
 
 /// A packet is lost when one sent this much later arrived (RFC 9002, 6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
-/// Probes in a row without an answer after which the congestion controller starts over (RFC 9002, 7.6).
-pub(super) const PERSISTENT_PROBES: u32 = 3;
+/// Everything that was sent over this many probe timeouts was lost: the congestion controller starts over
+/// (RFC 9002, 7.6).
+const PERSISTENT_TIMEOUTS: u32 = 3;
+/// The peer's delay of acknowledgements that is believed before the peer has declared its own (RFC 9000,
+/// 18.2).
+const UNDECLARED_ACK_DELAY: Duration = Duration::from_millis(25);
+/// The longest delay that a peer may declare: longer ones only slow down its own resends.
+const MAX_ACK_DELAY: Duration = Duration::from_secs(1);
 /// The probe timeout doubles up to this, so that a path that heals is noticed within a second.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -49,6 +55,8 @@ pub(super) struct RecoveryOutcome {
     pub(super) lost: u64,
     /// When the youngest newly lost packet was sent.
     pub(super) youngest_lost: Option<Instant>,
+    /// Acknowledgements show that everything over several probe timeouts was lost.
+    pub(super) persistent: bool,
     /// The probe timer fired: a packet may leave even if the window is full.
     pub(super) probe: bool,
 }
@@ -87,25 +95,40 @@ pub(super) struct Recovery {
     pub(super) probe_count: u32,
     /// Packets that may leave even if the window is full.
     pub(super) probes_due: u32,
-    /// How long the peer may wait before it acknowledges.
+    /// How long the peer may wait before it acknowledges: as it declared, or as this side does.
     ack_delay: Duration,
+    /// As much of the delay that an ACK names is believed.
+    believed_delay: Duration,
+    /// When the first of the latest packets that were all lost was sent.
+    lost_since: Option<Instant>,
+    /// When the round trip was first measured.
+    measured_at: Option<Instant>,
 }
 
 impl Recovery {
-    pub(super) fn new(initial_rtt: Duration, ack_delay: Duration) -> Self {
+    pub(super) fn new(initial_rtt: Duration, ack_delay: Duration, granularity: Duration) -> Self {
         Self {
             sent: VecDeque::new(),
             frames: VecDeque::new(),
             frames_base: 0,
             in_flight: 0,
             largest_acked: None,
-            rtt: Rtt::new(initial_rtt),
+            rtt: Rtt::new(initial_rtt, granularity),
             loss_at: None,
             probe_at: None,
             probe_count: 0,
             probes_due: 0,
             ack_delay,
+            believed_delay: UNDECLARED_ACK_DELAY,
+            lost_since: None,
+            measured_at: None,
         }
+    }
+
+    /// The peer has declared how long it may wait before it acknowledges.
+    pub(super) fn declare_ack_delay(&mut self, delay: Duration) {
+        self.ack_delay = delay.min(MAX_ACK_DELAY);
+        self.believed_delay = self.ack_delay;
     }
 
     pub(super) const fn in_flight(&self) -> u64 {
@@ -206,7 +229,9 @@ impl Recovery {
         }
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
         if let Some(at) = largest_sent_at {
-            self.rtt.update(now - at, Duration::from_nanos(u64::from(ack.delay_ns)));
+            let delay = Duration::from_nanos(u64::from(ack.delay_ns)).min(self.believed_delay);
+            self.rtt.update(now - at, delay);
+            self.measured_at.get_or_insert(now);
         }
         if outcome.acked_bytes > 0 {
             self.probe_count = 0;
@@ -217,7 +242,7 @@ impl Recovery {
             let last = self.sent.back().map_or(now, |sent| sent.at);
             // Never in the past: a probe that is overdue leaves a granule from now.
             self.arm_probe(last);
-            self.probe_at = self.probe_at.map(|at| at.max(now + GRANULARITY));
+            self.probe_at = self.probe_at.map(|at| at.max(now + self.rtt.granularity));
         }
         Ok(outcome)
     }
@@ -251,7 +276,10 @@ impl Recovery {
             }
             let Some(sent) = self.sent.pop_front() else { break };
             let start = (sent.first_frame - self.frames_base) as usize;
-            if !sent.acked {
+            if sent.acked {
+                self.lost_since = None;
+            } else {
+                outcome.persistent |= self.note_lost(sent.at);
                 self.in_flight -= u64::from(sent.bytes);
                 outcome.lost += 1;
                 outcome.youngest_lost = outcome.youngest_lost.max(Some(sent.at));
@@ -271,6 +299,20 @@ impl Recovery {
             self.sent.iter().filter(|sent| !sent.acked).map(|sent| u64::from(sent.bytes)).sum::<u64>(),
             "bytes in flight are the sum over packets in flight"
         );
+    }
+
+    /// A packet sent at `at` is lost, like all from `lost_since` on. Returns whether that is persistent
+    /// congestion: packets sent so far apart, after the round trip was known, and none between them arrived.
+    fn note_lost(&mut self, at: Instant) -> bool {
+        if self.measured_at.is_none_or(|measured| at <= measured) {
+            return false;
+        }
+        let since = *self.lost_since.get_or_insert(at);
+        let persistent = at - since >= self.timeout() * PERSISTENT_TIMEOUTS;
+        if persistent {
+            self.lost_since = None;
+        }
+        persistent
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -306,5 +348,90 @@ impl Recovery {
             self.each_frame(first, count, |frame| fate(FrameFate::Lost, frame));
         }
         outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frames::{Frame, Frames, Out};
+
+    fn at(ms: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(1_000 + ms)
+    }
+
+    fn recovery() -> Recovery {
+        Recovery::new(Duration::from_millis(10), Duration::from_millis(1), Duration::from_micros(100))
+    }
+
+    fn ack(recovery: &mut Recovery, now: Instant, delay: Duration, range: (u64, u64)) -> RecoveryOutcome {
+        let mut buf = [0; 64];
+        let mut out = Out::new(&mut buf);
+        assert!(out.put_ack(0, delay.as_nanos() as u32, [range].into_iter()));
+        let written = out.written();
+        let Some(Ok(Frame::Ack(ack))) = Frames::new(&buf[..written]).next() else { panic!("an ACK") };
+        recovery.handle_ack(now, &ack, 1_000, &mut |_, _| {}).unwrap()
+    }
+
+    /// Sends packets 1 to 5 over 400 ms while every probe stays unanswered.
+    fn silence(recovery: &mut Recovery) {
+        recovery.handle_sent(at(0), 0, 100, 0, 0);
+        ack(recovery, at(10), Duration::ZERO, (0, 0));
+        for number in 1..=5 {
+            let now = at(number * 100);
+            recovery.handle_sent(now, number, 100, 0, 0);
+            let outcome = recovery.handle_timeout(now + Duration::from_millis(90), &mut |_, _| {});
+            assert!(!outcome.persistent && outcome.lost == 0, "a timer is no evidence");
+        }
+        assert!(recovery.probe_count > 0);
+    }
+
+    #[test]
+    fn persistent_congestion_takes_an_acknowledgement_that_shows_it() {
+        let mut lost = recovery();
+        silence(&mut lost);
+        lost.handle_sent(at(700), 6, 100, 0, 0);
+        let outcome = ack(&mut lost, at(710), Duration::ZERO, (6, 6));
+        assert!(outcome.persistent && outcome.lost == 5);
+
+        // The peer stood still, and everything arrived.
+        let mut late = recovery();
+        silence(&mut late);
+        late.handle_sent(at(700), 6, 100, 0, 0);
+        let outcome = ack(&mut late, at(710), Duration::ZERO, (1, 6));
+        assert!(!outcome.persistent && outcome.lost == 0);
+    }
+
+    #[test]
+    fn one_arrival_between_two_losses_is_no_persistent_congestion() {
+        let mut recovery = recovery();
+        let mut lost = 0;
+        for number in 0..=6 {
+            let now = at(number * 200);
+            recovery.handle_sent(now, number, 100, 0, 0);
+            if number % 2 == 0 {
+                let arrived = (number, number);
+                let outcome = ack(&mut recovery, now + Duration::from_millis(10), Duration::ZERO, arrived);
+                assert!(!outcome.persistent);
+                lost += outcome.lost;
+            }
+        }
+        assert_eq!(lost, 3);
+    }
+
+    #[test]
+    fn delay_beyond_what_the_peer_declared_counts_as_round_trip() {
+        let mut recovery = recovery();
+        recovery.declare_ack_delay(Duration::from_millis(2));
+        recovery.handle_sent(at(0), 0, 100, 0, 0);
+        ack(&mut recovery, at(10), Duration::ZERO, (0, 0));
+        for number in 1..200 {
+            let now = at(number * 100);
+            recovery.handle_sent(now, number, 100, 0, 0);
+            ack(&mut recovery, now + Duration::from_millis(60), Duration::from_millis(50), (number, number));
+        }
+        let smoothed = recovery.rtt.smoothed();
+        assert!(smoothed > Duration::from_millis(57), "58 ms, and not 10: {smoothed:?}");
+        assert!(recovery.timeout() >= smoothed + Duration::from_millis(2), "it waits for the peer's delay");
     }
 }

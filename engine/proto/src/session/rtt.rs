@@ -2,9 +2,6 @@
 
 use core::time::Duration;
 
-/// Shortest timer that is set; drivers cannot keep finer ones under load (RFC 9002, 6.1.2).
-pub(super) const GRANULARITY: Duration = Duration::from_millis(1);
-
 /// Smoothed round-trip time and its variation.
 #[derive(Debug)]
 pub(super) struct Rtt {
@@ -17,11 +14,14 @@ pub(super) struct Rtt {
     variation: Duration,
     /// The smallest sample.
     min: Duration,
+    /// Shortest timer that is set (RFC 9002, 6.1.2).
+    pub(super) granularity: Duration,
 }
 
 impl Rtt {
-    pub(super) fn new(initial: Duration) -> Self {
-        Self { initial, latest: initial, smoothed: None, variation: initial / 2, min: Duration::MAX }
+    pub(super) fn new(initial: Duration, granularity: Duration) -> Self {
+        let variation = initial / 2;
+        Self { initial, latest: initial, smoothed: None, variation, min: Duration::MAX, granularity }
     }
 
     pub(super) fn update(&mut self, sample: Duration, ack_delay: Duration) {
@@ -55,12 +55,12 @@ impl Rtt {
 
     /// Time to wait for an acknowledgement before probing (6.2.1).
     pub(super) fn probe_timeout(&self, ack_delay: Duration) -> Duration {
-        self.smoothed() + (self.variation * 4).max(GRANULARITY) + ack_delay
+        self.smoothed() + (self.variation * 4).max(self.granularity) + ack_delay
     }
 
     /// Age at which a packet is lost once a later one was acknowledged (6.1.2).
     pub(super) fn loss_delay(&self) -> Duration {
-        (self.smoothed().max(self.latest) * 9 / 8).max(GRANULARITY)
+        (self.smoothed().max(self.latest) * 9 / 8).max(self.granularity)
     }
 }
 
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn estimate_follows_samples_and_ignores_an_impossible_delay() {
         let ms = Duration::from_millis;
-        let mut rtt = Rtt::new(ms(25));
+        let mut rtt = Rtt::new(ms(25), ms(1));
         assert_eq!(rtt.smoothed(), ms(25));
         rtt.update(ms(8), ms(100));
         assert_eq!((rtt.smoothed(), rtt.variation), (ms(8), ms(4)));

@@ -13,6 +13,8 @@ pub struct SessionStats {
     pub bytes_received: u64,
     /// Packets declared lost.
     pub packets_lost: u64,
+    /// Times that acknowledgements showed the loss of everything over several probe timeouts.
+    pub persistent_losses: u64,
     /// Probes sent because no acknowledgement arrived in time.
     pub probes: u64,
     /// Acknowledgement frames sent.

@@ -1,8 +1,6 @@
 //! Acting on the passing of time.
 
-use super::{
-    BlockedFrame, CloseCode, Lifecycle, Session, SessionEvent, liveness::Silence, recovery::PERSISTENT_PROBES,
-};
+use super::{BlockedFrame, CloseCode, Lifecycle, Session, SessionEvent, liveness::Silence};
 use crate::time::Instant;
 
 impl Session {
@@ -81,9 +79,6 @@ impl Session {
         let outcome = recovery.handle_timeout(*now, &mut |fate, frame| fates.push((fate, frame)));
         if outcome.probe {
             self.stats.probes += 1;
-            if self.recovery.probe_count == PERSISTENT_PROBES {
-                self.controller.handle_persistent_loss();
-            }
         }
         self.apply(&outcome);
     }

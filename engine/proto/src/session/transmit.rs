@@ -129,8 +129,7 @@ impl Session {
         let mut data = room && in_flight < window;
         self.paced_at = None;
         if data && !self.drr.is_empty() {
-            let rate = self.controller.rate(self.recovery.rtt.measured_ns());
-            if let Err(again) = self.pacer.check(self.now, rate) {
+            if let Err(again) = self.pacer.check(self.now) {
                 self.paced_at = Some(again);
                 data = false;
             }

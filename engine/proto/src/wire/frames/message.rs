@@ -12,15 +12,19 @@
 //! FIN      label u32 | end_seq u64
 //! RESET    label u32 | code u32 | sender opened u8
 //! RECORD   opaque bytes
+//! SETTINGS max_ack_delay u32, in nanoseconds
 //! ```
 //!
 //! Publication and next_seq of OPEN are zero when resumes is 0.
+//!
+//! SETTINGS comes before the sender's first other message.
 //!
 //! OPEN and the RESET of an opener name a label of the sender; all others name a label of the receiver.
 //!
 //! Not inside: reassembly of the stream ([`crate::session`]).
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -124,6 +128,14 @@ header! {
     }
 }
 
+header! {
+    /// SETTINGS.
+    SettingsBody, 4 {
+        /// Nanoseconds that the sender may wait before it acknowledges.
+        max_ack_delay: U32,
+    }
+}
+
 /// Bytes of a message's header.
 pub const MESSAGE_HEADER_BYTES: usize = size_of::<MessageHeader>();
 /// Most bytes of a message that the peer can cause (everything but OPEN and RECORD).
@@ -135,6 +147,7 @@ const REJECT: u8 = 3;
 const FIN: u8 = 4;
 const RESET: u8 = 5;
 const RECORD: u8 = 6;
+const SETTINGS: u8 = 7;
 
 /// A message of the control stream. Labels are as on the wire.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -158,6 +171,11 @@ pub enum SessionMessage {
     },
     /// Bytes for the session's owner.
     Record(Vec<u8>),
+    /// How the sender's session behaves.
+    Settings {
+        /// How long it may wait before it acknowledges; at most 4.29 s.
+        max_ack_delay: Duration,
+    },
 }
 
 const fn reliability_byte(reliability: Reliability) -> u8 {
@@ -221,6 +239,10 @@ impl SessionMessage {
                 head(out, RECORD, bytes.len());
                 out.extend(bytes.iter().copied());
             }
+            Self::Settings { max_ack_delay } => {
+                let nanos = u32::try_from(max_ack_delay.as_nanos()).unwrap_or(u32::MAX);
+                small(out, SETTINGS, &SettingsBody { max_ack_delay: U32::new(nanos) });
+            }
         }
     }
 
@@ -261,6 +283,10 @@ impl SessionMessage {
                 }
             }
             RECORD => Self::Record(body.to_vec()),
+            SETTINGS => {
+                let nanos = exact::<SettingsBody>(body)?.max_ack_delay.get();
+                Self::Settings { max_ack_delay: Duration::from_nanos(u64::from(nanos)) }
+            }
             unknown => return Err(FrameError::Unknown(unknown)),
         })
     }
