@@ -46,8 +46,12 @@ fn flow(rng: &mut Rng) -> Flow {
 
 /// Every seed draws its bounds as well; the smallest ones make each bound take effect.
 fn config(rng: &mut Rng) -> SessionConfig {
-    let congestion =
-        [Congestion::Cubic, Congestion::NewReno, Congestion::Unlimited, Congestion::Fixed { bytes_per_second: 5_000_000 }];
+    let congestion = [
+        Congestion::Cubic,
+        Congestion::NewReno,
+        Congestion::Unlimited,
+        Congestion::Fixed { bytes_per_second: 5_000_000 },
+    ];
     let mut config = SessionConfig {
         max_packet_bytes: [1_232, 1_452, 8_900, 65_507][rng.below(4) as usize],
         quantum_bytes: [300, 4_096][rng.below(2) as usize],
