@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use corewire_engine::driver::{Driver, DriverConfig, LEASE_BYTES, MAX_SEND_BYTES, Socket};
+use corewire_engine::driver::{Driver, DriverConfig, LEASE_BYTES, MAX_SEND_BYTES, Route, Socket};
 use driver_rig::{Arm, Rig, Side, pattern};
 
 /// Makes one test per driver of each body.
@@ -42,7 +42,42 @@ on_every_driver!(
     dropping_a_driver_in_the_middle_of_everything_is_safe,
     entropy_differs_from_call_to_call,
     ipv6_works_where_the_host_has_it,
+    an_answer_leaves_from_the_address_that_was_called,
+    a_socket_of_both_families_answers_ipv4_from_where_it_was_called,
 );
+
+fn an_answer_leaves_from_the_address_that_was_called(arm: Arm) {
+    answers_from_where_it_was_called(arm, "0.0.0.0:0");
+}
+
+fn a_socket_of_both_families_answers_ipv4_from_where_it_was_called(arm: Arm) {
+    // A simulated socket has one family.
+    if arm != Arm::Sim && UdpSocket::bind("[::1]:0").is_ok() {
+        answers_from_where_it_was_called(arm, "[::]:0");
+    }
+}
+
+/// Calls a socket of side A that is bound to `wildcard` at several addresses of the loopback interface, and
+/// lets it answer with a datagram and with a train.
+fn answers_from_where_it_was_called(arm: Arm, wildcard: &str) {
+    let mut rig = Rig::new(arm);
+    let server = rig.add_at(Side::A, wildcard.parse().unwrap());
+    // A simulated loopback interface is its host's alone, so that both ends are there.
+    let client = rig.add_at(Side::A, "127.0.0.1:0".parse().unwrap());
+    for host in [[127, 0, 0, 2], [127, 0, 0, 1], [127, 3, 2, 1]] {
+        let called = SocketAddr::from((host, server.address.port()));
+        rig.send(Side::A, client.id, called, b"call", 4);
+        let got = rig.collect(Side::A, 1).remove(0);
+        assert_eq!((got.socket, got.from, got.at), (server.id, client.address, Some(called.ip())));
+        let back = Route { socket: server.id, source: got.at, to: got.from };
+        for (bytes, segment, count) in [(pattern(1, 100), 100, 1), (pattern(2, 900), 300, 3)] {
+            rig.send_by(Side::A, back, &bytes, segment);
+            for answer in rig.collect(Side::A, count) {
+                assert_eq!((answer.socket, answer.from, answer.at), (client.id, called, None));
+            }
+        }
+    }
+}
 
 fn datagrams_of_every_size_arrive_intact_in_both_directions(arm: Arm) {
     let mut rig = Rig::new(arm);
@@ -137,7 +172,7 @@ fn leases_run_out_and_come_back(arm: Arm) {
         }
         assert!(driver.lease().is_none());
         for lease in leases {
-            driver.send(a.id, b.address, lease, 64, 64);
+            driver.send(Route::new(a.id, b.address), lease, 64, 64);
         }
         assert!(driver.lease().is_none(), "a staged lease is not free");
         driver.submit().unwrap();
@@ -220,11 +255,11 @@ fn sends_outside_the_contract_are_refused_and_counted(arm: Arm) {
     let driver = rig.driver(Side::A);
     for (len, segment) in [(MAX_SEND_BYTES + 1, 1200), (LEASE_BYTES, LEASE_BYTES), (10, 0), (10, 11)] {
         let lease = driver.lease().expect("a refused lease comes back");
-        driver.send(a.id, b.address, lease, len, segment);
+        driver.send(Route::new(a.id, b.address), lease, len, segment);
     }
     driver.remove_socket(a.id);
     let lease = driver.lease().expect("a refused lease comes back");
-    driver.send(a.id, b.address, lease, 1, 1);
+    driver.send(Route::new(a.id, b.address), lease, 1, 1);
     driver.submit().unwrap();
     assert_eq!(driver.counters().send_refused, 5);
     assert!(driver.lease().is_some());
@@ -237,7 +272,7 @@ fn nothing_leaves_before_submit(arm: Arm) {
     let (a, b) = (rig.add(Side::A), rig.add(Side::B));
     let mut lease = rig.driver(Side::A).lease().unwrap();
     lease[0] = 5;
-    rig.driver(Side::A).send(a.id, b.address, lease, 1, 1);
+    rig.driver(Side::A).send(Route::new(a.id, b.address), lease, 1, 1);
     rig.receive_once(Side::A, 1);
     assert!(rig.receive_once(Side::B, 1).is_empty());
     rig.driver(Side::A).submit().unwrap();
@@ -302,7 +337,7 @@ fn dropping_a_driver_in_the_middle_of_everything_is_safe(arm: Arm) {
         }
         for _ in 0..5 {
             let lease = rig.driver(Side::A).lease().unwrap();
-            rig.driver(Side::A).send(a.id, b.address, lease, 3000, 1000);
+            rig.driver(Side::A).send(Route::new(a.id, b.address), lease, 3000, 1000);
         }
         if round % 2 == 0 {
             rig.receive_once(Side::B, 3);

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use corewire_engine::driver::{
-    Driver, DriverConfig, SocketId,
+    Driver, DriverConfig, Route, SocketId,
     bind::BindError,
     sim::{HostId, Link, SimDriver, World, WorldStats},
 };
@@ -30,7 +30,7 @@ impl Node {
     fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
         let mut lease = self.driver.lease().unwrap();
         lease[..bytes.len()].copy_from_slice(bytes);
-        self.driver.send(self.socket, to, lease, bytes.len(), bytes.len());
+        self.driver.send(Route::new(self.socket, to), lease, bytes.len(), bytes.len());
         self.driver.submit().unwrap();
     }
 

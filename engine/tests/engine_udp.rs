@@ -97,6 +97,14 @@ fn a_node_of_both_families_calls_and_is_called_by_ipv4() {
     }
 }
 
+#[test]
+fn a_producer_on_every_address_is_reached_at_its_second_one() {
+    meets("second address", "0.0.0.0:0", "127.0.0.2", &[]);
+    if has_ipv6() {
+        meets("second address, mapped", "[::]:0", "127.0.0.2", &[]);
+    }
+}
+
 fn two_engines(io: IoChoice, shards: usize, name: &str) {
     let (here, there) = (engine_with(shards, io), engine_with(shards, io));
     let network = network(name);

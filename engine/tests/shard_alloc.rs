@@ -76,6 +76,7 @@ impl Pair {
                 index,
                 remote_index,
                 node: NODE,
+                source: None,
                 to: to.address,
                 keys: keys(1, mirrored),
                 config: SessionConfig::default(),

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use corewire_engine::{
     counters::{Counter, CounterSnapshot},
-    driver::{Driver, DriverConfig, sim::SimDriver},
+    driver::{Driver, DriverConfig, Route, sim::SimDriver},
     shard::{Command, Event, ShardLimits},
     shared::ChannelState,
 };
@@ -85,7 +85,7 @@ impl Stranger {
     fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
         let mut lease = self.driver.lease().expect("a lease");
         lease[..bytes.len()].copy_from_slice(bytes);
-        self.driver.send(self.socket, to, lease, bytes.len(), bytes.len());
+        self.driver.send(Route::new(self.socket, to), lease, bytes.len(), bytes.len());
         self.driver.submit().expect("the simulated network");
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use corewire_engine::{
     counters::{Counter, ShardCounters},
     driver::{
-        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, Received, Socket, SocketId,
+        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, Received, Route, Socket, SocketId,
         epoll::EpollDriver,
     },
     idle::{Idle, Idler},
@@ -93,6 +93,7 @@ fn connect(left: &Host, right: &Host) {
             index: index(1, mine),
             remote_index: index(1, theirs),
             node: NODE,
+            source: None,
             to: to.address,
             keys: keys(1, mirrored),
             config: SessionConfig::default(),
@@ -238,9 +239,9 @@ impl Driver for Fragile {
     fn lease(&mut self) -> Option<Lease> {
         self.driver.lease()
     }
-    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize) {
+    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
         assert!(!self.fuse.load(std::sync::atomic::Ordering::Relaxed), "the fuse has blown");
-        self.driver.send(socket, to, lease, len, segment);
+        self.driver.send(route, lease, len, segment);
     }
     fn submit(&mut self) -> io::Result<()> {
         self.driver.submit()

@@ -4,7 +4,11 @@
 //! application of an effect pushes is applied before the effects that were pushed after it, as if the effect
 //! were a call.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use corewire_proto::{
     PeerId, StreamId,
@@ -167,8 +171,14 @@ impl Effects {
         self.push(Effect::Send(shard, command));
     }
 
-    pub(crate) fn send_datagram(&mut self, shard: u8, node: NodeId, to: SocketAddr, bytes: Vec<u8>) {
-        self.push(Effect::SendDatagram(shard, Command::SendDatagram { node, to, bytes }));
+    pub(crate) fn send_datagram(
+        &mut self,
+        shard: u8,
+        node: NodeId,
+        (source, to): (Option<IpAddr>, SocketAddr),
+        bytes: Vec<u8>,
+    ) {
+        self.push(Effect::SendDatagram(shard, Command::SendDatagram { node, source, to, bytes }));
     }
 
     pub(crate) fn set_timer(&mut self, timer: Timer, at: Instant) {

@@ -1,7 +1,7 @@
 //! What the clerk gives to its components besides their inputs: the time, settings, chance, and a place for
 //! effects.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use corewire_proto::time::Instant;
 
@@ -12,6 +12,9 @@ use crate::shared::limits::{Limits, Times};
 pub(crate) struct Env {
     /// The time of this turn.
     pub(crate) now: Instant,
+    /// While a peer's call is handled: the address of this host that was called, where there are several.
+    /// What answers the call leaves from there, and so does the session that comes of it.
+    pub(crate) called_at: Option<IpAddr>,
     pub(crate) limits: Limits,
     pub(crate) times: Times,
     pub(crate) effects: Effects,
@@ -21,7 +24,15 @@ pub(crate) struct Env {
 
 impl Env {
     pub(crate) fn new(limits: Limits, times: Times, entropy: Entropy, calendar: Calendar) -> Self {
-        Self { now: Instant::ZERO, limits, times, effects: Effects::default(), entropy, calendar }
+        Self {
+            now: Instant::ZERO,
+            called_at: None,
+            limits,
+            times,
+            effects: Effects::default(),
+            entropy,
+            calendar,
+        }
     }
 
     pub(crate) fn random<const N: usize>(&mut self) -> [u8; N] {

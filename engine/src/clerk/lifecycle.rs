@@ -255,6 +255,7 @@ impl Clerk {
         let new = NewHandshake {
             purpose: HandshakePurpose::Rekey(index),
             target: Target::Known { peer, key: known.unwrap_or(plan.key) },
+            source: plan.source,
             to: plan.to,
             generation: plan.generation,
         };

@@ -286,9 +286,12 @@ impl Clerk {
     fn handle_event(&mut self, event: Event) {
         let env = &mut self.env;
         match event {
-            Event::Handshake { node, shard, from, bytes } => {
+            Event::Handshake { node, shard, from, at, bytes } => {
                 let leaving = self.shutdown.is_leaving(node);
+                env.called_at = at;
                 self.handshakes.handle_packet(env, (node, shard), from, &bytes, leaving);
+                self.apply_effects();
+                self.env.called_at = None;
             }
             Event::Confirmed { index } => {
                 if let Some((node, _)) = self.sessions.ends(index) {

@@ -1,13 +1,13 @@
 //! One type for whichever driver was opened, so that a shard can be chosen at run time and still be compiled
 //! against concrete calls. Not inside: a choice; see [`open`](super::open).
 
-use std::{io, net::SocketAddr, task::Waker};
+use std::{io, task::Waker};
 
 use corewire_proto::time::Instant;
 
 use super::{
-    Driver, DriverCounters, DriverKind, Features, Lease, Received, Socket, SocketId, epoll::EpollDriver,
-    sim::SimDriver, uring::UringDriver,
+    Driver, DriverCounters, DriverKind, Features, Lease, Received, Route, Socket, SocketId,
+    epoll::EpollDriver, sim::SimDriver, uring::UringDriver,
 };
 
 /// Any of the drivers.
@@ -65,8 +65,8 @@ impl Driver for AnyDriver {
         each!(self, driver => driver.lease())
     }
 
-    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize) {
-        each!(self, driver => driver.send(socket, to, lease, len, segment));
+    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
+        each!(self, driver => driver.send(route, lease, len, segment));
     }
 
     fn submit(&mut self) -> io::Result<()> {

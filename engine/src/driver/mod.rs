@@ -26,7 +26,11 @@
 //! UDP may lose datagrams, so no call reports the fate of one. Every loss that the kernel reports is counted
 //! in [`DriverCounters`]: a full receive queue, a refused port, a datagram larger than the path takes.
 
-use std::{fmt, io, net::SocketAddr, net::UdpSocket, task::Waker};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    task::Waker,
+};
 
 use corewire_proto::time::Instant;
 
@@ -73,8 +77,31 @@ pub struct Received<'a> {
     pub socket: SocketId,
     /// Who sent it, as the kernel saw it.
     pub from: SocketAddr,
+    /// The address that it was sent to, on a socket that is bound to the unspecified address; `None` on
+    /// others, which have one address only.
+    pub at: Option<IpAddr>,
     /// Its payload; may be empty.
     pub bytes: &'a mut [u8],
+}
+
+/// How a datagram leaves and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The socket that it leaves by.
+    pub socket: SocketId,
+    /// The address that it leaves from, for a socket that is bound to the unspecified address. `None`: the
+    /// kernel chooses. An answer leaves from the address that was called ([`Received::at`]), since its
+    /// receiver knows no other.
+    pub source: Option<IpAddr>,
+    /// The receiver.
+    pub to: SocketAddr,
+}
+
+impl Route {
+    /// The way to `to` by `socket`, from the address that the kernel chooses.
+    pub const fn new(socket: SocketId, to: SocketAddr) -> Self {
+        Self { socket, source: None, to }
+    }
 }
 
 /// Names a socket inside one driver. Never used again for another socket of the same driver.
@@ -244,11 +271,11 @@ pub trait Driver {
     fn lease(&mut self) -> Option<Lease>;
 
     /// Stages the first `len` bytes of `lease` as datagrams of `segment` bytes each (the last one may be
-    /// shorter) for `to`. `segment == len` is a single datagram. They arrive in order or not at all.
+    /// shorter) for `route`. `segment == len` is a single datagram. They arrive in order or not at all.
     ///
     /// What cannot be sent (unknown socket, `len` above [`MAX_SEND_BYTES`] or zero with several segments) is
     /// counted as refused.
-    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize);
+    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize);
 
     /// Hands all staged work to the kernel.
     ///

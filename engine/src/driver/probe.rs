@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    DriverCounters, Features, Found,
+    DriverCounters, Features, Found, Route, SocketId,
     sys::{
         options,
         receive::ReceiveBatch,
@@ -76,9 +76,10 @@ fn try_udp() -> io::Result<Udp> {
     let mut batch = SendBatch::new(1);
     let mut receive = ReceiveBatch::new(1)?;
     let mut coalesced = false;
+    let route = Route::new(SocketId { slot: 0, generation: 0 }, at.local_addr()?);
     let mut attempt = |segments: usize| -> io::Result<Found> {
         let bytes = vec![7u8; segments];
-        slots.fill(0, at.local_addr()?, bytes.as_ptr(), bytes.len(), 1);
+        slots.fill(0, route, bytes.as_ptr(), bytes.len(), 1);
         if let Err(error) = batch.send(from.as_raw_fd(), &slots, [0].into_iter()) {
             return Ok(Found::No(error.to_string()));
         }

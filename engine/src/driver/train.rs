@@ -1,14 +1,13 @@
 //! Cutting what arrived as one into the datagrams that it was sent as. Not inside: receiving.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{DriverCounters, Received, SocketId};
 
 /// Lends each datagram of a received payload to `on`, in order; says how many. `segment` is the length of
 /// each but the last, if the payload is a train.
 pub(super) fn deliver(
-    socket: SocketId,
-    from: SocketAddr,
+    (socket, from, at): (SocketId, SocketAddr, Option<IpAddr>),
     bytes: &mut [u8],
     segment: Option<usize>,
     counters: &mut DriverCounters,
@@ -21,12 +20,12 @@ pub(super) fn deliver(
             let datagrams = bytes.chunks_mut(segment);
             let count = datagrams.len();
             for bytes in datagrams {
-                on(Received { socket, from, bytes });
+                on(Received { socket, from, at, bytes });
             }
             count
         }
         _ => {
-            on(Received { socket, from, bytes });
+            on(Received { socket, from, at, bytes });
             1
         }
     };
@@ -51,9 +50,10 @@ mod tests {
         let (mut counters, mut lengths) = (DriverCounters::default(), Vec::new());
         let socket = SocketId { slot: 0, generation: 0 };
         let from = "127.0.0.1:1".parse().unwrap();
-        let count = deliver(socket, from, &mut vec![0; payload], segment, &mut counters, &mut |datagram| {
-            lengths.push(datagram.bytes.len());
-        });
+        let count =
+            deliver((socket, from, None), &mut vec![0; payload], segment, &mut counters, &mut |datagram| {
+                lengths.push(datagram.bytes.len());
+            });
         assert_eq!(count, lengths.len());
         assert_eq!(counters.received_bytes, payload as u64);
         lengths

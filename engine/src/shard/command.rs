@@ -3,7 +3,10 @@
 //! Both directions are bounded mailboxes. A command for a session or channel that is gone is counted and
 //! dropped: the event that reports its end is already on its way. `super::control` applies commands.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use corewire_proto::{
     channel::{Label, OpenRequest, Reliability},
@@ -28,6 +31,8 @@ pub struct Install {
     pub remote_index: ReceiverIndex,
     /// The node whose socket carries the session.
     pub node: NodeId,
+    /// The address of this host that the peer has called, if it has called and there are several.
+    pub source: Option<IpAddr>,
     /// The peer's address for the life of the session. Packets from elsewhere are dropped and counted.
     pub to: SocketAddr,
     /// The keys that the handshake gave.
@@ -78,6 +83,8 @@ pub enum Command {
     SendDatagram {
         /// From the socket of this node.
         node: NodeId,
+        /// From this address of the host (see [`Route::source`](crate::driver::Route)).
+        source: Option<IpAddr>,
         /// To this address.
         to: SocketAddr,
         /// The whole datagram.
@@ -163,6 +170,8 @@ pub enum Event {
         shard: u8,
         /// The sender's address.
         from: SocketAddr,
+        /// The address that it was sent to (see [`Received::at`](crate::driver::Received)).
+        at: Option<IpAddr>,
         /// The whole datagram.
         bytes: Vec<u8>,
     },

@@ -3,7 +3,10 @@
 //! The clerk has made the decisions; here they meet the shard's tables. A command for something that is gone
 //! is counted and dropped, except that a command with a handle terminates it and one with an answer gets it.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use corewire_proto::{
     channel::{Accept, Label, OpenRequest, PublicationId, Reliability},
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::{
     counters::Counter,
-    driver::{Driver, MAX_SEND_BYTES, Socket},
+    driver::{Driver, MAX_SEND_BYTES, Route, Socket},
     shared::{ChannelShared, ChannelSnapshot},
 };
 
@@ -65,7 +68,9 @@ impl ShardCore {
         match command {
             Command::AddSocket { node, socket } => self.add_socket(driver, node, socket),
             Command::RemoveNode { node } => self.remove_node(node),
-            Command::SendDatagram { node, to, bytes } => self.send_datagram(driver, node, to, &bytes),
+            Command::SendDatagram { node, source, to, bytes } => {
+                self.send_datagram(driver, node, (source, to), &bytes);
+            }
             Command::InstallSession(install) => self.install(*install),
             Command::RekeySession(rekey) => self.rekey(*rekey),
             Command::CloseSession { index, code } => match self.find(index) {
@@ -136,7 +141,13 @@ impl ShardCore {
         self.closing.extend(sockets);
     }
 
-    fn send_datagram(&mut self, driver: &mut impl Driver, node: NodeId, to: SocketAddr, bytes: &[u8]) {
+    fn send_datagram(
+        &mut self,
+        driver: &mut impl Driver,
+        node: NodeId,
+        (source, to): (Option<IpAddr>, SocketAddr),
+        bytes: &[u8],
+    ) {
         let socket = self.nodes.socket_for(node, to);
         let lease = if bytes.len() <= MAX_SEND_BYTES { driver.lease() } else { None };
         let (Some(socket), Some(mut lease)) = (socket, lease) else {
@@ -145,7 +156,7 @@ impl ShardCore {
             return;
         };
         lease[..bytes.len()].copy_from_slice(bytes);
-        driver.send(socket, to, lease, bytes.len(), bytes.len());
+        driver.send(Route { socket, source, to }, lease, bytes.len(), bytes.len());
         self.counters.bump(Counter::DatagramsSent);
     }
 

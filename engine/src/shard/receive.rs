@@ -98,6 +98,7 @@ impl ShardCore {
                 node,
                 shard: self.config.id,
                 from: datagram.from,
+                at: datagram.at,
                 bytes: datagram.bytes.to_vec(),
             });
         self.counters.bump(if taken { Counter::Handshakes } else { Counter::DropHandshake });

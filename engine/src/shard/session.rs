@@ -3,7 +3,7 @@
 //! Here sessions are installed and removed, channels are taken out of them, and sessions are marked as having
 //! something to do.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use corewire_proto::{
     channel::Label,
@@ -18,7 +18,10 @@ use super::{
     command::{Event, Install, NodeId, Rekey},
     table::{Labels, SessionSlot},
 };
-use crate::{counters::Counter, driver::SocketId};
+use crate::{
+    counters::Counter,
+    driver::{Route, SocketId},
+};
 
 /// A session and its belongings.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct SessionEntry {
     pub(crate) socket: SocketId,
     /// The peer's address; fixed for the life of the session.
     pub(crate) to: SocketAddr,
+    /// The address of this host that the peer has called, if it has called and there are several.
+    pub(crate) source: Option<IpAddr>,
     /// Room that a packet of this session needs, in bytes.
     pub(crate) max_packet: usize,
     /// Its channels.
@@ -44,10 +49,17 @@ pub(crate) struct SessionEntry {
     pub(crate) over: Option<CloseCode>,
 }
 
+impl SessionEntry {
+    /// The way of its packets.
+    pub(crate) fn route(&self) -> Route {
+        Route { socket: self.socket, source: self.source, to: self.to }
+    }
+}
+
 impl ShardCore {
     /// Takes over a session. What can't be installed is reported as closed.
     pub(crate) fn install(&mut self, install: Install) {
-        let Install { index, remote_index, node, to, keys, config } = install;
+        let Install { index, remote_index, node, source, to, keys, config } = install;
         let socket = self.nodes.socket_for(node, to);
         let right_shard = index.shard() == self.config.id;
         let (Some(socket), true, true) = (socket, right_shard, self.shutdown.is_none()) else {
@@ -61,8 +73,8 @@ impl ShardCore {
         // The session has brought it into the range that packets may have.
         let max_packet = session.config().max_packet_bytes;
         let labels = Labels::default();
-        let entry =
-            SessionEntry { session, index, node, socket, to, max_packet, labels, held: None, over: None };
+        let (held, over) = (None, None);
+        let entry = SessionEntry { session, index, node, socket, to, source, max_packet, labels, held, over };
         let Ok(slot) = self.sessions.install(index, entry) else {
             let sockets = self.nodes.exit(node);
             self.closing.extend(sockets);

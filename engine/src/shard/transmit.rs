@@ -9,8 +9,6 @@
 //!
 //! The session decides which of its channels is next and what a packet holds.
 
-use std::net::SocketAddr;
-
 use corewire_proto::{
     session::{DatumSource, Session},
     time::Instant,
@@ -24,7 +22,7 @@ use super::{
 };
 use crate::{
     counters::Counter,
-    driver::{Driver, MAX_SEND_BYTES, SocketId},
+    driver::{Driver, MAX_SEND_BYTES, Route},
 };
 
 /// A sealed packet that did not fit the size of its train. Its number is used up, so it is sent, not sealed
@@ -33,8 +31,8 @@ use crate::{
 pub(crate) struct DeferredPacket {
     /// Empty when nothing is deferred. Keeps its memory.
     packet: Vec<u8>,
-    /// Where it goes, and the socket that it leaves from.
-    to: Option<(SocketId, SocketAddr)>,
+    /// Its way.
+    route: Option<Route>,
 }
 
 /// Why a session's sending ended.
@@ -118,20 +116,20 @@ impl ShardCore {
                 &mut source,
             );
             let (read, skipped) = (source.read, source.skipped);
-            let (socket, to) = (entry.socket, entry.to);
+            let route = entry.route();
             self.counters.add(Counter::DatumsRead, read);
             self.counters.add(Counter::DatumsSkipped, skipped);
             if train.packets == 0 {
                 return Served::Drained;
             }
-            driver.send(socket, to, lease, train.bytes, train.segment);
+            driver.send(route, lease, train.bytes, train.segment);
             *sends += 1;
             spent += train.bytes;
             self.counters.add(Counter::PacketsSent, train.packets as u64);
             self.counters.add(Counter::BytesSent, train.bytes as u64);
             if !self.deferred.packet.is_empty() {
                 self.counters.bump(Counter::PacketsDeferred);
-                self.deferred.to = Some((socket, to));
+                self.deferred.route = Some(route);
                 spent += self.deferred.packet.len();
                 if !self.send_deferred(driver, sends) {
                     return Served::NoLease;
@@ -150,11 +148,11 @@ impl ShardCore {
         if len == 0 {
             return true;
         }
-        let Some((socket, to)) = self.deferred.to else { return true };
+        let Some(route) = self.deferred.route else { return true };
         let Some(mut lease) = driver.lease() else { return false };
         lease[..len].copy_from_slice(&self.deferred.packet);
         self.deferred.packet.clear();
-        driver.send(socket, to, lease, len, len);
+        driver.send(route, lease, len, len);
         *sends += 1;
         self.counters.bump(Counter::PacketsSent);
         self.counters.add(Counter::BytesSent, len as u64);

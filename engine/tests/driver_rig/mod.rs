@@ -2,13 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     time::Duration,
 };
 
 use corewire_engine::driver::{
-    AnyDriver, Driver, DriverConfig, DriverKind, IoChoice, Socket, SocketId, open,
+    AnyDriver, Driver, DriverConfig, DriverKind, IoChoice, Received, Route, Socket, SocketId, open,
     sim::{HostId, World},
 };
 
@@ -48,6 +48,7 @@ pub(crate) struct End {
 pub(crate) struct Got {
     pub(crate) socket: SocketId,
     pub(crate) from: SocketAddr,
+    pub(crate) at: Option<IpAddr>,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -159,10 +160,14 @@ impl Rig {
     }
 
     pub(crate) fn send(&mut self, side: Side, from: SocketId, to: SocketAddr, bytes: &[u8], segment: usize) {
+        self.send_by(side, Route::new(from, to), bytes, segment);
+    }
+
+    pub(crate) fn send_by(&mut self, side: Side, route: Route, bytes: &[u8], segment: usize) {
         self.until(side, |driver| {
             let Some(mut lease) = driver.lease() else { return false };
             lease[..bytes.len()].copy_from_slice(bytes);
-            driver.send(from, to, lease, bytes.len(), segment);
+            driver.send(route, lease, bytes.len(), segment);
             true
         });
         self.driver(side).submit().unwrap();
@@ -171,7 +176,8 @@ impl Rig {
     pub(crate) fn receive_once(&mut self, side: Side, budget: usize) -> Vec<Got> {
         let mut got = Vec::new();
         let count = self.driver(side).receive(budget, |datagram| {
-            got.push(Got { socket: datagram.socket, from: datagram.from, bytes: datagram.bytes.to_vec() });
+            let Received { socket, from, at, bytes } = datagram;
+            got.push(Got { socket, from, at, bytes: bytes.to_vec() });
         });
         assert_eq!(count, got.len());
         got

@@ -151,7 +151,15 @@ impl Rig {
         let salt = slot as u8;
         let install = |index, remote_index, to, mirrored| {
             let keys = keys(salt, mirrored);
-            Box::new(Install { index, remote_index, node: NODE, to, keys, config: config.clone() })
+            Box::new(Install {
+                index,
+                remote_index,
+                node: NODE,
+                source: None,
+                to,
+                keys,
+                config: config.clone(),
+            })
         };
         self.left.tell(Command::InstallSession(install(left, right, self.right.address, false)));
         self.right.tell(Command::InstallSession(install(right, left, self.left.address, true)));

@@ -27,7 +27,7 @@ impl NodeHandshakes {
                 if kind == Some(PacketKind::Cookie) {
                     count(&self.shared.counters.cookies_sent);
                 }
-                env.effects.send_datagram(shard, node, from, reply);
+                env.effects.send_datagram(shard, node, (env.called_at, from), reply);
             }
             Ok(ResponderEvent::Request(request)) => {
                 self.answers.take(env.now);
@@ -82,7 +82,7 @@ impl Handshakes {
             Ok((outcome, reply)) => {
                 // The session first: the peer's first packet may come right after the reply.
                 env.effects.push(Effect::SessionReady { node: id, outcome: Box::new(outcome), from });
-                env.effects.send_datagram(index.shard(), id, from, reply);
+                env.effects.send_datagram(index.shard(), id, (env.called_at, from), reply);
                 true
             }
             Err(error) => {
@@ -109,7 +109,7 @@ impl Handshakes {
             Ok((outcome, reply)) => {
                 // The key first: the peer's first packet under it may come right after the reply.
                 env.effects.push(Effect::KeyAnswered(Box::new(outcome)));
-                env.effects.send_datagram(index.shard(), id, from, reply);
+                env.effects.send_datagram(index.shard(), id, (env.called_at, from), reply);
             }
             Err(error) => node.count_lost(error),
         }
@@ -125,7 +125,7 @@ impl Handshakes {
         };
         let from = hello.from();
         match node.responder.answer(env.now, hello, index) {
-            Ok(reply) => env.effects.send_datagram(index.shard(), id, from, reply),
+            Ok(reply) => env.effects.send_datagram(index.shard(), id, (env.called_at, from), reply),
             Err(error) => {
                 env.effects.push(Effect::FreeIndex(index));
                 node.count_lost(error);

@@ -114,7 +114,7 @@ impl Handshakes {
         let (Some(key), Some(to)) = (record.transport_keys.first(), address) else { return };
         let purpose = HandshakePurpose::Peer(peer);
         let target = Target::Known { peer, key: key.key };
-        let new = NewHandshake { purpose, target, to, generation: view.generation };
+        let new = NewHandshake { purpose, target, source: None, to, generation: view.generation };
         if !self.begin(env, shards, id, new) {
             let at = env.now + env.jittered(env.times.redial_max);
             env.effects.set_timer(Timer::Dial(id, peer), at);
@@ -193,7 +193,7 @@ impl Handshakes {
         to: SocketAddr,
     ) {
         let purpose = HandshakePurpose::Bootstrap(place);
-        let new = NewHandshake { purpose, target: Target::Address, to, generation: 0 };
+        let new = NewHandshake { purpose, target: Target::Address, source: None, to, generation: 0 };
         if !self.begin(env, shards, node, new) {
             let at = env.now + env.jittered(env.times.redial_max);
             env.effects.set_timer(Timer::Bootstrap(node, place), at);

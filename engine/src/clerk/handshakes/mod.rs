@@ -9,7 +9,11 @@
 mod answer;
 mod dial;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use corewire_proto::{
     PeerId,
@@ -55,6 +59,8 @@ struct NodeHandshakes {
 /// A handshake that was begun here.
 struct HandshakeAttempt {
     initiator: Initiator,
+    /// As in [`NewHandshake`].
+    source: Option<IpAddr>,
     to: SocketAddr,
     purpose: HandshakePurpose,
     /// The index belongs to a session: the keys are there and only the last message may have to be repeated,
@@ -77,6 +83,8 @@ pub(crate) enum HandshakePurpose {
 pub(crate) struct NewHandshake {
     pub(crate) purpose: HandshakePurpose,
     pub(crate) target: Target,
+    /// The address of this host to call from, if the peer knows only that one.
+    pub(crate) source: Option<IpAddr>,
     pub(crate) to: SocketAddr,
     /// See `corewire_proto::handshake::AttemptParams`.
     pub(crate) generation: u16,
@@ -143,19 +151,23 @@ impl NodeHandshakes {
     /// An answer to a handshake that was begun here.
     fn handle_reply(&mut self, env: &mut Env, index: ReceiverIndex, from: SocketAddr, bytes: &[u8]) {
         let node = self.shared.id;
+        // The peer takes the session of one that called it from wherever it was called.
+        env.called_at = None;
         // The answer comes from where the question went. Anything else is sent by a third party, or by a peer
         // behind several addresses, whose session would not work either.
         let Some(attempt) = self.attempts.get_mut(&index).filter(|attempt| attempt.to == from) else {
             return count(&self.shared.counters.broken_packets);
         };
         let progress = attempt.initiator.handle_packet(env.now, bytes);
-        let (purpose, next) = (attempt.purpose, attempt.initiator.poll_timeout());
+        let (purpose, source, next) = (attempt.purpose, attempt.source, attempt.initiator.poll_timeout());
         env.effects.set_or_cancel(Timer::Attempt(node, index), next);
         match progress {
-            Ok(InitiatorProgress::Send(bytes)) => env.effects.send_datagram(index.shard(), node, from, bytes),
+            Ok(InitiatorProgress::Send(bytes)) => {
+                env.effects.send_datagram(index.shard(), node, (source, from), bytes);
+            }
             Ok(InitiatorProgress::Done { outcome, send }) => {
                 if let Some(bytes) = send {
-                    env.effects.send_datagram(index.shard(), node, from, bytes);
+                    env.effects.send_datagram(index.shard(), node, (source, from), bytes);
                 }
                 self.attempt_succeeded(env, index, purpose, next.is_some());
                 env.effects.push(match purpose {
@@ -249,7 +261,7 @@ impl Handshakes {
         id: NodeId,
         new: NewHandshake,
     ) -> bool {
-        let NewHandshake { purpose, target, to, generation } = new;
+        let NewHandshake { purpose, target, source, to, generation } = new;
         let (entropy, random) = (env.random(), env.random_u32());
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let counters = &node.shared.counters;
@@ -275,10 +287,10 @@ impl Handshakes {
         };
         count(&counters.handshakes_started);
         env.effects.set_or_cancel(Timer::Attempt(id, index), initiator.poll_timeout());
-        let attempt = HandshakeAttempt { initiator, to, purpose, installed: session.is_some() };
+        let attempt = HandshakeAttempt { initiator, source, to, purpose, installed: session.is_some() };
         let before = node.attempts.insert(index, attempt);
         assert!(before.is_none(), "an index has one attempt at a time");
-        env.effects.send_datagram(index.shard(), id, to, bytes);
+        env.effects.send_datagram(index.shard(), id, (source, to), bytes);
         node.note_attempt(purpose, Some(index));
         true
     }
@@ -308,10 +320,10 @@ impl Handshakes {
     pub(crate) fn attempt_due(&mut self, env: &mut Env, id: NodeId, index: ReceiverIndex) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(attempt) = node.attempts.get_mut(&index) else { return };
-        let (to, purpose, installed) = (attempt.to, attempt.purpose, attempt.installed);
+        let (way, purpose, installed) = ((attempt.source, attempt.to), attempt.purpose, attempt.installed);
         match attempt.initiator.handle_timeout(env.now) {
             InitiatorTimeout::Wait => {}
-            InitiatorTimeout::Resend(bytes) => env.effects.send_datagram(index.shard(), id, to, bytes),
+            InitiatorTimeout::Resend(bytes) => env.effects.send_datagram(index.shard(), id, way, bytes),
             InitiatorTimeout::GaveUp => {
                 count(&node.shared.counters.handshakes_given_up);
                 node.drop_attempt(env, index);

@@ -9,7 +9,7 @@ mod rekey;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -55,6 +55,8 @@ pub(crate) struct Sessions {
 struct SessionState {
     node: Arc<NodeShared>,
     peer: PeerId,
+    /// The address of this host that the peer has called, if it has called and there are several.
+    source: Option<IpAddr>,
     /// Packets come from here only.
     address: SocketAddr,
     /// The index that the peer gave it.
@@ -214,6 +216,7 @@ impl Sessions {
         let session = SessionState {
             node: node.clone(),
             peer,
+            source: env.called_at,
             address: to,
             remote: outcome.remote_index,
             boot: outcome.peer_boot,
@@ -229,7 +232,8 @@ impl Sessions {
         assert!(before.is_none(), "an index in use is not given out");
         let confirmed = outcome.confirmed;
         let remote_index = outcome.remote_index;
-        let install = Install { index, remote_index, node: node.id, to, keys: outcome.keys, config };
+        let (source, keys) = (env.called_at, outcome.keys);
+        let install = Install { index, remote_index, node: node.id, source, to, keys, config };
         env.effects.send(index.shard(), Command::InstallSession(Box::new(install)));
         env.effects.push(Effect::SessionInstalled(index, node.id, peer));
         self.slots_mut(node, peer).handle_established(now, entry, confirmed);

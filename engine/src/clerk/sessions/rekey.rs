@@ -8,7 +8,10 @@
 //! Not inside: which key seals or opens a packet (the session), and the messages of a handshake
 //! (`handshakes`).
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use corewire_proto::{
     PeerId,
@@ -33,6 +36,7 @@ const PEER_REKEY_WAIT: Duration = Duration::from_secs(2);
 pub(crate) struct RekeyPlan {
     pub(crate) node: NodeId,
     pub(crate) peer: PeerId,
+    pub(crate) source: Option<IpAddr>,
     pub(crate) to: SocketAddr,
     /// The transport key that the peer showed, if its record has no later one.
     pub(crate) key: [u8; 32],
@@ -52,6 +56,7 @@ impl Sessions {
         Some(RekeyPlan {
             node: session.node.id,
             peer: session.peer,
+            source: session.source,
             to: session.address,
             key: session.key,
             generation: next_key(session.generation),

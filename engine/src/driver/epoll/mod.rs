@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
     task::Waker,
@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Found, Lease, Received,
-    Socket, SocketId,
+    Route, Socket, SocketId,
     outgoing::{self, Outgoing},
     probe,
     sys::{
@@ -182,8 +182,13 @@ impl EpollDriver {
             match message.from {
                 Some(from) if !message.truncated => {
                     let segment = message.notes.segment;
-                    taken +=
-                        train::deliver(rest.socket, from, message.bytes, segment, &mut self.counters, on);
+                    taken += train::deliver(
+                        (rest.socket, from, message.notes.at),
+                        message.bytes,
+                        segment,
+                        &mut self.counters,
+                        on,
+                    );
                 }
                 // It counts against the budget too, so that a flood of such messages can't prolong the turn.
                 _ => {
@@ -243,7 +248,7 @@ impl EpollDriver {
     /// Sends a run of staged sends, all on one socket.
     fn send_run(&mut self, run: &[Outgoing]) {
         let Some(first) = run.first() else { return };
-        let Some(entry) = self.sockets.get_mut(first.socket) else {
+        let Some(entry) = self.sockets.get_mut(first.route.socket) else {
             self.counters.send_refused += run.iter().map(Outgoing::datagrams).sum::<u64>();
             run.iter().for_each(|outgoing| self.slab.land(outgoing.buffer));
             return;
@@ -276,12 +281,12 @@ impl EpollDriver {
             };
             match SendFailure::of(&error, run[next].is_train()) {
                 SendFailure::Wait => {
-                    self.wait_for_room(run[next].socket);
+                    self.wait_for_room(run[next].route.socket);
                     return self.staged.extend_from_slice(&run[next..]);
                 }
                 SendFailure::Train => {
                     errors::drain(fd, &mut self.counters);
-                    self.give_up_trains(&error, run[next].socket);
+                    self.give_up_trains(&error, run[next].route.socket);
                     self.split(fd, &run[next], 1);
                 }
                 SendFailure::Unreachable if tries == 0 => {
@@ -322,7 +327,7 @@ impl EpollDriver {
     fn split(&mut self, fd: RawFd, outgoing: &Outgoing, per_train: usize) {
         self.counters.sent_split += 1;
         let bytes = self.slab.in_flight_bytes(outgoing.buffer, outgoing.len);
-        send::send_pieces(fd, outgoing.to, bytes, outgoing.segment, per_train, &mut self.counters);
+        send::send_pieces(fd, outgoing.route, bytes, outgoing.segment, per_train, &mut self.counters);
         self.slab.land(outgoing.buffer);
     }
 }
@@ -414,20 +419,20 @@ impl Driver for EpollDriver {
         lease
     }
 
-    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize) {
-        let entry =
-            self.sockets.get(socket).filter(|_| outgoing::is_sound(len, segment) && self.slab.owns(&lease));
+    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
+        let sound = outgoing::is_sound(len, segment) && self.slab.owns(&lease);
+        let entry = self.sockets.get(route.socket).filter(|_| sound);
         let Some(ability) = entry.map(|entry| (entry.is_ipv4, entry.segments_per_train)) else {
             self.counters.send_refused += 1;
             return;
         };
         let buffer = self.slab.fly(lease);
-        let Some(outgoing) = Outgoing::new(socket, to, buffer, (len, segment), ability) else {
+        let Some(outgoing) = Outgoing::new(route, buffer, (len, segment), ability) else {
             self.counters.send_refused += 1;
             return self.slab.land(buffer);
         };
         if outgoing.per_train.is_none() {
-            self.slots.fill(buffer, outgoing.to, self.slab.pointer(buffer), len, segment);
+            self.slots.fill(buffer, outgoing.route, self.slab.pointer(buffer), len, segment);
         }
         self.staged.push(outgoing);
     }
@@ -438,7 +443,7 @@ impl Driver for EpollDriver {
         }
         std::mem::swap(&mut self.staged, &mut self.spare);
         let staged = std::mem::take(&mut self.spare);
-        for run in staged.chunk_by(|a, b| a.socket == b.socket && a.per_train == b.per_train) {
+        for run in staged.chunk_by(|a, b| a.route.socket == b.route.socket && a.per_train == b.per_train) {
             self.send_run(run);
         }
         self.spare = staged;

@@ -17,7 +17,7 @@ use super::{HostId, World, rng::Dice};
 use crate::{
     buffer::TransmitSlab,
     driver::{
-        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, Received, Socket, SocketId,
+        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, Received, Route, Socket, SocketId,
         outgoing, table::SocketTable,
     },
 };
@@ -73,8 +73,7 @@ impl Wake for SimWaker {
 /// A send that waits for `submit`.
 #[derive(Debug)]
 struct Staged {
-    socket: SocketId,
-    to: SocketAddr,
+    route: Route,
     buffer: u16,
     len: usize,
     segment: usize,
@@ -191,7 +190,12 @@ impl Driver for SimDriver {
                     self.counters.received_datagrams += 1;
                     self.counters.received_bytes += datagram.bytes.len() as u64;
                     taken += 1;
-                    on(Received { socket: id, from: datagram.from, bytes: &mut datagram.bytes });
+                    on(Received {
+                        socket: id,
+                        from: datagram.from,
+                        at: datagram.at,
+                        bytes: &mut datagram.bytes,
+                    });
                 }
                 None => {
                     empty += 1;
@@ -208,19 +212,21 @@ impl Driver for SimDriver {
         lease
     }
 
-    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize) {
-        if !outgoing::is_sound(len, segment) || self.sockets.get(socket).is_none() || !self.slab.owns(&lease)
+    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
+        if !outgoing::is_sound(len, segment)
+            || self.sockets.get(route.socket).is_none()
+            || !self.slab.owns(&lease)
         {
             self.counters.send_refused += 1;
             return;
         }
         let buffer = self.slab.fly(lease);
-        self.staged.push_back(Staged { socket, to, buffer, len, segment });
+        self.staged.push_back(Staged { route, buffer, len, segment });
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        while let Some(Staged { socket, to, buffer, len, segment }) = self.staged.pop_front() {
-            match self.sockets.get(socket) {
+        while let Some(Staged { route, buffer, len, segment }) = self.staged.pop_front() {
+            match self.sockets.get(route.socket) {
                 None => self.counters.send_refused += 1,
                 Some(socket) => {
                     let bytes = self.slab.in_flight_bytes(buffer, len);
@@ -231,7 +237,7 @@ impl Driver for SimDriver {
                     let single = (len == 0).then_some(empty);
                     for datagram in bytes.chunks(segment.max(1)).chain(single) {
                         self.counters.sent_datagrams += 1;
-                        let sent = self.world.send(socket.index, to, datagram);
+                        let sent = self.world.send(socket.index, route, datagram);
                         self.counters.send_errors += u64::from(!sent);
                     }
                 }

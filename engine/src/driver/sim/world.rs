@@ -15,7 +15,7 @@ use super::{
     link::{Arrival, LinkDirection, LinkFate},
     rng::Dice,
 };
-use crate::driver::{DriverConfig, bind::BindError, steer};
+use crate::driver::{DriverConfig, Route, bind::BindError, steer};
 
 /// What a socket's receive queue holds unless [`World::limit_receive_queues`] says otherwise: what 4 MiB of
 /// kernel memory hold of 1,400-byte datagrams.
@@ -61,6 +61,8 @@ pub struct WorldStats {
 #[derive(Debug)]
 pub(super) struct Datagram {
     pub(super) from: SocketAddr,
+    /// As in [`Received`](crate::driver::Received).
+    pub(super) at: Option<IpAddr>,
     pub(super) bytes: Vec<u8>,
 }
 
@@ -340,8 +342,8 @@ impl World {
     }
 
     /// False when the address can't be reached from this socket at all.
-    pub(super) fn send(&self, port: usize, to: SocketAddr, bytes: &[u8]) -> bool {
-        self.lock().send(port, to, bytes)
+    pub(super) fn send(&self, port: usize, route: Route, bytes: &[u8]) -> bool {
+        self.lock().send(port, route, bytes)
     }
 
     pub(super) fn park(&self, driver_index: usize, until: Option<Instant>) {
@@ -426,7 +428,7 @@ impl Inner {
         }
     }
 
-    fn send(&mut self, from_port: usize, to: SocketAddr, bytes: &[u8]) -> bool {
+    fn send(&mut self, from_port: usize, Route { source, to, .. }: Route, bytes: &[u8]) -> bool {
         let SimPort { host: from_host, address, open, .. } = self.ports[from_port];
         let at_host = match to.ip() {
             ip if ip.is_loopback() => Some(from_host),
@@ -438,6 +440,7 @@ impl Inner {
         self.stats.sent += 1;
         let from = match address.ip() {
             ip if !ip.is_unspecified() => address,
+            _ if let Some(source) = source => SocketAddr::new(source, address.port()),
             _ if to.ip().is_loopback() => SocketAddr::new(to.ip(), address.port()),
             ip if ip.is_ipv4() => SocketAddr::new(ipv4(from_host), address.port()),
             _ => SocketAddr::new(ipv6(from_host), address.port()),
@@ -528,7 +531,8 @@ impl Inner {
                 self.note([index as u64, u64::from(from.port()), 2], &bytes);
                 let port = &mut self.ports[index];
                 if port.queue.len() < limit {
-                    port.queue.push_back(Datagram { from, bytes });
+                    let at = port.address.ip().is_unspecified().then_some(to.ip());
+                    port.queue.push_back(Datagram { from, at, bytes });
                     self.stats.delivered += 1;
                 } else {
                     self.stats.overflowed += 1;

@@ -1,11 +1,14 @@
-//! Control messages: the segment size of a train on the way out, what the kernel says about a datagram on the
-//! way in.
+//! Control messages: the segment size of a train and the sender's address on the way out, what the kernel says
+//! about a datagram on the way in.
 //!
 //! Reading is done on bytes with checked bounds, not with the `CMSG_*` pointer macros, so that a wrong length
 //! can't lead outside.
 
-/// Room for what is read: the segment size of a train and the count of dropped datagrams, 24 bytes each.
-pub(in crate::driver) const CONTROL_BYTES: usize = 64;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Room for what is read: the segment size of a train and the count of dropped datagrams, 24 bytes each, and
+/// the address that was called, 40 bytes. What is written needs less.
+pub(in crate::driver) const CONTROL_BYTES: usize = 96;
 
 /// Length of `struct cmsghdr`: `{ size_t len; int level; int type; }`, to whose multiples of alignment
 /// messages are padded.
@@ -21,22 +24,44 @@ pub(in crate::driver) struct Control(pub(in crate::driver) [u8; CONTROL_BYTES]);
 impl Control {
     pub(in crate::driver) const EMPTY: Self = Self([0; CONTROL_BYTES]);
 
-    /// Bytes that [`set_segment`](Self::set_segment) writes, padding included.
-    pub(in crate::driver) const SEGMENT_BYTES: usize = (HEADER_BYTES + 2).next_multiple_of(ALIGN);
+    /// Asks for the payload to be cut into datagrams of `segment` bytes (`UDP_SEGMENT`), and to leave from
+    /// `source`, whose form is that of the socket's family. Returns how many bytes count.
+    pub(in crate::driver) fn set(&mut self, segment: Option<u16>, source: Option<IpAddr>) -> usize {
+        let mut end = 0;
+        if let Some(segment) = segment {
+            end = self.put(end, libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
+        }
+        match source {
+            Some(IpAddr::V4(ip)) => {
+                // `struct in_pktinfo`: { int ifindex; in_addr spec_dst, addr; }. The second is the source.
+                let mut info = [0; 12];
+                info[4..8].copy_from_slice(&ip.octets());
+                self.put(end, libc::SOL_IP, libc::IP_PKTINFO, &info)
+            }
+            Some(IpAddr::V6(ip)) => {
+                // `struct in6_pktinfo`: { in6_addr addr; int ifindex; }.
+                let mut info = [0; 20];
+                info[..16].copy_from_slice(&ip.octets());
+                self.put(end, libc::SOL_IPV6, libc::IPV6_PKTINFO, &info)
+            }
+            None => end,
+        }
+    }
 
-    /// Asks for the payload to be cut into datagrams of `segment` bytes (`UDP_SEGMENT`).
-    pub(in crate::driver) fn set_segment(&mut self, segment: u16) {
-        let len = HEADER_BYTES + 2;
-        self.0[..Self::SEGMENT_BYTES].fill(0);
-        self.0[..size_of::<usize>()].copy_from_slice(&len.to_ne_bytes());
-        self.0[8..12].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
-        self.0[12..16].copy_from_slice(&libc::UDP_SEGMENT.to_ne_bytes());
-        self.0[HEADER_BYTES..len].copy_from_slice(&segment.to_ne_bytes());
+    /// Writes a message at `at`; returns where the next one begins.
+    fn put(&mut self, at: usize, level: libc::c_int, kind: libc::c_int, data: &[u8]) -> usize {
+        let len = HEADER_BYTES + data.len();
+        let room = &mut self.0[at..at + len.next_multiple_of(ALIGN)];
+        room.fill(0);
+        room[..8].copy_from_slice(&len.to_ne_bytes());
+        room[8..12].copy_from_slice(&level.to_ne_bytes());
+        room[12..16].copy_from_slice(&kind.to_ne_bytes());
+        room[HEADER_BYTES..len].copy_from_slice(data);
+        at + room.len()
     }
 }
 
 const _: () = assert!(HEADER_BYTES == 16 && ALIGN == 8, "control messages are written for 64-bit Linux");
-const _: () = assert!(Control::SEGMENT_BYTES <= CONTROL_BYTES);
 
 /// What the kernel said about a received datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +70,8 @@ pub(in crate::driver) struct Notes {
     pub(in crate::driver) segment: Option<usize>,
     /// The socket's total of dropped datagrams so far (`SO_RXQ_OVFL`); wraps.
     pub(in crate::driver) dropped: Option<u32>,
+    /// The address of this host that was called (`IP_PKTINFO`).
+    pub(in crate::driver) at: Option<IpAddr>,
 }
 
 /// Reads the control messages of a received datagram; unknown and malformed ones are passed over.
@@ -55,6 +82,15 @@ pub(in crate::driver) fn notes(control: &[u8]) -> Notes {
         match (level, kind) {
             (libc::SOL_UDP, libc::UDP_GRO) => notes.segment = number.map(|n| n as usize).filter(|&n| n > 0),
             (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => notes.dropped = number,
+            (libc::SOL_IP, libc::IP_PKTINFO) => {
+                // See `Control::set`.
+                let ip = data.get(4..8).and_then(|ip| ip.first_chunk::<4>());
+                notes.at = ip.map(|ip| IpAddr::from(Ipv4Addr::from(*ip)));
+            }
+            (libc::SOL_IPV6, libc::IPV6_PKTINFO) => {
+                let ip = data.first_chunk::<16>().map(|ip| Ipv6Addr::from(*ip));
+                notes.at = ip.filter(|ip| !ip.is_multicast()).map(|ip| IpAddr::from(ip).to_canonical());
+            }
             _ => {}
         }
     }
@@ -93,7 +129,7 @@ mod tests {
         let train = message(libc::SOL_UDP, libc::UDP_GRO, &1200u32.to_ne_bytes());
         let drops = message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &7u32.to_ne_bytes());
         let stranger = message(1, 99, b"?");
-        let expected = Notes { segment: Some(1200), dropped: Some(7) };
+        let expected = Notes { segment: Some(1200), dropped: Some(7), at: None };
         assert_eq!(notes(&[&train[..], &stranger, &drops].concat()), expected);
         assert_eq!(notes(&[&drops[..], &train].concat()), expected);
         assert_eq!(notes(&[]), Notes::default());
@@ -113,10 +149,16 @@ mod tests {
     }
 
     #[test]
-    fn the_segment_request_reads_back_as_it_was_written() {
+    fn requests_read_back_as_they_were_written() {
         let mut control = Control::EMPTY;
-        control.set_segment(1400);
-        let read: Vec<_> = messages(&control.0[..Control::SEGMENT_BYTES]).collect();
+        let len = control.set(Some(1400), None);
+        let read: Vec<_> = messages(&control.0[..len]).collect();
         assert_eq!(read, [(libc::SOL_UDP, libc::UDP_SEGMENT, &1400u16.to_ne_bytes()[..])]);
+        for (source, heard) in [("10.1.2.3", "10.1.2.3"), ("::1", "::1"), ("::ffff:10.1.2.3", "10.1.2.3")] {
+            let len = control.set(Some(1400), Some(source.parse().unwrap()));
+            assert_eq!(notes(&control.0[..len]).at, Some(heard.parse().unwrap()));
+            assert_eq!(messages(&control.0[..len]).count(), 2);
+        }
+        assert_eq!(control.set(None, None), 0);
     }
 }

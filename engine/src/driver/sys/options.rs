@@ -40,6 +40,7 @@ pub(in crate::driver) struct PreparedSocket {
 /// * `IP_RECVERR`: without it a send into a full local queue reports success;
 /// * `SO_RXQ_OVFL`: tells how many datagrams a full receive queue has dropped;
 /// * `UDP_GRO` where there is one: trains arrive in one receive;
+/// * `IP_PKTINFO` on the unspecified address: tells which address of this host was called;
 /// * never fragmented on the way (`IP_PMTUDISC_PROBE`), and the kernel's estimate of the path is ignored.
 ///   There is no search for the path's size: a session's packets have their configured size, and one that is
 ///   larger than the path is lost (and counted, where this host can tell).
@@ -52,7 +53,15 @@ pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Resu
     let _ = set(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
     let _ = set(fd, libc::SOL_IP, libc::IP_RECVERR, 1);
     let _ = set(fd, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
-    if socket.local_addr()?.is_ipv6() {
+    let local = socket.local_addr()?;
+    if local.ip().is_unspecified() {
+        let (level, name) = match local.is_ipv4() {
+            true => (libc::SOL_IP, libc::IP_PKTINFO),
+            false => (libc::SOL_IPV6, libc::IPV6_RECVPKTINFO),
+        };
+        let _ = set(fd, level, name, 1);
+    }
+    if local.is_ipv6() {
         let _ = set(fd, libc::SOL_IPV6, libc::IPV6_RECVERR, 1);
         let _ = set(fd, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
     }

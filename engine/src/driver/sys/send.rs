@@ -2,7 +2,11 @@
 //!
 //! Not inside: who waits for what; see the drivers.
 
-use std::{io, mem, net::SocketAddr, os::fd::RawFd};
+use std::{
+    io, mem,
+    net::{IpAddr, SocketAddr},
+    os::fd::RawFd,
+};
 
 use super::{
     address::RawAddress,
@@ -10,7 +14,7 @@ use super::{
     control::Control,
     errors::{self, SendFailure},
 };
-use crate::driver::DriverCounters;
+use crate::driver::{DriverCounters, Route};
 
 /// Segments in one train that every kernel with `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS`; 128 since Linux
 /// 6.9).
@@ -36,9 +40,9 @@ impl SendSlot {
         Box::new(Self { header, vector, name: RawAddress::NONE, control: Control::EMPTY })
     }
 
-    /// Describes `len` bytes at `bytes` for `to`, cut into datagrams of `segment` when that is less. The
-    /// address must be of the socket's family; see [`fit_family`].
-    fn fill(&mut self, to: SocketAddr, bytes: *const u8, len: usize, segment: usize) {
+    /// Describes `len` bytes at `bytes` for `route`, cut into datagrams of `segment` when that is less. The
+    /// receiver's address must be of the socket's family; see [`fit_family`].
+    fn fill(&mut self, Route { source, to, .. }: Route, bytes: *const u8, len: usize, segment: usize) {
         let (name, name_len) = RawAddress::new(to);
         self.name = name;
         self.vector = libc::iovec { iov_base: bytes.cast_mut().cast(), iov_len: len };
@@ -46,10 +50,11 @@ impl SendSlot {
         self.header.msg_namelen = name_len;
         self.header.msg_iov = &raw mut self.vector;
         self.header.msg_iovlen = 1;
-        if segment < len {
-            self.control.set_segment(segment as u16);
+        if segment < len || source.is_some() {
+            let source = source.and_then(|source| fit_source(source, to));
+            let len = self.control.set((segment < len).then_some(segment as u16), source);
             self.header.msg_control = self.control.0.as_mut_ptr().cast();
-            self.header.msg_controllen = Control::SEGMENT_BYTES;
+            self.header.msg_controllen = len;
         } else {
             self.header.msg_control = std::ptr::null_mut();
             self.header.msg_controllen = 0;
@@ -73,13 +78,13 @@ impl SendSlots {
     pub(in crate::driver) fn fill(
         &mut self,
         index: u16,
-        to: SocketAddr,
+        route: Route,
         bytes: *const u8,
         len: usize,
         segment: usize,
     ) -> *const libc::msghdr {
         let slot = &mut self.slots[usize::from(index)];
-        slot.fill(to, bytes, len, segment);
+        slot.fill(route, bytes, len, segment);
         &raw const slot.header
     }
 
@@ -143,7 +148,7 @@ fn send_headers(socket: RawFd, headers: &mut [libc::mmsghdr]) -> io::Result<usiz
 /// the kernel does not take at once is dropped and counted, as a full queue would.
 pub(in crate::driver) fn send_pieces(
     socket: RawFd,
-    to: SocketAddr,
+    route: Route,
     bytes: &[u8],
     segment: usize,
     per_train: usize,
@@ -156,7 +161,7 @@ pub(in crate::driver) fn send_pieces(
         let mut headers = Vec::with_capacity(PIECES);
         let mut lengths = Vec::with_capacity(PIECES);
         for (slot, piece) in slots.iter_mut().zip(pieces.by_ref().take(PIECES)) {
-            slot.fill(to, piece.as_ptr(), piece.len(), segment);
+            slot.fill(route, piece.as_ptr(), piece.len(), segment);
             lengths.push(piece.len());
             headers.push(libc::mmsghdr { msg_hdr: slot.header, msg_len: 0 });
         }
@@ -199,5 +204,15 @@ pub(in crate::driver) fn fit_family(to: SocketAddr, socket_is_ipv4: bool) -> Opt
         (SocketAddr::V6(v6), true) => {
             v6.ip().to_ipv4_mapped().map(|ip| SocketAddr::new(ip.into(), v6.port()))
         }
+    }
+}
+
+/// The sender's address as the socket writes it whose form of the receiver's is `to`; `None` when it is of the
+/// other family.
+fn fit_source(source: IpAddr, to: SocketAddr) -> Option<IpAddr> {
+    match (source, to) {
+        (IpAddr::V4(_), SocketAddr::V4(_)) | (IpAddr::V6(_), SocketAddr::V6(_)) => Some(source),
+        (IpAddr::V4(v4), SocketAddr::V6(_)) => Some(v4.to_ipv6_mapped().into()),
+        (IpAddr::V6(_), SocketAddr::V4(_)) => None,
     }
 }

@@ -31,8 +31,8 @@ const HEADER_BYTES: usize = 16;
 /// Room for the sender's address.
 const NAME_BYTES: usize = 32;
 
-/// Room for control messages; 80 makes the payload begin on a cache line.
-const CONTROL_BYTES: usize = 80;
+/// Room for control messages; 144 makes the payload begin on a cache line.
+const CONTROL_BYTES: usize = 144;
 
 /// Where the payload begins.
 const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + CONTROL_BYTES;
@@ -40,6 +40,7 @@ const PAYLOAD_AT: usize = HEADER_BYTES + NAME_BYTES + CONTROL_BYTES;
 /// The longest payload: a whole train.
 const PAYLOAD_BYTES: usize = 65_536;
 
+const _: () = assert!(CONTROL_BYTES >= control::CONTROL_BYTES);
 const _: () = assert!(NAME_BYTES >= ADDRESS_BYTES && PAYLOAD_AT.is_multiple_of(64));
 
 /// The buffers and the ring through which they go to the kernel.

@@ -27,7 +27,7 @@ mod tests;
 use std::{
     collections::VecDeque,
     io,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     os::fd::{AsRawFd, RawFd},
     sync::Arc,
     task::Waker,
@@ -44,8 +44,8 @@ use self::{
     setup::UringLimits,
 };
 use super::{
-    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Lease, Received, Socket,
-    SocketId,
+    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Lease, Received, Route,
+    Socket, SocketId,
     outgoing::{self, Outgoing},
     probe,
     sys::{
@@ -300,7 +300,7 @@ impl UringDriver {
             self.counters.count_sent(&outgoing);
             return self.slab.land(buffer);
         }
-        let Some(fd) = self.sockets.get(outgoing.socket).map(|entry| entry.socket.as_raw_fd()) else {
+        let Some(fd) = self.sockets.get(outgoing.route.socket).map(|entry| entry.socket.as_raw_fd()) else {
             self.counters.send_refused += outgoing.datagrams();
             return self.slab.land(buffer);
         };
@@ -309,7 +309,7 @@ impl UringDriver {
         match SendFailure::of(&error, outgoing.is_train()) {
             SendFailure::Train => {
                 let only_this = matches!(-result, libc::EMSGSIZE | libc::EINVAL);
-                if let Some(entry) = self.sockets.get_mut(outgoing.socket).filter(|_| !only_this) {
+                if let Some(entry) = self.sockets.get_mut(outgoing.route.socket).filter(|_| !only_this) {
                     entry.segments_per_train = 1;
                 }
                 self.split(fd, &outgoing, 1);
@@ -347,7 +347,7 @@ impl UringDriver {
     fn split(&mut self, fd: RawFd, outgoing: &Outgoing, per_train: usize) {
         self.counters.sent_split += 1;
         let bytes = self.slab.in_flight_bytes(outgoing.buffer, outgoing.len);
-        send::send_pieces(fd, outgoing.to, bytes, outgoing.segment, per_train, &mut self.counters);
+        send::send_pieces(fd, outgoing.route, bytes, outgoing.segment, per_train, &mut self.counters);
         self.slab.land(outgoing.buffer);
     }
 
@@ -365,7 +365,8 @@ impl UringDriver {
                 self.counters.received_truncated += u64::from(message.truncated);
                 if let Some(from) = message.from.filter(|_| !message.truncated) {
                     let segment = message.notes.segment;
-                    taken = train::deliver(id, from, message.bytes, segment, &mut self.counters, on);
+                    let sender = (id, from, message.notes.at);
+                    taken = train::deliver(sender, message.bytes, segment, &mut self.counters, on);
                 }
             }
         }
@@ -376,7 +377,7 @@ impl UringDriver {
     /// Sends the trains that need pieces, and arms receives and the alarm again.
     fn upkeep(&mut self) {
         for outgoing in std::mem::take(&mut self.pieces) {
-            let Some(entry) = self.sockets.get(outgoing.socket) else {
+            let Some(entry) = self.sockets.get(outgoing.route.socket) else {
                 self.counters.send_refused += outgoing.datagrams();
                 self.slab.land(outgoing.buffer);
                 continue;
@@ -509,9 +510,9 @@ impl Driver for UringDriver {
         lease
     }
 
-    fn send(&mut self, socket: SocketId, to: SocketAddr, lease: Lease, len: usize, segment: usize) {
-        let entry =
-            self.sockets.get(socket).filter(|_| outgoing::is_sound(len, segment) && self.slab.owns(&lease));
+    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
+        let sound = outgoing::is_sound(len, segment) && self.slab.owns(&lease);
+        let entry = self.sockets.get(route.socket).filter(|_| sound);
         let Some((fd, ability)) =
             entry.map(|entry| (entry.socket.as_raw_fd(), (entry.is_ipv4, entry.segments_per_train)))
         else {
@@ -519,7 +520,7 @@ impl Driver for UringDriver {
             return;
         };
         let buffer = self.slab.fly(lease);
-        let Some(outgoing) = Outgoing::new(socket, to, buffer, (len, segment), ability) else {
+        let Some(outgoing) = Outgoing::new(route, buffer, (len, segment), ability) else {
             self.counters.send_refused += 1;
             return self.slab.land(buffer);
         };
@@ -527,7 +528,7 @@ impl Driver for UringDriver {
             return self.pieces.push(outgoing);
         }
         if let Some(slots) = &mut self.slots {
-            slots.fill(buffer, outgoing.to, self.slab.pointer(buffer), len, segment);
+            slots.fill(buffer, outgoing.route, self.slab.pointer(buffer), len, segment);
         }
         self.stage(fd, InFlight { outgoing, tried: false });
     }

@@ -41,7 +41,7 @@ impl UringDriver {
 
     /// Whether the kernel has an operation on this socket.
     fn is_busy(&self, id: SocketId) -> bool {
-        let sends = self.in_flight.iter().flatten().any(|send| send.outgoing.socket == id);
+        let sends = self.in_flight.iter().flatten().any(|send| send.outgoing.route.socket == id);
         sends || self.sockets.get(id).is_some_and(|entry| entry.armed)
     }
 

@@ -1,7 +1,7 @@
 //! What only the inside of the driver can show: every set of ring flags, and a completion queue that is too
 //! small.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 
 use super::*;
 use crate::driver::Driver;
@@ -26,7 +26,7 @@ fn socket(driver: &mut UringDriver) -> (SocketId, SocketAddr) {
 fn send(driver: &mut UringDriver, from: SocketId, to: SocketAddr, number: u32) {
     let mut lease = driver.lease().expect("sends to loopback complete at once");
     lease[..4].copy_from_slice(&number.to_le_bytes());
-    driver.send(from, to, lease, 4, 4);
+    driver.send(Route::new(from, to), lease, 4, 4);
     driver.submit().unwrap();
 }
 
