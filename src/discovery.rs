@@ -140,6 +140,20 @@ impl Discovery {
         PeerEntry::new(&self.node.me())
     }
 
+    /// Replaces the labels that this node announces about itself: the first 64. Its peers learn of it in the
+    /// background.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::builder(NetworkId::random()).with_tags("starting").build_blocking()?;
+    /// network.discovery().set_tags("ready");
+    /// assert!(network.discovery().me().has_tag("ready") && !network.discovery().me().has_tag("starting"));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn set_tags(&self, tags: impl IntoTags) {
+        self.node.set_tags(tags.into_tags().into_iter().map(|tag| tag.to_bytes().into()).collect());
+    }
+
     /// The peers that are known now, without this node. May be stale at once.
     ///
     /// ```

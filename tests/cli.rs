@@ -414,3 +414,40 @@ fn closed_output_ends_a_subscriber_without_an_error() {
     drop(publisher);
     fed.join().unwrap();
 }
+
+/// A publisher of endless input that has a subscriber with `--until-end`, which has some records.
+fn publisher_in_full_flow(stream: &str) -> (Running, Running, JoinHandle<()>) {
+    let mut publisher = start(&["pub", stream, "--listen", "127.0.0.1:0", "--rate", "2k"]);
+    let address = publisher.address();
+    let subscriber = start(&["sub", stream, "--peer", &address, "--until-end"]);
+    let fed = publisher.feed(numbers(1_000_000));
+    publisher.wait_for_line("waiting for");
+    let consumed = start(&["sub", stream, "--peer", &address, "--count", "500"]).end();
+    assert_eq!(consumed.code(), Some(0), "{}", consumed.stderr);
+    (publisher, subscriber, fed)
+}
+
+#[test]
+fn killed_publisher_is_no_success_for_until_end() {
+    let (mut publisher, subscriber, fed) = publisher_in_full_flow("killed");
+    publisher.child.kill().unwrap();
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(1), "{}", subscriber.stderr);
+    let records = text(&subscriber.stdout).lines().count();
+    assert!(records > 0, "{}", subscriber.stderr);
+    assert!(subscriber.stderr.contains("without having ended"), "{}", subscriber.stderr);
+    drop(publisher);
+    fed.join().unwrap();
+}
+
+#[test]
+fn interrupted_publisher_is_no_success_for_until_end() {
+    let (publisher, subscriber, fed) = publisher_in_full_flow("interrupted");
+    let id = publisher.child.id().to_string();
+    assert!(Command::new("kill").args(["-s", "INT", &id]).status().unwrap().success());
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(1), "{}", subscriber.stderr);
+    assert!(subscriber.stderr.contains("the publisher was interrupted"), "{}", subscriber.stderr);
+    assert_eq!(publisher.end().code(), Some(130));
+    fed.join().unwrap();
+}

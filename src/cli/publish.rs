@@ -56,7 +56,7 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
     let pump =
         Pump { reader: RecordReader::new(input, args.net.format, args.net.max_datum), rate: args.rate };
-    let (records, outcome) = match supervise(pump, producer, args, &interrupt) {
+    let (records, outcome) = match supervise(pump, producer, &network, args, &interrupt) {
         Supervised::Sent(records, outcome) => (records, outcome),
         Supervised::Interrupted(exit) => {
             let _ = node::leave(network, Duration::from_secs(1), &interrupt);
@@ -67,7 +67,10 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::NotReached, cause));
         }
     };
-    // RecordProducer before a bad one are still delivered.
+    if outcome.is_err() {
+        network.discovery().set_tags(node::CUT_SHORT);
+    }
+    // Records before a bad one are still delivered.
     let delivered = match node::leave(network, node::DRAIN, &interrupt) {
         Ok(delivered) => delivered,
         Err(exit) => return Ok(exit),
@@ -141,7 +144,18 @@ enum Supervised {
 }
 
 /// Runs the pump on its own thread; meanwhile watches for signals and for the consumers to leave.
-fn supervise(mut pump: Pump, producer: RecordProducer, args: &PubArgs, interrupt: &Interrupt) -> Supervised {
+fn supervise(
+    mut pump: Pump,
+    producer: RecordProducer,
+    network: &Network,
+    args: &PubArgs,
+    interrupt: &Interrupt,
+) -> Supervised {
+    // First the label, so that no consumer sees the end without it.
+    let cut_short = || {
+        network.discovery().set_tags(node::CUT_SHORT);
+        producer.close();
+    };
     let (done, result) = mpsc::channel();
     let handle = producer.clone();
     let sending = thread::Builder::new().name("corewire-pub".into()).spawn(move || {
@@ -163,7 +177,7 @@ fn supervise(mut pump: Pump, producer: RecordProducer, args: &PubArgs, interrupt
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some(exit) = interrupt.asked() {
-            producer.close();
+            cut_short();
             return Supervised::Interrupted(exit);
         }
         if producer.is_online() {
@@ -172,7 +186,7 @@ fn supervise(mut pump: Pump, producer: RecordProducer, args: &PubArgs, interrupt
         }
         let (since, told) = alone.get_or_insert((Instant::now(), false));
         if args.net.wait.is_some_and(|wait| since.elapsed() >= wait) {
-            producer.close();
+            cut_short();
             return Supervised::Deserted;
         }
         if !*told && !args.net.quiet && since.elapsed() >= OFFLINE_NOTICE {

@@ -1,10 +1,12 @@
 //! `corewire sub`: a stream, record by record, to stdout.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
 use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::{Delivery, TryRecvError};
-use corewire::{Consumer, Network};
+use corewire::streams::{ChannelInfo, CloseCode};
+use corewire::{Consumer, Discovery, Network, PeerId};
 
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
@@ -26,6 +28,9 @@ const BATCH_RECORDS: u32 = 1024;
 /// Time without a publisher after which a message is printed.
 const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 
+/// How long `--until-end` waits for a publisher that was lost to come back.
+const LOST_PATIENCE: Duration = Duration::from_secs(5);
+
 type RecordConsumer = Consumer<RawRecord, Raw>;
 
 /// Why the loop ended.
@@ -35,8 +40,12 @@ enum EndReason {
     Count,
     /// `--for` has passed.
     Time,
-    /// `--until-end`, and the publisher has gone.
+    /// `--until-end`, and every publisher has ended its stream.
     Finished,
+    /// `--until-end`, and a publisher said that it ended before its input did.
+    CutShort,
+    /// `--until-end`, and a publisher is gone without having ended its stream.
+    Lost(CloseCode),
     /// No publisher answered within `--wait`.
     NoPublisher,
     /// The reader of our output has closed it.
@@ -55,7 +64,7 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
         }
     };
     node::introduce(&network, &say);
-    let mut subscription = SubscribeLoop::new(consumer(&network, args), args, io::stdout());
+    let mut subscription = SubscribeLoop::new(consumer(&network, args), &network, args, io::stdout());
     let end = subscription.run(&interrupt, &say)?;
     let (records, lost) = (subscription.records, subscription.lost);
     drop(subscription);
@@ -77,6 +86,20 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64) -> Result<Exit, Failur
     };
     match end {
         EndReason::NoPublisher => Err(no_publisher_answered(args)),
+        EndReason::CutShort => {
+            let cause = format!(
+                "the publisher was interrupted: the stream ends after {} records, unfinished",
+                grouped(records)
+            );
+            Err(Failure::new(Exit::Failed, cause))
+        }
+        EndReason::Lost(code) => {
+            let cause = format!(
+                "the publisher is gone without having ended its stream ({code}); {} records came",
+                grouped(records)
+            );
+            Err(Failure::new(Exit::Failed, cause))
+        }
         EndReason::Interrupted(exit) if args.count.is_some() || args.duration.is_some() => Ok(exit),
         EndReason::Time if missed => short("the time is up"),
         EndReason::Finished if missed => short("the publisher has finished"),
@@ -109,6 +132,11 @@ fn consumer(network: &Network, args: &SubArgs) -> RecordConsumer {
 /// The consumer, its output and counters.
 struct SubscribeLoop<W: Write> {
     consumer: RecordConsumer,
+    discovery: Discovery,
+    /// The latest channel of each publisher that was connected at some time.
+    channels: BTreeMap<PeerId, ChannelInfo>,
+    /// Since when none of them is connected.
+    alone_since: Option<Instant>,
     output: BufWriter<W>,
     format: Format,
     count: Option<u64>,
@@ -121,9 +149,12 @@ struct SubscribeLoop<W: Write> {
 }
 
 impl<W: Write> SubscribeLoop<W> {
-    fn new(consumer: RecordConsumer, args: &SubArgs, output: W) -> Self {
+    fn new(consumer: RecordConsumer, network: &Network, args: &SubArgs, output: W) -> Self {
         SubscribeLoop {
             consumer,
+            discovery: network.discovery().clone(),
+            channels: BTreeMap::new(),
+            alone_since: None,
             output: BufWriter::with_capacity(OUTPUT_BYTES, output),
             format: args.net.format,
             count: args.count,
@@ -184,7 +215,7 @@ impl<W: Write> SubscribeLoop<W> {
     fn pause(&mut self, interrupt: &Interrupt) -> io::Result<Option<EndReason>> {
         self.output.flush()?;
         // Checked before the wait, so that records of a publisher that left meanwhile are taken first.
-        let gone = self.connected && !self.consumer.producers().any(|channel| channel.is_connected());
+        let end = if self.until_end { self.stream_end() } else { None };
         let look = Instant::now() + POLL_INTERVAL;
         let until = self.end_at.map_or(look, |at| at.min(look));
         match wait::until(self.consumer.recv_delivery(), Some(until), interrupt) {
@@ -197,13 +228,42 @@ impl<W: Write> SubscribeLoop<W> {
         let now = Instant::now();
         Ok(if self.end_at.is_some_and(|at| now >= at) {
             Some(EndReason::Time)
-        } else if self.until_end && gone {
-            Some(EndReason::Finished)
+        } else if end.is_some() {
+            end
         } else if !self.connected && self.give_up_at.is_some_and(|at| now >= at) {
             Some(EndReason::NoPublisher)
         } else {
             None
         })
+    }
+
+    /// How the stream has ended; `None` while a publisher is connected, or may come back.
+    fn stream_end(&mut self) -> Option<EndReason> {
+        let mut alone = true;
+        for channel in self.consumer.producers() {
+            alone &= !channel.is_connected();
+            // A channel that never was connected has the code of its refusal, which is not the stream's end.
+            let was_connected = channel.is_connected() || channel.stats().datums() > 0;
+            if was_connected || self.channels.values().any(|known| known.is_same(&channel)) {
+                self.channels.insert(*channel.producer_id(), channel);
+            }
+        }
+        if !alone || !self.connected {
+            self.alone_since = None;
+            return None;
+        }
+        let since = *self.alone_since.get_or_insert_with(Instant::now);
+        let lost = self
+            .channels
+            .values()
+            .find_map(|channel| channel.close_code().filter(|code| *code != CloseCode::GRACEFUL));
+        let is_cut_short =
+            |id: &PeerId| self.discovery.peer(id).is_some_and(|peer| peer.has_tag(node::CUT_SHORT));
+        match lost {
+            _ if self.channels.keys().any(is_cut_short) => Some(EndReason::CutShort),
+            Some(code) => (since.elapsed() >= LOST_PATIENCE).then_some(EndReason::Lost(code)),
+            None => Some(EndReason::Finished),
+        }
     }
 
     fn take(&mut self, delivery: &Delivery<RawRecord>) -> io::Result<()> {
