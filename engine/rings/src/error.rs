@@ -86,6 +86,29 @@ pub struct NoReaderSlot {
     pub limit: usize,
 }
 
+/// Why a reader could not be forked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ForkError {
+    /// The reader holds nothing before `oldest`.
+    #[error("the reader is at {oldest} and keeps nothing before it; fork it there")]
+    Passed {
+        /// The reader's position.
+        oldest: u64,
+    },
+    /// Not every record before the wanted one is published.
+    #[error("the ring is published up to {published} only; fork the reader there")]
+    Unpublished {
+        /// End of the published run.
+        published: u64,
+    },
+    /// The ring has no slot for another reader.
+    #[error(transparent)]
+    NoReaderSlot(#[from] NoReaderSlot),
+    /// A writer detached the reader.
+    #[error(transparent)]
+    Detached(#[from] Detached),
+}
+
 /// Why a reader was not detached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DetachError {

@@ -111,9 +111,8 @@ impl RingShared {
         }
     }
 
-    /// Takes a slot and puts its cursor at the gate, so that no gate mover can pass it. Gives index and
-    /// generation. The cursor is `Joining` until [`RingShared::finish_join`].
-    pub(crate) fn join(&self) -> Option<(usize, u64)> {
+    /// Takes a slot for a new reader; its cursor is still free. Gives index and generation.
+    fn take_slot(&self) -> Option<(usize, u64)> {
         let index = self.readers.take()?;
         let slot = self.readers.at(index);
         let generation = slot.generation.load(Ordering::Relaxed).wrapping_add(1) & u64::from(u32::MAX);
@@ -122,6 +121,36 @@ impl RingShared {
         slot.lost.store(0, Ordering::Relaxed);
         slot.wanted_from.store(0, Ordering::Relaxed);
         self.signals.live.fetch_add(1, Ordering::AcqRel);
+        Some((index, generation))
+    }
+
+    /// Takes a slot and puts its cursor at `seq`. The caller has pinned another cursor at or before `seq`,
+    /// and everything between the two is published. Gives index and generation.
+    ///
+    /// Until this returns, that pinned cursor keeps both the gate and every evictor at or before `seq`.
+    pub(crate) fn join_at(&self, seq: u64) -> Option<(usize, u64)> {
+        let (index, generation) = self.take_slot()?;
+        let slot = self.readers.at(index);
+        slot.wanted_from.store(seq, Ordering::Relaxed);
+        // A plain store: nothing swaps a free cursor. Release: `wanted_from` comes before the cursor.
+        let joined = Cursor::new(CursorKind::Joined, Cursor::short(generation), seq);
+        slot.cursor.store(joined.0, Ordering::Release);
+        loop {
+            // As in `join`: a mover that has read the slots without this one fails to swap the gate, even if
+            // it then finds the pinned cursor gone.
+            let gate = self.load_gate();
+            let joined = mutate!(gate.joined(), "fork-unnoticed" => gate);
+            if self.gate.compare_exchange(gate.0, joined.0, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                return Some((index, generation));
+            }
+        }
+    }
+
+    /// Takes a slot and puts its cursor at the gate, so that no gate mover can pass it. Gives index and
+    /// generation. The cursor is `Joining` until [`RingShared::finish_join`].
+    pub(crate) fn join(&self) -> Option<(usize, u64)> {
+        let (index, generation) = self.take_slot()?;
+        let slot = self.readers.at(index);
         let mut cursor = Cursor::FREE;
         loop {
             let gate = self.load_gate();

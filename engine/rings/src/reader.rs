@@ -3,7 +3,7 @@
 
 use crate::arena::ArenaOffset;
 use crate::bugs::mutate;
-use crate::error::{Detached, RecvError};
+use crate::error::{Detached, ForkError, NoReaderSlot, RecvError};
 use crate::pin::Pin;
 use crate::reader_slots::{ReaderId, ReaderSlot};
 use crate::shared::RingShared;
@@ -81,6 +81,11 @@ impl Reader {
     /// The reader of a slot whose cursor is joining.
     pub(crate) fn finish_join(shared: &Arc<RingShared>, index: usize, generation: u64) -> Self {
         let (cursor, next) = shared.finish_join(index);
+        Self::at(shared, (index, generation), cursor, next)
+    }
+
+    /// The reader of a slot whose cursor has joined at `cursor`, from where to `next` it wants nothing.
+    fn at(shared: &Arc<RingShared>, (index, generation): (usize, u64), cursor: u64, next: u64) -> Self {
         Self {
             shared: Arc::clone(shared),
             index,
@@ -97,6 +102,34 @@ impl Reader {
             unreported: 0,
             _one_thread: PhantomData,
         }
+    }
+
+    /// Another reader of the ring, at `seq`: it sees every record from there on. This reader stays as it is.
+    ///
+    /// `seq` is at or after this reader's position, which keeps these records in the ring meanwhile, and at
+    /// most the end of the published run that starts there.
+    pub fn fork_at(&mut self, seq: u64) -> Result<Reader, ForkError> {
+        let was_pinned = self.is_pinned();
+        self.pin_cursor()?;
+        let forked = self.fork_pinned(seq);
+        if !was_pinned {
+            self.unpin_at(self.next);
+        }
+        forked
+    }
+
+    fn fork_pinned(&self, seq: u64) -> Result<Reader, ForkError> {
+        if seq < self.next {
+            return Err(ForkError::Passed { oldest: self.next });
+        }
+        self.extend_published(seq);
+        let published = self.published.get();
+        if seq > published {
+            return Err(ForkError::Unpublished { published });
+        }
+        let limit = self.shared.config.readers;
+        let slot = self.shared.join_at(seq).ok_or(NoReaderSlot { limit })?;
+        Ok(Self::at(&self.shared, slot, seq, seq))
     }
 
     /// This reader's name.

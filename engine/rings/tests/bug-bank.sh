@@ -23,6 +23,7 @@ spill-short               loom_readers  a_record_that_continues_in_the_spill_is_
 blocks-collide            loom_scatter  two_producers_never_share_a_block
 wrap-anywhere             lib           wraps::rings_at_the_end_of_every_range_behave_as_new_ones
 join-unnoticed            loom          a_joining_reader_is_never_passed
+fork-unnoticed            loom_readers  a_forked_reader_is_never_passed
 gate-unordered            loom          two_producers_move_the_gate_of_a_full_ring
 gate-over-unpublished     ring          without_readers_an_unpublished_claim_is_never_lapped
 gate-unchecked            loom_readers  a_reader_that_joins_slowly_never_passes_an_unpublished_record

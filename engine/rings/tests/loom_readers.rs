@@ -2,7 +2,7 @@
 #![cfg(loom)]
 
 use corewire_rings::{
-    ClaimError, Detached, Reader, RecordClaim, RecordState, Ring, RingConfig, Writer, mailbox,
+    ClaimError, Detached, ForkError, Reader, RecordClaim, RecordState, Ring, RingConfig, Writer, mailbox,
 };
 use loom::future::block_on;
 use loom::thread;
@@ -418,5 +418,57 @@ fn a_batch_that_is_being_read_is_not_evicted() {
         });
         drop(guard);
         assert_eq!(thread.join().unwrap(), lost);
+    });
+}
+
+#[test]
+fn a_forked_reader_is_never_passed() {
+    loom::model(|| {
+        let config = RingConfig { datums: 2, bytes: 64, max_record: 32, readers: 3, scatter_small: false };
+        let ring = Ring::new(config).unwrap();
+        let mut reader = ring.subscribe().unwrap();
+        let other = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        push(&writer, 32, 1);
+        // Moves the gate as soon as the readers allow it.
+        let writing = thread::spawn(move || writer.try_claim(32).map(|claim| fill(claim, 2)).ok());
+        let leaving = thread::spawn(move || drop(other));
+        reader.advance_to(1).unwrap();
+        let mut forked = reader.fork_at(1).unwrap();
+        drop(reader);
+        assert_eq!(forked.pin(), Ok(1));
+        look_twice(&forked, 1, 1);
+        writing.join().unwrap();
+        leaving.join().unwrap();
+        look_twice(&forked, 1, 1);
+        assert!(ring.gate() <= 1, "the gate passed the forked reader");
+        forked.unpin(2);
+        assert_eq!((forked.position(), forked.lost()), (2, 0));
+    });
+}
+
+#[test]
+fn forking_and_eviction_exclude_each_other() {
+    loom::model(|| {
+        let config = RingConfig { datums: 1, bytes: 32, max_record: 32, readers: 2, scatter_small: false };
+        let ring = Ring::new(config).unwrap();
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let evicting = thread::spawn(move || push_evicting(&writer, 1));
+        match reader.fork_at(0) {
+            Ok(mut forked) => {
+                drop(reader);
+                let start = forked.pin().unwrap();
+                assert_eq!(forked.lost(), start, "pinned, or evicted before");
+                if start == 0 {
+                    look_twice(&forked, 0, 0);
+                }
+                forked.unpin(start);
+            }
+            Err(refused) => assert_eq!(refused, ForkError::Passed { oldest: 1 }),
+        }
+        evicting.join().unwrap();
     });
 }

@@ -1,7 +1,9 @@
 //! The ring in one thread: order, exact capacity, every refusal, wake-ups, leaks.
 #![cfg(not(any(loom, shuttle)))]
 
-use corewire_rings::{ClaimError, DetachError, Detached, RecordState, RecvError, Ring, RingConfig};
+use corewire_rings::{
+    ClaimError, DetachError, Detached, ForkError, NoReaderSlot, RecordState, RecvError, Ring, RingConfig,
+};
 use corewire_testkit::CountingWaker;
 use std::mem;
 use std::sync::Arc;
@@ -548,4 +550,46 @@ fn a_read_that_panics_counts_the_record_as_read() {
     drop(guard);
     assert_eq!(reader.position(), 2);
     assert_eq!(&reader.try_recv().unwrap().unwrap()[..], b"c");
+}
+
+#[test]
+fn a_forked_reader_keeps_and_reads_every_record_from_its_start() {
+    let ring = ring(4, 1024);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    for value in 0..4 {
+        writer.try_push(&[value; 16]).unwrap();
+    }
+    reader.advance_to(1).unwrap();
+    let mut forked = reader.fork_at(2).unwrap();
+    assert_eq!((reader.position(), forked.position(), ring.readers()), (1, 2, 2));
+    drop(reader);
+    assert_eq!((ring.gate(), ring.len()), (2, 2));
+    assert_eq!(forked.try_recv().unwrap().unwrap()[..], [2; 16]);
+    assert_eq!(forked.try_recv().unwrap().unwrap()[..], [3; 16]);
+    assert!(forked.try_recv().unwrap().is_none());
+    assert_eq!(forked.lost(), 0);
+}
+
+#[test]
+fn a_reader_is_forked_only_inside_what_it_holds() {
+    let ring = ring(4, 1024);
+    let (writer, mut reader) = (ring.writer(), ring.subscribe().unwrap());
+    writer.try_push(&[0; 16]).unwrap();
+    writer.try_push(&[1; 16]).unwrap();
+    let claim = writer.try_claim(16).unwrap();
+    writer.try_push(&[3; 16]).unwrap();
+    reader.advance_to(1).unwrap();
+    assert_eq!(reader.fork_at(0).err(), Some(ForkError::Passed { oldest: 1 }));
+    assert_eq!(reader.fork_at(3).err(), Some(ForkError::Unpublished { published: 2 }));
+    let forked: Vec<_> = (0..3).map(|_| reader.fork_at(2).unwrap()).collect();
+    assert_eq!(reader.fork_at(2).err(), Some(ForkError::NoReaderSlot(NoReaderSlot { limit: 4 })));
+    drop(forked);
+    claim.commit();
+    assert_eq!(reader.fork_at(4).unwrap().position(), 4);
+    assert_eq!(reader.pin(), Ok(1));
+    assert_eq!(reader.fork_at(1).unwrap().position(), 1);
+    assert_eq!(reader.get(1), RecordState::Published(&[1; 16]), "a pin outlives a fork");
+    reader.unpin(1);
+    ring.detach(reader.id()).unwrap();
+    assert_eq!(reader.fork_at(1).err(), Some(ForkError::Detached(Detached)));
 }
