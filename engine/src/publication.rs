@@ -124,6 +124,8 @@ impl Publication {
             not_allowed: get(&counters.not_allowed),
             no_capacity: get(&counters.no_capacity),
             too_slow: get(&counters.too_slow),
+            resumed: get(&counters.resumed),
+            skipped_at_close: get(&counters.skipped_at_close),
             panics: get(&counters.panics),
         }
     }

@@ -12,7 +12,7 @@ use corewire_proto::StreamId;
 use thiserror::Error;
 use tokio::sync::watch;
 
-pub use crate::shared::subscription::{Backoff, Leg, SubscribeSpec};
+pub use crate::shared::subscription::{Backoff, Leg, LegGap, SubscribeSpec};
 use crate::shared::{
     channel::Channels, node::NodeShared, port::ClerkRequest, subscription::SubscriptionShared,
 };
@@ -53,6 +53,13 @@ impl Subscription {
     /// The next leg that was connected and not taken yet.
     pub fn take_leg(&self) -> Option<Leg> {
         self.shared.lock().fresh.pop_front()
+    }
+
+    /// The first waiting leg that `wanted` accepts.
+    pub fn take_leg_where(&self, mut wanted: impl FnMut(&Leg) -> bool) -> Option<Leg> {
+        let mut legs = self.shared.lock();
+        let at = legs.fresh.iter().position(&mut wanted)?;
+        legs.fresh.remove(at)
     }
 
     /// The next leg; `None` when the subscription is closed and all were taken. Keeps one waker, the latest.

@@ -14,7 +14,7 @@ use std::{
 use allocation_counter::measure;
 use corewire_engine::{
     driver::{DriverConfig, epoll::EpollDriver},
-    shard::{Command, Event, Inbox, Install, Shard, ShardConfig},
+    shard::{AcceptChannel, Command, Event, Inbox, Install, Shard, ShardConfig},
     shared::ChannelShared,
 };
 use corewire_proto::{PeerId, channel::OpenRequest, session::SessionConfig};
@@ -107,14 +107,16 @@ impl Pair {
         while Instant::now() < deadline {
             self.turn();
             if let Some(Event::ChannelRequested { label, .. }) = self.left.events.try_recv() {
-                self.left.tell(Command::AcceptChannel {
+                self.left.tell(Command::AcceptChannel(Box::new(AcceptChannel {
                     index: index(1, 0x1001),
                     label,
                     ring: ring.clone(),
                     weight: 1,
                     reliability: Default::default(),
                     handle: handle(),
-                });
+                    publication: corewire_proto::channel::PublicationId::default(),
+                    resume: None,
+                })));
             }
             if let Some(Event::ChannelAccepted { reader, taken, .. }) = self.right.events.try_recv() {
                 return Inbox::remote(reader, taken);

@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use corewire_engine::{
     counters::{Counter, CounterSnapshot},
     driver::{Driver, DriverConfig, Route, sim::SimDriver},
-    shard::{Command, Event, ShardLimits},
+    shard::{AcceptChannel, Command, Event, ShardLimits},
     shared::ChannelState,
 };
 use corewire_proto::{
@@ -369,14 +369,16 @@ fn tables_that_are_full_refuse_and_stay_usable() {
     // A second ring is one too many.
     let (_, consumer) = rig.ask(1, &Wish::default());
     let (label, _) = rig.asked();
-    rig.left.tell(Command::AcceptChannel {
+    rig.left.tell(Command::AcceptChannel(Box::new(AcceptChannel {
         index: index(1, 0x1001),
         label,
         ring: other.clone(),
         weight: 1,
         reliability: Default::default(),
         handle: consumer.clone(),
-    });
+        publication: corewire_proto::channel::PublicationId::default(),
+        resume: None,
+    })));
     rig.run_until(LONG, |_| consumer.close_code() == Some(CloseCode::NO_CAPACITY));
     assert_eq!(other.readers(), 0);
     rig.run_for(Duration::from_millis(10));

@@ -19,7 +19,7 @@ use corewire_engine::{
     },
     idle::{Idle, Idler},
     shard::{
-        Command, Event, Inbox, Install, Shard, ShardConfig,
+        AcceptChannel, Command, Event, Inbox, Install, Shard, ShardConfig,
         host::{HostEnd, run},
     },
     shared::{ChannelShared, ChannelState},
@@ -130,14 +130,16 @@ fn subscribe(
         Event::ChannelRequested { label, .. } => Some(label),
         _ => None,
     });
-    left.tell(Command::AcceptChannel {
+    left.tell(Command::AcceptChannel(Box::new(AcceptChannel {
         index: index(1, 0x1001),
         label,
         ring: ring.clone(),
         weight: 1,
         reliability: Default::default(),
         handle: handle(),
-    });
+        publication: corewire_proto::channel::PublicationId::default(),
+        resume: None,
+    })));
     let inbox = right.hear(|event| match event {
         Event::ChannelAccepted { reader, taken, .. } => Some(Inbox::remote(reader, taken)),
         _ => None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use corewire_engine::{
     counters::Counter,
     driver::sim::Link,
-    shard::{Command, Event},
+    shard::{AcceptChannel, Command, Event},
     shared::ChannelState,
 };
 use corewire_proto::{
@@ -234,14 +234,16 @@ fn a_window_beyond_the_limit_is_refused_before_any_memory_is_taken() {
     for (window_bytes, window_datums) in [(u64::MAX, 0), (u64::MAX, u64::MAX), (1 << 40, 1), (16, u64::MAX)] {
         let (open_id, consumer) = rig.ask(1, &Wish { window_bytes, window_datums, ..Wish::default() });
         let (label, _) = rig.asked();
-        rig.left.tell(Command::AcceptChannel {
+        rig.left.tell(Command::AcceptChannel(Box::new(AcceptChannel {
             index: index(1, 0x1001),
             label,
             ring: ring.clone(),
             weight: 1,
             reliability: Reliability::Reliable,
             handle: consumer.clone(),
-        });
+            publication: corewire_proto::channel::PublicationId::default(),
+            resume: None,
+        })));
         rig.run_until(LONG, |rig| {
             let rejected = rig.right.pick(|event| match event {
                 Event::ChannelRejected { open_id: its, code, .. } if *its == open_id => Some(*code),
@@ -346,7 +348,12 @@ fn a_closed_session_ends_every_channel_with_its_code_at_both_ends() {
         assert_eq!(leg.consumer.close_code(), Some(CloseCode::SUPERSEDED));
         assert!(leg.is_over());
     }
-    assert_eq!(ring.readers(), 0);
+    let parked = |event: &Event| matches!(event, Event::ChannelClosed { parked: Some(_), .. }).then_some(());
+    assert_eq!(ring.readers(), 2, "each consumer's place is kept");
+    for left in [1, 0] {
+        assert!(rig.left.pick(parked).is_some(), "the clerk is given both places");
+        assert_eq!(ring.readers(), left);
+    }
     assert_eq!(rig.left.count(Counter::Channels) + rig.right.count(Counter::Channels), 0);
 }
 
@@ -371,14 +378,16 @@ fn commands_for_what_is_gone_are_answered_or_forgotten() {
             Default::default(),
             Default::default(),
         ));
-        rig.left.tell(Command::AcceptChannel {
+        rig.left.tell(Command::AcceptChannel(Box::new(AcceptChannel {
             index,
             label,
             ring: ring.clone(),
             weight: 1,
             reliability: Reliability::Reliable,
             handle: handle.clone(),
-        });
+            publication: corewire_proto::channel::PublicationId::default(),
+            resume: None,
+        })));
         rig.settle();
         assert!(rig.left.pick(closed).is_some());
         assert_eq!(handle.state(), ChannelState::Terminated);

@@ -276,6 +276,12 @@ impl<W: Write> SubscribeLoop<W> {
                 delivery.skipped_before, self.records
             ));
         }
+        if delivery.restarted {
+            note(&format!(
+                "corewire: the publisher was restarted; records may be missing before record {}",
+                self.records
+            ));
+        }
         write_record(&mut self.output, self.format, delivery.datum.as_ref())
     }
 }

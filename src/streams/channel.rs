@@ -138,6 +138,7 @@ impl ChannelInfo {
             credit_bytes: numbers.credit_bytes,
             blocked: numbers.backpressure,
             undecodable: 0,
+            restarts: 0,
         }
     }
 
@@ -215,13 +216,14 @@ pub struct Stats {
     credit_bytes: u64,
     blocked: u64,
     undecodable: u64,
+    restarts: u64,
 }
 
 impl Stats {
     /// The counters of a consumer, over all its channels.
     pub(super) fn of_consumer(taken: &LegStats, lag: u64, uptime: Option<Duration>) -> Self {
-        let LegStats { datums, bytes, skipped, undecodable } = *taken;
-        Self { datums, bytes, uptime, lag, skipped, undecodable, ..Self::default() }
+        let LegStats { datums, bytes, skipped, undecodable, restarts } = *taken;
+        Self { datums, bytes, uptime, lag, skipped, undecodable, restarts, ..Self::default() }
     }
 
     /// Datums that have passed:
@@ -298,6 +300,12 @@ impl Stats {
     pub fn undecodable(&self) -> u64 {
         self.undecodable
     }
+
+    /// Of a consumer: gaps of unknown size. Each is a producer that came back and does not know any more
+    /// where this consumer stopped, most often because it was restarted.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
 }
 
 impl fmt::Display for Stats {
@@ -315,6 +323,7 @@ impl fmt::Display for Stats {
             (self.duplicates, "duplicates"),
             (self.blocked, "blocked"),
             (self.undecodable, "undecodable"),
+            (self.restarts, "restarts"),
         ] {
             if count > 0 {
                 write!(f, ", {what}: {count}")?;

@@ -45,6 +45,7 @@ impl Streams {
             weight: settings.weight,
             admit: admit(settings.require),
             lagging_grace: settings.lagging_grace,
+            resume_for: settings.resume_for,
             on_change: Some(refresh(&status)),
             attachment: Some(shared.clone()),
             ..PublishSpec::new(settings.stream_id.to_bytes().into())

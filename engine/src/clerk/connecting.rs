@@ -56,7 +56,7 @@ impl Clerk {
                 let producing = |other: &NodeId| self.publications.open_stream(*other, &stream).is_some();
                 let neighbours = self.nodes.neighbours(node).into_iter().filter(producing);
                 let local = neighbours.filter_map(|other| Some(self.nodes.shared(other)?.peer_id));
-                self.subscriptions.subscribe(shared, subscription, remote.chain(local));
+                self.subscriptions.subscribe(&mut self.env, shared, subscription, remote.chain(local));
             }
             None => {
                 subscription.close();
@@ -142,13 +142,14 @@ impl Clerk {
         let ours = Arc::new(Channel { shared: end.shared, peer: info.clone(), source: Some(end.source) });
         self.subscriptions.connected_local(&mut self.env, key, leg, &ours, accepted);
         let port = self.port.clone();
-        Ok((Leg::new(Inbox::local(end.reader), ours, Some(LocalEnd { port, leg })), channel))
+        Ok((Leg::local(Inbox::local(end.reader), ours, LocalEnd { port, leg }), channel))
     }
 
     /// A peer in another engine wants a channel.
     pub(super) fn channel_requested(&mut self, index: ReceiverIndex, label: Label, request: &OpenRequest) {
         match self.try_serve(index, label, request) {
-            Ok(key) => self.sessions.add_channel(index, label, ChannelOwner::Outbound(key)),
+            Ok(Some(key)) => self.sessions.add_channel(index, label, ChannelOwner::Outbound(key)),
+            Ok(None) => {}
             Err(code) => {
                 self.env.effects.send(index.shard(), Command::RejectChannel { index, label, code });
             }
@@ -160,7 +161,7 @@ impl Clerk {
         index: ReceiverIndex,
         label: Label,
         request: &OpenRequest,
-    ) -> Result<ChannelKey, CloseCode> {
+    ) -> Result<Option<ChannelKey>, CloseCode> {
         let (node, peer) = self.sessions.ends(index).ok_or(CloseCode::PEER_LOST)?;
         let node = self.nodes.shared(node).ok_or(CloseCode::STREAM_NOT_FOUND)?;
         if !self.shards.has_room(index.shard()) {

@@ -19,8 +19,9 @@ use corewire_proto::{
     time::Instant,
     wire::header::ReceiverIndex,
 };
+use corewire_rings::Reader;
 
-use super::{sessions::ChannelOwner, timers::Timer};
+use super::{publications::WaitingOpen, sessions::ChannelOwner, timers::Timer};
 use crate::{
     peer::PeerInfo,
     shard::{Command, NodeId},
@@ -85,8 +86,10 @@ pub(crate) enum Effect {
     /// The session was told to close.
     SessionClosing(ReceiverIndex),
     CloseSession(ReceiverIndex, CloseCode),
-    /// A channel has ended with its session.
-    ChannelLost(ChannelOwner, CloseCode),
+    /// A channel of a session has ended. Of a producer's end that may be resumed: the consumer's place.
+    ChannelLost(ChannelOwner, CloseCode, Option<Reader>),
+    /// Answer a request for a channel that has waited.
+    AnswerOpen(Box<WaitingOpen>),
 
     /// A node has signed a new record.
     RecordRenewed(NodeId, Box<SignedRecord>),

@@ -56,7 +56,7 @@ use std::{
     time::Duration,
 };
 
-use corewire_proto::time::Instant;
+use corewire_proto::{channel::Resume, time::Instant};
 use corewire_rings::mailbox;
 
 use self::{
@@ -320,11 +320,12 @@ impl Clerk {
                     self.publications.channel_served(env, key);
                 }
             }
-            Event::ChannelAccepted { index, open_id, label, reader, taken } => {
+            Event::ChannelAccepted { index, open_id, label, publication, first_seq, reader, taken } => {
                 let (inbox, open_id) = (Inbox::remote(reader, taken), OpenId(open_id));
                 match self.sessions.accepted(index, open_id, label) {
                     Some(key) => {
-                        self.subscriptions.channel_accepted(env, key, (index, open_id, label), inbox);
+                        let start = Resume { publication, next_seq: first_seq };
+                        self.subscriptions.channel_accepted(env, key, (index, open_id, label), start, inbox);
                     }
                     // Not wanted any more: dropping the inbox resets the channel.
                     None => drop(inbox),
@@ -335,9 +336,9 @@ impl Clerk {
                     self.subscriptions.channel_ended(env, key, code);
                 }
             }
-            Event::ChannelClosed { index, label, code } => {
+            Event::ChannelClosed { index, label, code, parked } => {
                 if let Some(owner) = self.sessions.channel_closed(env, index, label) {
-                    env.effects.push(Effect::ChannelLost(owner, code));
+                    env.effects.push(Effect::ChannelLost(owner, code, parked));
                 }
             }
             Event::SocketRefused { node, .. } => {
@@ -364,6 +365,7 @@ impl Clerk {
             Timer::Admitted(key) => self.review_outbound(key),
             Timer::Detach(leg) => self.detach(leg),
             Timer::Lagging(publication) => self.publications.lagging_due(env, publication),
+            Timer::Places(publication) => self.publications.places_due(env, publication),
             Timer::Records(node) => {
                 self.nodes.record_stale(node);
                 self.catalogue.expire(env, node);
@@ -412,12 +414,13 @@ impl Clerk {
             Effect::SessionRetired(index) => self.catalogue.session_retired(index),
             Effect::SessionClosing(index) => self.catalogue.session_closing(index),
             Effect::CloseSession(index, code) => self.sessions.close(env, index, code),
-            Effect::ChannelLost(ChannelOwner::Inbound(key), code) => {
+            Effect::ChannelLost(ChannelOwner::Inbound(key), code, _) => {
                 self.subscriptions.channel_ended(env, key, code);
             }
-            Effect::ChannelLost(ChannelOwner::Outbound(key), code) => {
-                self.publications.channel_ended(env, key, code);
+            Effect::ChannelLost(ChannelOwner::Outbound(key), code, parked) => {
+                self.publications.channel_ended(env, key, code, parked);
             }
+            Effect::AnswerOpen(open) => self.channel_requested(open.index, open.label, &open.request),
 
             Effect::RecordRenewed(node, record) => self.announce(node, *record),
             Effect::OwnRecordSeen(node, version) => self.nodes.supersede_record(env, node, version),

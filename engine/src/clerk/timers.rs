@@ -37,6 +37,8 @@ pub(crate) enum Timer {
     Detach(LegKey),
     /// A full ring is to be checked.
     Lagging(PublicationKey),
+    /// Places of absent consumers are to be given up.
+    Places(PublicationKey),
     /// The node's record is to be made anew, and expired ones are to be forgotten.
     Records(NodeId),
     /// Records and tickets wait to be sent on a session.

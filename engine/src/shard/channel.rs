@@ -140,6 +140,13 @@ impl ChannelEntry {
         }
     }
 
+    /// Notes where a channel stops that does not end in good order, so that another one can go on there.
+    pub(crate) fn stop(&self) {
+        if let ChannelRole::Consumer(consumer) = &self.role {
+            self.shared.stop_at(consumer.delivered.next);
+        }
+    }
+
     /// Writes the counters of a channel that its session has forgotten already.
     pub(crate) fn write_last_counters(&self, code: CloseCode) {
         let mut numbers = self.shared.snapshot();

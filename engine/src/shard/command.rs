@@ -9,7 +9,7 @@ use std::{
 };
 
 use corewire_proto::{
-    channel::{Label, OpenRequest, Reliability},
+    channel::{Label, OpenRequest, PublicationId, Reliability},
     seal::SessionKeys,
     session::{CloseCode, SessionConfig},
     time::Instant,
@@ -63,6 +63,37 @@ pub struct ShardEnds {
     pub events: mailbox::Sender<Event>,
 }
 
+/// A channel that the peer asked for and that is to be served.
+#[derive(Debug)]
+pub struct AcceptChannel {
+    /// The session.
+    pub index: ReceiverIndex,
+    /// The label of the request.
+    pub label: Label,
+    /// The ring to read. The shard has one cursor in it, however many channels it serves.
+    pub ring: Ring,
+    /// The scheduler's weight, at least 1.
+    pub weight: u8,
+    /// What the channel promises: the lesser of what stream and consumer want.
+    pub reliability: Reliability,
+    /// Which life of the stream's sequence the ring holds.
+    pub publication: PublicationId,
+    /// Where the consumer's former channel ended, if its position was kept. Otherwise the channel begins with
+    /// the next record.
+    pub resume: Option<ResumePoint>,
+    /// State and numbers of the channel.
+    pub handle: Arc<ChannelShared>,
+}
+
+/// Where a channel begins that continues another one.
+#[derive(Debug)]
+pub struct ResumePoint {
+    /// The first sequence that the consumer has not seen.
+    pub next_seq: u64,
+    /// Holds the ring at that sequence or before it; after an eviction, later.
+    pub parked: Reader,
+}
+
 /// From the clerk to a shard.
 #[derive(Debug)]
 pub enum Command {
@@ -113,20 +144,7 @@ pub enum Command {
         handle: Arc<ChannelShared>,
     },
     /// Serve a channel that the peer asked for.
-    AcceptChannel {
-        /// The session.
-        index: ReceiverIndex,
-        /// The label of the request.
-        label: Label,
-        /// The ring to read. The shard has one cursor in it, however many channels it serves.
-        ring: Ring,
-        /// The scheduler's weight, at least 1.
-        weight: u8,
-        /// What the channel promises: the lesser of what stream and consumer want.
-        reliability: Reliability,
-        /// State and numbers of the channel.
-        handle: Arc<ChannelShared>,
-    },
+    AcceptChannel(Box<AcceptChannel>),
     /// Refuse a channel that the peer asked for.
     RejectChannel {
         /// The session.
@@ -237,6 +255,10 @@ pub enum Event {
         open_id: u64,
         /// The channel's label from now on.
         label: Label,
+        /// Which life of the producer's sequence it carries.
+        publication: PublicationId,
+        /// The first sequence that it can deliver.
+        first_seq: u64,
         /// The consumer's end of the inbox.
         reader: Reader,
         /// What returns the consumer's credit.
@@ -259,6 +281,9 @@ pub enum Event {
         label: Label,
         /// Why. `GRACEFUL` after the producer's FIN and everything before it.
         code: CloseCode,
+        /// Of a producer's end that may be resumed: a reader at the first record that the consumer has not
+        /// acknowledged.
+        parked: Option<Reader>,
     },
     /// A socket could not be added; the node can neither send nor receive through it on this shard.
     SocketRefused {

@@ -9,16 +9,16 @@ use std::{
 };
 
 use corewire_proto::{
-    channel::{Accept, Label, OpenRequest, PublicationId, Reliability},
+    channel::{Accept, Label, OpenRequest},
     session::{CloseCode, ControlError},
     wire::header::ReceiverIndex,
 };
-use corewire_rings::Ring;
+use corewire_rings::{Reader, Ring};
 
 use super::{
     ShardCore,
     channel::{ChannelEntry, ChannelRole, PassedCount, PendingOpen, ProducerEnd},
-    command::{Command, Event, NodeId},
+    command::{AcceptChannel, Command, Event, NodeId, ResumePoint},
     limits::COMMANDS_PER_TURN,
     stream::{PollMode, StreamEntry},
     table::{ChannelSlot, SessionSlot, StreamSlot},
@@ -58,8 +58,10 @@ impl ShardCore {
     pub(crate) fn refuse_commands(&mut self) {
         while let Some(command) = self.commands.try_recv() {
             self.count_stale();
-            if let Command::OpenChannel { handle, .. } | Command::AcceptChannel { handle, .. } = command {
-                handle.terminate(SESSION_GONE);
+            match command {
+                Command::OpenChannel { handle, .. } => drop(handle.terminate(SESSION_GONE)),
+                Command::AcceptChannel(accept) => drop(accept.handle.terminate(SESSION_GONE)),
+                _ => {}
             }
         }
     }
@@ -80,9 +82,7 @@ impl ShardCore {
             Command::OpenChannel { index, open_id, request, handle } => {
                 self.open_channel(index, open_id, *request, handle);
             }
-            Command::AcceptChannel { index, label, ring, weight, reliability, handle } => {
-                self.accept_channel(index, label, ring, weight, reliability, handle);
-            }
+            Command::AcceptChannel(accept) => self.accept_channel(*accept),
             Command::RejectChannel { index, label, code } => {
                 let Some(slot) = self.find(index) else { return self.count_stale() };
                 let Some(entry) = self.sessions.get_mut(slot) else { return };
@@ -225,19 +225,13 @@ impl ShardCore {
         Some(channel_slot)
     }
 
-    fn accept_channel(
-        &mut self,
-        index: ReceiverIndex,
-        label: Label,
-        ring: Ring,
-        weight: u8,
-        reliability: Reliability,
-        handle: Arc<ChannelShared>,
-    ) {
+    fn accept_channel(&mut self, accept: AcceptChannel) {
+        let AcceptChannel { index, label, ring, weight, reliability, publication, resume, handle } = accept;
         let Some(slot) = self.find(index) else {
             self.count_stale();
             handle.terminate(SESSION_GONE);
-            return self.reply(Event::ChannelClosed { index, label, code: SESSION_GONE });
+            let parked = resume.map(|resume| resume.parked);
+            return self.reply(Event::ChannelClosed { index, label, code: SESSION_GONE, parked });
         };
         if self.has_channel(slot, label) {
             // A second channel of this label would reset the live one.
@@ -246,22 +240,32 @@ impl ShardCore {
             return;
         }
         let max_datum_bytes = u32::try_from(ring.config().max_record).unwrap_or(u32::MAX);
-        let Some((stream_slot, first_seq)) = self.join_ring(ring) else {
-            return self.refuse_accept(slot, label, &handle);
+        let resumed = resume.is_some();
+        let (stream_slot, first_seq) = match self.join_ring(ring, resume) {
+            Ok(joined) => joined,
+            Err(parked) => return self.refuse_accept(slot, label, &handle, parked),
         };
-        let accept = Accept {
-            publication: PublicationId::default(),
-            first_seq,
-            max_datum_bytes,
-            reliability,
-            weight: weight.max(1),
-        };
+        let accept = Accept { publication, first_seq, max_datum_bytes, reliability, weight: weight.max(1) };
         let accepted =
             self.sessions.get_mut(slot).is_some_and(|entry| entry.session.accept(label, accept).is_ok());
         if !accepted || self.channels.is_full() {
+            let stream = self.streams.get_mut(stream_slot).filter(|_| resumed);
+            let parked = stream.and_then(|stream| stream.park(first_seq));
+            self.floors.push(stream_slot);
             self.remove_if_unused(stream_slot);
-            return self.refuse_accept(slot, label, &handle);
+            return self.refuse_accept(slot, label, &handle, parked);
         }
+        self.serve_channel(slot, label, (stream_slot, first_seq), handle);
+    }
+
+    /// Connects a channel that the session has accepted with the stream that it reads from `first_seq` on.
+    fn serve_channel(
+        &mut self,
+        slot: SessionSlot,
+        label: Label,
+        (stream_slot, first_seq): (StreamSlot, u64),
+        handle: Arc<ChannelShared>,
+    ) {
         let Some(stream) = self.streams.get_mut(stream_slot) else { return };
         let place = stream.channels.len() as u32;
         let (known, ended) = (stream.published, stream.mode == PollMode::Closed);
@@ -284,9 +288,9 @@ impl ShardCore {
         if let Some(stream) = self.streams.get_mut(stream_slot) {
             stream.channels.push(channel_slot);
         }
-        if let Some(entry) = self.sessions.get_mut(slot) {
-            entry.session.publish(label, published);
-        }
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        let index = entry.index;
+        entry.session.publish(label, published);
         if ended {
             self.finish_channel(channel_slot, known);
         }
@@ -295,25 +299,53 @@ impl ShardCore {
         self.mark_dirty(slot);
     }
 
-    /// The stream of `ring` and the sequence at which a channel begins that joins it now; `None` when it
-    /// can't be joined.
-    fn join_ring(&mut self, ring: Ring) -> Option<(StreamSlot, u64)> {
+    /// The stream of `ring` and the sequence at which a channel begins that joins it now, at `resume` if that
+    /// is given. When it can't be joined, gives the kept position back.
+    fn join_ring(
+        &mut self,
+        ring: Ring,
+        resume: Option<ResumePoint>,
+    ) -> Result<(StreamSlot, u64), Option<Reader>> {
+        let kept = resume.and_then(|resume| settle(resume, &ring));
         let key = ring.id();
         if let Some(&slot) = self.by_ring.get(&key) {
-            let stream = self.streams.get(slot)?;
-            return (!stream.detached).then(|| (slot, stream.tail()));
+            let Some(stream) = self.streams.get_mut(slot).filter(|stream| !stream.detached) else {
+                return Err(kept.map(|(parked, _)| parked));
+            };
+            let Some((parked, first)) = kept else { return Ok((slot, stream.tail())) };
+            if first < stream.oldest() {
+                stream.adopt(parked);
+                if stream.mode == PollMode::Armed {
+                    // The ring notified the reader that was replaced.
+                    stream.mode = PollMode::Polling { quiet: 0 };
+                    self.polled.push(slot);
+                }
+            }
+            return Ok((slot, first));
         }
-        let slot = self.streams.vacant()?;
-        let stream = StreamEntry::join(ring, slot, &self.notifier).ok()?;
-        let first = stream.floor;
-        let inserted = self.streams.insert(stream).ok()?;
+        let Some(slot) = self.streams.vacant() else { return Err(kept.map(|(parked, _)| parked)) };
+        let (stream, first) = match kept {
+            Some((parked, first)) => (StreamEntry::with_reader(ring, parked, slot, &self.notifier), first),
+            None => {
+                let stream = StreamEntry::join(ring, slot, &self.notifier).map_err(|_| None)?;
+                let first = stream.floor;
+                (stream, first)
+            }
+        };
+        let inserted = self.streams.insert(stream).map_err(|_| None)?;
         assert_eq!(inserted, slot, "the stream's notifications name another slot");
         self.by_ring.insert(key, slot);
         self.polled.push(slot);
-        Some((slot, first))
+        Ok((slot, first))
     }
 
-    fn refuse_accept(&mut self, slot: SessionSlot, label: Label, handle: &ChannelShared) {
+    fn refuse_accept(
+        &mut self,
+        slot: SessionSlot,
+        label: Label,
+        handle: &ChannelShared,
+        parked: Option<Reader>,
+    ) {
         let code = CloseCode::NO_CAPACITY;
         let Some(entry) = self.sessions.get_mut(slot) else { return };
         let index = entry.index;
@@ -325,7 +357,7 @@ impl ShardCore {
         };
         self.counters.bump(counter);
         handle.terminate(code);
-        self.reply(Event::ChannelClosed { index, label, code });
+        self.reply(Event::ChannelClosed { index, label, code, parked });
         self.mark_dirty(slot);
     }
 
@@ -354,4 +386,14 @@ impl ShardCore {
             }
         }
     }
+}
+
+/// A kept reader at the sequence where its channel goes on: the one that the consumer wants, or the oldest
+/// after it that is left. `None` when the ring has cut it off.
+fn settle(resume: ResumePoint, ring: &Ring) -> Option<(Reader, u64)> {
+    let ResumePoint { next_seq, mut parked } = resume;
+    let oldest = parked.pin().ok()?;
+    let first = next_seq.clamp(oldest, ring.tail().max(oldest));
+    parked.unpin(first);
+    Some((parked, first))
 }

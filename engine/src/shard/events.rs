@@ -20,6 +20,17 @@ use super::{
 };
 use crate::counters::Counter;
 
+/// How a channel ended.
+#[derive(Clone, Copy)]
+enum ChannelEnd<'a> {
+    /// In good order, with the session's last numbers.
+    Finished(&'a ChannelStats),
+    /// The peer reset or refused it.
+    ByPeer,
+    /// This side reset it.
+    ByUs,
+}
+
 impl ShardCore {
     /// Handles a session's events, until there is none or the clerk has no room.
     pub(crate) fn drain_session_events(&mut self, slot: SessionSlot) {
@@ -89,7 +100,9 @@ impl ShardCore {
                 Some(Event::ChannelRequested { index, label, request: Box::new(request) })
             }
             SessionEvent::Accepted { label, accept } => self.accepted(slot, label, accept),
-            SessionEvent::Rejected { label, code } => self.channel_over(slot, label, code, None),
+            SessionEvent::Rejected { label, code } => {
+                self.channel_over(slot, label, code, ChannelEnd::ByPeer)
+            }
             SessionEvent::Released { label } => {
                 self.released(slot, label);
                 None
@@ -101,7 +114,7 @@ impl ShardCore {
                 None
             }
             SessionEvent::Finished { label, stats } => {
-                self.channel_over(slot, label, CloseCode::GRACEFUL, Some(&stats))
+                self.channel_over(slot, label, CloseCode::GRACEFUL, ChannelEnd::Finished(&stats))
             }
             SessionEvent::Reset { label, code, by_peer, .. } => {
                 let channel = self.sessions.get(slot)?.labels.get(label).and_then(|c| self.channels.get(c));
@@ -110,7 +123,8 @@ impl ShardCore {
                     _ => false,
                 });
                 let code = if overrun && !by_peer { CloseCode::TOO_SLOW } else { code };
-                self.channel_over(slot, label, code, None)
+                let end = if by_peer { ChannelEnd::ByPeer } else { ChannelEnd::ByUs };
+                self.channel_over(slot, label, code, end)
             }
             SessionEvent::Control(bytes) => Some(Event::Control { index, bytes }),
             SessionEvent::Closed { code, .. } => {
@@ -121,34 +135,41 @@ impl ShardCore {
         }
     }
 
-    /// Closes a channel that ended, in good order if `finished` has its session's last numbers. Returns what
-    /// the clerk has to know.
+    /// Closes a channel that ended. Returns what the clerk has to know.
     fn channel_over(
         &mut self,
         slot: SessionSlot,
         label: Label,
         code: CloseCode,
-        finished: Option<&ChannelStats>,
+        end: ChannelEnd<'_>,
     ) -> Option<Event> {
         let index = self.sessions.get(slot)?.index;
         let Some(channel) = self.take_channel(slot, label) else {
             // The peer withdrew a request that the clerk has not answered yet.
-            return label.is_by_peer().then_some(Event::ChannelClosed { index, label, code });
+            let withdrawn = Event::ChannelClosed { index, label, code, parked: None };
+            return label.is_by_peer().then_some(withdrawn);
         };
         let opening = match channel.role {
             ChannelRole::Opening(opening) => Some(opening),
             _ => None,
         };
-        if let Some(stats) = finished {
-            channel.end_in_order(stats);
-        }
+        let parked = match end {
+            ChannelEnd::Finished(stats) => {
+                channel.end_in_order(stats);
+                None
+            }
+            ChannelEnd::ByPeer | ChannelEnd::ByUs => {
+                channel.stop();
+                if matches!(end, ChannelEnd::ByUs) { self.park(&channel, code) } else { None }
+            }
+        };
         self.close_channel(&channel, code);
         match opening {
             Some(PendingOpen { open_id, .. }) => {
                 self.counters.bump(Counter::ChannelsRejected);
                 Some(Event::ChannelRejected { index, open_id, code })
             }
-            None => Some(Event::ChannelClosed { index, label, code }),
+            None => Some(Event::ChannelClosed { index, label, code, parked }),
         }
     }
 
@@ -169,7 +190,7 @@ impl ShardCore {
             Err(code) => {
                 let _ = self.sessions.get_mut(slot)?.session.reset(label, code);
                 self.mark_dirty(slot);
-                return self.channel_over(slot, label, code, None);
+                return self.channel_over(slot, label, code, ChannelEnd::ByUs);
             }
         };
         let progress = ConsumerProgress::new(accept.first_seq);
@@ -191,7 +212,8 @@ impl ShardCore {
         ));
         channel.shared.set_connected();
         self.counters.bump(Counter::ChannelsOpened);
-        Some(Event::ChannelAccepted { index, open_id: opening.open_id, label, reader, taken })
+        let (open_id, Accept { publication, first_seq, .. }) = (opening.open_id, accept);
+        Some(Event::ChannelAccepted { index, open_id, label, publication, first_seq, reader, taken })
     }
 
     /// The session needs less of a ring than before.
@@ -238,7 +260,7 @@ impl ShardCore {
     pub(crate) fn reset_channel(&mut self, slot: SessionSlot, label: Label, code: CloseCode) {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
         let _ = entry.session.reset(label, code);
-        if let Some(event) = self.channel_over(slot, label, code, None) {
+        if let Some(event) = self.channel_over(slot, label, code, ChannelEnd::ByUs) {
             // At most one for each channel, and a clerk that does not read opens no new ones: bounded.
             self.backlog.push_anyway(event);
         }

@@ -63,7 +63,7 @@ use self::{
     transmit::DeferredPacket,
 };
 pub use self::{
-    command::{Command, Event, Install, NodeId, Rekey},
+    command::{AcceptChannel, Command, Event, Install, NodeId, Rekey, ResumePoint},
     inbox::{Inbox, Taken, TakenHook},
     limits::{ShardConfig, ShardLimits},
 };

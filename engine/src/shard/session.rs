@@ -11,6 +11,7 @@ use corewire_proto::{
     session::{CloseCode, NewKey, Session, SessionConfig},
     wire::header::ReceiverIndex,
 };
+use corewire_rings::Reader;
 
 use super::{
     ShardCore,
@@ -122,17 +123,42 @@ impl ShardCore {
         }
     }
 
-    /// Closes every channel of a session whose protocol is over.
+    /// Closes every channel of a session whose protocol is over. The clerk learns of them with the session's
+    /// end, and of those that may be resumed at once.
     pub(crate) fn end_channels(&mut self, slot: SessionSlot, code: CloseCode) {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
-        let labels = std::mem::take(&mut entry.labels);
+        let (index, labels) = (entry.index, std::mem::take(&mut entry.labels));
         for channel in labels.channels() {
             let channel = self.channels.remove(channel);
             debug_assert!(channel.is_some(), "a label names a channel that is gone");
             if let Some(channel) = channel {
+                let parked = self.park(&channel, code);
+                channel.stop();
                 self.close_channel(&channel, code);
+                if parked.is_some() {
+                    // At most one for each channel: bounded.
+                    self.reply(Event::ChannelClosed { index, label: channel.label, code, parked });
+                }
             }
         }
+    }
+
+    /// A reader where the consumer of a channel may go on, if it ends for a reason that is not the consumer's
+    /// and not the producer's.
+    pub(crate) fn park(&mut self, channel: &ChannelEntry, code: CloseCode) -> Option<Reader> {
+        let ChannelRole::Producer(producer) = &channel.role else { return None };
+        let broken = matches!(
+            code,
+            CloseCode::PEER_LOST
+                | CloseCode::GAVE_UP
+                | CloseCode::KEY_EXHAUSTED
+                | CloseCode::SUPERSEDED
+                | CloseCode::IDLE
+        );
+        if !broken {
+            return None;
+        }
+        self.streams.get_mut(producer.stream)?.park(producer.released)
     }
 
     /// Takes a channel out of its session's table. `None` when it is gone already.

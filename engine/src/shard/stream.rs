@@ -70,7 +70,8 @@ pub(crate) struct StreamEntry {
     pub(crate) channels: Vec<ChannelSlot>,
     /// Everything below is published and announced to the channels. Never falls.
     pub(crate) published: u64,
-    /// No channel needs anything below. The cursor is here or, after an eviction, above. Never falls.
+    /// No channel needs anything below. The cursor is here or, after an eviction, above. Falls only when a
+    /// channel is resumed below it.
     pub(crate) floor: u64,
     /// How the shard learns of new records.
     pub(crate) mode: PollMode,
@@ -90,8 +91,18 @@ impl StreamEntry {
         notifier: &Arc<ShardNotifier>,
     ) -> Result<Self, NoReaderSlot> {
         let reader = ring.subscribe()?;
+        Ok(Self::with_reader(ring, reader, slot, notifier))
+    }
+
+    /// A stream that reads `ring` from the position of `reader` on. Everything below it is published.
+    pub(crate) fn with_reader(
+        ring: Ring,
+        reader: Reader,
+        slot: StreamSlot,
+        notifier: &Arc<ShardNotifier>,
+    ) -> Self {
         let position = reader.position();
-        Ok(Self {
+        Self {
             ring,
             reader,
             waker: Waker::from(Arc::new(RingNotifier { notifier: notifier.clone(), slot })),
@@ -102,7 +113,26 @@ impl StreamEntry {
             detached: false,
             pinned: false,
             lost_seen: 0,
-        })
+        }
+    }
+
+    /// A reader at `released`, a position at or above the floor, or at the oldest record after it that is
+    /// left. `None` when the ring has no slot for it, or has cut the cursor off.
+    pub(crate) fn park(&mut self, released: u64) -> Option<Reader> {
+        let was_pinned = self.pin().ok()?;
+        let parked = self.reader.fork_at(released.max(self.reader.position())).ok();
+        if was_pinned {
+            self.unpin();
+        }
+        parked
+    }
+
+    /// Replaces the cursor by one that is further back.
+    pub(crate) fn adopt(&mut self, reader: Reader) {
+        self.unpin();
+        self.floor = self.floor.min(reader.position());
+        self.lost_seen = reader.lost();
+        self.reader = reader;
     }
 
     pub(crate) fn ring(&self) -> &Ring {

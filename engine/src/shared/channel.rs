@@ -111,6 +111,8 @@ pub struct ChannelShared {
     counters: ChannelCounters,
     /// See [`ChannelShared::end_seq`]; all ones while it is not known.
     end_seq: AtomicU64,
+    /// See [`ChannelShared::stopped_at`]; all ones while it is not known.
+    stopped_at: AtomicU64,
     /// Set when the state first becomes `Connected`.
     connected_at: OnceLock<Instant>,
     ended_at: OnceLock<Instant>,
@@ -127,6 +129,7 @@ impl ChannelShared {
             close_code: OnceLock::new(),
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
+            stopped_at: AtomicU64::new(u64::MAX),
             connected_at: OnceLock::new(),
             ended_at: OnceLock::new(),
         }
@@ -202,6 +205,17 @@ impl ChannelShared {
     /// The channel is about to lose its place in the ring, which stands at `seq`.
     pub(crate) fn end_at(&self, seq: u64) {
         self.end_seq.store(seq, Ordering::Release);
+    }
+
+    /// At the consumer's end of a channel between engines that did not end in good order: the first sequence
+    /// that its inbox does not have. Known before the state says `Terminated`.
+    pub fn stopped_at(&self) -> Option<u64> {
+        Some(self.stopped_at.load(Ordering::Acquire)).filter(|seq| *seq != u64::MAX)
+    }
+
+    /// The inbox of the channel gets nothing from `seq` on.
+    pub(crate) fn stop_at(&self, seq: u64) {
+        self.stopped_at.store(seq, Ordering::Release);
     }
 
     /// Marks the channel as over. The first reason stays; true when this was the first.

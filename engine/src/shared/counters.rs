@@ -57,6 +57,11 @@ node_counters! {
     sockets_refused: "Shards on which the node has no socket, because the driver refused it.",
 }
 
+/// Adds `n`.
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
 /// Adds one.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);

@@ -112,9 +112,15 @@ pub(crate) const VERDICT_MIN: Duration = Duration::from_millis(10);
 /// request for a channel is always judged by the latest record.
 pub(crate) const REVIEW_PAUSE: Duration = Duration::from_millis(20);
 
-/// Legs of one producer that wait for a consumer that does not take them. A longer queue drops its oldest
-/// leg, whose channel is over by then.
+/// Legs of one producer that wait for a consumer that does not take them. With so many the producer is not
+/// asked for another one.
 pub(crate) const WAITING_LEGS_EACH: usize = 2;
+
+/// Places of absent consumers that one publication keeps. A further one replaces the one that ends first.
+pub(crate) const PLACES_MAX: usize = 32;
+
+/// How long a consumer has to keep up before it counts as one that does.
+pub(crate) const KEPT_UP: Duration = Duration::from_secs(10);
 
 /// Requests that one turn takes. Each may run a user's predicate for many peers.
 pub(crate) const REQUESTS_PER_TURN: usize = 64;

@@ -83,6 +83,10 @@ pub struct PublishSpec {
     /// A local consumer that reads in place is closed at once and loses its cursor when it has read. One
     /// whose node has left may read on, but keeps a ring full for ten seconds at most, also with `None`.
     pub lagging_grace: Option<Duration>,
+    /// How long the place of a remote consumer is kept in the ring after its session broke. A consumer that
+    /// is back in this time goes on where it stopped; until then it holds the ring as if it were there, and
+    /// `lagging_grace` applies to it. Zero: not at all.
+    pub resume_for: Duration,
     /// See [`OnChange`].
     pub on_change: Option<OnChange>,
     /// Given back by [`Publication::attachment`](crate::publication::Publication::attachment). Must not own a
@@ -92,7 +96,7 @@ pub struct PublishSpec {
 
 impl PublishSpec {
     /// A publication of `stream` with every default: 1,024 datums, 4 MiB, datums up to 1 MiB, any number of
-    /// consumers, reliable, every peer admitted, lagging consumers never closed.
+    /// consumers, reliable, every peer admitted, lagging consumers never closed, places kept for 10 s.
     pub fn new(stream: StreamId) -> Self {
         Self {
             stream,
@@ -104,6 +108,7 @@ impl PublishSpec {
             weight: 1,
             admit: None,
             lagging_grace: None,
+            resume_for: Duration::from_secs(10),
             on_change: None,
             attachment: None,
         }
@@ -133,6 +138,7 @@ impl fmt::Debug for PublishSpec {
             .field("reliability", &self.reliability)
             .field("weight", &self.weight)
             .field("lagging_grace", &self.lagging_grace)
+            .field("resume_for", &self.resume_for)
             .finish_non_exhaustive()
     }
 }
@@ -171,6 +177,8 @@ pub(crate) struct PublicationCounters {
     pub(crate) not_allowed: AtomicU64,
     pub(crate) no_capacity: AtomicU64,
     pub(crate) too_slow: AtomicU64,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) skipped_at_close: AtomicU64,
     pub(crate) panics: AtomicU64,
 }
 
@@ -185,6 +193,11 @@ pub struct PublicationStats {
     pub no_capacity: u64,
     /// Consumers cut off because they kept the ring full.
     pub too_slow: u64,
+    /// Remote consumers that went on where their last channel stopped.
+    pub resumed: u64,
+    /// Datums that were accepted for a remote consumer and not acknowledged by it when its place in the ring
+    /// was given up, summed over consumers. Those on their way at that moment may still have arrived.
+    pub skipped_at_close: u64,
     /// Panics of the caller's closures.
     pub panics: u64,
 }

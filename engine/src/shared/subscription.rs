@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use corewire_proto::{StreamId, channel::Reliability};
+use corewire_proto::{PeerId, StreamId, channel::Reliability};
 use tokio::sync::watch;
 
 use super::{
@@ -103,17 +103,42 @@ impl fmt::Debug for SubscribeSpec {
     }
 }
 
+/// What is missing between a leg and the one before it from the same producer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegGap {
+    /// Datums that neither leg has, between the last one that the earlier leg delivered or reported and the
+    /// first one of this leg.
+    pub datums: u64,
+    /// The producer was restarted, or the place where the earlier leg ended is not known: it is not known how
+    /// many datums are missing besides `datums`.
+    pub unknown: bool,
+}
+
 /// The consumer's end of one channel. Dropping it ends the channel.
 pub struct Leg {
     // Declared before `_end`, so that the cursor leaves the ring before the clerk is told.
     inbox: Inbox,
     channel: Arc<Channel>,
+    gap: LegGap,
     _end: Option<LocalEnd>,
 }
 
 impl Leg {
-    pub(crate) fn new(inbox: Inbox, channel: Arc<Channel>, end: Option<LocalEnd>) -> Self {
-        Self { inbox, channel, _end: end }
+    /// A leg that a shard fills.
+    pub(crate) fn remote(inbox: Inbox, channel: Arc<Channel>, gap: LegGap) -> Self {
+        Self { inbox, channel, gap, _end: None }
+    }
+
+    /// A leg that reads the producer's ring.
+    pub(crate) fn local(inbox: Inbox, channel: Arc<Channel>, end: LocalEnd) -> Self {
+        Self { inbox, channel, gap: LegGap::default(), _end: Some(end) }
+    }
+
+    /// What is missing before the first datum, besides what the datum says itself. Of a leg between engines
+    /// only.
+    #[inline]
+    pub fn gap(&self) -> LegGap {
+        self.gap
     }
 
     /// The datums that have arrived.
@@ -196,21 +221,22 @@ impl SubscriptionShared {
             if self.closed.load(Ordering::Acquire) {
                 (Some(leg), None)
             } else {
-                // At most one leg per producer is alive, so the oldest one is over.
-                let producer = leg.channel.producer_id();
-                let same = |waiting: &Leg| waiting.channel.producer_id() == producer;
-                let crowded = legs.fresh.iter().filter(|waiting| same(waiting)).count() >= WAITING_LEGS_EACH;
-                let oldest = legs.fresh.iter().position(same).filter(|_| crowded);
-                let dropped = oldest.and_then(|at| legs.fresh.remove(at));
                 legs.fresh.push_back(leg);
                 self.version.fetch_add(1, Ordering::Release);
-                (dropped, legs.waker.take())
+                (None, legs.waker.take())
             }
         };
         drop(refused);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    /// Whether as many legs of this producer wait as may. The clerk then makes no other one.
+    pub(crate) fn is_crowded(&self, producer: PeerId) -> bool {
+        let legs = self.lock();
+        let of_producer = legs.fresh.iter().filter(|leg| leg.channel.producer_id() == producer);
+        of_producer.count() >= WAITING_LEGS_EACH
     }
 
     /// Marks that no leg will come any more, and wakes the consumer.

@@ -11,7 +11,7 @@ use corewire_engine::{
         DriverConfig,
         sim::{HostId, Link, SimDriver, World},
     },
-    shard::{Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits},
+    shard::{AcceptChannel, Command, Event, Inbox, Install, NodeId, Shard, ShardConfig, ShardLimits},
     shared::{ChannelShared, Next},
 };
 use corewire_proto::{
@@ -209,14 +209,16 @@ impl Rig {
         let (label, request) = self.asked();
         assert_eq!(request.stream_id, STREAM);
         let producer = Arc::new(ChannelShared::new(STREAM, PeerId([1; 32]), PeerId([2; 32])));
-        self.left.tell(Command::AcceptChannel {
+        self.left.tell(Command::AcceptChannel(Box::new(AcceptChannel {
             index: index(slot, 0x1000 + slot),
             label,
             ring: ring.clone(),
             weight: 1,
             reliability: wish.reliability,
             handle: producer.clone(),
-        });
+            publication: corewire_proto::channel::PublicationId::default(),
+            resume: None,
+        })));
         let mut inbox = None;
         self.run_until(Duration::from_secs(5), |rig| {
             let taken = rig.right.pick(|event| match event {

@@ -2,13 +2,15 @@
 //!
 //! The laws are those of the stream model: order, no unreported gap, and the order of a channel's positions.
 
+use std::collections::BTreeMap;
+
 use corewire_engine::{
     node::Node,
     publication::Publication,
     shared::{ChannelSnapshot, ChannelState},
     subscription::{Leg, Subscription},
 };
-use corewire_proto::{StreamId, channel::Reliability, session::CloseCode};
+use corewire_proto::{PeerId, StreamId, channel::Reliability, session::CloseCode};
 use corewire_rings::{RecvError, Ring};
 
 /// Bytes at the front of every datum: the number of its publication, and its sequence.
@@ -73,6 +75,62 @@ pub(crate) struct Tap {
     pub(crate) left: bool,
 }
 
+/// What a consumer knows of one producer across its legs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    /// The last datum's publication, and the sequence after it.
+    last: Option<(u64, u64)>,
+    /// Missing datums that legs have announced since the last datum.
+    announced: u64,
+    /// An unknown number of datums was announced as missing.
+    unknown: bool,
+    /// The last leg gave everything of its publication, or something of it was thrown away unread.
+    settled: bool,
+    /// Datums taken, and datums announced as missing before them.
+    pub(crate) taken: u64,
+    pub(crate) missing: u64,
+    pub(crate) restarts: u64,
+}
+
+impl Account {
+    /// A leg begins.
+    fn begin(&mut self, leg: &Leg) {
+        self.announced += leg.gap().datums;
+        self.unknown |= leg.gap().unknown;
+    }
+
+    /// A datum was taken that says that `skipped` are missing before it.
+    fn take(&mut self, life: u64, seq: u64, skipped: u64, remote: bool) {
+        let announced = self.announced + skipped;
+        match self.last {
+            None => {}
+            Some((before, next)) if before == life => {
+                assert!(seq >= next, "an older datum after a newer one: {seq} after {next}");
+                // A local leg leaves it to its user to compare the positions of two legs.
+                if remote && !self.settled && !self.unknown {
+                    assert_eq!(seq, next + announced, "a silent or a wrong gap: {self:?}");
+                }
+            }
+            Some(_) => assert!(!remote || self.unknown || self.settled, "a silent restart: {self:?}"),
+        }
+        self.taken += 1;
+        self.missing += announced;
+        self.restarts += u64::from(self.unknown);
+        *self = Self { last: Some((life, seq + 1)), announced: 0, unknown: false, settled: false, ..*self };
+    }
+
+    /// A leg is over.
+    fn end(&mut self, leg: &Leg, in_order: bool) {
+        self.announced += leg.inbox().missing_at_end();
+        self.settled |= in_order;
+    }
+
+    /// The consumer threw a leg away.
+    fn drop_leg(&mut self) {
+        self.settled = true;
+    }
+}
+
 /// A subscription from its making to its end.
 pub(crate) struct Consumer {
     pub(crate) place: usize,
@@ -80,12 +138,37 @@ pub(crate) struct Consumer {
     pub(crate) reliability: Reliability,
     pub(crate) subscription: Subscription,
     pub(crate) taps: Vec<Tap>,
+    pub(crate) accounts: BTreeMap<PeerId, Account>,
 }
 
 impl Consumer {
-    /// Takes the legs that were connected since.
+    pub(crate) fn new(
+        place: usize,
+        stream: StreamId,
+        reliability: Reliability,
+        subscription: Subscription,
+    ) -> Self {
+        let (taps, accounts) = (Vec::new(), BTreeMap::new());
+        Self { place, stream, reliability, subscription, taps, accounts }
+    }
+
+    /// Throws a leg away.
+    pub(crate) fn drop_leg(&mut self) {
+        if let Some(tap) = self.taps.pop() {
+            self.accounts.entry(tap.leg.channel().producer_id()).or_default().drop_leg();
+        }
+    }
+
+    /// Takes the legs that were connected since, one of each producer at a time.
     pub(crate) fn gather(&mut self) {
-        while let Some(leg) = self.subscription.take_leg() {
+        loop {
+            let taps = &self.taps;
+            let is_next = |leg: &Leg| {
+                let producer = leg.channel().producer_id();
+                taps.iter().all(|tap| tap.leg.channel().producer_id() != producer)
+            };
+            let Some(leg) = self.subscription.take_leg_where(is_next) else { return };
+            self.accounts.entry(leg.channel().producer_id()).or_default().begin(&leg);
             self.taps.push(Tap { leg, life: None, next: 0, taken: 0, ended: None, left: false });
         }
     }
@@ -97,7 +180,8 @@ impl Consumer {
         let left = self.subscription.is_closed();
         for tap in &mut self.taps {
             tap.left = left;
-            sum += tap.take(most, self.reliability, lives);
+            let account = self.accounts.entry(tap.leg.channel().producer_id()).or_default();
+            sum += tap.take(most, self.reliability, lives, account);
         }
         self.taps.retain(|tap| tap.ended.is_none());
         sum
@@ -105,7 +189,13 @@ impl Consumer {
 }
 
 impl Tap {
-    fn take(&mut self, most: usize, reliability: Reliability, lives: &[Life]) -> usize {
+    fn take(
+        &mut self,
+        most: usize,
+        reliability: Reliability,
+        lives: &[Life],
+        account: &mut Account,
+    ) -> usize {
         for done in 0..most {
             let received = match self.leg.inbox_mut().try_recv() {
                 Ok(Some(taken)) => {
@@ -124,9 +214,13 @@ impl Tap {
                 Ok(received) => received,
                 Err(ended) => {
                     self.end(ended, reliability, lives);
+                    let code = self.leg.channel().shared().close_code();
+                    let in_order = ended == RecvError::Closed && code == Some(CloseCode::GRACEFUL);
+                    account.end(&self.leg, in_order && self.leg.channel().shared().stopped_at().is_none());
                     return done;
                 }
             };
+            account.take(life, seq, skipped, !self.leg.channel().is_local());
             match self.life {
                 None => self.life = Some(life),
                 Some(before) => {

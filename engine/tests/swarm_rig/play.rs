@@ -213,7 +213,7 @@ impl Play {
             ..SubscribeSpec::new(stream)
         };
         let Ok(subscription) = node.subscribe(spec) else { return };
-        self.consumers.push(Consumer { place, stream, reliability, subscription, taps: Vec::new() });
+        self.consumers.push(Consumer::new(place, stream, reliability, subscription));
     }
 
     fn drop_publication(&mut self) {
@@ -237,7 +237,7 @@ impl Play {
             return;
         }
         let at = self.dice.below(self.consumers.len() as u64) as usize;
-        self.consumers[at].taps.pop();
+        self.consumers[at].drop_leg();
     }
 
     /// The handles on a host are gone, one way or the other.

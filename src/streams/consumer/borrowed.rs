@@ -49,6 +49,12 @@ impl<D, C> Ref<'_, D, C> {
         self.count.delivered().skipped_before
     }
 
+    /// Whether an unknown number of datums may be missing besides them: see
+    /// [`Delivery::restarted`](super::Delivery::restarted).
+    pub fn restarted(&self) -> bool {
+        self.count.delivered().restarted
+    }
+
     /// The peer that produced it.
     pub fn producer(&self) -> PeerId {
         *self.count.delivered().producer
@@ -94,6 +100,12 @@ impl<'a, D> DatumRef<'a, D> {
     /// How many datums of the same producer are missing just before this one.
     pub fn skipped_before(&self) -> u64 {
         self.delivered.skipped_before
+    }
+
+    /// Whether an unknown number of datums may be missing besides them: see
+    /// [`Delivery::restarted`](super::Delivery::restarted).
+    pub fn restarted(&self) -> bool {
+        self.delivered.restarted
     }
 
     /// The peer that produced it.

@@ -25,6 +25,8 @@ pub(super) struct Delivered<'a> {
     pub(super) seq: u64,
     /// Datums missing between the one delivered before and this one.
     pub(super) skipped_before: u64,
+    /// An unknown number of datums may be missing besides them.
+    pub(super) restarted: bool,
     pub(super) producer: &'a PeerId,
 }
 
@@ -35,6 +37,7 @@ pub(in crate::streams) struct LegStats {
     pub(in crate::streams) bytes: u64,
     pub(in crate::streams) skipped: u64,
     pub(in crate::streams) undecodable: u64,
+    pub(in crate::streams) restarts: u64,
 }
 
 impl LegStats {
@@ -43,6 +46,7 @@ impl LegStats {
         self.bytes += other.bytes;
         self.skipped += other.skipped;
         self.undecodable += other.undecodable;
+        self.restarts += other.restarts;
     }
 }
 
@@ -51,6 +55,8 @@ pub(super) struct PendingGap {
     pub(super) producer: PeerId,
     /// Missing datums that no delivery has reported.
     pub(super) datums: u64,
+    /// Nor has one reported that the producer was restarted.
+    pub(super) restarted: bool,
     /// Of a leg that lost its place in the producer's ring: the publication, and the sequence up to which
     /// `datums` counts. What the ring accepted after that is missing too.
     pub(super) cut: Option<(u64, u64)>,
@@ -87,6 +93,8 @@ pub(super) struct LegProgress {
     next: u64,
     /// Missing datums that the next delivery reports, besides those that the inbox reports itself.
     gap: u64,
+    /// The next delivery reports that the producer was restarted.
+    restarted: bool,
     /// Where the statistics are published. `None`: a shard keeps the channel's counters.
     local: Option<Arc<Channel>>,
 }
@@ -104,7 +112,12 @@ impl LegProgress {
     /// Describes the datum being delivered, and reports the gap before it.
     #[inline(always)]
     fn delivered(&mut self, seq: u64, skipped: u64) -> Delivered<'_> {
-        Delivered { seq, skipped_before: mem::take(&mut self.gap) + skipped, producer: &self.producer }
+        Delivered {
+            seq,
+            skipped_before: mem::take(&mut self.gap) + skipped,
+            restarted: mem::take(&mut self.restarted),
+            producer: &self.producer,
+        }
     }
 
     /// Counts a record that is not a datum, and publishes that.
@@ -135,15 +148,24 @@ impl LegProgress {
 
 impl OpenLeg {
     pub(super) fn new(leg: Leg) -> Self {
-        let channel = leg.channel();
+        let (channel, gap) = (leg.channel(), leg.gap());
         let progress = LegProgress {
             producer: channel.producer_id().0.into(),
-            stats: LegStats::default(),
+            stats: LegStats {
+                skipped: gap.datums,
+                restarts: u64::from(gap.unknown),
+                ..LegStats::default()
+            },
             next: leg.inbox().position(),
-            gap: 0,
+            gap: gap.datums,
+            restarted: gap.unknown,
             local: (!leg.inbox().is_remote()).then(|| channel.clone()),
         };
         Self { leg, progress, end: None, terminated: false }
+    }
+
+    pub(super) fn producer(&self) -> &PeerId {
+        &self.progress.producer
     }
 
     pub(super) fn stats(&self) -> &LegStats {
@@ -202,9 +224,16 @@ impl OpenLeg {
             Some((publication, end)) if self.leg.channel().source() == Some(publication) => {
                 self.leg.inbox().position().saturating_sub(end)
             }
-            _ => 0,
+            Some(_) => {
+                // Another publication: what the first one accepted after the cut is not known.
+                self.progress.stats.restarts += 1;
+                self.progress.restarted = true;
+                0
+            }
+            None => 0,
         };
         self.progress.gap += gap.datums + between;
+        self.progress.restarted |= gap.restarted;
         Some(between)
     }
 
@@ -219,7 +248,8 @@ impl OpenLeg {
             progress.next = progress.next.max(self.leg.inbox().position());
             progress.publish();
         }
-        let gap = PendingGap { producer: progress.producer, datums: progress.gap + missing, cut };
+        let datums = progress.gap + missing;
+        let gap = PendingGap { producer: progress.producer, datums, restarted: progress.restarted, cut };
         (progress.stats, gap)
     }
 
@@ -283,7 +313,7 @@ impl OpenLeg {
                 return progress.skip_undecodable(seq, skipped);
             }
             progress.count(seq, skipped, bytes.len());
-            progress.gap = 0;
+            (progress.gap, progress.restarted) = (0, false);
             if progress.stats.datums.is_multiple_of(DATUMS_UNPUBLISHED_MAX) {
                 progress.publish_rarely();
             }
@@ -385,8 +415,8 @@ impl CountOnDrop<'_> {
     /// The place of the datum.
     #[inline]
     pub(super) fn delivered(&self) -> Delivered<'_> {
-        let LegProgress { gap, producer, .. } = &*self.progress;
-        Delivered { seq: self.seq, skipped_before: gap + self.skipped, producer }
+        let LegProgress { gap, restarted, producer, .. } = &*self.progress;
+        Delivered { seq: self.seq, skipped_before: gap + self.skipped, restarted: *restarted, producer }
     }
 }
 
@@ -394,7 +424,7 @@ impl Drop for CountOnDrop<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         self.progress.count(self.seq, self.skipped, self.len);
-        self.progress.gap = 0;
+        (self.progress.gap, self.progress.restarted) = (0, false);
         self.progress.publish();
     }
 }

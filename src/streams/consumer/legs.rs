@@ -8,13 +8,14 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use corewire_engine::subscription::Subscription;
+use corewire_engine::subscription::{Leg, Subscription};
 use corewire_rings::park;
 
 use super::leg::{LegStats, LegStep, OpenLeg, PendingGap};
 use super::{RecvTimeoutError, TryRecvError};
 use crate::blocking::poll_for;
 use crate::counters::AtomicFlag;
+use crate::id::PeerId;
 use crate::streams::status::{StatusWaiter, StreamStatus};
 
 /// Datums taken from one leg before the next leg is asked. Enough to spread the search through idle legs over
@@ -39,6 +40,8 @@ pub(crate) struct LegSet {
     news: Arc<AtomicFlag>,
     waiter: StatusWaiter,
     open: Vec<OpenLeg>,
+    /// Of a consumer that was closed: legs that wait until an open one of their producer is read to the end.
+    left: VecDeque<OpenLeg>,
     /// What legs that ended left unreported, at most [`PENDING_GAPS_MAX`], oldest first.
     gaps: VecDeque<PendingGap>,
     /// Index of the leg to ask next. Less than `open.len()`, or 0.
@@ -66,6 +69,7 @@ impl LegSet {
             news,
             waiter: StatusWaiter::default(),
             open: Vec::new(),
+            left: VecDeque::new(),
             gaps: VecDeque::new(),
             current: 0,
             burst_left: BURST_DATUMS,
@@ -107,6 +111,11 @@ impl LegSet {
                 LegStep::Ended => {
                     self.remove(index);
                     unasked -= 1;
+                    // The next leg of its producer may have waited for this.
+                    if self.news.get() {
+                        self.take_over_legs();
+                        unasked = self.open.len();
+                    }
                 }
             }
         }
@@ -213,7 +222,10 @@ impl LegSet {
     /// No leg is added from now on. What has arrived can still be taken.
     pub(super) fn close(&mut self) {
         self.take_over_legs();
-        self.subscription = None;
+        if let Some(subscription) = self.subscription.take() {
+            let waiting = std::iter::from_fn(|| subscription.take_leg()).map(OpenLeg::new);
+            self.left.extend(waiting);
+        }
         self.end_legs();
     }
 
@@ -235,11 +247,11 @@ impl LegSet {
 
     fn end_legs(&mut self) {
         self.closed = true;
-        self.open.iter_mut().for_each(OpenLeg::end_here);
+        self.open.iter_mut().chain(&mut self.left).for_each(OpenLeg::end_here);
     }
 
     fn is_finished(&self) -> bool {
-        self.closed && self.open.is_empty()
+        self.closed && self.open.is_empty() && self.left.is_empty()
     }
 
     fn reason_for_nothing(&self) -> TryRecvError {
@@ -259,12 +271,11 @@ impl LegSet {
     fn take_over_legs(&mut self) {
         // Lowered first: what happens during this call raises it again.
         self.news.set(false);
-        let Some(subscription) = &self.subscription else { return };
-        let ended = subscription.is_closed();
-        while let Some(leg) = self.subscription.as_ref().and_then(Subscription::take_leg) {
-            // Repeated for each leg: also one that was taken over just now may be cut off already.
-            self.remove_cut();
-            let mut leg = OpenLeg::new(leg);
+        let ended = self.subscription.as_ref().is_some_and(Subscription::is_closed);
+        loop {
+            // Repeated for each leg: also one that was taken over just now may be over already.
+            self.remove_ended();
+            let Some(mut leg) = self.next_leg() else { break };
             let uncounted = &mut self.finished.skipped;
             self.gaps.retain(|gap| match leg.report_gap(gap) {
                 Some(between) => {
@@ -281,11 +292,24 @@ impl LegSet {
         }
     }
 
-    /// Removes the legs that lost their place in a ring, so that the next leg of the same producer reports
-    /// the gap.
-    fn remove_cut(&mut self) {
+    /// The next leg of a producer whose last leg was read to the end.
+    fn next_leg(&mut self) -> Option<OpenLeg> {
+        let Self { open, left, .. } = self;
+        let is_next = |producer: &PeerId| open.iter().all(|leg| leg.producer() != producer);
+        if let Some(subscription) = &self.subscription {
+            let leg = subscription.take_leg_where(|leg: &Leg| is_next(&leg.channel().producer_id().0.into()));
+            return leg.map(OpenLeg::new);
+        }
+        let at = left.iter().position(|leg| is_next(leg.producer()))?;
+        left.remove(at)
+    }
+
+    /// Removes the legs that are read to the end or lost their place in a ring, so that the next leg of the
+    /// same producer can be taken and reports the gap.
+    fn remove_ended(&mut self) {
         for index in (0..self.open.len()).rev() {
-            if self.open[index].is_cut() {
+            self.open[index].refresh_state();
+            if self.open[index].is_finished() || self.open[index].is_cut() {
                 self.remove(index);
             }
         }
@@ -311,7 +335,9 @@ impl LegSet {
     fn remove(&mut self, index: usize) {
         let (stats, gap) = self.open.remove(index).finish();
         self.finished.add(&stats);
-        if gap.datums > 0 || gap.cut.is_some() {
+        // The next leg of its producer may wait.
+        self.news.set(true);
+        if gap.datums > 0 || gap.restarted || gap.cut.is_some() {
             if self.gaps.len() == PENDING_GAPS_MAX {
                 self.gaps.pop_front();
             }

@@ -106,10 +106,12 @@ pub struct Delivery<D> {
     /// missing, when a producer abandoned a claim.
     pub seq: u64,
     /// How many datums of the same producer are missing just before this one: lost on the way, dropped by
-    /// policy, or not decodable. After a new connection to the same producer it includes what is known to be
-    /// missing at the end of the previous one; within an engine that is everything accepted since the last
-    /// datum taken.
+    /// policy, or not decodable. After a new connection to the same producer it includes everything that the
+    /// producer has accepted since the last datum of the previous connection, and that will not come.
     pub skipped_before: u64,
+    /// An unknown number of datums may be missing just before this one, besides `skipped_before`: the producer
+    /// was restarted, or does not know any more where this consumer stopped.
+    pub restarted: bool,
     /// The peer that produced it.
     pub producer: PeerId,
 }
@@ -479,9 +481,11 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     fn take_delivery(legs: &mut LegSet) -> Result<Delivery<D>, TryRecvError> {
         let mut place = None;
         let datum =
-            Self::take(legs, |at: Delivered<'_>| place = Some((at.seq, at.skipped_before, *at.producer)))?;
-        let (seq, skipped_before, producer) = place.ok_or(TryRecvError::Empty)?;
-        Ok(Delivery { datum, seq, skipped_before, producer })
+            Self::take(legs, |at: Delivered<'_>| {
+                place = Some((at.seq, at.skipped_before, at.restarted, *at.producer));
+            })?;
+        let (seq, skipped_before, restarted, producer) = place.ok_or(TryRecvError::Empty)?;
+        Ok(Delivery { datum, seq, skipped_before, restarted, producer })
     }
 
     /// Takes a datum; `keep` gets its place.

@@ -33,6 +33,9 @@ const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
 /// program (garbage collection, a storm of page faults, a short stop in a debugger).
 const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(10);
 
+/// How long the place of an absent consumer is kept.
+const DEFAULT_RESUME_FOR: Duration = Duration::from_secs(10);
+
 const _: () =
     assert!(DEFAULT_MAX_DATUM_BYTES <= *DEFAULT_BUFFER_BYTES.start(), "one datum must fit any ring");
 
@@ -72,6 +75,7 @@ pub(crate) struct ProducerSettings {
     pub(crate) reliability: Reliability,
     pub(crate) weight: u8,
     pub(crate) lagging_grace: Option<Duration>,
+    pub(crate) resume_for: Duration,
 }
 
 /// What [`Builder::disconnect_lagging`] takes: yes with the default grace, no, or yes with this grace.
@@ -105,6 +109,7 @@ impl ProducerSettings {
             reliability: Reliability::default(),
             weight: 1,
             lagging_grace: Some(DEFAULT_LAGGING_GRACE),
+            resume_for: DEFAULT_RESUME_FOR,
         }
     }
 
@@ -271,8 +276,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// and then stays, and sees what it lost; one that keeps up never lags.
     ///
     /// The consumer learns the reason ([`ChannelInfo::close_code`](crate::streams::ChannelInfo::close_code)),
-    /// tries again after its backoff, and begins with the latest datum. Datums in its own inbox can still be
-    /// taken. A consumer of the same engine reads the ring itself and loses its place there, but never while
+    /// tries again after its backoff, with a longer pause each time, and begins with the latest datum; it is
+    /// told how many it missed. Datums in its own inbox can still be taken. A consumer of the same engine reads the ring itself and loses its place there, but never while
     /// it reads a datum in place.
     ///
     /// ```
@@ -288,6 +293,27 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// ```
     pub fn disconnect_lagging(mut self, lagging: impl Into<Lagging>) -> Self {
         self.settings.lagging_grace = lagging.into().0;
+        self
+    }
+
+    /// How long the place of a consumer on another engine is kept after its session broke. Default: 10 s;
+    /// zero: not at all.
+    ///
+    /// A consumer that is back in this time goes on where it stopped, with nothing lost. One that comes later
+    /// is told how many datums are missing. Meanwhile its place holds the ring as if the consumer were there
+    /// and took nothing, and [`disconnect_lagging`](Self::disconnect_lagging) applies to it. Kept places end
+    /// with the last handle of the producer.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// use std::time::Duration;
+    ///
+    /// let producer = network.streams().producer::<u64>().resume_for(Duration::from_secs(60)).build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resume_for(mut self, time: Duration) -> Self {
+        self.settings.resume_for = time;
         self
     }
 

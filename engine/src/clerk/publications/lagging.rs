@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, mem::take, sync::atomic::Ordering, time::Durati
 use corewire_proto::{session::CloseCode, time::Instant};
 use corewire_rings::{ReaderId, Ring};
 
-use super::{Env, OutboundEnd, PublicationState, Publications};
+use super::{Env, OutboundEnd, PublicationState, Publications, parked::ConsumerKey};
 use crate::{
     clerk::{effect::Effect, timers::Timer},
     shared::{
@@ -54,6 +54,8 @@ pub(super) struct FullWatch {
 enum HolderKey {
     Leg(LegKey),
     Remote(ChannelKey),
+    /// An absent one.
+    Place(ConsumerKey),
 }
 
 /// How long a consumer stands still.
@@ -171,6 +173,13 @@ impl Publications {
             }
             // Its channel is over already; what it has not read is lost to it.
             (None, HolderKey::Leg(leg)) => env.effects.push(Effect::DetachLeg(leg)),
+            (None, HolderKey::Place(consumer)) => {
+                if let Some(publication) = self.publications.get_mut(&key) {
+                    count(&publication.node.counters.too_slow);
+                    count(&publication.shared.counters.too_slow);
+                    publication.give_up_place(consumer);
+                }
+            }
             (None, HolderKey::Remote(_)) => unreachable!("only local consumers drain"),
         }
     }
@@ -185,20 +194,21 @@ impl PublicationState {
         // away.
         let (gate, tail) = (ring.gate(), ring.tail());
         let clocks = self.watch.as_ref().map(|watch| &watch.clocks);
-        let local = |leg: LegKey, id: ReaderId, channel: Option<ChannelKey>, grace: Option<Duration>| {
+        let holder = |key: HolderKey, id: ReaderId, channel: Option<ChannelKey>, grace: Option<Duration>| {
             let reader = readers.iter().find(|reader| reader.id == id)?;
             let grace = grace?;
             if reader.position > gate {
                 return None;
             }
-            let key = HolderKey::Leg(leg);
             let known = clocks.and_then(|clocks| clocks.get(&key)).map(|clock| clock.taken);
             Some(Holder { key, channel, taken: taken(ring, reader, known), grace })
         };
         let mut holders = Vec::new();
         for (&key, outbound) in &self.channels {
             match outbound.end {
-                OutboundEnd::Local(leg, id) => holders.extend(local(leg, id, Some(key), granted)),
+                OutboundEnd::Local(leg, id) => {
+                    holders.extend(holder(HolderKey::Leg(leg), id, Some(key), granted));
+                }
                 OutboundEnd::Remote(..) => {
                     let channel = &outbound.channel.shared;
                     // Channels share a shard's cursor; their counters tell which of them holds it. One that
@@ -218,8 +228,13 @@ impl PublicationState {
         }
         holders.extend(self.draining.iter().filter_map(|(&leg, draining)| {
             let grace = granted.or(draining.consumer_left.then_some(LEFT_GRACE));
-            local(leg, draining.reader, None, grace)
+            holder(HolderKey::Leg(leg), draining.reader, None, grace)
         }));
+        holders.extend(
+            self.places
+                .iter()
+                .filter_map(|(key, place)| holder(HolderKey::Place(key), place.reader.id(), None, granted)),
+        );
         holders
     }
 }

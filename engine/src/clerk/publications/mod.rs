@@ -5,6 +5,7 @@
 //! - local channels as a whole: only their producer's end is here.
 
 mod lagging;
+mod parked;
 
 use std::{
     collections::BTreeMap,
@@ -13,13 +14,16 @@ use std::{
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{Label, OpenRequest, Reliability},
+    channel::{Label, OpenRequest, PublicationId, Reliability},
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
 use corewire_rings::{Reader, ReaderId, Ring};
 
-use self::lagging::FullWatch;
+use self::{
+    lagging::FullWatch,
+    parked::{ConsumerKey, Places},
+};
 use super::{
     effect::{Effect, LegEnd},
     env::Env,
@@ -28,7 +32,7 @@ use super::{
 };
 use crate::{
     peer::PeerInfo,
-    shard::{Command, NodeId},
+    shard::{AcceptChannel, Command, NodeId},
     shared::{
         Channel, ChannelShared, Channels,
         channel::Source,
@@ -39,6 +43,8 @@ use crate::{
         publication::{PublicationShared, Verdict},
     },
 };
+
+pub(crate) use self::parked::WaitingOpen;
 
 /// The publications of this engine.
 #[derive(Default)]
@@ -54,7 +60,12 @@ pub(crate) struct Publications {
 struct PublicationState {
     shared: Arc<PublicationShared>,
     node: Arc<NodeShared>,
+    /// Which life of the stream's sequence this is.
+    id: PublicationId,
     channels: BTreeMap<ChannelKey, OutboundChannel>,
+    /// The channels to other engines, by their consumers.
+    remote: BTreeMap<ConsumerKey, ChannelKey>,
+    places: Places,
     /// Local channels that are over and still hold a cursor in the ring.
     draining: BTreeMap<LegKey, DrainingLeg>,
     /// No consumer is admitted any more.
@@ -69,6 +80,8 @@ struct PublicationState {
 struct OutboundChannel {
     end: OutboundEnd,
     peer: PeerId,
+    /// Which subscription of the peer's. Of a remote consumer.
+    subscription: Option<[u8; 8]>,
     channel: Arc<Channel>,
 }
 
@@ -117,6 +130,13 @@ fn honoured(request: &OpenRequest) -> Result<(), CloseCode> {
     if request.criteria.is_empty() { Ok(()) } else { Err(CloseCode::NOT_ALLOWED) }
 }
 
+impl OutboundChannel {
+    /// The consumer, if it is in another engine.
+    fn consumer(&self) -> Option<ConsumerKey> {
+        Some(ConsumerKey { peer: self.peer, subscription: self.subscription? })
+    }
+}
+
 impl PublicationState {
     fn is_done(&self) -> bool {
         self.closed && self.channels.is_empty() && self.draining.is_empty()
@@ -162,6 +182,10 @@ impl PublicationState {
             env.effects.set_timer(Timer::Admitted(key), env.now + time.max(VERDICT_MIN));
         }
         count(&self.shared.counters.admitted);
+        if let Some(consumer) = channel.consumer() {
+            let before = self.remote.insert(consumer, key);
+            assert!(before.is_none(), "{consumer:?} has one channel at a time");
+        }
         let before = self.channels.insert(key, channel);
         assert!(before.is_none(), "{key:?} is given once");
     }
@@ -177,7 +201,10 @@ impl Publications {
             PublicationState {
                 shared,
                 node: node.clone(),
+                id: PublicationId(env.random()),
                 channels: BTreeMap::new(),
+                remote: BTreeMap::new(),
+                places: Places::default(),
                 draining: BTreeMap::new(),
                 closed: false,
                 broken: false,
@@ -201,6 +228,7 @@ impl Publications {
             env.effects.push(Effect::RecordStale(key.node));
         }
         env.effects.cancel_timer(Timer::Lagging(key));
+        publication.give_up_places(env);
         for outbound in publication.channels.values() {
             if let OutboundEnd::Local(leg, _) = outbound.end {
                 env.effects.push(Effect::EndLeg(leg, CloseCode::GRACEFUL, LegEnd::ByProducer));
@@ -260,13 +288,14 @@ impl Publications {
         self.of_node(node).any(|(_, publication)| publication.broken)
     }
 
-    /// Serves a peer in another engine, or refuses it with the code.
+    /// Serves a peer in another engine, or refuses it with the code. `None`: the request waits for the end of
+    /// the consumer's last channel.
     pub(crate) fn serve(
         &mut self,
         env: &mut Env,
-        asked: ChannelRequest<'_>,
-    ) -> Result<ChannelKey, CloseCode> {
-        let ChannelRequest { node, peer, info, index, label, request, number } = asked;
+        mut asked: ChannelRequest<'_>,
+    ) -> Result<Option<ChannelKey>, CloseCode> {
+        let ChannelRequest { node, peer, index, label, request, number, .. } = asked;
         let Some(key) = self.open_stream(node.id, &request.stream_id) else {
             count(&node.counters.stream_not_found);
             return Err(CloseCode::STREAM_NOT_FOUND);
@@ -275,8 +304,11 @@ impl Publications {
             count(&node.counters.not_allowed);
             return Err(code);
         }
-        let info = info.ok_or(CloseCode::PEER_LOST)?;
+        let info = asked.info.take().ok_or(CloseCode::PEER_LOST)?;
         let publication = self.publications.get_mut(&key).expect("an open stream has its publication");
+        if publication.wait_for_last(env, &asked) {
+            return Ok(None);
+        }
         let verdict = publication.admit(&info)?;
         let handle = Arc::new(ChannelShared::new(request.stream_id, node.peer_id, peer));
         let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None });
@@ -287,12 +319,28 @@ impl Publications {
         };
         let (ring, weight) = (publication.shared.ring.clone(), spec.weight);
         let channel_key = ChannelKey::new(key, number);
-        let outbound = OutboundChannel { end: OutboundEnd::Remote(index, label), peer, channel };
+        let outbound = OutboundChannel {
+            end: OutboundEnd::Remote(index, label),
+            peer,
+            subscription: Some(request.subscription),
+            channel,
+        };
         publication.insert(env, channel_key, outbound, verdict);
-        let command = Command::AcceptChannel { index, label, ring, weight, reliability, handle };
-        env.effects.send(index.shard(), command);
+        let resume = publication.resume_point(&asked);
+        let publication_id = publication.id;
+        let accept = AcceptChannel {
+            index,
+            label,
+            ring,
+            weight,
+            reliability,
+            publication: publication_id,
+            resume,
+            handle,
+        };
+        env.effects.send(index.shard(), Command::AcceptChannel(Box::new(accept)));
         publication.show(env);
-        Ok(channel_key)
+        Ok(Some(channel_key))
     }
 
     /// Serves a consumer of this engine, or refuses it with the code. The caller shows the publication
@@ -323,7 +371,12 @@ impl Publications {
             source: Some(source.clone()),
         });
         let end = OutboundEnd::Local(leg, reader.id());
-        publication.insert(env, key, OutboundChannel { end, peer: consumer.peer_id(), channel }, verdict);
+        publication.insert(
+            env,
+            key,
+            OutboundChannel { end, peer: consumer.peer_id(), subscription: None, channel },
+            verdict,
+        );
         count(&publication.node.counters.channels_served);
         Ok(LocalEndpoint { reader, shared, source })
     }
@@ -343,12 +396,28 @@ impl Publications {
         }
     }
 
-    /// A channel is over, and its session or local channel knows it already.
-    pub(crate) fn channel_ended(&mut self, env: &mut Env, key: ChannelKey, code: CloseCode) {
+    /// A channel is over, and its session or local channel knows it already. `parked` holds the place of a
+    /// consumer that may come back.
+    pub(crate) fn channel_ended(
+        &mut self,
+        env: &mut Env,
+        key: ChannelKey,
+        code: CloseCode,
+        parked: Option<Reader>,
+    ) {
         env.effects.cancel_timer(Timer::Admitted(key));
         // A local channel ends here when its first end does, and is then only drained.
         let Some(publication) = self.publications.get_mut(&key.publication) else { return };
         let Some(outbound) = publication.channels.remove(&key) else { return };
+        if let Some(consumer) = outbound.consumer() {
+            publication.remote.remove(&consumer);
+            match parked {
+                Some(reader) => publication.keep_place(env, consumer, outbound.channel.clone(), reader),
+                None if code != CloseCode::GRACEFUL => publication.lose_rest(&outbound.channel),
+                None => {}
+            }
+            publication.answer_waiting(env, consumer);
+        }
         outbound.channel.shared.terminate(code);
         // After the close, only an end in good order means that everything was delivered.
         publication.broken |= publication.closed && code != CloseCode::GRACEFUL;
@@ -364,7 +433,7 @@ impl Publications {
             let drains = DrainingLeg { reader, consumer, consumer_left: false };
             publication.draining.insert(leg, drains);
         }
-        self.channel_ended(env, key, code);
+        self.channel_ended(env, key, code, None);
     }
 
     /// The cursor of a local channel has left the ring.
@@ -417,9 +486,8 @@ impl Publications {
         let Some(outbound) = publication.channels.get(&key) else { return };
         match outbound.end {
             OutboundEnd::Remote(index, label) => {
-                outbound.channel.shared.end_at(publication.shared.ring.tail());
                 env.effects.push(Effect::ResetChannel(index, label, code));
-                self.channel_ended(env, key, code);
+                self.channel_ended(env, key, code, None);
             }
             OutboundEnd::Local(leg, _) => env.effects.push(Effect::EndLeg(leg, code, LegEnd::Cut)),
         }
@@ -452,6 +520,7 @@ impl Publications {
         let keys: Vec<PublicationKey> = self.of_node(node).map(|(key, _)| *key).collect();
         for key in keys {
             env.effects.cancel_timer(Timer::Lagging(key));
+            env.effects.cancel_timer(Timer::Places(key));
             if let Some(publication) = self.publications.remove(&key) {
                 self.streams.remove(&(node, publication.shared.spec.stream));
                 drop_contained(publication.shared);

@@ -51,10 +51,10 @@ impl Fixture {
             info: Some(PeerInfo::new(PeerFacts { peer_id: peer, ..PeerFacts::default() })),
             index: testing::index(1),
             label: Label::from_u32(u32::try_from(number).expect("a small number")),
-            request: &request(),
+            request: &OpenRequest { subscription: number.to_le_bytes(), ..request() },
             number,
         };
-        self.publications.serve(&mut self.env, asked)
+        Ok(self.publications.serve(&mut self.env, asked)?.expect("no other channel is in the way"))
     }
 
     fn serve_local(&mut self) -> (ChannelKey, LegKey, LocalEndpoint) {
@@ -81,7 +81,7 @@ fn a_remote_consumer_is_accepted_up_to_the_limit() {
     let key = fixture.serve(7).expect("there is room");
     assert_eq!(key.number, 7);
     let effects = fixture.env.effects.drain();
-    assert!(matches!(effects[..], [Effect::Send(0, Command::AcceptChannel { .. })]));
+    assert!(matches!(effects[..], [Effect::Send(0, Command::AcceptChannel(_))]));
     assert_eq!(fixture.shared.channels.borrow().len(), 1);
     assert_eq!(fixture.serve(8), Err(CloseCode::NO_CAPACITY));
 }
@@ -104,7 +104,7 @@ fn a_closed_publication_is_forgotten_with_its_last_channel() {
     assert!(fixture.publications.streams_of(fixture.node.id).is_empty());
     assert_eq!(fixture.serve(8), Err(CloseCode::STREAM_NOT_FOUND));
     fixture.env.effects.drain();
-    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST);
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, None);
     let effects = fixture.env.effects.drain();
     assert!(effects.iter().any(|effect| matches!(effect, Effect::DeliveryFailed(_))), "not in good order");
     assert_eq!(fixture.node.live_publications.load(Ordering::Acquire), 0);

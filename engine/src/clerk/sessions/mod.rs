@@ -367,7 +367,7 @@ impl Sessions {
 fn end_channels(env: &mut Env, session: SessionState, code: CloseCode) {
     let opens = session.opens.into_values().map(ChannelOwner::Inbound);
     for owner in session.channels.into_values().chain(opens) {
-        env.effects.push(Effect::ChannelLost(owner, code));
+        env.effects.push(Effect::ChannelLost(owner, code, None));
     }
 }
 

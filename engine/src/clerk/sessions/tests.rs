@@ -96,7 +96,7 @@ fn channels_end_with_their_session_and_its_index_is_freed() {
     assert!(gone.disconnected);
     let effects = env.effects.drain();
     let lost = effects.iter().filter_map(|effect| match effect {
-        Effect::ChannelLost(owner, CloseCode::PEER_LOST) => Some(*owner),
+        Effect::ChannelLost(owner, CloseCode::PEER_LOST, None) => Some(*owner),
         _ => None,
     });
     assert_eq!(lost.collect::<Vec<_>>(), [outbound(), ChannelOwner::Inbound(inbound())]);

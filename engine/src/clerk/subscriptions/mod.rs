@@ -10,11 +10,12 @@ mod stage;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{Label, OpenRequest},
+    channel::{Label, OpenRequest, PublicationId, Resume},
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -34,12 +35,15 @@ use crate::{
         Channel, ChannelShared, Channels,
         counters::count,
         keys::{InboundKey, LegKey, OpenId, SubscriptionKey},
-        limits::VERDICT_MIN,
+        limits::{KEPT_UP, VERDICT_MIN},
         node::NodeShared,
         publication::Verdict,
-        subscription::{Leg, SubscriptionShared},
+        subscription::{Leg, LegGap, SubscriptionShared},
     },
 };
+
+/// When a producer is looked at again whose legs the consumer does not take.
+const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 
 /// The subscriptions of this engine.
 #[derive(Default)]
@@ -57,6 +61,11 @@ pub(crate) struct Subscriptions {
 struct SubscriptionState {
     shared: Arc<SubscriptionShared>,
     node: Arc<NodeShared>,
+    /// Names the subscription to producers in other engines.
+    id: [u8; 8],
+    /// Where the last channels of producers in other engines stopped, also of producers that are forgotten.
+    /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
+    stops: BTreeMap<PeerId, Stop>,
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
     producers: BTreeMap<PeerId, InboundChannel>,
 }
@@ -66,10 +75,44 @@ struct InboundChannel {
     stage: InboundStage,
     /// The channel of this attempt, or of the last one, so that its close code can be seen.
     channel: Option<Arc<Channel>>,
+    /// Which life of the producer's sequence the channel carries. While connected to another engine.
+    publication: Option<PublicationId>,
     /// Attempts that failed since it was last connected.
     failures: u32,
+    /// Times that it was cut off as too slow since it last kept up for [`KEPT_UP`]. Being connected again is
+    /// no success after these, so they lengthen the pause too.
+    too_slow: u32,
     /// When it was last connected, or first wanted.
     since: Instant,
+}
+
+/// Where a channel stopped that did not end in good order.
+struct Stop {
+    publication: PublicationId,
+    channel: Arc<Channel>,
+}
+
+impl Stop {
+    /// The first sequence that the consumer has not seen, if that is known.
+    fn next_seq(&self) -> Option<u64> {
+        self.channel.shared.stopped_at()
+    }
+
+    fn resume(&self) -> Option<Resume> {
+        Some(Resume { publication: self.publication, next_seq: self.next_seq()? })
+    }
+
+    /// What is missing between here and the start of another channel. `None`: that channel goes back behind
+    /// what the consumer has seen.
+    fn gap_to(&self, start: Resume) -> Option<LegGap> {
+        match self.next_seq() {
+            Some(next) if self.publication == start.publication => {
+                let datums = start.next_seq.checked_sub(next)?;
+                Some(LegGap { datums, unknown: false })
+            }
+            _ => Some(LegGap { datums: 0, unknown: true }),
+        }
+    }
 }
 
 impl InboundChannel {
@@ -81,6 +124,25 @@ impl InboundChannel {
         if let Some(channel) = &self.channel {
             channel.shared.terminate(code);
         }
+    }
+
+    /// Remembers where the channel stopped, if it is one from another engine that did not end in good order.
+    fn note_stop(
+        &mut self,
+        producer: PeerId,
+        code: CloseCode,
+        stops: &mut BTreeMap<PeerId, Stop>,
+        limit: usize,
+    ) {
+        let (Some(publication), Some(channel)) = (self.publication.take(), &self.channel) else { return };
+        let in_order = code == CloseCode::GRACEFUL && channel.shared.stopped_at().is_none();
+        if in_order {
+            return;
+        }
+        if stops.len() >= limit {
+            stops.pop_first();
+        }
+        stops.insert(producer, Stop { publication, channel: channel.clone() });
     }
 }
 
@@ -98,13 +160,20 @@ impl Subscriptions {
     /// Takes in a subscription of a node that is a member. `producers` are known to produce the stream.
     pub(crate) fn subscribe(
         &mut self,
+        env: &mut Env,
         node: &Arc<NodeShared>,
         shared: Arc<SubscriptionShared>,
         producers: impl Iterator<Item = PeerId>,
     ) {
         let key = shared.key;
         assert_eq!(key.node, node.id, "a subscription belongs to its node");
-        let state = SubscriptionState { shared, node: node.clone(), producers: BTreeMap::new() };
+        let state = SubscriptionState {
+            shared,
+            node: node.clone(),
+            id: env.random(),
+            stops: BTreeMap::new(),
+            producers: BTreeMap::new(),
+        };
         self.subscriptions.insert(key, state);
         self.fresh.extend(producers.map(|producer| InboundKey { subscription: key, producer }));
     }
@@ -223,7 +292,9 @@ impl Subscriptions {
         let inbound = subscription.producers.entry(key.producer).or_insert_with(|| InboundChannel {
             stage: InboundStage::Fresh,
             channel: None,
+            publication: None,
             failures: 0,
+            too_slow: 0,
             since: now,
         });
         if !inbound.stage.is_at_rest() {
@@ -236,6 +307,12 @@ impl Subscriptions {
             return false;
         }
         inbound.enter(StageEvent::Reconsider);
+        if subscription.shared.is_crowded(key.producer) {
+            // The consumer has not begun with what it got. That is no failure of the producer's.
+            inbound.enter(StageEvent::Failed);
+            env.effects.set_timer(Timer::RetryProducer(key), now + CROWDED_PAUSE);
+            return false;
+        }
         true
     }
 
@@ -291,8 +368,8 @@ impl Subscriptions {
         let spec = &subscription.shared.spec;
         let request = Box::new(OpenRequest {
             stream_id: spec.stream,
-            subscription: [0; 8],
-            resume: None,
+            subscription: subscription.id,
+            resume: subscription.stops.get(&key.producer).and_then(Stop::resume),
             reliability: spec.reliability,
             window_bytes: spec.window_bytes,
             window_datums: spec.window_datums,
@@ -313,15 +390,17 @@ impl Subscriptions {
         subscription.show(env);
     }
 
-    /// A producer let us in. The session has named the channel.
+    /// A producer let us in. The session has named the channel, which begins at `start`.
     pub(crate) fn channel_accepted(
         &mut self,
         env: &mut Env,
         key: InboundKey,
         (index, open_id, label): (ReceiverIndex, OpenId, Label),
+        start: Resume,
         inbox: Inbox,
     ) {
         let now = env.now;
+        let gap = self.gap_before(key, start);
         let inbound = self.inbound_mut(key).expect("a request that is not withdrawn has its subscription");
         assert_eq!(
             inbound.stage,
@@ -330,8 +409,21 @@ impl Subscriptions {
         );
         inbound.enter(StageEvent::Accepted(label));
         (inbound.failures, inbound.since) = (0, now);
+        inbound.publication = Some(start.publication);
         let channel = inbound.channel.clone().expect("a channel that is asked for has its handle");
-        self.hand_over(env, key.subscription, Leg::new(inbox, channel, None));
+        let Some(gap) = gap else {
+            // Older datums never come after newer ones.
+            self.cut(env, key, CloseCode::PROTOCOL_VIOLATION);
+            return self.channel_ended(env, key, CloseCode::PROTOCOL_VIOLATION);
+        };
+        self.hand_over(env, key.subscription, Leg::remote(inbox, channel, gap));
+    }
+
+    /// What is missing between the last channel of a producer and one that begins at `start`, as
+    /// [`Stop::gap_to`].
+    fn gap_before(&mut self, key: InboundKey, start: Resume) -> Option<LegGap> {
+        let stop = self.subscriptions.get_mut(&key.subscription)?.stops.remove(&key.producer);
+        stop.map_or(Some(LegGap::default()), |stop| stop.gap_to(start))
     }
 
     /// A producer of this engine is connected.
@@ -384,9 +476,13 @@ impl Subscriptions {
     fn refuse(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
         env.effects.cancel_timer(Timer::RetryProducer(key));
         env.effects.cancel_timer(Timer::Accepted(key));
-        if let Some(inbound) = self.inbound_mut(key) {
+        let legs = env.limits.legs;
+        if let Some(subscription) = self.subscriptions.get_mut(&key.subscription)
+            && let Some(inbound) = subscription.producers.get_mut(&key.producer)
+        {
             inbound.enter(StageEvent::Refused(code));
             inbound.terminate(code);
+            inbound.note_stop(key.producer, code, &mut subscription.stops, legs);
         }
         self.show(env, key.subscription);
     }
@@ -406,8 +502,15 @@ impl Subscriptions {
         inbound.terminate(code);
         let was_open = inbound.stage.is_open();
         if was_open {
+            if now.saturating_since(inbound.since) >= KEPT_UP {
+                inbound.too_slow = 0;
+            }
+            if code == CloseCode::TOO_SLOW {
+                inbound.too_slow = inbound.too_slow.saturating_add(1);
+            }
             inbound.since = now;
         }
+        inbound.note_stop(key.producer, code, &mut subscription.stops, env.limits.legs);
         env.effects.cancel_timer(Timer::Accepted(key));
         if was_open && matches!(code, CloseCode::KEY_EXHAUSTED | CloseCode::SUPERSEDED | CloseCode::IDLE) {
             // The session ended and not the producer: the next session may be there already.
@@ -416,7 +519,8 @@ impl Subscriptions {
             return subscription.show(env);
         }
         inbound.failures = inbound.failures.saturating_add(1);
-        let at = now + backoff.pause(inbound.failures, chance);
+        let pauses = inbound.failures.saturating_add(inbound.too_slow.saturating_sub(1));
+        let at = now + backoff.pause(pauses, chance);
         let too_late = backoff.max_elapsed.is_some_and(|most| at.saturating_since(inbound.since) > most);
         if too_late {
             inbound.enter(StageEvent::OutOfTime);

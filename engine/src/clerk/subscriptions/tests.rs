@@ -23,13 +23,13 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let node = testing::node(1);
+        let (mut env, node) = (testing::env(), testing::node(1));
         let shared = testing::subscription(node.id, 2, SubscribeSpec::new(STREAM));
         let mut subscriptions = Subscriptions::default();
         node.live_subscriptions.fetch_add(1, Ordering::AcqRel);
-        subscriptions.subscribe(&node, shared.clone(), [PRODUCER].into_iter());
+        subscriptions.subscribe(&mut env, &node, shared.clone(), [PRODUCER].into_iter());
         let key = InboundKey { subscription: shared.key, producer: PRODUCER };
-        Self { env: testing::env(), subscriptions, shared, key }
+        Self { env, subscriptions, shared, key }
     }
 
     /// Looks at the producer, and gives back the effects.

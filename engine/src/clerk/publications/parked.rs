@@ -1,0 +1,200 @@
+//! The places of consumers whose session broke.
+//!
+//! A place is a reader of the ring where the consumer's last channel stopped. It is kept for a while, so that
+//! the consumer's next channel goes on there; until then it holds the ring as a present consumer does. A
+//! consumer has one place or one channel, never both: a request for a channel waits until its last one has
+//! ended.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use corewire_proto::{
+    PeerId,
+    channel::{Label, OpenRequest},
+    session::CloseCode,
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
+use corewire_rings::Reader;
+
+use super::{ChannelRequest, OutboundEnd, PublicationState, Publications};
+use crate::{
+    clerk::{effect::Effect, env::Env, timers::Timer},
+    shard::{Command, ResumePoint},
+    shared::{Channel, counters::add, keys::PublicationKey, limits::PLACES_MAX},
+};
+
+/// Names a consumer of another engine across its channels: a subscription of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ConsumerKey {
+    pub(super) peer: PeerId,
+    pub(super) subscription: [u8; 8],
+}
+
+/// Where an absent consumer stopped.
+pub(super) struct Place {
+    pub(super) reader: Reader,
+    until: Instant,
+    /// The channel that ended there.
+    channel: Arc<Channel>,
+}
+
+/// A request for a channel that waits for the end of its consumer's last one.
+pub(crate) struct WaitingOpen {
+    pub(crate) index: ReceiverIndex,
+    pub(crate) label: Label,
+    pub(crate) request: OpenRequest,
+}
+
+/// The absent consumers of a publication, and the requests that wait.
+#[derive(Default)]
+pub(super) struct Places {
+    /// At most [`PLACES_MAX`].
+    places: BTreeMap<ConsumerKey, Place>,
+    /// At most one for each channel that is being ended.
+    waiting: BTreeMap<ConsumerKey, WaitingOpen>,
+}
+
+impl Places {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConsumerKey, &Place)> {
+        self.places.iter().map(|(key, place)| (*key, place))
+    }
+
+    fn next_end(&self) -> Option<(Instant, ConsumerKey)> {
+        self.places.iter().map(|(key, place)| (place.until, *key)).min()
+    }
+}
+
+impl PublicationState {
+    /// Lets a request wait if its consumer's last channel has not ended here. That channel is ended.
+    pub(super) fn wait_for_last(&mut self, env: &mut Env, asked: &ChannelRequest<'_>) -> bool {
+        let consumer = asked.consumer();
+        let Some(key) = self.remote.get(&consumer) else { return false };
+        let outbound = self.channels.get(key).expect("a remote channel is in both tables");
+        let OutboundEnd::Remote(index, label) = outbound.end else {
+            unreachable!("only remote channels are in that table")
+        };
+        let request = asked.request.clone();
+        let open = WaitingOpen { index: asked.index, label: asked.label, request };
+        match self.places.waiting.insert(consumer, open) {
+            // The end of the last channel was asked for with the first of them.
+            Some(WaitingOpen { index, label, .. }) => {
+                let code = CloseCode::SUPERSEDED;
+                env.effects.send(index.shard(), Command::RejectChannel { index, label, code });
+            }
+            // Its owner stays, because the end comes with the place.
+            None => {
+                let code = CloseCode::SUPERSEDED;
+                env.effects.send(index.shard(), Command::ResetChannel { index, label, code });
+            }
+        }
+        true
+    }
+
+    /// Answers the request that has waited for the end of this consumer's last channel.
+    pub(super) fn answer_waiting(&mut self, env: &mut Env, consumer: ConsumerKey) {
+        if let Some(open) = self.places.waiting.remove(&consumer) {
+            env.effects.push(Effect::AnswerOpen(Box::new(open)));
+        }
+    }
+
+    /// Where the channel that is asked for goes on, if its consumer's place is kept.
+    pub(super) fn resume_point(&mut self, asked: &ChannelRequest<'_>) -> Option<ResumePoint> {
+        let place = self.places.places.remove(&asked.consumer())?;
+        match asked.request.resume {
+            Some(resume) if resume.publication == self.id => {
+                add(&self.shared.counters.resumed, 1);
+                Some(ResumePoint { next_seq: resume.next_seq, parked: place.reader })
+            }
+            // It does not know any more where it stopped.
+            _ => {
+                self.lose(place);
+                None
+            }
+        }
+    }
+
+    /// Keeps the place of a consumer whose channel has ended.
+    pub(super) fn keep_place(
+        &mut self,
+        env: &mut Env,
+        consumer: ConsumerKey,
+        channel: Arc<Channel>,
+        reader: Reader,
+    ) {
+        let kept_for = self.shared.spec.resume_for;
+        let place = Place { reader, until: env.now + kept_for, channel };
+        if self.closed || kept_for.is_zero() {
+            self.broken |= self.lose(place);
+            return;
+        }
+        if self.places.places.len() >= PLACES_MAX
+            && let Some((_, first)) = self.places.next_end()
+        {
+            self.give_up_place(first);
+        }
+        if let Some(before) = self.places.places.insert(consumer, place) {
+            self.lose(before);
+        }
+        self.set_place_timer(env);
+    }
+
+    fn set_place_timer(&self, env: &mut Env) {
+        let next = self.places.next_end().map(|(until, _)| until);
+        env.effects.set_or_cancel(Timer::Places(self.shared.key), next);
+    }
+
+    /// Gives up the place of a consumer. What lies between it and the tail will not be delivered.
+    pub(super) fn give_up_place(&mut self, consumer: ConsumerKey) {
+        if let Some(place) = self.places.places.remove(&consumer) {
+            self.lose(place);
+        }
+    }
+
+    /// Gives up every place, because no consumer can come back any more.
+    pub(super) fn give_up_places(&mut self, env: &mut Env) {
+        for place in std::mem::take(&mut self.places.places).into_values() {
+            self.broken |= self.lose(place);
+        }
+        env.effects.cancel_timer(Timer::Places(self.shared.key));
+    }
+
+    /// Counts what an absent consumer will not get; whether that was anything.
+    fn lose(&self, place: Place) -> bool {
+        let tail = self.shared.ring.tail();
+        let lost = tail.saturating_sub(place.reader.position());
+        place.channel.shared.end_at(tail);
+        add(&self.shared.counters.skipped_at_close, lost);
+        lost > 0
+    }
+
+    /// Counts what the consumer of a channel will not get that has ended and whose place is not kept.
+    pub(super) fn lose_rest(&self, channel: &Channel) {
+        let shared = &channel.shared;
+        // One that was never connected has no place.
+        if shared.uptime().is_none() {
+            return;
+        }
+        let tail = self.shared.ring.tail();
+        shared.end_at(tail);
+        add(&self.shared.counters.skipped_at_close, tail.saturating_sub(shared.snapshot().released));
+    }
+}
+
+impl Publications {
+    /// Some consumer has been absent for too long.
+    pub(crate) fn places_due(&mut self, env: &mut Env, key: PublicationKey) {
+        let Some(publication) = self.publications.get_mut(&key) else { return };
+        while let Some((until, consumer)) = publication.places.next_end()
+            && until <= env.now
+        {
+            publication.give_up_place(consumer);
+        }
+        publication.set_place_timer(env);
+    }
+}
+
+impl ChannelRequest<'_> {
+    pub(super) fn consumer(&self) -> ConsumerKey {
+        ConsumerKey { peer: self.peer, subscription: self.request.subscription }
+    }
+}
