@@ -47,9 +47,7 @@ pub use claim_future::{ClaimFuture, WaitTicket};
 pub use config::RingConfig;
 pub use contain::{contain, drop_contained};
 pub use doorbell::Doorbell;
-pub use error::{
-    ClaimError, DetachError, Detached, ForkError, NoReaderSlot, RecvError, RingConfigError,
-};
+pub use error::{ClaimError, DetachError, Detached, ForkError, NoReaderSlot, RecvError, RingConfigError};
 pub use guard::PinGuard;
 pub use mailbox::mailbox;
 pub use notify_bits::{NotifyBits, WakeLatch};

@@ -151,11 +151,7 @@ impl OpenLeg {
         let (channel, gap) = (leg.channel(), leg.gap());
         let progress = LegProgress {
             producer: channel.producer_id().0.into(),
-            stats: LegStats {
-                skipped: gap.datums,
-                restarts: u64::from(gap.unknown),
-                ..LegStats::default()
-            },
+            stats: LegStats { skipped: gap.datums, restarts: u64::from(gap.unknown), ..LegStats::default() },
             next: leg.inbox().position(),
             gap: gap.datums,
             restarted: gap.unknown,

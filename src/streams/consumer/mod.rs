@@ -480,10 +480,9 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
 
     fn take_delivery(legs: &mut LegSet) -> Result<Delivery<D>, TryRecvError> {
         let mut place = None;
-        let datum =
-            Self::take(legs, |at: Delivered<'_>| {
-                place = Some((at.seq, at.skipped_before, at.restarted, *at.producer));
-            })?;
+        let datum = Self::take(legs, |at: Delivered<'_>| {
+            place = Some((at.seq, at.skipped_before, at.restarted, *at.producer));
+        })?;
         let (seq, skipped_before, restarted, producer) = place.ok_or(TryRecvError::Empty)?;
         Ok(Delivery { datum, seq, skipped_before, restarted, producer })
     }
