@@ -109,8 +109,8 @@ pub struct Delivery<D> {
     /// policy, or not decodable. After a new connection to the same producer it includes everything that the
     /// producer has accepted since the last datum of the previous connection, and that will not come.
     pub skipped_before: u64,
-    /// An unknown number of datums may be missing just before this one, besides `skipped_before`: the producer
-    /// was restarted, or does not know any more where this consumer stopped.
+    /// An unknown number of datums may be missing just before this one, besides `skipped_before`: the
+    /// producer was restarted, or does not know any more where this consumer stopped.
     pub restarted: bool,
     /// The peer that produced it.
     pub producer: PeerId,

@@ -277,8 +277,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// The consumer learns the reason ([`ChannelInfo::close_code`](crate::streams::ChannelInfo::close_code)),
     /// tries again after its backoff, with a longer pause each time, and begins with the latest datum; it is
-    /// told how many it missed. Datums in its own inbox can still be taken. A consumer of the same engine reads the ring itself and loses its place there, but never while
-    /// it reads a datum in place.
+    /// told how many it missed. Datums in its own inbox can still be taken. A consumer of the same engine
+    /// reads the ring itself and loses its place there, but never while it reads a datum in place.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

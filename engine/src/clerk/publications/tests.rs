@@ -1,5 +1,6 @@
 use std::{sync::atomic::AtomicU64, time::Duration};
 
+use corewire_proto::channel::Resume;
 use corewire_rings::Writer;
 
 use super::*;
@@ -55,6 +56,23 @@ impl Fixture {
             number,
         };
         Ok(self.publications.serve(&mut self.env, asked)?.expect("no other channel is in the way"))
+    }
+
+    /// Serves subscription 7 of the peer on another label.
+    fn serve_again(&mut self, label: u32, resume: Option<u64>) -> Result<Option<ChannelKey>, CloseCode> {
+        let peer = PeerId([9; 32]);
+        let publication = self.publications.publications[&self.shared.key].id;
+        let resume = resume.map(|next_seq| Resume { publication, next_seq });
+        let asked = ChannelRequest {
+            node: &self.node,
+            peer,
+            info: Some(PeerInfo::new(PeerFacts { peer_id: peer, ..PeerFacts::default() })),
+            index: testing::index(2),
+            label: Label::from_u32(label),
+            request: &OpenRequest { subscription: 7u64.to_le_bytes(), resume, ..request() },
+            number: u64::from(label),
+        };
+        self.publications.serve(&mut self.env, asked)
     }
 
     fn serve_local(&mut self) -> (ChannelKey, LegKey, LocalEndpoint) {
@@ -138,4 +156,63 @@ fn a_local_consumer_that_stands_still_for_its_grace_is_cut_off() {
     fixture.publications.lagging_due(&mut fixture.env, fixture.shared.key);
     let cut = |effect: &Effect| matches!(effect, Effect::EndLeg(cut, CloseCode::TOO_SLOW, LegEnd::Cut) if *cut == leg);
     assert!(fixture.env.effects.drain().iter().any(cut));
+}
+
+/// The position at which the shard is told to resume a channel, if it is.
+fn resumed_at(effects: Vec<Effect>) -> Option<(u64, u64)> {
+    effects.into_iter().find_map(|effect| match effect {
+        Effect::Send(_, Command::AcceptChannel(accept)) => {
+            accept.resume.map(|resume| (resume.next_seq, resume.parked.position()))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn an_absent_consumer_keeps_its_place_for_a_while() {
+    let mut fixture = Fixture::new(PublishSpec::new(STREAM));
+    let reader = fixture.shared.ring.subscribe().expect("a cursor");
+    let writer: Writer = fixture.shared.ring.writer();
+    (0..3).for_each(|_| assert!(writer.try_push(&[1; 8]).is_ok()));
+    let key = fixture.serve(7).expect("it is admitted");
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, Some(reader));
+    assert_eq!(fixture.shared.ring.len(), 3, "its place holds the ring");
+    let effects = fixture.env.effects.drain();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::SetTimer(Timer::Places(_), _))));
+    fixture.serve_again(8, Some(2)).expect("it is admitted").expect("no channel is in the way");
+    assert_eq!(resumed_at(fixture.env.effects.drain()), Some((2, 0)));
+    assert_eq!(fixture.shared.counters.resumed.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_place_that_is_given_up_is_counted_and_not_resumed() {
+    let mut fixture = Fixture::new(PublishSpec::new(STREAM));
+    let reader = fixture.shared.ring.subscribe().expect("a cursor");
+    let writer: Writer = fixture.shared.ring.writer();
+    (0..3).for_each(|_| assert!(writer.try_push(&[1; 8]).is_ok()));
+    let key = fixture.serve(7).expect("it is admitted");
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, Some(reader));
+    fixture.env.now = fixture.env.now + fixture.shared.spec.resume_for;
+    fixture.publications.places_due(&mut fixture.env, fixture.shared.key);
+    assert_eq!(fixture.shared.ring.len(), 0);
+    assert_eq!(fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed), 3);
+    fixture.env.effects.drain();
+    fixture.serve_again(8, Some(2)).expect("it is admitted").expect("no channel is in the way");
+    assert_eq!(resumed_at(fixture.env.effects.drain()), None);
+}
+
+#[test]
+fn a_request_waits_until_the_last_channel_of_its_consumer_has_ended() {
+    let mut fixture = Fixture::new(PublishSpec::new(STREAM));
+    let key = fixture.serve(7).expect("it is admitted");
+    fixture.env.effects.drain();
+    assert_eq!(fixture.serve_again(8, None), Ok(None));
+    let effects = fixture.env.effects.drain();
+    let superseded = CloseCode::SUPERSEDED;
+    assert!(matches!(effects[..],
+        [Effect::Send(_, Command::ResetChannel { code, .. })] if code == superseded));
+    fixture.publications.channel_ended(&mut fixture.env, key, superseded, None);
+    let effects = fixture.env.effects.drain();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::AnswerOpen(_))));
+    assert!(fixture.serve_again(8, None).is_ok_and(|served| served.is_some()));
 }

@@ -5,6 +5,8 @@
 //! - the stages of an inbound channel and what leads from one to the next (`stage`).
 
 mod backoff;
+mod changes;
+mod inbound;
 mod stage;
 
 use std::{
@@ -15,13 +17,15 @@ use std::{
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{Label, OpenRequest, PublicationId, Resume},
+    channel::{Label, OpenRequest, Resume},
     session::CloseCode,
-    time::Instant,
     wire::header::ReceiverIndex,
 };
 
-use self::stage::{InboundStage, StageEvent};
+use self::{
+    inbound::{InboundChannel, StoppedChannel},
+    stage::{InboundStage, StageEvent},
+};
 use super::{
     effect::{ChannelOpen, Effect, LegEnd},
     env::Env,
@@ -65,85 +69,9 @@ struct SubscriptionState {
     id: [u8; 8],
     /// Where the last channels of producers in other engines stopped, also of producers that are forgotten.
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
-    stops: BTreeMap<PeerId, Stop>,
+    stops: BTreeMap<PeerId, StoppedChannel>,
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
     producers: BTreeMap<PeerId, InboundChannel>,
-}
-
-/// A producer that a subscription wants, and the channel from it.
-struct InboundChannel {
-    stage: InboundStage,
-    /// The channel of this attempt, or of the last one, so that its close code can be seen.
-    channel: Option<Arc<Channel>>,
-    /// Which life of the producer's sequence the channel carries. While connected to another engine.
-    publication: Option<PublicationId>,
-    /// Attempts that failed since it was last connected.
-    failures: u32,
-    /// Times that it was cut off as too slow since it last kept up for [`KEPT_UP`]. Being connected again is
-    /// no success after these, so they lengthen the pause too.
-    too_slow: u32,
-    /// When it was last connected, or first wanted.
-    since: Instant,
-}
-
-/// Where a channel stopped that did not end in good order.
-struct Stop {
-    publication: PublicationId,
-    channel: Arc<Channel>,
-}
-
-impl Stop {
-    /// The first sequence that the consumer has not seen, if that is known.
-    fn next_seq(&self) -> Option<u64> {
-        self.channel.shared.stopped_at()
-    }
-
-    fn resume(&self) -> Option<Resume> {
-        Some(Resume { publication: self.publication, next_seq: self.next_seq()? })
-    }
-
-    /// What is missing between here and the start of another channel. `None`: that channel goes back behind
-    /// what the consumer has seen.
-    fn gap_to(&self, start: Resume) -> Option<LegGap> {
-        match self.next_seq() {
-            Some(next) if self.publication == start.publication => {
-                let datums = start.next_seq.checked_sub(next)?;
-                Some(LegGap { datums, unknown: false })
-            }
-            _ => Some(LegGap { datums: 0, unknown: true }),
-        }
-    }
-}
-
-impl InboundChannel {
-    fn enter(&mut self, event: StageEvent) {
-        self.stage = self.stage.after(event);
-    }
-
-    fn terminate(&self, code: CloseCode) {
-        if let Some(channel) = &self.channel {
-            channel.shared.terminate(code);
-        }
-    }
-
-    /// Remembers where the channel stopped, if it is one from another engine that did not end in good order.
-    fn note_stop(
-        &mut self,
-        producer: PeerId,
-        code: CloseCode,
-        stops: &mut BTreeMap<PeerId, Stop>,
-        limit: usize,
-    ) {
-        let (Some(publication), Some(channel)) = (self.publication.take(), &self.channel) else { return };
-        let in_order = code == CloseCode::GRACEFUL && channel.shared.stopped_at().is_none();
-        if in_order {
-            return;
-        }
-        if stops.len() >= limit {
-            stops.pop_first();
-        }
-        stops.insert(producer, Stop { publication, channel: channel.clone() });
-    }
 }
 
 impl SubscriptionState {
@@ -369,7 +297,7 @@ impl Subscriptions {
         let request = Box::new(OpenRequest {
             stream_id: spec.stream,
             subscription: subscription.id,
-            resume: subscription.stops.get(&key.producer).and_then(Stop::resume),
+            resume: subscription.stops.get(&key.producer).and_then(StoppedChannel::resume),
             reliability: spec.reliability,
             window_bytes: spec.window_bytes,
             window_datums: spec.window_datums,
@@ -420,7 +348,7 @@ impl Subscriptions {
     }
 
     /// What is missing between the last channel of a producer and one that begins at `start`, as
-    /// [`Stop::gap_to`].
+    /// [`StoppedChannel::gap_to`].
     fn gap_before(&mut self, key: InboundKey, start: Resume) -> Option<LegGap> {
         let stop = self.subscriptions.get_mut(&key.subscription)?.stops.remove(&key.producer);
         stop.map_or(Some(LegGap::default()), |stop| stop.gap_to(start))
@@ -598,72 +526,6 @@ impl Subscriptions {
     fn show(&self, env: &mut Env, key: SubscriptionKey) {
         if let Some(subscription) = self.subscriptions.get(&key) {
             subscription.show(env);
-        }
-    }
-
-    /// Reconsiders the channels from `producer` whose stage is `which`, on this node.
-    fn reconsider(&mut self, node: NodeId, producer: PeerId, which: impl Fn(InboundStage) -> bool) {
-        for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
-            if let Some(inbound) = state.producers.get_mut(&producer)
-                && which(inbound.stage)
-            {
-                inbound.enter(StageEvent::Reconsider);
-                self.fresh.insert(InboundKey { subscription, producer });
-            }
-        }
-    }
-
-    /// There is a session with this peer.
-    pub(crate) fn session_there(&mut self, node: NodeId, peer: PeerId) {
-        self.reconsider(node, peer, |stage| stage == InboundStage::WantsSession);
-    }
-
-    /// A peer knows this node as it is now: if it refused the node before, it is asked again.
-    pub(crate) fn reconsider_refused(&mut self, node: NodeId, producer: PeerId) {
-        self.reconsider(node, producer, |stage| matches!(stage, InboundStage::Refused(_)));
-    }
-
-    /// A peer's entry is different now: subscriptions that it may interest, and have no channel from it, look
-    /// at it.
-    pub(crate) fn producer_changed(&mut self, node: NodeId, before: &PeerInfo, now: &PeerInfo) {
-        let producer = now.peer_id();
-        for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
-            let stream = state.shared.spec.stream;
-            let produces = now.produces(&stream);
-            let key = InboundKey { subscription, producer };
-            let Some(inbound) = state.producers.get_mut(&producer) else {
-                if produces {
-                    self.fresh.insert(key);
-                }
-                continue;
-            };
-            let again = match inbound.stage {
-                InboundStage::Open(..) | InboundStage::Opening(..) | InboundStage::Local(_) => false,
-                InboundStage::Waits => !produces || !before.produces(&stream),
-                InboundStage::Fresh
-                | InboundStage::WantsSession
-                | InboundStage::Refused(_)
-                | InboundStage::GivenUp => true,
-            };
-            if again {
-                inbound.enter(StageEvent::Reconsider);
-                self.fresh.insert(key);
-            }
-        }
-    }
-
-    /// A node of this engine publishes a stream: the subscriptions of this node look at it.
-    pub(crate) fn stream_appeared(&mut self, node: NodeId, producer: PeerId, stream: &StreamId) {
-        for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
-            if state.shared.spec.stream != *stream {
-                continue;
-            }
-            if let Some(inbound) = state.producers.get_mut(&producer)
-                && inbound.stage.is_at_rest()
-            {
-                inbound.enter(StageEvent::Reconsider);
-            }
-            self.fresh.insert(InboundKey { subscription, producer });
         }
     }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use corewire_proto::channel::PublicationId;
+
 use super::*;
 use crate::{
     clerk::testing::{self, STREAM},
@@ -119,4 +121,21 @@ fn a_producer_that_stops_producing_is_forgotten() {
     assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
     assert!(!fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&silent)));
     assert!(!fixture.subscriptions.want(fixture.key.node(), PRODUCER));
+}
+
+#[test]
+fn a_gap_is_exact_within_a_publication_and_unknown_across_two() {
+    let (one, other) = (PublicationId([1; 16]), PublicationId([2; 16]));
+    let shared = Arc::new(ChannelShared::new(STREAM, PRODUCER, PeerId([1; 32])));
+    let channel = Arc::new(Channel { shared: shared.clone(), peer: producer(), source: None });
+    let stopped = StoppedChannel { publication: one, channel };
+    let start = |publication, next_seq| Resume { publication, next_seq };
+    let unknown = Some(LegGap { datums: 0, unknown: true });
+    assert_eq!((stopped.resume(), stopped.gap_to(start(one, 9))), (None, unknown), "it has not stopped yet");
+    shared.stop_at(5);
+    assert_eq!(stopped.resume(), Some(start(one, 5)));
+    assert_eq!(stopped.gap_to(start(one, 5)), Some(LegGap::default()));
+    assert_eq!(stopped.gap_to(start(one, 9)), Some(LegGap { datums: 4, unknown: false }));
+    assert_eq!(stopped.gap_to(start(one, 4)), None, "never back");
+    assert_eq!(stopped.gap_to(start(other, 5)), unknown);
 }

@@ -1,0 +1,89 @@
+//! One producer that a subscription wants: its channel, and where that stopped.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use corewire_proto::{
+    PeerId,
+    channel::{PublicationId, Resume},
+    session::CloseCode,
+    time::Instant,
+};
+
+use super::stage::{InboundStage, StageEvent};
+use crate::shared::{Channel, subscription::LegGap};
+
+/// A producer that a subscription wants, and the channel from it.
+pub(super) struct InboundChannel {
+    pub(super) stage: InboundStage,
+    /// The channel of this attempt, or of the last one, so that its close code can be seen.
+    pub(super) channel: Option<Arc<Channel>>,
+    /// Which life of the producer's sequence the channel carries. While connected to another engine.
+    pub(super) publication: Option<PublicationId>,
+    /// Attempts that failed since it was last connected.
+    pub(super) failures: u32,
+    /// Times that it was cut off as too slow since it last kept up for [`KEPT_UP`]. Being connected again is
+    /// no success after these, so they lengthen the pause too.
+    pub(super) too_slow: u32,
+    /// When it was last connected, or first wanted.
+    pub(super) since: Instant,
+}
+
+/// Where a channel stopped that did not end in good order.
+pub(super) struct StoppedChannel {
+    pub(super) publication: PublicationId,
+    pub(super) channel: Arc<Channel>,
+}
+
+impl StoppedChannel {
+    /// The first sequence that the consumer has not seen, if that is known.
+    pub(super) fn next_seq(&self) -> Option<u64> {
+        self.channel.shared.stopped_at()
+    }
+
+    pub(super) fn resume(&self) -> Option<Resume> {
+        Some(Resume { publication: self.publication, next_seq: self.next_seq()? })
+    }
+
+    /// What is missing between here and the start of another channel. `None`: that channel goes back behind
+    /// what the consumer has seen.
+    pub(super) fn gap_to(&self, start: Resume) -> Option<LegGap> {
+        match self.next_seq() {
+            Some(next) if self.publication == start.publication => {
+                let datums = start.next_seq.checked_sub(next)?;
+                Some(LegGap { datums, unknown: false })
+            }
+            _ => Some(LegGap { datums: 0, unknown: true }),
+        }
+    }
+}
+
+impl InboundChannel {
+    pub(super) fn enter(&mut self, event: StageEvent) {
+        self.stage = self.stage.after(event);
+    }
+
+    pub(super) fn terminate(&self, code: CloseCode) {
+        if let Some(channel) = &self.channel {
+            channel.shared.terminate(code);
+        }
+    }
+
+    /// Remembers where the channel stopped, if it is one from another engine that did not end in good order.
+    pub(super) fn note_stop(
+        &mut self,
+        producer: PeerId,
+        code: CloseCode,
+        stops: &mut BTreeMap<PeerId, StoppedChannel>,
+        limit: usize,
+    ) {
+        let (Some(publication), Some(channel)) = (self.publication.take(), &self.channel) else { return };
+        let in_order = code == CloseCode::GRACEFUL && channel.shared.stopped_at().is_none();
+        if in_order {
+            return;
+        }
+        if stops.len() >= limit {
+            stops.pop_first();
+        }
+        stops.insert(producer, StoppedChannel { publication, channel: channel.clone() });
+    }
+}
