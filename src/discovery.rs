@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use corewire_engine::node::Node;
+pub use corewire_engine::node::{DialFailure, DialProblem};
 use corewire_engine::peer::PeerInfo;
 use tokio::sync::watch;
 
@@ -178,6 +179,23 @@ impl Discovery {
         self.node.peer(&id.to_bytes().into()).as_ref().map(PeerEntry::new)
     }
 
+    /// Why there is no session with the peers at the addresses of
+    /// [`with_bootstrap`](crate::network::Builder::with_bootstrap): the last failure of each that has none
+    /// and was tried. Empty when all are reached, or at the start.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let id = NetworkId::random();
+    /// let network = Network::builder(id).with_bootstrap(["localhost:7411"]).build_blocking()?;
+    /// for failure in network.discovery().dial_failures() {
+    ///     println!("{failure}");
+    /// }
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn dial_failures(&self) -> Vec<DialFailure> {
+        self.node.dial_failures()
+    }
+
     /// Waits for a peer that `wanted` accepts and returns its entry; at once if one is known. `None` if this
     /// node has left the network.
     ///
@@ -228,6 +246,27 @@ impl Discovery {
 impl fmt::Debug for Discovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Discovery").field("peers", &self.peers()).finish_non_exhaustive()
+    }
+}
+
+/// An address to meet a network through: a [`SocketAddr`], or text that is one or has the form `host:port`.
+pub struct Bootstrap(pub(crate) Result<SocketAddr, String>);
+
+impl From<SocketAddr> for Bootstrap {
+    fn from(address: SocketAddr) -> Self {
+        Self(Ok(address))
+    }
+}
+
+impl From<&str> for Bootstrap {
+    fn from(text: &str) -> Self {
+        Self(text.parse().map_err(|_| text.to_owned()))
+    }
+}
+
+impl From<String> for Bootstrap {
+    fn from(text: String) -> Self {
+        Self(text.parse().map_err(|_| text))
     }
 }
 

@@ -86,7 +86,7 @@ pub mod streams;
 
 pub use blocking::{block_on, block_on_timeout};
 pub use datum::{Codec, Datum, DecodeError, EncodeError, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES};
-pub use discovery::{Discovery, IntoTags, PeerEntry};
+pub use discovery::{Bootstrap, DialFailure, DialProblem, Discovery, IntoTags, PeerEntry};
 pub use engine::{Engine, EngineConfig, EngineInfo, IoChoice};
 pub use id::{NetworkId, PeerId, ShortId, StreamId, Tag, UniqueId};
 pub use network::{Network, SecretKey};

@@ -10,7 +10,7 @@ use corewire_engine::node::{LeaveError, Node, NodeConfig};
 use tokio::sync::watch;
 
 use crate::blocking::block_on;
-use crate::discovery::{Discovery, IntoTags};
+use crate::discovery::{Bootstrap, Discovery, IntoTags};
 use crate::engine::{BindError, Engine, EngineConfig, EngineError, JoinError, NodeStats};
 use crate::id::{NetworkId, PeerId, UniqueId};
 use crate::streams::{self, Streams};
@@ -447,10 +447,26 @@ impl Builder {
         self
     }
 
-    /// Addresses of peers to meet the network through. Default: none. They are tried until they answer, so
-    /// they need not be up yet. Further calls add addresses. For an example see [`Builder`].
-    pub fn with_bootstrap(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
-        self.config.bootstrap.extend(addresses);
+    /// Addresses of peers to meet the network through, or names as `host:port`. Default: none. They are
+    /// tried until they answer, so they need not be up yet. A name is resolved again for each round of
+    /// attempts, and each of its addresses is tried. What came back from those that do not answer is in
+    /// [`Discovery::dial_failures`]. Further calls add addresses. For another example see [`Builder`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let id = NetworkId::random();
+    /// let network = Network::builder(id).with_bootstrap(["localhost:7411"]).build_blocking()?;
+    /// let nonsense = Network::builder(id).with_bootstrap(["localhost"]).build_blocking();
+    /// assert!(nonsense.is_err(), "a port is missing");
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn with_bootstrap<T: Into<Bootstrap>>(mut self, addresses: impl IntoIterator<Item = T>) -> Self {
+        for address in addresses {
+            match address.into().0 {
+                Ok(address) => self.config.bootstrap.push(address),
+                Err(name) => self.config.bootstrap_names.push(name),
+            }
+        }
         self
     }
 

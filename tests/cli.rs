@@ -277,6 +277,41 @@ fn wrong_secret_times_out_with_a_hint() {
 }
 
 #[test]
+fn message_of_a_failed_connection_says_what_came_back() {
+    let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let port = free.rsplit(':').next().unwrap();
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent_address = silent.local_addr().unwrap().to_string();
+    for (peer, listen, what) in [
+        (&*free, "127.0.0.1:0", "refused"),
+        (&format!("localhost:{port}"), "0.0.0.0:0", "refused"),
+        (&silent_address, "127.0.0.1:0", "no reply"),
+        ("[2001:db8::1]:9", "127.0.0.1:0", "no socket of its address family"),
+        ("192.0.2.1:9", "127.0.0.1:0", "loopback interface"),
+        ("nowhere.invalid:9", "127.0.0.1:0", "not resolved"),
+    ] {
+        let output = run(&["sub", "s", "--peer", peer, "--listen", listen, "--wait", "1500ms"]);
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{err}");
+        assert!(err.contains(what) && err.contains(peer), "`{what}` is missing: {err}");
+    }
+}
+
+#[test]
+fn subscriber_meets_a_publisher_by_its_host_name() {
+    let mut publisher = start(&["pub", "named", "--listen", "127.0.0.1:0"]);
+    let address = publisher.address();
+    let name = format!("localhost:{}", address.rsplit(':').next().unwrap());
+    let subscriber = start(&["sub", "named", "--peer", &name, "--count", "10"]);
+    let fed = publisher.feed(numbers(10));
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
+    assert_eq!(subscriber.stdout, numbers(10));
+    assert_eq!(publisher.end().code(), Some(0));
+    fed.join().unwrap();
+}
+
+#[test]
 fn publisher_without_consumers_gives_up_after_its_wait() {
     let output = run(&["pub", "s", "--listen", "127.0.0.1:0", "--wait", "300ms"]);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));

@@ -17,16 +17,21 @@ use crate::{
     driver::{
         Socket,
         bind::{BindError, Bound, bind_shards},
+        canonical,
     },
     engine::Engine,
     node::{self, JoinError, Node, NodeConfig, NodeSocket},
     registry,
     shard::NodeId,
     shared::{
+        dialling::{BootstrapTarget, is_host_and_port},
         node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
         port::ClerkRequest,
     },
 };
+
+/// Bootstrap names of one node. Each may have a thread that resolves it.
+const BOOTSTRAP_NAMES_MAX: usize = 64;
 
 impl Node {
     /// Joins a network on `engine`: binds the node's addresses and begins to look for peers.
@@ -37,7 +42,7 @@ impl Node {
     pub fn join(engine: &Engine, config: NodeConfig) -> Result<Self, JoinError> {
         let shards = engine.shards();
         let bound = if config.bind.is_empty() {
-            bind_default(&config.bootstrap, shards)?
+            bind_default(&config, shards)?
         } else {
             config.bind.iter().map(|&address| bind_shards(address, shards)).collect::<Result<_, _>>()?
         };
@@ -71,11 +76,18 @@ impl Node {
             ("addresses", announced.len(), MAX_ADDRESSES),
             ("tags", config.tags.len(), MAX_TAGS),
             ("bootstrap addresses", config.bootstrap.len(), limits.peers),
+            ("bootstrap names", config.bootstrap_names.len(), BOOTSTRAP_NAMES_MAX),
         ] {
             if given > limit {
                 return Err(JoinError::TooMany { what, given, limit });
             }
         }
+        if let Some(name) = config.bootstrap_names.iter().find(|name| !is_host_and_port(name)) {
+            return Err(JoinError::BootstrapName { name: name.clone() });
+        }
+        let addresses = config.bootstrap.into_iter().map(|to| BootstrapTarget::Address(canonical(to)));
+        let names = config.bootstrap_names.into_iter().map(BootstrapTarget::Name);
+        let bootstrap = addresses.chain(names).collect();
         let secret =
             config.network_secret.map(NetworkSecret::new).transpose().map_err(JoinError::WeakSecret)?;
         let seed = match config.identity_seed {
@@ -110,7 +122,7 @@ impl Node {
             identity,
             secret,
             sockets,
-            bootstrap: config.bootstrap.into_iter().map(canonical).collect(),
+            bootstrap,
             session: config.session,
         };
         if !port.send(ClerkRequest::Join(Box::new(request))) {
@@ -122,10 +134,12 @@ impl Node {
 
 /// Binds what a node without addresses receives on (see [`NodeConfig::bind`]). Where the system lacks IPv6,
 /// IPv4 alone is enough for peers of both families.
-fn bind_default(peers: &[SocketAddr], shards: usize) -> Result<Vec<Bound>, BindError> {
-    let peers = || peers.iter().map(|peer| peer.ip().to_canonical());
-    let (v4, v6) = (peers().any(|ip| ip.is_ipv4()), peers().any(|ip| ip.is_ipv6()));
-    let here = peers().all(|ip| ip.is_loopback());
+fn bind_default(config: &NodeConfig, shards: usize) -> Result<Vec<Bound>, BindError> {
+    // The addresses of a name are not known yet, and may change.
+    let any = !config.bootstrap_names.is_empty();
+    let peers = || config.bootstrap.iter().map(|peer| peer.ip().to_canonical());
+    let (v4, v6) = (any || peers().any(|ip| ip.is_ipv4()), any || peers().any(|ip| ip.is_ipv6()));
+    let here = !any && peers().all(|ip| ip.is_loopback());
     let wanted: &[SocketAddr] = &match (here, v4, v6) {
         (true, true, true) => vec![free(Ipv4Addr::LOCALHOST), free(Ipv6Addr::LOCALHOST)],
         (true, _, false) => vec![free(Ipv4Addr::LOCALHOST)],
@@ -148,14 +162,6 @@ fn bind_default(peers: &[SocketAddr], shards: usize) -> Result<Vec<Bound>, BindE
     }
 }
 
-/// The address in the form in which its packets are seen to come.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip, address.port()).into(),
-        IpAddr::V6(_) => address,
-    }
-}
-
 fn free(ip: impl Into<IpAddr>) -> SocketAddr {
     SocketAddr::new(ip.into(), 0)
 }
@@ -165,8 +171,14 @@ mod tests {
     use super::*;
 
     fn bound(peers: &[&str]) -> Vec<SocketAddr> {
-        let peers: Vec<SocketAddr> = peers.iter().map(|peer| peer.parse().unwrap()).collect();
-        let bound = bind_default(&peers, 1).unwrap();
+        let mut config = NodeConfig::new([1; 32]);
+        for peer in peers {
+            match peer.parse() {
+                Ok(address) => config.bootstrap.push(address),
+                Err(_) => config.bootstrap_names.push((*peer).to_owned()),
+            }
+        }
+        let bound = bind_default(&config, 1).unwrap();
         bound.iter().map(|bound| SocketAddr::new(bound.address.ip(), 0)).collect()
     }
 
@@ -183,6 +195,7 @@ mod tests {
             assert_eq!(bound(&["[::1]:9", "127.0.0.1:9"]), both);
             assert_eq!(bound(&[v6]), [free(Ipv6Addr::UNSPECIFIED)]);
             assert_eq!(bound(&[v6, v4]), [free(Ipv6Addr::UNSPECIFIED)]);
+            assert_eq!(bound(&["host:7411"]), [free(Ipv6Addr::UNSPECIFIED)]);
         } else {
             assert_eq!(bound(&[v6, v4]), [free(Ipv4Addr::UNSPECIFIED)]);
         }

@@ -17,7 +17,10 @@ use corewire_rings::Ring;
 use thiserror::Error;
 use tokio::sync::watch;
 
-pub use crate::shared::node::NodeSocket;
+pub use crate::shared::{
+    dialling::{DialFailure, DialProblem},
+    node::NodeSocket,
+};
 use crate::{
     driver::bind::BindError,
     peer::{PeerFacts, PeerInfo, Ticket},
@@ -58,6 +61,9 @@ pub struct NodeConfig {
     pub tickets: Vec<Ticket>,
     /// Addresses of peers to meet the network through. They are tried without end.
     pub bootstrap: Vec<SocketAddr>,
+    /// The same as `host:port`; at most 64. Resolved again for each round of attempts; every address of a
+    /// name is tried.
+    pub bootstrap_names: Vec<String>,
     /// Whether nodes of the same network and secret in this process find each other without configuration.
     pub use_registry: bool,
     /// Settings of the node's sessions. Its channel and opening limits are the engine's.
@@ -76,6 +82,7 @@ impl NodeConfig {
             tags: Vec::new(),
             tickets: Vec::new(),
             bootstrap: Vec::new(),
+            bootstrap_names: Vec::new(),
             use_registry: true,
             session: SessionConfig::default(),
         }
@@ -91,6 +98,7 @@ impl fmt::Debug for NodeConfig {
             .field("announce", &self.announce)
             .field("tags", &self.tags)
             .field("bootstrap", &self.bootstrap)
+            .field("bootstrap_names", &self.bootstrap_names)
             .field("use_registry", &self.use_registry)
             .finish_non_exhaustive()
     }
@@ -134,6 +142,12 @@ pub enum JoinError {
     Announce {
         /// The address.
         address: SocketAddr,
+    },
+    /// A bootstrap name is not of the form `host:port`.
+    #[error("`{name}` is not an address with a port; give one like 10.0.0.1:7411, [::1]:7411 or host:7411")]
+    BootstrapName {
+        /// The name.
+        name: String,
     },
     /// The system has no random bytes to give.
     #[error("the system gave no random bytes for an identity; set `identity_seed`")]
@@ -379,6 +393,11 @@ impl Node {
                 _ => Err(LeaveError::Deadline),
             }
         }
+    }
+
+    /// Why there is no session with the peers at bootstrap addresses, where the last attempt failed.
+    pub fn dial_failures(&self) -> Vec<DialFailure> {
+        lock(&self.shared().dial_failures).values().cloned().collect()
     }
 
     /// What the clerk counted for this node.

@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use corewire_engine::driver::{Driver, DriverConfig, LEASE_BYTES, MAX_SEND_BYTES, Route, Socket};
+use corewire_engine::driver::{
+    Driver, DriverConfig, LEASE_BYTES, MAX_SEND_BYTES, PathError, PathFault, Route, Socket,
+};
 use driver_rig::{Arm, Rig, Side, pattern};
 
 /// Makes one test per driver of each body.
@@ -247,6 +249,8 @@ fn a_send_to_a_closed_port_is_counted_and_harmless(arm: Arm) {
     let counters = rig.driver(Side::A).counters();
     assert!((25..=30).contains(&counters.send_unreachable), "{counters:?}");
     assert!(counters.queued_errors >= 25, "{counters:?}");
+    let error = rig.driver(Side::A).path_error().expect("an error with its address");
+    assert_eq!(error, PathError { socket: a.id, to: closed, fault: PathFault::Refused });
 }
 
 fn sends_outside_the_contract_are_refused_and_counted(arm: Arm) {

@@ -14,8 +14,8 @@ use std::{
 use corewire_engine::{
     counters::{Counter, ShardCounters},
     driver::{
-        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, Received, Route, Socket, SocketId,
-        epoll::EpollDriver,
+        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route,
+        Socket, SocketId, epoll::EpollDriver,
     },
     idle::{Idle, Idler},
     shard::{
@@ -241,6 +241,10 @@ impl Driver for Fragile {
     fn lease(&mut self) -> Option<Lease> {
         self.driver.lease()
     }
+    fn path_error(&mut self) -> Option<PathError> {
+        self.driver.path_error()
+    }
+
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
         assert!(!self.fuse.load(std::sync::atomic::Ordering::Relaxed), "the fuse has blown");
         self.driver.send(route, lease, len, segment);

@@ -107,12 +107,12 @@ pub(crate) struct DemoArgs {
 /// Options that `pub` and `sub` share.
 #[derive(Args, Debug)]
 pub(crate) struct NetArgs {
-    /// Address to listen on (UDP); port 0 lets the system choose [default: where the peers can be reached from]
+    /// Address to listen on (UDP); port 0 lets the system choose [default: where peers can be reached]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Address of a node to join; may be given several times
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) peer: Vec<SocketAddr>,
+    /// Address of a node to join, or HOST:PORT; may be given several times
+    #[arg(long, value_name = "ADDR", value_parser = units::peer)]
+    pub(crate) peer: Vec<String>,
     /// Name of the network; both sides must use the same
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
     pub(crate) network: String,

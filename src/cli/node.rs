@@ -27,17 +27,17 @@ pub(crate) const CUT_SHORT: &str = "corewire program: publisher cut short";
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// The address to listen on: the publisher's default is the well-known port, unless it has `--peer`. `None`: a
-/// free port from which the peers can be reached.
+/// The address to listen on: the publisher's default is the well-known port, unless it has `--peer`. `None`:
+/// a free port from which the peers can be reached.
 fn listen_address(args: &NetArgs, role: NodeRole) -> Option<SocketAddr> {
     let well_known = role == NodeRole::Publisher && args.peer.is_empty();
     args.listen.or_else(|| well_known.then(|| SocketAddr::from((LOOPBACK, DEFAULT_PORT))))
 }
 
 /// The peers to connect to: the subscriber's default is the well-known port, unless it has `--listen`.
-pub(crate) fn peers(args: &NetArgs, role: NodeRole) -> Vec<SocketAddr> {
+pub(crate) fn peers(args: &NetArgs, role: NodeRole) -> Vec<String> {
     if role == NodeRole::Subscriber && args.peer.is_empty() && args.listen.is_none() {
-        return vec![SocketAddr::from((LOOPBACK, DEFAULT_PORT))];
+        return vec![SocketAddr::from((LOOPBACK, DEFAULT_PORT)).to_string()];
     }
     args.peer.clone()
 }
@@ -140,6 +140,22 @@ pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
     }
 }
 
+/// Whether nodes that learn of this one from others have no address to call it at.
+pub(crate) fn is_unannounced(network: &Network) -> bool {
+    network.discovery().me().addresses().is_empty()
+}
+
+/// What came back from the peers that were called without success, and from strangers; empty when nothing.
+pub(crate) fn dial_report(network: &Network) -> String {
+    let mut lines: Vec<String> =
+        network.discovery().dial_failures().iter().map(|failure| failure.to_string()).collect();
+    let foreign = network.stats().foreign_packets;
+    if foreign > 0 {
+        lines.push(format!("{foreign} calls came from nodes with another network or secret"));
+    }
+    lines.iter().map(|line| format!("\n  {line}")).collect()
+}
+
 /// The moment `after` from now, if there is a limit.
 pub(crate) fn deadline(after: Option<Duration>) -> Option<Instant> {
     after.and_then(|after| Instant::now().checked_add(after))
@@ -173,7 +189,7 @@ mod tests {
         let (publisher, subscriber) = (net(&["corewire", "pub", "s"]), net(&["corewire", "sub", "s"]));
         let meeting = SocketAddr::from((LOOPBACK, DEFAULT_PORT));
         assert_eq!(listen_address(&publisher, NodeRole::Publisher), Some(meeting));
-        assert_eq!(peers(&subscriber, NodeRole::Subscriber), [meeting]);
+        assert_eq!(peers(&subscriber, NodeRole::Subscriber), [meeting.to_string()]);
         assert_eq!(listen_address(&subscriber, NodeRole::Subscriber), None);
         assert!(peers(&publisher, NodeRole::Publisher).is_empty());
     }

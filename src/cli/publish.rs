@@ -44,12 +44,20 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
         }
     };
     node::introduce(&network, &say);
+    if !args.net.peer.is_empty() && node::is_unannounced(&network) {
+        say(
+            "an unspecified address is not announced: consumers that know a third node only can't call this one; \
+             --listen with an address of this host can be announced",
+        );
+    }
     if args.consumers > 0 {
         say(&format!("waiting for {} of `{}`", consumers(args.consumers), args.stream));
         let enough = producer.when().subscribed().minimum_of(args.consumers);
         match wait::until(enough, node::deadline(args.net.wait), &interrupt) {
             Ok(()) => {}
-            Err(Stopped::Deadline) => return Err(no_consumer_came(args, producer.consumers().len())),
+            Err(Stopped::Deadline) => {
+                return Err(no_consumer_came(args, producer.consumers().len(), &node::dial_report(&network)));
+            }
             Err(Stopped::Interrupted(exit)) => return Ok(exit),
         }
     }
@@ -93,8 +101,8 @@ fn consumers(number: usize) -> String {
     if number == 1 { "a consumer".to_owned() } else { format!("{number} consumers") }
 }
 
-fn no_consumer_came(args: &PubArgs, came: usize) -> Failure {
-    let cause = format!("{came} of {} of `{}` came in time", consumers(args.consumers), args.stream);
+fn no_consumer_came(args: &PubArgs, came: usize, report: &str) -> Failure {
+    let cause = format!("{came} of {} of `{}` came in time{report}", consumers(args.consumers), args.stream);
     Failure::new(Exit::NotReached, cause)
         .cure(format!("corewire sub {} (with the same --network and --secret-file)", args.stream))
 }

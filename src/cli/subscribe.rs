@@ -65,8 +65,9 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
     };
     node::introduce(&network, &say);
     let mut subscription = SubscribeLoop::new(consumer(&network, args), &network, args, io::stdout());
-    let end = subscription.run(&interrupt, &say)?;
+    let end = subscription.run(&interrupt, &say, &|| node::dial_report(&network))?;
     let (records, lost) = (subscription.records, subscription.lost);
+    let report = node::dial_report(&network);
     drop(subscription);
     // All output is written; Ctrl-C now does not change the result.
     let _ = node::leave(network, Duration::from_secs(2), &interrupt);
@@ -74,18 +75,18 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
     if lost > 0 {
         return Err(Failure::new(Exit::Failed, format!("{} records are missing", grouped(lost))));
     }
-    conclude(end, args, records)
+    conclude(end, args, records, &report)
 }
 
 /// Turns the reason of the end into an exit code, given the options.
-fn conclude(end: EndReason, args: &SubArgs, records: u64) -> Result<Exit, Failure> {
+fn conclude(end: EndReason, args: &SubArgs, records: u64, report: &str) -> Result<Exit, Failure> {
     let missed = args.count.is_some_and(|count| records < count);
     let short = |why: &str| {
         let wanted = args.count.map_or(String::new(), |count| format!(" of {}", grouped(count)));
         Err(Failure::new(Exit::NotReached, format!("{why} after {}{wanted} records", grouped(records))))
     };
     match end {
-        EndReason::NoPublisher => Err(no_publisher_answered(args)),
+        EndReason::NoPublisher => Err(no_publisher_answered(args, report)),
         EndReason::CutShort => {
             let cause = format!(
                 "the publisher was interrupted: the stream ends after {} records, unfinished",
@@ -108,11 +109,10 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64) -> Result<Exit, Failur
     }
 }
 
-fn no_publisher_answered(args: &SubArgs) -> Failure {
-    let places: Vec<String> =
-        node::peers(&args.net, NodeRole::Subscriber).iter().map(|address| address.to_string()).collect();
+fn no_publisher_answered(args: &SubArgs, report: &str) -> Failure {
+    let places = node::peers(&args.net, NodeRole::Subscriber);
     let place = if places.is_empty() { "anywhere".to_owned() } else { format!("at {}", places.join(", ")) };
-    Failure::new(Exit::NotReached, format!("no publisher of `{}` {place}", args.stream)).cure(
+    Failure::new(Exit::NotReached, format!("no publisher of `{}` {place}{report}", args.stream)).cure(
         "check that `corewire pub` runs, the name of the stream, --peer, and that both sides have the same \
          --network and --secret-file",
     )
@@ -167,7 +167,12 @@ impl<W: Write> SubscribeLoop<W> {
         }
     }
 
-    fn run(&mut self, interrupt: &Interrupt, say: &dyn Fn(&str)) -> Result<EndReason, Failure> {
+    fn run(
+        &mut self,
+        interrupt: &Interrupt,
+        say: &dyn Fn(&str),
+        report: &dyn Fn() -> String,
+    ) -> Result<EndReason, Failure> {
         let mut hint_at = Some(Instant::now() + OFFLINE_NOTICE);
         let end = loop {
             match self.step(interrupt) {
@@ -181,7 +186,7 @@ impl<W: Write> SubscribeLoop<W> {
                 }
             }
             if !self.connected && hint_at.is_some_and(|at| Instant::now() >= at) {
-                say("no publisher yet; still looking");
+                say(&format!("no publisher yet; still looking{}", report()));
                 hint_at = None;
             }
         };

@@ -94,6 +94,16 @@ pub(crate) fn time(nanoseconds: u64) -> String {
     }
 }
 
+/// Reads the address of a peer: `10.0.0.1:7411`, `[::1]:7411` or `host:7411`.
+pub(crate) fn peer(text: &str) -> Result<String, String> {
+    let is_address = text.parse::<std::net::SocketAddr>().is_ok();
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(':'));
+    if is_address || port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0)) {
+        return Ok(text.to_owned());
+    }
+    Err("an address with a port is needed, like 10.0.0.1:7411, [::1]:7411 or host.example:7411".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,5 +157,15 @@ mod tests {
         assert_eq!(time(999_960), "1000 us");
         assert_eq!(time(3_100_000), "3.10 ms");
         assert_eq!(time(1_200_000_000), "1.20 s");
+    }
+
+    #[test]
+    fn peer_has_an_address_or_name_and_a_port() {
+        for good in ["10.0.0.1:7411", "[::1]:7411", "[fe80::1%2]:1", "host:7411"] {
+            assert_eq!(peer(good).as_deref(), Ok(good));
+        }
+        for bad in ["10.0.0.1", "::1", "[::1]", "host", "host:", ":7411", "host:0", "host:http"] {
+            assert!(peer(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -142,7 +142,9 @@ impl Clerk {
         if self.shutdown.is_leaving(node) {
             return;
         }
-        let Some(to) = self.handshakes.bootstrap_target(node, place) else { return };
+        let Some(to) = self.handshakes.bootstrap_target(&mut self.env, &self.port, node, place) else {
+            return;
+        };
         match self.sessions.at_address(node, to) {
             Some(session) => self.handshakes.bootstrap_reached(node, place, session),
             None => self.handshakes.dial_bootstrap(&mut self.env, &mut self.shards, node, place, to),
@@ -468,6 +470,7 @@ impl Clerk {
             | ClerkRequest::Full(_)
             | ClerkRequest::Unsubscribe(_)
             | ClerkRequest::LegDropped(_)
+            | ClerkRequest::Resolved { .. }
             | ClerkRequest::Shutdown { .. } => None,
         };
         self.env.effects.notify(on_change);

@@ -262,6 +262,9 @@ impl Clerk {
         match request {
             ClerkRequest::Join(join) => self.join(*join),
             ClerkRequest::Changed(node) => self.node_changed(node),
+            ClerkRequest::Resolved { node, place, found } => {
+                self.handshakes.resolved(env, node, place, found);
+            }
             ClerkRequest::Leave { node, drain } => self.leave(node, drain),
             ClerkRequest::Publish(publication) => self.publish(publication),
             ClerkRequest::Unpublish(publication) => {
@@ -293,6 +296,7 @@ impl Clerk {
                 self.apply_effects();
                 self.env.called_at = None;
             }
+            Event::Unreachable { node, to, fault } => self.handshakes.handle_fault(env, node, to, fault),
             Event::Confirmed { index } => {
                 if let Some((node, _)) = self.sessions.ends(index) {
                     self.handshakes.session_confirmed(env, node, index);

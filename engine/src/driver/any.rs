@@ -6,7 +6,7 @@ use std::{io, task::Waker};
 use corewire_proto::time::Instant;
 
 use super::{
-    Driver, DriverCounters, DriverKind, Features, Lease, Received, Route, Socket, SocketId,
+    Driver, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route, Socket, SocketId,
     epoll::EpollDriver, sim::SimDriver, uring::UringDriver,
 };
 
@@ -67,6 +67,10 @@ impl Driver for AnyDriver {
 
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
         each!(self, driver => driver.send(route, lease, len, segment));
+    }
+
+    fn path_error(&mut self) -> Option<PathError> {
+        each!(self, driver => driver.path_error())
     }
 
     fn submit(&mut self) -> io::Result<()> {

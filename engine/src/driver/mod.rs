@@ -34,9 +34,11 @@ use std::{
 
 use corewire_proto::time::Instant;
 
+pub(crate) use self::sys::address::canonical;
 pub use self::{
     any::AnyDriver,
     counters::DriverCounters,
+    fault::{PathError, PathFault},
     features::{Feature, Features, Found},
     open::{DriverOpenError, OpenedDriver, Unavailable, open},
 };
@@ -46,6 +48,7 @@ mod any;
 pub mod bind;
 mod counters;
 pub mod epoll;
+mod fault;
 mod features;
 mod open;
 mod outgoing;
@@ -276,6 +279,9 @@ pub trait Driver {
     /// What cannot be sent (unknown socket, `len` above [`MAX_SEND_BYTES`] or zero with several segments) is
     /// counted as refused.
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize);
+
+    /// Takes the oldest error that came back for a datagram. At most 64 wait to be taken.
+    fn path_error(&mut self) -> Option<PathError>;
 
     /// Hands all staged work to the kernel.
     ///

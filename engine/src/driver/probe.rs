@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     DriverCounters, Features, Found, Route, SocketId,
+    fault::PathErrors,
     sys::{
         options,
         receive::ReceiveBatch,
@@ -102,7 +103,8 @@ fn try_udp() -> io::Result<Udp> {
         (found, _) => found,
     };
     // The probe's own errors, if any, go with its sockets.
-    super::sys::errors::drain(from.as_raw_fd(), &mut DriverCounters::default());
+    let (counters, errors) = (&mut DriverCounters::default(), &mut PathErrors::default());
+    super::sys::errors::drain((route.socket, from.as_raw_fd()), counters, errors);
     Ok(Udp { segmentation, long_trains, coalescing })
 }
 

@@ -19,7 +19,10 @@ use corewire_rings::{Reader, Ring, mailbox};
 
 use super::inbox::TakenHook;
 pub use crate::shared::keys::NodeId;
-use crate::{driver::Socket, shared::ChannelShared};
+use crate::{
+    driver::{PathFault, Socket},
+    shared::ChannelShared,
+};
 
 /// A session with keys that the shard is to own from now on.
 #[derive(Debug)]
@@ -180,6 +183,15 @@ pub enum Command {
 /// From a shard to the clerk.
 #[derive(Debug)]
 pub enum Event {
+    /// An error came back for a datagram. A hint, which is lost when the clerk is behind.
+    Unreachable {
+        /// The node that sent the datagram.
+        node: NodeId,
+        /// Where it was to go.
+        to: SocketAddr,
+        /// What is wrong.
+        fault: PathFault,
+    },
     /// A handshake datagram came. Dropped and counted when the clerk's mailbox is full.
     Handshake {
         /// The node whose socket it came to.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     counters::Counter,
-    driver::{Driver, Received},
+    driver::{Driver, PathError, PathFault, Received},
 };
 
 /// Longest datagram that is taken for a handshake message, in bytes. The messages of the protocol are below
@@ -30,6 +30,27 @@ impl ShardCore {
         }
         if received >= DATAGRAMS_PER_TURN {
             self.counters.bump(Counter::ReceiveBound);
+        }
+    }
+
+    /// Tells sessions and the clerk of errors that came back for datagrams.
+    pub(crate) fn take_path_errors(&mut self, driver: &mut impl Driver) {
+        // Bounded by what the driver keeps.
+        while let Some(PathError { socket, to, fault }) = driver.path_error() {
+            self.work.did = true;
+            let now = self.now;
+            if fault != PathFault::TooLarge {
+                let there = self.sessions.iter().filter(|(_, entry)| entry.to == to);
+                for slot in there.map(|(slot, _)| slot).collect::<Vec<_>>() {
+                    if let Some(entry) = self.sessions.get_mut(slot) {
+                        entry.session.handle_unreachable(now);
+                    }
+                    self.mark_dirty(slot);
+                }
+            }
+            if let Some(node) = self.nodes.of_socket(socket).filter(|_| self.backlog.is_empty()) {
+                self.backlog.offer(Event::Unreachable { node, to, fault });
+            }
         }
     }
 

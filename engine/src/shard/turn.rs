@@ -30,6 +30,7 @@ impl<D: Driver> Shard<D> {
         core.now = driver.now();
         core.work = TurnWork::default();
         core.receive(driver);
+        core.take_path_errors(driver);
         core.apply_commands(driver);
         core.take_notifications();
         core.fire_timers();

@@ -18,6 +18,7 @@
 
 pub mod channel;
 pub mod counters;
+pub mod dialling;
 pub mod keys;
 pub mod limits;
 pub mod next;

@@ -14,6 +14,7 @@ use corewire_proto::{
 };
 use tokio::sync::watch;
 
+use super::dialling::{BootstrapTarget, DialFailure};
 use super::{
     counters::NodeCounters,
     keys::{NodeId, PublicationKey},
@@ -55,7 +56,7 @@ pub(crate) struct JoinRequest {
     pub(crate) identity: Identity,
     pub(crate) secret: Option<NetworkSecret>,
     pub(crate) sockets: Vec<NodeSocket>,
-    pub(crate) bootstrap: Vec<SocketAddr>,
+    pub(crate) bootstrap: Vec<BootstrapTarget>,
     pub(crate) session: SessionConfig,
 }
 
@@ -82,6 +83,8 @@ pub(crate) struct NodeShared {
     pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
     pub(crate) presence: watch::Sender<Presence>,
     pub(crate) settings: Mutex<NodeSettings>,
+    /// The bootstrap addresses without a session whose last attempt failed, by their place.
+    pub(crate) dial_failures: Mutex<BTreeMap<usize, DialFailure>>,
     /// A [`ClerkRequest::Changed`](super::port::ClerkRequest::Changed) waits for the clerk.
     pub(crate) changed: AtomicBool,
     /// The node is to leave: no publication or subscription is begun.
@@ -127,6 +130,7 @@ impl NodeShared {
             peers: watch::Sender::new(Arc::from([])),
             presence: watch::Sender::new(Presence::Member),
             settings: Mutex::new(settings),
+            dial_failures: Mutex::new(BTreeMap::new()),
             changed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             record: Mutex::new(None),

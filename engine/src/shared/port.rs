@@ -8,6 +8,7 @@
 
 use std::{
     collections::VecDeque,
+    net::SocketAddr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -31,6 +32,15 @@ pub(crate) enum ClerkRequest {
     Join(Box<JoinRequest>),
     /// A node's tags, tickets or neighbours changed. At most one waits per node.
     Changed(NodeId),
+    /// The addresses of a bootstrap name, or why there are none. At most one is on its way per name.
+    Resolved {
+        /// The node.
+        node: NodeId,
+        /// The name's place among the node's bootstrap addresses.
+        place: usize,
+        /// The system's answer.
+        found: Result<Vec<SocketAddr>, String>,
+    },
     /// A node's last handle is gone, or it was told to shut down. At most twice per node.
     Leave {
         /// The node.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use corewire_proto::{
-    handshake::{HandshakeLoad, HandshakeRequest, Hello, ResponderEvent},
+    handshake::{HandshakeError, HandshakeLoad, HandshakeRequest, Hello, ResponderEvent},
     wire::header::{PacketKind, ReceiverIndex},
 };
 
@@ -45,7 +45,12 @@ impl NodeHandshakes {
                 self.answers.take(env.now);
                 env.effects.push(Effect::PeerJoined { node, outcome, from });
             }
-            Err(error) => self.count_lost(error),
+            Err(error) => {
+                self.count_lost(error);
+                if error == HandshakeError::Mac {
+                    self.note_foreign(from);
+                }
+            }
         }
         self.settle_responder(env);
     }

@@ -3,7 +3,7 @@
 //! A peer is dialled as long as some subscription waits for a session with it; a bootstrap address always is.
 //! Either is tried without end, with growing pauses.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use corewire_proto::{
     PeerId, handshake::Target, membership::PeerRecord, time::Instant, wire::header::ReceiverIndex,
@@ -12,7 +12,14 @@ use corewire_proto::{
 use super::{HandshakePurpose, Handshakes, NewHandshake, NodeHandshakes};
 use crate::{
     clerk::{effect::Effect, env::Env, sessions::DialView, shards::Shards, timers::Timer},
+    driver::PathFault,
     shard::NodeId,
+    shared::{
+        dialling::{BootstrapTarget, DialFailure, DialProblem, reachable, resolve},
+        lock,
+        node::NodeShared,
+        port::{ClerkRequest, RequestPort},
+    },
 };
 
 /// How long a peer that has begun a handshake itself is given to finish it before this end begins one.
@@ -29,10 +36,18 @@ pub(super) struct Dial {
     failures: usize,
 }
 
-/// An address to meet the network through.
+/// An address, or a name, to meet the network through.
 pub(super) struct BootstrapAddress {
-    pub(super) address: SocketAddr,
+    pub(super) target: BootstrapTarget,
+    /// The addresses that are tried in turn. Of a name: as it was resolved last, empty when it has to be.
+    addresses: Vec<SocketAddr>,
+    /// Which of them is next.
+    next: usize,
+    /// A thread asks for the addresses of the name.
+    resolving: bool,
     pub(super) attempt: Option<ReceiverIndex>,
+    /// The current attempt has met an error.
+    met_fault: bool,
     /// The session that was made through this address.
     pub(super) session: Option<ReceiverIndex>,
     /// As in [`Dial`].
@@ -42,8 +57,44 @@ pub(super) struct BootstrapAddress {
 }
 
 impl BootstrapAddress {
+    pub(super) fn new(target: BootstrapTarget, node: &NodeShared, pause: Duration) -> Self {
+        let addresses = match &target {
+            BootstrapTarget::Address(address) => vec![*address],
+            BootstrapTarget::Name(_) => Vec::new(),
+        };
+        let own = addresses.iter().any(|address| node.addresses.contains(address));
+        Self {
+            target,
+            addresses,
+            next: 0,
+            resolving: false,
+            attempt: None,
+            met_fault: false,
+            session: None,
+            pause,
+            own,
+        }
+    }
+
     fn is_wanted(&self) -> bool {
-        !self.own && self.attempt.is_none() && self.session.is_none()
+        !self.own && !self.resolving && self.attempt.is_none() && self.session.is_none()
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.addresses.get(self.next).copied()
+    }
+
+    /// The address did not answer: goes on with the next one. `false`: there is none in this round.
+    fn advance(&mut self) -> bool {
+        self.next += 1;
+        let more = self.next < self.addresses.len();
+        if !more {
+            self.next = 0;
+            if matches!(self.target, BootstrapTarget::Name(_)) {
+                self.addresses.clear();
+            }
+        }
+        more
     }
 }
 
@@ -58,6 +109,40 @@ impl NodeHandshakes {
         })
     }
 
+    /// Lets the handles see what came back from a bootstrap address.
+    pub(super) fn note_problem(&mut self, place: usize, problem: DialProblem) {
+        let entry = &mut self.bootstrap[place];
+        entry.met_fault |= problem != DialProblem::NoReply;
+        let target = match &entry.target {
+            BootstrapTarget::Address(address) => address.to_string(),
+            BootstrapTarget::Name(name) => name.clone(),
+        };
+        let failure = DialFailure { target, address: entry.address(), problem };
+        lock(&self.shared.dial_failures).insert(place, failure);
+    }
+
+    /// The message of an attempt is repeated, so nothing has come back yet.
+    pub(super) fn note_silence(&mut self, purpose: HandshakePurpose) {
+        if let HandshakePurpose::Bootstrap(place) = purpose
+            && !self.bootstrap[place].met_fault
+        {
+            self.note_problem(place, DialProblem::NoReply);
+        }
+    }
+
+    /// A bootstrap address has its session, or will not have one.
+    pub(super) fn note_reached(&mut self, place: usize) {
+        lock(&self.shared.dial_failures).remove(&place);
+    }
+
+    /// A packet with another secret, or for another network, came from this address.
+    pub(super) fn note_foreign(&mut self, from: SocketAddr) {
+        let at = |entry: &BootstrapAddress| entry.session.is_none() && entry.address() == Some(from);
+        if let Some(place) = self.bootstrap.iter().position(at) {
+            self.note_problem(place, DialProblem::OtherSecret);
+        }
+    }
+
     /// Dials again after a pause, and after the next failure with twice the pause.
     pub(super) fn attempt_failed(&mut self, env: &mut Env, purpose: HandshakePurpose) {
         let node = self.shared.id;
@@ -68,7 +153,11 @@ impl NodeHandshakes {
                 (&mut dial.pause, Timer::Dial(node, peer))
             }
             HandshakePurpose::Bootstrap(place) => {
-                (&mut self.bootstrap[place].pause, Timer::Bootstrap(node, place))
+                let entry = &mut self.bootstrap[place];
+                if entry.advance() {
+                    return env.effects.set_timer(Timer::Bootstrap(node, place), env.now);
+                }
+                (&mut entry.pause, Timer::Bootstrap(node, place))
             }
             HandshakePurpose::Rekey(index) => return env.effects.push(Effect::RekeyFailed(index)),
         };
@@ -170,16 +259,98 @@ impl Handshakes {
         0..self.nodes.get(&node).map_or(0, |node| node.bootstrap.len())
     }
 
-    /// The address at this place of the list, if it has no session and none is in progress.
-    pub(crate) fn bootstrap_target(&self, node: NodeId, place: usize) -> Option<SocketAddr> {
-        let entry = &self.nodes.get(&node)?.bootstrap[place];
-        entry.is_wanted().then_some(entry.address)
+    /// The address at this place of the list that is to be dialled, if it has no session and none is in
+    /// progress. A name without addresses is resolved on a thread of its own, and dialled after that.
+    pub(crate) fn bootstrap_target(
+        &mut self,
+        env: &mut Env,
+        port: &Arc<RequestPort>,
+        id: NodeId,
+        place: usize,
+    ) -> Option<SocketAddr> {
+        let node = self.nodes.get_mut(&id)?;
+        let entry = &mut node.bootstrap[place];
+        if !entry.is_wanted() {
+            return None;
+        }
+        if let (None, BootstrapTarget::Name(name)) = (entry.address(), &entry.target) {
+            entry.resolving = true;
+            let (name, port) = (name.clone(), port.clone());
+            // Resolving may block for long. What is found for a node that is gone is ignored.
+            let asked = thread::Builder::new().name("corewire-names".into()).spawn(move || {
+                let found = resolve(&name);
+                port.send(ClerkRequest::Resolved { node: id, place, found });
+            });
+            if let Err(error) = asked {
+                self.resolved(env, id, place, Err(error.to_string()));
+            }
+            return None;
+        }
+        entry.address()
+    }
+
+    /// The addresses of a bootstrap name are known, or why there are none.
+    pub(crate) fn resolved(
+        &mut self,
+        env: &mut Env,
+        id: NodeId,
+        place: usize,
+        found: Result<Vec<SocketAddr>, String>,
+    ) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.bootstrap[place].resolving = false;
+        match found {
+            Ok(addresses) => {
+                // A socket for none of them is told by the first; otherwise the others come to nothing.
+                let bound = &node.shared.addresses;
+                let able = |to: &SocketAddr| reachable(bound, *to).is_ok();
+                let (able, unable): (Vec<_>, Vec<_>) = addresses.into_iter().partition(able);
+                let entry = &mut node.bootstrap[place];
+                (entry.addresses, entry.next) = (if able.is_empty() { unable } else { able }, 0);
+                env.effects.set_timer(Timer::Bootstrap(id, place), env.now);
+            }
+            Err(reason) => {
+                node.note_problem(place, DialProblem::Unresolved(reason));
+                node.attempt_failed(env, HandshakePurpose::Bootstrap(place));
+            }
+        }
+    }
+
+    /// An error came back for a datagram to `to`. Anyone can forge one, so no attempt ends by it, except
+    /// where another address can be tried.
+    pub(crate) fn handle_fault(&mut self, env: &mut Env, id: NodeId, to: SocketAddr, fault: PathFault) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let ours = |place: &usize| {
+            let entry = &node.bootstrap[*place];
+            entry.attempt.is_some() && entry.address() == Some(to)
+        };
+        let places: Vec<usize> = (0..node.bootstrap.len()).filter(ours).collect();
+        for place in places {
+            let only_loopback = node.shared.addresses.iter().all(|address| address.ip().is_loopback());
+            node.note_problem(
+                place,
+                match fault {
+                    PathFault::Refused => DialProblem::Refused,
+                    PathFault::Unreachable if only_loopback && !to.ip().is_loopback() => {
+                        DialProblem::LoopbackOnly
+                    }
+                    PathFault::Unreachable => DialProblem::Unreachable,
+                    PathFault::TooLarge => continue,
+                },
+            );
+            let entry = &node.bootstrap[place];
+            if let Some(attempt) = entry.attempt.filter(|_| entry.addresses.len() > 1) {
+                node.drop_attempt(env, attempt);
+                node.attempt_failed(env, HandshakePurpose::Bootstrap(place));
+            }
+        }
     }
 
     /// A session that came about in another way serves a bootstrap address.
     pub(crate) fn bootstrap_reached(&mut self, node: NodeId, place: usize, session: ReceiverIndex) {
         if let Some(node) = self.nodes.get_mut(&node) {
             node.bootstrap[place].session = Some(session);
+            node.note_reached(place);
         }
     }
 
@@ -193,6 +364,13 @@ impl Handshakes {
         to: SocketAddr,
     ) {
         let purpose = HandshakePurpose::Bootstrap(place);
+        if let Some(state) = self.nodes.get_mut(&node) {
+            state.bootstrap[place].met_fault = false;
+            if let Err(problem) = reachable(&state.shared.addresses, to) {
+                state.note_problem(place, problem);
+                return state.attempt_failed(env, purpose);
+            }
+        }
         let new = NewHandshake { purpose, target: Target::Address, source: None, to, generation: 0 };
         if !self.begin(env, shards, node, new) {
             let at = env.now + env.jittered(env.times.redial_max);

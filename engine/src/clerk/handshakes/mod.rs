@@ -30,7 +30,11 @@ use self::dial::{BootstrapAddress, Dial};
 use super::{bucket::TokenBucket, effect::Effect, env::Env, shards::Shards, timers::Timer};
 use crate::{
     shard::NodeId,
-    shared::{counters::count, node::NodeShared},
+    shared::{
+        counters::count,
+        dialling::{BootstrapTarget, DialProblem},
+        node::NodeShared,
+    },
 };
 
 /// The handshakes of all nodes.
@@ -143,6 +147,7 @@ impl NodeHandshakes {
             HandshakePurpose::Bootstrap(place) => {
                 let entry = &mut self.bootstrap[place];
                 (entry.session, entry.pause) = (Some(index), env.times.redial);
+                self.note_reached(place);
             }
             HandshakePurpose::Rekey(_) => {}
         }
@@ -180,11 +185,15 @@ impl NodeHandshakes {
             Err(HandshakeError::OwnIdentity) => {
                 if let HandshakePurpose::Bootstrap(place) = purpose {
                     self.bootstrap[place].own = true;
+                    self.note_problem(place, DialProblem::Own);
                 }
                 self.drop_attempt(env, index);
             }
             Err(error) => {
                 self.count_lost(error);
+                if error == HandshakeError::Mac {
+                    self.note_foreign(from);
+                }
                 if next.is_none() {
                     // The answer was good enough to end the attempt and not good enough for a session.
                     self.drop_attempt(env, index);
@@ -201,15 +210,12 @@ impl Handshakes {
         env: &mut Env,
         shared: &Arc<NodeShared>,
         local: Arc<Credentials>,
-        bootstrap: Vec<SocketAddr>,
+        bootstrap: Vec<BootstrapTarget>,
     ) {
         let config = ResponderConfig { max_pending: env.limits.handshakes, ..ResponderConfig::default() };
         let responder = Responder::new(local.clone(), config, env.random());
         let pause = env.times.redial;
-        let bootstrap = bootstrap.into_iter().map(|address| {
-            let own = shared.addresses.contains(&address);
-            BootstrapAddress { address, attempt: None, session: None, pause, own }
-        });
+        let bootstrap = bootstrap.into_iter().map(|target| BootstrapAddress::new(target, shared, pause));
         let node = NodeHandshakes {
             shared: shared.clone(),
             local,
@@ -321,7 +327,12 @@ impl Handshakes {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let Some(attempt) = node.attempts.get_mut(&index) else { return };
         let (way, purpose, installed) = ((attempt.source, attempt.to), attempt.purpose, attempt.installed);
-        match attempt.initiator.handle_timeout(env.now) {
+        let due = attempt.initiator.handle_timeout(env.now);
+        let next = attempt.initiator.poll_timeout();
+        if !installed {
+            node.note_silence(purpose);
+        }
+        match due {
             InitiatorTimeout::Wait => {}
             InitiatorTimeout::Resend(bytes) => env.effects.send_datagram(index.shard(), id, way, bytes),
             InitiatorTimeout::GaveUp => {
@@ -335,7 +346,7 @@ impl Handshakes {
                 return;
             }
         }
-        env.effects.set_or_cancel(Timer::Attempt(id, index), attempt.initiator.poll_timeout());
+        env.effects.set_or_cancel(Timer::Attempt(id, index), next);
     }
 
     /// Whether a handshake for this session's next key, begun here, is in progress.

@@ -16,11 +16,13 @@ use corewire_proto::time::Instant;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
-    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Found, Lease, Received,
-    Route, Socket, SocketId,
+    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Found, Lease, PathError,
+    Received, Route, Socket, SocketId,
+    fault::PathErrors,
     outgoing::{self, Outgoing},
     probe,
     sys::{
+        address::canonical,
         clock,
         epoll::{Epoll, FAILED, READABLE, WRITABLE},
         errors::{self, SendFailure},
@@ -95,6 +97,7 @@ pub struct EpollDriver {
     segments_per_train: usize,
     random: SystemRandom,
     counters: DriverCounters,
+    path_errors: PathErrors,
 }
 
 impl EpollDriver {
@@ -133,6 +136,7 @@ impl EpollDriver {
             segments_per_train: udp.segments_per_train(),
             random: SystemRandom::new(),
             counters: DriverCounters::default(),
+            path_errors: PathErrors::default(),
         })
     }
 
@@ -152,15 +156,15 @@ impl EpollDriver {
             let Some(entry) = self.sockets.get_mut(id) else { continue };
             entry.ready |= events & (READABLE | FAILED) != 0;
             if events & FAILED != 0 {
-                failed.push(entry.fd());
+                failed.push((id, entry.fd()));
             }
             if events & WRITABLE != 0 && entry.waiting {
                 entry.waiting = false;
                 writable.push((entry.fd(), token));
             }
         }
-        for fd in failed {
-            errors::drain(fd, &mut self.counters);
+        for socket in failed {
+            errors::drain(socket, &mut self.counters, &mut self.path_errors);
         }
         for (fd, token) in writable {
             self.counters.system_calls += 1;
@@ -209,9 +213,9 @@ impl EpollDriver {
             if !entry.ready {
                 break;
             }
-            let fd = entry.fd();
+            let socket = (id, entry.fd());
             let limit = entry.batch.min(budget - taken).min(self.receiving.capacity());
-            let count = self.receive_batch(fd, limit);
+            let count = self.receive_batch(socket, limit);
             if let Some((_, entry)) = self.sockets.at(slot) {
                 entry.ready = count == limit;
                 // A batch that was not filled made the kernel look once too often: ask for as many as came.
@@ -229,13 +233,13 @@ impl EpollDriver {
     }
 
     /// One call for up to `limit` datagrams or trains; returns how many came.
-    fn receive_batch(&mut self, fd: RawFd, limit: usize) -> usize {
+    fn receive_batch(&mut self, (id, fd): (SocketId, RawFd), limit: usize) -> usize {
         self.counters.system_calls += 1;
         let mut received = self.receiving.receive(fd, limit);
         if received.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             // Usually the error of an earlier send. Once it is taken, the datagrams behind it are received.
             let before = self.counters.queued_errors;
-            errors::drain(fd, &mut self.counters);
+            errors::drain((id, fd), &mut self.counters, &mut self.path_errors);
             self.counters.receive_errors += u64::from(self.counters.queued_errors == before);
             self.counters.system_calls += 1;
             received = self.receiving.receive(fd, limit);
@@ -257,6 +261,7 @@ impl EpollDriver {
             return self.staged.extend_from_slice(run);
         }
         let fd = entry.fd();
+        let socket = (first.route.socket, fd);
         if let Some(per_train) = first.per_train {
             for outgoing in run {
                 self.split(fd, outgoing, per_train);
@@ -285,20 +290,24 @@ impl EpollDriver {
                     return self.staged.extend_from_slice(&run[next..]);
                 }
                 SendFailure::Train => {
-                    errors::drain(fd, &mut self.counters);
+                    errors::drain(socket, &mut self.counters, &mut self.path_errors);
                     self.give_up_trains(&error, run[next].route.socket);
                     self.split(fd, &run[next], 1);
                 }
                 SendFailure::Unreachable if tries == 0 => {
                     // The error may be that of an earlier datagram. With the queue drained, this one may
                     // pass.
-                    errors::drain(fd, &mut self.counters);
+                    errors::drain(socket, &mut self.counters, &mut self.path_errors);
                     tries = 1;
                     continue;
                 }
                 failure => {
-                    errors::drain(fd, &mut self.counters);
+                    errors::drain(socket, &mut self.counters, &mut self.path_errors);
                     failure.count(run[next].datagrams(), &mut self.counters);
+                    let Route { socket, to, .. } = run[next].route;
+                    if let Some(fault) = failure.fault() {
+                        self.path_errors.note(PathError { socket, to: canonical(to), fault });
+                    }
                     self.slab.land(run[next].buffer);
                 }
             }
@@ -327,7 +336,8 @@ impl EpollDriver {
     fn split(&mut self, fd: RawFd, outgoing: &Outgoing, per_train: usize) {
         self.counters.sent_split += 1;
         let bytes = self.slab.in_flight_bytes(outgoing.buffer, outgoing.len);
-        send::send_pieces(fd, outgoing.route, bytes, outgoing.segment, per_train, &mut self.counters);
+        let told = (&mut self.counters, &mut self.path_errors);
+        send::send_pieces(fd, outgoing.route, bytes, outgoing.segment, per_train, told);
         self.slab.land(outgoing.buffer);
     }
 }
@@ -435,6 +445,10 @@ impl Driver for EpollDriver {
             self.slots.fill(buffer, outgoing.route, self.slab.pointer(buffer), len, segment);
         }
         self.staged.push(outgoing);
+    }
+
+    fn path_error(&mut self) -> Option<PathError> {
+        self.path_errors.take()
     }
 
     fn submit(&mut self) -> io::Result<()> {

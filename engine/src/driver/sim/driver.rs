@@ -17,8 +17,8 @@ use super::{HostId, World, rng::Dice};
 use crate::{
     buffer::TransmitSlab,
     driver::{
-        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, Received, Route, Socket, SocketId,
-        outgoing, table::SocketTable,
+        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, PathFault, Received,
+        Route, Socket, SocketId, outgoing, table::SocketTable,
     },
 };
 
@@ -222,6 +222,16 @@ impl Driver for SimDriver {
         }
         let buffer = self.slab.fly(lease);
         self.staged.push_back(Staged { route, buffer, len, segment });
+    }
+
+    fn path_error(&mut self) -> Option<PathError> {
+        while let Some((index, to)) = self.world.take_refusal(self.index) {
+            let mut sockets = self.sockets.iter_mut();
+            if let Some((socket, _)) = sockets.find(|(_, socket)| socket.index == index) {
+                return Some(PathError { socket, to, fault: PathFault::Refused });
+            }
+        }
+        None
     }
 
     fn submit(&mut self) -> io::Result<()> {

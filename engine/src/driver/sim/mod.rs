@@ -10,7 +10,7 @@
 //! [`World::advance_to_next_event`] moves the clock to the next arrival or deadline:
 //!
 //! ```
-//! use corewire_engine::driver::{Driver, sim::World};
+//! use corewire_engine::driver::{Driver, Route, sim::World};
 //!
 //! let world = World::new(7);
 //! let (a, b) = (world.host(), world.host());
@@ -22,7 +22,7 @@
 //!
 //! let mut lease = at_a.lease().unwrap();
 //! lease[..5].copy_from_slice(b"hello");
-//! at_a.send(from_a, (world.ip(b), 2).into(), lease, 5, 5);
+//! at_a.send(Route::new(from_a, (world.ip(b), 2).into()), lease, 5, 5);
 //! at_a.submit().unwrap();
 //! at_b.park(None);
 //! world.advance_to_next_event().expect("a datagram is on its way");
@@ -32,10 +32,12 @@
 mod driver;
 mod link;
 mod rng;
+mod stats;
 mod world;
 
 pub use self::{
     driver::{SimDriver, SimSocket},
     link::Link,
-    world::{HostId, World, WorldStats},
+    stats::WorldStats,
+    world::{HostId, World},
 };

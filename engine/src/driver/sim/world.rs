@@ -14,6 +14,7 @@ use super::{
     driver::SimWaker,
     link::{Arrival, LinkDirection, LinkFate},
     rng::Dice,
+    stats::WorldStats,
 };
 use crate::driver::{DriverConfig, Route, bind::BindError, steer};
 
@@ -24,38 +25,12 @@ const RECEIVE_QUEUE_DATAGRAMS: usize = 3_640;
 /// The first port that a bind to port 0 gets.
 const FIRST_FREE_PORT: u16 = 40_000;
 
+/// Refused sends that wait for their driver at one time.
+const REFUSALS_MAX: usize = 64;
+
 /// A host of a [`World`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostId(u32);
-
-/// What the network did so far, in datagrams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct WorldStats {
-    /// Handed to the network.
-    pub sent: u64,
-    /// Put into a socket's queue.
-    pub delivered: u64,
-    /// Lost by chance.
-    pub lost: u64,
-    /// Lost to a partition or a cut.
-    pub cut: u64,
-    /// Arrived a second time.
-    pub duplicated: u64,
-    /// Made late, so that others could pass.
-    pub reordered: u64,
-    /// Had bits flipped.
-    pub corrupted: u64,
-    /// Had their end cut off.
-    pub truncated: u64,
-    /// Larger than the link takes.
-    pub too_large: u64,
-    /// Dropped by the full queue of a slow link.
-    pub queue_full: u64,
-    /// Dropped by a full receive queue.
-    pub overflowed: u64,
-    /// Sent to an address where no socket is bound.
-    pub refused: u64,
-}
 
 /// A datagram in a socket's queue.
 #[derive(Debug)]
@@ -66,7 +41,7 @@ pub(super) struct Datagram {
     pub(super) bytes: Vec<u8>,
 }
 
-/// What a driver lost outside its own calls.
+/// Datagrams that a driver lost outside its own calls: dropped by full queues, refused by closed ports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DriverLosses {
     pub(super) overflowed: u64,
@@ -80,6 +55,8 @@ struct SimDriverState {
     parked: bool,
     deadline: Option<Instant>,
     losses: DriverLosses,
+    /// Sockets that sent to a closed port, and the port, until the driver takes them.
+    refusals: VecDeque<(usize, SocketAddr)>,
     gone: bool,
 }
 
@@ -97,7 +74,7 @@ struct SimPort {
 #[derive(Debug)]
 enum NetworkEvent {
     Arrival { from_port: usize, from: SocketAddr, at_host: HostId, to: SocketAddr, bytes: Vec<u8> },
-    Refused { port: usize },
+    Refused { port: usize, to: SocketAddr },
 }
 
 /// An address as it is bound: for loopback together with the only host that can reach it.
@@ -203,6 +180,7 @@ impl World {
                 parked: false,
                 deadline: None,
                 losses,
+                refusals: VecDeque::new(),
                 gone: false,
             });
             (driver_index, bell, Dice::new(inner.seed, 1 << 63 | driver_index as u64))
@@ -362,6 +340,10 @@ impl World {
 
     pub(super) fn driver_losses(&self, driver_index: usize) -> DriverLosses {
         self.lock().drivers[driver_index].losses
+    }
+
+    pub(super) fn take_refusal(&self, driver_index: usize) -> Option<(usize, SocketAddr)> {
+        self.lock().drivers[driver_index].refusals.pop_front()
     }
 
     pub(super) fn leave(&self, driver_index: usize) {
@@ -525,7 +507,7 @@ impl Inner {
         match event {
             NetworkEvent::Arrival { from_port, from, at_host, to, bytes } => {
                 let Some(index) = self.listener(at_host, from, to, &bytes) else {
-                    return self.refuse(from_port, at_host);
+                    return self.refuse(from_port, at_host, to);
                 };
                 let limit = self.queue_limit;
                 self.note([index as u64, u64::from(from.port()), 2], &bytes);
@@ -541,10 +523,12 @@ impl Inner {
                     }
                 }
             }
-            NetworkEvent::Refused { port } => {
+            NetworkEvent::Refused { port, to } => {
                 self.note([port as u64, 0, 3], &[]);
                 if let Some(driver) = self.ports[port].driver.filter(|_| self.ports[port].open) {
                     self.drivers[driver].losses.refused += 1;
+                    self.drivers[driver].refusals.push_back((port, to));
+                    self.drivers[driver].refusals.truncate(REFUSALS_MAX);
                 }
             }
         }
@@ -564,13 +548,13 @@ impl Inner {
     }
 
     /// No socket is bound at `at_host`: the sender gets an error, if the way back is open.
-    fn refuse(&mut self, from_port: usize, at_host: HostId) {
+    fn refuse(&mut self, from_port: usize, at_host: HostId, to: SocketAddr) {
         self.stats.refused += 1;
         let (now, back_to) = (self.now, self.ports[from_port].host);
         let way_back = self.direction(at_host, back_to);
         if !way_back.cut {
             let at = now + way_back.link.delay;
-            self.schedule(at, NetworkEvent::Refused { port: from_port });
+            self.schedule(at, NetworkEvent::Refused { port: from_port, to });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Socket addresses in the kernel's form. Not inside: name resolution.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Room for the address of a UDP peer: the larger of the two families.
 pub(in crate::driver) const ADDRESS_BYTES: usize = size_of::<libc::sockaddr_in6>();
@@ -77,6 +77,14 @@ impl RawAddress {
             }
             _ => None,
         }
+    }
+}
+
+/// The address in the form in which its packets are seen to come: an IPv4 address is not mapped.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, address.port()).into(),
+        IpAddr::V6(_) => address,
     }
 }
 

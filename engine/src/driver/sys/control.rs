@@ -1,5 +1,5 @@
-//! Control messages: the segment size of a train and the sender's address on the way out, what the kernel says
-//! about a datagram on the way in.
+//! Control messages: the segment size of a train and the sender's address on the way out, what the kernel
+//! says about a datagram on the way in.
 //!
 //! Reading is done on bytes with checked bounds, not with the `CMSG_*` pointer macros, so that a wrong length
 //! can't lead outside.

@@ -1,9 +1,12 @@
 //! What the kernel's answers mean for a datagram, and the queue in which it keeps the late ones.
 
-use std::{io, mem, os::fd::RawFd};
+use std::{io, mem, net::SocketAddr, os::fd::RawFd};
 
-use super::control;
-use crate::driver::DriverCounters;
+use super::{
+    address::{ADDRESS_BYTES, RawAddress},
+    control,
+};
+use crate::driver::{DriverCounters, PathError, PathFault, SocketId, fault::PathErrors};
 
 /// Why a send did not happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,16 @@ impl SendFailure {
         }
     }
 
+    /// What it says about the way to the receiver; `None`: nothing.
+    pub(in crate::driver) fn fault(self) -> Option<PathFault> {
+        match self {
+            // An address of the loopback interface can't send elsewhere, which the kernel calls invalid.
+            Self::Unreachable | Self::Other => Some(PathFault::Unreachable),
+            Self::TooLarge => Some(PathFault::TooLarge),
+            Self::Wait | Self::NoRoom | Self::Train => None,
+        }
+    }
+
     /// Counts `datagrams` that were not sent for this reason.
     pub(in crate::driver) fn count(self, datagrams: u64, counters: &mut DriverCounters) {
         let counter = match self {
@@ -65,18 +78,26 @@ const DRAIN_LIMIT: usize = 256;
 
 /// Takes the errors that the kernel has queued for a socket (`IP_RECVERR`) and counts them. A queue that is
 /// not taken makes every later call on the socket fail for an earlier datagram.
-pub(in crate::driver) fn drain(socket: RawFd, counters: &mut DriverCounters) {
+pub(in crate::driver) fn drain(
+    (id, socket): (SocketId, RawFd),
+    counters: &mut DriverCounters,
+    errors: &mut PathErrors,
+) {
     for _ in 0..DRAIN_LIMIT {
         counters.system_calls += 1;
         let Some(answer) = next(socket) else { return };
         counters.queued_errors += 1;
         // What the local stack refuses was told by the send itself already.
-        if let Some(Late { errno, remote: true }) = answer {
-            let counter = match errno as libc::c_int {
-                libc::EMSGSIZE => &mut counters.send_too_large,
-                _ => &mut counters.send_unreachable,
+        if let Some(Late { errno, remote: true, to }) = answer {
+            let (counter, fault) = match errno as libc::c_int {
+                libc::EMSGSIZE => (&mut counters.send_too_large, PathFault::TooLarge),
+                libc::ECONNREFUSED => (&mut counters.send_unreachable, PathFault::Refused),
+                _ => (&mut counters.send_unreachable, PathFault::Unreachable),
             };
             *counter += 1;
+            if let Some(to) = to {
+                errors.note(PathError { socket: id, to, fault });
+            }
         }
     }
 }
@@ -85,6 +106,8 @@ pub(in crate::driver) fn drain(socket: RawFd, counters: &mut DriverCounters) {
 struct Late {
     errno: u32,
     remote: bool,
+    /// The receiver of that datagram.
+    to: Option<SocketAddr>,
 }
 
 /// The next queued error; the inner `None` is one without a readable cause.
@@ -92,15 +115,19 @@ fn next(socket: RawFd) -> Option<Option<Late>> {
     #[repr(C, align(8))]
     struct Aligned([u8; 256]);
     let mut control = Aligned([0; 256]);
+    let mut name = RawAddress::NONE;
     // SAFETY: all-zero is a valid `msghdr`: no name, no data, no control.
     let mut header: libc::msghdr = unsafe { mem::zeroed() };
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = ADDRESS_BYTES as libc::socklen_t;
     header.msg_control = control.0.as_mut_ptr().cast();
     header.msg_controllen = control.0.len();
-    // SAFETY: the header names no data and a control buffer that lives, with its length.
+    // SAFETY: the header names no data, and an address and a control buffer that live, with their lengths.
     let answer = unsafe { libc::recvmsg(socket, &mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) };
     if answer < 0 {
         return None;
     }
+    let to = if header.msg_namelen > 0 { name.get() } else { None };
     let written = header.msg_controllen.min(control.0.len());
     let late = control::messages(&control.0[..written]).find_map(|(level, kind, data)| {
         let ours = [(libc::SOL_IP, libc::IP_RECVERR), (libc::SOL_IPV6, libc::IPV6_RECVERR)];
@@ -108,7 +135,7 @@ fn next(socket: RawFd) -> Option<Option<Late>> {
         let errno = u32::from_ne_bytes(*data.first_chunk()?);
         let origin = *data.get(4)?;
         let remote = origin == libc::SO_EE_ORIGIN_ICMP || origin == libc::SO_EE_ORIGIN_ICMP6;
-        ours.contains(&(level, kind)).then_some(Late { errno, remote })
+        ours.contains(&(level, kind)).then_some(Late { errno, remote, to })
     });
     Some(late)
 }

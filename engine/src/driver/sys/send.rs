@@ -14,7 +14,7 @@ use super::{
     control::Control,
     errors::{self, SendFailure},
 };
-use crate::driver::{DriverCounters, Route};
+use crate::driver::{DriverCounters, Route, fault::PathErrors};
 
 /// Segments in one train that every kernel with `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS`; 128 since Linux
 /// 6.9).
@@ -152,7 +152,7 @@ pub(in crate::driver) fn send_pieces(
     bytes: &[u8],
     segment: usize,
     per_train: usize,
-    counters: &mut DriverCounters,
+    (counters, faults): (&mut DriverCounters, &mut PathErrors),
 ) {
     assert!(segment > 0 && per_train > 0);
     let mut slots: [_; PIECES] = std::array::from_fn(|_| SendSlot::new());
@@ -181,7 +181,7 @@ pub(in crate::driver) fn send_pieces(
                 }
                 Err(error) => {
                     let failure = SendFailure::of(&error, false);
-                    errors::drain(socket, counters);
+                    errors::drain((route.socket, socket), counters, faults);
                     tries += 1;
                     // The first answer may have been meant for an earlier datagram.
                     if failure != SendFailure::Unreachable || tries > 1 {
@@ -207,8 +207,8 @@ pub(in crate::driver) fn fit_family(to: SocketAddr, socket_is_ipv4: bool) -> Opt
     }
 }
 
-/// The sender's address as the socket writes it whose form of the receiver's is `to`; `None` when it is of the
-/// other family.
+/// The sender's address as the socket writes it whose form of the receiver's is `to`; `None` when it is of
+/// the other family.
 fn fit_source(source: IpAddr, to: SocketAddr) -> Option<IpAddr> {
     match (source, to) {
         (IpAddr::V4(_), SocketAddr::V4(_)) | (IpAddr::V6(_), SocketAddr::V6(_)) => Some(source),

@@ -44,11 +44,13 @@ use self::{
     setup::UringLimits,
 };
 use super::{
-    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Lease, Received, Route,
-    Socket, SocketId,
+    Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Lease, PathError, Received,
+    Route, Socket, SocketId,
+    fault::PathErrors,
     outgoing::{self, Outgoing},
     probe,
     sys::{
+        address::canonical,
         clock,
         errors::{self, SendFailure},
         options,
@@ -132,6 +134,7 @@ pub struct UringDriver {
     segments_per_train: usize,
     random: SystemRandom,
     counters: DriverCounters,
+    path_errors: PathErrors,
 }
 
 impl UringDriver {
@@ -181,6 +184,7 @@ impl UringDriver {
             segments_per_train: udp.segments_per_train(),
             random: SystemRandom::new(),
             counters: DriverCounters::default(),
+            path_errors: PathErrors::default(),
         };
         driver.arm_alarm();
         driver.ring.submit(&mut driver.counters).map_err(system("watch the eventfd"))?;
@@ -280,7 +284,7 @@ impl UringDriver {
     /// A receive has ended in an error: usually the echo of an earlier send, which is in the socket's queue.
     fn receive_failed(&mut self, id: SocketId, fd: RawFd) {
         let before = self.counters.queued_errors;
-        errors::drain(fd, &mut self.counters);
+        errors::drain((id, fd), &mut self.counters, &mut self.path_errors);
         let unexplained = self.counters.queued_errors == before;
         if let Some(entry) = self.sockets.get_mut(id) {
             entry.failures = if unexplained { entry.failures.saturating_add(1) } else { 0 };
@@ -304,7 +308,7 @@ impl UringDriver {
             self.counters.send_refused += outgoing.datagrams();
             return self.slab.land(buffer);
         };
-        errors::drain(fd, &mut self.counters);
+        errors::drain((outgoing.route.socket, fd), &mut self.counters, &mut self.path_errors);
         let error = io::Error::from_raw_os_error(-result);
         match SendFailure::of(&error, outgoing.is_train()) {
             SendFailure::Train => {
@@ -321,6 +325,10 @@ impl UringDriver {
             }
             failure => {
                 failure.count(outgoing.datagrams(), &mut self.counters);
+                let Route { socket, to, .. } = outgoing.route;
+                if let Some(fault) = failure.fault() {
+                    self.path_errors.note(PathError { socket, to: canonical(to), fault });
+                }
                 self.slab.land(buffer);
             }
         }
@@ -347,7 +355,8 @@ impl UringDriver {
     fn split(&mut self, fd: RawFd, outgoing: &Outgoing, per_train: usize) {
         self.counters.sent_split += 1;
         let bytes = self.slab.in_flight_bytes(outgoing.buffer, outgoing.len);
-        send::send_pieces(fd, outgoing.route, bytes, outgoing.segment, per_train, &mut self.counters);
+        let told = (&mut self.counters, &mut self.path_errors);
+        send::send_pieces(fd, outgoing.route, bytes, outgoing.segment, per_train, told);
         self.slab.land(outgoing.buffer);
     }
 
@@ -531,6 +540,10 @@ impl Driver for UringDriver {
             slots.fill(buffer, outgoing.route, self.slab.pointer(buffer), len, segment);
         }
         self.stage(fd, InFlight { outgoing, tried: false });
+    }
+
+    fn path_error(&mut self) -> Option<PathError> {
+        self.path_errors.take()
     }
 
     fn submit(&mut self) -> io::Result<()> {
