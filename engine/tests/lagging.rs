@@ -3,7 +3,10 @@
 #[allow(dead_code, reason = "only its hosts and its network are used here")]
 mod swarm_rig;
 
-use std::time::Duration;
+use std::{
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use corewire_engine::{
     Engine,
@@ -18,7 +21,7 @@ use corewire_engine::{
     subscription::{Backoff, Leg, SubscribeSpec, Subscription},
 };
 use corewire_proto::{NetworkId, StreamId, session::CloseCode, time::Instant};
-use corewire_rings::{ClaimError, RecvError};
+use corewire_rings::{ClaimError, RecvError, WaitTicket, Writer};
 use swarm_rig::Internet;
 
 const STREAM: StreamId = StreamId([1; 32]);
@@ -30,6 +33,9 @@ const GRACE: Duration = Duration::from_millis(320);
 
 /// How much later than its grace a consumer may be closed: two checks, and a step of these tests.
 const LATE: Duration = Duration::from_millis(22);
+
+/// How long a consumer may stand still that no other one waits for.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -195,17 +201,16 @@ fn a_grace_starts_when_its_consumer_begins_to_hold_the_ring() {
 }
 
 #[test]
-fn taking_something_restarts_the_grace() {
+fn a_lone_consumer_is_closed_only_when_it_stands_still() {
     let mut rig = Rig::new(2);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
     let (_slow, mut slow) = rig.subscribe(&node);
     let mut accepted = 0;
-    // One datum in nine tenths of a grace is enough.
-    for step in 0..5_000_u64 {
+    for step in 0..60_000_u64 {
         fill(&publication, &mut accepted);
         rig.step();
-        if step % 288 == 287 {
+        if step % 9_900 == 9_899 {
             let _ = take_one(&mut slow);
         }
     }
@@ -217,11 +222,212 @@ fn taking_something_restarts_the_grace() {
         fill(&publication, &mut accepted);
         rig.step();
     }
-    assert_closed_after(rig.passed() - stopped, GRACE);
+    assert_closed_after(rig.passed() - stopped, STANDSTILL);
 }
 
 #[test]
-fn a_waiting_producer_gets_room_after_the_grace() {
+fn equally_slow_consumers_are_not_closed() {
+    for (mode, apart) in [(Mode::Wait, 0), (Mode::Refuse, 50), (Mode::Evict, 50), (Mode::Evict, 0)] {
+        let mut rig = Rig::new(12);
+        let node = rig.node(1);
+        let publication = rig.publish(&node, Some(GRACE));
+        let (_first, mut first) = rig.subscribe(&node);
+        let (_second, mut second) = rig.subscribe(&node);
+        let mut offers = Offers::new(&publication, mode);
+        for step in 0..30_000_u64 {
+            offers.fill();
+            rig.step();
+            for (leg, phase) in [(&mut first, 0), (&mut second, apart)] {
+                if step % 100 == phase {
+                    let _ = leg.inbox_mut().try_recv().expect("not closed");
+                }
+            }
+        }
+        assert_eq!((code(&first), code(&second)), (None, None), "{mode:?}");
+    }
+}
+
+/// How a producer goes on that finds its ring full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Wait,
+    Refuse,
+    Evict,
+}
+
+/// A producer that offers as much as its ring takes.
+struct Offers<'a> {
+    publication: &'a Publication,
+    mode: Mode,
+    writer: Writer,
+    /// Its place in the queue, while it waits for room.
+    ticket: WaitTicket,
+    accepted: u64,
+}
+
+impl<'a> Offers<'a> {
+    fn new(publication: &'a Publication, mode: Mode) -> Self {
+        Self { publication, mode, writer: publication.writer(), ticket: WaitTicket::default(), accepted: 0 }
+    }
+
+    /// Fills the ring, or evicts one datum from the full one.
+    fn fill(&mut self) {
+        if self.mode == Mode::Evict {
+            let room = (CAPACITY as u64).saturating_sub(self.publication.ring().len() as u64).max(1);
+            for _ in 0..room {
+                evict(self.publication, &mut self.accepted).expect("no reader is pinned");
+            }
+            return;
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..CAPACITY {
+            let claim = match self.mode {
+                Mode::Wait => match self.writer.poll_claim(&mut self.ticket, 8, &mut cx) {
+                    Poll::Ready(claim) => claim,
+                    Poll::Pending => Err(ClaimError::Full),
+                },
+                _ => self.writer.try_claim(8),
+            };
+            let Ok(mut claim) = claim else { break };
+            claim.copy_from_slice(&self.accepted.to_le_bytes());
+            claim.commit();
+            self.accepted += 1;
+        }
+        self.publication.note_full();
+    }
+}
+
+/// What stands beside a fast consumer.
+#[derive(Clone, Copy, Debug)]
+enum Beside {
+    Stalled,
+    /// One datum in a hundred milliseconds, where the fast one takes one in each.
+    HundredTimesSlower,
+    EveryNineSeconds,
+}
+
+impl Beside {
+    const ALL: [Self; 3] = [Self::Stalled, Self::HundredTimesSlower, Self::EveryNineSeconds];
+
+    /// Whether it takes a datum at this millisecond.
+    fn takes(self, step: u64) -> bool {
+        match self {
+            Self::Stalled => false,
+            Self::HundredTimesSlower => step % 100 == 99,
+            Self::EveryNineSeconds => step % 9_000 == 700,
+        }
+    }
+}
+
+#[test]
+fn a_fast_consumer_waits_for_a_slow_one_for_the_grace_at_most() {
+    const GRACE: Duration = Duration::from_secs(1);
+    for mode in [Mode::Wait, Mode::Refuse, Mode::Evict] {
+        for beside in Beside::ALL {
+            let mut rig = Rig::new(13);
+            let node = rig.node(1);
+            let publication = rig.publish(&node, Some(GRACE));
+            let (_slow, mut slow) = rig.subscribe(&node);
+            let (_fast, mut fast) = rig.subscribe(&node);
+            let mut offers = Offers::new(&publication, mode);
+            let (mut waited, mut got, mut closed_at) = (Duration::ZERO, 0, None);
+            for step in 0..5_000 {
+                offers.fill();
+                // By turns before and after the clerk's check.
+                let mut taken = (0, 0);
+                if step % 2 == 0 {
+                    taken = drain(&mut fast).expect("never closed");
+                }
+                rig.step();
+                if step % 2 == 1 {
+                    taken = drain(&mut fast).expect("never closed");
+                }
+                waited += if taken == (0, 0) { ms(1) } else { ms(0) };
+                got += taken.0 + taken.1;
+                if beside.takes(step) && closed_at.is_none() {
+                    let _ = slow.inbox_mut().try_recv();
+                }
+                closed_at = closed_at.or(code(&slow).map(|_| rig.passed()));
+            }
+            let what = format!("{mode:?} {beside:?}: waited {waited:?}, closed at {closed_at:?}");
+            assert_eq!(code(&slow), Some(CloseCode::TOO_SLOW), "{what}");
+            assert_eq!(code(&fast), None, "{what}");
+            assert!(waited <= GRACE + check(GRACE), "{what}");
+            assert!(mode != Mode::Evict || waited == Duration::ZERO, "{what}");
+            // Without waiting, only a part of the checks finds a fast consumer at the end.
+            let latest = if mode == Mode::Evict { 4 * GRACE } else { GRACE + 2 * check(GRACE) };
+            assert!(closed_at.is_some_and(|at| at + check(GRACE) >= GRACE && at <= latest), "{what}");
+            assert_eq!(got, offers.accepted, "{what}");
+        }
+    }
+}
+
+/// The time between two checks.
+fn check(grace: Duration) -> Duration {
+    grace / 32 + ms(1)
+}
+
+/// Lets a consumer hold the ring for some time beside one that waits.
+fn hold(rig: &mut Rig, publication: &Publication, fast: &mut Leg, accepted: &mut u64, time: Duration) {
+    let until = rig.passed() + time;
+    while rig.passed() < until {
+        fill(publication, accepted);
+        let _ = drain(fast).expect("never closed");
+        rig.step();
+    }
+}
+
+#[test]
+fn the_grace_is_the_sum_of_all_times_that_a_consumer_holds_the_ring() {
+    const PART: Duration = Duration::from_millis(240);
+    // What it does after it has held the ring for three quarters of its grace, and whether it is closed when
+    // it holds the ring so long again.
+    #[derive(Clone, Copy, Debug)]
+    enum Then {
+        TakesAllButOne(Duration),
+        TakesAll,
+    }
+    let cases = [
+        (Then::TakesAllButOne(Duration::ZERO), true),
+        (Then::TakesAllButOne(Duration::from_secs(9)), true),
+        (Then::TakesAllButOne(Duration::from_secs(11)), false),
+        (Then::TakesAll, false),
+    ];
+    for (then, closes) in cases {
+        let mut rig = Rig::new(14);
+        let node = rig.node(1);
+        let publication = rig.publish(&node, Some(GRACE));
+        let (_slow, mut slow) = rig.subscribe(&node);
+        let (_fast, mut fast) = rig.subscribe(&node);
+        let mut accepted = 0;
+        hold(&mut rig, &publication, &mut fast, &mut accepted, PART);
+        assert_eq!(code(&slow), None, "{then:?}");
+        match then {
+            Then::TakesAllButOne(pause) => {
+                for _ in 1..CAPACITY {
+                    let _ = take_one(&mut slow);
+                }
+                let until = rig.passed() + pause;
+                while rig.passed() < until {
+                    rig.step();
+                }
+            }
+            Then::TakesAll => {
+                assert_eq!(drain(&mut slow), Ok((CAPACITY as u64, 0)));
+                for _ in 0..30 {
+                    rig.step();
+                }
+            }
+        }
+        hold(&mut rig, &publication, &mut fast, &mut accepted, PART);
+        assert_eq!(code(&slow).is_some(), closes, "{then:?}");
+        hold(&mut rig, &publication, &mut fast, &mut accepted, PART);
+        assert_eq!(code(&slow), Some(CloseCode::TOO_SLOW), "{then:?}");
+    }
+}
+
+#[test]
+fn a_waiting_producer_gets_room_after_the_standstill() {
     let mut rig = Rig::new(3);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
@@ -230,13 +436,14 @@ fn a_waiting_producer_gets_room_after_the_grace() {
     fill(&publication, &mut accepted);
     let writer = publication.writer();
     let mut waiting = std::pin::pin!(writer.claim(8));
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    // A reader that answers into its own ring waits for itself: not without end.
     while waiting.as_mut().poll(&mut cx).is_pending() {
         rig.step();
-        assert!(rig.passed() < ms(5_000), "the writer waits for ever");
+        assert!(rig.passed() < ms(50_000), "the writer waits for ever");
     }
-    assert_closed_after(rig.passed(), GRACE);
+    assert_closed_after(rig.passed(), STANDSTILL);
     assert_eq!(code(&slow), Some(CloseCode::TOO_SLOW));
 }
 
@@ -295,7 +502,7 @@ fn a_pinned_consumer_is_closed_at_once_and_detached_when_it_has_read() {
     let mut accepted = 0;
     fill(&publication, &mut accepted);
     let borrowed = slow.inbox_mut().try_recv().expect("not over").expect("a datum");
-    for _ in 0..1_000 {
+    for _ in 0..11_000 {
         fill(&publication, &mut accepted);
         rig.step();
     }
@@ -325,25 +532,22 @@ fn evict(publication: &Publication, accepted: &mut u64) -> Result<(), ClaimError
 }
 
 #[test]
-fn eviction_does_not_restart_the_grace() {
+fn what_is_evicted_does_not_count_as_taken() {
     let mut rig = Rig::new(7);
     let node = rig.node(1);
     let publication = rig.publish(&node, Some(GRACE));
     let (_stalled, stalled) = rig.subscribe(&node);
     let (_slow, mut slow) = rig.subscribe(&node);
-    let (_good, mut good) = rig.subscribe(&node);
     let (mut accepted, mut full_at, mut closed_at) = (0, None, None);
-    let (mut of_good, mut of_slow) = ((0, 0), (0, 0));
-    for step in 0..3_000_u64 {
-        // Three datums a millisecond: the slow consumer takes one, loses the others and is not closed.
+    let mut of_slow = (0, 0);
+    for _ in 0..12_000 {
+        // Three datums a millisecond: the slow consumer takes one and loses the others.
         for _ in 0..3 {
-            evict(&publication, &mut accepted).expect("nobody reads in place");
+            evict(&publication, &mut accepted).expect("no reader is pinned");
         }
         if accepted > CAPACITY as u64 && full_at.is_none() {
             full_at = Some(rig.passed());
         }
-        let (got, skipped) = drain(&mut good).expect("never closed");
-        of_good = (of_good.0 + got, of_good.1 + skipped);
         if let Some(taken) = slow.inbox_mut().try_recv().expect("never closed") {
             of_slow = (of_slow.0 + 1, of_slow.1 + taken.skipped());
         }
@@ -351,10 +555,8 @@ fn eviction_does_not_restart_the_grace() {
         if closed_at.is_none() && code(&stalled).is_some() {
             closed_at = Some(rig.passed());
         }
-        assert!(step < 2_999 || closed_at.is_some(), "the stalled one was never closed");
     }
-    assert_closed_after(closed_at.expect("closed") - full_at.expect("full"), GRACE);
-    assert_eq!((of_good, code(&good)), ((accepted, 0), None), "who keeps up loses nothing");
+    assert_closed_after(closed_at.expect("closed") - full_at.expect("full"), STANDSTILL);
     assert_eq!(code(&slow), None);
     assert!(of_slow.1 > 0, "it lost");
     let (got, skipped) = drain(&mut slow).expect("never closed");
@@ -379,7 +581,7 @@ fn a_leg_of_a_node_that_left_holds_a_ring_for_a_limited_time() {
     // The producer waits already and will not report the full ring again.
     let writer = publication.writer();
     let mut waiting = std::pin::pin!(writer.claim(8));
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut cx = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
     let _leaving = other.shutdown(Duration::ZERO);
     let left = rig.passed();
@@ -478,10 +680,13 @@ fn only_the_channel_that_holds_a_shared_cursor_is_closed() {
     let (mut accepted, mut of_good, mut of_slow) = (0, 0, 0);
     let (mut full_at, mut closed_at) = (None, None);
     for step in 0..2_000_u64 {
-        fill(&publication, &mut accepted);
+        // With pauses, in which the slow consumer takes everything.
+        if step < 2 || step % 40 == 0 {
+            fill(&publication, &mut accepted);
+        }
         internet.run_for(ms(1));
         of_good += drain(good).expect("never closed").0;
-        if step % 50 == 0 && slow.inbox_mut().try_recv().expect("never closed").is_some() {
+        if slow.inbox_mut().try_recv().expect("never closed").is_some() {
             of_slow += 1;
         }
         // Four in its inbox, and sixteen in the ring.
@@ -506,4 +711,84 @@ fn only_the_channel_that_holds_a_shared_cursor_is_closed() {
         of_slow += drain(slow).expect("never closed").0;
         (of_good, of_slow) == (accepted, accepted)
     });
+}
+
+#[test]
+fn a_fast_remote_consumer_waits_for_a_slow_one_for_the_grace_at_most() {
+    const GRACE: Duration = Duration::from_secs(1);
+    for mode in [Mode::Wait, Mode::Refuse, Mode::Evict] {
+        for beside in Beside::ALL {
+            let mut internet = Internet::new(15, 3, 1);
+            (0..3).for_each(|host| internet.start(host));
+            let node = internet.node(0).expect("a node");
+            let publication = node.publish(publish_spec(Some(GRACE))).expect("published");
+            let mut connect = |host| {
+                let node = internet.node(host).expect("a node");
+                let subscription = node.subscribe(subscribe_spec()).expect("a subscription");
+                let mut leg = None;
+                run_until(&mut internet, |_| {
+                    leg = leg.take().or_else(|| subscription.take_leg());
+                    leg.is_some()
+                });
+                (subscription, leg.expect("a leg"))
+            };
+            let ((_slow, mut slow), (_fast, mut fast)) = (connect(1), connect(2));
+            run_until(&mut internet, |_| publication.channels().len() == 2);
+            let mut offers = Offers::new(&publication, mode);
+            let (mut waited, mut got) = (Duration::ZERO, 0);
+            for step in 0..3_000 {
+                offers.fill();
+                internet.run_for(ms(1));
+                let (taken, skipped) = drain(&mut fast).expect("never closed");
+                waited += if taken == 0 { ms(1) } else { ms(0) };
+                got += taken + skipped;
+                if beside.takes(step) {
+                    let _ = slow.inbox_mut().try_recv();
+                }
+            }
+            let what = format!("{mode:?} {beside:?}: waited {waited:?}, got {got} of {}", offers.accepted);
+            assert_eq!(code(&slow), Some(CloseCode::TOO_SLOW), "{what}");
+            assert_eq!(code(&fast), None, "{what}");
+            assert!(waited <= GRACE + 2 * check(GRACE), "{what}");
+        }
+    }
+}
+
+#[test]
+fn remote_consumers_are_closed_alone_only_when_they_stand_still() {
+    for (mode, count) in [(Mode::Wait, 1), (Mode::Evict, 1), (Mode::Refuse, 2), (Mode::Evict, 2)] {
+        let mut internet = Internet::new(16, 2, 1);
+        (0..2).for_each(|host| internet.start(host));
+        let node = internet.node(0).expect("a node");
+        let publication = node.publish(publish_spec(Some(GRACE))).expect("published");
+        let mut legs = Vec::new();
+        let subscriptions: Vec<Subscription> = (0..count)
+            .map(|_| {
+                let node = internet.node(1).expect("a node");
+                node.subscribe(subscribe_spec()).expect("a subscription")
+            })
+            .collect();
+        run_until(&mut internet, |_| {
+            legs.extend(subscriptions.iter().filter_map(Subscription::take_leg));
+            legs.len() == count && publication.channels().len() == count
+        });
+        let mut offers = Offers::new(&publication, mode);
+        // Long enough for the sum of several graces.
+        for step in 0..2_000_u64 {
+            offers.fill();
+            internet.run_for(ms(1));
+            for leg in legs.iter_mut().filter(|_| step % 100 == 99) {
+                let _ = leg.inbox_mut().try_recv().expect("not closed");
+            }
+        }
+        let stopped = internet.world.now();
+        while legs.iter().all(|leg| code(leg).is_none()) {
+            offers.fill();
+            internet.run_for(ms(5));
+            let stood = internet.world.now().saturating_since(stopped);
+            assert!(stood <= STANDSTILL + ms(50), "{mode:?} {count}: {stood:?}");
+        }
+        let stood = internet.world.now().saturating_since(stopped);
+        assert!(stood + ms(100) >= STANDSTILL, "{mode:?} {count}: {stood:?}");
+    }
 }

@@ -24,17 +24,17 @@ const CAPACITY: usize = 16;
 const OFFERS: u64 = 300;
 
 /// Short, but long against the pauses of a consumer's thread on a busy machine.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(900);
 
 /// What `true` means.
-const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+const DEFAULT_GRACE: Duration = Duration::from_secs(1);
 
 /// The time between two offers while a grace runs.
 const PACE: Duration = Duration::from_millis(10);
 
 /// The settings of `disconnect_lagging`, and the graces that they give.
 fn laggings() -> [(Lagging, Option<Duration>); 3] {
-    [(false.into(), None), (GRACE.into(), Some(GRACE)), (true.into(), Some(DEFAULT_GRACE))]
+    [(false.into(), None), (Lagging::after(GRACE, GRACE), Some(GRACE)), (true.into(), Some(DEFAULT_GRACE))]
 }
 
 /// Settings, and numbers of consumers; sixty-four are all that a ring has places for.

@@ -12,6 +12,11 @@ use super::support::{alone, apart, poll_once, within};
 
 const GRACE: Duration = Duration::from_millis(100);
 
+/// For consumers that are alone.
+fn short() -> Lagging {
+    Lagging::after(GRACE, GRACE)
+}
+
 fn soon() -> ExponentialBackoff {
     let pause = Duration::from_millis(20);
     ExponentialBackoffBuilder::new().with_initial_interval(pause).with_max_interval(pause).build()
@@ -44,7 +49,7 @@ async fn stalled(
 async fn disconnected_consumer_reconnects_and_sees_how_much_it_missed() {
     let network = alone().await;
     let (producer, mut consumer) =
-        stalled(&network, &network, BackpressurePolicy::PauseUpstream, GRACE).await;
+        stalled(&network, &network, BackpressurePolicy::PauseUpstream, short()).await;
     let (here, there) = (producer.consumers().next().unwrap(), consumer.producers().next().unwrap());
     let started = Instant::now();
     for n in 0..4 {
@@ -91,7 +96,7 @@ async fn every_waiting_send_is_served_once_the_stalled_consumer_is_gone() {
         let nodes = if apart_from_it { apart(2).await } else { vec![alone().await] };
         let (here, there) = (&nodes[0], nodes.last().unwrap());
         for form in 0..5 {
-            let (producer, consumer) = stalled(here, there, BackpressurePolicy::PauseUpstream, GRACE).await;
+            let (producer, consumer) = stalled(here, there, BackpressurePolicy::PauseUpstream, short()).await;
             let info = consumer.producers().next().unwrap();
             let send = async {
                 let mut sinks = Vec::new();
@@ -163,7 +168,7 @@ async fn datum_read_in_place_survives_the_disconnection_of_its_consumer() {
         .streams()
         .producer::<u64>()
         .with_buffer_size(2)
-        .disconnect_lagging(GRACE)
+        .disconnect_lagging(short())
         .online_when(|c| c.minimum_of(0))
         .codec(Plain)
         .build()
@@ -268,4 +273,83 @@ async fn stalled_consumer_stays_connected_without_disconnect_lagging() {
     assert_eq!((info.close_code(), info.stats().lag()), (None, 4));
     assert_eq!(consumer.try_recv(), Ok(0));
     assert_eq!(info.stats().lag(), 3);
+}
+
+/// How long the longest wait of a fast consumer was beside one that takes a datum when `takes` says so, under
+/// this policy; both are on `there`.
+async fn longest_wait(
+    here: &Network,
+    there: &Network,
+    policy: BackpressurePolicy,
+    mut takes: impl FnMut() -> bool,
+) -> (Duration, Option<CloseCode>) {
+    let (producer, mut slow) = stalled(here, there, policy, GRACE).await;
+    let mut fast = there.streams().consume::<u64>();
+    within(producer.when().subscribed().minimum_of(2)).await;
+    within(fast.when().online()).await;
+    let info = slow.producers().next().unwrap();
+    let started = Instant::now();
+    let (mut last, mut longest, mut next) = (started, Duration::ZERO, 0);
+    while started.elapsed() < 8 * GRACE {
+        if producer.try_send(next).is_ok() {
+            next += 1;
+        }
+        if fast.try_recv().is_ok() {
+            longest = longest.max(last.elapsed());
+            last = Instant::now();
+        }
+        if takes() {
+            let _ = slow.try_recv();
+        }
+        tokio::task::yield_now().await;
+    }
+    (longest.max(last.elapsed()), info.close_code())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_consumer_waits_for_a_slow_one_for_the_grace_at_most() {
+    // What a busy machine adds.
+    const LATE: Duration = Duration::from_millis(400);
+    for apart_from_it in [false, true] {
+        let nodes = if apart_from_it { apart(2).await } else { vec![alone().await] };
+        let (here, there) = (&nodes[0], nodes.last().unwrap());
+        for policy in BackpressurePolicy::ALL {
+            let (wait, code) = longest_wait(here, there, policy, || false).await;
+            assert!(wait <= GRACE + LATE, "{policy}: {wait:?}");
+            assert_eq!(code, Some(CloseCode::TOO_SLOW), "{policy}");
+            // One datum in nine tenths of the grace.
+            let mut took = Instant::now();
+            let (wait, code) = longest_wait(here, there, policy, || {
+                let due = took.elapsed() >= GRACE * 9 / 10;
+                took = if due { Instant::now() } else { took };
+                due
+            })
+            .await;
+            assert!(wait <= GRACE + LATE, "{policy}: {wait:?}");
+            assert_eq!(code, Some(CloseCode::TOO_SLOW), "{policy}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn reader_that_answers_into_its_own_full_ring_waits_for_a_limited_time() {
+    let network = alone().await;
+    let (producer, mut consumer) =
+        stalled(&network, &network, BackpressurePolicy::PauseUpstream, short()).await;
+    producer.try_send(0).unwrap();
+    let (mut missed, mut taken) = (0, 0);
+    for _ in 0..8 {
+        let delivery = within(consumer.recv_delivery()).await.unwrap();
+        (missed, taken) = (missed + delivery.skipped_before, taken + 1);
+        let started = Instant::now();
+        for _ in 0..2 {
+            within(producer.send(delivery.datum + 1)).await.unwrap();
+        }
+        assert!(started.elapsed() < Duration::from_secs(5));
+        within(producer.when().subscribed()).await;
+        within(consumer.when().online()).await;
+        producer.try_send(delivery.datum + 1).ok();
+    }
+    assert!(missed > 0, "what the wait cost is reported");
+    assert_eq!(consumer.stats().datums(), taken);
 }

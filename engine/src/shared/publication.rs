@@ -52,6 +52,10 @@ pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 /// A value of the caller's, found again at an existing publication.
 pub type Attachment = Arc<dyn Any + Send + Sync>;
 
+/// Longer than any pause of a healthy program: garbage collection, a storm of page faults, a short stop in a
+/// debugger.
+pub const STANDSTILL_GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
 /// What a publication is made of.
 #[derive(Clone)]
 pub struct PublishSpec {
@@ -74,15 +78,21 @@ pub struct PublishSpec {
     pub weight: u8,
     /// Which peers may consume. `None`: every member of the network.
     pub admit: Option<Admit>,
-    /// A consumer that keeps the ring full for this long, without taking anything, is closed with `TOO_SLOW`;
-    /// `None`: never. A consumer keeps the ring full while it is the furthest behind and producers find no
-    /// room, or make room by evicting what it has not taken. Each consumer has its own clock, which starts
-    /// when the consumer begins to hold the ring and restarts when it takes something. Works only if
-    /// producers call [`Publication::note_full`](crate::publication::Publication::note_full).
+    /// A consumer that has kept the ring full for this long in total, while another consumer had taken
+    /// everything, is closed with `TOO_SLOW`; `None`: no consumer is closed for lagging. A consumer keeps the
+    /// ring full while it is the furthest behind and producers find no room, or make room by evicting what it
+    /// has not taken. The sum of a consumer starts anew when it has nothing left to take, and after ten
+    /// seconds in which it did not keep the ring full. Works only if producers call
+    /// [`Publication::note_full`](crate::publication::Publication::note_full).
     ///
     /// A local consumer that reads in place is closed at once and loses its cursor when it has read. One
-    /// whose node has left may read on, but keeps a ring full for ten seconds at most, also with `None`.
+    /// whose node has left may read on, but keeps a ring full for ten seconds at most without taking
+    /// anything, also with `None`.
     pub lagging_grace: Option<Duration>,
+    /// With a `lagging_grace`: a consumer that keeps the ring full for this long without taking anything is
+    /// closed with `TOO_SLOW`, also if no other consumer waits for it. What is evicted does not count as
+    /// taken.
+    pub standstill_grace: Duration,
     /// How long the place of a remote consumer is kept in the ring after its session broke. A consumer that
     /// is back in this time goes on where it stopped; until then it holds the ring as if it were there, and
     /// `lagging_grace` applies to it. Zero: not at all.
@@ -108,6 +118,7 @@ impl PublishSpec {
             weight: 1,
             admit: None,
             lagging_grace: None,
+            standstill_grace: STANDSTILL_GRACE_DEFAULT,
             resume_for: Duration::from_secs(10),
             on_change: None,
             attachment: None,
@@ -138,6 +149,7 @@ impl fmt::Debug for PublishSpec {
             .field("reliability", &self.reliability)
             .field("weight", &self.weight)
             .field("lagging_grace", &self.lagging_grace)
+            .field("standstill_grace", &self.standstill_grace)
             .field("resume_for", &self.resume_for)
             .finish_non_exhaustive()
     }

@@ -5,6 +5,7 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 
+use corewire_engine::publication::STANDSTILL_GRACE_DEFAULT;
 use corewire_rings::RingConfigError;
 
 use super::{AnyDegrader, Producer};
@@ -29,9 +30,9 @@ const DEFAULT_BUFFER_BYTES: core::ops::RangeInclusive<usize> = 1 << 20..=64 << 2
 /// besides its window.
 const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
 
-/// How long a consumer may keep the ring full before it is disconnected: longer than any pause of a healthy
-/// program (garbage collection, a storm of page faults, a short stop in a debugger).
-const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(10);
+/// How long in total a consumer may keep the ring full for others: above the hiccups of a busy
+/// machine.
+const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the place of an absent consumer is kept.
 const DEFAULT_RESUME_FOR: Duration = Duration::from_secs(10);
@@ -74,23 +75,51 @@ pub(crate) struct ProducerSettings {
     pub(crate) degrader: Option<AnyDegrader>,
     pub(crate) reliability: Reliability,
     pub(crate) weight: u8,
-    pub(crate) lagging_grace: Option<Duration>,
+    pub(crate) lagging: Lagging,
     pub(crate) resume_for: Duration,
 }
 
-/// What [`Builder::disconnect_lagging`] takes: yes with the default grace, no, or yes with this grace.
+/// What [`Builder::disconnect_lagging`] takes: `true` for the defaults, `false` for never, a `Duration` for the
+/// grace, or both times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lagging(Option<Duration>);
+pub struct Lagging {
+    pub(crate) grace: Option<Duration>,
+    pub(crate) standstill: Duration,
+}
+
+impl Lagging {
+    /// Both times of [`Builder::disconnect_lagging`]: `grace` is how long in total a consumer may keep the
+    /// ring full while another one waits for it, `standstill` is how long it may keep the ring full without
+    /// taking a datum although no other one waits. Any durations; each is met to about a thirtieth of the
+    /// grace.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// use corewire::streams::producer::Lagging;
+    /// use std::time::Duration;
+    ///
+    /// let producer = network.streams()
+    ///     .producer::<u64>()
+    ///     .disconnect_lagging(Lagging::after(Duration::from_millis(200), Duration::from_secs(2)))
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn after(grace: Duration, standstill: Duration) -> Self {
+        Self { grace: Some(grace), standstill }
+    }
+}
 
 impl From<bool> for Lagging {
     fn from(disconnect: bool) -> Self {
-        Self(disconnect.then_some(DEFAULT_LAGGING_GRACE))
+        let grace = disconnect.then_some(DEFAULT_LAGGING_GRACE);
+        Self { grace, standstill: STANDSTILL_GRACE_DEFAULT }
     }
 }
 
 impl From<Duration> for Lagging {
     fn from(grace: Duration) -> Self {
-        Self(Some(grace))
+        Self::after(grace, STANDSTILL_GRACE_DEFAULT.max(grace))
     }
 }
 
@@ -108,7 +137,7 @@ impl ProducerSettings {
             degrader: None,
             reliability: Reliability::default(),
             weight: 1,
-            lagging_grace: Some(DEFAULT_LAGGING_GRACE),
+            lagging: true.into(),
             resume_for: DEFAULT_RESUME_FOR,
         }
     }
@@ -257,23 +286,29 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow` (10413), and after how
-    /// long: `true`, `false` or a `Duration`. Default: `true`, which grants 10 seconds.
+    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow` (10413): `true`, `false`
+    /// (never), a `Duration` (the grace), or a [`Lagging`] with both times. Default: `true`, which is a grace
+    /// of 1 second and a standstill time of 10 seconds; a longer grace given as a `Duration` is also the
+    /// standstill time.
     ///
-    /// A consumer keeps the ring full while the ring has no room and no other consumer is further behind. Its
-    /// grace starts then, and starts anew whenever the consumer takes a datum: a consumer that stands still
-    /// is disconnected, a slow one is not. So a stalled consumer delays the others by its grace at most;
-    /// several that stalled at different places are disconnected one after the other. The grace is met to
-    /// about a thirtieth.
+    /// A consumer keeps the ring full while the ring has no room (or is given room by evicting) and no other
+    /// consumer is further behind. It is disconnected when it has done so for the grace in total while
+    /// another consumer had taken everything, and in any case when it has done so for the standstill time
+    /// without taking a datum. A datum taken now and then does not reset the total; it is reset when the
+    /// consumer has nothing left to take, and after 10 seconds in which it did not keep the ring full. So a
+    /// fast consumer waits for a slow one for the grace at most, while a consumer that is alone, or as slow
+    /// as all others, is never disconnected for being slower than the producer, only for standing still. The
+    /// times are met to about a thirtieth of the grace. It follows that a thread that sends into a full ring
+    /// that only itself reads waits for the standstill time, and with `false` for ever.
     ///
-    /// | policy | a consumer that takes nothing for the grace | with `false` |
+    /// | policy | a consumer that holds others up, or stands still | with `false` |
     /// |---|---|---|
     /// | `PauseUpstream` | is disconnected, and waiting sends go on | can stop the stream for ever |
     /// | `Fail` | is disconnected, and sends succeed again | can have every send refused for ever |
     /// | `DropOldest`, `DegradeQuality` | is disconnected if it lost datums | loses datums for ever |
     ///
-    /// Under the policies that drop, an evicted datum is not a taken one: a consumer that takes a datum now
-    /// and then stays, and sees what it lost; one that keeps up never lags.
+    /// Under the policies that drop, an evicted datum is not a taken one; a consumer that keeps up never
+    /// lags.
     ///
     /// The consumer learns the reason ([`ChannelInfo::close_code`](crate::streams::ChannelInfo::close_code)),
     /// tries again after its backoff, with a longer pause each time, and begins with the latest datum; it is
@@ -292,7 +327,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn disconnect_lagging(mut self, lagging: impl Into<Lagging>) -> Self {
-        self.settings.lagging_grace = lagging.into().0;
+        self.settings.lagging = lagging.into();
         self
     }
 

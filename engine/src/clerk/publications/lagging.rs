@@ -1,20 +1,26 @@
 //! Consumers that keep a ring full.
 //!
 //! A producer that finds no room (or makes some by evicting) reports it. From then on the ring is checked a
-//! few times per grace, until no producer has reported it and it is not full.
+//! few times per grace, until it is not full and no consumer is on record for having held it.
 //!
-//! A consumer *holds* the ring if it is at the gate and has something to take. Each consumer has a clock of
-//! its own, which starts when the consumer is first found holding a full ring, and restarts when it has taken
-//! something since. So the grace is that of one consumer's standstill, and a consumer that moves, however
-//! slowly, is never closed. A record that is evicted does not count as taken: under the policies that drop,
-//! the clock of a consumer that only loses runs on.
+//! A consumer *holds* the ring if the ring is full and the consumer is at the gate with something to take. It
+//! is closed in two cases:
+//!
+//! - It has held the ring, while another consumer had taken everything, for the grace in total. Taking a datum
+//!   now and then does not reset this sum; having nothing left to take does, and so does a time without
+//!   holding ([`FORGIVEN_AFTER`]).
+//! - It holds the ring and has taken nothing for the standstill time, whatever the others do. A record that is
+//!   evicted does not count as taken.
+//!
+//! So a fast consumer waits for a slow one for the grace at most, and a consumer that is alone, or as slow as
+//! all others, is closed only if it stands still.
 
 use std::{collections::BTreeMap, mem::take, sync::atomic::Ordering, time::Duration};
 
 use corewire_proto::{session::CloseCode, time::Instant};
 use corewire_rings::{ReaderId, Ring};
 
-use super::{Env, OutboundEnd, PublicationState, Publications, parked::ConsumerKey};
+use super::{Env, OutboundChannel, OutboundEnd, PublicationState, Publications, parked::ConsumerKey};
 use crate::{
     clerk::{effect::Effect, timers::Timer},
     shared::{
@@ -24,32 +30,36 @@ use crate::{
     },
 };
 
-/// Checks in a grace. A clock starts late by at most the time between two, except for the first of a
-/// standstill, which starts when the producer reported the full ring.
+/// Checks in a grace. The sum of a consumer is exact to about the time between two.
 const CHECKS_PER_GRACE: u32 = 32;
 
 /// The least and the longest time between two checks.
 const CHECK_PAUSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 
-/// The grace of a consumer whose node has left, at a publication that closes no consumer: it is not a channel
-/// any more that the producer has decided to wait for.
+/// The standstill time of a consumer whose node has left, at a publication that closes no consumer: it is not
+/// a channel any more that the producer has decided to wait for.
 const LEFT_GRACE: Duration = Duration::from_secs(10);
+
+/// A consumer that has not held the ring for this long has no sum any more.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
 /// Reads of a cursor that writers may be moving at the moment, before the last value is believed.
 const CURSOR_READS_MAX: usize = 8;
 
-/// A ring that is full, or was at the last check.
+/// A ring that is full, or was lately.
 #[derive(Debug, Default)]
 pub(super) struct FullWatch {
     /// The gate when the ring was known to be full. While it stays there, the ring stays as full as it was.
     full_at: Option<u64>,
     /// A producer has reported the full ring since the last timed check.
     reported: bool,
-    /// The consumers that held the ring at the last check.
-    clocks: BTreeMap<HolderKey, StandstillClock>,
+    /// The last check; `None` before the first.
+    checked_at: Option<Instant>,
+    /// The consumers that have held the ring and were not forgiven.
+    clocks: BTreeMap<HolderKey, HolderClock>,
 }
 
-/// Names a consumer that holds the ring. A local one keeps its name when its channel is over and it drains.
+/// Names a consumer. A local one keeps its name when its channel is over and it drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum HolderKey {
     Leg(LegKey),
@@ -58,21 +68,43 @@ enum HolderKey {
     Place(ConsumerKey),
 }
 
-/// How long a consumer stands still.
+/// What is on record about a consumer that has held the ring.
 #[derive(Clone, Copy, Debug)]
-struct StandstillClock {
-    /// What it had taken at `since`, by a count that eviction does not change.
+struct HolderClock {
+    /// What it had taken at `still_since`, by a count that eviction does not change.
     taken: u64,
-    since: Instant,
+    still_since: Instant,
+    /// When it last held the ring.
+    held_at: Instant,
+    /// For how long it has held the ring while another consumer had taken everything.
+    held: Duration,
+    /// It did so at the last check.
+    holds: bool,
 }
 
-/// A consumer that holds the ring.
-struct Holder {
+/// Where a consumer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has taken everything.
+    Done,
+    /// It has something to take, and another consumer has more.
+    Between,
+    /// No consumer has more to take.
+    AtGate,
+}
+
+/// A consumer at a check.
+struct Consumer {
     key: HolderKey,
-    /// Its channel; `None` for a local one that drains.
+    /// Its channel; `None` for a local one that drains, and for an absent one.
     channel: Option<ChannelKey>,
+    standing: Standing,
+    /// What it has taken, by a count that eviction does not change.
     taken: u64,
-    grace: Duration,
+    /// How long it may hold the ring while another one waits; `None`: without end.
+    grace: Option<Duration>,
+    /// How long it may hold the ring without taking anything; `None`: without end.
+    standstill: Option<Duration>,
 }
 
 /// A reader of this engine that has something to take.
@@ -82,6 +114,12 @@ struct BehindReader {
     position: u64,
     /// What it has taken, by a count that eviction does not change.
     taken: u64,
+}
+
+impl HolderClock {
+    fn new(now: Instant, taken: u64) -> Self {
+        Self { taken, still_since: now, held_at: now, held: Duration::ZERO, holds: false }
+    }
 }
 
 impl Publications {
@@ -94,7 +132,7 @@ impl Publications {
         let gate = publication.shared.ring.gate();
         let watch = publication.watch.get_or_insert_default();
         (watch.reported, watch.full_at) = (true, Some(gate));
-        self.check_holders(env, key);
+        self.check_holders(env, key, true);
     }
 
     /// It is time to check the ring again.
@@ -110,8 +148,9 @@ impl Publications {
             || ring.waiting_writers() > 0
             || ring.len() >= ring.config().datums;
         watch.full_at = full.then_some(gate);
-        if take(&mut watch.reported) || full {
-            self.check_holders(env, key);
+        let full = take(&mut watch.reported) || full;
+        if full || !watch.clocks.is_empty() {
+            self.check_holders(env, key, full);
         } else {
             publication.watch = None;
         }
@@ -130,40 +169,56 @@ impl Publications {
         publication.shared.full.store(false, Ordering::Release);
         // One check in any case: a producer that has waited since before will not report it again.
         publication.watch.get_or_insert_default().reported = true;
-        self.check_holders(env, key);
+        self.check_holders(env, key, true);
     }
 
-    /// Checks a full ring: starts clocks, stops those of consumers that moved, closes consumers whose grace
-    /// is over.
-    fn check_holders(&mut self, env: &mut Env, key: PublicationKey) {
+    /// Checks where the consumers of a ring stand, and closes those whose time is over.
+    fn check_holders(&mut self, env: &mut Env, key: PublicationKey, full: bool) {
         let Some(publication) = self.publications.get_mut(&key) else { return };
-        let holders = publication.holders();
+        let consumers = publication.consumers();
+        // A leg that drains belongs to no consumer that could wait for more.
+        let one_waits = consumers.iter().any(|one| one.standing == Standing::Done && one.channel.is_some());
+        let pause = check_pause(publication.shared.spec.lagging_grace);
         let Some(watch) = &mut publication.watch else { return };
-        let before = take(&mut watch.clocks);
-        let mut next = env.now + check_pause(publication.shared.spec.lagging_grace);
+        // A check that comes late must not be charged to the consumers.
+        let passed = watch.checked_at.map_or(Duration::ZERO, |at| env.now.saturating_since(at));
+        let passed = passed.min(2 * pause);
+        watch.checked_at = Some(env.now);
+        let mut before = take(&mut watch.clocks);
+        let mut next = env.now + pause;
         let mut over = Vec::new();
-        for holder in holders {
-            let clock = match before.get(&holder.key) {
-                Some(clock) if clock.taken == holder.taken => *clock,
-                _ => StandstillClock { taken: holder.taken, since: env.now },
+        for consumer in consumers {
+            let known = before.remove(&consumer.key);
+            let at_gate = full && consumer.standing == Standing::AtGate;
+            let clock = match known {
+                _ if consumer.standing == Standing::Done => continue,
+                Some(clock) if !at_gate && env.now >= clock.held_at + FORGIVEN_AFTER => continue,
+                None if !at_gate => continue,
+                known => known.unwrap_or_else(|| HolderClock::new(env.now, consumer.taken)),
             };
-            watch.clocks.insert(holder.key, clock);
-            let due = clock.since + holder.grace;
-            if due <= env.now {
-                over.push(holder);
-            } else {
-                next = next.min(due);
+            let clock = clock.at_check(env.now, passed, &consumer, at_gate, at_gate && one_waits);
+            match at_gate.then(|| clock.due(env.now, &consumer)).flatten() {
+                Some(due) if due <= env.now => over.push((consumer.channel, consumer.key)),
+                Some(due) => next = next.min(due),
+                None => {}
             }
+            watch.clocks.insert(consumer.key, clock);
         }
         env.effects.set_timer(Timer::Lagging(key), next);
-        for holder in over {
-            self.close_lagging(env, key, &holder);
+        for (channel, holder) in over {
+            self.close_lagging(env, key, channel, holder);
         }
     }
 
-    /// Closes a consumer whose grace is over.
-    fn close_lagging(&mut self, env: &mut Env, key: PublicationKey, holder: &Holder) {
-        match (holder.channel, holder.key) {
+    /// Closes a consumer whose time is over.
+    fn close_lagging(
+        &mut self,
+        env: &mut Env,
+        key: PublicationKey,
+        channel: Option<ChannelKey>,
+        holder: HolderKey,
+    ) {
+        match (channel, holder) {
             (Some(channel), _) => {
                 if let Some(publication) = self.publications.get(&key) {
                     count(&publication.node.counters.too_slow);
@@ -185,58 +240,111 @@ impl Publications {
     }
 }
 
+impl HolderClock {
+    /// The clock after a check. `holds`: at the gate of a full ring, while another consumer has taken
+    /// everything. Each end of the time since the last check stands for a half of it.
+    fn at_check(
+        mut self,
+        now: Instant,
+        passed: Duration,
+        consumer: &Consumer,
+        at_gate: bool,
+        holds: bool,
+    ) -> Self {
+        if self.taken != consumer.taken {
+            (self.taken, self.still_since) = (consumer.taken, now);
+        }
+        if at_gate {
+            self.held_at = now;
+        }
+        self.held += passed / 2 * (u32::from(self.holds) + u32::from(holds));
+        self.holds = holds;
+        self
+    }
+
+    /// When the consumer is to be closed if it goes on like this.
+    fn due(&self, now: Instant, consumer: &Consumer) -> Option<Instant> {
+        let left = consumer.grace.map(|grace| grace.saturating_sub(self.held));
+        let by_sum = left.filter(|left| self.holds || left.is_zero()).map(|left| now + left);
+        let by_standstill = consumer.standstill.map(|standstill| self.still_since + standstill);
+        [by_sum, by_standstill].into_iter().flatten().min()
+    }
+}
+
 impl PublicationState {
-    /// The consumers that hold the ring now.
-    fn holders(&self) -> Vec<Holder> {
-        let (ring, granted) = (&self.shared.ring, self.shared.spec.lagging_grace);
+    /// The consumers, as they stand now.
+    fn consumers(&self) -> Vec<Consumer> {
+        let spec = &self.shared.spec;
+        let ring = &self.shared.ring;
         let readers = behind_readers(ring);
         // After the cursors, so that one that a writer has moved meanwhile is not taken for one that got
         // away.
         let (gate, tail) = (ring.gate(), ring.tail());
         let clocks = self.watch.as_ref().map(|watch| &watch.clocks);
-        let holder = |key: HolderKey, id: ReaderId, channel: Option<ChannelKey>, grace: Option<Duration>| {
-            let reader = readers.iter().find(|reader| reader.id == id)?;
-            let grace = grace?;
-            if reader.position > gate {
-                return None;
-            }
+        let standstill = spec.lagging_grace.map(|_| spec.standstill_grace);
+        let local = |key: HolderKey, id: ReaderId, channel: Option<ChannelKey>, standstill| {
+            let reader = readers.iter().find(|reader| reader.id == id);
+            let standing = match reader {
+                None => Standing::Done,
+                Some(reader) if reader.position > gate => Standing::Between,
+                Some(_) => Standing::AtGate,
+            };
             let known = clocks.and_then(|clocks| clocks.get(&key)).map(|clock| clock.taken);
-            Some(Holder { key, channel, taken: taken(ring, reader, known), grace })
+            let taken = reader.map_or(0, |reader| taken(ring, reader, known));
+            Consumer { key, channel, standing, taken, grace: spec.lagging_grace, standstill }
         };
-        let mut holders = Vec::new();
+        let mut consumers = Vec::with_capacity(self.channels.len() + self.draining.len());
         for (&key, outbound) in &self.channels {
             match outbound.end {
                 OutboundEnd::Local(leg, id) => {
-                    holders.extend(holder(HolderKey::Leg(leg), id, Some(key), granted));
+                    consumers.push(local(HolderKey::Leg(leg), id, Some(key), standstill));
                 }
                 OutboundEnd::Remote(..) => {
-                    let channel = &outbound.channel.shared;
-                    // Channels share a shard's cursor; their counters tell which of them holds it. One that
-                    // has no cursor yet holds nothing.
-                    let placed = channel.state() != ChannelState::Connecting;
-                    let released = channel.snapshot().released;
-                    if let Some(grace) = granted
-                        && placed
-                        && released <= gate
-                        && released < tail
-                    {
-                        let holder = HolderKey::Remote(key);
-                        holders.push(Holder { key: holder, channel: Some(key), taken: released, grace });
-                    }
+                    let Some((standing, taken)) = remote_standing(outbound, gate, tail) else { continue };
+                    let (holder, grace) = (HolderKey::Remote(key), spec.lagging_grace);
+                    consumers.push(Consumer {
+                        key: holder,
+                        channel: Some(key),
+                        standing,
+                        taken,
+                        grace,
+                        standstill,
+                    });
                 }
             }
         }
-        holders.extend(self.draining.iter().filter_map(|(&leg, draining)| {
-            let grace = granted.or(draining.consumer_left.then_some(LEFT_GRACE));
-            holder(HolderKey::Leg(leg), draining.reader, None, grace)
+        consumers.extend(self.draining.iter().map(|(&leg, draining)| {
+            let standstill = standstill.or(draining.consumer_left.then_some(LEFT_GRACE));
+            local(HolderKey::Leg(leg), draining.reader, None, standstill)
         }));
-        holders.extend(
+        consumers.extend(
             self.places
                 .iter()
-                .filter_map(|(key, place)| holder(HolderKey::Place(key), place.reader.id(), None, granted)),
+                .map(|(key, place)| local(HolderKey::Place(key), place.reader.id(), None, standstill)),
         );
-        holders
+        consumers
     }
+}
+
+/// Where a remote consumer stands, and what it has taken. Channels share a shard's cursor; their counters
+/// tell which of them holds it. `None`: it has no cursor yet.
+fn remote_standing(outbound: &OutboundChannel, gate: u64, tail: u64) -> Option<(Standing, u64)> {
+    let channel = &outbound.channel.shared;
+    if channel.state() == ChannelState::Connecting {
+        return None;
+    }
+    let snapshot = channel.snapshot();
+    let standing = if snapshot.released >= tail {
+        Standing::Done
+    } else if snapshot.released <= gate {
+        Standing::AtGate
+    } else if snapshot.position >= tail {
+        // What is on its way will be taken without the producer's help.
+        Standing::Done
+    } else {
+        Standing::Between
+    };
+    Some((standing, snapshot.released))
 }
 
 /// The time between two checks.

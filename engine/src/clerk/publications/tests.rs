@@ -142,9 +142,15 @@ fn a_local_channel_drains_until_its_consumer_drops_it() {
 }
 
 #[test]
-fn a_local_consumer_that_stands_still_for_its_grace_is_cut_off() {
+fn a_local_consumer_that_stands_still_is_cut_off() {
     const GRACE: Duration = Duration::from_millis(320);
-    let spec = PublishSpec { datums: 4, lagging_grace: Some(GRACE), ..PublishSpec::new(STREAM) };
+    const STANDSTILL: Duration = Duration::from_secs(2);
+    let spec = PublishSpec {
+        datums: 4,
+        lagging_grace: Some(GRACE),
+        standstill_grace: STANDSTILL,
+        ..PublishSpec::new(STREAM)
+    };
     let mut fixture = Fixture::new(spec);
     let (_, leg, _end) = fixture.serve_local();
     let writer: Writer = fixture.shared.ring.writer();
@@ -152,7 +158,7 @@ fn a_local_consumer_that_stands_still_for_its_grace_is_cut_off() {
     fixture.publications.ring_is_full(&mut fixture.env, fixture.shared.key);
     let effects = fixture.env.effects.drain();
     assert!(matches!(effects[..], [Effect::SetTimer(Timer::Lagging(_), _)]), "its clock has started");
-    fixture.env.now += GRACE;
+    fixture.env.now += STANDSTILL;
     fixture.publications.lagging_due(&mut fixture.env, fixture.shared.key);
     let cut = |effect: &Effect| matches!(effect, Effect::EndLeg(cut, CloseCode::TOO_SLOW, LegEnd::Cut) if *cut == leg);
     assert!(fixture.env.effects.drain().iter().any(cut));
