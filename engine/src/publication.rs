@@ -18,7 +18,9 @@ use tokio::sync::watch;
 
 pub use crate::shared::{
     channel::{Channel, Channels},
-    publication::{Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, Verdict},
+    publication::{
+        Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, Verdict,
+    },
 };
 use crate::shared::{
     port::RequestPort,
