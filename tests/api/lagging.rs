@@ -290,18 +290,18 @@ async fn longest_wait(
     let info = slow.producers().next().unwrap();
     let started = Instant::now();
     let (mut last, mut longest, mut next) = (started, Duration::ZERO, 0);
-    while started.elapsed() < 8 * GRACE {
+    while started.elapsed() < 10 * GRACE {
         if producer.try_send(next).is_ok() {
             next += 1;
         }
-        if fast.try_recv().is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        while fast.try_recv().is_ok() {
             longest = longest.max(last.elapsed());
             last = Instant::now();
         }
         if takes() {
             let _ = slow.try_recv();
         }
-        tokio::task::yield_now().await;
     }
     (longest.max(last.elapsed()), info.close_code())
 }
@@ -314,9 +314,12 @@ async fn fast_consumer_waits_for_a_slow_one_for_the_grace_at_most() {
         let nodes = if apart_from_it { apart(2).await } else { vec![alone().await] };
         let (here, there) = (&nodes[0], nodes.last().unwrap());
         for policy in BackpressurePolicy::ALL {
+            // Under the others the fast one does not wait, and may never be seen with nothing to take.
+            let waits = matches!(policy, BackpressurePolicy::PauseUpstream | BackpressurePolicy::Fail);
+            let too_slow = Some(CloseCode::TOO_SLOW);
             let (wait, code) = longest_wait(here, there, policy, || false).await;
             assert!(wait <= GRACE + LATE, "{policy}: {wait:?}");
-            assert_eq!(code, Some(CloseCode::TOO_SLOW), "{policy}");
+            assert!(code == too_slow || !waits, "{policy}: {code:?}");
             // One datum in nine tenths of the grace.
             let mut took = Instant::now();
             let (wait, code) = longest_wait(here, there, policy, || {
@@ -326,7 +329,7 @@ async fn fast_consumer_waits_for_a_slow_one_for_the_grace_at_most() {
             })
             .await;
             assert!(wait <= GRACE + LATE, "{policy}: {wait:?}");
-            assert_eq!(code, Some(CloseCode::TOO_SLOW), "{policy}");
+            assert!(code == too_slow || !waits, "{policy}: {code:?}");
         }
     }
 }
