@@ -124,7 +124,7 @@ fn consumer(network: &Network, args: &SubArgs) -> RecordConsumer {
         .consumer::<RawRecord>()
         .codec(Raw)
         .with_stream_id(args.stream.as_str())
-        .with_window_bytes(WINDOW_BYTES.max(4 * args.net.max_datum))
+        .with_window_bytes(WINDOW_BYTES.max(args.net.max_datum))
         .with_buffer_size(WINDOW_RECORDS)
         .build()
 }

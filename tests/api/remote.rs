@@ -1,7 +1,9 @@
 //! Nodes on engines of their own: everything crosses the loopback interface in sealed datagrams.
 
+use corewire::engine::{EngineConfig, ShardLimits};
+use corewire::streams::CloseCode;
 use corewire::streams::producer::Error;
-use corewire::{NetworkId, Reliability};
+use corewire::{Network, NetworkId, Reliability};
 
 use super::support::{Data1, alone_again, apart, engine, within};
 
@@ -99,7 +101,7 @@ async fn fire_and_forget_delivers_in_order_with_visible_gaps() {
 async fn network_secret_keeps_out_nodes_without_it() {
     let id = NetworkId::random();
     let build = |secret: Option<[u8; 32]>| async move {
-        let builder = corewire::Network::builder(id).with_engine(engine());
+        let builder = Network::builder(id).with_engine(engine());
         let builder = match secret {
             Some(secret) => builder.with_network_secret(secret),
             None => builder,
@@ -116,4 +118,53 @@ async fn network_secret_keeps_out_nodes_without_it() {
     assert_eq!(within(member.recv()).await, Some(Data1(1)));
     assert!(!outside.is_online());
     assert_eq!(producer.consumers().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datums_of_every_allowed_size_pass_whatever_window_is_asked_for() {
+    const MIB: usize = 1 << 20;
+    let nodes = apart(2).await;
+    for (size, window) in [(1, 4), (16, 64), (43, 172), (60, 60), (60, 240)] {
+        let (bytes, stream) = (size * MIB, format!("{size} and {window}"));
+        let mut consumer = nodes[1]
+            .streams()
+            .consumer::<String>()
+            .with_stream_id(stream.as_str())
+            .with_window_bytes(window * MIB)
+            .build();
+        let producer = nodes[0]
+            .streams()
+            .producer::<String>()
+            .with_stream_id(stream.as_str())
+            .with_max_datum_bytes(bytes + 16)
+            .with_buffer_bytes(bytes + MIB)
+            .build()
+            .unwrap();
+        within(producer.send("x".repeat(bytes))).await.unwrap();
+        let datum = within(consumer.recv()).await.expect("a datum");
+        assert_eq!(datum.len(), bytes, "{stream} MiB");
+    }
+    let more = nodes[0].streams().producer::<String>().with_max_datum_bytes(70 * MIB).build();
+    let error = more.err().expect("it fits no ring").to_string();
+    assert!(error.contains("67108862") && error.contains("73400320"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datum_too_long_for_its_consumer_ends_the_channel_at_both_ends_with_the_reason() {
+    let id = NetworkId::random();
+    let here = Network::builder(id).with_engine(engine()).build().await.unwrap();
+    let shard_limits = ShardLimits { inbox_bytes: 4 << 20, ..ShardLimits::default() };
+    let small = EngineConfig { shards: 1, shard_limits, ..EngineConfig::default() };
+    let there = Network::builder(id).with_engine(small).build().await.unwrap();
+    let consumer = there.streams().consume::<String>();
+    let producer = here.streams().producer::<String>().with_max_datum_bytes(3 << 20).build().unwrap();
+    within(producer.when().online()).await;
+    let at_producer = producer.consumers().next().unwrap();
+    within(consumer.when().online()).await;
+    let at_consumer = consumer.producers().next().unwrap();
+    producer.try_send("x".repeat(3_000_000)).unwrap();
+    for end in [at_producer, at_consumer] {
+        within(end.disconnected()).await;
+        assert_eq!(end.close_code(), Some(CloseCode::TOO_LARGE), "{end}");
+    }
 }

@@ -19,6 +19,7 @@ use super::{
     ShardCore,
     channel::{ChannelEntry, ChannelRole, PassedCount, PendingOpen, ProducerEnd},
     command::{AcceptChannel, Command, Event, NodeId, ResumePoint},
+    events::largest_datum,
     limits::COMMANDS_PER_TURN,
     stream::{PollMode, StreamEntry},
     table::{ChannelSlot, SessionSlot, StreamSlot},
@@ -184,6 +185,7 @@ impl ShardCore {
         if request.window_datums == 0 && request.window_bytes.div_ceil(16) > most {
             request.window_datums = most;
         }
+        request.max_datum_bytes = largest_datum(&request, &self.config.limits);
         let opening = PendingOpen {
             open_id,
             window_bytes: request.window_bytes,

@@ -5,10 +5,10 @@
 //! reads no packet until that event is out; so a peer that floods the clerk stops only itself.
 
 use corewire_proto::{
-    channel::{Accept, ChannelStats, Label},
+    channel::{Accept, ChannelStats, Label, OpenRequest},
     session::{CloseCode, SessionEvent},
 };
-use corewire_rings::{Reader, Ring, RingConfig};
+use corewire_rings::{Reader, Ring, RingConfig, limits::MAX_RECORD_BYTES};
 
 use super::{
     ShardCore,
@@ -280,13 +280,40 @@ fn windows(opening: &PendingOpen, limits: &ShardLimits) -> (u64, u64) {
     (bytes, datums.max(1))
 }
 
+/// The longest datum that a consumer may ask for: what it asked for, or what the limit of its inbox leaves
+/// beside the window. A window that leaves nothing is refused at both ends when the producer accepts.
+pub(super) fn largest_datum(request: &OpenRequest, limits: &ShardLimits) -> u32 {
+    let mut opening = PendingOpen {
+        open_id: 0,
+        window_bytes: request.window_bytes,
+        window_datums: request.window_datums,
+        max_datum_bytes: request.max_datum_bytes,
+    };
+    let fits = |opening: &PendingOpen| inbox_config(opening, opening.max_datum_bytes, limits).is_ok();
+    // Found by halving the distance: the size of an inbox grows with that of its datums.
+    let (mut fitting, mut too_long) = (0, request.max_datum_bytes);
+    if fits(&opening) {
+        return request.max_datum_bytes;
+    }
+    while too_long - fitting > 1 {
+        opening.max_datum_bytes = fitting + (too_long - fitting) / 2;
+        if fits(&opening) {
+            fitting = opening.max_datum_bytes;
+        } else {
+            too_long = opening.max_datum_bytes;
+        }
+    }
+    if fitting > 0 { fitting } else { request.max_datum_bytes }
+}
+
 /// The inbox of a channel: room for its window, for the one datum that may overshoot it, and for the headers.
 fn inbox_config(
     opening: &PendingOpen,
     max_datum: u32,
     limits: &ShardLimits,
 ) -> Result<RingConfig, CloseCode> {
-    if max_datum > opening.max_datum_bytes {
+    let max_record = HEADER_BYTES + max_datum as usize;
+    if max_datum > opening.max_datum_bytes || max_record > MAX_RECORD_BYTES {
         return Err(CloseCode::TOO_LARGE);
     }
     let (window_bytes, datums) = windows(opening, limits);
@@ -300,7 +327,7 @@ fn inbox_config(
     let config = RingConfig {
         datums: datums as usize,
         bytes: bytes as usize,
-        max_record: HEADER_BYTES + max_datum as usize,
+        max_record,
         readers: 1,
         scatter_small: false,
     };

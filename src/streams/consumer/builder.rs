@@ -20,9 +20,10 @@ const WINDOW_BYTES_DEFAULT: usize = 65_536;
 /// As many datums as a producer's ring holds by default.
 const WINDOW_DATUMS_DEFAULT: usize = 1024;
 
-/// From one datum of the least cost to the largest inbox.
-const WINDOW_BYTES: RangeInclusive<usize> = 16..=1 << 30;
-const WINDOW_DATUMS: RangeInclusive<usize> = 1..=1 << 22;
+/// From one datum of the least cost to a half of the inbox that an engine grants by default. The rest is for
+/// the longest datum, which takes its room twice, and for a header of each datum.
+const WINDOW_BYTES: RangeInclusive<usize> = 16..=96 << 20;
+const WINDOW_DATUMS: RangeInclusive<usize> = 1..=1 << 20;
 
 /// Configures a consumer; made by [`Streams::consumer`].
 ///
@@ -102,8 +103,13 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// The credit of a producer on another engine, in bytes: encoded datums that are sent and not yet taken
-    /// by the application, each counting its length rounded up to 16. From 16 bytes to 1 GiB. Default:
+    /// by the application, each counting its length rounded up to 16. From 16 bytes to 96 MiB. Default:
     /// 65,536. For a producer on the same engine its own ring is the window.
+    ///
+    /// The longest datum that is taken is 67,108,846 bytes, less where the engine's limit of an inbox
+    /// ([`ShardLimits::inbox_bytes`](crate::engine::ShardLimits)) leaves less room beside the window, or the
+    /// session's [`max_held_bytes`](crate::network::SessionSettings::with_max_held_bytes) is below twice as
+    /// much. A longer datum ends the channel at both ends, with `TooLarge` (10414).
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -116,7 +122,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// The credit of a producer on another engine, in datums. From 1 to 4,194,304. Default: 1024.
+    /// The credit of a producer on another engine, in datums. From 1 to 1,048,576. Default: 1024.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

@@ -11,7 +11,10 @@ use crate::{
 
 impl Session {
     /// Consumer: asks for a stream. [`SessionEvent::Accepted`] or [`SessionEvent::Rejected`] follows.
-    pub fn open(&mut self, request: OpenRequest) -> Result<Label, OpenChannelError> {
+    pub fn open(&mut self, mut request: OpenRequest) -> Result<Label, OpenChannelError> {
+        // A longer datum could never be assembled.
+        let held = u32::try_from(self.config.limits.max_held_bytes / 2).unwrap_or(u32::MAX);
+        request.max_datum_bytes = request.max_datum_bytes.min(held);
         if self.is_closed() {
             return Err(OpenChannelError::Closed);
         }
