@@ -82,6 +82,7 @@ pub mod local;
 pub mod network;
 mod policy;
 mod scratch;
+mod session_settings;
 pub mod streams;
 
 pub use blocking::{block_on, block_on_timeout};

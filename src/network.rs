@@ -13,6 +13,7 @@ use crate::blocking::block_on;
 use crate::discovery::{Bootstrap, Discovery, IntoTags};
 use crate::engine::{BindError, Engine, EngineConfig, EngineError, JoinError, NodeStats};
 use crate::id::{NetworkId, PeerId, UniqueId};
+pub use crate::session_settings::{Congestion, SessionSettings, SessionSettingsError};
 use crate::streams::{self, Streams};
 
 /// How long accepted datums may still be delivered when a [`Network`] is dropped instead of shut down.
@@ -352,6 +353,7 @@ pub struct Builder {
     network_id: NetworkId,
     config: NodeConfig,
     engine: EngineChoice,
+    session: SessionSettings,
     streams: streams::Config,
 }
 
@@ -361,6 +363,7 @@ impl Builder {
             network_id,
             config: NodeConfig::new(network_id.to_bytes()),
             engine: EngineChoice::Shared,
+            session: SessionSettings::default(),
             streams: streams::Config::default(),
         }
     }
@@ -487,6 +490,13 @@ impl Builder {
         self
     }
 
+    /// How the sessions with peers behave: times, packet size, congestion control, limits. Default: those of
+    /// [`SessionSettings`], which has an example.
+    pub fn with_session(mut self, session: SessionSettings) -> Self {
+        self.session = session;
+        self
+    }
+
     /// Settings that all streams of this node share. Default: [`streams::Config::default`].
     ///
     /// ```
@@ -519,7 +529,8 @@ impl Builder {
         clippy::unused_async,
         reason = "the seeds' signature; it also leaves room for a join that has to wait"
     )]
-    pub async fn build(self) -> Result<Network, NetworkError> {
+    pub async fn build(mut self) -> Result<Network, NetworkError> {
+        self.config.session = self.session.checked()?;
         let engine = match self.engine {
             EngineChoice::Shared => Engine::global()?,
             EngineChoice::Given(engine) => engine,
@@ -565,6 +576,9 @@ pub enum NetworkError {
     /// The node could not be made: an address, a secret or a limit.
     #[error("the node could not join: {0}")]
     Join(#[from] JoinError),
+    /// A session setting is out of range.
+    #[error(transparent)]
+    Session(#[from] SessionSettingsError),
 }
 
 impl NetworkError {

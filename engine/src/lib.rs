@@ -31,4 +31,9 @@ pub use self::{
     shared::limits::{Limits, Times},
 };
 
-pub use corewire_proto::{channel::Reliability, handshake::WeakSecret, session::CloseCode};
+pub use corewire_proto::{
+    channel::Reliability,
+    congestion::Congestion,
+    handshake::WeakSecret,
+    session::{CloseCode, SessionConfig},
+};
