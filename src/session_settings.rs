@@ -15,8 +15,8 @@ const MAX_CHANNELS: RangeInclusive<usize> = 1..=4_096;
 const MAX_HELD_BYTES: RangeInclusive<usize> = 1 << 20..=1 << 40;
 
 /// How the sessions between a node and its peers behave; for
-/// [`with_session`](super::network::Builder::with_session). The two ends of a session may differ in every setting. A value
-/// outside its range is refused when the network is built.
+/// [`with_session`](crate::network::Builder::with_session). The two ends of a session may differ in every
+/// setting. A value outside its range is refused when the network is built.
 ///
 /// ```
 /// use corewire::network::{Congestion, SessionSettings};
@@ -26,7 +26,7 @@ const MAX_HELD_BYTES: RangeInclusive<usize> = 1 << 20..=1 << 40;
 /// let settings = SessionSettings::new()
 ///     .with_dead_after(Duration::from_secs(30))
 ///     .with_keepalive(Duration::from_secs(3))
-///     .with_congestion(Congestion::FixedRate(100_000_000));
+///     .with_congestion(Congestion::Fixed { bytes_per_second: 100_000_000 });
 /// let network = Network::builder(NetworkId::random()).with_session(settings).build_blocking()?;
 /// # Ok::<(), corewire::network::NetworkError>(())
 /// ```
@@ -149,8 +149,8 @@ impl SessionSettings {
         within("idle_timeout", config.idle_timeout, &IDLE_TIMEOUT)?;
         within("ack_delay", config.ack_delay, &ACK_DELAY)?;
         within("max_packet_bytes", config.max_packet_bytes, &MAX_PACKET_BYTES)?;
-        if let Congestion::FixedRate(rate) = config.congestion {
-            within("congestion: bytes per second", rate, &(1..=u64::MAX))?;
+        if let Congestion::Fixed { bytes_per_second: rate } = config.congestion {
+            within("bytes_per_second", rate, &(1..=u64::MAX))?;
         }
         within("max_channels", config.limits.max_channels, &MAX_CHANNELS)?;
         within("max_held_bytes", config.limits.max_held_bytes, &MAX_HELD_BYTES)?;
@@ -201,7 +201,7 @@ mod tests {
             .with_idle_timeout(seconds(30))
             .with_ack_delay(Duration::from_millis(3))
             .with_max_packet_bytes(1_400)
-            .with_congestion(Congestion::FixedRate(1_000))
+            .with_congestion(Congestion::Fixed { bytes_per_second: 1_000 })
             .with_max_channels(5)
             .with_max_held_bytes(2 << 20)
             .checked()
@@ -212,7 +212,7 @@ mod tests {
         expected.idle_timeout = seconds(30);
         expected.ack_delay = Duration::from_millis(3);
         expected.max_packet_bytes = 1_400;
-        expected.congestion = Congestion::FixedRate(1_000);
+        expected.congestion = Congestion::Fixed { bytes_per_second: 1_000 };
         expected.limits.max_channels = 5;
         expected.limits.max_held_bytes = 2 << 20;
         assert_eq!(set, expected);
@@ -227,7 +227,7 @@ mod tests {
             ("idle_timeout", new().with_idle_timeout(Duration::ZERO)),
             ("ack_delay", new().with_ack_delay(seconds(1))),
             ("max_packet_bytes", new().with_max_packet_bytes(100)),
-            ("congestion: bytes per second", new().with_congestion(Congestion::FixedRate(0))),
+            ("bytes_per_second", new().with_congestion(Congestion::Fixed { bytes_per_second: 0 })),
             ("max_channels", new().with_max_channels(0)),
             ("max_held_bytes", new().with_max_held_bytes(0)),
         ];
