@@ -106,7 +106,8 @@ pub trait Codec<D>: 'static {
     fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError>;
 
     /// Encodes a datum of at most [`SHORT_BYTES`] without measuring it, and returns the encoded length. The
-    /// stream copies the bytes into the ring, so no user code runs while room is claimed. `Ok(None)`: the
+    /// stream copies the bytes into the ring, so no user code runs while room is claimed, unless the send had
+    /// to wait for room: then the datum is encoded once more, in the claimed room. `Ok(None)`: the
     /// datum is measured and encoded in the ring, as every datum is by default.
     ///
     /// # Errors
@@ -377,9 +378,20 @@ enum Encoding {
     Postcard(postcard::Error),
     SizeChanged,
     Panicked,
+    Custom(String),
 }
 
 impl EncodeError {
+    /// The error of a codec's own, with the text that it shows.
+    ///
+    /// ```
+    /// let error = corewire::EncodeError::custom("a price is never negative");
+    /// assert_eq!(error.to_string(), "a price is never negative");
+    /// ```
+    pub fn custom(text: impl fmt::Display) -> Self {
+        Self(Encoding::Custom(text.to_string()))
+    }
+
     fn postcard(error: postcard::Error) -> Self {
         Self(Encoding::Postcard(error))
     }
@@ -401,6 +413,7 @@ impl fmt::Display for EncodeError {
             Encoding::Panicked => {
                 f.write_str("the Serialize implementation panicked: see the panic message for where")
             }
+            Encoding::Custom(text) => f.write_str(text),
         }
     }
 }
@@ -417,9 +430,20 @@ enum Decoding {
     Trailing(usize),
     WrongSize { expected: usize, found: usize },
     Panicked,
+    Custom(String),
 }
 
 impl DecodeError {
+    /// The error of a codec's own, with the text that it shows.
+    ///
+    /// ```
+    /// let error = corewire::DecodeError::custom("not one of our records");
+    /// assert_eq!(error.to_string(), "not one of our records");
+    /// ```
+    pub fn custom(text: impl fmt::Display) -> Self {
+        Self(Decoding::Custom(text.to_string()))
+    }
+
     fn postcard(error: postcard::Error) -> Self {
         Self(Decoding::Postcard(error))
     }
@@ -449,6 +473,7 @@ impl fmt::Display for DecodeError {
             Decoding::Panicked => {
                 f.write_str("the Deserialize implementation panicked: see the panic message")
             }
+            Decoding::Custom(text) => f.write_str(text),
         }
     }
 }

@@ -255,7 +255,8 @@ impl ChannelConditions {
     }
 
     /// Waits without an async runtime: parks the thread. Called again, it waits for the condition to hold
-    /// anew, as the future does.
+    /// anew, as the future does. A condition that can no longer hold, as after the end of the network, parks
+    /// the thread for ever: use [`wait_timeout`](Self::wait_timeout) where that may happen.
     pub fn wait_blocking(&mut self) {
         block_on(self);
     }

@@ -5,7 +5,7 @@ use corewire::{BackpressurePolicy, Datum, Producer, UniqueId};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::support::{Data1, alone, alone_again, connected, within};
+use super::support::{Data1, alone, alone_again, connected, two, within};
 
 /// Every datum that was offered is in one counter.
 fn assert_adds_up<D>(producer: &Producer<D>, offered: u64) {
@@ -169,6 +169,23 @@ async fn try_recv_many_skips_undecodable_datums() {
     producer.try_send(Moody::Fine).unwrap();
     assert_eq!(consumer.try_recv_delivery().unwrap().skipped_before, 1);
     assert_eq!(consumer.producers().next().unwrap().stats().datums(), 37);
+}
+
+#[tokio::test]
+async fn undecodable_records_do_not_delay_other_producers() {
+    let (bad, good) = two().await;
+    let mut consumer = good.streams().consume::<Moody>();
+    let noisy = bad.streams().producer::<Moody>().with_buffer_size(1_000).build().unwrap();
+    let sound = good.streams().producer::<Moody>().with_buffer_size(8).build().unwrap();
+    within(consumer.when().subscribed().minimum_of(2)).await;
+    within(noisy.when().subscribed()).await;
+    within(sound.when().subscribed()).await;
+    for _ in 0..1_000 {
+        noisy.try_send(Moody::DecodesBadly).unwrap();
+    }
+    sound.try_send(Moody::Fine).unwrap();
+    // One search finds it, though the other backlog is longer than a search.
+    assert_eq!(consumer.try_recv(), Ok(Moody::Fine));
 }
 
 /// Serializes to another length each time.

@@ -2,7 +2,8 @@
 //!
 //! A component never calls another one. It pushes effects, and the clerk applies them in order. What the
 //! application of an effect pushes is applied before the effects that were pushed after it, as if the effect
-//! were a call.
+//! were a call. So a timer is set or cancelled before any effect is pushed whose application may set it anew;
+//! pushed after it, the older value would win.
 
 use std::{
     collections::VecDeque,

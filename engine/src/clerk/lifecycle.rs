@@ -126,10 +126,15 @@ impl Clerk {
 
 // Peers, handshakes and sessions.
 impl Clerk {
-    /// Begins a handshake with a peer if a subscription waits for a session and none is in progress.
+    /// Begins a handshake with a peer if a subscription waits for a session and there is neither a session nor
+    /// an attempt.
     pub(super) fn dial(&mut self, node: NodeId, peer: PeerId) {
-        if self.shutdown.is_leaving(node) || !self.subscriptions.want_session(node, peer) {
+        if self.shutdown.is_leaving(node) {
             return;
+        }
+        if !self.subscriptions.want_session(node, peer) {
+            // It was kept for the attempts to reach it.
+            return self.env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
         }
         // Without a record there is no address: the peer is dialled when its record comes.
         let Some(record) = self.catalogue.record(node, peer) else { return };

@@ -151,8 +151,8 @@ impl Shutdown {
         if matches!(self.engine, EngineEnd::Leaving(_)) && nodes == 0 {
             self.engine = EngineEnd::Stopping;
             let deadline = env.now + STOP_TIME;
-            env.effects.push(Effect::StopShards(deadline));
             env.effects.set_timer(Timer::Shutdown, deadline + STOP_TIME);
+            env.effects.push(Effect::StopShards(deadline));
         } else if self.engine == EngineEnd::Stopping && shards_stopped {
             env.effects.push(Effect::Finish);
         }
@@ -224,7 +224,7 @@ mod tests {
         shutdown.step(&mut env, 0, false);
         assert!(matches!(
             env.effects.drain()[..],
-            [Effect::StopShards(_), Effect::SetTimer(Timer::Shutdown, _)]
+            [Effect::SetTimer(Timer::Shutdown, _), Effect::StopShards(_)]
         ));
         shutdown.step(&mut env, 0, true);
         assert!(matches!(env.effects.drain()[..], [Effect::Finish]));

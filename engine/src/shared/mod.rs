@@ -15,6 +15,7 @@
 //! | `port` | the queue of requests from handles to the clerk |
 //! | [`limits`] | what the clerk may hold, and for how long things may take |
 //! | [`counters`] | what the clerk counts for each node |
+//! | `reach` | which addresses a node can be reached at |
 
 pub mod channel;
 pub mod counters;

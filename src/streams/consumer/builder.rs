@@ -198,8 +198,10 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// How bytes become datums: [`Postcard`] or [`Plain`](crate::Plain). Producer and consumers have to
-    /// agree; a channel between two that do not delivers nothing but gaps. Default: [`Postcard`].
+    /// How bytes become datums: [`Postcard`], [`Plain`](crate::Plain) or a codec of your own. Producer and
+    /// consumers have to agree on the codec and the type. Between engines that is not checked: bytes that
+    /// happen to decode become other values than were sent, and bytes that do not are counted as
+    /// undecodable. Default: [`Postcard`].
     ///
     /// ```
     /// # use corewire::{Consumer, Network, NetworkId, Plain};

@@ -103,7 +103,12 @@ impl LegSet {
                     self.spend_burst();
                     return Ok(index);
                 }
-                LegStep::Skipped => skips_left -= 1,
+                // A skip counts like a datum: a backlog of undecodable records does not delay the other legs.
+                LegStep::Skipped => {
+                    skips_left -= 1;
+                    unasked = self.open.len();
+                    self.spend_burst();
+                }
                 LegStep::Empty => {
                     self.advance();
                     unasked -= 1;

@@ -411,9 +411,7 @@ impl<D, C> Clone for Producer<D, C> {
 
 impl<D, C> Drop for Producer<D, C> {
     fn drop(&mut self) {
-        if self.sink.get_mut().unwrap_or_else(PoisonError::into_inner).abandon() {
-            self.core.cancel(1);
-        }
+        self.sink.get_mut().unwrap_or_else(PoisonError::into_inner).abandon(&self.core);
     }
 }
 

@@ -281,7 +281,7 @@ impl ProducerCore {
             return Err(Refusal::TooLarge(limit));
         }
         // Encoded before room is made: a datum without an encoded form costs no consumer a datum.
-        with_scratch(|bytes| {
+        let put = with_scratch(|bytes| {
             bytes.resize(len, 0);
             encode::<D, C>(datum, bytes)?;
             let put = self.put_evicting(bytes, degraded.is_some());
@@ -289,7 +289,10 @@ impl ProducerCore {
                 retry.prepared = Some(Prepared { bytes: bytes.clone(), degraded: degraded.is_some() });
             }
             put
-        })
+        });
+        // The datum has entered the ring or not; a destructor that panics must not change the count.
+        let _ = contain(|| drop(degraded));
+        put
     }
 
     /// Claims room by evicting the oldest datums, and copies `bytes` there. The ring counts what each reader

@@ -30,6 +30,7 @@ use corewire_engine::publication::FullNotice;
 use corewire_rings::{ClaimError, WaitTicket, Writer};
 
 use super::shared::ProducerCore;
+use crate::contain::contain;
 
 /// Encoded bytes that wait for room without a task of their own.
 pub(super) struct QueuedSend {
@@ -160,7 +161,8 @@ impl QueuedSend {
     fn finish(&self, result: Result<(), ClaimError>) {
         self.advance(QueuedState::Done(result));
         let task = self.lock().task.take();
-        task.into_iter().for_each(Waker::wake);
+        // A waker that panics must not keep the sends that were woken meanwhile from being served.
+        let _ = task.map(|task| contain(|| task.wake()));
     }
 
     /// No code that can panic runs under the lock, so the state behind a poisoned lock is sound.
@@ -178,30 +180,37 @@ thread_local! {
 
 impl Wake for QueuedSend {
     fn wake(self: Arc<Self>) {
-        let outermost = WOKEN.with_borrow_mut(|woken| match woken {
+        let outermost = WOKEN.try_with(|woken| match &mut *woken.borrow_mut() {
             Some(woken) => {
                 woken.push_back(self.clone());
                 false
             }
-            None => {
-                *woken = Some(VecDeque::new());
+            none => {
+                *none = Some(VecDeque::new());
                 true
             }
         });
-        if !outermost {
-            return;
+        match outermost {
+            Ok(false) => {}
+            Ok(true) => serve_woken(self),
+            // The thread is ending and its list is gone.
+            Err(_) => self.attempt(),
         }
-        let mut next = Some(self);
-        while let Some(queued) = next {
-            queued.attempt();
-            next = WOKEN.with_borrow_mut(|woken| {
-                let next = woken.as_mut().and_then(VecDeque::pop_front);
-                if next.is_none() {
-                    *woken = None;
-                }
-                next
-            });
-        }
+    }
+}
+
+/// Serves `first` and all sends that are woken meanwhile on this thread.
+fn serve_woken(first: Arc<QueuedSend>) {
+    let mut next = Some(first);
+    while let Some(queued) = next {
+        queued.attempt();
+        next = WOKEN.with_borrow_mut(|woken| {
+            let next = woken.as_mut().and_then(VecDeque::pop_front);
+            if next.is_none() {
+                *woken = None;
+            }
+            next
+        });
     }
 }
 

@@ -159,12 +159,17 @@ impl<D> SinkState<D> {
         }
     }
 
-    /// Gives the pending datum up with its handle. Whether that withdraws a datum.
-    pub(super) fn abandon(&mut self) -> bool {
-        match mem::replace(&mut self.pending, PendingDatum::Empty) {
+    /// Gives the pending datum up with its handle, and counts it as cancelled if that withdraws it. Counts
+    /// before the datum is dropped: its destructor may panic.
+    pub(super) fn abandon(&mut self, core: &ProducerCore) {
+        let pending = mem::replace(&mut self.pending, PendingDatum::Empty);
+        let withdrawn = match &pending {
             PendingDatum::Empty => false,
             PendingDatum::Offline(_) | PendingDatum::Retrying(..) => true,
             PendingDatum::Queued(_, queued) => queued.withdraw(),
+        };
+        if withdrawn {
+            core.cancel(1);
         }
     }
 }

@@ -5,7 +5,8 @@ use core::fmt;
 /// Counters of a producer: all its handles together. A snapshot; the numbers are read one after the other.
 ///
 /// Once no send or claim is under way, [`offered`](Self::offered) is the number of datums that were given to
-/// any sending method, or for which room was claimed.
+/// a sending method, or for which room was claimed. Of a slice it counts those that were tried: not the ones
+/// behind a datum that was refused or withdrawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -43,7 +44,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Datums that were given to any sending method: accepted, refused for any reason, or withdrawn.
+    /// Datums that a sending method tried: accepted, refused for any reason, or withdrawn.
     pub fn offered(&self) -> u64 {
         self.accepted
             + self.refused_full

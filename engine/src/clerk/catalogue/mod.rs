@@ -310,11 +310,10 @@ impl Catalogue {
         if known.records.get(&peer).is_some() {
             return false;
         }
-        if known.peers.remove(&peer).is_some() {
-            known.stale = true;
-            for timer in [Timer::Dial(node, peer), Timer::Slots(node, peer), Timer::Review(node, peer)] {
-                env.effects.cancel_timer(timer);
-            }
+        known.stale |= known.peers.remove(&peer).is_some();
+        // Also for a peer without an entry here: its session may have come about by its address.
+        for timer in [Timer::Dial(node, peer), Timer::Slots(node, peer), Timer::Review(node, peer)] {
+            env.effects.cancel_timer(timer);
         }
         true
     }

@@ -21,6 +21,8 @@ impl NodeHandshakes {
         let calm = self.responder.pending() < env.limits.handshakes / 2 && self.answers.has_any(env.now);
         let load = if calm { HandshakeLoad::Calm } else { HandshakeLoad::Heavy };
         let heard = self.responder.handle_packet(env.now, from, bytes, load, env.entropy());
+        // Before the effects below: their answers add handshakes, and set the deadline anew.
+        self.settle_responder(env);
         match heard {
             Ok(ResponderEvent::Reply(reply)) => {
                 let kind = reply.first().and_then(|byte| PacketKind::from_first_byte(*byte));
@@ -52,7 +54,6 @@ impl NodeHandshakes {
                 }
             }
         }
-        self.settle_responder(env);
     }
 
     /// Forgets handshakes of peers that were never finished, and gives their indices back.

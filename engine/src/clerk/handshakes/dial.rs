@@ -254,7 +254,7 @@ impl Handshakes {
         }
     }
 
-    /// The bootstrap addresses of a node that need a session, by their place.
+    /// The places of all bootstrap addresses of a node.
     pub(crate) fn bootstrap_places(&self, node: NodeId) -> std::ops::Range<usize> {
         0..self.nodes.get(&node).map_or(0, |node| node.bootstrap.len())
     }

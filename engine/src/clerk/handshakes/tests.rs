@@ -66,6 +66,12 @@ fn two_components_give_each_other_keys() {
     let (init, _) = one.datagrams();
     other.handle(one.address, &init[0]);
     let (_, effects) = other.datagrams();
+    let place = |wanted: fn(&Effect) -> bool| effects.iter().position(wanted);
+    let deadline = place(|effect| {
+        matches!(effect, Effect::CancelTimer(Timer::Responder(_)) | Effect::SetTimer(Timer::Responder(_), _))
+    });
+    let asked = place(|effect| matches!(effect, Effect::RequestedSession(..)));
+    assert!(deadline < asked, "the answer sets the deadline anew, so it must come last");
     let request = effects.into_iter().find_map(|effect| match effect {
         Effect::RequestedSession(_, request) => Some(*request),
         _ => None,
@@ -108,7 +114,7 @@ fn an_answer_from_another_address_is_counted_and_ignored() {
     let (init, _) = one.datagrams();
     other.handle(one.address, &init[0]);
     let (_, effects) = other.datagrams();
-    let Some(Effect::RequestedSession(_, request)) = effects.into_iter().next() else {
+    let Some(Effect::RequestedSession(_, request)) = effects.into_iter().next_back() else {
         panic!("it is asked")
     };
     other.handshakes.answer_request(&mut other.env, &mut other.shards, other.node.id, *request);

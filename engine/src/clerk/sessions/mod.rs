@@ -83,7 +83,7 @@ struct SessionState {
 enum SessionPhase {
     /// It has not been current.
     New,
-    /// It is current, or waits to be current again.
+    /// It is current, or was and waits to be retired.
     Greeted,
     /// Another one took its place; it is closed with its last channel.
     Retired,
@@ -348,7 +348,12 @@ impl Sessions {
                 end_channels(env, session, CloseCode::GRACEFUL);
             }
         }
-        self.slots.retain(|(of, _), _| *of != node);
+        self.slots.retain(|&(of, peer), _| {
+            if of == node {
+                env.effects.cancel_timer(Timer::Slots(node, peer));
+            }
+            of != node
+        });
         abandoned
     }
 

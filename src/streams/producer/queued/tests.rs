@@ -148,3 +148,18 @@ fn a_queued_send_makes_exactly_the_transitions_of_its_table() {
     documented.sort_unstable();
     assert_eq!(made, documented);
 }
+
+#[test]
+fn a_panicking_task_waker_stops_no_other_queued_send() {
+    let mut ring = FullRing::new();
+    let first = ring.queue();
+    let waker = CallOnWake::waker(|| panic!("a waker of the test"));
+    assert!(first.poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(ring.consumer.try_recv(), Ok(0));
+    assert_eq!((state(&first), ring.consumer.try_recv()), ("Done(Ok)", Ok(7)));
+    // On the same thread the next one is served as before.
+    ring.producer.try_send(1).unwrap();
+    let second = ring.queue();
+    assert_eq!(ring.consumer.try_recv(), Ok(1));
+    assert_eq!((state(&second), ring.consumer.try_recv()), ("Done(Ok)", Ok(7)));
+}
