@@ -256,8 +256,8 @@ async fn drain(readers: &mut [Reader], offered: &Offered) {
     within(join_all(readers.iter_mut().map(|reader| reader.drain(offered.accepted)))).await;
 }
 
-/// A consumer that was disconnected did not keep up, for at least the grace since `began`, before which nothing
-/// was offered.
+/// A consumer that was disconnected did not keep up, for at least the grace since `began`, before which
+/// nothing was offered.
 fn check_the_closed(reader: &Reader, grace: Option<Duration>, began: Instant) {
     assert_ne!(reader.pace, Pace::KeepsUp, "only a consumer that others wait for is disconnected");
     assert!(grace.is_some_and(|grace| began.elapsed() >= grace), "{grace:?}");
