@@ -93,8 +93,9 @@ pub struct PublishSpec {
     /// closed with `TOO_SLOW`, also if no other consumer waits for it. What is evicted does not count as
     /// taken.
     pub standstill_grace: Duration,
-    /// How long the place of a remote consumer is kept in the ring after its session broke. A consumer that
-    /// is back in this time goes on where it stopped; until then it holds the ring as if it were there, and
+    /// How long the place of a remote consumer is kept in the ring after its session broke and it must have
+    /// noticed that, for which it has ten seconds. A consumer that is back in this time goes on where it
+    /// stopped; until then it holds the ring as if it were there, and
     /// `lagging_grace` applies to it. Zero: not at all.
     pub resume_for: Duration,
     /// See [`OnChange`].

@@ -331,8 +331,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// How long the place of a consumer on another engine is kept after its session broke. Default: 10 s;
-    /// zero: not at all.
+    /// How long the place of a consumer on another engine is kept after its session broke and it must have
+    /// noticed that, for which it has ten seconds. Default: 10 s; zero: not at all.
     ///
     /// A consumer that is back in this time goes on where it stopped, with nothing lost. One that comes later
     /// is told how many datums are missing. Meanwhile its place holds the ring as if the consumer were there

@@ -5,7 +5,7 @@
 //! consumer has one place or one channel, never both: a request for a channel waits until its last one has
 //! ended.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId,
@@ -22,6 +22,10 @@ use crate::{
     shard::{Command, ResumePoint},
     shared::{Channel, counters::add, keys::PublicationKey, limits::PLACES_MAX},
 };
+
+/// A consumer may notice the break later than the producer, by the time after which it takes a silent peer
+/// for dead: a stopped process counts from when it goes on.
+pub(super) const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Names a consumer of another engine across its channels: a subscription of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +126,7 @@ impl PublicationState {
         reader: Reader,
     ) {
         let kept_for = self.shared.spec.resume_for;
-        let place = Place { reader, until: env.now + kept_for, channel };
+        let place = Place { reader, until: env.now + NOTICED_WITHIN + kept_for, channel };
         if self.closed || kept_for.is_zero() {
             self.broken |= self.lose(place);
             return;

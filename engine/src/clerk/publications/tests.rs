@@ -198,7 +198,7 @@ fn a_place_that_is_given_up_is_counted_and_not_resumed() {
     (0..3).for_each(|_| assert!(writer.try_push(&[1; 8]).is_ok()));
     let key = fixture.serve(7).expect("it is admitted");
     fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, Some(reader));
-    fixture.env.now = fixture.env.now + fixture.shared.spec.resume_for;
+    fixture.env.now = fixture.env.now + parked::NOTICED_WITHIN + fixture.shared.spec.resume_for;
     fixture.publications.places_due(&mut fixture.env, fixture.shared.key);
     assert_eq!(fixture.shared.ring.len(), 0);
     assert_eq!(fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed), 3);
