@@ -116,6 +116,7 @@ fn a_consumer_cut_off_as_too_slow_is_told_how_much_it_missed() {
     const GRACE: Duration = Duration::from_millis(100);
     let mut pair = Pair::connected(|spec| corewire_engine::publication::PublishSpec {
         lagging_grace: Some(GRACE),
+        standstill_grace: GRACE,
         ..spec
     });
     let mut pauses = Vec::new();
