@@ -39,8 +39,6 @@ pub(crate) struct SessionEntry {
     pub(crate) to: SocketAddr,
     /// The address of this host that the peer has called, if it has called and there are several.
     pub(crate) source: Option<IpAddr>,
-    /// Room that a packet of this session needs, in bytes.
-    pub(crate) max_packet: usize,
     /// Its channels.
     pub(crate) labels: Labels,
     /// An event for the clerk that found no room. While there is one, the session reads no packet.
@@ -71,11 +69,9 @@ impl ShardCore {
         }
         let (sealer, opener) = self.seals(&keys, &config);
         let session = Session::new(config, sealer, opener, remote_index, self.now);
-        // The session has brought it into the range that packets may have.
-        let max_packet = session.config().max_packet_bytes;
         let labels = Labels::default();
         let (held, over) = (None, None);
-        let entry = SessionEntry { session, index, node, socket, to, source, max_packet, labels, held, over };
+        let entry = SessionEntry { session, index, node, socket, to, source, labels, held, over };
         let Ok(slot) = self.sessions.install(index, entry) else {
             let sockets = self.nodes.exit(node);
             self.closing.extend(sockets);

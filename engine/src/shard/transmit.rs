@@ -111,7 +111,6 @@ impl ShardCore {
                 &mut entry.session,
                 self.now,
                 &mut lease[..usable],
-                entry.max_packet,
                 &mut self.deferred.packet,
                 &mut source,
             );
@@ -170,7 +169,6 @@ fn fill(
     session: &mut Session,
     now: Instant,
     buf: &mut [u8],
-    max_packet: usize,
     deferred: &mut Vec<u8>,
     source: &mut impl DatumSource,
 ) -> Train {
@@ -178,7 +176,7 @@ fn fill(
     let mut train = Train::default();
     while train.packets < SEGMENTS_PER_TRAIN {
         let room = &mut buf[train.bytes..];
-        if room.len() < max_packet && train.packets > 0 {
+        if room.len() < session.packet_bytes() && train.packets > 0 {
             break;
         }
         let Some(len) = session.poll_transmit(now, room, source) else {

@@ -152,6 +152,13 @@ impl Controller for Cubic {
         (self.friendly, self.friendly_acked) = (0, 0);
     }
 
+    fn handle_packet_bytes(&mut self, bytes: usize) {
+        self.packet = bytes as u64;
+        self.window = self.window.max(2 * self.packet);
+        self.origin = self.origin.max(self.window.min(self.threshold));
+        self.measure_k();
+    }
+
     fn window(&self) -> u64 {
         self.window
     }

@@ -45,6 +45,9 @@ pub trait Controller: fmt::Debug + Send {
     /// over (RFC 9002, 7.6).
     fn handle_persistent_loss(&mut self);
 
+    /// A full packet has this many bytes from now on.
+    fn handle_packet_bytes(&mut self, bytes: usize);
+
     /// Bytes that may be in flight.
     fn window(&self) -> u64;
 
@@ -91,6 +94,7 @@ impl Controller for FixedController {
     fn handle_ack(&mut self, _: Instant, _: Instant, _: u64, _: u64, _: bool) {}
     fn handle_loss(&mut self, _: Instant, _: Instant) {}
     fn handle_persistent_loss(&mut self) {}
+    fn handle_packet_bytes(&mut self, _: usize) {}
 
     fn window(&self) -> u64 {
         u64::MAX

@@ -57,6 +57,11 @@ impl Controller for NewReno {
         self.recovery_start = None;
     }
 
+    fn handle_packet_bytes(&mut self, bytes: usize) {
+        self.packet = bytes as u64;
+        self.window = self.window.max(2 * self.packet);
+    }
+
     fn window(&self) -> u64 {
         self.window
     }

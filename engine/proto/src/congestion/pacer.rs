@@ -40,6 +40,13 @@ impl Pacer {
         Self { burst, rate: None, tokens: burst as i64, filled_at: now }
     }
 
+    /// A full packet has this many bytes from now on.
+    pub(crate) fn set_packet_bytes(&mut self, bytes: usize) {
+        self.burst = BURST_PACKETS * bytes as u64;
+        let rate = self.rate.take().map(|rate| rate.bytes_per_second);
+        self.set_rate(rate);
+    }
+
     /// Sets the rate in bytes per second; `None`: packets leave unpaced.
     pub(crate) fn set_rate(&mut self, rate: Option<u64>) {
         if self.rate.as_ref().map(|rate| rate.bytes_per_second) == rate {

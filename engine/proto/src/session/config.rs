@@ -6,7 +6,7 @@ use super::{SessionEvent, control::CONTROL_WINDOW_BYTES, recovery::SENT_PACKET_B
 use crate::{
     channel::{Label, RESEND_ENTRY_BYTES, RxChannel, SentFrame, TxChannel},
     congestion::Congestion,
-    seal::{KEY_SOFT_AGE, KeyLimits, Suite},
+    seal::{KEY_SOFT_AGE, KeyLimits, MAX_SEALED_BYTES, Suite},
     wire::frames::message::SMALL_MESSAGE_BYTES,
 };
 
@@ -20,9 +20,9 @@ const KEEPALIVES: u32 = 5;
 /// How a session behaves and what it may use. The two peers may differ in every field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// Largest packet to send, in bytes of UDP payload: header, frames and tag. Clamped to
-    /// [`MIN_PACKET_BYTES`]..=[`crate::seal::MAX_SEALED_BYTES`]. Packets of any size are received. Default
-    /// 1,232, which needs no path discovery.
+    /// Upper limit of packets to send, in bytes of UDP payload: header, frames and tag. Packets begin at
+    /// [`MIN_PACKET_BYTES`] and grow as far as the path is found to carry them. Clamped to
+    /// [`MIN_PACKET_BYTES`]..=[`MAX_SEALED_BYTES`], the default. Packets of any size are received.
     pub max_packet_bytes: usize,
     /// A session without channels and control messages closes with `IDLE` after this time. Default 5 min, so
     /// that a consumer that returns within it needs no handshake.
@@ -115,7 +115,7 @@ impl Default for SessionLimits {
 impl Default for SessionConfig {
     fn default() -> Self {
         Self {
-            max_packet_bytes: MIN_PACKET_BYTES,
+            max_packet_bytes: MAX_SEALED_BYTES,
             idle_timeout: Duration::from_secs(300),
             keepalive: None,
             dead_after: Duration::from_secs(10),

@@ -10,6 +10,7 @@
 //! | `recovery`, `rtt`, `acks` | loss detection of sent packets, acknowledgement of received ones |
 //! | `control` | the reliable stream of messages |
 //! | `keys` | the keys that seal and open, and their replacement |
+//! | `path_mtu` | how large a packet the path carries |
 //! | `table` | channels by label |
 //! | `credit_wait`, `open_rate` | channels that wait for credit; the limit on opens |
 //!
@@ -25,6 +26,7 @@ mod keys;
 mod liveness;
 mod messages;
 mod open_rate;
+mod path_mtu;
 mod receive;
 mod recovery;
 mod rtt;
@@ -51,6 +53,7 @@ use credit_wait::CreditWait;
 use keys::Keys;
 use liveness::Liveness;
 use open_rate::OpenRate;
+use path_mtu::PathMtu;
 use recovery::{FrameFate, Recovery};
 use table::Table;
 
@@ -134,6 +137,7 @@ pub struct Session {
 
     acks: Acks,
     recovery: Recovery,
+    path: PathMtu,
     controller: Box<dyn Controller>,
     pacer: Pacer,
     /// When the pacer lets the next data packet leave, while it holds one back.
@@ -174,8 +178,8 @@ impl Session {
     ) -> Self {
         config.max_packet_bytes = config.max_packet_bytes.clamp(MIN_PACKET_BYTES, MAX_SEALED_BYTES);
         let limits = config.limits;
-        let controller = config.congestion.controller(config.max_packet_bytes);
-        let mut pacer = Pacer::new(config.max_packet_bytes, now);
+        let controller = config.congestion.controller(MIN_PACKET_BYTES);
+        let mut pacer = Pacer::new(MIN_PACKET_BYTES, now);
         pacer.set_rate(controller.rate(0));
         Self {
             keys: Keys::new(sealer, opener),
@@ -195,6 +199,7 @@ impl Session {
             resend_entries: 0,
             acks: Acks::new(config.ack_delay, config.ack_every),
             recovery: Recovery::new(config.initial_rtt, config.ack_delay, config.timer_granularity),
+            path: PathMtu::new(config.max_packet_bytes),
             controller,
             pacer,
             paced_at: None,
@@ -288,12 +293,34 @@ impl Session {
         &self.config
     }
 
+    /// The largest packet that is sent now, in bytes: as far as the path is known to carry it, and at most
+    /// `max_packet_bytes`. Only a probe for a larger size exceeds it.
+    pub const fn packet_bytes(&self) -> usize {
+        self.path.packet_bytes()
+    }
+
+    /// This host refused to send a packet of `size` bytes, or a router reported that it is too large.
+    pub fn handle_too_large(&mut self, now: Instant, size: usize) {
+        self.advance_clock(now);
+        if self.path.handle_too_large(self.now, size) {
+            self.resize_packets();
+        }
+    }
+
+    /// `packet_bytes` has changed.
+    fn resize_packets(&mut self) {
+        let bytes = self.path.packet_bytes();
+        self.controller.handle_packet_bytes(bytes);
+        self.pacer.set_packet_bytes(bytes);
+    }
+
     /// Counters of the session.
     pub fn session_stats(&self) -> SessionStats {
         SessionStats {
             channels: (self.rx_channels.len() + self.tx_channels.len()) as u64,
             bytes_in_flight: self.recovery.in_flight(),
             congestion_window: self.controller.window(),
+            packet_bytes: self.path.packet_bytes() as u64,
             rtt_ns: self.recovery.rtt.measured_ns(),
             min_rtt_ns: self.recovery.rtt.min_ns(),
             held_bytes: self.budget.held() as u64,

@@ -7,8 +7,10 @@
 //! Not inside: which session a packet is for.
 
 use super::{
-    CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, VIOLATION, keys::Unsealed,
-    recovery::RecoveryOutcome, table::LabelStatus,
+    CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, VIOLATION,
+    keys::Unsealed,
+    recovery::{FrameFate, RecoveryOutcome},
+    table::LabelStatus,
 };
 use crate::{
     channel::{Budget, Fault, Label, RxChannel},
@@ -147,7 +149,8 @@ impl Session {
         summary: &mut FrameSummary,
         sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
-        summary.eliciting |= !matches!(frame, Frame::Ack(_) | Frame::Pong(_) | Frame::Close(_));
+        summary.eliciting |=
+            !matches!(frame, Frame::Ack(_) | Frame::Pong(_) | Frame::Close(_) | Frame::Padding);
         match frame {
             Frame::Data(run) => {
                 self.with_rx(run.label, |channel, budget| channel.handle_data(run, budget, sink))
@@ -181,7 +184,7 @@ impl Session {
                 self.pong = Some(token);
                 Ok(())
             }
-            Frame::Pong(_) => Ok(()),
+            Frame::Pong(_) | Frame::Padding => Ok(()),
             Frame::Close(code) => {
                 self.terminate(code, true);
                 Ok(())
@@ -265,8 +268,31 @@ impl Session {
         Ok(())
     }
 
+    /// Draws from an outcome how large packets may be.
+    fn apply_to_path(&mut self, outcome: &RecoveryOutcome) {
+        let mut changed = match outcome.path_probe {
+            Some(FrameFate::Acked) => self.path.handle_probe_acked(),
+            Some(FrameFate::Lost) => {
+                self.path.handle_probe_lost(self.now);
+                false
+            }
+            None => false,
+        };
+        if outcome.acked_size > 0 {
+            self.path.handle_acked(outcome.acked_size);
+        }
+        changed |= self.path.handle_lost(outcome.large_lost);
+        if outcome.probe {
+            changed |= self.path.handle_timeouts(self.recovery.probe_count);
+        }
+        if changed {
+            self.resize_packets();
+        }
+    }
+
     /// Passes an outcome on to the congestion controller and to the channels.
     pub(super) fn apply(&mut self, outcome: &RecoveryOutcome) {
+        self.apply_to_path(outcome);
         if let Some(sent) = outcome.youngest_acked {
             let limited = outcome.in_flight_before.saturating_mul(2) >= self.controller.window();
             let srtt = self.recovery.rtt.measured_ns();

@@ -5,7 +5,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
-use super::rtt::Rtt;
+use super::{MIN_PACKET_BYTES, rtt::Rtt};
 use crate::{channel::SentFrame, time::Instant, wire::frames::Ack};
 
 /// A packet is lost when one sent this much later arrived (RFC 9002, 6.1.1).
@@ -35,6 +35,8 @@ struct SentPacket {
     acked: bool,
     /// A probe handed its frames out as lost, so its loss does not do that again.
     requeued: bool,
+    /// A padded PING that tries a size: its loss says nothing about congestion.
+    path_probe: bool,
 }
 
 /// What tracking a packet costs, for [`super::SessionConfig::memory_bound`].
@@ -55,6 +57,12 @@ pub(super) struct RecoveryOutcome {
     pub(super) lost: u64,
     /// When the youngest newly lost packet was sent.
     pub(super) youngest_lost: Option<Instant>,
+    /// What became of the packet that tries a size.
+    pub(super) path_probe: Option<FrameFate>,
+    /// Size of the largest packet newly acknowledged.
+    pub(super) acked_size: usize,
+    /// Sizes of packets newly lost that were sent after the last one of more than the smallest size arrived.
+    pub(super) large_lost: u32,
     /// Acknowledgements show that everything over several probe timeouts was lost.
     pub(super) persistent: bool,
     /// The probe timer fired: a packet may leave even if the window is full.
@@ -86,6 +94,8 @@ pub(super) struct Recovery {
     /// Bytes of the packets in `sent` that are not acknowledged.
     in_flight: u64,
     largest_acked: Option<u64>,
+    /// The highest number of a packet above the smallest size that was acknowledged.
+    large_acked: Option<u64>,
     pub(super) rtt: Rtt,
     /// When the oldest packet counts as lost for its age.
     loss_at: Option<Instant>,
@@ -113,6 +123,7 @@ impl Recovery {
             frames_base: 0,
             in_flight: 0,
             largest_acked: None,
+            large_acked: None,
             rtt: Rtt::new(initial_rtt, granularity),
             loss_at: None,
             probe_at: None,
@@ -171,6 +182,7 @@ impl Recovery {
         bytes: usize,
         new_frames: usize,
         acked_to: u64,
+        path_probe: bool,
     ) {
         debug_assert!(self.sent.back().is_none_or(|last| last.number < number), "numbers ascend");
         let end = self.frames_base + self.frames.len() as u64;
@@ -184,6 +196,7 @@ impl Recovery {
             acked_to,
             acked: false,
             requeued: false,
+            path_probe,
         });
         self.probes_due = self.probes_due.saturating_sub(1);
         self.arm_probe(now);
@@ -220,6 +233,14 @@ impl Recovery {
                 outcome.acked_bytes += u64::from(sent.bytes);
                 outcome.acked_to = outcome.acked_to.max(sent.acked_to);
                 outcome.youngest_acked = outcome.youngest_acked.max(Some(sent.at));
+                if sent.path_probe {
+                    outcome.path_probe = Some(FrameFate::Acked);
+                } else {
+                    outcome.acked_size = outcome.acked_size.max(sent.bytes as usize);
+                    if sent.bytes as usize > MIN_PACKET_BYTES {
+                        self.large_acked = self.large_acked.max(Some(sent.number));
+                    }
+                }
                 if sent.number == ack.largest {
                     largest_sent_at = Some(sent.at);
                 }
@@ -238,7 +259,7 @@ impl Recovery {
             self.probes_due = 0;
         }
         self.detect_lost(now, &mut outcome, fate);
-        if outcome.acked_bytes > 0 || outcome.lost > 0 {
+        if outcome.acked_bytes > 0 || outcome.lost > 0 || outcome.path_probe.is_some() {
             let last = self.sent.back().map_or(now, |sent| sent.at);
             // Never in the past: a probe that is overdue leaves a granule from now.
             self.arm_probe(last);
@@ -279,10 +300,16 @@ impl Recovery {
             if sent.acked {
                 self.lost_since = None;
             } else {
-                outcome.persistent |= self.note_lost(sent.at);
                 self.in_flight -= u64::from(sent.bytes);
-                outcome.lost += 1;
-                outcome.youngest_lost = outcome.youngest_lost.max(Some(sent.at));
+                if sent.path_probe {
+                    outcome.path_probe = Some(FrameFate::Lost);
+                } else {
+                    outcome.persistent |= self.note_lost(sent.at);
+                    outcome.lost += 1;
+                    outcome.youngest_lost = outcome.youngest_lost.max(Some(sent.at));
+                    let large = sent.bytes as usize > MIN_PACKET_BYTES;
+                    outcome.large_lost += u32::from(large && self.large_acked < Some(sent.number));
+                }
                 if !sent.requeued {
                     self.each_frame(sent.first_frame, sent.frame_count, |frame| {
                         fate(FrameFate::Lost, frame);
@@ -375,11 +402,11 @@ mod tests {
 
     /// Sends packets 1 to 5 over 400 ms while every probe stays unanswered.
     fn silence(recovery: &mut Recovery) {
-        recovery.handle_sent(at(0), 0, 100, 0, 0);
+        recovery.handle_sent(at(0), 0, 100, 0, 0, false);
         ack(recovery, at(10), Duration::ZERO, (0, 0));
         for number in 1..=5 {
             let now = at(number * 100);
-            recovery.handle_sent(now, number, 100, 0, 0);
+            recovery.handle_sent(now, number, 100, 0, 0, false);
             let outcome = recovery.handle_timeout(now + Duration::from_millis(90), &mut |_, _| {});
             assert!(!outcome.persistent && outcome.lost == 0, "a timer is no evidence");
         }
@@ -390,14 +417,14 @@ mod tests {
     fn persistent_congestion_takes_an_acknowledgement_that_shows_it() {
         let mut lost = recovery();
         silence(&mut lost);
-        lost.handle_sent(at(700), 6, 100, 0, 0);
+        lost.handle_sent(at(700), 6, 100, 0, 0, false);
         let outcome = ack(&mut lost, at(710), Duration::ZERO, (6, 6));
         assert!(outcome.persistent && outcome.lost == 5);
 
         // The peer stood still, and everything arrived.
         let mut late = recovery();
         silence(&mut late);
-        late.handle_sent(at(700), 6, 100, 0, 0);
+        late.handle_sent(at(700), 6, 100, 0, 0, false);
         let outcome = ack(&mut late, at(710), Duration::ZERO, (1, 6));
         assert!(!outcome.persistent && outcome.lost == 0);
     }
@@ -408,7 +435,7 @@ mod tests {
         let mut lost = 0;
         for number in 0..=6 {
             let now = at(number * 200);
-            recovery.handle_sent(now, number, 100, 0, 0);
+            recovery.handle_sent(now, number, 100, 0, 0, false);
             if number % 2 == 0 {
                 let arrived = (number, number);
                 let outcome = ack(&mut recovery, now + Duration::from_millis(10), Duration::ZERO, arrived);
@@ -423,11 +450,11 @@ mod tests {
     fn delay_beyond_what_the_peer_declared_counts_as_round_trip() {
         let mut recovery = recovery();
         recovery.declare_ack_delay(Duration::from_millis(2));
-        recovery.handle_sent(at(0), 0, 100, 0, 0);
+        recovery.handle_sent(at(0), 0, 100, 0, 0, false);
         ack(&mut recovery, at(10), Duration::ZERO, (0, 0));
         for number in 1..200 {
             let now = at(number * 100);
-            recovery.handle_sent(now, number, 100, 0, 0);
+            recovery.handle_sent(now, number, 100, 0, 0, false);
             ack(&mut recovery, now + Duration::from_millis(60), Duration::from_millis(50), (number, number));
         }
         let smoothed = recovery.rtt.smoothed();

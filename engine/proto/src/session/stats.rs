@@ -49,6 +49,8 @@ pub struct SessionStats {
     pub bytes_in_flight: u64,
     /// Congestion window in bytes (a level); `u64::MAX` when unlimited.
     pub congestion_window: u64,
+    /// Largest packet that the path is known to carry, in bytes (a level).
+    pub packet_bytes: u64,
     /// Smoothed round trip in nanoseconds (a level); 0 before the first measurement.
     pub rtt_ns: u64,
     /// Smallest round trip in nanoseconds (a level); 0 before the first measurement.

@@ -40,6 +40,8 @@ struct Tracked {
     frames: usize,
     /// The largest packet number that it acknowledges; 0 when it has no ACK frame.
     acked_to: u64,
+    /// It tries a size.
+    path_probe: bool,
 }
 
 impl Session {
@@ -53,14 +55,17 @@ impl Session {
         source: &mut impl DatumSource,
     ) -> Option<usize> {
         self.advance_clock(now);
-        let limit = buf.len().min(self.config.max_packet_bytes);
+        let limit = buf.len().min(self.path.packet_bytes());
         if limit < MIN_PACKET_BYTES || self.lifecycle == Lifecycle::Closed {
             return None;
         }
-        let buf = &mut buf[..limit];
         if self.is_closed() {
-            return self.transmit_close(buf);
+            return self.transmit_close(&mut buf[..limit]);
         }
+        if let Some(size) = self.path_probe_due(buf.len()) {
+            return self.transmit_path_probe(&mut buf[..size]);
+        }
+        let buf = &mut buf[..limit];
         let allowed = self.allowed(limit);
         let ack_due = self.acks.is_due();
         let control = allowed.control && self.has_control();
@@ -95,7 +100,7 @@ impl Session {
         }
         let (bytes, eliciting) = (out.written(), out.is_eliciting());
         let frames = self.recovery.frames().len() - frames_before;
-        self.seal(buf, bytes, eliciting.then_some(Tracked { frames, acked_to }), ack)
+        self.seal(buf, bytes, eliciting.then_some(Tracked { frames, acked_to, path_probe: false }), ack)
     }
 
     fn seal(&mut self, buf: &mut [u8], bytes: usize, tracked: Option<Tracked>, ack: bool) -> Option<usize> {
@@ -109,13 +114,41 @@ impl Session {
             self.acks.handle_sent();
             self.stats.acks_sent += 1;
         }
-        if let Some(Tracked { frames, acked_to }) = tracked {
-            self.recovery.handle_sent(self.now, sealed.number, sealed.bytes, frames, acked_to);
-            self.pacer.handle_sent(sealed.bytes as u64);
+        if let Some(Tracked { frames, acked_to, path_probe }) = tracked {
+            // A large probe may not keep data back for a round trip.
+            let charge = if path_probe { MIN_PACKET_BYTES } else { sealed.bytes };
+            self.recovery.handle_sent(self.now, sealed.number, charge, frames, acked_to, path_probe);
+            self.pacer.handle_sent(charge as u64);
             self.liveness.handle_sent(self.now);
         }
         self.request_key_if_due();
         Some(sealed.bytes)
+    }
+
+    /// The size of a probe for a larger packet that is to leave now. Only a session that sends datums searches.
+    fn path_probe_due(&mut self, room: usize) -> Option<usize> {
+        let idle = !self.confirmed || self.tx_channels.len() == 0 || self.recovery.probe_count > 0;
+        if idle
+            || self.recovery.packets() >= self.config.limits.max_packets_in_flight
+            || self.recovery.in_flight() >= self.controller.window()
+        {
+            return None;
+        }
+        self.path.due(self.now).filter(|size| *size <= room)
+    }
+
+    /// Writes a PING that fills `buf`.
+    fn transmit_path_probe(&mut self, buf: &mut [u8]) -> Option<usize> {
+        let end = buf.len() - TAG_BYTES;
+        let mut out = Out::new(&mut buf[HEADER_BYTES..end]);
+        out.put_ping(self.keys.sealer.next_number());
+        out.put_padding();
+        let (size, bytes) = (buf.len(), end - HEADER_BYTES);
+        let sent =
+            self.seal(buf, bytes, Some(Tracked { frames: 0, acked_to: 0, path_probe: true }), false)?;
+        self.path.handle_sent(size);
+        self.stats.pings_sent += 1;
+        Some(sent)
     }
 
     fn allowed(&mut self, limit: usize) -> Allowed {

@@ -16,6 +16,7 @@
 //! PING     | 8    | token (1..9) |
 //! PONG     | 9    | token (1..9) |
 //! CLOSE    | 10   | 0 0 0        | code            |
+//! PADDING  | 11   | anything up to the end of the packet |
 //! ```
 //!
 //! - DATA carries `count` whole datums with consecutive sequences. Flag 1 ([`DATA_UNIFORM`]): all have the
@@ -75,6 +76,8 @@ pub enum FrameKind {
     Pong = 9,
     /// The session is over.
     Close = 10,
+    /// Fills the packet.
+    Padding = 11,
 }
 
 macro_rules! header {
@@ -380,6 +383,8 @@ pub enum Frame<'a> {
     Pong(u64),
     /// The session is over.
     Close(CloseCode),
+    /// The rest of the packet has no meaning.
+    Padding,
 }
 
 /// Why a plaintext cannot be decoded.
@@ -431,6 +436,7 @@ impl<'a> Frames<'a> {
         const PING: u8 = FrameKind::Ping as u8;
         const PONG: u8 = FrameKind::Pong as u8;
         const CLOSE: u8 = FrameKind::Close as u8;
+        const PADDING: u8 = FrameKind::Padding as u8;
         Ok(match kind {
             DATA => Frame::Data(self.data()?),
             ACK => Frame::Ack(self.ack()?),
@@ -462,6 +468,10 @@ impl<'a> Frames<'a> {
             }
             PING => Frame::Ping(self.fixed::<PingFrame>()?.token.get()),
             PONG => Frame::Pong(self.fixed::<PingFrame>()?.token.get()),
+            PADDING => {
+                self.rest = &[];
+                Frame::Padding
+            }
             CLOSE => {
                 let code = self.fixed::<CloseFrame>()?.code.get();
                 Frame::Close(CloseCode::from_number(code).ok_or(FrameError::Invalid)?)

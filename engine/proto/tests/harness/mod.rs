@@ -186,6 +186,8 @@ pub struct World {
     buf: Vec<u8>,
     pub steps: u64,
     pub cut: bool,
+    /// Larger packets vanish.
+    pub mtu: usize,
 }
 
 pub fn key(byte: u8) -> KeyBytes {
@@ -241,6 +243,7 @@ impl World {
             buf: vec![0; 65_536],
             steps: 0,
             cut: false,
+            mtu: usize::MAX,
         }
     }
 
@@ -481,7 +484,7 @@ impl World {
 
     fn send(&mut self, to: usize, mut packet: Vec<u8>) {
         let faults = self.faults;
-        if self.cut || self.rng.chance(faults.loss) {
+        if self.cut || packet.len() > self.mtu || self.rng.chance(faults.loss) {
             return;
         }
         let copies = 1 + u64::from(self.rng.chance(faults.duplicate));

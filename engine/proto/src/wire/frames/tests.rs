@@ -142,8 +142,21 @@ fn every_cut_of_every_frame_is_an_error() {
 }
 
 #[test]
+fn padding_fills_the_packet_and_ends_it() {
+    let mut buf = [0xee; 100];
+    let mut out = Out::new(&mut buf);
+    assert!(out.put_ping(1));
+    out.put_padding();
+    assert_eq!(out.written(), 100);
+    out.put_padding();
+    let kinds: Vec<_> = Frames::new(&buf).map(Result::unwrap).collect();
+    assert!(matches!(kinds[..], [Frame::Ping(1), Frame::Padding]));
+    assert_eq!((buf[9], &buf[10..]), (11, &[0; 90][..]));
+}
+
+#[test]
 fn unknown_kinds_and_contradictions_are_errors() {
-    for kind in [0u8, 11, 255] {
+    for kind in [0u8, 12, 255] {
         let mut frames = Frames::new(std::slice::from_ref(&kind));
         assert_eq!(frames.next().unwrap().err(), Some(FrameError::Unknown(kind)));
         assert!(frames.next().is_none());

@@ -229,6 +229,15 @@ impl<'a> Out<'a> {
         self.put(&CloseFrame { kind: FrameKind::Close as u8, zero: [0; 3], code }, &[])
     }
 
+    /// Fills the room that is left.
+    pub(crate) fn put_padding(&mut self) {
+        if let Some((kind, rest)) = self.buf[self.at..].split_first_mut() {
+            *kind = FrameKind::Padding as u8;
+            rest.fill(0);
+            self.at = self.buf.len();
+        }
+    }
+
     /// Starts a DATA frame with its first datum; `None` when it does not fit.
     pub(crate) fn begin_run(&mut self, label: u32, first_seq: u64, offset: u64, datum: &[u8]) -> Option<Run> {
         if self.room() < size_of::<DataHeader>() + datum.len() {

@@ -1,0 +1,251 @@
+//! How large a packet the path carries: packetization layer path MTU discovery (RFC 8899).
+//!
+//! The search starts at the size that every path carries and tries the next usual size with a padded PING.
+//! A size that stays without an acknowledgement three times ends the search for a while. When large packets
+//! vanish, packets go back to the smallest size at once, and the search begins anew.
+//!
+//! Not inside: loss detection (`recovery`), which reports what became of packets.
+
+use core::time::Duration;
+
+use super::MIN_PACKET_BYTES;
+use crate::time::Instant;
+
+/// Sizes of UDP payload worth a probe, ascending: IPv6 tunnels, Ethernet (IPv6, IPv4), jumbo frames, and
+/// larger ones of loopback and virtual links. The limit of the session follows in any case.
+const SIZES: [usize; 13] =
+    [1_332, 1_382, 1_412, 1_432, 1_452, 1_472, 1_952, 4_048, 8_152, 8_952, 8_972, 16_336, 32_720];
+/// Lost probes of one size that end the search (RFC 8899, 5.1.2).
+const MAX_PROBES: u8 = 3;
+/// When a search that ended is taken up again (RFC 8899, 5.1.1: PMTU_RAISE_TIMER).
+const RAISE_AFTER: Duration = Duration::from_secs(600);
+/// Large packets lost in a row, while smaller ones arrive, that show a black hole.
+const BLACK_HOLE_LOSSES: u32 = 6;
+/// Probe timeouts in a row that show one.
+const BLACK_HOLE_TIMEOUTS: u32 = 2;
+
+/// The search.
+#[derive(Debug)]
+pub(super) struct PathMtu {
+    /// Packets are at most this large; at least [`MIN_PACKET_BYTES`] and at most `max`.
+    validated: usize,
+    /// Largest size that the session may use.
+    max: usize,
+    /// Sizes from here on are known not to pass, until the search begins anew; above `validated`.
+    fails_from: usize,
+    /// Probes of the next size that were lost.
+    lost_probes: u8,
+    /// Size of the probe in flight.
+    in_flight: Option<usize>,
+    /// When a search that ended begins anew; `None` while it goes on.
+    raise_at: Option<Instant>,
+    /// Packets above the smallest size lost since one arrived.
+    large_losses: u32,
+}
+
+impl PathMtu {
+    pub(super) const fn new(max: usize) -> Self {
+        Self {
+            validated: MIN_PACKET_BYTES,
+            max,
+            fails_from: usize::MAX,
+            lost_probes: 0,
+            in_flight: None,
+            raise_at: None,
+            large_losses: 0,
+        }
+    }
+
+    /// Largest packet that may be sent now, in bytes.
+    pub(super) const fn packet_bytes(&self) -> usize {
+        self.validated
+    }
+
+    /// The next size to try.
+    fn candidate(&self) -> Option<usize> {
+        let next =
+            SIZES.into_iter().find(|size| *size > self.validated).map_or(self.max, |s| s.min(self.max));
+        (next > self.validated && next < self.fails_from).then_some(next)
+    }
+
+    /// The size of a probe that is due, if there is one.
+    pub(super) fn due(&mut self, now: Instant) -> Option<usize> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        if let Some(at) = self.raise_at {
+            if at > now {
+                return None;
+            }
+            self.restart();
+        }
+        self.candidate()
+    }
+
+    /// A probe left.
+    pub(super) const fn handle_sent(&mut self, size: usize) {
+        self.in_flight = Some(size);
+    }
+
+    /// The probe in flight arrived. Returns whether packets may be larger now.
+    pub(super) fn handle_probe_acked(&mut self) -> bool {
+        let Some(size) = self.in_flight.take() else { return false };
+        let larger = size > self.validated && size < self.fails_from;
+        if larger {
+            (self.validated, self.lost_probes, self.large_losses) = (size, 0, 0);
+        }
+        larger
+    }
+
+    /// The probe in flight was lost.
+    pub(super) fn handle_probe_lost(&mut self, now: Instant) {
+        let Some(size) = self.in_flight.take() else { return };
+        self.lost_probes += 1;
+        if self.lost_probes >= MAX_PROBES {
+            self.end_search(now, size);
+        }
+    }
+
+    fn end_search(&mut self, now: Instant, fails_from: usize) {
+        (self.fails_from, self.lost_probes) = (fails_from, 0);
+        self.raise_at = Some(now + RAISE_AFTER);
+    }
+
+    const fn restart(&mut self) {
+        (self.fails_from, self.lost_probes, self.raise_at) = (usize::MAX, 0, None);
+    }
+
+    /// A packet of `size` that was no probe arrived.
+    pub(super) const fn handle_acked(&mut self, size: usize) {
+        if size > MIN_PACKET_BYTES {
+            self.large_losses = 0;
+        }
+    }
+
+    /// Packets above the smallest size were lost that were sent after the last one that arrived. Returns
+    /// whether packets have to be smaller now.
+    pub(super) fn handle_lost(&mut self, large: u32) -> bool {
+        self.large_losses = self.large_losses.saturating_add(large);
+        self.large_losses >= BLACK_HOLE_LOSSES && self.fall_back()
+    }
+
+    /// `count` probe timeouts in a row passed without an acknowledgement. Returns whether packets have to be
+    /// smaller now.
+    pub(super) fn handle_timeouts(&mut self, count: u32) -> bool {
+        count >= BLACK_HOLE_TIMEOUTS && self.fall_back()
+    }
+
+    /// A host or router refused a packet of `size` as too large. Returns whether packets have to be smaller
+    /// now.
+    pub(super) fn handle_too_large(&mut self, now: Instant, size: usize) -> bool {
+        if size <= MIN_PACKET_BYTES {
+            return false;
+        }
+        if self.in_flight.is_some_and(|probe| probe >= size) {
+            self.in_flight = None;
+        }
+        let smaller = size <= self.validated && self.fall_back();
+        if size < self.fails_from {
+            self.fails_from = size;
+        }
+        if self.candidate().is_none() && self.raise_at.is_none() {
+            self.end_search(now, self.fails_from);
+        }
+        smaller
+    }
+
+    fn fall_back(&mut self) -> bool {
+        let smaller = self.validated > MIN_PACKET_BYTES;
+        if smaller {
+            self.validated = MIN_PACKET_BYTES;
+            self.restart();
+        }
+        self.large_losses = 0;
+        smaller
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(second)
+    }
+
+    /// Probes until none is due; sizes up to `mtu` arrive.
+    fn search(path: &mut PathMtu, now: Instant, mtu: usize) -> u32 {
+        let mut probes = 0;
+        while let Some(size) = path.due(now) {
+            probes += 1;
+            path.handle_sent(size);
+            assert_eq!(path.due(now), None, "one probe at a time");
+            if size <= mtu {
+                assert!(path.handle_probe_acked());
+            } else {
+                path.handle_probe_lost(now);
+            }
+        }
+        probes
+    }
+
+    #[test]
+    fn search_finds_usual_sizes_and_ends_after_three_lost_probes() {
+        for (mtu, found) in [(1_232, 1_232), (1_472, 1_472), (8_972, 8_972), (9_100, 8_972), (65_507, 65_507)]
+        {
+            let mut path = PathMtu::new(65_507);
+            assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+            assert!(search(&mut path, at(0), mtu) <= 16);
+            assert_eq!(path.packet_bytes(), found);
+        }
+        let mut limited = PathMtu::new(1_400);
+        search(&mut limited, at(0), 65_507);
+        assert_eq!(limited.packet_bytes(), 1_400);
+        let mut smallest = PathMtu::new(MIN_PACKET_BYTES);
+        assert_eq!(smallest.due(at(0)), None);
+    }
+
+    #[test]
+    fn search_is_taken_up_again_after_ten_minutes() {
+        let mut path = PathMtu::new(9_000);
+        search(&mut path, at(0), 1_472);
+        assert_eq!(path.due(at(599)), None);
+        assert_eq!(search(&mut path, at(600), 1_472), 3);
+        search(&mut path, at(1_200), 9_000);
+        assert_eq!(path.packet_bytes(), 9_000);
+    }
+
+    #[test]
+    fn vanishing_large_packets_lead_back_to_the_smallest_size() {
+        let mut path = PathMtu::new(9_000);
+        search(&mut path, at(0), 9_000);
+        for _ in 0..5 {
+            assert!(!path.handle_lost(1));
+        }
+        path.handle_acked(9_000);
+        assert!((0..5).all(|_| !path.handle_lost(1)));
+        path.handle_acked(200);
+        assert!(path.handle_lost(1), "small ones arrive, large ones do not");
+        assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+        assert_eq!(path.due(at(0)), Some(1_332), "the search begins anew");
+
+        search(&mut path, at(0), 9_000);
+        assert!(!path.handle_timeouts(1) && path.handle_timeouts(2) && !path.handle_timeouts(3));
+        assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+    }
+
+    #[test]
+    fn refused_size_bounds_the_search_at_once() {
+        let mut path = PathMtu::new(65_507);
+        path.handle_sent(1_452);
+        assert!(!path.handle_too_large(at(0), 1_452));
+        search(&mut path, at(0), 65_507);
+        assert_eq!(path.packet_bytes(), 1_432);
+        assert_eq!(path.due(at(1)), None);
+        assert!(path.handle_too_large(at(1), 1_400));
+        assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+        search(&mut path, at(1), 65_507);
+        assert_eq!(path.packet_bytes(), 1_382);
+        assert!(!path.handle_too_large(at(2), 100), "every path carries it");
+    }
+}

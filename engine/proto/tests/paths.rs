@@ -1,0 +1,87 @@
+//! What paths do to packets: their size, and the addresses of their ends.
+
+mod harness;
+
+use std::time::Duration;
+
+use corewire_proto::{channel::Reliability, session::SessionConfig};
+use harness::{Faults, Flow, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// IPv6 and UDP headers.
+const HEADERS: usize = 48;
+
+/// A stream without end of datums that fill packets.
+fn bulk(seed: u64, mtu: usize, faults: Faults) -> World {
+    let mut world = World::new(seed, &SessionConfig::default(), faults);
+    world.mtu = mtu - HEADERS;
+    world.tick = Duration::from_millis(2);
+    for reliability in [Reliability::Reliable, Reliability::FireAndForget] {
+        let length: fn(u64) -> usize = |seq| if seq % 500 == 0 { 60_000 } else { 700 };
+        let window_bytes = 256 << 10;
+        world.open(
+            0,
+            Flow { datums: 1 << 40, reliability, length, window_bytes, take: 200, ..Flow::default() },
+        );
+    }
+    world
+}
+
+fn delivered(world: &World) -> u64 {
+    world.peers[0].inboxes.consuming.values().map(|inbox| inbox.delivered).min().unwrap()
+}
+
+fn packet_bytes(world: &World) -> usize {
+    world.peers[1].session.packet_bytes()
+}
+
+#[test]
+fn every_path_is_used_up_to_its_size() {
+    for (mtu, found) in [(1_280, 1_232), (1_500, 1_452), (9_000, 8_952), (65_507 + HEADERS, 65_507)] {
+        for loss in [0, 20] {
+            let mut world = bulk(1, mtu, Faults { delay_us: 100, loss, ..Faults::default() });
+            world.run_until(SECOND, |world| packet_bytes(world) == found);
+            world.run_until(SECOND / 5, |_| false);
+            if loss == 0 {
+                assert_eq!(packet_bytes(&world), found);
+            }
+            assert!(packet_bytes(&world) <= found, "path of {mtu}");
+            assert!(delivered(&world) > 1_000, "path of {mtu}, loss {loss}");
+            assert!(world.peers.iter().all(|peer| peer.closed.is_none()));
+        }
+    }
+}
+
+#[test]
+fn path_that_shrinks_under_load_goes_on_with_small_packets() {
+    for (before, after) in [(1_500, 1_280), (9_000, 1_500), (65_507 + HEADERS, 1_280)] {
+        let mut world = bulk(2, before, Faults { delay_us: 100, ..Faults::default() });
+        world.run_until(SECOND / 5, |_| false);
+        assert!(packet_bytes(&world) > after - HEADERS);
+        world.mtu = after - HEADERS;
+        let start = delivered(&world);
+        let recovered = world.run_until(SECOND, |world| delivered(world) > start + 1_000);
+        assert!(recovered, "from {before} to {after}");
+        assert!(packet_bytes(&world) <= after - HEADERS);
+        assert!(world.peers.iter().all(|peer| peer.closed.is_none()));
+    }
+}
+
+#[test]
+fn refused_packet_size_is_not_used_again() {
+    let mut world = bulk(3, 65_507 + HEADERS, Faults { delay_us: 100, ..Faults::default() });
+    world.run_until(SECOND / 5, |_| false);
+    assert_eq!(packet_bytes(&world), 65_507);
+    let now = world.now;
+    world.peers[1].session.handle_too_large(now, 9_000);
+    assert_eq!(packet_bytes(&world), 1_232);
+    world.run_until(SECOND / 5, |_| false);
+    assert_eq!(packet_bytes(&world), 8_972);
+}
+
+#[test]
+fn session_that_sends_no_datums_searches_for_nothing() {
+    let mut world = bulk(4, 65_507 + HEADERS, Faults { delay_us: 100, ..Faults::default() });
+    world.run_until(SECOND / 5, |_| false);
+    assert_eq!(world.peers[0].session.packet_bytes(), 1_232);
+}
