@@ -8,7 +8,7 @@ use corewire_proto::{
     channel::Reliability,
     congestion::Congestion,
     seal::{KeyBytes, KeyLimits, Opener, Sealer, Suite},
-    session::{CloseCode, Dropped, NewKey, Session, SessionConfig, SessionEvent, StaleKey},
+    session::{CloseCode, Dropped, MIN_PACKET_BYTES, NewKey, Session, SessionConfig, SessionEvent, StaleKey},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PHASES, ReceiverIndex},
 };
@@ -104,8 +104,9 @@ impl Keysmith {
 
 fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
     let mut rng = Rng::new(seed ^ 0x4e11);
-    // A fixed rate, so that loss does not slow the test down.
+    // A fixed rate, so that loss does not slow the test down, and small packets, so that there are many.
     let config = SessionConfig {
+        max_packet_bytes: MIN_PACKET_BYTES,
         congestion: Congestion::Fixed { bytes_per_second: 5_000_000 },
         ..SessionConfig::default()
     };

@@ -122,3 +122,17 @@ fn datums_of_a_mebibyte_arrive_through_ten_percent_loss() {
         assert!(world.run_until(Duration::from_secs(120), World::all_finished), "seed {seed}");
     }
 }
+
+#[test]
+fn equal_datums_are_moved_in_runs() {
+    for reliability in [Reliability::Reliable, Reliability::FireAndForget] {
+        let faults = Faults { loss: 50, reorder: 50, delay_us: 100, ..Faults::default() };
+        let mut world = World::new(1, &SessionConfig::default(), faults);
+        let flow = Flow { reliability, datums: 3_000, length: |_| 64, window_datums: 100, ..Flow::default() };
+        world.open(0, flow);
+        assert!(world.run_until(Duration::from_secs(20), World::all_finished));
+        let single: u64 = world.peers[1].rings.producing.values().map(|ring| ring.fetched).sum();
+        let runs = world.peers[1].rings.runs;
+        assert!(single < 2_000 && runs > 2_000, "{single} one by one, {runs} in runs");
+    }
+}

@@ -35,6 +35,11 @@ impl CreditLimit {
         seq < self.seq && offset < self.bytes
     }
 
+    /// How many datums of `cost` each may start in a row from this position.
+    pub(super) fn covered(self, seq: u64, offset: u64, cost: u64) -> u64 {
+        self.seq.saturating_sub(seq).min(self.bytes.saturating_sub(offset).div_ceil(cost))
+    }
+
     /// Raises each limit that is below the one given; `true` when one was.
     pub(super) fn raise(&mut self, seq: u64, bytes: u64) -> bool {
         let raised = seq > self.seq || bytes > self.bytes;

@@ -17,11 +17,31 @@ pub enum Fetched<'a> {
     NotYet,
 }
 
+/// Datums of one length with consecutive sequences, which follow each other in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SourceRun<'a> {
+    /// Length of each.
+    pub len: usize,
+    /// How many there are.
+    pub count: u32,
+    /// `len * count` bytes.
+    pub bytes: &'a [u8],
+}
+
 /// Where datums come from: the producers' rings.
 pub trait DatumSource {
     /// The datum of channel `label` with sequence `seq`. The same sequence is asked for again when a packet
     /// was lost, and once per fragment of a large datum; a sequence below `released` is never asked for.
     fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_>;
+
+    /// Up to `max` datums from `seq` on that have one length, so that they can be copied in one piece; `max`
+    /// is at least 1. `None`, as always without an implementation: each is asked for with `datum`. Datums
+    /// that the packet has no room for are asked for again.
+    #[inline]
+    fn run(&mut self, label: Label, seq: u64, max: u32) -> Option<SourceRun<'_>> {
+        let _ = (label, seq, max);
+        None
+    }
 }
 
 /// Where datums go: the consumers' inboxes.
@@ -30,4 +50,28 @@ pub trait DatumSink {
     /// one, which were lost or skipped by the producer. Returning `false` (no room, which credit should
     /// prevent) resets the channel with `NO_CAPACITY`.
     fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool;
+
+    /// Takes `count` datums of `len` bytes each, which follow each other in `bytes`, with consecutive
+    /// sequences from `first_seq`. Returns how many were taken, from the first; fewer reset the channel.
+    /// Without an implementation each is passed to `deliver`.
+    #[inline]
+    fn deliver_run(
+        &mut self,
+        label: Label,
+        first_seq: u64,
+        skipped_before: u64,
+        len: usize,
+        count: u32,
+        bytes: &[u8],
+    ) -> u32 {
+        let mut passed = skipped_before;
+        for index in 0..count {
+            let at = index as usize * len;
+            let Some(datum) = bytes.get(at..at + len) else { return index };
+            if !self.deliver(label, first_seq + u64::from(index), core::mem::take(&mut passed), datum) {
+                return index;
+            }
+        }
+        count
+    }
 }

@@ -188,10 +188,46 @@ impl RxChannel {
             return Ok(());
         }
         self.next_offset = self.next_offset.max(offset);
+        if let Some(len) = datums.uniform_len() {
+            return self.deliver_uniform(len, datums, sink);
+        }
         for datum in datums.by_ref() {
             self.deliver(datum, sink)?;
         }
         if datums.is_empty() && datums.body().is_empty() { Ok(()) } else { Err(VIOLATION) }
+    }
+
+    /// Delivers datums of one length from the position on, in one piece.
+    fn deliver_uniform(
+        &mut self,
+        len: usize,
+        datums: Datums<'_>,
+        sink: &mut impl DatumSink,
+    ) -> Result<(), Fault> {
+        let (count, bytes) = (datums.len(), datums.body());
+        if bytes.len() != len * count as usize {
+            return Err(VIOLATION);
+        }
+        if len > self.max_datum as usize {
+            return Err(Fault::Close(CloseCode::TOO_LARGE));
+        }
+        let cost = datum_cost(len);
+        let covered = self.credit.covered(self.next_seq, self.next_offset, cost).min(u64::from(count)) as u32;
+        if covered > 0 {
+            let passed = core::mem::take(&mut self.passed);
+            let bytes = &bytes[..len * covered as usize];
+            let taken = sink.deliver_run(self.label, self.next_seq, passed, len, covered, bytes).min(covered);
+            let total = cost * u64::from(taken);
+            self.next_seq += u64::from(taken);
+            self.next_offset += total;
+            self.credit.deliver(total);
+            self.stats.rx_datums += u64::from(taken);
+            self.stats.rx_bytes += len as u64 * u64::from(taken);
+            if taken < covered {
+                return Err(Fault::Reset(CloseCode::NO_CAPACITY));
+            }
+        }
+        if covered < count { Err(Fault::Close(CloseCode::CREDIT_VIOLATION)) } else { Ok(()) }
     }
 
     /// FireAndForget: the sequences from the position to `seq` are lost. On Reliable, `seq` is the position.

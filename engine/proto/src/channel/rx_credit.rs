@@ -93,12 +93,17 @@ impl RxCredit {
         offset < self.limit.bytes && seq < self.allowed_seq
     }
 
+    /// How many datums of `cost` each may be delivered in a row from this position.
+    pub(super) fn covered(&self, seq: u64, offset: u64, cost: u64) -> u64 {
+        CreditLimit { seq: self.allowed_seq, ..self.limit }.covered(seq, offset, cost)
+    }
+
     /// `count` sequences will not be delivered.
     pub(super) fn pass(&mut self, count: u64) {
         self.allowed_seq = self.allowed_seq.saturating_add(count).min(POSITION_LIMIT);
     }
 
-    /// A datum of this cost was delivered.
+    /// Datums of this cost in total were delivered.
     pub(super) fn deliver(&mut self, cost: u64) {
         self.delivered_bytes += cost;
     }

@@ -203,6 +203,9 @@ impl TxChannel {
                     bytes += datum.len() as u64;
                     span.seq += 1;
                     span.offset += datum_cost(datum.len());
+                    if let Some(open_run) = &mut open {
+                        bytes += self.extend_run(span, new, &mut open_run.run, p);
+                    }
                 }
                 Fetched::Skip { until } => {
                     self.close_run(&mut open, span.since, p);
@@ -227,6 +230,32 @@ impl TxChannel {
             self.stats.resends += datums;
         }
         outcome
+    }
+
+    /// Adds to a run what the source has in one piece; returns how many bytes.
+    fn extend_run<S: DatumSource>(
+        &self,
+        span: &mut Span,
+        new: bool,
+        run: &mut Run,
+        p: &mut Packing<'_, '_, S>,
+    ) -> u64 {
+        let max = u32::try_from(span.end - span.seq).unwrap_or(u32::MAX);
+        if max == 0 || *p.deficit <= 0 {
+            return 0;
+        }
+        let Some(source) = p.source.run(self.label, span.seq, max) else { return 0 };
+        let (cost, charge) = (datum_cost(source.len), source.len as i64 + 2);
+        let mut count =
+            u64::from(source.count.min(max)).min((*p.deficit).unsigned_abs().div_ceil(charge as u64));
+        if new {
+            count = count.min(self.credit.covered(span.seq, span.offset, cost));
+        }
+        let added = p.out.extend_uniform(run, source.len, count as u32, source.bytes);
+        *p.deficit -= charge * i64::from(added);
+        span.seq += u64::from(added);
+        span.offset += cost * u64::from(added);
+        u64::from(added) * source.len as u64
     }
 
     /// Completes the DATA frame that is being filled, if there is one.

@@ -1,7 +1,7 @@
 //! Events and errors of a session.
 
 use alloc::{boxed::Box, vec::Vec};
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 use crate::{
     channel::{ChannelStats, Label},
@@ -74,6 +74,11 @@ pub enum SessionEvent {
     },
     /// A packet of the peer arrived after `Suspect`.
     Recovered,
+    /// The peer has moved, and receives what is sent to this address: packets go there from now on.
+    AddressChanged {
+        /// Its new address.
+        to: SocketAddr,
+    },
     /// The current key should be replaced: the owner starts a handshake and passes its key to
     /// [`super::Session::rekey`]. Once per key. Without a new key the session ends with `KEY_EXHAUSTED`.
     RekeyDue,

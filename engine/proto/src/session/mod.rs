@@ -10,6 +10,7 @@
 //! | `recovery`, `rtt`, `acks` | loss detection of sent packets, acknowledgement of received ones |
 //! | `control` | the reliable stream of messages |
 //! | `keys` | the keys that seal and open, and their replacement |
+//! | `path_address` | where the peer is |
 //! | `path_mtu` | how large a packet the path carries |
 //! | `table` | channels by label |
 //! | `credit_wait`, `open_rate` | channels that wait for credit; the limit on opens |
@@ -26,6 +27,7 @@ mod keys;
 mod liveness;
 mod messages;
 mod open_rate;
+mod path_address;
 mod path_mtu;
 mod receive;
 mod recovery;
@@ -37,9 +39,10 @@ mod transmit;
 mod verbs;
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use core::net::SocketAddr;
 
 pub use crate::{
-    channel::{DatumSink, DatumSource, Fetched},
+    channel::{DatumSink, DatumSource, Fetched, SourceRun},
     wire::CloseCode,
 };
 pub use api::{ControlError, Dropped, NoChannel, OpenChannelError, SessionEvent};
@@ -53,6 +56,7 @@ use credit_wait::CreditWait;
 use keys::Keys;
 use liveness::Liveness;
 use open_rate::OpenRate;
+use path_address::PathAddress;
 use path_mtu::PathMtu;
 use recovery::{FrameFate, Recovery};
 use table::Table;
@@ -138,6 +142,9 @@ pub struct Session {
     acks: Acks,
     recovery: Recovery,
     path: PathMtu,
+    address: PathAddress,
+    /// The token of a PATH_CHALLENGE to be answered.
+    path_response: Option<u64>,
     controller: Box<dyn Controller>,
     pacer: Pacer,
     /// When the pacer lets the next data packet leave, while it holds one back.
@@ -200,6 +207,8 @@ impl Session {
             acks: Acks::new(config.ack_delay, config.ack_every),
             recovery: Recovery::new(config.initial_rtt, config.ack_delay, config.timer_granularity),
             path: PathMtu::new(config.max_packet_bytes),
+            address: PathAddress::default(),
+            path_response: None,
             controller,
             pacer,
             paced_at: None,
@@ -305,6 +314,32 @@ impl Session {
         if self.path.handle_too_large(self.now, size) {
             self.resize_packets();
         }
+    }
+
+    /// Tells where the peer is, as the handshake has shown. From then on [`Session::handle_packet_from`] and
+    /// [`Session::poll_path_transmit`] are to be called, and the session follows the peer to another address.
+    pub fn set_peer_address(&mut self, address: SocketAddr) {
+        self.address.set(address);
+    }
+
+    /// Where packets of [`Session::poll_transmit`] are to be sent; `None` if that was never told.
+    pub const fn peer_address(&self) -> Option<SocketAddr> {
+        self.address.current()
+    }
+
+    /// The peer has moved: what was learnt about the path is forgotten.
+    fn handle_path_response(&mut self, token: u64) {
+        let before = self.address.current();
+        let Some(to) = self.address.handle_response(token) else { return };
+        if before.map(|address| address.ip()) != Some(to.ip()) {
+            // Another port alone is most likely the same path behind another mapping (RFC 9000, 9.4).
+            self.controller = self.config.congestion.controller(MIN_PACKET_BYTES);
+            self.recovery.forget_path(self.config.initial_rtt);
+            self.path = PathMtu::new(self.config.max_packet_bytes);
+            self.resize_packets();
+            self.pacer.set_rate(self.controller.rate(0));
+        }
+        self.events.push_back(SessionEvent::AddressChanged { to });
     }
 
     /// `packet_bytes` has changed.

@@ -6,6 +6,8 @@
 //!
 //! Not inside: which session a packet is for.
 
+use core::net::SocketAddr;
+
 use super::{
     CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, VIOLATION,
     keys::Unsealed,
@@ -45,6 +47,28 @@ impl Session {
         packet: &mut [u8],
         sink: &mut impl DatumSink,
     ) -> Result<(), Dropped> {
+        self.receive(now, None, packet, sink)
+    }
+
+    /// As [`Session::handle_packet`], for a packet that came from `from`. When the peer has moved there, and
+    /// has answered a challenge, [`SessionEvent::AddressChanged`] follows.
+    pub fn handle_packet_from(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        packet: &mut [u8],
+        sink: &mut impl DatumSink,
+    ) -> Result<(), Dropped> {
+        self.receive(now, Some(from), packet, sink)
+    }
+
+    fn receive(
+        &mut self,
+        now: Instant,
+        from: Option<SocketAddr>,
+        packet: &mut [u8],
+        sink: &mut impl DatumSink,
+    ) -> Result<(), Dropped> {
         self.advance_clock(now);
         if self.lifecycle == Lifecycle::Closed {
             self.stats.dropped_closed += 1;
@@ -73,6 +97,10 @@ impl Session {
             return self.handle_while_closing(opened.plaintext);
         }
         let number = opened.number;
+        if let Some(from) = from {
+            let newest = self.acks.largest().is_none_or(|largest| number > largest);
+            self.address.handle_packet(self.now, from, bytes, newest);
+        }
         let mut summary = FrameSummary::default();
         for frame in Frames::new(opened.plaintext) {
             let result = match frame {
@@ -149,8 +177,7 @@ impl Session {
         summary: &mut FrameSummary,
         sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
-        summary.eliciting |=
-            !matches!(frame, Frame::Ack(_) | Frame::Pong(_) | Frame::Close(_) | Frame::Padding);
+        summary.eliciting |= frame.is_eliciting();
         match frame {
             Frame::Data(run) => {
                 self.with_rx(run.label, |channel, budget| channel.handle_data(run, budget, sink))
@@ -185,6 +212,14 @@ impl Session {
                 Ok(())
             }
             Frame::Pong(_) | Frame::Padding => Ok(()),
+            Frame::PathChallenge(token) => {
+                self.path_response = Some(token);
+                Ok(())
+            }
+            Frame::PathResponse(token) => {
+                self.handle_path_response(token);
+                Ok(())
+            }
             Frame::Close(code) => {
                 self.terminate(code, true);
                 Ok(())

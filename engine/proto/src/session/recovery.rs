@@ -136,6 +136,12 @@ impl Recovery {
         }
     }
 
+    /// The path is another one: its round trip is not known.
+    pub(super) fn forget_path(&mut self, initial_rtt: Duration) {
+        self.rtt = Rtt::new(initial_rtt, self.rtt.granularity);
+        (self.lost_since, self.measured_at) = (None, None);
+    }
+
     /// The peer has declared how long it may wait before it acknowledges.
     pub(super) fn declare_ack_delay(&mut self, delay: Duration) {
         self.ack_delay = delay.min(MAX_ACK_DELAY);

@@ -1,6 +1,8 @@
 //! Acting on the passing of time.
 
-use super::{BlockedFrame, CloseCode, Lifecycle, Session, SessionEvent, liveness::Silence};
+use super::{
+    BlockedFrame, CloseCode, Lifecycle, Session, SessionEvent, liveness::Silence, transmit::CHALLENGE_BYTES,
+};
 use crate::time::Instant;
 
 impl Session {
@@ -20,6 +22,7 @@ impl Session {
             self.liveness.poll_timeout(),
             self.idle_at(),
             self.credit_wait.poll_timeout(),
+            self.address.poll_timeout(),
             self.paced_at,
         ]
         .into_iter()
@@ -63,6 +66,7 @@ impl Session {
         if due(self.keepalive_at()) {
             self.ping_due = true;
         }
+        self.address.handle_timeout(now, CHALLENGE_BYTES as u64, self.recovery.timeout());
         if due(self.paced_at) {
             self.paced_at = None;
         }

@@ -2,14 +2,14 @@
 //!
 //! Not inside: sending. A packet that was returned counts as sent; if the driver drops it, that is loss.
 
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 use super::{CloseCode, DatumSource, Lifecycle, MIN_PACKET_BYTES, Session, SessionEvent};
 use crate::{
     channel::{BlockedFrame, Packing, SentFrame, SentLog, Stop},
     time::Instant,
     wire::{
-        frames::{Out, PositionFrame},
+        frames::{Out, PingFrame, PositionFrame},
         header::{HEADER_BYTES, TAG_BYTES},
     },
 };
@@ -22,6 +22,8 @@ const TRIM_INTERVAL: Duration = Duration::from_millis(10);
 /// Control frames may exceed the congestion window by this many packets: a CREDIT must not wait for data that
 /// itself waits for credit.
 const CONTROL_ALLOWANCE_PACKETS: u64 = 2;
+/// A packet with a PATH_CHALLENGE.
+pub(super) const CHALLENGE_BYTES: usize = HEADER_BYTES + size_of::<PingFrame>() + TAG_BYTES;
 /// Lower bound of `max_frames_in_flight`.
 const MIN_FRAMES_IN_FLIGHT: usize = 16;
 
@@ -70,7 +72,7 @@ impl Session {
         let ack_due = self.acks.is_due();
         let control = allowed.control && self.has_control();
         let data = allowed.data && !self.drr.is_empty();
-        if !ack_due && !control && !data && !allowed.probe && self.pong.is_none() {
+        if !ack_due && !control && !data && !allowed.probe && !self.owes_answer() {
             return None;
         }
         let mut out = Out::new(&mut buf[HEADER_BYTES..limit - TAG_BYTES]);
@@ -85,6 +87,11 @@ impl Session {
             && out.put_pong(token)
         {
             self.pong = None;
+        }
+        if let Some(token) = self.path_response
+            && out.put_path_response(token)
+        {
+            self.path_response = None;
         }
         if control {
             self.pack_control(&mut out);
@@ -123,6 +130,30 @@ impl Session {
         }
         self.request_key_if_due();
         Some(sealed.bytes)
+    }
+
+    const fn owes_answer(&self) -> bool {
+        self.pong.is_some() || self.path_response.is_some()
+    }
+
+    /// Writes one sealed packet for another address than [`Session::peer_address`], which asks whether the
+    /// peer is there; `None` when there is none to send now. To be called where `poll_transmit` is, once
+    /// `set_peer_address` was; `buf` holds at least [`MIN_PACKET_BYTES`].
+    pub fn poll_path_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        self.advance_clock(now);
+        if !self.is_open() || buf.len() < MIN_PACKET_BYTES {
+            return None;
+        }
+        let to = self.address.due(self.now, CHALLENGE_BYTES as u64)?;
+        let buf = &mut buf[..CHALLENGE_BYTES];
+        // Only the peer can open the packet, so a token need only be new.
+        let token = self.keys.sealer.next_number();
+        let mut out = Out::new(&mut buf[HEADER_BYTES..CHALLENGE_BYTES - TAG_BYTES]);
+        out.put_path_challenge(token);
+        let bytes = out.written();
+        let sent = self.seal(buf, bytes, None, false)?;
+        self.address.handle_sent(self.now, token, sent as u64, self.recovery.timeout());
+        Some((to, sent))
     }
 
     /// The size of a probe for a larger packet that is to leave now. Only a session that sends datums searches.

@@ -16,6 +16,8 @@
 //! PING     | 8    | token (1..9) |
 //! PONG     | 9    | token (1..9) |
 //! CLOSE    | 10   | 0 0 0        | code            |
+//! PATH_CHALLENGE | 12 | token (1..9) |
+//! PATH_RESPONSE  | 13 | token (1..9) |
 //! PADDING  | 11   | anything up to the end of the packet |
 //! ```
 //!
@@ -30,9 +32,11 @@
 //!
 //! Not inside: whether a label exists and credit covers a frame, which the session checks.
 
+mod datums;
 pub mod message;
 mod write;
 
+pub use datums::Datums;
 pub(crate) use write::{Out, Run, RunOutcome};
 
 use zerocopy::{
@@ -40,7 +44,7 @@ use zerocopy::{
     little_endian::{U16, U32, U64},
 };
 
-use super::{CloseCode, datum_cost};
+use super::CloseCode;
 
 /// Flag of [`DataHeader`]: the datums have one length and follow each other directly.
 pub const DATA_UNIFORM: u8 = 1;
@@ -78,6 +82,10 @@ pub enum FrameKind {
     Close = 10,
     /// Fills the packet.
     Padding = 11,
+    /// Asks whether the peer receives at this address.
+    PathChallenge = 12,
+    /// Answers a PATH_CHALLENGE.
+    PathResponse = 13,
 }
 
 macro_rules! header {
@@ -205,9 +213,9 @@ header! {
     }
 }
 header! {
-    /// A PING or PONG frame.
+    /// A PING, PONG, PATH_CHALLENGE or PATH_RESPONSE frame.
     PingFrame, 9 {
-        /// [`FrameKind::Ping`] or [`FrameKind::Pong`].
+        /// Its [`FrameKind`].
         kind: u8,
         /// Returned unchanged.
         token: U64,
@@ -264,102 +272,6 @@ pub struct DataRun<'a> {
     pub datums: Datums<'a>,
 }
 
-/// Iterator over the datums of a DATA frame. It ends early when the body is shorter than announced, which
-/// [`Datums::is_whole`] detects.
-#[derive(Clone, Copy, Debug)]
-pub struct Datums<'a> {
-    /// Datums not taken yet.
-    left: u32,
-    /// Length of each when uniform; [`Datums::VARIED`] when each carries its own.
-    uniform: usize,
-    body: &'a [u8],
-}
-
-impl<'a> Datums<'a> {
-    const VARIED: usize = usize::MAX;
-
-    pub(crate) fn new(count: u32, uniform: bool, body: &'a [u8]) -> Option<Self> {
-        let uniform = if uniform {
-            if count == 0 || !body.len().is_multiple_of(count as usize) {
-                return None;
-            }
-            body.len() / count as usize
-        } else {
-            Self::VARIED
-        };
-        Some(Self { left: count, uniform, body })
-    }
-
-    /// Datums not taken yet.
-    pub const fn len(&self) -> u32 {
-        self.left
-    }
-
-    /// Whether every datum was taken.
-    pub const fn is_empty(&self) -> bool {
-        self.left == 0
-    }
-
-    /// Whether all have the same length and follow each other directly.
-    pub const fn is_uniform(&self) -> bool {
-        self.uniform != Self::VARIED
-    }
-
-    /// The bytes of the datums not taken yet.
-    pub const fn body(&self) -> &'a [u8] {
-        self.body
-    }
-
-    /// Passes over `count` datums and returns their cost in the offset space; `None` when the body ends
-    /// early. Takes constant time in a uniform run, so that a small frame cannot cost much.
-    pub(crate) fn advance(&mut self, count: u32) -> Option<u64> {
-        if self.is_uniform() {
-            self.left = self.left.checked_sub(count)?;
-            let (_, rest) = self.body.split_at_checked(self.uniform.checked_mul(count as usize)?)?;
-            self.body = rest;
-            return Some(u64::from(count) * datum_cost(self.uniform));
-        }
-        let mut cost = 0;
-        for _ in 0..count {
-            cost += datum_cost(self.next()?.len());
-        }
-        Some(cost)
-    }
-
-    /// Whether the body holds exactly the datums that were announced; walks through a run that is not
-    /// uniform.
-    pub fn is_whole(mut self) -> bool {
-        if self.is_uniform() {
-            return self.body.len() == self.uniform * self.left as usize;
-        }
-        while self.left > 0 {
-            if self.next().is_none() {
-                return false;
-            }
-        }
-        self.body.is_empty()
-    }
-}
-
-impl<'a> Iterator for Datums<'a> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        self.left = self.left.checked_sub(1)?;
-        let len = if self.is_uniform() {
-            self.uniform
-        } else {
-            let (len, rest) = self.body.split_first_chunk::<2>()?;
-            self.body = rest;
-            usize::from(u16::from_le_bytes(*len))
-        };
-        let (datum, rest) = self.body.split_at_checked(len)?;
-        self.body = rest;
-        Some(datum)
-    }
-}
-
 /// A decoded frame; borrows from the packet.
 #[derive(Clone, Copy, Debug)]
 pub enum Frame<'a> {
@@ -385,6 +297,26 @@ pub enum Frame<'a> {
     Close(CloseCode),
     /// The rest of the packet has no meaning.
     Padding,
+    /// Asks for a PATH_RESPONSE with the same token.
+    PathChallenge(u64),
+    /// Answers a PATH_CHALLENGE.
+    PathResponse(u64),
+}
+
+impl Frame<'_> {
+    /// Whether the receiver has to acknowledge it. What is asked and answered by frames of its own is not
+    /// acknowledged.
+    pub(crate) const fn is_eliciting(&self) -> bool {
+        !matches!(
+            self,
+            Self::Ack(_)
+                | Self::Pong(_)
+                | Self::Close(_)
+                | Self::Padding
+                | Self::PathChallenge(_)
+                | Self::PathResponse(_)
+        )
+    }
 }
 
 /// Why a plaintext cannot be decoded.
@@ -437,6 +369,8 @@ impl<'a> Frames<'a> {
         const PONG: u8 = FrameKind::Pong as u8;
         const CLOSE: u8 = FrameKind::Close as u8;
         const PADDING: u8 = FrameKind::Padding as u8;
+        const PATH_CHALLENGE: u8 = FrameKind::PathChallenge as u8;
+        const PATH_RESPONSE: u8 = FrameKind::PathResponse as u8;
         Ok(match kind {
             DATA => Frame::Data(self.data()?),
             ACK => Frame::Ack(self.ack()?),
@@ -468,6 +402,8 @@ impl<'a> Frames<'a> {
             }
             PING => Frame::Ping(self.fixed::<PingFrame>()?.token.get()),
             PONG => Frame::Pong(self.fixed::<PingFrame>()?.token.get()),
+            PATH_CHALLENGE => Frame::PathChallenge(self.fixed::<PingFrame>()?.token.get()),
+            PATH_RESPONSE => Frame::PathResponse(self.fixed::<PingFrame>()?.token.get()),
             PADDING => {
                 self.rest = &[];
                 Frame::Padding

@@ -2,10 +2,12 @@
 //! packets, all from one seed. After every step the laws of the stream model are checked.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+mod ends;
 mod flow;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -13,12 +15,13 @@ use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, PublicationId, Reliability, datum_cost},
     seal::{KeyBytes, Opener, Sealer, Suite},
-    session::{CloseCode, DatumSink, DatumSource, Fetched, Session, SessionConfig, SessionEvent},
+    session::{CloseCode, Session, SessionConfig, SessionEvent},
     time::Instant,
     wire::header::{Header, PHASES, ReceiverIndex},
 };
 
 pub use corewire_testkit::SplitMix64 as Rng;
+pub use ends::{Consuming, Inboxes, Producing, Rings};
 pub use flow::{Flow, content, is_skipped};
 
 /// Rates per thousand packets.
@@ -30,110 +33,6 @@ pub struct Faults {
     /// Share of packets that take up to ten times as long.
     pub reorder: u64,
     pub delay_us: u64,
-}
-
-/// The producer's side of a flow.
-pub struct Producing {
-    pub flow: u64,
-    pub config: Flow,
-    pub published: u64,
-    pub finished: bool,
-    pub closed: Option<CloseCode>,
-    pub fetched: u64,
-}
-
-/// The consumer's side of a flow.
-pub struct Consuming {
-    pub flow: u64,
-    pub config: Flow,
-    pub accepted: bool,
-    /// What the next datum has to be, on Reliable.
-    pub next: u64,
-    pub inbox: VecDeque<(u64, usize)>,
-    pub inbox_cost: u64,
-    pub taken_seq: u64,
-    pub taken_bytes: u64,
-    pub delivered: u64,
-    pub skipped: u64,
-    pub finished: bool,
-    pub closed: Option<CloseCode>,
-    pub stalled: bool,
-}
-
-impl Consuming {
-    /// How many datums the whole flow has for this consumer.
-    pub fn expected(&self) -> u64 {
-        let all = self.config.first_seq..self.config.first_seq + self.config.datums;
-        all.filter(|seq| !is_skipped(self.flow, &self.config, *seq)).count() as u64
-    }
-}
-
-#[derive(Default)]
-pub struct Rings {
-    pub producing: BTreeMap<Label, Producing>,
-    scratch: Vec<u8>,
-    /// Flow and sequence of the datum in `scratch`; a large one is asked for once per fragment.
-    scratch_of: Option<(u64, u64)>,
-    released: BTreeMap<Label, u64>,
-}
-
-impl DatumSource for Rings {
-    fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
-        let Some(ring) = self.producing.get_mut(&label) else { panic!("fetch for unknown {label:?}") };
-        let released = self.released.get(&label).copied().unwrap_or(0);
-        assert!(seq >= released, "fetched {seq} below released {released}");
-        assert!(seq < ring.published, "fetched {seq}, published {}", ring.published);
-        ring.fetched += 1;
-        let oldest =
-            if ring.config.overwrite > 0 { ring.published.saturating_sub(ring.config.overwrite) } else { 0 };
-        if seq < oldest {
-            return Fetched::Skip { until: oldest };
-        }
-        if is_skipped(ring.flow, &ring.config, seq) {
-            return Fetched::Skip { until: seq + 1 };
-        }
-        if self.scratch_of != Some((ring.flow, seq)) {
-            self.scratch = content(ring.flow, seq, (ring.config.length)(seq));
-            self.scratch_of = Some((ring.flow, seq));
-        }
-        Fetched::Datum(&self.scratch)
-    }
-}
-
-#[derive(Default)]
-pub struct Inboxes {
-    pub consuming: BTreeMap<Label, Consuming>,
-}
-
-impl DatumSink for Inboxes {
-    fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
-        let inbox = self.consuming.get_mut(&label).expect("delivery to an unknown channel");
-        assert!(inbox.accepted, "a datum before Accepted");
-        assert!(!inbox.finished && inbox.closed.is_none(), "a datum after the end");
-        assert_eq!(seq, inbox.next + skipped_before, "order, and the exact size of the gap");
-        let length = (inbox.config.length)(seq);
-        assert!(datum == content(inbox.flow, seq, length), "datum {seq} of flow {} is another", inbox.flow);
-        if inbox.config.reliability == Reliability::Reliable && inbox.config.overwrite == 0 {
-            for skipped in inbox.next..seq {
-                assert!(is_skipped(inbox.flow, &inbox.config, skipped), "a hole at {skipped}");
-            }
-        }
-        inbox.next = seq + 1;
-        inbox.skipped += skipped_before;
-        inbox.delivered += 1;
-        let cost = datum_cost(datum.len());
-        inbox.inbox.push_back((seq, datum.len()));
-        inbox.inbox_cost += cost;
-        let config = &inbox.config;
-        if config.window_bytes > 0 {
-            let room = config.window_bytes + datum_cost(config.max_datum as usize);
-            assert!(inbox.inbox_cost <= room, "inbox holds {} of {room}", inbox.inbox_cost);
-        }
-        if config.window_datums > 0 {
-            assert!(inbox.inbox.len() as u64 <= config.window_datums, "too many datums in the inbox");
-        }
-        true
-    }
 }
 
 pub struct Peer {
@@ -159,8 +58,26 @@ pub struct Peer {
     /// How often it reported that.
     pub suspected: u64,
     pub process: Process,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Where it found the other peer to have moved.
+    pub moves: Vec<SocketAddr>,
     /// Packets that arrived while the process was stopped.
-    waiting: Vec<Vec<u8>>,
+    waiting: Vec<Sent>,
+}
+
+/// A packet on its way.
+#[derive(Clone)]
+struct Sent {
+    to: usize,
+    /// Where it is sent.
+    at: SocketAddr,
+    from: SocketAddr,
+    packet: Vec<u8>,
+}
+
+fn at(index: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4_000 + index))
 }
 
 /// What a peer's process does.
@@ -178,7 +95,7 @@ pub struct World {
     pub rng: Rng,
     pub faults: Faults,
     pub peers: [Peer; 2],
-    network: BTreeMap<(Instant, u64), (usize, Vec<u8>)>,
+    network: BTreeMap<(Instant, u64), Sent>,
     sequence: u64,
     next_tick: Instant,
     pub tick: Duration,
@@ -224,17 +141,24 @@ fn peer(session: Session) -> Peer {
         suspect: None,
         suspected: 0,
         process: Process::Runs,
+        address: at(0),
+        moves: Vec::new(),
         waiting: Vec::new(),
     }
 }
 
 impl World {
     pub fn new(seed: u64, config: &SessionConfig, faults: Faults) -> Self {
+        let mut peers = [peer(session(config, 1, 2)), peer(session(config, 2, 1))];
+        for (index, peer) in peers.iter_mut().enumerate() {
+            peer.address = at(index as u16);
+            peer.session.set_peer_address(at(1 - index as u16));
+        }
         Self {
             now: Instant::ZERO,
             rng: Rng::new(seed),
             faults,
-            peers: [peer(session(config, 1, 2)), peer(session(config, 2, 1))],
+            peers,
             network: BTreeMap::new(),
             sequence: 0,
             next_tick: Instant::ZERO,
@@ -298,8 +222,10 @@ impl World {
         let Some(next) = next else { return false };
         self.now = self.now.max(next);
         while let Some(entry) = self.network.first_entry().filter(|entry| entry.key().0 <= self.now) {
-            let (to, packet) = entry.remove();
-            self.arrive(to, packet);
+            let sent = entry.remove();
+            if sent.at == self.peers[sent.to].address {
+                self.arrive(sent);
+            }
         }
         let runs = [0, 1].map(|index| self.peers[index].process == Process::Runs);
         for index in (0..2).filter(|index| runs[*index]) {
@@ -320,15 +246,17 @@ impl World {
         true
     }
 
-    fn arrive(&mut self, to: usize, mut packet: Vec<u8>) {
+    fn arrive(&mut self, mut sent: Sent) {
+        let to = sent.to;
         let peer = &mut self.peers[to];
         match peer.process {
             Process::Runs => {
                 peer.packets += 1;
-                let _ = peer.session.handle_packet(self.now, &mut packet, &mut peer.inboxes);
+                let _ =
+                    peer.session.handle_packet_from(self.now, sent.from, &mut sent.packet, &mut peer.inboxes);
                 self.events(to);
             }
-            Process::Stopped => peer.waiting.push(packet),
+            Process::Stopped => peer.waiting.push(sent),
             Process::Killed => self.peers[1 - to].session.handle_unreachable(self.now),
         }
     }
@@ -340,8 +268,8 @@ impl World {
         let waiting = std::mem::take(&mut peer.waiting);
         peer.session.handle_timeout(self.now);
         self.events(index);
-        for packet in waiting {
-            self.arrive(index, packet);
+        for sent in waiting {
+            self.arrive(sent);
         }
     }
 
@@ -412,6 +340,7 @@ impl World {
                     peer.suspected += 1;
                 }
                 SessionEvent::Recovered => assert!(peer.suspect.take().is_some(), "recovered from nothing"),
+                SessionEvent::AddressChanged { to } => peer.moves.push(to),
                 SessionEvent::RekeyDue => {
                     assert!(!std::mem::replace(&mut peer.rekey_due, true), "asked twice for one key");
                 }
@@ -466,6 +395,10 @@ impl World {
     }
 
     fn transmit(&mut self, from: usize) {
+        while let Some((at, len)) = self.peers[from].session.poll_path_transmit(self.now, &mut self.buf) {
+            let packet = self.buf[..len].to_vec();
+            self.send(1 - from, at, packet);
+        }
         for _ in 0..64 {
             let peer = &mut self.peers[from];
             let Some(len) = peer.session.poll_transmit(self.now, &mut self.buf, &mut peer.rings) else {
@@ -478,11 +411,26 @@ impl World {
                 assert!(number > last, "packet number {number} after {last}");
                 assert!(phase == before || phase == (before + 1) % PHASES, "phase {phase} after {before}");
             }
-            self.send(1 - from, packet);
+            let at = self.peers[from].session.peer_address().unwrap_or(self.peers[1 - from].address);
+            self.send(1 - from, at, packet);
         }
     }
 
-    fn send(&mut self, to: usize, mut packet: Vec<u8>) {
+    /// One step in which packets of a peer come from its present address, and it receives at `home`.
+    pub fn forward(&mut self, index: usize, home: SocketAddr) {
+        self.transmit(index);
+        self.peers[index].address = home;
+        self.step();
+    }
+
+    /// The peer gets another address, as behind a router that forgets its mapping.
+    pub fn rebind(&mut self, index: usize) {
+        let address = &mut self.peers[index].address;
+        address.set_port(address.port() + 2);
+    }
+
+    fn send(&mut self, to: usize, at: SocketAddr, mut packet: Vec<u8>) {
+        let from = self.peers[1 - to].address;
         let faults = self.faults;
         if self.cut || packet.len() > self.mtu || self.rng.chance(faults.loss) {
             return;
@@ -498,8 +446,8 @@ impl World {
                 packet[at] ^= 1 << self.rng.below(8);
             }
             self.sequence += 1;
-            let at = self.now + Duration::from_nanos(delay);
-            self.network.insert((at, self.sequence), (to, packet.clone()));
+            let arrival = self.now + Duration::from_nanos(delay);
+            self.network.insert((arrival, self.sequence), Sent { to, at, from, packet: packet.clone() });
         }
     }
 

@@ -125,12 +125,14 @@ fn every_cut_of_every_frame_is_an_error() {
     assert!(out.put_control(9, (b"he", b"llo")));
     assert!(out.put_ping(1));
     assert!(out.put_pong(1));
+    assert!(out.put_path_challenge(1));
+    assert!(out.put_path_response(1));
     assert!(out.put_close(CloseCode::IDLE));
     let run = out.begin_run(1, 2, 3, b"xyz").unwrap();
     out.end_run(&run);
     let len = out.written();
     let whole: Vec<_> = Frames::new(&buf[..len]).map(|f| f.is_ok()).collect();
-    assert_eq!(whole, [true; 10]);
+    assert_eq!(whole, [true; 12]);
     let mut ends = 0;
     for cut in 0..len {
         if Frames::new(&buf[..cut]).all(|f| f.is_ok()) {
@@ -138,7 +140,7 @@ fn every_cut_of_every_frame_is_an_error() {
         }
         decode_all(&buf[..cut]);
     }
-    assert_eq!(ends, 10);
+    assert_eq!(ends, 12);
 }
 
 #[test]
@@ -156,7 +158,7 @@ fn padding_fills_the_packet_and_ends_it() {
 
 #[test]
 fn unknown_kinds_and_contradictions_are_errors() {
-    for kind in [0u8, 12, 255] {
+    for kind in [0u8, 14, 255] {
         let mut frames = Frames::new(std::slice::from_ref(&kind));
         assert_eq!(frames.next().unwrap().err(), Some(FrameError::Unknown(kind)));
         assert!(frames.next().is_none());

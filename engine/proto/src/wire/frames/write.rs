@@ -224,6 +224,14 @@ impl<'a> Out<'a> {
         self.put(&PingFrame { kind: FrameKind::Pong as u8, token: U64::new(token) }, &[])
     }
 
+    pub(crate) fn put_path_challenge(&mut self, token: u64) -> bool {
+        self.put(&PingFrame { kind: FrameKind::PathChallenge as u8, token: U64::new(token) }, &[])
+    }
+
+    pub(crate) fn put_path_response(&mut self, token: u64) -> bool {
+        self.put(&PingFrame { kind: FrameKind::PathResponse as u8, token: U64::new(token) }, &[])
+    }
+
     pub(crate) fn put_close(&mut self, code: CloseCode) -> bool {
         let code = U32::new(code.number());
         self.put(&CloseFrame { kind: FrameKind::Close as u8, zero: [0; 3], code }, &[])
@@ -285,6 +293,22 @@ impl<'a> Out<'a> {
         self.raw(datum);
         run.count += 1;
         RunOutcome::Added
+    }
+
+    /// Adds up to `count` datums of `len` bytes each that follow each other in `bytes`, if the run has datums
+    /// of that length alone; returns how many.
+    pub(crate) fn extend_uniform(&mut self, run: &mut Run, len: usize, count: u32, bytes: &[u8]) -> u32 {
+        if run.uniform != Some(len) {
+            return 0;
+        }
+        let most = if len == 0 { MAX_EMPTY_RUN } else { u16::MAX };
+        let left = usize::from(most.saturating_sub(run.count));
+        let present = bytes.len().checked_div(len).unwrap_or(usize::MAX);
+        let fits = self.room().checked_div(len).unwrap_or(usize::MAX);
+        let added = (count as usize).min(left).min(present).min(fits);
+        self.raw(&bytes[..added * len]);
+        run.count += added as u16;
+        added as u32
     }
 
     /// Completes a DATA frame; returns how many datums it has.

@@ -1,0 +1,135 @@
+//! The rings and inboxes at the ends of a session, which check the laws of delivery.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corewire_proto::{
+    channel::{Label, Reliability, datum_cost},
+    session::{CloseCode, DatumSink, DatumSource, Fetched, SourceRun},
+};
+
+use super::{Flow, content, is_skipped};
+
+/// The producer's side of a flow.
+pub struct Producing {
+    pub flow: u64,
+    pub config: Flow,
+    pub published: u64,
+    pub finished: bool,
+    pub closed: Option<CloseCode>,
+    pub fetched: u64,
+}
+
+/// The consumer's side of a flow.
+pub struct Consuming {
+    pub flow: u64,
+    pub config: Flow,
+    pub accepted: bool,
+    /// What the next datum has to be, on Reliable.
+    pub next: u64,
+    pub inbox: VecDeque<(u64, usize)>,
+    pub inbox_cost: u64,
+    pub taken_seq: u64,
+    pub taken_bytes: u64,
+    pub delivered: u64,
+    pub skipped: u64,
+    pub finished: bool,
+    pub closed: Option<CloseCode>,
+    pub stalled: bool,
+}
+
+impl Consuming {
+    /// How many datums the whole flow has for this consumer.
+    pub fn expected(&self) -> u64 {
+        let all = self.config.first_seq..self.config.first_seq + self.config.datums;
+        all.filter(|seq| !is_skipped(self.flow, &self.config, *seq)).count() as u64
+    }
+}
+
+#[derive(Default)]
+pub struct Rings {
+    pub producing: BTreeMap<Label, Producing>,
+    scratch: Vec<u8>,
+    /// Flow and sequence of the datum in `scratch`; a large one is asked for once per fragment.
+    scratch_of: Option<(u64, u64)>,
+    pub released: BTreeMap<Label, u64>,
+    /// Datums offered in runs.
+    pub runs: u64,
+}
+
+impl DatumSource for Rings {
+    fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
+        let Some(ring) = self.producing.get_mut(&label) else { panic!("fetch for unknown {label:?}") };
+        let released = self.released.get(&label).copied().unwrap_or(0);
+        assert!(seq >= released, "fetched {seq} below released {released}");
+        assert!(seq < ring.published, "fetched {seq}, published {}", ring.published);
+        ring.fetched += 1;
+        let oldest =
+            if ring.config.overwrite > 0 { ring.published.saturating_sub(ring.config.overwrite) } else { 0 };
+        if seq < oldest {
+            return Fetched::Skip { until: oldest };
+        }
+        if is_skipped(ring.flow, &ring.config, seq) {
+            return Fetched::Skip { until: seq + 1 };
+        }
+        if self.scratch_of != Some((ring.flow, seq)) {
+            self.scratch = content(ring.flow, seq, (ring.config.length)(seq));
+            self.scratch_of = Some((ring.flow, seq));
+        }
+        Fetched::Datum(&self.scratch)
+    }
+
+    /// Every second flow has its datums in one piece.
+    fn run(&mut self, label: Label, seq: u64, max: u32) -> Option<SourceRun<'_>> {
+        let ring = self.producing.get_mut(&label).filter(|ring| ring.flow % 2 == 0)?;
+        assert!(max > 0 && seq + u64::from(max) <= ring.published, "a run beyond {}", ring.published);
+        let oldest = ring.published.saturating_sub(ring.config.overwrite);
+        let overwritten = |seq| ring.config.overwrite > 0 && seq < oldest;
+        let len = (ring.config.length)(seq);
+        let count = (seq..seq + u64::from(max.min(40)))
+            .take_while(|seq| {
+                let skipped = overwritten(*seq) || is_skipped(ring.flow, &ring.config, *seq);
+                !skipped && (ring.config.length)(*seq) == len
+            })
+            .count() as u64;
+        self.scratch = (seq..seq + count).flat_map(|seq| content(ring.flow, seq, len)).collect();
+        self.scratch_of = None;
+        self.runs += count;
+        Some(SourceRun { len, count: count as u32, bytes: &self.scratch })
+    }
+}
+
+#[derive(Default)]
+pub struct Inboxes {
+    pub consuming: BTreeMap<Label, Consuming>,
+}
+
+impl DatumSink for Inboxes {
+    fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
+        let inbox = self.consuming.get_mut(&label).expect("delivery to an unknown channel");
+        assert!(inbox.accepted, "a datum before Accepted");
+        assert!(!inbox.finished && inbox.closed.is_none(), "a datum after the end");
+        assert_eq!(seq, inbox.next + skipped_before, "order, and the exact size of the gap");
+        let length = (inbox.config.length)(seq);
+        assert!(datum == content(inbox.flow, seq, length), "datum {seq} of flow {} is another", inbox.flow);
+        if inbox.config.reliability == Reliability::Reliable && inbox.config.overwrite == 0 {
+            for skipped in inbox.next..seq {
+                assert!(is_skipped(inbox.flow, &inbox.config, skipped), "a hole at {skipped}");
+            }
+        }
+        inbox.next = seq + 1;
+        inbox.skipped += skipped_before;
+        inbox.delivered += 1;
+        let cost = datum_cost(datum.len());
+        inbox.inbox.push_back((seq, datum.len()));
+        inbox.inbox_cost += cost;
+        let config = &inbox.config;
+        if config.window_bytes > 0 {
+            let room = config.window_bytes + datum_cost(config.max_datum as usize);
+            assert!(inbox.inbox_cost <= room, "inbox holds {} of {room}", inbox.inbox_cost);
+        }
+        if config.window_datums > 0 {
+            assert!(inbox.inbox.len() as u64 <= config.window_datums, "too many datums in the inbox");
+        }
+        true
+    }
+}
