@@ -90,7 +90,9 @@ impl ShardCore {
         let index = self.sessions.get(slot)?.index;
         match event {
             SessionEvent::Confirmed => Some(Event::Confirmed { index }),
-            SessionEvent::Suspect { .. } | SessionEvent::Recovered | SessionEvent::AddressChanged { .. } => None,
+            SessionEvent::Suspect { .. } | SessionEvent::Recovered | SessionEvent::AddressChanged { .. } => {
+                None
+            }
             SessionEvent::RekeyDue => Some(Event::RekeyDue { index }),
             SessionEvent::Rekeyed { phase } => {
                 self.counters.bump(Counter::KeysChanged);
