@@ -1,8 +1,8 @@
 //! Identities: 32 bytes with a text form.
 //!
 //! Each kind of thing has an id type of its own, so that a peer's id cannot be passed where a stream's is
-//! wanted. [`UniqueId`] is an id of no kind; it converts into each of the others with `From`, and none of them
-//! into another kind. All convert from and into their 32 bytes.
+//! wanted. [`UniqueId`] is an id of no kind; it converts into each of the others with `From`, and none of
+//! them into another kind. All convert from and into their 32 bytes.
 
 use core::fmt;
 use core::str::FromStr;

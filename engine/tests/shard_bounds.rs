@@ -408,5 +408,13 @@ fn a_dead_peer_ends_the_session_and_frees_the_ring() {
     publish(&ring, 10, 64);
     rig.run_until(LONG, |rig| rig.left.count(Counter::Sessions) == 0);
     assert_eq!(leg.producer.state(), ChannelState::Terminated);
+    // The event of the channel's end carries a reader that keeps the place of a consumer that comes back.
+    assert!(!ring.is_empty());
+    let kept = rig.left.pick(|event| match event {
+        Event::ChannelClosed { parked: Some(_), .. } => Some(()),
+        _ => None,
+    });
+    assert!(kept.is_some(), "a place is kept");
+    drop(kept);
     assert!(ring.is_empty());
 }

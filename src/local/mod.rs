@@ -38,8 +38,8 @@
 //! [producers](crate::Producer) do; a degrader that panics sends the datum unchanged, and is counted.
 //!
 //! Pushing and popping take a short lock, once unless they have to wait, and allocate only when they wait. No
-//! user code runs under the lock: degraders run before, wakers and the destructors of dropped datums after it.
-//! If one of them panics or is slow, other handles go on.
+//! user code runs under the lock: degraders run before, wakers and the destructors of dropped datums after
+//! it. If one of them panics or is slow, other handles go on.
 //!
 //! Not here: fanout, where each consumer gets every datum (that is [`Producer`](crate::Producer) and
 //! [`Consumer`](crate::Consumer), which work inside one process as well), names, peers.

@@ -150,7 +150,7 @@ async fn datums_of_every_allowed_size_pass_whatever_window_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn datum_too_long_for_its_consumer_ends_the_channel_at_both_ends_with_the_reason() {
+async fn datum_too_long_for_its_consumer_ends_both_ends_with_the_reason() {
     let id = NetworkId::random();
     let here = Network::builder(id).with_engine(engine()).build().await.unwrap();
     let shard_limits = ShardLimits { inbox_bytes: 4 << 20, ..ShardLimits::default() };

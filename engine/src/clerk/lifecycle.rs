@@ -126,8 +126,8 @@ impl Clerk {
 
 // Peers, handshakes and sessions.
 impl Clerk {
-    /// Begins a handshake with a peer if a subscription waits for a session and there is neither a session nor
-    /// an attempt.
+    /// Begins a handshake with a peer if a subscription waits for a session and there is neither a session
+    /// nor an attempt.
     pub(super) fn dial(&mut self, node: NodeId, peer: PeerId) {
         if self.shutdown.is_leaving(node) {
             return;

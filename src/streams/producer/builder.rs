@@ -79,8 +79,8 @@ pub(crate) struct ProducerSettings {
     pub(crate) resume_for: Duration,
 }
 
-/// What [`Builder::disconnect_lagging`] takes: `true` for the defaults, `false` for never, a `Duration` for the
-/// grace, or both times.
+/// What [`Builder::disconnect_lagging`] takes: `true` for the defaults, `false` for never, a `Duration` for
+/// the grace, or both times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lagging {
     pub(crate) grace: Option<Duration>,

@@ -1,6 +1,6 @@
 //! Where the peer is: validation of a new address (RFC 9000, 8.2 and 9).
 //!
-//! A packet that opens may come from anywhere: the peer has moved, or somebody forwards its packets. A new
+//! A packet that opens may come from anywhere: the peer has moved, or a third host forwards its packets. A new
 //! address is asked with PATH_CHALLENGE; the session moves there when the answer shows that the peer receives
 //! what is sent to it. Until then the address gets at most three times the bytes that came from it.
 //!
@@ -48,8 +48,8 @@ impl PathAddress {
         *self = Self { current: Some(address), candidate: None };
     }
 
-    /// A packet of `bytes` from `address` opened. `newest`: no packet with a higher number has, so the peer was
-    /// there last.
+    /// A packet of `bytes` from `address` opened. `newest`: no packet with a higher number has, so the peer
+    /// was there last.
     pub(super) fn handle_packet(&mut self, now: Instant, address: SocketAddr, bytes: u64, newest: bool) {
         if let Some(candidate) = self.candidate.as_mut().filter(|candidate| candidate.address == address) {
             candidate.received += bytes;

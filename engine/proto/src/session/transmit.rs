@@ -156,7 +156,8 @@ impl Session {
         Some((to, sent))
     }
 
-    /// The size of a probe for a larger packet that is to leave now. Only a session that sends datums searches.
+    /// The size of a probe for a larger packet that is to leave now. Only a session that sends datums
+    /// searches.
     fn path_probe_due(&mut self, room: usize) -> Option<usize> {
         let idle = !self.confirmed || self.tx_channels.len() == 0 || self.recovery.probe_count > 0;
         if idle

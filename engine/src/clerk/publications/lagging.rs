@@ -6,11 +6,11 @@
 //! A consumer *holds* the ring if the ring is full and the consumer is at the gate with something to take. It
 //! is closed in two cases:
 //!
-//! - It has held the ring, while another consumer had taken everything, for the grace in total. Taking a datum
-//!   now and then does not reset this sum; having nothing left to take does, and so does a time without
+//! - It has held the ring, while another consumer had taken everything, for the grace in total. Taking a
+//!   datum now and then does not reset this sum; having nothing left to take does, and so does a time without
 //!   holding ([`FORGIVEN_AFTER`]).
-//! - It holds the ring and has taken nothing for the standstill time, whatever the others do. A record that is
-//!   evicted does not count as taken.
+//! - It holds the ring and has taken nothing for the standstill time, whatever the others do. A record that
+//!   is evicted does not count as taken.
 //!
 //! So a fast consumer waits for a slow one for the grace at most, and a consumer that is alone, or as slow as
 //! all others, is closed only if it stands still.
@@ -94,7 +94,7 @@ enum Standing {
 }
 
 /// A consumer at a check.
-struct Consumer {
+struct ConsumerAtCheck {
     key: HolderKey,
     /// Its channel; `None` for a local one that drains, and for an absent one.
     channel: Option<ChannelKey>,
@@ -247,7 +247,7 @@ impl HolderClock {
         mut self,
         now: Instant,
         passed: Duration,
-        consumer: &Consumer,
+        consumer: &ConsumerAtCheck,
         at_gate: bool,
         holds: bool,
     ) -> Self {
@@ -263,7 +263,7 @@ impl HolderClock {
     }
 
     /// When the consumer is to be closed if it goes on like this.
-    fn due(&self, now: Instant, consumer: &Consumer) -> Option<Instant> {
+    fn due(&self, now: Instant, consumer: &ConsumerAtCheck) -> Option<Instant> {
         let left = consumer.grace.map(|grace| grace.saturating_sub(self.held));
         let by_sum = left.filter(|left| self.holds || left.is_zero()).map(|left| now + left);
         let by_standstill = consumer.standstill.map(|standstill| self.still_since + standstill);
@@ -273,7 +273,7 @@ impl HolderClock {
 
 impl PublicationState {
     /// The consumers, as they stand now.
-    fn consumers(&self) -> Vec<Consumer> {
+    fn consumers(&self) -> Vec<ConsumerAtCheck> {
         let spec = &self.shared.spec;
         let ring = &self.shared.ring;
         let readers = behind_readers(ring);
@@ -291,7 +291,7 @@ impl PublicationState {
             };
             let known = clocks.and_then(|clocks| clocks.get(&key)).map(|clock| clock.taken);
             let taken = reader.map_or(0, |reader| taken(ring, reader, known));
-            Consumer { key, channel, standing, taken, grace: spec.lagging_grace, standstill }
+            ConsumerAtCheck { key, channel, standing, taken, grace: spec.lagging_grace, standstill }
         };
         let mut consumers = Vec::with_capacity(self.channels.len() + self.draining.len());
         for (&key, outbound) in &self.channels {
@@ -302,7 +302,7 @@ impl PublicationState {
                 OutboundEnd::Remote(..) => {
                     let Some((standing, taken)) = remote_standing(outbound, gate, tail) else { continue };
                     let (holder, grace) = (HolderKey::Remote(key), spec.lagging_grace);
-                    consumers.push(Consumer {
+                    consumers.push(ConsumerAtCheck {
                         key: holder,
                         channel: Some(key),
                         standing,
