@@ -206,13 +206,15 @@ mod tests {
             .with_max_held_bytes(2 << 20)
             .checked()
             .unwrap();
-        let mut expected = SessionConfig::default();
-        expected.dead_after = seconds(7);
-        expected.keepalive = Some(seconds(2));
-        expected.idle_timeout = seconds(30);
-        expected.ack_delay = Duration::from_millis(3);
-        expected.max_packet_bytes = 1_400;
-        expected.congestion = Congestion::Fixed { bytes_per_second: 1_000 };
+        let mut expected = SessionConfig {
+            dead_after: seconds(7),
+            keepalive: Some(seconds(2)),
+            idle_timeout: seconds(30),
+            ack_delay: Duration::from_millis(3),
+            max_packet_bytes: 1_400,
+            congestion: Congestion::Fixed { bytes_per_second: 1_000 },
+            ..SessionConfig::default()
+        };
         expected.limits.max_channels = 5;
         expected.limits.max_held_bytes = 2 << 20;
         assert_eq!(set, expected);

@@ -193,11 +193,12 @@ impl Session {
         let allowance = CONTROL_ALLOWANCE_PACKETS * limit as u64;
         let mut data = room && in_flight < window;
         self.paced_at = None;
-        if data && !self.drr.is_empty() {
-            if let Err(again) = self.pacer.check(self.now) {
-                self.paced_at = Some(again);
-                data = false;
-            }
+        if data
+            && !self.drr.is_empty()
+            && let Err(again) = self.pacer.check(self.now)
+        {
+            self.paced_at = Some(again);
+            data = false;
         }
         Allowed { control: room && in_flight < window.saturating_add(allowance), data, probe: false }
     }
