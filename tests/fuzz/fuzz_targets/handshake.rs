@@ -250,7 +250,7 @@ impl World {
         let Some(mut packet) = self.recorded.get(before).cloned() else { return };
         let initiator = self.initiators.len() as u8 - 1;
         for message in 0..3 {
-            let mut deliver = |world: &mut Self, packet: &[u8]| {
+            let deliver = |world: &mut Self, packet: &[u8]| {
                 let before = world.recorded.len();
                 match message % 2 {
                     0 => world.to_responder(packet, to, false, false),

@@ -1,8 +1,8 @@
 //! Where the peer is: validation of a new address (RFC 9000, 8.2 and 9).
 //!
 //! A packet that opens may come from anywhere: the peer has moved, or a third host forwards its packets. A
-//! new address is asked with PATH_CHALLENGE; the session moves there when the answer shows that the peer receives
-//! what is sent to it. Until then the address gets at most three times the bytes that came from it.
+//! new address is asked with PATH_CHALLENGE; the session moves there when the answer shows that the peer
+//! receives what is sent to it. Until then the address gets at most three times the bytes that came from it.
 //!
 //! Not inside: which socket sends.
 
