@@ -31,6 +31,10 @@ const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 /// How long `--until-end` waits for a publisher that was lost to come back.
 const LOST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long after the end of the stream the label of an interrupted publisher may still come. The label and
+/// the end travel in one session and are handled by two threads.
+const LABEL_PATIENCE: Duration = Duration::from_millis(500);
+
 type RecordConsumer = Consumer<RawRecord, Raw>;
 
 /// Why the loop ended.
@@ -267,7 +271,7 @@ impl<W: Write> SubscribeLoop<W> {
         match lost {
             _ if self.channels.keys().any(is_cut_short) => Some(EndReason::CutShort),
             Some(code) => (since.elapsed() >= LOST_PATIENCE).then_some(EndReason::Lost(code)),
-            None => Some(EndReason::Finished),
+            None => (since.elapsed() >= LABEL_PATIENCE).then_some(EndReason::Finished),
         }
     }
 
