@@ -303,6 +303,8 @@ impl Clerk {
                     self.sessions.confirmed(env, index);
                 }
             }
+            // The session's own timers decide what follows.
+            Event::Suspect { .. } | Event::Recovered { .. } => {}
             Event::RekeyDue { index } => self.rekey(index),
             Event::Rekeyed { index, phase } => {
                 let by_peer = self.sessions.rekeyed(env, index, phase);

@@ -210,6 +210,19 @@ pub enum Event {
         /// The session.
         index: ReceiverIndex,
     },
+    /// The peer has been silent since `since`, though something waits for its acknowledgement. It may be
+    /// stopped or cut off; the session goes on.
+    Suspect {
+        /// The session.
+        index: ReceiverIndex,
+        /// When the silence began.
+        since: Instant,
+    },
+    /// A packet of the peer came after [`Event::Suspect`].
+    Recovered {
+        /// The session.
+        index: ReceiverIndex,
+    },
     /// The session's key should be replaced; it stops some time after. Comes once per key.
     RekeyDue {
         /// The session.

@@ -90,9 +90,11 @@ impl ShardCore {
         let index = self.sessions.get(slot)?.index;
         match event {
             SessionEvent::Confirmed => Some(Event::Confirmed { index }),
-            SessionEvent::Suspect { .. } | SessionEvent::Recovered | SessionEvent::AddressChanged { .. } => {
-                None
+            SessionEvent::Suspect { silent_for } => {
+                Some(Event::Suspect { index, since: self.now - silent_for })
             }
+            SessionEvent::Recovered => Some(Event::Recovered { index }),
+            SessionEvent::AddressChanged { .. } => None,
             SessionEvent::RekeyDue => Some(Event::RekeyDue { index }),
             SessionEvent::Rekeyed { phase } => {
                 self.counters.bump(Counter::KeysChanged);
