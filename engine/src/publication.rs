@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,15 +16,12 @@ use corewire_rings::{Ring, RingConfigError, Writer};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::shared::publication::{PublicationGuard, note_full};
 pub use crate::shared::{
     channel::{Channel, Channels},
     publication::{
         Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, Verdict,
     },
-};
-use crate::shared::{
-    port::RequestPort,
-    publication::{PublicationGuard, PublicationShared, note_full},
 };
 
 /// Why a stream could not be published.
@@ -107,8 +104,9 @@ impl Publication {
     }
 
     /// [`Publication::note_full`] for callers that must not own a handle.
-    pub fn full_notice(&self) -> FullNotice {
-        FullNotice { shared: Arc::downgrade(&self.0.shared), port: self.0.node.port.clone() }
+    pub fn full_notice(&self) -> impl Fn() + Send + Sync + 'static + use<> {
+        let (shared, port) = (Arc::downgrade(&self.0.shared), self.0.node.port.clone());
+        move || _ = shared.upgrade().map(|shared| note_full(&shared, &port))
     }
 
     /// A function that tells whether the publication is over. It keeps nothing of the publication alive.
@@ -130,28 +128,6 @@ impl Publication {
             skipped_at_close: get(&counters.skipped_at_close),
             panics: get(&counters.panics),
         }
-    }
-}
-
-/// Reports that a ring was found full; made by [`Publication::full_notice`]. Does not keep the stream alive.
-#[derive(Clone)]
-pub struct FullNotice {
-    shared: Weak<PublicationShared>,
-    port: Arc<RequestPort>,
-}
-
-impl FullNotice {
-    /// As [`Publication::note_full`].
-    pub fn note_full(&self) {
-        if let Some(shared) = self.shared.upgrade() {
-            note_full(&shared, &self.port);
-        }
-    }
-}
-
-impl fmt::Debug for FullNotice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FullNotice").finish_non_exhaustive()
     }
 }
 

@@ -25,6 +25,7 @@ mod gate;
 mod guard;
 mod notify_bits;
 mod pin;
+mod queued;
 mod read;
 mod reader;
 mod reader_slots;
@@ -51,6 +52,7 @@ pub use error::{ClaimError, DetachError, Detached, ForkError, NoReaderSlot, Recv
 pub use guard::PinGuard;
 pub use mailbox::mailbox;
 pub use notify_bits::{NotifyBits, WakeLatch};
+pub use queued::QueuedSend;
 pub use read::{Record, RecordState};
 pub use reader::Reader;
 pub use reader_slots::ReaderId;

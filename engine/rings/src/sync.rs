@@ -19,6 +19,14 @@ pub(crate) use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
+/// Statics of each thread; in a model, of each of the model's threads.
+#[cfg(loom)]
+pub(crate) use loom::thread_local;
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread_local;
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) use std::thread_local;
+
 /// What `park` needs. Loom's models block with loom's own executor, so there it is std's.
 pub(crate) mod parking {
     #[cfg(shuttle)]

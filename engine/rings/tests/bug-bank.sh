@@ -38,6 +38,8 @@ detach-silent             loom          a_reader_that_falls_asleep_is_woken_by_d
 cancel-keeps-first        cancel        a_waiting_claim_can_be_dropped_after_any_poll
 renew-keeps-waker         shuttle       waiting_writers_are_all_served
 cancel-drops-wakeup       loom_wait     a_cancelled_waiter_passes_its_wakeup_on
+queued-wake-lost          loom_queued   a_queued_send_enters_when_room_comes
+withdrawn-enters          loom_queued   a_withdrawal_beside_room_decides_for_one_side
 newcomers-overtake        claim         room_is_granted_in_order_and_newcomers_do_not_overtake
 queue-unfenced            loom          a_writer_that_waits_for_room_is_woken_by_reading
 move-unfenced             loom          a_writer_that_waits_for_room_is_woken_by_reading
@@ -87,7 +89,7 @@ build() {
     cargo test -p corewire-rings --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
 }
 build "" bugs --lib --test ring --test claim --test model --test ahead --test mailbox --test cancel
-build "--cfg loom" loom --release --test loom --test loom_readers --test loom_tail --test loom_pins --test loom_scatter --test loom_wait
+build "--cfg loom" loom --release --test loom --test loom_readers --test loom_tail --test loom_pins --test loom_scatter --test loom_wait --test loom_queued
 build "--cfg shuttle" shuttle --release --test shuttle
 
 # Runs one test with one failure, or with none.

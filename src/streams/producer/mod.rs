@@ -5,7 +5,6 @@ mod claim;
 mod error;
 mod many;
 mod put;
-mod queued;
 mod send;
 mod shared;
 mod sink;

@@ -4,7 +4,7 @@ use core::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use corewire_engine::publication::Publication;
-use corewire_rings::{ClaimError, Writer};
+use corewire_rings::{ClaimError, QueuedSend, Writer};
 
 use super::put::AnyDegrader;
 use super::{Error, Stats};
@@ -130,6 +130,12 @@ impl ProducerCore {
 
     pub(super) fn is_closed(&self) -> bool {
         self.publication.is_closed()
+    }
+
+    /// Puts `bytes` into the ring once there is room, whether or not the result is polled.
+    pub(super) fn queue(&self, bytes: Vec<u8>) -> Arc<QueuedSend> {
+        // Reports each time: the engine forgets a full ring once there was room.
+        QueuedSend::start(self.writer.clone(), bytes, self.publication.full_notice())
     }
 
     pub(super) fn close(&self) {

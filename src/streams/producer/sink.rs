@@ -29,10 +29,10 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::sync::{Arc, PoisonError};
 
+use corewire_rings::QueuedSend;
 use futures_sink::Sink;
 
 use super::put::{RetryState, WaitForRoom};
-use super::queued::QueuedSend;
 use super::send::{WhenOffline, poll_online};
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
@@ -137,7 +137,7 @@ impl<D: 'static> SinkState<D> {
             }
             (Err(Refusal::Full), WaitForRoom::Queue) => match to_vec::<D, C>(&datum) {
                 Ok(bytes) => {
-                    self.pending = PendingDatum::Queued(datum, QueuedSend::start(core, bytes));
+                    self.pending = PendingDatum::Queued(datum, core.queue(bytes));
                     return Ok(());
                 }
                 Err(error) => error.into(),

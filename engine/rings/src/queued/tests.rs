@@ -1,21 +1,19 @@
 //! The transitions of a queued send, driven over a real ring and compared with the table of the module.
 
+use super::{QueuedSend, QueuedState};
+use crate::config::RingConfig;
+use crate::reader::Reader;
+use crate::ring::Ring;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
-
-use corewire_rings::park::block_on;
-
-use super::{QueuedSend, QueuedState};
-use crate::network::Network;
-use crate::streams::{Consumer, Producer};
-use crate::{NetworkId, Plain};
 
 type Rows = Arc<Mutex<Vec<String>>>;
 
 fn state(queued: &QueuedSend) -> &'static str {
-    match queued.lock().state {
+    match queued.inner.lock().state {
         QueuedState::Waiting(..) => "Waiting",
         QueuedState::Attempting { woken: false } => "Attempting",
         QueuedState::Attempting { woken: true } => "Attempting, again",
@@ -55,82 +53,82 @@ impl Wake for CallOnWake {
     }
 }
 
-/// A ring that holds one datum, and is full.
+/// A ring that holds one record, which is 0, and is full; and a reader of it.
 struct FullRing {
-    producer: Producer<u64, Plain>,
-    consumer: Consumer<u64, Plain>,
-    _network: Network,
+    ring: Ring,
+    reader: Reader,
+    /// Calls of `on_full`.
+    reports: Arc<AtomicU64>,
 }
 
 impl FullRing {
     fn new() -> Self {
-        let network = block_on(Network::new(NetworkId::random())).unwrap();
-        let producer = network.streams().producer::<u64>().codec(Plain).with_buffer_size(1).build().unwrap();
-        let consumer = Self::join(&network, &producer, 1);
-        producer.try_send(0).unwrap();
-        Self { producer, consumer, _network: network }
-    }
-
-    /// Another consumer, the `number`th.
-    fn join(network: &Network, producer: &Producer<u64, Plain>, number: usize) -> Consumer<u64, Plain> {
-        let consumer = network.streams().consumer::<u64>().codec(Plain).build();
-        block_on(producer.when().subscribed().minimum_of(number));
-        block_on(consumer.when().online());
-        consumer
+        let config = RingConfig { datums: 1, bytes: 16, max_record: 16, readers: 2, scatter_small: false };
+        let ring = Ring::new(config).unwrap();
+        let reader = ring.subscribe().unwrap();
+        ring.writer().try_push(&[0]).unwrap();
+        Self { ring, reader, reports: Arc::default() }
     }
 
     fn queue(&self) -> Arc<QueuedSend> {
-        QueuedSend::start(&self.producer.core, 7u64.to_ne_bytes().to_vec())
+        let reports = Arc::clone(&self.reports);
+        QueuedSend::start(self.ring.writer(), vec![7], move || _ = reports.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn take(&mut self) -> Option<u8> {
+        self.reader.try_recv().unwrap().map(|record| record[0])
     }
 }
 
 fn waiting(rows: &Rows) {
-    let mut ring = FullRing::new();
-    let queued = ring.queue();
+    let mut full = FullRing::new();
+    let queued = full.queue();
     step(rows, &queued, "woken, no room", || queued.clone().wake());
-    step(rows, &queued, "woken, room", || assert_eq!(ring.consumer.try_recv(), Ok(0)));
+    assert_eq!(full.reports.load(Ordering::Relaxed), 2, "each attempt that found no room is reported");
+    step(rows, &queued, "woken, room", || assert_eq!(full.take(), Some(0)));
     withdraw(rows, &queued);
-    assert_eq!(ring.consumer.try_recv(), Ok(7));
+    assert_eq!(full.take(), Some(7));
 
-    ring.producer.try_send(0).unwrap();
-    let queued = ring.queue();
+    full.ring.writer().try_push(&[0]).unwrap();
+    let queued = full.queue();
     withdraw(rows, &queued);
     step(rows, &queued, "woken", || queued.clone().wake());
 
-    let queued = ring.queue();
-    step(rows, &queued, "woken, closed", || ring.producer.close());
+    let queued = full.queue();
+    step(rows, &queued, "woken, closed", || full.ring.close());
     withdraw(rows, &queued);
 }
 
 fn attempting(rows: &Rows) {
-    let mut ring = FullRing::new();
-    let queued = ring.queue();
+    let mut full = FullRing::new();
+    let queued = full.queue();
     let (theirs, recorded) = (queued.clone(), rows.clone());
     let waker = CallOnWake::waker(move || {
         step(&recorded, &theirs, "woken", || theirs.attempt());
-        theirs.lock().state = QueuedState::Attempting { woken: false };
+        theirs.inner.lock().state = QueuedState::Attempting { woken: false };
         withdraw(&recorded, &theirs);
     });
     // The next in the ring's queue is woken while the first one attempts.
-    let mut next = pin!(ring.producer.send(1));
+    let writer = full.ring.writer();
+    let mut next = pin!(writer.claim(1));
     assert!(next.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    assert_eq!(ring.consumer.try_recv(), Ok(0));
+    assert_eq!(full.take(), Some(0));
     assert_eq!(state(&queued), "Withdrawn");
 }
 
 fn committing(rows: &Rows) {
-    let mut ring = FullRing::new();
-    let mut second = FullRing::join(&ring._network, &ring.producer, 2);
-    assert_eq!(ring.consumer.try_recv(), Ok(0));
-    ring.producer.try_send(1).unwrap();
-    assert_eq!(second.try_recv(), Ok(1));
-    let queued = ring.queue();
+    let mut full = FullRing::new();
+    let mut second = full.ring.subscribe().unwrap();
+    assert_eq!(full.take(), Some(0));
+    full.ring.writer().try_push(&[1]).unwrap();
+    assert_eq!(second.try_recv().unwrap().unwrap()[0], 1);
+    let queued = full.queue();
     let (theirs, recorded) = (queued.clone(), rows.clone());
     let waker = CallOnWake::waker(move || withdraw(&recorded, &theirs));
-    // A consumer that sleeps is woken by the commit.
+    // A reader that sleeps is woken by the commit.
     let mut sleeping = pin!(second.recv());
     assert!(sleeping.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-    assert_eq!(ring.consumer.try_recv(), Ok(1));
+    assert_eq!(full.take(), Some(1));
     assert_eq!(state(&queued), "Done(Ok)");
 }
 
@@ -151,15 +149,15 @@ fn a_queued_send_makes_exactly_the_transitions_of_its_table() {
 
 #[test]
 fn a_panicking_task_waker_stops_no_other_queued_send() {
-    let mut ring = FullRing::new();
-    let first = ring.queue();
+    let mut full = FullRing::new();
+    let first = full.queue();
     let waker = CallOnWake::waker(|| panic!("a waker of the test"));
     assert!(first.poll(&mut Context::from_waker(&waker)).is_pending());
-    assert_eq!(ring.consumer.try_recv(), Ok(0));
-    assert_eq!((state(&first), ring.consumer.try_recv()), ("Done(Ok)", Ok(7)));
+    assert_eq!(full.take(), Some(0));
+    assert_eq!((state(&first), full.take()), ("Done(Ok)", Some(7)));
     // On the same thread the next one is served as before.
-    ring.producer.try_send(1).unwrap();
-    let second = ring.queue();
-    assert_eq!(ring.consumer.try_recv(), Ok(1));
-    assert_eq!((state(&second), ring.consumer.try_recv()), ("Done(Ok)", Ok(7)));
+    full.ring.writer().try_push(&[1]).unwrap();
+    let second = full.queue();
+    assert_eq!(full.take(), Some(1));
+    assert_eq!((state(&second), full.take()), ("Done(Ok)", Some(7)));
 }

@@ -1,9 +1,8 @@
-//! A datum that a sink took while the ring was full.
+//! A record that waits for room without a task of its own.
 //!
-//! A sink's caller may stop polling and keep the handle, and a place in the ring's queue that is never polled
-//! stops every writer behind it. So the waker in that place belongs to the [`QueuedSend`], not to the sink's
-//! task: the ring wakes it when there is room, and it puts the bytes there at once, on the thread that made
-//! the room. The bytes are encoded before; no user code runs then.
+//! A task may stop polling and keep its place in the ring's queue, and a place that is never polled stops
+//! every writer behind it. So the waker in that place belongs to the [`QueuedSend`]: the ring wakes it when
+//! there is room, and it puts the bytes there at once, on the thread that made the room.
 //!
 //! | state | event | next state |
 //! |---|---|---|
@@ -20,28 +19,34 @@
 //!
 //! From `Waiting` the way leads through `Attempting`, in which one thread holds the bytes, and `Committing`.
 
+use crate::bugs::mutate;
+use crate::claim_future::WaitTicket;
+use crate::contain::contain;
+use crate::error::ClaimError;
+use crate::sync::{Lock, thread_local};
+use crate::writer::Writer;
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use corewire_engine::publication::FullNotice;
-use corewire_rings::{ClaimError, WaitTicket, Writer};
-
-use super::shared::ProducerCore;
-use crate::contain::contain;
-
-/// Encoded bytes that wait for room without a task of their own.
-pub(super) struct QueuedSend {
+/// The bytes of one record that wait for room without a task of their own, such as those that a sink has
+/// accepted.
+///
+/// It enters the ring when there is room, in order with the other writers that wait, whether or not it is
+/// polled. Dropping the handle does not withdraw it.
+pub struct QueuedSend {
     writer: Writer,
-    notice: FullNotice,
-    inner: Mutex<QueuedInner>,
+    on_full: Box<dyn Fn() + Send + Sync>,
+    /// No code that can panic runs under it.
+    inner: Lock<QueuedInner>,
 }
 
 struct QueuedInner {
     state: QueuedState,
-    /// The sink's task, woken once the state is `Done`.
+    /// The task that polls, woken once the state is `Done`.
     task: Option<Waker>,
 }
 
@@ -59,23 +64,21 @@ enum QueuedState {
 }
 
 impl QueuedSend {
-    /// Queues `bytes` for room in the ring of `core`.
-    pub(super) fn start(core: &ProducerCore, bytes: Vec<u8>) -> Arc<Self> {
+    /// Puts `bytes` into the ring, or into its queue for room. `on_full` is called each time that there is no
+    /// room, on the thread that made an attempt; it must not panic.
+    pub fn start(writer: Writer, bytes: Vec<u8>, on_full: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
         let state = QueuedState::Waiting(bytes, WaitTicket::default());
-        let queued = Arc::new(Self {
-            writer: core.writer.clone(),
-            notice: core.publication.full_notice(),
-            inner: Mutex::new(QueuedInner { state, task: None }),
-        });
+        let inner = Lock::new(QueuedInner { state, task: None });
+        let queued = Arc::new(Self { writer, on_full: Box::new(on_full), inner });
         queued.attempt();
         queued
     }
 
     /// Ready once the bytes are in the ring, or the ring refused them.
-    pub(super) fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), ClaimError>> {
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<(), ClaimError>> {
         // Cloning and dropping wakers runs an executor's code: neither happens under the lock.
         let waker = cx.waker().clone();
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if let QueuedState::Done(result) = inner.state {
             return Poll::Ready(result);
         }
@@ -87,8 +90,8 @@ impl QueuedSend {
 
     /// Leaves the ring's queue. `false`: the bytes are in the ring or on their way there. A refusal that was
     /// never polled counts as withdrawn.
-    pub(super) fn withdraw(&self) -> bool {
-        let mut inner = self.lock();
+    pub fn withdraw(&self) -> bool {
+        let mut inner = self.inner.lock();
         if matches!(inner.state, QueuedState::Committing | QueuedState::Done(Ok(()))) {
             return false;
         }
@@ -115,10 +118,9 @@ impl QueuedSend {
                     return self.finish(Ok(()));
                 }
                 Poll::Ready(Err(error)) => return self.finish(Err(error)),
-                // Each time: the engine forgets a full ring once there was room.
-                Poll::Pending => self.notice.note_full(),
+                Poll::Pending => (self.on_full)(),
             }
-            let mut inner = self.lock();
+            let mut inner = self.inner.lock();
             match inner.state {
                 QueuedState::Attempting { woken: true } => {
                     inner.state = QueuedState::Attempting { woken: false };
@@ -135,10 +137,13 @@ impl QueuedSend {
 
     /// Takes the bytes for an attempt. `None`: another thread attempts, or there is nothing left to do.
     fn begin(&self) -> Option<(Vec<u8>, WaitTicket)> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         match mem::replace(&mut inner.state, QueuedState::Attempting { woken: false }) {
             QueuedState::Waiting(bytes, ticket) => return Some((bytes, ticket)),
-            QueuedState::Attempting { .. } => inner.state = QueuedState::Attempting { woken: true },
+            QueuedState::Attempting { .. } => {
+                let woken = mutate!(true, "queued-wake-lost" => false);
+                inner.state = QueuedState::Attempting { woken };
+            }
             over => inner.state = over,
         }
         None
@@ -146,8 +151,8 @@ impl QueuedSend {
 
     /// Leaves `Attempting` or `Committing` for `next`. `false`: withdrawn meanwhile.
     fn advance(&self, next: QueuedState) -> bool {
-        let mut inner = self.lock();
-        if matches!(inner.state, QueuedState::Withdrawn) {
+        let mut inner = self.inner.lock();
+        if mutate!(matches!(inner.state, QueuedState::Withdrawn), "withdrawn-enters" => false) {
             return false;
         }
         debug_assert!(
@@ -160,14 +165,15 @@ impl QueuedSend {
 
     fn finish(&self, result: Result<(), ClaimError>) {
         self.advance(QueuedState::Done(result));
-        let task = self.lock().task.take();
+        let task = self.inner.lock().task.take();
         // A waker that panics must not keep the sends that were woken meanwhile from being served.
         let _ = task.map(|task| contain(|| task.wake()));
     }
+}
 
-    /// No code that can panic runs under the lock, so the state behind a poisoned lock is sound.
-    fn lock(&self) -> MutexGuard<'_, QueuedInner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+impl fmt::Debug for QueuedSend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueuedSend").finish_non_exhaustive()
     }
 }
 
@@ -175,7 +181,7 @@ thread_local! {
     /// Sends that were woken while another one was served on this thread. One that leaves the ring's queue
     /// wakes the next; the list keeps a thousand of them from standing on one stack. `None`: none is being
     /// served.
-    static WOKEN: RefCell<Option<VecDeque<Arc<QueuedSend>>>> = const { RefCell::new(None) };
+    static WOKEN: RefCell<Option<VecDeque<Arc<QueuedSend>>>> = RefCell::new(None);
 }
 
 impl Wake for QueuedSend {
@@ -204,7 +210,8 @@ fn serve_woken(first: Arc<QueuedSend>) {
     let mut next = Some(first);
     while let Some(queued) = next {
         queued.attempt();
-        next = WOKEN.with_borrow_mut(|woken| {
+        next = WOKEN.with(|woken| {
+            let mut woken = woken.borrow_mut();
             let next = woken.as_mut().and_then(VecDeque::pop_front);
             if next.is_none() {
                 *woken = None;
@@ -214,5 +221,5 @@ fn serve_woken(first: Arc<QueuedSend>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests;
