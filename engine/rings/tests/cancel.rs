@@ -9,7 +9,7 @@
 use corewire_rings::{
     ClaimError, ClaimFuture, Reader, ReaderId, RecvError, Ring, RingConfig, Writer, mailbox,
 };
-use corewire_testkit::CountingWaker;
+use corewire_testkit::{CountingWaker, Task};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -35,49 +35,6 @@ fn each_sequence<S: Copy>(alphabet: &[S], len: usize, mut run: impl FnMut(&[S]))
 /// Steps of one sequence; fewer under Miri, which is slow.
 const STEPS: usize = if cfg!(miri) { 2 } else { 5 };
 
-/// A future, and whether it was woken since it was polled.
-struct Task<F> {
-    future: Option<F>,
-    count: Arc<CountingWaker>,
-    /// Wakes at the last poll; `None`: never polled.
-    seen: Option<u64>,
-}
-
-impl<F: Future + Unpin> Task<F> {
-    fn new(future: F) -> Self {
-        Self { future: Some(future), count: Arc::default(), seen: None }
-    }
-
-    fn poll(&mut self) -> Option<F::Output> {
-        let future = self.future.as_mut()?;
-        self.seen = Some(self.count.wakes());
-        let waker = Waker::from(Arc::clone(&self.count));
-        match Pin::new(future).poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => {
-                self.future = None;
-                Some(output)
-            }
-            Poll::Pending => None,
-        }
-    }
-
-    /// Polls as an executor does: only if it was woken.
-    fn poll_if_woken(&mut self) -> Option<F::Output> {
-        let woken = self.seen.is_some_and(|seen| self.count.wakes() > seen);
-        if woken { self.poll() } else { None }
-    }
-
-    fn sleeps(&self) -> bool {
-        self.future.is_some() && self.seen.is_some()
-    }
-
-    /// Drops the future. Its waker must have no other owner then.
-    fn cancel(&mut self) {
-        self.future = None;
-        assert_eq!(Arc::strong_count(&self.count), 1, "a waker was leaked");
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum RoomStep {
     /// Polls the future that will be dropped, or one that queues before or behind it.
@@ -97,7 +54,7 @@ struct RoomWorld<'a> {
     writer: &'a Writer,
     reader: Reader,
     /// The future that is dropped, and the two others.
-    tasks: [Task<ClaimFuture<'a>>; 3],
+    tasks: [Option<Task<ClaimFuture<'a>>>; 3],
     commits: bool,
     written: Vec<u8>,
     abandoned: u64,
@@ -114,7 +71,7 @@ impl<'a> RoomWorld<'a> {
             ring: ring.clone(),
             writer,
             reader,
-            tasks: std::array::from_fn(|_| Task::new(writer.claim(1))),
+            tasks: std::array::from_fn(|_| Some(Task::new(writer.claim(1)))),
             commits,
             written: vec![1, 2],
             abandoned: 0,
@@ -149,7 +106,7 @@ impl<'a> RoomWorld<'a> {
     }
 
     fn poll(&mut self, which: usize, only_if_woken: bool) {
-        let task = &mut self.tasks[which];
+        let task = self.tasks[which].as_mut().expect("a task that was not dropped");
         let Some(claim) = (if only_if_woken { task.poll_if_woken() } else { task.poll() }) else { return };
         let refused = self.push(claim, which != 0 || self.commits);
         assert!(refused.is_none() || (refused == Some(ClaimError::Closed) && self.ring.is_closed()));
@@ -184,15 +141,25 @@ impl<'a> RoomWorld<'a> {
         }
     }
 
+    /// Drops a future. Its waker must have no other owner then.
+    fn cancel(&mut self, which: usize) {
+        let cancelled = self.tasks[which].take().map(Task::cancel);
+        assert!(!cancelled.is_some_and(|task| task.is_leaked()), "a waker was leaked");
+    }
+
+    fn sleeping(&self) -> usize {
+        self.tasks.iter().flatten().filter(|task| task.is_pending()).count()
+    }
+
     /// The future is dropped; the others must finish.
     fn end(&mut self, steps: &[RoomStep]) {
-        self.tasks[0].cancel();
+        self.cancel(0);
         loop {
-            let before = self.tasks.iter().filter(|task| task.sleeps()).count();
+            let before = self.sleeping();
             self.poll(1, true);
             self.poll(2, true);
             let read = self.read();
-            if !read && before == self.tasks.iter().filter(|task| task.sleeps()).count() {
+            if !read && before == self.sleeping() {
                 assert_eq!(before, 0, "{steps:?}: a waiter sleeps though there is room");
                 break;
             }
@@ -213,9 +180,7 @@ impl<'a> RoomWorld<'a> {
             assert!(read + lost >= written && read + lost <= written + self.abandoned, "{steps:?}");
             assert!(self.lost > 0 || self.read == self.written, "{steps:?}: {:?}", self.read);
         }
-        for task in &mut self.tasks {
-            task.cancel();
-        }
+        (1..3).for_each(|which| self.cancel(which));
     }
 }
 
@@ -362,7 +327,7 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
     }
     // The other reader finishes by its wakes: with the next record, if none came before.
     while neighbour.poll_if_woken().is_some() {}
-    let sleeps = neighbour.sleeps();
+    let sleeps = neighbour.is_pending();
     let mut last = None;
     while let Ok(Some(record)) = reader.try_recv() {
         assert_eq!((record[0], last < Some(record.seq())), (record.seq() as u8, true), "{steps:?}");
@@ -375,7 +340,7 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
         claim.commit();
         while neighbour.poll_if_woken().is_some() {}
     }
-    assert!(!neighbour.sleeps(), "{steps:?}: another reader sleeps over a record or the end");
+    assert!(!neighbour.is_pending(), "{steps:?}: another reader sleeps over a record or the end");
     if !steps.contains(&ReadStep::Detach) {
         assert!(taken.is_sorted_by(|a, b| a < b), "{steps:?}: {taken:?}");
         assert_eq!(reader.lost(), lost, "{steps:?}");
@@ -388,10 +353,9 @@ fn drop_a_readers_future(start: Start, steps: &[ReadStep]) {
     drop(reader);
     assert_eq!(Arc::strong_count(&count), 1, "{steps:?}: a waker was leaked");
     assert!(ring.detach(victim).is_err());
-    let count = Arc::clone(&neighbour.count);
-    drop(neighbour);
+    let neighbour = neighbour.cancel();
     drop(other);
-    assert_eq!((ring.readers(), Arc::strong_count(&count)), (0, 1), "{steps:?}: a waker was leaked");
+    assert_eq!((ring.readers(), neighbour.is_leaked()), (0, false), "{steps:?}: a waker was leaked");
 }
 
 const READ_STEPS: [ReadStep; 9] = {

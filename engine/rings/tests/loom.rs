@@ -6,15 +6,14 @@
 //! thread that is never woken.
 #![cfg(loom)]
 
-use corewire_rings::{
-    ClaimError, Detached, Reader, RecordClaim, RecordState, RecvError, Ring, RingConfig, WaitTicket, Writer,
-    mailbox,
-};
+use corewire_rings::{ClaimError, Detached, RecordState, RecvError, Ring, RingConfig, WaitTicket, mailbox};
 use loom::future::block_on;
 use loom::thread;
+use loom_rig::{fill, push, take};
 use std::future::poll_fn;
 use std::task::Poll;
 
+mod loom_rig;
 mod scenarios;
 
 fn ring(datums: usize, readers: usize) -> Ring {
@@ -22,33 +21,6 @@ fn ring(datums: usize, readers: usize) -> Ring {
     // one datum, three (and a spill) for two.
     Ring::new(RingConfig { datums, bytes: (datums + 1) * 16, max_record: 32, readers, scatter_small: false })
         .unwrap()
-}
-
-/// A record with its writer's value in all its bytes.
-fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
-    claim.fill(value);
-    claim.commit()
-}
-
-fn push(writer: &Writer, len: usize, value: u8) -> u64 {
-    loop {
-        match writer.try_claim(len) {
-            Ok(claim) => return fill(claim, value),
-            Err(ClaimError::Full) => thread::yield_now(),
-            Err(refused) => panic!("{refused}"),
-        }
-    }
-}
-
-/// The next record's sequence, value and gap. Checks that all its bytes are equal.
-fn take(reader: &mut Reader) -> (u64, u8, u64) {
-    loop {
-        if let Some(record) = reader.try_recv().unwrap() {
-            assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
-            return (record.seq(), record[0], record.lost_before());
-        }
-        thread::yield_now();
-    }
 }
 
 #[test]

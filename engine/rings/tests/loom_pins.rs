@@ -4,8 +4,10 @@
 
 use corewire_rings::{Reader, RecordState, Ring, RingConfig, Writer};
 use loom::thread;
+use loom_rig::{push_evicting, take, whole};
 use scenarios::push_if_room;
 
+mod loom_rig;
 mod scenarios;
 
 fn ring() -> Ring {
@@ -22,40 +24,19 @@ fn full() -> (Ring, Reader, Writer) {
     (ring, reader, writer)
 }
 
-/// Publishes 1 and evicts for it, if the reader can be moved. Gives how many records were lost.
-fn evict(writer: &Writer) -> u64 {
-    let mut lost = 0;
-    if let Ok(mut claim) = writer.claim_evicting(16, |_, n| lost += n) {
-        claim.fill(1);
-        claim.commit();
-    }
-    lost
-}
-
-/// The next record's value and gap; it must be intact and have its own sequence.
-fn take(reader: &mut Reader) -> (u8, u64) {
-    loop {
-        if let Some(record) = reader.try_recv().unwrap() {
-            assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
-            return (record[0], record.lost_before());
-        }
-        thread::yield_now();
-    }
-}
-
 #[test]
 fn the_first_eviction_and_a_pin_exclude_each_other() {
     loom::model(|| {
         let (ring, mut reader, writer) = full();
-        let thread = thread::spawn(move || evict(&writer));
-        let (value, gap) = take(&mut reader);
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
+        let (_, value, gap) = take(&mut reader);
         assert_eq!(u64::from(value), gap);
         let lost = thread.join().unwrap();
         assert_eq!((lost, reader.lost()), (gap, gap));
         // Pins are swaps now in any case, and a pinned reader is not moved.
         push_if_room(&ring.writer(), 1);
         let guard = reader.pin_guard().unwrap();
-        assert_eq!(evict(&ring.writer()), 0);
+        assert_eq!(push_evicting(&ring.writer(), 1), 0);
         drop(guard);
     });
 }
@@ -64,7 +45,7 @@ fn the_first_eviction_and_a_pin_exclude_each_other() {
 fn a_pinned_reader_is_not_moved_while_it_waits() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
-        let thread = thread::spawn(move || evict(&writer));
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
         let guard = reader.pin_guard().unwrap();
         let start = guard.start();
         let lost = thread.join().unwrap();
@@ -78,7 +59,7 @@ fn a_reader_pinned_by_a_store_is_not_moved() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
         let guard = reader.pin_guard().unwrap();
-        let thread = thread::spawn(move || evict(&writer));
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
         assert_eq!(guard.get(0), RecordState::Published(&[0; 16]));
         assert_eq!(guard.get(0), RecordState::Published(&[0; 16]));
         drop(guard);
@@ -96,11 +77,11 @@ fn take_gap(reader: &mut Reader) -> u64 {
 fn two_first_evictors_and_a_pin() {
     loom::model(|| {
         let (ring, mut reader, writer) = full();
-        let thread = thread::spawn(move || evict(&writer));
+        let thread = thread::spawn(move || push_evicting(&writer, 1));
         let other = ring.writer();
-        let second = thread::spawn(move || evict(&other));
+        let second = thread::spawn(move || push_evicting(&other, 1));
         if let Some(record) = reader.try_recv().unwrap() {
-            assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
+            whole(&record);
         }
         let lost = thread.join().unwrap() + second.join().unwrap();
         assert_eq!(take_gap(&mut reader), lost);
@@ -116,11 +97,11 @@ fn detachment_and_a_pin_exclude_each_other() {
 fn a_reader_and_evicting_writers_alternate() {
     loom::model(|| {
         let (_, mut reader, writer) = full();
-        let thread = thread::spawn(move || evict(&writer) + evict(&writer));
+        let thread = thread::spawn(move || push_evicting(&writer, 1) + push_evicting(&writer, 1));
         let mut seen = 0;
         for _ in 0..2 {
             if let Some(record) = reader.try_recv().unwrap() {
-                assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
+                whole(&record);
                 seen += 1;
             }
         }

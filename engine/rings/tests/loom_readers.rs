@@ -2,11 +2,14 @@
 #![cfg(loom)]
 
 use corewire_rings::{
-    ClaimError, Detached, ForkError, Reader, RecordClaim, RecordState, Ring, RingConfig, Writer, mailbox,
+    ClaimError, Detached, ForkError, Reader, RecordState, Ring, RingConfig, Writer, mailbox,
 };
 use loom::future::block_on;
 use loom::thread;
+use loom_rig::{claim, fill, push, push_evicting};
 use std::future::poll_fn;
+
+mod loom_rig;
 
 fn ring(datums: usize) -> Ring {
     Ring::new(RingConfig {
@@ -17,34 +20,6 @@ fn ring(datums: usize) -> Ring {
         scatter_small: false,
     })
     .unwrap()
-}
-
-fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
-    claim.fill(value);
-    claim.commit()
-}
-
-fn claim(writer: &Writer, len: usize) -> RecordClaim<'_> {
-    loop {
-        match writer.try_claim(len) {
-            Ok(claim) => return claim,
-            Err(ClaimError::Full) => thread::yield_now(),
-            Err(refused) => panic!("{refused}"),
-        }
-    }
-}
-
-fn push(writer: &Writer, len: usize, value: u8) -> u64 {
-    fill(claim(writer, len), value)
-}
-
-/// Claims and evicts if necessary; gives the reported losses.
-fn push_evicting(writer: &Writer, value: u8) -> u64 {
-    let mut lost = 0;
-    if let Ok(claim) = writer.claim_evicting(32, |_, n| lost += n) {
-        fill(claim, value);
-    }
-    lost
 }
 
 /// The record at `seq` of a pinned reader, read twice with other threads running in between.

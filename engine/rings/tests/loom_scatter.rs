@@ -2,10 +2,11 @@
 //! the next lap reuses the same one. Each model runs on rings with swaps only and on rings with stores.
 #![cfg(loom)]
 
-use corewire_rings::{
-    ClaimError, Reader, RecordClaim, RecordState, Ring, RingConfig, RingConfigError, Writer,
-};
+use corewire_rings::{RecordState, Ring, RingConfig, RingConfigError};
 use loom::thread;
+use loom_rig::{fill, push, push_evicting, take_with, whole, whole_twice};
+
+mod loom_rig;
 
 /// The longest small record, and a longer one.
 const SMALL: usize = 128;
@@ -32,55 +33,6 @@ fn mixed(make: Make, datums: usize) -> Ring {
     make(RingConfig { datums, bytes, max_record: LONG, readers: 1, scatter_small: true }).unwrap()
 }
 
-/// A record with its writer's value in all its bytes.
-fn fill(mut claim: RecordClaim<'_>, value: u8) -> u64 {
-    claim.fill(value);
-    claim.commit()
-}
-
-fn push(writer: &Writer, len: usize, value: u8) -> u64 {
-    loop {
-        match writer.try_claim(len) {
-            Ok(claim) => return fill(claim, value),
-            Err(ClaimError::Full) => thread::yield_now(),
-            Err(refused) => panic!("{refused}"),
-        }
-    }
-}
-
-/// Publishes `value`; evicts if the ring is full. Gives how many records were lost.
-fn push_evicting(writer: &Writer, value: u8) -> u64 {
-    let mut lost = 0;
-    if let Ok(claim) = writer.claim_evicting(SMALL, |_, n| lost += n) {
-        fill(claim, value);
-    }
-    lost
-}
-
-/// The value of a record. Checks that all its bytes are equal.
-fn whole(record: &[u8]) -> u8 {
-    assert!(record.iter().all(|byte| *byte == record[0]), "torn record {record:?}");
-    record[0]
-}
-
-/// As [`whole`], twice, with other threads running in between.
-fn whole_twice(record: &[u8]) -> u8 {
-    let value = whole(record);
-    thread::yield_now();
-    assert_eq!(whole(record), value, "written under the reader's eyes");
-    value
-}
-
-/// The next record's sequence, value and gap.
-fn take(reader: &mut Reader, look: fn(&[u8]) -> u8) -> (u64, u8, u64) {
-    loop {
-        if let Some(record) = reader.try_recv().unwrap() {
-            return (record.seq(), look(&record), record.lost_before());
-        }
-        thread::yield_now();
-    }
-}
-
 /// One writer and one reader. The records have these lengths, and their sequences as values.
 fn laps(ring: &Ring, lengths: &'static [usize]) {
     let mut reader = ring.subscribe().unwrap();
@@ -92,7 +44,7 @@ fn laps(ring: &Ring, lengths: &'static [usize]) {
     });
     for seq in 0..lengths.len() {
         let look = if seq % 2 == 0 { whole } else { whole_twice };
-        assert_eq!(take(&mut reader, look), (seq as u64, seq as u8, 0));
+        assert_eq!(take_with(&mut reader, look), (seq as u64, seq as u8, 0));
     }
     thread.join().unwrap();
 }
@@ -127,7 +79,7 @@ fn two_producers_never_share_a_block() {
             let writer = ring.writer();
             thread::spawn(move || fill(writer.try_claim(SMALL).unwrap(), value))
         });
-        let seen = [(); 2].map(|()| take(&mut reader, whole));
+        let seen = [(); 2].map(|()| take_with(&mut reader, whole));
         let [twenty, thirty] = threads.map(|thread| thread.join().unwrap());
         assert_eq!((seen[twenty as usize], seen[thirty as usize]), ((twenty, 20, 0), (thirty, 30, 0)));
     });
@@ -145,7 +97,7 @@ fn a_second_producer_never_shares_a_block_with_the_owner() {
         let there = thread.join().unwrap();
         for seq in 1..4 {
             reader.advance_to(1).unwrap();
-            assert_eq!(take(&mut reader, whole), (seq, if seq == there { 20 } else { 30 }, 0));
+            assert_eq!(take_with(&mut reader, whole), (seq, if seq == there { 20 } else { 30 }, 0));
         }
         assert!(!here.contains(&there));
     });
@@ -159,11 +111,11 @@ fn two_producers_never_share_a_block_of_the_next_lap() {
         push(&ring.writer(), SMALL, 0);
         let writer = ring.writer();
         let thread = thread::spawn(move || writer.try_claim(SMALL).map(|claim| fill(claim, 1)).is_ok());
-        assert_eq!(take(&mut reader, whole_twice), (0, 0, 0));
+        assert_eq!(take_with(&mut reader, whole_twice), (0, 0, 0));
         let here = ring.writer().try_claim(SMALL).map(|claim| fill(claim, 2)).is_ok();
         let there = thread.join().unwrap();
         assert!(here != there, "one block, one winner");
-        assert_eq!(take(&mut reader, whole_twice), (1, if here { 2 } else { 1 }, 0));
+        assert_eq!(take_with(&mut reader, whole_twice), (1, if here { 2 } else { 1 }, 0));
     });
 }
 
@@ -175,7 +127,7 @@ fn eviction_and_reading_in_place_exclude_each_other() {
         let writer = ring.writer();
         push(&writer, SMALL, 0);
         let thread = thread::spawn(move || push_evicting(&writer, 1));
-        let (seq, value, gap) = take(&mut reader, whole_twice);
+        let (seq, value, gap) = take_with(&mut reader, whole_twice);
         assert_eq!((seq, u64::from(value)), (gap, gap));
         let lost = thread.join().unwrap();
         assert_eq!((lost, reader.lost()), (gap, gap));

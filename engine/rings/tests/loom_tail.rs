@@ -5,6 +5,9 @@
 
 use corewire_rings::{ClaimError, Reader, RecvError, Ring, RingConfig, Writer};
 use loom::thread;
+use loom_rig::{fill, whole};
+
+mod loom_rig;
 
 fn ring(datums: usize) -> Ring {
     Ring::with_stores(RingConfig {
@@ -21,9 +24,8 @@ fn ring(datums: usize) -> Ring {
 fn push(writer: &Writer, value: u8) -> bool {
     loop {
         match writer.try_claim(16) {
-            Ok(mut claim) => {
-                claim.fill(value);
-                claim.commit();
+            Ok(claim) => {
+                fill(claim, value);
                 return true;
             }
             Err(ClaimError::Full) => thread::yield_now(),
@@ -39,9 +41,8 @@ fn take(reader: &mut Reader, count: u64) -> Vec<u8> {
     while (values.len() as u64) < count {
         match reader.try_recv().unwrap() {
             Some(record) => {
-                assert!(record.iter().all(|byte| *byte == record[0]), "torn record {:?}", &record[..]);
                 assert_eq!(record.seq(), values.len() as u64);
-                values.push(record[0]);
+                values.push(whole(&record));
             }
             None => thread::yield_now(),
         }
