@@ -29,7 +29,6 @@ use crate::{
     shared::{
         counters::NodeStats,
         keys::{PublicationKey, SubscriptionKey},
-        lock,
         node::{NodeShared, Presence},
         port::{ClerkRequest, changed, reserve},
         publication::{PublicationGuard, PublicationShared},
@@ -256,7 +255,7 @@ impl Node {
     /// What this node says about itself.
     pub fn me(&self) -> PeerInfo {
         let shared = self.shared();
-        let settings = lock(&shared.settings);
+        let settings = shared.settings.lock();
         PeerInfo::new(PeerFacts {
             peer_id: shared.peer_id,
             network_id: shared.network_id,
@@ -286,13 +285,13 @@ impl Node {
 
     /// Replaces the node's tags and announces them: the first 64, which is what a record has room for.
     pub fn set_tags(&self, tags: Vec<TagId>) {
-        lock(&self.shared().settings).tags = tags;
+        self.shared().settings.lock().tags = tags;
         changed(self.shared());
     }
 
     /// Replaces the node's tickets and shows them to the peers that it has sessions with.
     pub fn set_tickets(&self, tickets: Vec<Ticket>) {
-        lock(&self.shared().settings).tickets = tickets;
+        self.shared().settings.lock().tickets = tickets;
         changed(self.shared());
     }
 
@@ -320,7 +319,7 @@ impl Node {
         let parts = PublicationShared::new(key, spec, ring);
         let handle = Arc::new(PublicationGuard::new(parts.clone(), shared.clone()));
         let existing = {
-            let mut table = lock(&shared.publications);
+            let mut table = shared.publications.lock();
             match table.get(&stream).and_then(|(_, weak)| weak.upgrade()) {
                 Some(existing) => Some(existing),
                 None => {
@@ -347,7 +346,7 @@ impl Node {
 
     /// The publication of this stream, if there is one that is not closed.
     pub fn publication(&self, stream: &StreamId) -> Option<Publication> {
-        let upgraded = lock(&self.shared().publications).get(stream).and_then(|(_, weak)| weak.upgrade());
+        let upgraded = self.shared().publications.lock().get(stream).and_then(|(_, weak)| weak.upgrade());
         upgraded.map(Publication)
     }
 
@@ -397,7 +396,7 @@ impl Node {
 
     /// Why there is no session with the peers at bootstrap addresses, where the last attempt failed.
     pub fn dial_failures(&self) -> Vec<DialFailure> {
-        lock(&self.shared().dial_failures).values().cloned().collect()
+        self.shared().dial_failures.lock().values().cloned().collect()
     }
 
     /// What the clerk counted for this node.

@@ -5,17 +5,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{Arc, Weak},
 };
 
 use corewire_proto::NetworkId;
+use corewire_rings::sync::{Lock, LockGuard};
 
-use crate::shared::{limits::REGISTRY_NODES, lock, node::NodeShared, port::changed};
+use crate::shared::{limits::REGISTRY_NODES, node::NodeShared, port::changed};
 
 /// Equal for nodes that may find each other.
 type RegistryKey = [u8; 32];
 
-static NODES: Mutex<BTreeMap<RegistryKey, Vec<Weak<NodeShared>>>> = Mutex::new(BTreeMap::new());
+static NODES: Lock<BTreeMap<RegistryKey, Vec<Weak<NodeShared>>>> = Lock::new(BTreeMap::new());
 
 /// The key of a network and its secret. The secret can't be computed from it.
 pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> RegistryKey {
@@ -28,8 +29,8 @@ pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> RegistryKey
     *hasher.finalize().as_bytes()
 }
 
-fn nodes() -> MutexGuard<'static, BTreeMap<RegistryKey, Vec<Weak<NodeShared>>>> {
-    lock(&NODES)
+fn nodes() -> LockGuard<'static, BTreeMap<RegistryKey, Vec<Weak<NodeShared>>>> {
+    NODES.lock()
 }
 
 /// Enters a node. `false`: the registry is full.
@@ -71,12 +72,12 @@ pub(crate) fn others(node: &Arc<NodeShared>) -> Vec<Arc<NodeShared>> {
 
 /// The latest record of a node, if it has one and is not about to leave.
 pub(crate) fn record(node: &NodeShared) -> Option<Arc<[u8]>> {
-    lock(&node.record).clone()
+    node.record.lock().clone()
 }
 
 /// Replaces a node's record and tells the others.
 pub(crate) fn announce(node: &Arc<NodeShared>, record: Option<Arc<[u8]>>) {
-    *lock(&node.record) = record;
+    *node.record.lock() = record;
     for other in others(node) {
         changed(&other);
     }

@@ -52,12 +52,12 @@ impl Subscription {
 
     /// The next leg that was connected and not taken yet.
     pub fn take_leg(&self) -> Option<Leg> {
-        self.shared.lock().fresh.pop_front()
+        self.shared.waiting.lock().fresh.pop_front()
     }
 
     /// The first waiting leg that `wanted` accepts.
     pub fn take_leg_where(&self, mut wanted: impl FnMut(&Leg) -> bool) -> Option<Leg> {
-        let mut legs = self.shared.lock();
+        let mut legs = self.shared.waiting.lock();
         let at = legs.fresh.iter().position(&mut wanted)?;
         legs.fresh.remove(at)
     }
@@ -65,7 +65,7 @@ impl Subscription {
     /// The next leg; `None` when the subscription is closed and all were taken. Keeps one waker, the latest.
     pub fn poll_leg(&self, cx: &mut Context<'_>) -> Poll<Option<Leg>> {
         let waker = cx.waker().clone();
-        let mut legs = self.shared.lock();
+        let mut legs = self.shared.waiting.lock();
         if let Some(leg) = legs.fresh.pop_front() {
             return Poll::Ready(Some(leg));
         }
@@ -117,7 +117,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         self.shared.close();
         // Legs that were not taken end here, outside the lock, because each drop sends a request.
-        let fresh = std::mem::take(&mut self.shared.lock().fresh);
+        let fresh = std::mem::take(&mut self.shared.waiting.lock().fresh);
         drop(fresh);
         self.node.port.send(ClerkRequest::Unsubscribe(self.shared.clone()));
     }

@@ -5,16 +5,17 @@
 //! dropped ([`Deferred`]) is handled after the lock is released.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
+use corewire_rings::sync::Lock;
 use corewire_rings::{CancelledWaiter, QueueTicket, WaitQueue};
 
 use crate::contain::contain;
 use crate::local::metrics::StreamMetrics;
 
 pub(super) struct Buffer<T> {
-    contents: Mutex<Contents<T>>,
+    contents: Lock<Contents<T>>,
     /// Most datums, at least 1.
     capacity: usize,
     metrics: Arc<StreamMetrics>,
@@ -81,7 +82,7 @@ impl<T> Buffer<T> {
     pub(super) fn new(items: VecDeque<T>, capacity: usize, metrics: Arc<StreamMetrics>) -> Self {
         let contents =
             Contents { items, closed: false, push_waiters: WaitQueue::new(), pop_waiters: WaitQueue::new() };
-        Self { contents: Mutex::new(contents), capacity, metrics }
+        Self { contents: Lock::new(contents), capacity, metrics }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -89,18 +90,13 @@ impl<T> Buffer<T> {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    /// No user code runs under the lock and no step is left half done, so a poisoned lock has a sound state.
-    fn lock(&self) -> MutexGuard<'_, Contents<T>> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+        self.contents.lock().closed
     }
 
     /// Runs `step` under the lock, and what it defers without it.
     fn locked<R>(&self, step: impl FnOnce(&mut Contents<T>, &mut Deferred<T>) -> R) -> R {
         let mut deferred = Deferred { wake_push: None, wake_pop: None, gone: None, evicted: None };
-        let mut contents = self.lock();
+        let mut contents = self.contents.lock();
         let result = step(&mut contents, &mut deferred);
         debug_assert!(contents.items.len() <= self.capacity);
         self.metrics.depth.set(contents.items.len());
@@ -112,7 +108,7 @@ impl<T> Buffer<T> {
 
     /// Ends the stream and wakes every waiter.
     pub(super) fn close(&self) {
-        let mut contents = self.lock();
+        let mut contents = self.contents.lock();
         contents.closed = true;
         let wakers = [contents.pop_waiters.wake_all(), contents.push_waiters.wake_all()];
         drop(contents);

@@ -7,10 +7,11 @@
 //! * Code of the user (predicates, wakers) is never called with the lock held.
 
 use std::mem::replace;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 
 use corewire_engine::publication::{self, Channel};
+use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
 use super::channel::ChannelInfo;
@@ -39,7 +40,8 @@ pub(crate) struct StreamStatus {
     channels_rx: OnceLock<ChannelsRx>,
     /// Set together with `channels_rx`.
     is_closed: OnceLock<IsClosed>,
-    state: Mutex<StatusState>,
+    /// No code that can panic runs under it.
+    state: Lock<StatusState>,
 }
 
 struct StatusState {
@@ -61,7 +63,7 @@ impl StreamStatus {
             condition,
             channels_rx: OnceLock::new(),
             is_closed: OnceLock::new(),
-            state: Mutex::new(StatusState {
+            state: Lock::new(StatusState {
                 channels: Arc::new([]),
                 closed: false,
                 begun: 0,
@@ -84,7 +86,7 @@ impl StreamStatus {
     /// Reads the channels again and wakes all waiters. Called after each change that a condition can see.
     pub(crate) fn refresh(&self) {
         let (ticket, known) = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.begun += 1;
             (state.begun, state.channels.clone())
         };
@@ -98,7 +100,7 @@ impl StreamStatus {
         });
         let closed = self.is_closed.get().is_some_and(|is_closed| is_closed());
         let (replaced, woken) = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             // Closing is final, so it counts even if a later refresh has published already.
             if closed {
                 state.closed = true;
@@ -118,7 +120,7 @@ impl StreamStatus {
     /// Takes the handle offline for the rest of its life and wakes all waiters.
     pub(crate) fn close(&self) {
         let woken = {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             state.closed = true;
             self.online.set(false);
             state.wakers.take_all()
@@ -134,17 +136,12 @@ impl StreamStatus {
 
     /// The channels at the latest refresh.
     pub(crate) fn channels(&self) -> ChannelList {
-        self.lock().channels.clone()
+        self.state.lock().channels.clone()
     }
 
     /// How often a predicate of `online_when` panicked. Each time the condition counted as not met.
     pub(crate) fn predicate_panics(&self) -> u64 {
         self.predicate_panics.get()
-    }
-
-    /// Nothing that can panic runs with the lock held, so the state behind a poisoned lock is sound.
-    fn lock(&self) -> MutexGuard<'_, StatusState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -205,7 +202,7 @@ impl StatusWaiter {
         let slot = self.0.as_ref().map(|(_, slot)| *slot);
         // Cloning and dropping a waker run code of an executor, so neither happens with the lock held.
         let waker = cx.waker().clone();
-        let (slot, replaced) = status.lock().wakers.put(slot, waker);
+        let (slot, replaced) = status.state.lock().wakers.put(slot, waker);
         drop(replaced);
         if self.0.is_none() {
             self.0 = Some((status.clone(), slot));
@@ -215,7 +212,7 @@ impl StatusWaiter {
     /// Withdraws the waker, if one is registered.
     pub(crate) fn withdraw(&mut self) {
         if let Some((status, slot)) = self.0.take() {
-            let waker = status.lock().wakers.withdraw(slot);
+            let waker = status.state.lock().wakers.withdraw(slot);
             drop(waker);
         }
     }

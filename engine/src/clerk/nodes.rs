@@ -19,7 +19,7 @@ use super::{effect::Effect, env::Env, timers::Timer};
 use crate::{
     peer::{PeerFacts, PeerInfo, Ticket},
     shard::NodeId,
-    shared::{counters::count, limits::Limits, lock, node::NodeShared},
+    shared::{counters::count, limits::Limits, node::NodeShared},
 };
 
 /// Seconds for which the record of a node that leaves is remembered: long enough to reach every peer, so that
@@ -265,7 +265,7 @@ impl NodeTable {
 
 /// The tags and tickets that the handle has set.
 fn settings(shared: &NodeShared) -> (Vec<TagId>, Vec<Ticket>) {
-    let settings = lock(&shared.settings);
+    let settings = shared.settings.lock();
     (settings.tags.clone(), settings.tickets.clone())
 }
 

@@ -29,14 +29,7 @@ pub mod publication;
 pub(crate) mod reach;
 pub mod subscription;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 pub use self::{
     channel::{Channel, ChannelCounters, ChannelShared, ChannelSnapshot, ChannelState, Channels},
     next::Next,
 };
-
-/// Locks a mutex of this layer. Nothing that can panic runs under one, so a poisoned lock has a sound state.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

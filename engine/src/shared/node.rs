@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::SocketAddr,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -12,6 +12,7 @@ use std::{
 use corewire_proto::{
     NetworkId, PeerId, StreamId, TagId, handshake::NetworkSecret, identity::Identity, session::SessionConfig,
 };
+use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
 use super::dialling::{BootstrapTarget, DialFailure};
@@ -19,7 +20,6 @@ use super::{
     counters::NodeCounters,
     keys::{NodeId, PublicationKey},
     limits::Limits,
-    lock,
     port::RequestPort,
     publication::{PublicationGuard, PublicationShared},
 };
@@ -82,21 +82,21 @@ pub(crate) struct NodeShared {
     /// Sorted by id.
     pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
     pub(crate) presence: watch::Sender<Presence>,
-    pub(crate) settings: Mutex<NodeSettings>,
+    pub(crate) settings: Lock<NodeSettings>,
     /// The bootstrap addresses without a session whose last attempt failed, by their place.
-    pub(crate) dial_failures: Mutex<BTreeMap<usize, DialFailure>>,
+    pub(crate) dial_failures: Lock<BTreeMap<usize, DialFailure>>,
     /// A [`ClerkRequest::Changed`](super::port::ClerkRequest::Changed) waits for the clerk.
     pub(crate) changed: AtomicBool,
     /// The node is to leave: no publication or subscription is begun.
     pub(crate) leaving: AtomicBool,
     /// The latest signed record, for the registry.
-    pub(crate) record: Mutex<Option<Arc<[u8]>>>,
+    pub(crate) record: Lock<Option<Arc<[u8]>>>,
     /// Equal for nodes that may find each other in this process: a hash of network and secret. `None`:
     /// hidden.
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) counters: NodeCounters,
     /// The publications that are not closed, so that a stream is published at most once.
-    pub(crate) publications: Mutex<BTreeMap<StreamId, (PublicationKey, Weak<PublicationGuard>)>>,
+    pub(crate) publications: Lock<BTreeMap<StreamId, (PublicationKey, Weak<PublicationGuard>)>>,
     /// Publications that the clerk has not forgotten yet; at most [`Limits::publications`].
     pub(crate) live_publications: AtomicUsize,
     /// Likewise subscriptions; at most [`Limits::subscriptions`].
@@ -129,14 +129,14 @@ impl NodeShared {
             limits,
             peers: watch::Sender::new(Arc::from([])),
             presence: watch::Sender::new(Presence::Member),
-            settings: Mutex::new(settings),
-            dial_failures: Mutex::new(BTreeMap::new()),
+            settings: Lock::new(settings),
+            dial_failures: Lock::new(BTreeMap::new()),
             changed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
-            record: Mutex::new(None),
+            record: Lock::new(None),
             registry_key,
             counters: NodeCounters::default(),
-            publications: Mutex::new(BTreeMap::new()),
+            publications: Lock::new(BTreeMap::new()),
             live_publications: AtomicUsize::new(0),
             live_subscriptions: AtomicUsize::new(0),
         })
@@ -145,7 +145,7 @@ impl NodeShared {
     /// Takes a closed publication out of the table, so that the stream can be published again.
     pub(crate) fn forget_publication(&self, publication: &PublicationShared) {
         let removed = {
-            let mut table = lock(&self.publications);
+            let mut table = self.publications.lock();
             match table.entry(publication.spec.stream) {
                 Entry::Occupied(entry) if entry.get().0 == publication.key => Some(entry.remove()),
                 _ => None,
@@ -156,7 +156,7 @@ impl NodeShared {
 
     /// The streams that are published at present, sorted.
     pub(crate) fn published(&self) -> Vec<StreamId> {
-        lock(&self.publications).keys().copied().collect()
+        self.publications.lock().keys().copied().collect()
     }
 
     /// Whether the node has left, or is about to.

@@ -10,17 +10,16 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use corewire_rings::Doorbell;
+use corewire_rings::{Doorbell, sync::Lock};
 
 use super::{
     keys::{LegKey, NodeId},
-    lock,
     node::{JoinRequest, NodeShared},
     publication::PublicationShared,
     subscription::SubscriptionShared,
@@ -69,7 +68,7 @@ pub(crate) enum ClerkRequest {
 
 /// The way from handles to the clerk.
 pub(crate) struct RequestPort {
-    requests: Mutex<VecDeque<ClerkRequest>>,
+    requests: Lock<VecDeque<ClerkRequest>>,
     bell: Doorbell,
     /// The clerk has ended; requests are dropped.
     closed: AtomicBool,
@@ -82,7 +81,7 @@ pub(crate) struct RequestPort {
 impl RequestPort {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            requests: Mutex::new(VecDeque::new()),
+            requests: Lock::new(VecDeque::new()),
             bell: Doorbell::new(),
             closed: AtomicBool::new(false),
             next_key: AtomicU64::new(1),
@@ -108,7 +107,7 @@ impl RequestPort {
     /// Hands a request over. `false`: the clerk has ended, and everything that the request is about with it.
     pub(crate) fn send(&self, request: ClerkRequest) -> bool {
         {
-            let mut requests = lock(&self.requests);
+            let mut requests = self.requests.lock();
             if self.closed.load(Ordering::Acquire) {
                 // Dropped outside the lock: a request may own the last reference to a handle.
                 drop(requests);
@@ -122,11 +121,11 @@ impl RequestPort {
     }
 
     pub(crate) fn take(&self) -> Option<ClerkRequest> {
-        lock(&self.requests).pop_front()
+        self.requests.lock().pop_front()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.requests).is_empty()
+        self.requests.lock().is_empty()
     }
 
     pub(crate) fn bell(&self) -> &Doorbell {
@@ -135,7 +134,7 @@ impl RequestPort {
 
     /// Refuses requests from now on. Those that wait are given back, to be dropped without the lock.
     pub(crate) fn close(&self) -> VecDeque<ClerkRequest> {
-        let mut requests = lock(&self.requests);
+        let mut requests = self.requests.lock();
         self.closed.store(true, Ordering::Release);
         std::mem::take(&mut *requests)
     }

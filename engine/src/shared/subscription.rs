@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
@@ -12,13 +12,13 @@ use std::{
 };
 
 use corewire_proto::{PeerId, StreamId, channel::Reliability};
+use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
 use super::{
     channel::{Channel, Channels},
     keys::{LegKey, SubscriptionKey},
     limits::WAITING_LEGS_EACH,
-    lock,
     port::{ClerkRequest, RequestPort},
     publication::{Admit, OnChange},
 };
@@ -188,7 +188,7 @@ pub(crate) struct SubscriptionShared {
     /// Legs made so far, plus one when closed.
     pub(crate) version: AtomicU64,
     closed: AtomicBool,
-    waiting: Mutex<WaitingLegs>,
+    pub(crate) waiting: Lock<WaitingLegs>,
 }
 
 /// Legs that the consumer has not taken.
@@ -209,7 +209,7 @@ impl SubscriptionShared {
             panics: AtomicU64::new(0),
             version: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            waiting: Mutex::new(WaitingLegs::default()),
+            waiting: Lock::new(WaitingLegs::default()),
         }
     }
 
@@ -217,7 +217,7 @@ impl SubscriptionShared {
     /// it.
     pub(crate) fn hand_over(&self, leg: Leg) {
         let (refused, waker) = {
-            let mut legs = self.lock();
+            let mut legs = self.waiting.lock();
             if self.closed.load(Ordering::Acquire) {
                 (Some(leg), None)
             } else {
@@ -234,7 +234,7 @@ impl SubscriptionShared {
 
     /// Whether as many legs of this producer wait as may. The clerk then makes no other one.
     pub(crate) fn is_crowded(&self, producer: PeerId) -> bool {
-        let legs = self.lock();
+        let legs = self.waiting.lock();
         let of_producer = legs.fresh.iter().filter(|leg| leg.channel.producer_id() == producer);
         of_producer.count() >= WAITING_LEGS_EACH
     }
@@ -242,7 +242,7 @@ impl SubscriptionShared {
     /// Marks that no leg will come any more, and wakes the consumer.
     pub(crate) fn close(&self) {
         let waker = {
-            let mut legs = self.lock();
+            let mut legs = self.waiting.lock();
             if self.closed.swap(true, Ordering::AcqRel) {
                 return;
             }
@@ -256,9 +256,5 @@ impl SubscriptionShared {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, WaitingLegs> {
-        lock(&self.waiting)
     }
 }

@@ -16,7 +16,6 @@ use crate::{
     shard::NodeId,
     shared::{
         dialling::{BootstrapTarget, DialFailure, DialProblem, reachable, resolve},
-        lock,
         node::NodeShared,
         port::{ClerkRequest, RequestPort},
     },
@@ -118,7 +117,7 @@ impl NodeHandshakes {
             BootstrapTarget::Name(name) => name.clone(),
         };
         let failure = DialFailure { target, address: entry.address(), problem };
-        lock(&self.shared.dial_failures).insert(place, failure);
+        self.shared.dial_failures.lock().insert(place, failure);
     }
 
     /// The message of an attempt is repeated, so nothing has come back yet.
@@ -132,7 +131,7 @@ impl NodeHandshakes {
 
     /// A bootstrap address has its session, or will not have one.
     pub(super) fn note_reached(&mut self, place: usize) {
-        lock(&self.shared.dial_failures).remove(&place);
+        self.shared.dial_failures.lock().remove(&place);
     }
 
     /// A packet with another secret, or for another network, came from this address.

@@ -4,10 +4,11 @@ use std::{
     collections::{BTreeMap, VecDeque},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use corewire_proto::time::Instant;
+use corewire_rings::sync::Lock;
 
 use super::{
     Link, SimDriver, SimSocket,
@@ -101,7 +102,8 @@ struct Inner {
 /// A virtual network with its clock. Cheap to clone; all clones are the same world.
 #[derive(Clone, Debug)]
 pub struct World {
-    inner: Arc<Mutex<Inner>>,
+    /// No panic under the lock leaves the tables half-changed, so a test that failed elsewhere may read it.
+    inner: Arc<Lock<Inner>>,
 }
 
 impl World {
@@ -123,13 +125,7 @@ impl World {
             stats: WorldStats::default(),
             trace: 0xcbf2_9ce4_8422_2325,
         };
-        Self { inner: Arc::new(Mutex::new(inner)) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // No panic under the lock leaves the tables half-changed, and a test that has failed elsewhere may
-        // still read the world.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { inner: Arc::new(Lock::new(inner)) }
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {
@@ -138,7 +134,7 @@ impl World {
 
     /// Adds a host with an IPv4 and an IPv6 address and its own loopback.
     pub fn host(&self) -> HostId {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let host = HostId(inner.hosts);
         inner.hosts += 1;
         host
@@ -171,7 +167,7 @@ impl World {
     /// When the operating system refuses the memory.
     pub fn driver_with(&self, host: HostId, config: &DriverConfig) -> io::Result<SimDriver> {
         let (driver_index, bell, dice) = {
-            let mut inner = self.lock();
+            let mut inner = self.inner.lock();
             let driver_index = inner.drivers.len();
             let bell = Arc::new(SimWaker::default());
             let losses = DriverLosses::default();
@@ -204,7 +200,7 @@ impl World {
         if !(ip.is_loopback() || ip.is_unspecified() || ip == ipv4(host) || ip == ipv6(host)) {
             return Err(BindError::NotHere { address });
         }
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         let address = match address.port() {
             0 => inner.free_port(host, ip),
             _ => address,
@@ -224,12 +220,12 @@ impl World {
 
     /// The clock.
     pub fn now(&self) -> Instant {
-        self.lock().now
+        self.inner.lock().now
     }
 
     /// The properties of every link that was not set by itself, from now on and for both directions.
     pub fn set_default_link(&self, link: Link) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         for direction in inner.directions.iter_mut().filter(|((from, to), _)| from != to) {
             direction.1.link = link.clone();
         }
@@ -239,12 +235,12 @@ impl World {
     /// The properties of the direction from `from` to `to`. With `from == to`, of the host's loopback, which
     /// is otherwise always clean.
     pub fn set_link(&self, from: HostId, to: HostId, link: Link) {
-        self.lock().direction(from, to).link = link;
+        self.inner.lock().direction(from, to).link = link;
     }
 
     /// Cuts (or mends) the direction from `from` to `to`. What is on its way still arrives.
     pub fn set_cut(&self, from: HostId, to: HostId, cut: bool) {
-        self.lock().direction(from, to).cut = cut;
+        self.inner.lock().direction(from, to).cut = cut;
     }
 
     /// Cuts (or mends) every link between a host of `left` and a host of `right`, in both directions.
@@ -258,7 +254,7 @@ impl World {
     /// The host loses its power: its sockets close at once. What it sent before still arrives. The caller
     /// drops its drivers; after that it can bind and open drivers again.
     pub fn crash(&self, host: HostId) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         for index in 0..inner.ports.len() {
             if inner.ports[index].host == host {
                 inner.close(index);
@@ -268,13 +264,13 @@ impl World {
 
     /// How many datagrams the receive queue of each socket holds, from now on.
     pub fn limit_receive_queues(&self, datagrams: usize) {
-        self.lock().queue_limit = datagrams;
+        self.inner.lock().queue_limit = datagrams;
     }
 
     /// Moves the clock to the next arrival or deadline and lets everything that is due then happen. Stays
     /// where it is when a parked driver was woken. Returns the time, or `None` when no event is left.
     pub fn advance_to_next_event(&self) -> Option<Instant> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.drivers.iter().any(|driver| driver.parked && !driver.gone && driver.bell.is_rung()) {
             return Some(inner.now);
         }
@@ -293,45 +289,45 @@ impl World {
     /// Moves the clock to `to`, through everything that is due until then. A time in the past changes
     /// nothing.
     pub fn advance_to(&self, to: Instant) {
-        self.lock().advance_to(to);
+        self.inner.lock().advance_to(to);
     }
 
     /// Whether anything is on its way.
     pub fn is_quiet(&self) -> bool {
-        self.lock().events.is_empty()
+        self.inner.lock().events.is_empty()
     }
 
     /// What the network did so far.
     pub fn stats(&self) -> WorldStats {
-        self.lock().stats
+        self.inner.lock().stats
     }
 
     /// Everything that happened on the network so far (who, when, what bytes, what fate), in one number.
     pub fn trace_hash(&self) -> u64 {
-        self.lock().trace
+        self.inner.lock().trace
     }
 
     pub(super) fn own(&self, port: usize, driver_index: usize) {
-        self.lock().ports[port].driver = Some(driver_index);
+        self.inner.lock().ports[port].driver = Some(driver_index);
     }
 
     pub(super) fn take(&self, port: usize) -> Option<Datagram> {
-        self.lock().ports[port].queue.pop_front()
+        self.inner.lock().ports[port].queue.pop_front()
     }
 
     /// False when the address can't be reached from this socket at all.
     pub(super) fn send(&self, port: usize, route: Route, bytes: &[u8]) -> bool {
-        self.lock().send(port, route, bytes)
+        self.inner.lock().send(port, route, bytes)
     }
 
     pub(super) fn park(&self, driver_index: usize, until: Option<Instant>) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         inner.drivers[driver_index].parked = true;
         inner.drivers[driver_index].deadline = until;
     }
 
     pub(super) fn is_due(&self, driver_index: usize) -> bool {
-        let inner = self.lock();
+        let inner = self.inner.lock();
         let it = &inner.drivers[driver_index];
         let waiting =
             || inner.ports.iter().any(|port| port.driver == Some(driver_index) && !port.queue.is_empty());
@@ -339,19 +335,19 @@ impl World {
     }
 
     pub(super) fn driver_losses(&self, driver_index: usize) -> DriverLosses {
-        self.lock().drivers[driver_index].losses
+        self.inner.lock().drivers[driver_index].losses
     }
 
     pub(super) fn take_refusal(&self, driver_index: usize) -> Option<(usize, SocketAddr)> {
-        self.lock().drivers[driver_index].refusals.pop_front()
+        self.inner.lock().drivers[driver_index].refusals.pop_front()
     }
 
     pub(super) fn leave(&self, driver_index: usize) {
-        self.lock().drivers[driver_index].gone = true;
+        self.inner.lock().drivers[driver_index].gone = true;
     }
 
     pub(super) fn close(&self, port: usize) {
-        self.lock().close(port);
+        self.inner.lock().close(port);
     }
 }
 
