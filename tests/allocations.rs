@@ -2,8 +2,7 @@
 
 use allocation_counter::measure;
 use corewire::local::Stream;
-use corewire::{BackpressurePolicy, Network, NetworkId, Plain};
-use futures::executor::block_on;
+use corewire::{BackpressurePolicy, Network, NetworkId, Plain, block_on};
 
 /// Datums that are measured, after as many to warm up.
 const DATUMS: u64 = 10_000;

@@ -6,9 +6,10 @@
 use std::time::Instant;
 
 use corewire::streams::State;
-use corewire::{BackpressurePolicy, Consumer, Engine, EngineConfig, Network, NetworkId, Plain, Producer};
+use corewire::{
+    BackpressurePolicy, Consumer, Engine, EngineConfig, Network, NetworkId, Plain, Producer, block_on,
+};
 use corewire_testkit::{LIMIT, env_number};
-use futures::executor::block_on;
 
 const DATUMS: u64 = 1_000_000;
 

@@ -82,7 +82,7 @@ fn build(builder: Builder, io: Io, pin: bool, listen: Option<SocketAddr>) -> Res
     };
     // One stream uses one shard.
     let engine = EngineConfig { shards: 1, io, pin, ..EngineConfig::default() };
-    wait::done(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
+    corewire::block_on(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
 
 fn cannot_join(listen: Option<SocketAddr>, error: &NetworkError) -> Failure {

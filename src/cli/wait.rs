@@ -5,10 +5,9 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use corewire::block_on_timeout;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::exit::Exit;
@@ -56,18 +55,6 @@ pub(crate) enum Stopped {
     Interrupted(Exit),
 }
 
-struct UnparkMain(Thread);
-
-impl Wake for UnparkMain {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
 /// Runs `future` on this thread until it resolves, the deadline passes or a signal comes. In the last two
 /// cases the future is dropped, so it must be cancel-safe.
 pub(crate) fn until<F: Future>(
@@ -76,23 +63,19 @@ pub(crate) fn until<F: Future>(
     interrupt: &Interrupt,
 ) -> Result<F::Output, Stopped> {
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(UnparkMain(thread::current())));
-    let mut context = Context::from_waker(&waker);
+    let mut pause = Duration::ZERO;
     loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        if let Some(output) = block_on_timeout(future.as_mut(), pause) {
             return Ok(output);
         }
         if let Some(exit) = interrupt.asked() {
             return Err(Stopped::Interrupted(exit));
         }
-        let left = match deadline {
-            Some(at) => at.saturating_duration_since(Instant::now()),
-            None => POLL_INTERVAL,
-        };
+        let left = deadline.map_or(POLL_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
         if left.is_zero() {
             return Err(Stopped::Deadline);
         }
-        thread::park_timeout(left.min(POLL_INTERVAL));
+        pause = left.min(POLL_INTERVAL);
     }
 }
 
@@ -101,23 +84,9 @@ pub(crate) fn by<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
     until(future, Some(deadline), &Interrupt { signal: Arc::default() }).ok()
 }
 
-/// Runs `future` on this thread until it resolves; signals do not end the wait.
-pub(crate) fn done<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(UnparkMain(thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        match future.as_mut().poll(&mut context) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
-    use std::sync::mpsc;
 
     use super::*;
 
@@ -136,21 +105,5 @@ mod tests {
         assert_eq!(until(pending::<()>(), deadline, &no_signal()), Err(Stopped::Deadline));
         let pressed = Interrupt { signal: Arc::new(AtomicUsize::new(SIGTERM as usize)) };
         assert_eq!(until(pending::<()>(), None, &pressed), Err(Stopped::Interrupted(Exit::Terminated)));
-    }
-
-    #[test]
-    fn wake_up_from_another_thread_ends_the_wait() {
-        let (hand_over, wakers) = mpsc::channel::<Waker>();
-        let waking = thread::spawn(move || wakers.recv().unwrap().wake());
-        let mut polled = 0;
-        done(std::future::poll_fn(|context| {
-            polled += 1;
-            if polled > 1 {
-                return Poll::Ready(());
-            }
-            hand_over.send(context.waker().clone()).unwrap();
-            Poll::Pending
-        }));
-        waking.join().unwrap();
     }
 }

@@ -120,7 +120,7 @@ impl DemoNodes {
         let mut consumers = Some(consumers);
         for DemoNode { name, network, .. } in nodes {
             let started = Instant::now();
-            if let Err(error) = wait::done(network.shutdown(SHUTDOWN_LIMIT)) {
+            if let Err(error) = corewire::block_on(network.shutdown(SHUTDOWN_LIMIT)) {
                 let seconds = started.elapsed().as_secs_f64();
                 troubles.push(format!("node {name} did not leave in order ({seconds:.1} s): {error}"));
             }
