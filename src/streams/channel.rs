@@ -92,36 +92,115 @@ impl ChannelInfo {
     }
 
     /// The stream.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.stream_id(), consumer.stream_id());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn stream_id(&self) -> &StreamId {
         &self.ends.stream_id
     }
 
     /// The peer that produces.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.producer_id(), network.local().id());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn producer_id(&self) -> &PeerId {
         &self.ends.producer_id
     }
 
     /// The peer that consumes.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.consumer_id(), network.local().id());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn consumer_id(&self) -> &PeerId {
         &self.ends.consumer_id
     }
 
     /// The entry of the peer at the other end, as it was when the channel was made.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.peer().id(), network.local().id(), "both ends are on one node");
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn peer(&self) -> &PeerEntry {
         &self.ends.peer
     }
 
     /// The state of the channel. May be stale at once.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.state(), corewire::streams::State::Connected);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn state(&self) -> State {
         self.ends.channel.shared().state()
     }
 
     /// Follows the state. The last state is always seen; a short one before it may be missed.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// let watcher = info.state_watcher();
+    /// assert_eq!(*watcher.borrow(), info.state());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn state_watcher(&self) -> watch::Receiver<State> {
         self.ends.channel.shared().watch()
     }
 
     /// A snapshot of the counters. Those that a shard keeps are as of the end of one of its recent turns.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// producer.send_blocking(7).unwrap();
+    /// assert_eq!((info.stats().lag(), info.stats().datums()), (1, 0), "the consumer has not taken it");
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn stats(&self) -> Stats {
         let numbers = self.ends.channel.snapshot();
         let end = self.ends.channel.shared().end_seq();
@@ -143,6 +222,17 @@ impl ChannelInfo {
     }
 
     /// Whether the state is [`State::Connected`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert!(info.is_connected());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn is_connected(&self) -> bool {
         self.state() == State::Connected
     }
@@ -153,11 +243,38 @@ impl ChannelInfo {
     /// [`disconnect_lagging`](crate::streams::producer::Builder::disconnect_lagging) allows. If
     /// [`CloseCode::is_retriable`], the consumer connects again by itself after its backoff; at the consumer
     /// this channel stays listed until then.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.close_code(), None);
+    /// drop(producer);
+    /// info.disconnected_blocking();
+    /// assert!(info.close_code().is_some());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn close_code(&self) -> Option<CloseCode> {
         self.ends.channel.shared().close_code()
     }
 
     /// Waits until the channel has ended; at once if it has.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// drop(producer);
+    /// corewire::block_on(info.disconnected());
+    /// assert!(!info.is_connected());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     ///
     /// # Cancel safety
     ///
@@ -168,8 +285,20 @@ impl ChannelInfo {
         let _ = watcher.wait_for(|state| *state == State::Terminated).await;
     }
 
-    /// [`disconnected`](Self::disconnected) without an async runtime: parks the thread. For an example see
-    /// [`ChannelInfo`].
+    /// [`disconnected`](Self::disconnected) without an async runtime: parks the thread.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// drop(producer);
+    /// info.disconnected_blocking();
+    /// assert!(!info.is_connected());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn disconnected_blocking(&self) {
         block_on(self.disconnected());
     }

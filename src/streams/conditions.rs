@@ -129,7 +129,16 @@ pub struct Online {
 }
 
 impl Online {
-    /// Waits without an async runtime: parks the thread.
+    /// Waits without an async runtime: parks the thread. A closed handle never comes online: then this parks
+    /// the thread for ever, so use [`wait_timeout`](Self::wait_timeout) where the handle may be closed.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let producer = network.streams().produce::<u64>();
+    /// producer.when().offline().wait_blocking();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn wait_blocking(&mut self) {
         block_on(self);
     }

@@ -67,7 +67,7 @@ impl Streams {
     /// Makes a consumer.
     pub(crate) fn subscribe<D: Send + 'static, C: Codec<D>>(
         &self,
-        settings: consumer::Settings,
+        settings: consumer::ConsumerSettings,
     ) -> Consumer<D, C> {
         let status = Arc::new(StreamStatus::new(settings.online));
         let news = Arc::new(AtomicFlag::default());

@@ -56,12 +56,12 @@ const WINDOW_DATUMS: RangeInclusive<usize> = 1..=1 << 20;
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct Builder<D, C = Postcard> {
     streams: Streams,
-    settings: Settings,
+    settings: ConsumerSettings,
     types: PhantomData<fn(D, C)>,
 }
 
 /// What a consumer is configured with.
-pub(crate) struct Settings {
+pub(crate) struct ConsumerSettings {
     pub(crate) stream_id: StreamId,
     pub(crate) window_bytes: usize,
     pub(crate) window_datums: usize,
@@ -73,7 +73,7 @@ pub(crate) struct Settings {
 
 impl<D: Send + 'static> Builder<D> {
     pub(crate) fn new(streams: Streams) -> Self {
-        let settings = Settings {
+        let settings = ConsumerSettings {
             stream_id: crate::datum::derived_stream_id::<D>(),
             window_bytes: WINDOW_BYTES_DEFAULT,
             window_datums: WINDOW_DATUMS_DEFAULT,

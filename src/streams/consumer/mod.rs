@@ -21,7 +21,7 @@ use futures_core::Stream;
 
 pub use self::borrowed::{DatumRef, Ref};
 pub use self::builder::Builder;
-pub(crate) use self::builder::Settings;
+pub(crate) use self::builder::ConsumerSettings;
 use self::leg::Delivered;
 pub(in crate::streams) use self::leg::LegStats;
 pub(crate) use self::legs::LegSet;
