@@ -1,0 +1,158 @@
+//! What one datum costs: a table with a row for each size and path.
+
+use std::error::Error;
+
+use corewire::engine::{Counter, IoChoice};
+use corewire::streams::Reliability;
+
+use crate::alloc::allocations;
+use crate::path::{Setup, Wire, Words};
+use crate::relay::Faults;
+
+/// Datums that are sent or taken at once.
+const BATCH: usize = 256;
+
+/// Counts of one row, per datum that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    pub(crate) system_calls: f64,
+    pub(crate) allocations: f64,
+    /// Copies in user space: into the ring, into a packet (again for each resend), into the inbox, and out of
+    /// it.
+    pub(crate) copies: f64,
+    /// Sealed packets of both directions.
+    pub(crate) packets: f64,
+    /// Bytes of those packets, without IP and UDP headers.
+    pub(crate) wire_bytes: f64,
+    /// The share of all packets that did not reach the other engine.
+    pub(crate) lost: f64,
+}
+
+/// Moves `count` datums after a quarter as many to warm up, as fast as they go.
+pub(crate) fn measure<const N: usize>(setup: &Setup, count: u64) -> Result<Cost, Box<dyn Error>> {
+    let mut wire = Wire::<N>::connect(setup)?;
+    let warm = count / 4;
+    let ending = move_datums(&mut wire, 0, warm)?;
+    let user_copies = |wire: &Wire<N>| wire.producer.stats().accepted + wire.consumer.stats().datums();
+    let copied = user_copies(&wire);
+    let (counters, before) = (wire.counters(), allocations());
+    move_datums(&mut wire, ending, count)?;
+    let (now, after) = (wire.counters(), allocations());
+    let since = |counter| now.since(&counters, counter) as f64;
+    let each = |number: f64| number / count as f64;
+    let (sent, received) = (since(Counter::PacketsSent), since(Counter::DatagramsReceived));
+    Ok(Cost {
+        system_calls: each(since(Counter::SystemCalls)),
+        allocations: each((after - before) as f64),
+        copies: each(
+            (user_copies(&wire) - copied) as f64
+                + since(Counter::DatumsRead)
+                + since(Counter::DatumsDelivered),
+        ),
+        packets: each(sent),
+        wire_bytes: each(since(Counter::BytesSent)),
+        lost: (1.0 - received / sent).max(0.0),
+    })
+}
+
+/// Sends `count` datums numbered from `from` on, and takes them on this thread. Gives the next number.
+fn move_datums<const N: usize>(wire: &mut Wire<N>, from: u64, count: u64) -> Result<u64, Box<dyn Error>> {
+    let end = from + count;
+    let producer = &wire.producer;
+    let consumer = &mut wire.consumer;
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            let mut batch: Vec<Words<N>> = vec![[0; N]; BATCH];
+            let mut next = from;
+            while next < end {
+                let number = BATCH.min((end - next) as usize);
+                for (datum, number) in batch.iter_mut().zip(next..) {
+                    *datum = [number; N];
+                }
+                producer.send_many_blocking(&batch[..number])?;
+                next += number as u64;
+            }
+            Ok::<(), corewire::streams::producer::ManyError>(())
+        });
+        let mut taken = Vec::with_capacity(BATCH);
+        let mut next = from;
+        while next < end {
+            taken.clear();
+            if consumer.recv_many_blocking(&mut taken, BATCH) == 0 {
+                return Err("the stream ended".into());
+            }
+            for datum in &taken {
+                if *datum != [next; N] {
+                    return Err(format!("datum {} came where {next} was due", datum[0]).into());
+                }
+                next += 1;
+            }
+        }
+        sending.join().expect("the sender does not panic")?;
+        Ok(end)
+    })
+}
+
+/// Prints the table.
+#[allow(clippy::print_stdout, reason = "the table is what the program prints")]
+pub(crate) fn print_table(io: IoChoice, count: u64, seed: u64) -> Result<(), Box<dyn Error>> {
+    println!("per datum, {count} datums a row, reliable, io {io:?}\n");
+    println!(
+        "{:<8} {:<16} {:>12} {:>12} {:>8} {:>9} {:>11} {:>8}",
+        "datum", "path", "system calls", "allocations", "copies", "packets", "wire bytes", "lost"
+    );
+    let paths = [
+        ("direct", None),
+        ("relay", Some(Faults::default())),
+        ("relay, 1 % loss", Some(Faults { loss: 0.01, ..Faults::default() })),
+    ];
+    for bytes in [64, 1_024] {
+        for (name, faults) in paths {
+            let setup =
+                Setup { io, packet_bytes: Some(1_232), reliability: Reliability::Reliable, faults, seed };
+            let cost =
+                if bytes == 64 { measure::<8>(&setup, count)? } else { measure::<128>(&setup, count)? };
+            println!(
+                "{:<8} {name:<16} {:>12.4} {:>12.4} {:>8.3} {:>9.4} {:>11.1} {:>7.2}%",
+                format!("{bytes} B"),
+                cost.system_calls,
+                cost.allocations,
+                cost.copies,
+                cost.packets,
+                cost.wire_bytes,
+                100.0 * cost.lost
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(faults: Option<Faults>) -> Cost {
+        let setup = Setup {
+            io: IoChoice::Auto,
+            packet_bytes: Some(1_232),
+            reliability: Reliability::Reliable,
+            faults,
+            seed: 7,
+        };
+        measure::<8>(&setup, 20_000).unwrap()
+    }
+
+    #[test]
+    fn clean_path_costs_four_copies_and_the_bytes_of_the_datum() {
+        let cost = cost(None);
+        assert!((4.0..5.0).contains(&cost.copies), "{cost:?}");
+        assert!(cost.wire_bytes >= 64.0 && cost.packets > 0.0 && cost.system_calls > 0.0, "{cost:?}");
+        assert!(cost.allocations < 0.1, "{cost:?}");
+    }
+
+    #[test]
+    fn loss_shows_in_the_share_lost_and_in_the_copies() {
+        let cost = cost(Some(Faults { loss: 0.05, ..Faults::default() }));
+        assert!(cost.lost > 0.02 && cost.copies > 4.0, "{cost:?}");
+    }
+}
