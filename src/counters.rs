@@ -1,4 +1,4 @@
-//! The atomics of the typed API: a flag, a counter, a gauge.
+//! The atomics of the typed API: a flag and a counter.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -34,20 +34,5 @@ impl EventCounter {
 
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A number that is changed under a lock and read without it.
-#[derive(Debug, Default)]
-pub(crate) struct Gauge(AtomicU64);
-
-impl Gauge {
-    pub(crate) fn set(&self, value: usize) {
-        self.0.store(value as u64, Ordering::Release);
-    }
-
-    #[inline]
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
     }
 }

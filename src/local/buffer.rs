@@ -12,7 +12,7 @@ use corewire_rings::sync::Lock;
 use corewire_rings::{CancelledWaiter, QueueTicket, WaitQueue};
 
 use crate::contain::contain;
-use crate::local::metrics::StreamMetrics;
+use crate::local::metrics::{StreamMetrics, StreamMetricsSnapshot};
 
 pub(super) struct Buffer<T> {
     contents: Lock<Contents<T>>,
@@ -94,14 +94,18 @@ impl<T> Buffer<T> {
     }
 
     /// Runs `step` under the lock, and what it defers without it.
-    fn locked<R>(&self, step: impl FnOnce(&mut Contents<T>, &mut Deferred<T>) -> R) -> R {
+    fn locked<R>(
+        &self,
+        step: impl FnOnce(&mut Contents<T>, &mut Deferred<T>, &mut StreamMetricsSnapshot) -> R,
+    ) -> R {
         let mut deferred = Deferred { wake_push: None, wake_pop: None, gone: None, evicted: None };
         let mut contents = self.contents.lock();
-        let result = step(&mut contents, &mut deferred);
+        let mut counts = self.metrics.lock();
+        let result = step(&mut contents, &mut deferred, &mut counts);
         debug_assert!(contents.items.len() <= self.capacity);
-        self.metrics.depth.set(contents.items.len());
-        self.metrics.waiting.set(contents.push_waiters.len());
-        drop(contents);
+        counts.depth = contents.items.len() as u64;
+        counts.waiting = contents.push_waiters.len() as u64;
+        drop((contents, counts));
         deferred.run();
         result
     }
@@ -146,7 +150,7 @@ impl<T> Buffer<T> {
         place: &mut Option<QueueTicket>,
         waker: &mut Option<Waker>,
     ) -> Put {
-        self.locked(|contents, deferred| {
+        self.locked(|contents, deferred, counts| {
             let put = if contents.closed {
                 Put::Closed
             } else if when_full == WhenFull::Refuse && !contents.may_put(place, self.capacity) {
@@ -155,17 +159,17 @@ impl<T> Buffer<T> {
                 let waits = wait(&mut contents.push_waiters, place, waker);
                 let put = if waits.is_ok() { Put::Full } else { Put::Crowded };
                 if newcomer && waits.is_ok() {
-                    self.metrics.paused.add_one();
+                    counts.pause_upstream_blocks += 1;
                 }
                 deferred.gone = waits.unwrap_or_else(Some);
                 return put;
             } else {
                 if contents.items.len() == self.capacity {
                     deferred.evicted = contents.items.pop_front();
-                    self.metrics.dropped.add_one();
+                    counts.drop_oldest_hits += 1;
                 }
                 contents.items.extend(item.take());
-                self.metrics.accepted.add_one();
+                counts.items_pushed += 1;
                 deferred.wake_pop = contents.pop_waiters.wake_next();
                 Put::Done
             };
@@ -181,7 +185,7 @@ impl<T> Buffer<T> {
 
     /// A push that waits gives up.
     pub(super) fn cancel_put(&self, ticket: QueueTicket) {
-        self.locked(|contents, deferred| match contents.push_waiters.cancel(ticket) {
+        self.locked(|contents, deferred, _| match contents.push_waiters.cancel(ticket) {
             CancelledWaiter::Asleep(waker) => deferred.gone = Some(waker),
             CancelledWaiter::PassOn(next) => deferred.wake_push = next,
         });
@@ -198,10 +202,10 @@ impl<T> Buffer<T> {
 
     /// One step of a pop. It takes the waker if there is no datum.
     fn try_take(&self, place: &mut Option<QueueTicket>, waker: &mut Option<Waker>) -> Take<T> {
-        self.locked(|contents, deferred| {
+        self.locked(|contents, deferred, counts| {
             let take = match contents.items.pop_front() {
                 Some(item) => {
-                    self.metrics.delivered.add_one();
+                    counts.items_delivered += 1;
                     deferred.wake_push = contents.push_waiters.wake_first();
                     Take::Item(item)
                 }
@@ -223,7 +227,7 @@ impl<T> Buffer<T> {
 
     /// A pop that waits gives up.
     pub(super) fn cancel_take(&self, ticket: QueueTicket) {
-        self.locked(|contents, deferred| match contents.pop_waiters.cancel(ticket) {
+        self.locked(|contents, deferred, _| match contents.pop_waiters.cancel(ticket) {
             CancelledWaiter::Asleep(waker) => deferred.gone = Some(waker),
             CancelledWaiter::PassOn(next) => deferred.wake_pop = next,
         });

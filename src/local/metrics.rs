@@ -1,26 +1,12 @@
 //! The counters of a stream.
 
-use crate::counters::{EventCounter, Gauge};
+use corewire_rings::sync::{Lock, LockGuard};
+
 use crate::local::error::StreamError;
 
 /// The counters of one stream, shared by all its handles.
 #[derive(Debug, Default)]
-pub struct StreamMetrics {
-    pub(super) accepted: EventCounter,
-    pub(super) delivered: EventCounter,
-    pub(super) dropped: EventCounter,
-    pub(super) degraded: EventCounter,
-    pub(super) paused: EventCounter,
-    pub(super) degrader_panics: EventCounter,
-    pub(super) cancelled: EventCounter,
-    pub(super) waiting: Gauge,
-    pub(super) depth: Gauge,
-    overflows: EventCounter,
-    full: EventCounter,
-    closed: EventCounter,
-    timed_out: EventCounter,
-    not_degraded: EventCounter,
-}
+pub struct StreamMetrics(Lock<StreamMetricsSnapshot>);
 
 /// The counters at one moment.
 ///
@@ -61,38 +47,27 @@ pub struct StreamMetricsSnapshot {
 }
 
 impl StreamMetrics {
-    #[cold]
-    pub(super) fn refused(&self, error: &StreamError) {
-        let counter = match error {
-            StreamError::Overflow { .. } => &self.overflows,
-            StreamError::Backpressure => &self.full,
-            StreamError::Cancelled => &self.closed,
-            StreamError::TimedOut => &self.timed_out,
-            StreamError::MissingDegrader => &self.not_degraded,
-        };
-        counter.add_one();
+    /// The counters, to be changed. Their `items_pushed` is the number of datums that went in.
+    pub(super) fn lock(&self) -> LockGuard<'_, StreamMetricsSnapshot> {
+        self.0.lock()
     }
 
-    /// The counters now. While other threads push and pop, they may stem from moments some instructions
-    /// apart.
+    #[cold]
+    pub(super) fn refused(&self, error: &StreamError) {
+        let mut counts = self.lock();
+        *match error {
+            StreamError::Overflow { .. } => &mut counts.fail_overflows,
+            StreamError::Backpressure => &mut counts.refused_full,
+            StreamError::Cancelled => &mut counts.refused_closed,
+            StreamError::TimedOut => &mut counts.timed_out,
+            StreamError::MissingDegrader => &mut counts.not_degraded,
+        } += 1;
+    }
+
+    /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> StreamMetricsSnapshot {
-        let mut snapshot = StreamMetricsSnapshot {
-            items_pushed: self.accepted.get(),
-            items_delivered: self.delivered.get(),
-            drop_oldest_hits: self.dropped.get(),
-            degrade_quality_hits: self.degraded.get(),
-            pause_upstream_blocks: self.paused.get(),
-            fail_overflows: self.overflows.get(),
-            refused_full: self.full.get(),
-            refused_closed: self.closed.get(),
-            timed_out: self.timed_out.get(),
-            not_degraded: self.not_degraded.get(),
-            cancelled: self.cancelled.get(),
-            degrader_panics: self.degrader_panics.get(),
-            waiting: self.waiting.get(),
-            depth: self.depth.get(),
-        };
+        let mut snapshot = self.lock().clone();
         snapshot.items_pushed += snapshot.refused() + snapshot.cancelled + snapshot.waiting;
         snapshot
     }

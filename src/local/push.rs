@@ -49,7 +49,7 @@ impl<'a, T> Push<'a, T> {
     fn withdraw(&mut self) {
         if let Some(ticket) = self.place.take() {
             self.stream.buffer().cancel_put(ticket);
-            self.stream.metrics.cancelled.add_one();
+            self.stream.metrics.lock().cancelled += 1;
         }
     }
 
@@ -127,11 +127,11 @@ impl<'a, T> Push<'a, T> {
             let original = std::mem::replace(&mut self.item, cheaper);
             contain(|| drop(original));
         } else {
-            metrics.degrader_panics.add_one();
+            metrics.lock().degrader_panics += 1;
         }
         let put = self.stream.buffer().try_put(&mut self.item, WhenFull::DropOldest);
         if degraded && put == Put::Done {
-            metrics.degraded.add_one();
+            metrics.lock().degrade_quality_hits += 1;
         }
         Ok(put)
     }

@@ -187,7 +187,7 @@ impl<T> Stream<T> {
     /// Datums in the buffer. A snapshot: for dashboards, not for decisions.
     #[must_use]
     pub fn depth(&self) -> usize {
-        self.metrics.depth.get() as usize
+        self.metrics.lock().depth as usize
     }
 
     /// The counters now.
