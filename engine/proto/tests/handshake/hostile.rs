@@ -105,10 +105,7 @@ fn filter_key(transport_key: Option<&[u8; 32]>) -> [u8; 32] {
 fn third_broken_last_message_ends_the_handshake_and_frees_its_index() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
-    let (mut initiator, hello) = start(&alice, Target::Address);
-    let reply = answer_to(&mut bobs, &hello);
-    let (_, finish) = done(initiator.handle_packet(NOW, &reply));
-    let mut bad = finish.unwrap();
+    let (_, _, [_, _, mut bad]) = join_until_last(&alice, &mut bobs);
     bad[60] ^= 1;
     let end = bad.len() - 32;
     let mac = blake3::keyed_hash(&filter_key(None), &bad[..end]);
@@ -410,10 +407,7 @@ fn other_protocol_version_gets_no_answer() {
 fn last_message_from_another_address_is_refused() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
-    let (mut initiator, hello) = start(&alice, Target::Address);
-    let reply = answer_to(&mut bobs, &hello);
-    let (_, finish) = done(initiator.handle_packet(NOW, &reply));
-    let finish = finish.unwrap();
+    let (_, _, [_, _, finish]) = join_until_last(&alice, &mut bobs);
     let heard = bobs.handle_packet(NOW, address(2), &finish, HandshakeLoad::Calm, &mut no_entropy());
     assert_eq!(heard.unwrap_err(), HandshakeError::UnknownIndex);
     joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));

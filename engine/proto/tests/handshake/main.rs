@@ -115,19 +115,29 @@ fn meet(alice: &Arc<Credentials>, bob: &Arc<Credentials>) -> (HandshakeOutcome, 
     (done(initiator.handle_packet(NOW, &reply)).0, theirs)
 }
 
+/// A handshake by address up to the last message, which is not handed over. Gives the initiator, its outcome
+/// and the three messages.
+fn join_until_last(
+    alice: &Arc<Credentials>,
+    bobs: &mut Responder,
+) -> (Initiator, HandshakeOutcome, [Vec<u8>; 3]) {
+    let (mut initiator, hello) = start(alice, Target::Address);
+    let reply = answer_to(bobs, &hello);
+    let (ours, finish) = done(initiator.handle_packet(NOW, &reply));
+    (initiator, ours, [hello, reply, finish.unwrap()])
+}
+
 /// A whole handshake by address.
 fn join(
     alice: &Arc<Credentials>,
     bob: &Arc<Credentials>,
 ) -> (HandshakeOutcome, HandshakeOutcome, [Vec<u8>; 3]) {
     let mut bobs = responder(bob);
-    let (mut initiator, hello) = start(alice, Target::Address);
-    let reply = answer_to(&mut bobs, &hello);
-    let (ours, finish) = done(initiator.handle_packet(NOW, &reply));
-    let finish = finish.unwrap();
-    let theirs = joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));
+    let (_, ours, messages) = join_until_last(alice, &mut bobs);
+    let finish = &messages[2];
+    let theirs = joined(bobs.handle_packet(NOW, address(1), finish, HandshakeLoad::Calm, &mut no_entropy()));
     assert_eq!(bobs.pending(), 0);
-    (ours, theirs, [hello, reply, finish])
+    (ours, theirs, messages)
 }
 
 /// Each side opens what the other seals, and not what it seals itself.
@@ -275,10 +285,7 @@ fn attempt_repeats_with_growing_pauses_and_then_gives_up() {
 fn lost_last_message_is_repeated_until_the_session_is_confirmed() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let mut bobs = responder(&bob);
-    let (mut initiator, hello) = start(&alice, Target::Address);
-    let reply = answer_to(&mut bobs, &hello);
-    let (_, finish) = done(initiator.handle_packet(NOW, &reply));
-    let finish = finish.unwrap();
+    let (mut initiator, _, [_, reply, finish]) = join_until_last(&alice, &mut bobs);
     assert_eq!(initiator.handle_timeout(NOW + RETRY_FIRST), InitiatorTimeout::Resend(finish.clone()));
     assert!(
         matches!(initiator.handle_packet(NOW, &reply), Ok(InitiatorProgress::Send(again)) if again == finish)
