@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use corewire_proto::StreamId;
+use corewire_proto::{StreamId, session::CloseCode};
 use corewire_rings::{Ring, RingConfigError, Writer};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -20,7 +20,8 @@ use crate::shared::publication::{PublicationGuard, note_full};
 pub use crate::shared::{
     channel::{Channel, Channels},
     publication::{
-        Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, Verdict,
+        Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, StreamEnd,
+        Verdict,
     },
 };
 
@@ -86,9 +87,16 @@ impl Publication {
         self.0.shared.channels.subscribe()
     }
 
-    /// Ends the stream for all handles: what is in the ring is still delivered. Idempotent, never waits.
+    /// Ends the stream for all handles: what is in the ring is still delivered. Never waits. A stream that
+    /// has ended stays as it is.
     pub fn close(&self) {
-        self.0.close();
+        self.0.close(CloseCode::GRACEFUL);
+    }
+
+    /// As [`Publication::close`], for a stream that is not whole: its channels end with
+    /// [`CloseCode::ABORTED`].
+    pub fn abort(&self) {
+        self.0.close(CloseCode::ABORTED);
     }
 
     /// Whether the ring is closed.

@@ -111,6 +111,7 @@ impl Pair {
                     index: index(1, 0x1001),
                     label,
                     ring: ring.clone(),
+                    end: Arc::default(),
                     weight: 1,
                     reliability: Default::default(),
                     handle: handle(),

@@ -373,6 +373,7 @@ fn tables_that_are_full_refuse_and_stay_usable() {
         index: index(1, 0x1001),
         label,
         ring: other.clone(),
+        end: std::sync::Arc::default(),
         weight: 1,
         reliability: Default::default(),
         handle: consumer.clone(),

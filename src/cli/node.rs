@@ -22,9 +22,6 @@ pub(crate) enum NodeRole {
 /// dead consumer ends within seconds, and Ctrl-C ends the wait.
 pub(crate) const DRAIN: Duration = Duration::from_secs(7 * 86_400);
 
-/// The label of a publisher that ends before its input does: what it has sent is not the whole stream.
-pub(crate) const CUT_SHORT: &str = "corewire program: publisher cut short";
-
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// The address to listen on: the publisher's default is the well-known port, unless it has `--peer`. `None`:

@@ -64,7 +64,13 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
     let started = Instant::now();
     let pump =
         Pump { reader: RecordReader::new(input, args.net.format, args.net.max_datum), rate: args.rate };
-    let (records, outcome) = match supervise(pump, producer, &network, args, &interrupt) {
+    let supervised = supervise(pump, &producer, args, &interrupt);
+    // The records that were accepted are still delivered.
+    match &supervised {
+        Supervised::Sent(_, Ok(())) => producer.close(),
+        Supervised::Sent(_, Err(_)) | Supervised::Interrupted(_) | Supervised::Deserted => producer.abort(),
+    }
+    let (records, outcome) = match supervised {
         Supervised::Sent(records, outcome) => (records, outcome),
         Supervised::Interrupted(exit) => {
             let _ = node::leave(network, Duration::from_secs(1), &interrupt);
@@ -75,10 +81,6 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::NotReached, cause));
         }
     };
-    if outcome.is_err() {
-        network.discovery().set_tags(node::CUT_SHORT);
-    }
-    // Records before a bad one are still delivered.
     let delivered = match node::leave(network, node::DRAIN, &interrupt) {
         Ok(delivered) => delivered,
         Err(exit) => return Ok(exit),
@@ -152,18 +154,7 @@ enum Supervised {
 }
 
 /// Runs the pump on its own thread; meanwhile watches for signals and for the consumers to leave.
-fn supervise(
-    mut pump: Pump,
-    producer: RecordProducer,
-    network: &Network,
-    args: &PubArgs,
-    interrupt: &Interrupt,
-) -> Supervised {
-    // First the label, so that no consumer sees the end without it.
-    let cut_short = || {
-        network.discovery().set_tags(node::CUT_SHORT);
-        producer.close();
-    };
+fn supervise(mut pump: Pump, producer: &RecordProducer, args: &PubArgs, interrupt: &Interrupt) -> Supervised {
     let (done, result) = mpsc::channel();
     let handle = producer.clone();
     let sending = thread::Builder::new().name("corewire-pub".into()).spawn(move || {
@@ -185,7 +176,6 @@ fn supervise(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some(exit) = interrupt.asked() {
-            cut_short();
             return Supervised::Interrupted(exit);
         }
         if producer.is_online() {
@@ -194,7 +184,6 @@ fn supervise(
         }
         let (since, told) = alone.get_or_insert((Instant::now(), false));
         if args.net.wait.is_some_and(|wait| since.elapsed() >= wait) {
-            cut_short();
             return Supervised::Deserted;
         }
         if !*told && !args.net.quiet && since.elapsed() >= OFFLINE_NOTICE {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::{Delivery, TryRecvError};
 use corewire::streams::{ChannelInfo, CloseCode};
-use corewire::{Consumer, Discovery, Network, PeerId};
+use corewire::{Consumer, Network, PeerId};
 
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
@@ -31,10 +31,6 @@ const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 /// How long `--until-end` waits for a publisher that was lost to come back.
 const LOST_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long after the end of the stream the label of an interrupted publisher may still come. The label and
-/// the end travel in one session and are handled by two threads.
-const LABEL_PATIENCE: Duration = Duration::from_millis(500);
-
 type RecordConsumer = Consumer<RawRecord, Raw>;
 
 /// Why the loop ended.
@@ -46,7 +42,7 @@ enum EndReason {
     Time,
     /// `--until-end`, and every publisher has ended its stream.
     Finished,
-    /// `--until-end`, and a publisher said that it ended before its input did.
+    /// `--until-end`, and a publisher ended the stream before its input ended.
     CutShort,
     /// `--until-end`, and a publisher is gone without having ended its stream.
     Lost(CloseCode),
@@ -68,7 +64,7 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
         }
     };
     node::introduce(&network, &say);
-    let mut subscription = SubscribeLoop::new(consumer(&network, args), &network, args, io::stdout());
+    let mut subscription = SubscribeLoop::new(consumer(&network, args), args, io::stdout());
     let end = subscription.run(&interrupt, &say, &|| node::dial_report(&network))?;
     let (records, lost) = (subscription.records, subscription.lost);
     let report = node::dial_report(&network);
@@ -136,7 +132,6 @@ fn consumer(network: &Network, args: &SubArgs) -> RecordConsumer {
 /// The consumer, its output and counters.
 struct SubscribeLoop<W: Write> {
     consumer: RecordConsumer,
-    discovery: Discovery,
     /// The latest channel of each publisher that was connected at some time.
     channels: BTreeMap<PeerId, ChannelInfo>,
     /// Since when none of them is connected.
@@ -153,10 +148,9 @@ struct SubscribeLoop<W: Write> {
 }
 
 impl<W: Write> SubscribeLoop<W> {
-    fn new(consumer: RecordConsumer, network: &Network, args: &SubArgs, output: W) -> Self {
+    fn new(consumer: RecordConsumer, args: &SubArgs, output: W) -> Self {
         SubscribeLoop {
             consumer,
-            discovery: network.discovery().clone(),
             channels: BTreeMap::new(),
             alone_since: None,
             output: BufWriter::with_capacity(OUTPUT_BYTES, output),
@@ -262,16 +256,11 @@ impl<W: Write> SubscribeLoop<W> {
             return None;
         }
         let since = *self.alone_since.get_or_insert_with(Instant::now);
-        let lost = self
-            .channels
-            .values()
-            .find_map(|channel| channel.close_code().filter(|code| *code != CloseCode::GRACEFUL));
-        let is_cut_short =
-            |id: &PeerId| self.discovery.peer(id).is_some_and(|peer| peer.has_tag(node::CUT_SHORT));
-        match lost {
-            _ if self.channels.keys().any(is_cut_short) => Some(EndReason::CutShort),
+        let codes = || self.channels.values().filter_map(ChannelInfo::close_code);
+        match codes().find(|code| *code != CloseCode::GRACEFUL) {
+            _ if codes().any(|code| code == CloseCode::ABORTED) => Some(EndReason::CutShort),
             Some(code) => (since.elapsed() >= LOST_PATIENCE).then_some(EndReason::Lost(code)),
-            None => (since.elapsed() >= LABEL_PATIENCE).then_some(EndReason::Finished),
+            None => Some(EndReason::Finished),
         }
     }
 

@@ -168,3 +168,57 @@ async fn datum_too_long_for_its_consumer_ends_both_ends_with_the_reason() {
         assert_eq!(end.close_code(), Some(CloseCode::TOO_LARGE), "{end}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn aborted_stream_is_delivered_and_told_from_one_that_ended() {
+    for (reliability, abort, code) in [
+        (Reliability::Reliable, true, CloseCode::ABORTED),
+        (Reliability::FireAndForget, true, CloseCode::ABORTED),
+        (Reliability::Reliable, false, CloseCode::GRACEFUL),
+    ] {
+        let nodes = apart(2).await;
+        let producer = nodes[0].streams().producer::<Data1>().reliability(reliability).build().unwrap();
+        let mut far = nodes[1].streams().consume::<Data1>();
+        let mut near = nodes[0].streams().consume::<Data1>();
+        within(producer.when().subscribed().minimum_of(2)).await;
+        within(far.when().online()).await;
+        let ends: Vec<_> = producer.consumers().chain(far.producers()).chain(near.producers()).collect();
+        assert_eq!(ends.len(), 4);
+        for n in 0..500 {
+            producer.try_send(Data1(n)).unwrap();
+        }
+        if abort {
+            producer.abort();
+            producer.close();
+        }
+        drop(producer);
+        for n in 0..500 {
+            assert_eq!(within(near.recv()).await, Some(Data1(n)));
+            assert_eq!(within(far.recv()).await, Some(Data1(n)));
+        }
+        for end in &ends {
+            within(end.disconnected()).await;
+            assert_eq!(end.close_code(), Some(code), "{end}");
+            assert_eq!((end.stats().datums(), end.stats().skipped_at_close()), (500, 0), "{end}");
+        }
+        let [here, _there] = <[Network; 2]>::try_from(nodes).unwrap();
+        within(here.shutdown(std::time::Duration::from_secs(5))).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn network_that_leaves_too_early_is_no_end_of_its_streams() {
+    let nodes = apart(2).await;
+    let producer = nodes[0].streams().produce::<Data1>();
+    let consumer = nodes[1].streams().consumer::<Data1>().with_window_datums(4).build();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    let end = consumer.producers().next().unwrap();
+    for n in 0..500 {
+        producer.try_send(Data1(n)).unwrap();
+    }
+    let [here, _there] = <[Network; 2]>::try_from(nodes).unwrap();
+    within(here.shutdown(std::time::Duration::from_millis(50))).await.unwrap_err();
+    within(end.disconnected()).await;
+    assert_ne!(end.close_code(), Some(CloseCode::GRACEFUL));
+}

@@ -49,6 +49,22 @@ fn path_that_is_cut_for_eight_seconds_keeps_session_and_datums() {
 }
 
 #[test]
+fn stream_ends_at_its_producer_after_it_ended_at_its_consumer() {
+    for seed in 0..20 {
+        let faults = Faults { delay_us: 100, loss: 300, ..Faults::default() };
+        let mut world = World::new(seed, &SessionConfig::default(), faults);
+        world.open(0, Flow { datums: 50, ..Flow::default() });
+        let ended = world.run_until(SECOND * 30, |world| {
+            let producing = &world.peers[1].rings.producing;
+            !producing.is_empty() && producing.values().all(|ring| ring.finished)
+        });
+        assert!(ended, "seed {seed}");
+        let consuming = &world.peers[0].inboxes.consuming;
+        assert!(consuming.values().all(|inbox| inbox.finished), "seed {seed}: FIN was lost");
+    }
+}
+
+#[test]
 fn peer_that_is_silent_for_ten_seconds_is_lost() {
     let mut world = busy(1, Faults { delay_us: 100, ..Faults::default() });
     let start = world.now;

@@ -326,6 +326,7 @@ impl Clerk {
                     self.publications.channel_served(env, key);
                 }
             }
+            Event::Marked { .. } => {}
             Event::ChannelAccepted { index, open_id, label, publication, first_seq, reader, taken } => {
                 let (inbox, open_id) = (Inbox::remote(reader, taken), OpenId(open_id));
                 match self.sessions.accepted(index, open_id, label) {

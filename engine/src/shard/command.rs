@@ -21,7 +21,7 @@ use super::inbox::TakenHook;
 pub use crate::shared::keys::NodeId;
 use crate::{
     driver::{PathFault, Socket},
-    shared::ChannelShared,
+    shared::{ChannelShared, publication::StreamEnd},
 };
 
 /// A session with keys that the shard is to own from now on.
@@ -75,6 +75,8 @@ pub struct AcceptChannel {
     pub label: Label,
     /// The ring to read. The shard has one cursor in it, however many channels it serves.
     pub ring: Ring,
+    /// How the channel ends when the ring is closed.
+    pub end: Arc<StreamEnd>,
     /// The scheduler's weight, at least 1.
     pub weight: u8,
     /// What the channel promises: the lesser of what stream and consumer want.
@@ -165,6 +167,16 @@ pub enum Command {
         label: Label,
         /// Why.
         code: CloseCode,
+    },
+    /// Say when a channel, at the producer's end, needs no record below a sequence any more:
+    /// [`Event::Marked`]. When it ends first, its end is the answer.
+    Mark {
+        /// The session.
+        index: ReceiverIndex,
+        /// The channel.
+        label: Label,
+        /// The sequence.
+        seq: u64,
     },
     /// Carry these bytes to the peer's clerk, reliably and in order.
     SendControl {
@@ -271,6 +283,16 @@ pub enum Event {
         index: ReceiverIndex,
         /// The channel.
         label: Label,
+    },
+    /// A channel needs no record below the sequence of a [`Command::Mark`] any more: the consumer's end has
+    /// them or, if the channel is not reliable, they were sent.
+    Marked {
+        /// The session.
+        index: ReceiverIndex,
+        /// The channel.
+        label: Label,
+        /// The sequence of the mark.
+        seq: u64,
     },
     /// The peer accepted a channel that we asked for.
     ChannelAccepted {

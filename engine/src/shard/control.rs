@@ -27,7 +27,7 @@ use super::{
 use crate::{
     counters::Counter,
     driver::{Driver, MAX_SEND_BYTES, Route, Socket},
-    shared::{ChannelShared, ChannelSnapshot},
+    shared::{ChannelShared, ChannelSnapshot, publication::StreamEnd},
 };
 
 /// The code for a command whose session is gone: as if the peer did not answer, so that the clerk tries
@@ -98,6 +98,7 @@ impl ShardCore {
                 Some(slot) => self.reset_unserved(slot, label, code),
                 None => self.count_stale(),
             },
+            Command::Mark { index, label, seq } => self.mark(index, label, seq),
             Command::SendControl { index, bytes } => self.send_control(index, bytes),
             Command::Shutdown { deadline } => self.begin_shutdown(deadline),
         }
@@ -169,7 +170,7 @@ impl ShardCore {
         }
         entry.session.close(self.now, code);
         // The channels end now; the session stays to repeat its close to the peer.
-        self.end_channels(slot, code);
+        self.end_channels(slot, code, code);
         self.mark_dirty(slot);
     }
 
@@ -228,7 +229,8 @@ impl ShardCore {
     }
 
     fn accept_channel(&mut self, accept: AcceptChannel) {
-        let AcceptChannel { index, label, ring, weight, reliability, publication, resume, handle } = accept;
+        let AcceptChannel { index, label, ring, end, weight, reliability, publication, resume, handle } =
+            accept;
         let Some(slot) = self.find(index) else {
             self.count_stale();
             handle.terminate(SESSION_GONE);
@@ -243,7 +245,7 @@ impl ShardCore {
         }
         let max_datum_bytes = u32::try_from(ring.config().max_record).unwrap_or(u32::MAX);
         let resumed = resume.is_some();
-        let (stream_slot, first_seq) = match self.join_ring(ring, resume) {
+        let (stream_slot, first_seq) = match self.join_ring((ring, end), resume) {
             Ok(joined) => joined,
             Err(parked) => return self.refuse_accept(slot, label, &handle, parked),
         };
@@ -305,7 +307,7 @@ impl ShardCore {
     /// is given. When it can't be joined, gives the kept position back.
     fn join_ring(
         &mut self,
-        ring: Ring,
+        (ring, end): (Ring, Arc<StreamEnd>),
         resume: Option<ResumePoint>,
     ) -> Result<(StreamSlot, u64), Option<Reader>> {
         let kept = resume.and_then(|resume| settle(resume, &ring));
@@ -327,9 +329,11 @@ impl ShardCore {
         }
         let Some(slot) = self.streams.vacant() else { return Err(kept.map(|(parked, _)| parked)) };
         let (stream, first) = match kept {
-            Some((parked, first)) => (StreamEntry::with_reader(ring, parked, slot, &self.notifier), first),
+            Some((parked, first)) => {
+                (StreamEntry::with_reader((ring, end), parked, slot, &self.notifier), first)
+            }
             None => {
-                let stream = StreamEntry::join(ring, slot, &self.notifier).map_err(|_| None)?;
+                let stream = StreamEntry::join((ring, end), slot, &self.notifier).map_err(|_| None)?;
                 let first = stream.floor;
                 (stream, first)
             }

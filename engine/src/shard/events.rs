@@ -120,7 +120,8 @@ impl ShardCore {
             SessionEvent::Finished { label, stats } => {
                 self.channel_over(slot, label, CloseCode::GRACEFUL, ChannelEnd::Finished(&stats))
             }
-            SessionEvent::Reset { label, code, by_peer, .. } => {
+            SessionEvent::Reset { label, code, by_peer, stats } => {
+                self.write_last(slot, label, Some(&stats));
                 let channel = self.sessions.get(slot)?.labels.get(label).and_then(|c| self.channels.get(c));
                 let overrun = channel.is_some_and(|channel| match &channel.role {
                     ChannelRole::Consumer(consumer) => consumer.overrun,
@@ -131,11 +132,21 @@ impl ShardCore {
                 self.channel_over(slot, label, code, end)
             }
             SessionEvent::Control(bytes) => Some(Event::Control { index, bytes }),
-            SessionEvent::Closed { code, .. } => {
-                self.end_channels(slot, code);
+            SessionEvent::Closed { code, by_peer } => {
+                // To a consumer a session that its producer closes before the stream's end is no such end.
+                let cut_short = by_peer && code == CloseCode::GRACEFUL;
+                self.end_channels(slot, code, if cut_short { CloseCode::ABORTED } else { code });
                 self.sessions.get_mut(slot)?.over = Some(code);
                 None
             }
+        }
+    }
+
+    /// Writes the last numbers of a session about a channel that is about to be closed.
+    fn write_last(&self, slot: SessionSlot, label: Label, stats: Option<&ChannelStats>) {
+        let channel = self.sessions.get(slot).and_then(|entry| entry.labels.get(label));
+        if let (Some(channel), Some(stats)) = (channel.and_then(|at| self.channels.get(at)), stats) {
+            channel.write_counters(stats);
         }
     }
 
@@ -263,7 +274,9 @@ impl ShardCore {
     /// Resets a channel from this side and tells the clerk. Does nothing when it is gone.
     pub(crate) fn reset_channel(&mut self, slot: SessionSlot, label: Label, code: CloseCode) {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
+        let stats = entry.session.stats(label);
         let _ = entry.session.reset(label, code);
+        self.write_last(slot, label, stats.as_ref());
         if let Some(event) = self.channel_over(slot, label, code, ChannelEnd::ByUs) {
             // At most one for each channel, and a clerk that does not read opens no new ones: bounded.
             self.backlog.push_anyway(event);

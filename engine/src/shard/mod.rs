@@ -18,6 +18,7 @@
 //! | `transmit`, `source` | which session sends next, and where its datums come from |
 //! | `stream`, `ring_poll` | how a ring is polled, and how its channels learn of new records |
 //! | `events`, `backlog` | how events of sessions reach the clerk |
+//! | `marks` | what happens when a channel has released its ring so far |
 //! | `session`, `channel`, `table`, `node`, `timers` | the tables and their entries |
 //! | [`inbox`], `notifier` | the consumer's end, and how other threads notify the shard |
 //! | `shutdown`, [`host`] | the orderly end, and the thread that runs a shard |
@@ -31,6 +32,7 @@ mod events;
 pub mod host;
 pub mod inbox;
 pub mod limits;
+mod marks;
 mod node;
 mod notifier;
 mod receive;
@@ -53,6 +55,7 @@ use corewire_rings::mailbox::{Receiver, Sender};
 use self::{
     backlog::Backlog,
     channel::ChannelEntry,
+    marks::ChannelMark,
     node::ShardNodes,
     notifier::{Notification, ShardNotifier},
     session::SessionEntry,
@@ -120,6 +123,8 @@ struct ShardCore {
     floors: SlotQueue<StreamSlot>,
     /// Streams that their ring may have detached.
     cut: SlotQueue<StreamSlot>,
+    /// What is to happen when channels have released their rings so far.
+    marks: Vec<ChannelMark>,
     /// Channels whose counters are written at the end of the turn.
     touched: SlotQueue<ChannelSlot>,
     /// Notifications that are being handled. Kept for its memory.
@@ -163,6 +168,7 @@ impl<D: Driver> Shard<D> {
             pinned: SlotQueue::default(),
             floors: SlotQueue::default(),
             cut: SlotQueue::default(),
+            marks: Vec::new(),
             touched: SlotQueue::default(),
             notifications: Vec::new(),
             closing: Vec::new(),

@@ -94,7 +94,7 @@ impl ShardCore {
                 // A forged or repeated packet changed nothing, so nothing more is done for it.
                 match dropped {
                     Dropped::Malformed | Dropped::Replay | Dropped::Auth | Dropped::OtherKey => return,
-                    Dropped::Violation(code) => self.end_channels(slot, code),
+                    Dropped::Violation(code) => self.end_channels(slot, code, code),
                     Dropped::Closed => {}
                 }
             }

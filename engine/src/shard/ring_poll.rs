@@ -9,7 +9,7 @@ use super::{
     ShardCore,
     channel::ChannelRole,
     notifier::Notification,
-    stream::{EMPTY_POLLS_BEFORE_ARMING, PollMode, PollResult, RECORDS_PER_POLL},
+    stream::{EMPTY_POLLS_BEFORE_ARMING, PollMode, PollResult, RECORDS_PER_POLL, StreamEntry},
     table::{ChannelSlot, StreamSlot},
 };
 use crate::counters::Counter;
@@ -147,11 +147,16 @@ impl ShardCore {
         }
     }
 
-    /// Ends a channel in good order once everything before `end` was sent.
+    /// Ends a channel once everything before `end` was sent: in good order, or with the code that the
+    /// producer has chosen.
     pub(crate) fn finish_channel(&mut self, slot: ChannelSlot, end: u64) {
         let Some(channel) = self.channels.get_mut(slot) else { return };
         let (session, label) = (channel.session, channel.label);
         let ChannelRole::Producer(producer) = &mut channel.role else { return };
+        let code = self.streams.get(producer.stream).map_or(CloseCode::GRACEFUL, StreamEntry::end_code);
+        if code != CloseCode::GRACEFUL {
+            return self.reset_at(slot, end, code);
+        }
         producer.finishing = true;
         if let Some(entry) = self.sessions.get_mut(session) {
             // An error means that the session has ended the channel; that event waits in its queue.

@@ -119,15 +119,23 @@ impl ShardCore {
         }
     }
 
-    /// Closes every channel of a session whose protocol is over. The clerk learns of them with the session's
-    /// end, and of those that may be resumed at once.
-    pub(crate) fn end_channels(&mut self, slot: SessionSlot, code: CloseCode) {
+    /// Closes every channel of a session whose protocol is over: with `code`, and those that consume with
+    /// `consumed`. The clerk learns of them with the session's end, and of those that may be resumed at once.
+    pub(crate) fn end_channels(&mut self, slot: SessionSlot, code: CloseCode, consumed: CloseCode) {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
         let (index, labels) = (entry.index, std::mem::take(&mut entry.labels));
         for channel in labels.channels() {
             let channel = self.channels.remove(channel);
             debug_assert!(channel.is_some(), "a label names a channel that is gone");
             if let Some(channel) = channel {
+                let stats = self.sessions.get(slot).and_then(|entry| entry.session.stats(channel.label));
+                if let Some(stats) = stats {
+                    channel.write_counters(&stats);
+                }
+                let code = match channel.role {
+                    ChannelRole::Consumer(_) => consumed,
+                    ChannelRole::Producer(_) | ChannelRole::Opening(_) => code,
+                };
                 let parked = self.park(&channel, code);
                 channel.stop();
                 self.close_channel(&channel, code);

@@ -104,7 +104,7 @@ impl ShardCore {
     pub(crate) fn release_all(&mut self, code: CloseCode, panic: Option<String>) {
         let sessions: Vec<_> = self.sessions.iter().map(|(slot, entry)| (slot, entry.index)).collect();
         for (slot, index) in sessions {
-            self.end_channels(slot, code);
+            self.end_channels(slot, code, code);
             self.remove_session(slot);
             // At most one for each session: bounded.
             self.backlog.push_anyway(Event::SessionClosed { index, code });

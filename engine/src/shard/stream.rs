@@ -18,12 +18,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use corewire_proto::session::CloseCode;
 use corewire_rings::{Detached, NoReaderSlot, Reader, RecordState, Ring};
 
 use super::{
     notifier::{RingNotifier, ShardNotifier},
     table::{ChannelSlot, StreamSlot},
 };
+use crate::shared::publication::StreamEnd;
 
 /// Polls without news after which a ring is armed. Arming costs a barrier on every core of the process
 /// (microseconds), a poll one load that is in the cache; a shard that spins polls about a thousand times in
@@ -63,6 +65,8 @@ pub(crate) enum PollResult {
 #[derive(Debug)]
 pub(crate) struct StreamEntry {
     ring: Ring,
+    /// How its channels end when the ring is closed.
+    end: Arc<StreamEnd>,
     reader: Reader,
     /// Notifies the shard of this stream.
     waker: Waker,
@@ -86,17 +90,17 @@ pub(crate) struct StreamEntry {
 impl StreamEntry {
     /// Joins `ring` at its tail, as the stream in `slot`.
     pub(crate) fn join(
-        ring: Ring,
+        (ring, end): (Ring, Arc<StreamEnd>),
         slot: StreamSlot,
         notifier: &Arc<ShardNotifier>,
     ) -> Result<Self, NoReaderSlot> {
         let reader = ring.subscribe()?;
-        Ok(Self::with_reader(ring, reader, slot, notifier))
+        Ok(Self::with_reader((ring, end), reader, slot, notifier))
     }
 
     /// A stream that reads `ring` from the position of `reader` on. Everything below it is published.
     pub(crate) fn with_reader(
-        ring: Ring,
+        (ring, end): (Ring, Arc<StreamEnd>),
         reader: Reader,
         slot: StreamSlot,
         notifier: &Arc<ShardNotifier>,
@@ -104,6 +108,7 @@ impl StreamEntry {
         let position = reader.position();
         Self {
             ring,
+            end,
             reader,
             waker: Waker::from(Arc::new(RingNotifier { notifier: notifier.clone(), slot })),
             channels: Vec::new(),
@@ -137,6 +142,11 @@ impl StreamEntry {
 
     pub(crate) fn ring(&self) -> &Ring {
         &self.ring
+    }
+
+    /// The code with which its channels end. Known once the ring is closed.
+    pub(crate) fn end_code(&self) -> CloseCode {
+        self.end.code()
     }
 
     /// The sequence of the next record: where a channel begins that joins now.

@@ -169,6 +169,7 @@ impl ShardCore {
             self.rearm_timer(slot);
             self.remove_if_over(slot);
         }
+        self.check_marks();
         self.release_rings();
         self.flush_events();
     }

@@ -7,12 +7,12 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use corewire_proto::{StreamId, channel::Reliability};
+use corewire_proto::{StreamId, channel::Reliability, session::CloseCode};
 use corewire_rings::{Ring, RingConfig};
 use tokio::sync::watch;
 
@@ -156,11 +156,35 @@ impl fmt::Debug for PublishSpec {
     }
 }
 
+/// The code with which the channels of a publication end, once its ring is closed and they have delivered
+/// what is in it. Set before the ring is closed, at most once.
+#[derive(Debug)]
+pub struct StreamEnd(AtomicU32);
+
+impl StreamEnd {
+    pub(crate) fn set(&self, code: CloseCode) {
+        self.0.store(code.number(), Ordering::Release);
+    }
+
+    /// The code; [`CloseCode::GRACEFUL`] unless another one was set.
+    pub fn code(&self) -> CloseCode {
+        CloseCode::from_number(self.0.load(Ordering::Acquire)).unwrap_or(CloseCode::GRACEFUL)
+    }
+}
+
+impl Default for StreamEnd {
+    fn default() -> Self {
+        Self(AtomicU32::new(CloseCode::GRACEFUL.number()))
+    }
+}
+
 /// What the clerk and the handles of a publication share.
 pub(crate) struct PublicationShared {
     pub(crate) key: PublicationKey,
     pub(crate) spec: PublishSpec,
     pub(crate) ring: Ring,
+    /// How its channels end.
+    pub(crate) end: Arc<StreamEnd>,
     pub(crate) channels: watch::Sender<Channels>,
     /// A producer reported a full ring since the clerk last checked. Limits the requests to one per check.
     pub(crate) full: AtomicBool,
@@ -175,6 +199,7 @@ impl PublicationShared {
             key,
             spec,
             ring,
+            end: Arc::default(),
             channels: watch::Sender::new(Arc::from([])),
             full: AtomicBool::new(false),
             left: AtomicBool::new(false),
@@ -233,11 +258,13 @@ impl PublicationGuard {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// Closes the ring, frees the stream's name and tells the clerk. Idempotent.
-    pub(crate) fn close(&self) {
+    /// Closes the ring, frees the stream's name and tells the clerk. Channels end with `code`. Only the first
+    /// call has an effect.
+    pub(crate) fn close(&self, code: CloseCode) {
         if self.closed.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.shared.end.set(code);
         self.shared.ring.close();
         self.node.forget_publication(&self.shared);
         self.node.port.send(ClerkRequest::Unpublish(self.shared.clone()));
@@ -246,7 +273,7 @@ impl PublicationGuard {
 
 impl Drop for PublicationGuard {
     fn drop(&mut self) {
-        self.close();
+        self.close(CloseCode::GRACEFUL);
     }
 }
 

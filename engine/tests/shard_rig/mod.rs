@@ -213,6 +213,7 @@ impl Rig {
             index: index(slot, 0x1000 + slot),
             label,
             ring: ring.clone(),
+            end: Arc::default(),
             weight: 1,
             reliability: wish.reliability,
             handle: producer.clone(),

@@ -206,6 +206,31 @@ impl<D, C> Producer<D, C> {
         self.core.close();
     }
 
+    /// As [`close`](Self::close), for a stream that is not whole: a program that is interrupted, or whose
+    /// input ends too early. What was accepted is still delivered; then each channel ends with
+    /// [`CloseCode::ABORTED`](crate::streams::CloseCode::ABORTED) in place of `GRACEFUL`, so that a consumer
+    /// can tell the two ends apart. A producer whose network leaves before everything was delivered is never
+    /// taken for one that ended properly either. Of a stream that is closed already this changes nothing.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use corewire::streams::CloseCode;
+    ///
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let mut consumer = network.streams().consume::<u64>();
+    /// let producer = network.streams().produce::<u64>();
+    /// producer.send_blocking(7)?;
+    /// let channel = consumer.producers().next().unwrap();
+    /// producer.abort();
+    /// assert_eq!(consumer.recv_blocking(), Some(7));
+    /// channel.disconnected_blocking();
+    /// assert_eq!(channel.close_code(), Some(CloseCode::ABORTED));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn abort(&self) {
+        self.core.abort();
+    }
+
     /// Whether the stream was closed, by [`close`](Self::close) or with its network.
     ///
     /// ```

@@ -143,6 +143,11 @@ impl ProducerCore {
         self.shared.status.close();
     }
 
+    pub(super) fn abort(&self) {
+        self.publication.abort();
+        self.shared.status.close();
+    }
+
     /// Whether the condition of `online_when` holds. One load.
     #[inline(always)]
     pub(super) fn is_online(&self) -> bool {

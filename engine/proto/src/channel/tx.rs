@@ -70,6 +70,8 @@ pub(crate) struct TxChannel {
     pub(crate) queued: bool,
     /// FIN was handed to the control stream. Set only when the end is known.
     pub(crate) fin_sent: bool,
+    /// The peer has received FIN.
+    pub(crate) fin_acked: bool,
     /// Number of the last packet that carried data of this channel.
     pub(crate) last_packet: u64,
     /// In the session's queue of `SessionEvent::Released`.
@@ -98,6 +100,7 @@ impl TxChannel {
             blocked_due: None,
             queued: false,
             fin_sent: false,
+            fin_acked: false,
             last_packet: 0,
             released_event: false,
             stats: ChannelStats { tx_window: request.window_bytes, ..ChannelStats::default() },
@@ -165,9 +168,9 @@ impl TxChannel {
         self.positions.reached_end() && self.large.is_none()
     }
 
-    /// Whether FIN is sent, everything up to the end was sent, and nothing has to be sent again.
+    /// Whether the peer has FIN, everything up to the end was sent, and nothing has to be sent again.
     pub(crate) fn is_finished(&self) -> bool {
-        self.fin_sent && self.is_all_sent() && self.released() >= self.positions.next()
+        self.fin_acked && self.is_all_sent() && self.released() >= self.positions.next()
     }
 
     const fn has_credit(&self) -> bool {

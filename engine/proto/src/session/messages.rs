@@ -121,7 +121,8 @@ impl Session {
         Ok(())
     }
 
-    /// The peer has received more of the control stream: channels whose ACCEPT is in it may send datums.
+    /// The peer has received more of the control stream: channels whose ACCEPT is in it may send datums, and
+    /// those whose FIN is in it may be over.
     pub(super) fn handle_control_acked(&mut self) {
         self.idle_since = self.now;
         while let Some((label, _)) =
@@ -132,6 +133,16 @@ impl Session {
             channel.handle_accept_acked();
             self.schedule_or_block(label);
             self.send_fin_if_due(label);
+        }
+        while let Some((label, _)) =
+            self.finishing.front().copied().filter(|(_, end)| *end <= self.control_tx.base())
+        {
+            self.finishing.pop_front();
+            let Some(channel) = self.tx_channels.get_mut(label) else { continue };
+            channel.fin_acked = true;
+            if channel.is_finished() {
+                self.finish_channel(label);
+            }
         }
     }
 }

@@ -133,6 +133,8 @@ pub struct Session {
     credit_wait: CreditWait,
     /// Labels of `tx_channels` whose ACCEPT ends at this position of the control stream, ascending.
     accepting: VecDeque<(Label, u64)>,
+    /// Likewise those whose FIN does.
+    finishing: VecDeque<(Label, u64)>,
     /// FireAndForget labels of `tx_channels` that have sent everything. FIN follows when their last packet is
     /// acknowledged or lost.
     draining: Vec<Label>,
@@ -202,6 +204,7 @@ impl Session {
             blocked: VecDeque::new(),
             credit_wait: CreditWait::default(),
             accepting: VecDeque::new(),
+            finishing: VecDeque::new(),
             draining: Vec::new(),
             resend_entries: 0,
             acks: Acks::new(config.ack_delay, config.ack_every),

@@ -56,7 +56,8 @@ impl Session {
     }
 
     /// Producer: the stream ends before `end_seq`, or behind the last datum sent if that is later. The datums
-    /// before it, which may still be published, are delivered first; [`SessionEvent::Finished`] follows.
+    /// before it, which may still be published, are delivered first; [`SessionEvent::Finished`] follows when
+    /// the peer has them and knows that they are all.
     pub fn finish(&mut self, label: Label, end_seq: u64) -> Result<(), NoChannel> {
         let channel = self.tx_channels.get_mut(label).ok_or(NoChannel)?;
         if channel.stage() == TxStage::Requested {
@@ -211,11 +212,8 @@ impl Session {
             return;
         }
         channel.fin_sent = true;
-        let finished = channel.is_finished();
-        self.control_tx.push(&SessionMessage::Fin(label.wire(), end));
-        if finished {
-            self.finish_channel(label);
-        }
+        let sent = self.control_tx.push(&SessionMessage::Fin(label.wire(), end));
+        self.finishing.push_back((label, sent));
         self.bound_control();
     }
 

@@ -52,6 +52,8 @@ codes! {
     TOO_LARGE = 10_414, "a datum is too large", false;
     /// Data arrived that no credit covered.
     CREDIT_VIOLATION = 10_429, "the peer exceeded its credit", false;
+    /// The producer ended the stream before its proper end, or its session before the stream's.
+    ABORTED = 10_499, "ended before its time", true;
     /// The key reached its limit, and no new one was established.
     KEY_EXHAUSTED = 10_495, "the session key is used up", true;
     /// No packet arrived from the peer for `dead_after`.

@@ -229,9 +229,10 @@ impl Publications {
         }
         env.effects.cancel_timer(Timer::Lagging(key));
         publication.give_up_places(env);
+        let code = publication.shared.end.code();
         for outbound in publication.channels.values() {
             if let OutboundEnd::Local(leg, _) = outbound.end {
-                env.effects.push(Effect::EndLeg(leg, CloseCode::GRACEFUL, LegEnd::ByProducer));
+                env.effects.push(Effect::EndLeg(leg, code, LegEnd::ByProducer));
             }
         }
         publication.show(env);
@@ -317,7 +318,8 @@ impl Publications {
             (Reliability::Reliable, Reliability::Reliable) => Reliability::Reliable,
             _ => Reliability::FireAndForget,
         };
-        let (ring, weight) = (publication.shared.ring.clone(), spec.weight);
+        let (ring, end, weight) =
+            (publication.shared.ring.clone(), publication.shared.end.clone(), spec.weight);
         let channel_key = ChannelKey::new(key, number);
         let outbound = OutboundChannel {
             end: OutboundEnd::Remote(index, label),
@@ -332,6 +334,7 @@ impl Publications {
             index,
             label,
             ring,
+            end,
             weight,
             reliability,
             publication: publication_id,
@@ -419,8 +422,9 @@ impl Publications {
             publication.answer_waiting(env, consumer);
         }
         outbound.channel.shared.terminate(code);
-        // After the close, only an end in good order means that everything was delivered.
-        publication.broken |= publication.closed && code != CloseCode::GRACEFUL;
+        // After the close, only the end that the producer has chosen means that everything was delivered.
+        publication.broken |=
+            publication.closed && code != CloseCode::GRACEFUL && code != publication.shared.end.code();
         publication.show(env);
         self.forget_if_done(env, key.publication);
     }
