@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewire::streams::producer::{BuilderError, Error};
+use corewire::streams::producer::{Error, TryBuildError};
 use corewire::{Network, Producer};
 
 use super::args::PubArgs;
@@ -133,8 +133,8 @@ fn producer(network: &Network, args: &PubArgs) -> Result<RecordProducer, Failure
         // A slow pipe is no error: wait for it.
         .disconnect_lagging(false)
         .online_when(move |condition| condition.minimum_of(online))
-        .build()
-        .map_err(|error: BuilderError<RecordProducer>| Failure::new(Exit::CannotStart, error.to_string()))
+        .try_build()
+        .map_err(|error: TryBuildError<RawRecord, Raw>| Failure::new(Exit::CannotStart, error.to_string()))
 }
 
 /// The state of the sending thread.

@@ -73,14 +73,13 @@ impl Streams {
     /// # Panics
     ///
     /// If there can be none: the stream already has a producer of another type or codec, the network was shut
-    /// down, or the node has as many streams as its limit. [`producer`](Self::producer) gives an error
-    /// instead.
+    /// down, or the node has as many streams as its limit. [`try_build`](producer::Builder::try_build)
+    /// of a builder gives an error instead.
     #[track_caller]
     pub fn produce<D: Datum>(&self) -> Producer<D> {
-        match self.producer::<D>().build() {
-            Ok(producer) | Err(producer::BuilderError::AlreadyExists(producer)) => producer,
-            Err(error) => panic!("no producer for {}: {error}", std::any::type_name::<D>()),
-        }
+        let (Ok(producer) | Err(producer::BuilderError::AlreadyExists(producer))) =
+            self.producer::<D>().build();
+        producer
     }
 
     /// A new consumer of the stream that is derived from `D`, with the default configuration. In a network

@@ -11,7 +11,7 @@ use corewire_engine::subscription::SubscribeSpec;
 use super::Streams;
 use super::conditions::Predicate;
 use super::consumer::{self, Consumer, LegSet};
-use super::producer::{self, BuilderError, DatumType, Producer, ProducerCore, ProducerShared};
+use super::producer::{self, DatumType, Producer, ProducerCore, ProducerShared, TryBuildError};
 use super::status::StreamStatus;
 use crate::counters::AtomicFlag;
 use crate::datum::Codec;
@@ -26,7 +26,7 @@ impl Streams {
     pub(crate) fn publish<D: Send + 'static, C: Codec<D>>(
         &self,
         mut settings: producer::ProducerSettings,
-    ) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
+    ) -> Result<Producer<D, C>, TryBuildError<D, C>> {
         let datum_type = DatumType::of::<D, C>();
         let status = Arc::new(StreamStatus::new(settings.online.clone()));
         let shared = Arc::new(ProducerShared::new(
@@ -57,10 +57,10 @@ impl Streams {
                 Ok(Producer::from_core(ProducerCore::new(publication, shared)))
             }
             Err(PublishError::AlreadyExists(existing)) => Err(found(existing, datum_type)),
-            Err(PublishError::Ring(error)) => Err(BuilderError::Ring(error)),
-            Err(PublishError::TooMany { limit }) => Err(BuilderError::TooMany { limit }),
+            Err(PublishError::Ring(error)) => Err(TryBuildError::Ring(error)),
+            Err(PublishError::TooMany { limit }) => Err(TryBuildError::TooMany { limit }),
             // `PublishError` is non-exhaustive; `Left` is the only other variant today.
-            Err(_) => Err(BuilderError::Closed),
+            Err(_) => Err(TryBuildError::Closed),
         }
     }
 
@@ -92,14 +92,14 @@ impl Streams {
 }
 
 /// The error that hands an existing producer over, if it is of the type that was asked for.
-fn found<D, C>(existing: Publication, requested: DatumType) -> BuilderError<Producer<D, C>> {
+fn found<D, C>(existing: Publication, requested: DatumType) -> TryBuildError<D, C> {
     let shared =
         existing.attachment().cloned().and_then(|any: Arc<dyn Any + Send + Sync>| any.downcast().ok());
     match shared {
         Some(shared) if ProducerShared::datum_type(&shared) == requested => {
-            BuilderError::AlreadyExists(Producer::from_core(ProducerCore::new(existing, shared)))
+            TryBuildError::AlreadyExists(Producer::from_core(ProducerCore::new(existing, shared)))
         }
-        other => BuilderError::TypeConflict {
+        other => TryBuildError::TypeConflict {
             stream_id: existing.stream_id().0.into(),
             existing: other.map_or("bytes of another program part", |shared| shared.datum_type().name()),
             requested: requested.name(),

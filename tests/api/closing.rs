@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corewire::streams::State;
 use corewire::streams::consumer::{RecvTimeoutError, TryRecvError};
-use corewire::streams::producer::{BuilderError, Error};
+use corewire::streams::producer::{Error, TryBuildError};
 
 use super::support::{Data1, alone, alone_again, connected, two, within};
 
@@ -90,7 +90,7 @@ async fn shutdown_closes_producers_and_ends_consumers() {
     assert_eq!(within(local.recv()).await, Some(Data1(7)));
     assert_eq!(within(local.recv()).await, None, "its own network is gone");
     within(leaving).await.unwrap().expect("everything was delivered");
-    assert_eq!(within(producer.send(Data1(8))).await, Err(Error::Closed(Data1(8))));
+    assert_eq!(within(producer.send(Data1(8))).await, Err(Error::closed(Data1(8))));
     within(producer.when().offline()).await;
     within(remote.when().offline()).await;
     assert_eq!(remote.try_recv(), Err(TryRecvError::Empty), "its own network lives");
@@ -101,7 +101,7 @@ async fn streams_of_a_dropped_network_give_closed_handles_and_errors() {
     let network = alone().await;
     let streams = network.streams().clone();
     drop(network);
-    assert!(matches!(streams.producer::<Data1>().build(), Err(BuilderError::Closed)));
+    assert!(matches!(streams.producer::<Data1>().try_build(), Err(TryBuildError::Closed)));
     let mut consumer = streams.consume::<Data1>();
     assert!(consumer.is_closed());
     assert_eq!(within(consumer.recv()).await, None);
@@ -122,8 +122,8 @@ async fn waiting_sends_fail_when_the_stream_is_closed() {
     offline.close();
     full.close();
     assert!(first_wakes.wakes() >= 1 && second_wakes.wakes() >= 1);
-    assert_eq!(within(waits_for_a_consumer).await, Err(Error::Closed(Data1(1))));
-    assert_eq!(within(waits_for_room).await, Err(Error::Closed(Data1(2))));
+    assert_eq!(within(waits_for_a_consumer).await, Err(Error::closed(Data1(1))));
+    assert_eq!(within(waits_for_room).await, Err(Error::closed(Data1(2))));
 }
 
 #[tokio::test]

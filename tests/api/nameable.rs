@@ -42,7 +42,7 @@ fn errors_are_named_down_to_their_cause() {
     let taken = network.local().addresses()[0];
     let again = Network::builder(NetworkId::random()).with_addresses([taken]).build_blocking();
     assert_eq!(cause(again.unwrap_err()), "address");
-    let _: fn(RingConfigError) -> corewire::streams::producer::BuilderError<()> = Into::into;
+    let _: fn(RingConfigError) -> corewire::streams::producer::TryBuildError<()> = Into::into;
 }
 
 #[test]

@@ -8,7 +8,7 @@ use corewire::streams::producer::{Builder, Error, Stats};
 use corewire::{BackpressurePolicy, Codec, Consumer, Network, Plain, Producer};
 use corewire::{DecodeError, EncodeError};
 
-use super::support::{alone, apart, within};
+use super::support::{alone, apart, unencodable, within};
 
 /// Encoded as `len` bytes that are all `mark`.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,13 +122,7 @@ impl Sender {
     /// Offers a datum that panics while it is encoded.
     #[track_caller]
     fn offer_panicking(&mut self, datum: Item, count: impl FnOnce(&mut Stats)) {
-        match self.offer(datum.clone(), count) {
-            Err(Error::Encoding(back, error)) => {
-                assert_eq!(back, datum);
-                assert!(error.is_panic(), "{error}");
-            }
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(unencodable(self.offer(datum.clone(), count)), (datum, true));
     }
 }
 
@@ -221,7 +215,7 @@ async fn a_closed_producer_answers_closed_not_offline() {
     sender.producer.clone().close();
     for datum in [item(2, 8), item(2, 101), moody(RefusesLength), moody(PanicsInBytes)] {
         let result = sender.offer(datum.clone(), |stats| stats.refused_closed += 1);
-        assert_eq!(result, Err(Error::Closed(datum)));
+        assert_eq!(result, Err(Error::closed(datum)));
     }
 }
 
@@ -236,7 +230,7 @@ async fn a_close_between_online_check_and_claim_answers_closed() {
             }
             CLOSED_MEANWHILE.set(Some(sender.producer.clone()));
             let result = sender.offer(moody(Closes), |stats| stats.refused_closed += 1);
-            assert_eq!(result, Err(Error::Closed(moody(Closes))), "{policy}");
+            assert_eq!(result, Err(Error::closed(moody(Closes))), "{policy}");
             assert!(sender.producer.is_closed());
             assert!(drain(&mut consumer).iter().all(|(datum, _)| *datum == item(1, 8)), "{policy}");
         }
@@ -253,7 +247,7 @@ async fn too_large_gives_the_limit_with_and_without_room() {
                 sender.put(item(1, 100));
             }
             let result = sender.offer(item(2, 101), |stats| stats.too_large += 1);
-            assert_eq!(result, Err(Error::TooLarge(item(2, 101), 100)), "{policy}");
+            assert_eq!(result, Err(Error::too_large(item(2, 101), 100)), "{policy}");
         }
         assert_eq!(drain(&mut consumer), [(item(1, 100), 0)], "{policy}");
     }
@@ -271,7 +265,7 @@ async fn a_full_ring_refuses_without_encoding() {
             assert_eq!(result, Err(Error::Full(datum)), "{policy}");
         }
         let result = sender.offer(moody(RefusesLength), |stats| stats.unencodable += 1);
-        assert_eq!(result, Err(Error::Encoding(moody(RefusesLength), refused())), "{policy}");
+        assert_eq!(result, Err(Error::encoding(moody(RefusesLength), refused())), "{policy}");
         assert_eq!(consumer.try_recv(), Ok(item(1, 8)));
         sender.put(item(4, 8));
         assert_eq!(drain(&mut consumer), [(item(0, 0), 0), (item(4, 8), 0)], "{policy}");
@@ -286,7 +280,7 @@ async fn drop_oldest_evicts_only_for_an_encodable_datum() {
     sender.put(item(2, 8));
     for mood in [RefusesLength, RefusesBytes] {
         let result = sender.offer(moody(mood), |stats| stats.unencodable += 1);
-        assert_eq!(result, Err(Error::Encoding(moody(mood), refused())));
+        assert_eq!(result, Err(Error::encoding(moody(mood), refused())));
     }
     for mood in [PanicsInLength, PanicsInBytes] {
         sender.offer_panicking(moody(mood), |stats| stats.unencodable += 1);
@@ -308,13 +302,13 @@ async fn a_refused_degraded_datum_comes_back_undegraded() {
     sender.put(item(2, 8));
     for len in [90, 94] {
         let result = sender.offer(item(3, len), |stats| stats.unencodable += 1);
-        assert_eq!(result, Err(Error::Encoding(item(3, len), refused())));
+        assert_eq!(result, Err(Error::encoding(item(3, len), refused())));
     }
     for len in [92, 96] {
         sender.offer_panicking(item(3, len), |stats| stats.unencodable += 1);
     }
     let result = sender.offer(item(3, 98), |stats| stats.too_large += 1);
-    assert_eq!(result, Err(Error::TooLarge(item(3, 98), 100)));
+    assert_eq!(result, Err(Error::too_large(item(3, 98), 100)));
     let put = sender.offer(item(4, 40), |stats| {
         stats.accepted += 1;
         stats.degraded += 1;
@@ -331,7 +325,7 @@ async fn an_unmeasurable_datum_takes_no_sequence_number() {
         let (mut sender, mut consumer) = joined(&network, 2, policy).await;
         for _ in 0..10 {
             let result = sender.offer(moody(RefusesLength), |stats| stats.unencodable += 1);
-            assert_eq!(result, Err(Error::Encoding(moody(RefusesLength), refused())), "{policy}");
+            assert_eq!(result, Err(Error::encoding(moody(RefusesLength), refused())), "{policy}");
             sender.offer_panicking(moody(PanicsInLength), |stats| stats.unencodable += 1);
         }
         sender.put(item(1, 8));
@@ -352,7 +346,7 @@ async fn a_failed_encode_abandons_its_room_without_a_gap() {
                 stats.in_ring += 1;
             };
             let result = sender.offer(moody(RefusesBytes), count);
-            assert_eq!(result, Err(Error::Encoding(moody(RefusesBytes), refused())), "{policy}");
+            assert_eq!(result, Err(Error::encoding(moody(RefusesBytes), refused())), "{policy}");
             sender.offer_panicking(moody(PanicsInBytes), count);
             if round % 2 == 0 {
                 assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty), "no datum: {policy}");
@@ -380,7 +374,7 @@ async fn a_failed_encode_is_never_seen_by_a_remote_consumer() {
     for round in 0..50 {
         for mood in [RefusesLength, PanicsInLength, RefusesBytes, PanicsInBytes] {
             let result = sender.producer.try_send(moody(mood));
-            assert!(matches!(result, Err(Error::Encoding(back, _)) if back == moody(mood)));
+            assert_eq!(unencodable(result).0, moody(mood));
         }
         within(sender.producer.send(item(round, 24))).await.unwrap();
         let next = within(consumer.recv_delivery()).await.unwrap();

@@ -1,11 +1,11 @@
 //! Each way in which a datum is refused, and the counters that have to add up.
 
-use corewire::streams::producer::{BuilderError, Error};
+use corewire::streams::producer::{BuilderError, Error, TryBuildError};
 use corewire::{BackpressurePolicy, Datum, Producer, UniqueId};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::support::{Data1, alone, alone_again, connected, two, within};
+use super::support::{Data1, alone, alone_again, connected, two, unencodable, within};
 
 /// Every datum that was offered is in one counter.
 fn assert_adds_up<D>(producer: &Producer<D>, offered: u64) {
@@ -69,10 +69,10 @@ async fn closed_gives_the_datum_back() {
     producer.close();
     producer.close();
     assert!(other.is_closed());
-    assert_eq!(other.try_send(Data1(1)), Err(Error::Closed(Data1(1))));
-    assert_eq!(within(other.send(Data1(2))).await, Err(Error::Closed(Data1(2))));
-    assert_eq!(within(other.push(Data1(3))).await, Err(Error::Closed(Data1(3))));
-    assert_eq!(other.send_blocking(Data1(4)), Err(Error::Closed(Data1(4))));
+    assert_eq!(other.try_send(Data1(1)), Err(Error::closed(Data1(1))));
+    assert_eq!(within(other.send(Data1(2))).await, Err(Error::closed(Data1(2))));
+    assert_eq!(within(other.push(Data1(3))).await, Err(Error::closed(Data1(3))));
+    assert_eq!(other.send_blocking(Data1(4)), Err(Error::closed(Data1(4))));
     assert_eq!(other.stats().refused_closed, 4);
     assert_adds_up(&other, 4);
 }
@@ -85,8 +85,8 @@ async fn too_large_names_the_limit() {
     within(producer.when().online()).await;
     // One byte for the length.
     within(producer.send(vec![7; 99])).await.unwrap();
-    assert_eq!(producer.try_send(vec![7; 100]), Err(Error::TooLarge(vec![7; 100], 100)));
-    assert_eq!(within(producer.send(vec![7; 101])).await, Err(Error::TooLarge(vec![7; 101], 100)));
+    assert_eq!(producer.try_send(vec![7; 100]), Err(Error::too_large(vec![7; 100], 100)));
+    assert_eq!(within(producer.send(vec![7; 101])).await, Err(Error::too_large(vec![7; 101], 100)));
     assert_eq!(within(consumer.recv()).await, Some(vec![7; 99]));
     assert_eq!(producer.stats().too_large, 2);
     assert_adds_up(&producer, 3);
@@ -125,17 +125,15 @@ impl<'de> Deserialize<'de> for Moody {
 async fn an_unencodable_datum_comes_back_and_the_stream_goes_on() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Moody>(&network, 8).await;
-    assert!(
-        matches!(producer.try_send(Moody::Refuses), Err(Error::Encoding(Moody::Refuses, error)) if !error.is_panic())
-    );
-    assert!(
-        matches!(producer.try_send(Moody::Panics), Err(Error::Encoding(Moody::Panics, error)) if error.is_panic())
-    );
-    assert!(matches!(within(producer.send(Moody::Panics)).await, Err(Error::Encoding(Moody::Panics, _))));
+    for (datum, panics) in [(Moody::Refuses, false), (Moody::Panics, true)] {
+        let expected = (datum.clone(), panics);
+        assert_eq!(unencodable(producer.try_send(datum.clone())), expected);
+        assert_eq!(unencodable(within(producer.send(datum)).await), expected);
+    }
     within(producer.send(Moody::Fine)).await.unwrap();
     assert_eq!(within(consumer.recv()).await, Some(Moody::Fine));
-    assert_eq!(producer.stats().unencodable, 3);
-    assert_adds_up(&producer, 4);
+    assert_eq!(producer.stats().unencodable, 4);
+    assert_adds_up(&producer, 5);
 }
 
 #[tokio::test]
@@ -211,7 +209,7 @@ async fn a_value_that_changes_during_encoding_is_refused() {
     let (producer, mut consumer) = connected::<Growing>(&network, 2).await;
     for _ in 0..100 {
         // Longer than a short datum: measured first, then encoded into the claimed room.
-        assert!(matches!(producer.try_send(Growing(100.into())), Err(Error::Encoding(..))));
+        unencodable(producer.try_send(Growing(100.into())));
         assert!(consumer.try_recv().is_err(), "room that was claimed and given up is no datum");
     }
     assert_eq!((producer.stats().unencodable, producer.stats().accepted), (100, 0));
@@ -229,7 +227,7 @@ async fn a_short_value_is_encoded_once() {
 #[tokio::test]
 async fn every_refusal_names_a_remedy() {
     let refusals: [Error<()>; 4] =
-        [Error::Offline(()), Error::Full(()), Error::Closed(()), Error::TooLarge((), 9)];
+        [Error::Offline(()), Error::Full(()), Error::closed(()), Error::too_large((), 9)];
     for (refusal, cure) in
         refusals.iter().zip(["when().online()", "with_buffer_size", "build a new", "with_max_datum_bytes"])
     {
@@ -262,9 +260,9 @@ async fn a_type_conflict_names_both_types() {
     let network = alone().await;
     let id = UniqueId::random();
     let _first = network.streams().producer::<Data1>().with_stream_id(id).build().unwrap();
-    let error = network.streams().producer::<String>().with_stream_id(id).build().unwrap_err();
+    let error = network.streams().producer::<String>().with_stream_id(id).try_build().unwrap_err();
     let text = error.to_string();
-    assert!(matches!(error, BuilderError::TypeConflict { .. }));
+    assert!(matches!(error, TryBuildError::TypeConflict { .. }));
     assert!(text.contains("Data1") && text.contains("String") && text.contains("with_stream_id"), "{text}");
 }
 
@@ -277,7 +275,7 @@ async fn impossible_ring_sizes_are_build_errors() {
         network.streams().producer::<Data1>().with_buffer_size(usize::MAX),
         network.streams().producer::<Data1>().with_buffer_bytes(64).with_max_datum_bytes(65),
     ] {
-        assert!(matches!(builder.build(), Err(BuilderError::Ring(_))));
+        assert!(matches!(builder.try_build(), Err(TryBuildError::Ring(_))));
     }
 }
 

@@ -144,7 +144,7 @@ async fn datums_of_every_allowed_size_pass_whatever_window_is_asked_for() {
         let datum = within(consumer.recv()).await.expect("a datum");
         assert_eq!(datum.len(), bytes, "{stream} MiB");
     }
-    let more = nodes[0].streams().producer::<String>().with_max_datum_bytes(70 * MIB).build();
+    let more = nodes[0].streams().producer::<String>().with_max_datum_bytes(70 * MIB).try_build();
     let error = more.expect_err("it fits no ring").to_string();
     assert!(error.contains("67108862") && error.contains("73400320"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use corewire::BackpressurePolicy::{self, DropOldest, Fail, PauseUpstream};
-use corewire::streams::producer::Error;
+use corewire::streams::producer::{Error, UnsendableCause};
 use corewire::{Consumer, Network, Plain, Producer};
 use futures::Sink;
 
@@ -75,9 +75,9 @@ fn outcome(polled: &Poll<Result<(), Error<u64>>>) -> &'static str {
 fn name(error: &Error<u64>) -> &'static str {
     match error {
         Error::Full(_) => "Full",
-        Error::Closed(_) => "Closed",
+        Error::Closed(refused) if *refused.cause() == UnsendableCause::Closed => "Closed",
         Error::Offline(_) => "Offline",
-        Error::TooLarge(..) | Error::Encoding(..) => "unexpected",
+        Error::Closed(_) => "unexpected",
     }
 }
 

@@ -134,7 +134,7 @@ async fn closing_a_sink_closes_only_its_handle() {
     let mut sink = producer.clone();
     within(sink.feed(Data1(0))).await.unwrap();
     within(SinkExt::close(&mut sink)).await.unwrap();
-    assert_eq!(within(SinkExt::send(&mut sink, Data1(1))).await, Err(Error::Closed(Data1(1))));
+    assert_eq!(within(SinkExt::send(&mut sink, Data1(1))).await, Err(Error::closed(Data1(1))));
     producer.try_send(Data1(2)).unwrap();
     assert_eq!(within(consumer.recv()).await, Some(Data1(0)));
     assert_eq!(within(consumer.recv()).await, Some(Data1(2)));
@@ -145,7 +145,7 @@ async fn a_sink_of_a_closed_stream_gives_its_datum_back() {
     let network = alone().await;
     let mut producer = network.streams().produce::<Data1>();
     producer.close();
-    assert_eq!(within(SinkExt::send(&mut producer, Data1(1))).await, Err(Error::Closed(Data1(1))));
+    assert_eq!(within(SinkExt::send(&mut producer, Data1(1))).await, Err(Error::closed(Data1(1))));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Shared by these tests.
 
 use corewire::streams::State;
+use corewire::streams::producer::{Error, UnsendableCause};
 use corewire::{Consumer, Datum, Engine, EngineConfig, Network, NetworkId, Producer};
 pub(crate) use corewire_testkit::{LIMIT, poll_once, within};
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,17 @@ pub(crate) async fn connected<D: Datum>(network: &Network, datums: usize) -> (Pr
     within(producer.when().subscribed()).await;
     within(consumer.when().online()).await;
     (producer, consumer)
+}
+
+/// The datum that could not be encoded, and whether its codec panicked.
+#[track_caller]
+pub(crate) fn unencodable<D>(result: Result<(), Error<D>>) -> (D, bool) {
+    let Err(Error::Closed(refused)) = result else { panic!("not refused for good: {result:?}") };
+    let panics = match refused.cause() {
+        UnsendableCause::Encoding(error) => error.is_panic(),
+        other => panic!("refused for another cause: {other:?}"),
+    };
+    (refused.into_inner(), panics)
 }
 
 /// Waits until every channel of `producer` is over or gone.

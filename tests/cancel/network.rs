@@ -55,7 +55,7 @@ async fn a_shutdown_can_be_dropped_after_any_poll() {
         assert_eq!(within(local.recv()).await, None, "its network is gone");
         within(remote.when().offline()).await;
         within(producer.when().offline()).await;
-        assert_eq!(producer.try_send(9), Err(Error::Closed(9)));
+        assert_eq!(producer.try_send(9), Err(Error::closed(9)));
         let stats = producer.stats();
         assert_eq!((stats.accepted, stats.refused_closed, stats.offered()), (3, 1, 4));
         // The other node lives on.

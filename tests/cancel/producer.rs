@@ -328,7 +328,7 @@ async fn a_send_that_waits_can_be_dropped_around_the_close() {
             }
             let victim = victim.cancel();
             producer.close();
-            assert_eq!(other.poll_if_woken(), Some(Err(Error::Closed(OTHERS[0]))));
+            assert_eq!(other.poll_if_woken(), Some(Err(Error::closed(OTHERS[0]))));
             assert!(!victim.is_leaked() && !other.cancel().is_leaked());
             assert_eq!(within(consumer.recv()).await, Some(TRIED), "what was accepted is delivered");
             let stats = producer.stats();

@@ -146,7 +146,7 @@ fn producer(network: &Network) -> Result<Producer<PriceUpdate>, Failure> {
         .with_stream_id(STREAM)
         .with_buffer_size(RING_DATUMS)
         .with_buffer_bytes(RING_BYTES)
-        .build()
+        .try_build()
         .map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))
 }
 

@@ -216,7 +216,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// The longest datum, in encoded bytes; at most the bytes of the ring. Default: 256 KiB, or the bytes of
-    /// a smaller ring. Longer datums are refused with [`Error::TooLarge`](super::Error::TooLarge).
+    /// a smaller ring. Longer datums are refused with
+    /// [`UnsendableCause::TooLarge`](super::UnsendableCause::TooLarge).
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -227,7 +228,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// let producer = network.streams().producer::<String>().with_max_datum_bytes(16).build()?;
     /// let consumer = network.streams().consume::<String>();
     /// producer.when().online().await;
-    /// assert!(matches!(producer.try_send("x".repeat(100)), Err(Error::TooLarge(_, 16))));
+    /// assert_eq!(producer.try_send("x".repeat(100)), Err(Error::too_large("x".repeat(100), 16)));
     /// # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn with_max_datum_bytes(mut self, bytes: usize) -> Self {
@@ -451,18 +452,49 @@ impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
     /// # let network = Network::new_blocking(NetworkId::random())?;
     /// use corewire::streams::producer::BuilderError;
     ///
-    /// let producer = network.streams().producer::<u64>().build()?;
-    /// let again = network.streams().producer::<u64>().build();
-    /// assert!(matches!(again, Err(BuilderError::AlreadyExists(_))));
+    /// let producer = match network.streams().producer::<u64>().build() {
+    ///     Ok(new) => new,
+    ///     Err(BuilderError::AlreadyExists(existing)) => existing,
+    /// };
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// [`BuilderError`].
-    pub fn build(self) -> Result<Producer<D, C>, BuilderError<Producer<D, C>>> {
+    /// [`BuilderError::AlreadyExists`], with the existing producer.
+    ///
+    /// # Panics
+    ///
+    /// If there can be no such producer: in every other case of [`TryBuildError`], which
+    /// [`try_build`](Self::try_build) returns instead.
+    #[track_caller]
+    pub fn build(self) -> Result<Producer<D, C>, BuilderError<D, C>> {
+        match self.try_build() {
+            Ok(producer) => Ok(producer),
+            Err(TryBuildError::AlreadyExists(existing)) => Err(BuilderError::AlreadyExists(existing)),
+            Err(error) => panic!("no producer for {}: {error}", core::any::type_name::<D>()),
+        }
+    }
+
+    /// As [`build`](Self::build), for programs whose settings are not known when they are written, or whose
+    /// network may be shut down meanwhile: returns every failure.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// use corewire::streams::producer::TryBuildError;
+    ///
+    /// let impossible = network.streams().producer::<u64>().with_buffer_size(0).try_build();
+    /// assert!(matches!(impossible, Err(TryBuildError::Ring(_))));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TryBuildError`].
+    pub fn try_build(self) -> Result<Producer<D, C>, TryBuildError<D, C>> {
         if self.settings.policy == BackpressurePolicy::DegradeQuality && self.settings.degrader.is_none() {
-            return Err(BuilderError::MissingDegrader);
+            return Err(TryBuildError::MissingDegrader);
         }
         self.streams.publish::<D, C>(self.settings)
     }
@@ -474,13 +506,29 @@ impl<D, C> fmt::Debug for Builder<D, C> {
     }
 }
 
-/// Why a producer was not made.
+/// Why [`Builder::build`] made no producer.
 #[derive(thiserror::Error)]
-pub enum BuilderError<P> {
+pub enum BuilderError<D, C = Postcard> {
     /// This network has a producer for the stream already: this one, with the configuration that it was made
     /// with.
     #[error("this network has a producer for the stream already: use the one inside this error")]
-    AlreadyExists(P),
+    AlreadyExists(Producer<D, C>),
+}
+
+/// Without the handle inside, so that the error of any producer can be printed and unwrapped.
+impl<D, C> fmt::Debug for BuilderError<D, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AlreadyExists(..)")
+    }
+}
+
+/// Why [`Builder::try_build`] made no producer.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum TryBuildError<D, C = Postcard> {
+    /// As [`BuilderError::AlreadyExists`].
+    #[error("this network has a producer for the stream already: use the one inside this error")]
+    AlreadyExists(Producer<D, C>),
     /// This network has a producer for the stream already, of another type or codec.
     #[error(
         "this network has a producer for stream {stream_id} already, and it sends {existing}, not {requested}: \
@@ -516,7 +564,7 @@ pub enum BuilderError<P> {
 }
 
 /// Without the handle inside, so that the error of any producer can be printed and unwrapped.
-impl<P> fmt::Debug for BuilderError<P> {
+impl<D, C> fmt::Debug for TryBuildError<D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AlreadyExists(_) => f.write_str("AlreadyExists(..)"),

@@ -21,9 +21,9 @@ use std::time::Instant;
 use corewire_rings::park;
 
 pub(crate) use self::builder::ProducerSettings;
-pub use self::builder::{Builder, BuilderError, Lagging};
+pub use self::builder::{Builder, BuilderError, Lagging, TryBuildError};
 pub use self::claim::{Claim, ClaimMany};
-pub use self::error::Error;
+pub use self::error::{Error, Unsendable, UnsendableCause};
 pub use self::many::{ManyError, SendingMany};
 pub(crate) use self::put::AnyDegrader;
 pub use self::send::Sending;
@@ -199,7 +199,7 @@ impl<D, C> Producer<D, C> {
     /// # let network = Network::new_blocking(NetworkId::random())?;
     /// let producer = network.streams().produce::<u64>();
     /// producer.clone().close();
-    /// assert_eq!(producer.try_send(1), Err(Error::Closed(1)));
+    /// assert_eq!(producer.try_send(1), Err(Error::closed(1)));
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn close(&self) {
@@ -267,7 +267,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// # Errors
     ///
-    /// [`Error::Closed`], [`Error::TooLarge`], [`Error::Encoding`], and [`Error::Full`] as the tables above
+    /// [`Error::Closed`], and [`Error::Full`] as the tables above
     /// say.
     ///
     /// # Cancel safety

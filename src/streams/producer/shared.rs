@@ -98,9 +98,9 @@ impl Refusal {
         match self {
             Self::Offline => Error::Offline(datum),
             Self::Full => Error::Full(datum),
-            Self::Closed => Error::Closed(datum),
-            Self::TooLarge(limit) => Error::TooLarge(datum, limit),
-            Self::Encoding(error) => Error::Encoding(datum, error),
+            Self::Closed => Error::closed(datum),
+            Self::TooLarge(limit) => Error::too_large(datum, limit),
+            Self::Encoding(error) => Error::encoding(datum, error),
         }
     }
 }
