@@ -45,7 +45,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Datum for T {}
 
 /// The id derived from the name of `T`, for types that are not a [`Datum`] because they only have the
 /// [`Plain`] codec.
-pub(crate) fn derived_stream_id<T>() -> StreamId {
+#[doc(hidden)]
+pub fn derived_stream_id<T>() -> StreamId {
     StreamId::from_text(type_name::<T>())
 }
 

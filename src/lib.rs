@@ -42,6 +42,8 @@
 //! * **Consumers** in the same process read the producer's ring in place. Consumers elsewhere get the datums
 //!   through encrypted sessions and grant credit for those that they took, so memory is bounded and every
 //!   loss is counted.
+//! * **Declared once**, a stream's id, type and configuration are shared by name:
+//!   [`declare::stream!`](macro@declare::stream).
 //! * **Topology** can be waited for: [`when`](Producer::when) and
 //!   [`online_when`](streams::producer::Builder::online_when).
 //! * **Inside one process** there is also a [`local`] stream without a network: bounded, with the same
@@ -75,6 +77,7 @@ pub mod compat;
 mod contain;
 mod counters;
 mod datum;
+pub mod declare;
 mod discovery;
 pub mod engine;
 mod id;
@@ -87,6 +90,7 @@ pub mod streams;
 
 pub use blocking::{block_on, block_on_timeout};
 pub use datum::{Codec, Datum, DecodeError, EncodeError, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES};
+pub use declare::{ConsumerOf, ProducerOf, StreamConsumer, StreamProducer};
 pub use discovery::{Bootstrap, DialFailure, DialProblem, Discovery, IntoTags, PeerEntry};
 pub use engine::{Engine, EngineConfig, EngineInfo, IoChoice};
 pub use id::{NetworkId, PeerId, ShortId, StreamId, Tag, UniqueId};
@@ -96,8 +100,9 @@ pub use streams::{BackpressurePolicy, Consumer, ConsumerDef, Producer, ProducerD
 /// What the macros of this crate expand to. Not part of the interface.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::datum::derived_stream_id;
     pub use crate::id::{FromIdText, IdText};
-    pub use corewire_macros::digest;
+    pub use corewire_macros::{digest, stream};
 }
 
 /// The examples of the README are tests.

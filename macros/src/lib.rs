@@ -1,8 +1,10 @@
 //! corewire's procedural macros.
 //!
-//! One macro, for what `macro_rules!` cannot do: hashing text at compile time. The macros that users write
-//! (`unique_id!`, `tag!`) are `macro_rules!` in the `corewire` crate, so that they work when that crate is
-//! renamed in a manifest.
+//! What `macro_rules!` cannot do: hashing text at compile time, and reading the definition of a stream with
+//! errors that name the mistake. The macros that users write (`unique_id!`, `tag!`, `declare::stream!`) are
+//! `macro_rules!` in the `corewire` crate, so that they work when that crate is renamed in a manifest.
+
+mod stream;
 
 use proc_macro::TokenStream;
 use quote::quote;
@@ -14,6 +16,15 @@ use syn::LitStr;
 #[proc_macro]
 pub fn digest(input: TokenStream) -> TokenStream {
     match expand_digest(input.into()) {
+        Ok(tokens) => tokens.into(),
+        Err(error) => error.into_compile_error().into(),
+    }
+}
+
+/// Expands `[path of corewire] definition` to what `corewire::declare::stream!` promises for the definition.
+#[proc_macro]
+pub fn stream(input: TokenStream) -> TokenStream {
+    match stream::expand(input.into()) {
         Ok(tokens) => tokens.into(),
         Err(error) => error.into_compile_error().into(),
     }

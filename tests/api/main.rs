@@ -16,12 +16,9 @@ mod order;
 mod own_codec;
 mod plain;
 mod policies;
-mod readme;
 mod refusals;
 mod remote;
 mod sink_states;
 mod sinks;
-#[rustfmt::skip] // as the documents have them
-mod snippets;
 mod support;
 mod wakeups;

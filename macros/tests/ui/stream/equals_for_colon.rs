@@ -1,0 +1,5 @@
+use corewire_macros::stream;
+
+stream! { [corewire] pub Prices = f64, max_consumers = 3 }
+
+fn main() {}

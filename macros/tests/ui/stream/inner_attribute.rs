@@ -1,0 +1,5 @@
+use corewire_macros::stream;
+
+stream! { [corewire] #![allow(dead_code)] pub Prices = f64 }
+
+fn main() {}

@@ -1,0 +1,5 @@
+use corewire_macros::stream;
+
+stream! { [corewire] }
+
+fn main() {}

@@ -1,0 +1,5 @@
+use corewire_macros::stream;
+
+stream! { [corewire] producer pub Prices = f64 }
+
+fn main() {}
