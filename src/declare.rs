@@ -148,29 +148,32 @@ fn existing_or_new<D: Send + 'static, C: Codec<D>>(builder: producer::Builder<D,
 ///
 /// # Keys
 ///
-/// | key | side | method of the builder |
+/// Each calls a method of the builder of a [producer](crate::streams::producer::Builder) or a
+/// [consumer](crate::streams::consumer::Builder).
+///
+/// | key | side | method |
 /// |---|---|---|
-/// | `max_consumers` | producer | [`with_max_consumers`](crate::streams::producer::Builder::with_max_consumers) |
-/// | `buffer_size` | producer | [`with_buffer_size`](crate::streams::producer::Builder::with_buffer_size) |
-/// | `consumer buffer_size` | consumer | [`with_window_datums`](crate::streams::consumer::Builder::with_window_datums) |
-/// | `buffer_bytes` | producer | [`with_buffer_bytes`](crate::streams::producer::Builder::with_buffer_bytes) |
-/// | `max_datum_bytes` | producer | [`with_max_datum_bytes`](crate::streams::producer::Builder::with_max_datum_bytes) |
-/// | `disconnect_lagging` | producer | [`disconnect_lagging`](crate::streams::producer::Builder::disconnect_lagging) |
-/// | `resume_for` | producer | [`resume_for`](crate::streams::producer::Builder::resume_for) |
-/// | `on_full` | producer | [`on_full`](crate::streams::producer::Builder::on_full) |
-/// | `degrader` | producer | [`degrader`](crate::streams::producer::Builder::degrader) |
-/// | `fairness_weight` | producer | [`fairness_weight`](crate::streams::producer::Builder::fairness_weight) |
-/// | `backoff` | consumer | [`with_backoff`](crate::streams::consumer::Builder::with_backoff) |
-/// | `window_bytes` | consumer | [`with_window_bytes`](crate::streams::consumer::Builder::with_window_bytes) |
-/// | `window_datums` | consumer | [`with_window_datums`](crate::streams::consumer::Builder::with_window_datums) |
+/// | `max_consumers` | producer | `with_max_consumers` |
+/// | `buffer_size` | producer | `with_buffer_size` |
+/// | `consumer buffer_size` | consumer | `with_window_datums` |
+/// | `buffer_bytes` | producer | `with_buffer_bytes` |
+/// | `max_datum_bytes` | producer | `with_max_datum_bytes` |
+/// | `disconnect_lagging` | producer | `disconnect_lagging` |
+/// | `resume_for` | producer | `resume_for` |
+/// | `on_full` | producer | `on_full` |
+/// | `degrader` | producer | `degrader` |
+/// | `fairness_weight` | producer | `fairness_weight` |
+/// | `backoff` | consumer | `with_backoff` |
+/// | `window_bytes` | consumer | `with_window_bytes` |
+/// | `window_datums` | consumer | `with_window_datums` |
 /// | `require` (stackable) | both | `require` |
 /// | `online_when` | both | `online_when` |
 /// | `reliability` | both | `reliability` |
 /// | `codec` | both, no prefix | `codec`; the value is the name of a unit struct |
 ///
-/// A key of both sides configures both, or the one whose name stands before it: `producer online_when: ..`. A
-/// prefix names the side that evaluates: with `producer require: ..` the producer chooses among consumers. The
-/// value is evaluated each time a builder is made. A key that no generated side has is a compile error.
+/// A key of both sides configures both, or the one whose name stands before it: `producer online_when: ..`.
+/// A prefix names the side that evaluates: with `producer require: ..` the producer chooses among consumers.
+/// The value is evaluated each time a builder is made. A key that no generated side has is a compile error.
 ///
 /// ```
 /// use corewire::{BackpressurePolicy, Plain, StreamId, declare, tag, unique_id};
