@@ -5,6 +5,7 @@ mod shard_rig;
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
+    os::fd::BorrowedFd,
     sync::Arc,
     task::Waker,
     thread::{self, JoinHandle},
@@ -14,7 +15,7 @@ use std::{
 use corewire_engine::{
     counters::{Counter, ShardCounters},
     driver::{
-        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route,
+        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route, Sleep,
         Socket, SocketId, epoll::EpollDriver,
     },
     idle::{Idle, Idler},
@@ -253,8 +254,20 @@ impl Driver for Fragile {
     fn submit(&mut self) -> io::Result<()> {
         self.driver.submit()
     }
-    fn park(&mut self, until: Option<Instant>) {
-        self.driver.park(until);
+    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
+        self.driver.prepare_sleep(until)
+    }
+
+    fn sleep(&mut self, until: Option<Instant>) {
+        self.driver.sleep(until);
+    }
+
+    fn end_sleep(&mut self) {
+        self.driver.end_sleep();
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        self.driver.readiness()
     }
     fn waker(&self) -> Waker {
         self.driver.waker()

@@ -1,12 +1,12 @@
 //! One type for whichever driver was opened, so that a shard can be chosen at run time and still be compiled
 //! against concrete calls. Not inside: a choice; see [`open`](super::open).
 
-use std::{io, task::Waker};
+use std::{io, os::fd::BorrowedFd, task::Waker};
 
 use corewire_proto::time::Instant;
 
 use super::{
-    Driver, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route, Socket, SocketId,
+    Driver, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route, Sleep, Socket, SocketId,
     epoll::EpollDriver, sim::SimDriver, uring::UringDriver,
 };
 
@@ -77,8 +77,20 @@ impl Driver for AnyDriver {
         each!(self, driver => driver.submit())
     }
 
-    fn park(&mut self, until: Option<Instant>) {
-        each!(self, driver => driver.park(until));
+    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
+        each!(self, driver => driver.prepare_sleep(until))
+    }
+
+    fn sleep(&mut self, until: Option<Instant>) {
+        each!(self, driver => driver.sleep(until));
+    }
+
+    fn end_sleep(&mut self) {
+        each!(self, driver => driver.end_sleep());
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        each!(self, driver => driver.readiness())
     }
 
     fn waker(&self) -> Waker {

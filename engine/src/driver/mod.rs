@@ -21,6 +21,10 @@
 //! only stages: nothing leaves before `submit`, which makes at most one system call where the kernel allows
 //! it. None of these blocks except `park`.
 //!
+//! `park` is three steps, for hosts that sleep by their own means: [`Driver::prepare_sleep`] arms everything
+//! that ends a sleep, [`Driver::sleep`] sleeps, [`Driver::end_sleep`] disarms. A host replaces the middle one
+//! by waiting until [`Driver::readiness`] is readable or the time has come.
+//!
 //! # Losses
 //!
 //! UDP may lose datagrams, so no call reports the fate of one. Every loss that the kernel reports is counted
@@ -29,6 +33,7 @@
 use std::{
     fmt, io,
     net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::BorrowedFd,
     task::Waker,
 };
 
@@ -235,6 +240,15 @@ impl Default for DriverConfig {
     }
 }
 
+/// Whether a driver may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sleep {
+    /// There is work already: take a turn instead.
+    Ready,
+    /// Sleep, at most until then (`None`: without an end).
+    Until(Option<Instant>),
+}
+
 /// The contract between a shard and its datagrams. See the module's page for who owns what.
 ///
 /// A driver is `!Send`: it is opened, used and dropped on one thread.
@@ -291,14 +305,35 @@ pub trait Driver {
     /// returned.
     fn submit(&mut self) -> io::Result<()>;
 
-    /// Sleeps until a datagram is there, a [waker](Self::waker) was called, a lease that was refused came
-    /// back, or `until` has passed. May return early. A wake-up since the last `park` makes it return at
-    /// once. Staged work is submitted first.
+    /// Submits staged work and arms everything that ends a sleep: datagrams, the [waker](Self::waker), and a
+    /// lease that was refused. A wake-up since the last sleep makes it answer [`Sleep::Ready`].
     ///
-    /// In a simulated world it returns at once and tells the world when this driver wants to run again.
-    fn park(&mut self, until: Option<Instant>);
+    /// After [`Sleep::Until`] the caller sleeps until then at most, by [`sleep`](Self::sleep) or by waiting
+    /// for [`readiness`](Self::readiness), and then calls [`end_sleep`](Self::end_sleep). Nothing else may be
+    /// called in between. A simulated world is told when this driver wants to run again.
+    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep;
 
-    /// Ends the current or next [`park`](Self::park). May be called from any thread, also after the driver's
+    /// Sleeps until one of the armed things happens or `until` has passed. May return early. In a simulated
+    /// world it returns at once.
+    fn sleep(&mut self, until: Option<Instant>);
+
+    /// The driver is awake again. Only after [`Sleep::Until`].
+    fn end_sleep(&mut self);
+
+    /// A descriptor that is readable while something has happened that ends a sleep. `None`: there is none,
+    /// and only [`sleep`](Self::sleep) can be used.
+    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Sleeps until a datagram is there, a [waker](Self::waker) was called, a lease that was refused came
+    /// back, or `until` has passed. May return early.
+    fn park(&mut self, until: Option<Instant>) {
+        if let Sleep::Until(until) = self.prepare_sleep(until) {
+            self.sleep(until);
+            self.end_sleep();
+        }
+    }
+
+    /// Ends the current or next sleep. May be called from any thread, also after the driver's
     /// end; costs a system call only if the driver sleeps.
     fn waker(&self) -> Waker;
 

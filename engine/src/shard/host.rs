@@ -2,7 +2,7 @@
 //!
 //! Its caller chooses the CPU and the way of waiting. A shard inside another executor does not need this
 //! file: the executor calls [`Shard::turn`] while it returns [`Next::Again`] and [`Shard::park`] when it does
-//! not, or sleeps in its own way between [`Shard::fall_asleep`] and [`Shard::wake_up`].
+//! not, or sleeps in its own way between [`Shard::prepare_sleep`] and [`Shard::end_sleep`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -150,7 +150,7 @@ impl<D: Driver> Shard<D> {
     /// A shard that owns `driver`, takes `commands` and sends `events`.
     pub fn new(driver: D, config: ShardConfig, commands: Receiver<Command>, events: Sender<Event>) -> Self {
         let limits = config.limits;
-        let notifier = ShardNotifier::new(limits.streams, limits.channels, driver.waker());
+        let notifier = ShardNotifier::new(limits.streams, limits.channels);
         let core = ShardCore {
             now: driver.now(),
             work: turn::TurnWork::default(),

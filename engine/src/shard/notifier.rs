@@ -2,8 +2,8 @@
 //!
 //! A notification is a bit that says "poll this ring" or "look at this inbox"; the shard then reads the ring
 //! or the inbox itself. Notifications coalesce, so their memory depends on the configuration alone. The
-//! sleeper protocol is [`corewire_rings::Doorbell`]'s; a wake-up that comes before the shard has reached the
-//! driver's sleep is kept by the driver's waker.
+//! sleeper protocol is [`corewire_rings::Doorbell`]'s; a wake-up that comes before the shard has reached its
+//! sleep is kept by the sleeper's waker.
 
 use std::{
     sync::Arc,
@@ -30,16 +30,14 @@ pub(crate) struct ShardNotifier {
     bits: NotifyBits,
     /// Streams of the shard, at most.
     streams: u32,
-    /// Ends the driver's sleep.
-    sleeper: Waker,
 }
 
 impl ShardNotifier {
-    /// A notifier for that many slots; `sleeper` ends the driver's sleep.
-    pub(crate) fn new(streams: usize, channels: usize, sleeper: Waker) -> Arc<Self> {
+    /// A notifier for that many slots.
+    pub(crate) fn new(streams: usize, channels: usize) -> Arc<Self> {
         let slots = |n: usize| u32::try_from(n).expect("the limits of a shard are far below 2^31");
         let (streams, channels) = (slots(streams), slots(channels));
-        Arc::new(Self { bits: NotifyBits::new(streams + channels), streams, sleeper })
+        Arc::new(Self { bits: NotifyBits::new(streams + channels), streams })
     }
 
     /// Notifies the shard, and wakes it if it sleeps. One wake-up per sleep reaches the driver.
@@ -60,10 +58,10 @@ impl ShardNotifier {
         });
     }
 
-    /// Prepares a sleep. `true`: the caller looks at the mailbox and the rings once more, and then may sleep.
-    /// `false`: there is a notification.
-    pub(crate) fn arm(&self) -> bool {
-        self.bits.arm(&self.sleeper)
+    /// Prepares a sleep, which `sleeper` ends. `true`: the caller looks at the mailbox and the rings once
+    /// more, and then may sleep. `false`: there is a notification.
+    pub(crate) fn arm(&self, sleeper: &Waker) -> bool {
+        self.bits.arm(sleeper)
     }
 
     /// The shard is awake. Harmless when it was not armed.
@@ -124,11 +122,11 @@ mod tests {
     #[test]
     fn a_sleeping_shard_is_woken_once_and_an_awake_one_never() {
         let (counter, sleeper) = CountingWaker::pair();
-        let notifier = ShardNotifier::new(64, 64, sleeper);
+        let notifier = ShardNotifier::new(64, 64);
         notifier.notify(ring(1));
-        assert!(!notifier.arm(), "there is a notification already");
+        assert!(!notifier.arm(&sleeper), "there is a notification already");
         notifier.drain(|_| {});
-        assert!(notifier.arm());
+        assert!(notifier.arm(&sleeper));
         assert_eq!(counter.wakes(), 0);
         notifier.notify(inbox(5));
         notifier.notify(inbox(6));
@@ -141,7 +139,7 @@ mod tests {
 
     #[test]
     fn notifications_come_back_as_they_were_given() {
-        let notifier = ShardNotifier::new(3, 100, Waker::noop().clone());
+        let notifier = ShardNotifier::new(3, 100);
         let given = [ring(0), ring(2), inbox(0), inbox(99)];
         given.iter().rev().for_each(|what| notifier.notify(*what));
         assert!(notifier.any());

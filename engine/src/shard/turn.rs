@@ -1,6 +1,6 @@
 //! The order of a turn's phases, the sleep between turns, and when the next turn is due.
 
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use corewire_proto::time::Instant;
 
@@ -9,7 +9,11 @@ use super::{
     limits::{CLERK_RETRY, LEASE_RETRY, TIMERS_PER_TURN},
     table::SessionSlot,
 };
-use crate::{counters::Counter, driver::Driver, shared::Next};
+use crate::{
+    counters::Counter,
+    driver::{Driver, Sleep},
+    shared::Next,
+};
 
 /// What a turn did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,29 +63,36 @@ impl<D: Driver> Shard<D> {
     /// Everything that could wake the shard is armed first and looked at once more after that; so nothing
     /// that happens between the last turn and the sleep is missed.
     pub fn park(&mut self, until: Option<Instant>) {
-        if self.fall_asleep() {
-            self.driver.park(until);
+        let sleeper = self.driver.waker();
+        if let Sleep::Until(until) = self.prepare_sleep(until, &sleeper) {
+            self.driver.sleep(until);
+            self.end_sleep();
         }
-        self.wake_up();
     }
 
-    /// For a host that sleeps by other means than [`Shard::park`]: arms everything that calls the driver's
-    /// waker and looks for work once more. `true`: sleep until the waker is called, then call
-    /// [`Shard::wake_up`]. `false`: there is work, take a turn.
-    pub fn fall_asleep(&mut self) -> bool {
-        let sleeps = self.core.may_sleep();
-        if sleeps {
+    /// For a host that sleeps by other means than [`Shard::park`]: arms everything that ends the sleep and
+    /// looks for work once more. After [`Sleep::Until`] the host sleeps until then, until `sleeper` is
+    /// called, or until [`Driver::readiness`] is readable; then it calls [`Shard::end_sleep`]. After
+    /// [`Sleep::Ready`] there is work: take a turn.
+    ///
+    /// `sleeper` is called for the clerk, rings and inboxes, from any thread. The driver's own waker makes
+    /// these show in the driver's readiness too.
+    pub fn prepare_sleep(&mut self, until: Option<Instant>, sleeper: &Waker) -> Sleep {
+        if self.core.may_sleep(sleeper) {
             self.core.publish_driver(&self.driver);
-            self.core.counters.bump(Counter::Parks);
-        } else {
-            self.core.notifier.disarm();
-            self.core.counters.bump(Counter::ParksCalledOff);
+            if let Sleep::Until(until) = self.driver.prepare_sleep(until) {
+                self.core.counters.bump(Counter::Parks);
+                return Sleep::Until(until);
+            }
         }
-        sleeps
+        self.core.notifier.disarm();
+        self.core.counters.bump(Counter::ParksCalledOff);
+        Sleep::Ready
     }
 
-    /// Ends the sleep that [`Shard::fall_asleep`] announced.
-    pub fn wake_up(&mut self) {
+    /// Ends the sleep that [`Shard::prepare_sleep`] began.
+    pub fn end_sleep(&mut self) {
+        self.driver.end_sleep();
         self.core.notifier.disarm();
     }
 
@@ -122,9 +133,9 @@ impl ShardCore {
         }
     }
 
-    /// Announces a sleep and arms everything that ends it. `false`: there is something to do.
-    fn may_sleep(&mut self) -> bool {
-        if !self.notifier.arm() {
+    /// Announces a sleep and arms everything that calls `sleeper`. `false`: there is something to do.
+    fn may_sleep(&mut self, sleeper: &Waker) -> bool {
+        if !self.notifier.arm(sleeper) {
             return false;
         }
         let mut cx = Context::from_waker(&self.mailbox_waker);

@@ -7,7 +7,7 @@
 use std::{
     io,
     net::UdpSocket,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::Arc,
     task::Waker,
 };
@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Found, Lease, PathError,
-    Received, Route, Socket, SocketId,
+    Received, Route, Sleep, Socket, SocketId,
     fault::PathErrors,
     outgoing::{self, Outgoing},
     probe,
@@ -89,6 +89,8 @@ pub struct EpollDriver {
     /// Swapped with `staged` in `submit`. Empty in between; kept for its memory.
     spare: Vec<Outgoing>,
     receiving: ReceiveBatch,
+    /// A sleep was prepared, and epoll has not been asked what ended it.
+    unasked: bool,
     /// While there is one, no other message is received: it would overwrite these.
     rest: Option<Rest>,
     /// The slot from which `receive` begins; it moves on, so that a busy socket can't starve the others.
@@ -130,6 +132,7 @@ impl EpollDriver {
             spare: Vec::with_capacity(usize::from(config.leases)),
             receiving: ReceiveBatch::new(config.receive_buffers)
                 .map_err(system("map the receive buffers"))?,
+            unasked: false,
             rest: None,
             first: 0,
             features,
@@ -465,18 +468,36 @@ impl Driver for EpollDriver {
         Ok(())
     }
 
-    fn park(&mut self, until: Option<Instant>) {
+    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
         // Submitting can't fail here: each datagram's fate is counted.
         let _ = self.submit();
         if self.rest.is_some() || !self.alarm.fall_asleep() {
-            return;
+            return Sleep::Ready;
         }
+        self.unasked = true;
+        Sleep::Until(until)
+    }
+
+    fn sleep(&mut self, until: Option<Instant>) {
         let timeout = until.map(|until| until.saturating_since(clock::now()));
         if timeout != Some(std::time::Duration::ZERO) {
             self.counters.parks += 1;
             self.poll_events(timeout);
         }
+        self.unasked = false;
+    }
+
+    fn end_sleep(&mut self) {
+        if std::mem::take(&mut self.unasked) {
+            // The host has seen that there is an event, but not which: a rung alarm would stay readable, and
+            // a socket with room again would not be noticed.
+            self.poll_events(Some(std::time::Duration::ZERO));
+        }
         self.counters.wakes += u64::from(self.alarm.wake_up());
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.epoll.as_fd())
     }
 
     fn waker(&self) -> Waker {

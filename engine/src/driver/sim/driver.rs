@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     net::SocketAddr,
+    os::fd::BorrowedFd,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use crate::{
     buffer::TransmitSlab,
     driver::{
         Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, PathFault, Received,
-        Route, Socket, SocketId, outgoing, table::SocketTable,
+        Route, Sleep, Socket, SocketId, outgoing, table::SocketTable,
     },
 };
 
@@ -257,16 +258,26 @@ impl Driver for SimDriver {
         Ok(())
     }
 
-    fn park(&mut self, until: Option<Instant>) {
+    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
         // Nothing can be broken in a virtual submit.
         let _ = self.submit();
         if self.bell.rung.swap(false, Ordering::AcqRel) {
             self.counters.wakes += 1;
             self.world.park(self.index, Some(Instant::ZERO));
+            Sleep::Ready
         } else {
             self.counters.parks += 1;
             self.world.park(self.index, until);
+            Sleep::Until(until)
         }
+    }
+
+    fn sleep(&mut self, _until: Option<Instant>) {}
+
+    fn end_sleep(&mut self) {}
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn waker(&self) -> Waker {

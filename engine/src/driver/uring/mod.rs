@@ -28,7 +28,7 @@ use std::{
     collections::VecDeque,
     io,
     net::UdpSocket,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::Arc,
     task::Waker,
     time::Duration,
@@ -45,7 +45,7 @@ use self::{
 };
 use super::{
     Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Lease, PathError, Received,
-    Route, Socket, SocketId,
+    Route, Sleep, Socket, SocketId,
     fault::PathErrors,
     outgoing::{self, Outgoing},
     probe,
@@ -68,6 +68,10 @@ const RECEIVE_FAILURES_MAX: u8 = 16;
 /// How long a socket rests whose receives only fail, before the next one is armed: so long that it costs no
 /// CPU time, and shorter than the time after which a peer takes the node for dead.
 const RECEIVE_REST: Duration = Duration::from_millis(100);
+
+/// Most rounds of submitting what completions made necessary (receives and the alarm to arm, refused sends to
+/// repeat) before a sleep. One is the rule; what is left after the last is submitted by the sleep itself.
+const SETTLE_ROUNDS: usize = 4;
 
 /// A socket and what is known about it.
 #[derive(Debug)]
@@ -424,26 +428,22 @@ impl UringDriver {
         !self.arrivals.is_empty() || (self.wants_lease && self.slab.has_free())
     }
 
-    /// Sleeps until there is news, the alarm rings or the time is over.
-    fn sleep(&mut self, until: Option<Instant>) {
-        let mut slept = false;
-        loop {
-            let until = until.into_iter().chain(self.rest_ends()).min();
-            let timeout = until.map(|until| until.saturating_since(clock::now()));
-            if timeout == Some(Duration::ZERO) {
-                return;
-            }
-            self.counters.parks += u64::from(!slept);
-            slept = true;
-            let waited = self.ring.wait(timeout, &mut self.counters);
+    /// Submits everything that is staged, and what its completions made necessary.
+    fn settle(&mut self) {
+        // A broken ring is told by the next `submit`.
+        let _ = self.flush();
+        for _ in 0..SETTLE_ROUNDS {
             self.reap();
-            if !matches!(waited, Ok(Waited::Something)) || self.has_news() || self.alarm.is_rung() {
-                return;
-            }
-            // Only sends completed, or a receive or the alarm has to be armed again. The next wait submits
-            // that.
             self.upkeep();
+            if self.ring.pushed() == 0 || self.ring.submit(&mut self.counters).is_err() {
+                break;
+            }
         }
+    }
+
+    /// When a sleep ends: at `until`, or when a resting socket is armed again.
+    fn sleep_ends(&self, until: Option<Instant>) -> Option<Instant> {
+        until.into_iter().chain(self.rest_ends()).min()
     }
 }
 
@@ -550,16 +550,41 @@ impl Driver for UringDriver {
         self.flush()
     }
 
-    fn park(&mut self, until: Option<Instant>) {
-        // A broken ring is told by the next `submit`.
-        let _ = self.flush();
-        self.reap();
-        self.upkeep();
+    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
+        self.settle();
         if self.has_news() || !self.alarm.fall_asleep() {
-            return;
+            return Sleep::Ready;
         }
-        self.sleep(until);
+        Sleep::Until(self.sleep_ends(until))
+    }
+
+    fn sleep(&mut self, until: Option<Instant>) {
+        let mut slept = false;
+        loop {
+            let until = self.sleep_ends(until);
+            let timeout = until.map(|until| until.saturating_since(clock::now()));
+            if timeout == Some(Duration::ZERO) {
+                return;
+            }
+            self.counters.parks += u64::from(!slept);
+            slept = true;
+            let waited = self.ring.wait(timeout, &mut self.counters);
+            self.reap();
+            if !matches!(waited, Ok(Waited::Something)) || self.has_news() || self.alarm.is_rung() {
+                return;
+            }
+            // Only sends completed, or a receive or the alarm has to be armed again. The next wait submits
+            // that.
+            self.upkeep();
+        }
+    }
+
+    fn end_sleep(&mut self) {
         self.counters.wakes += u64::from(self.alarm.wake_up());
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.ring.as_fd())
     }
 
     fn waker(&self) -> Waker {

@@ -1,6 +1,10 @@
 //! The submission and completion queues: push, enter, reap. What the operations mean is `super`'s.
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    time::Duration,
+};
 
 use io_uring::{
     EnterFlags, cqueue, squeue,
@@ -147,6 +151,14 @@ impl IoUring {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(Waited::TimedOut),
             other => forgive(other.map(drop)).map(|()| Waited::Something),
         }
+    }
+}
+
+/// Readable while completions wait, also those that only an `enter` makes visible.
+impl AsFd for IoUring {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring keeps its descriptor open until it is dropped, and the borrow ends before that.
+        unsafe { BorrowedFd::borrow_raw(self.io.as_raw_fd()) }
     }
 }
 
