@@ -2,7 +2,8 @@
 //!
 //! Every future of this crate works under any executor. These two functions are the smallest one: they poll,
 //! and park the calling thread between polls. They do not spin, start no thread and do not allocate after
-//! their first use on a thread.
+//! their first use on a thread. On a thread that hosts an engine ([`HostedEngine`](crate::HostedEngine)) they
+//! turn its shard instead of parking.
 
 use core::future::Future;
 use core::task::{Context, Poll};
@@ -10,9 +11,10 @@ use core::time::Duration;
 use std::pin::pin;
 use std::time::Instant;
 
-use corewire_rings::park;
+pub(crate) use corewire_engine::hosting::{flush, wait, wait_until};
 
-/// Runs `future` to completion on this thread, which parks while the future waits.
+/// Runs `future` to completion on this thread, which parks while the future waits, or turns the engine that
+/// it hosts.
 ///
 /// ```
 /// use corewire::{Network, NetworkId, block_on};
@@ -21,7 +23,8 @@ use corewire_rings::park;
 /// # Ok::<(), corewire::network::NetworkError>(())
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    park::block_on(future)
+    let mut future = pin!(future);
+    wait(|cx| future.as_mut().poll(cx))
 }
 
 /// As [`block_on`] for at most `timeout`: then `None`, and the future is dropped. The future is polled at
@@ -43,7 +46,7 @@ pub fn block_on_timeout<F: Future>(future: F, timeout: Duration) -> Option<F::Ou
 /// the range of the clock never passes.
 pub(crate) fn poll_for<T>(timeout: Duration, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     match Instant::now().checked_add(timeout) {
-        Some(deadline) => park::wait_until(deadline, poll),
-        None => Some(park::wait(poll)),
+        Some(deadline) => wait_until(deadline, poll),
+        None => Some(wait(poll)),
     }
 }

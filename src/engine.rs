@@ -30,6 +30,7 @@ pub use corewire_engine::node::JoinError;
 pub use corewire_engine::shared::counters::NodeStats;
 pub use corewire_engine::{
     Counter, CounterInfo, CounterKind, CounterSnapshot, DriverConfig, DriverKind, Engine, EngineConfig,
-    EngineError, EngineInfo, Idle, IoChoice, Limits, MAX_SHARDS, ShardInfo, ShardLimits, ShardState, Times,
+    EngineError, EngineInfo, HostedEngine, HostedRun, Idle, IoChoice, Limits, MAX_SHARDS, NextTurn,
+    PollThread, Reactor, ShardInfo, ShardLimits, ShardState, Times,
 };
 pub use corewire_rings::RingConfigError;

@@ -48,6 +48,9 @@
 //!   [`online_when`](streams::producer::Builder::online_when).
 //! * **Inside one process** there is also a [`local`] stream without a network: bounded, with the same
 //!   policies, and with consumers that compete for the datums.
+//! * **Threads, or none of its own.** By default an engine has threads of its own; with a [`HostedEngine`]
+//!   the
+//!   application's thread drives it, which saves two hops between threads for each datum.
 //! * **Any runtime, or none.** Futures here need no particular executor, and each has a blocking form.
 //!
 //! ```
@@ -80,6 +83,7 @@ mod datum;
 pub mod declare;
 mod discovery;
 pub mod engine;
+mod hosts;
 mod id;
 pub mod local;
 pub mod network;
@@ -92,7 +96,7 @@ pub use blocking::{block_on, block_on_timeout};
 pub use datum::{Codec, Datum, DecodeError, EncodeError, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES};
 pub use declare::{ConsumerOf, ProducerOf, StreamConsumer, StreamProducer};
 pub use discovery::{Bootstrap, DialFailure, DialProblem, Discovery, IntoTags, PeerEntry};
-pub use engine::{Engine, EngineConfig, EngineInfo, IoChoice};
+pub use engine::{Engine, EngineConfig, EngineInfo, HostedEngine, IoChoice};
 pub use id::{NetworkId, PeerId, ShortId, StreamId, Tag, UniqueId};
 pub use network::{Network, SecretKey};
 pub use streams::{BackpressurePolicy, Consumer, ConsumerDef, Producer, ProducerDef, Reliability};

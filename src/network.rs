@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::blocking::block_on;
 use crate::discovery::{Bootstrap, Discovery, IntoTags};
-use crate::engine::{BindError, Engine, EngineConfig, EngineError, JoinError, NodeStats};
+use crate::engine::{BindError, Engine, EngineConfig, EngineError, HostedEngine, JoinError, NodeStats};
 use crate::id::{NetworkId, PeerId, UniqueId};
 pub use crate::session_settings::{Congestion, SessionSettings, SessionSettingsError};
 use crate::streams::{self, Streams};
@@ -299,7 +299,7 @@ impl fmt::Debug for SecretKey {
 
 /// Where the threads of a node come from.
 enum EngineChoice {
-    /// The engine that the nodes of the process share by default.
+    /// The engine that this thread hosts, or else the one that the nodes of the process share.
     Shared,
     /// One that exists.
     Given(Engine),
@@ -473,8 +473,8 @@ impl Builder {
         self
     }
 
-    /// The engine to run on: an [`Engine`], or an [`EngineConfig`] to start one for this node alone. Default:
-    /// the engine that all nodes of the process share.
+    /// The engine to run on: an [`Engine`], a [`HostedEngine`], or an [`EngineConfig`] to start one for this
+    /// node. Default: the engine that this thread hosts, or else the one that the nodes of the process share.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -532,7 +532,7 @@ impl Builder {
     pub async fn build(mut self) -> Result<Network, NetworkError> {
         self.config.session = self.session.checked()?;
         let engine = match self.engine {
-            EngineChoice::Shared => Engine::global()?,
+            EngineChoice::Shared => HostedEngine::here().map_or_else(Engine::global, Ok)?,
             EngineChoice::Given(engine) => engine,
             EngineChoice::Own(config) => Engine::start(*config)?,
         };

@@ -66,6 +66,11 @@ pub enum EngineError {
         "an engine has 1 to {MAX_SHARDS} shards, not {0}; ask for fewer, or for 0 to let the engine choose"
     )]
     Shards(usize),
+    /// More than one shard for a single thread.
+    #[error(
+        "a hosted engine has one shard, not {0}; ask for 1, or host one engine on each of several threads"
+    )]
+    HostedShards(usize),
     /// A shard could not open its driver.
     #[error("shard {shard}: {source}")]
     Driver {
@@ -92,7 +97,8 @@ pub enum EngineError {
 /// Whether a shard runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ShardState {
-    /// Its thread takes turns, or sleeps until there is work.
+    /// Its thread takes turns, or sleeps until there is work. Whether the application drives a hosted shard
+    /// can't be seen here.
     #[default]
     Running,
     /// It was shut down with its engine.
@@ -109,6 +115,8 @@ pub enum ShardState {
 pub struct ShardInfo {
     /// Its number, from 0.
     pub shard: u8,
+    /// Whether it lives on a thread of the application: see [`HostedEngine`](crate::HostedEngine).
+    pub hosted: bool,
     /// Its driver.
     pub driver: DriverKind,
     /// When the driver is not the one that was preferred: one line with the reason, and what to change.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    rc::Rc,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -16,12 +17,13 @@ use crate::{
     clerk::{Calendar, Clerk, ClerkParts, Entropy, ShardLink},
     config::{EngineConfig, EngineError, EngineInfo, MAX_SHARDS},
     counters::CounterSnapshot,
+    hosting::HostedShard,
     shard::command::ShardEnds,
     shared::{
         limits::{Limits, Times},
         port::{ClerkRequest, RequestPort},
     },
-    threads::{self, Threads},
+    threads::{self, DriverClock, StartedShards, Threads},
 };
 
 /// What all handles of an engine share. Its drop stops the engine.
@@ -59,6 +61,19 @@ impl Drop for EngineInner {
 #[derive(Clone)]
 pub struct Engine(Arc<EngineInner>);
 
+/// See [`Engine::downgrade`].
+pub(crate) struct WeakEngine(Weak<EngineInner>);
+
+impl WeakEngine {
+    pub(crate) fn is_running(&self) -> bool {
+        self.0.upgrade().is_some_and(|inner| !inner.stopping.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn upgrade(&self) -> Option<Engine> {
+        self.0.upgrade().map(Engine)
+    }
+}
+
 /// The engine that [`Engine::global`] gives, while a handle of it exists.
 static GLOBAL: Mutex<Weak<EngineInner>> = Mutex::new(Weak::new());
 
@@ -73,11 +88,39 @@ impl Engine {
         if shards > MAX_SHARDS {
             return Err(EngineError::Shards(shards));
         }
+        let (links, ends) = links(shards, &config.limits);
+        let (started, clock) = threads::start_shards(&config, ends)?;
+        Self::with_clerk(&config, links, started, clock)
+    }
+
+    /// As [`Engine::start`], with one shard that the caller's thread has to turn.
+    pub(crate) fn start_hosted(config: EngineConfig) -> Result<(Self, Rc<HostedShard>), EngineError> {
+        if config.shards > 1 {
+            return Err(EngineError::HostedShards(config.shards));
+        }
+        let (links, mut ends) = links(1, &config.limits);
+        let ends = ends.pop().expect("ends for the one shard");
+        let (started, shard, clock) = threads::host_shard(&config, ends)?;
+        match Self::with_clerk(&config, links, started, clock) {
+            Ok(engine) => Ok((engine, shard)),
+            Err(error) => {
+                shard.leave();
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts the clerk of shards that run.
+    fn with_clerk(
+        config: &EngineConfig,
+        links: Vec<ShardLink>,
+        started: StartedShards,
+        clock: DriverClock,
+    ) -> Result<Self, EngineError> {
         let system = SystemRandom::new();
         system.fill(&mut [0; 1]).map_err(|_| EngineError::NoEntropy)?;
         let port = RequestPort::new();
-        let (links, ends) = links(shards, &config.limits);
-        let (started, clock) = threads::start_shards(&config, ends)?;
+        let shards = links.len();
         let parts = ClerkParts {
             limits: config.limits,
             times: config.times,
@@ -172,6 +215,21 @@ impl Engine {
     pub fn stop(&self, drain: Duration) -> bool {
         self.0.begin_stop(drain);
         self.0.threads.as_ref().is_none_or(|threads| threads.wait(drain))
+    }
+
+    /// As [`Engine::stop`] with the configured time, on the thread that hosts `shard`, which it turns
+    /// meanwhile.
+    pub(crate) fn stop_hosted(&self, shard: &Rc<HostedShard>) {
+        let drain = self.0.times.drain;
+        self.0.begin_stop(drain);
+        if let Some(threads) = &self.0.threads {
+            threads.wait_hosted(shard, drain);
+        }
+    }
+
+    /// A handle that does not keep the engine running.
+    pub(crate) fn downgrade(&self) -> WeakEngine {
+        WeakEngine(Arc::downgrade(&self.0))
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -8,12 +8,15 @@ mod config;
 pub mod counters;
 pub mod driver;
 mod engine;
+mod hosted;
+pub mod hosting;
 pub mod idle;
 #[doc(hidden)]
 pub mod internals;
 mod join;
 pub mod node;
 pub mod peer;
+mod poll_thread;
 pub mod publication;
 mod registry;
 pub mod shard;
@@ -26,7 +29,9 @@ pub use self::{
     counters::{Counter, CounterInfo, CounterKind, CounterSnapshot},
     driver::{DriverConfig, DriverKind, IoChoice},
     engine::Engine,
+    hosted::{HostedEngine, HostedRun, NextTurn, Reactor},
     idle::Idle,
+    poll_thread::PollThread,
     shard::ShardLimits,
     shared::limits::{Limits, Times},
 };

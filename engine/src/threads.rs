@@ -1,11 +1,13 @@
-//! The threads of an engine: one for each shard, one for the clerk. Who runs the turns, when a thread sleeps,
-//! and how all of them end.
+//! The threads of an engine: one for each shard unless it is hosted, one for the clerk. Who runs the turns,
+//! when a thread sleeps, and how all of them end.
 
 use std::{
     collections::BTreeSet,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, mpsc},
-    task::{Context, Wake, Waker},
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    task::{Context, Poll, Wake, Waker},
     thread::{self, JoinHandle, Thread, ThreadId},
     time::{Duration, Instant as StdInstant},
 };
@@ -17,7 +19,8 @@ use crate::{
     clerk::Clerk,
     config::{EngineConfig, EngineError, EngineInfo, ShardInfo, ShardState},
     counters::{CounterSnapshot, ShardCounters},
-    driver::{self, Driver},
+    driver::{self, AnyDriver, Driver},
+    hosting::{self, HostedShard},
     idle::Idler,
     shard::{
         Shard, ShardConfig,
@@ -47,10 +50,31 @@ impl DriverClock {
 
 /// Counts the threads that have not ended.
 #[derive(Debug, Default)]
-struct AliveCount {
-    count: Mutex<usize>,
-    /// Notified when a thread ends.
-    changed: Condvar,
+struct AliveCount(Mutex<AliveThreads>);
+
+/// See [`AliveCount`].
+#[derive(Debug, Default)]
+struct AliveThreads {
+    count: usize,
+    /// Called when the last one ends.
+    waiting: Vec<Waker>,
+}
+
+impl AliveCount {
+    fn lock(&self) -> MutexGuard<'_, AliveThreads> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready once all threads have ended.
+    fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut alive = self.lock();
+        if alive.count == 0 {
+            return Poll::Ready(());
+        }
+        alive.waiting.retain(|waker| !waker.will_wake(cx.waker()));
+        alive.waiting.push(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
 /// Counts one thread until it is dropped.
@@ -58,15 +82,18 @@ struct AliveGuard(Arc<AliveCount>);
 
 impl AliveGuard {
     fn new(alive: &Arc<AliveCount>) -> Self {
-        *alive.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        alive.lock().count += 1;
         Self(alive.clone())
     }
 }
 
 impl Drop for AliveGuard {
     fn drop(&mut self) {
-        *self.0.count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        self.0.changed.notify_all();
+        let mut alive = self.0.lock();
+        alive.count -= 1;
+        let waiting = if alive.count == 0 { mem::take(&mut alive.waiting) } else { Vec::new() };
+        drop(alive);
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -148,14 +175,22 @@ impl Threads {
         if self.ids.contains(&thread::current().id()) {
             return false;
         }
-        let count = self.alive.count.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = drain.saturating_add(STOP_GRACE);
-        let waited = self.alive.changed.wait_timeout_while(count, limit, |count| *count > 0);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        hosting::wait_until(stop_deadline(drain), |cx| self.alive.poll_ended(cx)).is_some()
+    }
+
+    /// As [`Threads::wait`], for the thread that turns `shard`.
+    pub(crate) fn wait_hosted(&self, shard: &Rc<HostedShard>, drain: Duration) -> bool {
+        hosting::drive_until(shard, stop_deadline(drain), |cx| self.alive.poll_ended(cx)).is_some()
     }
 }
 
-/// Shard threads that run, before their clerk does.
+/// Until when the last handle waits; a drain time beyond the clock's range is taken as a year.
+fn stop_deadline(drain: Duration) -> StdInstant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    StdInstant::now() + drain.min(YEAR) + STOP_GRACE
+}
+
+/// Shards that run, before their clerk does.
 pub(crate) struct StartedShards {
     shards: Vec<RunningShard>,
     handles: Vec<JoinHandle<()>>,
@@ -226,30 +261,60 @@ fn run_shard(
             Err(why) => (None, Some(why.to_string())),
         },
     };
-    let opened = match driver::open(config.io, &config.driver) {
+    let opened = match open_shard(id, config, ends) {
         Ok(opened) => opened,
-        Err(source) => {
-            let _ = report.send(Err(EngineError::Driver { shard: id, source }));
+        Err(error) => {
+            let _ = report.send(Err(error));
             return;
         }
     };
+    let OpenedShard { shard, mut running, clock } = opened;
+    running.info = ShardInfo { cpu, unpinned, ..running.info };
+    let end = running.end.clone();
+    if report.send(Ok((running, clock))).is_err() {
+        return;
+    }
+    let _first = end.set(host::run(shard, Idler::new(config.idle, cpus)));
+}
+
+/// A shard whose driver is open, on the thread that will turn it.
+struct OpenedShard {
+    shard: Shard<AnyDriver>,
+    running: RunningShard,
+    clock: DriverClock,
+}
+
+fn open_shard(id: u8, config: &EngineConfig, ends: ShardEnds) -> Result<OpenedShard, EngineError> {
+    let opened = driver::open(config.io, &config.driver)
+        .map_err(|source| EngineError::Driver { shard: id, source })?;
     let info = ShardInfo {
         shard: id,
+        hosted: false,
         driver: opened.driver.kind(),
         fallback: opened.fallback,
-        cpu,
-        unpinned,
+        cpu: None,
+        unpinned: None,
         state: ShardState::Running,
     };
     let clock = DriverClock { driver: opened.driver.now(), here: StdInstant::now() };
     let shard_config = ShardConfig { id, limits: config.shard_limits };
     let shard = Shard::new(opened.driver, shard_config, ends.commands, ends.events);
-    let end = Arc::new(OnceLock::new());
-    let running = RunningShard { info, counters: shard.counters(), end: end.clone() };
-    if report.send(Ok((running, clock))).is_err() {
-        return;
-    }
-    let _first = end.set(host::run(shard, Idler::new(config.idle, cpus)));
+    let running = RunningShard { info, counters: shard.counters(), end: Arc::new(OnceLock::new()) };
+    Ok(OpenedShard { shard, running, clock })
+}
+
+/// Opens the shard of a hosted engine on this thread.
+pub(crate) fn host_shard(
+    config: &EngineConfig,
+    ends: ShardEnds,
+) -> Result<(StartedShards, Rc<HostedShard>, DriverClock), EngineError> {
+    let OpenedShard { shard, mut running, clock } = open_shard(0, config, ends)?;
+    running.info.hosted = true;
+    let idler = Idler::new(config.idle, Cpus::detect().usable());
+    let hosted = HostedShard::enter(shard, idler, running.end.clone())
+        .map_err(|source| EngineError::Thread { what: "a hosted shard".into(), source })?;
+    let started = StartedShards { shards: vec![running], handles: Vec::new(), alive: Arc::default() };
+    Ok((started, hosted, clock))
 }
 
 /// Starts the clerk's thread.
@@ -319,6 +384,7 @@ mod tests {
     fn the_end_of_a_shards_loop_is_its_state() {
         let info = ShardInfo {
             shard: 3,
+            hosted: false,
             driver: DriverKind::Epoll,
             fallback: None,
             cpu: None,

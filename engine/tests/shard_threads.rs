@@ -266,7 +266,7 @@ impl Driver for Fragile {
         self.driver.end_sleep();
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
         self.driver.readiness()
     }
     fn waker(&self) -> Waker {

@@ -6,8 +6,9 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use corewire_rings::{QueueTicket, park};
+use corewire_rings::QueueTicket;
 
+use crate::blocking::{wait, wait_until};
 use crate::contain::contain;
 use crate::local::buffer::{Put, WhenFull};
 use crate::local::error::{PushError, StreamError};
@@ -63,14 +64,14 @@ impl<'a, T> Push<'a, T> {
 
     /// Waits without an executor.
     pub(super) fn blocking(mut self) -> Result<(), PushError<T>> {
-        let result = park::wait(|cx| self.advance(Some(cx)));
+        let result = wait(|cx| self.advance(Some(cx)));
         self.with_item(result)
     }
 
     /// Waits without an executor, for `limit` at most.
     pub(super) fn within(mut self, limit: Duration) -> Result<(), PushError<T>> {
         let Some(deadline) = Instant::now().checked_add(limit) else { return self.blocking() };
-        let result = park::wait_until(deadline, |cx| self.advance(Some(cx))).unwrap_or_else(|| {
+        let result = wait_until(deadline, |cx| self.advance(Some(cx))).unwrap_or_else(|| {
             if let Some(ticket) = self.place.take() {
                 self.stream.buffer().cancel_put(ticket);
             }

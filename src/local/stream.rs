@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use corewire_rings::park;
-
+use crate::blocking::{wait, wait_until};
 use crate::local::buffer::{Buffer, Take};
 use crate::local::error::{BuildError, PopTimeoutError, PushError, TryPopError};
 use crate::local::metrics::{StreamMetrics, StreamMetricsSnapshot};
@@ -310,7 +309,7 @@ impl<T> Stream<T> {
     #[must_use = "the datum is taken from the stream"]
     pub fn pop_blocking(&self) -> Option<T> {
         let mut pop = Pop::new(self);
-        park::wait(|cx| pop.advance(cx))
+        wait(|cx| pop.advance(cx))
     }
 
     /// As [`pop_blocking`](Self::pop_blocking), for `limit` at most.
@@ -321,8 +320,8 @@ impl<T> Stream<T> {
     pub fn pop_timeout(&self, limit: Duration) -> Result<T, PopTimeoutError> {
         let mut pop = Pop::new(self);
         let popped = match Instant::now().checked_add(limit) {
-            Some(deadline) => park::wait_until(deadline, |cx| pop.advance(cx)),
-            None => Some(park::wait(|cx| pop.advance(cx))),
+            Some(deadline) => wait_until(deadline, |cx| pop.advance(cx)),
+            None => Some(wait(|cx| pop.advance(cx))),
         };
         popped.ok_or(PopTimeoutError::Timeout)?.ok_or(PopTimeoutError::Closed)
     }

@@ -89,7 +89,7 @@ impl Driver for AnyDriver {
         each!(self, driver => driver.end_sleep());
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
         each!(self, driver => driver.readiness())
     }
 

@@ -39,7 +39,7 @@ use std::{
 
 use corewire_proto::time::Instant;
 
-pub(crate) use self::sys::address::canonical;
+pub(crate) use self::sys::{address::canonical, poll::wait_readable};
 pub use self::{
     any::AnyDriver,
     counters::DriverCounters,
@@ -320,9 +320,13 @@ pub trait Driver {
     /// The driver is awake again. Only after [`Sleep::Until`].
     fn end_sleep(&mut self);
 
-    /// A descriptor that is readable while something has happened that ends a sleep. `None`: there is none,
-    /// and only [`sleep`](Self::sleep) can be used.
-    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+    /// A descriptor that becomes readable when something happens that ends a prepared sleep. The first call
+    /// makes it; a driver that was never asked for it has no cost from it.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses a descriptor, or the driver is a simulated one, which has none.
+    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>>;
 
     /// Sleeps until a datagram is there, a [waker](Self::waker) was called, a lease that was refused came
     /// back, or `until` has passed. May return early.

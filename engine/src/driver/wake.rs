@@ -4,7 +4,7 @@ use std::{
     io,
     os::fd::{AsRawFd, RawFd},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
     task::Wake,
@@ -28,11 +28,27 @@ const RUNG: u32 = 2;
 pub(super) struct Alarm {
     state: AtomicU32,
     event: EventFd,
+    /// Written together with `event`, for a host that sleeps on it instead of in the driver.
+    notice: OnceLock<EventFd>,
 }
 
 impl Alarm {
     pub(super) fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { state: AtomicU32::new(AWAKE), event: EventFd::new()? }))
+        Ok(Arc::new(Self { state: AtomicU32::new(AWAKE), event: EventFd::new()?, notice: OnceLock::new() }))
+    }
+
+    /// The descriptor for a host. The first call makes it.
+    pub(super) fn make_notice(&self) -> io::Result<&EventFd> {
+        if let Some(notice) = self.notice.get() {
+            return Ok(notice);
+        }
+        let made = EventFd::new()?;
+        Ok(self.notice.get_or_init(|| made))
+    }
+
+    /// The descriptor for a host, if it was made.
+    pub(super) fn notice(&self) -> Option<&EventFd> {
+        self.notice.get()
     }
 
     /// Called by the driver before it sleeps; false when it was called and must not.
@@ -77,6 +93,7 @@ impl Wake for Alarm {
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
             self.event.ring();
+            self.notice.get().into_iter().for_each(EventFd::ring);
         }
     }
 }

@@ -29,7 +29,15 @@ pub enum HostEnd {
 pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> HostEnd {
     let looped = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(&mut shard, &mut idler)));
     let Err(payload) = looped else { return HostEnd::InOrder };
-    let text = panic_text(payload.as_ref());
+    end_after_panic(&mut shard, payload.as_ref())
+}
+
+/// Tells the clerk and the handles of the shard's channels that a turn has panicked.
+pub(crate) fn end_after_panic<D: Driver>(
+    shard: &mut Shard<D>,
+    payload: &(dyn std::any::Any + Send),
+) -> HostEnd {
+    let text = panic_text(payload);
     let abandoned = catch_unwind(AssertUnwindSafe(|| shard.abandon(text.clone())));
     if abandoned.is_err() {
         // The tables are unusable. Dropping the mailboxes still tells the clerk.

@@ -198,6 +198,15 @@ impl<D: Driver> Shard<D> {
         &self.driver
     }
 
+    /// Another descriptor of the driver's readiness; see [`Driver::readiness`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn readiness(&mut self) -> std::io::Result<std::os::fd::OwnedFd> {
+        self.driver.readiness()?.try_clone_to_owned()
+    }
+
     /// The shard's counters. Any thread may read them, also after the shard's end.
     pub fn counters(&self) -> Arc<ShardCounters> {
         self.core.counters.clone()

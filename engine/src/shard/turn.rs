@@ -40,11 +40,8 @@ impl<D: Driver> Shard<D> {
         core.fire_timers();
         core.poll_rings();
         core.step_shutdown();
-        core.transmit(driver);
-        core.end_turn();
-        if driver.submit().is_err() {
-            core.counters.bump(Counter::SubmitErrors);
-        }
+        self.send_ready();
+        let Self { driver, core } = self;
         for socket in core.closing.drain(..) {
             driver.remove_socket(socket);
         }
@@ -56,6 +53,28 @@ impl<D: Driver> Shard<D> {
             core.publish_driver(driver);
         }
         core.next_turn()
+    }
+
+    /// Sends what rings have got since the last turn: a turn without its other phases, for the thread that
+    /// has put a datum into a ring and hosts the shard. The next turn does the rest.
+    pub(crate) fn flush(&mut self) {
+        let Self { driver, core } = self;
+        core.now = driver.now();
+        core.work = TurnWork::default();
+        core.take_notifications();
+        core.poll_rings();
+        self.send_ready();
+        self.core.publish_counters();
+    }
+
+    /// Serves the sessions that have something to send, and submits it.
+    fn send_ready(&mut self) {
+        let Self { driver, core } = self;
+        core.transmit(driver);
+        core.end_turn();
+        if driver.submit().is_err() {
+            core.counters.bump(Counter::SubmitErrors);
+        }
     }
 
     /// Sleeps until a datagram, a ring, the clerk or the time comes, unless one of them has come already.

@@ -13,3 +13,15 @@ pub enum Next {
     /// Nothing to do until another thread calls.
     Idle,
 }
+
+impl Next {
+    /// What two owners want together.
+    pub(crate) fn sooner(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Again, _) | (_, Self::Again) => Self::Again,
+            (Self::Until(one), Self::Until(two)) => Self::Until(one.min(two)),
+            (Self::Idle, other) => other,
+            (this, Self::Idle) => this,
+        }
+    }
+}

@@ -9,11 +9,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corewire_engine::subscription::{Leg, Subscription};
-use corewire_rings::park;
 
 use super::leg::{LegStats, LegStep, OpenLeg, PendingGap};
 use super::{RecvTimeoutError, TryRecvError};
-use crate::blocking::poll_for;
+use crate::blocking::{poll_for, wait};
 use crate::counters::AtomicFlag;
 use crate::id::PeerId;
 use crate::streams::status::{StatusWaiter, StreamStatus};
@@ -208,7 +207,7 @@ impl LegSet {
         &mut self,
         mut attempt: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
     ) -> Option<R> {
-        park::wait(|cx| self.poll(cx, &mut attempt))
+        wait(|cx| self.poll(cx, &mut attempt))
     }
 
     /// As [`wait`](Self::wait) for at most `timeout`.

@@ -13,6 +13,7 @@ use corewire_rings::{self as rings, ClaimError};
 
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
+use crate::blocking::flush;
 use crate::datum::{DecodeError, InPlace, InPlaceMut};
 use crate::policy::BackpressurePolicy;
 
@@ -41,7 +42,9 @@ impl<D, C> Claim<'_, D, C> {
     pub fn commit(self) -> u64 {
         let Self { cancelled, room, .. } = self;
         mem::forget(cancelled);
-        room.commit()
+        let seq = room.commit();
+        flush();
+        seq
     }
 }
 
@@ -108,7 +111,9 @@ impl<D, C> ClaimMany<'_, D, C> {
         if given_up > 0 {
             self.core.cancel(given_up as u64);
         }
-        room.commit_first(n)
+        let seqs = room.commit_first(n);
+        flush();
+        seqs
     }
 }
 

@@ -6,12 +6,11 @@ use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use corewire_rings::park;
-
 use super::put::RetryState;
 use super::send::{WhenOffline, poll_online};
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
+use crate::blocking::{block_on, flush};
 use crate::datum::{InPlaceMut, encode};
 use crate::streams::status::StatusWaiter;
 
@@ -80,7 +79,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     ///
     /// As [`send_many`](Self::send_many).
     pub fn send_many_blocking(&self, datums: &[D]) -> Result<(), ManyError> {
-        park::block_on(self.send_many(datums))
+        block_on(self.send_many(datums))
     }
 
     /// Sends the datums in their order, as far as there is room, and never waits. What fits enters the ring
@@ -132,10 +131,12 @@ impl ProducerCore {
         for (index, datum) in datums.iter().enumerate().take(count) {
             if let Err(error) = encode::<D, C>(datum, room.record(index)) {
                 room.commit_first(index);
+                flush();
                 return if index > 0 { Ok(index) } else { Err(error.into()) };
             }
         }
         room.commit();
+        flush();
         Ok(count)
     }
 }

@@ -16,9 +16,6 @@ use ::core::marker::PhantomData;
 use ::core::pin::Pin;
 use ::core::time::Duration;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
-
-use corewire_rings::park;
 
 pub(crate) use self::builder::ProducerSettings;
 pub use self::builder::{Builder, BuilderError, Lagging, TryBuildError};
@@ -32,6 +29,7 @@ pub(crate) use self::shared::{DatumType, ProducerCore, ProducerShared};
 pub use self::stats::Stats;
 use super::channel::ChannelInfo;
 use super::conditions::When;
+use crate::blocking::{block_on, poll_for};
 use crate::datum::{Codec, Postcard};
 use crate::id::StreamId;
 
@@ -346,7 +344,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// As [`send`](Self::send).
     pub fn send_blocking(&self, datum: D) -> Result<(), Error<D>> {
-        park::block_on(self.send(datum))
+        block_on(self.send(datum))
     }
 
     /// [`push`](Self::push) for threads without an async runtime: parks the thread while it waits.
@@ -364,7 +362,7 @@ impl<D: Send + 'static, C: Codec<D>> Producer<D, C> {
     ///
     /// As [`push`](Self::push).
     pub fn push_blocking(&self, datum: D) -> Result<(), Error<D>> {
-        park::block_on(self.push(datum))
+        block_on(self.push(datum))
     }
 
     /// [`send_blocking`](Self::send_blocking) with a limit on the wait.
@@ -418,9 +416,7 @@ fn wait<D: Send + 'static, C: Codec<D>>(
     mut sending: Sending<'_, D, C>,
     timeout: Duration,
 ) -> Result<(), Error<D>> {
-    // A limit beyond the clock's range is no limit.
-    let Some(deadline) = Instant::now().checked_add(timeout) else { return park::block_on(sending) };
-    match park::wait_until(deadline, |cx| Pin::new(&mut sending).poll(cx)) {
+    match poll_for(timeout, |cx| Pin::new(&mut sending).poll(cx)) {
         Some(sent) => sent,
         None => sending.give_up().map_or(Ok(()), Err),
     }

@@ -22,6 +22,7 @@ use corewire_rings::{ClaimError, RecordClaim, WaitTicket};
 
 use super::Error;
 use super::shared::{ProducerCore, Refusal};
+use crate::blocking::flush;
 use crate::contain::contain;
 use crate::datum::{Codec, EncodeError, SHORT_BYTES, encode, encode_short, measure};
 use crate::policy::BackpressurePolicy;
@@ -165,6 +166,7 @@ impl ProducerCore {
             return self.put_slow::<D, C>(Rejected::Unencodable(datum, error));
         }
         claim.commit();
+        flush();
         Ok(())
     }
 
@@ -301,6 +303,7 @@ impl ProducerCore {
         let mut claim = self.writer.claim_evicting(bytes.len(), |_, _| {})?;
         claim.copy_from_slice(bytes);
         claim.commit();
+        flush();
         if degraded {
             self.shared.counters.degraded.add_one();
         }
@@ -323,6 +326,7 @@ impl ProducerCore {
 fn fill<D, C: Codec<D>>(mut claim: RecordClaim<'_>, encoded: Encoded<'_>, datum: &D) -> Result<(), Refusal> {
     encoded.write::<D, C>(datum, &mut claim)?;
     claim.commit();
+    flush();
     Ok(())
 }
 

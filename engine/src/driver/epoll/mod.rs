@@ -496,8 +496,8 @@ impl Driver for EpollDriver {
         self.counters.wakes += u64::from(self.alarm.wake_up());
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.epoll.as_fd())
+    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
+        Ok(self.epoll.as_fd())
     }
 
     fn waker(&self) -> Waker {

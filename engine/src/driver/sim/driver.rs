@@ -276,8 +276,8 @@ impl Driver for SimDriver {
 
     fn end_sleep(&mut self) {}
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated driver has no descriptor"))
     }
 
     fn waker(&self) -> Waker {

@@ -12,6 +12,7 @@ pub(super) mod epoll;
 pub(super) mod errors;
 pub(super) mod eventfd;
 pub(super) mod options;
+pub(super) mod poll;
 pub(super) mod receive;
 pub(super) mod send;
 pub(super) mod socket;

@@ -20,6 +20,7 @@
 mod buffers;
 mod ring;
 mod setup;
+mod sleep;
 mod teardown;
 #[cfg(test)]
 mod tests;
@@ -28,7 +29,7 @@ use std::{
     collections::VecDeque,
     io,
     net::UdpSocket,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, RawFd},
     sync::Arc,
     task::Waker,
     time::Duration,
@@ -40,7 +41,7 @@ use io_uring::{cqueue, opcode, types};
 
 use self::{
     buffers::BufferRing,
-    ring::{IoUring, Operation, Waited},
+    ring::{IoUring, Operation},
     setup::UringLimits,
 };
 use super::{
@@ -68,10 +69,6 @@ const RECEIVE_FAILURES_MAX: u8 = 16;
 /// How long a socket rests whose receives only fail, before the next one is armed: so long that it costs no
 /// CPU time, and shorter than the time after which a peer takes the node for dead.
 const RECEIVE_REST: Duration = Duration::from_millis(100);
-
-/// Most rounds of submitting what completions made necessary (receives and the alarm to arm, refused sends to
-/// repeat) before a sleep. One is the rule; what is left after the last is submitted by the sleep itself.
-const SETTLE_ROUNDS: usize = 4;
 
 /// A socket and what is known about it.
 #[derive(Debug)]
@@ -118,6 +115,9 @@ pub struct UringDriver {
     /// The message header of every armed receive: the room for address and control data.
     template: Box<libc::msghdr>,
     alarm: Arc<Alarm>,
+    /// A host may sleep on the alarm's notice, so the ring writes it as well: completions that only an
+    /// `enter` makes visible do not make the ring's own descriptor readable.
+    noticing: bool,
     alarm_armed: bool,
     sockets: SocketTable<UringSocket>,
     /// Sockets whose receive has to be armed. May name removed ones.
@@ -174,6 +174,7 @@ impl UringDriver {
             slots: Some(SendSlots::new(config.leases)),
             template: Box::new(BufferRing::template()),
             alarm: Alarm::new().map_err(system("open an eventfd"))?,
+            noticing: false,
             alarm_armed: false,
             sockets: SocketTable::new(config.sockets),
             to_arm: Vec::with_capacity(usize::from(config.sockets)),
@@ -230,11 +231,6 @@ impl UringDriver {
             }
             self.to_arm.swap_remove(place);
         }
-    }
-
-    /// When the first of the resting sockets is armed again.
-    fn rest_ends(&self) -> Option<Instant> {
-        self.to_arm.iter().filter_map(|&id| self.sockets.get(id)?.rests_until).min()
     }
 
     /// Handles every visible completion: sends land, filled buffers are queued.
@@ -422,29 +418,6 @@ impl UringDriver {
         }
         Ok(())
     }
-
-    /// Whether there is something that a sleep would delay.
-    fn has_news(&self) -> bool {
-        !self.arrivals.is_empty() || (self.wants_lease && self.slab.has_free())
-    }
-
-    /// Submits everything that is staged, and what its completions made necessary.
-    fn settle(&mut self) {
-        // A broken ring is told by the next `submit`.
-        let _ = self.flush();
-        for _ in 0..SETTLE_ROUNDS {
-            self.reap();
-            self.upkeep();
-            if self.ring.pushed() == 0 || self.ring.submit(&mut self.counters).is_err() {
-                break;
-            }
-        }
-    }
-
-    /// When a sleep ends: at `until`, or when a resting socket is armed again.
-    fn sleep_ends(&self, until: Option<Instant>) -> Option<Instant> {
-        until.into_iter().chain(self.rest_ends()).min()
-    }
 }
 
 impl Driver for UringDriver {
@@ -551,40 +524,19 @@ impl Driver for UringDriver {
     }
 
     fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
-        self.settle();
-        if self.has_news() || !self.alarm.fall_asleep() {
-            return Sleep::Ready;
-        }
-        Sleep::Until(self.sleep_ends(until))
+        self.arm_sleep(until)
     }
 
     fn sleep(&mut self, until: Option<Instant>) {
-        let mut slept = false;
-        loop {
-            let until = self.sleep_ends(until);
-            let timeout = until.map(|until| until.saturating_since(clock::now()));
-            if timeout == Some(Duration::ZERO) {
-                return;
-            }
-            self.counters.parks += u64::from(!slept);
-            slept = true;
-            let waited = self.ring.wait(timeout, &mut self.counters);
-            self.reap();
-            if !matches!(waited, Ok(Waited::Something)) || self.has_news() || self.alarm.is_rung() {
-                return;
-            }
-            // Only sends completed, or a receive or the alarm has to be armed again. The next wait submits
-            // that.
-            self.upkeep();
-        }
+        self.sleep_in_ring(until);
     }
 
     fn end_sleep(&mut self) {
-        self.counters.wakes += u64::from(self.alarm.wake_up());
+        self.disarm_sleep();
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.ring.as_fd())
+    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
+        self.make_readiness()
     }
 
     fn waker(&self) -> Waker {

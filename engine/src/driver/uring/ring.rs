@@ -1,10 +1,6 @@
 //! The submission and completion queues: push, enter, reap. What the operations mean is `super`'s.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
-    time::Duration,
-};
+use std::{io, os::fd::RawFd, time::Duration};
 
 use io_uring::{
     EnterFlags, cqueue, squeue,
@@ -107,6 +103,24 @@ impl IoUring {
         self.io.submission().cq_overflow()
     }
 
+    /// Lets `event` be written whenever completions become visible or wait for an `enter`, while
+    /// [`notices`](Self::notices) is on.
+    pub(super) fn register_event(&mut self, event: RawFd) -> io::Result<()> {
+        self.notices(false);
+        self.io.submitter().register_eventfd(event)
+    }
+
+    /// Whether the registered event is written.
+    pub(super) fn notices(&mut self, on: bool) {
+        let queue = self.io.completion();
+        if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
+    }
+
+    /// Whether completions are visible.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.io.completion().is_empty()
+    }
+
     /// Moves every visible completion to `into`.
     pub(super) fn reap(&mut self, into: &mut Vec<cqueue::Entry>) {
         into.extend(self.io.completion());
@@ -151,14 +165,6 @@ impl IoUring {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(Waited::TimedOut),
             other => forgive(other.map(drop)).map(|()| Waited::Something),
         }
-    }
-}
-
-/// Readable while completions wait, also those that only an `enter` makes visible.
-impl AsFd for IoUring {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring keeps its descriptor open until it is dropped, and the borrow ends before that.
-        unsafe { BorrowedFd::borrow_raw(self.io.as_raw_fd()) }
     }
 }
 

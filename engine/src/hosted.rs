@@ -1,0 +1,261 @@
+//! An engine whose shard lives on a thread of the application.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    future::Future,
+    os::fd::{AsFd, BorrowedFd},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use crate::{
+    config::{EngineConfig, EngineError},
+    driver::Sleep,
+    engine::{Engine, WeakEngine},
+    hosting::{self, HostedShard},
+    idle::Wait,
+    shared::Next,
+};
+
+/// Turns that [`HostedRun`] takes in one poll before it lets other tasks run.
+const TURNS_PER_POLL: usize = 16;
+
+thread_local! {
+    /// The engines hosted by this thread, the newest last.
+    static ENGINES: RefCell<Vec<WeakEngine>> = const { RefCell::new(Vec::new()) };
+}
+
+/// When a hosted engine needs its next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextTurn {
+    /// At once: there is more to do.
+    Now,
+    /// After this time, or earlier when the descriptor is readable.
+    Within(Duration),
+    /// When the descriptor is readable.
+    OnNews,
+}
+
+/// An engine whose shard is driven by the thread that started it: no shard thread, no hop between threads on
+/// a datum's way. The clerk, which does handshakes and calls predicates, has a thread of its own; it sleeps
+/// while topology does not change.
+///
+/// # Driving it
+///
+/// Whatever the thread does, it has to give the shard its turns:
+///
+/// * **Blocking calls do it.** While the thread waits in a blocking form of the API (`recv_blocking`,
+///   `recv_timeout`, `send_blocking`, `wait_blocking`, `block_on`, …) it turns the shard, and sleeps in the
+///   shard's driver once there is nothing to do.
+/// * [`block_on`](Self::block_on) runs a future and turns the shard between its polls.
+/// * [`turn`](Self::turn) is for a loop that exists already; [`sleep`](Self::sleep), or
+///   [`prepare_sleep`](Self::prepare_sleep) and the descriptor ([`AsFd`]), let that loop sleep.
+/// * [`run`](Self::run) is a future for a single-threaded executor.
+///
+/// A send on this thread flushes the shard itself: the first datum after a turn leaves before the send
+/// returns, and what follows it before the next turn leaves with that turn, packed together. Handles may be
+/// used from any other thread too; then the datum waits for the shard's next turn.
+///
+/// # The contract
+///
+/// Between two turns nothing is received, acknowledged, resent or kept alive. A thread that does not turn for
+/// [`SessionConfig::dead_after`](crate::SessionConfig::dead_after), 10 seconds by default, is dead for its
+/// peers: its sessions end, and streams lose their place unless they resume. Long before that its peers wait,
+/// and repeat what is not acknowledged. So do not block this thread by other means (joins, locks, file
+/// reads).
+///
+/// # Which mode
+///
+/// | | hosted | threads ([`Engine::start`]) |
+/// |---|---|---|
+/// | threads that run while datums flow | the application's own | one for each shard besides |
+/// | hops of a datum between threads | none | one on each side |
+/// | a thread that is busy elsewhere | stops its peers | does no harm |
+/// | more than one core for one node | no | yes |
+///
+/// Host where latency counts, cores are few, or the application is one loop per core already. Take threads
+/// for everything else. A process may do both, and have an engine on each of several threads.
+///
+/// A node that is built on this thread without an engine of its own runs on this engine. Dropping the handle
+/// stops the engine as [`Engine::stop`] does, with [`Times::drain`](crate::Times::drain): nodes leave, what
+/// was published drains, sessions are closed in order.
+///
+/// ```
+/// use corewire_engine::{EngineConfig, HostedEngine};
+/// use std::time::Duration;
+///
+/// let hosted = HostedEngine::start(EngineConfig::default())?;
+/// assert_eq!(hosted.block_on(async { 7 }), 7);
+/// hosted.turn();
+/// hosted.sleep(Some(Duration::from_millis(1)));
+/// assert!(hosted.engine().info().shards[0].hosted);
+/// # Ok::<(), corewire_engine::EngineError>(())
+/// ```
+pub struct HostedEngine {
+    engine: Engine,
+    shard: Rc<HostedShard>,
+}
+
+impl HostedEngine {
+    /// Starts an engine with one shard on this thread. `config.shards` is 0 or 1; `config.pin` does not
+    /// count: the thread is the caller's. `config.idle` says how the blocking forms and the futures wait.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError`]; each text has the cure.
+    pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
+        let (engine, shard) = Engine::start_hosted(config)?;
+        let _ = ENGINES.try_with(|engines| engines.borrow_mut().push(engine.downgrade()));
+        Ok(Self { engine, shard })
+    }
+
+    /// The newest engine that this thread hosts and that was not stopped.
+    pub fn here() -> Option<Engine> {
+        let newest = |engines: &RefCell<Vec<WeakEngine>>| {
+            let mut engines = engines.borrow_mut();
+            engines.retain(WeakEngine::is_running);
+            engines.last().and_then(WeakEngine::upgrade)
+        };
+        ENGINES.try_with(newest).ok().flatten()
+    }
+
+    /// The engine, to be passed to nodes. Its clones may go to other threads.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Does what there is to do, each kind of work up to a bound, and says when the next turn is due. Never
+    /// sleeps. An idle turn takes about 0.2 µs.
+    pub fn turn(&self) -> NextTurn {
+        match self.shard.turn() {
+            Next::Again => NextTurn::Now,
+            Next::Until(at) => NextTurn::Within(at.saturating_since(self.shard.last_turn())),
+            Next::Idle => NextTurn::OnNews,
+        }
+    }
+
+    /// Sleeps until there is work for [`turn`](Self::turn), at most for `limit`. Returns at once if there is
+    /// some already, and may return early.
+    pub fn sleep(&self, limit: Option<Duration>) {
+        self.shard.park(limit.map(|limit| self.shard.now() + limit));
+    }
+
+    /// For a loop that sleeps on several descriptors: arms everything that makes this one ([`AsFd`])
+    /// readable. Unless the answer is [`NextTurn::Now`], wait for it to become readable, at most as long as
+    /// the answer and the last [`turn`](Self::turn) say; then take a turn, whatever ended the wait.
+    pub fn prepare_sleep(&self) -> NextTurn {
+        match self.shard.prepare_sleep(None, None) {
+            Sleep::Ready => NextTurn::Now,
+            Sleep::Until(None) => NextTurn::OnNews,
+            Sleep::Until(Some(at)) => NextTurn::Within(at.saturating_since(self.shard.now())),
+        }
+    }
+
+    /// Runs `future` on this thread, and turns the shard between its polls. Sleeps in the shard's driver
+    /// while both have nothing to do.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        hosting::wait(|cx| future.as_mut().poll(cx))
+    }
+
+    /// Whether the engine has stopped, or its shard has panicked: see
+    /// [`Engine::info`]. Turns do nothing from then on.
+    pub fn is_over(&self) -> bool {
+        self.shard.is_over()
+    }
+
+    /// A future that turns the shard inside a single-threaded executor, until the engine has stopped.
+    /// `reactor` tells how that executor waits for a descriptor; its choice decides what a sleep and a
+    /// wake-up cost.
+    ///
+    /// Spawn it as a local task, or poll it beside the program's own future. The contract holds: a task that
+    /// keeps the executor busy keeps the shard from its peers.
+    pub fn run<R: Reactor>(&self, reactor: R) -> HostedRun<R> {
+        HostedRun { shard: self.shard.clone(), reactor }
+    }
+}
+
+/// How an executor waits for a hosted engine's descriptor, and for time.
+pub trait Reactor {
+    /// What was reported before belongs to the past: the shard takes a turn now. Called before each turn.
+    fn clear(&mut self);
+
+    /// Waits until the descriptor is readable or `limit` has passed since this call (`None`: without an end).
+    /// Pending registers the task; readiness that came since the last [`clear`](Self::clear) counts.
+    fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+/// Turns a hosted engine; made by [`HostedEngine::run`].
+#[must_use = "the engine is not driven unless the future is polled"]
+pub struct HostedRun<R> {
+    shard: Rc<HostedShard>,
+    reactor: R,
+}
+
+impl<R: Reactor + Unpin> Future for HostedRun<R> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { shard, reactor } = &mut *self;
+        shard.end_sleep();
+        for _ in 0..TURNS_PER_POLL {
+            reactor.clear();
+            let next = shard.turn();
+            if shard.is_over() {
+                return Poll::Ready(());
+            }
+            let until = match next {
+                Next::Again => {
+                    shard.worked();
+                    continue;
+                }
+                Next::Until(at) => Some(at),
+                Next::Idle => None,
+            };
+            if shard.idle(shard.last_turn()) != Wait::Park {
+                break;
+            }
+            let Sleep::Until(until) = shard.prepare_sleep(until, Some(cx.waker())) else { continue };
+            let limit = until.map(|until| until.saturating_since(shard.now()));
+            if reactor.poll_readable(limit, cx).is_pending() {
+                return Poll::Pending;
+            }
+            shard.end_sleep();
+        }
+        // Other tasks run first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<R> Drop for HostedRun<R> {
+    fn drop(&mut self) {
+        // The waker of a task that is gone stays armed nowhere.
+        self.shard.end_sleep();
+    }
+}
+
+impl AsFd for HostedEngine {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shard.as_fd()
+    }
+}
+
+impl Drop for HostedEngine {
+    fn drop(&mut self) {
+        self.engine.stop_hosted(&self.shard);
+        self.shard.leave();
+    }
+}
+
+impl fmt::Debug for HostedEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostedEngine")
+            .field("engine", &self.engine)
+            .field("is_over", &self.is_over())
+            .finish_non_exhaustive()
+    }
+}

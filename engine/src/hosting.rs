@@ -1,0 +1,451 @@
+//! Shards that a thread of the application owns, and how that thread waits.
+//!
+//! A thread with hosted shards turns them whenever it would park ([`wait`], [`wait_until`]), and sleeps in
+//! their drivers once nothing is to be done. A thread without one parks. Every blocking form of the typed
+//! layer waits here.
+//!
+//! Not inside: the engine's handle, which is `hosted`'s, and executors that turn a shard in a task.
+
+use std::{
+    cell::{Cell, RefCell},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Instant as StdInstant,
+};
+
+use corewire_proto::time::Instant;
+use corewire_rings::park;
+
+use crate::{
+    driver::{AnyDriver, Driver, Sleep, wait_readable},
+    idle::{Idler, Wait},
+    shard::{
+        Shard,
+        host::{self, HostEnd},
+    },
+    shared::Next,
+};
+
+/// The shards of one thread.
+type ShardsHere = Rc<[Rc<HostedShard>]>;
+
+thread_local! {
+    /// How many there are in `HERE`: the check that each send makes.
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+    static HERE: RefCell<Option<ShardsHere>> = const { RefCell::new(None) };
+}
+
+/// What is armed to end a shard's sleep.
+enum Sleeper {
+    /// The shard is awake.
+    Awake,
+    /// The driver's own waker, which shows in its readiness.
+    Driver,
+    /// A task that turns the shard.
+    Task(Waker),
+}
+
+/// A shard on the thread that made it.
+pub(crate) struct HostedShard {
+    /// The driver's descriptor, a second time: this one can be lent during a turn.
+    readiness: OwnedFd,
+    /// Borrowed during a turn only.
+    shard: RefCell<Shard<AnyDriver>>,
+    idler: RefCell<Idler>,
+    /// Ends any sleep of the driver.
+    alarm: Waker,
+    /// Set when the shard has stopped or panicked.
+    end: Arc<OnceLock<HostEnd>>,
+    sleeper: RefCell<Sleeper>,
+    /// A turn was taken since the last flush.
+    turned: Cell<bool>,
+    /// The waker of this thread's blocking forms. Kept between them, so that waiting does not allocate; empty
+    /// while in use.
+    parker: Cell<Option<HostParker>>,
+}
+
+impl HostedShard {
+    /// Takes the shard over for this thread, until [`HostedShard::leave`].
+    pub(crate) fn enter(
+        mut shard: Shard<AnyDriver>,
+        idler: Idler,
+        end: Arc<OnceLock<HostEnd>>,
+    ) -> std::io::Result<Rc<Self>> {
+        let readiness = shard.readiness()?;
+        let hosted = Rc::new(Self {
+            readiness,
+            alarm: shard.driver().waker(),
+            shard: RefCell::new(shard),
+            idler: RefCell::new(idler),
+            end,
+            sleeper: RefCell::new(Sleeper::Awake),
+            turned: Cell::new(true),
+            parker: Cell::new(None),
+        });
+        let entered = hosted.clone();
+        change_here(|here| here.push(entered));
+        Ok(hosted)
+    }
+
+    /// From now on the thread's waits do not turn this shard.
+    pub(crate) fn leave(&self) {
+        change_here(|here| here.retain(|one| !std::ptr::eq(&raw const **one, self)));
+    }
+
+    /// One turn. `Idle` when the shard is over, or in a turn already (a waker that it called got here).
+    pub(crate) fn turn(&self) -> Next {
+        let Ok(mut shard) = self.shard.try_borrow_mut() else { return Next::Idle };
+        if self.is_over() {
+            return Next::Idle;
+        }
+        self.wake_up(&mut shard);
+        self.turned.set(true);
+        let next = self.contained(&mut shard, Shard::turn).unwrap_or(Next::Idle);
+        if shard.is_stopped() {
+            let _first = self.end.set(HostEnd::InOrder);
+        }
+        next
+    }
+
+    /// Sends what rings got since the last turn. Once for each turn: what follows leaves with the next one,
+    /// so that a burst is packed instead of being sent datum by datum.
+    fn flush(&self) {
+        if !self.turned.replace(false) {
+            return;
+        }
+        let Ok(mut shard) = self.shard.try_borrow_mut() else { return };
+        if self.is_over() {
+            return;
+        }
+        if matches!(&*self.sleeper.borrow(), Sleeper::Driver) {
+            // The commit has made the descriptor readable, so that a turn follows.
+            return;
+        }
+        self.wake_up(&mut shard);
+        self.contained(&mut shard, Shard::flush);
+    }
+
+    /// Arms everything that ends a sleep: it calls `task`, or makes the descriptor readable.
+    pub(crate) fn prepare_sleep(&self, until: Option<Instant>, task: Option<&Waker>) -> Sleep {
+        let Ok(mut shard) = self.shard.try_borrow_mut() else { return Sleep::Ready };
+        if self.is_over() {
+            return Sleep::Ready;
+        }
+        self.wake_up(&mut shard);
+        let prepared = shard.prepare_sleep(until, task.unwrap_or(&self.alarm));
+        if prepared != Sleep::Ready {
+            *self.sleeper.borrow_mut() = task.map_or(Sleeper::Driver, |task| Sleeper::Task(task.clone()));
+        }
+        prepared
+    }
+
+    /// Sleeps in the driver, unless there is work.
+    pub(crate) fn park(&self, until: Option<Instant>) {
+        let Ok(mut shard) = self.shard.try_borrow_mut() else { return };
+        self.wake_up(&mut shard);
+        shard.park(until);
+    }
+
+    /// Ends a sleep that the caller has prepared.
+    pub(crate) fn end_sleep(&self) {
+        if let Ok(mut shard) = self.shard.try_borrow_mut()
+            && !matches!(self.sleeper.replace(Sleeper::Awake), Sleeper::Awake)
+        {
+            shard.end_sleep();
+        }
+    }
+
+    /// Ends a sleep that may be another caller's: a task turns then, and arms again what ends its sleep.
+    fn wake_up(&self, shard: &mut Shard<AnyDriver>) {
+        let sleeper = self.sleeper.replace(Sleeper::Awake);
+        if !matches!(sleeper, Sleeper::Awake) {
+            shard.end_sleep();
+        }
+        if let Sleeper::Task(task) = sleeper {
+            task.wake();
+        }
+    }
+
+    /// Runs a part of a turn. A panic ends the shard, as it does on a thread of the engine's.
+    fn contained<T>(
+        &self,
+        shard: &mut Shard<AnyDriver>,
+        act: impl FnOnce(&mut Shard<AnyDriver>) -> T,
+    ) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(|| act(shard))) {
+            Ok(done) => Some(done),
+            Err(payload) => {
+                let _first = self.end.set(host::end_after_panic(shard, payload.as_ref()));
+                None
+            }
+        }
+    }
+
+    /// Whether the shard has stopped or panicked. Then its turns do nothing.
+    pub(crate) fn is_over(&self) -> bool {
+        self.end.get().is_some()
+    }
+
+    /// The driver's clock at the start of the last turn.
+    pub(crate) fn last_turn(&self) -> Instant {
+        self.shard.try_borrow().map_or(Instant::ZERO, |shard| shard.now())
+    }
+
+    /// The driver's clock.
+    pub(crate) fn now(&self) -> Instant {
+        self.shard.try_borrow().map_or(Instant::ZERO, |shard| shard.driver().now())
+    }
+
+    /// What a turn without work at `now` is followed by.
+    pub(crate) fn idle(&self, now: Instant) -> Wait {
+        self.idler.borrow_mut().wait(now)
+    }
+
+    /// There was work: waiting begins anew.
+    pub(crate) fn worked(&self) {
+        self.idler.borrow_mut().worked();
+    }
+
+    fn in_turn(&self) -> bool {
+        self.shard.try_borrow_mut().is_err()
+    }
+}
+
+/// Readable while something has happened that ends a prepared sleep.
+impl AsFd for HostedShard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.readiness.as_fd()
+    }
+}
+
+fn change_here(change: impl FnOnce(&mut Vec<Rc<HostedShard>>)) {
+    // At the thread's end there is no storage any more, and no wait that would need it.
+    let _ = HERE.try_with(|here| {
+        let mut list = here.borrow().as_deref().map_or_else(Vec::new, <[_]>::to_vec);
+        change(&mut list);
+        COUNT.set(list.len());
+        // Dropped without the borrow, although no shard is: its handle has another reference.
+        let before = here.replace((!list.is_empty()).then(|| list.into()));
+        drop(before);
+    });
+}
+
+fn here() -> Option<ShardsHere> {
+    if COUNT.get() == 0 {
+        return None;
+    }
+    HERE.try_with(|here| here.borrow().clone()).ok().flatten()
+}
+
+/// Lets the shards of this thread send what was put into rings, once for each of their turns. One load on a
+/// thread that has no shards.
+#[inline(always)]
+pub fn flush() {
+    if COUNT.get() > 0 {
+        flush_here();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn flush_here() {
+    for shard in here().iter().flat_map(|here| here.iter()) {
+        shard.flush();
+    }
+}
+
+/// Polls `poll` until it is ready. In between the thread turns its shards, or parks when it has none.
+pub fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    if let Some(here) = here() {
+        match drive(&here, None, &mut poll) {
+            Driven::Ready(value) => return value,
+            Driven::Late | Driven::Over => {}
+        }
+    }
+    park::wait(poll)
+}
+
+/// As [`wait`], but gives `None` at `deadline`. Polls at least once, and always once after the last wake.
+pub fn wait_until<T>(deadline: StdInstant, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    if let Some(here) = here() {
+        match drive(&here, Some(deadline), &mut poll) {
+            Driven::Ready(value) => return Some(value),
+            Driven::Late => return None,
+            Driven::Over => {}
+        }
+    }
+    park::wait_until(deadline, poll)
+}
+
+/// Turns `shard`, which the thread may have left, and the thread's other shards until `poll` is ready or
+/// `deadline` has come.
+pub(crate) fn drive_until<T>(
+    shard: &Rc<HostedShard>,
+    deadline: StdInstant,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    let mut shards = here().as_deref().map_or_else(Vec::new, <[_]>::to_vec);
+    if !shards.iter().any(|one| Rc::ptr_eq(one, shard)) {
+        shards.push(shard.clone());
+    }
+    match drive(&shards, Some(deadline), &mut poll) {
+        Driven::Ready(value) => Some(value),
+        Driven::Late => None,
+        Driven::Over => park::wait_until(deadline, poll),
+    }
+}
+
+/// How [`drive`] ended.
+enum Driven<T> {
+    /// The poll was ready.
+    Ready(T),
+    /// The deadline has come.
+    Late,
+    /// No shard is left to turn: the caller waits by other means.
+    Over,
+}
+
+/// Polls after each wake, and turns `shards` in between.
+fn drive<T>(
+    shards: &[Rc<HostedShard>],
+    deadline: Option<StdInstant>,
+    poll: &mut impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Driven<T> {
+    let is_live = |shard: &&Rc<HostedShard>| !shard.is_over();
+    // A wait inside a turn (in a waker that it called) can't turn that shard.
+    let Some(first) = shards.iter().find(is_live) else { return Driven::Over };
+    if shards.iter().any(|shard| shard.in_turn()) {
+        return Driven::Over;
+    }
+    let loan = HostParkerLoan::of(first);
+    let until = deadline.map(|deadline| first.now() + deadline.saturating_duration_since(StdInstant::now()));
+    loop {
+        if let Poll::Ready(value) = poll(&mut Context::from_waker(loan.waker())) {
+            return Driven::Ready(value);
+        }
+        // At least one turn for each poll: a future that wakes itself does not keep the shard from its peers.
+        loop {
+            let next = shards.iter().fold(Next::Idle, |next, shard| next.sooner(shard.turn()));
+            if loan.take_woken() {
+                first.worked();
+                break;
+            }
+            if first.is_over() {
+                drop(loan);
+                return drive(shards, deadline, poll);
+            }
+            let now = first.last_turn();
+            if until.is_some_and(|until| until <= now) {
+                return Driven::Late;
+            }
+            let due = match next {
+                Next::Again => {
+                    first.worked();
+                    continue;
+                }
+                Next::Until(at) => Some(at),
+                Next::Idle => None,
+            };
+            match first.idle(now) {
+                Wait::Spin => std::hint::spin_loop(),
+                Wait::Yield => std::thread::yield_now(),
+                Wait::Park => sleep(shards, due.into_iter().chain(until).min()),
+            }
+        }
+    }
+}
+
+/// Sleeps until one of `shards` has work.
+fn sleep(shards: &[Rc<HostedShard>], until: Option<Instant>) {
+    if let [shard] = shards {
+        return shard.park(until);
+    }
+    let mut until = until;
+    let mut sleepers = Vec::with_capacity(shards.len());
+    for shard in shards.iter().filter(|shard| !shard.is_over()) {
+        match shard.prepare_sleep(until, None) {
+            Sleep::Ready => {
+                sleepers.clear();
+                break;
+            }
+            Sleep::Until(at) => {
+                until = at;
+                sleepers.push(shard.as_fd());
+            }
+        }
+    }
+    if let (Some(shard), false) = (shards.first(), sleepers.is_empty()) {
+        let limit = until.map(|until| until.saturating_since(shard.now()));
+        // A refusal (a signal came) is an early wake-up.
+        let _ = wait_readable(&sleepers, limit);
+    }
+    shards.iter().for_each(|shard| shard.end_sleep());
+}
+
+/// Wakes a thread that drives shards: the flag tells that a poll is due, the alarm ends the sleep.
+struct HostWaker {
+    woken: AtomicBool,
+    alarm: Waker,
+}
+
+impl Wake for HostWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // AcqRel: what the waker did comes before the poll that its wake causes. The flag comes before the
+        // alarm: a sleep that the alarm ends, or prevents, is followed by a look at the flag.
+        if !self.woken.swap(true, Ordering::AcqRel) {
+            self.alarm.wake_by_ref();
+        }
+    }
+}
+
+/// A [`HostWaker`] and the waker made of it.
+struct HostParker {
+    shared: Arc<HostWaker>,
+    waker: Waker,
+}
+
+/// Gives the parker back at the end, also when a poll panics. A wait inside a poll makes a parker of its own.
+struct HostParkerLoan<'a> {
+    shard: &'a HostedShard,
+    parker: Option<HostParker>,
+}
+
+impl<'a> HostParkerLoan<'a> {
+    fn of(shard: &'a HostedShard) -> Self {
+        let parker = shard.parker.take().unwrap_or_else(|| {
+            let shared = Arc::new(HostWaker { woken: AtomicBool::new(false), alarm: shard.alarm.clone() });
+            HostParker { waker: Waker::from(shared.clone()), shared }
+        });
+        Self { shard, parker: Some(parker) }
+    }
+
+    fn parker(&self) -> &HostParker {
+        self.parker.as_ref().expect("a loan has its parker until it is dropped")
+    }
+
+    fn waker(&self) -> &Waker {
+        &self.parker().waker
+    }
+
+    fn take_woken(&self) -> bool {
+        let woken = &self.parker().shared.woken;
+        // A plain load first: it is looked at after each turn.
+        woken.load(Ordering::Relaxed) && woken.swap(false, Ordering::AcqRel)
+    }
+}
+
+impl Drop for HostParkerLoan<'_> {
+    fn drop(&mut self) {
+        self.shard.parker.set(self.parker.take());
+    }
+}

@@ -1,0 +1,338 @@
+//! Engines that the test's own thread drives.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use corewire::engine::{EngineError, HostedRun, Idle, NextTurn, PollThread, Reactor, ShardState};
+use corewire::network::SessionSettings;
+use corewire::streams::{CloseCode, State};
+use corewire::{
+    BackpressurePolicy, Consumer, Engine, EngineConfig, HostedEngine, Network, NetworkId, Producer, block_on,
+    local,
+};
+use corewire_testkit::{CountingWaker, LIMIT};
+
+/// Short: the time of a wait that has to run into its limit.
+const MOMENT: Duration = Duration::from_millis(30);
+
+fn hosted(idle: Idle) -> HostedEngine {
+    HostedEngine::start(EngineConfig { idle, ..EngineConfig::default() }).unwrap()
+}
+
+/// A node on an engine with threads.
+fn elsewhere(id: NetworkId) -> Network {
+    let config = EngineConfig { shards: 1, ..EngineConfig::default() };
+    Network::builder(id).with_engine(config).build_blocking().unwrap()
+}
+
+/// A producer of one node, connected to a consumer of another.
+fn connect(from: &Network, to: &Network) -> (Producer<u64>, Consumer<u64>) {
+    let producer = from.streams().produce::<u64>();
+    let consumer = to.streams().consume::<u64>();
+    assert!(producer.when().online().wait_timeout(LIMIT) && consumer.when().online().wait_timeout(LIMIT));
+    (producer, consumer)
+}
+
+#[test]
+fn a_node_without_an_engine_runs_on_the_one_that_its_thread_hosts() {
+    let hosted = hosted(Idle::Park);
+    let network = Network::new_blocking(NetworkId::random()).unwrap();
+    let info = network.engine().info();
+    assert_eq!((info.shards.len(), info.shards[0].hosted, info.shards[0].cpu), (1, true, None));
+    let other = thread::spawn(|| Network::new_blocking(NetworkId::random()).unwrap().engine().info());
+    assert!(other.join().unwrap().shards.iter().all(|shard| !shard.hosted));
+    assert!(hosted.engine().stop(Duration::from_secs(1)));
+    assert!(HostedEngine::here().is_none() && hosted.is_over());
+    assert_eq!(hosted.engine().info().shards[0].state, ShardState::Stopped);
+}
+
+#[test]
+fn more_than_one_shard_is_refused_with_what_to_do() {
+    let error = HostedEngine::start(EngineConfig { shards: 2, ..EngineConfig::default() }).unwrap_err();
+    assert!(matches!(error, EngineError::HostedShards(2)));
+    assert!(error.to_string().contains("several threads"), "{error}");
+}
+
+#[test]
+fn blocking_forms_turn_the_shard_in_both_directions() {
+    for idle in [Idle::Park, Idle::ADAPTIVE] {
+        let hosted = hosted(idle);
+        let id = NetworkId::random();
+        let here = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
+        let there = elsewhere(id);
+        let (out, mut taken) = connect(&here, &there);
+        let back = there.streams().producer::<u64>().with_stream_id("back").build().unwrap();
+        let mut answers = here.streams().consumer::<u64>().with_stream_id("back").build();
+        assert!(back.when().online().wait_timeout(LIMIT));
+        let echo = thread::spawn(move || {
+            while let Some(n) = taken.recv_blocking() {
+                back.send_blocking(n + 1).unwrap();
+            }
+        });
+        for n in 0..200 {
+            out.send_blocking(n).unwrap();
+            assert_eq!(answers.recv_timeout(LIMIT), Ok(n + 1));
+        }
+        // Far more than the ring and the windows hold.
+        let many =
+            there.streams().producer::<u64>().with_stream_id("many").with_buffer_size(8).build().unwrap();
+        let mut all = here.streams().consumer::<u64>().with_stream_id("many").with_window_datums(8).build();
+        let sender = thread::spawn(move || (0..5000).for_each(|n| many.send_blocking(n).unwrap()));
+        assert!((0..5000).all(|n| all.recv_blocking() == Some(n)));
+        sender.join().unwrap();
+        there.shutdown_blocking(Duration::from_secs(5)).unwrap();
+        echo.join().unwrap();
+    }
+}
+
+#[test]
+fn two_engines_of_one_thread_talk_to_each_other() {
+    for idle in [Idle::Park, Idle::ADAPTIVE] {
+        let (first, second) = (hosted(idle), hosted(idle));
+        let id = NetworkId::random();
+        let here = Network::builder(id).with_engine(&first).build_blocking().unwrap();
+        let there = Network::builder(id).with_engine(&second).build_blocking().unwrap();
+        let (producer, mut consumer) = connect(&here, &there);
+        for n in 0..3000 {
+            producer.send_blocking(n).unwrap();
+            if n % 3 == 0 {
+                assert_eq!(consumer.recv_timeout(LIMIT), Ok(n / 3));
+            }
+        }
+        assert!((1000..3000).all(|n| consumer.recv_timeout(LIMIT) == Ok(n)));
+    }
+}
+
+#[test]
+fn the_first_send_after_a_turn_leaves_by_itself_and_the_next_with_a_turn() {
+    let hosted = hosted(Idle::Park);
+    let id = NetworkId::random();
+    let here = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
+    let there = elsewhere(id);
+    let (producer, mut consumer) = connect(&here, &there);
+    let (report, taken) = mpsc::channel();
+    thread::spawn(move || consumer.iter().for_each(|n| report.send(n).unwrap()));
+    hosted.turn();
+    producer.try_send(1).unwrap();
+    producer.try_send(2).unwrap();
+    assert_eq!(taken.recv_timeout(LIMIT), Ok(1), "no turn was taken");
+    assert!(taken.recv_timeout(MOMENT).is_err(), "the second one waits for the turn");
+    hosted.turn();
+    assert_eq!(taken.recv_timeout(LIMIT), Ok(2));
+}
+
+#[test]
+fn a_datum_of_another_thread_ends_the_sleep_of_the_host() {
+    let hosted = hosted(Idle::Park);
+    let network = Network::builder(NetworkId::random()).with_engine(&hosted).build_blocking().unwrap();
+    let (producer, mut consumer) = connect(&network, &network);
+    let local = local::Stream::<u64>::new(4, BackpressurePolicy::PauseUpstream);
+    let (to_local, ask) = (local.clone(), mpsc::channel::<u64>());
+    let sender = thread::spawn(move || {
+        for n in ask.1 {
+            producer.send_blocking(n).unwrap();
+            to_local.push_blocking(n).unwrap();
+        }
+    });
+    for n in 0..100 {
+        ask.0.send(n).unwrap();
+        assert_eq!((consumer.recv_blocking(), local.pop_blocking()), (Some(n), Some(n)));
+    }
+    drop(ask.0);
+    sender.join().unwrap();
+}
+
+#[test]
+fn waits_with_a_limit_end_at_it() {
+    for idle in [Idle::Park, Idle::ADAPTIVE, Idle::Spin] {
+        let hosted = hosted(idle);
+        let network = Network::builder(NetworkId::random()).with_engine(&hosted).build_blocking().unwrap();
+        let mut consumer = network.streams().consume::<u64>();
+        let before = Instant::now();
+        assert!(consumer.recv_timeout(MOMENT).is_err());
+        assert!(before.elapsed() >= MOMENT);
+        let before = Instant::now();
+        while hosted.turn() == NextTurn::Now {}
+        hosted.sleep(Some(MOMENT));
+        assert!(before.elapsed() < LIMIT);
+    }
+}
+
+#[test]
+fn a_future_that_wakes_itself_does_not_keep_the_shard_from_its_turns() {
+    let hosted = hosted(Idle::ADAPTIVE);
+    let id = NetworkId::random();
+    let here = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
+    let there = elsewhere(id);
+    let (producer, mut consumer) = connect(&there, &here);
+    producer.send_blocking(7).unwrap();
+    let start = Instant::now();
+    let got = hosted.block_on(std::future::poll_fn(|cx| match consumer.try_recv() {
+        Ok(n) => Poll::Ready(Some(n)),
+        Err(_) if start.elapsed() > LIMIT => Poll::Ready(None),
+        Err(_) => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    }));
+    assert_eq!(got, Some(7));
+}
+
+#[test]
+fn dropping_the_host_delivers_what_was_accepted_and_closes_in_order() {
+    let id = NetworkId::random();
+    let there = elsewhere(id);
+    let hosted = hosted(Idle::ADAPTIVE);
+    let here = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
+    let (producer, mut consumer) = connect(&here, &there);
+    let channel = consumer.producers().next().unwrap();
+    (0..100).for_each(|n| producer.try_send(n).unwrap());
+    drop(hosted);
+    assert!((0..100).all(|n| consumer.recv_timeout(LIMIT) == Ok(n)));
+    channel.disconnected_blocking();
+    assert_eq!((channel.state(), channel.close_code()), (State::Terminated, Some(CloseCode::GRACEFUL)));
+    assert!(producer.try_send(1).is_err());
+}
+
+#[test]
+fn a_host_that_does_not_turn_is_dead_to_its_peers() {
+    let id = NetworkId::random();
+    let dead_after = Duration::from_millis(300);
+    let settings = || SessionSettings::default().with_dead_after(dead_after);
+    let config = EngineConfig { shards: 1, ..EngineConfig::default() };
+    let there = Network::builder(id).with_session(settings()).with_engine(config).build_blocking().unwrap();
+    let hosted = hosted(Idle::ADAPTIVE);
+    let here = Network::builder(id).with_session(settings()).with_engine(&hosted).build_blocking().unwrap();
+    let (producer, _consumer) = connect(&there, &here);
+    let channel = producer.consumers().next().unwrap();
+    let lost = thread::spawn(move || {
+        channel.disconnected_blocking();
+        channel.close_code()
+    });
+    assert_eq!(lost.join().unwrap(), Some(CloseCode::PEER_LOST));
+}
+
+/// Wakes the thread that runs [`run_both`].
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A single-threaded executor with two tasks and no reactor.
+fn run_both<T>(mut engine: HostedRun<PollThread>, task: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    let mut task = pin!(task);
+    loop {
+        if let Poll::Ready(done) = task.as_mut().poll(&mut cx) {
+            return done;
+        }
+        assert!(pin!(&mut engine).poll(&mut cx).is_pending());
+        thread::park_timeout(LIMIT);
+    }
+}
+
+#[test]
+fn any_executor_runs_the_engine_as_a_future() {
+    for idle in [Idle::Park, Idle::ADAPTIVE] {
+        let hosted = hosted(idle);
+        let id = NetworkId::random();
+        let there = elsewhere(id);
+        let echo = thread::spawn(move || {
+            let mut taken = there.streams().consumer::<u64>().with_stream_id("out").build();
+            let back = there.streams().producer::<u64>().with_stream_id("back").build().unwrap();
+            for n in taken.iter() {
+                back.send_blocking(n + 1).unwrap();
+                if n == 99 {
+                    break;
+                }
+            }
+            there.shutdown_blocking(Duration::from_secs(5)).unwrap();
+        });
+        run_both(hosted.run(PollThread::start(&hosted).unwrap()), async {
+            let here = Network::builder(id).with_engine(&hosted).build().await.unwrap();
+            let out = here.streams().producer::<u64>().with_stream_id("out").build().unwrap();
+            let mut answers = here.streams().consumer::<u64>().with_stream_id("back").build();
+            for n in 0..100 {
+                out.send(n).await.unwrap();
+                assert_eq!(answers.recv().await, Some(n + 1));
+            }
+            // A blocking form inside a task turns the shard as well, and the engine's task goes on
+            // afterwards.
+            assert!(answers.recv_timeout(Duration::from_millis(1)).is_err());
+        });
+        block_on(async {});
+        echo.join().unwrap();
+    }
+}
+
+#[test]
+fn the_future_ends_with_its_engine() {
+    let hosted = hosted(Idle::Park);
+    let (counter, waker) = CountingWaker::pair();
+    let mut cx = Context::from_waker(&waker);
+    let mut run = hosted.run(PollThread::start(&hosted).unwrap());
+    while counter.wakes() == 0 && pin!(&mut run).poll(&mut cx).is_pending() {
+        if counter.wakes() > 0 {
+            break;
+        }
+        hosted.turn();
+    }
+    assert!(hosted.engine().stop(Duration::from_secs(1)));
+    assert!(pin!(&mut run).poll(&mut cx).is_ready());
+}
+
+/// Counts what a task asks of it.
+#[derive(Default)]
+struct NeverReadable(Vec<Option<Duration>>);
+
+impl Reactor for NeverReadable {
+    fn clear(&mut self) {}
+
+    fn poll_readable(&mut self, limit: Option<Duration>, _: &mut Context<'_>) -> Poll<()> {
+        self.0.push(limit);
+        Poll::Pending
+    }
+}
+
+/// Polls an idle engine's task until it sleeps. What its first turns find may keep it awake.
+fn fall_asleep(run: &mut HostedRun<NeverReadable>, counter: &CountingWaker, waker: &Waker) -> u64 {
+    for _ in 0..1000 {
+        let before = counter.wakes();
+        assert!(pin!(&mut *run).poll(&mut Context::from_waker(waker)).is_pending());
+        if counter.wakes() == before {
+            return before;
+        }
+    }
+    panic!("an idle engine does not sleep");
+}
+
+#[test]
+fn a_sleeping_task_is_woken_by_other_turns_and_other_threads() {
+    let hosted = hosted(Idle::Park);
+    let (counter, waker) = CountingWaker::pair();
+    let mut run = hosted.run(NeverReadable::default());
+    let asleep = fall_asleep(&mut run, &counter, &waker);
+    hosted.turn();
+    assert_eq!(counter.wakes(), asleep + 1);
+
+    let asleep = fall_asleep(&mut run, &counter, &waker);
+    let engine: Engine = hosted.engine().clone();
+    let join = || Network::builder(NetworkId::random()).with_engine(engine).build_blocking().unwrap();
+    let network = thread::spawn(join).join().unwrap();
+    // The clerk asks the shard to take the node's socket.
+    let start = Instant::now();
+    while counter.wakes() == asleep {
+        assert!(start.elapsed() < LIMIT, "the task sleeps on");
+        thread::yield_now();
+    }
+    drop(network);
+}
