@@ -89,8 +89,9 @@ impl SessionSettings {
         self
     }
 
-    /// The largest packet to send, in bytes of UDP payload. From 1,232 to 65,507. Default: 1,232, which every
-    /// IPv6 path carries. Packets of any size are received.
+    /// The largest packet to send, in bytes of UDP payload. From 1,232 to 65,507. Default: 65,507. Packets
+    /// begin at 1,232 bytes, which every IPv6 path carries, and grow as far as the path is found to carry
+    /// them. Packets of any size are received.
     ///
     /// ```
     /// # use corewire::network::SessionSettings;

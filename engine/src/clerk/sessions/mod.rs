@@ -36,10 +36,6 @@ use crate::{
 /// Sessions with one peer that are kept for their last channels after another one took their place.
 const RETIRED_EACH: usize = 2;
 
-/// The packet size between two addresses of this host, whose loopback takes 65,536 bytes: fewer, larger
-/// packets cost both ends less. Three of these are one train.
-const LOOPBACK_PACKET_BYTES: usize = 16 << 10;
-
 /// The sessions of this engine.
 #[derive(Default)]
 pub(crate) struct Sessions {
@@ -204,9 +200,6 @@ impl Sessions {
         let jitter = 0.9 + env.chance() / 5.0;
         count(&node.counters.handshakes_finished);
         count(&node.counters.sessions_opened);
-        if config.max_packet_bytes == MIN_PACKET_BYTES && to.ip().is_loopback() {
-            config.max_packet_bytes = LOOPBACK_PACKET_BYTES;
-        }
         let theirs = usize::try_from(outcome.peer_limits.max_packet_bytes).unwrap_or(usize::MAX);
         config.max_packet_bytes = config.max_packet_bytes.min(theirs.max(MIN_PACKET_BYTES));
         let theirs = usize::try_from(outcome.peer_limits.max_channels).unwrap_or(usize::MAX);
