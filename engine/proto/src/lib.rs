@@ -6,6 +6,8 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+#[doc(hidden)]
+pub mod bugs;
 pub mod channel;
 pub mod congestion;
 pub mod handshake;

@@ -3,6 +3,7 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use super::Fault;
+use crate::mutate;
 
 /// What holding a piece costs beside its bytes: map node and vector header, rounded up.
 pub(crate) const HELD_OVERHEAD_BYTES: usize = 96;
@@ -30,7 +31,7 @@ impl Budget {
     /// Charges `bytes`, or refuses without a change.
     pub(crate) fn take(&mut self, bytes: usize) -> Result<(), Fault> {
         let held = self.held.saturating_add(bytes);
-        if held > self.max {
+        if mutate!(held > self.max, "held-without-bound" => false) {
             return Err(Fault::Refuse);
         }
         self.held = held;

@@ -5,7 +5,7 @@
 use alloc::{collections::VecDeque, vec::Vec};
 
 use super::{Intervals, Label};
-use crate::time::Instant;
+use crate::{mutate, time::Instant};
 
 /// A frame in a packet that has an effect when the packet is acknowledged or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +201,7 @@ impl Resend {
         } else {
             self.acked.insert(first, end);
         }
-        if !self.spans.is_empty() {
+        if mutate!(!self.spans.is_empty(), "late-ack-ignored" => false) {
             self.forget_spans(first, end);
         }
         if !self.large.is_empty() {
@@ -313,7 +313,7 @@ fn insert_span(spans: &mut VecDeque<Span>, mut span: Span) {
             && before.end == part.seq
         {
             before.end = part.end;
-            before.since = before.since.min(part.since);
+            before.since = mutate!(before.since.min(part.since), "age-forgotten" => part.since);
         } else {
             spans.insert(at, part);
         }

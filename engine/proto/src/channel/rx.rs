@@ -8,9 +8,12 @@ use super::{
     Assembler, Budget, ChannelStats, DatumSink, EarlyRun, Fault, HELD_OVERHEAD_BYTES, Label, OpenRequest,
     PARTIAL_OVERHEAD_BYTES, POSITION_LIMIT, Reliability, datum_cost, rx_credit::RxCredit,
 };
-use crate::wire::{
-    CloseCode,
-    frames::{DataRun, Datums, FragmentHeader, PositionFrame, SkipFrame},
+use crate::{
+    mutate,
+    wire::{
+        CloseCode,
+        frames::{DataRun, Datums, FragmentHeader, PositionFrame, SkipFrame},
+    },
 };
 
 /// A frame that contradicts itself or what came before.
@@ -549,7 +552,7 @@ impl RxChannel {
     pub(crate) fn stats(&self) -> ChannelStats {
         ChannelStats {
             rx_seq: self.highest,
-            in_order: self.next_seq,
+            in_order: mutate!(self.next_seq, "resumes-behind-held" => self.highest),
             held_bytes: self.charged as u64,
             ..self.stats
         }

@@ -1,7 +1,7 @@
 //! CUBIC (RFC 9438) in integers, without HyStart and ECN.
 
 use super::{Controller, initial_window, paced};
-use crate::time::Instant;
+use crate::{mutate, time::Instant};
 
 /// Multiplicative decrease to 0.7 (RFC 9438, 4.6).
 const BETA_PER_MILLE: u64 = 700;
@@ -99,7 +99,8 @@ impl Controller for Cubic {
         // Time in which the window was not in use does not count (5.8).
         let since = now - self.used_at.replace(now).unwrap_or(now);
         if core::mem::take(&mut self.unused) || since.as_nanos() > u128::from(srtt_ns) * SILENT_TRIPS {
-            self.epoch = self.epoch.map(|epoch| epoch + since);
+            let unused = mutate!(since, "grows-while-unused" => core::time::Duration::ZERO);
+            self.epoch = self.epoch.map(|epoch| epoch + unused);
         }
         if self.recovery_start.is_some_and(|start| sent <= start) {
             return;

@@ -8,6 +8,8 @@
 
 use alloc::{collections::VecDeque, vec::Vec};
 
+use crate::mutate;
+
 /// Deficit round robin over slots of a table.
 #[derive(Debug)]
 pub struct Drr {
@@ -95,7 +97,7 @@ impl Drr {
         if let Some(slot) = self.ring.pop_front() {
             let flow = &mut self.flows[slot as usize];
             flow.active = false;
-            flow.balance = flow.balance.min(0);
+            flow.balance = mutate!(flow.balance.min(0), "pause-clears-debt" => 0);
         }
         self.granted = false;
     }

@@ -10,6 +10,7 @@ use super::{
     limits::{KeyLimits, KeyUse, MAX_SEALED_BYTES},
 };
 use crate::{
+    mutate,
     time::Instant,
     wire::header::{
         HEADER_BYTES, Header, PACKET_NUMBER_LIMIT, PACKET_OVERHEAD_BYTES, PHASES, ReceiverIndex, TAG_BYTES,
@@ -77,7 +78,7 @@ impl Sealer {
         debug_assert!(self.next == 0, "a key that has sealed packets cannot succeed another");
         self.phase = (former.phase + 1) % PHASES;
         self.first = former.next;
-        self.next = former.next;
+        self.next = mutate!(former.next, "numbers-restart" => 0);
         self
     }
 

@@ -199,6 +199,18 @@ fn key_stops_at_its_packet_limit_without_using_another_number() {
 }
 
 #[test]
+fn successor_goes_on_with_the_numbers_of_the_key_before() {
+    let (mut sealer, _) = pair(Suite::ChaCha20Poly1305);
+    for _ in 0..3 {
+        sealed(&mut sealer, b"before");
+    }
+    let (next, mut opener) = pair(Suite::ChaCha20Poly1305);
+    let mut next = next.succeed(&sealer);
+    assert_eq!((next.phase(), next.next_number()), (1, 3));
+    assert_eq!(opener.open(NOW, &mut sealed(&mut next, b"after")).unwrap().number, 3);
+}
+
+#[test]
 fn key_stops_at_its_age_at_both_ends() {
     let (mut sealer, mut opener) = pair(Suite::ChaCha20Poly1305);
     let mut packet = sealed(&mut sealer, b"late");

@@ -19,6 +19,7 @@ use alloc::boxed::Box;
 use core::time::Duration;
 
 use crate::{
+    mutate,
     seal::{KeyUse, OpenedPacket, Opener, Sealer, UnsealError},
     time::Instant,
     wire::header::{Header, PHASES, PacketKind},
@@ -101,7 +102,7 @@ impl Keys {
             return Err(StaleKey);
         }
         self.next = Some(Box::new(NextKey { sealer: key.sealer, opener: key.opener }));
-        if key.confirmed {
+        if mutate!(key.confirmed, "unconfirmed-key-used" => true) {
             self.promote_next(None);
         }
         Ok(key.confirmed)

@@ -4,7 +4,7 @@
 
 use core::time::Duration;
 
-use crate::time::Instant;
+use crate::{mutate, time::Instant};
 
 /// A timer that is served this late shows that this host stood still, not the peer.
 const STALL: Duration = Duration::from_millis(100);
@@ -136,7 +136,7 @@ impl Liveness {
     fn refused_at(&self) -> Option<Instant> {
         self.refusals
             .as_ref()
-            .filter(|refusals| refusals.count >= MIN_REFUSALS)
+            .filter(|refusals| mutate!(refusals.count >= MIN_REFUSALS, "one-refusal-kills" => true))
             .map(|r| r.first + REFUSED_FOR)
     }
 
@@ -162,7 +162,7 @@ impl Liveness {
             && at <= now
         {
             let grace = self.suspect_after.min(self.dead_after);
-            if now - at <= STALL.min(grace) {
+            if mutate!(now - at <= STALL.min(grace), "stall-kills-peers" => true) {
                 return Silence::Lost;
             }
             // This host stood still: packets of the peer may wait to be read, so it gets another moment.

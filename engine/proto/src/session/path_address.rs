@@ -8,7 +8,7 @@
 
 use core::{net::SocketAddr, time::Duration};
 
-use crate::time::Instant;
+use crate::{mutate, time::Instant};
 
 /// Bytes that an address which has not been validated may get per byte that came from it (RFC 9000, 8.1).
 const AMPLIFICATION: u64 = 3;
@@ -89,7 +89,7 @@ impl PathAddress {
     /// The peer answered a challenge. Returns the address that it has moved to.
     pub(super) fn handle_response(&mut self, token: u64) -> Option<SocketAddr> {
         let (first, last) = self.candidate.as_ref()?.tokens?;
-        if !(first..=last).contains(&token) {
+        if mutate!(!(first..=last).contains(&token), "moves-on-any-answer" => false) {
             return None;
         }
         self.current = self.candidate.take().map(|candidate| candidate.address);

@@ -9,7 +9,7 @@
 use core::time::Duration;
 
 use super::MIN_PACKET_BYTES;
-use crate::time::Instant;
+use crate::{mutate, time::Instant};
 
 /// Sizes of UDP payload worth a probe, ascending: IPv6 tunnels, Ethernet (IPv6, IPv4), jumbo frames, and
 /// larger ones of loopback and virtual links. The limit of the session follows in any case.
@@ -155,7 +155,7 @@ impl PathMtu {
     }
 
     fn fall_back(&mut self) -> bool {
-        let smaller = self.validated > MIN_PACKET_BYTES;
+        let smaller = mutate!(self.validated > MIN_PACKET_BYTES, "black-hole-unseen" => false);
         if smaller {
             self.validated = MIN_PACKET_BYTES;
             self.restart();

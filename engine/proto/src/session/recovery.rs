@@ -6,7 +6,7 @@ use alloc::collections::VecDeque;
 use core::time::Duration;
 
 use super::{MIN_PACKET_BYTES, rtt::Rtt};
-use crate::{channel::SentFrame, time::Instant, wire::frames::Ack};
+use crate::{channel::SentFrame, mutate, time::Instant, wire::frames::Ack};
 
 /// A packet is lost when one sent this much later arrived (RFC 9002, 6.1.1).
 const PACKET_THRESHOLD: u64 = 3;
@@ -256,7 +256,8 @@ impl Recovery {
         }
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
         if let Some(at) = largest_sent_at {
-            let delay = Duration::from_nanos(u64::from(ack.delay_ns)).min(self.believed_delay);
+            let delay = Duration::from_nanos(u64::from(ack.delay_ns));
+            let delay = mutate!(delay.min(self.believed_delay), "any-ack-delay-believed" => delay);
             self.rtt.update(now - at, delay);
             self.measured_at.get_or_insert(now);
         }
@@ -372,6 +373,7 @@ impl Recovery {
         }
         outcome.probe = true;
         self.probe_count += 1;
+        outcome.persistent = mutate!(false, "timeouts-collapse-window" => self.probe_count >= 2);
         self.probes_due = 1;
         self.arm_probe(now);
         // The oldest packet is most likely lost: its content is sent again, before it is declared lost.

@@ -3,7 +3,7 @@
 use super::{
     BlockedFrame, CloseCode, Lifecycle, Session, SessionEvent, liveness::Silence, transmit::CHALLENGE_BYTES,
 };
-use crate::time::Instant;
+use crate::{mutate, time::Instant};
 
 impl Session {
     /// When [`Session::handle_timeout`] is to be called; `None`: not before another call changes that. A time
@@ -114,7 +114,7 @@ impl Session {
         let Self { credit_wait, tx_channels, blocked, .. } = self;
         credit_wait.probe(self.now, self.config.blocked_probe, |label| {
             let Some(channel) = tx_channels.get_mut(*label) else { return false };
-            if !channel.blocked {
+            if mutate!(!channel.blocked, "credit-never-probed" => true) {
                 channel.listed_blocked = false;
                 return false;
             }
