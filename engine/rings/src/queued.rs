@@ -181,7 +181,7 @@ thread_local! {
     /// Sends that were woken while another one was served on this thread. One that leaves the ring's queue
     /// wakes the next; the list keeps a thousand of them from standing on one stack. `None`: none is being
     /// served.
-    static WOKEN: RefCell<Option<VecDeque<Arc<QueuedSend>>>> = RefCell::new(None);
+    static WOKEN: RefCell<Option<VecDeque<Arc<QueuedSend>>>> = const { RefCell::new(None) };
 }
 
 impl Wake for QueuedSend {

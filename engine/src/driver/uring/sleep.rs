@@ -98,7 +98,7 @@ impl UringDriver {
     }
 
     /// When the first of the resting sockets is armed again.
-    fn rest_ends(&self) -> Option<Instant> {
+    pub(super) fn rest_ends(&self) -> Option<Instant> {
         self.to_arm.iter().filter_map(|&id| self.sockets.get(id)?.rests_until).min()
     }
 
