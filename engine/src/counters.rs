@@ -67,10 +67,10 @@ table! {
     Total DatagramsReceived datagrams_received in "datagrams": "Datagrams that the driver handed in.";
     Total BytesReceived bytes_received in "bytes": "Bytes of those datagrams.";
     Total PacketsAccepted packets_accepted in "packets": "Packets that their session opened and understood.";
+    Total PacketsFromElsewhere packets_from_elsewhere in "packets": "Of those, from another address than the session's.";
     Total DropMalformed drop_malformed in "datagrams": "Dropped: no packet header of ours.";
     Total DropWrongShard drop_wrong_shard in "packets": "Dropped: the session lives on another shard.";
     Total DropNoSession drop_no_session in "packets": "Dropped: no session at that index, or an older one.";
-    Total DropForeignSource drop_foreign_source in "packets": "Dropped: not from the address of the session.";
     Total DropBySession drop_by_session in "packets": "Dropped by the session: replayed, forged or malformed.";
     Total DropHeldUp drop_held_up in "packets": "Dropped: the clerk has no room for an event of their session.";
     Total DropNoNode drop_no_node in "datagrams": "Dropped: the socket belongs to no node any more.";
@@ -109,6 +109,7 @@ table! {
 
     Total SessionsOpened sessions_opened in "sessions": "Sessions installed.";
     Total KeysChanged keys_changed in "sessions": "Times that a session went on under a new key.";
+    Total PeersMoved peers_moved in "sessions": "Times that a session followed its peer to another address.";
     Total SessionsClosed sessions_closed in "sessions": "Sessions ended, by either side.";
     Level Sessions sessions in "sessions": "Sessions alive.";
     Total ChannelsOpened channels_opened in "channels": "Channels connected.";

@@ -55,7 +55,6 @@ fn fates(counts: &CounterSnapshot) -> u64 {
         Counter::DropMalformed,
         Counter::DropWrongShard,
         Counter::DropNoSession,
-        Counter::DropForeignSource,
         Counter::DropBySession,
         Counter::DropHeldUp,
         Counter::DropNoNode,
@@ -128,7 +127,7 @@ fn junk_of_all_sizes_is_dropped_by_its_cause_and_harms_nobody() {
     rig.run_for(Duration::from_millis(10));
     let counts = rig.right.counters.snapshot().since(&before);
     assert_eq!(counts.get(Counter::DropWrongShard), 4);
-    assert_eq!(counts.get(Counter::DropForeignSource), 4);
+    assert!(counts.get(Counter::DropBySession) >= 4);
     assert!(counts.get(Counter::DropNoSession) >= 8);
     assert!(counts.get(Counter::DropMalformed) > 100);
     assert_eq!(fates(&counts), counts.get(Counter::DatagramsReceived));

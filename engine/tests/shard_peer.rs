@@ -1,14 +1,59 @@
-//! What a shard reports of a session's peer: that it is silent, and that it is back.
+//! Sessions whose peer is silent or moves, and whose path takes packets of other sizes than before.
 
 mod shard_rig;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use corewire_engine::shard::Event;
+use corewire_engine::{counters::Counter, driver::sim::Link, shard::Event};
 use corewire_proto::{session::SessionConfig, time::Instant};
-use shard_rig::{Rig, Setup, Side, Wish, publish, ring};
+use corewire_rings::Ring;
+use shard_rig::{Leg, Rig, Setup, Side, Wish, publish, ring};
 
 const SLOT: u32 = 1;
+const LEN: usize = 300;
+
+/// A stream under way from the left side to the right one.
+struct Flow {
+    rig: Rig,
+    ring: Ring,
+    leg: Leg,
+}
+
+impl Flow {
+    fn over(link: Link) -> Self {
+        let mut rig = Rig::new(Setup { link, ..Setup::default() });
+        rig.connect(SLOT, &SessionConfig::default());
+        let ring = ring(256, 1 << 18);
+        let leg = rig.subscribe(SLOT, &ring, Wish::default());
+        Self { rig, ring, leg }
+    }
+
+    /// Carries `count` datums, none of which may be lost, within `limit`.
+    fn carry(&mut self, count: usize, limit: Duration) {
+        let Self { rig, ring, leg } = self;
+        let (mut sent, mut taken) = (0, 0);
+        rig.run_until(limit, |_| {
+            sent += publish(ring, count - sent, LEN);
+            let (new, skipped) = leg.take(usize::MAX);
+            assert_eq!(skipped, 0);
+            taken += new;
+            taken == count
+        });
+    }
+
+    /// Bytes per packet that the left side sends while it carries `count` datums.
+    fn packet_bytes(&mut self, count: usize, limit: Duration) -> u64 {
+        let before = self.rig.left.counters.snapshot();
+        self.carry(count, limit);
+        let sent = self.rig.left.counters.snapshot().since(&before);
+        sent.get(Counter::BytesSent) / sent.get(Counter::PacketsSent)
+    }
+}
+
+/// A path of `mtu` bytes of payload.
+fn path(mtu_bytes: usize, reports_mtu: bool) -> Link {
+    Link { mtu_bytes, reports_mtu, delay: Duration::from_micros(100), ..Link::CLEAN }
+}
 
 /// Since when the side's peer is silent, if that was reported.
 fn suspect(side: &mut Side) -> Option<Instant> {
@@ -46,4 +91,63 @@ fn silent_peer_is_reported_with_the_start_of_its_silence_and_its_end() {
     rig.run_until(Duration::from_secs(5), |rig| rig.left.pick(recovered).is_some());
     // The session has gone on.
     rig.run_until(Duration::from_secs(5), |_| leg.take(9) == (1, 0));
+}
+
+#[test]
+fn session_follows_a_peer_that_moves_and_loses_nothing() {
+    for producer_moves in [true, false] {
+        let mut flow = Flow::over(Link::CLEAN);
+        flow.carry(500, Duration::from_secs(1));
+        for port in [5_000, 5_001] {
+            let rig = &mut flow.rig;
+            let moves = if producer_moves { &rig.left } else { &rig.right };
+            let to = SocketAddr::new(rig.world.ip(moves.host), port);
+            rig.world.translate(moves.address, to);
+            flow.carry(2_000, Duration::from_secs(5));
+            let rig = &mut flow.rig;
+            let other = if producer_moves { &mut rig.right } else { &mut rig.left };
+            let moved = other.pick(|event| match event {
+                Event::PeerMoved { to, .. } => Some(*to),
+                _ => None,
+            });
+            assert_eq!(moved.map(|(to, _)| to), Some(to), "told once");
+            assert!(other.count(Counter::PacketsFromElsewhere) > 0);
+        }
+        let rig = &mut flow.rig;
+        let (here, other) = if producer_moves { (&rig.left, &rig.right) } else { (&rig.right, &rig.left) };
+        assert_eq!((other.count(Counter::PeersMoved), here.count(Counter::PeersMoved)), (2, 0));
+        assert_eq!(other.count(Counter::SessionsClosed) + here.count(Counter::SessionsClosed), 0);
+    }
+}
+
+#[test]
+fn packets_grow_to_the_size_of_the_path() {
+    for (mtu, least, reports) in
+        [(1_472, 1_000, false), (1_472, 1_000, true), (8_972, 4_000, true), (65_507, 9_000, false)]
+    {
+        let mut flow = Flow::over(path(mtu, reports));
+        flow.carry(3_000, Duration::from_secs(5));
+        let bytes = flow.packet_bytes(3_000, Duration::from_secs(5));
+        assert!(bytes > least && bytes <= mtu as u64, "{bytes} bytes on a path of {mtu}");
+        if reports {
+            assert_eq!(flow.rig.world.stats().too_large, 1, "one probe shows the end of the search");
+        }
+    }
+}
+
+#[test]
+fn path_that_shrinks_under_load_is_noticed_with_and_without_reports() {
+    for (before, after) in [(1_472, 1_232), (65_507, 1_472)] {
+        for reports in [true, false] {
+            let mut flow = Flow::over(path(before, reports));
+            flow.carry(3_000, Duration::from_secs(5));
+            let (left, right) = (flow.rig.left.host, flow.rig.right.host);
+            flow.rig.world.set_link(left, right, path(after, reports));
+            let start = flow.rig.now();
+            flow.carry(3_000, Duration::from_secs(5));
+            let took = flow.rig.now() - start;
+            assert!(took < Duration::from_secs(1), "{before} to {after}, reports {reports}: {took:?}");
+            assert_eq!(flow.rig.left.count(Counter::SendTooLarge) > 0, reports);
+        }
+    }
 }

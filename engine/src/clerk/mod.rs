@@ -305,6 +305,7 @@ impl Clerk {
             }
             // The session's own timers decide what follows.
             Event::Suspect { .. } | Event::Recovered { .. } => {}
+            Event::PeerMoved { index, source, to } => self.sessions.moved(index, source, to),
             Event::RekeyDue { index } => self.rekey(index),
             Event::Rekeyed { index, phase } => {
                 let by_peer = self.sessions.rekeyed(env, index, phase);

@@ -15,7 +15,10 @@ pub enum PathFault {
     /// There is no way to the host or its network, or none from the socket's address.
     Unreachable,
     /// The datagram is larger than the path takes.
-    TooLarge,
+    TooLarge {
+        /// Payloads of this many bytes do not pass, nor do longer ones.
+        bytes: usize,
+    },
 }
 
 /// An error that came back for a datagram. Anyone on the way can forge one: it is a hint.

@@ -36,7 +36,7 @@ pub struct Install {
     pub node: NodeId,
     /// The address of this host that the peer has called, if it has called and there are several.
     pub source: Option<IpAddr>,
-    /// The peer's address for the life of the session. Packets from elsewhere are dropped and counted.
+    /// The peer's address. The session follows its peer to another one.
     pub to: SocketAddr,
     /// The keys that the handshake gave.
     pub keys: SessionKeys,
@@ -234,6 +234,15 @@ pub enum Event {
     Recovered {
         /// The session.
         index: ReceiverIndex,
+    },
+    /// The peer has moved: the session's packets go to its new address from now on.
+    PeerMoved {
+        /// The session.
+        index: ReceiverIndex,
+        /// The address of this host that the peer has called, if there are several.
+        source: Option<IpAddr>,
+        /// The peer's address.
+        to: SocketAddr,
     },
     /// The session's key should be replaced; it stops some time after. Comes once per key.
     RekeyDue {

@@ -94,7 +94,12 @@ impl ShardCore {
                 Some(Event::Suspect { index, since: self.now - silent_for })
             }
             SessionEvent::Recovered => Some(Event::Recovered { index }),
-            SessionEvent::AddressChanged { .. } => None,
+            SessionEvent::AddressChanged { to } => {
+                let entry = self.sessions.get_mut(slot)?;
+                entry.route = entry.route_to(to);
+                self.counters.bump(Counter::PeersMoved);
+                Some(Event::PeerMoved { index, source: entry.route.source, to })
+            }
             SessionEvent::RekeyDue => Some(Event::RekeyDue { index }),
             SessionEvent::Rekeyed { phase } => {
                 self.counters.bump(Counter::KeysChanged);

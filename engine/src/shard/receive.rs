@@ -1,7 +1,8 @@
 //! From a datagram to its session.
 //!
-//! What is not for a session of this shard, or not from where the session expects it, is dropped here and
-//! counted by its cause, before anything is computed or allocated for it.
+//! What is not for a session of this shard is dropped here and counted by its cause, before anything is
+//! computed or allocated for it. A packet of a session may come from any address: the session opens it first
+//! and follows its peer.
 
 use corewire_proto::{session::Dropped, wire::header::Header};
 
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::{
     counters::Counter,
-    driver::{Driver, PathError, PathFault, Received},
+    driver::{Driver, PathError, PathFault, Received, Route},
 };
 
 /// Longest datagram that is taken for a handshake message, in bytes. The messages of the protocol are below
@@ -38,15 +39,16 @@ impl ShardCore {
         // Bounded by what the driver keeps.
         while let Some(PathError { socket, to, fault }) = driver.path_error() {
             self.work.did = true;
-            let now = self.now;
-            if fault != PathFault::TooLarge {
-                let there = self.sessions.iter().filter(|(_, entry)| entry.to == to);
-                for slot in there.map(|(slot, _)| slot).collect::<Vec<_>>() {
-                    if let Some(entry) = self.sessions.get_mut(slot) {
-                        entry.session.handle_unreachable(now);
+            let there = self.sessions.iter().filter(|(_, entry)| entry.route.to == to);
+            for slot in there.map(|(slot, _)| slot).collect::<Vec<_>>() {
+                let Some(entry) = self.sessions.get_mut(slot) else { continue };
+                match fault {
+                    PathFault::TooLarge { bytes } => entry.session.handle_too_large(self.now, bytes),
+                    PathFault::Refused | PathFault::Unreachable => {
+                        entry.session.handle_unreachable(self.now);
                     }
-                    self.mark_dirty(slot);
                 }
+                self.mark_dirty(slot);
             }
             if let Some(node) = self.nodes.of_socket(socket).filter(|_| self.backlog.is_empty()) {
                 self.backlog.offer(Event::Unreachable { node, to, fault });
@@ -70,9 +72,6 @@ impl ShardCore {
             return self.counters.bump(Counter::DropNoSession);
         };
         let Some(entry) = self.sessions.get_mut(slot) else { return };
-        if entry.to != datagram.from {
-            return self.counters.bump(Counter::DropForeignSource);
-        }
         if entry.held.is_some() {
             return self.counters.bump(Counter::DropHeldUp);
         }
@@ -82,13 +81,20 @@ impl ShardCore {
             touched: &mut self.touched,
             count: DeliveryCount::default(),
         };
-        let handled = entry.session.handle_packet(self.now, datagram.bytes, &mut sink);
+        let Received { socket, from, at: source, bytes } = datagram;
+        let handled = entry.session.handle_packet_from(self.now, from, bytes, &mut sink);
         let count = sink.count;
         self.counters.add(Counter::DatumsDelivered, count.delivered);
         self.counters.add(Counter::DatumsMissed, count.missed);
         self.counters.add(Counter::InboxRefusals, count.refused);
         match handled {
-            Ok(()) => self.counters.bump(Counter::PacketsAccepted),
+            Ok(()) => {
+                self.counters.bump(Counter::PacketsAccepted);
+                if from != entry.route.to {
+                    self.counters.bump(Counter::PacketsFromElsewhere);
+                    entry.elsewhere = Some(Route { socket, source, to: from });
+                }
+            }
             Err(dropped) => {
                 self.counters.bump(Counter::DropBySession);
                 // A forged or repeated packet changed nothing, so nothing more is done for it.

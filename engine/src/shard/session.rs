@@ -3,7 +3,7 @@
 //! Here sessions are installed and removed, channels are taken out of them, and sessions are marked as having
 //! something to do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use corewire_proto::{
     channel::Label,
@@ -19,10 +19,7 @@ use super::{
     command::{Event, Install, NodeId, Rekey},
     table::{Labels, SessionSlot},
 };
-use crate::{
-    counters::Counter,
-    driver::{Route, SocketId},
-};
+use crate::{counters::Counter, driver::Route};
 
 /// A session and its belongings.
 #[derive(Debug)]
@@ -33,12 +30,11 @@ pub(crate) struct SessionEntry {
     pub(crate) index: ReceiverIndex,
     /// The node that the session is of; counted among the node's sessions until the entry is removed.
     pub(crate) node: NodeId,
-    /// The socket that it sends from.
-    pub(crate) socket: SocketId,
-    /// The peer's address; fixed for the life of the session.
-    pub(crate) to: SocketAddr,
-    /// The address of this host that the peer has called, if it has called and there are several.
-    pub(crate) source: Option<IpAddr>,
+    /// The way of its packets.
+    pub(crate) route: Route,
+    /// The way back of the last packet that opened and came from elsewhere. The session decides whether the
+    /// peer is there.
+    pub(crate) elsewhere: Option<Route>,
     /// Its channels.
     pub(crate) labels: Labels,
     /// An event for the clerk that found no room. While there is one, the session reads no packet.
@@ -49,9 +45,9 @@ pub(crate) struct SessionEntry {
 }
 
 impl SessionEntry {
-    /// The way of its packets.
-    pub(crate) fn route(&self) -> Route {
-        Route { socket: self.socket, source: self.source, to: self.to }
+    /// The way to an address that the session names, from which packets of the peer came.
+    pub(crate) fn route_to(&self, to: SocketAddr) -> Route {
+        self.elsewhere.filter(|route| route.to == to).unwrap_or(Route::new(self.route.socket, to))
     }
 }
 
@@ -68,10 +64,18 @@ impl ShardCore {
             return self.refuse_install(index);
         }
         let (sealer, opener) = self.seals(&keys, &config);
-        let session = Session::new(config, sealer, opener, remote_index, self.now);
-        let labels = Labels::default();
-        let (held, over) = (None, None);
-        let entry = SessionEntry { session, index, node, socket, to, source, labels, held, over };
+        let mut session = Session::new(config, sealer, opener, remote_index, self.now);
+        session.set_peer_address(to);
+        let entry = SessionEntry {
+            session,
+            index,
+            node,
+            route: Route { socket, source, to },
+            elsewhere: None,
+            labels: Labels::default(),
+            held: None,
+            over: None,
+        };
         let Ok(slot) = self.sessions.install(index, entry) else {
             let sockets = self.nodes.exit(node);
             self.closing.extend(sockets);

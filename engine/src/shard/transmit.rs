@@ -96,6 +96,14 @@ impl ShardCore {
         while spent < SESSION_QUANTUM_BYTES && *sends < SENDS_PER_TURN {
             let Some(entry) = self.sessions.get_mut(slot) else { return Served::Drained };
             let Some(mut lease) = driver.lease() else { return Served::NoLease };
+            if let Some((to, len)) = entry.session.poll_path_transmit(self.now, &mut lease) {
+                driver.send(entry.route_to(to), lease, len, len);
+                *sends += 1;
+                spent += len;
+                self.counters.bump(Counter::PacketsSent);
+                self.counters.add(Counter::BytesSent, len as u64);
+                continue;
+            }
             let mut source = RingSource {
                 labels: &entry.labels,
                 channels: &mut self.channels,
@@ -115,7 +123,7 @@ impl ShardCore {
                 &mut source,
             );
             let (read, skipped) = (source.read, source.skipped);
-            let route = entry.route();
+            let route = entry.route;
             self.counters.add(Counter::DatumsRead, read);
             self.counters.add(Counter::DatumsSkipped, skipped);
             if train.packets == 0 {

@@ -334,7 +334,7 @@ impl Handshakes {
                         DialProblem::LoopbackOnly
                     }
                     PathFault::Unreachable => DialProblem::Unreachable,
-                    PathFault::TooLarge => continue,
+                    PathFault::TooLarge { .. } => continue,
                 },
             );
             let entry = &node.bootstrap[place];

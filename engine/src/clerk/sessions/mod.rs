@@ -53,7 +53,7 @@ struct SessionState {
     peer: PeerId,
     /// The address of this host that the peer has called, if it has called and there are several.
     source: Option<IpAddr>,
-    /// Packets come from here only.
+    /// Where the peer is.
     address: SocketAddr,
     /// The index that the peer gave it.
     remote: ReceiverIndex,
@@ -289,6 +289,13 @@ impl Sessions {
             slots.handle_opened(env.now, index);
         }
         self.sort(env, node, peer);
+    }
+
+    /// The peer of a session has moved.
+    pub(crate) fn moved(&mut self, index: ReceiverIndex, source: Option<IpAddr>, to: SocketAddr) {
+        if let Some(session) = self.sessions.get_mut(&index) {
+            (session.source, session.address) = (source, to);
+        }
     }
 
     /// Tells a shard to close a session. The end comes as an event.

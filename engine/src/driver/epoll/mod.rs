@@ -308,7 +308,7 @@ impl EpollDriver {
                     errors::drain(socket, &mut self.counters, &mut self.path_errors);
                     failure.count(run[next].datagrams(), &mut self.counters);
                     let Route { socket, to, .. } = run[next].route;
-                    if let Some(fault) = failure.fault() {
+                    if let Some(fault) = failure.fault(run[next].segment) {
                         self.path_errors.note(PathError { socket, to: canonical(to), fault });
                     }
                     self.slab.land(run[next].buffer);

@@ -18,8 +18,8 @@ use super::{HostId, World, rng::Dice};
 use crate::{
     buffer::TransmitSlab,
     driver::{
-        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, PathFault, Received,
-        Route, Sleep, Socket, SocketId, outgoing, table::SocketTable,
+        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route, Sleep,
+        Socket, SocketId, outgoing, table::SocketTable,
     },
 };
 
@@ -226,10 +226,10 @@ impl Driver for SimDriver {
     }
 
     fn path_error(&mut self) -> Option<PathError> {
-        while let Some((index, to)) = self.world.take_refusal(self.index) {
+        while let Some((index, to, fault)) = self.world.take_fault(self.index) {
             let mut sockets = self.sockets.iter_mut();
             if let Some((socket, _)) = sockets.find(|(_, socket)| socket.index == index) {
-                return Some(PathError { socket, to, fault: PathFault::Refused });
+                return Some(PathError { socket, to, fault });
             }
         }
         None
@@ -289,7 +289,8 @@ impl Driver for SimDriver {
         let losses = self.world.driver_losses(self.index);
         counters.kernel_receive_drops += losses.overflowed;
         counters.send_unreachable += losses.refused;
-        counters.queued_errors += losses.refused;
+        counters.send_too_large += losses.too_large;
+        counters.queued_errors += losses.refused + losses.too_large;
         counters
     }
 }

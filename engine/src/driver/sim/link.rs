@@ -29,8 +29,10 @@ pub struct Link {
     pub bytes_per_second: Option<u64>,
     /// How much may wait before the link when it is slower than its senders; what comes then is dropped.
     pub queue_bytes: u64,
-    /// Datagrams with a larger payload vanish without a word, as at a router that sends no ICMP.
+    /// Datagrams with a larger payload vanish.
     pub mtu_bytes: usize,
+    /// Their sender is told, as by a router that sends ICMP.
+    pub reports_mtu: bool,
 }
 
 impl Link {
@@ -47,6 +49,7 @@ impl Link {
         bytes_per_second: None,
         queue_bytes: 1 << 20,
         mtu_bytes: 65_535,
+        reports_mtu: false,
     };
 }
 

@@ -33,6 +33,7 @@ mod driver;
 mod link;
 mod rng;
 mod stats;
+mod translator;
 mod world;
 
 pub use self::{

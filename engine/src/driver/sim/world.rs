@@ -16,8 +16,9 @@ use super::{
     link::{Arrival, LinkDirection, LinkFate},
     rng::Dice,
     stats::WorldStats,
+    translator::Translator,
 };
-use crate::driver::{DriverConfig, Route, bind::BindError, steer};
+use crate::driver::{DriverConfig, PathFault, Route, bind::BindError, steer};
 
 /// What a socket's receive queue holds unless [`World::limit_receive_queues`] says otherwise: what 4 MiB of
 /// kernel memory hold of 1,400-byte datagrams.
@@ -26,8 +27,8 @@ const RECEIVE_QUEUE_DATAGRAMS: usize = 3_640;
 /// The first port that a bind to port 0 gets.
 const FIRST_FREE_PORT: u16 = 40_000;
 
-/// Refused sends that wait for their driver at one time.
-const REFUSALS_MAX: usize = 64;
+/// Errors that wait for their driver at one time.
+const FAULTS_MAX: usize = 64;
 
 /// A host of a [`World`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,11 +43,13 @@ pub(super) struct Datagram {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Datagrams that a driver lost outside its own calls: dropped by full queues, refused by closed ports.
+/// Datagrams that a driver lost outside its own calls: dropped by full queues, refused by closed ports or as
+/// too large.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DriverLosses {
     pub(super) overflowed: u64,
     pub(super) refused: u64,
+    pub(super) too_large: u64,
 }
 
 /// A driver, as the world sees it.
@@ -56,8 +59,8 @@ struct SimDriverState {
     parked: bool,
     deadline: Option<Instant>,
     losses: DriverLosses,
-    /// Sockets that sent to a closed port, and the port, until the driver takes them.
-    refusals: VecDeque<(usize, SocketAddr)>,
+    /// Errors that came back: the socket that had sent, where to, and what is wrong.
+    faults: VecDeque<(usize, SocketAddr, PathFault)>,
     gone: bool,
 }
 
@@ -75,7 +78,7 @@ struct SimPort {
 #[derive(Debug)]
 enum NetworkEvent {
     Arrival { from_port: usize, from: SocketAddr, at_host: HostId, to: SocketAddr, bytes: Vec<u8> },
-    Refused { port: usize, to: SocketAddr },
+    Fault { port: usize, to: SocketAddr, fault: PathFault },
 }
 
 /// An address as it is bound: for loopback together with the only host that can reach it.
@@ -90,6 +93,7 @@ struct Inner {
     ports: Vec<SimPort>,
     bound: BTreeMap<BindScope, Vec<usize>>,
     next_port: BTreeMap<HostId, u16>,
+    translator: Translator,
     default_link: Link,
     directions: BTreeMap<(HostId, HostId), LinkDirection>,
     events: BTreeMap<(Instant, u64), NetworkEvent>,
@@ -117,6 +121,7 @@ impl World {
             ports: Vec::new(),
             bound: BTreeMap::new(),
             next_port: BTreeMap::new(),
+            translator: Translator::default(),
             default_link: Link::CLEAN,
             directions: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -176,7 +181,7 @@ impl World {
                 parked: false,
                 deadline: None,
                 losses,
-                refusals: VecDeque::new(),
+                faults: VecDeque::new(),
                 gone: false,
             });
             (driver_index, bell, Dice::new(inner.seed, 1 << 63 | driver_index as u64))
@@ -249,6 +254,12 @@ impl World {
             self.set_cut(one, other, cut);
             self.set_cut(other, one, cut);
         }
+    }
+
+    /// From now on a translator (NAT) shows the socket that is bound to `address` as `shown`. What is sent to
+    /// where it was seen before vanishes.
+    pub fn translate(&self, address: SocketAddr, shown: SocketAddr) {
+        self.inner.lock().translator.set(address, shown);
     }
 
     /// The host loses its power: its sockets close at once. What it sent before still arrives. The caller
@@ -338,8 +349,8 @@ impl World {
         self.inner.lock().drivers[driver_index].losses
     }
 
-    pub(super) fn take_refusal(&self, driver_index: usize) -> Option<(usize, SocketAddr)> {
-        self.inner.lock().drivers[driver_index].refusals.pop_front()
+    pub(super) fn take_fault(&self, driver_index: usize) -> Option<(usize, SocketAddr, PathFault)> {
+        self.inner.lock().drivers[driver_index].faults.pop_front()
     }
 
     pub(super) fn leave(&self, driver_index: usize) {
@@ -406,8 +417,10 @@ impl Inner {
         }
     }
 
-    fn send(&mut self, from_port: usize, Route { source, to, .. }: Route, bytes: &[u8]) -> bool {
+    fn send(&mut self, from_port: usize, Route { source, to: called, .. }: Route, bytes: &[u8]) -> bool {
         let SimPort { host: from_host, address, open, .. } = self.ports[from_port];
+        let inside = self.translator.inside(called);
+        let to = inside.unwrap_or(called);
         let at_host = match to.ip() {
             ip if ip.is_loopback() => Some(from_host),
             ip => (0..self.hosts).map(HostId).find(|&host| ip == ipv4(host) || ip == ipv6(host)),
@@ -423,9 +436,17 @@ impl Inner {
             ip if ip.is_ipv4() => SocketAddr::new(ipv4(from_host), address.port()),
             _ => SocketAddr::new(ipv6(from_host), address.port()),
         };
-        let now = self.now;
+        let (from, now) = (self.translator.outside(from), self.now);
         let direction = self.direction(from_host, at_host);
-        let fate = if direction.cut { None } else { Some(direction.carry(now, bytes.len())) };
+        let cut = direction.cut || inside.is_none();
+        let fate = if cut { None } else { Some(direction.carry(now, bytes.len())) };
+        if let Some(LinkFate::TooLarge) = fate
+            && direction.link.reports_mtu
+        {
+            let (at, bytes) = (now + direction.link.delay, direction.link.mtu_bytes + 1);
+            let fault = PathFault::TooLarge { bytes };
+            self.schedule(at, NetworkEvent::Fault { port: from_port, to: called, fault });
+        }
         let mark = match fate {
             None => &mut self.stats.cut,
             Some(LinkFate::Lost) => &mut self.stats.lost,
@@ -519,12 +540,14 @@ impl Inner {
                     }
                 }
             }
-            NetworkEvent::Refused { port, to } => {
+            NetworkEvent::Fault { port, to, fault } => {
                 self.note([port as u64, 0, 3], &[]);
                 if let Some(driver) = self.ports[port].driver.filter(|_| self.ports[port].open) {
-                    self.drivers[driver].losses.refused += 1;
-                    self.drivers[driver].refusals.push_back((port, to));
-                    self.drivers[driver].refusals.truncate(REFUSALS_MAX);
+                    let driver = &mut self.drivers[driver];
+                    driver.losses.refused += u64::from(fault == PathFault::Refused);
+                    driver.losses.too_large += u64::from(fault != PathFault::Refused);
+                    driver.faults.push_back((port, to, fault));
+                    driver.faults.truncate(FAULTS_MAX);
                 }
             }
         }
@@ -550,7 +573,8 @@ impl Inner {
         let way_back = self.direction(at_host, back_to);
         if !way_back.cut {
             let at = now + way_back.link.delay;
-            self.schedule(at, NetworkEvent::Refused { port: from_port, to });
+            let (to, fault) = (self.translator.outside(to), PathFault::Refused);
+            self.schedule(at, NetworkEvent::Fault { port: from_port, to, fault });
         }
     }
 }

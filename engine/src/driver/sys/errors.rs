@@ -50,12 +50,12 @@ impl SendFailure {
         }
     }
 
-    /// What it says about the way to the receiver; `None`: nothing.
-    pub(in crate::driver) fn fault(self) -> Option<PathFault> {
+    /// What it says about the way to the receiver of a datagram of `bytes`; `None`: nothing.
+    pub(in crate::driver) fn fault(self, bytes: usize) -> Option<PathFault> {
         match self {
             // An address of the loopback interface can't send elsewhere, which the kernel calls invalid.
             Self::Unreachable | Self::Other => Some(PathFault::Unreachable),
-            Self::TooLarge => Some(PathFault::TooLarge),
+            Self::TooLarge => Some(PathFault::TooLarge { bytes }),
             Self::Wait | Self::NoRoom | Self::Train => None,
         }
     }
@@ -71,6 +71,10 @@ impl SendFailure {
         *counter += datagrams;
     }
 }
+
+/// Headers of IP and UDP in front of a payload.
+const IPV4_HEADERS: usize = 20 + 8;
+const IPV6_HEADERS: usize = 40 + 8;
 
 /// How many queued errors are taken at one time. More than that wait for the next look; the queue's own bound
 /// is the socket's receive buffer.
@@ -88,14 +92,16 @@ pub(in crate::driver) fn drain(
         let Some(answer) = next(socket) else { return };
         counters.queued_errors += 1;
         // What the local stack refuses was told by the send itself already.
-        if let Some(Late { errno, remote: true, to }) = answer {
+        if let Some(Late { errno, too_large, remote: true, to }) = answer {
             let (counter, fault) = match errno as libc::c_int {
-                libc::EMSGSIZE => (&mut counters.send_too_large, PathFault::TooLarge),
-                libc::ECONNREFUSED => (&mut counters.send_unreachable, PathFault::Refused),
-                _ => (&mut counters.send_unreachable, PathFault::Unreachable),
+                libc::EMSGSIZE => {
+                    (&mut counters.send_too_large, too_large.map(|bytes| PathFault::TooLarge { bytes }))
+                }
+                libc::ECONNREFUSED => (&mut counters.send_unreachable, Some(PathFault::Refused)),
+                _ => (&mut counters.send_unreachable, Some(PathFault::Unreachable)),
             };
             *counter += 1;
-            if let Some(to) = to {
+            if let Some((to, fault)) = to.zip(fault) {
                 errors.note(PathError { socket: id, to, fault });
             }
         }
@@ -105,6 +111,8 @@ pub(in crate::driver) fn drain(
 /// An error that came back after its datagram had left.
 struct Late {
     errno: u32,
+    /// With `EMSGSIZE`: payloads from this length on do not pass; `None` when the router has not told.
+    too_large: Option<usize>,
     remote: bool,
     /// The receiver of that datagram.
     to: Option<SocketAddr>,
@@ -131,11 +139,18 @@ fn next(socket: RawFd) -> Option<Option<Late>> {
     let written = header.msg_controllen.min(control.0.len());
     let late = control::messages(&control.0[..written]).find_map(|(level, kind, data)| {
         let ours = [(libc::SOL_IP, libc::IP_RECVERR), (libc::SOL_IPV6, libc::IPV6_RECVERR)];
-        // `struct sock_extended_err` begins with { u32 errno; u8 origin; … }.
+        // `struct sock_extended_err`: { u32 errno; u8 origin, type, code, pad; u32 info, data; }.
         let errno = u32::from_ne_bytes(*data.first_chunk()?);
         let origin = *data.get(4)?;
-        let remote = origin == libc::SO_EE_ORIGIN_ICMP || origin == libc::SO_EE_ORIGIN_ICMP6;
-        ours.contains(&(level, kind)).then_some(Late { errno, remote, to })
+        let info = u32::from_ne_bytes(*data.get(8..)?.first_chunk()?) as usize;
+        let headers = match origin {
+            libc::SO_EE_ORIGIN_ICMP => Some(IPV4_HEADERS),
+            libc::SO_EE_ORIGIN_ICMP6 => Some(IPV6_HEADERS),
+            _ => None,
+        };
+        // The packet size that passes is in `info`; old routers leave it at zero.
+        let too_large = headers.and_then(|headers| info.checked_sub(headers)).map(|passes| passes + 1);
+        ours.contains(&(level, kind)).then_some(Late { errno, too_large, remote: headers.is_some(), to })
     });
     Some(late)
 }

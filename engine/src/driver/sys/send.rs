@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{
-    address::RawAddress,
+    address::{RawAddress, canonical},
     check,
     control::Control,
     errors::{self, SendFailure},
 };
-use crate::driver::{DriverCounters, Route, fault::PathErrors};
+use crate::driver::{DriverCounters, PathError, Route, fault::PathErrors};
 
 /// Segments in one train that every kernel with `UDP_SEGMENT` takes (`UDP_MAX_SEGMENTS`; 128 since Linux
 /// 6.9).
@@ -186,6 +186,10 @@ pub(in crate::driver) fn send_pieces(
                     // The first answer may have been meant for an earlier datagram.
                     if failure != SendFailure::Unreachable || tries > 1 {
                         failure.count(lengths[next].div_ceil(segment) as u64, counters);
+                        if let Some(fault) = failure.fault(segment.min(lengths[next])) {
+                            let Route { socket, to, .. } = route;
+                            faults.note(PathError { socket, to: canonical(to), fault });
+                        }
                         next += 1;
                         tries = 0;
                     }

@@ -326,7 +326,7 @@ impl UringDriver {
             failure => {
                 failure.count(outgoing.datagrams(), &mut self.counters);
                 let Route { socket, to, .. } = outgoing.route;
-                if let Some(fault) = failure.fault() {
+                if let Some(fault) = failure.fault(outgoing.segment) {
                     self.path_errors.note(PathError { socket, to: canonical(to), fault });
                 }
                 self.slab.land(buffer);
