@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use super::exit::EXIT_CODES_HELP;
 use super::units;
@@ -36,7 +37,8 @@ Examples:
                                               then: corewire sub numbers --peer 127.0.0.1:7500
 
 A line is sent without its line feed. `pub` waits for its first consumer (--consumers), and ends when the
-input is finished and every consumer has all of it.";
+input is finished and every consumer has all of it. Exit code 1: some consumer did not get everything; stderr
+names it.";
 
 const SUB_EXAMPLES: &str = "\
 Examples:
@@ -67,6 +69,22 @@ pub(crate) enum CliCommand {
     /// Subscribe to a stream and write its records to stdout
     #[command(after_help = format!("{SUB_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
     Sub(SubArgs),
+    /// Print the completions of a shell
+    #[command(
+        after_help = "Example:\n  corewire completions bash > ~/.local/share/bash-completion/completions/corewire"
+    )]
+    Completions {
+        /// Which shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the man page, or that of a command
+    #[command(after_help = "Example:\n  corewire man pub > corewire-pub.1")]
+    Man {
+        /// The command; without it, the program
+        #[arg(value_name = "COMMAND")]
+        command: Option<String>,
+    },
 }
 
 /// How datagrams reach the kernel.
@@ -88,6 +106,15 @@ pub(crate) enum Format {
     Lines,
     // A 32-bit little-endian length before each record.
     LengthPrefixed,
+}
+
+/// What becomes of a consumer that others wait for.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SlowConsumers {
+    // It is cut off after a second in total, and told what it missed.
+    Cut,
+    // All wait for it.
+    Wait,
 }
 
 /// The demonstration's options.
@@ -125,8 +152,8 @@ pub(crate) struct NetArgs {
     /// One record a line, or a 32-bit little-endian length before each
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: Format,
-    /// Largest record
-    #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_DATUM, value_parser = units::size)]
+    /// Largest record, up to 67,108,846 bytes
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_DATUM, value_parser = units::datum_size)]
     pub(crate) max_datum: usize,
     /// Give up (exit code 3) when no peer is connected for this time [default: keep waiting]
     #[arg(long, value_name = "TIME", value_parser = units::duration)]
@@ -142,15 +169,18 @@ pub(crate) struct PubArgs {
     /// Name of the stream
     #[arg(value_name = "STREAM")]
     pub(crate) stream: String,
-    /// Read this file instead of stdin
+    /// Read this file instead of stdin; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Records a second [default: as fast as the slowest consumer takes them]
+    /// Records a second at most [default: as fast as the slowest consumer takes them]
     #[arg(long, value_name = "RATE", value_parser = units::rate)]
     pub(crate) rate: Option<f64>,
     /// Consumers to wait for before the first record
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) consumers: usize,
+    /// A consumer for which others wait: cut it off after 1 s in total, or let all wait
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "cut")]
+    pub(crate) slow: SlowConsumers,
     #[command(flatten)]
     pub(crate) net: NetArgs,
 }

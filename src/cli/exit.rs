@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     NotReached = 3,
     /// Could not start: port in use, file missing, secret unreadable, no driver.
     CannotStart = 4,
+    /// Stopped by SIGHUP before the goal (128 + 1).
+    HungUp = 129,
     /// Stopped by SIGINT before the goal (128 + 2, as shells count).
     Interrupted = 130,
     /// Stopped by SIGTERM before the goal (128 + 15).
@@ -37,7 +39,7 @@ Exit codes:
   2    wrong usage
   3    timed out, or --count not reached
   4    cannot start (port in use, file missing, secret unreadable)
-  130  interrupted before the goal (143 for SIGTERM)";
+  130  interrupted before the goal (143 for SIGTERM, 129 for SIGHUP)";
 
 /// A failure: the code, the cause, and the cure where there is one.
 #[derive(Debug)]
@@ -73,10 +75,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// A failed write of the program's messages ends it like any other I/O failure.
+/// A failed write of the program's report ends it like any other I/O failure. If the reader of the report has
+/// gone, as `head` does, it has what it wanted.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Failure::new(Exit::Failed, error.to_string())
+        let gone = error.kind() == io::ErrorKind::BrokenPipe;
+        Failure::new(if gone { Exit::Done } else { Exit::Failed }, error.to_string())
     }
 }
 
@@ -99,6 +103,7 @@ mod tests {
             Exit::Usage,
             Exit::NotReached,
             Exit::CannotStart,
+            Exit::HungUp,
             Exit::Interrupted,
             Exit::Terminated,
         ] {

@@ -36,6 +36,7 @@ pub(crate) struct RecordReader<R> {
     end: usize,
     /// No line feed in `block[start..scanned]`: a long line is searched once, not once per read.
     scanned: usize,
+    /// Records handed out.
     records: u64,
     finished: bool,
 }
@@ -56,11 +57,6 @@ impl<R: Read> RecordReader<R> {
             records: 0,
             finished: false,
         }
-    }
-
-    /// Records handed out so far.
-    pub(crate) fn records(&self) -> u64 {
-        self.records
     }
 
     /// The next record, or `None` at the end of the input. Reads only when the block holds no whole record.

@@ -1,13 +1,20 @@
 //! The program's commands, their options and how they end.
 
 mod args;
+mod consumers;
 mod demo;
 mod exit;
 mod framing;
+mod input;
 mod node;
+mod output;
+mod pace;
 mod plot;
+mod progress;
 mod publish;
+mod pump;
 mod record;
+mod shell;
 mod subscribe;
 mod term;
 mod units;
@@ -32,9 +39,13 @@ pub(crate) fn run() -> Exit {
         None => demo::run(&cli.demo),
         Some(CliCommand::Pub(args)) => publish::run(&args),
         Some(CliCommand::Sub(args)) => subscribe::run(&args),
+        Some(CliCommand::Completions { shell }) => shell::completions(shell),
+        Some(CliCommand::Man { command }) => shell::man(command.as_deref()),
     };
     result.unwrap_or_else(|failure| {
-        term::note(&failure.to_string());
+        if failure.exit != Exit::Done {
+            term::note(&failure.to_string());
+        }
         failure.exit
     })
 }

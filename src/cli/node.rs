@@ -9,6 +9,7 @@ use corewire::{EngineConfig, IoChoice, Network, NetworkId, SecretKey};
 
 use super::args::{DEFAULT_PORT, Io, NetArgs};
 use super::exit::{Exit, Failure};
+use super::input;
 use super::wait::{self, Interrupt, Stopped};
 
 /// Which end of a stream the node is for. They differ only in their default addresses.
@@ -40,26 +41,19 @@ pub(crate) fn peers(args: &NetArgs, role: NodeRole) -> Vec<String> {
 }
 
 /// The network's secret: the hash of the file, so that a file of any length serves.
-fn secret(path: &Path) -> Result<SecretKey, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        Failure::new(Exit::CannotStart, format!("cannot read the secret file {}: {error}", path.display()))
-            .cure("make one with: head -c 32 /dev/urandom > FILE")
-    })?;
-    if bytes.is_empty() {
-        return Err(Failure::new(Exit::CannotStart, format!("the secret file {} is empty", path.display()))
-            .cure("make one with: head -c 32 /dev/urandom > FILE"));
-    }
+fn secret(path: &Path, interrupt: &Interrupt) -> Result<SecretKey, Failure> {
+    let bytes = input::read_secret(path, interrupt)?;
     Ok(SecretKey::from_bytes(blake3::derive_key("corewire 2026 program network secret file", &bytes)))
 }
 
 /// Joins the network that the options name.
-pub(crate) fn join(args: &NetArgs, role: NodeRole) -> Result<Network, Failure> {
+pub(crate) fn join(args: &NetArgs, role: NodeRole, interrupt: &Interrupt) -> Result<Network, Failure> {
     let listen = listen_address(args, role);
     let mut builder = Network::builder(NetworkId::from(args.network.as_str()))
         .with_addresses(listen)
         .with_bootstrap(peers(args, role));
     if let Some(path) = &args.secret_file {
-        builder = builder.with_network_secret(secret(path)?);
+        builder = builder.with_network_secret(secret(path, interrupt)?);
     }
     // Not pinned: another process on this machine would choose the same core.
     build(builder, args.io, false, listen)
@@ -158,9 +152,16 @@ pub(crate) fn deadline(after: Option<Duration>) -> Option<Instant> {
     after.and_then(|after| Instant::now().checked_add(after))
 }
 
-/// Shuts the node down. `Ok(false)`: the time ran out before all datums were delivered.
-pub(crate) fn leave(network: Network, within: Duration, interrupt: &Interrupt) -> Result<bool, Exit> {
-    match wait::until(network.shutdown(within), deadline(Some(within + Duration::from_secs(1))), interrupt) {
+/// Shuts the node down, with a look at something meanwhile. `Ok(false)`: the time ran out before all datums
+/// were delivered, or they can no longer be.
+pub(crate) fn leave(
+    network: Network,
+    within: Duration,
+    interrupt: &Interrupt,
+    look: &mut dyn FnMut(),
+) -> Result<bool, Exit> {
+    let until = deadline(Some(within + Duration::from_secs(1)));
+    match wait::until_looking(network.shutdown(within), until, interrupt, look) {
         Ok(result) => Ok(result.is_ok()),
         Err(Stopped::Deadline) => Ok(false),
         Err(Stopped::Interrupted(exit)) => Err(exit),
@@ -178,6 +179,7 @@ mod tests {
         match Cli::try_parse_from(line).unwrap().command.unwrap() {
             CliCommand::Pub(args) => args.net,
             CliCommand::Sub(args) => args.net,
+            other => panic!("{other:?} joins no network"),
         }
     }
 
@@ -199,15 +201,14 @@ mod tests {
     }
 
     #[test]
-    fn secret_file_must_exist_and_not_be_empty() {
+    fn every_byte_of_the_secret_file_counts() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        assert_eq!(secret(&path).map(|_| ()).unwrap_err().exit, Exit::CannotStart);
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(secret(&path).map(|_| ()).unwrap_err().exit, Exit::CannotStart);
-        std::fs::write(&path, "open sesame").unwrap();
-        let one = secret(&path).unwrap();
-        std::fs::write(&path, "open sesame\n").unwrap();
-        assert_ne!(one.as_bytes(), secret(&path).unwrap().as_bytes(), "every byte counts");
+        let key = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            secret(&path, &Interrupt::default()).unwrap()
+        };
+        assert_eq!(key("open sesame"), key("open sesame"));
+        assert_ne!(key("open sesame"), key("open sesame\n"));
     }
 }

@@ -1,17 +1,22 @@
 //! `corewire sub`: a stream, record by record, to stdout.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, Write};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::{Delivery, TryRecvError};
 use corewire::streams::{ChannelInfo, CloseCode};
-use corewire::{Consumer, Network, PeerId};
+use corewire::{Consumer, DialFailure, DialProblem, Discovery, Network, PeerId};
 
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
-use super::framing::write_record;
 use super::node::{self, NodeRole};
+use super::output::OutputThread;
+use super::progress::Progress;
 use super::record::{Raw, RawRecord};
 use super::term::note;
 use super::units::grouped;
@@ -19,17 +24,20 @@ use super::wait::{self, Interrupt, POLL_INTERVAL, Stopped};
 
 /// Bytes in flight from one publisher at most.
 const WINDOW_BYTES: usize = 1024 * 1024;
-/// RecordConsumer in flight from one publisher at most.
+/// Records in flight from one publisher at most.
 const WINDOW_RECORDS: usize = 16 * 1024;
-/// Size of the output buffer. It is also flushed whenever no record is waiting.
-const OUTPUT_BYTES: usize = 256 * 1024;
-/// RecordConsumer taken between two checks of the clock and of Ctrl-C at most.
+/// Records taken between two checks of the clock and of signals at most.
 const BATCH_RECORDS: u32 = 1024;
 /// Time without a publisher after which a message is printed.
 const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 
-/// How long `--until-end` waits for a publisher that was lost to come back.
-const LOST_PATIENCE: Duration = Duration::from_secs(5);
+/// How long `--until-end` waits for a publisher to come back whose host says that it does not run any more.
+const KILLED_PATIENCE: Duration = Duration::from_secs(5);
+/// The same for one that is silent: it may be stopped, or its network may be down.
+const SILENT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Publishers that were lost and are remembered, at most.
+const PUBLISHERS_MAX: usize = 1_000;
 
 type RecordConsumer = Consumer<RawRecord, Raw>;
 
@@ -46,46 +54,53 @@ enum EndReason {
     CutShort,
     /// `--until-end`, and a publisher is gone without having ended its stream.
     Lost(CloseCode),
-    /// No publisher answered within `--wait`.
+    /// No publisher was connected for `--wait`.
     NoPublisher,
     /// The reader of our output has closed it.
     OutputClosed,
-    /// Ctrl-C.
+    /// A signal.
     Interrupted(Exit),
+    /// A signal, and the output is blocked.
+    Unwritten(Exit),
 }
 
 /// Runs `corewire sub`.
 pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
     let interrupt = Interrupt::listen()?;
-    let network = node::join(&args.net, NodeRole::Subscriber)?;
+    let network = node::join(&args.net, NodeRole::Subscriber, &interrupt)?;
     let say = |line: &str| {
         if !args.net.quiet {
             note(line);
         }
     };
     node::introduce(&network, &say);
-    let mut subscription = SubscribeLoop::new(consumer(&network, args), args, io::stdout());
+    let mut subscription =
+        SubscribeLoop::new(consumer(&network, args), &network, args, OutputThread::stdout()?);
     let end = subscription.run(&interrupt, &say, &|| node::dial_report(&network))?;
-    let (records, lost) = (subscription.records, subscription.lost);
+    let SubscribeLoop { records, lost, restarts, met, .. } = subscription;
     let report = node::dial_report(&network);
-    drop(subscription);
-    // All output is written; Ctrl-C now does not change the result.
-    let _ = node::leave(network, Duration::from_secs(2), &interrupt);
+    // All output is written; a signal now does not change the result.
+    let _ = node::leave(network, Duration::from_secs(2), &interrupt, &mut || {});
     say(&format!("{} records received", grouped(records)));
-    if lost > 0 {
-        return Err(Failure::new(Exit::Failed, format!("{} records are missing", grouped(lost))));
+    match (lost, restarts) {
+        (0, 0) => conclude(end, args, records, met, &report),
+        (0, _) => {
+            let cause = "records may be missing: the publisher was restarted, and how many is not known";
+            Err(Failure::new(Exit::Failed, cause))
+        }
+        _ => Err(Failure::new(Exit::Failed, format!("{} records are missing", grouped(lost)))),
     }
-    conclude(end, args, records, &report)
 }
 
 /// Turns the reason of the end into an exit code, given the options.
-fn conclude(end: EndReason, args: &SubArgs, records: u64, report: &str) -> Result<Exit, Failure> {
+fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &str) -> Result<Exit, Failure> {
     let missed = args.count.is_some_and(|count| records < count);
     let short = |why: &str| {
         let wanted = args.count.map_or(String::new(), |count| format!(" of {}", grouped(count)));
         Err(Failure::new(Exit::NotReached, format!("{why} after {}{wanted} records", grouped(records))))
     };
     match end {
+        EndReason::NoPublisher if met => short("no publisher is connected any more"),
         EndReason::NoPublisher => Err(no_publisher_answered(args, report)),
         EndReason::CutShort => {
             let cause = format!(
@@ -101,6 +116,10 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, report: &str) -> Resul
             );
             Err(Failure::new(Exit::Failed, cause))
         }
+        EndReason::Unwritten(exit) => Err(Failure::new(
+            exit,
+            "interrupted; the output is blocked, and the last records are not written",
+        )),
         EndReason::Interrupted(exit) if args.count.is_some() || args.duration.is_some() => Ok(exit),
         EndReason::Time if missed => short("the time is up"),
         EndReason::Finished if missed => short("the publisher has finished"),
@@ -130,38 +149,58 @@ fn consumer(network: &Network, args: &SubArgs) -> RecordConsumer {
 }
 
 /// The consumer, its output and counters.
-struct SubscribeLoop<W: Write> {
+struct SubscribeLoop {
     consumer: RecordConsumer,
+    discovery: Discovery,
     /// The latest channel of each publisher that was connected at some time.
     channels: BTreeMap<PeerId, ChannelInfo>,
-    /// Since when none of them is connected.
+    /// Since when no publisher is connected; from the start.
     alone_since: Option<Instant>,
-    output: BufWriter<W>,
+    /// A publisher was connected at some time.
+    met: bool,
+    /// That a publisher was lost has been told.
+    loss_told: bool,
+    output: OutputThread,
+    progress: Progress,
     format: Format,
     count: Option<u64>,
     until_end: bool,
     end_at: Option<Instant>,
-    give_up_at: Option<Instant>,
-    connected: bool,
+    /// How long to stay without a publisher.
+    wait: Option<Duration>,
     records: u64,
+    /// Records that are known to be missing.
     lost: u64,
+    /// Gaps of unknown size.
+    restarts: u64,
 }
 
-impl<W: Write> SubscribeLoop<W> {
-    fn new(consumer: RecordConsumer, args: &SubArgs, output: W) -> Self {
+/// What the loop waits for while no record is there.
+enum Awaited {
+    Delivery(Option<Delivery<RawRecord>>),
+    /// The output can take what is in the buffer, or is closed.
+    Output,
+}
+
+impl SubscribeLoop {
+    fn new(consumer: RecordConsumer, network: &Network, args: &SubArgs, output: OutputThread) -> Self {
         SubscribeLoop {
             consumer,
+            discovery: network.discovery().clone(),
             channels: BTreeMap::new(),
-            alone_since: None,
-            output: BufWriter::with_capacity(OUTPUT_BYTES, output),
+            alone_since: Some(Instant::now()),
+            met: false,
+            loss_told: false,
+            output,
+            progress: Progress::new(args.net.quiet, true),
             format: args.net.format,
             count: args.count,
             until_end: args.until_end,
             end_at: node::deadline(args.duration),
-            give_up_at: node::deadline(args.net.wait),
-            connected: false,
+            wait: args.net.wait,
             records: 0,
             lost: 0,
+            restarts: 0,
         }
     }
 
@@ -176,22 +215,25 @@ impl<W: Write> SubscribeLoop<W> {
             match self.step(interrupt) {
                 Ok(None) => {}
                 Ok(Some(end)) => break end,
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    return Ok(EndReason::OutputClosed);
-                }
-                Err(error) => {
-                    return Err(Failure::new(Exit::Failed, format!("cannot write the output: {error}")));
-                }
+                Err(error) => return Err(cannot_write(&error)),
             }
-            if !self.connected && hint_at.is_some_and(|at| Instant::now() >= at) {
+            self.progress.show(self.records, || {
+                let publishers = self.consumer.producers().filter(ChannelInfo::is_connected).count();
+                format!("{} waiting, {publishers} connected", grouped(self.consumer.stats().lag()))
+            });
+            if let Some(code) = self.newly_lost() {
+                say(&format!(
+                    "the publisher is gone without having ended its stream ({code}); waiting for it to come back"
+                ));
+            }
+            if !self.met && hint_at.is_some_and(|at| Instant::now() >= at) {
                 say(&format!("no publisher yet; still looking{}", report()));
                 hint_at = None;
             }
         };
-        match self.output.flush() {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Failure::new(Exit::Failed, format!("cannot write the output: {error}")))
-            }
+        let written = self.output.finish(interrupt).map_err(|error| cannot_write(&error))?;
+        match (written, interrupt.asked()) {
+            (false, Some(exit)) => Ok(EndReason::Unwritten(exit)),
             _ => Ok(end),
         }
     }
@@ -202,11 +244,19 @@ impl<W: Write> SubscribeLoop<W> {
             if self.count == Some(self.records) {
                 return Ok(Some(EndReason::Count));
             }
+            if self.output.is_full() && !self.output.hand_over() {
+                // Woken when there is room, or the reader of the output has gone.
+                thread::park_timeout(POLL_INTERVAL);
+                break;
+            }
             match self.consumer.try_recv_delivery() {
                 Ok(delivery) => self.take(&delivery)?,
                 Err(TryRecvError::Closed) => return Ok(Some(EndReason::Finished)),
                 Err(TryRecvError::Empty) => return self.pause(interrupt),
             }
+        }
+        if self.output.is_closed()? {
+            return Ok(Some(EndReason::OutputClosed));
         }
         if let Some(exit) = interrupt.asked() {
             return Ok(Some(EndReason::Interrupted(exit)));
@@ -214,26 +264,30 @@ impl<W: Write> SubscribeLoop<W> {
         Ok(self.end_at.is_some_and(|at| Instant::now() >= at).then_some(EndReason::Time))
     }
 
-    /// Flushes the output and waits up to [`POLL_INTERVAL`] for a record.
+    /// Writes the output and waits up to [`POLL_INTERVAL`] for a record.
     fn pause(&mut self, interrupt: &Interrupt) -> io::Result<Option<EndReason>> {
-        self.output.flush()?;
+        self.output.hand_over();
         // Checked before the wait, so that records of a publisher that left meanwhile are taken first.
-        let end = if self.until_end { self.stream_end() } else { None };
+        let end = self.stream_end();
         let look = Instant::now() + POLL_INTERVAL;
         let until = self.end_at.map_or(look, |at| at.min(look));
-        match wait::until(self.consumer.recv_delivery(), Some(until), interrupt) {
-            Ok(Some(delivery)) => return self.take(&delivery).map(|()| None),
-            Ok(None) => return Ok(Some(EndReason::Finished)),
+        match wait::until(next_event(&mut self.consumer, &mut self.output), Some(until), interrupt) {
+            Ok(Awaited::Delivery(Some(delivery))) => return self.take(&delivery).map(|()| None),
+            Ok(Awaited::Delivery(None)) => return Ok(Some(EndReason::Finished)),
+            Ok(Awaited::Output) => {
+                return Ok(self.output.is_closed()?.then_some(EndReason::OutputClosed));
+            }
             Err(Stopped::Interrupted(exit)) => return Ok(Some(EndReason::Interrupted(exit))),
             Err(Stopped::Deadline) => {}
         }
-        self.connected |= self.consumer.producers().any(|channel| channel.is_connected());
-        let now = Instant::now();
-        Ok(if self.end_at.is_some_and(|at| now >= at) {
+        let alone_for = self.alone_since.map(|since| since.elapsed());
+        Ok(if self.end_at.is_some_and(|at| Instant::now() >= at) {
             Some(EndReason::Time)
-        } else if end.is_some() {
+        } else if self.until_end && end.is_some() {
             end
-        } else if !self.connected && self.give_up_at.is_some_and(|at| now >= at) {
+        } else if let Some(alone_for) = alone_for
+            && self.wait.is_some_and(|wait| alone_for >= wait)
+        {
             Some(EndReason::NoPublisher)
         } else {
             None
@@ -246,40 +300,85 @@ impl<W: Write> SubscribeLoop<W> {
         for channel in self.consumer.producers() {
             alone &= !channel.is_connected();
             // A channel that never was connected has the code of its refusal, which is not the stream's end.
-            let was_connected = channel.is_connected() || channel.stats().datums() > 0;
-            if was_connected || self.channels.values().any(|known| known.is_same(&channel)) {
+            if channel.stats().uptime().is_some() {
+                self.met = true;
                 self.channels.insert(*channel.producer_id(), channel);
             }
         }
-        if !alone || !self.connected {
-            self.alone_since = None;
+        if !alone {
+            (self.alone_since, self.loss_told) = (None, false);
+            // Only a stream that was not ended counts at the end.
+            self.channels.retain(|_, channel| channel.close_code() != Some(CloseCode::GRACEFUL));
+            while self.channels.len() > PUBLISHERS_MAX {
+                self.channels.pop_first();
+            }
             return None;
         }
         let since = *self.alone_since.get_or_insert_with(Instant::now);
+        if !self.met {
+            return None;
+        }
         let codes = || self.channels.values().filter_map(ChannelInfo::close_code);
-        match codes().find(|code| *code != CloseCode::GRACEFUL) {
+        match self.lost() {
             _ if codes().any(|code| code == CloseCode::ABORTED) => Some(EndReason::CutShort),
-            Some(code) => (since.elapsed() >= LOST_PATIENCE).then_some(EndReason::Lost(code)),
+            Some(code) => (since.elapsed() >= self.lost_patience()).then_some(EndReason::Lost(code)),
             None => Some(EndReason::Finished),
         }
     }
 
+    /// Why the session with a publisher broke, if one did and is not back.
+    fn lost(&self) -> Option<CloseCode> {
+        let mut codes = self.channels.values().filter_map(ChannelInfo::close_code);
+        codes.find(|code| *code != CloseCode::GRACEFUL && *code != CloseCode::ABORTED)
+    }
+
+    /// As [`lost`](Self::lost), once for each time without a publisher.
+    fn newly_lost(&mut self) -> Option<CloseCode> {
+        let code = self.lost().filter(|_| self.alone_since.is_some() && !self.loss_told)?;
+        self.loss_told = true;
+        Some(code)
+    }
+
+    /// How long a lost publisher may take to come back.
+    fn lost_patience(&self) -> Duration {
+        let refuses = |failure: &DialFailure| matches!(failure.problem, DialProblem::Refused);
+        let failures = self.discovery.dial_failures();
+        if !failures.is_empty() && failures.iter().all(refuses) { KILLED_PATIENCE } else { SILENT_PATIENCE }
+    }
+
     fn take(&mut self, delivery: &Delivery<RawRecord>) -> io::Result<()> {
-        self.connected = true;
+        (self.met, self.alone_since) = (true, None);
         self.records += 1;
         if delivery.skipped_before > 0 {
             self.lost += delivery.skipped_before;
             note(&format!(
                 "corewire: {} records are missing before record {}",
-                delivery.skipped_before, self.records
+                grouped(delivery.skipped_before),
+                grouped(self.records)
             ));
         }
         if delivery.restarted {
+            self.restarts += 1;
             note(&format!(
                 "corewire: the publisher was restarted; records may be missing before record {}",
-                self.records
+                grouped(self.records)
             ));
         }
-        write_record(&mut self.output, self.format, delivery.datum.as_ref())
+        self.output.push(self.format, delivery.datum.as_ref())
     }
+}
+
+fn cannot_write(error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("cannot write the output: {error}"))
+}
+
+/// Waits for a record, or until the output can take what is in its buffer.
+fn next_event(consumer: &mut RecordConsumer, output: &mut OutputThread) -> impl Future<Output = Awaited> {
+    poll_fn(|cx| {
+        output.wake_on_change(cx.waker());
+        if output.is_over() || output.has_some() && output.has_room() {
+            return Poll::Ready(Awaited::Output);
+        }
+        pin!(consumer.recv_delivery()).poll(cx).map(Awaited::Delivery)
+    })
 }

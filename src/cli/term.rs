@@ -1,6 +1,7 @@
 //! What the terminal can show, and messages that do not panic when stderr is closed.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What one output can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,9 +38,32 @@ impl Style {
     }
 }
 
+/// Whether the last line of stderr is to be overwritten.
+static OVERWRITABLE: AtomicBool = AtomicBool::new(false);
+
+/// Moves to the start of the line and clears it.
+const CLEAR: &str = "\r\x1b[K";
+
 /// Writes one line to stderr. A closed stderr is ignored.
 pub(crate) fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let mut out = io::stderr().lock();
+    clear_line(&mut out);
+    let _ = writeln!(out, "{line}");
+}
+
+/// Writes a line to a terminal's stderr that the next one replaces.
+pub(crate) fn overwrite(line: &str) {
+    let mut out = io::stderr().lock();
+    OVERWRITABLE.store(true, Ordering::Relaxed);
+    let _ = write!(out, "{CLEAR}{line}");
+    let _ = out.flush();
+}
+
+/// Removes the line that was to be overwritten, if there is one.
+pub(crate) fn clear_line(out: &mut impl Write) {
+    if OVERWRITABLE.swap(false, Ordering::Relaxed) {
+        let _ = write!(out, "{CLEAR}");
+    }
 }
 
 #[cfg(test)]

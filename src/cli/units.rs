@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// The longest record that a consumer on another engine takes
+/// (`corewire::streams::consumer::Builder::with_window_bytes`).
+pub(crate) const MAX_DATUM_BYTES: usize = 67_108_846;
+
 /// Splits `1.5M/s` into its number and its unit.
 fn split_number(text: &str) -> Result<(f64, &str), String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -53,13 +57,25 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         "MB" => 1e6,
         "KiB" | "K" | "k" => 1024.0,
         "MiB" | "M" => 1024.0 * 1024.0,
+        "GB" => 1e9,
+        "GiB" | "G" => 1024.0 * 1024.0 * 1024.0,
+        "TB" => 1e12,
+        "TiB" | "T" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
         other => return Err(format!("unknown size unit `{other}`; write 4096, 64KiB or 1MiB")),
     };
-    let bytes = number * scale;
-    if (1.0..=1e9).contains(&bytes) {
-        Ok(bytes as usize)
-    } else {
-        Err("a size is between 1 and 1000MB".into())
+    // Beyond the range of `usize` it is the largest one.
+    Ok((number * scale) as usize)
+}
+
+/// The size of a record: from 1 byte to [`MAX_DATUM_BYTES`].
+pub(crate) fn datum_size(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        bytes @ 1..=MAX_DATUM_BYTES => Ok(bytes),
+        _ => Err(format!(
+            "a record has 1 to {} bytes (64MiB less {})",
+            grouped(MAX_DATUM_BYTES as u64),
+            (64 << 20) - MAX_DATUM_BYTES
+        )),
     }
 }
 
@@ -96,7 +112,7 @@ pub(crate) fn time(nanoseconds: u64) -> String {
 
 /// Reads the address of a peer: `10.0.0.1:7411`, `[::1]:7411` or `host:7411`.
 pub(crate) fn peer(text: &str) -> Result<String, String> {
-    let is_address = text.parse::<std::net::SocketAddr>().is_ok();
+    let is_address = text.parse::<std::net::SocketAddr>().is_ok_and(|address| address.port() != 0);
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(':'));
     if is_address || port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0)) {
         return Ok(text.to_owned());
@@ -136,9 +152,18 @@ mod tests {
         assert_eq!(size("64KiB"), Ok(65_536));
         assert_eq!(size("1MiB"), Ok(1_048_576));
         assert_eq!(size("2kB"), Ok(2_000));
-        assert!(size("0").is_err());
-        assert!(size("9999MiB").is_err());
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        assert_eq!(size("18446744073709551615TiB"), Ok(usize::MAX));
         assert!(size("1QiB").is_err());
+    }
+
+    #[test]
+    fn size_of_a_record_ends_where_a_consumer_takes_no_more() {
+        assert_eq!(datum_size("67108846"), Ok(MAX_DATUM_BYTES));
+        for bad in ["0", "67108847", "64MiB", "1GiB", "16TiB"] {
+            let error = datum_size(bad).unwrap_err();
+            assert!(error.contains("67,108,846"), "{bad}: {error}");
+        }
     }
 
     #[test]
@@ -164,7 +189,8 @@ mod tests {
         for good in ["10.0.0.1:7411", "[::1]:7411", "[fe80::1%2]:1", "host:7411"] {
             assert_eq!(peer(good).as_deref(), Ok(good));
         }
-        for bad in ["10.0.0.1", "::1", "[::1]", "host", "host:", ":7411", "host:0", "host:http"] {
+        for bad in ["10.0.0.1", "::1", "[::1]", "host", "host:", ":7411", "host:0", "1.2.3.4:0", "host:http"]
+        {
             assert!(peer(bad).is_err(), "{bad}");
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use corewire::block_on_timeout;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::exit::Exit;
 
@@ -16,17 +16,18 @@ use super::exit::Exit;
 /// nothing.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Records SIGINT and SIGTERM. The first signal asks the program to end; the second ends it at once.
-#[derive(Clone)]
+/// Records SIGINT, SIGTERM and SIGHUP. The first signal asks the program to end; the second one of its kind
+/// ends it at once. By default it hears no signal.
+#[derive(Clone, Default)]
 pub(crate) struct Interrupt {
     signal: Arc<AtomicUsize>,
 }
 
 impl Interrupt {
-    /// Starts to listen for SIGINT and SIGTERM.
+    /// Starts to listen.
     pub(crate) fn listen() -> io::Result<Interrupt> {
         let signal = Arc::new(AtomicUsize::new(0));
-        for number in [SIGINT, SIGTERM] {
+        for number in [SIGINT, SIGTERM, SIGHUP] {
             let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
             // In this order: the first signal finds the flag unset and only sets it.
             signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
@@ -41,8 +42,17 @@ impl Interrupt {
         match self.signal.load(Ordering::Relaxed) as i32 {
             SIGINT => Some(Exit::Interrupted),
             SIGTERM => Some(Exit::Terminated),
+            SIGHUP => Some(Exit::HungUp),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+impl Interrupt {
+    /// As after a signal.
+    pub(crate) fn pressed(signal: i32) -> Interrupt {
+        Interrupt { signal: Arc::new(AtomicUsize::new(signal as usize)) }
     }
 }
 
@@ -62,7 +72,18 @@ pub(crate) fn until<F: Future>(
     deadline: Option<Instant>,
     interrupt: &Interrupt,
 ) -> Result<F::Output, Stopped> {
+    until_looking(future, deadline, interrupt, &mut || {})
+}
+
+/// [`until`], with a look at something about every [`POLL_INTERVAL`].
+pub(crate) fn until_looking<F: Future>(
+    future: F,
+    deadline: Option<Instant>,
+    interrupt: &Interrupt,
+    look: &mut dyn FnMut(),
+) -> Result<F::Output, Stopped> {
     let mut future = pin!(future);
+    let mut looked_at = Instant::now();
     let mut pause = Duration::ZERO;
     loop {
         if let Some(output) = block_on_timeout(future.as_mut(), pause) {
@@ -70,6 +91,10 @@ pub(crate) fn until<F: Future>(
         }
         if let Some(exit) = interrupt.asked() {
             return Err(Stopped::Interrupted(exit));
+        }
+        if looked_at.elapsed() >= POLL_INTERVAL {
+            looked_at = Instant::now();
+            look();
         }
         let left = deadline.map_or(POLL_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
         if left.is_zero() {
@@ -81,7 +106,7 @@ pub(crate) fn until<F: Future>(
 
 /// Runs `future` on this thread until it resolves or the deadline passes.
 pub(crate) fn by<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
-    until(future, Some(deadline), &Interrupt { signal: Arc::default() }).ok()
+    until(future, Some(deadline), &Interrupt::default()).ok()
 }
 
 #[cfg(test)]
@@ -90,20 +115,16 @@ mod tests {
 
     use super::*;
 
-    fn no_signal() -> Interrupt {
-        Interrupt { signal: Arc::default() }
-    }
-
     #[test]
     fn ready_future_wins_over_a_passed_deadline() {
-        assert_eq!(until(ready(7), Some(Instant::now()), &no_signal()), Ok(7));
+        assert_eq!(until(ready(7), Some(Instant::now()), &Interrupt::default()), Ok(7));
     }
 
     #[test]
     fn deadline_and_signal_end_the_wait() {
         let deadline = Some(Instant::now());
-        assert_eq!(until(pending::<()>(), deadline, &no_signal()), Err(Stopped::Deadline));
-        let pressed = Interrupt { signal: Arc::new(AtomicUsize::new(SIGTERM as usize)) };
+        assert_eq!(until(pending::<()>(), deadline, &Interrupt::default()), Err(Stopped::Deadline));
+        let pressed = Interrupt::pressed(SIGTERM);
         assert_eq!(until(pending::<()>(), None, &pressed), Err(Stopped::Interrupted(Exit::Terminated)));
     }
 }

@@ -183,6 +183,7 @@ impl ProducerCore {
         let ring = self.publication.ring();
         let counted = ring.stats();
         let counters = &self.shared.counters;
+        let of_consumers = self.publication.stats();
         Stats {
             accepted: counted.accepted.saturating_sub(counted.abandoned),
             refused_full: counters.full.get(),
@@ -193,6 +194,8 @@ impl ProducerCore {
             cancelled: counters.cancelled.get(),
             degraded: counters.degraded.get(),
             dropped_oldest: counted.evicted,
+            skipped_at_close: of_consumers.skipped_at_close,
+            resumed: of_consumers.resumed,
             degrader_panics: counters.degrader_panics.get(),
             in_ring: ring.len() as u64,
             capacity: ring.config().datums as u64,

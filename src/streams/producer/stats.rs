@@ -33,6 +33,12 @@ pub struct Stats {
     /// The ring evicts sequence numbers. A number without a datum counts too: that of a claim that was given
     /// up, or of a datum whose encoding failed after its room was claimed.
     pub dropped_oldest: u64,
+    /// Datums that were accepted for consumers on other engines and not acknowledged by them when their
+    /// places in the ring were given up, summed over consumers. Those on their way at that moment may still
+    /// have arrived. Of one consumer: [`Stats::skipped_at_close`](crate::streams::Stats::skipped_at_close).
+    pub skipped_at_close: u64,
+    /// Times that a consumer on another engine went on where its last connection had stopped.
+    pub resumed: u64,
     /// Panics of the degrader; each time, the datum was sent as it was.
     pub degrader_panics: u64,
     /// Datums in the ring that at least one consumer has not taken.
@@ -61,7 +67,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "accepted: {}, refused: {} full, {} offline, {} closed, {} too large, {} unencodable, cancelled: {}, \
-             degraded: {}, dropped for room: {}, ring: {} of {}",
+             degraded: {}, dropped for room: {}, skipped at close: {}, resumed: {}, ring: {} of {}",
             self.accepted,
             self.refused_full,
             self.refused_offline,
@@ -71,6 +77,8 @@ impl fmt::Display for Stats {
             self.cancelled,
             self.degraded,
             self.dropped_oldest,
+            self.skipped_at_close,
+            self.resumed,
             self.in_ring,
             self.capacity
         )

@@ -1,0 +1,298 @@
+//! What the consumers of `pub` did not get, and which of them keeps the others waiting.
+//!
+//! The channels of a producer come and go; an account keeps those of a consumer until it is known what they
+//! did not deliver. A consumer is a node: a program that was started anew is another one.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use corewire::PeerId;
+use corewire::streams::{ChannelInfo, CloseCode};
+
+use super::units::grouped;
+
+/// Consumers that are remembered by name after they have missed something. Beyond it they are counted only.
+const NAMED_MAX: usize = 1_000;
+/// Consumers that one report lists.
+const LISTED_MAX: usize = 10;
+/// For how long consumers keep the producer waiting before that is told; the pause until it is told again
+/// doubles each time.
+const HOLD_NOTICE: Duration = Duration::from_secs(1);
+/// The longest pause between two notices.
+const HOLD_NOTICE_MAX: Duration = Duration::from_secs(60);
+/// How long the outcome of a channel that has broken may be open: for as long as the producer keeps the place
+/// of its consumer (20 s, see `resume_for` of the producer's builder), and a little longer.
+const OUTCOME_OPEN: Duration = Duration::from_secs(25);
+
+/// What is known about one consumer.
+struct ConsumerAccount {
+    /// Its short id and address.
+    name: String,
+    /// Its channels whose outcome is not known yet, oldest first.
+    channels: Vec<KnownChannel>,
+    /// Records that it will not get.
+    missed: u64,
+    /// Why it lost its place the last time.
+    reason: Option<CloseCode>,
+}
+
+/// A channel that was seen.
+struct KnownChannel {
+    info: ChannelInfo,
+    /// When it was first seen to be over.
+    over_at: Option<Instant>,
+}
+
+/// What became of a channel.
+enum ChannelOutcome {
+    /// It carries records, or its consumer may still come back to its place.
+    Open,
+    /// It is over, and its consumer does not get this many records that were accepted for it.
+    Missed(u64, CloseCode),
+    /// It is over, and nothing is missing, or its consumer left on its own.
+    Whole,
+}
+
+/// The account of every consumer that came.
+#[derive(Default)]
+pub(crate) struct ConsumerAccounts {
+    accounts: BTreeMap<PeerId, ConsumerAccount>,
+    /// Records that were missed by consumers that have no account any more.
+    missed_by_others: u64,
+}
+
+impl KnownChannel {
+    fn outcome(&mut self, now: Instant) -> ChannelOutcome {
+        let Some(code) = self.info.close_code() else { return ChannelOutcome::Open };
+        let over_for = now.saturating_duration_since(*self.over_at.get_or_insert(now));
+        let stats = self.info.stats();
+        match stats.skipped_at_close() {
+            // It was refused, or left on its own.
+            _ if stats.uptime().is_none() || is_proper(code) => ChannelOutcome::Whole,
+            0 if is_break(code) && over_for < OUTCOME_OPEN => ChannelOutcome::Open,
+            0 => ChannelOutcome::Whole,
+            missed => ChannelOutcome::Missed(missed, code),
+        }
+    }
+}
+
+/// Whether the consumer of a channel that ended so has everything, or left on its own.
+fn is_proper(code: CloseCode) -> bool {
+    code == CloseCode::GRACEFUL || code == CloseCode::ABORTED
+}
+
+/// Whether a channel that ended so left its consumer's place behind.
+fn is_break(code: CloseCode) -> bool {
+    code.is_retriable() && code != CloseCode::TOO_SLOW
+}
+
+impl ConsumerAccount {
+    fn new(channel: &ChannelInfo) -> Self {
+        let addresses: Vec<String> = channel.peer().addresses().iter().map(ToString::to_string).collect();
+        let id = channel.consumer_id().short();
+        let name =
+            if addresses.is_empty() { id.to_string() } else { format!("{id} at {}", addresses.join(", ")) };
+        ConsumerAccount { name, channels: Vec::new(), missed: 0, reason: None }
+    }
+
+    /// Settles the channels that are over. Returns a line if the consumer is now known to miss records.
+    fn settle(&mut self, now: Instant) -> Option<String> {
+        let mut missed = 0;
+        // A consumer that is connected again has taken its place over, or has lost it.
+        let mut newer = self.channels.len();
+        self.channels.retain_mut(|channel| {
+            newer -= 1;
+            match channel.outcome(now) {
+                ChannelOutcome::Open => newer == 0,
+                ChannelOutcome::Whole => false,
+                ChannelOutcome::Missed(records, code) => {
+                    missed += records;
+                    self.reason = Some(code);
+                    false
+                }
+            }
+        });
+        self.missed += missed;
+        let reason = self.reason?;
+        let rest =
+            if reason == CloseCode::TOO_SLOW { ", nor those that are sent until it is back" } else { "" };
+        (missed > 0)
+            .then(|| format!("{} does not get {} records{rest}: {reason}", self.name, grouped(missed)))
+    }
+
+    /// The channel, if it is connected.
+    fn connected(&self) -> Option<&ChannelInfo> {
+        self.channels.last().map(|channel| &channel.info).filter(|channel| channel.is_connected())
+    }
+}
+
+impl ConsumerAccounts {
+    /// Takes in the channels as they are now. Returns a line for each consumer that has missed something
+    /// since the last look.
+    pub(crate) fn look(&mut self, channels: impl Iterator<Item = ChannelInfo>) -> Vec<String> {
+        for channel in channels {
+            let account =
+                self.accounts.entry(*channel.consumer_id()).or_insert_with(|| ConsumerAccount::new(&channel));
+            if !account.channels.iter().any(|known| known.info.is_same(&channel)) {
+                account.channels.push(KnownChannel { info: channel, over_at: None });
+            }
+        }
+        let now = Instant::now();
+        let lines = self.accounts.values_mut().filter_map(|account| account.settle(now)).collect();
+        self.forget();
+        lines
+    }
+
+    /// Forgets consumers that have gone: those that have everything, and of the others as many as are too
+    /// many.
+    fn forget(&mut self) {
+        self.accounts.retain(|_, account| !account.channels.is_empty() || account.missed > 0);
+        while self.accounts.len() > NAMED_MAX
+            && let Some(id) =
+                self.accounts.iter().find(|(_, account)| account.channels.is_empty()).map(|(id, _)| *id)
+        {
+            self.missed_by_others += self.accounts.remove(&id).map_or(0, |account| account.missed);
+        }
+    }
+
+    /// Consumers that are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.accounts.values().filter(|account| account.connected().is_some()).count()
+    }
+
+    /// Records that the furthest connected consumer is behind.
+    pub(crate) fn lag(&self) -> u64 {
+        self.accounts
+            .values()
+            .filter_map(ConsumerAccount::connected)
+            .map(|channel| channel.stats().lag())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// The consumers whose session has broken and whose place in the stream is kept.
+    pub(crate) fn absent(&self) -> Vec<&str> {
+        let away = |account: &&ConsumerAccount| {
+            account.channels.last().is_some_and(|channel| channel.info.close_code().is_some())
+        };
+        self.accounts.values().filter(away).map(|account| &*account.name).collect()
+    }
+
+    /// Who keeps the producer waiting: the connected consumers that are furthest behind, and those that are
+    /// away. `None` if there is none.
+    pub(crate) fn holders(&self) -> Option<String> {
+        let lag = self.lag();
+        let connected = self.accounts.values().filter_map(|account| {
+            let behind = account.connected()?.stats().lag();
+            // Within a tenth of the furthest: their numbers are of slightly different moments.
+            (behind > 0 && behind >= lag - lag / 10)
+                .then(|| format!("{}, which is {} records behind", account.name, grouped(behind)))
+        });
+        let away = self.absent().into_iter().map(|name| format!("{name}, which does not answer"));
+        listed(connected.chain(away), "; ")
+    }
+
+    /// Whether one connected consumer is this many records behind while another has everything.
+    pub(crate) fn is_held_up(&self, records: u64) -> bool {
+        let connected = || self.accounts.values().filter_map(ConsumerAccount::connected);
+        // A consumer that keeps up still has what is on its way.
+        self.lag() >= records && connected().any(|channel| channel.stats().lag() <= records / 4)
+    }
+
+    /// What the consumers did not get: the total, and a line for each. `total` is the producer's own count.
+    pub(crate) fn missed(&self, total: u64) -> Option<(u64, String)> {
+        let of_accounts = self.accounts.values().map(|account| account.missed).sum::<u64>();
+        let named = of_accounts + self.missed_by_others;
+        let mut lines: Vec<String> = self
+            .accounts
+            .values()
+            .filter(|account| account.missed > 0)
+            .map(|account| {
+                let reason = account.reason.map_or(String::new(), |reason| format!(": {reason}"));
+                let least = if account.reason == Some(CloseCode::TOO_SLOW) { "at least " } else { "" };
+                format!("{least}{} for {}{reason}", grouped(account.missed), account.name)
+            })
+            .collect();
+        let others = total.saturating_sub(of_accounts).max(self.missed_by_others);
+        if others > 0 {
+            lines.push(format!("{} for others", grouped(others)));
+        }
+        let list = listed(lines.into_iter(), "\n  ")?;
+        Some((named.max(total), format!("\n  {list}")))
+    }
+}
+
+/// At most [`LISTED_MAX`] items, and how many more there are.
+fn listed(items: impl Iterator<Item = String>, separator: &str) -> Option<String> {
+    let mut items: Vec<String> = items.collect();
+    if items.is_empty() {
+        return None;
+    }
+    let more = items.len().saturating_sub(LISTED_MAX);
+    if more > 0 {
+        items.truncate(LISTED_MAX);
+        items.push(format!("and {more} more"));
+    }
+    Some(items.join(separator))
+}
+
+/// Decides when to tell that consumers keep the producer waiting: after a second, and then at growing
+/// intervals.
+pub(crate) struct HoldNotice {
+    since: Option<Instant>,
+    pause: Duration,
+}
+
+impl Default for HoldNotice {
+    fn default() -> Self {
+        HoldNotice { since: None, pause: HOLD_NOTICE }
+    }
+}
+
+impl HoldNotice {
+    /// To be called at each look. `Some`: it is to be told now that the producer has waited for this long.
+    pub(crate) fn look(&mut self, held: bool, now: Instant) -> Option<Duration> {
+        if !held {
+            *self = HoldNotice::default();
+            return None;
+        }
+        let held_for = now.saturating_duration_since(*self.since.get_or_insert(now));
+        if held_for < self.pause {
+            return None;
+        }
+        self.pause = held_for + held_for.min(HOLD_NOTICE_MAX);
+        Some(held_for)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hold_is_told_after_a_second_and_then_at_growing_intervals() {
+        let start = Instant::now();
+        let mut notice = HoldNotice::default();
+        let told: Vec<u64> = (0..=200)
+            .filter(|second| notice.look(true, start + Duration::from_secs(*second)).is_some())
+            .collect();
+        assert_eq!(told, [1, 2, 4, 8, 16, 32, 64, 124, 184]);
+        assert!(notice.look(false, start).is_none());
+        assert!(notice.look(true, start).is_none(), "a new hold begins anew");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names = |count: usize| listed((0..count).map(|n| n.to_string()), ", ");
+        assert_eq!(names(0), None);
+        assert_eq!(names(2).as_deref(), Some("0, 1"));
+        assert_eq!(names(12).as_deref(), Some("0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2 more"));
+    }
+
+    #[test]
+    fn what_no_consumer_is_named_for_is_still_counted() {
+        let (total, text) = ConsumerAccounts::default().missed(7).unwrap();
+        assert_eq!((total, &*text), (7, "\n  7 for others"));
+        assert!(ConsumerAccounts::default().missed(0).is_none());
+    }
+}

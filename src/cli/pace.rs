@@ -1,0 +1,65 @@
+//! `--rate`: at most so many records a second, whatever happened before.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How far behind its schedule a sender may be and still make up for it: longer than a thread waits for a
+/// core on a busy machine. What a longer pause has delayed is not made up for.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
+/// A schedule of records at a fixed rate.
+pub(crate) struct RateLimit {
+    interval: Duration,
+    /// When the next record is due.
+    due: Instant,
+}
+
+impl RateLimit {
+    /// `rate` records a second; the first one is due at once.
+    pub(crate) fn new(rate: f64, now: Instant) -> Self {
+        RateLimit { interval: Duration::from_secs_f64(1.0 / rate), due: now }
+    }
+
+    /// How long the next record has to wait at `now`, and moves on to the one after it.
+    fn take(&mut self, now: Instant) -> Duration {
+        let at = self.due.max(now.checked_sub(CATCH_UP).unwrap_or(self.due));
+        // Beyond the clock's range: one record in 500 years.
+        self.due = at.checked_add(self.interval).unwrap_or(at);
+        at.saturating_duration_since(now)
+    }
+
+    /// Sleeps until the next record is due.
+    pub(crate) fn wait(&mut self) {
+        let pause = self.take(Instant::now());
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_due_at_the_rate() {
+        let start = Instant::now();
+        let mut limit = RateLimit::new(1_000.0, start);
+        let pauses: Vec<Duration> = (0..4).map(|_| limit.take(start)).collect();
+        assert_eq!(pauses, [0, 1, 2, 3].map(Duration::from_millis));
+    }
+
+    #[test]
+    fn short_delay_is_made_up_for_and_a_long_pause_is_not() {
+        let start = Instant::now();
+        let mut limit = RateLimit::new(1_000.0, start);
+        limit.take(start);
+        let count_at = |limit: &mut RateLimit, now: Instant| {
+            (0..100_000).take_while(|_| limit.take(now).is_zero()).count()
+        };
+        // Those due at 1 ms to 50 ms.
+        assert_eq!(count_at(&mut limit, start + Duration::from_millis(50)), 50);
+        let burst = count_at(&mut limit, start + Duration::from_secs(60));
+        assert_eq!(burst, 101, "no more than the last 100 ms are made up for");
+    }
+}

@@ -1,0 +1,128 @@
+//! What `pub` tells about its consumers: who missed what, and who keeps the others waiting.
+
+use std::io;
+use std::time::Duration;
+
+use crate::rig::*;
+
+#[test]
+fn publisher_names_a_killed_consumer_and_what_it_missed() {
+    let mut publisher = start(&["pub", "killed", "--listen", "127.0.0.1:0", "--rate", "5k"]);
+    let address = publisher.address();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let mut killed = start_unread(&["sub", "killed", "--peer", &address], writer.into());
+    let fed = publisher.feed(numbers(40_000));
+    io::Read::read_exact(&mut reader, &mut [0; 2]).unwrap();
+    killed.child.kill().unwrap();
+    let second = start(&["sub", "killed", "--peer", &address, "--until-end"]).end();
+    assert_eq!(second.code(), Some(0), "{}", second.stderr);
+    let (received, missing) = gaps(&second.stdout);
+    assert_eq!((received.last(), missing), (Some(&40_000), 0));
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(1), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("are missing at consumers"), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("the peer does not answer"), "{}", publisher.stderr);
+    fed.join().unwrap();
+}
+
+#[test]
+fn publisher_without_a_loss_does_not_report_one() {
+    let mut publisher = start(&["pub", "left", "--listen", "127.0.0.1:0"]);
+    let address = publisher.address();
+    let leaves = start(&["sub", "left", "--peer", &address, "--count", "10"]);
+    let stays = start(&["sub", "left", "--peer", &address, "--until-end"]);
+    let fed = publisher.feed(numbers(50_000));
+    assert_eq!(leaves.end().code(), Some(0));
+    let stays = stays.end();
+    assert_eq!(stays.code(), Some(0), "{}", stays.stderr);
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(0), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("every consumer that stayed has them all"), "{}", publisher.stderr);
+    fed.join().unwrap();
+}
+
+/// A publisher in full flow with two subscribers, of which one is never read. Returns what the other one got
+/// when it had got `enough` or the publisher was told to stop, and the publisher's messages.
+fn beside_a_blocked_one(slow: &str, line: &str) -> (Ended, Ended) {
+    let options = ["pub", "two", "--listen", "127.0.0.1:0", "--consumers", "2", "--slow", slow];
+    let mut publisher = start(&options);
+    let address = publisher.address();
+    let (reader, writer) = io::pipe().unwrap();
+    let _blocked = start_unread(&["sub", "two", "--peer", &address], writer.into());
+    let fast = start(&["sub", "two", "--peer", &address, "--until-end"]);
+    let fed = publisher.feed(numbers(400_000));
+    publisher.wait_for_line(line);
+    if slow == "wait" {
+        publisher.signal("INT");
+    }
+    let fast = fast.end();
+    drop(reader);
+    let publisher = publisher.end();
+    fed.join().unwrap();
+    (publisher, fast)
+}
+
+#[test]
+fn consumer_that_others_wait_for_is_cut_off_and_named() {
+    let (publisher, fast) = beside_a_blocked_one("cut", "does not get");
+    assert_eq!(fast.code(), Some(0), "{}", fast.stderr);
+    assert!(fast.stdout == numbers(400_000), "the fast one misses something");
+    assert_eq!(publisher.code(), Some(1), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("too slow"), "{}", publisher.stderr);
+}
+
+#[test]
+fn publisher_that_waits_says_for_whom() {
+    let (publisher, fast) = beside_a_blocked_one("wait", "records behind");
+    assert_eq!(fast.code(), Some(1), "{}", fast.stderr);
+    assert_eq!(publisher.code(), Some(130), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("records behind; --slow cut would go on"), "{}", publisher.stderr);
+}
+
+#[test]
+fn lone_consumer_that_rests_is_waited_for_and_loses_nothing() {
+    let mut publisher = start(&["pub", "rest", "--listen", "127.0.0.1:0"]);
+    let address = publisher.address();
+    let (reader, writer) = io::pipe().unwrap();
+    let subscriber = start_unread(&["sub", "rest", "--peer", &address, "--until-end"], writer.into());
+    let fed = publisher.feed(numbers(400_000));
+    publisher.wait_for_line("stands still");
+    let lines = io::read_to_string(reader).unwrap();
+    assert!(lines.into_bytes() == numbers(400_000), "something is missing");
+    assert_eq!(subscriber.end().code(), Some(0));
+    assert_eq!(publisher.end().code(), Some(0));
+    fed.join().unwrap();
+}
+
+#[test]
+fn subscriber_gives_up_when_its_publisher_is_gone_for_its_wait() {
+    let mut publisher = start(&["pub", "gone", "--listen", "127.0.0.1:0"]);
+    let address = publisher.address();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let subscriber = start_unread(&["sub", "gone", "--peer", &address, "--wait", "2s"], writer.into());
+    let mut input = publisher.stdin.take().unwrap();
+    io::Write::write_all(&mut input, b"1\n").unwrap();
+    io::Read::read_exact(&mut reader, &mut [0; 2]).unwrap();
+    publisher.child.kill().unwrap();
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(3), "{}", subscriber.stderr);
+    assert!(subscriber.stderr.contains("no publisher is connected any more"), "{}", subscriber.stderr);
+    drop(input);
+}
+
+#[test]
+fn rate_bounds_the_flow_after_a_pause_too() {
+    let mut publisher = start(&["pub", "rate", "--listen", "127.0.0.1:0", "--rate", "1000"]);
+    let address = publisher.address();
+    let fed = publisher.feed(numbers(1_000_000));
+    let first = start(&["sub", "rate", "--peer", &address, "--count", "100"]).end();
+    assert_eq!(first.code(), Some(0), "{}", first.stderr);
+    publisher.wait_for_line("the last consumer left");
+    pass_time(Duration::from_secs(1));
+    let second = start(&["sub", "rate", "--peer", &address, "--for", "1s"]).end();
+    // 100 ms are made up for, and a little more is on the way.
+    let (received, _) = gaps(&second.stdout);
+    assert!(received.len() < 1_500, "{} records in a second", received.len());
+    drop(publisher);
+    fed.join().unwrap();
+}

@@ -1,0 +1,112 @@
+//! How the programs end: inputs that fail, publishers and consumers that are gone.
+
+use std::process::Stdio;
+use std::thread::JoinHandle;
+
+use crate::rig::*;
+
+#[test]
+fn publisher_whose_consumers_left_gives_up_after_its_wait() {
+    let mut publisher = start(&["pub", "left", "--listen", "127.0.0.1:0", "--wait", "2s"]);
+    let address = publisher.address();
+    let subscriber = start(&["sub", "left", "--peer", &address, "--count", "1"]);
+    // More than every buffer on the way holds.
+    let fed = publisher.feed(numbers(500_000));
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(3), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("last consumer"), "{}", publisher.stderr);
+    fed.join().unwrap();
+}
+
+#[test]
+fn truncated_input_is_an_error_after_the_whole_records_are_sent() {
+    let mut publisher = start(&["pub", "cut", "--listen", "127.0.0.1:0", "--format", "length-prefixed"]);
+    let address = publisher.address();
+    let subscriber = start(&["sub", "cut", "--peer", &address, "--count", "1"]);
+    let fed = publisher.feed(b"\x05\0\0\0whole\x09\0\0\0cut".to_vec());
+    let subscriber = subscriber.end();
+    assert_eq!(
+        (subscriber.code(), &subscriber.stdout[..]),
+        (Some(0), &b"whole\n"[..]),
+        "{}",
+        subscriber.stderr
+    );
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(1), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("record 2"), "{}", publisher.stderr);
+    fed.join().unwrap();
+}
+
+#[test]
+fn record_too_long_is_an_error_that_names_the_option() {
+    let mut publisher =
+        start(&["pub", "long", "--listen", "127.0.0.1:0", "--max-datum", "10", "--consumers", "0"]);
+    let fed = publisher.feed(b"short\nthis one is longer\n".to_vec());
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(1), "{}", publisher.stderr);
+    assert!(
+        publisher.stderr.contains("--max-datum") && publisher.stderr.contains("record 2"),
+        "{}",
+        publisher.stderr
+    );
+    fed.join().unwrap();
+}
+
+#[test]
+fn closed_output_ends_a_subscriber_without_an_error() {
+    let mut publisher = start(&["pub", "closed", "--listen", "127.0.0.1:0"]);
+    let address = publisher.address();
+    let mut subscriber = program(&["sub", "closed", "--peer", &address])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(subscriber.stdout.take());
+    let fed = publisher.feed(numbers(100_000));
+    let ended = subscriber.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", text(&ended.stderr));
+    assert!(!text(&ended.stderr).contains("panic"), "{}", text(&ended.stderr));
+    drop(publisher);
+    fed.join().unwrap();
+}
+
+/// A publisher of endless input that has a subscriber with `--until-end`, which has some records.
+fn publisher_in_full_flow(stream: &str) -> (Running, Running, JoinHandle<()>) {
+    let mut publisher = start(&["pub", stream, "--listen", "127.0.0.1:0", "--rate", "2k"]);
+    let address = publisher.address();
+    let subscriber = start(&["sub", stream, "--peer", &address, "--until-end"]);
+    let fed = publisher.feed(numbers(1_000_000));
+    publisher.wait_for_line("waiting for");
+    let consumed = start(&["sub", stream, "--peer", &address, "--count", "500"]).end();
+    assert_eq!(consumed.code(), Some(0), "{}", consumed.stderr);
+    (publisher, subscriber, fed)
+}
+
+#[test]
+fn killed_publisher_is_no_success_for_until_end() {
+    let (mut publisher, subscriber, fed) = publisher_in_full_flow("killed");
+    publisher.child.kill().unwrap();
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(1), "{}", subscriber.stderr);
+    let records = text(&subscriber.stdout).lines().count();
+    assert!(records > 0, "{}", subscriber.stderr);
+    assert!(subscriber.stderr.contains("without having ended"), "{}", subscriber.stderr);
+    drop(publisher);
+    fed.join().unwrap();
+}
+
+#[test]
+fn interrupted_publisher_is_no_success_for_until_end() {
+    let (publisher, subscriber, fed) = publisher_in_full_flow("interrupted");
+    publisher.signal("INT");
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(1), "{}", subscriber.stderr);
+    assert!(subscriber.stderr.contains("the publisher was interrupted"), "{}", subscriber.stderr);
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(130), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("interrupted after "), "{}", publisher.stderr);
+    fed.join().unwrap();
+}

@@ -1,0 +1,49 @@
+//! Processes that stand still for a while, as under a debugger or on a host that sleeps.
+
+use std::time::Duration;
+
+use crate::rig::*;
+
+/// Records of a flow, and how many are sent a second.
+const RECORDS: u64 = 60_000;
+const RATE: &str = "10k";
+
+/// Which program is stopped.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum StoppedSide {
+    Publisher,
+    Subscriber,
+}
+
+/// Stops one side of a flow for some time. Returns what both said.
+fn stopped(side: StoppedSide, time: Duration) -> (Ended, Ended) {
+    let options = ["pub", "stop", "--listen", "127.0.0.1:0", "--rate", RATE, "--consumers", "2"];
+    let mut publisher = start(&options);
+    let address = publisher.address();
+    let subscriber = start(&["sub", "stop", "--peer", &address, "--until-end"]);
+    // It has received some when another one has.
+    let fed = publisher.feed(numbers(RECORDS));
+    let consumed = start(&["sub", "stop", "--peer", &address, "--count", "2000"]).end();
+    assert_eq!(consumed.code(), Some(0), "{}", consumed.stderr);
+    let victim = match side {
+        StoppedSide::Publisher => &publisher,
+        StoppedSide::Subscriber => &subscriber,
+    };
+    victim.signal("STOP");
+    pass_time(time);
+    victim.signal("CONT");
+    let subscriber = subscriber.end();
+    let publisher = publisher.end();
+    fed.join().unwrap();
+    (publisher, subscriber)
+}
+
+#[test]
+fn stop_of_three_seconds_loses_nothing() {
+    for side in [StoppedSide::Subscriber, StoppedSide::Publisher] {
+        let (publisher, subscriber) = stopped(side, Duration::from_secs(3));
+        assert_eq!(subscriber.code(), Some(0), "{side:?}: {}", subscriber.stderr);
+        assert!(subscriber.stdout == numbers(RECORDS), "{side:?}: the lines differ");
+        assert_eq!(publisher.code(), Some(0), "{side:?}: {}", publisher.stderr);
+    }
+}
