@@ -71,7 +71,7 @@ pub(crate) fn read_secret(path: &Path, interrupt: &Interrupt) -> Result<Vec<u8>,
         .map_err(|error: io::Error| refused(format!("cannot read the secret file {name}: {error}")))?;
     match bytes.len() as u64 {
         0 => Err(refused(format!("the secret file {name} is empty"))),
-        ..=SECRET_BYTES_MAX => Ok(bytes),
+        1..=SECRET_BYTES_MAX => Ok(bytes),
         _ => Err(refused(format!("the secret file {name} is longer than 64 KiB"))),
     }
 }

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::thread::{self, Thread};
@@ -137,10 +137,7 @@ impl OutputThread {
     /// Whether [`hand_over`](Self::hand_over) would succeed.
     pub(crate) fn has_room(&mut self) -> bool {
         if self.spare.is_none() {
-            self.spare = match self.empty.try_recv() {
-                Ok(buffer) => Some(buffer),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-            };
+            self.spare = self.empty.try_recv().ok();
         }
         self.spare.is_some()
     }
