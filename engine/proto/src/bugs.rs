@@ -1,7 +1,7 @@
 //! The bug bank: known failures of the protocol, each in the place where it would be made. The engine uses it
 //! too.
 //!
-//! An ordinary build has none of them: [`bug`] is `false` and [`mutate!`] is its first argument. A build with
+//! An ordinary build has none of them: [`bug`] is `false` and `mutate!` is its first argument. A build with
 //! `--cfg corewire_bugs` has the one that the environment variable `CORE_BUG` names. `tests/bug-bank.sh`
 //! asserts that each is noticed by the test it names.
 
