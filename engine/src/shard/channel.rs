@@ -63,11 +63,17 @@ impl PassedCount {
     /// Counts a datum, unless one with its sequence or a later one has passed.
     #[inline]
     pub(crate) fn pass(&mut self, seq: u64, bytes: usize) {
-        if seq >= self.next {
-            self.next = seq + 1;
-            self.datums += 1;
-            self.bytes += bytes as u64;
-        }
+        self.pass_run(seq, 1, bytes);
+    }
+
+    /// Counts the new ones among `count` datums of `len` bytes from `first` on.
+    #[inline]
+    pub(crate) fn pass_run(&mut self, first: u64, count: u64, len: usize) {
+        let end = first + count;
+        let new = end.saturating_sub(self.next.max(first));
+        self.next = self.next.max(end);
+        self.datums += new;
+        self.bytes += new * len as u64;
     }
 }
 

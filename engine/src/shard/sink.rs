@@ -21,7 +21,7 @@ pub(crate) struct InboxSink<'a> {
     pub(crate) count: DeliveryCount,
 }
 
-/// What happened to the datums of one packet.
+/// What happened to datums.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct DeliveryCount {
     /// Written into inboxes.
@@ -32,53 +32,104 @@ pub(crate) struct DeliveryCount {
     pub(crate) refused: u64,
 }
 
-impl DatumSink for InboxSink<'_> {
-    fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
-        let Some(slot) = self.labels.get(label) else { return false };
-        let Some(channel) = self.channels.get_mut(slot) else { return false };
-        self.touched.push(slot);
-        let ChannelRole::Consumer(consumer) = &mut channel.role else { return false };
-        write(consumer, seq, skipped_before, datum, &mut self.count)
+impl DeliveryCount {
+    fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.missed += other.missed;
+        self.refused += other.refused;
     }
 }
 
-/// Writes one datum; `false` when there is no room, which ends the channel: the peer sent more than its
-/// credit, or the consumer of a channel without a window was too slow.
-fn write(
-    consumer: &mut ConsumerEnd,
-    seq: u64,
-    skipped: u64,
-    datum: &[u8],
-    count: &mut DeliveryCount,
-) -> bool {
-    debug_assert!(
-        consumer.lossy || consumer.missed == 0,
-        "a channel that may not lose lost {}",
-        consumer.missed
-    );
-    debug_assert!(consumer.delivered.next <= seq, "datum {seq} after {}", consumer.delivered.next);
-    let skipped = skipped.saturating_add(consumer.missed);
-    match consumer.inbox.try_claim(HEADER_BYTES + datum.len()) {
-        Ok(mut record) => {
-            write_header(&mut record, seq, skipped);
-            record[HEADER_BYTES..].copy_from_slice(datum);
-            record.commit();
-            consumer.missed = 0;
-            consumer.delivered.pass(seq, datum.len());
-            count.delivered += 1;
-            count.missed += skipped;
-            true
+impl InboxSink<'_> {
+    fn find(&mut self, label: Label) -> Option<&mut ConsumerEnd> {
+        let slot = self.labels.get(label)?;
+        let channel = self.channels.get_mut(slot)?;
+        self.touched.push(slot);
+        match &mut channel.role {
+            ChannelRole::Consumer(consumer) => Some(consumer),
+            _ => None,
         }
-        Err(ClaimError::Full | ClaimError::TooManyWaiters) if consumer.lossy => {
-            consumer.missed = skipped.saturating_add(1);
-            count.refused += 1;
-            true
+    }
+}
+
+impl DatumSink for InboxSink<'_> {
+    fn deliver(&mut self, label: Label, seq: u64, skipped_before: u64, datum: &[u8]) -> bool {
+        self.deliver_run(label, seq, skipped_before, datum.len(), 1, datum) == 1
+    }
+
+    fn deliver_run(
+        &mut self,
+        label: Label,
+        first_seq: u64,
+        skipped_before: u64,
+        len: usize,
+        count: u32,
+        bytes: &[u8],
+    ) -> u32 {
+        let mut total = DeliveryCount::default();
+        let Some(consumer) = self.find(label) else { return 0 };
+        let (mut taken, mut skipped) = (0, skipped_before);
+        while taken < count {
+            let run = DatumRun { first: first_seq + u64::from(taken), len, count: count - taken };
+            let rest = &bytes[taken as usize * len..];
+            let written = run.write(consumer, std::mem::take(&mut skipped), rest, &mut total);
+            if written == 0 {
+                break;
+            }
+            taken += written;
         }
-        Err(refused) => {
-            consumer.overrun =
-                consumer.unlimited && matches!(refused, ClaimError::Full | ClaimError::TooManyWaiters);
-            count.refused += 1;
-            false
+        self.count.add(&total);
+        taken
+    }
+}
+
+/// Datums of one length with consecutive sequences.
+#[derive(Clone, Copy)]
+struct DatumRun {
+    first: u64,
+    /// Bytes of each.
+    len: usize,
+    count: u32,
+}
+
+impl DatumRun {
+    /// Writes the first of them, as many as fit, and says how many; `skipped` are missing before them. None
+    /// when there is no room, which ends the channel: the peer sent more than its credit, or the consumer of
+    /// a channel without a window was too slow.
+    fn write(self, consumer: &mut ConsumerEnd, skipped: u64, bytes: &[u8], total: &mut DeliveryCount) -> u32 {
+        let Self { first, len, count } = self;
+        debug_assert!(
+            consumer.lossy || consumer.missed == 0,
+            "a channel that may not lose lost {}",
+            consumer.missed
+        );
+        debug_assert!(consumer.delivered.next <= first, "datum {first} after {}", consumer.delivered.next);
+        let skipped = skipped.saturating_add(consumer.missed);
+        let refused = match consumer.inbox.try_claim_many(HEADER_BYTES + len, count as usize) {
+            Ok(mut claim) => {
+                let written = claim.len();
+                for index in 0..written {
+                    let record = claim.record(index);
+                    write_header(record, first + index as u64, if index == 0 { skipped } else { 0 });
+                    record[HEADER_BYTES..].copy_from_slice(&bytes[index * len..][..len]);
+                }
+                claim.commit();
+                consumer.missed = 0;
+                consumer.delivered.pass_run(first, written as u64, len);
+                total.delivered += written as u64;
+                total.missed += skipped;
+                return written as u32;
+            }
+            Err(refused) => refused,
+        };
+        let full = matches!(refused, ClaimError::Full | ClaimError::TooManyWaiters);
+        if full && consumer.lossy {
+            consumer.missed = skipped.saturating_add(u64::from(count));
+            total.refused += u64::from(count);
+            return count;
         }
+        consumer.overrun = consumer.unlimited && full;
+        total.refused += 1;
+        0
     }
 }

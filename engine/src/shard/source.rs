@@ -9,13 +9,13 @@ use corewire_proto::{
 use corewire_rings::RecordState;
 
 use super::{
-    channel::{ChannelEntry, ChannelRole},
+    channel::{ChannelEntry, ChannelRole, ProducerEnd},
     stream::StreamEntry,
     table::{ChannelSlot, Labels, Slab, SlotQueue, StreamSlot},
 };
 
-/// The rings behind one session's channels, while it writes packets.
-pub(crate) struct RingSource<'a> {
+/// The tables that lead from a session's channels to their rings.
+pub(crate) struct RingTables<'a> {
     pub(crate) labels: &'a Labels,
     pub(crate) channels: &'a mut Slab<ChannelSlot, ChannelEntry>,
     pub(crate) streams: &'a mut Slab<StreamSlot, StreamEntry>,
@@ -25,28 +25,42 @@ pub(crate) struct RingSource<'a> {
     pub(crate) touched: &'a mut SlotQueue<ChannelSlot>,
     /// Streams whose ring detached the cursor.
     pub(crate) cut: &'a mut SlotQueue<StreamSlot>,
+}
+
+/// The rings behind one session's channels, while it writes packets.
+pub(crate) struct RingSource<'a> {
+    pub(crate) tables: RingTables<'a>,
     /// Datums read.
     pub(crate) read: u64,
     /// Datums that the ring no longer had.
     pub(crate) skipped: u64,
 }
 
-impl DatumSource for RingSource<'_> {
-    fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
-        let Some(slot) = self.labels.get(label) else { return Fetched::NotYet };
-        let Some(channel) = self.channels.get_mut(slot) else { return Fetched::NotYet };
+impl RingTables<'_> {
+    /// The channel's end and its ring, pinned. `None` when it has none, or when the ring has detached the
+    /// cursor.
+    fn find(&mut self, label: Label) -> Option<(&mut ProducerEnd, &StreamEntry)> {
+        let slot = self.labels.get(label)?;
+        let channel = self.channels.get_mut(slot)?;
         self.touched.push(slot);
-        let ChannelRole::Producer(producer) = &mut channel.role else { return Fetched::NotYet };
-        let Some(stream) = self.streams.get_mut(producer.stream) else { return Fetched::NotYet };
+        let ChannelRole::Producer(producer) = &mut channel.role else { return None };
+        let stream = self.streams.get_mut(producer.stream)?;
         match stream.pin() {
             Ok(true) => self.pinned.push(producer.stream),
             Ok(false) => {}
             Err(_) => {
                 stream.detached = true;
                 self.cut.push(producer.stream);
-                return Fetched::NotYet;
+                return None;
             }
         }
+        Some((producer, stream))
+    }
+}
+
+impl DatumSource for RingSource<'_> {
+    fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
+        let Some((producer, stream)) = self.tables.find(label) else { return Fetched::NotYet };
         debug_assert!(producer.released <= seq, "datum {seq} was released before {}", producer.released);
         match stream.get(seq) {
             RecordState::Published(datum) => {
@@ -65,5 +79,21 @@ impl DatumSource for RingSource<'_> {
                 Fetched::Skip { until }
             }
         }
+    }
+
+    fn copy_run(&mut self, label: Label, seq: u64, len: usize, out: &mut [u8]) -> u32 {
+        let Some((producer, stream)) = self.tables.find(label) else { return 0 };
+        let mut count = 0;
+        for (seq, out) in (seq..).zip(out.chunks_exact_mut(len)) {
+            let RecordState::Published(datum) = stream.get(seq) else { break };
+            if datum.len() != len {
+                break;
+            }
+            out.copy_from_slice(datum);
+            count += 1;
+        }
+        producer.read.pass_run(seq, count, len);
+        self.read += count;
+        count as u32
     }
 }

@@ -17,7 +17,7 @@ use corewire_proto::{
 use super::{
     ShardCore,
     limits::{SEGMENTS_PER_TRAIN, SENDS_PER_TURN, SESSION_QUANTUM_BYTES},
-    source::RingSource,
+    source::{RingSource, RingTables},
     table::SessionSlot,
 };
 use crate::{
@@ -104,16 +104,15 @@ impl ShardCore {
                 self.counters.add(Counter::BytesSent, len as u64);
                 continue;
             }
-            let mut source = RingSource {
+            let tables = RingTables {
                 labels: &entry.labels,
                 channels: &mut self.channels,
                 streams: &mut self.streams,
                 pinned: &mut self.pinned,
                 touched: &mut self.touched,
                 cut: &mut self.cut,
-                read: 0,
-                skipped: 0,
             };
+            let mut source = RingSource { tables, read: 0, skipped: 0 };
             let usable = lease.len().min(MAX_SEND_BYTES);
             let train = fill(
                 &mut entry.session,

@@ -9,9 +9,11 @@ use crate::mutate;
 pub(crate) const HELD_OVERHEAD_BYTES: usize = 96;
 /// What holding parts of a large datum costs beside its pieces: its entry, and the first node of their map.
 pub(crate) const PARTIAL_OVERHEAD_BYTES: usize = 384;
-/// The buffer of the last large datum is reused for the next one if it is no larger than this, so that an
-/// idle session keeps 4 MiB at most.
+/// Buffers are reused as long as all that are kept have no more than this, so that an idle session keeps 4
+/// MiB at most.
 const SPARE_BYTES: usize = 4 << 20;
+/// Most buffers that are kept: more gaps than this are rarely open at one time.
+const MAX_SPARES: usize = 16;
 
 /// Bytes that may be held until something before them arrives. `held <= max`.
 #[derive(Debug)]
@@ -19,13 +21,13 @@ pub(crate) struct Budget {
     /// The sum of what was taken and not given back.
     held: usize,
     max: usize,
-    /// An empty buffer to reuse; not counted in `held`.
-    spare: Vec<u8>,
+    /// Empty buffers to reuse; not counted in `held`. At most [`MAX_SPARES`] with [`SPARE_BYTES`] together.
+    spares: Vec<Vec<u8>>,
 }
 
 impl Budget {
     pub(crate) const fn new(max: usize) -> Self {
-        Self { held: 0, max, spare: Vec::new() }
+        Self { held: 0, max, spares: Vec::new() }
     }
 
     /// Charges `bytes`, or refuses without a change.
@@ -48,15 +50,31 @@ impl Budget {
         self.held
     }
 
-    fn buffer(&mut self) -> Vec<u8> {
-        core::mem::take(&mut self.spare)
+    /// An empty buffer: the smallest of those kept that holds `bytes`, or the largest.
+    pub(crate) fn buffer(&mut self, bytes: usize) -> Vec<u8> {
+        let capacity = |at: &usize| self.spares[*at].capacity();
+        let all = 0..self.spares.len();
+        let fitting = all.clone().filter(|at| capacity(at) >= bytes).min_by_key(capacity);
+        fitting.or(all.max_by_key(capacity)).map_or(Vec::new(), |at| self.spares.swap_remove(at))
     }
 
-    fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= SPARE_BYTES && buffer.capacity() > self.spare.capacity() {
-            buffer.clear();
-            self.spare = buffer;
+    /// Keeps a buffer, in place of smaller ones if need be.
+    pub(crate) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == 0 || buffer.capacity() > SPARE_BYTES {
+            return;
         }
+        buffer.clear();
+        let mut kept: usize = self.spares.iter().map(Vec::capacity).sum();
+        while self.spares.len() >= MAX_SPARES || kept + buffer.capacity() > SPARE_BYTES {
+            let smallest = (0..self.spares.len()).min_by_key(|at| self.spares[*at].capacity());
+            match smallest {
+                Some(at) if self.spares[at].capacity() < buffer.capacity() => {
+                    kept -= self.spares.swap_remove(at).capacity();
+                }
+                _ => return,
+            }
+        }
+        self.spares.push(buffer);
     }
 }
 
@@ -79,7 +97,7 @@ pub(crate) struct Assembler {
 
 impl Assembler {
     pub(crate) fn new(budget: &mut Budget) -> Self {
-        Self { whole: budget.buffer(), consumed: 0, end: 0, early: BTreeMap::new(), charged: 0 }
+        Self { whole: budget.buffer(usize::MAX), consumed: 0, end: 0, early: BTreeMap::new(), charged: 0 }
     }
 
     /// Where the whole part ends.
@@ -225,6 +243,21 @@ mod tests {
             assembler.release(&mut budget);
             prop_assert_eq!(budget.held(), 0);
         }
+    }
+
+    #[test]
+    fn kept_buffers_stay_within_their_bounds() {
+        let mut budget = Budget::new(usize::MAX);
+        for size in 1..=2 * MAX_SPARES {
+            budget.recycle(Vec::with_capacity(size * 10));
+        }
+        assert_eq!(budget.spares.len(), MAX_SPARES);
+        assert!(budget.buffer(200).capacity() >= 200);
+        budget.recycle(Vec::with_capacity(SPARE_BYTES));
+        assert_eq!(budget.spares.len(), 1);
+        budget.recycle(Vec::with_capacity(SPARE_BYTES + 1));
+        assert_eq!(budget.buffer(1).capacity(), SPARE_BYTES);
+        assert_eq!(budget.buffer(1).capacity(), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::HELD_OVERHEAD_BYTES;
+use super::{HELD_OVERHEAD_BYTES, datum_cost};
 
 /// Consecutive sequences that arrived early; its first sequence is its key in [`super::RxChannel`].
 #[derive(Debug)]
@@ -19,6 +19,23 @@ impl EarlyRun {
         match self {
             Self::Data { count, .. } => first + u64::from(*count),
             Self::Skip { until, .. } => *until,
+        }
+    }
+
+    /// Whether datums of `len` bytes from `seq` on, which starts at `offset`, are a continuation of it.
+    pub(super) fn goes_on_with(&self, first: u64, seq: u64, len: usize, offset: u64) -> bool {
+        let Self::Data { count, uniform: true, offset: start, bytes } = self else { return false };
+        // Behind a resent part an offset is only a lower bound, and then it does not fit.
+        self.end(first) == seq
+            && bytes.len() == *count as usize * len
+            && start.saturating_add(u64::from(*count) * datum_cost(len)) == offset
+    }
+
+    /// Adds `more` datums, of which [`EarlyRun::goes_on_with`] is true.
+    pub(super) fn extend(&mut self, more: u32, more_bytes: &[u8]) {
+        if let Self::Data { count, bytes, .. } = self {
+            *count += more;
+            bytes.extend_from_slice(more_bytes);
         }
     }
 

@@ -17,30 +17,19 @@ pub enum Fetched<'a> {
     NotYet,
 }
 
-/// Datums of one length with consecutive sequences, which follow each other in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SourceRun<'a> {
-    /// Length of each.
-    pub len: usize,
-    /// How many there are.
-    pub count: u32,
-    /// `len * count` bytes.
-    pub bytes: &'a [u8],
-}
-
 /// Where datums come from: the producers' rings.
 pub trait DatumSource {
     /// The datum of channel `label` with sequence `seq`. The same sequence is asked for again when a packet
     /// was lost, and once per fragment of a large datum; a sequence below `released` is never asked for.
     fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_>;
 
-    /// Up to `max` datums from `seq` on that have one length, so that they can be copied in one piece; `max`
-    /// is at least 1. `None`, as always without an implementation: each is asked for with `datum`. Datums
-    /// that the packet has no room for are asked for again.
+    /// Copies the datums from `seq` on into `out`, one after the other, as long as they have `len` bytes each
+    /// and fit; returns how many. `len` is above 0. The others are asked for with `datum`, as all are without
+    /// an implementation.
     #[inline]
-    fn run(&mut self, label: Label, seq: u64, max: u32) -> Option<SourceRun<'_>> {
-        let _ = (label, seq, max);
-        None
+    fn copy_run(&mut self, label: Label, seq: u64, len: usize, out: &mut [u8]) -> u32 {
+        let _ = (label, seq, len, out);
+        0
     }
 }
 

@@ -41,7 +41,7 @@ use credit::{CreditLimit, effective_windows};
 pub use credit::{MAX_WINDOW, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS};
 use early_run::EarlyRun;
 pub(crate) use intervals::Intervals;
-pub use io::{DatumSink, DatumSource, Fetched, SourceRun};
+pub use io::{DatumSink, DatumSource, Fetched};
 pub use label::Label;
 use positions::Positions;
 pub(crate) use resend::{LossOutcome, RESEND_ENTRY_BYTES, SentData, SentFragment, SentFrame};

@@ -285,20 +285,45 @@ impl RxChannel {
             let (until, covered) = self.coverage(seq, end);
             let count = (until - seq) as u32;
             let (before, start) = (datums.body(), offset);
-            let uniform = datums.is_uniform();
+            let uniform = datums.uniform_len();
             offset = offset.saturating_add(datums.advance(count).ok_or(VIOLATION)?);
             if covered {
                 self.stats.dropped_duplicate += u64::from(count);
             } else {
                 let bytes = &before[..before.len() - datums.body().len()];
-                let charge = bytes.len() + HELD_OVERHEAD_BYTES;
-                budget.take(charge)?;
-                self.charged += charge;
-                self.held
-                    .insert(seq, EarlyRun::Data { count, uniform, offset: start, bytes: bytes.to_vec() });
+                self.hold((seq, count), uniform, start, bytes, budget)?;
             }
             seq = until;
         }
+        Ok(())
+    }
+
+    /// Holds `count` datums from `seq` on, of which none is held. Datums of one length are added to those
+    /// before them, so that there is one entry for each gap.
+    fn hold(
+        &mut self,
+        (seq, count): (u64, u32),
+        uniform: Option<usize>,
+        offset: u64,
+        bytes: &[u8],
+        budget: &mut Budget,
+    ) -> Result<(), Fault> {
+        if let Some(len) = uniform
+            && let Some((first, before)) = self.held.range_mut(..seq).next_back()
+            && before.goes_on_with(*first, seq, len, offset)
+        {
+            budget.take(bytes.len())?;
+            self.charged += bytes.len();
+            before.extend(count, bytes);
+            return Ok(());
+        }
+        let charge = bytes.len() + HELD_OVERHEAD_BYTES;
+        budget.take(charge)?;
+        self.charged += charge;
+        let mut held = budget.buffer(bytes.len());
+        held.extend_from_slice(bytes);
+        let uniform = uniform.is_some();
+        self.held.insert(seq, EarlyRun::Data { count, uniform, offset, bytes: held });
         Ok(())
     }
 
@@ -323,9 +348,12 @@ impl RxChannel {
                 match held {
                     EarlyRun::Skip { until, offset } => self.skip_to(until, offset),
                     EarlyRun::Data { count, uniform, offset, bytes } => {
-                        if let Some(datums) = Datums::new(count, uniform, &bytes) {
-                            self.deliver_run(first, offset, datums, sink)?;
-                        }
+                        let delivered = match Datums::new(count, uniform, &bytes) {
+                            Some(datums) => self.deliver_run(first, offset, datums, sink),
+                            None => Ok(()),
+                        };
+                        budget.recycle(bytes);
+                        delivered?;
                     }
                 }
                 continue;

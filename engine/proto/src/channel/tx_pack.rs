@@ -240,22 +240,19 @@ impl TxChannel {
         run: &mut Run,
         p: &mut Packing<'_, '_, S>,
     ) -> u64 {
-        let max = u32::try_from(span.end - span.seq).unwrap_or(u32::MAX);
-        if max == 0 || *p.deficit <= 0 {
-            return 0;
-        }
-        let Some(source) = p.source.run(self.label, span.seq, max) else { return 0 };
-        let (cost, charge) = (datum_cost(source.len), source.len as i64 + 2);
-        let mut count =
-            u64::from(source.count.min(max)).min((*p.deficit).unsigned_abs().div_ceil(charge as u64));
+        let Some(len) = run.uniform_len() else { return 0 };
+        let (cost, charge) = (datum_cost(len), len as i64 + 2);
+        let turn = (*p.deficit).max(0).unsigned_abs().div_ceil(charge as u64);
+        let mut max = (span.end - span.seq).min(turn);
         if new {
-            count = count.min(self.credit.covered(span.seq, span.offset, cost));
+            max = max.min(self.credit.covered(span.seq, span.offset, cost));
         }
-        let added = p.out.extend_uniform(run, source.len, count as u32, source.bytes);
+        let copy = |len, out: &mut [u8]| p.source.copy_run(self.label, span.seq, len, out);
+        let added = p.out.extend_uniform(run, max, copy);
         *p.deficit -= charge * i64::from(added);
         span.seq += u64::from(added);
         span.offset += cost * u64::from(added);
-        u64::from(added) * source.len as u64
+        u64::from(added) * len as u64
     }
 
     /// Completes the DATA frame that is being filled, if there is one.

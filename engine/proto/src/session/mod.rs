@@ -42,7 +42,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::net::SocketAddr;
 
 pub use crate::{
-    channel::{DatumSink, DatumSource, Fetched, SourceRun},
+    channel::{DatumSink, DatumSource, Fetched},
     wire::CloseCode,
 };
 pub use api::{ControlError, Dropped, NoChannel, OpenChannelError, SessionEvent};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use corewire_proto::{
     channel::{Label, Reliability, datum_cost},
-    session::{CloseCode, DatumSink, DatumSource, Fetched, SourceRun},
+    session::{CloseCode, DatumSink, DatumSource, Fetched},
 };
 
 use super::{Flow, content, is_skipped};
@@ -78,23 +78,24 @@ impl DatumSource for Rings {
         Fetched::Datum(&self.scratch)
     }
 
-    /// Every second flow has its datums in one piece.
-    fn run(&mut self, label: Label, seq: u64, max: u32) -> Option<SourceRun<'_>> {
-        let ring = self.producing.get_mut(&label).filter(|ring| ring.flow % 2 == 0)?;
-        assert!(max > 0 && seq + u64::from(max) <= ring.published, "a run beyond {}", ring.published);
+    /// Every second flow copies runs.
+    fn copy_run(&mut self, label: Label, seq: u64, len: usize, out: &mut [u8]) -> u32 {
+        let Some(ring) = self.producing.get_mut(&label).filter(|ring| ring.flow % 2 == 0) else { return 0 };
+        let max = (out.len() / len) as u64;
+        assert!(max > 0 && seq + max <= ring.published, "a run beyond {}", ring.published);
         let oldest = ring.published.saturating_sub(ring.config.overwrite);
         let overwritten = |seq| ring.config.overwrite > 0 && seq < oldest;
-        let len = (ring.config.length)(seq);
-        let count = (seq..seq + u64::from(max.min(40)))
+        let count = (seq..seq + max.min(40))
             .take_while(|seq| {
                 let skipped = overwritten(*seq) || is_skipped(ring.flow, &ring.config, *seq);
                 !skipped && (ring.config.length)(*seq) == len
             })
             .count() as u64;
-        self.scratch = (seq..seq + count).flat_map(|seq| content(ring.flow, seq, len)).collect();
-        self.scratch_of = None;
+        for (seq, out) in (seq..seq + count).zip(out.chunks_exact_mut(len)) {
+            out.copy_from_slice(&content(ring.flow, seq, len));
+        }
         self.runs += count;
-        Some(SourceRun { len, count: count as u32, bytes: &self.scratch })
+        count as u32
     }
 }
 

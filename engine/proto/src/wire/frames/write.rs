@@ -35,6 +35,13 @@ pub(crate) struct Run {
     uniform: Option<usize>,
 }
 
+impl Run {
+    /// The length that all its datums have.
+    pub(crate) const fn uniform_len(&self) -> Option<usize> {
+        self.uniform
+    }
+}
+
 /// What became of a datum that was offered to a run.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -295,20 +302,24 @@ impl<'a> Out<'a> {
         RunOutcome::Added
     }
 
-    /// Adds up to `count` datums of `len` bytes each that follow each other in `bytes`, if the run has datums
-    /// of that length alone; returns how many.
-    pub(crate) fn extend_uniform(&mut self, run: &mut Run, len: usize, count: u32, bytes: &[u8]) -> u32 {
-        if run.uniform != Some(len) {
+    /// Adds up to `max` datums of the length that all datums of the run have, above 0; returns how many.
+    /// `copy` writes as many as it has to the room that it gets and says how many.
+    pub(crate) fn extend_uniform(
+        &mut self,
+        run: &mut Run,
+        max: u64,
+        copy: impl FnOnce(usize, &mut [u8]) -> u32,
+    ) -> u32 {
+        let Some(len) = run.uniform.filter(|len| *len > 0) else { return 0 };
+        let left = u64::from(u16::MAX - run.count).min((self.room() / len) as u64).min(max) as usize;
+        if left == 0 {
             return 0;
         }
-        let most = if len == 0 { MAX_EMPTY_RUN } else { u16::MAX };
-        let left = usize::from(most.saturating_sub(run.count));
-        let present = bytes.len().checked_div(len).unwrap_or(usize::MAX);
-        let fits = self.room().checked_div(len).unwrap_or(usize::MAX);
-        let added = (count as usize).min(left).min(present).min(fits);
-        self.raw(&bytes[..added * len]);
+        let room = &mut self.buf[self.at..self.at + left * len];
+        let added = copy(len, room).min(left as u32);
+        self.at += added as usize * len;
         run.count += added as u16;
-        added as u32
+        added
     }
 
     /// Completes a DATA frame; returns how many datums it has.
