@@ -41,6 +41,10 @@ struct KnownChannel {
     info: ChannelInfo,
     /// When it was first seen to be over.
     over_at: Option<Instant>,
+    /// Its outcome is known and counted.
+    settled: bool,
+    /// The producer still lists it.
+    listed: bool,
 }
 
 /// What became of a channel.
@@ -98,31 +102,42 @@ impl ConsumerAccount {
     /// Settles the channels that are over. Returns a line if the consumer is now known to miss records.
     fn settle(&mut self, now: Instant) -> Option<String> {
         let mut missed = 0;
-        // A consumer that is connected again has taken its place over, or has lost it.
         let mut newer = self.channels.len();
-        self.channels.retain_mut(|channel| {
+        for channel in &mut self.channels {
             newer -= 1;
-            match channel.outcome(now) {
-                ChannelOutcome::Open => newer == 0,
-                ChannelOutcome::Whole => false,
+            if channel.settled {
+                continue;
+            }
+            channel.settled = match channel.outcome(now) {
+                // A consumer that is connected again has taken its place over, or has lost it.
+                ChannelOutcome::Open => newer > 0,
+                ChannelOutcome::Whole => true,
                 ChannelOutcome::Missed(records, code) => {
                     missed += records;
                     self.reason = Some(code);
-                    false
+                    true
                 }
-            }
-        });
+            };
+        }
+        self.channels.retain(|channel| channel.listed || !channel.settled);
         self.missed += missed;
         let reason = self.reason?;
-        let rest =
-            if reason == CloseCode::TOO_SLOW { ", nor those that are sent until it is back" } else { "" };
-        (missed > 0)
-            .then(|| format!("{} does not get {} records{rest}: {reason}", self.name, grouped(missed)))
+        let rest = if reason == CloseCode::TOO_SLOW {
+            " and misses those that are sent until it is back"
+        } else {
+            ""
+        };
+        (missed > 0).then(|| format!("{} may miss {} records{rest}: {reason}", self.name, grouped(missed)))
+    }
+
+    /// The channel, unless its outcome is known.
+    fn channel(&self) -> Option<&ChannelInfo> {
+        self.channels.last().filter(|channel| !channel.settled).map(|channel| &channel.info)
     }
 
     /// The channel, if it is connected.
     fn connected(&self) -> Option<&ChannelInfo> {
-        self.channels.last().map(|channel| &channel.info).filter(|channel| channel.is_connected())
+        self.channel().filter(|channel| channel.is_connected())
     }
 }
 
@@ -130,11 +145,16 @@ impl ConsumerAccounts {
     /// Takes in the channels as they are now. Returns a line for each consumer that has missed something
     /// since the last look.
     pub(crate) fn look(&mut self, channels: impl Iterator<Item = ChannelInfo>) -> Vec<String> {
-        for channel in channels {
+        let known = self.accounts.values_mut().flat_map(|account| &mut account.channels);
+        known.for_each(|channel| channel.listed = false);
+        for info in channels {
             let account =
-                self.accounts.entry(*channel.consumer_id()).or_insert_with(|| ConsumerAccount::new(&channel));
-            if !account.channels.iter().any(|known| known.info.is_same(&channel)) {
-                account.channels.push(KnownChannel { info: channel, over_at: None });
+                self.accounts.entry(*info.consumer_id()).or_insert_with(|| ConsumerAccount::new(&info));
+            match account.channels.iter_mut().find(|known| known.info.is_same(&info)) {
+                Some(known) => known.listed = true,
+                None => {
+                    account.channels.push(KnownChannel { info, over_at: None, settled: false, listed: true })
+                }
             }
         }
         let now = Instant::now();
@@ -173,7 +193,7 @@ impl ConsumerAccounts {
     /// The consumers whose session has broken and whose place in the stream is kept.
     pub(crate) fn absent(&self) -> Vec<&str> {
         let away = |account: &&ConsumerAccount| {
-            account.channels.last().is_some_and(|channel| channel.info.close_code().is_some())
+            account.channel().is_some_and(|channel| channel.close_code().is_some())
         };
         self.accounts.values().filter(away).map(|account| &*account.name).collect()
     }

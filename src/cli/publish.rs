@@ -92,7 +92,7 @@ fn consumers(number: usize) -> String {
 
 /// What the consumers did not get.
 fn missing(records: u64, list: &str) -> String {
-    format!("{} records are missing at consumers:{list}", grouped(records))
+    format!("{} records may be missing at consumers:{list}", grouped(records))
 }
 
 fn no_consumer_came(args: &PubArgs, came: usize, report: &str) -> Failure {

@@ -47,3 +47,13 @@ fn stop_of_three_seconds_loses_nothing() {
         assert_eq!(publisher.code(), Some(0), "{side:?}: {}", publisher.stderr);
     }
 }
+
+#[test]
+fn stop_that_breaks_the_session_goes_on_where_it_was() {
+    // Longer than the ten seconds after which a silent peer is taken for dead.
+    let (publisher, subscriber) = stopped(StoppedSide::Publisher, Duration::from_secs(13));
+    assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
+    assert!(subscriber.stderr.contains("waiting for it to come back"), "{}", subscriber.stderr);
+    assert!(subscriber.stdout == numbers(RECORDS), "the lines differ");
+    assert_eq!(publisher.code(), Some(0), "{}", publisher.stderr);
+}
