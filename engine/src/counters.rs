@@ -84,6 +84,7 @@ table! {
     Total DatagramsSent datagrams_sent in "datagrams": "Datagrams sent for the clerk: handshakes.";
     Total DropDatagram drop_datagram in "datagrams": "Datagrams of the clerk that could not be sent.";
     Total LeasesExhausted leases_exhausted in "times": "Times that all transmit memory was in flight.";
+    Total SocketsBackedUp sockets_backed_up in "times": "Times that a session waited because its socket's buffer was full.";
     Total SubmitErrors submit_errors in "errors": "Errors of the driver's submission.";
 
     Total DatumsRead datums_read in "datums": "Datums that sessions read out of rings, resends included.";

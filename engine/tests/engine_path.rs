@@ -1,12 +1,11 @@
 //! Engines on paths that change: a translator that gives a peer another port, and links of several sizes.
-#![allow(clippy::print_stderr, reason = "prints what could not be tested here")]
 
 mod engine_rig;
+mod namespace;
 
 use std::{
     io::ErrorKind,
     net::{SocketAddr, UdpSocket},
-    process::Command,
     sync::{Arc, Mutex},
     thread,
 };
@@ -20,6 +19,7 @@ use corewire_engine::{
 };
 use corewire_proto::NetworkId;
 use engine_rig::{Got, engine_with, network, next, next_leg, spec, stream, wait, wait_consumers};
+use namespace::{in_namespace, set_mtu};
 
 const LEN: usize = 1_000;
 
@@ -171,43 +171,6 @@ fn session_goes_on_when_a_translator_changes_the_port() {
             }
         }
     }
-}
-
-/// Set in a process that runs one test in a network namespace of its own.
-const INSIDE: &str = "COREWIRE_TEST_NAMESPACE";
-
-fn set_mtu(mtu: u32) -> Command {
-    let mut command = Command::new("ip");
-    command.args(["link", "set", "lo", "mtu", &mtu.to_string(), "up"]);
-    command
-}
-
-/// Whether this process is in a namespace of its own. If not, runs `test` there, or prints why it can't.
-fn in_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let unshare = || {
-        let mut command = Command::new("unshare");
-        command.args(["--map-root-user", "--net", "--"]);
-        command
-    };
-    let probe = unshare().args(["ip", "link", "set", "lo", "up"]).output();
-    match probe {
-        Ok(output) if output.status.success() => {}
-        Ok(output) => {
-            eprintln!("not tested, no namespace here: {}", String::from_utf8_lossy(&output.stderr));
-            return false;
-        }
-        Err(error) => {
-            eprintln!("not tested, no unshare(1) here: {error}");
-            return false;
-        }
-    }
-    let this = std::env::current_exe().expect("this program");
-    let status = unshare().arg(this).args(["--exact", test, "--nocapture"]).env(INSIDE, "1").status();
-    assert!(status.expect("a child").success(), "{test} failed in its namespace");
-    false
 }
 
 /// Carries a stream over a loopback of these sizes, one after the other, and says how large the packets were

@@ -12,6 +12,7 @@ use corewire_engine::{
     shared::ChannelState,
 };
 use corewire_proto::{
+    congestion::Congestion,
     session::{CloseCode, SessionConfig},
     wire::header::{PROTOCOL_VERSION, PacketKind, ReceiverIndex},
 };
@@ -417,4 +418,30 @@ fn a_dead_peer_ends_the_session_and_frees_the_ring() {
     assert!(kept.is_some(), "a place is kept");
     drop(kept);
     assert!(ring.is_empty());
+}
+
+#[test]
+fn turn_of_a_bulk_sender_ends_after_a_few_trains() {
+    let driver = DriverConfig::default();
+    let mut rig = Rig::new(Setup { driver, ..Setup::default() });
+    let config = SessionConfig { congestion: Congestion::Unlimited, ..SessionConfig::default() };
+    rig.connect(1, &config);
+    let ring = ring(4_096, 8 << 20);
+    let wish = Wish { window_bytes: 8 << 20, ..Wish::default() };
+    let mut leg = rig.subscribe(1, &ring, wish);
+    rig.run_for(Duration::from_millis(10));
+    assert_eq!(publish(&ring, 3_000, 1_000), 3_000);
+    let mut most = 0;
+    // Without rests, as long as the shard has something to send.
+    for _ in 0..100 {
+        let before = rig.left.count(Counter::BytesSent);
+        rig.left.shard.turn();
+        most = most.max(rig.left.count(Counter::BytesSent) - before);
+    }
+    assert!((200_000..400_000).contains(&most), "{most} bytes in one turn");
+    let mut taken = 0;
+    rig.run_until(LONG, |_| {
+        taken += leg.take(usize::MAX).0;
+        taken == 3_000
+    });
 }

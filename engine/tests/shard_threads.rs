@@ -212,10 +212,11 @@ fn a_producer_that_waits_for_room_is_woken_by_acknowledgements() {
     right.stop(Instant::ZERO);
 }
 
-/// A driver that breaks when it is told to.
+/// A driver that breaks when it is told to, or whose sockets are backed up.
 struct Fragile {
     driver: EpollDriver,
     fuse: Arc<std::sync::atomic::AtomicBool>,
+    backed_up: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl Driver for Fragile {
@@ -242,6 +243,9 @@ impl Driver for Fragile {
     }
     fn lease(&mut self) -> Option<Lease> {
         self.driver.lease()
+    }
+    fn is_backed_up(&mut self, socket: SocketId) -> bool {
+        self.backed_up.load(std::sync::atomic::Ordering::Relaxed) || self.driver.is_backed_up(socket)
     }
     fn path_error(&mut self) -> Option<PathError> {
         self.driver.path_error()
@@ -282,7 +286,8 @@ fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
     let fuse = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let broken = fuse.clone();
     let mut left = start(Idle::Park, epoll);
-    let mut right = start(Idle::Park, move || Fragile { driver: epoll(), fuse: broken });
+    let mut right =
+        start(Idle::Park, move || Fragile { driver: epoll(), fuse: broken, backed_up: Arc::default() });
     connect(&left, &right);
     let ring = ring(16, 1_024);
     let (mut inbox, consumer) = subscribe(&mut left, &mut right, &ring, 16);
@@ -302,4 +307,28 @@ fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
         park::wait_until(deadline, |cx| inbox.poll_ready(cx)).expect("the end is a wake-up");
     }
     left.stop(Instant::ZERO);
+}
+
+#[test]
+fn session_waits_while_its_socket_is_backed_up() {
+    let backed_up = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let its = backed_up.clone();
+    let fragile = move || Fragile { driver: epoll(), fuse: Arc::default(), backed_up: its };
+    let mut left = start(Idle::Park, fragile);
+    let mut right = start(Idle::Park, epoll);
+    connect(&left, &right);
+    let ring = ring(16, 1_024);
+    let (mut inbox, _consumer) = subscribe(&mut left, &mut right, &ring, 1 << 16);
+    backed_up.store(true, std::sync::atomic::Ordering::Relaxed);
+    publish(&ring, 2, 64);
+    while left.counters.get(Counter::SocketsBackedUp) < 3 {
+        thread::yield_now();
+    }
+    assert_eq!(left.counters.get(Counter::DatumsRead), 0);
+    backed_up.store(false, std::sync::atomic::Ordering::Relaxed);
+    for expected in 0..2 {
+        assert_eq!(take(&mut inbox), expected);
+    }
+    left.stop(Instant::ZERO);
+    right.stop(Instant::ZERO);
 }

@@ -72,6 +72,11 @@ impl TransmitSlab {
         !self.slab.free.borrow().is_empty()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slab.places.len()
+    }
+
     /// How many the kernel has.
     pub(crate) fn in_flight(&self) -> usize {
         self.slab.in_flight.get()

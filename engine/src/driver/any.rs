@@ -65,6 +65,10 @@ impl Driver for AnyDriver {
         each!(self, driver => driver.lease())
     }
 
+    fn is_backed_up(&mut self, socket: SocketId) -> bool {
+        each!(self, driver => driver.is_backed_up(socket))
+    }
+
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
         each!(self, driver => driver.send(route, lease, len, segment));
     }

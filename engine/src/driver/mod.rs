@@ -74,6 +74,10 @@ pub const MAX_SEND_BYTES: usize = 65_507;
 /// the shard, and two of its values are reserved.
 pub const MAX_SHARDS: usize = 254;
 
+/// A socket is backed up when more than this part of all transmit memory waits in it. The kernel's buffer of
+/// the socket has its own memory beside that, so the socket does not run dry.
+const SOCKET_SHARE: usize = 4;
+
 const _: () = assert!(MAX_SEND_BYTES <= LEASE_BYTES, "a lease holds the longest send");
 const _: () =
     assert!(MAX_SHARDS <= 256 - 2, "the header names a shard with one byte; two values are reserved");
@@ -286,6 +290,10 @@ pub trait Driver {
     /// Transmit memory of [`LEASE_BYTES`], with arbitrary contents; `None` when all of it is in flight
     /// (counted). It comes back during `receive`, `submit` or `park`.
     fn lease(&mut self) -> Option<Lease>;
+
+    /// Whether sends of this socket wait in the kernel with more than a quarter of all transmit memory,
+    /// because its buffer is full. What is sent from it then takes the memory that other sockets need.
+    fn is_backed_up(&mut self, socket: SocketId) -> bool;
 
     /// Stages the first `len` bytes of `lease` as datagrams of `segment` bytes each (the last one may be
     /// shorter) for `route`. `segment == len` is a single datagram. They arrive in order or not at all.

@@ -19,10 +19,13 @@ pub(crate) const COMMANDS_PER_TURN: usize = 64;
 /// which packets are still received: an acknowledgement that waits in the socket spares a resend.
 pub(crate) const TIMERS_PER_TURN: usize = 256;
 
-/// Most sends that one turn stages, each a lease with up to [`SEGMENTS_PER_TRAIN`] packets. 32 full trains
-/// are 2 MiB, which is about a millisecond of sealing; the driver has twice as many leases, so that the
-/// kernel works on one turn's while the next fills the others.
+/// Most sends that one turn stages, each a lease with up to [`SEGMENTS_PER_TRAIN`] packets. The driver has
+/// twice as many leases, so that the kernel works on one turn's while the next fills the others.
 pub(crate) const SENDS_PER_TURN: usize = 32;
+
+/// Bytes after which a turn sends no more: four full trains, sealed in about a hundred microseconds, which
+/// is what a datum waits at most that has come just after the turn has looked for it.
+pub(crate) const SEND_BYTES_PER_TURN: usize = 4 * LEASE_BYTES;
 
 /// Most packets in one train. Kernels before 6.9 refuse more (`UDP_MAX_SEGMENTS`).
 pub(crate) const SEGMENTS_PER_TRAIN: usize = 64;

@@ -109,6 +109,8 @@ struct ShardCore {
 
     /// Sessions that may have something to send, in the order in which they may.
     ready: SlotQueue<SessionSlot>,
+    /// Sessions that were passed over in this turn because their socket is backed up.
+    backed_up: SlotQueue<SessionSlot>,
     /// A sealed packet that did not fit its train. It is sent before any other.
     deferred: DeferredPacket,
     /// Sessions whose events and deadline are read at the end of the turn.
@@ -161,6 +163,7 @@ impl<D: Driver> Shard<D> {
             by_ring: HashMap::new(),
             timers: SessionTimers::default(),
             ready: SlotQueue::default(),
+            backed_up: SlotQueue::default(),
             deferred: DeferredPacket::default(),
             dirty: SlotQueue::default(),
             held_up: SlotQueue::default(),

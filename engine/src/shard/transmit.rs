@@ -16,7 +16,7 @@ use corewire_proto::{
 
 use super::{
     ShardCore,
-    limits::{SEGMENTS_PER_TRAIN, SENDS_PER_TURN, SESSION_QUANTUM_BYTES},
+    limits::{SEGMENTS_PER_TRAIN, SEND_BYTES_PER_TURN, SENDS_PER_TURN, SESSION_QUANTUM_BYTES},
     source::{RingSource, RingTables},
     table::SessionSlot,
 };
@@ -43,6 +43,27 @@ enum Served {
     More,
     /// All transmit memory is in flight.
     NoLease,
+    /// Its socket holds more memory than its share.
+    BackedUp,
+}
+
+/// What a turn has sent so far.
+#[derive(Debug, Default)]
+struct TurnSends {
+    sends: usize,
+    bytes: usize,
+}
+
+impl TurnSends {
+    fn count(&mut self, bytes: usize) {
+        self.sends += 1;
+        self.bytes += bytes;
+    }
+
+    /// Whether the turn may send no more.
+    fn is_full(&self) -> bool {
+        self.sends >= SENDS_PER_TURN || self.bytes >= SEND_BYTES_PER_TURN
+    }
 }
 
 /// Packets of one length in one lease.
@@ -60,15 +81,20 @@ struct Train {
 impl ShardCore {
     /// Lets ready sessions send, a quantum each, up to the bound of a turn.
     pub(crate) fn transmit(&mut self, driver: &mut impl Driver) {
-        let mut sends = 0;
-        if !self.send_deferred(driver, &mut sends) {
+        let mut sent = TurnSends::default();
+        if !self.send_deferred(driver, &mut sent) {
             return self.note_no_lease();
         }
-        while sends < SENDS_PER_TURN {
+        while !sent.is_full() {
             let Some(slot) = self.ready.pop() else { break };
-            match self.serve(slot, driver, &mut sends) {
+            match self.serve(slot, driver, &mut sent) {
                 Served::Drained => {}
                 Served::More => self.ready.push(slot),
+                Served::BackedUp => {
+                    self.counters.bump(Counter::SocketsBackedUp);
+                    self.work.no_lease = true;
+                    self.backed_up.push(slot);
+                }
                 Served::NoLease => {
                     self.ready.push_front(slot);
                     self.note_no_lease();
@@ -76,12 +102,15 @@ impl ShardCore {
                 }
             }
         }
-        if sends > 0 {
+        if sent.sends > 0 {
             self.work.did = true;
-            self.counters.add(Counter::TrainsSent, sends as u64);
+            self.counters.add(Counter::TrainsSent, sent.sends as u64);
         }
-        if sends >= SENDS_PER_TURN && !self.ready.is_empty() {
+        if sent.is_full() && !self.ready.is_empty() {
             self.counters.bump(Counter::TransmitBound);
+        }
+        while let Some(slot) = self.backed_up.pop() {
+            self.ready.push(slot);
         }
     }
 
@@ -91,15 +120,17 @@ impl ShardCore {
     }
 
     /// Lets one session send. One that has left since it was queued has nothing to send.
-    fn serve(&mut self, slot: SessionSlot, driver: &mut impl Driver, sends: &mut usize) -> Served {
-        let mut spent = 0;
-        while spent < SESSION_QUANTUM_BYTES && *sends < SENDS_PER_TURN {
+    fn serve(&mut self, slot: SessionSlot, driver: &mut impl Driver, sent: &mut TurnSends) -> Served {
+        let start = sent.bytes;
+        while sent.bytes - start < SESSION_QUANTUM_BYTES && !sent.is_full() {
             let Some(entry) = self.sessions.get_mut(slot) else { return Served::Drained };
+            if driver.is_backed_up(entry.route.socket) {
+                return Served::BackedUp;
+            }
             let Some(mut lease) = driver.lease() else { return Served::NoLease };
             if let Some((to, len)) = entry.session.poll_path_transmit(self.now, &mut lease) {
                 driver.send(entry.route_to(to), lease, len, len);
-                *sends += 1;
-                spent += len;
+                sent.count(len);
                 self.counters.bump(Counter::PacketsSent);
                 self.counters.add(Counter::BytesSent, len as u64);
                 continue;
@@ -129,15 +160,13 @@ impl ShardCore {
                 return Served::Drained;
             }
             driver.send(route, lease, train.bytes, train.segment);
-            *sends += 1;
-            spent += train.bytes;
+            sent.count(train.bytes);
             self.counters.add(Counter::PacketsSent, train.packets as u64);
             self.counters.add(Counter::BytesSent, train.bytes as u64);
             if !self.deferred.packet.is_empty() {
                 self.counters.bump(Counter::PacketsDeferred);
                 self.deferred.route = Some(route);
-                spent += self.deferred.packet.len();
-                if !self.send_deferred(driver, sends) {
+                if !self.send_deferred(driver, sent) {
                     return Served::NoLease;
                 }
             }
@@ -149,7 +178,7 @@ impl ShardCore {
     }
 
     /// Sends the deferred packet; `false` when there is no memory for it yet.
-    fn send_deferred(&mut self, driver: &mut impl Driver, sends: &mut usize) -> bool {
+    fn send_deferred(&mut self, driver: &mut impl Driver, sent: &mut TurnSends) -> bool {
         let len = self.deferred.packet.len();
         if len == 0 {
             return true;
@@ -159,7 +188,7 @@ impl ShardCore {
         lease[..len].copy_from_slice(&self.deferred.packet);
         self.deferred.packet.clear();
         driver.send(route, lease, len, len);
-        *sends += 1;
+        sent.count(len);
         self.counters.bump(Counter::PacketsSent);
         self.counters.add(Counter::BytesSent, len as u64);
         true

@@ -20,7 +20,7 @@ use crate::{
 pub(crate) struct TurnWork {
     /// Something was done. The next turn may find what this one caused.
     pub(crate) did: bool,
-    /// Something can be sent but all transmit memory is in flight.
+    /// Something can be sent, but all transmit memory, or its socket's share of it, is in flight.
     pub(crate) no_lease: bool,
 }
 

@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Found, Lease, PathError,
-    Received, Route, Sleep, Socket, SocketId,
+    Received, Route, SOCKET_SHARE, Sleep, Socket, SocketId,
     fault::PathErrors,
     outgoing::{self, Outgoing},
     probe,
@@ -408,8 +408,8 @@ impl Driver for EpollDriver {
             return taken;
         }
         let slots = self.sockets.high_water();
-        if self.count == 1 {
-            // Asking the socket costs what asking epoll would.
+        if self.count == 1 && self.staged.is_empty() {
+            // Asking the socket costs what asking epoll would. Only what is staged waits for other news.
             for (_, entry) in self.sockets.iter_mut() {
                 entry.ready = true;
             }
@@ -430,6 +430,12 @@ impl Driver for EpollDriver {
         let lease = self.slab.lease();
         self.counters.leases_exhausted += u64::from(lease.is_none());
         lease
+    }
+
+    fn is_backed_up(&mut self, socket: SocketId) -> bool {
+        self.sockets.get(socket).is_some_and(|entry| entry.waiting)
+            && self.staged.iter().filter(|outgoing| outgoing.route.socket == socket).count()
+                > self.slab.len() / SOCKET_SHARE
     }
 
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {

@@ -213,6 +213,10 @@ impl Driver for SimDriver {
         lease
     }
 
+    fn is_backed_up(&mut self, _: SocketId) -> bool {
+        false
+    }
+
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
         if !outgoing::is_sound(len, segment)
             || self.sockets.get(route.socket).is_none()

@@ -46,7 +46,7 @@ use self::{
 };
 use super::{
     Driver, DriverConfig, DriverCounters, DriverKind, DriverOpenError, Features, Lease, PathError, Received,
-    Route, Sleep, Socket, SocketId,
+    Route, SOCKET_SHARE, Sleep, Socket, SocketId,
     fault::PathErrors,
     outgoing::{self, Outgoing},
     probe,
@@ -101,6 +101,8 @@ struct InFlight {
     outgoing: Outgoing,
     /// It was refused once, perhaps with the error of an earlier datagram.
     tried: bool,
+    /// The submit did not complete it: it waits for room.
+    waits: bool,
 }
 
 /// A driver on io_uring.
@@ -297,7 +299,7 @@ impl UringDriver {
 
     fn sent(&mut self, buffer: u16, result: i32) {
         let slot = &mut self.in_flight[usize::from(buffer)];
-        let Some(InFlight { outgoing, tried }) = slot.take() else {
+        let Some(InFlight { outgoing, tried, .. }) = slot.take() else {
             unreachable!("send {buffer} completed without having been made")
         };
         if result >= 0 {
@@ -321,7 +323,7 @@ impl UringDriver {
             // The answer may be meant for an earlier datagram; with the queue taken, this one may pass.
             failure @ (SendFailure::Unreachable | SendFailure::Wait) if !tried => {
                 self.counters.send_waited += u64::from(failure == SendFailure::Wait);
-                self.stage(fd, InFlight { outgoing, tried: true });
+                self.stage(fd, InFlight { outgoing, tried: true, waits: false });
             }
             failure => {
                 failure.count(outgoing.datagrams(), &mut self.counters);
@@ -416,6 +418,9 @@ impl UringDriver {
             self.ring.submit(&mut self.counters)?;
             self.reap();
         }
+        if self.slab.in_flight() > 0 {
+            self.in_flight.iter_mut().flatten().for_each(|send| send.waits = true);
+        }
         Ok(())
     }
 }
@@ -492,6 +497,12 @@ impl Driver for UringDriver {
         lease
     }
 
+    fn is_backed_up(&mut self, socket: SocketId) -> bool {
+        let share = self.slab.len() / SOCKET_SHARE;
+        let waits = |send: &&InFlight| send.waits && send.outgoing.route.socket == socket;
+        self.slab.in_flight() > share && self.in_flight.iter().flatten().filter(waits).count() > share
+    }
+
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
         let sound = outgoing::is_sound(len, segment) && self.slab.owns(&lease);
         let entry = self.sockets.get(route.socket).filter(|_| sound);
@@ -512,7 +523,7 @@ impl Driver for UringDriver {
         if let Some(slots) = &mut self.slots {
             slots.fill(buffer, outgoing.route, self.slab.pointer(buffer), len, segment);
         }
-        self.stage(fd, InFlight { outgoing, tried: false });
+        self.stage(fd, InFlight { outgoing, tried: false, waits: false });
     }
 
     fn path_error(&mut self) -> Option<PathError> {
