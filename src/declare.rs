@@ -167,6 +167,7 @@ fn existing_or_new<D: Send + 'static, C: Codec<D>>(builder: producer::Builder<D,
 /// | `window_bytes` | consumer | `with_window_bytes` |
 /// | `window_datums` | consumer | `with_window_datums` |
 /// | `require` (stackable) | both | `require` |
+/// | `require_ticket` (stackable) | both | `require_ticket` |
 /// | `online_when` | both | `online_when` |
 /// | `reliability` | both | `reliability` |
 /// | `codec` | both, no prefix | `codec`; the value is the name of a unit struct |

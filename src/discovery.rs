@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::blocking::block_on;
 use crate::id::{NetworkId, PeerId, StreamId, Tag};
+use crate::tickets::Ticket;
 
 /// What is known about a peer. A snapshot: it does not change. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +32,7 @@ struct PeerFields {
     tags: BTreeSet<Tag>,
     streams: BTreeSet<StreamId>,
     addresses: Vec<SocketAddr>,
+    tickets: Vec<Ticket>,
 }
 
 impl PeerEntry {
@@ -42,6 +44,7 @@ impl PeerEntry {
                 tags: info.tags().iter().map(|tag| tag.0.into()).collect(),
                 streams: info.streams().iter().map(|stream| stream.0.into()).collect(),
                 addresses: info.addresses().to_vec(),
+                tickets: info.tickets().iter().map(Ticket::from_shown).collect(),
             }),
         }
     }
@@ -76,6 +79,10 @@ impl PeerEntry {
     /// The streams that it produces.
     pub fn streams(&self) -> &BTreeSet<StreamId> {
         &self.facts.streams
+    }
+
+    pub(crate) fn shown_tickets(&self) -> &[Ticket] {
+        &self.facts.tickets
     }
 
     /// The addresses at which it announces to receive datagrams. Empty while only its handshake is known.
@@ -125,6 +132,10 @@ pub struct Discovery {
 impl Discovery {
     pub(crate) fn new(node: Node, present: watch::Receiver<()>) -> Self {
         Self { node, present }
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
     }
 
     /// This node's own entry.

@@ -34,3 +34,34 @@ pub use corewire_engine::{
     PollThread, Reactor, ShardInfo, ShardLimits, ShardState, Times,
 };
 pub use corewire_rings::RingConfigError;
+
+/// Where the threads of a node come from.
+pub(crate) enum EngineChoice {
+    /// The engine that this thread hosts, or else the one that the nodes of the process share.
+    Shared,
+    /// One that exists.
+    Given(Engine),
+    /// One to be started for the node alone.
+    Own(Box<EngineConfig>),
+}
+
+/// An engine to run a node on: one that exists, or the configuration of one to start.
+pub struct EngineSource(pub(crate) EngineChoice);
+
+impl From<Engine> for EngineSource {
+    fn from(engine: Engine) -> Self {
+        Self(EngineChoice::Given(engine))
+    }
+}
+
+impl From<&Engine> for EngineSource {
+    fn from(engine: &Engine) -> Self {
+        Self(EngineChoice::Given(engine.clone()))
+    }
+}
+
+impl From<EngineConfig> for EngineSource {
+    fn from(config: EngineConfig) -> Self {
+        Self(EngineChoice::Own(Box::new(config)))
+    }
+}

@@ -46,6 +46,7 @@
 //!   [`declare::stream!`](macro@declare::stream).
 //! * **Topology** can be waited for: [`when`](Producer::when) and
 //!   [`online_when`](streams::producer::Builder::online_when).
+//! * **Admission** by a predicate over what is known about a peer, or by [`tickets`] that it shows.
 //! * **Inside one process** there is also a [`local`] stream without a network: bounded, with the same
 //!   policies, and with consumers that compete for the datums.
 //! * **Threads, or none of its own.** By default an engine has threads of its own; with a [`HostedEngine`]
@@ -91,6 +92,7 @@ mod policy;
 mod scratch;
 mod session_settings;
 pub mod streams;
+pub mod tickets;
 
 pub use blocking::{block_on, block_on_timeout};
 pub use datum::{Codec, Datum, DecodeError, EncodeError, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES};

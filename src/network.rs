@@ -11,10 +11,12 @@ use tokio::sync::watch;
 
 use crate::blocking::block_on;
 use crate::discovery::{Bootstrap, Discovery, IntoTags};
-use crate::engine::{BindError, Engine, EngineConfig, EngineError, HostedEngine, JoinError, NodeStats};
+pub use crate::engine::EngineSource;
+use crate::engine::{BindError, Engine, EngineChoice, EngineError, HostedEngine, JoinError, NodeStats};
 use crate::id::{NetworkId, PeerId, UniqueId};
 pub use crate::session_settings::{Congestion, SessionSettings, SessionSettingsError};
 use crate::streams::{self, Streams};
+use crate::tickets::Ticket;
 
 /// How long accepted datums may still be delivered when a [`Network`] is dropped instead of shut down.
 const DRAIN_ON_DROP: Duration = Duration::from_secs(1);
@@ -297,37 +299,6 @@ impl fmt::Debug for SecretKey {
     }
 }
 
-/// Where the threads of a node come from.
-enum EngineChoice {
-    /// The engine that this thread hosts, or else the one that the nodes of the process share.
-    Shared,
-    /// One that exists.
-    Given(Engine),
-    /// One to be started for the node alone.
-    Own(Box<EngineConfig>),
-}
-
-/// An engine to run a node on: one that exists, or the configuration of one to start.
-pub struct EngineSource(EngineChoice);
-
-impl From<Engine> for EngineSource {
-    fn from(engine: Engine) -> Self {
-        Self(EngineChoice::Given(engine))
-    }
-}
-
-impl From<&Engine> for EngineSource {
-    fn from(engine: &Engine) -> Self {
-        Self(EngineChoice::Given(engine.clone()))
-    }
-}
-
-impl From<EngineConfig> for EngineSource {
-    fn from(config: EngineConfig) -> Self {
-        Self(EngineChoice::Own(Box::new(config)))
-    }
-}
-
 /// Configures a node; made by [`Network::builder`].
 ///
 /// ```
@@ -450,6 +421,23 @@ impl Builder {
         self
     }
 
+    /// A ticket to show to peers from the start; see [`tickets`](crate::tickets). Default: none. Further
+    /// calls add tickets; [`Discovery::add_ticket`] does so later. Too long ones are refused by `build`.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId, unique_id};
+    /// use corewire::tickets::Ticket;
+    ///
+    /// let ticket = Ticket::new(unique_id!("my-app.password"), "swordfish");
+    /// let network = Network::builder(NetworkId::random()).with_ticket(ticket.clone()).build_blocking()?;
+    /// assert_eq!(network.discovery().me().tickets(), [ticket]);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn with_ticket(mut self, ticket: Ticket) -> Self {
+        self.config.tickets.push(ticket.into_shown());
+        self
+    }
+
     /// Addresses of peers to meet the network through, or names as `host:port`. Default: none. They are
     /// tried until they answer, so they need not be up yet. A name is resolved again for each round of
     /// attempts, and each of its addresses is tried. What came back from those that do not answer is in
@@ -473,7 +461,8 @@ impl Builder {
         self
     }
 
-    /// The engine to run on: an [`Engine`], a [`HostedEngine`], or an [`EngineConfig`] to start one for this
+    /// The engine to run on: an [`Engine`], a [`HostedEngine`], or an
+    /// [`EngineConfig`](crate::engine::EngineConfig) to start one for this
     /// node. Default: the engine that this thread hosts, or else the one that the nodes of the process share.
     ///
     /// ```

@@ -21,6 +21,7 @@ use crate::{
     },
     engine::Engine,
     node::{self, JoinError, Node, NodeConfig, NodeSocket},
+    peer::ShownTicket,
     registry,
     shard::NodeId,
     shared::{
@@ -77,6 +78,7 @@ impl Node {
             ("tags", config.tags.len(), MAX_TAGS),
             ("bootstrap addresses", config.bootstrap.len(), limits.peers),
             ("bootstrap names", config.bootstrap_names.len(), BOOTSTRAP_NAMES_MAX),
+            ("bytes of tickets", ShownTicket::all_bytes(&config.tickets), limits.shown_bytes()),
         ] {
             if given > limit {
                 return Err(JoinError::TooMany { what, given, limit });

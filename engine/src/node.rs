@@ -23,7 +23,7 @@ pub use crate::shared::{
 };
 use crate::{
     driver::bind::BindError,
-    peer::{PeerFacts, PeerInfo, Ticket},
+    peer::{PeerFacts, PeerInfo, ShownTicket},
     publication::{Publication, PublishError, PublishSpec},
     shard::NodeId,
     shared::{
@@ -57,7 +57,7 @@ pub struct NodeConfig {
     /// Tags to wear.
     pub tags: Vec<TagId>,
     /// Tickets to show to peers.
-    pub tickets: Vec<Ticket>,
+    pub tickets: Vec<ShownTicket>,
     /// Addresses of peers to meet the network through. They are tried without end.
     pub bootstrap: Vec<SocketAddr>,
     /// The same as `host:port`; at most 64. Resolved again for each round of attempts; every address of a
@@ -154,6 +154,18 @@ pub enum JoinError {
     /// The engine has stopped.
     #[error("the engine has stopped; start another one")]
     Stopped,
+}
+
+/// A node's tickets are longer than it may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "the tickets have {bytes} bytes with 36 for each, and at most {limit} are shown: remove old ones, or shorten them"
+)]
+pub struct TicketsTooLong {
+    /// How long they are, with 36 bytes for each.
+    pub bytes: usize,
+    /// How long they may be.
+    pub limit: usize,
 }
 
 /// Why a node did not leave in good order.
@@ -289,10 +301,28 @@ impl Node {
         changed(self.shared());
     }
 
-    /// Replaces the node's tickets and shows them to the peers that it has sessions with.
-    pub fn set_tickets(&self, tickets: Vec<Ticket>) {
-        self.shared().settings.lock().tickets = tickets;
-        changed(self.shared());
+    /// Changes the node's tickets and shows them to the peers that it has sessions with. `change` runs under
+    /// a lock of the node: it must not call the node.
+    ///
+    /// # Errors
+    ///
+    /// [`TicketsTooLong`]; then nothing has changed.
+    pub fn change_tickets<R>(
+        &self,
+        change: impl FnOnce(&mut Vec<ShownTicket>) -> R,
+    ) -> Result<R, TicketsTooLong> {
+        let shared = self.shared();
+        let mut settings = shared.settings.lock();
+        let mut tickets = settings.tickets.clone();
+        let result = change(&mut tickets);
+        let (bytes, limit) = (ShownTicket::all_bytes(&tickets), shared.limits.shown_bytes());
+        if bytes > limit {
+            return Err(TicketsTooLong { bytes, limit });
+        }
+        settings.tickets = tickets;
+        drop(settings);
+        changed(shared);
+        Ok(result)
     }
 
     /// Publishes a stream. The ring is there on return; consumers come later.

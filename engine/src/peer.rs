@@ -10,14 +10,26 @@ use corewire_proto::{NetworkId, PeerId, StreamId, TagId};
 ///
 /// Tickets are not part of gossiped records. A node shows them inside its sessions only.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Ticket {
+pub struct ShownTicket {
     /// What kind of ticket it is.
     pub class: [u8; 32],
     /// The ticket itself.
     pub bytes: Arc<[u8]>,
 }
 
-impl fmt::Debug for Ticket {
+impl ShownTicket {
+    /// What it takes in the message that shows it: class, length and bytes.
+    pub(crate) fn message_bytes(&self) -> usize {
+        36 + self.bytes.len()
+    }
+
+    /// What all of these take.
+    pub(crate) fn all_bytes(tickets: &[Self]) -> usize {
+        tickets.iter().map(Self::message_bytes).sum()
+    }
+}
+
+impl fmt::Debug for ShownTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The bytes are a credential and stay out of logs.
         write!(f, "Ticket({} bytes)", self.bytes.len())
@@ -42,7 +54,7 @@ pub struct PeerFacts {
     /// The streams that it produces, sorted.
     pub streams: Vec<StreamId>,
     /// The tickets that it has shown to this node.
-    pub tickets: Vec<Ticket>,
+    pub tickets: Vec<ShownTicket>,
     /// Grows with each record of the peer: `(incarnation, version)`. Zero when no record is known.
     pub version: (u64, u64),
 }
@@ -93,7 +105,7 @@ impl PeerInfo {
     }
 
     /// The tickets that it has shown to this node.
-    pub fn tickets(&self) -> &[Ticket] {
+    pub fn tickets(&self) -> &[ShownTicket] {
         &self.0.tickets
     }
 
@@ -129,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_ticket_is_not_printed() {
-        let ticket = Ticket { class: [7; 32], bytes: Arc::from(*b"secret") };
+        let ticket = ShownTicket { class: [7; 32], bytes: Arc::from(*b"secret") };
         assert_eq!(format!("{ticket:?}"), "Ticket(6 bytes)");
     }
 }

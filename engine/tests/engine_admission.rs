@@ -13,8 +13,8 @@ use std::{
 
 use corewire_engine::{
     Engine,
-    node::{Node, NodeConfig},
-    peer::{PeerInfo, Ticket},
+    node::{JoinError, Node, NodeConfig, TicketsTooLong},
+    peer::{PeerInfo, ShownTicket},
     publication::{Admit, Publication, PublishSpec, Verdict},
     shared::ChannelState,
     subscription::{SubscribeSpec, Subscription},
@@ -190,7 +190,7 @@ fn a_verdict_is_asked_for_again_when_its_time_is_over() {
 fn both_ends_show_tickets_in_the_session_and_can_renew_them() {
     let (here, there) = (engine(), engine());
     let network = network("tickets");
-    let ticket = |text: &str| Ticket { class: [1; 32], bytes: text.as_bytes().into() };
+    let ticket = |text: &str| ShownTicket { class: [1; 32], bytes: text.as_bytes().into() };
     let has =
         |peer: &PeerInfo, text: &str| peer.tickets().iter().any(|ticket| &*ticket.bytes == text.as_bytes());
     let config = |text: &str| NodeConfig { tickets: vec![ticket(text)], ..NodeConfig::new(network) };
@@ -201,10 +201,19 @@ fn both_ends_show_tickets_in_the_session_and_can_renew_them() {
     let subscription =
         consumer.subscribe(SubscribeSpec { accept: Some(accept), ..spec(1) }).expect("a subscription");
     wait_code(&subscription, CloseCode::NOT_ALLOWED);
-    consumer.set_tickets(vec![ticket("new")]);
+    consumer.change_tickets(|tickets| *tickets = vec![ticket("new")]).expect("a short one");
     let mut leg = next_leg(&subscription);
     push(&publication, 8);
     assert_eq!(next_number(&mut leg), 8);
+    // What is too long is refused here; the peer would end the session.
+    let limit = 16 << 10;
+    let too_long = ShownTicket { class: [1; 32], bytes: vec![7; limit - 35].into() };
+    let refused = consumer.change_tickets(|tickets| *tickets = vec![too_long.clone()]);
+    assert_eq!(refused, Err(TicketsTooLong { bytes: limit + 1, limit }));
+    let config = NodeConfig { tickets: vec![too_long], ..NodeConfig::new(network) };
+    assert!(matches!(Node::join(&here, config), Err(JoinError::TooMany { what: "bytes of tickets", .. })));
+    let fits = ShownTicket { class: [1; 32], bytes: vec![7; limit - 36 - 39].into() };
+    consumer.change_tickets(|tickets| tickets.push(fits)).expect("exactly as long as allowed");
     // Tickets are in no record: only the peer of the session sees them.
     let third = join(&engine(), network);
     let known = wait_for("both", third.watch_peers(), |peers| peers.len() == 2);

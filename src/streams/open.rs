@@ -16,6 +16,7 @@ use super::status::StreamStatus;
 use crate::counters::AtomicFlag;
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
+use crate::tickets::{Expiration, SharedValidator};
 
 /// The longest datum that a consumer accepts from another engine, in encoded bytes. A producer announces its
 /// own limit and the inbox is sized for it; this bounds the announcement.
@@ -43,7 +44,7 @@ impl Streams {
             max_consumers: settings.max_consumers,
             reliability: settings.reliability,
             weight: settings.weight,
-            admit: admit(settings.require),
+            admit: admit(settings.require, settings.tickets),
             lagging_grace: settings.lagging.grace,
             standstill_grace: settings.lagging.standstill,
             resume_for: settings.resume_for,
@@ -76,7 +77,7 @@ impl Streams {
             window_datums: settings.window_datums as u64,
             max_datum: MAX_DATUM_BYTES,
             reliability: settings.reliability,
-            accept: admit(settings.require),
+            accept: admit(settings.require, settings.tickets),
             backoff: settings.backoff.0,
             on_change: Some(refresh_and_notify(&status, &news)),
             ..SubscribeSpec::new(settings.stream_id.to_bytes().into())
@@ -127,13 +128,16 @@ fn refresh_and_notify(status: &Arc<StreamStatus>, news: &Arc<AtomicFlag>) -> OnC
     })
 }
 
-/// All of the user's predicates as one. The engine catches and counts their panics.
-fn admit(predicates: Vec<Predicate>) -> Option<Admit> {
-    if predicates.is_empty() {
+/// All of the user's predicates and validators as one. The engine catches and counts their panics.
+fn admit(predicates: Vec<Predicate>, validators: Vec<SharedValidator>) -> Option<Admit> {
+    if predicates.is_empty() && validators.is_empty() {
         return None;
     }
     Some(Arc::new(move |info: &PeerInfo| {
         let entry = PeerEntry::new(info);
-        Verdict::from(predicates.iter().all(|predicate| predicate(&entry)))
+        if !predicates.iter().all(|predicate| predicate(&entry)) {
+            return Verdict::Deny;
+        }
+        entry.validate_tickets(&validators).map_or(Verdict::Deny, Expiration::verdict)
     }))
 }

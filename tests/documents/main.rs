@@ -4,8 +4,8 @@
 //!
 //! | document | module | blocks left out |
 //! |---|---|---|
-//! | streams | `streams` | "Ticket validator" |
-//! | producers | `producers` | "Ticket-Based Authentication", "Undelivered Sink" |
+//! | streams | `streams`, `tickets` | none |
+//! | producers | `producers`, `tickets`, and `tests/jwt.rs` | "Undelivered Sink" (not built) |
 //! | README, "Streams" | `readme` | "Groups" (not built) |
 
 // The documents import `SinkExt` for a method that the handle itself has, and end loops by `break`.
@@ -25,10 +25,12 @@ mod producers;
 mod readme;
 #[rustfmt::skip] // as the document has it
 mod streams;
+#[rustfmt::skip] // as the documents have it
+mod tickets;
 
 use std::error::Error;
 
-use corewire::{Network, NetworkId, UniqueId};
+use corewire::{Engine, EngineConfig, Network, NetworkId, UniqueId};
 use corewire_testkit::within;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,11 @@ pub struct MyDatum(u8);
 /// A node of its own network.
 async fn alone() -> Network {
     Network::new(NetworkId::random()).await.expect("a node on the loopback interface")
+}
+
+/// An engine with one shard, apart from that of the process: nothing but datagrams between them.
+fn engine() -> Engine {
+    Engine::start(EngineConfig { shards: 1, ..EngineConfig::default() }).expect("an engine with one shard")
 }
 
 /// A node of its own network, with this tag.

@@ -442,7 +442,10 @@ impl Clerk {
             Effect::DeliveryFailed(node) => self.shutdown.delivery_failed(node),
 
             Effect::TellAboutUs(index) => self.tell_about_us(index),
-            Effect::OpenChannel(open) => self.sessions.open_channel(env, *open),
+            Effect::OpenChannel(open) => {
+                self.subscriptions.asked(open.key);
+                self.sessions.open_channel(env, *open);
+            }
             Effect::WithdrawOpen(index, open_id) => self.sessions.withdraw_open(env, index, open_id),
             Effect::ResetChannel(index, label, code) => self.sessions.reset_channel(env, index, label, code),
             Effect::EndLeg(leg, code, how) => self.end_leg(leg, code, how),

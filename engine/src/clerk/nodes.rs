@@ -17,7 +17,7 @@ use corewire_proto::{
 
 use super::{effect::Effect, env::Env, timers::Timer};
 use crate::{
-    peer::{PeerFacts, PeerInfo, Ticket},
+    peer::{PeerFacts, PeerInfo, ShownTicket},
     shard::NodeId,
     shared::{counters::count, limits::Limits, node::NodeShared},
 };
@@ -70,7 +70,7 @@ struct NodeState {
     session: SessionConfig,
     /// Tags and tickets as the handle set them when the clerk last looked.
     tags: Vec<TagId>,
-    tickets: Vec<Ticket>,
+    tickets: Vec<ShownTicket>,
     /// Of the latest record.
     version: RecordVersion,
     /// The latest record is out of date.
@@ -150,7 +150,7 @@ impl NodeTable {
     }
 
     /// The tickets that a node shows.
-    pub(crate) fn tickets(&self, node: NodeId) -> &[Ticket] {
+    pub(crate) fn tickets(&self, node: NodeId) -> &[ShownTicket] {
         self.nodes.get(&node).map_or(&[], |node| &node.tickets)
     }
 
@@ -264,7 +264,7 @@ impl NodeTable {
 }
 
 /// The tags and tickets that the handle has set.
-fn settings(shared: &NodeShared) -> (Vec<TagId>, Vec<Ticket>) {
+fn settings(shared: &NodeShared) -> (Vec<TagId>, Vec<ShownTicket>) {
     let settings = shared.settings.lock();
     (settings.tags.clone(), settings.tickets.clone())
 }

@@ -76,6 +76,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// How long the tickets of a node may be, so that they are shown in one message.
+    pub(crate) fn shown_bytes(&self) -> usize {
+        self.ticket_bytes.min(TICKETS_MESSAGE_MAX - 1)
+    }
+}
+
 /// How long the clerk waits. The defaults suit a local network; tests shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
@@ -103,6 +110,9 @@ impl Default for Times {
         }
     }
 }
+
+/// The longest message that shows tickets: below the session's limit for one message (64 KiB).
+pub(crate) const TICKETS_MESSAGE_MAX: usize = 60 << 10;
 
 /// A verdict holds at least this long, so that a predicate that allows for no time at all does not keep the
 /// clerk busy.

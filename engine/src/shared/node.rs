@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     driver::Socket,
-    peer::{PeerInfo, Ticket},
+    peer::{PeerInfo, ShownTicket},
 };
 
 /// One address of a node, with a socket for each shard.
@@ -63,7 +63,7 @@ pub(crate) struct JoinRequest {
 /// What a handle can change while the node is a member.
 pub(crate) struct NodeSettings {
     pub(crate) tags: Vec<TagId>,
-    pub(crate) tickets: Vec<Ticket>,
+    pub(crate) tickets: Vec<ShownTicket>,
 }
 
 /// What the clerk and the handles of a node share.

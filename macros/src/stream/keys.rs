@@ -107,6 +107,7 @@ const KEYS: &[Key] = &[
     Key::of_consumers("window_bytes", "with_window_bytes"),
     Key::of_consumers("window_datums", "with_window_datums"),
     Key::of_both("require", "require").stackable(),
+    Key::of_both("require_ticket", "require_ticket").stackable(),
     Key::of_both("online_when", "online_when"),
     Key::of_both("reliability", "reliability"),
 ];
@@ -189,7 +190,7 @@ mod tests {
             assert_eq!(sides(name), [true, false], "{name}");
         }
         assert_eq!(sides("backoff"), [false, true]);
-        for name in ["require", "online_when"] {
+        for name in ["require", "require_ticket", "online_when"] {
             assert_eq!(sides(name), [true, true], "{name}");
         }
     }

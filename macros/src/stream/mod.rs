@@ -156,6 +156,7 @@ mod tests {
             ("window_bytes", None, Some("with_window_bytes")),
             ("window_datums", None, Some("with_window_datums")),
             ("require", Some("require"), Some("require")),
+            ("require_ticket", Some("require_ticket"), Some("require_ticket")),
             ("online_when", Some("online_when"), Some("online_when")),
             ("reliability", Some("reliability"), Some("reliability")),
         ] {

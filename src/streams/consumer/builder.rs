@@ -12,6 +12,7 @@ use crate::id::StreamId;
 use crate::streams::backoff::ExponentialBackoff;
 use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
 use crate::streams::{Reliability, Streams};
+use crate::tickets::{SharedValidator, TicketValidator};
 
 /// Credit of a channel between engines: about 50 full packets, so that a sender does not stop for each
 /// acknowledgement.
@@ -68,6 +69,7 @@ pub(crate) struct ConsumerSettings {
     pub(crate) backoff: ExponentialBackoff,
     pub(crate) online: ConditionSpec,
     pub(crate) require: Vec<Predicate>,
+    pub(crate) tickets: Vec<SharedValidator>,
     pub(crate) reliability: Reliability,
 }
 
@@ -80,6 +82,7 @@ impl<D: Send + 'static> Builder<D> {
             backoff: streams.config().backoff().clone(),
             online: ConditionSpec::subscribed(),
             require: Vec::new(),
+            tickets: Vec::new(),
             reliability: Reliability::default(),
         };
         Self { streams, settings, types: PhantomData }
@@ -181,6 +184,17 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// ```
     pub fn require(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
         self.settings.require.push(Arc::new(predicate));
+        self
+    }
+
+    /// Adds a requirement for producers: a ticket that `validator` accepts. Every validator has to accept
+    /// one. Default: no ticket is needed.
+    ///
+    /// Evaluated when [`require`](Self::require) is, and when the ticket expires: unless the producer shows a
+    /// valid one by then, the channel is closed with `NotAllowed` (10403). For an example see
+    /// [`tickets`](crate::tickets).
+    pub fn require_ticket(mut self, validator: impl TicketValidator) -> Self {
+        self.settings.tickets.push(Arc::new(validator));
         self
     }
 

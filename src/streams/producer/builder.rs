@@ -15,6 +15,7 @@ use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
 use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
 use crate::streams::{Reliability, Streams};
+use crate::tickets::{SharedValidator, TicketValidator};
 
 /// Datums that a ring holds.
 pub(crate) const DEFAULT_BUFFER_DATUMS: usize = 1024;
@@ -71,6 +72,7 @@ pub(crate) struct ProducerSettings {
     pub(crate) max_consumers: usize,
     pub(crate) online: ConditionSpec,
     pub(crate) require: Vec<Predicate>,
+    pub(crate) tickets: Vec<SharedValidator>,
     pub(crate) policy: BackpressurePolicy,
     pub(crate) degrader: Option<AnyDegrader>,
     pub(crate) reliability: Reliability,
@@ -133,6 +135,7 @@ impl ProducerSettings {
             max_consumers: usize::MAX,
             online: ConditionSpec::subscribed(),
             require: Vec::new(),
+            tickets: Vec::new(),
             policy: BackpressurePolicy::default(),
             degrader: None,
             reliability: Reliability::default(),
@@ -284,6 +287,18 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// ```
     pub fn require(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
         self.settings.require.push(Arc::new(predicate));
+        self
+    }
+
+    /// Adds a requirement for consumers: a ticket that `validator` accepts. Every validator has to accept
+    /// one. Default: no ticket is needed.
+    ///
+    /// Evaluated when [`require`](Self::require) is, and when the ticket expires: unless the consumer shows a
+    /// valid one by then, its channel is closed with `NotAllowed` (10403). Of several tickets of a class the
+    /// one counts that is valid longest, of several validators the one whose ticket expires first. For an
+    /// example see [`tickets`](crate::tickets).
+    pub fn require_ticket(mut self, validator: impl TicketValidator) -> Self {
+        self.settings.tickets.push(Arc::new(validator));
         self
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Numbers are little-endian.
 
-use crate::peer::Ticket;
+use crate::{peer::ShownTicket, shared::limits::TICKETS_MESSAGE_MAX};
 
 const RECORDS: u8 = 1;
 const TICKETS: u8 = 2;
@@ -16,16 +16,13 @@ const TICKETS: u8 = 2;
 /// record (36 KiB) fits.
 const RECORDS_BYTES_MAX: usize = 48 << 10;
 
-/// Bytes of all tickets in one message; a node with more shows the first ones.
-const TICKETS_BYTES_MAX: usize = 60 << 10;
-
 const _: () = assert!(RECORDS_BYTES_MAX > corewire_proto::membership::MAX_RECORD_BYTES + 5);
 
 /// A message of another clerk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ClerkMessage<'a> {
     Records(Vec<&'a [u8]>),
-    Tickets(Vec<Ticket>),
+    Tickets(Vec<ShownTicket>),
     /// Of a later version; ignored.
     Unknown,
 }
@@ -62,7 +59,7 @@ fn records(mut body: &[u8]) -> Option<Vec<&[u8]>> {
     Some(records)
 }
 
-fn tickets(mut body: &[u8], limit: usize) -> Option<Vec<Ticket>> {
+fn tickets(mut body: &[u8], limit: usize) -> Option<Vec<ShownTicket>> {
     if body.len() > limit {
         return None;
     }
@@ -70,7 +67,7 @@ fn tickets(mut body: &[u8], limit: usize) -> Option<Vec<Ticket>> {
     while !body.is_empty() {
         let (class, rest) = body.split_first_chunk::<32>()?;
         let (ticket, rest) = split(rest)?;
-        tickets.push(Ticket { class: *class, bytes: ticket.into() });
+        tickets.push(ShownTicket { class: *class, bytes: ticket.into() });
         body = rest;
     }
     Some(tickets)
@@ -100,11 +97,11 @@ impl RecordsWriter {
 }
 
 /// A TICKETS message. A peer with the same limits takes at most `ticket_bytes`; more would be a breach to it.
-pub(super) fn encode_tickets(tickets: &[Ticket], ticket_bytes: usize) -> Vec<u8> {
-    let most = TICKETS_BYTES_MAX.min(ticket_bytes.saturating_add(1));
+pub(super) fn encode_tickets(tickets: &[ShownTicket], ticket_bytes: usize) -> Vec<u8> {
+    let most = TICKETS_MESSAGE_MAX.min(ticket_bytes.saturating_add(1));
     let mut message = vec![TICKETS];
     for ticket in tickets {
-        if message.len() + 36 + ticket.bytes.len() <= most {
+        if message.len() + ticket.message_bytes() <= most {
             message.extend_from_slice(&ticket.class);
             append(&mut message, &ticket.bytes);
         }
@@ -139,7 +136,7 @@ mod tests {
 
     #[test]
     fn tickets_beyond_the_limit_are_left_out() {
-        let ticket = |bytes: usize| Ticket { class: [7; 32], bytes: vec![1; bytes].into() };
+        let ticket = |bytes: usize| ShownTicket { class: [7; 32], bytes: vec![1; bytes].into() };
         let message = encode_tickets(&[ticket(100), ticket(1), ticket(2)], 80);
         let parsed = ClerkMessage::parse(&message, 80);
         assert_eq!(parsed, Some(ClerkMessage::Tickets(vec![ticket(1), ticket(2)])));

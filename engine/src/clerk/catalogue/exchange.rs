@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clerk::{bucket::TokenBucket, effect::Effect, env::Env, timers::Timer},
-    peer::Ticket,
+    peer::ShownTicket,
     shard::{Command, NodeId},
     shared::counters::count,
 };
@@ -145,7 +145,7 @@ impl Catalogue {
         &mut self,
         env: &mut Env,
         index: ReceiverIndex,
-        tickets: &[Ticket],
+        tickets: &[ShownTicket],
         has_room: bool,
     ) {
         let Some(exchange) = self.exchanges.get_mut(&index) else { return };

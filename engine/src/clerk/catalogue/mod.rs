@@ -19,7 +19,7 @@ use corewire_proto::{
 use self::exchange::Exchange;
 use super::{effect::Effect, env::Env, timers::Timer};
 use crate::{
-    peer::{PeerFacts, PeerInfo, Ticket},
+    peer::{PeerFacts, PeerInfo, ShownTicket},
     shard::NodeId,
     shared::{
         counters::count,
@@ -69,7 +69,7 @@ struct NodeCatalogue {
 struct KnownPeer {
     info: PeerInfo,
     /// What it showed in the current session.
-    tickets: Vec<Ticket>,
+    tickets: Vec<ShownTicket>,
     /// There is a current session; the peer's record is pinned.
     connected: bool,
     /// Its channels are judged again no earlier than this.
@@ -88,7 +88,7 @@ impl NodeCatalogue {
     }
 
     /// The entry of a peer, made anew from what is known.
-    fn info(&self, peer: PeerId, tickets: Vec<Ticket>) -> PeerInfo {
+    fn info(&self, peer: PeerId, tickets: Vec<ShownTicket>) -> PeerInfo {
         let network_id = self.shared.network_id;
         let facts = PeerFacts { peer_id: peer, network_id, tickets, ..PeerFacts::default() };
         PeerInfo::new(match self.records.get(&peer).map(SignedRecord::record) {

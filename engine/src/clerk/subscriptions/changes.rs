@@ -32,6 +32,11 @@ impl Subscriptions {
 
     /// A peer knows this node as it is now: if it refused the node before, it is asked again.
     pub(crate) fn reconsider_refused(&mut self, node: NodeId, producer: PeerId) {
+        for (_, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
+            if let Some(inbound) = state.producers.get_mut(&producer) {
+                inbound.told |= matches!(inbound.stage, InboundStage::Opening(..) | InboundStage::Open(..));
+            }
+        }
         self.reconsider(node, producer, |stage| matches!(stage, InboundStage::Refused(_)));
     }
 

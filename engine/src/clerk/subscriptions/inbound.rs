@@ -24,6 +24,9 @@ pub(super) struct InboundChannel {
     /// Times that it was cut off as too slow since it last kept up for [`KEPT_UP`]. Being connected again is
     /// no success after these, so they lengthen the pause too.
     pub(super) too_slow: u32,
+    /// The producer was told something new about this node after it was asked for the channel, so a refusal
+    /// may be one of before.
+    pub(super) told: bool,
     /// When it was last connected, or first wanted.
     pub(super) since: Instant,
 }

@@ -223,6 +223,7 @@ impl Subscriptions {
             publication: None,
             failures: 0,
             too_slow: 0,
+            told: false,
             since: now,
         });
         if !inbound.stage.is_at_rest() {
@@ -316,6 +317,13 @@ impl Subscriptions {
         let open = ChannelOpen { index, open_id, key, request, handle };
         env.effects.push(Effect::OpenChannel(Box::new(open)));
         subscription.show(env);
+    }
+
+    /// The request for a channel is on its way, behind everything that the producer was told so far.
+    pub(crate) fn asked(&mut self, key: InboundKey) {
+        if let Some(inbound) = self.inbound_mut(key) {
+            inbound.told = false;
+        }
     }
 
     /// A producer let us in. The session has named the channel, which begins at `start`.
@@ -417,9 +425,11 @@ impl Subscriptions {
 
     /// A channel is over, or did not come about, and its session or local channel knows it already. What
     /// comes next depends on the code: a refusal waits for a change, everything else is tried again after a
-    /// pause.
+    /// pause. So is a refusal that may have crossed news about this node.
     pub(crate) fn channel_ended(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
-        if !code.is_retriable() {
+        let crossed_news =
+            code == CloseCode::NOT_ALLOWED && self.inbound(key).is_some_and(|inbound| inbound.told);
+        if !code.is_retriable() && !crossed_news {
             return self.refuse(env, key, code);
         }
         let (now, chance) = (env.now, env.chance());

@@ -88,6 +88,20 @@ fn a_refusal_waits_for_a_change_and_a_failure_for_its_pause() {
 }
 
 #[test]
+fn a_refusal_that_crossed_news_about_this_node_is_tried_again() {
+    let mut fixture = Fixture::new();
+    fixture.open();
+    fixture.subscriptions.reconsider_refused(fixture.key.node(), PRODUCER);
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NOT_ALLOWED);
+    assert_eq!(fixture.stage(), InboundStage::Waits);
+    fixture.subscriptions.retry_due(fixture.key);
+    fixture.open();
+    fixture.subscriptions.asked(fixture.key);
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NOT_ALLOWED);
+    assert_eq!(fixture.stage(), InboundStage::Refused(CloseCode::NOT_ALLOWED));
+}
+
+#[test]
 fn a_producer_is_given_up_when_its_time_is_over() {
     let mut fixture = Fixture::new();
     fixture.open();
