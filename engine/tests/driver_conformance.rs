@@ -36,6 +36,7 @@ on_every_driver!(
     a_tiny_receive_memory_recovers_from_a_burst,
     a_burst_of_small_datagrams_arrives_whole,
     a_send_to_a_closed_port_is_counted_and_harmless,
+    train_to_a_living_peer_survives_dead_ones_in_its_batch,
     sends_outside_the_contract_are_refused_and_counted,
     nothing_leaves_before_submit,
     several_sockets_are_told_apart,
@@ -251,6 +252,24 @@ fn a_send_to_a_closed_port_is_counted_and_harmless(arm: Arm) {
     assert!(counters.queued_errors >= 25, "{counters:?}");
     let error = rig.driver(Side::A).path_error().expect("an error with its address");
     assert_eq!(error, PathError { socket: a.id, to: closed, fault: PathFault::Refused });
+}
+
+fn train_to_a_living_peer_survives_dead_ones_in_its_batch(arm: Arm) {
+    let mut rig = Rig::new(arm);
+    let (a, b) = (rig.add(Side::A), rig.add(Side::B));
+    let closed = [(); 5].map(|()| rig.closed_port());
+    for dead in 1..=closed.len() {
+        let bytes = pattern(dead, 900);
+        let driver = rig.driver(Side::A);
+        for to in closed[..dead].iter().copied().chain([b.address]) {
+            let mut lease = driver.lease().expect("leases for a small batch");
+            lease[..900].copy_from_slice(&bytes);
+            driver.send(Route::new(a.id, to), lease, 900, 300);
+        }
+        driver.submit().unwrap();
+        let got = rig.collect(Side::B, 3);
+        assert!(got.iter().map(|datagram| &datagram.bytes[..]).eq(bytes.chunks(300)), "beside {dead}");
+    }
 }
 
 fn sends_outside_the_contract_are_refused_and_counted(arm: Arm) {

@@ -4,7 +4,12 @@ mod shard_rig;
 
 use std::{net::SocketAddr, time::Duration};
 
-use corewire_engine::{counters::Counter, driver::sim::Link, shard::Event};
+use corewire_engine::{
+    counters::Counter,
+    driver::{Driver, Route, sim::Link},
+    shard::Event,
+    shared::Next,
+};
 use corewire_proto::{session::SessionConfig, time::Instant};
 use corewire_rings::Ring;
 use shard_rig::{Leg, Rig, Setup, Side, Wish, publish, ring};
@@ -150,4 +155,36 @@ fn path_that_shrinks_under_load_is_noticed_with_and_without_reports() {
             assert_eq!(flow.rig.left.count(Counter::SendTooLarge) > 0, reports);
         }
     }
+}
+
+#[test]
+fn peer_is_not_given_up_while_its_answer_waits_to_be_read() {
+    let mut flow = Flow::over(Link::CLEAN);
+    flow.carry(10, Duration::from_secs(1));
+    let (rig, ring) = (&mut flow.rig, &flow.ring);
+    rig.run_for(Duration::from_millis(100));
+    // The left side sends a datum and stands still from then on. Noise comes before the answer.
+    publish(ring, 1, LEN);
+    while rig.left.shard.turn() == Next::Again {}
+    let sent = rig.now();
+    let stranger = rig.world.host();
+    let mut noise = rig.world.driver(stranger);
+    let address = SocketAddr::new(rig.world.ip(stranger), 9_000);
+    let socket = rig.world.bind(stranger, address, 1).expect("a free port").remove(0);
+    let socket = noise.add_socket(socket.into()).expect("a socket");
+    for _ in 0..1_000 {
+        let lease = noise.lease().expect("a simulated send is done at once");
+        noise.send(Route::new(socket, rig.left.address), lease, 100, 100);
+        noise.submit().expect("a simulated send");
+    }
+    let dead_after = SessionConfig::default().dead_after;
+    let late = sent + dead_after + Duration::from_millis(50);
+    while rig.now() < late && rig.world.advance_to_next_event().is_some_and(|at| at < late) {
+        rig.right.settle();
+    }
+    rig.world.advance_to(late);
+    rig.settle();
+    assert_eq!(rig.left.count(Counter::SessionsClosed), 0, "the answer was there");
+    assert_eq!(flow.leg.take(9), (1, 0));
+    flow.carry(10, Duration::from_secs(5));
 }

@@ -11,6 +11,14 @@ use crate::{buffer::LEASE_BYTES, shared::limits::SESSIONS_PER_SHARD};
 /// datagrams), so that one turn can empty it.
 pub(crate) const DATAGRAMS_PER_TURN: usize = 256;
 
+/// A turn that begins this long after the one before: this host stood still, or the shard has slept.
+pub(crate) const STALL: Duration = Duration::from_millis(20);
+
+/// Turns after a stall in which deadlines wait as long as datagrams come: the answers that peers have sent
+/// meanwhile stand behind all others in the sockets. With the few datagrams that a turn takes at least, as
+/// many as the longest queue of a socket holds.
+pub(crate) const CATCH_UP_TURNS: u32 = 512;
+
 /// Most commands that one turn takes. They are rare and some are long (a handshake datagram is copied, a ring
 /// is made), so few are enough; the mailbox keeps the rest.
 pub(crate) const COMMANDS_PER_TURN: usize = 64;

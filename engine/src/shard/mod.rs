@@ -91,6 +91,10 @@ struct ShardCore {
     config: ShardConfig,
     /// The driver's clock at the start of the turn.
     now: Instant,
+    /// When the last turn received.
+    received_at: Instant,
+    /// Turns in which deadlines may still wait for datagrams that came while the shard did not run.
+    catching_up: u32,
     /// What this turn did.
     work: turn::TurnWork,
 
@@ -155,6 +159,8 @@ impl<D: Driver> Shard<D> {
         let notifier = ShardNotifier::new(limits.streams, limits.channels);
         let core = ShardCore {
             now: driver.now(),
+            received_at: driver.now(),
+            catching_up: 0,
             work: turn::TurnWork::default(),
             nodes: ShardNodes::default(),
             sessions: SessionTable::new(limits.sessions),

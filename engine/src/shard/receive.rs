@@ -9,7 +9,7 @@ use corewire_proto::{session::Dropped, wire::header::Header};
 use super::{
     ShardCore,
     command::Event,
-    limits::DATAGRAMS_PER_TURN,
+    limits::{CATCH_UP_TURNS, DATAGRAMS_PER_TURN, STALL},
     sink::{DeliveryCount, InboxSink},
 };
 use crate::{
@@ -24,7 +24,11 @@ const HANDSHAKE_BYTES_MAX: usize = 2_048;
 impl ShardCore {
     /// Receives, up to the bound of a turn.
     pub(crate) fn receive(&mut self, driver: &mut impl Driver) {
+        if self.now - std::mem::replace(&mut self.received_at, self.now) > STALL {
+            self.catching_up = CATCH_UP_TURNS;
+        }
         let received = driver.receive(DATAGRAMS_PER_TURN, |datagram| self.take_datagram(datagram));
+        self.catching_up = if received > 0 { self.catching_up.saturating_sub(1) } else { 0 };
         if received > 0 {
             self.work.did = true;
             self.counters.add(Counter::DatagramsReceived, received as u64);

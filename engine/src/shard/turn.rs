@@ -168,8 +168,12 @@ impl ShardCore {
         !command && self.arm_all() && !self.notifier.any()
     }
 
-    /// Fires the deadlines that have come, up to the bound of a turn.
+    /// Fires the deadlines that have come, up to the bound of a turn; none while what came during a stall has
+    /// not been read.
     fn fire_timers(&mut self) {
+        if self.catching_up > 0 {
+            return;
+        }
         for _ in 0..TIMERS_PER_TURN {
             let Some(slot) = self.timers.pop_due(self.now) else { return };
             let Some(entry) = self.sessions.get_mut(slot) else { continue };

@@ -68,7 +68,7 @@ impl Side {
     }
 
     /// Turns until there is nothing to do, then rests.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..RESTLESS {
             self.turns += 1;
             match self.shard.turn() {

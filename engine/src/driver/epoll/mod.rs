@@ -241,9 +241,8 @@ impl EpollDriver {
         let mut received = self.receiving.receive(fd, limit);
         if received.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             // Usually the error of an earlier send. Once it is taken, the datagrams behind it are received.
-            let before = self.counters.queued_errors;
-            errors::drain((id, fd), &mut self.counters, &mut self.path_errors);
-            self.counters.receive_errors += u64::from(self.counters.queued_errors == before);
+            let drained = errors::drain((id, fd), &mut self.counters, &mut self.path_errors);
+            self.counters.receive_errors += u64::from(drained == 0);
             self.counters.system_calls += 1;
             received = self.receiving.receive(fd, limit);
         }

@@ -78,18 +78,18 @@ const IPV6_HEADERS: usize = 40 + 8;
 
 /// How many queued errors are taken at one time. More than that wait for the next look; the queue's own bound
 /// is the socket's receive buffer.
-const DRAIN_LIMIT: usize = 256;
+const DRAIN_LIMIT: u64 = 256;
 
 /// Takes the errors that the kernel has queued for a socket (`IP_RECVERR`) and counts them. A queue that is
-/// not taken makes every later call on the socket fail for an earlier datagram.
+/// not taken makes every later call on the socket fail for an earlier datagram. Returns how many there were.
 pub(in crate::driver) fn drain(
     (id, socket): (SocketId, RawFd),
     counters: &mut DriverCounters,
     errors: &mut PathErrors,
-) {
-    for _ in 0..DRAIN_LIMIT {
+) -> u64 {
+    for taken in 0..DRAIN_LIMIT {
         counters.system_calls += 1;
-        let Some(answer) = next(socket) else { return };
+        let Some(answer) = next(socket) else { return taken };
         counters.queued_errors += 1;
         // What the local stack refuses was told by the send itself already.
         if let Some(Late { errno, too_large, remote: true, to }) = answer {
@@ -106,6 +106,7 @@ pub(in crate::driver) fn drain(
             }
         }
     }
+    DRAIN_LIMIT
 }
 
 /// An error that came back after its datagram had left.

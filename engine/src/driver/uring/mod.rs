@@ -66,6 +66,10 @@ use crate::buffer::TransmitSlab;
 /// Receives of one socket that may end in an unknown error in a row before the socket rests.
 const RECEIVE_FAILURES_MAX: u8 = 16;
 
+/// How often a send is tried again that met the errors of earlier datagrams: each time it can meet one of
+/// those that were sent again before it.
+const REFUSALS_MAX: u8 = 8;
+
 /// How long a socket rests whose receives only fail, before the next one is armed: so long that it costs no
 /// CPU time, and shorter than the time after which a peer takes the node for dead.
 const RECEIVE_REST: Duration = Duration::from_millis(100);
@@ -81,6 +85,8 @@ struct UringSocket {
     dropped: u32,
     /// A receive is armed.
     armed: bool,
+    /// Errors taken from its queue since the last receive was armed, by a send that met one.
+    drained: u64,
     /// Receives that ended in an unknown error since the last good one.
     failures: u8,
     /// No receive is armed before this moment.
@@ -99,8 +105,8 @@ struct FilledBuffer {
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     outgoing: Outgoing,
-    /// It was refused once, perhaps with the error of an earlier datagram.
-    tried: bool,
+    /// How often it was refused, perhaps with the error of an earlier datagram.
+    refusals: u8,
     /// The submit did not complete it: it waits for room.
     waits: bool,
 }
@@ -228,6 +234,7 @@ impl UringDriver {
                     return;
                 }
                 entry.armed = true;
+                entry.drained = 0;
                 entry.rests_until = None;
                 self.receives_in_flight += 1;
             }
@@ -285,9 +292,9 @@ impl UringDriver {
 
     /// A receive has ended in an error: usually the echo of an earlier send, which is in the socket's queue.
     fn receive_failed(&mut self, id: SocketId, fd: RawFd) {
-        let before = self.counters.queued_errors;
-        errors::drain((id, fd), &mut self.counters, &mut self.path_errors);
-        let unexplained = self.counters.queued_errors == before;
+        let mut drained = errors::drain((id, fd), &mut self.counters, &mut self.path_errors);
+        drained += self.sockets.get(id).map_or(0, |entry| entry.drained);
+        let unexplained = drained == 0;
         if let Some(entry) = self.sockets.get_mut(id) {
             entry.failures = if unexplained { entry.failures.saturating_add(1) } else { 0 };
             let rests = entry.failures >= RECEIVE_FAILURES_MAX;
@@ -299,7 +306,7 @@ impl UringDriver {
 
     fn sent(&mut self, buffer: u16, result: i32) {
         let slot = &mut self.in_flight[usize::from(buffer)];
-        let Some(InFlight { outgoing, tried, .. }) = slot.take() else {
+        let Some(InFlight { outgoing, refusals, .. }) = slot.take() else {
             unreachable!("send {buffer} completed without having been made")
         };
         if result >= 0 {
@@ -310,7 +317,11 @@ impl UringDriver {
             self.counters.send_refused += outgoing.datagrams();
             return self.slab.land(buffer);
         };
-        errors::drain((outgoing.route.socket, fd), &mut self.counters, &mut self.path_errors);
+        let id = outgoing.route.socket;
+        let drained = errors::drain((id, fd), &mut self.counters, &mut self.path_errors);
+        if let Some(entry) = self.sockets.get_mut(id) {
+            entry.drained += drained;
+        }
         let error = io::Error::from_raw_os_error(-result);
         match SendFailure::of(&error, outgoing.is_train()) {
             SendFailure::Train => {
@@ -321,9 +332,11 @@ impl UringDriver {
                 self.split(fd, &outgoing, 1);
             }
             // The answer may be meant for an earlier datagram; with the queue taken, this one may pass.
-            failure @ (SendFailure::Unreachable | SendFailure::Wait) if !tried => {
+            failure @ (SendFailure::Unreachable | SendFailure::Wait)
+                if refusals == 0 || (drained > 0 && refusals < REFUSALS_MAX) =>
+            {
                 self.counters.send_waited += u64::from(failure == SendFailure::Wait);
-                self.stage(fd, InFlight { outgoing, tried: true, waits: false });
+                self.stage(fd, InFlight { outgoing, refusals: refusals + 1, waits: false });
             }
             failure => {
                 failure.count(outgoing.datagrams(), &mut self.counters);
@@ -413,8 +426,11 @@ impl UringDriver {
         }
         self.ring.submit(&mut self.counters)?;
         self.reap();
-        // A send that was refused with an earlier datagram's error is tried again, once.
-        if self.ring.pushed() > 0 {
+        // Sends that were refused with an earlier datagram's error are tried again.
+        for _ in 0..REFUSALS_MAX {
+            if self.ring.pushed() == 0 {
+                break;
+            }
             self.ring.submit(&mut self.counters)?;
             self.reap();
         }
@@ -455,6 +471,7 @@ impl Driver for UringDriver {
             segments_per_train,
             dropped: 0,
             armed: false,
+            drained: 0,
             failures: 0,
             rests_until: None,
         };
@@ -523,7 +540,7 @@ impl Driver for UringDriver {
         if let Some(slots) = &mut self.slots {
             slots.fill(buffer, outgoing.route, self.slab.pointer(buffer), len, segment);
         }
-        self.stage(fd, InFlight { outgoing, tried: false, waits: false });
+        self.stage(fd, InFlight { outgoing, refusals: 0, waits: false });
     }
 
     fn path_error(&mut self) -> Option<PathError> {
