@@ -39,7 +39,7 @@ fn shown(consumer: &mut Consumer<Tick, Plain>, max: usize) -> Vec<(u64, u64)> {
     seen
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_claim_publishes_on_commit_and_skips_its_number_when_dropped() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 2, BackpressurePolicy::PauseUpstream).await;
@@ -64,7 +64,7 @@ async fn a_claim_publishes_on_commit_and_skips_its_number_when_dropped() {
     assert!(matches!(producer.claim_many(3), Err(Error::Closed(_))));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_claim_on_a_full_ring_follows_the_policy() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 2, BackpressurePolicy::DropOldest).await;
@@ -95,7 +95,7 @@ async fn a_claim_on_a_full_ring_follows_the_policy() {
     assert_eq!(offline.stats().refused_offline, 1);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn claim_many_takes_what_fits_and_commits_a_prefix() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 4, BackpressurePolicy::Fail).await;
@@ -118,7 +118,7 @@ async fn claim_many_takes_what_fits_and_commits_a_prefix() {
     assert_eq!((stats.accepted, stats.cancelled, stats.refused_full, stats.offered()), (3, 2, 1, 6));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn try_send_many_sends_as_many_as_the_policy_admits() {
     let row: Vec<Tick> = (1..=5).map(|n| [n * 10; 4]).collect();
     for policy in BackpressurePolicy::ALL {
@@ -144,7 +144,7 @@ async fn try_send_many_sends_as_many_as_the_policy_admits() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn send_many_waits_for_consumers_and_room_and_keeps_the_order() {
     let network = alone().await;
     let builder = network.streams().producer::<Tick>().with_buffer_size(3).codec(Plain);
@@ -170,7 +170,7 @@ async fn send_many_waits_for_consumers_and_room_and_keeps_the_order() {
     producer.send_many_blocking(&[]).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn send_many_stops_at_the_first_refusal_and_counts_it() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
@@ -201,7 +201,7 @@ async fn send_many_stops_at_the_first_refusal_and_counts_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_dropped_send_many_cancels_one_datum_and_leaves_the_queue() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 1, BackpressurePolicy::PauseUpstream).await;
@@ -216,7 +216,7 @@ async fn a_dropped_send_many_cancels_one_datum_and_leaves_the_queue() {
     assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (2, 1, 3));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_batch_read_returns_its_room_at_once() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 4, BackpressurePolicy::Fail).await;
@@ -242,7 +242,7 @@ async fn a_batch_read_returns_its_room_at_once() {
     assert_eq!(consumer.try_recv_refs(4, |_| unreachable!()), Err(TryRecvError::Closed));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_panicking_batch_closure_takes_the_datums_it_saw() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 4, BackpressurePolicy::Fail).await;
@@ -258,7 +258,7 @@ async fn a_panicking_batch_closure_takes_the_datums_it_saw() {
     assert_eq!(shown(&mut consumer, 9), [(2, 0), (3, 0), (4, 0), (5, 0)]);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn every_way_of_taking_reports_a_gap_once() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 2, BackpressurePolicy::DropOldest).await;
@@ -279,7 +279,7 @@ async fn every_way_of_taking_reports_a_gap_once() {
     assert_eq!(producer.stats().dropped_oldest, 14);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn abandoned_numbers_do_not_count_in_a_batch() {
     let network = alone().await;
     let (producer, mut consumer) = ticks(&network, &network, 8, BackpressurePolicy::Fail).await;
@@ -303,7 +303,7 @@ async fn abandoned_numbers_do_not_count_in_a_batch() {
     assert_eq!((channel.datums(), channel.bytes()), (11, 11 * 32));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn try_recv_many_keeps_the_order_for_any_codec() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
@@ -328,7 +328,7 @@ async fn try_recv_many_keeps_the_order_for_any_codec() {
     assert_eq!(within(consumer.recv_many(&mut Vec::new(), 9)).await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn batches_and_claims_cross_the_wire_and_return_credit() {
     const DATUMS: u64 = 20_000;
     let nodes = apart(2).await;

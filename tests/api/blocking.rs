@@ -9,12 +9,13 @@ use corewire::streams::State;
 use corewire::streams::consumer::RecvTimeoutError;
 use corewire::{Consumer, Network, NetworkId, Plain, Producer, block_on, block_on_timeout};
 
-use super::support::{Data1, LIMIT};
+use super::support::{Data1, LIMIT, host_here, join};
 
 /// Short: the time of a wait that has to run into its limit.
 const MOMENT: Duration = Duration::from_millis(20);
 
 fn network() -> Network {
+    host_here();
     Network::new_blocking(NetworkId::random()).expect("a node on the loopback interface")
 }
 
@@ -39,7 +40,7 @@ fn blocking_ends_carry_a_stream_without_a_runtime() {
     for n in 0..1000 {
         assert_eq!(consumer.recv_timeout(LIMIT), Ok(Data1(n)));
     }
-    sender.join().unwrap();
+    join(sender);
 }
 
 #[test]
@@ -58,7 +59,7 @@ fn blocked_sender_is_woken_by_its_first_consumer() {
     let sender = thread::spawn(move || producer.send_blocking(Data1(1)).map(|()| producer));
     let mut consumer = network.streams().consume::<Data1>();
     assert_eq!(consumer.recv_timeout(LIMIT), Ok(Data1(1)));
-    sender.join().unwrap().unwrap();
+    join(sender).unwrap();
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn blocked_receives_are_woken_by_the_end_of_their_network() {
         })
     });
     drop(network);
-    assert!(takers.into_iter().all(|taker| taker.join().unwrap()));
+    assert!(takers.into_iter().all(|taker| join(taker)));
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn every_blocking_receive_takes_in_order() {
     }
     assert_eq!(many, [3, 4, 5]);
     assert_eq!(consumer.iter().take(2).collect::<Vec<_>>(), [6, 7]);
-    sender.join().unwrap();
+    join(sender);
 }
 
 #[test]
@@ -142,7 +143,7 @@ fn conditions_can_be_waited_for_on_a_thread_and_again() {
         let waiter = thread::spawn(move || when.online().wait_blocking());
         let consumer = network.streams().consume::<Data1>();
         condition.wait_blocking();
-        waiter.join().unwrap();
+        join(waiter);
         assert!(!condition.wait_timeout(Duration::ZERO), "it has to stop holding first");
         drop(consumer);
         producer.when().unsubscribed().wait_blocking();
@@ -154,11 +155,12 @@ fn conditions_can_be_waited_for_on_a_thread_and_again() {
 #[test]
 fn peers_and_the_end_of_channels_can_be_waited_for_on_a_thread() {
     let id = NetworkId::random();
+    host_here();
     let here = Network::new_blocking(id).unwrap();
     let discovery = here.discovery().clone();
     let waiter = thread::spawn(move || discovery.wait_for_blocking(|peer| peer.has_tag("archive")));
     let there = Network::builder(id).with_tags("archive").build_blocking().unwrap();
-    let found = waiter.join().unwrap().expect("the network lives");
+    let found = join(waiter).expect("the network lives");
     assert_eq!(found.id(), there.local().id());
     assert_eq!(found.to_string(), format!("{} at {:?}", found.id().short(), found.addresses()));
 
@@ -169,12 +171,12 @@ fn peers_and_the_end_of_channels_can_be_waited_for_on_a_thread() {
         channel.state()
     });
     drop(consumer);
-    assert_eq!(waiter.join().unwrap(), State::Terminated);
+    assert_eq!(join(waiter), State::Terminated);
 
     let discovery = here.discovery().clone();
     let waiter = thread::spawn(move || discovery.wait_for_blocking(|_| false));
     drop(here);
-    assert_eq!(waiter.join().unwrap(), None);
+    assert_eq!(join(waiter), None);
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn shutdown_blocking_reports_whether_everything_was_delivered() {
     producer.try_send(1).unwrap();
     let taker = thread::spawn(move || (consumer.recv_blocking(), consumer.recv_blocking()));
     assert_eq!(network.shutdown_blocking(LIMIT), Ok(()));
-    assert_eq!(taker.join().unwrap(), (Some(1), None));
+    assert_eq!(join(taker), (Some(1), None));
 
     let id = NetworkId::random();
     let [here, there] = [(); 2]

@@ -8,7 +8,7 @@ use corewire::streams::producer::{Error, TryBuildError};
 
 use super::support::{Data1, alone, alone_again, connected, two, within};
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn accepted_datums_are_delivered_after_the_last_producer_is_dropped() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
@@ -33,7 +33,7 @@ async fn accepted_datums_are_delivered_after_the_last_producer_is_dropped() {
     assert_eq!(within(consumer.recv()).await, Some(Data1(6)));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn dropped_consumer_frees_its_room() {
     let network = alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 2).await;
@@ -54,7 +54,7 @@ async fn dropped_consumer_frees_its_room() {
     assert!(!producer.is_online());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn closed_consumer_gives_what_had_arrived_and_then_none() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 8).await;
@@ -76,7 +76,7 @@ async fn closed_consumer_gives_what_had_arrived_and_then_none() {
     alone_again(&producer).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn shutdown_closes_producers_and_ends_consumers() {
     let (here, there) = two().await;
     let producer = here.streams().produce::<Data1>();
@@ -96,7 +96,7 @@ async fn shutdown_closes_producers_and_ends_consumers() {
     assert_eq!(remote.try_recv(), Err(TryRecvError::Empty), "its own network lives");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn streams_of_a_dropped_network_give_closed_handles_and_errors() {
     let network = alone().await;
     let streams = network.streams().clone();
@@ -108,7 +108,7 @@ async fn streams_of_a_dropped_network_give_closed_handles_and_errors() {
     within(consumer.when().offline()).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn waiting_sends_fail_when_the_stream_is_closed() {
     let network = alone().await;
     let offline = network.streams().producer::<Data1>().with_stream_id("offline").build().unwrap();
@@ -126,7 +126,7 @@ async fn waiting_sends_fail_when_the_stream_is_closed() {
     assert_eq!(within(waits_for_room).await, Err(Error::closed(Data1(2))));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn wait_for_a_peer_ends_with_the_network() {
     let network = alone().await;
     let discovery = network.discovery().clone();
@@ -137,7 +137,7 @@ async fn wait_for_a_peer_ends_with_the_network() {
     assert_eq!(within(discovery.wait_for(|_| false)).await, None);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn closed_handle_is_offline_even_with_a_minimum_of_zero() {
     let network = alone().await;
     let streams = network.streams();

@@ -8,7 +8,7 @@ async fn tagged(id: NetworkId, tags: &[&str]) -> Network {
     Network::builder(id).with_tags(tags).build().await.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn conditions_count_tags_and_predicates() {
     let id = NetworkId::random();
     let here = tagged(id, &[]).await;
@@ -39,7 +39,7 @@ async fn conditions_count_tags_and_predicates() {
     assert!(producer.when().subscribed().minimum_of(3).unmet().is_condition_met());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn online_when_gates_sending() {
     let id = NetworkId::random();
     let here = tagged(id, &[]).await;
@@ -70,7 +70,7 @@ async fn online_when_gates_sending() {
     assert!(producer.try_send(Data1(2)).is_err());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn minimum_of_zero_is_online_at_once() {
     let network = alone().await;
     let producer = network.streams().producer::<Data1>().online_when(|c| c.minimum_of(0)).build().unwrap();
@@ -91,7 +91,7 @@ async fn minimum_of_zero_is_online_at_once() {
     assert!(!producer.is_online(), "a closed producer is not online under any condition");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn condition_can_be_awaited_again() {
     let network = alone().await;
     let producer = network.streams().produce::<Data1>();
@@ -111,7 +111,7 @@ async fn condition_can_be_awaited_again() {
     within(condition).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn waiting_condition_sleeps_between_changes() {
     let network = alone().await;
     let producer = network.streams().produce::<Data1>();
@@ -129,7 +129,7 @@ async fn waiting_condition_sleeps_between_changes() {
     within(two).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn consumers_wait_for_producers_with_the_same_conditions() {
     let id = NetworkId::random();
     let here = tagged(id, &["leader"]).await;

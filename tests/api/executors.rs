@@ -7,11 +7,12 @@ use futures::executor::{LocalPool, block_on};
 use futures::task::LocalSpawnExt;
 use futures::{FutureExt, StreamExt, select};
 
-use super::support::Data1;
+use super::support::{Data1, host_here};
 
 #[test]
 fn a_single_threaded_executor_carries_both_ends() {
     let mut pool = LocalPool::new();
+    host_here();
     let network = block_on(Network::new(NetworkId::random())).unwrap();
     let producer = network.streams().producer::<Data1>().with_buffer_size(2).build().unwrap();
     let mut consumer = network.streams().consume::<Data1>();
@@ -34,6 +35,7 @@ fn a_single_threaded_executor_carries_both_ends() {
 
 #[test]
 fn threads_that_block_on_futures_carry_conditions_and_receives() {
+    host_here();
     let network = block_on(Network::new(NetworkId::random())).unwrap();
     let producer = network.streams().produce::<Data1>();
     let when = producer.when();
@@ -47,6 +49,7 @@ fn threads_that_block_on_futures_carry_conditions_and_receives() {
 
 #[test]
 fn receiving_can_be_one_branch_of_a_select() {
+    host_here();
     let network = block_on(Network::new(NetworkId::random())).unwrap();
     let producer = network.streams().produce::<Data1>();
     let mut consumer = network.streams().consume::<Data1>();

@@ -15,7 +15,7 @@ use corewire::streams::{ChannelInfo, CloseCode, Delivery, ExponentialBackoffBuil
 use corewire::{BackpressurePolicy, Consumer, Network, Producer, UniqueId};
 use futures::future::{Either, join_all, select};
 
-use super::support::{LIMIT, alone, apart, poll_once, within};
+use super::support::{LIMIT, alone, apart_with_threads, poll_once, within};
 
 /// Datums that the rings of these tests hold.
 const CAPACITY: usize = 16;
@@ -265,7 +265,7 @@ fn check_the_closed(reader: &Reader, grace: Option<Duration>, began: Instant) {
     assert_eq!(reader.at_producer.close_code(), Some(CloseCode::TOO_SLOW));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn every_datum_within_an_engine_is_accounted_for() {
     let network = &alone().await;
     join_all(cases().map(|(policy, lagging, grace, count)| async move {
@@ -347,9 +347,9 @@ async fn check_local(
     assert!(keeping_up.clone().all(|reader| reader.missing == 0), "who keeps up loses nothing");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn every_datum_between_engines_is_accounted_for() {
-    let nodes = &apart(2).await;
+    let nodes = &apart_with_threads(2).await;
     join_all(cases().map(|(policy, lagging, grace, count)| async move {
         let (producer, mut readers) = joined(&nodes[0], &nodes[1], policy, lagging, count).await;
         let began = Instant::now();
@@ -404,7 +404,7 @@ async fn check_remote(readers: &mut [Reader], offered: &Offered, grace: Option<D
 }
 
 /// Threads that send and threads that take, all at once, within an engine.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn every_datum_of_many_threads_is_accounted_for() {
     const SENDERS: u64 = 3;
     const EACH: u64 = 10_000;

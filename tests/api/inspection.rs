@@ -8,7 +8,7 @@ use corewire::{Datum, Network, NetworkId, SecretKey, StreamId, Tag};
 
 use super::support::{Data1, connected, two, within};
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn channel_info_names_both_ends_and_counts_datums() {
     let (here, there) = two().await;
     let producer = here.streams().producer::<Data1>().with_stream_id("watched").build().unwrap();
@@ -48,7 +48,7 @@ async fn channel_info_names_both_ends_and_counts_datums() {
     assert!(at_producer.close_code().is_some());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn debug_output_names_state_and_hides_datums() {
     let network = super::support::alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 4).await;
@@ -62,7 +62,7 @@ async fn debug_output_names_state_and_hides_datums() {
     assert_eq!(refused.into_inner(), Data1(2));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn node_identity_follows_its_key_and_its_address_is_bound() {
     let key = SecretKey::random();
     let first = Network::builder("named").with_secret_key(key.clone()).with_tags("a").build().await.unwrap();
@@ -83,7 +83,7 @@ async fn node_identity_follows_its_key_and_its_address_is_bound() {
     assert_eq!(*second.local().id(), id);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn address_in_use_differs_from_other_join_errors() {
     let network = super::support::alone().await;
     let taken = network.local().addresses()[0];
@@ -95,7 +95,7 @@ async fn address_in_use_differs_from_other_join_errors() {
     assert!(!error.is_address_in_use(), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn peers_become_known_with_their_tags_and_streams() {
     let id = NetworkId::random();
     let here = Network::new(id).await.unwrap();

@@ -45,7 +45,7 @@ async fn stalled(
     (producer, consumer)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn disconnected_consumer_reconnects_and_sees_how_much_it_missed() {
     let network = alone().await;
     let (producer, mut consumer) =
@@ -90,7 +90,7 @@ async fn disconnected_consumer_reconnects_and_sees_how_much_it_missed() {
     assert_eq!(consumer.stats().datums() + consumer.stats().skipped(), producer.stats().accepted);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn every_waiting_send_is_served_once_the_stalled_consumer_is_gone() {
     for apart_from_it in [false, true] {
         let nodes = if apart_from_it { apart(2).await } else { vec![alone().await] };
@@ -134,7 +134,7 @@ async fn every_waiting_send_is_served_once_the_stalled_consumer_is_gone() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn stalled_consumer_is_disconnected_and_others_go_on_under_every_policy() {
     let network = alone().await;
     for policy in BackpressurePolicy::ALL {
@@ -160,7 +160,7 @@ async fn stalled_consumer_is_disconnected_and_others_go_on_under_every_policy() 
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn datum_read_in_place_survives_the_disconnection_of_its_consumer() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().with_backoff(soon()).codec(Plain).build();
@@ -189,7 +189,7 @@ async fn datum_read_in_place_survives_the_disconnection_of_its_consumer() {
     within(waiting).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn gap_at_the_end_of_a_closed_stream_is_counted_and_reported() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
@@ -227,7 +227,7 @@ async fn gap_at_the_end_of_a_closed_stream_is_counted_and_reported() {
     assert_eq!((delivery.seq, delivery.skipped_before), (0, 4));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn closed_consumer_gives_nothing_newer_than_its_end_despite_eviction() {
     let network = alone().await;
     for form in 0..2 {
@@ -260,7 +260,7 @@ async fn closed_consumer_gives_nothing_newer_than_its_end_despite_eviction() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn stalled_consumer_stays_connected_without_disconnect_lagging() {
     let network = alone().await;
     let (producer, mut consumer) =
@@ -307,7 +307,7 @@ async fn longest_wait(
     (longest.max(last.elapsed()), info.close_code())
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn fast_consumer_waits_for_a_slow_one_for_the_grace_at_most() {
     // What a busy machine adds.
     const LATE: Duration = Duration::from_millis(400);
@@ -335,7 +335,7 @@ async fn fast_consumer_waits_for_a_slow_one_for_the_grace_at_most() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn reader_that_answers_into_its_own_full_ring_waits_for_a_limited_time() {
     let network = alone().await;
     let (producer, mut consumer) =

@@ -6,7 +6,7 @@ use corewire::streams::producer::Error;
 
 use super::support::{Data1, alone, connected, poll_once, within};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn every_consumer_sees_every_datum_in_the_same_order() {
     const SENDERS: u64 = 4;
     const EACH: u64 = 500;
@@ -55,7 +55,7 @@ async fn every_consumer_sees_every_datum_in_the_same_order() {
     assert_eq!((stats.accepted, stats.offered()), (SENDERS * EACH, SENDERS * EACH));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn sends_that_wait_for_room_are_served_in_arrival_order() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
@@ -88,7 +88,7 @@ async fn sends_that_wait_for_room_are_served_in_arrival_order() {
     assert_eq!(producer.stats().offered(), 7);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn two_producers_are_merged_fairly_and_each_stays_in_order() {
     const EACH: u64 = 300;
     let id = corewire::NetworkId::random();

@@ -165,7 +165,7 @@ fn drain(consumer: &mut Consumer<Item, Own>) -> Vec<(Item, u64)> {
     found
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_custom_codec_carries_datums_of_any_length() {
     let network = alone().await;
     let (mut sender, mut consumer) = joined(&network, 128, BackpressurePolicy::Fail).await;
@@ -179,7 +179,7 @@ async fn a_custom_codec_carries_datums_of_any_length() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_offline_producer_refuses_before_it_calls_the_codec() {
     let network = alone().await;
     let mut sender = Sender::new(builder(&network));
@@ -190,7 +190,7 @@ async fn an_offline_producer_refuses_before_it_calls_the_codec() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn online_when_decides_offline_even_with_a_consumer() {
     let network = alone().await;
     let mut first = consumer(&network);
@@ -207,7 +207,7 @@ async fn online_when_decides_offline_even_with_a_consumer() {
     assert_eq!((first.try_recv(), second.try_recv()), (Ok(item(2, 8)), Ok(item(2, 8))));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_closed_producer_answers_closed_not_offline() {
     let network = alone().await;
     let (mut sender, _consumer) = joined(&network, 4, BackpressurePolicy::PauseUpstream).await;
@@ -219,7 +219,7 @@ async fn a_closed_producer_answers_closed_not_offline() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_close_between_online_check_and_claim_answers_closed() {
     for policy in BackpressurePolicy::ALL {
         for full in [false, true] {
@@ -237,7 +237,7 @@ async fn a_close_between_online_check_and_claim_answers_closed() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn too_large_gives_the_limit_with_and_without_room() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
@@ -253,7 +253,7 @@ async fn too_large_gives_the_limit_with_and_without_room() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_full_ring_refuses_without_encoding() {
     for policy in [BackpressurePolicy::PauseUpstream, BackpressurePolicy::Fail] {
         let network = alone().await;
@@ -272,7 +272,7 @@ async fn a_full_ring_refuses_without_encoding() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn drop_oldest_evicts_only_for_an_encodable_datum() {
     let network = alone().await;
     let (mut sender, mut consumer) = joined(&network, 2, BackpressurePolicy::DropOldest).await;
@@ -294,7 +294,7 @@ async fn drop_oldest_evicts_only_for_an_encodable_datum() {
     assert_eq!((consumer.stats().datums(), consumer.stats().skipped()), (2, 1));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_refused_degraded_datum_comes_back_undegraded() {
     let network = alone().await;
     let (mut sender, mut consumer) = joined(&network, 2, BackpressurePolicy::DegradeQuality).await;
@@ -318,7 +318,7 @@ async fn a_refused_degraded_datum_comes_back_undegraded() {
     assert_eq!(drain(&mut consumer), [(item(2, 8), 1), (item(4, 20), 0)]);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_unmeasurable_datum_takes_no_sequence_number() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
@@ -334,7 +334,7 @@ async fn an_unmeasurable_datum_takes_no_sequence_number() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_failed_encode_abandons_its_room_without_a_gap() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
@@ -364,7 +364,7 @@ async fn a_failed_encode_abandons_its_room_without_a_gap() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn a_failed_encode_is_never_seen_by_a_remote_consumer() {
     let nodes = apart(2).await;
     let mut consumer = consumer(&nodes[1]);

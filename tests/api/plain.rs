@@ -40,7 +40,7 @@ async fn plain(
     (producer, consumer)
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn plain_carries_a_type_without_serde() {
     let network = alone().await;
     let (producer, mut consumer) = plain(&network, &network, 4).await;
@@ -71,7 +71,7 @@ impl Codec<u64> for Rash {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_uncontained_codec_panic_leaves_the_stream_usable() {
     let network = alone().await;
     let builder = network.streams().producer::<u64>().with_stream_id("rash").with_buffer_size(2);
@@ -88,7 +88,7 @@ async fn an_uncontained_codec_panic_leaves_the_stream_usable() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_borrowed_datum_holds_its_room_until_dropped() {
     let network = alone().await;
     let (producer, mut consumer) = plain(&network, &network, 2).await;
@@ -109,7 +109,7 @@ async fn a_borrowed_datum_holds_its_room_until_dropped() {
     assert!(within(consumer.recv_ref()).await.is_none());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_leaked_borrow_takes_nothing() {
     let network = alone().await;
     let (producer, mut consumer) = plain(&network, &network, 2).await;
@@ -127,7 +127,7 @@ async fn a_leaked_borrow_takes_nothing() {
     assert_eq!(consumer.try_recv(), Ok(tick(3)));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn borrowing_skips_records_of_another_size() {
     let network = alone().await;
     let producer = network.streams().producer::<u64>().with_stream_id("mixed").codec(Plain).build().unwrap();
@@ -141,7 +141,7 @@ async fn borrowing_skips_records_of_another_size() {
     assert_eq!(consumer.stats().undecodable(), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn plain_datums_are_aligned_at_a_remote_consumer() {
     let nodes = apart(2).await;
     let (producer, mut consumer) = plain(&nodes[0], &nodes[1], 64).await;

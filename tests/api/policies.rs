@@ -40,7 +40,7 @@ fn drain(consumer: &mut Consumer<u64>) -> Vec<(u64, u64)> {
     found
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn drop_oldest_evicts_from_lagging_consumers_and_counts() {
     let network = alone().await;
     let (producer, mut lagging) = joined(&network, 4, BackpressurePolicy::DropOldest).await;
@@ -60,7 +60,7 @@ async fn drop_oldest_evicts_from_lagging_consumers_and_counts() {
     assert_eq!(of_channels, [6, 0]);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn every_form_of_sending_drops_the_oldest() {
     let network = alone().await;
     let (producer, mut consumer) = joined(&network, 2, BackpressurePolicy::DropOldest).await;
@@ -78,7 +78,7 @@ async fn every_form_of_sending_drops_the_oldest() {
     assert_eq!((producer.stats().accepted, producer.stats().offered()), (8, 8));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_large_datum_evicts_as_many_small_ones_as_needed() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Vec<u8>>();
@@ -101,7 +101,7 @@ async fn a_large_datum_evicts_as_many_small_ones_as_needed() {
     assert_eq!((first.datum, first.skipped_before), (vec![7; 8], 7));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_pinned_datum_is_not_evicted_and_senders_give_up_soon() {
     for policy in [BackpressurePolicy::DropOldest, BackpressurePolicy::DegradeQuality] {
         let network = alone().await;
@@ -144,7 +144,7 @@ async fn a_pinned_datum_is_not_evicted_and_senders_give_up_soon() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_retrying_send_succeeds_once_the_reader_unpins() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
@@ -169,7 +169,7 @@ async fn a_retrying_send_succeeds_once_the_reader_unpins() {
     assert_eq!(consumer.try_recv(), Ok(2));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn degrade_quality_degrades_then_drops_the_oldest() {
     let network = alone().await;
     let (producer, mut consumer) = joined(&network, 2, BackpressurePolicy::DegradeQuality).await;
@@ -190,14 +190,14 @@ async fn degrade_quality_degrades_then_drops_the_oldest() {
     assert_eq!(producer.stats().degraded, 4);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn degrade_quality_without_a_degrader_is_a_build_error() {
     let network = alone().await;
     let builder = network.streams().producer::<u64>().on_full(BackpressurePolicy::DegradeQuality);
     assert!(matches!(builder.try_build(), Err(TryBuildError::MissingDegrader)));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_panicking_degrader_sends_the_datum_unchanged() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
@@ -219,7 +219,7 @@ async fn a_panicking_degrader_sends_the_datum_unchanged() {
     assert_eq!((stats.accepted, stats.degraded, stats.degrader_panics, stats.dropped_oldest), (3, 0, 2, 2));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_datum_degraded_beyond_the_limit_comes_back_unchanged() {
     let network = alone().await;
     let consumer = network.streams().consume::<Vec<u8>>();
@@ -240,7 +240,7 @@ async fn a_datum_degraded_beyond_the_limit_comes_back_unchanged() {
     assert_eq!((stats.accepted, stats.too_large, stats.degraded, stats.offered()), (1, 1, 0, 2));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_second_build_shares_policy_and_degrader() {
     let network = alone().await;
     let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::DegradeQuality).await;
@@ -250,7 +250,7 @@ async fn a_second_build_shares_policy_and_degrader() {
     assert_eq!(drain(&mut consumer), [(100, 1)]);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_send_that_times_out_gives_the_datum_back() {
     let network = alone().await;
     let moment = Duration::from_millis(20);
@@ -279,7 +279,7 @@ async fn a_send_that_times_out_gives_the_datum_back() {
     assert_eq!(producer.stats().offered(), 9);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn withdraw_returns_the_datum_and_leaves_the_queue() {
     let network = alone().await;
     let (producer, mut consumer) = joined(&network, 1, BackpressurePolicy::PauseUpstream).await;
@@ -325,7 +325,7 @@ impl serde::Serialize for Fickle {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_unencodable_datum_evicts_nothing() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Fickle>();
@@ -357,7 +357,7 @@ async fn an_unencodable_datum_evicts_nothing() {
     assert_eq!((info.stats().datums(), info.stats().dropped_oldest(), info.stats().lag()), (2, 2, 0));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn datums_lost_before_the_end_of_a_stream_are_counted() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
@@ -463,7 +463,7 @@ async fn adds_up(policy: BackpressurePolicy, local: usize) {
     assert_eq!(stats.cancelled + stats.refused_full + stats.accepted, offered);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn counters_add_up_under_every_policy() {
     for policy in BackpressurePolicy::ALL {
         for local in [1, 3] {

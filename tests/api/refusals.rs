@@ -13,7 +13,7 @@ fn assert_adds_up<D>(producer: &Producer<D>, offered: u64) {
     assert_eq!(stats.offered(), offered, "{stats}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn offline_gives_the_datum_back() {
     let network = alone().await;
     let producer = network.streams().produce::<Data1>();
@@ -24,7 +24,7 @@ async fn offline_gives_the_datum_back() {
     assert_adds_up(&producer, 3);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn full_gives_the_datum_back_at_exactly_the_capacity() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 3).await;
@@ -40,7 +40,7 @@ async fn full_gives_the_datum_back_at_exactly_the_capacity() {
     assert_adds_up(&producer, 6);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn fail_never_waits_and_leaves_the_stream_usable() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
@@ -61,7 +61,7 @@ async fn fail_never_waits_and_leaves_the_stream_usable() {
     assert_adds_up(&producer, 5);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn closed_gives_the_datum_back() {
     let network = alone().await;
     let (producer, _consumer) = connected::<Data1>(&network, 4).await;
@@ -77,7 +77,7 @@ async fn closed_gives_the_datum_back() {
     assert_adds_up(&other, 4);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn too_large_names_the_limit() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Vec<u8>>();
@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Moody {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_unencodable_datum_comes_back_and_the_stream_goes_on() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Moody>(&network, 8).await;
@@ -136,7 +136,7 @@ async fn an_unencodable_datum_comes_back_and_the_stream_goes_on() {
     assert_adds_up(&producer, 5);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_undecodable_datum_is_counted_and_seen_as_a_gap() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Moody>(&network, 8).await;
@@ -152,7 +152,7 @@ async fn an_undecodable_datum_is_counted_and_seen_as_a_gap() {
     assert_eq!(consumer.stats().datums(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn try_recv_many_skips_undecodable_datums() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Moody>(&network, 64).await;
@@ -169,7 +169,7 @@ async fn try_recv_many_skips_undecodable_datums() {
     assert_eq!(consumer.producers().next().unwrap().stats().datums(), 37);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn undecodable_records_do_not_delay_other_producers() {
     let (bad, good) = two().await;
     let mut consumer = good.streams().consume::<Moody>();
@@ -203,7 +203,7 @@ impl<'de> Deserialize<'de> for Growing {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_value_that_changes_during_encoding_is_refused() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Growing>(&network, 2).await;
@@ -216,7 +216,7 @@ async fn a_value_that_changes_during_encoding_is_refused() {
     assert_adds_up(&producer, 100);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_short_value_is_encoded_once() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Growing>(&network, 2).await;
@@ -224,7 +224,7 @@ async fn a_short_value_is_encoded_once() {
     assert_eq!(consumer.try_recv().map(|datum| datum.0.into_inner()).ok(), Some(5));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn every_refusal_names_a_remedy() {
     let refusals: [Error<()>; 4] =
         [Error::Offline(()), Error::Full(()), Error::closed(()), Error::too_large((), 9)];
@@ -235,7 +235,7 @@ async fn every_refusal_names_a_remedy() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_second_build_returns_the_existing_producer() {
     let network = alone().await;
     let first = network.streams().producer::<Data1>().with_buffer_size(7).build().unwrap();
@@ -255,7 +255,7 @@ async fn a_second_build_returns_the_existing_producer() {
     assert_eq!(fresh.stats().capacity, 9, "once the last handle is gone, the stream is free again");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_type_conflict_names_both_types() {
     let network = alone().await;
     let id = UniqueId::random();
@@ -266,7 +266,7 @@ async fn a_type_conflict_names_both_types() {
     assert!(text.contains("Data1") && text.contains("String") && text.contains("with_stream_id"), "{text}");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn impossible_ring_sizes_are_build_errors() {
     let network = alone().await;
     for builder in [
@@ -279,7 +279,7 @@ async fn impossible_ring_sizes_are_build_errors() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn require_and_max_consumers_refuse_consumers() {
     let network = alone().await;
     let strict = network
@@ -316,7 +316,7 @@ async fn require_and_max_consumers_refuse_consumers() {
     alone_again(&bounded).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_panicking_predicate_denies_and_is_counted() {
     let network = alone().await;
     let producer = network

@@ -5,9 +5,9 @@ use corewire::streams::CloseCode;
 use corewire::streams::producer::Error;
 use corewire::{Network, NetworkId, Reliability};
 
-use super::support::{Data1, alone_again, apart, engine, within};
+use super::support::{Data1, alone_again, apart, engine, engine_with, within};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn a_slow_consumer_stops_its_producer_and_nothing_is_lost() {
     const DATUMS: u64 = 5_000;
     let nodes = apart(2).await;
@@ -42,7 +42,7 @@ async fn a_slow_consumer_stops_its_producer_and_nothing_is_lost() {
     alone_again(&producer).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn large_datums_cross_in_pieces() {
     let nodes = apart(2).await;
     let producer = nodes[0].streams().producer::<Vec<u8>>().with_max_datum_bytes(200_000).build().unwrap();
@@ -55,7 +55,7 @@ async fn large_datums_cross_in_pieces() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn accepted_datums_arrive_before_the_stream_ends() {
     let nodes = apart(2).await;
     let producer = nodes[0].streams().produce::<Data1>();
@@ -71,7 +71,7 @@ async fn accepted_datums_arrive_before_the_stream_ends() {
     within(consumer.when().offline()).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn fire_and_forget_delivers_in_order_with_visible_gaps() {
     let nodes = apart(2).await;
     let producer =
@@ -97,7 +97,7 @@ async fn fire_and_forget_delivers_in_order_with_visible_gaps() {
     within(sender).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn network_secret_keeps_out_nodes_without_it() {
     let id = NetworkId::random();
     let build = |secret: Option<[u8; 32]>| async move {
@@ -120,7 +120,7 @@ async fn network_secret_keeps_out_nodes_without_it() {
     assert_eq!(producer.consumers().len(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn datums_of_every_allowed_size_pass_whatever_window_is_asked_for() {
     const MIB: usize = 1 << 20;
     let nodes = apart(2).await;
@@ -149,12 +149,12 @@ async fn datums_of_every_allowed_size_pass_whatever_window_is_asked_for() {
     assert!(error.contains("67108862") && error.contains("73400320"), "{error}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn datum_too_long_for_its_consumer_ends_both_ends_with_the_reason() {
     let id = NetworkId::random();
     let here = Network::builder(id).with_engine(engine()).build().await.unwrap();
     let shard_limits = ShardLimits { inbox_bytes: 4 << 20, ..ShardLimits::default() };
-    let small = EngineConfig { shards: 1, shard_limits, ..EngineConfig::default() };
+    let small = engine_with(EngineConfig { shard_limits, ..EngineConfig::default() });
     let there = Network::builder(id).with_engine(small).build().await.unwrap();
     let consumer = there.streams().consume::<String>();
     let producer = here.streams().producer::<String>().with_max_datum_bytes(3 << 20).build().unwrap();
@@ -169,7 +169,7 @@ async fn datum_too_long_for_its_consumer_ends_both_ends_with_the_reason() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn aborted_stream_is_delivered_and_told_from_one_that_ended() {
     for (reliability, abort, code) in [
         (Reliability::Reliable, true, CloseCode::ABORTED),
@@ -206,7 +206,7 @@ async fn aborted_stream_is_delivered_and_told_from_one_that_ended() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn network_that_leaves_too_early_is_no_end_of_its_streams() {
     let nodes = apart(2).await;
     let producer = nodes[0].streams().produce::<Data1>();

@@ -158,7 +158,7 @@ async fn retrying(rows: &mut Vec<String>) {
     driven.poll_to_the_end("poll, retry time over");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_sink_makes_exactly_the_transitions_of_its_table() {
     let mut rows = Vec::new();
     offline_and_queued(&mut rows).await;

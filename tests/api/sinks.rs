@@ -12,7 +12,7 @@ use futures::{Sink, SinkExt, StreamExt, stream};
 
 use super::support::{Data1, alone, connected, poll_once, within};
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_stream_forwards_into_a_producer() {
     let network = alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 4).await;
@@ -23,7 +23,7 @@ async fn a_stream_forwards_into_a_producer() {
     assert_eq!(taken, (0..1000).map(Data1).collect::<Vec<_>>());
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn sink_and_handle_sends_mix() {
     let network = alone().await;
     let (mut producer, mut consumer) = connected::<Data1>(&network, 4).await;
@@ -36,7 +36,7 @@ async fn sink_and_handle_sends_mix() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_sink_waits_until_the_producer_is_online() {
     let network = alone().await;
     let mut producer = network.streams().produce::<Data1>();
@@ -49,7 +49,7 @@ async fn a_sink_waits_until_the_producer_is_online() {
     assert_eq!(within(consumer.recv()).await, Some(Data1(1)));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_sink_keeps_its_datum_when_its_future_is_dropped() {
     let network = alone().await;
     let (mut producer, mut consumer) = connected::<Data1>(&network, 1).await;
@@ -65,7 +65,7 @@ async fn a_sink_keeps_its_datum_when_its_future_is_dropped() {
     assert_eq!(producer.stats().offered(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_dropped_handle_counts_its_queued_datum_as_cancelled() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
@@ -78,7 +78,7 @@ async fn a_dropped_handle_counts_its_queued_datum_as_cancelled() {
     assert_eq!((producer.stats().cancelled, producer.stats().offered()), (1, 3));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_sink_under_fail_refuses_at_once() {
     let network = alone().await;
     let mut consumer = network.streams().consume::<Data1>();
@@ -94,7 +94,7 @@ async fn a_sink_under_fail_refuses_at_once() {
     assert_eq!(within(consumer.recv()).await, Some(Data1(0)));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_sink_degrades_each_datum_once() {
     let network = alone().await;
     let mut consumer = network.streams().consumer::<u64>().codec(Plain).build();
@@ -127,7 +127,7 @@ async fn a_sink_degrades_each_datum_once() {
     assert_eq!(within(consumer.recv()).await, Some(50));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn closing_a_sink_closes_only_its_handle() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 4).await;
@@ -140,7 +140,7 @@ async fn closing_a_sink_closes_only_its_handle() {
     assert_eq!(within(consumer.recv()).await, Some(Data1(2)));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_sink_of_a_closed_stream_gives_its_datum_back() {
     let network = alone().await;
     let mut producer = network.streams().produce::<Data1>();
@@ -163,7 +163,7 @@ fn handles_are_send_sync_and_unpin() {
     shares::<corewire::Network>();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_unpolled_sink_does_not_stop_the_queue() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;
@@ -184,7 +184,7 @@ async fn an_unpolled_sink_does_not_stop_the_queue() {
     assert_eq!(producer.stats().accepted, 5);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn a_thousand_queued_sinks_are_served_on_a_shallow_stack() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1000).await;
@@ -213,7 +213,7 @@ async fn a_thousand_queued_sinks_are_served_on_a_shallow_stack() {
     assert_eq!((stats.accepted, stats.cancelled, stats.offered()), (1900, 100, 2000));
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn an_unseen_refusal_of_a_queued_datum_is_counted_once() {
     let network = alone().await;
     let (producer, _consumer) = connected::<Data1>(&network, 1).await;
@@ -235,7 +235,7 @@ impl Wake for LetsGo {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn a_handle_dropped_during_its_put_counts_its_datum_once() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 1).await;

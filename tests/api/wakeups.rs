@@ -86,7 +86,7 @@ async fn traffic_goes_on(name: &str, k: usize, producer: &Producer<Data1>, consu
     within(futures::future::join(sending, taking)).await;
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn producer_futures_can_be_dropped_at_any_poll_while_the_ring_is_full() {
     let network = alone().await;
     let (mut producer, mut consumer) = connected::<Data1>(&network, 1).await;
@@ -105,7 +105,7 @@ async fn producer_futures_can_be_dropped_at_any_poll_while_the_ring_is_full() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn producer_futures_can_be_dropped_at_any_poll_while_offline() {
     let network = alone().await;
     for (name, start) in PRODUCER_FUTURES {
@@ -119,7 +119,7 @@ async fn producer_futures_can_be_dropped_at_any_poll_while_offline() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn consumer_futures_can_be_dropped_at_any_poll_and_lose_nothing() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 4).await;
@@ -144,7 +144,7 @@ async fn consumer_futures_can_be_dropped_at_any_poll_and_lose_nothing() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn futures_of_a_consumer_without_producers_can_be_dropped_at_any_poll() {
     let network = alone().await;
     for (name, take) in CONSUMER_FUTURES {
@@ -157,7 +157,7 @@ async fn futures_of_a_consumer_without_producers_can_be_dropped_at_any_poll() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn a_hundred_waiters_are_all_woken() {
     let network = alone().await;
     let producer = network.streams().produce::<Data1>();
@@ -193,7 +193,7 @@ async fn a_hundred_waiters_are_all_woken() {
     within(stays).await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn send_waiting_to_be_online_does_not_block_a_push() {
     let network = alone().await;
     let (producer, consumer) = connected::<Data1>(&network, 1).await;
