@@ -109,6 +109,28 @@ fn two_engines_of_one_thread_talk_to_each_other() {
 }
 
 #[test]
+fn engines_that_a_future_starts_are_turned_while_it_runs() {
+    let id = NetworkId::random();
+    let first = block_on(async {
+        // No engine lives on this thread yet.
+        let first = hosted(Idle::Park);
+        let here = Network::builder(id).with_engine(&first).build().await.unwrap();
+        let second = hosted(Idle::Park);
+        let there = Network::builder(id).with_engine(&second).build().await.unwrap();
+        let producer = here.streams().produce::<u64>();
+        let mut consumer = there.streams().consume::<u64>();
+        for n in 0..100 {
+            producer.send(n).await.unwrap();
+            assert_eq!(consumer.recv().await, Some(n));
+        }
+        drop((there, second));
+        producer.when().offline().await;
+        first
+    });
+    drop(first);
+}
+
+#[test]
 fn the_first_send_after_a_turn_leaves_by_itself_and_the_next_with_a_turn() {
     let hosted = hosted(Idle::Park);
     let id = NetworkId::random();
@@ -269,7 +291,8 @@ fn any_executor_runs_the_engine_as_a_future() {
             // afterwards.
             assert!(answers.recv_timeout(Duration::from_millis(1)).is_err());
         });
-        block_on(async {});
+        // Nothing turns the engine from here on, so it ends before the echo is waited for.
+        drop(hosted);
         echo.join().unwrap();
     }
 }

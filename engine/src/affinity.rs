@@ -1,10 +1,14 @@
 //! Which CPUs the process may use, how many shards to start on them, and pinning a thread to one.
 //!
-//! Pinning is best effort: a thread that can't be pinned runs unpinned, and the reason is reported.
+//! The CPUs of a process are those of its first thread: a thread that was pinned before it starts an engine
+//! does not confine the engine's threads. Pinning is best effort: a thread that can't be pinned runs
+//! unpinned, and the reason is reported.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::OnceLock};
 
 use thiserror::Error;
+
+use crate::driver::set_mask;
 
 /// Most shards that are started by default. Beyond that a process has usually better use for its CPUs, and
 /// each shard holds 8 MiB of packet memory.
@@ -13,7 +17,8 @@ const DEFAULT_SHARDS_MAX: usize = 8;
 /// What the process may use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cpus {
-    /// The CPUs that the calling thread may run on (affinity mask within the cpuset), in order; never empty.
+    /// The CPUs that the process may run on (the mask of its first thread, within the cpuset), in order;
+    /// never empty.
     pub allowed: Vec<usize>,
     /// CPU time per time that its control group may use (`cpu.max` of cgroup v2), in CPUs, if that is
     /// limited.
@@ -21,10 +26,10 @@ pub struct Cpus {
 }
 
 impl Cpus {
-    /// Asks the system. Where it gives no answer, a single CPU is assumed.
+    /// Asks the system. Where it gives no answer, the CPUs of the calling thread are taken.
     pub fn detect() -> Self {
-        let mut allowed: Vec<_> =
-            core_affinity::get_core_ids().into_iter().flatten().map(|core| core.id).collect();
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mut allowed = parse_list(mask_of(&status));
         if allowed.is_empty() {
             allowed = (0..std::thread::available_parallelism().map_or(1, usize::from)).collect();
         }
@@ -44,13 +49,20 @@ impl Cpus {
         (self.usable() / 2).clamp(1, DEFAULT_SHARDS_MAX)
     }
 
-    /// A CPU for each of `shards`, from the last one down, because interrupts and unpinned threads prefer the
-    /// first ones. `None` where pinning would hurt: more shards than CPUs, a single CPU, or a quota below the
-    /// number of shards, since a throttled thread should be free to move.
-    pub fn placement(&self, shards: usize) -> Vec<Option<usize>> {
-        let pins = self.allowed.len() > 1 && shards <= self.usable();
-        let free = self.allowed.iter().rev().copied().map(Some);
-        if pins { free.take(shards).collect() } else { vec![None; shards] }
+    /// Whether pinning `shards` helps. It hurts with more shards than CPUs, with a single CPU, and under a
+    /// quota below the number of shards, since a throttled thread should be free to move.
+    pub fn can_pin(&self, shards: usize) -> bool {
+        self.allowed.len() > 1 && shards <= self.usable()
+    }
+
+    /// What makes every engine of the process slow: one line for each reason.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let [cpu] = self.allowed[..] else { return Vec::new() };
+        vec![format!(
+            "this process may run on CPU {cpu} only, which its shards share with the program: latency grows and nothing \
+             spins. Give it two CPUs (taskset, cpuset), or host the engine on the program's thread (HostedEngine). If \
+             the program pins its first thread, start the engine before that."
+        )]
     }
 }
 
@@ -91,10 +103,33 @@ pub fn pin(cpu: usize) -> Result<(), Unpinned> {
     if !allowed.contains(&cpu) {
         return Err(Unpinned::NotAllowed { cpu, allowed });
     }
-    if core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
-        return Ok(());
-    }
-    Err(Unpinned::Refused { cpu, source: io::Error::last_os_error() })
+    set_mask(&[cpu]).map_err(|source| Unpinned::Refused { cpu, source })
+}
+
+/// Lets the calling thread run on all of `cpus`, whatever thread has started it. Best effort: a refusal
+/// leaves the thread as it is, which is slower and no less correct.
+pub(crate) fn spread(cpus: &[usize]) {
+    let _ = set_mask(cpus);
+}
+
+/// How many threads of this process can run at one time. Asked once.
+pub(crate) fn usable() -> usize {
+    static USABLE: OnceLock<usize> = OnceLock::new();
+    *USABLE.get_or_init(|| Cpus::detect().usable())
+}
+
+/// The value of `Cpus_allowed_list` in the status of a process or thread.
+fn mask_of(status: &str) -> &str {
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or("")
+}
+
+/// A list of the kernel's: numbers and ranges, like `0-2,5`.
+pub(crate) fn parse_list(text: &str) -> Vec<usize> {
+    let range = |part: &str| -> Option<std::ops::RangeInclusive<usize>> {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
+    };
+    text.split(',').filter_map(range).flatten().collect()
 }
 
 /// The smallest CPU limit of the process's control group and those above it. `groups` is `/proc/self/cgroup`.
@@ -143,12 +178,23 @@ mod tests {
     }
 
     #[test]
-    fn shards_get_the_last_cpus_or_none() {
-        assert_eq!(cpus(4, None).placement(2), [Some(6), Some(4)]);
-        assert_eq!(cpus(4, None).placement(5), [None; 5]);
-        assert_eq!(cpus(1, None).placement(1), [None]);
-        assert_eq!(cpus(8, Some(1.5)).placement(2), [None, None]);
-        assert_eq!(cpus(8, Some(2.5)).placement(2), [Some(14), Some(12)]);
+    fn shards_are_pinned_where_each_can_have_a_cpu() {
+        assert!(cpus(4, None).can_pin(2) && !cpus(4, None).can_pin(5) && !cpus(1, None).can_pin(1));
+        assert!(!cpus(8, Some(1.5)).can_pin(2) && cpus(8, Some(2.5)).can_pin(2));
+    }
+
+    #[test]
+    fn a_process_with_one_cpu_is_told_what_to_do() {
+        assert!(cpus(2, None).warnings().is_empty());
+        let [warning] = &cpus(1, None).warnings()[..] else { panic!("one warning") };
+        assert!(warning.contains("CPU 0 only") && warning.contains("taskset"), "{warning}");
+    }
+
+    #[test]
+    fn lists_of_the_kernel_are_numbers_and_ranges() {
+        assert_eq!(parse_list("\t0-2,5, 7-7\n"), [0, 1, 2, 5, 7]);
+        assert_eq!(parse_list(mask_of("Name:\tx\nCpus_allowed_list:\t3\nMems_allowed_list:\t0\n")), [3]);
+        assert!(parse_list("").is_empty() && parse_list("x-,-").is_empty());
     }
 
     #[test]
@@ -180,7 +226,12 @@ mod tests {
             let allowed = Cpus::detect().allowed;
             let last = *allowed.last().unwrap();
             pin(last).unwrap();
-            assert_eq!(Cpus::detect().allowed, [last]);
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert_eq!(parse_list(mask_of(&status)), [last]);
+            assert_eq!(Cpus::detect().allowed, allowed, "the process's, not this thread's");
+            spread(&allowed);
+            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
+            assert_eq!(parse_list(mask_of(&status)), allowed);
             let strange = allowed.iter().max().unwrap() + 1;
             assert!(matches!(pin(strange), Err(Unpinned::NotAllowed { cpu, .. }) if cpu == strange));
         })

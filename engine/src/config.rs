@@ -23,7 +23,9 @@ pub struct EngineConfig {
     pub io: IoChoice,
     /// What a shard does when it has nothing to do. [`Idle::ADAPTIVE`] by default.
     pub idle: Idle,
-    /// Whether each shard is pinned to a CPU of its own, as far as there are enough. `true` by default.
+    /// Whether each shard is pinned to a CPU of its own, as far as shards of this and other processes leave
+    /// some free; one CPU always stays without a pinned shard. Processes see each other's pinned shards if
+    /// they share a network namespace. `true` by default.
     pub pin: bool,
     /// Packet memory of each shard.
     pub driver: DriverConfig,
@@ -134,6 +136,9 @@ pub struct ShardInfo {
 pub struct EngineInfo {
     /// The shards, in the order of their numbers.
     pub shards: Vec<ShardInfo>,
+    /// What makes the engine slow here and what to change, one line each: a process that may use a single
+    /// CPU.
+    pub warnings: Vec<String>,
 }
 
 impl EngineInfo {

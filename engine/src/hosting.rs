@@ -16,15 +16,16 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    time::Instant as StdInstant,
+    time::{Duration, Instant as StdInstant},
 };
 
 use corewire_proto::time::Instant;
 use corewire_rings::park;
 
 use crate::{
+    affinity,
     driver::{AnyDriver, Driver, Sleep, wait_readable},
-    idle::{Idler, Wait},
+    idle::{Idler, SpinPermit, Wait},
     shard::{
         Shard,
         host::{self, HostEnd},
@@ -38,6 +39,8 @@ type ShardsHere = Rc<[Rc<HostedShard>]>;
 thread_local! {
     /// How many there are in `HERE`: the check that each send makes.
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// How often `HERE` has changed.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
     static HERE: RefCell<Option<ShardsHere>> = const { RefCell::new(None) };
 }
 
@@ -207,9 +210,17 @@ impl HostedShard {
         self.idler.borrow_mut().wait(now)
     }
 
-    /// There was work: waiting begins anew.
+    /// There was work: waiting begins anew. Lets other threads run now and then.
     pub(crate) fn worked(&self) {
-        self.idler.borrow_mut().worked();
+        let yields = self.idler.borrow_mut().worked(self.last_turn());
+        if yields {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The thread turns to something else.
+    fn rest(&self) {
+        self.idler.borrow_mut().rest();
     }
 
     fn in_turn(&self) -> bool {
@@ -230,6 +241,7 @@ fn change_here(change: impl FnOnce(&mut Vec<Rc<HostedShard>>)) {
         let mut list = here.borrow().as_deref().map_or_else(Vec::new, <[_]>::to_vec);
         change(&mut list);
         COUNT.set(list.len());
+        CHANGES.set(CHANGES.get() + 1);
         // Dropped without the borrow, although no shard is: its handle has another reference.
         let before = here.replace((!list.is_empty()).then(|| list.into()));
         drop(before);
@@ -261,43 +273,96 @@ fn flush_here() {
 }
 
 /// Polls `poll` until it is ready. In between the thread turns its shards, or parks when it has none.
-pub fn wait<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
-    if let Some(here) = here() {
-        match drive(&here, None, &mut poll) {
-            Driven::Ready(value) => return value,
-            Driven::Late | Driven::Over => {}
-        }
-    }
-    park::wait(poll)
+pub fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
+    drive_or_park(None, here, poll).expect("only a deadline ends the wait early")
 }
 
 /// As [`wait`], but gives `None` at `deadline`. Polls at least once, and always once after the last wake.
-pub fn wait_until<T>(deadline: StdInstant, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    if let Some(here) = here() {
-        match drive(&here, Some(deadline), &mut poll) {
-            Driven::Ready(value) => return Some(value),
-            Driven::Late => return None,
-            Driven::Over => {}
-        }
-    }
-    park::wait_until(deadline, poll)
+pub fn wait_until<T>(deadline: StdInstant, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+    drive_or_park(Some(deadline), here, poll)
 }
 
-/// Turns `shard`, which the thread may have left, and the thread's other shards until `poll` is ready or
-/// `deadline` has come.
+/// As [`wait_until`], and turns `shard` too, also at the thread's end, where its shards are not known any
+/// more.
 pub(crate) fn drive_until<T>(
     shard: &Rc<HostedShard>,
     deadline: StdInstant,
+    poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
+    let with_it = || here().or_else(|| Some([shard.clone()].into()));
+    drive_or_park(Some(deadline), with_it, poll)
+}
+
+/// Turns the shards that `shards` gives, or parks while there are none to turn. They are asked for again when
+/// the thread's shards have changed: a poll may start an engine or end one.
+fn drive_or_park<T>(
+    deadline: Option<StdInstant>,
+    shards: impl Fn() -> Option<ShardsHere>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
 ) -> Option<T> {
-    let mut shards = here().as_deref().map_or_else(Vec::new, <[_]>::to_vec);
-    if !shards.iter().any(|one| Rc::ptr_eq(one, shard)) {
-        shards.push(shard.clone());
+    loop {
+        let changes = CHANGES.get();
+        if let Some(shards) = shards() {
+            match drive(&shards, deadline, &mut poll) {
+                Driven::Ready(value) => return Some(value),
+                Driven::Late => return None,
+                Driven::Changed => continue,
+                Driven::Over => {}
+            }
+        }
+        let parked = park::wait_with(deadline, Spinner::default().as_before_park(), |cx| match poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if CHANGES.get() != changes => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        match parked {
+            Some(Some(value)) => return Some(value),
+            Some(None) => {}
+            None => return None,
+        }
     }
-    match drive(&shards, Some(deadline), &mut poll) {
-        Driven::Ready(value) => Some(value),
-        Driven::Late => None,
-        Driven::Over => park::wait_until(deadline, poll),
+}
+
+/// How long a thread without shards spins before it parks: twice a wake-up and some round trips of a local
+/// network.
+const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
+
+/// Looks between two readings of the clock.
+const LOOKS: u32 = 32;
+
+/// Spins before the park of one wait, while it has a permit.
+#[derive(Default)]
+struct Spinner {
+    permit: Option<SpinPermit>,
+    until: Option<StdInstant>,
+    looks: u32,
+}
+
+impl Spinner {
+    /// `true`: look again instead of parking.
+    fn spins(&mut self) -> bool {
+        let until = match self.until {
+            Some(until) => until,
+            None => {
+                self.permit = SpinPermit::take(affinity::usable());
+                *self.until.insert(StdInstant::now() + SPIN_BEFORE_PARK)
+            }
+        };
+        if self.permit.is_none() {
+            return false;
+        }
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS) && StdInstant::now() >= until {
+            // The next park of this wait comes at once.
+            self.permit = None;
+            return false;
+        }
+        std::hint::spin_loop();
+        true
+    }
+
+    fn as_before_park(mut self) -> impl FnMut() -> bool {
+        move || self.spins()
     }
 }
 
@@ -307,6 +372,8 @@ enum Driven<T> {
     Ready(T),
     /// The deadline has come.
     Late,
+    /// The poll has changed which shards the thread has.
+    Changed,
     /// No shard is left to turn: the caller waits by other means.
     Over,
 }
@@ -323,11 +390,15 @@ fn drive<T>(
     if shards.iter().any(|shard| shard.in_turn()) {
         return Driven::Over;
     }
+    let changes = CHANGES.get();
     let loan = HostParkerLoan::of(first);
     let until = deadline.map(|deadline| first.now() + deadline.saturating_duration_since(StdInstant::now()));
     loop {
         if let Poll::Ready(value) = poll(&mut Context::from_waker(loan.waker())) {
             return Driven::Ready(value);
+        }
+        if CHANGES.get() != changes {
+            return Driven::Changed;
         }
         // At least one turn for each poll: a future that wakes itself does not keep the shard from its peers.
         loop {
@@ -447,5 +518,6 @@ impl<'a> HostParkerLoan<'a> {
 impl Drop for HostParkerLoan<'_> {
     fn drop(&mut self) {
         self.shard.parker.set(self.parker.take());
+        self.shard.rest();
     }
 }

@@ -2,19 +2,33 @@
 //!
 //! The shard's loop spins, and the driver sleeps ([`Driver::park`](crate::driver::Driver::park)).
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use corewire_proto::time::Instant;
 use thiserror::Error;
+
+/// How long a shard works without letting other threads of its CPU run. A yield costs half a microsecond
+/// where no other thread waits.
+const BUSY_RUN: Duration = Duration::from_micros(200);
+
+/// The same for a shard that has no spin permit: then other threads are likely to wait.
+const BUSY_RUN_CROWDED: Duration = Duration::from_micros(50);
 
 /// What a shard does when there is nothing to do.
 ///
 /// It is a choice between latency and CPU time: a sleeping thread wakes in about 7 µs after a short sleep and
 /// 20 µs after a long one; a spinning thread sees a change within half a microsecond.
+///
+/// Of the threads of a process at most as many spin as it has CPUs, less one. The others yield to other
+/// threads between turns for as long as they would spin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Idle {
-    /// Take the next turn at once, always. The lowest latency, and a core that is always busy. Where the
-    /// process has one CPU only, the shard yields between turns.
+    /// Take the next turn at once, always. The lowest latency, and a core that is always busy.
     Spin,
     /// Spin for a while, then yield to other threads between turns for a while, then sleep.
     Adaptive {
@@ -79,34 +93,82 @@ pub enum Wait {
     Park,
 }
 
+/// Threads of this process that spin at present.
+static SPINNING: AtomicUsize = AtomicUsize::new(0);
+
+/// The right to spin. A process has one fewer than CPUs, so that the thread that has work for the spinning
+/// ones can always run. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct SpinPermit(&'static AtomicUsize);
+
+impl SpinPermit {
+    /// A permit of this process, which may use `cpus` CPUs.
+    pub(crate) fn take(cpus: usize) -> Option<Self> {
+        Self::of(&SPINNING, cpus)
+    }
+
+    fn of(spinning: &'static AtomicUsize, cpus: usize) -> Option<Self> {
+        // A plain load first: a thread that yields for want of a permit asks after each turn.
+        let is_free = |count: usize| count + 1 < cpus;
+        if !is_free(spinning.load(Ordering::Relaxed)) {
+            return None;
+        }
+        let taken = spinning
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| is_free(count).then_some(count + 1));
+        taken.ok().map(|_| Self(spinning))
+    }
+}
+
+impl Drop for SpinPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Decides how one shard waits.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Idler {
     idle: Idle,
-    /// Other threads can run while this one spins.
-    may_spin: bool,
+    /// CPUs that the process may use.
+    cpus: usize,
+    /// Of whose permits it takes one.
+    spinning: &'static AtomicUsize,
+    /// Held while it spins.
+    permit: Option<SpinPermit>,
     /// The first turn without work since there was some.
     since: Option<Instant>,
+    /// Since when it works without having let other threads run.
+    busy_since: Option<Instant>,
 }
 
 impl Idler {
-    /// For a thread of a process that may use `cpus` CPUs. With a single one it never spins: the thread that
-    /// has work for it could not run.
+    /// For a thread of a process that may use `cpus` CPUs. It spins while it can get one of the process's
+    /// spin permits, of which there is one fewer than CPUs; without one it yields between turns instead.
     pub fn new(idle: Idle, cpus: usize) -> Self {
-        Self { idle, may_spin: cpus > 1, since: None }
+        Self::with_permits(idle, cpus, &SPINNING)
     }
 
-    /// The turn had work: waiting begins anew.
-    pub fn worked(&mut self) {
+    fn with_permits(idle: Idle, cpus: usize, spinning: &'static AtomicUsize) -> Self {
+        Self { idle, cpus, spinning, permit: None, since: None, busy_since: None }
+    }
+
+    /// The turn that began at `now` had work: waiting begins anew. `true`: let other threads run before the
+    /// next turn, because none could for a while.
+    pub fn worked(&mut self, now: Instant) -> bool {
         self.since = None;
+        let limit = if self.permit.is_some() { BUSY_RUN } else { BUSY_RUN_CROWDED };
+        let began = *self.busy_since.get_or_insert(now);
+        let yields = now.saturating_since(began) >= limit;
+        if yields {
+            self.busy_since = Some(now);
+        }
+        yields
     }
 
     /// The turn at `now` had no work.
     pub fn wait(&mut self, now: Instant) -> Wait {
-        match self.idle {
-            Idle::Spin if self.may_spin => Wait::Spin,
-            Idle::Spin => Wait::Yield,
-            Idle::Adaptive { .. } if !self.may_spin => Wait::Park,
+        let wait = match self.idle {
+            Idle::Spin => Wait::Spin,
             Idle::Adaptive { spin, yielding } => {
                 let idle_for = now.saturating_since(*self.since.get_or_insert(now));
                 if idle_for < spin {
@@ -118,7 +180,26 @@ impl Idler {
                 }
             }
             Idle::Park => Wait::Park,
+        };
+        if wait == Wait::Spin {
+            if self.permit.is_none() {
+                self.permit = SpinPermit::of(self.spinning, self.cpus);
+            }
+            if self.permit.is_some() {
+                return Wait::Spin;
+            }
+        } else {
+            self.permit = None;
         }
+        // Other threads run now.
+        self.busy_since = None;
+        if wait == Wait::Park { Wait::Park } else { Wait::Yield }
+    }
+
+    /// The thread does something else: another one may spin.
+    pub fn rest(&mut self) {
+        self.permit = None;
+        self.busy_since = None;
     }
 }
 
@@ -126,25 +207,30 @@ impl Idler {
 mod tests {
     use super::*;
 
+    /// With spin permits of its own.
+    fn idler(idle: Idle, cpus: usize) -> Idler {
+        Idler::with_permits(idle, cpus, Box::leak(Box::default()))
+    }
+
     fn at(micros: u64) -> Instant {
         Instant::ZERO + Duration::from_micros(micros)
     }
 
     #[test]
     fn adaptive_spins_then_yields_then_parks_until_there_is_work() {
-        let mut idler = Idler::new(Idle::ADAPTIVE, 2);
+        let mut idler = idler(Idle::ADAPTIVE, 2);
         for round in 0..3 {
             let start = round * 10_000;
             let seen: Vec<_> = [0, 49, 50, 99, 100, 5000].map(|micros| idler.wait(at(start + micros))).into();
             let expected = [Wait::Spin, Wait::Spin, Wait::Yield, Wait::Yield, Wait::Park, Wait::Park];
             assert_eq!(seen, expected);
-            idler.worked();
+            idler.worked(at(start + 5000));
         }
     }
 
     #[test]
     fn an_idle_adaptive_shard_never_spins_again_without_work() {
-        let mut idler = Idler::new(Idle::default(), 8);
+        let mut idler = idler(Idle::default(), 8);
         idler.wait(at(0));
         for micros in (100..100_000).step_by(777) {
             assert_eq!(idler.wait(at(micros)), Wait::Park);
@@ -154,27 +240,67 @@ mod tests {
     #[test]
     fn on_a_single_cpu_nothing_spins() {
         for idle in [Idle::Spin, Idle::ADAPTIVE, Idle::Park] {
-            let mut idler = Idler::new(idle, 1);
+            let mut idler = idler(idle, 1);
             for micros in 0..200 {
                 assert_ne!(idler.wait(at(micros)), Wait::Spin, "{idle:?}");
             }
         }
-        assert_eq!(Idler::new(Idle::ADAPTIVE, 1).wait(at(0)), Wait::Park);
+        let mut adaptive = idler(Idle::ADAPTIVE, 1);
+        assert_eq!(
+            [0, 99, 100].map(|micros| adaptive.wait(at(micros))),
+            [Wait::Yield, Wait::Yield, Wait::Park]
+        );
+    }
+
+    #[test]
+    fn as_many_threads_spin_as_there_are_cpus_less_one() {
+        let spinning: &'static AtomicUsize = Box::leak(Box::default());
+        let new = |idle| Idler::with_permits(idle, 3, spinning);
+        let (mut first, mut second, mut third) = (new(Idle::Spin), new(Idle::ADAPTIVE), new(Idle::Spin));
+        assert_eq!(
+            (first.wait(at(0)), second.wait(at(0)), third.wait(at(0))),
+            (Wait::Spin, Wait::Spin, Wait::Yield)
+        );
+        // Yielding or parking gives the permit back, and so does the end.
+        assert_eq!((second.wait(at(60)), third.wait(at(60))), (Wait::Yield, Wait::Spin));
+        second.worked(at(70));
+        assert_eq!(second.wait(at(70)), Wait::Yield);
+        drop(first);
+        assert_eq!(second.wait(at(71)), Wait::Spin);
+        third.rest();
+        assert_eq!(new(Idle::Spin).wait(at(0)), Wait::Spin);
+        drop((second, third));
+        assert_eq!(spinning.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_busy_shard_lets_others_run_now_and_then() {
+        let mut crowded = idler(Idle::Spin, 1);
+        let yields = |idler: &mut Idler, micros: std::ops::Range<u64>| {
+            micros.filter(|micros| idler.worked(at(*micros))).collect::<Vec<_>>()
+        };
+        assert_eq!(yields(&mut crowded, 0..120), [50, 100]);
+        let mut alone = idler(Idle::Spin, 2);
+        alone.wait(at(0));
+        assert_eq!(yields(&mut alone, 1..500), [201, 401]);
+        // A yield for want of work counts as well.
+        assert_eq!(crowded.wait(at(140)), Wait::Yield);
+        assert_eq!(yields(&mut crowded, 141..192), [191]);
     }
 
     #[test]
     fn spin_spins_and_park_parks_at_any_time() {
         for micros in [0, 1, 1_000_000_000] {
-            assert_eq!(Idler::new(Idle::Spin, 2).wait(at(micros)), Wait::Spin);
-            assert_eq!(Idler::new(Idle::Park, 2).wait(at(micros)), Wait::Park);
+            assert_eq!(idler(Idle::Spin, 2).wait(at(micros)), Wait::Spin);
+            assert_eq!(idler(Idle::Park, 2).wait(at(micros)), Wait::Park);
         }
     }
 
     #[test]
     fn endless_times_and_clocks_that_go_back_are_handled() {
         let forever = Idle::Adaptive { spin: Duration::MAX, yielding: Duration::MAX };
-        assert_eq!(Idler::new(forever, 2).wait(Instant::FAR_FUTURE), Wait::Spin);
-        let mut idler = Idler::new(Idle::ADAPTIVE, 2);
+        assert_eq!(idler(forever, 2).wait(Instant::FAR_FUTURE), Wait::Spin);
+        let mut idler = idler(Idle::ADAPTIVE, 2);
         idler.wait(at(1000));
         assert_eq!(idler.wait(at(0)), Wait::Spin);
     }

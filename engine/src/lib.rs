@@ -6,6 +6,7 @@ mod buffer;
 pub mod clerk;
 mod config;
 pub mod counters;
+mod cpu_claim;
 pub mod driver;
 mod engine;
 mod hosted;

@@ -2,7 +2,6 @@
 //! when a thread sleeps, and how all of them end.
 
 use std::{
-    collections::BTreeSet,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -19,6 +18,7 @@ use crate::{
     clerk::Clerk,
     config::{EngineConfig, EngineError, EngineInfo, ShardInfo, ShardState},
     counters::{CounterSnapshot, ShardCounters},
+    cpu_claim::{CpuClaim, claim_cpus},
     driver::{self, AnyDriver, Driver},
     hosting::{self, HostedShard},
     idle::Idler,
@@ -97,34 +97,6 @@ impl Drop for AliveGuard {
     }
 }
 
-/// The CPUs that shards of this process are pinned to.
-static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
-
-/// A CPU that no other shard of this process is pinned to. Free again when dropped.
-struct OwnCpu(usize);
-
-impl OwnCpu {
-    fn take(cpu: usize) -> Option<Self> {
-        // Made only if the CPU was free, and without the lock: a drop takes the lock, and frees the CPU.
-        let free = TAKEN.lock().unwrap_or_else(PoisonError::into_inner).insert(cpu);
-        free.then(|| Self(cpu))
-    }
-}
-
-impl Drop for OwnCpu {
-    fn drop(&mut self) {
-        TAKEN.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
-    }
-}
-
-/// A CPU for each of `shards`, as long as there are some that no other engine of this process has.
-fn own_cpus(cpus: &Cpus, shards: usize) -> Vec<Option<OwnCpu>> {
-    let pins = cpus.placement(shards).iter().all(Option::is_some);
-    // `placement` gives the last allowed CPUs; those that are taken are replaced by the ones before them.
-    let mut free = cpus.allowed.iter().rev().filter(|_| pins).filter_map(|cpu| OwnCpu::take(*cpu));
-    (0..shards).map(|_| free.next()).collect()
-}
-
 /// A shard on its thread, as other threads see it.
 #[derive(Debug)]
 struct RunningShard {
@@ -151,6 +123,8 @@ impl RunningShard {
 pub(crate) struct Threads {
     /// In the order of the shards' numbers.
     shards: Vec<RunningShard>,
+    /// See [`EngineInfo::warnings`].
+    warnings: Vec<String>,
     /// Of all threads, the clerk's too.
     ids: Vec<ThreadId>,
     /// Detached when dropped: [`Threads::wait`] waits for their end.
@@ -161,7 +135,10 @@ pub(crate) struct Threads {
 impl Threads {
     /// The shards with their state now.
     pub(crate) fn info(&self) -> EngineInfo {
-        EngineInfo { shards: self.shards.iter().map(RunningShard::info).collect() }
+        EngineInfo {
+            shards: self.shards.iter().map(RunningShard::info).collect(),
+            warnings: self.warnings.clone(),
+        }
     }
 
     /// The counters of each shard.
@@ -195,6 +172,9 @@ pub(crate) struct StartedShards {
     shards: Vec<RunningShard>,
     handles: Vec<JoinHandle<()>>,
     alive: Arc<AliveCount>,
+    /// The CPUs of the process that no shard of this engine is pinned to: the clerk's.
+    floating: Vec<usize>,
+    warnings: Vec<String>,
 }
 
 /// What a shard's thread reports once its driver is open, or could not be opened.
@@ -209,18 +189,22 @@ pub(crate) fn start_shards(
     let alive = Arc::new(AliveCount::default());
     let mut handles = Vec::new();
     let cpus = Cpus::detect();
-    let usable = cpus.usable();
-    let mut places = if config.pin { own_cpus(&cpus, ends.len()) } else { Vec::new() }.into_iter();
+    let can_pin = config.pin && cpus.can_pin(ends.len());
+    let mut claims = if can_pin { claim_cpus(&cpus, ends.len()) } else { Vec::new() }.into_iter();
+    let cpus = Arc::new(cpus);
+    let mut floating = cpus.allowed.clone();
     let (report, reports) = mpsc::channel::<StartReport>();
     for (shard, ends) in ends.into_iter().enumerate() {
         let shard = u8::try_from(shard).map_err(|_| EngineError::Shards(shard))?;
-        let cpu = places.next().flatten();
+        let claim = claims.next();
+        floating.retain(|cpu| claim.as_ref().is_none_or(|claim| claim.cpu != *cpu));
+        let place = ShardPlace { claim, cpus: cpus.clone() };
         let (config, report, alive) = (*config, report.clone(), AliveGuard::new(&alive));
         let handle = thread::Builder::new()
             .name(format!("corewire-{shard}"))
             .spawn(move || {
                 let _alive = alive;
-                run_shard(shard, &config, (cpu, usable), ends, &report);
+                run_shard(shard, &config, place, ends, &report);
             })
             .map_err(|source| EngineError::Thread { what: format!("shard {shard}"), source })?;
         handles.push(handle);
@@ -238,26 +222,35 @@ pub(crate) fn start_shards(
         return Err(EngineError::Thread { what: "a shard".into(), source });
     }
     shards.sort_by_key(|shard| shard.info.shard);
-    Ok((StartedShards { shards, handles, alive }, clock))
+    Ok((StartedShards { shards, handles, alive, floating, warnings: cpus.warnings() }, clock))
 }
 
-/// The CPU that a shard is to be pinned to, and how many the process can use.
-type ShardPlace = (Option<OwnCpu>, usize);
+/// Where a shard's thread is to run.
+struct ShardPlace {
+    /// The CPU to be pinned to.
+    claim: Option<CpuClaim>,
+    /// What the process may use.
+    cpus: Arc<Cpus>,
+}
 
 fn run_shard(
     id: u8,
     config: &EngineConfig,
-    (own, cpus): ShardPlace,
+    place: ShardPlace,
     ends: ShardEnds,
     report: &mpsc::Sender<StartReport>,
 ) {
-    let (cpu, unpinned) = match &own {
-        None if config.pin => {
-            (None, Some("no CPU of its own is free for this shard; it runs unpinned".into()))
-        }
+    let ShardPlace { claim, cpus } = place;
+    // Not the mask of the thread that has started the engine.
+    affinity::spread(&cpus.allowed);
+    let (cpu, unpinned) = match &claim {
+        None if config.pin => (
+            None,
+            Some("no CPU is free for this shard alone, here or in other processes; it runs unpinned".into()),
+        ),
         None => (None, None),
-        Some(own) => match affinity::pin(own.0) {
-            Ok(()) => (Some(own.0), None),
+        Some(claim) => match affinity::pin(claim.cpu) {
+            Ok(()) => (Some(claim.cpu), None),
             Err(why) => (None, Some(why.to_string())),
         },
     };
@@ -274,7 +267,7 @@ fn run_shard(
     if report.send(Ok((running, clock))).is_err() {
         return;
     }
-    let _first = end.set(host::run(shard, Idler::new(config.idle, cpus)));
+    let _first = end.set(host::run(shard, Idler::new(config.idle, cpus.usable())));
 }
 
 /// A shard whose driver is open, on the thread that will turn it.
@@ -310,10 +303,18 @@ pub(crate) fn host_shard(
 ) -> Result<(StartedShards, Rc<HostedShard>, DriverClock), EngineError> {
     let OpenedShard { shard, mut running, clock } = open_shard(0, config, ends)?;
     running.info.hosted = true;
-    let idler = Idler::new(config.idle, Cpus::detect().usable());
+    let cpus = Cpus::detect();
+    let idler = Idler::new(config.idle, cpus.usable());
     let hosted = HostedShard::enter(shard, idler, running.end.clone())
         .map_err(|source| EngineError::Thread { what: "a hosted shard".into(), source })?;
-    let started = StartedShards { shards: vec![running], handles: Vec::new(), alive: Arc::default() };
+    let started = StartedShards {
+        shards: vec![running],
+        handles: Vec::new(),
+        alive: Arc::default(),
+        // The hosting thread's one CPU is warm for it, so a single CPU is no defect of a hosted engine.
+        warnings: Vec::new(),
+        floating: cpus.allowed,
+    };
     Ok((started, hosted, clock))
 }
 
@@ -323,18 +324,19 @@ pub(crate) fn start_clerk(
     clerk: Clerk,
     clock: DriverClock,
 ) -> Result<Threads, EngineError> {
-    let StartedShards { shards, mut handles, alive } = started;
+    let StartedShards { shards, mut handles, alive, floating, warnings } = started;
     let guard = AliveGuard::new(&alive);
     let handle = thread::Builder::new()
         .name("corewire-clerk".into())
         .spawn(move || {
             let _alive = guard;
+            affinity::spread(&floating);
             run_clerk(clerk, clock);
         })
         .map_err(|source| EngineError::Thread { what: "the clerk".into(), source })?;
     handles.push(handle);
     let ids = handles.iter().map(|handle| handle.thread().id()).collect();
-    Ok(Threads { shards, ids, _handles: handles, alive })
+    Ok(Threads { shards, warnings, ids, _handles: handles, alive })
 }
 
 /// Unparks a thread.
@@ -400,16 +402,5 @@ mod tests {
             let shard = RunningShard { info: info.clone(), counters: Arc::default(), end };
             assert_eq!(shard.info().state, state);
         }
-    }
-
-    #[test]
-    fn a_taken_cpu_is_not_given_twice_nor_freed_by_asking() {
-        const NOWHERE: usize = usize::MAX;
-        let first = OwnCpu::take(NOWHERE);
-        assert!(first.is_some());
-        assert!(OwnCpu::take(NOWHERE).is_none());
-        assert!(OwnCpu::take(NOWHERE).is_none(), "it was not freed by asking");
-        drop(first);
-        assert!(OwnCpu::take(NOWHERE).is_some());
     }
 }

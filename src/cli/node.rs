@@ -98,6 +98,8 @@ pub(crate) struct Facts {
     pub(crate) cores: String,
     /// Why io_uring is not used.
     pub(crate) fallback: Option<String>,
+    /// What makes the engine slow here, and the cure.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Facts {
@@ -118,6 +120,7 @@ impl Facts {
             driver: info.shards.first().map_or_else(String::new, |shard| shard.driver.to_string()),
             cores: cores.join(", "),
             fallback: info.fallback().map(str::to_owned),
+            warnings: info.warnings,
         }
     }
 }
@@ -126,9 +129,7 @@ impl Facts {
 pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
     let facts = Facts::of(network);
     say(&format!("listening on {} ({}, {})", facts.addresses, facts.driver, facts.cores));
-    if let Some(reason) = facts.fallback {
-        say(&reason);
-    }
+    facts.fallback.iter().chain(&facts.warnings).for_each(|line| say(line));
 }
 
 /// Whether nodes that learn of this one from others have no address to call it at.

@@ -1,4 +1,5 @@
-//! Blocks a plain thread on a future or a poll function. No runtime, no timers of its own, no spinning.
+//! Blocks a plain thread on a future or a poll function. No runtime, no timers of its own, and no spinning
+//! but the caller's ([`wait_with`]).
 
 use crate::bugs::mutate;
 use crate::sync::Ordering;
@@ -74,7 +75,13 @@ impl Drop for ParkerLoan {
     }
 }
 
-fn run<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+/// As [`wait_until`], or [`wait`] without a deadline. `stays` is called before the thread parks; `true` makes
+/// it look for a wake again instead, so a caller that may spin does so there.
+pub fn wait_with<T>(
+    deadline: Option<Instant>,
+    mut stays: impl FnMut() -> bool,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+) -> Option<T> {
     let loan = ParkerLoan::take();
     let parker = loan.parker();
     let mut cx = Context::from_waker(&parker.waker);
@@ -90,6 +97,9 @@ fn run<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> P
             mutate!(woken, "park-trusts-token" => woken && parked)
         };
         while !woken(parked) {
+            if stays() {
+                continue;
+            }
             parked = true;
             match deadline {
                 None => thread::park(),
@@ -107,12 +117,12 @@ fn run<T>(deadline: Option<Instant>, mut poll: impl FnMut(&mut Context<'_>) -> P
 
 /// Polls `poll` until it is ready, and parks the thread in between.
 pub fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
-    run(None, poll).expect("only a deadline ends the wait early")
+    wait_with(None, || false, poll).expect("only a deadline ends the wait early")
 }
 
 /// As [`wait`], but gives `None` at `deadline`. Polls at least once, and always once after the last wake.
 pub fn wait_until<T>(deadline: Instant, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
-    run(Some(deadline), poll)
+    wait_with(Some(deadline), || false, poll)
 }
 
 /// Runs `future` to completion on this thread.

@@ -50,7 +50,9 @@ fn turn_until_stopped<D: Driver>(shard: &mut Shard<D>, idler: &mut Idler) {
     while !shard.is_stopped() {
         let until = match shard.turn() {
             Next::Again => {
-                idler.worked();
+                if idler.worked(shard.now()) {
+                    std::thread::yield_now();
+                }
                 continue;
             }
             Next::Until(at) => Some(at),

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 pub(super) mod address;
+pub(super) mod affinity;
 pub(super) mod clock;
 pub(super) mod control;
 pub(super) mod epoll;

@@ -1,0 +1,99 @@
+//! Which CPUs shards are pinned to, in all processes of this machine.
+//!
+//! A claim is a socket that is bound to a name of the abstract namespace: the kernel lets one hold it, shows
+//! it to every process of the network namespace, and frees it when its holder ends, however that ends.
+
+use std::{
+    fs, io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixDatagram},
+    },
+};
+
+use super::affinity::{Cpus, parse_list};
+
+/// A CPU that no other shard of this machine is pinned to. Free again when dropped.
+#[derive(Debug)]
+pub(crate) struct CpuClaim {
+    pub(crate) cpu: usize,
+    /// Bound to the CPU's name.
+    _held: UnixDatagram,
+}
+
+impl CpuClaim {
+    /// Claims `cpu`; `None` when it is claimed, or the system gives no socket.
+    pub(crate) fn take(cpu: usize) -> Option<Self> {
+        let held = UnixDatagram::bind_addr(&name_of(cpu).ok()?).ok()?;
+        Some(Self { cpu, _held: held })
+    }
+}
+
+fn name_of(cpu: usize) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("corewire-cpu-{cpu}"))
+}
+
+/// Whether a shard of any process is pinned to `cpu`.
+fn is_claimed(cpu: usize) -> bool {
+    let asked = UnixDatagram::unbound().and_then(|socket| socket.connect_addr(&name_of(cpu)?));
+    // A name that is free has no socket to connect to.
+    asked.is_ok()
+}
+
+/// CPUs for `shards`, fewer when other shards of this machine have claimed the rest. One CPU is left to
+/// threads that are not pinned. A CPU that shares its core with a claimed one comes last; otherwise the last
+/// ones come first, because interrupts prefer the first.
+pub(crate) fn claim_cpus(cpus: &Cpus, shards: usize) -> Vec<CpuClaim> {
+    let mut free: Vec<_> = cpus.allowed.iter().copied().filter(|cpu| !is_claimed(*cpu)).collect();
+    let mut claims = Vec::new();
+    while claims.len() < shards && free.len() > 1 {
+        let Some(&best) = free.iter().rev().min_by_key(|cpu| siblings(**cpu).into_iter().any(is_claimed))
+        else {
+            break;
+        };
+        free.retain(|cpu| *cpu != best);
+        claims.extend(CpuClaim::take(best));
+    }
+    claims
+}
+
+/// The other CPUs of the same core.
+fn siblings(cpu: usize) -> Vec<usize> {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
+    let mut all = parse_list(&fs::read_to_string(path).unwrap_or_default());
+    all.retain(|other| *other != cpu);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CPUs that no machine has, so that engines of other tests do not claim them. Each test has its own.
+    fn cpus(first: usize, count: usize) -> Cpus {
+        Cpus { allowed: (first..first + count).collect(), quota: None }
+    }
+
+    #[test]
+    fn a_claimed_cpu_is_not_given_twice_nor_freed_by_asking() {
+        let first = CpuClaim::take(1_000_000);
+        assert!(first.is_some() && is_claimed(1_000_000));
+        assert!(CpuClaim::take(1_000_000).is_none());
+        assert!(is_claimed(1_000_000), "it was not freed by asking");
+        drop(first);
+        assert!(!is_claimed(1_000_000) && CpuClaim::take(1_000_000).is_some());
+    }
+
+    #[test]
+    fn claims_leave_one_cpu_to_threads_that_are_not_pinned() {
+        let cpus = cpus(1_000_100, 3);
+        let taken = |claims: &[CpuClaim]| claims.iter().map(|claim| claim.cpu).collect::<Vec<_>>();
+        let first = claim_cpus(&cpus, 1);
+        assert_eq!(taken(&first), [1_000_102]);
+        let second = claim_cpus(&cpus, 5);
+        assert_eq!(taken(&second), [1_000_101], "the last free one stays free");
+        assert!(claim_cpus(&cpus, 1).is_empty());
+        drop(first);
+        assert_eq!(taken(&claim_cpus(&cpus, 1)), [1_000_102]);
+    }
+}
