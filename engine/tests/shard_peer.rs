@@ -141,6 +141,17 @@ fn packets_grow_to_the_size_of_the_path() {
 }
 
 #[test]
+fn path_within_a_host_is_used_whole_after_a_round_trip() {
+    let mut flow = Flow::over(path(65_507, false));
+    flow.carry(1, Duration::from_secs(1));
+    flow.rig.run_for(Duration::from_millis(1));
+    let before = flow.rig.left.counters.snapshot();
+    flow.carry(200, Duration::from_secs(1));
+    let sent = flow.rig.left.counters.snapshot().since(&before);
+    assert!(sent.get(Counter::PacketsSent) <= 10, "{sent:?}");
+}
+
+#[test]
 fn path_that_shrinks_under_load_is_noticed_with_and_without_reports() {
     for (before, after) in [(1_472, 1_232), (65_507, 1_472)] {
         for reports in [true, false] {

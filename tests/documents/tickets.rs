@@ -17,6 +17,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Accepts tickets of its class whose bytes are the time at which they expire.
 struct Dated(&'static str);
 
+impl Dated {
+    fn new() -> Self {
+        Self("my.jwt")
+    }
+}
+
 impl TicketValidator for Dated {
     fn class(&self) -> UniqueId {
         UniqueId::from(self.0)
@@ -376,14 +382,7 @@ async fn stream_macro_require_ticket() {
 
 mod ticket_validator_of_the_macro {
     use super::super::streams::PriceUpdate;
-
-    struct MyJwtValidator;
-
-    impl MyJwtValidator {
-        fn new() -> super::Dated {
-            super::Dated("my.jwt")
-        }
-    }
+    use super::Dated as MyJwtValidator;
 
     use corewire::*;
     declare::stream!(pub AuthFeed = PriceUpdate, "auth.feed",

@@ -1,7 +1,9 @@
 //! How large a packet the path carries: packetization layer path MTU discovery (RFC 8899).
 //!
-//! The search starts at the size that every path carries and tries the next usual size with a padded PING.
-//! A size that stays without an acknowledgement three times ends the search for a while. When large packets
+//! The search starts at the size that every path carries. Its first probe, a padded PING, tries the largest
+//! size: within a host that ends the search at once, and a smaller interface refuses it without sending it.
+//! After that it tries the next usual size. A size that stays without an acknowledgement three times ends the
+//! search for a while. When large packets
 //! vanish, packets go back to the smallest size at once, and the search begins anew.
 //!
 //! Not inside: loss detection (`recovery`), which reports what became of packets.
@@ -31,6 +33,8 @@ pub(super) struct PathMtu {
     validated: usize,
     /// Largest size that the session may use.
     max: usize,
+    /// The largest size was tried once, or the path is known to carry less.
+    tried_max: bool,
     /// Sizes from here on are known not to pass, until the search begins anew; above `validated`.
     fails_from: usize,
     /// Probes of the next size that were lost.
@@ -48,6 +52,7 @@ impl PathMtu {
         Self {
             validated: MIN_PACKET_BYTES,
             max,
+            tried_max: false,
             fails_from: usize::MAX,
             lost_probes: 0,
             in_flight: None,
@@ -63,8 +68,9 @@ impl PathMtu {
 
     /// The next size to try.
     fn candidate(&self) -> Option<usize> {
-        let next =
-            SIZES.into_iter().find(|size| *size > self.validated).map_or(self.max, |s| s.min(self.max));
+        let at_once = !self.tried_max && self.max < self.fails_from;
+        let usual = SIZES.into_iter().find(|size| *size > self.validated && !at_once);
+        let next = usual.map_or(self.max, |size| size.min(self.max));
         (next > self.validated && next < self.fails_from).then_some(next)
     }
 
@@ -79,12 +85,22 @@ impl PathMtu {
             }
             self.restart();
         }
-        self.candidate()
+        let next = self.candidate();
+        if next.is_none() && self.fails_from != usize::MAX && self.raise_at.is_none() {
+            // A refusal had bounded the search.
+            self.end_search(now, self.fails_from);
+        }
+        next
     }
 
     /// A probe left.
     pub(super) const fn handle_sent(&mut self, size: usize) {
         self.in_flight = Some(size);
+    }
+
+    /// The probe that went for the largest size at once did not arrive: the usual sizes come first.
+    fn give_up_max(&mut self, size: usize) -> bool {
+        size == self.max && !core::mem::replace(&mut self.tried_max, true)
     }
 
     /// The probe in flight arrived. Returns whether packets may be larger now.
@@ -100,6 +116,9 @@ impl PathMtu {
     /// The probe in flight was lost.
     pub(super) fn handle_probe_lost(&mut self, now: Instant) {
         let Some(size) = self.in_flight.take() else { return };
+        if self.give_up_max(size) {
+            return;
+        }
         self.lost_probes += 1;
         if self.lost_probes >= MAX_PROBES {
             self.end_search(now, size);
@@ -157,6 +176,7 @@ impl PathMtu {
     fn fall_back(&mut self) -> bool {
         let smaller = mutate!(self.validated > MIN_PACKET_BYTES, "black-hole-unseen" => false);
         if smaller {
+            self.tried_max = true;
             self.validated = MIN_PACKET_BYTES;
             self.restart();
         }
@@ -206,6 +226,26 @@ mod tests {
     }
 
     #[test]
+    fn first_probe_tries_the_largest_size_and_its_loss_ends_nothing() {
+        let mut path = PathMtu::new(65_507);
+        assert_eq!(path.due(at(0)), Some(65_507));
+        assert_eq!(search(&mut path, at(0), 65_507), 1);
+        assert_eq!(path.packet_bytes(), 65_507);
+
+        let mut path = PathMtu::new(65_507);
+        path.handle_sent(65_507);
+        path.handle_probe_lost(at(0));
+        assert_eq!(path.due(at(0)), Some(1_332));
+        search(&mut path, at(0), 65_507);
+        assert_eq!(path.packet_bytes(), 65_507, "it was lost by chance");
+
+        let mut path = PathMtu::new(65_507);
+        path.handle_sent(65_507);
+        assert!(!path.handle_too_large(at(0), 65_507));
+        assert_eq!(path.due(at(0)), Some(1_332));
+    }
+
+    #[test]
     fn search_is_taken_up_again_after_ten_minutes() {
         let mut path = PathMtu::new(9_000);
         search(&mut path, at(0), 1_472);
@@ -242,6 +282,7 @@ mod tests {
         search(&mut path, at(0), 65_507);
         assert_eq!(path.packet_bytes(), 1_432);
         assert_eq!(path.due(at(1)), None);
+        assert_eq!(path.due(at(601)), Some(65_507), "the search is taken up again");
         assert!(path.handle_too_large(at(1), 1_400));
         assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
         search(&mut path, at(1), 65_507);
