@@ -36,7 +36,7 @@ fn record(sequence: u64) -> PeerRecord {
         tags: vec![TagId(id(2)), TagId(id(1))],
         streams: vec![StreamId(id(3))],
         version: RecordVersion { incarnation: 5, sequence },
-        expires_s: NOW_S + 600,
+        lifetime_s: 600,
     }
 }
 
@@ -78,7 +78,7 @@ fn longest_record_fits_and_one_more_element_does_not() {
         tags: (0..MAX_TAGS).map(|n| TagId(id(n))).collect(),
         streams: (0..MAX_STREAMS).map(|n| StreamId(id(n))).collect(),
         version: RecordVersion { incarnation: u64::MAX, sequence: u64::MAX },
-        expires_s: u64::MAX,
+        lifetime_s: u64::MAX,
         ..record(0)
     };
     let longest = signed(1, full());
@@ -187,39 +187,46 @@ fn address_that_no_packet_can_be_sent_to_is_refused() {
 }
 
 #[test]
-fn expiry_is_refused_when_past_or_too_far() {
-    let at = |expires_s| PeerRecord { expires_s, ..record(1) }.check_expiry(NOW_S);
-    assert_eq!(at(NOW_S), Err(RecordError::Expired));
-    assert_eq!(at(0), Err(RecordError::Expired));
-    assert_eq!(at(NOW_S + 1), Ok(()));
-    assert_eq!(at(NOW_S + MAX_LIFETIME_S), Ok(()));
-    assert_eq!(at(NOW_S + MAX_LIFETIME_S + 1), Err(RecordError::TooLongLived));
-    assert_eq!(at(u64::MAX), Err(RecordError::TooLongLived));
+fn record_is_believed_for_its_lifetime_whatever_the_date() {
+    let at = |lifetime_s, age_s| PeerRecord { lifetime_s, ..record(1) }.check_age(age_s);
+    assert_eq!(at(0, 0), Err(RecordError::Expired));
+    assert_eq!(at(10, 10), Err(RecordError::Expired));
+    assert_eq!(at(10, 9), Ok(1));
+    assert_eq!(at(MAX_LIFETIME_S, 0), Ok(MAX_LIFETIME_S));
+    assert_eq!(at(MAX_LIFETIME_S + 1, 0), Err(RecordError::TooLongLived));
+    assert_eq!(at(u64::MAX, u64::MAX), Err(RecordError::TooLongLived));
+    let source = PeerId([1; 32]);
     let mut catalog = Catalog::new(CatalogConfig::default());
-    let far = signed(1, PeerRecord { expires_s: u64::MAX, ..record(1) });
-    assert_eq!(catalog.insert(far, PeerId([1; 32]), NOW_S), Insert::Refused(RecordError::TooLongLived));
+    let far = signed(1, PeerRecord { lifetime_s: u64::MAX, ..record(1) });
+    assert_eq!(catalog.insert(far, source, NOW_S, 0), Insert::Refused(RecordError::TooLongLived));
+    // One that was passed on is not believed for longer than its peer asked for.
+    let (peer, passed_on) = (identity(1).peer_id(), signed(1, record(1)));
+    assert_eq!(catalog.insert(passed_on, source, NOW_S, 500), Insert::New { evicted: None });
+    assert_eq!(catalog.age_s(&peer, NOW_S + 50), Some(551), "rounded up");
+    assert!(catalog.expire(NOW_S + 99).is_none());
+    assert!(catalog.expire(NOW_S + 100).is_some());
 }
 
 #[test]
 fn newest_record_stays_and_equivocation_resolves_the_same_everywhere() {
     let source = PeerId([1; 32]);
     let mut catalog = Catalog::new(CatalogConfig::default());
-    assert_eq!(catalog.insert(signed(1, record(5)), source, NOW_S), Insert::New { evicted: None });
-    assert_eq!(catalog.insert(signed(1, record(5)), source, NOW_S), Insert::Equal);
-    assert_eq!(catalog.insert(signed(1, record(4)), source, NOW_S), Insert::Stale);
-    assert_eq!(catalog.insert(signed(1, record(6)), source, NOW_S), Insert::Newer { evicted: None });
+    assert_eq!(catalog.insert(signed(1, record(5)), source, NOW_S, 0), Insert::New { evicted: None });
+    assert_eq!(catalog.insert(signed(1, record(5)), source, NOW_S, 0), Insert::Equal);
+    assert_eq!(catalog.insert(signed(1, record(4)), source, NOW_S, 0), Insert::Stale);
+    assert_eq!(catalog.insert(signed(1, record(6)), source, NOW_S, 0), Insert::Newer { evicted: None });
     let restarted = PeerRecord { version: RecordVersion { incarnation: 6, sequence: 0 }, ..record(0) };
-    assert_eq!(catalog.insert(signed(1, restarted), source, NOW_S), Insert::Newer { evicted: None });
-    assert_eq!(catalog.insert(signed(1, record(99)), source, NOW_S), Insert::Stale, "another incarnation");
+    assert_eq!(catalog.insert(signed(1, restarted), source, NOW_S, 0), Insert::Newer { evicted: None });
+    assert_eq!(catalog.insert(signed(1, record(99)), source, NOW_S, 0), Insert::Stale, "another incarnation");
 
     let one = signed(2, record(1));
     let other = signed(2, PeerRecord { tags: vec![], ..record(1) });
     let (smaller, larger) = if one.hash() < other.hash() { (one, other) } else { (other, one) };
     for order in [[&smaller, &larger], [&larger, &smaller]] {
         let mut catalog = Catalog::new(CatalogConfig::default());
-        catalog.insert(order[0].clone(), source, NOW_S);
+        catalog.insert(order[0].clone(), source, NOW_S, 0);
         let replaced = order[1].hash() == smaller.hash();
-        assert_eq!(catalog.insert(order[1].clone(), source, NOW_S), Insert::Equivocation { replaced });
+        assert_eq!(catalog.insert(order[1].clone(), source, NOW_S, 0), Insert::Equivocation { replaced });
         assert_eq!(catalog.get(&smaller.record().peer_id).unwrap().hash(), smaller.hash());
     }
 }
@@ -231,12 +238,12 @@ fn flood_of_invented_peers_displaces_only_its_own_records() {
     let honest: Vec<u64> = (0..20).collect();
     for n in &honest {
         let source = identity(*n).peer_id();
-        assert_eq!(catalog.insert(signed(*n, record(1)), source, NOW_S), Insert::New { evicted: None });
+        assert_eq!(catalog.insert(signed(*n, record(1)), source, NOW_S, 0), Insert::New { evicted: None });
     }
     let mallory = PeerId([0xee; 32]);
     let mut refused = 0;
     for n in 1_000..1_200 {
-        match catalog.insert(signed(n, record(1)), mallory, NOW_S) {
+        match catalog.insert(signed(n, record(1)), mallory, NOW_S, 0) {
             Insert::New { evicted } => assert_eq!(evicted, None),
             Insert::Full => refused += 1,
             other => panic!("{other:?}"),
@@ -248,7 +255,7 @@ fn flood_of_invented_peers_displaces_only_its_own_records() {
     }
     // A new honest peer still finds room, at Mallory's cost.
     let late = identity(50).peer_id();
-    match catalog.insert(signed(50, record(1)), late, NOW_S) {
+    match catalog.insert(signed(50, record(1)), late, NOW_S, 0) {
         Insert::New { evicted: Some(victim) } => {
             assert!((1_000..1_200).any(|n| identity(n).peer_id() == victim))
         }
@@ -261,16 +268,16 @@ fn flood_of_invented_peers_displaces_only_its_own_records() {
 fn pinned_records_stay_and_expired_ones_go_first() {
     let mut catalog = Catalog::new(CatalogConfig { max_records: 2, ..CatalogConfig::default() });
     let (source, other) = (PeerId([1; 32]), PeerId([2; 32]));
-    let soon = PeerRecord { expires_s: NOW_S + 10, ..record(1) };
-    catalog.insert(signed(1, soon), source, NOW_S);
-    catalog.insert(signed(2, record(1)), source, NOW_S);
+    let soon = PeerRecord { lifetime_s: 10, ..record(1) };
+    catalog.insert(signed(1, soon), source, NOW_S, 0);
+    catalog.insert(signed(2, record(1)), source, NOW_S, 0);
     assert!(catalog.pin(&identity(1).peer_id(), true));
     assert!(catalog.pin(&identity(2).peer_id(), true));
     assert!(!catalog.pin(&identity(3).peer_id(), true));
-    assert_eq!(catalog.insert(signed(3, record(1)), other, NOW_S), Insert::Full);
+    assert_eq!(catalog.insert(signed(3, record(1)), other, NOW_S, 0), Insert::Full);
     assert_eq!(catalog.next_expiry_s(), Some(NOW_S + 10));
     let evicted = Some(identity(1).peer_id());
-    assert_eq!(catalog.insert(signed(3, record(1)), other, NOW_S + 10), Insert::New { evicted });
+    assert_eq!(catalog.insert(signed(3, record(1)), other, NOW_S + 10, 0), Insert::New { evicted });
     assert_eq!(catalog.expire(NOW_S + 20), None);
     assert!(catalog.remove(&identity(2).peer_id()).is_some());
     assert_eq!(catalog.len(), 1);
@@ -288,10 +295,10 @@ fn catalogue_bounds_bytes_too() {
     let mut catalog = Catalog::new(CatalogConfig { max_records: 100, max_bytes: 2 * one });
     let source = PeerId([1; 32]);
     for n in 0..10 {
-        catalog.insert(signed(n, record(1)), source, NOW_S);
+        catalog.insert(signed(n, record(1)), source, NOW_S, 0);
     }
     for n in 0..10 {
-        catalog.insert(big(n, 2), source, NOW_S);
+        catalog.insert(big(n, 2), source, NOW_S, 0);
         assert!(catalog.bytes() <= 2 * one);
     }
     let sum: usize = catalog.iter().map(|record| record.bytes().len()).sum();
@@ -310,7 +317,7 @@ proptest! {
         keys in prop::collection::vec((any::<[u8; 32]>(), any::<u64>()), 1..=2),
         incarnation: u64,
         sequence: u64,
-        expires_s: u64,
+        lifetime_s: u64,
     ) {
         let made = PeerRecord {
             transport_keys: keys.into_iter().map(|(key, validity)| TransportKeyEntry { key, validity }).collect(),
@@ -318,7 +325,7 @@ proptest! {
             tags: tags.into_iter().map(TagId).collect(),
             streams: streams.into_iter().map(StreamId).collect(),
             version: RecordVersion { incarnation, sequence },
-            expires_s,
+            lifetime_s,
             ..record(0)
         };
         let sent = signed(1, made);
@@ -353,10 +360,10 @@ proptest! {
                 _ => {
                     let before = catalog.get(&id).map(|record| record.record().version);
                     let streams = (0..sequence as usize * 3).map(|n| StreamId(self::id(n))).collect();
-                    let expires_s = NOW_S + 100 * (1 + peer);
+                    let lifetime_s = 100 * (1 + peer);
                     let tags = if what == 9 { vec![] } else { vec![TagId(self::id(1))] };
-                    let made = PeerRecord { streams, expires_s, tags, ..record(sequence) };
-                    catalog.insert(signed(peer, made), PeerId([source; 32]), NOW_S);
+                    let made = PeerRecord { streams, lifetime_s, tags, ..record(sequence) };
+                    catalog.insert(signed(peer, made), PeerId([source; 32]), NOW_S, 0);
                     let after = catalog.get(&id).map(|record| record.record().version);
                     prop_assert!(before.is_none() || after >= before, "a record never gets older");
                 }

@@ -60,6 +60,11 @@ impl Env {
         scaled(time, 0.75 + self.chance() / 2.0)
     }
 
+    /// Seconds on a clock that only goes forward.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.now.saturating_since(Instant::ZERO).as_secs()
+    }
+
     /// The time since 1970.
     pub(crate) fn calendar(&self) -> Duration {
         (self.calendar)(self.now)

@@ -79,7 +79,7 @@ impl Clerk {
         }
         let Some(own) = self.nodes.shared(node) else { return };
         for record in registry::others(own).iter().filter_map(|other| registry::record(other)) {
-            self.catalogue.read_record(&mut self.env, node, &record, None);
+            self.catalogue.read_record(&mut self.env, node, (&record, 0), None);
         }
     }
 

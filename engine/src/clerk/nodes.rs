@@ -198,7 +198,7 @@ impl NodeTable {
             tags: node.tags.iter().take(MAX_TAGS).copied().collect(),
             streams: if leaving { Vec::new() } else { streams.into_iter().take(MAX_STREAMS).collect() },
             version: node.version,
-            expires_s: env.calendar().as_secs() + life_s,
+            lifetime_s: life_s,
         };
         let pause = (env.times.record_life / 3).max(RECORDS_PAUSE_MIN);
         env.effects.set_timer(Timer::Records(id), env.now + pause);

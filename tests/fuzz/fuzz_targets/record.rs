@@ -53,7 +53,7 @@ fuzz_target!(|input: Input| {
                 // An accepted record is the canonical encoding of its content.
                 let again = SignedRecord::sign(identity, &NETWORK, record.record().clone());
                 assert_eq!(again.as_ref(), Ok(&record));
-                catalog.insert(record, PeerId([source; 32]), u64::from(now_s));
+                catalog.insert(record, PeerId([source; 32]), u64::from(now_s), u64::from(source));
                 assert!(catalog.len() <= config.max_records && catalog.bytes() <= config.max_bytes);
             }
         }

@@ -51,7 +51,7 @@ pub enum Insert {
     },
     /// There is no room: its source has the most records already, or all others are pinned. Nothing changed.
     Full,
-    /// It has expired, or expires too far ahead.
+    /// It is older than its lifetime, or has one that is too long.
     Refused(RecordError),
 }
 
@@ -63,6 +63,8 @@ struct CatalogEntry {
     record: SignedRecord,
     /// The source that first brought a record of this peer.
     source: PeerId,
+    /// When its lifetime ends, by the catalogue's clock.
+    until_s: u64,
     /// It is not displaced, and not charged.
     pinned: bool,
 }
@@ -84,15 +86,17 @@ impl Catalog {
         Self { config, kept: BTreeMap::new(), bytes: 0, charged: BTreeMap::new() }
     }
 
-    /// Adds a record that `source` brought (its peer, or one that passed it on). `now_s` is the time in
-    /// seconds since 1970.
-    pub fn insert(&mut self, record: SignedRecord, source: PeerId, now_s: u64) -> Insert {
-        if let Err(error) = record.record().check_expiry(now_s) {
-            return Insert::Refused(error);
-        }
+    /// Adds a record of this age that `source` brought (its peer, or one that passed it on). `now_s` is a
+    /// clock that only goes forward, in seconds.
+    pub fn insert(&mut self, record: SignedRecord, source: PeerId, now_s: u64, age_s: u64) -> Insert {
+        let until_s = match record.record().check_age(age_s) {
+            Ok(left) => now_s.saturating_add(left),
+            Err(error) => return Insert::Refused(error),
+        };
         let peer = record.record().peer_id;
         let Some(kept) = self.kept.get(&peer) else {
-            return self.insert_new(peer, record, source, now_s);
+            let entry = CatalogEntry { record, source, until_s, pinned: false };
+            return self.insert_new(peer, entry, now_s);
         };
         let (old, new) = (kept.record.record().version, record.record().version);
         if kept.record.hash() == record.hash() {
@@ -105,7 +109,7 @@ impl Catalog {
         if equivocation && record.hash() > kept.record.hash() {
             return Insert::Equivocation { replaced: false };
         }
-        match self.replace(peer, record) {
+        match self.replace(peer, record, until_s) {
             Err(CatalogFull) => Insert::Full,
             Ok(_) if equivocation => Insert::Equivocation { replaced: true },
             Ok(evicted) => Insert::Newer { evicted },
@@ -115,6 +119,13 @@ impl Catalog {
     /// The newest record of a peer.
     pub fn get(&self, peer: &PeerId) -> Option<&SignedRecord> {
         self.kept.get(peer).map(|kept| &kept.record)
+    }
+
+    /// How old the record of a peer is, in seconds, rounded up.
+    pub fn age_s(&self, peer: &PeerId, now_s: u64) -> Option<u64> {
+        let kept = self.kept.get(peer)?;
+        let left = kept.until_s.saturating_sub(now_s.saturating_add(1));
+        Some(kept.record.record().lifetime_s.saturating_sub(left))
     }
 
     /// All records, by peer.
@@ -167,23 +178,19 @@ impl Catalog {
         Some(kept.record)
     }
 
-    /// Removes a record that has expired by `now_s`; call until `None`.
+    /// Removes a record whose lifetime is over at `now_s`; call until `None`.
     pub fn expire(&mut self, now_s: u64) -> Option<SignedRecord> {
-        let expired = self
-            .kept
-            .iter()
-            .find(|(_, kept)| kept.record.record().expires_s <= now_s)
-            .map(|(peer, _)| *peer)?;
+        let expired = self.kept.iter().find(|(_, kept)| kept.until_s <= now_s).map(|(peer, _)| *peer)?;
         self.remove(&expired)
     }
 
-    /// The earliest expiry in the catalogue, in seconds since 1970.
+    /// When the first lifetime ends, by the clock of [`insert`](Self::insert).
     pub fn next_expiry_s(&self) -> Option<u64> {
-        self.iter().map(|record| record.record().expires_s).min()
+        self.kept.values().map(|kept| kept.until_s).min()
     }
 
-    fn insert_new(&mut self, peer: PeerId, record: SignedRecord, source: PeerId, now_s: u64) -> Insert {
-        let bytes = record.bytes().len();
+    fn insert_new(&mut self, peer: PeerId, entry: CatalogEntry, now_s: u64) -> Insert {
+        let (bytes, source) = (entry.record.bytes().len(), entry.source);
         if bytes > self.config.max_bytes || self.config.max_records == 0 {
             return Insert::Full;
         }
@@ -199,13 +206,18 @@ impl Catalog {
         }
         self.bytes += bytes;
         self.charge(source, true);
-        self.kept.insert(peer, CatalogEntry { record, source, pinned: false });
+        self.kept.insert(peer, entry);
         Insert::New { evicted }
     }
 
     /// Replaces a peer's record. A longer one may displace others, as a new record does. Returns the
     /// displaced peer.
-    fn replace(&mut self, peer: PeerId, record: SignedRecord) -> Result<Option<PeerId>, CatalogFull> {
+    fn replace(
+        &mut self,
+        peer: PeerId,
+        record: SignedRecord,
+        until_s: u64,
+    ) -> Result<Option<PeerId>, CatalogFull> {
         let former = self.kept.get(&peer).map_or(0, |kept| kept.record.bytes().len());
         let bytes = record.bytes().len();
         if bytes > self.config.max_bytes {
@@ -219,7 +231,7 @@ impl Catalog {
         }
         self.bytes = self.bytes - former + bytes;
         if let Some(kept) = self.kept.get_mut(&peer) {
-            kept.record = record;
+            (kept.record, kept.until_s) = (record, until_s);
         }
         Ok(evicted)
     }
@@ -241,7 +253,7 @@ impl Catalog {
             self.kept
                 .iter()
                 .filter(|(peer, kept)| !kept.pinned && Some(*peer) != spared && of(kept))
-                .min_by_key(|(_, kept)| kept.record.record().expires_s)
+                .min_by_key(|(_, kept)| kept.until_s)
                 .map(|(peer, _)| *peer)
         };
         // The spared record may be the only one of that source; then one of another source makes room.

@@ -1,6 +1,6 @@
 //! Signed records of peers, and a bounded catalogue of them.
 //!
-//! A [`PeerRecord`] is signed by its peer, versioned, and expires at a date. It travels as a
+//! A [`PeerRecord`] is signed by its peer, versioned, and believed for a limited time. It travels as a
 //! [`SignedRecord`], which other peers pass on; only the signer can make a newer one. A [`Catalog`] keeps the
 //! newest record of each peer within a bound.
 //!

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0         1              33                                                        len-64        len
-//! | format  | identity key | keys, addresses, tags, streams, version, expiry (postcard) | signature |
+//! | format  | identity key | keys, addresses, tags, streams, version, lifetime (postcard) | signature |
 //! ```
 //!
 //! The encoding is canonical: tags and streams ascend without repetition, and a decoded record encodes to the
@@ -38,8 +38,7 @@ pub const MAX_TAGS: usize = 64;
 pub const MAX_STREAMS: usize = 1_024;
 /// Longest record, in bytes: every list full, every number at its longest.
 pub const MAX_RECORD_BYTES: usize = 36 * 1_024;
-/// A record that expires later than this many seconds from now is refused, so that none has to be kept for
-/// years.
+/// A record with a longer lifetime than this many seconds is refused, so that none has to be kept for years.
 pub const MAX_LIFETIME_S: u64 = 24 * 3_600;
 
 /// The first byte of a record.
@@ -75,11 +74,11 @@ pub enum RecordError {
     /// Not signed by the key it carries, or for another network.
     #[error("not signed by the key that it carries, or for another network")]
     Signature,
-    /// Its date of expiry has passed.
-    #[error("expired")]
+    /// It is older than its lifetime.
+    #[error("older than its lifetime")]
     Expired,
-    /// Its date of expiry lies further ahead than [`MAX_LIFETIME_S`].
-    #[error("expires too far in the future: check both clocks")]
+    /// Its lifetime is longer than [`MAX_LIFETIME_S`].
+    #[error("a lifetime of more than a day")]
     TooLongLived,
 }
 
@@ -118,20 +117,18 @@ pub struct PeerRecord {
     pub streams: Vec<StreamId>,
     /// Which of the peer's records is newer.
     pub version: RecordVersion,
-    /// Expiry, in seconds since 1970.
-    pub expires_s: u64,
+    /// How long it is believed after it was made, in seconds; at most [`MAX_LIFETIME_S`]. No date, because
+    /// the clocks of two hosts need not agree.
+    pub lifetime_s: u64,
 }
 
 impl PeerRecord {
-    /// Whether the record is valid at this time, in seconds since 1970.
-    pub fn check_expiry(&self, now_s: u64) -> Result<(), RecordError> {
-        if self.expires_s <= now_s {
-            Err(RecordError::Expired)
-        } else if self.expires_s - now_s > MAX_LIFETIME_S {
-            Err(RecordError::TooLongLived)
-        } else {
-            Ok(())
+    /// For how many more seconds a record of this age is believed.
+    pub fn check_age(&self, age_s: u64) -> Result<u64, RecordError> {
+        if self.lifetime_s > MAX_LIFETIME_S {
+            return Err(RecordError::TooLongLived);
         }
+        self.lifetime_s.checked_sub(age_s).filter(|left| *left > 0).ok_or(RecordError::Expired)
     }
 
     /// Checks what the wire format alone does not ensure.
@@ -182,7 +179,7 @@ struct RecordBody {
     streams: Bounded<StreamId, MAX_STREAMS>,
     incarnation: u64,
     sequence: u64,
-    expires_s: u64,
+    lifetime_s: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -274,7 +271,7 @@ impl SignedRecord {
         Ok(Self::new(record, &bytes))
     }
 
-    /// Decodes a record and checks its length, limits, canonical form and signature, but not its expiry.
+    /// Decodes a record and checks its length, limits, canonical form and signature, but not its age.
     pub fn verify(bytes: &[u8], network: &NetworkId) -> Result<Self, RecordError> {
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(RecordError::Length);
@@ -298,7 +295,7 @@ impl SignedRecord {
             tags: wire.tags.0,
             streams: wire.streams.0,
             version: RecordVersion { incarnation: wire.incarnation, sequence: wire.sequence },
-            expires_s: wire.expires_s,
+            lifetime_s: wire.lifetime_s,
         };
         record.check()?;
         if encode(&record)? != body {
@@ -350,7 +347,7 @@ fn encode(record: &PeerRecord) -> Result<Vec<u8>, RecordError> {
         streams: Bounded(record.streams.clone()),
         incarnation: record.version.incarnation,
         sequence: record.version.sequence,
-        expires_s: record.expires_s,
+        lifetime_s: record.lifetime_s,
     };
     let mut bytes = Vec::with_capacity(1_024);
     bytes.push(FORMAT);

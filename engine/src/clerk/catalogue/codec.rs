@@ -1,7 +1,7 @@
 //! The messages between two clerks inside a session.
 //!
 //! ```text
-//! RECORDS   1 | ( length u32 | signed record ) ...
+//! RECORDS   1 | ( age in seconds u32 | length u32 | signed record ) ...
 //! TICKETS   2 | ( class 32 | length u32 | ticket ) ...      replaces what was shown before
 //! ```
 //!
@@ -16,12 +16,13 @@ const TICKETS: u8 = 2;
 /// record (36 KiB) fits.
 const RECORDS_BYTES_MAX: usize = 48 << 10;
 
-const _: () = assert!(RECORDS_BYTES_MAX > corewire_proto::membership::MAX_RECORD_BYTES + 5);
+const _: () = assert!(RECORDS_BYTES_MAX > corewire_proto::membership::MAX_RECORD_BYTES + 9);
 
 /// A message of another clerk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ClerkMessage<'a> {
-    Records(Vec<&'a [u8]>),
+    /// Records, each with its age in seconds.
+    Records(Vec<(u64, &'a [u8])>),
     Tickets(Vec<ShownTicket>),
     /// Of a later version; ignored.
     Unknown,
@@ -49,11 +50,12 @@ fn append(message: &mut Vec<u8>, bytes: &[u8]) {
     message.extend_from_slice(bytes);
 }
 
-fn records(mut body: &[u8]) -> Option<Vec<&[u8]>> {
+fn records(mut body: &[u8]) -> Option<Vec<(u64, &[u8])>> {
     let mut records = Vec::new();
     while !body.is_empty() {
-        let (record, rest) = split(body)?;
-        records.push(record);
+        let (age, rest) = body.split_first_chunk::<4>()?;
+        let (record, rest) = split(rest)?;
+        records.push((u64::from(u32::from_le_bytes(*age)), record));
         body = rest;
     }
     Some(records)
@@ -81,10 +83,11 @@ impl RecordsWriter {
         Self(vec![RECORDS])
     }
 
-    /// Adds a record; `false` when the message has no room for it.
-    pub(super) fn push(&mut self, record: &[u8]) -> bool {
-        let fits = self.0.len() + 4 + record.len() <= RECORDS_BYTES_MAX;
+    /// Adds a record of this age in seconds; `false` when the message has no room for it.
+    pub(super) fn push(&mut self, age_s: u64, record: &[u8]) -> bool {
+        let fits = self.0.len() + 8 + record.len() <= RECORDS_BYTES_MAX;
         if fits {
+            self.0.extend_from_slice(&u32::try_from(age_s).unwrap_or(u32::MAX).to_le_bytes());
             append(&mut self.0, record);
         }
         fits
@@ -116,10 +119,11 @@ mod tests {
     #[test]
     fn what_is_appended_can_be_split_again() {
         let mut writer = RecordsWriter::new();
-        assert!(writer.push(b"one") && writer.push(b"") && writer.push(b"three"));
+        assert!(writer.push(1, b"one") && writer.push(2, b"") && writer.push(u64::MAX, b"three"));
         let mut message = writer.finish().expect("there are records");
         let parsed = ClerkMessage::parse(&message, 0);
-        assert_eq!(parsed, Some(ClerkMessage::Records(vec![&b"one"[..], b"", b"three"])));
+        let records = vec![(1, &b"one"[..]), (2, b""), (u64::from(u32::MAX), b"three")];
+        assert_eq!(parsed, Some(ClerkMessage::Records(records)));
         message.pop();
         assert_eq!(ClerkMessage::parse(&message, 0), None);
     }
@@ -127,7 +131,7 @@ mod tests {
     #[test]
     fn a_length_that_lies_is_no_message() {
         for length in [1u32, 1 << 20, u32::MAX] {
-            assert_eq!(records(&length.to_le_bytes()), None);
+            assert_eq!(records(&[[0; 4], length.to_le_bytes()].concat()), None);
         }
         assert_eq!(tickets(&[0; 35], 1_000), None);
         assert_eq!(tickets(&[0; 72], 71), None);

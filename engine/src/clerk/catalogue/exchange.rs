@@ -119,8 +119,8 @@ impl Catalogue {
         let (node, peer) = (exchange.node, exchange.peer);
         match ClerkMessage::parse(bytes, env.limits.ticket_bytes) {
             Some(ClerkMessage::Records(records)) => {
-                for record in records {
-                    self.read_record(env, node, record, Some(index));
+                for (age_s, record) in records {
+                    self.read_record(env, node, (record, age_s), Some(index));
                 }
             }
             Some(ClerkMessage::Tickets(tickets)) => {
@@ -156,7 +156,7 @@ impl Catalogue {
         if !exchange.is_open() {
             return;
         }
-        let (records, about_us) = exchange.take_records(known);
+        let (records, about_us) = exchange.take_records(known, env.seconds());
         let tickets = std::mem::take(&mut exchange.tickets_due)
             .then(|| encode_tickets(tickets, env.limits.ticket_bytes));
         let about_us = about_us || tickets.is_some();
@@ -184,7 +184,7 @@ impl Catalogue {
         let Some(exchange) = self.exchanges.get_mut(&index) else { return };
         match ClerkMessage::parse(bytes, usize::MAX).expect("the clerk made the message") {
             ClerkMessage::Records(records) => {
-                exchange.news.extend(records.into_iter().filter_map(claimed_peer));
+                exchange.news.extend(records.into_iter().filter_map(|(_, record)| claimed_peer(record)));
             }
             ClerkMessage::Tickets(_) => exchange.tickets_due = true,
             ClerkMessage::Unknown => unreachable!("the clerk made the message"),
@@ -199,6 +199,17 @@ impl Catalogue {
                 exchange.tickets_due = true;
                 env.effects.set_timer(Timer::Exchange(*index), env.now);
             }
+        }
+    }
+
+    /// The peer of a session has sent an older record of its own than is known: it is sent the newer one, and
+    /// makes one that is newer still. A node whose clock went back before it was started again needs this.
+    pub(super) fn show_its_own(&mut self, env: &mut Env, index: ReceiverIndex) {
+        if let Some(exchange) = self.exchanges.get_mut(&index)
+            && exchange.is_open()
+            && exchange.news.insert(exchange.peer)
+        {
+            env.effects.ensure_timer(Timer::Exchange(index), env.now);
         }
     }
 
@@ -219,20 +230,20 @@ impl Catalogue {
 
 impl Exchange {
     /// A message with the records that are due, and whether the node's own is among them.
-    fn take_records(&mut self, known: &NodeCatalogue) -> (Option<Vec<u8>>, bool) {
+    fn take_records(&mut self, known: &NodeCatalogue, now_s: u64) -> (Option<Vec<u8>>, bool) {
         let mut message = RecordsWriter::new();
         let mut about_us = false;
         // The own record goes first: what this node asks for next is judged by it.
         if self.news.remove(&known.shared.peer_id)
             && let Some(own) = &known.own
         {
-            about_us = message.push(own.bytes());
+            about_us = message.push(0, own.bytes());
             assert!(about_us, "a message has room for one record");
         }
         while let Some(about) = self.news.first().copied() {
             // A record that is forgotten by now is not sent.
             if let Some(record) = known.records.get(&about)
-                && !message.push(record.bytes())
+                && !message.push(known.records.age_s(&about, now_s).unwrap_or_default(), record.bytes())
             {
                 break;
             }

@@ -183,15 +183,16 @@ impl Catalogue {
         }
     }
 
-    /// Takes in a record that came on a session, or from the process's registry (`from` is `None`).
+    /// Takes in a record, and its age in seconds, that came on a session, or from the process's registry
+    /// (`from` is `None`).
     pub(crate) fn read_record(
         &mut self,
         env: &mut Env,
         node: NodeId,
-        bytes: &[u8],
+        (bytes, age_s): (&[u8], u64),
         from: Option<ReceiverIndex>,
     ) {
-        let now_s = env.calendar().as_secs();
+        let now_s = env.seconds();
         let Some(known) = self.nodes.get_mut(&node) else { return };
         let counters = &known.shared.counters;
         let Some(claimed) = claimed_peer(bytes) else { return count(&counters.records_refused) };
@@ -214,10 +215,16 @@ impl Catalogue {
         if claimed == known.shared.peer_id {
             return env.effects.push(Effect::OwnRecordSeen(node, record.record().version));
         }
-        let evicted = match known.records.insert(record, source, now_s) {
+        let evicted = match known.records.insert(record, source, now_s, age_s) {
             Insert::New { evicted } | Insert::Newer { evicted } => evicted,
             Insert::Equivocation { replaced: true } => None,
-            Insert::Equal | Insert::Stale => return,
+            Insert::Stale => {
+                if let Some(index) = from.filter(|_| source == claimed) {
+                    self.show_its_own(env, index);
+                }
+                return;
+            }
+            Insert::Equal => return,
             Insert::Equivocation { replaced: false } | Insert::Full | Insert::Refused(_) => {
                 return count(&counters.records_refused);
             }
@@ -236,7 +243,7 @@ impl Catalogue {
 
     /// Forgets records that were not made anew in time.
     pub(crate) fn expire(&mut self, env: &mut Env, node: NodeId) {
-        let now_s = env.calendar().as_secs();
+        let now_s = env.seconds();
         let Some(known) = self.nodes.get_mut(&node) else { return };
         while let Some(record) = known.records.expire(now_s) {
             let peer = record.record().peer_id;

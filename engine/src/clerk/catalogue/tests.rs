@@ -28,7 +28,7 @@ impl Fixture {
 
     fn read(&mut self) -> Vec<Effect> {
         let bytes = self.record.bytes().to_vec();
-        self.catalogue.read_record(&mut self.env, self.node.id, &bytes, None);
+        self.catalogue.read_record(&mut self.env, self.node.id, (&bytes, 0), None);
         self.env.effects.drain()
     }
 
@@ -69,7 +69,7 @@ fn a_current_session_is_sent_the_own_record_and_later_news() {
     fixture.catalogue.own_record(&mut fixture.env, fixture.node.id, own);
     assert_eq!(fixture.greet().len(), 1);
     assert!(!fixture.catalogue.owes_us(index(0)));
-    fixture.catalogue.read_record(&mut fixture.env, fixture.node.id, third.bytes(), None);
+    fixture.catalogue.read_record(&mut fixture.env, fixture.node.id, (third.bytes(), 0), None);
     let timer = |effect: &Effect| matches!(effect, Effect::EnsureTimer(Timer::Exchange(_), _));
     assert!(fixture.env.effects.drain().iter().any(timer));
 }
