@@ -4,6 +4,7 @@
 //! One seed is one run. A failure names its seed and the command that replays it. `COREWIRE_SEED` runs one
 //! seed, `COREWIRE_SEEDS` sets how many are run.
 
+#[allow(dead_code, reason = "shared with the judge, which uses the rest")]
 mod swarm_rig;
 
 use std::{

@@ -5,10 +5,11 @@ mod pair;
 #[allow(dead_code, reason = "shared with the swarm, which uses the rest")]
 mod swarm_rig;
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use corewire_proto::session::CloseCode;
 use pair::Pair;
+use swarm_rig::Internet;
 
 #[test]
 fn a_short_break_of_the_session_loses_nothing() {
@@ -38,6 +39,46 @@ fn a_stream_goes_on_after_every_one_of_many_breaks() {
     }
     pair.drain();
     assert_eq!((pair.account().taken, pair.account().missing), (pair.accepted(), 0));
+}
+
+#[test]
+fn legs_that_wait_for_their_consumer_are_read_whole_and_in_order() {
+    let mut pair = Pair::connected(|spec| spec);
+    for _ in 0..2 {
+        // What is in the inbox when the session breaks stays there.
+        pair.run_until("some datums are in the inbox", |pair| {
+            let arrived = pair.arrived();
+            pair.push();
+            arrived >= 10
+        });
+        pair.cut(true);
+        pair.run_until("both ends notice the break", |pair| !pair.is_served() && !pair.is_subscribed());
+        pair.cut(false);
+        pair.run_until("the consumer is back", |pair| pair.is_served() && pair.is_subscribed());
+    }
+    pair.run_until("everything is taken, one datum at a time", |pair| {
+        pair.consumer.gather();
+        pair.consumer.take(1, &pair.lives);
+        pair.account().taken >= pair.accepted()
+    });
+    assert_eq!(pair.account().missing, 0);
+}
+
+#[test]
+fn a_place_that_eviction_has_moved_is_told_with_the_exact_gap() {
+    let mut pair = Pair::connected(|spec| spec);
+    pair.life().evicts = true;
+    pair.break_session();
+    let before = pair.accepted();
+    pair.run_until("the ring has gone round", |pair| {
+        pair.push();
+        pair.accepted() > before + 200
+    });
+    pair.cut(false);
+    pair.drain();
+    let account = pair.account();
+    assert!(account.missing >= 200 - 64 && account.restarts == 0, "{account:?}");
+    assert!(account.taken > 64, "what the ring still has is not lost: {account:?}");
 }
 
 #[test]
@@ -91,6 +132,36 @@ fn a_restarted_producer_is_told_as_a_gap_of_unknown_size() {
         pair.account().taken > taken
     });
     assert_eq!(pair.account().restarts, 1);
+}
+
+#[test]
+fn hosts_whose_clocks_are_a_year_apart_find_each_other() {
+    let internet = Internet::new(7, 2, 1);
+    internet.dates[0].fetch_add(365 * 24 * 3_600, Ordering::Relaxed);
+    let mut pair = Pair::connected_on(internet, |spec| spec);
+    pair.push();
+    pair.drain();
+    assert_eq!(pair.account().taken, pair.accepted());
+}
+
+#[test]
+fn a_producer_that_restarts_with_an_earlier_date_is_found() {
+    let mut pair = Pair::connected(|spec| spec);
+    // Its last record does not name the stream.
+    pair.life().publication = None;
+    pair.run_until("the end of the stream is known", |pair| {
+        pair.take();
+        pair.consumer.subscription.channels().is_empty()
+    });
+    let taken = pair.account().taken;
+    pair.restart_producer_in_the_past();
+    pair.run_until("the new life is read", |pair| {
+        if pair.is_served() {
+            pair.push();
+        }
+        pair.take();
+        pair.account().taken > taken
+    });
 }
 
 #[test]

@@ -5,7 +5,15 @@
 pub(crate) mod laws;
 pub(crate) mod play;
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use corewire_engine::{
     Engine,
@@ -27,6 +35,9 @@ use corewire_testkit::SplitMix64;
 
 /// The port of every host.
 const PORT: u16 = 4_000;
+
+/// The date when the world begins, in seconds since 1970.
+const DATE: u64 = 1_700_000_000;
 
 /// Turns in a row that may ask for another one. More than these is a busy loop.
 const RESTLESS: usize = 200_000;
@@ -61,6 +72,42 @@ impl Dice {
     }
 }
 
+/// What the hosts are made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) times: Times,
+    pub(crate) limits: Limits,
+    pub(crate) shard: ShardLimits,
+    pub(crate) driver: DriverConfig,
+}
+
+impl Setup {
+    /// Short times and small tables, so that bounds take effect.
+    pub(crate) fn small() -> Self {
+        Self {
+            times: Times {
+                redial: Duration::from_millis(50),
+                redial_max: Duration::from_millis(500),
+                record_life: Duration::from_secs(60),
+                drain: Duration::from_millis(200),
+            },
+            limits: Limits { mailbox: 64, ..Limits::default() },
+            shard: ShardLimits { sessions: 256, channels: 1_024, streams: 64, ..ShardLimits::default() },
+            driver: DriverConfig { leases: 8, receive_buffers: 16, ..DriverConfig::default() },
+        }
+    }
+
+    /// What a user gets.
+    pub(crate) fn defaults() -> Self {
+        Self {
+            times: Times::default(),
+            limits: Limits::default(),
+            shard: ShardLimits::default(),
+            driver: DriverConfig::default(),
+        }
+    }
+}
+
 /// One host that runs.
 pub(crate) struct Host {
     /// Declared first, because the clerk below has to handle its drop.
@@ -70,11 +117,24 @@ pub(crate) struct Host {
     pub(crate) shards: Vec<Shard<SimDriver>>,
     /// Ends the world's leap when the clerk wants its turn.
     alarm: SimDriver,
+    /// The process is stopped: it runs no turn until it goes on.
+    pub(crate) frozen: bool,
+    /// Times that it was run until it had nothing to do.
+    pub(crate) settled: u64,
 }
 
 impl Host {
+    /// Whether there is a reason to run it.
+    fn is_due(&self) -> bool {
+        self.alarm.is_due() || self.shards.iter().any(|shard| shard.driver().is_due())
+    }
+
     /// Runs clerk and shards until neither has anything to do now.
     fn settle(&mut self, now: Instant) {
+        if self.frozen {
+            return;
+        }
+        self.settled += 1;
         // A simulated shard does not sleep, so it is not woken: it runs until a whole round finds nothing.
         let mut quiet = 0;
         for _ in 0..RESTLESS {
@@ -113,6 +173,11 @@ pub(crate) struct Internet {
     pub(crate) seed: u64,
     pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) places: Vec<HostId>,
+    pub(crate) setup: Setup,
+    /// How many identities each place has had before the present one.
+    pub(crate) identities: Vec<u8>,
+    /// The wall clock of each place, in seconds since 1970 when the world began.
+    pub(crate) dates: Vec<Arc<AtomicU64>>,
     network: NetworkId,
     shards: usize,
     lives: u64,
@@ -122,6 +187,10 @@ pub(crate) struct Internet {
 
 impl Internet {
     pub(crate) fn new(seed: u64, hosts: usize, shards: usize) -> Self {
+        Self::with(seed, hosts, shards, Setup::small())
+    }
+
+    pub(crate) fn with(seed: u64, hosts: usize, shards: usize, setup: Setup) -> Self {
         let world = World::new(seed);
         let small = DriverConfig { leases: 1, receive_buffers: 1, ..DriverConfig::default() };
         let horizon = world.driver_with(world.host(), &small).expect("memory");
@@ -131,6 +200,9 @@ impl Internet {
             seed,
             hosts: BTreeMap::new(),
             places,
+            setup,
+            identities: vec![0; hosts],
+            dates: (0..hosts).map(|_| Arc::new(AtomicU64::new(DATE))).collect(),
             network: NetworkId([5; 32]),
             shards,
             lives: 0,
@@ -146,21 +218,14 @@ impl Internet {
     pub(crate) fn start(&mut self, place: usize) {
         self.lives += 1;
         let id = self.places[place];
-        let driver = DriverConfig { leases: 8, receive_buffers: 16, ..DriverConfig::default() };
-        let times = Times {
-            redial: Duration::from_millis(50),
-            redial_max: Duration::from_millis(500),
-            record_life: Duration::from_secs(60),
-            drain: Duration::from_millis(200),
-        };
         let mut dice = Dice::new(self.seed.wrapping_mul(1_000).wrapping_add(self.lives));
         let entropy = Box::new(move |out: &mut [u8]| out.fill_with(|| dice.next() as u8));
-        let calendar =
-            Box::new(|now: Instant| Duration::from_secs(1_700_000_000) + now.saturating_since(Instant::ZERO));
-        let limits = Limits { mailbox: 64, ..Limits::default() };
+        let date = self.dates[place].clone();
+        let calendar = Box::new(move |now: Instant| {
+            Duration::from_secs(date.load(Ordering::Relaxed)) + now.saturating_since(Instant::ZERO)
+        });
+        let Setup { times, limits, shard: shard_limits, driver } = self.setup.clone();
         let (engine, clerk, ends) = inline_engine(self.shards, limits, times, entropy, calendar);
-        let shard_limits =
-            ShardLimits { sessions: 256, channels: 1_024, streams: 64, ..ShardLimits::default() };
         let shards = (0..)
             .zip(ends)
             .map(|(number, ShardEnds { commands, events })| {
@@ -170,7 +235,8 @@ impl Internet {
             .collect();
         let alarm = DriverConfig { leases: 1, receive_buffers: 1, ..DriverConfig::default() };
         let alarm = self.world.driver_with(id, &alarm).expect("memory");
-        let host = Host { node: None, engine: Some(engine), clerk, shards, alarm };
+        let engine = Some(engine);
+        let host = Host { node: None, engine, clerk, shards, alarm, frozen: false, settled: 0 };
         self.hosts.insert(id, host);
         self.join(place);
     }
@@ -189,7 +255,7 @@ impl Internet {
             send_buffer_bytes: 0,
         };
         let config = NodeConfig {
-            identity_seed: Some([place as u8 + 1; 32]),
+            identity_seed: Some(self.identity(place)),
             use_registry: false,
             bootstrap,
             ..NodeConfig::new(self.network)
@@ -206,6 +272,21 @@ impl Internet {
         self.hosts.remove(&id);
     }
 
+    fn identity(&self, place: usize) -> [u8; 32] {
+        let mut seed = [place as u8 + 1; 32];
+        seed[0] = seed[0].wrapping_add(16 * self.identities[place]);
+        seed
+    }
+
+    /// Stops the process at `place`, or lets it go on. What it was doing is finished first.
+    pub(crate) fn freeze(&mut self, place: usize, frozen: bool) {
+        let now = self.world.now();
+        if let Some(host) = self.hosts.get_mut(&self.places[place]) {
+            host.settle(now);
+            host.frozen = frozen;
+        }
+    }
+
     pub(crate) fn node(&self, place: usize) -> Option<&Node> {
         self.hosts.get(&self.places[place])?.node.as_ref()
     }
@@ -218,6 +299,14 @@ impl Internet {
         }
     }
 
+    /// Runs every host that has a reason to run.
+    fn settle_due(&mut self) {
+        let now = self.world.now();
+        for host in self.hosts.values_mut().filter(|host| host.is_due()) {
+            host.settle(now);
+        }
+    }
+
     /// Lets the world's time pass, and everything that happens in it.
     pub(crate) fn run_for(&mut self, time: Duration) {
         let end = self.world.now() + time;
@@ -225,7 +314,7 @@ impl Internet {
         self.settle();
         while self.world.now() < end {
             self.world.advance_to_next_event();
-            self.settle();
+            self.settle_due();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One producer and one consumer on two hosts with a clean link, for scenarios of one fault each.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use corewire_engine::{
     driver::sim::Link,
@@ -37,7 +37,14 @@ pub(crate) struct Pair {
 impl Pair {
     /// Both hosts with a stream between them; the consumer has taken the first datum.
     pub(crate) fn connected(spec: impl FnOnce(PublishSpec) -> PublishSpec) -> Self {
-        let mut internet = Internet::new(7, 2, 1);
+        Self::connected_on(Internet::new(7, 2, 1), spec)
+    }
+
+    /// The same on an internet whose hosts have not started.
+    pub(crate) fn connected_on(
+        mut internet: Internet,
+        spec: impl FnOnce(PublishSpec) -> PublishSpec,
+    ) -> Self {
         internet.world.set_default_link(Link { delay: Duration::from_micros(200), ..Link::CLEAN });
         internet.start(PRODUCER);
         internet.start(CONSUMER);
@@ -68,13 +75,9 @@ impl Pair {
         self.lives.last_mut().expect("one from the start")
     }
 
-    /// Offers a datum; a ring without room is reported, as producers do.
+    /// Offers a datum.
     pub(crate) fn push(&mut self) -> bool {
-        let pushed = self.life().push(HEAD);
-        if !pushed && let Some(publication) = &self.life().publication {
-            publication.note_full();
-        }
-        pushed
+        self.life().push(HEAD)
     }
 
     /// The consumer takes what has arrived.
@@ -84,7 +87,7 @@ impl Pair {
     }
 
     pub(crate) fn account(&self) -> Account {
-        self.consumer.accounts.values().next().copied().unwrap_or_default()
+        self.consumer.accounts.values().next().cloned().unwrap_or_default()
     }
 
     /// Whether the producer has a channel to a consumer.
@@ -99,6 +102,12 @@ impl Pair {
     pub(crate) fn is_subscribed(&self) -> bool {
         let channels = self.consumer.subscription.channels();
         channels.iter().any(|channel| channel.shared().state() == ChannelState::Connected)
+    }
+
+    /// How many datums the consumer's present channel has brought.
+    pub(crate) fn arrived(&self) -> u64 {
+        let channels = self.consumer.subscription.channels();
+        channels.iter().map(|channel| channel.shared().snapshot().datums).max().unwrap_or_default()
     }
 
     /// Cuts the network between the two, or mends it.
@@ -151,6 +160,14 @@ impl Pair {
         self.publish_again();
     }
 
+    /// The producer's host is started again with its clock a day earlier.
+    pub(crate) fn restart_producer_in_the_past(&mut self) {
+        self.internet.crash(PRODUCER);
+        self.internet.dates[PRODUCER].fetch_sub(24 * 3_600, Ordering::Relaxed);
+        self.internet.start(PRODUCER);
+        self.publish_again();
+    }
+
     pub(crate) fn publish_again(&mut self) {
         let number = self.lives.len() as u64;
         let life = publish(&self.internet, number, |spec| spec);
@@ -163,5 +180,6 @@ fn publish(internet: &Internet, number: u64, spec: impl FnOnce(PublishSpec) -> P
     let publication =
         node.publish(spec(PublishSpec { datums: 64, ..PublishSpec::new(STREAM) })).expect("a node has room");
     let ring = publication.ring().clone();
-    Life { number, place: PRODUCER, stream: STREAM, publication: Some(publication), ring, accepted: 0 }
+    let publication = Some(publication);
+    Life { number, place: PRODUCER, stream: STREAM, publication, ring, accepted: 0, evicts: false }
 }

@@ -187,7 +187,7 @@ impl Play {
         let Ok(publication) = node.publish(spec) else { return };
         let (number, ring) = (self.lives.len() as u64, publication.ring().clone());
         let publication = Some(publication);
-        self.lives.push(Life { number, place, stream, publication, ring, accepted: 0 });
+        self.lives.push(Life { number, place, stream, publication, ring, accepted: 0, evicts: false });
     }
 
     fn subscribe(&mut self, place: usize) {

@@ -243,6 +243,11 @@ impl World {
         self.inner.lock().direction(from, to).link = link;
     }
 
+    /// The properties of the direction from `from` to `to`.
+    pub fn link(&self, from: HostId, to: HostId) -> Link {
+        self.inner.lock().direction(from, to).link.clone()
+    }
+
     /// Cuts (or mends) the direction from `from` to `to`. What is on its way still arrives.
     pub fn set_cut(&self, from: HostId, to: HostId, cut: bool) {
         self.inner.lock().direction(from, to).cut = cut;
@@ -297,8 +302,7 @@ impl World {
         Some(next)
     }
 
-    /// Moves the clock to `to`, through everything that is due until then. A time in the past changes
-    /// nothing.
+    /// Moves the clock to `to`, through everything that is due until then. A time in the past does nothing.
     pub fn advance_to(&self, to: Instant) {
         self.inner.lock().advance_to(to);
     }
