@@ -13,11 +13,14 @@
 //!
 //! Not inside: sessions, keys and packets, and new keys of an open session, which change no index.
 
-use alloc::collections::VecDeque;
+use alloc::{collections::VecDeque, vec::Vec};
 use core::time::Duration;
 
 use super::{FOR_KEY, HandshakeOutcome, HandshakeRole, initiator::GIVE_UP_AFTER};
-use crate::{ids::PeerId, time::Instant, wire::header::ReceiverIndex};
+use crate::{ids::PeerId, mutate, time::Instant, wire::header::ReceiverIndex};
+
+/// Sessions that wait to be confirmed at once.
+const MAX_NEXT: usize = 4;
 
 /// How long sessions are kept beside the current one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -101,8 +104,10 @@ pub struct PeerSessions {
     previous: Option<(EstablishedSession, Instant)>,
     /// The session to send on.
     current: Option<EstablishedSession>,
-    /// Waits until the time given to be confirmed.
-    next: Option<(EstablishedSession, Instant)>,
+    /// Wait until the time given to be confirmed, in the order in which they were answered; at most
+    /// [`MAX_NEXT`]. One for each boot number, so that a replayed first message from an earlier life of the
+    /// peer takes no place.
+    next: Vec<(EstablishedSession, Instant)>,
     /// To be polled.
     retired: VecDeque<ReceiverIndex>,
     /// Boot number and number of the latest attempt of the peer that was answered.
@@ -118,7 +123,7 @@ impl PeerSessions {
             config,
             previous: None,
             current: None,
-            next: None,
+            next: Vec::new(),
             retired: VecDeque::new(),
             latest: None,
         }
@@ -139,7 +144,8 @@ impl PeerSessions {
     /// session has. Attempts that cross have the same generation; an attempt that replaces a session has a
     /// later one. A session that waits to be confirmed counts, because the peer may use it already.
     pub fn next_generation(&self) -> u16 {
-        let latest = self.next().into_iter().chain(self.current()).max_by_key(|entry| entry.since);
+        let next = self.next.iter().map(|(entry, _)| entry);
+        let latest = next.chain(self.current()).max_by_key(|entry| entry.since);
         latest.map_or(0, |entry| entry.generation.wrapping_add(1) & !FOR_KEY)
     }
 
@@ -163,20 +169,26 @@ impl PeerSessions {
         }
         if confirmed {
             self.promote(now, entry);
-        } else if let Some((replaced, _)) = self.next.replace((entry, now + self.config.next_for)) {
-            self.retired.push_back(replaced.local_index);
+            return;
         }
+        // The peer has given up its earlier attempt. If it was another life of the peer that attempted, only
+        // time can tell which of them lives.
+        let replaced = self.next.iter().position(
+            |(waiting, _)| mutate!(waiting.peer_boot == entry.peer_boot, "replay-replaces-next" => true),
+        );
+        if let Some(at) = replaced.or((self.next.len() >= MAX_NEXT).then_some(0)) {
+            self.retired.push_back(self.next.remove(at).0.local_index);
+        }
+        self.next.push((entry, now + self.config.next_for));
     }
 
     /// A packet opened under the session with this index. Returns whether that made it the current one.
     pub fn handle_opened(&mut self, now: Instant, local_index: ReceiverIndex) -> bool {
-        match self.next {
-            Some((entry, _)) if entry.local_index == local_index => {
-                self.next = None;
-                self.promote(now, entry)
-            }
-            _ => false,
-        }
+        let Some(at) = self.next.iter().position(|(entry, _)| entry.local_index == local_index) else {
+            return false;
+        };
+        let (entry, _) = self.next.remove(at);
+        self.promote(now, entry)
     }
 
     /// The session with this index has ended. [`poll_retired`](Self::poll_retired) does not give it.
@@ -184,9 +196,7 @@ impl PeerSessions {
         if self.current.is_some_and(|entry| entry.local_index == local_index) {
             self.current = None;
         }
-        if self.next.is_some_and(|(entry, _)| entry.local_index == local_index) {
-            self.next = None;
-        }
+        self.next.retain(|(entry, _)| entry.local_index != local_index);
         if self.previous.is_some_and(|(entry, _)| entry.local_index == local_index) {
             self.previous = None;
         }
@@ -197,31 +207,29 @@ impl PeerSessions {
         self.current.as_ref()
     }
 
-    /// The session that waits to be confirmed. Until then only empty packets are sent on it, by the side that
-    /// started it.
+    /// The session that waits to be confirmed; the last one answered if there are several. Until then only
+    /// empty packets are sent on it, by the side that started it.
     pub fn next(&self) -> Option<&EstablishedSession> {
-        self.next.as_ref().map(|(entry, _)| entry)
+        self.next.last().map(|(entry, _)| entry)
     }
 
     /// Whether there is no session at all.
-    pub const fn is_empty(&self) -> bool {
-        self.previous.is_none() && self.current.is_none() && self.next.is_none()
+    pub fn is_empty(&self) -> bool {
+        self.previous.is_none() && self.current.is_none() && self.next.is_empty()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.previous, self.next].into_iter().flatten().map(|(_, until)| until).min()
+        self.previous.iter().chain(&self.next).map(|(_, until)| *until).min()
     }
 
     /// Retires sessions whose time is over.
     pub fn handle_timeout(&mut self, now: Instant) {
-        for slot in [&mut self.previous, &mut self.next] {
-            if let Some((entry, until)) = *slot
-                && until <= now
-            {
-                *slot = None;
-                self.retired.push_back(entry.local_index);
-            }
+        if let Some((entry, _)) = self.previous.take_if(|(_, until)| *until <= now) {
+            self.retired.push_back(entry.local_index);
+        }
+        for (entry, _) in self.next.extract_if(.., |(_, until)| *until <= now) {
+            self.retired.push_back(entry.local_index);
         }
     }
 

@@ -74,6 +74,25 @@ fn replayed_init_replaces_only_the_next_session() {
 }
 
 #[test]
+fn replay_from_an_earlier_life_leaves_the_waiting_session_alone() {
+    let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
+    slots.handle_established(START, entry(1, HandshakeRole::Responder, 0, START), false);
+    let old = EstablishedSession { peer_boot: 0, ..entry(2, HandshakeRole::Responder, 0, START) };
+    slots.handle_established(START, old, false);
+    assert_eq!(retired(&mut slots), []);
+    assert!(slots.handle_opened(START, index(1)), "the peer's first packet still opens");
+    let due = slots.poll_timeout().unwrap();
+    slots.handle_timeout(due);
+    assert_eq!((retired(&mut slots), slots.current().unwrap().local_index), (vec![index(2)], index(1)));
+    // However many are replayed, few wait.
+    for n in 3..20 {
+        let old = EstablishedSession { peer_boot: n.into(), ..entry(n, HandshakeRole::Responder, 0, START) };
+        slots.handle_established(START, old, false);
+    }
+    assert_eq!(retired(&mut slots), (3..16).map(index).collect::<Vec<_>>());
+}
+
+#[test]
 fn of_two_simultaneous_attempts_the_smaller_peer_wins() {
     let small = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     let large = PeerSessions::new(LARGE, SMALL, PeerSessionsConfig::default());
