@@ -71,7 +71,9 @@ impl Drr {
             let flow = &mut self.flows[slot as usize];
             if !self.granted {
                 self.granted = true;
-                flow.balance += i64::from(self.quantum) * i64::from(flow.weight);
+                // What it could not use in its last turn does not add up.
+                let debt = mutate!(flow.balance.min(0), "balances-add-up" => flow.balance);
+                flow.balance = debt + i64::from(self.quantum) * i64::from(flow.weight);
             }
             if flow.balance > 0 {
                 break;
@@ -166,6 +168,16 @@ mod tests {
             let served = serve(4096, &[(1, vec![sizes.0]), (4, vec![sizes.1])], 300_000);
             let ratio = served[1] as f64 / served[0] as f64;
             assert!((3.8..4.2).contains(&ratio), "{sizes:?}: {ratio}");
+        }
+    }
+
+    #[test]
+    fn turns_without_use_do_not_add_up() {
+        let mut drr = Drr::new(1000);
+        drr.activate(0, 3);
+        for _ in 0..10 {
+            assert_eq!(*drr.poll_turn().unwrap().1, 3000);
+            drr.rotate();
         }
     }
 
