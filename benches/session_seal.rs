@@ -75,8 +75,8 @@ impl Pair {
         let session = |send, receive| {
             Session::new(
                 config.clone(),
-                Sealer::new(Suite::Aes256Gcm, &key(send), packet, Instant::ZERO),
-                Opener::new(Suite::Aes256Gcm, &key(receive), packet, Instant::ZERO),
+                Sealer::new(Suite::Aes256Gcm, &key(send), Instant::ZERO),
+                Opener::new(Suite::Aes256Gcm, &key(receive), Instant::ZERO),
                 ReceiverIndex::NONE,
                 Instant::ZERO,
             )

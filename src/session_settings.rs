@@ -128,7 +128,7 @@ impl SessionSettings {
 
     /// Memory for datums that have arrived in part, or before an earlier one, of all channels of a session,
     /// in bytes. From 1 MiB to 1 TiB. Default: 256 MiB. A consumer takes no
-    /// datum longer than half of this.
+    /// datum longer than half of this less 384 bytes.
     ///
     /// ```
     /// # use corewire::network::SessionSettings;

@@ -25,6 +25,7 @@ const UNSAFE_ROOMS: &[&str] = &[
     "engine/rings/src/guard.rs",
     "engine/rings/src/read.rs",
     "engine/rings/tests/allocations.rs",
+    "engine/proto/tests/allocations.rs",
     "engine/src/buffer/",
     "engine/src/driver/uring/",
     "engine/src/driver/sys/",

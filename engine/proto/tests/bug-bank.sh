@@ -23,7 +23,16 @@ grows-while-unused        lib         congestion::tests::cubic_does_not_grow_for
 black-hole-unseen         lib         session::path_mtu::tests::vanishing_large_packets_lead_back_to_the_smallest_size
 moves-on-any-answer       lib         session::path_address::tests::new_address_is_used_once_it_has_answered
 pause-clears-debt         lib         schedule::tests::debt_outlives_a_pause_and_unused_bytes_do_not
+stall-kills-peers         liveness    stalled_host_reads_its_socket_before_it_declares_a_peer_dead
 one-refusal-kills         lib         session::liveness::tests::single_refusal_does_not_kill
+room-promised-twice       large       five_channels_in_the_middle_of_large_datums_all_finish
+balances-add-up           lib         schedule::tests::turns_without_use_do_not_add_up
+opener-never-asks         rekey       receiver_asks_for_a_new_key_when_the_peer_has_used_up_its_own
+stranger-ends-session     rekey       packet_of_a_stranger_does_not_end_a_session_whose_key_has_stopped
+skipped-numbers-acked     rules       peer_that_acknowledges_what_was_never_sent_is_found_out
+old-ranges-forgotten      lib         session::acks::tests::ranges_beyond_one_frame_follow_in_the_next_packets
+close-overtakes-fin       rules       end_of_a_stream_goes_before_the_close
+replay-replaces-next      lib         handshake::tests::peer_sessions::replay_from_an_earlier_life_leaves_the_waiting_session_alone
 '
 
 target=${CARGO_TARGET_DIR:-$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')}
@@ -36,7 +45,7 @@ while read -r line; do
   [ "$name" != corewire_proto ] || name=lib
   programs[$name]=$line
 done < <(RUSTFLAGS="--cfg corewire_bugs" CARGO_TARGET_DIR="$target/bugs" cargo test -p corewire-proto --no-run --lib \
-  --test rekey --test simulation --test rules --test liveness 2>&1 |
+  --test rekey --test simulation --test rules --test large --test liveness 2>&1 |
   tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
 
 # Runs one test with one failure, or with none.

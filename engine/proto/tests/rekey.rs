@@ -16,7 +16,7 @@ use harness::{Faults, Flow, Inboxes, Rings, Rng, World};
 
 /// Keys that are due after `soft` packets.
 fn limits(soft: u64) -> KeyLimits {
-    let limits = KeyLimits::new(Suite::ChaCha20Poly1305, 65_507);
+    let limits = KeyLimits::new(Suite::ChaCha20Poly1305);
     KeyLimits { soft_packets: soft, hard_packets: 1_000 * soft, ..limits }
 }
 
@@ -295,6 +295,38 @@ fn forged_phase_changes_no_key() {
     }
     assert_eq!(pair.phase(1), 0);
     assert_eq!(pair.bring(1, &packet), Ok(()));
+}
+
+#[test]
+fn receiver_asks_for_a_new_key_when_the_peer_has_used_up_its_own() {
+    let usual = KeyLimits { soft_blocks: 40, ..limits(1_000) };
+    let config = SessionConfig { keepalive: Some(Duration::from_secs(3_600)), ..SessionConfig::default() };
+    let mut pair =
+        Pair { now: Instant::ZERO, peers: [session(&config, 0, usual), session(&config, 1, limits(1_000))] };
+    for _ in 0..30 {
+        let packet = pair.packet(1);
+        assert_eq!(pair.bring(0, &packet), Ok(()));
+    }
+    assert_eq!(pair.events(0).iter().filter(|event| **event == SessionEvent::RekeyDue).count(), 1);
+    assert_eq!(pair.peers[0].sealer().next_number(), 0, "it has sent nothing itself");
+}
+
+#[test]
+fn packet_of_a_stranger_does_not_end_a_session_whose_key_has_stopped() {
+    let usual = limits(1_000);
+    let mut pair = Pair::new(usual);
+    let mut forged = pair.packet(1);
+    if let Some(last) = forged.last_mut() {
+        *last ^= 1;
+    }
+    pair.now += usual.hard_age;
+    assert_eq!(pair.bring(0, &forged), Err(Dropped::OtherKey));
+    assert!(!pair.peers[0].is_closed() && pair.said(0).is_none());
+    // Its own timer does.
+    pair.pass(Duration::ZERO);
+    assert!(
+        pair.events(0).contains(&SessionEvent::Closed { code: CloseCode::KEY_EXHAUSTED, by_peer: false })
+    );
 }
 
 #[test]

@@ -44,8 +44,8 @@ struct Input {
 fuzz_target!(|input: Input| {
     let suite = if input.aes { Suite::Aes256Gcm } else { Suite::ChaCha20Poly1305 };
     let key = KeyBytes::from_bytes(KEY);
-    let mut sealer = Sealer::new(suite, &key, 1_500, NOW);
-    let mut opener = Opener::new(suite, &key, 1_500, NOW);
+    let mut sealer = Sealer::new(suite, &key, NOW);
+    let mut opener = Opener::new(suite, &key, NOW);
     let index = ReceiverIndex::new(3, 70_000, 0xc0ff_ee00).expect("the slot has 17 bits");
     let mut sealed: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut opened = BTreeSet::new();

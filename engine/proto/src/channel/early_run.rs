@@ -1,50 +1,206 @@
 //! What a consumer holds of a Reliable channel until the sequences before it have arrived.
 
-use alloc::vec::Vec;
+use alloc::{collections::VecDeque, vec::Vec};
 
-use super::{HELD_OVERHEAD_BYTES, datum_cost};
+use super::{Budget, Fault, HELD_OVERHEAD_BYTES};
+use crate::wire::frames::Datums;
 
-/// Consecutive sequences that arrived early; its first sequence is its key in [`super::RxChannel`].
+/// Runs that a channel holds at once. Runs that follow each other are joined, so there is about one for each
+/// gap; the bound keeps the insertion of one cheap.
+const MAX_RUNS: usize = 4_096;
+/// Runs are joined up to this many bytes.
+const MAX_JOINED_BYTES: usize = 64 << 10;
+
+/// Consecutive sequences that arrived early.
 #[derive(Debug)]
 pub(super) enum EarlyRun {
-    /// The body of a DATA frame, or a part of one.
-    Data { count: u32, uniform: bool, offset: u64, bytes: Vec<u8> },
+    /// Bodies of DATA frames, or parts of them.
+    Data {
+        count: u32,
+        uniform: bool,
+        /// Start of the first in the offset space.
+        offset: u64,
+        /// Start of the sequence behind the last.
+        end_offset: u64,
+        bytes: Vec<u8>,
+    },
     /// Sequences up to `until` that the producer skipped; `until` starts at `offset`.
     Skip { until: u64, offset: u64 },
 }
 
 impl EarlyRun {
     /// One past its last sequence.
-    pub(super) fn end(&self, first: u64) -> u64 {
+    fn end(&self, first: u64) -> u64 {
         match self {
             Self::Data { count, .. } => first + u64::from(*count),
             Self::Skip { until, .. } => *until,
         }
     }
 
-    /// Whether datums of `len` bytes from `seq` on, which starts at `offset`, are a continuation of it.
-    pub(super) fn goes_on_with(&self, first: u64, seq: u64, len: usize, offset: u64) -> bool {
-        let Self::Data { count, uniform: true, offset: start, bytes } = self else { return false };
-        // Behind a resent part an offset is only a lower bound, and then it does not fit.
-        self.end(first) == seq
-            && bytes.len() == *count as usize * len
-            && start.saturating_add(u64::from(*count) * datum_cost(len)) == offset
-    }
-
-    /// Adds `more` datums, of which [`EarlyRun::goes_on_with`] is true.
-    pub(super) fn extend(&mut self, more: u32, more_bytes: &[u8]) {
-        if let Self::Data { count, bytes, .. } = self {
-            *count += more;
-            bytes.extend_from_slice(more_bytes);
-        }
-    }
-
     /// Bytes charged to the budget for it.
-    pub(super) fn charge(&self) -> usize {
+    fn charge(&self) -> usize {
         HELD_OVERHEAD_BYTES
             + match self {
                 Self::Data { bytes, .. } => bytes.len(),
                 Self::Skip { .. } => 0,
             }
+    }
+
+    /// Gives its charge and its buffer back.
+    pub(super) fn release(self, budget: &mut Budget) {
+        budget.give(self.charge());
+        if let Self::Data { bytes, .. } = self {
+            budget.recycle(bytes);
+        }
+    }
+}
+
+/// The early runs of a channel, by sequence.
+#[derive(Debug, Default)]
+pub(super) struct EarlyRuns {
+    /// First sequence and run: ascending and disjoint, at most [`MAX_RUNS`].
+    runs: VecDeque<(u64, EarlyRun)>,
+}
+
+impl EarlyRuns {
+    pub(super) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Bytes charged to the budget.
+    pub(super) fn charge(&self) -> usize {
+        self.runs.iter().map(|(_, run)| run.charge()).sum()
+    }
+
+    /// Whether `seq` is held, and up to where (at most `end`) the same is true of the sequences behind it.
+    pub(super) fn coverage(&self, seq: u64, end: u64) -> (u64, bool) {
+        let at = self.runs.partition_point(|(first, _)| *first <= seq);
+        if let Some((first, run)) = at.checked_sub(1).and_then(|before| self.runs.get(before))
+            && run.end(*first) > seq
+        {
+            return (run.end(*first).min(end), true);
+        }
+        (self.runs.get(at).map_or(end, |(first, _)| end.min(*first)), false)
+    }
+
+    /// Holds datums that are not held: `count` from `seq` on, between two offsets.
+    pub(super) fn hold(
+        &mut self,
+        seq: u64,
+        (offset, end_offset): (u64, u64),
+        datums: Datums<'_>,
+        count: u32,
+        bytes: &[u8],
+        budget: &mut Budget,
+    ) -> Result<usize, Fault> {
+        let at = self.runs.partition_point(|(first, _)| *first <= seq);
+        let uniform = datums.is_uniform();
+        if let Some((first, EarlyRun::Data { count: had, uniform: same, end_offset: end, bytes: buffer, .. })) =
+            at.checked_sub(1).and_then(|before| self.runs.get_mut(before))
+            && *first + u64::from(*had) == seq
+            && *end == offset
+            && *same == uniform
+            && buffer.len() + bytes.len() <= MAX_JOINED_BYTES
+            && !bytes.is_empty()
+            && (!uniform || buffer.len() * count as usize == bytes.len() * *had as usize)
+        {
+            budget.take(bytes.len())?;
+            buffer.extend_from_slice(bytes);
+            (*had, *end) = (*had + count, end_offset);
+            return Ok(bytes.len());
+        }
+        let charge = HELD_OVERHEAD_BYTES + bytes.len();
+        self.make_room(charge, budget)?;
+        let bytes = budget.copy(bytes);
+        self.runs.insert(at, (seq, EarlyRun::Data { count, uniform, offset, end_offset, bytes }));
+        Ok(charge)
+    }
+
+    /// Holds the skip of sequences that are not held; `until` starts at `offset` or behind.
+    pub(super) fn hold_skip(
+        &mut self,
+        seq: u64,
+        until: u64,
+        offset: u64,
+        budget: &mut Budget,
+    ) -> Result<usize, Fault> {
+        self.make_room(HELD_OVERHEAD_BYTES, budget)?;
+        let at = self.runs.partition_point(|(first, _)| *first <= seq);
+        self.runs.insert(at, (seq, EarlyRun::Skip { until, offset }));
+        Ok(HELD_OVERHEAD_BYTES)
+    }
+
+    fn make_room(&self, charge: usize, budget: &mut Budget) -> Result<(), Fault> {
+        if self.runs.len() >= MAX_RUNS {
+            return Err(Fault::Refuse);
+        }
+        budget.take(charge)
+    }
+
+    /// Takes the first run if it starts at or below `seq`; returns its first sequence and its charge too.
+    pub(super) fn take_first(&mut self, seq: u64) -> Option<(u64, EarlyRun, usize)> {
+        self.runs.front().filter(|(first, _)| *first <= seq)?;
+        self.runs.pop_front().map(|(first, run)| {
+            let charge = run.charge();
+            (first, run, charge)
+        })
+    }
+
+    /// Drops everything and gives its charge back.
+    pub(super) fn release(self, budget: &mut Budget) {
+        for (_, run) in self.runs {
+            run.release(budget);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Holds `count` datums of `len` bytes from `seq` on, which starts at `offset`.
+    fn hold(
+        runs: &mut EarlyRuns,
+        seq: u64,
+        offset: u64,
+        count: u32,
+        len: usize,
+        budget: &mut Budget,
+    ) -> usize {
+        let bytes = alloc::vec![seq as u8; len * count as usize];
+        let datums = Datums::new(count, true, &bytes).unwrap();
+        let end = offset + u64::from(count) * crate::wire::datum_cost(len);
+        runs.hold(seq, (offset, end), datums, count, &bytes, budget).unwrap()
+    }
+
+    #[test]
+    fn runs_that_follow_each_other_are_joined() {
+        let (mut runs, mut budget) = (EarlyRuns::default(), Budget::new(1 << 20));
+        assert_eq!(hold(&mut runs, 10, 160, 2, 16, &mut budget), 32 + HELD_OVERHEAD_BYTES);
+        assert_eq!(hold(&mut runs, 12, 192, 3, 16, &mut budget), 48);
+        // Another length, and an offset that is only a lower bound.
+        hold(&mut runs, 15, 240, 1, 20, &mut budget);
+        hold(&mut runs, 16, 240, 1, 20, &mut budget);
+        assert_eq!((runs.coverage(10, 90), runs.runs.len()), ((15, true), 3));
+        assert_eq!((runs.coverage(3, 90), runs.coverage(17, 90)), ((10, false), (90, false)));
+        assert_eq!(runs.charge(), budget.held());
+        assert!(runs.take_first(9).is_none());
+        let (first, run, charge) = runs.take_first(10).unwrap();
+        assert_eq!((first, run.end(first), charge), (10, 15, 80 + HELD_OVERHEAD_BYTES));
+        run.release(&mut budget);
+        runs.release(&mut budget);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn number_of_runs_is_bounded() {
+        let (mut runs, mut budget) = (EarlyRuns::default(), Budget::new(1 << 30));
+        for n in 0..MAX_RUNS as u64 {
+            hold(&mut runs, 2 * n, 32 * n, 1, 16, &mut budget);
+        }
+        let datums = Datums::new(1, true, &[7]).unwrap();
+        assert_eq!(runs.hold(99_999, (0, 16), datums, 1, &[7], &mut budget), Err(Fault::Refuse));
+        assert_eq!(runs.hold_skip(99_999, 100_000, 0, &mut budget), Err(Fault::Refuse));
+        assert_eq!(budget.held(), runs.charge());
     }
 }

@@ -14,8 +14,13 @@ pub(crate) struct Intervals {
 impl Intervals {
     /// Adds `start..end`.
     pub(crate) fn insert(&mut self, start: u64, end: u64) {
+        self.insert_within(start, end, usize::MAX);
+    }
+
+    /// Adds `start..end`, unless that would make more than `max` intervals; returns whether it did.
+    pub(crate) fn insert_within(&mut self, start: u64, end: u64, max: usize) -> bool {
         if start >= end {
-            return;
+            return true;
         }
         // The first row that touches the new one or lies behind it.
         let from = self.rows.partition_point(|row| row.1 < start);
@@ -27,12 +32,21 @@ impl Intervals {
             to += 1;
         }
         if from == to {
+            if self.rows.len() >= max {
+                return false;
+            }
             self.rows.insert(from, (low, high));
         } else {
             self.rows[from] = (low, high);
             self.rows.drain(from + 1..to);
         }
         debug_assert!(self.rows.is_sorted_by(|a, b| a.1 < b.0), "rows ascend and do not touch");
+        true
+    }
+
+    /// Removes everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.rows.clear();
     }
 
     /// Removes every row that starts at or before `at`, and returns the end of the one that contains or

@@ -21,12 +21,13 @@
 //!
 //! Not inside: packets and loss detection (`session`), the order in which channels send (`schedule`).
 
-mod assembler;
+mod budget;
 mod credit;
 mod early_run;
 mod intervals;
 mod io;
 mod label;
+mod partial;
 mod positions;
 mod resend;
 mod rx;
@@ -35,16 +36,19 @@ mod stats;
 mod tx;
 mod tx_pack;
 
-pub(crate) use assembler::{Assembler, Budget, HELD_OVERHEAD_BYTES, PARTIAL_OVERHEAD_BYTES};
+pub(crate) use budget::{Budget, HELD_OVERHEAD_BYTES, PARTIAL_OVERHEAD_BYTES, large_share, longest_held};
 pub(crate) use credit::POSITION_LIMIT;
 use credit::{CreditLimit, effective_windows};
 pub use credit::{MAX_WINDOW, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS};
-use early_run::EarlyRun;
+use early_run::{EarlyRun, EarlyRuns};
 pub(crate) use intervals::Intervals;
 pub use io::{DatumSink, DatumSource, Fetched};
 pub use label::Label;
+use partial::Partial;
 use positions::Positions;
-pub(crate) use resend::{LossOutcome, RESEND_ENTRY_BYTES, SentData, SentFragment, SentFrame};
+pub(crate) use resend::{
+    LARGE_ACKS_BYTES, LossOutcome, RESEND_ENTRY_BYTES, SentData, SentFragment, SentFrame,
+};
 pub(crate) use rx::RxChannel;
 pub use stats::ChannelStats;
 pub(crate) use tx::{BlockedFrame, TxChannel, TxStage};

@@ -4,7 +4,7 @@
 
 use alloc::{collections::VecDeque, vec::Vec};
 
-use super::{Intervals, Label};
+use super::{Intervals, Label, PARTIAL_OVERHEAD_BYTES};
 use crate::{mutate, time::Instant};
 
 /// A frame in a packet that has an effect when the packet is acknowledged or lost.
@@ -108,6 +108,17 @@ struct LargeAcks {
     acked: Intervals,
 }
 
+/// What is known of a large datum that was begun: its entry, and room for four acknowledged parts.
+pub(crate) const LARGE_ACKS_BYTES: usize = 2 * size_of::<LargeAcks>() + 4 * size_of::<(u64, u64)>();
+
+/// Lists of acknowledged parts that are kept for the next large datums.
+const SPARE_LISTS: usize = 4;
+
+/// What the consumer reserves for a large datum.
+pub(super) const fn large_charge(total: u32) -> usize {
+    total as usize + PARTIAL_OVERHEAD_BYTES
+}
+
 /// The retransmission state of one channel. It grows with what is lost, which the session bounds by the
 /// frames in flight (see [`Resend::entries`]).
 #[derive(Debug, Default)]
@@ -119,8 +130,12 @@ pub(super) struct Resend {
     /// Parts of large datums to send again, in the order in which they were lost. Those that arrived
     /// meanwhile are passed over when they come to the front.
     pieces: VecDeque<Piece>,
-    /// Large datums that were begun and are not acknowledged, ascending.
-    large: Vec<LargeAcks>,
+    /// Large datums that were begun and not released, ascending: the consumer may hold them.
+    large: VecDeque<LargeAcks>,
+    /// What the consumer reserves for them.
+    large_bytes: usize,
+    /// Empty lists for reuse.
+    spare: Vec<Intervals>,
 }
 
 impl Resend {
@@ -182,13 +197,20 @@ impl Resend {
     pub(super) fn begin_large(&mut self, seq: u64, total: u32) {
         let at = self.large.partition_point(|large| large.seq < seq);
         if self.large.get(at).is_none_or(|large| large.seq != seq) {
-            self.large.insert(at, LargeAcks { seq, total, acked: Intervals::default() });
+            let acked = self.spare.pop().unwrap_or_default();
+            self.large.insert(at, LargeAcks { seq, total, acked });
+            self.large_bytes += large_charge(total);
         }
     }
 
+    /// What the consumer may hold of large datums.
+    pub(super) fn large_bytes(&self) -> usize {
+        self.large_bytes
+    }
+
     /// The datum `seq` will not be sent in fragments any more.
-    pub(super) fn forget_large(&mut self, seq: u64) {
-        self.forget_larges(seq, seq + 1);
+    pub(super) fn end_large(&mut self, seq: u64) {
+        self.end_larges(seq, seq + 1);
     }
 
     /// The sequences `first..end` arrived, where everything below `released` had. Returns the new `released`.
@@ -206,7 +228,8 @@ impl Resend {
         }
         if !self.large.is_empty() {
             // A large datum may be acknowledged by a DATA frame (sent before it was split) or by a SKIP.
-            self.forget_larges(first, end);
+            self.end_larges(first, end);
+            self.release_larges(released);
         }
         self.check();
         released
@@ -279,10 +302,24 @@ impl Resend {
     }
 
     /// The large datums among `first..end` are not sent in fragments any more.
-    fn forget_larges(&mut self, first: u64, end: u64) {
+    fn end_larges(&mut self, first: u64, end: u64) {
         let from = self.large.partition_point(|large| large.seq < first);
-        let to = self.large.partition_point(|large| large.seq < end);
-        self.large.drain(from..to);
+        for large in self.large.range_mut(from..).take_while(|large| large.seq < end) {
+            large.acked.insert(0, u64::from(large.total));
+        }
+    }
+
+    /// Every sequence below `released` arrived: the consumer holds none of them.
+    fn release_larges(&mut self, released: u64) {
+        while self.large.front().is_some_and(|large| large.seq < released)
+            && let Some(LargeAcks { total, mut acked, .. }) = self.large.pop_front()
+        {
+            self.large_bytes -= large_charge(total);
+            if self.spare.len() < SPARE_LISTS {
+                acked.clear();
+                self.spare.push(acked);
+            }
+        }
     }
 
     fn check(&self) {
@@ -291,7 +328,10 @@ impl Resend {
             self.spans.iter().zip(self.spans.iter().skip(1)).all(|(a, b)| a.end <= b.seq),
             "spans ascend and are disjoint"
         );
-        debug_assert!(self.large.is_sorted_by(|a, b| a.seq < b.seq), "large datums ascend");
+        debug_assert!(
+            self.large.iter().zip(self.large.iter().skip(1)).all(|(a, b)| a.seq < b.seq),
+            "large datums ascend"
+        );
     }
 }
 

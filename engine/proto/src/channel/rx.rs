@@ -5,8 +5,8 @@
 use alloc::collections::BTreeMap;
 
 use super::{
-    Assembler, Budget, ChannelStats, DatumSink, EarlyRun, Fault, HELD_OVERHEAD_BYTES, Label, OpenRequest,
-    PARTIAL_OVERHEAD_BYTES, POSITION_LIMIT, Reliability, datum_cost, rx_credit::RxCredit,
+    Budget, ChannelStats, DatumSink, EarlyRun, EarlyRuns, Fault, Label, OpenRequest, POSITION_LIMIT, Partial,
+    Reliability, datum_cost, rx_credit::RxCredit,
 };
 use crate::{
     mutate,
@@ -24,27 +24,6 @@ const MAX_LOOSE_PARTIALS: usize = 4;
 /// hardly any: what is held was sent, so it is not skipped. The bound keeps a small hostile frame from
 /// walking all that is held.
 const MAX_SKIP_STEPS: usize = 1_024;
-
-/// A large datum of which some fragments arrived.
-#[derive(Debug)]
-struct Partial {
-    /// Length of the datum.
-    total: u32,
-    /// Start of the datum in the offset space.
-    offset: u64,
-    pieces: Assembler,
-}
-
-impl Partial {
-    fn is_whole(&self) -> bool {
-        self.pieces.end() == u64::from(self.total)
-    }
-
-    /// Bytes charged to the budget for it.
-    fn charge(&self) -> usize {
-        PARTIAL_OVERHEAD_BYTES + self.pieces.charged()
-    }
-}
 
 /// The consumer's end.
 #[derive(Debug)]
@@ -66,8 +45,8 @@ pub(crate) struct RxChannel {
     passed: u64,
     /// One past the last sequence, once FIN named it.
     end: Option<u64>,
-    /// Reliable: what arrived early, by first sequence. Disjoint.
-    held: BTreeMap<u64, EarlyRun>,
+    /// Reliable: what arrived early.
+    held: EarlyRuns,
     /// Large datums in reassembly, by sequence. FireAndForget: at most [`MAX_LOOSE_PARTIALS`].
     partials: BTreeMap<u64, Partial>,
     /// Bytes charged to the session's budget: the sum over `held` and `partials`.
@@ -93,7 +72,7 @@ impl RxChannel {
             highest: 0,
             passed: 0,
             end: None,
-            held: BTreeMap::new(),
+            held: EarlyRuns::default(),
             partials: BTreeMap::new(),
             charged: 0,
             credit: RxCredit::new(request),
@@ -282,80 +261,29 @@ impl RxChannel {
         let (mut seq, mut offset, mut datums) = (run.first_seq, run.offset, run.datums);
         let end = seq + u64::from(datums.len());
         while seq < end {
-            let (until, covered) = self.coverage(seq, end);
+            let (until, covered) = self.held.coverage(seq, end);
             let count = (until - seq) as u32;
             let (before, start) = (datums.body(), offset);
-            let uniform = datums.uniform_len();
             offset = offset.saturating_add(datums.advance(count).ok_or(VIOLATION)?);
             if covered {
                 self.stats.dropped_duplicate += u64::from(count);
             } else {
                 let bytes = &before[..before.len() - datums.body().len()];
-                self.hold((seq, count), uniform, start, bytes, budget)?;
+                self.charged += self.held.hold(seq, (start, offset), datums, count, bytes, budget)?;
             }
             seq = until;
         }
         Ok(())
     }
 
-    /// Holds `count` datums from `seq` on, of which none is held. Datums of one length are added to those
-    /// before them, so that there is one entry for each gap.
-    fn hold(
-        &mut self,
-        (seq, count): (u64, u32),
-        uniform: Option<usize>,
-        offset: u64,
-        bytes: &[u8],
-        budget: &mut Budget,
-    ) -> Result<(), Fault> {
-        if let Some(len) = uniform
-            && let Some((first, before)) = self.held.range_mut(..seq).next_back()
-            && before.goes_on_with(*first, seq, len, offset)
-        {
-            budget.take(bytes.len())?;
-            self.charged += bytes.len();
-            before.extend(count, bytes);
-            return Ok(());
-        }
-        let charge = bytes.len() + HELD_OVERHEAD_BYTES;
-        budget.take(charge)?;
-        self.charged += charge;
-        let mut held = budget.buffer(bytes.len());
-        held.extend_from_slice(bytes);
-        let uniform = uniform.is_some();
-        self.held.insert(seq, EarlyRun::Data { count, uniform, offset, bytes: held });
-        Ok(())
-    }
-
-    /// Whether `seq` is held, and up to where (at most `end`) the same is true of the sequences behind it.
-    fn coverage(&self, seq: u64, end: u64) -> (u64, bool) {
-        if let Some((first, held)) = self.held.range(..=seq).next_back()
-            && held.end(*first) > seq
-        {
-            return (held.end(*first).min(end), true);
-        }
-        (self.held.range(seq..).next().map_or(end, |(first, _)| end.min(*first)), false)
-    }
-
     /// Delivers what is held at the position, and drops what is held below it.
     fn drain(&mut self, budget: &mut Budget, sink: &mut impl DatumSink) -> Result<(), Fault> {
         loop {
-            if let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() <= self.next_seq) {
-                let (first, held) = entry.remove_entry();
-                let charge = held.charge();
+            if let Some((first, held, charge)) = self.held.take_first(self.next_seq) {
                 self.charged -= charge;
-                budget.give(charge);
-                match held {
-                    EarlyRun::Skip { until, offset } => self.skip_to(until, offset),
-                    EarlyRun::Data { count, uniform, offset, bytes } => {
-                        let delivered = match Datums::new(count, uniform, &bytes) {
-                            Some(datums) => self.deliver_run(first, offset, datums, sink),
-                            None => Ok(()),
-                        };
-                        budget.recycle(bytes);
-                        delivered?;
-                    }
-                }
+                let result = self.deliver_held(first, &held, sink);
+                held.release(budget);
+                result?;
                 continue;
             }
             let Some(entry) = self.partials.first_entry().filter(|entry| *entry.key() <= self.next_seq)
@@ -370,6 +298,19 @@ impl RxChannel {
         }
     }
 
+    /// Delivers a run that was held and starts at the position or below.
+    fn deliver_held(&mut self, first: u64, held: &EarlyRun, sink: &mut impl DatumSink) -> Result<(), Fault> {
+        match held {
+            EarlyRun::Skip { until, offset } => self.skip_to(*until, *offset),
+            EarlyRun::Data { count, uniform, offset, bytes, .. } => {
+                if let Some(datums) = Datums::new(*count, *uniform, bytes) {
+                    self.deliver_run(first, *offset, datums, sink)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Delivers a partial taken from the table if it is whole and at the position; gives its charge back.
     fn finish_partial(
         &mut self,
@@ -380,8 +321,8 @@ impl RxChannel {
     ) -> Result<(), Fault> {
         let mut result = Ok(());
         if seq == self.next_seq && partial.is_whole() {
-            self.next_offset = self.next_offset.max(partial.offset);
-            result = self.deliver(partial.pieces.whole(), sink);
+            self.next_offset = self.next_offset.max(partial.offset());
+            result = self.deliver(partial.bytes(), sink);
         }
         self.drop_partial(partial, budget);
         result
@@ -389,8 +330,7 @@ impl RxChannel {
 
     fn drop_partial(&mut self, partial: Partial, budget: &mut Budget) {
         self.charged -= partial.charge();
-        budget.give(PARTIAL_OVERHEAD_BYTES);
-        partial.pieces.release(budget);
+        partial.release(budget);
     }
 
     /// A FRAGMENT frame arrived.
@@ -420,13 +360,10 @@ impl RxChannel {
             self.begin_partial(seq, total, offset, budget)?;
         }
         let Some(partial) = self.partials.get_mut(&seq) else { return Ok(()) };
-        if partial.total != total {
+        if partial.total() != total {
             return Err(VIOLATION);
         }
-        let before = partial.pieces.charged();
-        let inserted = partial.pieces.insert(u64::from(header.position.get()), body, budget);
-        self.charged = self.charged + partial.pieces.charged() - before;
-        if !inserted? {
+        if !partial.insert(header.position.get(), body)? {
             self.stats.dropped_duplicate += 1;
             return Ok(());
         }
@@ -439,21 +376,33 @@ impl RxChannel {
         Ok(())
     }
 
+    /// Makes room for a large datum. A FireAndForget datum for which there is none is lost.
     fn begin_partial(&mut self, seq: u64, total: u32, offset: u64, budget: &mut Budget) -> Result<(), Fault> {
-        if !self.reliable && self.partials.len() >= MAX_LOOSE_PARTIALS {
-            // The oldest has waited longest, so its missing fragment is most likely lost.
-            if self.partials.first_key_value().is_some_and(|(oldest, _)| *oldest > seq) {
-                self.stats.dropped_late += 1;
-                return Ok(());
+        loop {
+            let in_order = seq == self.next_seq;
+            if self.reliable || self.partials.len() < MAX_LOOSE_PARTIALS {
+                match Partial::begin(total, offset, self.reliable, in_order, budget) {
+                    Ok(partial) => {
+                        self.charged += partial.charge();
+                        self.partials.insert(seq, partial);
+                        return Ok(());
+                    }
+                    Err(fault) if self.reliable => return Err(fault),
+                    Err(_) => {}
+                }
             }
-            if let Some((_, partial)) = self.partials.pop_first() {
-                self.drop_partial(partial, budget);
+            // The oldest has waited longest, so its missing fragment is most likely lost.
+            match self.partials.first_entry().filter(|oldest| *oldest.key() < seq) {
+                Some(oldest) => {
+                    let partial = oldest.remove();
+                    self.drop_partial(partial, budget);
+                }
+                None => {
+                    self.stats.dropped_late += 1;
+                    return Ok(());
+                }
             }
         }
-        budget.take(PARTIAL_OVERHEAD_BYTES)?;
-        self.charged += PARTIAL_OVERHEAD_BYTES;
-        self.partials.insert(seq, Partial { total, offset, pieces: Assembler::new(budget) });
-        Ok(())
     }
 
     /// A SKIP frame arrived.
@@ -478,16 +427,14 @@ impl RxChannel {
         } else if first > self.next_seq {
             let (mut seq, mut steps) = (first, 0);
             while seq < until {
-                let (to, covered) = self.coverage(seq, until);
+                let (to, covered) = self.held.coverage(seq, until);
                 steps += 1;
                 if steps > MAX_SKIP_STEPS {
                     return Err(Fault::Refuse);
                 }
                 if !covered {
-                    budget.take(HELD_OVERHEAD_BYTES)?;
-                    self.charged += HELD_OVERHEAD_BYTES;
                     let offset = if to == until { offset } else { 0 };
-                    self.held.insert(seq, EarlyRun::Skip { until: to, offset });
+                    self.charged += self.held.hold_skip(seq, to, offset, budget)?;
                 }
                 seq = to;
             }
@@ -496,7 +443,7 @@ impl RxChannel {
             // A held sequence in the range was sent before it was skipped: it is delivered.
             let mut seq = self.next_seq;
             while seq < until {
-                let (to, covered) = self.coverage(seq, until);
+                let (to, covered) = self.held.coverage(seq, until);
                 if !covered {
                     self.skip_to(to, if to == until { offset } else { 0 });
                 }
@@ -590,10 +537,10 @@ impl RxChannel {
     pub(crate) fn release(self, budget: &mut Budget) {
         debug_assert_eq!(
             self.charged,
-            self.held.values().map(EarlyRun::charge).sum::<usize>()
-                + self.partials.values().map(Partial::charge).sum::<usize>(),
+            self.held.charge() + self.partials.values().map(Partial::charge).sum::<usize>(),
             "the charge is the sum over what is held"
         );
-        budget.give(self.charged);
+        self.held.release(budget);
+        self.partials.into_values().for_each(|partial| partial.release(budget));
     }
 }

@@ -60,6 +60,10 @@ pub(crate) struct TxChannel {
     pub(super) resend: Resend,
     /// The source answered `NotYet`; cleared by `publish`.
     pub(super) resting: bool,
+    /// The next datum is large, and the consumer has no room for it; cleared by the session.
+    pub(crate) crowded: bool,
+    /// In the session's queue of channels that wait for room for a large datum.
+    pub(crate) listed_crowded: bool,
     /// It has data and no credit; cleared when credit covers `next`.
     pub(crate) blocked: bool,
     /// In the session's list of channels that wait for credit.
@@ -95,6 +99,8 @@ impl TxChannel {
             large: None,
             resend: Resend::default(),
             resting: false,
+            crowded: false,
+            listed_crowded: false,
             blocked: false,
             listed_blocked: false,
             blocked_due: None,
@@ -182,7 +188,8 @@ impl TxChannel {
         if self.stage != TxStage::Open || self.resting {
             return false;
         }
-        !self.resend.is_empty() || self.large.is_some() || (self.positions.has_unsent() && self.has_credit())
+        let new = !self.crowded && self.positions.has_unsent() && self.has_credit();
+        !self.resend.is_empty() || self.large.is_some() || new
     }
 
     /// Whether it has new data that only missing credit keeps back.
@@ -266,6 +273,16 @@ impl TxChannel {
             blocked: self.blocked,
             ..self.stats
         }
+    }
+
+    /// A large datum is being sent.
+    pub(crate) const fn is_in_large(&self) -> bool {
+        self.large.is_some()
+    }
+
+    /// What the consumer may hold of large datums; the session bounds their sum.
+    pub(crate) fn large_bytes(&self) -> usize {
+        self.resend.large_bytes()
     }
 
     /// Entries of its lists of what to send again; the session bounds what is in flight by their sum.

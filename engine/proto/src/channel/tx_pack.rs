@@ -6,10 +6,11 @@ use alloc::collections::VecDeque;
 
 use super::{
     DatumSource, Fetched, TxChannel, datum_cost,
-    resend::{Piece, SentData, SentFragment, SentFrame, Span},
+    resend::{Piece, SentData, SentFragment, SentFrame, Span, large_charge},
     tx::Large,
 };
 use crate::{
+    mutate,
     time::Instant,
     wire::{
         CloseCode,
@@ -48,6 +49,8 @@ pub(crate) enum Stop {
     Idle,
     /// The log is full: too much is unacknowledged.
     LogFull,
+    /// The next datum is large, and the consumer has no room for it.
+    Crowded,
     /// The channel cannot go on.
     Broken(CloseCode),
 }
@@ -60,6 +63,8 @@ pub(crate) struct Packing<'a, 'b, S> {
     pub(crate) now: Instant,
     /// Bytes for frames in an empty packet. A datum that does not fit into it is sent in fragments.
     pub(crate) fresh_room: usize,
+    /// Bytes that the consumer has room for, of large Reliable datums that are begun now.
+    pub(crate) large_room: usize,
     /// Bytes that the channel may still use in its turn; at or below zero the turn is over.
     pub(crate) deficit: &'a mut i64,
 }
@@ -117,7 +122,12 @@ impl TxChannel {
             let mut span = Span { seq, end, offset, since: p.now };
             let outcome = self.pack_span(&mut span, true, p);
             match outcome {
-                SpanOutcome::Split { total } => self.split_new(&span, total),
+                SpanOutcome::Split { total } if self.has_room(total, p) => self.split_new(&span, total),
+                SpanOutcome::Split { .. } => {
+                    self.positions.advance(span.seq, span.offset);
+                    self.crowded = true;
+                    return Stop::Crowded;
+                }
                 _ => self.positions.advance(span.seq, span.offset),
             }
             match outcome {
@@ -303,6 +313,12 @@ impl TxChannel {
         Ok(count)
     }
 
+    /// Whether the consumer can hold a large datum beside those that were begun. What does not fit into the
+    /// room of a FireAndForget channel is lost.
+    fn has_room<S>(&self, total: u32, p: &Packing<'_, '_, S>) -> bool {
+        !self.reliable || mutate!(large_charge(total) <= p.large_room, "room-promised-twice" => true)
+    }
+
     /// The new datum at the front of the span is sent in fragments. `next` stays at it until it is sent
     /// whole.
     fn split_new(&mut self, span: &Span, total: u32) {
@@ -427,7 +443,7 @@ impl TxChannel {
                     return PieceOutcome::Stopped(Stop::Full);
                 }
                 p.charge(size_of::<SkipFrame>());
-                self.resend.forget_large(seq);
+                self.resend.end_large(seq);
                 self.log_data(seq, 1, offset, since, p);
                 PieceOutcome::Skipped
             }
@@ -500,6 +516,7 @@ mod tests {
             log,
             now: Instant::ZERO,
             fresh_room,
+            large_room: usize::MAX,
             deficit: &mut deficit,
         });
         (stop, out.written())

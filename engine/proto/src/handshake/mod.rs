@@ -133,8 +133,8 @@ pub const fn key_phase(generation: u16) -> u8 {
 
 impl HandshakeOutcome {
     /// Sealer and opener of the session. `jitter` is a random byte (see [`KeyLimits::jittered`]).
-    pub fn seals(&self, max_packet_bytes: usize, jitter: u8, now: Instant) -> (Sealer, Opener) {
-        let limits = KeyLimits::new(self.keys.suite, max_packet_bytes).jittered(jitter);
+    pub fn seals(&self, jitter: u8, now: Instant) -> (Sealer, Opener) {
+        let limits = KeyLimits::new(self.keys.suite).jittered(jitter);
         (
             Sealer::with_limits(self.keys.suite, &self.keys.send, limits, now),
             Opener::with_limits(self.keys.suite, &self.keys.recv, limits, now),

@@ -1,9 +1,9 @@
 //! When a key is due for replacement and when it stops.
 //!
-//! The figures follow RFC 9001, 6.6 and appendix B.1. The confidentiality limit of AES-GCM falls with the
-//! packet size: 2³⁵ / (packet size in 16-byte blocks) packets keep an attacker's advantage below
-//! 2⁻⁵⁷. ChaCha20-Poly1305 has no such limit below 2⁶²; it gets the limit of the smallest packets
-//! all the same, so that a session behaves alike under either cipher. Forgery limits: 2⁵² failed opens for
+//! The figures follow RFC 9001, 6.6 and appendix B.1. The confidentiality of AES-GCM is limited by the blocks
+//! of 16 bytes that are sealed under one key: 2³⁵ keep an attacker's advantage below 2⁻⁵⁷, in packets of any
+//! size. So blocks are counted, not packets. ChaCha20-Poly1305 has no such limit below 2⁶² packets; it gets the
+//! same all the same, so that a session behaves alike under either cipher. Forgery limits: 2⁵² failed opens for
 //! AES-GCM, 2³⁶ for ChaCha20.
 //!
 //! Not inside: the replacement, which is a new handshake started by the owner of the session.
@@ -11,7 +11,7 @@
 use core::time::Duration;
 
 use super::key::Suite;
-use crate::wire::header::PACKET_NUMBER_LIMIT;
+use crate::wire::header::PACKET_OVERHEAD_BYTES;
 
 /// The largest packet that can be sealed, in bytes with header and tag: the largest UDP payload over IPv4.
 pub const MAX_SEALED_BYTES: usize = 65_507;
@@ -29,19 +29,24 @@ pub const AES_FORGERY_LIMIT: u64 = 1 << 52;
 /// Failed opens after which a ChaCha20-Poly1305 key stops.
 pub const CHACHA_FORGERY_LIMIT: u64 = 1 << 36;
 
-/// 2³⁵ blocks of 16 bytes may be sealed under one AES-GCM key.
-const AES_BLOCKS: u64 = 1 << 35;
+/// Bytes of a block of AES.
+const BLOCK_BYTES: usize = 16;
 
-/// The smallest packet size that is distinguished: below it the limit stays 2²⁸ packets.
-const SMALLEST_PACKET_BYTES: u64 = 2_048;
+/// Blocks that may be sealed under one AES-GCM key.
+const AES_BLOCKS: u64 = 1 << 35;
 
 /// The soft limit is this fraction of the hard one, which leaves time for many handshakes at any packet rate.
 const SOFT_DIVISOR: u64 = 4;
 
+/// Blocks of the smallest packet that can be sealed: header, one byte and tag.
+pub(super) const SMALLEST_PACKET_BLOCKS: u64 = blocks(PACKET_OVERHEAD_BYTES + 1);
+
 const _: () = assert!(KEY_SOFT_AGE.as_secs() * 3 / 2 == KEY_HARD_AGE.as_secs());
-const _: () = assert!(AES_BLOCKS / (SMALLEST_PACKET_BYTES / 16) == 1 << 28);
-const _: () = assert!(AES_BLOCKS / (65_536 / 16) == 1 << 23);
-const _: () = assert!(1 << 28 < PACKET_NUMBER_LIMIT);
+
+/// Blocks of a packet of `bytes`, header and tag included.
+pub(super) const fn blocks(bytes: usize) -> u64 {
+    bytes.div_ceil(BLOCK_BYTES) as u64
+}
 
 /// How far a key is used up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
@@ -57,10 +62,14 @@ pub enum KeyUse {
 /// When one key is due for replacement and when it stops.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyLimits {
-    /// Packets after which the key should be replaced.
+    /// Packets after which the key should be replaced; by itself no limit.
     pub soft_packets: u64,
-    /// Packets after which the key stops.
+    /// Packets after which the key stops; by itself no limit.
     pub hard_packets: u64,
+    /// Blocks of 16 bytes after which the key should be replaced.
+    pub soft_blocks: u64,
+    /// Blocks of 16 bytes after which the key stops.
+    pub hard_blocks: u64,
     /// Age at which the key should be replaced.
     pub soft_age: Duration,
     /// Age at which the key stops.
@@ -70,16 +79,18 @@ pub struct KeyLimits {
 }
 
 impl KeyLimits {
-    /// The limits for packets of up to `max_packet_bytes` under `suite`.
-    pub fn new(suite: Suite, max_packet_bytes: usize) -> Self {
-        let bytes = u64::try_from(max_packet_bytes).unwrap_or(u64::MAX).max(SMALLEST_PACKET_BYTES);
-        let (hard_packets, forgeries) = match suite {
-            Suite::Aes256Gcm => (AES_BLOCKS / bytes.div_ceil(16), AES_FORGERY_LIMIT),
-            Suite::ChaCha20Poly1305 => (AES_BLOCKS / (SMALLEST_PACKET_BYTES / 16), CHACHA_FORGERY_LIMIT),
+    /// The limits under `suite`.
+    pub const fn new(suite: Suite) -> Self {
+        let forgeries = match suite {
+            Suite::Aes256Gcm => AES_FORGERY_LIMIT,
+            Suite::ChaCha20Poly1305 => CHACHA_FORGERY_LIMIT,
         };
         Self {
-            soft_packets: hard_packets / SOFT_DIVISOR,
-            hard_packets,
+            soft_packets: u64::MAX,
+            hard_packets: u64::MAX,
+            soft_blocks: AES_BLOCKS / SOFT_DIVISOR,
+            // The packet that passes the limit is still sealed.
+            hard_blocks: AES_BLOCKS - blocks(MAX_SEALED_BYTES),
             soft_age: KEY_SOFT_AGE,
             hard_age: KEY_HARD_AGE,
             forgeries,
@@ -95,11 +106,11 @@ impl KeyLimits {
         self
     }
 
-    /// How far a key is used up after `packets` at this age.
-    pub(super) fn judge(&self, packets: u64, age: Duration) -> KeyUse {
-        if packets >= self.hard_packets || age >= self.hard_age {
+    /// How far a key is used up after `packets` of `blocks` in total at this age.
+    pub(super) fn judge(&self, packets: u64, blocks: u64, age: Duration) -> KeyUse {
+        if packets >= self.hard_packets || blocks >= self.hard_blocks || age >= self.hard_age {
             KeyUse::Spent
-        } else if packets >= self.soft_packets || age >= self.soft_age {
+        } else if packets >= self.soft_packets || blocks >= self.soft_blocks || age >= self.soft_age {
             KeyUse::RekeyDue
         } else {
             KeyUse::Fresh
@@ -112,31 +123,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packet_limits_follow_the_rfc_table() {
-        let aes = |bytes| KeyLimits::new(Suite::Aes256Gcm, bytes);
-        assert_eq!(aes(1_500).hard_packets, 1 << 28);
-        assert_eq!(aes(1_500).soft_packets, 1 << 26);
-        assert_eq!(aes(65_536).hard_packets, 1 << 23);
-        assert_eq!(aes(65_536).soft_packets, 1 << 21);
-        assert!(aes(9_000).hard_packets < 1 << 26 && aes(9_000).hard_packets > 1 << 25);
-        assert_eq!(KeyLimits::new(Suite::ChaCha20Poly1305, 65_536).hard_packets, 1 << 28);
-        assert!(aes(usize::MAX).hard_packets < aes(65_536).hard_packets);
+    fn limits_in_packets_of_any_size_follow_the_rfc_table() {
+        for suite in [Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+            let limits = KeyLimits::new(suite);
+            let packets =
+                |bytes| (limits.soft_blocks / blocks(bytes), limits.hard_blocks / blocks(bytes) + 1);
+            assert_eq!(packets(2_048).0, 1 << 26);
+            assert!(((1 << 28) - 64..=1 << 28).contains(&packets(2_048).1));
+            assert_eq!(packets(65_507), ((1 << 33) / 4_095, (1 << 35) / 4_095));
+            assert!(packets(64).0 > 1 << 30, "small packets do not rekey for want of large ones");
+        }
     }
 
     #[test]
     fn jitter_stays_within_a_tenth_of_the_soft_age() {
-        let limits = KeyLimits::new(Suite::Aes256Gcm, 1_500);
+        let limits = KeyLimits::new(Suite::Aes256Gcm);
         assert_eq!(limits.jittered(0).soft_age, Duration::from_secs(108));
         assert_eq!(limits.jittered(255).soft_age, Duration::from_secs(132));
     }
 
     #[test]
     fn soft_limit_comes_before_the_hard_one_by_count_and_age() {
-        let limits = KeyLimits::new(Suite::Aes256Gcm, 1_500);
-        assert_eq!(limits.judge(limits.soft_packets - 1, Duration::ZERO), KeyUse::Fresh);
-        assert_eq!(limits.judge(limits.soft_packets, Duration::ZERO), KeyUse::RekeyDue);
-        assert_eq!(limits.judge(limits.hard_packets, Duration::ZERO), KeyUse::Spent);
-        assert_eq!(limits.judge(0, KEY_SOFT_AGE), KeyUse::RekeyDue);
-        assert_eq!(limits.judge(0, KEY_HARD_AGE), KeyUse::Spent);
+        let limits = KeyLimits::new(Suite::Aes256Gcm);
+        let judge = |blocks, age| limits.judge(0, blocks, age);
+        assert_eq!(judge(limits.soft_blocks - 1, Duration::ZERO), KeyUse::Fresh);
+        assert_eq!(judge(limits.soft_blocks, Duration::ZERO), KeyUse::RekeyDue);
+        assert_eq!(judge(limits.hard_blocks, Duration::ZERO), KeyUse::Spent);
+        assert_eq!(judge(0, KEY_SOFT_AGE), KeyUse::RekeyDue);
+        assert_eq!(judge(0, KEY_HARD_AGE), KeyUse::Spent);
+        let counted = KeyLimits { soft_packets: 2, hard_packets: 4, ..limits };
+        assert_eq!(counted.judge(1, 0, Duration::ZERO), KeyUse::Fresh);
+        assert_eq!(counted.judge(2, 0, Duration::ZERO), KeyUse::RekeyDue);
+        assert_eq!(counted.judge(4, 0, Duration::ZERO), KeyUse::Spent);
     }
 }

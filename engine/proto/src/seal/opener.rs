@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use super::{
     aead::{Aead, RingAead},
     key::{KeyBytes, Suite},
-    limits::{KeyLimits, KeyUse},
+    limits::{KeyLimits, KeyUse, SMALLEST_PACKET_BLOCKS, blocks},
     window::ReplayWindow,
 };
 use crate::{
@@ -56,6 +56,8 @@ pub struct Opener {
     first: Option<u64>,
     /// Packets that opened.
     opened: u64,
+    /// Their blocks.
+    blocks: u64,
     /// Packets that did not open.
     forged: u64,
     /// When the key was established.
@@ -64,8 +66,8 @@ pub struct Opener {
 
 impl Opener {
     /// An opener for a key established at `now`, with the limits of [`KeyLimits::new`].
-    pub fn new(suite: Suite, key: &KeyBytes, max_packet_bytes: usize, now: Instant) -> Self {
-        Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
+    pub fn new(suite: Suite, key: &KeyBytes, now: Instant) -> Self {
+        Self::with_limits(suite, key, KeyLimits::new(suite), now)
     }
 
     /// An opener for a key established at `now`, with given limits.
@@ -75,11 +77,12 @@ impl Opener {
 
     /// An opener over a given cipher and limits.
     pub fn with_aead(aead: Box<dyn Aead>, limits: KeyLimits, now: Instant) -> Self {
-        Self { aead, limits, window: ReplayWindow::new(), first: None, opened: 0, forged: 0, born: now }
+        let window = ReplayWindow::new();
+        Self { aead, limits, window, first: None, opened: 0, blocks: 0, forged: 0, born: now }
     }
 
     /// Opens a packet in place. On [`UnsealError::Forged`] the content of `packet` behind the header is
-    /// undefined.
+    /// undefined. [`UnsealError::Spent`] says nothing of the packet, which was not looked at.
     pub fn open<'packet>(
         &mut self,
         now: Instant,
@@ -89,13 +92,23 @@ impl Opener {
         if kind != PacketKind::Data {
             return Err(UnsealError::NotData);
         }
-        let number = header.number();
+        self.open_numbered(now, header.number(), packet)
+    }
+
+    /// As [`Opener::open`], for a data packet whose header was parsed.
+    pub(crate) fn open_numbered<'packet>(
+        &mut self,
+        now: Instant,
+        number: u64,
+        packet: &'packet mut [u8],
+    ) -> Result<OpenedPacket<'packet>, UnsealError> {
         if !mutate!(self.window.check(number), "replay-opened" => true) {
             return Err(UnsealError::Replay);
         }
         if self.key_use(now) == KeyUse::Spent {
             return Err(UnsealError::Spent);
         }
+        let packet_bytes = packet.len();
         let (head, body) = packet.split_at_mut(HEADER_BYTES);
         let Ok(bytes) = self.aead.open(number, head, body) else {
             self.forged += 1;
@@ -104,6 +117,7 @@ impl Opener {
         self.window.commit(number);
         self.first.get_or_insert(number);
         self.opened += 1;
+        self.blocks += blocks(packet_bytes);
         Ok(OpenedPacket { number, plaintext: &mut body[..bytes] })
     }
 
@@ -131,8 +145,10 @@ impl Opener {
         // The sender enforces the hard limit. Here numbers only make a new key due: one far jump must not
         // stop the key.
         let sealed = self.window.end() - self.first.unwrap_or(0).min(self.window.end());
-        match self.limits.judge(self.opened, now - self.born) {
-            KeyUse::Fresh if sealed >= self.limits.soft_packets => KeyUse::RekeyDue,
+        let sealed_blocks = sealed.saturating_mul(SMALLEST_PACKET_BLOCKS);
+        let soft = sealed >= self.limits.soft_packets || sealed_blocks >= self.limits.soft_blocks;
+        match self.limits.judge(self.opened, self.blocks, now - self.born) {
+            KeyUse::Fresh if soft => KeyUse::RekeyDue,
             other => other,
         }
     }

@@ -7,7 +7,7 @@ use zerocopy::IntoBytes;
 use super::{
     aead::{Aead, RingAead},
     key::{KeyBytes, Suite},
-    limits::{KeyLimits, KeyUse, MAX_SEALED_BYTES},
+    limits::{KeyLimits, KeyUse, MAX_SEALED_BYTES, blocks},
 };
 use crate::{
     mutate,
@@ -50,14 +50,16 @@ pub struct Sealer {
     first: u64,
     /// The number of the next packet.
     next: u64,
+    /// Blocks sealed under this key.
+    blocks: u64,
     /// When the key was established.
     born: Instant,
 }
 
 impl Sealer {
     /// A sealer for a key established at `now`, with the limits of [`KeyLimits::new`].
-    pub fn new(suite: Suite, key: &KeyBytes, max_packet_bytes: usize, now: Instant) -> Self {
-        Self::with_limits(suite, key, KeyLimits::new(suite, max_packet_bytes), now)
+    pub fn new(suite: Suite, key: &KeyBytes, now: Instant) -> Self {
+        Self::with_limits(suite, key, KeyLimits::new(suite), now)
     }
 
     /// A sealer for a key established at `now`, with given limits.
@@ -67,7 +69,7 @@ impl Sealer {
 
     /// A sealer over a given cipher and limits. The key behind `aead` must never have sealed anything.
     pub fn with_aead(aead: Box<dyn Aead>, limits: KeyLimits, now: Instant) -> Self {
-        Self { aead, limits, phase: 0, first: 0, next: 0, born: now }
+        Self { aead, limits, phase: 0, first: 0, next: 0, blocks: 0, born: now }
     }
 
     /// Makes this key the successor of `former`: it gets the next phase and goes on with the packet numbers,
@@ -108,10 +110,16 @@ impl Sealer {
         let (body, tag) = rest.split_at_mut(plaintext_bytes);
         // Incremented first, so that the number is not used again if the cipher fails.
         self.next += 1;
+        self.blocks += blocks(bytes);
         let sealed = self.aead.seal(number, head, body).map_err(|_| SealError::NoRoom)?;
         debug_assert_eq!(tag.len(), TAG_BYTES);
         tag.copy_from_slice(&sealed);
         Ok(SealedPacket { number, bytes })
+    }
+
+    /// Leaves the next number out.
+    pub(crate) const fn skip(&mut self) {
+        self.next += 1;
     }
 
     /// The number of the next packet.
@@ -124,7 +132,7 @@ impl Sealer {
         if self.next >= PACKET_NUMBER_LIMIT {
             return KeyUse::Spent;
         }
-        self.limits.judge(self.next - self.first, now - self.born)
+        self.limits.judge(self.next - self.first, self.blocks, now - self.born)
     }
 
     /// Which of the session's keys this is; named in the headers of its packets.

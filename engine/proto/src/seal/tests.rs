@@ -12,7 +12,7 @@ const NOW: Instant = Instant::from_nanos(1_000);
 
 fn pair(suite: Suite) -> (Sealer, Opener) {
     let key = KeyBytes::from_bytes([7; 32]);
-    (Sealer::new(suite, &key, 1_500, NOW), Opener::new(suite, &key, 1_500, NOW))
+    (Sealer::new(suite, &key, NOW), Opener::new(suite, &key, NOW))
 }
 
 fn index() -> ReceiverIndex {
@@ -155,8 +155,8 @@ fn wrong_length_is_refused() {
 fn packet_does_not_open_under_another_key_or_suite() {
     let (mut sealer, _) = pair(Suite::Aes256Gcm);
     let packet = sealed(&mut sealer, b"secret");
-    let mut other_key = Opener::new(Suite::Aes256Gcm, &KeyBytes::from_bytes([8; 32]), 1_500, NOW);
-    let mut other_suite = Opener::new(Suite::ChaCha20Poly1305, &KeyBytes::from_bytes([7; 32]), 1_500, NOW);
+    let mut other_key = Opener::new(Suite::Aes256Gcm, &KeyBytes::from_bytes([8; 32]), NOW);
+    let mut other_suite = Opener::new(Suite::ChaCha20Poly1305, &KeyBytes::from_bytes([7; 32]), NOW);
     assert_eq!(other_key.open(NOW, &mut packet.clone()), Err(UnsealError::Forged));
     assert_eq!(other_suite.open(NOW, &mut packet.clone()), Err(UnsealError::Forged));
 }
@@ -165,7 +165,7 @@ fn packet_does_not_open_under_another_key_or_suite() {
 fn forward_jump_that_opens_is_accepted() {
     let key = KeyBytes::from_bytes([7; 32]);
     let aead = RingAead::new(Suite::Aes256Gcm, &key);
-    let mut opener = Opener::new(Suite::Aes256Gcm, &key, 1_500, NOW);
+    let mut opener = Opener::new(Suite::Aes256Gcm, &key, NOW);
     for number in [5, 1 << 40, crate::wire::header::PACKET_NUMBER_LIMIT - 1] {
         let mut packet = packet_numbered(&aead, number);
         assert_eq!(opener.open(NOW, &mut packet).unwrap().number, number);
@@ -186,7 +186,7 @@ fn packet_numbered(aead: &RingAead, number: u64) -> Vec<u8> {
 #[test]
 fn key_stops_at_its_packet_limit_without_using_another_number() {
     let key = KeyBytes::from_bytes([7; 32]);
-    let limits = KeyLimits { soft_packets: 2, hard_packets: 4, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
+    let limits = KeyLimits { soft_packets: 2, hard_packets: 4, ..KeyLimits::new(Suite::Aes256Gcm) };
     let mut sealer =
         Sealer::with_aead(std::boxed::Box::new(RingAead::new(Suite::Aes256Gcm, &key)), limits, NOW);
     let mut buf = [0; 64];
@@ -211,6 +211,19 @@ fn successor_goes_on_with_the_numbers_of_the_key_before() {
 }
 
 #[test]
+fn both_ends_count_blocks_and_ask_for_a_new_key() {
+    let key = KeyBytes::from_bytes([7; 32]);
+    // 100 bytes of frames make nine blocks with header and tag.
+    let limits = KeyLimits { soft_blocks: 18, hard_blocks: 27, ..KeyLimits::new(Suite::Aes256Gcm) };
+    let mut sealer = Sealer::with_limits(Suite::Aes256Gcm, &key, limits, NOW);
+    let mut opener = Opener::with_limits(Suite::Aes256Gcm, &key, limits, NOW);
+    for expected in [KeyUse::Fresh, KeyUse::RekeyDue, KeyUse::Spent] {
+        opener.open(NOW, &mut sealed(&mut sealer, &[1; 100])).unwrap();
+        assert_eq!((sealer.key_use(NOW), opener.key_use(NOW)), (expected, expected));
+    }
+}
+
+#[test]
 fn key_stops_at_its_age_at_both_ends() {
     let (mut sealer, mut opener) = pair(Suite::ChaCha20Poly1305);
     let mut packet = sealed(&mut sealer, b"late");
@@ -224,7 +237,7 @@ fn key_stops_at_its_age_at_both_ends() {
 #[test]
 fn key_stops_after_too_many_forgeries() {
     let key = KeyBytes::from_bytes([7; 32]);
-    let limits = KeyLimits { forgeries: 2, ..KeyLimits::new(Suite::Aes256Gcm, 1_500) };
+    let limits = KeyLimits { forgeries: 2, ..KeyLimits::new(Suite::Aes256Gcm) };
     let mut opener =
         Opener::with_aead(std::boxed::Box::new(RingAead::new(Suite::Aes256Gcm, &key)), limits, NOW);
     let good = packet_numbered(&RingAead::new(Suite::Aes256Gcm, &key), 0);

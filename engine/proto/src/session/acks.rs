@@ -3,16 +3,22 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use crate::{time::Instant, wire::frames::MAX_ACK_RANGES};
+use crate::{mutate, time::Instant, wire::frames::MAX_ACK_RANGES};
+
+/// Ranges that are remembered: what one turn of the driver can bring, if every second packet is lost.
+const MAX_RANGES: usize = 4 * MAX_ACK_RANGES;
 
 /// The numbers of received packets as ranges, and what is still to be acknowledged.
 ///
-/// Beyond [`MAX_ACK_RANGES`] the oldest range is forgotten. If the peer has not seen its acknowledgement, it
-/// sends the content again, which the channels recognise as duplicates.
+/// One ACK frame has room for [`MAX_ACK_RANGES`]; when there are more, the next packets carry the older ones.
+/// Beyond [`MAX_RANGES`] the oldest range is forgotten. If the peer has not seen its acknowledgement, it sends
+/// the content again, which the channels recognise as duplicates.
 #[derive(Debug)]
 pub(super) struct Acks {
-    /// Inclusive, highest first; no two touch. At most [`MAX_ACK_RANGES`].
+    /// Inclusive, highest first; no two touch. At most [`MAX_RANGES`].
     ranges: Vec<(u64, u64)>,
+    /// The first range that the next ACK frame carries, while older ones follow in further packets.
+    page: usize,
     /// When the largest number arrived.
     largest_at: Instant,
     /// Packets that ask for an acknowledgement since the last one was sent.
@@ -31,6 +37,7 @@ impl Acks {
     pub(super) fn new(delay: Duration, every: u32) -> Self {
         Self {
             ranges: Vec::with_capacity(MAX_ACK_RANGES + 1),
+            page: 0,
             largest_at: Instant::ZERO,
             waiting: 0,
             due_at: None,
@@ -59,6 +66,8 @@ impl Acks {
         if self.ranges.first().is_some_and(|first| first.1 == number) {
             self.largest_at = now;
         }
+        // The newest ranges go first.
+        self.page = 0;
         if !eliciting {
             return;
         }
@@ -90,7 +99,7 @@ impl Acks {
             (false, true) => self.ranges[at].1 = number,
             (false, false) => {
                 self.ranges.insert(at, (number, number));
-                self.ranges.truncate(MAX_ACK_RANGES);
+                self.ranges.truncate(mutate!(MAX_RANGES, "old-ranges-forgotten" => MAX_ACK_RANGES));
             }
         }
         debug_assert!(self.ranges.is_sorted_by(|a, b| a.0 > b.1 + 1), "ranges descend and do not touch");
@@ -108,16 +117,19 @@ impl Acks {
         {
             last.0 = number + 1;
         }
+        if self.page >= self.ranges.len() {
+            self.page = 0;
+        }
     }
 
     /// Whether a packet waits to be acknowledged.
     pub(super) const fn is_waiting(&self) -> bool {
-        self.waiting > 0
+        self.waiting > 0 || self.page > 0
     }
 
     /// Whether an acknowledgement should leave, even in a packet of its own.
     pub(super) const fn is_due(&self) -> bool {
-        self.now && self.waiting > 0
+        (self.now && self.waiting > 0) || self.page > 0
     }
 
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {
@@ -130,8 +142,15 @@ impl Acks {
         }
     }
 
+    /// The ranges that the next ACK frame carries.
     pub(super) fn ranges(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.ranges.iter().copied()
+        self.ranges.iter().skip(self.page).take(MAX_ACK_RANGES).copied()
+    }
+
+    /// When the peer has seen the next ACK frame, ranges up to this number need not be sent again.
+    pub(super) fn known_to(&self) -> u64 {
+        let last = self.page + MAX_ACK_RANGES >= self.ranges.len();
+        self.ranges.get(self.page).filter(|_| last).map_or(0, |range| range.1)
     }
 
     /// The number of ranges.
@@ -153,6 +172,10 @@ impl Acks {
         self.waiting = 0;
         self.now = false;
         self.due_at = None;
+        self.page += MAX_ACK_RANGES;
+        if self.page >= self.ranges.len() {
+            self.page = 0;
+        }
     }
 }
 
@@ -184,13 +207,13 @@ mod tests {
                     acks.handle_packet(Instant::ZERO, number, true, false);
                     model.insert(number);
                 }
-                let all: Vec<u64> = acks.ranges().flat_map(|(low, high)| low..=high).collect();
+                let all: Vec<u64> = acks.ranges.iter().flat_map(|(low, high)| *low..=*high).collect();
                 let mut sorted = all.clone();
                 sorted.sort_unstable();
                 prop_assert!(sorted.windows(2).all(|w| w[0] < w[1]));
                 prop_assert!(acks.ranges.windows(2).all(|w| w[0].0 > w[1].1 + 1));
-                prop_assert!(acks.ranges.len() <= MAX_ACK_RANGES);
-                if acks.ranges.len() < MAX_ACK_RANGES {
+                prop_assert!(acks.ranges.len() <= MAX_RANGES);
+                if acks.ranges.len() < MAX_RANGES {
                     prop_assert!(sorted.iter().copied().eq(model.iter().copied()));
                 }
             }
@@ -226,7 +249,25 @@ mod tests {
         for number in 0..1_000 {
             acks.handle_packet(Instant::ZERO, number * 2, true, false);
         }
-        assert_eq!(acks.fragmentation(), MAX_ACK_RANGES);
+        assert_eq!(acks.fragmentation(), MAX_RANGES);
         assert_eq!(acks.ranges().next(), Some((1998, 1998)));
+    }
+
+    #[test]
+    fn ranges_beyond_one_frame_follow_in_the_next_packets() {
+        let mut acks = acks();
+        for number in 0..150 {
+            acks.handle_packet(Instant::ZERO, number * 2, true, false);
+        }
+        let (mut sent, mut known) = (Vec::new(), Vec::new());
+        while acks.is_due() {
+            sent.extend(acks.ranges());
+            known.push(acks.known_to());
+            acks.handle_sent();
+        }
+        assert_eq!(sent, (0..150).rev().map(|number| (number * 2, number * 2)).collect::<Vec<_>>());
+        assert_eq!(known, [0, 0, 42], "the last frame tells what it and those before it have covered");
+        acks.forget_to(42);
+        assert_eq!((acks.fragmentation(), acks.ranges().next()), (128, Some((298, 298))));
     }
 }

@@ -111,8 +111,8 @@ pub enum Dropped {
     /// It was not sealed by the peer.
     #[error("packet did not authenticate")]
     Auth,
-    /// Its key was dropped, or has not been established.
-    #[error("packet under a key that was dropped or has not been established")]
+    /// Its key was dropped, has stopped, or has not been established.
+    #[error("packet under a key that was dropped, has stopped, or has not been established")]
     OtherKey,
     /// The session is closed.
     #[error("the session is closed")]

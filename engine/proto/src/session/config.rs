@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::{SessionEvent, control::CONTROL_WINDOW_BYTES, recovery::SENT_PACKET_BYTES};
 use crate::{
-    channel::{Label, RESEND_ENTRY_BYTES, RxChannel, SentFrame, TxChannel},
+    channel::{LARGE_ACKS_BYTES, Label, RESEND_ENTRY_BYTES, RxChannel, SentFrame, TxChannel},
     congestion::Congestion,
     seal::{KEY_SOFT_AGE, KeyLimits, MAX_SEALED_BYTES, Suite},
     wire::frames::message::SMALL_MESSAGE_BYTES,
@@ -78,15 +78,15 @@ pub struct SessionLimits {
     /// Channels that the peer may open per second, and at once. Default 1,000: each costs the owner a
     /// decision.
     pub opens_per_second: u32,
-    /// Bytes of early datums and of incomplete large datums that all channels together hold. A packet that
-    /// would need more is not acknowledged. Must exceed the sum of the large datums that channels receive at
-    /// the same time. Default 256 MiB.
+    /// Bytes of early datums and of incomplete large datums that all channels together hold. One half is for
+    /// large Reliable datums, which are begun one after the other when they don't fit in together; no
+    /// datum may be longer. A packet that would need more is not acknowledged. Default 256 MiB.
     pub max_held_bytes: usize,
     /// Frames with datums or credit in unacknowledged packets. When reached, nothing new is sent. Default
-    /// 8,192: one for each of `max_packets_in_flight`.
+    /// 65,536: one for each of `max_packets_in_flight`.
     pub max_frames_in_flight: usize,
-    /// Packets sent and not yet acknowledged. When reached, nothing new is sent. Default 8,192: as many as
-    /// the replay window of the receiver covers.
+    /// Packets sent and not yet acknowledged. When reached, nothing new is sent. Default 65,536: in packets of
+    /// the smallest size 80 MB, which fill a path of 1 Gbit/s and 640 ms. The congestion window bounds bytes.
     pub max_packets_in_flight: usize,
     /// Longest control message, in bytes. Default 64 KiB, which holds the longest signed record of a
     /// peer (36 KiB).
@@ -103,8 +103,8 @@ impl Default for SessionLimits {
             max_channels: Label::MAX_CHANNELS,
             opens_per_second: 1_000,
             max_held_bytes: 256 << 20,
-            max_frames_in_flight: 8_192,
-            max_packets_in_flight: 8_192,
+            max_frames_in_flight: 65_536,
+            max_packets_in_flight: 65_536,
             max_control_bytes: 64 << 10,
             control_queue_bytes: 256 << 10,
             max_events: 1_024,
@@ -139,7 +139,7 @@ impl Default for SessionConfig {
 impl SessionConfig {
     /// When a key of this session is due for replacement, and when it stops.
     pub fn key_limits(&self, suite: Suite) -> KeyLimits {
-        let limits = KeyLimits::new(suite, self.max_packet_bytes);
+        let limits = KeyLimits::new(suite);
         KeyLimits {
             soft_packets: limits.soft_packets.min(self.rekey_after_packets),
             soft_age: limits.soft_age.min(self.rekey_after),
@@ -169,6 +169,8 @@ impl SessionConfig {
             * (2 * limits.max_frames_in_flight)
             * (size_of::<SentFrame>() + 2 * INTERVAL_BYTES + RESEND_ENTRY_BYTES);
         let packets = 2 * limits.max_packets_in_flight * SENT_PACKET_BYTES;
+        // What is known of large datums that were begun, each at least a packet long.
+        let large = limits.max_held_bytes / MIN_PACKET_BYTES * LARGE_ACKS_BYTES;
         // Messages to be sent, to be completed and to be polled. An event holds at most one message, and a
         // packet brings at most what fits into it.
         let own = limits.max_channels * 4 * SMALL_MESSAGE_BYTES;
@@ -177,7 +179,15 @@ impl SessionConfig {
         let receiving = 4 * (2 * CONTROL_WINDOW_BYTES as usize + limits.max_control_bytes + (128 << 10));
         let events = (limits.max_events + 4 * limits.max_channels) * EVENT_BYTES
             + limits.max_events * limits.max_control_bytes;
-        channels + frames + packets + sending + receiving + events + 2 * limits.max_held_bytes + FIXED_BYTES
+        channels
+            + frames
+            + packets
+            + large
+            + sending
+            + receiving
+            + events
+            + 2 * limits.max_held_bytes
+            + FIXED_BYTES
     }
 }
 
@@ -188,8 +198,8 @@ const CHANNEL_BYTES: usize = if size_of::<RxChannel>() > size_of::<TxChannel>() 
 };
 const INTERVAL_BYTES: usize = size_of::<(u64, u64)>();
 const EVENT_BYTES: usize = 2 * size_of::<SessionEvent>();
-/// The session itself, its replay windows, ciphers and scratch, and a spare buffer of 4 MiB.
-const FIXED_BYTES: usize = (4 << 20) + (64 << 10);
+/// The session itself, its replay windows, ciphers and scratch, and spare buffers of 8 MiB.
+const FIXED_BYTES: usize = (8 << 20) + (64 << 10);
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,9 @@ use alloc::collections::VecDeque;
 
 use zerocopy::FromBytes;
 
+use super::assembler::Assembler;
 use crate::{
-    channel::{Assembler, Budget, Fault, HELD_OVERHEAD_BYTES, Intervals},
+    channel::{Fault, HELD_OVERHEAD_BYTES, Intervals},
     wire::{
         CloseCode,
         frames::{
@@ -153,8 +154,6 @@ impl ControlTx {
 /// The receiving end.
 #[derive(Debug)]
 pub(super) struct ControlRx {
-    /// Bounds what `stream` holds.
-    budget: Budget,
     /// The bytes behind the last message read.
     stream: Assembler,
     /// Longest message that is accepted, in bytes of its body.
@@ -165,9 +164,7 @@ impl ControlRx {
     pub(super) fn new(max_message: usize) -> Self {
         // The part without gaps holds at most one incomplete message and a window behind it.
         let bytes = EARLY_BUDGET_BYTES + max_message + MESSAGE_HEADER_BYTES + CONTROL_WINDOW_BYTES as usize;
-        let mut budget = Budget::new(bytes);
-        let stream = Assembler::new(&mut budget);
-        Self { budget, stream, max_message }
+        Self { stream: Assembler::new(bytes), max_message }
     }
 
     /// A CONTROL frame arrived.
@@ -181,7 +178,7 @@ impl ControlRx {
         if offset > self.stream.end() && early + bytes.len() + HELD_OVERHEAD_BYTES > EARLY_BUDGET_BYTES {
             return Err(Fault::Refuse);
         }
-        self.stream.insert(offset, bytes, &mut self.budget).map(|_| ())
+        self.stream.insert(offset, bytes).map(|_| ())
     }
 
     /// The next message that has arrived whole; `Err`: the stream cannot be read on.
@@ -193,7 +190,7 @@ impl ControlRx {
         }
         let body = rest.get(..len)?;
         let message = SessionMessage::decode(kind, body).map_err(|_| CloseCode::PROTOCOL_VIOLATION);
-        self.stream.consume(MESSAGE_HEADER_BYTES + len, &mut self.budget);
+        self.stream.consume(MESSAGE_HEADER_BYTES + len);
         Some(message)
     }
 }
@@ -206,7 +203,8 @@ mod tests {
 
     #[test]
     fn settings_go_before_the_first_message_and_not_alone() {
-        let settings = SessionMessage::Settings { max_ack_delay: core::time::Duration::from_millis(3) };
+        let max_ack_delay = core::time::Duration::from_millis(3);
+        let settings = SessionMessage::Settings { max_ack_delay, large_bytes: 7 };
         let mut control = ControlTx::new(settings.clone());
         assert!(!control.is_pending());
         let mut expected = Vec::new();

@@ -130,9 +130,9 @@ impl Keys {
         if kind != PacketKind::Data {
             return Err(UnsealError::NotData);
         }
-        let phase = header.phase();
+        let (phase, number) = (header.phase(), header.number());
         if phase == self.phase() {
-            let packet = self.opener.open(now, sealed)?;
+            let packet = self.opener.open_numbered(now, number, sealed)?;
             if let Some(previous) = &mut self.previous {
                 // The peer has moved on as well: what it sealed before is under way or lost.
                 previous.until.get_or_insert_with(|| now + grace());
@@ -142,13 +142,13 @@ impl Keys {
         if phase == self.next_phase()
             && let Some(next) = &mut self.next
         {
-            let packet = next.opener.open(now, sealed).map_err(not_current)?;
+            let packet = next.opener.open_numbered(now, number, sealed)?;
             self.promote_next(Some(now + grace()));
             return Ok(Unsealed { packet, key_changed: true });
         }
         match &mut self.previous {
             Some(previous) if previous.phase == phase && previous.until.is_none_or(|until| now < until) => {
-                let packet = previous.opener.open(now, sealed).map_err(not_current)?;
+                let packet = previous.opener.open_numbered(now, number, sealed)?;
                 Ok(Unsealed { packet, key_changed: false })
             }
             _ => Err(UnsealError::OtherKey),
@@ -157,12 +157,10 @@ impl Keys {
 
     /// When [`Keys::handle_timeout`] is to be called.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let due = (!self.requested).then(|| self.sealer.born() + self.sealer.limits().soft_age);
+        let limits = self.sealer.limits();
+        let due = self.sealer.born() + if self.requested { limits.hard_age } else { limits.soft_age };
         let gone = self.previous.as_ref().and_then(|previous| previous.until);
-        match (due, gone) {
-            (Some(due), Some(gone)) => Some(due.min(gone)),
-            (due, gone) => due.or(gone),
-        }
+        Some(gone.map_or(due, |gone| gone.min(due)))
     }
 
     /// Forgets the previous key when its time is over.
@@ -172,18 +170,16 @@ impl Keys {
         }
     }
 
-    /// Whether the current key should be replaced; `true` once per key.
+    /// Whether the current key has stopped: nothing can be sealed any more.
+    pub(super) fn is_spent(&self, now: Instant) -> bool {
+        self.sealer.key_use(now) == KeyUse::Spent
+    }
+
+    /// Whether the current key should be replaced, as either direction has used it up; `true` once per key.
     pub(super) fn request_due(&mut self, now: Instant) -> bool {
-        let due = !self.requested && self.sealer.key_use(now) >= KeyUse::RekeyDue;
+        let opener = mutate!(self.opener.key_use(now), "opener-never-asks" => KeyUse::Fresh);
+        let due = !self.requested && self.sealer.key_use(now).max(opener) >= KeyUse::RekeyDue;
         self.requested |= due;
         due
-    }
-}
-
-/// The session goes on when a key other than the current one stops.
-fn not_current(error: UnsealError) -> UnsealError {
-    match error {
-        UnsealError::Spent => UnsealError::OtherKey,
-        other => other,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 impl Session {
     /// Acts on the messages that have arrived whole, while there is room for their events.
     pub(super) fn read_messages(&mut self) {
-        while self.is_open() && self.events.len() < self.config.limits.max_events {
+        while !self.is_closed() && self.events.len() < self.config.limits.max_events {
             let result = match self.control_rx.poll_message() {
                 None => return,
                 Some(Ok(message)) => self.handle_message(message),
@@ -61,8 +61,9 @@ impl Session {
                 }
                 Ok(())
             }
-            SessionMessage::Settings { max_ack_delay } => {
+            SessionMessage::Settings { max_ack_delay, large_bytes } => {
                 self.recovery.declare_ack_delay(max_ack_delay);
+                self.large.declare(large_bytes);
                 Ok(())
             }
             SessionMessage::Record(bytes) => {
@@ -99,7 +100,7 @@ impl Session {
         // The opener reuses a slot only when its former channel has ended there, so it has ended here too.
         let former = self.tx_channels.insert(label, TxChannel::new(label, &request));
         if let Some(former) = former {
-            self.resend_entries -= former.resend_entries();
+            self.forget_resends(&former);
             let label = former.label();
             let stats = Box::new(former.stats());
             self.events.push_back(if former.fin_sent {

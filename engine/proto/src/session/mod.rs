@@ -8,22 +8,25 @@
 //! | `timers`, `liveness` | acting on the passing of time, and on the silence of the peer |
 //! | `verbs` | what the owner asks for |
 //! | `recovery`, `rtt`, `acks` | loss detection of sent packets, acknowledgement of received ones |
-//! | `control` | the reliable stream of messages |
+//! | `control`, `assembler` | the reliable stream of messages |
 //! | `keys` | the keys that seal and open, and their replacement |
 //! | `path_address` | where the peer is |
 //! | `path_mtu` | how large a packet the path carries |
 //! | `table` | channels by label |
-//! | `credit_wait`, `open_rate` | channels that wait for credit; the limit on opens |
+//! | `credit_wait`, `large_room` | channels that wait for credit, or for room for a large datum |
+//! | `open_rate` | the limit on opens |
 //!
 //! Not inside: the handshake ([`crate::handshake`]), rings and inboxes (behind [`DatumSource`] and
 //! [`DatumSink`]), the meaning of the owner's control messages.
 
 mod acks;
 mod api;
+mod assembler;
 mod config;
 mod control;
 mod credit_wait;
 mod keys;
+mod large_room;
 mod liveness;
 mod messages;
 mod open_rate;
@@ -54,6 +57,7 @@ use acks::Acks;
 use control::{ControlRx, ControlTx};
 use credit_wait::CreditWait;
 use keys::Keys;
+use large_room::LargeRoom;
 use liveness::Liveness;
 use open_rate::OpenRate;
 use path_address::PathAddress;
@@ -63,15 +67,20 @@ use table::Table;
 
 use crate::{
     channel::{
-        BlockedFrame, Budget, Fault, Label, LossOutcome, RxChannel, SentData, SentFragment, SentFrame,
-        TxChannel,
+        BlockedFrame, Budget, Fault, Label, LossOutcome, RxChannel, SentData, SentFragment, SentFrame, Stop,
+        TxChannel, large_share,
     },
     congestion::{Controller, Pacer},
+    mutate,
     schedule::Drr,
     seal::{MAX_SEALED_BYTES, Opener, Sealer},
     time::Instant,
     wire::{frames::message::SessionMessage, header::ReceiverIndex},
 };
+
+/// CLOSE waits at most this many probe timeouts for the acknowledgement of what goes before it: a message may
+/// be lost twice.
+const CLOSING_TIMEOUTS: u32 = 8;
 
 /// What a frame or message leads to that the peer may not send.
 const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
@@ -112,6 +121,8 @@ pub struct Session {
     /// The index that the peer chose for packets to it.
     remote: ReceiverIndex,
     lifecycle: Lifecycle,
+    /// CLOSE follows when the peer has what ends channels, or at this time.
+    closing_at: Option<Instant>,
     /// The latest time passed to any call.
     now: Instant,
     /// A packet of the peer has opened, so it holds the keys.
@@ -140,6 +151,8 @@ pub struct Session {
     draining: Vec<Label>,
     /// Equals the sum of `resend_entries` over `tx_channels`.
     resend_entries: usize,
+    /// Counts `large_bytes` over `tx_channels`; a channel that waits is marked `listed_crowded`.
+    large: LargeRoom,
 
     acks: Acks,
     recovery: Recovery,
@@ -194,6 +207,7 @@ impl Session {
             keys: Keys::new(sealer, opener),
             remote,
             lifecycle: Lifecycle::Open,
+            closing_at: None,
             now,
             confirmed: false,
             rx_channels: Table::new(limits.max_channels, false),
@@ -207,6 +221,7 @@ impl Session {
             finishing: VecDeque::new(),
             draining: Vec::new(),
             resend_entries: 0,
+            large: LargeRoom::new(large_share(limits.max_held_bytes)),
             acks: Acks::new(config.ack_delay, config.ack_every),
             recovery: Recovery::new(config.initial_rtt, config.ack_delay, config.timer_granularity),
             path: PathMtu::new(config.max_packet_bytes),
@@ -215,7 +230,10 @@ impl Session {
             controller,
             pacer,
             paced_at: None,
-            control_tx: ControlTx::new(SessionMessage::Settings { max_ack_delay: config.ack_delay }),
+            control_tx: ControlTx::new(SessionMessage::Settings {
+                max_ack_delay: config.ack_delay,
+                large_bytes: large_share(limits.max_held_bytes) as u64,
+            }),
             control_rx: ControlRx::new(limits.max_control_bytes),
             pong: None,
             ping_due: false,
@@ -257,7 +275,7 @@ impl Session {
 
     /// Whether the session is closing or closed: verbs do nothing any more.
     pub const fn is_closed(&self) -> bool {
-        !matches!(self.lifecycle, Lifecycle::Open)
+        !self.is_open() || self.closing_at.is_some()
     }
 
     /// Gives the session a new key from another handshake with the same peer. Channels, packet numbers and
@@ -383,6 +401,18 @@ impl Session {
         self.events.push_back(SessionEvent::Closed { code, by_peer });
     }
 
+    /// Sends CLOSE once the peer has acknowledged the control stream: it may tell the end of a channel, which
+    /// a CLOSE that overtakes it would hide.
+    fn start_closing_in_order(&mut self) {
+        let settled = self.control_tx.queued() == 0 && self.draining.is_empty();
+        if mutate!(settled, "close-overtakes-fin" => true) {
+            self.start_closing(CloseCode::GRACEFUL);
+        } else if self.is_open() && self.closing_at.is_none() {
+            let patience = self.config.close_linger + self.recovery.timeout() * CLOSING_TIMEOUTS;
+            self.closing_at = Some(self.now + patience.min(self.config.dead_after));
+        }
+    }
+
     /// Sends CLOSE, and repeats it for `close_linger`.
     fn start_closing(&mut self, code: CloseCode) {
         if self.is_open() {
@@ -421,6 +451,9 @@ impl Session {
         }
         self.fates = fates;
         self.finish_drained();
+        if self.closing_at.is_some() {
+            self.start_closing_in_order();
+        }
     }
 
     fn apply_data_fate(&mut self, fate: FrameFate, frame: SentFrame) {
@@ -431,7 +464,7 @@ impl Session {
             return;
         };
         let Some(channel) = self.tx_channels.get_mut(label) else { return };
-        let entries = channel.resend_entries();
+        let (entries, large) = (channel.resend_entries(), channel.large_bytes());
         let (mut moved, mut outcome) = (false, LossOutcome::Queued);
         match (fate, &frame) {
             (FrameFate::Acked, SentFrame::Data(data)) => moved = channel.handle_data_acked(data),
@@ -445,6 +478,7 @@ impl Session {
             _ => {}
         }
         self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
+        let freed = self.large.change(large, channel.large_bytes());
         if outcome == LossOutcome::GaveUp {
             self.reset_channel(label, CloseCode::GAVE_UP);
             return;
@@ -457,6 +491,37 @@ impl Session {
             self.finish_channel(label);
         } else if fate == FrameFate::Lost {
             Self::schedule(channel, &mut self.drr);
+        }
+        if freed {
+            self.wake_crowded();
+        }
+    }
+
+    /// The channel that has waited longest for room for a large datum looks again.
+    fn wake_crowded(&mut self) {
+        while let Some(slot) = self.large.first() {
+            if let Some(channel) = self.tx_channels.at(slot).filter(|channel| channel.listed_crowded) {
+                channel.crowded = false;
+                if Self::schedule(channel, &mut self.drr) {
+                    return;
+                }
+                channel.listed_crowded = false;
+            }
+            self.large.pop();
+        }
+    }
+
+    /// The channel in `slot` has had a turn: it waits for room, or has stopped waiting.
+    fn note_crowded(&mut self, slot: u32, stop: Stop) {
+        let Some(channel) = self.tx_channels.at(slot) else { return };
+        if stop == Stop::Crowded {
+            if !core::mem::replace(&mut channel.listed_crowded, true) {
+                self.large.push(slot);
+            }
+        } else if channel.listed_crowded && !channel.crowded && (channel.is_in_large() || stop == Stop::Idle)
+        {
+            channel.listed_crowded = false;
+            self.wake_crowded();
         }
     }
 

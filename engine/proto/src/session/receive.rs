@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     channel::{Budget, Fault, Label, RxChannel},
+    mutate,
     seal::UnsealError,
     time::Instant,
     wire::frames::{Ack, BLOCKED_PROBE, Frame, Frames, PositionFrame},
@@ -86,6 +87,7 @@ impl Session {
         }
         self.stats.packets_received += 1;
         self.stats.bytes_received += bytes;
+        self.request_key_if_due();
         if !self.confirmed {
             self.confirmed = true;
             self.events.push_back(SessionEvent::Confirmed);
@@ -93,7 +95,7 @@ impl Session {
         if self.liveness.handle_heard(self.now, self.recovery.in_flight() > 0) {
             self.events.push_back(SessionEvent::Recovered);
         }
-        if self.is_closed() {
+        if !self.is_open() {
             return self.handle_while_closing(opened.plaintext);
         }
         let number = opened.number;
@@ -139,18 +141,17 @@ impl Session {
                 self.stats.dropped_replay += 1;
                 Dropped::Replay
             }
-            UnsealError::OtherKey => {
+            // Whether the peer sealed the packet is not known, so it ends nothing: the timer of the key does.
+            UnsealError::OtherKey | UnsealError::Spent => {
                 self.stats.dropped_other_key += 1;
+                if mutate!(false, "stranger-ends-session" => error == UnsealError::Spent) {
+                    self.start_closing(CloseCode::KEY_EXHAUSTED);
+                }
                 Dropped::OtherKey
             }
             UnsealError::Forged => {
                 self.stats.dropped_auth += 1;
                 Dropped::Auth
-            }
-            UnsealError::Spent => {
-                self.stats.dropped_closed += 1;
-                self.start_closing(CloseCode::KEY_EXHAUSTED);
-                Dropped::Closed
             }
         }
     }
@@ -235,6 +236,10 @@ impl Session {
     ) -> Result<(), Fault> {
         let Some(label) = self.rx_label(label)? else { return Ok(()) };
         let Some(channel) = self.rx_channels.get_mut(label) else { return Ok(()) };
+        if self.closing_at.is_some() {
+            // The owner has done with its channels.
+            return Err(Fault::Refuse);
+        }
         if !channel.is_open() {
             // The producer sends datums only when ACCEPT was acknowledged, so it arrived and waits for
             // `poll_event`.

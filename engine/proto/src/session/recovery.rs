@@ -18,6 +18,10 @@ const PERSISTENT_TIMEOUTS: u32 = 3;
 const UNDECLARED_ACK_DELAY: Duration = Duration::from_millis(25);
 /// The longest delay that a peer may declare: longer ones only slow down its own resends.
 const MAX_ACK_DELAY: Duration = Duration::from_secs(1);
+/// Debug builds sum up the bytes of so many packets.
+const CHECKED_PACKETS: usize = 256;
+/// Numbers left out that are remembered.
+const SKIPPED_NUMBERS: usize = 16;
 /// The probe timeout doubles up to this, so that a path that heals is noticed within a second.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -113,6 +117,8 @@ pub(super) struct Recovery {
     lost_since: Option<Instant>,
     /// When the round trip was first measured.
     measured_at: Option<Instant>,
+    /// The latest numbers that were left out, at most [`SKIPPED_NUMBERS`].
+    skipped: VecDeque<u64>,
 }
 
 impl Recovery {
@@ -133,6 +139,7 @@ impl Recovery {
             believed_delay: UNDECLARED_ACK_DELAY,
             lost_since: None,
             measured_at: None,
+            skipped: VecDeque::new(),
         }
     }
 
@@ -208,6 +215,14 @@ impl Recovery {
         self.arm_probe(now);
     }
 
+    /// No packet has this number, which follows the last.
+    pub(super) fn handle_skipped(&mut self, number: u64) {
+        if self.skipped.len() == SKIPPED_NUMBERS {
+            self.skipped.pop_front();
+        }
+        self.skipped.push_back(number);
+    }
+
     /// An ACK frame arrived. `next`: the number of the next packet.
     pub(super) fn handle_ack(
         &mut self,
@@ -216,7 +231,9 @@ impl Recovery {
         next: u64,
         fate: &mut impl FnMut(FrameFate, SentFrame),
     ) -> Result<RecoveryOutcome, AckOfUnsent> {
-        if ack.largest >= next {
+        let unsent = |(low, high)| self.skipped.iter().any(|skipped| (low..=high).contains(skipped));
+        let invented = mutate!(ack.ranges().any(unsent), "skipped-numbers-acked" => false);
+        if ack.largest >= next || invented {
             return Err(AckOfUnsent);
         }
         let mut outcome = RecoveryOutcome { in_flight_before: self.in_flight, ..RecoveryOutcome::default() };
@@ -254,8 +271,10 @@ impl Recovery {
                 self.each_frame(first, count, |frame| fate(FrameFate::Acked, frame));
             }
         }
+        let is_highest = self.largest_acked <= Some(ack.largest);
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
-        if let Some(at) = largest_sent_at {
+        // The delay is that of the highest number of all.
+        if let Some(at) = largest_sent_at.filter(|_| is_highest) {
             let delay = Duration::from_nanos(u64::from(ack.delay_ns));
             let delay = mutate!(delay.min(self.believed_delay), "any-ack-delay-believed" => delay);
             self.rtt.update(now - at, delay);
@@ -328,9 +347,10 @@ impl Recovery {
             self.frames.drain(..gone);
             self.frames_base += gone as u64;
         }
-        debug_assert_eq!(
-            self.in_flight,
-            self.sent.iter().filter(|sent| !sent.acked).map(|sent| u64::from(sent.bytes)).sum::<u64>(),
+        let sum =
+            || self.sent.iter().filter(|sent| !sent.acked).map(|sent| u64::from(sent.bytes)).sum::<u64>();
+        debug_assert!(
+            self.sent.len() > CHECKED_PACKETS || self.in_flight == sum(),
             "bytes in flight are the sum over packets in flight"
         );
     }
@@ -452,6 +472,23 @@ mod tests {
             }
         }
         assert_eq!(lost, 3);
+    }
+
+    #[test]
+    fn acknowledgement_of_a_number_that_was_left_out_is_refused() {
+        let mut recovery = recovery();
+        for number in [0, 1, 3] {
+            recovery.handle_sent(at(number), number, 100, 0, 0, false);
+        }
+        recovery.handle_skipped(2);
+        let mut buf = [0; 64];
+        let mut out = Out::new(&mut buf);
+        assert!(out.put_ack(0, 0, [(0, 3)].into_iter()));
+        let written = out.written();
+        let Some(Ok(Frame::Ack(lie))) = Frames::new(&buf[..written]).next() else { panic!("an ACK") };
+        assert!(recovery.handle_ack(at(10), &lie, 4, &mut |_, _| {}).is_err());
+        assert_eq!(ack(&mut recovery, at(10), Duration::ZERO, (0, 1)).acked_bytes, 200);
+        assert_eq!(ack(&mut recovery, at(10), Duration::ZERO, (3, 3)).acked_bytes, 100);
     }
 
     #[test]

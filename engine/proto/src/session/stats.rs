@@ -29,7 +29,7 @@ pub struct SessionStats {
     pub dropped_replay: u64,
     /// Packets dropped because they did not authenticate.
     pub dropped_auth: u64,
-    /// Packets dropped because their key was dropped or has not been established.
+    /// Packets dropped because their key was dropped, has stopped or has not been established.
     pub dropped_other_key: u64,
     /// Key replacements.
     pub keys_changed: u64,

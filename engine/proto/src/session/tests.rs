@@ -15,7 +15,7 @@ fn slot_reused_while_blocked_is_listed_once() {
     let key = KeyBytes::from_bytes([1; 32]);
     let suite = Suite::ChaCha20Poly1305;
     let mut now = Instant::ZERO;
-    let (sealer, opener) = (Sealer::new(suite, &key, 1_232, now), Opener::new(suite, &key, 1_232, now));
+    let (sealer, opener) = (Sealer::new(suite, &key, now), Opener::new(suite, &key, now));
     let mut session = Session::new(config, sealer, opener, ReceiverIndex::NONE, now);
     let request = OpenRequest {
         stream_id: StreamId([1; 32]),

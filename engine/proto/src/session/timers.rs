@@ -24,6 +24,7 @@ impl Session {
             self.credit_wait.poll_timeout(),
             self.address.poll_timeout(),
             self.paced_at,
+            self.closing_at,
         ]
         .into_iter()
         .flatten()
@@ -53,8 +54,16 @@ impl Session {
                 return;
             }
         }
+        if due(self.closing_at) {
+            self.start_closing(CloseCode::GRACEFUL);
+            return;
+        }
         if due(self.idle_at()) {
             self.start_closing(CloseCode::IDLE);
+            return;
+        }
+        if self.keys.is_spent(now) {
+            self.terminate(CloseCode::KEY_EXHAUSTED, false);
             return;
         }
         self.acks.handle_timeout(now);

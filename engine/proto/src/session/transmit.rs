@@ -27,6 +27,10 @@ pub(super) const CHALLENGE_BYTES: usize = HEADER_BYTES + size_of::<PingFrame>() 
 /// Lower bound of `max_frames_in_flight`.
 const MIN_FRAMES_IN_FLIGHT: usize = 16;
 
+/// A packet number is left out after one packet in so many, which a peer can't know before it has received
+/// that packet. It shows who acknowledges what did not arrive (RFC 9000, 21.4).
+const SKIP_ONE_IN: u16 = 1_024;
+
 /// What may go into the next packet.
 #[derive(Clone, Copy)]
 struct Allowed {
@@ -61,7 +65,7 @@ impl Session {
         if limit < MIN_PACKET_BYTES || self.lifecycle == Lifecycle::Closed {
             return None;
         }
-        if self.is_closed() {
+        if !self.is_open() {
             return self.transmit_close(&mut buf[..limit]);
         }
         if let Some(size) = self.path_probe_due(buf.len()) {
@@ -71,7 +75,7 @@ impl Session {
         let allowed = self.allowed(limit);
         let ack_due = self.acks.is_due();
         let control = allowed.control && self.has_control();
-        let data = allowed.data && !self.drr.is_empty();
+        let data = allowed.data && !self.drr.is_empty() && self.closing_at.is_none();
         if !ack_due && !control && !data && !allowed.probe && !self.owes_answer() {
             return None;
         }
@@ -80,7 +84,7 @@ impl Session {
         let mut acked_to = 0;
         let ack = self.acks.is_waiting() && out.put_ack(0, self.acks.delay_ns(self.now), self.acks.ranges());
         if ack {
-            acked_to = self.acks.largest().unwrap_or(0);
+            acked_to = self.acks.known_to();
         }
         let only_ack = out.written();
         if let Some(token) = self.pong
@@ -117,6 +121,13 @@ impl Session {
         };
         self.stats.packets_sent += 1;
         self.stats.bytes_sent += sealed.bytes as u64;
+        // The tag is as good as random.
+        if let [.., low, high] = buf[..sealed.bytes]
+            && u16::from_le_bytes([low, high]).is_multiple_of(SKIP_ONE_IN)
+        {
+            self.recovery.handle_skipped(self.keys.sealer.next_number());
+            self.keys.sealer.skip();
+        }
         if ack {
             self.acks.handle_sent();
             self.stats.acks_sent += 1;
@@ -268,17 +279,20 @@ impl Session {
                 // Its last turn ended exactly with its last datum, or with its credit.
                 let lacks_credit = channel.lacks_credit();
                 self.drr.retire();
+                self.note_crowded(slot, Stop::Idle);
                 if lacks_credit {
                     self.block_channel(label);
                 }
                 continue;
             }
             let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
+            let (large, large_room) = (channel.large_bytes(), self.large.room(slot));
             let max_new = (max / 2).saturating_sub(self.resend_entries);
             let log = SentLog { frames: self.recovery.frames(), max, max_new };
             let now = self.now;
-            let stop = channel.pack(&mut Packing { out, source, log, now, fresh_room, deficit });
+            let stop = channel.pack(&mut Packing { out, source, log, now, fresh_room, large_room, deficit });
             self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
+            self.large.change(large, channel.large_bytes());
             if out.written() > written {
                 channel.last_packet = number;
             }
@@ -287,6 +301,7 @@ impl Session {
             }
             let lacks_credit = channel.lacks_credit();
             let ends = channel.end().is_some();
+            self.note_crowded(slot, stop);
             match stop {
                 Stop::Full => return true,
                 Stop::Turn => self.drr.rotate(),
@@ -298,6 +313,7 @@ impl Session {
                         return false;
                     }
                 }
+                Stop::Crowded => self.drr.retire(),
                 Stop::Idle => {
                     self.drr.retire();
                     if lacks_credit {

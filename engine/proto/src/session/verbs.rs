@@ -4,7 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::{BlockedFrame, CloseCode, ControlError, NoChannel, OpenChannelError, Session, SessionEvent};
 use crate::{
-    channel::{Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage},
+    channel::{Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage, longest_held},
     time::Instant,
     wire::frames::message::{MESSAGE_HEADER_BYTES, SMALL_MESSAGE_BYTES, SessionMessage, open_bytes},
 };
@@ -13,7 +13,7 @@ impl Session {
     /// Consumer: asks for a stream. [`SessionEvent::Accepted`] or [`SessionEvent::Rejected`] follows.
     pub fn open(&mut self, mut request: OpenRequest) -> Result<Label, OpenChannelError> {
         // A longer datum could never be assembled.
-        let held = u32::try_from(self.config.limits.max_held_bytes / 2).unwrap_or(u32::MAX);
+        let held = u32::try_from(longest_held(self.config.limits.max_held_bytes)).unwrap_or(u32::MAX);
         request.max_datum_bytes = request.max_datum_bytes.min(held);
         if self.is_closed() {
             return Err(OpenChannelError::Closed);
@@ -81,10 +81,17 @@ impl Session {
     }
 
     /// Ends the session with `code`, which CLOSE frames carry to the peer. [`SessionEvent::Closed`]
-    /// follows after `close_linger`; the owner may drop the session as soon as one more packet has left.
+    /// follows after `close_linger`.
+    ///
+    /// With `GRACEFUL` the CLOSE waits for the acknowledgement of messages that were queued before, such as
+    /// the end of a stream; not for datums. It waits for eight probe timeouts at most.
     pub fn close(&mut self, now: Instant, code: CloseCode) {
         self.advance_clock(now);
-        self.start_closing(code);
+        if code == CloseCode::GRACEFUL {
+            self.start_closing_in_order();
+        } else {
+            self.start_closing(code);
+        }
     }
 
     /// Producer: datums below `end_seq` can be fetched from the source. Cheap; to be called in each turn in
@@ -151,9 +158,16 @@ impl Session {
 
     pub(super) fn drop_tx(&mut self, label: Label) -> Option<Box<TxChannel>> {
         let channel = self.tx_channels.remove(label)?;
-        self.resend_entries -= channel.resend_entries();
+        self.forget_resends(&channel);
         self.idle_since = self.now;
         Some(channel)
+    }
+
+    /// A channel is gone, and with it what it had to send again.
+    pub(super) fn forget_resends(&mut self, channel: &TxChannel) {
+        self.resend_entries -= channel.resend_entries();
+        self.large.change(channel.large_bytes(), 0);
+        self.wake_crowded();
     }
 
     pub(super) fn drop_rx(&mut self, label: Label) -> Option<()> {

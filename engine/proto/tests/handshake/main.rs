@@ -145,8 +145,8 @@ fn assert_talk(ours: &HandshakeOutcome, theirs: &HandshakeOutcome) {
     assert_eq!(ours.keys.suite, theirs.keys.suite);
     assert_eq!((ours.local_index, ours.remote_index), (theirs.remote_index, theirs.local_index));
     for (from, to) in [(ours, theirs), (theirs, ours)] {
-        let (mut sealer, mut own_opener) = from.seals(1_452, 128, NOW);
-        let (_, mut opener) = to.seals(1_452, 128, NOW);
+        let (mut sealer, mut own_opener) = from.seals(128, NOW);
+        let (_, mut opener) = to.seals(128, NOW);
         let mut packet = [0x55; 64];
         sealer.seal(NOW, from.remote_index, &mut packet, 64 - PACKET_OVERHEAD_BYTES).unwrap();
         assert_eq!(own_opener.open(NOW, &mut packet.clone()), Err(UnsealError::Forged), "reflected");

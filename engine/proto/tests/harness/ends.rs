@@ -48,9 +48,8 @@ impl Consuming {
 #[derive(Default)]
 pub struct Rings {
     pub producing: BTreeMap<Label, Producing>,
-    scratch: Vec<u8>,
-    /// Flow and sequence of the datum in `scratch`; a large one is asked for once per fragment.
-    scratch_of: Option<(u64, u64)>,
+    /// The last datum of each flow, with its sequence; a large one is asked for once per fragment.
+    datums: BTreeMap<u64, (u64, Vec<u8>)>,
     pub released: BTreeMap<Label, u64>,
     /// Datums offered in runs.
     pub runs: u64,
@@ -71,11 +70,11 @@ impl DatumSource for Rings {
         if is_skipped(ring.flow, &ring.config, seq) {
             return Fetched::Skip { until: seq + 1 };
         }
-        if self.scratch_of != Some((ring.flow, seq)) {
-            self.scratch = content(ring.flow, seq, (ring.config.length)(seq));
-            self.scratch_of = Some((ring.flow, seq));
+        let datum = self.datums.entry(ring.flow).or_insert((u64::MAX, Vec::new()));
+        if datum.0 != seq {
+            *datum = (seq, content(ring.flow, seq, (ring.config.length)(seq)));
         }
-        Fetched::Datum(&self.scratch)
+        Fetched::Datum(&datum.1)
     }
 
     /// Every second flow copies runs.

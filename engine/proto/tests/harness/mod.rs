@@ -1,9 +1,10 @@
 //! Two sessions on a virtual clock and a network that loses, duplicates, reorders, delays and damages
 //! packets, all from one seed. After every step the laws of the stream model are checked.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test binary uses its part")]
 
 mod ends;
 mod flow;
+mod trouble;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -23,6 +24,7 @@ use corewire_proto::{
 pub use corewire_testkit::SplitMix64 as Rng;
 pub use ends::{Consuming, Inboxes, Producing, Rings};
 pub use flow::{Flow, content, is_skipped};
+pub use trouble::{Counts, Trouble};
 
 /// Rates per thousand packets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,6 +48,8 @@ pub struct Peer {
     /// How to answer an opened channel, by stream id.
     pub flows: BTreeMap<[u8; 32], (u64, Flow)>,
     pub refuse: BTreeSet<[u8; 32]>,
+    /// The longest datum that the other peer takes, by channel.
+    pub asked: BTreeMap<Label, u32>,
     pub packets: u64,
     /// It has asked for a new key.
     pub rekey_due: bool,
@@ -80,6 +84,13 @@ fn at(index: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 4_000 + index))
 }
 
+/// A bottleneck: packets that find its queue full are lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub bytes_per_second: u64,
+    pub queue_bytes: u64,
+}
+
 /// What a peer's process does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Process {
@@ -105,6 +116,11 @@ pub struct World {
     pub cut: bool,
     /// Larger packets vanish.
     pub mtu: usize,
+    pub link: Option<Link>,
+    /// When the link has sent what is in its queue, in each direction.
+    link_free_at: [Instant; 2],
+    /// Faults so far, by kind.
+    pub counts: Counts,
 }
 
 pub fn key(byte: u8) -> KeyBytes {
@@ -112,11 +128,11 @@ pub fn key(byte: u8) -> KeyBytes {
 }
 
 pub fn sealer(byte: u8) -> Sealer {
-    Sealer::new(Suite::ChaCha20Poly1305, &key(byte), 65_507, Instant::ZERO)
+    Sealer::new(Suite::ChaCha20Poly1305, &key(byte), Instant::ZERO)
 }
 
 pub fn opener(byte: u8) -> Opener {
-    Opener::new(Suite::ChaCha20Poly1305, &key(byte), 65_507, Instant::ZERO)
+    Opener::new(Suite::ChaCha20Poly1305, &key(byte), Instant::ZERO)
 }
 
 pub fn session(config: &SessionConfig, send: u8, receive: u8) -> Session {
@@ -134,6 +150,7 @@ fn peer(session: Session) -> Peer {
         rejected: Vec::new(),
         flows: BTreeMap::new(),
         refuse: BTreeSet::new(),
+        asked: BTreeMap::new(),
         packets: 0,
         rekey_due: false,
         rekeyed: Vec::new(),
@@ -168,6 +185,9 @@ impl World {
             steps: 0,
             cut: false,
             mtu: usize::MAX,
+            link: None,
+            link_free_at: [Instant::ZERO; 2],
+            counts: Counts::default(),
         }
     }
 
@@ -278,33 +298,7 @@ impl World {
         while let Some(event) = peer.session.poll_event() {
             match event {
                 SessionEvent::Confirmed => peer.confirmed = true,
-                SessionEvent::Opened { label, request } => {
-                    if peer.refuse.contains(&request.stream_id.0) {
-                        peer.session.reject(label, CloseCode::NOT_ALLOWED).unwrap();
-                        continue;
-                    }
-                    let (id, flow) = peer.flows[&request.stream_id.0].clone();
-                    assert_eq!((request.criteria, request.tickets.len()), (vec![1, 2, 3], 1));
-                    let accept = Accept {
-                        publication: PublicationId::default(),
-                        first_seq: flow.first_seq,
-                        max_datum_bytes: flow.max_datum,
-                        reliability: flow.reliability,
-                        weight: flow.weight,
-                    };
-                    peer.session.accept(label, accept).unwrap();
-                    peer.rings.producing.insert(
-                        label,
-                        Producing {
-                            flow: id,
-                            published: flow.first_seq,
-                            config: flow,
-                            finished: false,
-                            closed: None,
-                            fetched: 0,
-                        },
-                    );
-                }
+                SessionEvent::Opened { label, request } => Self::answer(peer, label, request),
                 SessionEvent::Accepted { label, accept } => {
                     let inbox = peer.inboxes.consuming.get_mut(&label).unwrap();
                     assert_eq!(accept.first_seq, inbox.config.first_seq);
@@ -354,6 +348,36 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Answers a channel that the other peer has opened.
+    fn answer(peer: &mut Peer, label: Label, request: OpenRequest) {
+        peer.asked.insert(label, request.max_datum_bytes);
+        if peer.refuse.contains(&request.stream_id.0) {
+            peer.session.reject(label, CloseCode::NOT_ALLOWED).unwrap();
+            return;
+        }
+        let (id, flow) = peer.flows[&request.stream_id.0].clone();
+        assert_eq!((request.criteria, request.tickets.len()), (vec![1, 2, 3], 1));
+        let accept = Accept {
+            publication: PublicationId::default(),
+            first_seq: flow.first_seq,
+            max_datum_bytes: flow.max_datum,
+            reliability: flow.reliability,
+            weight: flow.weight,
+        };
+        peer.session.accept(label, accept).unwrap();
+        peer.rings.producing.insert(
+            label,
+            Producing {
+                flow: id,
+                published: flow.first_seq,
+                config: flow,
+                finished: false,
+                closed: None,
+                fetched: 0,
+            },
+        );
     }
 
     fn grant(peer: &mut Peer, label: Label) {
@@ -432,23 +456,48 @@ impl World {
     fn send(&mut self, to: usize, at: SocketAddr, mut packet: Vec<u8>) {
         let from = self.peers[1 - to].address;
         let faults = self.faults;
-        if self.cut || packet.len() > self.mtu || self.rng.chance(faults.loss) {
+        if self.cut || packet.len() > self.mtu {
             return;
         }
+        if self.rng.chance(faults.loss) {
+            return self.counts.add("loss");
+        }
+        let Some(queued) = self.pass_link(to, packet.len() as u64) else { return };
         let copies = 1 + u64::from(self.rng.chance(faults.duplicate));
+        if copies > 1 {
+            self.counts.add("duplication");
+        }
+        if faults.delay_us > 0 {
+            self.counts.add("delay");
+        }
         for _ in 0..copies {
             let mut delay = faults.delay_us * 1000 + self.rng.below(faults.delay_us * 100 + 1);
             if self.rng.chance(faults.reorder) {
+                self.counts.add("reordering");
                 delay += self.rng.below(faults.delay_us * 10_000 + 1);
             }
             if self.rng.chance(faults.corrupt) {
+                self.counts.add("corruption");
                 let at = self.rng.below(packet.len() as u64) as usize;
                 packet[at] ^= 1 << self.rng.below(8);
             }
             self.sequence += 1;
-            let arrival = self.now + Duration::from_nanos(delay);
+            let arrival = self.now + queued + Duration::from_nanos(delay);
             self.network.insert((arrival, self.sequence), Sent { to, at, from, packet: packet.clone() });
         }
+    }
+
+    /// How long the packet takes to leave the link; `None`: its queue is full.
+    fn pass_link(&mut self, to: usize, bytes: u64) -> Option<Duration> {
+        let Some(Link { bytes_per_second, queue_bytes }) = self.link else { return Some(Duration::ZERO) };
+        let nanos = |bytes: u64| Duration::from_nanos(bytes * 1_000_000_000 / bytes_per_second);
+        let free_at = self.link_free_at[to].max(self.now);
+        if free_at - self.now > nanos(queue_bytes) {
+            self.counts.add("full queue");
+            return None;
+        }
+        self.link_free_at[to] = free_at + nanos(bytes);
+        Some(self.link_free_at[to] - self.now)
     }
 
     /// The positions law of the stream model, and monotone levels.
@@ -502,6 +551,14 @@ impl World {
         self.peers.iter().all(|peer| {
             peer.inboxes.consuming.values().all(|inbox| inbox.finished)
                 && peer.rings.producing.values().all(|ring| ring.finished)
+        })
+    }
+
+    /// Every channel has finished at both ends, or was ended.
+    pub fn all_over(&self) -> bool {
+        self.peers.iter().all(|peer| {
+            peer.inboxes.consuming.values().all(|inbox| inbox.finished || inbox.closed.is_some())
+                && peer.rings.producing.values().all(|ring| ring.finished || ring.closed.is_some())
         })
     }
 

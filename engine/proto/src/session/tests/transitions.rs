@@ -51,7 +51,7 @@ struct Subject {
 impl Subject {
     fn new() -> Self {
         let (key, now) = (KeyBytes::from_bytes([1; 32]), Instant::ZERO);
-        let seals = || (Sealer::new(SUITE, &key, 1_232, now), Opener::new(SUITE, &key, 1_232, now));
+        let seals = || (Sealer::new(SUITE, &key, now), Opener::new(SUITE, &key, now));
         let (sealer, opener) = seals();
         let session = Session::new(SessionConfig::default(), sealer, opener, ReceiverIndex::NONE, now);
         Self { session, peer: seals().0, now, inbox: Inbox(usize::MAX), remark: None }
@@ -181,7 +181,7 @@ fn session_lifecycle_is_as_the_readme_prints_it() {
                 }
             }),
             ("key spent", |subject| {
-                let limits = KeyLimits { hard_packets: 0, ..KeyLimits::new(SUITE, 1_232) };
+                let limits = KeyLimits { hard_packets: 0, ..KeyLimits::new(SUITE) };
                 let key = KeyBytes::from_bytes([1; 32]);
                 subject.session.keys.sealer = Sealer::with_limits(SUITE, &key, limits, subject.now);
                 subject.session.ping_due = true;

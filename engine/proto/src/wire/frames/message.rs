@@ -12,7 +12,7 @@
 //! FIN      label u32 | end_seq u64
 //! RESET    label u32 | code u32 | sender opened u8
 //! RECORD   opaque bytes
-//! SETTINGS max_ack_delay u32, in nanoseconds
+//! SETTINGS max_ack_delay u32, in nanoseconds | large_bytes u64
 //! ```
 //!
 //! Publication and next_seq of OPEN are zero when resumes is 0.
@@ -130,9 +130,11 @@ header! {
 
 header! {
     /// SETTINGS.
-    SettingsBody, 4 {
+    SettingsBody, 12 {
         /// Nanoseconds that the sender may wait before it acknowledges.
         max_ack_delay: U32,
+        /// Bytes of large datums that it holds at once.
+        large_bytes: U64,
     }
 }
 
@@ -175,6 +177,8 @@ pub enum SessionMessage {
     Settings {
         /// How long it may wait before it acknowledges; at most 4.29 s.
         max_ack_delay: Duration,
+        /// Bytes of large Reliable datums of which it can hold fragments at once, with what each costs beside.
+        large_bytes: u64,
     },
 }
 
@@ -239,9 +243,10 @@ impl SessionMessage {
                 head(out, RECORD, bytes.len());
                 out.extend(bytes.iter().copied());
             }
-            Self::Settings { max_ack_delay } => {
+            Self::Settings { max_ack_delay, large_bytes } => {
                 let nanos = u32::try_from(max_ack_delay.as_nanos()).unwrap_or(u32::MAX);
-                small(out, SETTINGS, &SettingsBody { max_ack_delay: U32::new(nanos) });
+                let (max_ack_delay, large_bytes) = (U32::new(nanos), U64::new(*large_bytes));
+                small(out, SETTINGS, &SettingsBody { max_ack_delay, large_bytes });
             }
         }
     }
@@ -284,8 +289,9 @@ impl SessionMessage {
             }
             RECORD => Self::Record(body.to_vec()),
             SETTINGS => {
-                let nanos = exact::<SettingsBody>(body)?.max_ack_delay.get();
-                Self::Settings { max_ack_delay: Duration::from_nanos(u64::from(nanos)) }
+                let settings = exact::<SettingsBody>(body)?;
+                let max_ack_delay = Duration::from_nanos(u64::from(settings.max_ack_delay.get()));
+                Self::Settings { max_ack_delay, large_bytes: settings.large_bytes.get() }
             }
             unknown => return Err(FrameError::Unknown(unknown)),
         })

@@ -206,7 +206,10 @@ fn messages_round_trip_and_their_cuts_are_refused() {
         SessionMessage::Fin(6, 1 << 50),
         SessionMessage::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
         SessionMessage::Record(b"peer".to_vec()),
-        SessionMessage::Settings { max_ack_delay: core::time::Duration::from_micros(250) },
+        SessionMessage::Settings {
+            max_ack_delay: core::time::Duration::from_micros(250),
+            large_bytes: 1 << 40,
+        },
     ] {
         let mut bytes = Vec::new();
         message.encode(&mut bytes);
