@@ -111,7 +111,10 @@ fn stalled_host_reads_its_socket_before_it_declares_a_peer_dead() {
     let config = SessionConfig { dead_after: SECOND * 2, ..SessionConfig::default() };
     let mut world = World::new(3, &config, Faults { delay_us: 100, ..Faults::default() });
     world.open(0, Flow { datums: 1 << 40, take: 1, ..Flow::default() });
+    // It waits for an acknowledgement when it stops.
+    let waits = |world: &World| world.peers[1].session.session_stats().bytes_in_flight > 0;
     world.run_until(SECOND / 2, |_| false);
+    assert!(world.run_until(SECOND, waits));
     world.peers[1].process = Process::Stopped;
     world.run_until(SECOND * 19 / 10, |_| false);
     // A step of the clock of the stalled host alone.
