@@ -1,10 +1,11 @@
-//! Dead or only slow: when a session ends for want of its peer, and when a channel gives a datum up.
+//! When a session ends: its peer is dead or only slow, it is not used, or it is closed in good order.
 
 mod harness;
 
 use std::time::Duration;
 
 use corewire_proto::{
+    channel::Reliability,
     session::{CloseCode, SessionConfig},
     time::Instant,
 };
@@ -165,4 +166,61 @@ fn idle_session_sends_one_keepalive_per_fifth_of_dead_after() {
     let before = sent(&world);
     world.run_until(SECOND * 60, |_| false);
     assert!((55..=62).contains(&(sent(&world) - before)), "a PING and its answer: {}", sent(&world) - before);
+}
+
+#[test]
+fn dead_peer_is_noticed_after_dead_after_and_idle_one_stays() {
+    let mut world = World::new(1, &SessionConfig::default(), Faults { delay_us: 50, ..Faults::default() });
+    world.peers[0].session.send_control(b"hello".to_vec()).unwrap();
+    world.run_until(Duration::from_secs(20), |_| false);
+    assert!(world.peers.iter().all(|peer| peer.closed.is_none()));
+    assert!(world.peers[0].packets < 20, "keep-alive takes {} packets", world.peers[0].packets);
+    world.cut = true;
+    let start = world.now;
+    assert!(world.run_until(Duration::from_secs(13), |world| world.peers[0].closed.is_some()));
+    assert_eq!(world.peers[0].closed, Some((CloseCode::PEER_LOST, false)));
+    let took = world.now - start;
+    assert!(took >= Duration::from_secs(10) && took < Duration::from_millis(12_600), "{took:?}");
+}
+
+#[test]
+fn idle_session_closes_with_idle_at_both_ends() {
+    let config = SessionConfig { idle_timeout: Duration::from_secs(5), ..SessionConfig::default() };
+    let mut world = World::new(1, &config, Faults { delay_us: 50, ..Faults::default() });
+    assert!(world.run_until(Duration::from_secs(7), |world| world.peers.iter().all(|p| p.closed.is_some())));
+    assert!(world.peers.iter().all(|peer| peer.closed.unwrap().0 == CloseCode::IDLE));
+    assert!(world.now > (Instant::ZERO + SECOND * 5));
+}
+
+#[test]
+fn end_of_a_stream_goes_before_the_close() {
+    for seed in 0..20 {
+        let faults = Faults { delay_us: 50, loss: 300, ..Faults::default() };
+        let mut world = World::new(seed, &SessionConfig::default(), faults);
+        let reliability = if seed % 2 == 0 { Reliability::FireAndForget } else { Reliability::Reliable };
+        let label = world.open(0, Flow { reliability, datums: 20, ..Flow::default() });
+        let sent = |world: &World| world.peers[1].rings.producing.values().any(|ring| ring.finished);
+        assert!(world.run_until(Duration::from_secs(20), sent), "seed {seed}");
+        let now = world.now;
+        world.peers[1].session.close(now, CloseCode::GRACEFUL);
+        assert!(world.peers[1].session.is_closed());
+        world.run_until(Duration::from_secs(5), |world| world.peers[0].closed.is_some());
+        let inbox = &world.peers[0].inboxes.consuming[&label];
+        assert!(inbox.finished, "seed {seed}: closed by {:?} without an end", world.peers[0].closed);
+    }
+}
+
+#[test]
+fn close_waits_no_longer_than_eight_probe_timeouts_for_a_silent_peer() {
+    let mut world = World::new(1, &SessionConfig::default(), Faults { delay_us: 50, ..Faults::default() });
+    world.peers[1].session.send_control(vec![1]).unwrap();
+    world.run_until(Duration::from_millis(50), |_| false);
+    world.cut = true;
+    world.peers[1].session.send_control(vec![2]).unwrap();
+    let start = world.now;
+    world.peers[1].session.close(start, CloseCode::GRACEFUL);
+    world.run_until(Duration::from_secs(5), |world| world.peers[1].closed.is_some());
+    assert_eq!(world.peers[1].closed, Some((CloseCode::GRACEFUL, false)));
+    // It waits with the CLOSE, and lingers afterwards.
+    assert!((SECOND / 10 + SECOND / 1_000..SECOND * 3 / 10).contains(&(world.now - start)));
 }

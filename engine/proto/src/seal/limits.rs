@@ -1,10 +1,10 @@
 //! When a key is due for replacement and when it stops.
 //!
 //! The figures follow RFC 9001, 6.6 and appendix B.1. The confidentiality of AES-GCM is limited by the blocks
-//! of 16 bytes that are sealed under one key: 2³⁵ keep an attacker's advantage below 2⁻⁵⁷, in packets of any
-//! size. So blocks are counted, not packets. ChaCha20-Poly1305 has no such limit below 2⁶² packets; it gets the
-//! same all the same, so that a session behaves alike under either cipher. Forgery limits: 2⁵² failed opens for
-//! AES-GCM, 2³⁶ for ChaCha20.
+//! of 16 bytes that are sealed under one key: 2³⁵ keep an attacker's advantage below 2⁻⁵⁷, in packets of
+//! any size. So blocks are counted, not packets. ChaCha20-Poly1305 has no such limit below 2⁶² packets; it
+//! gets the same limit, so that a session behaves alike under either cipher. Forgery limits: 2⁵² failed opens
+//! for AES-GCM, 2³⁶ for ChaCha20.
 //!
 //! Not inside: the replacement, which is a new handshake started by the owner of the session.
 

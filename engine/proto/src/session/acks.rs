@@ -11,8 +11,8 @@ const MAX_RANGES: usize = 4 * MAX_ACK_RANGES;
 /// The numbers of received packets as ranges, and what is still to be acknowledged.
 ///
 /// One ACK frame has room for [`MAX_ACK_RANGES`]; when there are more, the next packets carry the older ones.
-/// Beyond [`MAX_RANGES`] the oldest range is forgotten. If the peer has not seen its acknowledgement, it sends
-/// the content again, which the channels recognise as duplicates.
+/// Beyond [`MAX_RANGES`] the oldest range is forgotten. If the peer has not seen its acknowledgement, it
+/// sends the content again, which the channels recognise as duplicates.
 #[derive(Debug)]
 pub(super) struct Acks {
     /// Inclusive, highest first; no two touch. At most [`MAX_RANGES`].

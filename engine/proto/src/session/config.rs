@@ -79,14 +79,15 @@ pub struct SessionLimits {
     /// decision.
     pub opens_per_second: u32,
     /// Bytes of early datums and of incomplete large datums that all channels together hold. One half is for
-    /// large Reliable datums, which are begun one after the other when they don't fit in together; no
-    /// datum may be longer. A packet that would need more is not acknowledged. Default 256 MiB.
+    /// large Reliable datums, which are begun one after the other when they do not fit in together; no datum
+    /// may be longer. A packet that would need more is not acknowledged. Default 256 MiB.
     pub max_held_bytes: usize,
     /// Frames with datums or credit in unacknowledged packets. When reached, nothing new is sent. Default
     /// 65,536: one for each of `max_packets_in_flight`.
     pub max_frames_in_flight: usize,
-    /// Packets sent and not yet acknowledged. When reached, nothing new is sent. Default 65,536: in packets of
-    /// the smallest size 80 MB, which fill a path of 1 Gbit/s and 640 ms. The congestion window bounds bytes.
+    /// Packets sent and not yet acknowledged. When reached, nothing new is sent. Default 65,536: in packets
+    /// of the smallest size 80 MB, which fill a path of 1 Gbit/s and 640 ms. The congestion window bounds
+    /// bytes.
     pub max_packets_in_flight: usize,
     /// Longest control message, in bytes. Default 64 KiB, which holds the longest signed record of a
     /// peer (36 KiB).

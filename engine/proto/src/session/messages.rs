@@ -133,7 +133,7 @@ impl Session {
             let Some(channel) = self.tx_channels.get_mut(label) else { continue };
             channel.handle_accept_acked();
             self.schedule_or_block(label);
-            self.send_fin_if_due(label);
+            self.send_fin_if_due(label, false);
         }
         while let Some((label, _)) =
             self.finishing.front().copied().filter(|(_, end)| *end <= self.control_tx.base())

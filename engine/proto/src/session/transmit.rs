@@ -293,7 +293,8 @@ impl Session {
             let stop = channel.pack(&mut Packing { out, source, log, now, fresh_room, large_room, deficit });
             self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
             self.large.change(large, channel.large_bytes());
-            if out.written() > written {
+            let packed = out.written() > written;
+            if packed {
                 channel.last_packet = number;
             }
             if channel.released() > released && !core::mem::replace(&mut channel.released_event, true) {
@@ -326,7 +327,7 @@ impl Session {
                 }
             }
             if ends {
-                self.send_fin_if_due(label);
+                self.send_fin_if_due(label, packed);
             }
         }
         false

@@ -5,6 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use super::{BlockedFrame, CloseCode, ControlError, NoChannel, OpenChannelError, Session, SessionEvent};
 use crate::{
     channel::{Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage, longest_held},
+    mutate,
     time::Instant,
     wire::frames::message::{MESSAGE_HEADER_BYTES, SMALL_MESSAGE_BYTES, SessionMessage, open_bytes},
 };
@@ -64,7 +65,7 @@ impl Session {
             return Err(NoChannel);
         }
         channel.finish(end_seq);
-        self.send_fin_if_due(label);
+        self.send_fin_if_due(label, false);
         Ok(())
     }
 
@@ -198,8 +199,8 @@ impl Session {
     }
 
     /// Sends FIN if the end is known and nothing keeps it back. Called when datums were sent or the end
-    /// became known.
-    pub(super) fn send_fin_if_due(&mut self, label: Label) {
+    /// became known. `packed`: the packet that is being filled has datums of the channel.
+    pub(super) fn send_fin_if_due(&mut self, label: Label, packed: bool) {
         let Some(channel) = self.tx_channels.get(label) else { return };
         if channel.end().is_none() || channel.fin_sent || channel.stage() == TxStage::Requested {
             return;
@@ -209,7 +210,8 @@ impl Session {
         } else if channel.is_all_sent() {
             // A FireAndForget consumer counts what has not arrived before FIN as lost, so packets in flight
             // go first.
-            if self.recovery.oldest().is_some_and(|oldest| oldest <= channel.last_packet) {
+            let under_way = self.recovery.oldest().is_some_and(|oldest| oldest <= channel.last_packet);
+            if mutate!(packed || under_way, "fin-overtakes-datums" => under_way) {
                 if !self.draining.contains(&label) {
                     self.draining.push(label);
                 }

@@ -177,7 +177,8 @@ pub enum SessionMessage {
     Settings {
         /// How long it may wait before it acknowledges; at most 4.29 s.
         max_ack_delay: Duration,
-        /// Bytes of large Reliable datums of which it can hold fragments at once, with what each costs beside.
+        /// Bytes of large Reliable datums of which it can hold fragments at once, with what each costs
+        /// beside.
         large_bytes: u64,
     },
 }
