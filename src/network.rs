@@ -2,6 +2,8 @@
 //!
 //! Sockets, sessions and threads belong to the engine; this module configures and names them.
 
+mod error;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,17 +11,19 @@ use std::time::Duration;
 use corewire_engine::node::{LeaveError, Node, NodeConfig};
 use tokio::sync::watch;
 
+pub use self::error::{NetworkError, ShutdownError};
 use crate::blocking::block_on;
 use crate::discovery::{Bootstrap, Discovery, IntoTags};
 pub use crate::engine::EngineSource;
-use crate::engine::{BindError, Engine, EngineChoice, EngineError, HostedEngine, JoinError, NodeStats};
+use crate::engine::{Engine, EngineChoice, HostedEngine, NodeStats};
 use crate::id::{NetworkId, PeerId, UniqueId};
 pub use crate::session_settings::{Congestion, SessionSettings, SessionSettingsError};
+use crate::streams::undelivered::undelivered;
 use crate::streams::{self, Streams};
 use crate::tickets::Ticket;
 
 /// How long accepted datums may still be delivered when a [`Network`] is dropped instead of shut down.
-const DRAIN_ON_DROP: Duration = Duration::from_secs(1);
+const DRAIN_ON_DROP: Duration = Duration::from_secs(2);
 
 /// A node of a network.
 ///
@@ -30,9 +34,10 @@ const DRAIN_ON_DROP: Duration = Duration::from_secs(1);
 /// Any number of nodes may live in one process. They share the threads of one engine unless they are
 /// [given](Builder::with_engine) their own.
 ///
-/// Dropping it leaves the network: its producers are closed, accepted datums are delivered for at most a
-/// second in the background, then its consumers end and its sessions are closed. [`shutdown`](Self::shutdown)
-/// does the same with a deadline of the caller's, waits for it, and reports whether everything was delivered.
+/// Dropping it leaves the network: its producers are closed, accepted datums are delivered for at most two
+/// seconds, then its consumers end and its sessions are closed. That goes on in the background, on the
+/// threads of the engine, and the exit of the process waits for it. [`shutdown`](Self::shutdown) does the
+/// same with a deadline of the caller's, waits for it, and reports what was not delivered.
 ///
 /// ```
 /// use corewire::{Network, NetworkId};
@@ -195,7 +200,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// [`ShutdownError::Deadline`] when something was not delivered in time.
+    /// [`ShutdownError::Deadline`] when something was not delivered in time; it has who did not get how much.
     ///
     /// # Cancel safety
     ///
@@ -204,7 +209,11 @@ impl Network {
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
         match self.node.shutdown(deadline).await {
             Ok(()) => Ok(()),
-            Err(LeaveError::Deadline | _) => Err(ShutdownError::Deadline),
+            Err(LeaveError::Deadline { missing }) => {
+                Err(ShutdownError::Deadline { undelivered: undelivered(missing) })
+            }
+            // `LeaveError` is non-exhaustive; there is no other variant today.
+            Err(_) => Err(ShutdownError::Deadline { undelivered: Vec::new() }),
         }
     }
 
@@ -553,37 +562,4 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// Why a node could not join.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NetworkError {
-    /// The engine could not start.
-    #[error("the engine did not start: {0}")]
-    Engine(#[from] EngineError),
-    /// The node could not be made: an address, a secret or a limit.
-    #[error("the node could not join: {0}")]
-    Join(#[from] JoinError),
-    /// A session setting is out of range.
-    #[error(transparent)]
-    Session(#[from] SessionSettingsError),
-}
-
-impl NetworkError {
-    /// Whether an address that was asked for is in use by another program or node.
-    pub fn is_address_in_use(&self) -> bool {
-        matches!(self, Self::Join(JoinError::Bind(BindError::InUse { .. })))
-    }
-}
-
-/// Why a node did not leave in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShutdownError {
-    /// Not everything was delivered in time.
-    #[error(
-        "the deadline passed before everything was delivered: give it more time, or look for slow consumers"
-    )]
-    Deadline,
 }

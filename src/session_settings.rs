@@ -8,6 +8,8 @@ pub use corewire_engine::Congestion;
 use corewire_engine::SessionConfig;
 
 const DEAD_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
+const SUSPECT_AFTER: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3_600);
+const GIVE_UP_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
 const ACK_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(25);
 const MAX_PACKET_BYTES: RangeInclusive<usize> = 1_232..=65_507;
@@ -74,6 +76,31 @@ impl SessionSettings {
     /// ```
     pub fn with_idle_timeout(mut self, time: Duration) -> Self {
         self.0.idle_timeout = time;
+        self
+    }
+
+    /// How long a peer is silent, while something waits for its answer, until its channels are
+    /// [suspect](crate::streams::ChannelInfo::is_suspect). From 1 millisecond to 1 hour. Default: 1 second.
+    ///
+    /// ```
+    /// # use corewire::network::SessionSettings;
+    /// let attentive = SessionSettings::new().with_suspect_after(std::time::Duration::from_millis(200));
+    /// ```
+    pub fn with_suspect_after(mut self, time: Duration) -> Self {
+        self.0.suspect_after = time;
+        self
+    }
+
+    /// How long a datum is sent again and again to a peer that answers other packets, until its channel ends
+    /// with `GaveUp`; the consumer then connects again and goes on. From 100 milliseconds to 1 hour. Default:
+    /// the [dead-peer time](Self::with_dead_after).
+    ///
+    /// ```
+    /// # use corewire::network::SessionSettings;
+    /// let stubborn = SessionSettings::new().with_give_up_after(std::time::Duration::from_secs(60));
+    /// ```
+    pub fn with_give_up_after(mut self, time: Duration) -> Self {
+        self.0.give_up_after = Some(time);
         self
     }
 
@@ -147,6 +174,10 @@ impl SessionSettings {
             let longest = config.dead_after.saturating_sub(Duration::from_nanos(1));
             within("keepalive", keepalive, &(Duration::from_millis(1)..=longest))?;
         }
+        within("suspect_after", config.suspect_after, &SUSPECT_AFTER)?;
+        if let Some(give_up_after) = config.give_up_after {
+            within("give_up_after", give_up_after, &GIVE_UP_AFTER)?;
+        }
         within("idle_timeout", config.idle_timeout, &IDLE_TIMEOUT)?;
         within("ack_delay", config.ack_delay, &ACK_DELAY)?;
         within("max_packet_bytes", config.max_packet_bytes, &MAX_PACKET_BYTES)?;
@@ -199,6 +230,8 @@ mod tests {
         let set = SessionSettings::new()
             .with_dead_after(seconds(7))
             .with_keepalive(seconds(2))
+            .with_suspect_after(seconds(3))
+            .with_give_up_after(seconds(40))
             .with_idle_timeout(seconds(30))
             .with_ack_delay(Duration::from_millis(3))
             .with_max_packet_bytes(1_400)
@@ -210,6 +243,8 @@ mod tests {
         let mut expected = SessionConfig {
             dead_after: seconds(7),
             keepalive: Some(seconds(2)),
+            suspect_after: seconds(3),
+            give_up_after: Some(seconds(40)),
             idle_timeout: seconds(30),
             ack_delay: Duration::from_millis(3),
             max_packet_bytes: 1_400,
@@ -227,6 +262,8 @@ mod tests {
         let cases = [
             ("dead_after", new().with_dead_after(Duration::ZERO)),
             ("keepalive", new().with_keepalive(seconds(10))),
+            ("suspect_after", new().with_suspect_after(Duration::ZERO)),
+            ("give_up_after", new().with_give_up_after(Duration::ZERO)),
             ("idle_timeout", new().with_idle_timeout(Duration::ZERO)),
             ("ack_delay", new().with_ack_delay(seconds(1))),
             ("max_packet_bytes", new().with_max_packet_bytes(100)),

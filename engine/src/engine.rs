@@ -17,6 +17,7 @@ use crate::{
     clerk::{Calendar, Clerk, ClerkParts, Entropy, ShardLink},
     config::{EngineConfig, EngineError, EngineInfo, MAX_SHARDS},
     counters::CounterSnapshot,
+    exit,
     hosting::HostedShard,
     shard::command::ShardEnds,
     shared::{
@@ -33,7 +34,7 @@ pub(crate) struct EngineInner {
     limits: Limits,
     times: Times,
     /// `None` when the caller of [`Engine::inline`] runs the turns.
-    threads: Option<Threads>,
+    threads: Option<Arc<Threads>>,
     stopping: AtomicBool,
 }
 
@@ -49,15 +50,13 @@ impl EngineInner {
 impl Drop for EngineInner {
     fn drop(&mut self) {
         self.begin_stop(self.times.drain);
-        if let Some(threads) = &mut self.threads {
-            threads.wait(self.times.drain);
-        }
     }
 }
 
 /// A running engine. Clones are handles of the same one; nodes hold one too. When the last is dropped,
 /// everything is ended in order: nodes leave, what was published drains (at most [`Times::drain`]), sessions
-/// are closed, the threads stop. That drop waits for the end, except on a thread of the engine itself.
+/// are closed, the threads stop. That goes on in the background, and the exit of the process waits for it;
+/// [`Engine::stop`] waits at once.
 #[derive(Clone)]
 pub struct Engine(Arc<EngineInner>);
 
@@ -136,7 +135,11 @@ impl Engine {
             port: port.clone(),
             shards: links,
         };
-        let threads = threads::start_clerk(started, Clerk::new(parts), clock)?;
+        let threads = Arc::new(threads::start_clerk(started, Clerk::new(parts), clock)?);
+        // A hosted shard is turned by a thread of the application, which is gone when the process exits.
+        if !threads.info().shards.iter().any(|shard| shard.hosted) {
+            exit::watch(&port, &threads, config.times.drain);
+        }
         Ok(Self(Arc::new(EngineInner {
             port,
             shards,
@@ -182,7 +185,7 @@ impl Engine {
 
     /// What the engine runs on: for each shard its driver, its CPU and whether it runs now.
     pub fn info(&self) -> EngineInfo {
-        self.0.threads.as_ref().map_or_else(EngineInfo::default, Threads::info)
+        self.0.threads.as_ref().map_or_else(EngineInfo::default, |threads| threads.info())
     }
 
     /// What each shard has counted so far, in the order of their numbers. A reading costs a load per counter
@@ -201,7 +204,7 @@ impl Engine {
     /// # Ok::<(), corewire_engine::EngineError>(())
     /// ```
     pub fn counters(&self) -> Vec<CounterSnapshot> {
-        self.0.threads.as_ref().map_or_else(Vec::new, Threads::counters)
+        self.0.threads.as_ref().map_or_else(Vec::new, |threads| threads.counters())
     }
 
     /// How many shards there are.

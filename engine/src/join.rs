@@ -113,6 +113,7 @@ impl Node {
             peer_id: identity.peer_id(),
             port: port.clone(),
             limits,
+            dead_after: config.session.dead_after,
             registry_key,
             network_id: config.network_id,
             announced,

@@ -9,6 +9,7 @@ pub mod counters;
 mod cpu_claim;
 pub mod driver;
 mod engine;
+mod exit;
 mod hosted;
 pub mod hosting;
 pub mod idle;

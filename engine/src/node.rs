@@ -28,6 +28,7 @@ use crate::{
     shard::NodeId,
     shared::{
         counters::NodeStats,
+        flush::Shortfall,
         keys::{PublicationKey, SubscriptionKey},
         node::{NodeShared, Presence},
         port::{ClerkRequest, changed, reserve},
@@ -169,14 +170,17 @@ pub struct TicketsTooLong {
 }
 
 /// Why a node did not leave in good order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LeaveError {
     /// Not everything was delivered in time; what was not is lost.
     #[error(
         "the deadline passed before everything was delivered; give it more time, or look for slow consumers"
     )]
-    Deadline,
+    Deadline {
+        /// What was not delivered, as far as it is known.
+        missing: Vec<Shortfall>,
+    },
 }
 
 /// The addresses in the record of a node of `config` on `sockets`.
@@ -207,7 +211,7 @@ impl NodeHandle {
             self.shared.presence.send_if_modified(|presence| {
                 let member = *presence == Presence::Member;
                 if member {
-                    *presence = Presence::Left(false);
+                    *presence = Presence::Left(Err(Arc::default()));
                 }
                 member
             });
@@ -418,8 +422,9 @@ impl Node {
         let mut presence = self.shared().presence.subscribe();
         async move {
             match presence.wait_for(|presence| *presence != Presence::Member).await.as_deref() {
-                Ok(Presence::Left(true)) => Ok(()),
-                _ => Err(LeaveError::Deadline),
+                Ok(Presence::Left(Ok(()))) => Ok(()),
+                Ok(Presence::Left(Err(missing))) => Err(LeaveError::Deadline { missing: missing.to_vec() }),
+                _ => Err(LeaveError::Deadline { missing: Vec::new() }),
             }
         }
     }

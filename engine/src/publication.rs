@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use crate::shared::publication::{PublicationGuard, note_full};
 pub use crate::shared::{
     channel::{Channel, Channels},
+    event::{ChannelEvent, OnEvent},
+    flush::{Flush, Shortfall},
     publication::{
         Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, StreamEnd,
         Verdict,
@@ -97,6 +99,13 @@ impl Publication {
     /// [`CloseCode::ABORTED`].
     pub fn abort(&self) {
         self.0.close(CloseCode::ABORTED);
+    }
+
+    /// Waits until the consumers have what is published by now: those that are connected, or absent with
+    /// their place kept. A consumer of this engine reads the ring itself and is not waited for. One that
+    /// loses datums by agreement (fire-and-forget) has what was sent to it.
+    pub fn flush(&self) -> Flush {
+        self.0.flush()
     }
 
     /// Whether the ring is closed.

@@ -12,6 +12,7 @@ use corewire_proto::StreamId;
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use crate::shared::event::{ChannelEvent, OnEvent};
 pub use crate::shared::subscription::{Backoff, Leg, LegGap, SubscribeSpec};
 use crate::shared::{
     channel::Channels, node::NodeShared, port::ClerkRequest, subscription::SubscriptionShared,

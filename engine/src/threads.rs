@@ -146,6 +146,11 @@ impl Threads {
         self.shards.iter().map(|shard| shard.counters.snapshot()).collect()
     }
 
+    /// Whether all threads have ended.
+    pub(crate) fn have_ended(&self) -> bool {
+        self.alive.lock().count == 0
+    }
+
     /// Waits until all threads have ended, at most [`STOP_GRACE`] longer than `drain`; `false` when they have
     /// not. On a thread of the engine itself, whose end would be waited for, it returns at once.
     pub(crate) fn wait(&self, drain: Duration) -> bool {

@@ -4,8 +4,9 @@ use core::time::Duration;
 
 use corewire_engine::subscription::Backoff;
 
-/// Exponential delays between attempts to connect, each randomized, reset once connected. The setters of
-/// [`ExponentialBackoffBuilder`] give the defaults.
+/// Exponential delays between attempts to connect, each randomized. They begin anew once a channel has stayed
+/// connected for 20 seconds, so a consumer that is cut off again and again comes back at ever longer delays.
+/// The setters of [`ExponentialBackoffBuilder`] give the defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExponentialBackoff(pub(crate) Backoff);
 
@@ -59,7 +60,10 @@ impl ExponentialBackoffBuilder {
         self
     }
 
-    /// How long to try before a producer is given up; `None`: without limit. Default: 5 minutes.
+    /// How long to try before a producer is given up, which [`ConsumerEvent::GaveUp`] tells; `None`: without
+    /// limit. One that is given up is tried again when it is in touch by itself. Default: 5 minutes.
+    ///
+    /// [`ConsumerEvent::GaveUp`]: crate::streams::ConsumerEvent::GaveUp
     #[must_use]
     pub fn with_max_elapsed_time(mut self, time: Option<Duration>) -> Self {
         self.0.0.max_elapsed = time;
@@ -69,5 +73,29 @@ impl ExponentialBackoffBuilder {
     /// The finished backoff.
     pub fn build(self) -> ExponentialBackoff {
         self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setter_sets_its_own_field() {
+        let set = ExponentialBackoffBuilder::new()
+            .with_initial_interval(Duration::from_millis(3))
+            .with_multiplier(4.0)
+            .with_randomization_factor(0.25)
+            .with_max_interval(Duration::from_secs(5))
+            .with_max_elapsed_time(Some(Duration::from_secs(6)))
+            .build();
+        let expected = Backoff {
+            initial: Duration::from_millis(3),
+            multiplier: 4.0,
+            jitter: 0.25,
+            max: Duration::from_secs(5),
+            max_elapsed: Some(Duration::from_secs(6)),
+        };
+        assert_eq!(set.0, expected);
     }
 }

@@ -237,6 +237,13 @@ impl ChannelInfo {
         self.state() == State::Connected
     }
 
+    /// Whether nothing was heard of the peer for a second, although something waits for its answer. It may be
+    /// stopped, or the path cut; the channel goes on until the session's
+    /// [dead-peer time](crate::network::SessionSettings::with_dead_after).
+    pub fn is_suspect(&self) -> bool {
+        self.is_connected() && self.ends.channel.shared().is_suspect()
+    }
+
     /// Why the channel has ended; `None` while it has not.
     ///
     /// With [`CloseCode::TOO_SLOW`] the consumer kept the producer's ring full for longer than

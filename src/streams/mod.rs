@@ -8,9 +8,11 @@ mod conditions;
 mod config;
 pub mod consumer;
 mod def;
+mod event;
 mod open;
 pub mod producer;
 mod status;
+pub(crate) mod undelivered;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +27,9 @@ pub use self::conditions::{ChannelConditions, Online, When};
 pub use self::config::{Config, ConfigBuilder, ConfigError};
 pub use self::consumer::{Consumer, Delivery};
 pub use self::def::{ConsumerDef, ProducerDef};
+pub use self::event::{ConsumerEvent, Events, ProducerEvent};
 pub use self::producer::Producer;
+pub use self::undelivered::Undelivered;
 use crate::datum::Datum;
 pub use crate::policy::{BackpressurePolicy, UnknownPolicy};
 

@@ -11,6 +11,7 @@ use corewire_engine::subscription::SubscribeSpec;
 use super::Streams;
 use super::conditions::Predicate;
 use super::consumer::{self, Consumer, LegSet};
+use super::event::EventHub;
 use super::producer::{self, DatumType, Producer, ProducerCore, ProducerShared, TryBuildError};
 use super::status::StreamStatus;
 use crate::counters::AtomicFlag;
@@ -49,6 +50,7 @@ impl Streams {
             standstill_grace: settings.lagging.standstill,
             resume_for: settings.resume_for,
             on_change: Some(refresh(&status)),
+            on_event: Some(shared.event_hook()),
             attachment: Some(shared.clone()),
             ..PublishSpec::new(settings.stream_id.to_bytes().into())
         };
@@ -72,6 +74,7 @@ impl Streams {
     ) -> Consumer<D, C> {
         let status = Arc::new(StreamStatus::new(settings.online));
         let news = Arc::new(AtomicFlag::default());
+        let events = Arc::new(EventHub::default());
         let spec = SubscribeSpec {
             window_bytes: settings.window_bytes as u64,
             window_datums: settings.window_datums as u64,
@@ -80,6 +83,7 @@ impl Streams {
             accept: admit(settings.require, settings.tickets),
             backoff: settings.backoff.0,
             on_change: Some(refresh_and_notify(&status, &news)),
+            on_event: Some(events.hook()),
             ..SubscribeSpec::new(settings.stream_id.to_bytes().into())
         };
         // A node that has left refuses; the consumer is then closed from the start.
@@ -88,7 +92,8 @@ impl Streams {
             Some(subscription) => status.attach(subscription.watch(), subscription.over()),
             None => status.close(),
         }
-        Consumer::from_legs(settings.stream_id, status.clone(), LegSet::new(subscription, status, news))
+        let legs = LegSet::new(subscription, status.clone(), news, events);
+        Consumer::from_legs(settings.stream_id, status, legs)
     }
 }
 
@@ -140,4 +145,54 @@ fn admit(predicates: Vec<Predicate>, validators: Vec<SharedValidator>) -> Option
         }
         entry.validate_tickets(&validators).map_or(Verdict::Deny, Expiration::verdict)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use crate::streams::{Config, ExponentialBackoffBuilder};
+    use crate::{Network, NetworkId, Reliability};
+
+    fn backoff(milliseconds: u64) -> super::super::ExponentialBackoff {
+        let interval = Duration::from_millis(milliseconds);
+        ExponentialBackoffBuilder::new().with_initial_interval(interval).build()
+    }
+
+    #[test]
+    fn settings_of_a_producer_reach_the_engine() {
+        let network = Network::new_blocking(NetworkId::random()).unwrap();
+        let builder = || network.streams().producer::<u64>();
+        let producer = builder()
+            .with_stream_id("set")
+            .with_buffer_size(64)
+            .with_buffer_bytes(1 << 20)
+            .with_max_datum_bytes(2_000)
+            .with_max_consumers(3)
+            .require(|_| true)
+            .reliability(Reliability::FireAndForget)
+            .fairness_weight(10)
+            .disconnect_lagging(Duration::from_secs(4))
+            .resume_for(Duration::from_secs(5))
+            .build()
+            .unwrap();
+        let spec = producer.publication().spec();
+        assert_eq!((spec.datums, spec.bytes, spec.max_datum, spec.max_consumers), (64, 1 << 20, 2_000, 3));
+        assert_eq!((spec.reliability, spec.weight), (Reliability::FireAndForget, 10));
+        assert_eq!((spec.lagging_grace, spec.resume_for.as_secs()), (Some(Duration::from_secs(4)), 5));
+        assert!(spec.admit.is_some());
+        let least = builder().with_stream_id("least").fairness_weight(0).disconnect_lagging(false).build();
+        let least = least.unwrap();
+        assert_eq!((least.publication().spec().weight, least.publication().spec().lagging_grace), (1, None));
+    }
+
+    #[test]
+    fn backoff_of_a_consumer_is_its_own_or_that_of_its_network() {
+        let config = Config::builder().with_backoff(backoff(3)).build().unwrap();
+        let network = Network::builder(NetworkId::random()).with_streams_config(config);
+        let network = network.build_blocking().unwrap();
+        let builder = || network.streams().consumer::<u64>();
+        assert_eq!(builder().backoff(), &backoff(3));
+        assert_eq!(builder().with_backoff(backoff(4)).backoff(), &backoff(4));
+    }
 }

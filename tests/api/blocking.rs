@@ -194,7 +194,13 @@ fn shutdown_blocking_reports_whether_everything_was_delivered() {
     let _stalled = there.streams().consumer::<u64>().with_window_datums(1).build();
     let producer = here.streams().produce::<u64>();
     (0..4).for_each(|n| producer.send_blocking(n).unwrap());
-    assert_eq!(here.shutdown_blocking(MOMENT), Err(ShutdownError::Deadline));
+    let producer_stream = *producer.stream_id();
+    let Err(ShutdownError::Deadline { undelivered }) = here.shutdown_blocking(MOMENT) else {
+        panic!("a consumer that takes nothing has everything")
+    };
+    let [one] = undelivered[..] else { panic!("{undelivered:?}") };
+    assert_eq!((one.stream_id, one.consumer), (producer_stream, *there.local().id()));
+    assert!((3..=4).contains(&one.datums), "{one:?}");
 }
 
 #[test]

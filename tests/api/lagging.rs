@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use corewire::streams::producer::{Error, Lagging};
-use corewire::streams::{CloseCode, ExponentialBackoff, ExponentialBackoffBuilder};
+use corewire::streams::{CloseCode, ConsumerEvent, ExponentialBackoff, ExponentialBackoffBuilder};
 use corewire::{BackpressurePolicy, Consumer, Network, Plain, Producer};
 use futures::SinkExt;
 
@@ -51,6 +51,7 @@ async fn disconnected_consumer_reconnects_and_sees_how_much_it_missed() {
     let (producer, mut consumer) =
         stalled(&network, &network, BackpressurePolicy::PauseUpstream, short()).await;
     let (here, there) = (producer.consumers().next().unwrap(), consumer.producers().next().unwrap());
+    let mut events = consumer.events();
     let started = Instant::now();
     for n in 0..4 {
         producer.try_send(n).unwrap();
@@ -80,6 +81,9 @@ async fn disconnected_consumer_reconnects_and_sees_how_much_it_missed() {
     };
     assert_eq!(delivery.seq, accepted);
     assert!(missed >= 4, "{missed}");
+    let told = std::iter::from_fn(|| events.try_recv().ok());
+    let gaps = |event| matches!(event, ConsumerEvent::Gap { datums: 4.., unknown: false, .. });
+    assert!(told.map(gaps).any(|gap| gap), "the gap was told before the datum after it");
     assert_eq!(
         missed + consumer.stats().datums(),
         accepted + 1,

@@ -222,3 +222,46 @@ async fn network_that_leaves_too_early_is_no_end_of_its_streams() {
     within(end.disconnected()).await;
     assert_ne!(end.close_code(), Some(CloseCode::GRACEFUL));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lag_of_a_channel_is_right_while_it_waits_for_credit() {
+    let nodes = apart(2).await;
+    let producer = nodes[0].streams().produce::<Data1>();
+    let mut consumer = nodes[1].streams().consumer::<Data1>().with_window_datums(4).build();
+    within(producer.when().online()).await;
+    let channel = producer.consumers().next().unwrap();
+    (0..200).for_each(|n| producer.try_send(Data1(n)).unwrap());
+    assert!(channel.stats().lag() >= 196, "{channel}");
+    // Enough to be sure that the shard has seen them.
+    while channel.stats().blocked() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!((196..=200).contains(&channel.stats().lag()), "{channel}");
+    for n in 0..200 {
+        assert_eq!(within(consumer.recv()).await, Some(Data1(n)));
+    }
+    within(producer.flush()).await.unwrap();
+    drop(consumer);
+    within(channel.disconnected()).await;
+    let _ = producer.try_send(Data1(200));
+    assert_eq!(channel.stats().lag(), 0, "{channel}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_of_sessions_reach_the_sessions() {
+    use corewire::network::SessionSettings;
+    use corewire::streams::ConsumerEvent;
+
+    let id = NetworkId::random();
+    let here = Network::builder(id).with_engine(engine()).build().await.unwrap();
+    let single = SessionSettings::new().with_max_channels(1);
+    let there = Network::builder(id).with_engine(engine()).with_session(single).build().await.unwrap();
+    let producers = ["one", "two"]
+        .map(|stream| here.streams().producer::<Data1>().with_stream_id(stream).build().unwrap());
+    let first = there.streams().consumer::<Data1>().with_stream_id("one").build();
+    within(first.when().online()).await;
+    let second = there.streams().consumer::<Data1>().with_stream_id("two").build();
+    let refused = within(second.events().recv()).await.unwrap();
+    assert!(matches!(refused, ConsumerEvent::Refused { code: CloseCode::NO_CAPACITY, .. }), "{refused:?}");
+    assert!(producers[0].is_online() && !producers[1].is_online());
+}

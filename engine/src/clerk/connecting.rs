@@ -139,7 +139,12 @@ impl Clerk {
             shared: end.shared.clone(),
         };
         self.legs.insert(leg, local);
-        let ours = Arc::new(Channel { shared: end.shared, peer: info.clone(), source: Some(end.source) });
+        let ours = Arc::new(Channel {
+            shared: end.shared,
+            peer: info.clone(),
+            source: Some(end.source),
+            published: None,
+        });
         self.subscriptions.connected_local(&mut self.env, key, leg, &ours, accepted);
         let port = self.port.clone();
         Ok((Leg::local(Inbox::local(end.reader), ours, LocalEnd { port, leg }), channel))
@@ -171,6 +176,16 @@ impl Clerk {
         let (info, number) = (self.catalogue.info(node.id, peer), self.port.next_key());
         let asked = ChannelRequest { node, peer, info, index, label, request, number };
         self.publications.serve(&mut self.env, asked)
+    }
+
+    /// The peer of a session is silent, or is not any more.
+    pub(super) fn suspect(&mut self, index: ReceiverIndex, suspect: bool) {
+        for owner in self.sessions.owners(index) {
+            match owner {
+                ChannelOwner::Inbound(key) => self.subscriptions.suspect(&mut self.env, key, suspect),
+                ChannelOwner::Outbound(key) => self.publications.suspect(&mut self.env, key, suspect),
+            }
+        }
     }
 
     /// Asks the producer's predicate again about a channel.

@@ -28,6 +28,8 @@ use crate::{
     shard::{Command, NodeId},
     shared::{
         ChannelShared,
+        event::{ChannelEvent, EventNotice, OnEvent},
+        flush::Shortfall,
         keys::{InboundKey, LegKey, OpenId},
         publication::OnChange,
     },
@@ -48,6 +50,8 @@ pub(crate) enum Effect {
     CancelTimer(Timer),
     /// Call this closure at the end of the turn.
     Notify(OnChange),
+    /// Tell it of an event at the end of the turn.
+    Tell(EventNotice),
 
     /// Begin a handshake with this peer, if a subscription waits for a session and none is in progress.
     Dial(NodeId, PeerId),
@@ -114,7 +118,7 @@ pub(crate) enum Effect {
     /// A publication of the node has less to deliver.
     MayHaveDrained(NodeId),
     /// A publication is forgotten that did not deliver everything.
-    DeliveryFailed(NodeId),
+    DeliveryFailed(NodeId, Vec<Shortfall>),
 
     /// Make sure that the peer of this session has the node's record and tickets.
     TellAboutUs(ReceiverIndex),
@@ -163,7 +167,11 @@ pub(crate) enum LegEnd {
 /// The effects that are to be applied.
 #[derive(Default)]
 pub(crate) struct Effects {
+    /// Pushed since the last one was taken.
     queue: VecDeque<Effect>,
+    /// Groups that were pushed before, the next one last. An effect that is applied may apply others on the
+    /// way, so what is left after it is kept here and survives a panic.
+    later: Vec<VecDeque<Effect>>,
 }
 
 impl Effects {
@@ -212,26 +220,35 @@ impl Effects {
         }
     }
 
-    /// Takes the next effect, and those after it out of the way. Once it is applied, give these to
-    /// [`Effects::resume`].
-    pub(crate) fn next(&mut self) -> Option<(Effect, VecDeque<Effect>)> {
-        let effect = self.queue.pop_front()?;
-        Some((effect, std::mem::take(&mut self.queue)))
+    /// Tells the caller of an event at the end of the turn, if it wants that.
+    pub(crate) fn tell(&mut self, hook: Option<&OnEvent>, event: impl FnOnce() -> ChannelEvent) {
+        if let Some(hook) = hook {
+            self.push(Effect::Tell(EventNotice { hook: hook.clone(), event: event() }));
+        }
     }
 
-    /// Continues with `later`, after everything that was pushed meanwhile.
-    pub(crate) fn resume(&mut self, mut later: VecDeque<Effect>) {
-        if self.queue.is_empty() {
-            self.queue = later;
-        } else {
-            self.queue.append(&mut later);
+    /// Marks where the effects begin that are pushed from now on, for [`Effects::next`]. What is left before
+    /// the mark is for the caller's caller.
+    pub(crate) fn level(&self) -> usize {
+        self.later.len()
+    }
+
+    /// Takes the next effect above `level`. What is pushed until the next call comes before those that are
+    /// left.
+    pub(crate) fn next(&mut self, level: usize) -> Option<Effect> {
+        while self.later.len() > level && self.later.last().is_some_and(VecDeque::is_empty) {
+            self.later.pop();
         }
+        if !self.queue.is_empty() {
+            self.later.push(std::mem::take(&mut self.queue));
+        }
+        if self.later.len() > level { self.later.last_mut()?.pop_front() } else { None }
     }
 
     /// Takes all effects.
     #[cfg(test)]
     pub(crate) fn drain(&mut self) -> Vec<Effect> {
-        self.queue.drain(..).collect()
+        std::iter::from_fn(|| self.next(0)).collect()
     }
 }
 
@@ -249,12 +266,11 @@ mod tests {
         effects.push(Effect::MayHaveDrained(NodeId(1)));
         effects.push(Effect::MayHaveDrained(NodeId(4)));
         let mut applied = Vec::new();
-        while let Some((effect, later)) = effects.next() {
+        while let Some(effect) = effects.next(0) {
             applied.push(number(&effect));
             if number(&effect) < 3 {
                 effects.push(Effect::MayHaveDrained(NodeId(number(&effect) + 1)));
             }
-            effects.resume(later);
         }
         assert_eq!(applied, [1, 2, 3, 4]);
     }

@@ -40,7 +40,7 @@ impl Clerk {
         let JoinRequest { shared, identity, secret, sockets, bootstrap, session } = join;
         if self.shutdown.has_begun() {
             self.port.release_node();
-            shared.presence.send_replace(Presence::Left(false));
+            shared.presence.send_replace(Presence::Left(Err(Arc::default())));
             return;
         }
         let (env, node) = (&mut self.env, shared.id);
@@ -161,7 +161,9 @@ impl Clerk {
         let peer = request.peer();
         let env = &mut self.env;
         let Some(shared) = self.nodes.shared(node).cloned() else { return };
-        if self.shutdown.is_leaving(node) || !self.catalogue.may_meet(node, peer, &env.limits) {
+        // A node that leaves still meets those that may fetch what is kept for them.
+        let closed = self.shutdown.is_leaving(node) && !self.publications.keep_place_of(node, peer);
+        if closed || !self.catalogue.may_meet(node, peer, &env.limits) {
             return;
         }
         self.catalogue.meet(node, peer);
@@ -371,7 +373,7 @@ impl Clerk {
     /// Ends everything that a node still has.
     pub(super) fn close_node(&mut self, node: NodeId, drained: bool) {
         let env = &mut self.env;
-        self.shutdown.node_closes(env, node, drained && !self.publications.any_broken(node));
+        self.shutdown.node_closes(env, node, drained);
         for key in self.subscriptions.keys_of(node) {
             self.subscriptions.end(env, key);
         }
@@ -393,8 +395,8 @@ impl Clerk {
         assert!(self.subscriptions.keys_of(node).is_empty(), "they end when the node is closed");
         self.handshakes.forget_node(env, node);
         self.catalogue.forget_node(env, node);
-        self.publications.forget_node(env, node);
-        let delivered = self.shutdown.node_gone(env, node);
+        let missing = self.publications.forget_node(env, node);
+        let delivered = self.shutdown.node_gone(env, node, missing);
         shared.presence.send_replace(Presence::Left(delivered));
         registry::leave(&shared);
         self.port.release_node();
@@ -435,9 +437,8 @@ impl Clerk {
     /// The clerk itself is broken: the handles learn of it, and the shards end by themselves, because the
     /// other ends of their mailboxes are gone.
     pub(crate) fn abandon(&mut self) {
-        while let Some((effect, later)) = self.env.effects.next() {
+        while let Some(effect) = self.env.effects.next(0) {
             drop_contained(effect);
-            self.env.effects.resume(later);
         }
         self.shutdown.stopped(&mut self.env);
         for request in self.port.close() {
@@ -447,7 +448,7 @@ impl Clerk {
         self.subscriptions.abandon(&mut self.env);
         for node in self.nodes.abandon() {
             registry::leave(&node);
-            node.presence.send_replace(Presence::Left(false));
+            node.presence.send_replace(Presence::Left(Err(Arc::default())));
         }
         self.apply_effects();
         self.notices.send(&self.panics);
@@ -457,7 +458,7 @@ impl Clerk {
     fn turn_away(&mut self, request: ClerkRequest) {
         let on_change = match &request {
             ClerkRequest::Join(join) => {
-                join.shared.presence.send_replace(Presence::Left(false));
+                join.shared.presence.send_replace(Presence::Left(Err(Arc::default())));
                 None
             }
             ClerkRequest::Publish(publication) => {
@@ -467,6 +468,10 @@ impl Clerk {
             ClerkRequest::Subscribe(subscription) => {
                 subscription.close();
                 subscription.spec.on_change.as_ref()
+            }
+            ClerkRequest::Flush(publication, flush) => {
+                flush.begin(Vec::new(), publication.undelivered.lock().clone());
+                None
             }
             // What these are about ends by itself, or is ended by the caller.
             ClerkRequest::Changed(_)

@@ -275,6 +275,10 @@ impl Clerk {
                 self.publications.ring_is_full(env, publication.key);
                 drop_contained(publication);
             }
+            ClerkRequest::Flush(publication, flush) => {
+                self.publications.flush(env, &publication, flush);
+                drop_contained(publication);
+            }
             ClerkRequest::Subscribe(subscription) => self.subscribe(subscription),
             ClerkRequest::Unsubscribe(subscription) => {
                 self.subscriptions.end(env, subscription.key);
@@ -304,7 +308,8 @@ impl Clerk {
                 }
             }
             // The session's own timers decide what follows.
-            Event::Suspect { .. } | Event::Recovered { .. } => {}
+            Event::Suspect { index, .. } => self.suspect(index, true),
+            Event::Recovered { index } => self.suspect(index, false),
             Event::PeerMoved { index, source, to } => self.sessions.moved(index, source, to),
             Event::RekeyDue { index } => self.rekey(index),
             Event::Rekeyed { index, phase } => {
@@ -327,7 +332,11 @@ impl Clerk {
                     self.publications.channel_served(env, key);
                 }
             }
-            Event::Marked { .. } => {}
+            Event::Marked { index, label, seq } => {
+                if let Some(ChannelOwner::Outbound(key)) = self.sessions.owner(index, label) {
+                    self.publications.marked(key, seq);
+                }
+            }
             Event::ChannelAccepted { index, open_id, label, publication, first_seq, reader, taken } => {
                 let (inbox, open_id) = (Inbox::remote(reader, taken), OpenId(open_id));
                 match self.sessions.accepted(index, open_id, label) {
@@ -369,6 +378,7 @@ impl Clerk {
             Timer::Review(node, peer) => self.review_peer(node, peer),
             Timer::Slots(node, peer) => self.sessions.slots_due(env, node, peer),
             Timer::RetryProducer(key) => self.subscriptions.retry_due(key),
+            Timer::Unanswered(key) => self.subscriptions.unanswered(env, key),
             Timer::Accepted(key) => self.review_inbound(key),
             Timer::Admitted(key) => self.review_outbound(key),
             Timer::Detach(leg) => self.detach(leg),
@@ -387,9 +397,9 @@ impl Clerk {
 
     /// Applies every effect that was pushed since the last call, in order, and what these push in turn.
     fn apply_effects(&mut self) {
-        while let Some((effect, later)) = self.env.effects.next() {
+        let level = self.env.effects.level();
+        while let Some(effect) = self.env.effects.next(level) {
             self.apply(effect);
-            self.env.effects.resume(later);
         }
     }
 
@@ -403,6 +413,7 @@ impl Clerk {
             Effect::EnsureTimer(timer, at) => self.timers.ensure(timer, at),
             Effect::CancelTimer(timer) => self.timers.cancel(timer),
             Effect::Notify(closure) => self.notices.add(closure),
+            Effect::Tell(notice) => self.notices.tell(notice),
 
             Effect::Dial(node, peer) => self.dial(node, peer),
             Effect::RequestedSession(node, request) => self.answer_session(node, *request),
@@ -439,7 +450,7 @@ impl Clerk {
             Effect::RecordStale(node) => self.nodes.record_stale(node),
             Effect::StreamAppeared(node, stream) => self.stream_appeared(node, stream),
             Effect::MayHaveDrained(node) => self.shutdown.check(env, node),
-            Effect::DeliveryFailed(node) => self.shutdown.delivery_failed(node),
+            Effect::DeliveryFailed(node, missing) => self.shutdown.delivery_failed(node, missing),
 
             Effect::TellAboutUs(index) => self.tell_about_us(index),
             Effect::OpenChannel(open) => {

@@ -12,6 +12,7 @@ use crate::{
     peer::PeerInfo,
     shared::{
         counters::count,
+        event::EventNotice,
         publication::{Admit, OnChange, Verdict},
     },
 };
@@ -33,24 +34,37 @@ pub(crate) fn ask(predicate: Option<&Admit>, peer: &PeerInfo, panics: &AtomicU64
     }
 }
 
-/// Closures to call at the end of the turn, each once, however much has changed for it.
+/// Closures to call at the end of the turn.
 #[derive(Default)]
-pub(crate) struct Notices(Vec<OnChange>);
+pub(crate) struct Notices {
+    /// Each once, however much has changed for it.
+    changes: Vec<OnChange>,
+    /// After them, in order.
+    events: Vec<EventNotice>,
+}
 
 impl Notices {
     pub(crate) fn add(&mut self, closure: OnChange) {
-        if !self.0.iter().any(|known| Arc::ptr_eq(known, &closure)) {
-            self.0.push(closure);
+        if !self.changes.iter().any(|known| Arc::ptr_eq(known, &closure)) {
+            self.changes.push(closure);
         }
+    }
+
+    pub(crate) fn tell(&mut self, notice: EventNotice) {
+        self.events.push(notice);
     }
 
     /// Calls them all. `true` when there was one: it may have made requests.
     pub(crate) fn send(&mut self, panics: &AtomicU64) -> bool {
-        let notices = std::mem::take(&mut self.0);
-        let any = !notices.is_empty();
-        for notice in notices {
+        let (changes, events) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.events));
+        let any = !changes.is_empty() || !events.is_empty();
+        for notice in changes {
             contain(|| notice(), panics);
             drop_contained(notice);
+        }
+        for EventNotice { hook, event } in events {
+            contain(|| hook(event), panics);
+            drop_contained(hook);
         }
         any
     }

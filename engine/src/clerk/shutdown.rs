@@ -9,12 +9,12 @@
 //!
 //! Not inside: what each step does to the tables of others (the clerk), and how a shard ends.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corewire_proto::time::Instant;
 
 use super::{effect::Effect, env::Env, timers::Timer};
-use crate::shard::NodeId;
+use crate::{shard::NodeId, shared::flush::Shortfall};
 
 /// How often a node that drains is checked: local consumers read without telling the clerk.
 const DRAIN_CHECK: Duration = Duration::from_millis(2);
@@ -33,14 +33,14 @@ pub(crate) struct Shutdown {
 }
 
 /// The end of a node.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Leaving {
     /// Streams may drain until then.
     until: Instant,
-    /// There once sessions are being closed: whether everything was delivered.
+    /// There once sessions are being closed: whether everything had drained.
     closing: Option<bool>,
-    /// Something that was published is known not to have been delivered.
-    lossy: bool,
+    /// What publications did not deliver that are forgotten by now.
+    missing: Vec<Shortfall>,
 }
 
 /// How far the engine's end is.
@@ -81,15 +81,15 @@ impl Shutdown {
             }
             return false;
         }
-        self.leaving.insert(node, Leaving { until, closing: None, lossy: false });
+        self.leaving.insert(node, Leaving { until, closing: None, missing: Vec::new() });
         env.effects.set_timer(Timer::Leave(node), env.now);
         true
     }
 
-    /// Something that a node has published was not delivered.
-    pub(crate) fn delivery_failed(&mut self, node: NodeId) {
+    /// What a publication of a node did not deliver.
+    pub(crate) fn delivery_failed(&mut self, node: NodeId, missing: Vec<Shortfall>) {
         if let Some(leaving) = self.leaving.get_mut(&node) {
-            leaving.lossy = true;
+            leaving.missing.extend(missing);
         }
     }
 
@@ -117,18 +117,27 @@ impl Shutdown {
         env.effects.push(Effect::ForgetNode(node));
     }
 
-    /// The sessions of a node are being closed; `delivered`: nothing is known to be lost so far.
-    pub(crate) fn node_closes(&mut self, env: &Env, node: NodeId, delivered: bool) {
+    /// The sessions of a node are being closed; `drained`: nothing waits to be delivered.
+    pub(crate) fn node_closes(&mut self, env: &Env, node: NodeId, drained: bool) {
         if let Some(leaving) = self.leaving.get_mut(&node) {
-            leaving.closing = Some(delivered && !leaving.lossy);
+            leaving.closing = Some(drained);
             leaving.until = leaving.until.min(env.now);
         }
     }
 
-    /// A node is forgotten; `true`: everything was delivered.
-    pub(crate) fn node_gone(&mut self, env: &mut Env, node: NodeId) -> bool {
+    /// A node is forgotten, and with it publications that did not deliver what is in `missing`. The error has
+    /// all that was not delivered.
+    pub(crate) fn node_gone(
+        &mut self,
+        env: &mut Env,
+        node: NodeId,
+        mut missing: Vec<Shortfall>,
+    ) -> Result<(), Arc<[Shortfall]>> {
         env.effects.cancel_timer(Timer::Leave(node));
-        self.leaving.remove(&node).and_then(|leaving| leaving.closing) == Some(true)
+        let leaving = self.leaving.remove(&node);
+        let drained = leaving.as_ref().and_then(|leaving| leaving.closing) == Some(true);
+        missing.extend(leaving.into_iter().flat_map(|leaving| leaving.missing));
+        if drained && missing.is_empty() { Ok(()) } else { Err(missing.into()) }
     }
 
     /// The engine is to end. `true`: its nodes are to leave within `drain`. Asked again, the earlier end
@@ -204,13 +213,18 @@ mod tests {
     #[test]
     fn a_loss_is_reported_though_everything_drained() {
         let (mut env, mut shutdown) = (testing::env(), Shutdown::default());
-        for lossy in [false, true] {
+        let (stream, consumer) = (testing::STREAM, corewire_proto::PeerId([1; 32]));
+        let some = |datums| vec![Shortfall { stream, consumer, datums }];
+        for (before, after) in [(vec![], vec![]), (some(1), vec![]), (vec![], some(2)), (some(1), some(2))] {
             shutdown.leave(&mut env, NODE, DRAIN);
-            if lossy {
-                shutdown.delivery_failed(NODE);
-            }
+            shutdown.delivery_failed(NODE, before.clone());
             shutdown.node_closes(&env, NODE, true);
-            assert_eq!(shutdown.node_gone(&mut env, NODE), !lossy);
+            let told = shutdown.node_gone(&mut env, NODE, after.clone());
+            let all: Vec<_> = after.into_iter().chain(before).collect();
+            assert_eq!(
+                told.map_err(|missing| missing.to_vec()),
+                if all.is_empty() { Ok(()) } else { Err(all) }
+            );
         }
     }
 

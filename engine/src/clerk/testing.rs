@@ -51,6 +51,7 @@ pub(super) fn node(number: u8) -> Arc<NodeShared> {
         peer_id: identity(number).peer_id(),
         port: RequestPort::new(),
         limits: Limits::default(),
+        dead_after: SessionConfig::default().dead_after,
         registry_key: None,
         network_id: NetworkId([1; 32]),
         announced: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 7_000 + u16::from(number)))],

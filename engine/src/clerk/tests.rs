@@ -51,7 +51,7 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
     port.send(ClerkRequest::Publish(publication.clone()));
     port.send(ClerkRequest::Subscribe(subscription.clone()));
     clerk.abandon();
-    assert_eq!(*node.presence.borrow(), Presence::Left(false));
+    assert_eq!(*node.presence.borrow(), Presence::Left(Err(Arc::default())));
     assert!(publication.ring.is_closed());
     assert!(subscription.is_closed());
     assert_eq!(calls.load(Ordering::Relaxed), 1, "one notice for one closure");

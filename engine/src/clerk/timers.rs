@@ -29,6 +29,8 @@ pub(crate) enum Timer {
     Slots(NodeId, PeerId),
     /// A producer is to be tried again.
     RetryProducer(InboundKey),
+    /// A producer has not answered a request for a channel.
+    Unanswered(InboundKey),
     /// A verdict about a producer ends.
     Accepted(InboundKey),
     /// A verdict about a consumer ends.

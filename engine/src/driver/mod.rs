@@ -39,7 +39,7 @@ use std::{
 
 use corewire_proto::time::Instant;
 
-pub(crate) use self::sys::{address::canonical, affinity::set_mask, poll::wait_readable};
+pub(crate) use self::sys::{address::canonical, affinity::set_mask, exit::at_exit, poll::wait_readable};
 pub use self::{
     any::AnyDriver,
     counters::DriverCounters,

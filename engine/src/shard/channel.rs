@@ -4,10 +4,7 @@
 
 use std::sync::Arc;
 
-use corewire_proto::{
-    channel::{ChannelStats, Label, Reliability},
-    session::CloseCode,
-};
+use corewire_proto::channel::{ChannelStats, Label, Reliability};
 use corewire_rings::Writer;
 
 use super::{
@@ -153,29 +150,14 @@ impl ChannelEntry {
         }
     }
 
-    /// Writes the counters of a channel that its session has forgotten already.
-    pub(crate) fn write_last_counters(&self, code: CloseCode) {
+    /// Writes what the inbox of a channel got, of which its session may have forgotten the last.
+    pub(crate) fn write_last_counters(&self) {
+        let ChannelRole::Consumer(consumer) = &self.role else { return };
         let mut numbers = self.shared.snapshot();
-        match &self.role {
-            ChannelRole::Opening(_) => return,
-            ChannelRole::Producer(producer) => {
-                // Only after the end in good order is it certain that what was read was sent as well.
-                if !producer.finishing || code != CloseCode::GRACEFUL {
-                    return;
-                }
-                numbers.datums = numbers.datums.max(producer.read.datums);
-                numbers.bytes = numbers.bytes.max(producer.read.bytes);
-                numbers.position = numbers.position.max(producer.read.next);
-                numbers.published = numbers.published.max(numbers.position);
-                numbers.released = numbers.published;
-            }
-            ChannelRole::Consumer(consumer) => {
-                numbers.datums = numbers.datums.max(consumer.delivered.datums);
-                numbers.bytes = numbers.bytes.max(consumer.delivered.bytes);
-                numbers.position = numbers.position.max(consumer.delivered.next);
-                numbers.released = consumer.progress.peek().0;
-            }
-        }
+        numbers.datums = numbers.datums.max(consumer.delivered.datums);
+        numbers.bytes = numbers.bytes.max(consumer.delivered.bytes);
+        numbers.position = numbers.position.max(consumer.delivered.next);
+        numbers.released = consumer.progress.peek().0;
         self.shared.counters().write(&numbers);
     }
 

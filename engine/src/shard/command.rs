@@ -148,6 +148,13 @@ pub enum Command {
         /// State and numbers of the channel.
         handle: Arc<ChannelShared>,
     },
+    /// Take a request for a channel back. When it was answered before this command came, nothing changes.
+    WithdrawOpen {
+        /// The session.
+        index: ReceiverIndex,
+        /// From [`Command::OpenChannel`].
+        open_id: u64,
+    },
     /// Serve a channel that the peer asked for.
     AcceptChannel(Box<AcceptChannel>),
     /// Refuse a channel that the peer asked for.

@@ -83,6 +83,7 @@ impl ShardCore {
             Command::OpenChannel { index, open_id, request, handle } => {
                 self.open_channel(index, open_id, *request, handle);
             }
+            Command::WithdrawOpen { index, open_id } => self.withdraw_open(index, open_id),
             Command::AcceptChannel(accept) => self.accept_channel(*accept),
             Command::RejectChannel { index, label, code } => {
                 let Some(slot) = self.find(index) else { return self.count_stale() };
@@ -212,6 +213,19 @@ impl ShardCore {
         self.counters.bump(Counter::RefusedCommands);
         handle.terminate(code);
         self.reply(Event::ChannelRejected { index, open_id, code });
+    }
+
+    fn withdraw_open(&mut self, index: ReceiverIndex, open_id: u64) {
+        let Some(slot) = self.find(index) else { return self.count_stale() };
+        let channels = self.sessions.get(slot).into_iter().flat_map(|entry| entry.labels.channels());
+        let asked = channels.filter_map(|channel| self.channels.get(channel)).find_map(|channel| {
+            let ChannelRole::Opening(opening) = channel.role else { return None };
+            (opening.open_id == open_id).then_some(channel.label)
+        });
+        match asked {
+            Some(label) => self.reset_channel(slot, label, CloseCode::GRACEFUL),
+            None => self.count_stale(),
+        }
     }
 
     /// Adds a channel to both tables. The caller has checked that there is room.

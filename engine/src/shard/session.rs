@@ -183,7 +183,7 @@ impl ShardCore {
     /// Ends a channel that was taken out of every table: its ring is left, its inbox closed, its watchers see
     /// it terminated.
     pub(crate) fn close_channel(&mut self, channel: &ChannelEntry, code: CloseCode) {
-        channel.write_last_counters(code);
+        channel.write_last_counters();
         match &channel.role {
             ChannelRole::Opening(_) => {}
             ChannelRole::Producer(producer) => {

@@ -9,7 +9,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -113,6 +113,8 @@ pub struct ChannelShared {
     end_seq: AtomicU64,
     /// See [`ChannelShared::stopped_at`]; all ones while it is not known.
     stopped_at: AtomicU64,
+    /// The peer is silent.
+    suspect: AtomicBool,
     /// Set when the state first becomes `Connected`.
     connected_at: OnceLock<Instant>,
     ended_at: OnceLock<Instant>,
@@ -130,6 +132,7 @@ impl ChannelShared {
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             stopped_at: AtomicU64::new(u64::MAX),
+            suspect: AtomicBool::new(false),
             connected_at: OnceLock::new(),
             ended_at: OnceLock::new(),
         }
@@ -190,6 +193,16 @@ impl ChannelShared {
         });
     }
 
+    /// Whether the peer of a channel between engines is silent at present, though it has something to
+    /// acknowledge.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
     /// Why the channel is over; `None` while it is not. Known before the state says `Terminated`.
     pub fn close_code(&self) -> Option<CloseCode> {
         self.close_code.get().copied()
@@ -237,6 +250,8 @@ pub struct Channel {
     pub(crate) peer: PeerInfo,
     /// The publication whose ring lies between both ends, if they live in one engine.
     pub(crate) source: Option<Source>,
+    /// At the producer's end: the publication.
+    pub(crate) published: Option<Source>,
 }
 
 /// A publication of this engine, by its key. Weak: a channel does not keep the ring.
@@ -282,11 +297,13 @@ impl Channel {
         self.source.as_ref().map(|source| source.key.number)
     }
 
-    /// The counters at the end of a recent turn. For a channel within this engine `published` is the ring's
-    /// tail now, or its tail when the channel lost its place in it.
+    /// The counters at the end of a recent turn. Where the ring is in this engine, `published` is its tail
+    /// now, or its tail when the channel lost its place in it: a shard writes no counter of a channel that it
+    /// can't send on.
     pub fn snapshot(&self) -> ChannelSnapshot {
         let mut snapshot = self.shared.snapshot();
-        if let Some(source) = &self.source {
+        let is_over = !self.is_local() && self.shared.close_code().is_some();
+        if let Some(source) = self.source.as_ref().or(self.published.as_ref().filter(|_| !is_over)) {
             let tail = || source.publication.upgrade().map(|publication| publication.ring.tail());
             let published = self.shared.end_seq().or_else(tail);
             snapshot.published = published.unwrap_or(0).max(snapshot.position);

@@ -129,8 +129,15 @@ pub(crate) const WAITING_LEGS_EACH: usize = 2;
 /// Places of absent consumers that one publication keeps. A further one replaces the one that ends first.
 pub(crate) const PLACES_MAX: usize = 32;
 
-/// How long a consumer has to keep up before it counts as one that does.
-pub(crate) const KEPT_UP: Duration = Duration::from_secs(10);
+/// How long a consumer has to keep up before it counts as one that does. Twice the time after which one that
+/// stands still is closed, so that one that does so again and again never counts.
+pub(crate) const KEPT_UP: Duration = Duration::from_secs(20);
+
+/// How long a producer may take to answer a request for a channel.
+pub(crate) const OPEN_ANSWER: Duration = Duration::from_secs(5);
+
+/// How long a consumer asks for the rest of a stream that its producer does not announce any more.
+pub(crate) const REST_WANTED: Duration = Duration::from_secs(120);
 
 /// Requests that one turn takes. Each may run a user's predicate for many peers.
 pub(crate) const REQUESTS_PER_TURN: usize = 64;

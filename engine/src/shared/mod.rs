@@ -10,6 +10,8 @@
 //! | [`keys`] | names of nodes, publications, subscriptions and channels |
 //! | [`channel`] | a channel's identity, state and counters, and its two views |
 //! | [`node`] | a node's identity, its peers and whether it is a member |
+//! | [`event`] | what happens to channels |
+//! | [`flush`] | waiting until consumers have what was published |
 //! | [`publication`] | what a publication is made of, its ring and its counters |
 //! | [`subscription`] | what a subscription is made of, and the channels that wait for its consumer |
 //! | `port` | the queue of requests from handles to the clerk |
@@ -20,6 +22,8 @@
 pub mod channel;
 pub mod counters;
 pub mod dialling;
+pub mod event;
+pub mod flush;
 pub mod keys;
 pub mod limits;
 pub mod next;

@@ -7,6 +7,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use corewire_proto::{
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 use super::dialling::{BootstrapTarget, DialFailure};
 use super::{
     counters::NodeCounters,
+    flush::Shortfall,
     keys::{NodeId, PublicationKey},
     limits::Limits,
     port::RequestPort,
@@ -42,12 +44,12 @@ pub struct NodeSocket {
 }
 
 /// Whether a node is a member of its network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Presence {
     /// It is.
     Member,
-    /// It has left; `true` when everything that it published was delivered.
-    Left(bool),
+    /// It has left. The error has what was not delivered, as far as that is known.
+    Left(Result<(), Arc<[Shortfall]>>),
 }
 
 /// A node that the clerk is to serve.
@@ -79,6 +81,8 @@ pub(crate) struct NodeShared {
     pub(crate) buffers: Vec<(usize, usize)>,
     pub(crate) port: Arc<RequestPort>,
     pub(crate) limits: Limits,
+    /// After this time a session of the node takes a silent peer for dead.
+    pub(crate) dead_after: Duration,
     /// Sorted by id.
     pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
     pub(crate) presence: watch::Sender<Presence>,
@@ -109,6 +113,7 @@ pub(crate) struct NodeParts {
     pub(crate) peer_id: PeerId,
     pub(crate) port: Arc<RequestPort>,
     pub(crate) limits: Limits,
+    pub(crate) dead_after: Duration,
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) network_id: NetworkId,
     pub(crate) announced: Vec<SocketAddr>,
@@ -117,19 +122,20 @@ pub(crate) struct NodeParts {
 
 impl NodeShared {
     pub(crate) fn new(parts: NodeParts, sockets: &[NodeSocket]) -> Arc<Self> {
-        let NodeParts { id, peer_id, port, limits, registry_key, network_id, announced, settings } = parts;
+        let NodeParts { id, peer_id, port, limits, dead_after, registry_key, .. } = parts;
         Arc::new(Self {
             id,
-            network_id,
+            network_id: parts.network_id,
             peer_id,
             addresses: sockets.iter().map(|socket| socket.address).collect(),
-            announced,
+            announced: parts.announced,
             buffers: sockets.iter().map(|s| (s.receive_buffer_bytes, s.send_buffer_bytes)).collect(),
             port,
             limits,
+            dead_after,
             peers: watch::Sender::new(Arc::from([])),
             presence: watch::Sender::new(Presence::Member),
-            settings: Lock::new(settings),
+            settings: Lock::new(parts.settings),
             dial_failures: Lock::new(BTreeMap::new()),
             changed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),

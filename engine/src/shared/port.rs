@@ -2,7 +2,8 @@
 //!
 //! The queue has no capacity of its own and is bounded all the same: each request belongs to an object (node,
 //! publication, subscription, local channel) that makes a small constant number of requests in its life, and
-//! the number of objects is limited when they are made. So a request is never refused, and dropping a handle
+//! the number of objects is limited when they are made. Only a flush adds one for each call, which the caller
+//! waits for. So a request is never refused, and dropping a handle
 //! cannot fail. It is a queue behind a lock, because it is used when handles come and go and never for a
 //! datum.
 
@@ -19,6 +20,7 @@ use std::{
 use corewire_rings::{Doorbell, sync::Lock};
 
 use super::{
+    flush::FlushShared,
     keys::{LegKey, NodeId},
     node::{JoinRequest, NodeShared},
     publication::PublicationShared,
@@ -53,13 +55,15 @@ pub(crate) enum ClerkRequest {
     Unpublish(Arc<PublicationShared>),
     /// A producer found its ring full. At most one waits per publication.
     Full(Arc<PublicationShared>),
+    /// Consumers are to be waited for. Once per call.
+    Flush(Arc<PublicationShared>, Arc<FlushShared>),
     /// A subscription was made. Once per subscription.
     Subscribe(Arc<SubscriptionShared>),
     /// A subscription was dropped. Once per subscription.
     Unsubscribe(Arc<SubscriptionShared>),
     /// A consumer dropped its end of a local channel. Once per local channel.
     LegDropped(LegKey),
-    /// The engine's last handle is gone, or it was told to stop. At most twice.
+    /// The engine's last handle is gone, it was told to stop, or the process ends. Once each.
     Shutdown {
         /// How long everything may drain.
         drain: Duration,

@@ -13,11 +13,13 @@ use std::{
 };
 
 use corewire_proto::{StreamId, channel::Reliability, session::CloseCode};
-use corewire_rings::{Ring, RingConfig};
+use corewire_rings::{Ring, RingConfig, sync::Lock};
 use tokio::sync::watch;
 
 use super::{
     channel::Channels,
+    event::OnEvent,
+    flush::{Flush, FlushShared, Shortfall},
     keys::PublicationKey,
     node::NodeShared,
     port::{ClerkRequest, RequestPort},
@@ -94,12 +96,14 @@ pub struct PublishSpec {
     /// taken.
     pub standstill_grace: Duration,
     /// How long the place of a remote consumer is kept in the ring after its session broke and it must have
-    /// noticed that, for which it has ten seconds. A consumer that is back in this time goes on where it
-    /// stopped; until then it holds the ring as if it were there, and
+    /// noticed that, for which it has the dead-peer time of the node's sessions. A consumer that is back in
+    /// this time goes on where it stopped; until then it holds the ring as if it were there, and
     /// `lagging_grace` applies to it. Zero: not at all.
     pub resume_for: Duration,
     /// See [`OnChange`].
     pub on_change: Option<OnChange>,
+    /// See [`OnEvent`].
+    pub on_event: Option<OnEvent>,
     /// Given back by [`Publication::attachment`](crate::publication::Publication::attachment). Must not own a
     /// handle of the publication, or the stream would never end.
     pub attachment: Option<Attachment>,
@@ -122,6 +126,7 @@ impl PublishSpec {
             standstill_grace: STANDSTILL_GRACE_DEFAULT,
             resume_for: Duration::from_secs(10),
             on_change: None,
+            on_event: None,
             attachment: None,
         }
     }
@@ -190,6 +195,8 @@ pub(crate) struct PublicationShared {
     pub(crate) full: AtomicBool,
     /// A consumer whose node has left still reads the ring.
     pub(crate) left: AtomicBool,
+    /// What consumers did not get after the close. At most one for each of their channels.
+    pub(crate) undelivered: Lock<Vec<Shortfall>>,
     pub(crate) counters: PublicationCounters,
 }
 
@@ -203,6 +210,7 @@ impl PublicationShared {
             channels: watch::Sender::new(Arc::from([])),
             full: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            undelivered: Lock::default(),
             counters: PublicationCounters::default(),
         })
     }
@@ -268,6 +276,19 @@ impl PublicationGuard {
         self.shared.ring.close();
         self.node.forget_publication(&self.shared);
         self.node.port.send(ClerkRequest::Unpublish(self.shared.clone()));
+    }
+}
+
+impl PublicationGuard {
+    /// Begins to wait until consumers have what is published by now.
+    pub(crate) fn flush(&self) -> Flush {
+        let flush = FlushShared::new(self.shared.spec.stream, self.shared.ring.tail());
+        let request = ClerkRequest::Flush(self.shared.clone(), flush.clone());
+        if !self.node.port.send(request) {
+            // The engine has stopped, so what was not delivered is known.
+            flush.begin(Vec::new(), self.shared.undelivered.lock().clone());
+        }
+        Flush(flush)
     }
 }
 

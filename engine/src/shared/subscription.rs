@@ -17,8 +17,8 @@ use tokio::sync::watch;
 
 use super::{
     channel::{Channel, Channels},
+    event::OnEvent,
     keys::{LegKey, SubscriptionKey},
-    limits::WAITING_LEGS_EACH,
     port::{ClerkRequest, RequestPort},
     publication::{Admit, OnChange},
 };
@@ -72,6 +72,8 @@ pub struct SubscribeSpec {
     pub backoff: Backoff,
     /// See [`OnChange`].
     pub on_change: Option<OnChange>,
+    /// See [`OnEvent`].
+    pub on_event: Option<OnEvent>,
 }
 
 impl SubscribeSpec {
@@ -87,6 +89,7 @@ impl SubscribeSpec {
             accept: None,
             backoff: Backoff::default(),
             on_change: None,
+            on_event: None,
         }
     }
 }
@@ -194,7 +197,8 @@ pub(crate) struct SubscriptionShared {
 /// Legs that the consumer has not taken.
 #[derive(Default)]
 pub(crate) struct WaitingLegs {
-    /// At most [`WAITING_LEGS_EACH`] for each producer, and the clerk bounds the producers.
+    /// At most [`WAITING_LEGS_EACH`](super::limits::WAITING_LEGS_EACH) for each producer, and the clerk
+    /// bounds the producers.
     pub(crate) fresh: VecDeque<Leg>,
     /// The consumer's, while it waits for a leg.
     pub(crate) waker: Option<Waker>,
@@ -232,11 +236,10 @@ impl SubscriptionShared {
         }
     }
 
-    /// Whether as many legs of this producer wait as may. The clerk then makes no other one.
-    pub(crate) fn is_crowded(&self, producer: PeerId) -> bool {
+    /// Legs of this producer that wait.
+    pub(crate) fn waiting(&self, producer: PeerId) -> usize {
         let legs = self.waiting.lock();
-        let of_producer = legs.fresh.iter().filter(|leg| leg.channel.producer_id() == producer);
-        of_producer.count() >= WAITING_LEGS_EACH
+        legs.fresh.iter().filter(|leg| leg.channel.producer_id() == producer).count()
     }
 
     /// Marks that no leg will come any more, and wakes the consumer.

@@ -90,6 +90,11 @@ impl<D: Send + 'static> Builder<D> {
 }
 
 impl<D: Send + 'static, C> Builder<D, C> {
+    #[cfg(test)]
+    pub(crate) fn backoff(&self) -> &ExponentialBackoff {
+        &self.settings.backoff
+    }
+
     /// Names the stream. Default: the name is derived from the type; see
     /// [`Datum::derived_stream_id`](crate::Datum::derived_stream_id).
     ///

@@ -168,6 +168,13 @@ impl OpenLeg {
         &self.progress.stats
     }
 
+    /// What the next delivery will report as missing before it: how many datums, and whether an unknown
+    /// number besides them.
+    pub(super) fn gap_before(&self) -> Option<(u64, bool)> {
+        let LegProgress { gap, restarted, .. } = self.progress;
+        (gap > 0 || restarted).then_some((gap, restarted))
+    }
+
     /// Records that have arrived and were not taken. May be stale.
     pub(super) fn lag(&self) -> u64 {
         self.leg.inbox().lag()

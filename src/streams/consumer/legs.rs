@@ -15,6 +15,7 @@ use super::{RecvTimeoutError, TryRecvError};
 use crate::blocking::{poll_for, wait};
 use crate::counters::AtomicFlag;
 use crate::id::PeerId;
+use crate::streams::event::{ConsumerEvent, EventHub};
 use crate::streams::status::{StatusWaiter, StreamStatus};
 
 /// Datums taken from one leg before the next leg is asked. Enough to spread the search through idle legs over
@@ -35,6 +36,7 @@ pub(crate) struct LegSet {
     /// `None` once the consumer was closed.
     subscription: Option<Subscription>,
     status: Arc<StreamStatus>,
+    events: Arc<EventHub<ConsumerEvent>>,
     /// Set by the engine when a leg was queued, a channel changed or the subscription ended.
     news: Arc<AtomicFlag>,
     waiter: StatusWaiter,
@@ -58,6 +60,7 @@ impl LegSet {
         subscription: Option<Subscription>,
         status: Arc<StreamStatus>,
         news: Arc<AtomicFlag>,
+        events: Arc<EventHub<ConsumerEvent>>,
     ) -> Self {
         // The engine may have queued a leg before the flag existed.
         news.set(true);
@@ -65,6 +68,7 @@ impl LegSet {
             closed: subscription.is_none(),
             subscription,
             status,
+            events,
             news,
             waiter: StatusWaiter::default(),
             open: Vec::new(),
@@ -82,9 +86,17 @@ impl LegSet {
     pub(super) fn ask_current(&mut self, act: impl FnOnce(&mut OpenLeg) -> LegStep) -> Option<usize> {
         self.take_news();
         let index = self.current;
-        let LegStep::Done = act(self.open.get_mut(index)?) else { return None };
-        self.spend_burst();
-        Some(index)
+        match act(self.open.get_mut(index)?) {
+            LegStep::Done => {
+                self.spend_burst();
+                Some(index)
+            }
+            LegStep::Skipped => {
+                self.tell_undecodable(index, 1);
+                None
+            }
+            LegStep::Empty | LegStep::Ended => None,
+        }
     }
 
     /// Asks the legs in turn until `act` found a datum. Returns the leg's index.
@@ -106,6 +118,7 @@ impl LegSet {
                 LegStep::Skipped => {
                     skips_left -= 1;
                     unasked = self.open.len();
+                    self.tell_undecodable(index, 1);
                     self.spend_burst();
                 }
                 LegStep::Empty => {
@@ -140,10 +153,15 @@ impl LegSet {
             unasked -= 1;
             let index = self.current;
             let leg = &mut self.open[index];
-            let before = leg.stats().datums;
-            match take(leg, left) {
+            let before = *leg.stats();
+            let taken = take(leg, left);
+            let undecodable = leg.stats().undecodable - before.undecodable;
+            datums += (leg.stats().datums - before.datums) as usize;
+            if undecodable > 0 {
+                self.tell_undecodable(index, undecodable);
+            }
+            match taken {
                 Some(records) => {
-                    datums += (leg.stats().datums - before) as usize;
                     left -= records;
                     self.advance();
                     self.remove_if_finished(index);
@@ -156,6 +174,17 @@ impl LegSet {
         } else {
             Err(self.reason_for_nothing())
         }
+    }
+
+    /// Where the events of the consumer come together.
+    pub(super) fn events(&self) -> &EventHub<ConsumerEvent> {
+        &self.events
+    }
+
+    #[cold]
+    fn tell_undecodable(&self, index: usize, datums: u64) {
+        let Some(leg) = self.open.get(index) else { return };
+        self.events.emit(|| ConsumerEvent::Undecodable { producer: *leg.producer(), datums });
     }
 
     /// The leg at an index that [`ask_current`](Self::ask_current) or [`search`](Self::search) returned.
@@ -288,6 +317,9 @@ impl LegSet {
                 }
                 None => true,
             });
+            if let Some((datums, unknown)) = leg.gap_before() {
+                self.events.emit(|| ConsumerEvent::Gap { producer: *leg.producer(), datums, unknown });
+            }
             self.open.push(leg);
         }
         self.open.iter_mut().for_each(OpenLeg::refresh_state);

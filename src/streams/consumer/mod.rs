@@ -27,6 +27,7 @@ pub(in crate::streams) use self::leg::LegStats;
 pub(crate) use self::legs::LegSet;
 use super::channel::{ChannelInfo, Stats};
 use super::conditions::When;
+use super::event::{ConsumerEvent, Events};
 use super::status::StreamStatus;
 use crate::datum::{Codec, Postcard, decode_into};
 use crate::id::{PeerId, StreamId};
@@ -230,6 +231,13 @@ impl<D, C> Consumer<D, C> {
         let uptime =
             self.producers().filter(ChannelInfo::is_connected).filter_map(|info| info.stats().uptime()).max();
         Stats::of_consumer(&self.legs.stats(), self.legs.lag(), uptime)
+    }
+
+    /// What happens to the channels from now on: producers that come, go, refuse or are given up, silent
+    /// ones, gaps, and records that do not decode. Each call makes a queue of its own; see [`Events`], which
+    /// has an example.
+    pub fn events(&self) -> Events<ConsumerEvent> {
+        self.legs.events().subscribe()
     }
 
     /// Ends the subscription at once. Idempotent.

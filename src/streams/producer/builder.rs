@@ -348,12 +348,16 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// How long the place of a consumer on another engine is kept after its session broke and it must have
-    /// noticed that, for which it has ten seconds. Default: 10 s; zero: not at all.
+    /// noticed that, for which it has the
+    /// [dead-peer time](crate::network::SessionSettings::with_dead_after) of this node. Default: 10 s; zero:
+    /// not at all.
     ///
     /// A consumer that is back in this time goes on where it stopped, with nothing lost. One that comes later
-    /// is told how many datums are missing. Meanwhile its place holds the ring as if the consumer were there
-    /// and took nothing, and [`disconnect_lagging`](Self::disconnect_lagging) applies to it. Kept places end
-    /// with the last handle of the producer.
+    /// is told how many datums are missing, and so is the producer
+    /// ([`ProducerEvent::Undelivered`](crate::streams::ProducerEvent::Undelivered)). Meanwhile its place
+    /// holds the ring as if the consumer were there and took nothing, and
+    /// [`disconnect_lagging`](Self::disconnect_lagging) applies to it. After the last handle of the producer
+    /// is gone a consumer may still fetch the rest in this time, or until its network has left.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

@@ -3,6 +3,7 @@
 mod builder;
 mod claim;
 mod error;
+mod flush;
 mod many;
 mod put;
 mod send;
@@ -21,6 +22,7 @@ pub(crate) use self::builder::ProducerSettings;
 pub use self::builder::{Builder, BuilderError, Lagging, TryBuildError};
 pub use self::claim::{Claim, ClaimMany};
 pub use self::error::{Error, Unsendable, UnsendableCause};
+pub use self::flush::{FlushError, Flushing};
 pub use self::many::{ManyError, SendingMany};
 pub(crate) use self::put::AnyDegrader;
 pub use self::send::Sending;
@@ -29,6 +31,7 @@ pub(crate) use self::shared::{DatumType, ProducerCore, ProducerShared};
 pub use self::stats::Stats;
 use super::channel::ChannelInfo;
 use super::conditions::When;
+use super::event::{Events, ProducerEvent};
 use crate::blocking::{block_on, poll_for};
 use crate::datum::{Codec, Postcard};
 use crate::id::StreamId;
@@ -40,7 +43,7 @@ use crate::id::StreamId;
 /// still delivered, and then the stream ends.
 ///
 /// A datum that a sending method accepted *is in the ring*: every consumer that is connected at that moment
-/// is offered it. It may not have been received yet.
+/// is offered it. It may not have been received yet: [`flush`](Self::flush) waits for that.
 ///
 /// | form | waits until online | waits for room | on a full ring |
 /// |---|---|---|---|
@@ -108,6 +111,11 @@ impl<D, C> Producer<D, C> {
     /// A handle of an existing producer. The caller knows that `core` carries `D` in codec `C`.
     pub(crate) fn from_core(core: ProducerCore) -> Self {
         Self { core, sink: Mutex::default(), codec: PhantomData }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn publication(&self) -> &corewire_engine::publication::Publication {
+        &self.core.publication
     }
 
     /// The stream.
@@ -185,6 +193,24 @@ impl<D, C> Producer<D, C> {
     /// ```
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+
+    /// What happens to the channels from now on: consumers that come, go or are refused, silent ones, and
+    /// datums that will not be delivered. Each call makes a queue of its own; see [`Events`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// use corewire::streams::ProducerEvent;
+    ///
+    /// let producer = network.streams().produce::<u64>();
+    /// let mut events = producer.events();
+    /// let consumer = network.streams().consume::<u64>();
+    /// assert!(matches!(events.recv_blocking(), Some(ProducerEvent::Connected { .. })));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn events(&self) -> Events<ProducerEvent> {
+        self.core.shared.events.subscribe()
     }
 
     /// Ends the stream for all its handles at once: later sends are refused with [`Error::Closed`], and

@@ -3,7 +3,7 @@
 use core::any::{TypeId, type_name};
 use std::sync::Arc;
 
-use corewire_engine::publication::Publication;
+use corewire_engine::publication::{OnEvent, Publication};
 use corewire_rings::{ClaimError, QueuedSend, Writer};
 
 use super::put::AnyDegrader;
@@ -12,6 +12,7 @@ use crate::counters::EventCounter;
 use crate::datum::EncodeError;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
+use crate::streams::event::{EventHub, ProducerEvent};
 use crate::streams::status::StreamStatus;
 
 /// One handle's access to its producer.
@@ -30,6 +31,7 @@ pub(crate) struct ProducerShared {
     /// Present under `DegradeQuality`, which is not built without one.
     pub(super) degrader: Option<AnyDegrader>,
     pub(super) status: Arc<StreamStatus>,
+    pub(super) events: Arc<EventHub<ProducerEvent>>,
     pub(super) counters: ProducerCounters,
     datum_type: DatumType,
 }
@@ -59,7 +61,13 @@ impl ProducerShared {
         status: Arc<StreamStatus>,
         datum_type: DatumType,
     ) -> Self {
-        Self { stream_id, policy, degrader, status, counters: ProducerCounters::default(), datum_type }
+        let (events, counters) = (Arc::default(), ProducerCounters::default());
+        Self { stream_id, policy, degrader, status, events, counters, datum_type }
+    }
+
+    /// What the engine is to call for each event.
+    pub(crate) fn event_hook(&self) -> OnEvent {
+        self.events.hook()
     }
 
     pub(crate) fn datum_type(&self) -> DatumType {

@@ -232,7 +232,7 @@ impl Publications {
                 if let Some(publication) = self.publications.get_mut(&key) {
                     count(&publication.node.counters.too_slow);
                     count(&publication.shared.counters.too_slow);
-                    publication.give_up_place(consumer);
+                    publication.give_up_place(env, consumer);
                 }
             }
             (None, HolderKey::Remote(_)) => unreachable!("only local consumers drain"),

@@ -4,6 +4,8 @@
 //! - the policy of a full ring (the typed layer) and sending (the shards);
 //! - local channels as a whole: only their producer's end is here.
 
+mod events;
+mod flushes;
 mod lagging;
 mod parked;
 
@@ -37,6 +39,8 @@ use crate::{
         Channel, ChannelShared, Channels,
         channel::Source,
         counters::count,
+        event::ChannelEvent,
+        flush::{FlushShared, Shortfall},
         keys::{ChannelKey, LegKey, PublicationKey},
         limits::VERDICT_MIN,
         node::NodeShared,
@@ -68,10 +72,10 @@ struct PublicationState {
     places: Places,
     /// Local channels that are over and still hold a cursor in the ring.
     draining: BTreeMap<LegKey, DrainingLeg>,
-    /// No consumer is admitted any more.
+    /// No consumer is admitted any more, except to a place that is kept for it.
     closed: bool,
-    /// Some channel did not end in good order after the close, so that something was not delivered.
-    broken: bool,
+    /// Flushes that wait for some channel, or for an absent consumer.
+    flushes: Vec<Arc<FlushShared>>,
     /// There while the ring is full.
     watch: Option<FullWatch>,
 }
@@ -97,6 +101,7 @@ pub(crate) enum OutboundEnd {
 /// The cursor of a local channel that is over.
 struct DrainingLeg {
     reader: ReaderId,
+    channel: Arc<Channel>,
     consumer: NodeId,
     /// The consumer's node is forgotten, so it may keep the ring full for a limited time only.
     consumer_left: bool,
@@ -139,14 +144,19 @@ impl OutboundChannel {
 
 impl PublicationState {
     fn is_done(&self) -> bool {
-        self.closed && self.channels.is_empty() && self.draining.is_empty()
+        self.closed && self.channels.is_empty() && self.draining.is_empty() && self.places.is_empty()
     }
 
     /// Whether everything was delivered. A local consumer of the same node is not waited for: it goes with
     /// the node.
     fn has_drained(&self) -> bool {
-        let waited_for = |leg: &DrainingLeg| leg.consumer != self.node.id;
-        self.channels.is_empty() && (self.shared.ring.is_empty() || !self.draining.values().any(waited_for))
+        self.channels.is_empty()
+            && self.places.is_empty()
+            && (self.shared.ring.is_empty() || !self.draining.values().any(|leg| self.waits_for(leg)))
+    }
+
+    fn waits_for(&self, leg: &DrainingLeg) -> bool {
+        leg.consumer != self.node.id
     }
 
     /// Lets the handles see the channels as they are.
@@ -156,10 +166,20 @@ impl PublicationState {
         env.effects.notify(self.shared.spec.on_change.as_ref());
     }
 
-    /// Whether this consumer may have a channel now; `Err` is the reason why not, and is counted.
-    fn admit(&self, consumer: &PeerInfo) -> Result<Verdict, CloseCode> {
+    /// Whether this consumer may have a channel now; `Err` is the reason why not, and is counted. `returns`:
+    /// its place is kept.
+    fn admit(&self, env: &mut Env, consumer: &PeerInfo, returns: bool) -> Result<Verdict, CloseCode> {
+        let verdict = self.judge(consumer, returns);
+        if let Err(code) = verdict {
+            let (peer, goes_on) = (consumer.peer_id(), code.is_retriable());
+            self.tell(env, || ChannelEvent::Refused { peer, code, goes_on });
+        }
+        verdict
+    }
+
+    fn judge(&self, consumer: &PeerInfo, returns: bool) -> Result<Verdict, CloseCode> {
         let (counters, of_node) = (&self.shared.counters, &self.node.counters);
-        if self.closed {
+        if self.closed && !returns {
             count(&of_node.stream_not_found);
             return Err(CloseCode::STREAM_NOT_FOUND);
         }
@@ -207,7 +227,7 @@ impl Publications {
                 places: Places::default(),
                 draining: BTreeMap::new(),
                 closed: false,
-                broken: false,
+                flushes: Vec::new(),
                 watch: None,
             },
         );
@@ -217,7 +237,7 @@ impl Publications {
     }
 
     /// Closes a publication whose last handle is gone, or that was closed by one: no consumer is admitted any
-    /// more, and the consumers that are there get what is in the ring.
+    /// more, and the consumers that are there, or absent with their place kept, get what is in the ring.
     pub(crate) fn unpublish(&mut self, env: &mut Env, key: PublicationKey) {
         // The publication was refused, or is forgotten because its node left.
         let Some(publication) = self.publications.get_mut(&key) else { return };
@@ -228,7 +248,6 @@ impl Publications {
             env.effects.push(Effect::RecordStale(key.node));
         }
         env.effects.cancel_timer(Timer::Lagging(key));
-        publication.give_up_places(env);
         let code = publication.shared.end.code();
         for outbound in publication.channels.values() {
             if let OutboundEnd::Local(leg, _) = outbound.end {
@@ -245,10 +264,12 @@ impl Publications {
             && let Some(publication) = self.publications.remove(&key)
         {
             publication.node.live_publications.fetch_sub(1, Ordering::AcqRel);
-            if publication.broken {
-                env.effects.push(Effect::DeliveryFailed(key.node));
+            let missing = publication.shared.undelivered.lock().clone();
+            if !missing.is_empty() {
+                env.effects.push(Effect::DeliveryFailed(key.node, missing));
             }
             env.effects.cancel_timer(Timer::Lagging(key));
+            env.effects.cancel_timer(Timer::Places(key));
             drop_contained(publication.shared);
         }
         env.effects.push(Effect::MayHaveDrained(key.node));
@@ -284,11 +305,6 @@ impl Publications {
         self.of_node(node).all(|(_, publication)| publication.has_drained())
     }
 
-    /// Whether something that a node has published is known not to be delivered.
-    pub(crate) fn any_broken(&self, node: NodeId) -> bool {
-        self.of_node(node).any(|(_, publication)| publication.broken)
-    }
-
     /// Serves a peer in another engine, or refuses it with the code. `None`: the request waits for the end of
     /// the consumer's last channel.
     pub(crate) fn serve(
@@ -297,7 +313,8 @@ impl Publications {
         mut asked: ChannelRequest<'_>,
     ) -> Result<Option<ChannelKey>, CloseCode> {
         let ChannelRequest { node, peer, index, label, request, number, .. } = asked;
-        let Some(key) = self.open_stream(node.id, &request.stream_id) else {
+        let kept = self.place_of(&asked);
+        let Some(key) = kept.or_else(|| self.open_stream(node.id, &request.stream_id)) else {
             count(&node.counters.stream_not_found);
             return Err(CloseCode::STREAM_NOT_FOUND);
         };
@@ -310,9 +327,10 @@ impl Publications {
         if publication.wait_for_last(env, &asked) {
             return Ok(None);
         }
-        let verdict = publication.admit(&info)?;
+        let verdict = publication.admit(env, &info, kept.is_some())?;
         let handle = Arc::new(ChannelShared::new(request.stream_id, node.peer_id, peer));
-        let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None });
+        let published = Some(Source::new(&publication.shared));
+        let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None, published });
         let spec = &publication.shared.spec;
         let reliability = match (spec.reliability, request.reliability) {
             (Reliability::Reliable, Reliability::Reliable) => Reliability::Reliable,
@@ -327,8 +345,8 @@ impl Publications {
             subscription: Some(request.subscription),
             channel,
         };
+        let (resume, former) = publication.take_place(env, &asked).unzip();
         publication.insert(env, channel_key, outbound, verdict);
-        let resume = publication.resume_point(&asked);
         let publication_id = publication.id;
         let accept = AcceptChannel {
             index,
@@ -342,6 +360,9 @@ impl Publications {
             handle,
         };
         env.effects.send(index.shard(), Command::AcceptChannel(Box::new(accept)));
+        if let Some(former) = former {
+            publication.resumed(env, channel_key, &former);
+        }
         publication.show(env);
         Ok(Some(channel_key))
     }
@@ -357,7 +378,7 @@ impl Publications {
     ) -> Result<LocalEndpoint, CloseCode> {
         // A predicate of the consumer's has just run, so the publication may be gone.
         let publication = self.publications.get_mut(&key.publication).ok_or(CloseCode::STREAM_NOT_FOUND)?;
-        let verdict = publication.admit(consumer)?;
+        let verdict = publication.admit(env, consumer, false)?;
         let Ok(reader) = publication.shared.ring.subscribe() else {
             count(&publication.node.counters.no_capacity);
             return Err(CloseCode::NO_CAPACITY);
@@ -372,6 +393,7 @@ impl Publications {
             shared: shared.clone(),
             peer: consumer.clone(),
             source: Some(source.clone()),
+            published: Some(source.clone()),
         });
         let end = OutboundEnd::Local(leg, reader.id());
         publication.insert(
@@ -381,6 +403,7 @@ impl Publications {
             verdict,
         );
         count(&publication.node.counters.channels_served);
+        publication.tell_connected(env, key);
         Ok(LocalEndpoint { reader, shared, source })
     }
 
@@ -389,6 +412,7 @@ impl Publications {
         if let Some(publication) = self.publications.get(&key.publication) {
             count(&publication.node.counters.channels_served);
             publication.show(env);
+            publication.tell_connected(env, key);
         }
     }
 
@@ -412,19 +436,17 @@ impl Publications {
         // A local channel ends here when its first end does, and is then only drained.
         let Some(publication) = self.publications.get_mut(&key.publication) else { return };
         let Some(outbound) = publication.channels.remove(&key) else { return };
+        let (channel, goes_on) = (outbound.channel.clone(), parked.is_some());
+        publication.tell(env, || ChannelEvent::Closed { channel, code, goes_on });
         if let Some(consumer) = outbound.consumer() {
             publication.remote.remove(&consumer);
             match parked {
                 Some(reader) => publication.keep_place(env, consumer, outbound.channel.clone(), reader),
-                None if code != CloseCode::GRACEFUL => publication.lose_rest(&outbound.channel),
-                None => {}
+                None => publication.lose_rest(env, &outbound.channel, code),
             }
             publication.answer_waiting(env, consumer);
         }
         outbound.channel.shared.terminate(code);
-        // After the close, only the end that the producer has chosen means that everything was delivered.
-        publication.broken |=
-            publication.closed && code != CloseCode::GRACEFUL && code != publication.shared.end.code();
         publication.show(env);
         self.forget_if_done(env, key.publication);
     }
@@ -432,9 +454,11 @@ impl Publications {
     /// The producer's end of a local channel is over; its cursor may stay.
     pub(crate) fn local_ended(&mut self, env: &mut Env, key: ChannelKey, consumer: NodeId, code: CloseCode) {
         if let Some(publication) = self.publications.get_mut(&key.publication)
-            && let Some(OutboundEnd::Local(leg, reader)) = publication.channels.get(&key).map(|c| c.end)
+            && let Some(outbound) = publication.channels.get(&key)
+            && let OutboundEnd::Local(leg, reader) = outbound.end
         {
-            let drains = DrainingLeg { reader, consumer, consumer_left: false };
+            let channel = outbound.channel.clone();
+            let drains = DrainingLeg { reader, channel, consumer, consumer_left: false };
             publication.draining.insert(leg, drains);
         }
         self.channel_ended(env, key, code, None);
@@ -501,6 +525,10 @@ impl Publications {
     /// believes that it has everything; and each whole session ends with this code, because an orderly close
     /// would overtake the channel's.
     pub(crate) fn give_up(&mut self, env: &mut Env, node: NodeId) {
+        for (_, publication) in self.publications.range_mut(PublicationKey::all_of(node)) {
+            publication.give_up_places(env);
+            publication.give_up_legs();
+        }
         let channels = self.of_node(node).flat_map(|(_, publication)| &publication.channels);
         let ends: Vec<(ChannelKey, OutboundEnd)> = channels.map(|(key, c)| (*key, c.end)).collect();
         for (key, end) in ends {
@@ -519,17 +547,21 @@ impl Publications {
         }
     }
 
-    /// Forgets every publication of a node that has left.
-    pub(crate) fn forget_node(&mut self, env: &mut Env, node: NodeId) {
+    /// Forgets every publication of a node that has left. Returns what they did not deliver.
+    pub(crate) fn forget_node(&mut self, env: &mut Env, node: NodeId) -> Vec<Shortfall> {
+        let mut missing = Vec::new();
         let keys: Vec<PublicationKey> = self.of_node(node).map(|(key, _)| *key).collect();
         for key in keys {
             env.effects.cancel_timer(Timer::Lagging(key));
             env.effects.cancel_timer(Timer::Places(key));
             if let Some(publication) = self.publications.remove(&key) {
                 self.streams.remove(&(node, publication.shared.spec.stream));
+                missing.extend_from_slice(&publication.shared.undelivered.lock());
+                publication.end_flushes();
                 drop_contained(publication.shared);
             }
         }
+        missing
     }
 
     /// The clerk is broken: every publication is over.
@@ -537,6 +569,7 @@ impl Publications {
         self.streams.clear();
         for publication in std::mem::take(&mut self.publications).into_values() {
             publication.shared.ring.close();
+            publication.end_flushes();
             for outbound in publication.channels.values() {
                 outbound.channel.shared.terminate(CloseCode::PEER_LOST);
             }

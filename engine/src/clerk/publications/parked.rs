@@ -5,7 +5,7 @@
 //! consumer has one place or one channel, never both: a request for a channel waits until its last one has
 //! ended.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use corewire_proto::{
     PeerId,
@@ -19,13 +19,9 @@ use corewire_rings::Reader;
 use super::{ChannelRequest, OutboundEnd, PublicationState, Publications};
 use crate::{
     clerk::{effect::Effect, env::Env, timers::Timer},
-    shard::{Command, ResumePoint},
+    shard::{Command, NodeId, ResumePoint},
     shared::{Channel, counters::add, keys::PublicationKey, limits::PLACES_MAX},
 };
-
-/// A consumer may notice the break later than the producer, by the time after which it takes a silent peer
-/// for dead: a stopped process counts from when it goes on.
-pub(super) const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Names a consumer of another engine across its channels: a subscription of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +35,7 @@ pub(super) struct Place {
     pub(super) reader: Reader,
     until: Instant,
     /// The channel that ended there.
-    channel: Arc<Channel>,
+    pub(super) channel: Arc<Channel>,
 }
 
 /// A request for a channel that waits for the end of its consumer's last one.
@@ -61,6 +57,10 @@ pub(super) struct Places {
 impl Places {
     pub(super) fn iter(&self) -> impl Iterator<Item = (ConsumerKey, &Place)> {
         self.places.iter().map(|(key, place)| (*key, place))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 
     fn next_end(&self) -> Option<(Instant, ConsumerKey)> {
@@ -101,17 +101,22 @@ impl PublicationState {
         }
     }
 
-    /// Where the channel that is asked for goes on, if its consumer's place is kept.
-    pub(super) fn resume_point(&mut self, asked: &ChannelRequest<'_>) -> Option<ResumePoint> {
+    /// Where the channel that is asked for goes on, if its consumer's place is kept, and the channel that
+    /// stopped there.
+    pub(super) fn take_place(
+        &mut self,
+        env: &mut Env,
+        asked: &ChannelRequest<'_>,
+    ) -> Option<(ResumePoint, Arc<Channel>)> {
         let place = self.places.places.remove(&asked.consumer())?;
         match asked.request.resume {
             Some(resume) if resume.publication == self.id => {
                 add(&self.shared.counters.resumed, 1);
-                Some(ResumePoint { next_seq: resume.next_seq, parked: place.reader })
+                Some((ResumePoint { next_seq: resume.next_seq, parked: place.reader }, place.channel))
             }
             // It does not know any more where it stopped.
             _ => {
-                self.lose(place);
+                self.lose(env, &place);
                 None
             }
         }
@@ -126,18 +131,20 @@ impl PublicationState {
         reader: Reader,
     ) {
         let kept_for = self.shared.spec.resume_for;
-        let place = Place { reader, until: env.now + NOTICED_WITHIN + kept_for, channel };
-        if self.closed || kept_for.is_zero() {
-            self.broken |= self.lose(place);
-            return;
+        // The consumer may notice the break later than the producer, by the time after which it takes a
+        // silent peer for dead: a stopped process counts from when it goes on. Its setting is taken to be
+        // ours.
+        let place = Place { reader, until: env.now + self.node.dead_after + kept_for, channel };
+        if kept_for.is_zero() {
+            return self.lose(env, &place);
         }
         if self.places.places.len() >= PLACES_MAX
             && let Some((_, first)) = self.places.next_end()
         {
-            self.give_up_place(first);
+            self.give_up_place(env, first);
         }
         if let Some(before) = self.places.places.insert(consumer, place) {
-            self.lose(before);
+            self.lose(env, &before);
         }
         self.set_place_timer(env);
     }
@@ -148,39 +155,40 @@ impl PublicationState {
     }
 
     /// Gives up the place of a consumer. What lies between it and the tail will not be delivered.
-    pub(super) fn give_up_place(&mut self, consumer: ConsumerKey) {
+    pub(super) fn give_up_place(&mut self, env: &mut Env, consumer: ConsumerKey) {
         if let Some(place) = self.places.places.remove(&consumer) {
-            self.lose(place);
+            self.lose(env, &place);
         }
     }
 
     /// Gives up every place, because no consumer can come back any more.
     pub(super) fn give_up_places(&mut self, env: &mut Env) {
         for place in std::mem::take(&mut self.places.places).into_values() {
-            self.broken |= self.lose(place);
+            self.lose(env, &place);
         }
-        env.effects.cancel_timer(Timer::Places(self.shared.key));
     }
 
-    /// Counts what an absent consumer will not get; whether that was anything.
-    fn lose(&self, place: Place) -> bool {
-        let tail = self.shared.ring.tail();
-        let lost = tail.saturating_sub(place.reader.position());
+    /// Counts and reports what an absent consumer will not get.
+    fn lose(&mut self, env: &mut Env, place: &Place) {
+        let (tail, position) = (self.shared.ring.tail(), place.reader.position());
         place.channel.shared.end_at(tail);
-        add(&self.shared.counters.skipped_at_close, lost);
-        lost > 0
+        add(&self.shared.counters.skipped_at_close, tail.saturating_sub(position));
+        self.lost(env, &place.channel, position, true);
     }
 
-    /// Counts what the consumer of a channel will not get that has ended and whose place is not kept.
-    pub(super) fn lose_rest(&self, channel: &Channel) {
+    /// Counts and reports what the consumer of a channel will not get that has ended and whose place is not
+    /// kept.
+    pub(super) fn lose_rest(&mut self, env: &mut Env, channel: &Arc<Channel>, code: CloseCode) {
         let shared = &channel.shared;
-        // One that was never connected has no place.
-        if shared.uptime().is_none() {
-            return;
+        // One that was never connected has no place, and would have begun at the tail.
+        let position = shared.uptime().map_or(u64::MAX, |_| shared.snapshot().released);
+        let by_consumer = code == CloseCode::GRACEFUL;
+        if !by_consumer && position != u64::MAX {
+            let tail = self.shared.ring.tail();
+            shared.end_at(tail);
+            add(&self.shared.counters.skipped_at_close, tail.saturating_sub(position));
         }
-        let tail = self.shared.ring.tail();
-        shared.end_at(tail);
-        add(&self.shared.counters.skipped_at_close, tail.saturating_sub(shared.snapshot().released));
+        self.lost(env, channel, position, !by_consumer);
     }
 }
 
@@ -191,9 +199,28 @@ impl Publications {
         while let Some((until, consumer)) = publication.places.next_end()
             && until <= env.now
         {
-            publication.give_up_place(consumer);
+            publication.give_up_place(env, consumer);
         }
         publication.set_place_timer(env);
+        self.forget_if_done(env, key);
+    }
+
+    /// The closed publication that keeps the place which a request goes on from, or whose channel to its
+    /// consumer is about to end.
+    pub(super) fn place_of(&self, asked: &ChannelRequest<'_>) -> Option<PublicationKey> {
+        let (resume, consumer) = (asked.request.resume?, asked.consumer());
+        let keeps = |publication: &PublicationState| {
+            publication.closed
+                && publication.id == resume.publication
+                && (publication.places.places.contains_key(&consumer)
+                    || publication.remote.contains_key(&consumer))
+        };
+        self.of_node(asked.node.id).find(|(_, publication)| keeps(publication)).map(|(key, _)| *key)
+    }
+
+    /// Whether a place is kept for a consumer of this peer.
+    pub(crate) fn keep_place_of(&self, node: NodeId, peer: PeerId) -> bool {
+        self.of_node(node).any(|(_, publication)| publication.places.iter().any(|(key, _)| key.peer == peer))
     }
 }
 

@@ -124,7 +124,8 @@ fn a_closed_publication_is_forgotten_with_its_last_channel() {
     fixture.env.effects.drain();
     fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, None);
     let effects = fixture.env.effects.drain();
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::DeliveryFailed(_))), "not in good order");
+    let failed = |effect: &Effect| matches!(effect, Effect::DeliveryFailed(..));
+    assert!(!effects.iter().any(failed), "the ring was empty");
     assert_eq!(fixture.node.live_publications.load(Ordering::Acquire), 0);
 }
 
@@ -198,7 +199,7 @@ fn a_place_that_is_given_up_is_counted_and_not_resumed() {
     (0..3).for_each(|_| assert!(writer.try_push(&[1; 8]).is_ok()));
     let key = fixture.serve(7).expect("it is admitted");
     fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, Some(reader));
-    fixture.env.now = fixture.env.now + parked::NOTICED_WITHIN + fixture.shared.spec.resume_for;
+    fixture.env.now = fixture.env.now + fixture.node.dead_after + fixture.shared.spec.resume_for;
     fixture.publications.places_due(&mut fixture.env, fixture.shared.key);
     assert_eq!(fixture.shared.ring.len(), 0);
     assert_eq!(fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed), 3);
@@ -221,4 +222,139 @@ fn a_request_waits_until_the_last_channel_of_its_consumer_has_ended() {
     let effects = fixture.env.effects.drain();
     assert!(effects.iter().any(|effect| matches!(effect, Effect::AnswerOpen(_))));
     assert!(fixture.serve_again(8, None).is_ok_and(|served| served.is_some()));
+}
+
+fn filled(spec: PublishSpec) -> (Fixture, Writer) {
+    let fixture = Fixture::new(spec);
+    let writer: Writer = fixture.shared.ring.writer();
+    (fixture, writer)
+}
+
+/// Serves subscription 7 and lets its session break after three datums, none of which it has.
+fn absent_consumer(fixture: &mut Fixture, writer: &Writer) {
+    let reader = fixture.shared.ring.subscribe().expect("a cursor");
+    (0..3).for_each(|_| assert!(writer.try_push(&[1; 8]).is_ok()));
+    let key = fixture.serve(7).expect("it is admitted");
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, Some(reader));
+    fixture.env.effects.drain();
+}
+
+fn failed(effects: &[Effect]) -> Option<&[Shortfall]> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::DeliveryFailed(_, missing) => Some(&missing[..]),
+        _ => None,
+    })
+}
+
+#[test]
+fn an_absent_consumer_may_fetch_the_rest_of_a_closed_stream() {
+    let (mut fixture, writer) = filled(PublishSpec::new(STREAM));
+    absent_consumer(&mut fixture, &writer);
+    fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
+    assert!(!fixture.publications.have_drained(fixture.node.id));
+    assert_eq!(fixture.serve(8), Err(CloseCode::STREAM_NOT_FOUND), "a stranger");
+    fixture.env.effects.drain();
+    let key = fixture.serve_again(8, Some(2)).expect("it is admitted").expect("no channel is in the way");
+    assert_eq!(resumed_at(fixture.env.effects.drain()), Some((2, 0)));
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::GRACEFUL, None);
+    assert_eq!(failed(&fixture.env.effects.drain()), None);
+    assert_eq!(fixture.node.live_publications.load(Ordering::Acquire), 0);
+}
+
+#[test]
+fn what_an_absent_consumer_of_a_closed_stream_misses_is_reported() {
+    let (mut fixture, writer) = filled(PublishSpec::new(STREAM));
+    absent_consumer(&mut fixture, &writer);
+    fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
+    fixture.env.now = fixture.env.now + fixture.node.dead_after + fixture.shared.spec.resume_for;
+    fixture.publications.places_due(&mut fixture.env, fixture.shared.key);
+    let effects = fixture.env.effects.drain();
+    let one = Shortfall { stream: STREAM, consumer: PeerId([9; 32]), datums: 3 };
+    assert_eq!(failed(&effects), Some(&[one][..]));
+    assert_eq!(fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed), 3);
+    assert_eq!(fixture.node.live_publications.load(Ordering::Acquire), 0);
+    let late = FlushShared::new(STREAM, 3);
+    fixture.publications.flush(&mut fixture.env, &fixture.shared, late.clone());
+    assert_eq!(crate::shared::flush::Flush(late).missing(), [one], "a later flush knows it as well");
+}
+
+/// The marks that a shard was asked for.
+fn marks(effects: Vec<Effect>) -> Vec<u64> {
+    let seq = |effect| match effect {
+        Effect::Send(_, Command::Mark { seq, .. }) => Some(seq),
+        _ => None,
+    };
+    effects.into_iter().filter_map(seq).collect()
+}
+
+#[test]
+fn a_flush_waits_for_marks_ends_and_absent_consumers() {
+    let (mut fixture, writer) = filled(PublishSpec::new(STREAM));
+    absent_consumer(&mut fixture, &writer);
+    let (one, other) = (fixture.serve(1).expect("admitted"), fixture.serve(2).expect("admitted"));
+    for key in [one, other] {
+        let channel = &fixture.publications.publications[&fixture.shared.key].channels[&key].channel;
+        channel.shared.set_connected();
+    }
+    fixture.env.effects.drain();
+    let flush = FlushShared::new(STREAM, fixture.shared.ring.tail());
+    fixture.publications.flush(&mut fixture.env, &fixture.shared, flush.clone());
+    assert_eq!(marks(fixture.env.effects.drain()), [3, 3]);
+    fixture.publications.marked(one, 2);
+    let lacking = |flush: &Arc<FlushShared>| crate::shared::flush::Flush(flush.clone()).missing().len();
+    assert_eq!(lacking(&flush), 3, "that mark is of an earlier flush");
+    fixture.publications.marked(one, 3);
+    assert_eq!(lacking(&flush), 2);
+    fixture.publications.channel_ended(&mut fixture.env, other, CloseCode::NOT_ALLOWED, None);
+    assert!(!flush.is_over(), "one is absent");
+    fixture.env.effects.drain();
+    let again = fixture.serve_again(8, Some(1)).expect("it is admitted").expect("no channel is in the way");
+    assert_eq!(marks(fixture.env.effects.drain()), [3], "its new channel is asked");
+    fixture.publications.marked(again, 3);
+    assert!(flush.is_over());
+    let missing = crate::shared::flush::Flush(flush).missing();
+    assert_eq!(missing.iter().map(|one| one.datums).collect::<Vec<_>>(), [3], "the one that was cut off");
+}
+
+#[test]
+fn a_flush_that_was_given_up_is_forgotten_with_the_next_one() {
+    let (mut fixture, writer) = filled(PublishSpec::new(STREAM));
+    absent_consumer(&mut fixture, &writer);
+    for _ in 0..3 {
+        let flush = FlushShared::new(STREAM, 3);
+        fixture.publications.flush(&mut fixture.env, &fixture.shared, flush.clone());
+    }
+    assert_eq!(fixture.publications.publications[&fixture.shared.key].flushes.len(), 1);
+}
+
+#[test]
+fn events_of_a_publication_are_told_in_order() {
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = told.clone();
+    let on_event: crate::shared::event::OnEvent = Arc::new(move |event: ChannelEvent| {
+        let text = format!("{event:?}");
+        log.lock().expect("the log").push(text.split(' ').next().unwrap_or_default().to_owned());
+    });
+    let spec = PublishSpec { on_event: Some(on_event), max_consumers: 1, ..PublishSpec::new(STREAM) };
+    let (mut fixture, writer) = filled(spec);
+    let key = fixture.serve(7).expect("it is admitted");
+    fixture.publications.channel_served(&mut fixture.env, key);
+    assert_eq!(fixture.serve(8), Err(CloseCode::NO_CAPACITY));
+    fixture.publications.suspect(&mut fixture.env, key, true);
+    let channel = fixture.shared.channels.borrow()[0].clone();
+    channel.shared.set_connected();
+    assert!(channel.shared.is_suspect());
+    fixture.publications.suspect(&mut fixture.env, key, false);
+    assert!(!channel.shared.is_suspect());
+    assert!(writer.try_push(&[1; 8]).is_ok());
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::TOO_SLOW, None);
+    let mut notices = crate::clerk::notice::Notices::default();
+    for effect in fixture.env.effects.drain() {
+        if let Effect::Tell(notice) = effect {
+            notices.tell(notice);
+        }
+    }
+    notices.send(&AtomicU64::new(0));
+    let expected = ["Connected", "Refused", "Suspect", "Recovered", "Closed", "Undelivered"];
+    assert_eq!(*told.lock().expect("the log"), expected);
 }

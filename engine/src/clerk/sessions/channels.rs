@@ -50,11 +50,12 @@ impl Sessions {
         Some(key)
     }
 
-    /// A channel that was asked for is not wanted any more. The answer then finds no owner, and resets the
-    /// channel.
+    /// A channel that was asked for is not wanted any more. If it is answered at this moment, the answer
+    /// finds no owner, which resets the channel.
     pub(crate) fn withdraw_open(&mut self, env: &mut Env, index: ReceiverIndex, open_id: OpenId) {
         // Gone when the session is.
         if self.sessions.get_mut(&index).is_some_and(|session| session.opens.remove(&open_id).is_some()) {
+            env.effects.send(index.shard(), Command::WithdrawOpen { index, open_id: open_id.0 });
             self.channel_gone(env, index);
         }
     }
@@ -70,6 +71,13 @@ impl Sessions {
     /// Whose channel a label is; `None` when the channel is over.
     pub(crate) fn owner(&self, index: ReceiverIndex, label: Label) -> Option<ChannelOwner> {
         self.sessions.get(&index)?.channels.get(&label).copied()
+    }
+
+    /// Whose channels the open ones of a session are.
+    pub(crate) fn owners(&self, index: ReceiverIndex) -> Vec<ChannelOwner> {
+        self.sessions
+            .get(&index)
+            .map_or_else(Vec::new, |session| session.channels.values().copied().collect())
     }
 
     /// A channel is over, at either end. `None`: it was reset from this side, and its owner knows.

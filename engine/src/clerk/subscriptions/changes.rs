@@ -1,15 +1,19 @@
 //! Producers that are looked at again, because something about them is different.
 
-use corewire_proto::{PeerId, StreamId};
+use corewire_proto::{PeerId, StreamId, session::CloseCode};
 
 use super::{
     Subscriptions,
     stage::{InboundStage, StageEvent},
 };
 use crate::{
+    clerk::env::Env,
     peer::PeerInfo,
     shard::NodeId,
-    shared::keys::{InboundKey, SubscriptionKey},
+    shared::{
+        event::ChannelEvent,
+        keys::{InboundKey, SubscriptionKey},
+    },
 };
 
 impl Subscriptions {
@@ -25,9 +29,62 @@ impl Subscriptions {
         }
     }
 
-    /// There is a session with this peer.
+    /// There is a session with this peer. One that was given up is back.
     pub(crate) fn session_there(&mut self, node: NodeId, peer: PeerId) {
-        self.reconsider(node, peer, |stage| stage == InboundStage::WantsSession);
+        let waits = |stage| matches!(stage, InboundStage::WantsSession | InboundStage::GivenUp);
+        self.reconsider(node, peer, waits);
+    }
+
+    /// The pause before another attempt is over.
+    pub(crate) fn retry_due(&mut self, key: InboundKey) {
+        if let Some(inbound) = self.inbound_mut(key)
+            && inbound.stage == InboundStage::Waits
+        {
+            inbound.enter(StageEvent::Reconsider);
+            self.fresh.insert(key);
+        }
+    }
+
+    /// A producer has not answered in time. That counts as a failure, and it is asked again.
+    pub(crate) fn unanswered(&mut self, env: &mut Env, key: InboundKey) {
+        if self.inbound(key).is_some_and(|inbound| matches!(inbound.stage, InboundStage::Opening(..))) {
+            self.cut(env, key, CloseCode::PEER_LOST);
+            self.channel_ended(env, key, CloseCode::PEER_LOST);
+        }
+    }
+
+    /// The peer of a channel is silent, or is not any more.
+    pub(crate) fn suspect(&self, env: &mut Env, key: InboundKey, suspect: bool) {
+        let channel = self.inbound(key).and_then(|inbound| inbound.channel.clone());
+        if let (Some(subscription), Some(channel)) = (self.subscriptions.get(&key.subscription), channel) {
+            let event = ChannelEvent::suspect(channel, suspect);
+            subscription.tell(env, || event);
+        }
+    }
+
+    /// A peer could not be reached once more: gives it up where it was tried for long enough.
+    pub(crate) fn peer_unreachable(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
+        for (&key, subscription) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
+            let most = subscription.shared.spec.backoff.max_elapsed;
+            let Some(inbound) = subscription.producers.get_mut(&peer) else { continue };
+            if inbound.stage != InboundStage::WantsSession {
+                continue;
+            }
+            if most.is_some_and(|most| env.now.saturating_since(inbound.since) > most) {
+                inbound.enter(StageEvent::OutOfTime);
+                inbound.gave_up = true;
+                subscription.tell(env, || ChannelEvent::GaveUp { producer: peer });
+                subscription.show(env);
+            } else if let Some(stop) = subscription.stops.get_mut(&peer)
+                && !stop.over
+                && !stop.may_go_on(env.now)
+            {
+                // Only for the rest of a stream it would be tried on without end.
+                stop.over = true;
+                inbound.enter(StageEvent::Reconsider);
+                self.fresh.insert(InboundKey { subscription: key, producer: peer });
+            }
+        }
     }
 
     /// A peer knows this node as it is now: if it refused the node before, it is asked again.

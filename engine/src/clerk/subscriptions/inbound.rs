@@ -10,7 +10,7 @@ use corewire_proto::{
 };
 
 use super::stage::{InboundStage, StageEvent};
-use crate::shared::{Channel, subscription::LegGap};
+use crate::shared::{Channel, event::ChannelEvent, limits::REST_WANTED, subscription::LegGap};
 
 /// A producer that a subscription wants, and the channel from it.
 pub(super) struct InboundChannel {
@@ -19,11 +19,12 @@ pub(super) struct InboundChannel {
     pub(super) channel: Option<Arc<Channel>>,
     /// Which life of the producer's sequence the channel carries. While connected to another engine.
     pub(super) publication: Option<PublicationId>,
-    /// Attempts that failed since it was last connected.
+    /// Attempts that failed and channels that ended, since it last kept up for
+    /// [`KEPT_UP`](crate::shared::limits::KEPT_UP). Being connected again is no success, so they lengthen the
+    /// pause of one that is cut off again and again.
     pub(super) failures: u32,
-    /// Times that it was cut off as too slow since it last kept up for [`KEPT_UP`]. Being connected again is
-    /// no success after these, so they lengthen the pause too.
-    pub(super) too_slow: u32,
+    /// It was given up; when it is tried again, its time begins anew.
+    pub(super) gave_up: bool,
     /// The producer was told something new about this node after it was asked for the channel, so a refusal
     /// may be one of before.
     pub(super) told: bool,
@@ -34,6 +35,9 @@ pub(super) struct InboundChannel {
 /// Where a channel stopped that did not end in good order.
 pub(super) struct StoppedChannel {
     pub(super) publication: PublicationId,
+    pub(super) at: Instant,
+    /// The producer keeps nothing of that publication any more.
+    pub(super) over: bool,
     pub(super) channel: Arc<Channel>,
 }
 
@@ -41,6 +45,11 @@ impl StoppedChannel {
     /// The first sequence that the consumer has not seen, if that is known.
     pub(super) fn next_seq(&self) -> Option<u64> {
         self.channel.shared.stopped_at()
+    }
+
+    /// Whether the producer may have the rest, though it does not announce the stream any more.
+    pub(super) fn may_go_on(&self, now: Instant) -> bool {
+        !self.over && now.saturating_since(self.at) < REST_WANTED && self.next_seq().is_some()
     }
 
     pub(super) fn resume(&self) -> Option<Resume> {
@@ -71,10 +80,22 @@ impl InboundChannel {
         }
     }
 
+    /// What is said of the end of its channel, or of the attempt to get one. To be asked before its stage
+    /// changes. `goes_on`: it is tried again.
+    pub(super) fn end_event(&self, producer: PeerId, code: CloseCode, goes_on: bool) -> ChannelEvent {
+        match self.channel.clone().filter(|_| self.stage.is_open()) {
+            Some(channel) => {
+                let code = channel.shared.close_code().unwrap_or(code);
+                ChannelEvent::Closed { channel, code, goes_on }
+            }
+            None => ChannelEvent::Refused { peer: producer, code, goes_on },
+        }
+    }
+
     /// Remembers where the channel stopped, if it is one from another engine that did not end in good order.
     pub(super) fn note_stop(
         &mut self,
-        producer: PeerId,
+        (producer, now): (PeerId, Instant),
         code: CloseCode,
         stops: &mut BTreeMap<PeerId, StoppedChannel>,
         limit: usize,
@@ -87,6 +108,7 @@ impl InboundChannel {
         if stops.len() >= limit {
             stops.pop_first();
         }
-        stops.insert(producer, StoppedChannel { publication, channel: channel.clone() });
+        let over = channel.shared.close_code() == Some(CloseCode::ABORTED);
+        stops.insert(producer, StoppedChannel { publication, at: now, over, channel: channel.clone() });
     }
 }

@@ -38,8 +38,9 @@ use crate::{
     shared::{
         Channel, ChannelShared, Channels,
         counters::count,
+        event::ChannelEvent,
         keys::{InboundKey, LegKey, OpenId, SubscriptionKey},
-        limits::{KEPT_UP, VERDICT_MIN},
+        limits::{KEPT_UP, OPEN_ANSWER, VERDICT_MIN, WAITING_LEGS_EACH},
         node::NodeShared,
         publication::Verdict,
         subscription::{Leg, LegGap, SubscriptionShared},
@@ -81,6 +82,11 @@ impl SubscriptionState {
             self.producers.values().filter_map(|inbound| inbound.channel.clone()).collect();
         self.shared.channels.send_replace(channels);
         env.effects.notify(self.shared.spec.on_change.as_ref());
+    }
+
+    /// Tells the handle of an event, if it wants that.
+    fn tell(&self, env: &mut Env, event: impl FnOnce() -> ChannelEvent) {
+        env.effects.tell(self.shared.spec.on_event.as_ref(), event);
     }
 }
 
@@ -134,8 +140,9 @@ impl Subscriptions {
     fn drop_producer(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
         self.cut(env, key, code);
         self.fresh.remove(&key);
-        env.effects.cancel_timer(Timer::RetryProducer(key));
-        env.effects.cancel_timer(Timer::Accepted(key));
+        for timer in [Timer::RetryProducer(key), Timer::Accepted(key), Timer::Unanswered(key)] {
+            env.effects.cancel_timer(timer);
+        }
         if let Some(subscription) = self.subscriptions.get_mut(&key.subscription) {
             subscription.producers.remove(&key.producer);
         }
@@ -206,7 +213,9 @@ impl Subscriptions {
     pub(crate) fn advance(&mut self, env: &mut Env, key: InboundKey, info: Option<&PeerInfo>) -> bool {
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return false };
         let stream = subscription.shared.spec.stream;
-        let produces = info.is_some_and(|info| info.produces(&stream));
+        let now = env.now;
+        let rest = subscription.stops.get(&key.producer).is_some_and(|stop| stop.may_go_on(now));
+        let produces = info.is_some_and(|info| rest || info.produces(&stream));
         if !subscription.producers.contains_key(&key.producer) {
             if !produces {
                 return false;
@@ -216,16 +225,18 @@ impl Subscriptions {
                 return false;
             }
         }
-        let now = env.now;
         let inbound = subscription.producers.entry(key.producer).or_insert_with(|| InboundChannel {
             stage: InboundStage::Fresh,
             channel: None,
             publication: None,
             failures: 0,
-            too_slow: 0,
+            gave_up: false,
             told: false,
             since: now,
         });
+        if std::mem::take(&mut inbound.gave_up) {
+            inbound.since = now;
+        }
         if !inbound.stage.is_at_rest() {
             return false;
         }
@@ -236,7 +247,12 @@ impl Subscriptions {
             return false;
         }
         inbound.enter(StageEvent::Reconsider);
-        if subscription.shared.is_crowded(key.producer) {
+        // One that was cut off as too slow, and has not begun to read what it got, comes back after the
+        // longest pause only: it would most likely hold the ring again.
+        let code = inbound.channel.as_ref().and_then(|channel| channel.shared.close_code());
+        let rests = code == Some(CloseCode::TOO_SLOW)
+            && now.saturating_since(inbound.since) < subscription.shared.spec.backoff.max;
+        if subscription.shared.waiting(key.producer) >= if rests { 1 } else { WAITING_LEGS_EACH } {
             // The consumer has not begun with what it got. That is no failure of the producer's.
             inbound.enter(StageEvent::Failed);
             env.effects.set_timer(Timer::RetryProducer(key), now + CROWDED_PAUSE);
@@ -310,9 +326,11 @@ impl Subscriptions {
             tickets: Vec::new(),
         });
         let handle = Arc::new(ChannelShared::new(spec.stream, key.producer, subscription.node.peer_id));
-        let channel = Arc::new(Channel { shared: handle.clone(), peer: info.clone(), source: None });
+        let channel =
+            Arc::new(Channel { shared: handle.clone(), peer: info.clone(), source: None, published: None });
         let inbound = subscription.producers.get_mut(&key.producer).expect("it is being connected");
         inbound.enter(StageEvent::Asked(index, open_id));
+        env.effects.set_timer(Timer::Unanswered(key), env.now + OPEN_ANSWER);
         inbound.channel = Some(channel);
         let open = ChannelOpen { index, open_id, key, request, handle };
         env.effects.push(Effect::OpenChannel(Box::new(open)));
@@ -336,6 +354,7 @@ impl Subscriptions {
         inbox: Inbox,
     ) {
         let now = env.now;
+        env.effects.cancel_timer(Timer::Unanswered(key));
         let gap = self.gap_before(key, start);
         let inbound = self.inbound_mut(key).expect("a request that is not withdrawn has its subscription");
         assert_eq!(
@@ -344,7 +363,7 @@ impl Subscriptions {
             "the request is withdrawn with the stage"
         );
         inbound.enter(StageEvent::Accepted(label));
-        (inbound.failures, inbound.since) = (0, now);
+        inbound.since = now;
         inbound.publication = Some(start.publication);
         let channel = inbound.channel.clone().expect("a channel that is asked for has its handle");
         let Some(gap) = gap else {
@@ -376,7 +395,7 @@ impl Subscriptions {
         let inbound = self.inbound_mut(key).expect("only producers that are wanted are connected");
         inbound.enter(StageEvent::Joined(leg));
         inbound.channel = Some(channel.clone());
-        (inbound.failures, inbound.since) = (0, now);
+        inbound.since = now;
     }
 
     /// A producer of this engine did not let us in, or was not accepted.
@@ -387,7 +406,12 @@ impl Subscriptions {
         refused.terminate(code);
         if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
             // So that the reason can be seen.
-            inbound.channel = Some(Arc::new(Channel { shared: refused, peer: info.clone(), source: None }));
+            inbound.channel = Some(Arc::new(Channel {
+                shared: refused,
+                peer: info.clone(),
+                source: None,
+                published: None,
+            }));
         }
         self.channel_ended(env, key, code);
     }
@@ -404,23 +428,26 @@ impl Subscriptions {
         let subscription =
             self.subscriptions.get(&key).expect("a channel that is connected has its subscription");
         count(&subscription.node.counters.channels_connected);
+        let channel = leg.channel().clone();
         subscription.shared.hand_over(leg);
         subscription.show(env);
+        subscription.tell(env, || ChannelEvent::Connected { channel });
     }
 
     /// Does not try a producer again before something about it, or about this node, is different.
     fn refuse(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
         env.effects.cancel_timer(Timer::RetryProducer(key));
         env.effects.cancel_timer(Timer::Accepted(key));
-        let legs = env.limits.legs;
-        if let Some(subscription) = self.subscriptions.get_mut(&key.subscription)
-            && let Some(inbound) = subscription.producers.get_mut(&key.producer)
-        {
+        env.effects.cancel_timer(Timer::Unanswered(key));
+        let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
+        if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
+            let event = inbound.end_event(key.producer, code, false);
             inbound.enter(StageEvent::Refused(code));
             inbound.terminate(code);
-            inbound.note_stop(key.producer, code, &mut subscription.stops, legs);
+            inbound.note_stop((key.producer, env.now), code, &mut subscription.stops, env.limits.legs);
+            subscription.tell(env, || event);
         }
-        self.show(env, key.subscription);
+        subscription.show(env);
     }
 
     /// A channel is over, or did not come about, and its session or local channel knows it already. What
@@ -441,31 +468,40 @@ impl Subscriptions {
         let was_open = inbound.stage.is_open();
         if was_open {
             if now.saturating_since(inbound.since) >= KEPT_UP {
-                inbound.too_slow = 0;
-            }
-            if code == CloseCode::TOO_SLOW {
-                inbound.too_slow = inbound.too_slow.saturating_add(1);
+                inbound.failures = 0;
             }
             inbound.since = now;
         }
-        inbound.note_stop(key.producer, code, &mut subscription.stops, env.limits.legs);
+        let event = inbound.end_event(key.producer, code, true);
+        inbound.note_stop((key.producer, now), code, &mut subscription.stops, env.limits.legs);
+        if code == CloseCode::STREAM_NOT_FOUND
+            && let Some(stop) = subscription.stops.get_mut(&key.producer)
+        {
+            stop.over = true;
+        }
         env.effects.cancel_timer(Timer::Accepted(key));
+        env.effects.cancel_timer(Timer::Unanswered(key));
         if was_open && matches!(code, CloseCode::KEY_EXHAUSTED | CloseCode::SUPERSEDED | CloseCode::IDLE) {
             // The session ended and not the producer: the next session may be there already.
             inbound.enter(StageEvent::SessionReplaced);
             self.fresh.insert(key);
+            subscription.tell(env, || event);
             return subscription.show(env);
         }
         inbound.failures = inbound.failures.saturating_add(1);
-        let pauses = inbound.failures.saturating_add(inbound.too_slow.saturating_sub(1));
-        let at = now + backoff.pause(pauses, chance);
+        let at = now + backoff.pause(inbound.failures, chance);
         let too_late = backoff.max_elapsed.is_some_and(|most| at.saturating_since(inbound.since) > most);
         if too_late {
             inbound.enter(StageEvent::OutOfTime);
+            inbound.gave_up = true;
             env.effects.cancel_timer(Timer::RetryProducer(key));
         } else {
             inbound.enter(StageEvent::Failed);
             env.effects.set_timer(Timer::RetryProducer(key), at);
+        }
+        subscription.tell(env, || event);
+        if too_late {
+            subscription.tell(env, || ChannelEvent::GaveUp { producer: key.producer });
         }
         subscription.show(env);
     }
@@ -474,30 +510,6 @@ impl Subscriptions {
     pub(crate) fn local_ended(&mut self, env: &mut Env, key: InboundKey, leg: LegKey, code: CloseCode) {
         if self.inbound(key).is_some_and(|inbound| inbound.stage == InboundStage::Local(leg)) {
             self.channel_ended(env, key, code);
-        }
-    }
-
-    /// The pause before another attempt is over.
-    pub(crate) fn retry_due(&mut self, key: InboundKey) {
-        if let Some(inbound) = self.inbound_mut(key)
-            && inbound.stage == InboundStage::Waits
-        {
-            inbound.enter(StageEvent::Reconsider);
-            self.fresh.insert(key);
-        }
-    }
-
-    /// A peer could not be reached once more: gives it up where it was tried for long enough.
-    pub(crate) fn peer_unreachable(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
-        for (_, subscription) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
-            let most = subscription.shared.spec.backoff.max_elapsed;
-            if let Some(inbound) = subscription.producers.get_mut(&peer)
-                && inbound.stage == InboundStage::WantsSession
-                && most.is_some_and(|most| env.now.saturating_since(inbound.since) > most)
-            {
-                inbound.enter(StageEvent::OutOfTime);
-                subscription.show(env);
-            }
         }
     }
 

@@ -141,8 +141,10 @@ fn a_producer_that_stops_producing_is_forgotten() {
 fn a_gap_is_exact_within_a_publication_and_unknown_across_two() {
     let (one, other) = (PublicationId([1; 16]), PublicationId([2; 16]));
     let shared = Arc::new(ChannelShared::new(STREAM, PRODUCER, PeerId([1; 32])));
-    let channel = Arc::new(Channel { shared: shared.clone(), peer: producer(), source: None });
-    let stopped = StoppedChannel { publication: one, channel };
+    let channel =
+        Arc::new(Channel { shared: shared.clone(), peer: producer(), source: None, published: None });
+    let stopped =
+        StoppedChannel { publication: one, at: corewire_proto::time::Instant::ZERO, over: false, channel };
     let start = |publication, next_seq| Resume { publication, next_seq };
     let unknown = Some(LegGap { datums: 0, unknown: true });
     assert_eq!((stopped.resume(), stopped.gap_to(start(one, 9))), (None, unknown), "it has not stopped yet");
@@ -152,4 +154,122 @@ fn a_gap_is_exact_within_a_publication_and_unknown_across_two() {
     assert_eq!(stopped.gap_to(start(one, 9)), Some(LegGap { datums: 4, unknown: false }));
     assert_eq!(stopped.gap_to(start(one, 4)), None, "never back");
     assert_eq!(stopped.gap_to(start(other, 5)), unknown);
+}
+
+/// Asks for a channel and connects it.
+fn connect(fixture: &mut Fixture) {
+    let open_id = fixture.open();
+    let index = testing::index(1);
+    let label = Label::from_u32(1);
+    let ring = corewire_rings::Ring::new(crate::shared::publication::PublishSpec::new(STREAM).ring_config());
+    let reader = ring.expect("a ring").subscribe().expect("a cursor");
+    let start = Resume { publication: PublicationId([1; 16]), next_seq: 0 };
+    let asked = (index, open_id, label);
+    fixture.subscriptions.channel_accepted(&mut fixture.env, fixture.key, asked, start, Inbox::local(reader));
+    // The consumer takes it at once.
+    fixture.shared.waiting.lock().fresh.clear();
+    fixture.env.effects.drain();
+}
+
+/// The pause before the next attempt, if there is one.
+fn pause(fixture: &mut Fixture) -> Option<Duration> {
+    let now = fixture.env.now;
+    fixture.env.effects.drain().into_iter().find_map(|effect| match effect {
+        Effect::SetTimer(Timer::RetryProducer(_), at) => Some(at.saturating_since(now)),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_consumer_that_is_cut_off_again_comes_back_later_each_time() {
+    let mut fixture = Fixture::new();
+    let mut pauses = Vec::new();
+    for kept_up in [1, 12, 12, 12, 25] {
+        connect(&mut fixture);
+        fixture.env.now += Duration::from_secs(kept_up);
+        fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::TOO_SLOW);
+        pauses.push(pause(&mut fixture).expect("it is tried again"));
+        fixture.subscriptions.retry_due(fixture.key);
+    }
+    // Chance gives the same in each round.
+    assert!(pauses[..4].is_sorted_by(|one, next| one < next), "{pauses:?}");
+    assert!(pauses[4] < pauses[1], "it has kept up for longer than one that stands still: {pauses:?}");
+}
+
+#[test]
+fn a_request_that_is_not_answered_is_withdrawn_and_tried_again() {
+    let mut fixture = Fixture::new();
+    assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
+    assert!(fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&producer())));
+    let session = Some(testing::index(1));
+    fixture.subscriptions.connect(&mut fixture.env, fixture.key, &producer(), session, true);
+    let key = fixture.key;
+    let at = fixture.env.effects.drain().into_iter().find_map(|effect| match effect {
+        Effect::SetTimer(Timer::Unanswered(its), at) if its == key => Some(at),
+        _ => None,
+    });
+    fixture.env.now = at.expect("the answer has a time limit");
+    fixture.subscriptions.unanswered(&mut fixture.env, fixture.key);
+    assert_eq!(fixture.stage(), InboundStage::Waits);
+    let effects = fixture.env.effects.drain();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::WithdrawOpen(..))));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::SetTimer(Timer::RetryProducer(_), _))));
+}
+
+#[test]
+fn a_producer_that_was_given_up_is_tried_again_when_it_is_back() {
+    let mut fixture = Fixture::new();
+    fixture.open();
+    fixture.env.now += Duration::from_secs(3_600);
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::PEER_LOST);
+    assert_eq!(fixture.stage(), InboundStage::GivenUp);
+    fixture.subscriptions.session_there(fixture.key.node(), PRODUCER);
+    fixture.open();
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NO_CAPACITY);
+    assert_eq!(fixture.stage(), InboundStage::Waits, "its time begins anew");
+}
+
+#[test]
+fn the_rest_of_a_stream_is_asked_for_though_it_is_not_announced_any_more() {
+    let mut fixture = Fixture::new();
+    connect(&mut fixture);
+    let channel = fixture.shared.channels.borrow()[0].clone();
+    channel.shared.stop_at(5);
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::PEER_LOST);
+    fixture.env.effects.drain();
+    let silent = PeerInfo::new(PeerFacts { peer_id: PRODUCER, ..PeerFacts::default() });
+    fixture.subscriptions.retry_due(fixture.key);
+    assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
+    assert!(fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&silent)));
+    let session = Some(testing::index(1));
+    fixture.subscriptions.connect(&mut fixture.env, fixture.key, &silent, session, true);
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::STREAM_NOT_FOUND);
+    fixture.subscriptions.retry_due(fixture.key);
+    assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
+    assert!(!fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&silent)), "nothing is left");
+    assert!(!fixture.subscriptions.want(fixture.key.node(), PRODUCER));
+}
+
+#[test]
+fn a_consumer_that_was_cut_off_and_does_not_read_comes_back_late() {
+    let mut fixture = Fixture::new();
+    let open_id = fixture.open();
+    let ring = corewire_rings::Ring::new(crate::shared::publication::PublishSpec::new(STREAM).ring_config());
+    let reader = ring.expect("a ring").subscribe().expect("a cursor");
+    let start = Resume { publication: PublicationId([1; 16]), next_seq: 0 };
+    let asked = (testing::index(1), open_id, Label::from_u32(1));
+    fixture.subscriptions.channel_accepted(&mut fixture.env, fixture.key, asked, start, Inbox::local(reader));
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::TOO_SLOW);
+    fixture.subscriptions.retry_due(fixture.key);
+    assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
+    assert!(!fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&producer())));
+    fixture.env.now += fixture.shared.spec.backoff.max;
+    fixture.subscriptions.retry_due(fixture.key);
+    assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
+    assert!(fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&producer())), "not for ever");
+    fixture.subscriptions.refused_local(&mut fixture.env, fixture.key, &producer(), CloseCode::TOO_SLOW);
+    fixture.shared.waiting.lock().fresh.clear();
+    fixture.subscriptions.retry_due(fixture.key);
+    assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
+    assert!(fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&producer())));
 }

@@ -12,6 +12,7 @@ pub(super) mod control;
 pub(super) mod epoll;
 pub(super) mod errors;
 pub(super) mod eventfd;
+pub(crate) mod exit;
 pub(super) mod options;
 pub(super) mod poll;
 pub(super) mod receive;

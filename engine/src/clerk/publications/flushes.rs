@@ -1,0 +1,112 @@
+//! Flushes: which consumers still lack what was published before one began, and what the ends of channels
+//! mean for them.
+//!
+//! A consumer of this engine reads the ring itself, so it has everything at once. For one of another engine
+//! the shard is asked; the answer is a mark that is reached, or the end of the channel. An absent consumer is
+//! waited for as long as its place is kept.
+
+use std::sync::Arc;
+
+use super::{OutboundChannel, OutboundEnd, PublicationState, Publications};
+use crate::{
+    clerk::env::Env,
+    shard::Command,
+    shared::{
+        Channel,
+        event::ChannelEvent,
+        flush::{FlushShared, Shortfall},
+        keys::ChannelKey,
+        publication::PublicationShared,
+    },
+};
+
+impl Publications {
+    /// Begins to wait for the consumers of a publication.
+    pub(crate) fn flush(&mut self, env: &mut Env, shared: &PublicationShared, flush: Arc<FlushShared>) {
+        let Some(publication) = self.publications.get_mut(&shared.key) else {
+            // It is forgotten, so what was not delivered is known.
+            return flush.begin(Vec::new(), shared.undelivered.lock().clone());
+        };
+        // The handle of a flush that was given up is gone, or it is over.
+        publication.flushes.retain(|flush| Arc::strong_count(flush) > 1 && !flush.is_over());
+        let remote = publication.channels.values().filter(|outbound| outbound.subscription.is_some());
+        let absent = publication.places.iter().map(|(_, place)| place.channel.clone());
+        let waiting = remote.map(|outbound| outbound.channel.clone()).chain(absent).collect();
+        flush.begin(waiting, shared.undelivered.lock().clone());
+        if !flush.is_over() {
+            for outbound in publication.channels.values() {
+                mark(env, outbound, flush.seq);
+            }
+            publication.flushes.push(flush);
+        }
+    }
+
+    /// The consumer of a channel has everything below `seq`.
+    pub(crate) fn marked(&mut self, key: ChannelKey, seq: u64) {
+        let Some(publication) = self.publications.get_mut(&key.publication) else { return };
+        let Some(outbound) = publication.channels.get(&key) else { return };
+        for flush in publication.flushes.iter().filter(|flush| flush.seq <= seq) {
+            flush.reached(&outbound.channel);
+        }
+        publication.flushes.retain(|flush| !flush.is_over());
+    }
+}
+
+/// Asks the shard of a channel when its consumer has everything below `seq`.
+fn mark(env: &mut Env, outbound: &OutboundChannel, seq: u64) {
+    if let OutboundEnd::Remote(index, label) = outbound.end {
+        env.effects.send(index.shard(), Command::Mark { index, label, seq });
+    }
+}
+
+impl PublicationState {
+    /// A consumer will not go on where its channel stopped, at `position`. `wanted`: not by its own will.
+    pub(super) fn lost(&mut self, env: &mut Env, channel: &Arc<Channel>, position: u64, wanted: bool) {
+        for flush in &self.flushes {
+            flush.ended(channel, position);
+        }
+        self.flushes.retain(|flush| !flush.is_over());
+        let datums = self.shared.ring.tail().saturating_sub(position);
+        if wanted && datums > 0 {
+            self.tell(env, || ChannelEvent::Undelivered { channel: channel.clone(), datums });
+            if self.closed {
+                self.report_undelivered(channel, datums);
+            }
+        }
+    }
+
+    /// A consumer of a closed publication did not get so many datums.
+    pub(super) fn report_undelivered(&self, channel: &Channel, datums: u64) {
+        let (stream, consumer) = (channel.stream_id(), channel.consumer_id());
+        self.shared.undelivered.lock().push(Shortfall { stream, consumer, datums });
+    }
+
+    /// An absent consumer goes on with the channel `key`, after another one.
+    pub(super) fn resumed(&self, env: &mut Env, key: ChannelKey, former: &Arc<Channel>) {
+        let Some(outbound) = self.channels.get(&key) else { return };
+        for flush in &self.flushes {
+            if flush.replaced(former, &outbound.channel) {
+                mark(env, outbound, flush.seq);
+            }
+        }
+    }
+
+    /// Reports what local consumers of other nodes have not taken from a closed ring. They may read on.
+    pub(super) fn give_up_legs(&self) {
+        let ring = &self.shared.ring;
+        for leg in self.draining.values().filter(|leg| self.waits_for(leg)) {
+            ring.each_reader(|reader| {
+                if reader.id == leg.reader && reader.lag > 0 {
+                    self.report_undelivered(&leg.channel, reader.lag);
+                }
+            });
+        }
+    }
+
+    /// The clerk does not know the publication any more: what still waits can't be answered.
+    pub(super) fn end_flushes(&self) {
+        for flush in &self.flushes {
+            flush.give_up();
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! What happens to the channels of a handle, event by event.
+
+use core::fmt;
+use core::time::Duration;
+use std::sync::{Arc, OnceLock, Weak};
+
+use corewire_engine::publication::{ChannelEvent, OnEvent};
+use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError as NoEvent};
+
+use super::CloseCode;
+use super::channel::ChannelInfo;
+use super::consumer::{RecvTimeoutError, TryRecvError};
+use crate::blocking::{block_on, block_on_timeout};
+use crate::id::PeerId;
+
+/// Events that wait for one [`Events`]. Enough for a change of every channel of a large stream.
+const EVENTS_WAITING: usize = 256;
+
+/// Something that happened to a channel of a [`Consumer`](crate::Consumer), or to its wish for one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ConsumerEvent {
+    /// A producer is connected.
+    Connected {
+        /// Its channel.
+        channel: ChannelInfo,
+    },
+    /// A channel has ended.
+    Closed {
+        /// The channel.
+        channel: ChannelInfo,
+        /// Why. [`CloseCode::GRACEFUL`] only after the producer has ended the stream properly and everything
+        /// has arrived.
+        code: CloseCode,
+        /// Whether the consumer tries to connect again by itself.
+        retries: bool,
+    },
+    /// Datums of a producer are missing between two of its channels. Told when the consumer takes the second
+    /// one over, before its first datum.
+    Gap {
+        /// The producer.
+        producer: PeerId,
+        /// How many are known to be missing.
+        datums: u64,
+        /// An unknown number may be missing besides them, as with
+        /// [`Delivery::restarted`](crate::streams::Delivery::restarted).
+        unknown: bool,
+    },
+    /// A producer did not let the consumer in, or did not meet its requirements.
+    Refused {
+        /// The producer.
+        producer: PeerId,
+        /// Why.
+        code: CloseCode,
+        /// Whether the consumer tries again by itself. Otherwise it waits for a change at either side.
+        retries: bool,
+    },
+    /// A producer was tried without success for as long as the backoff allows. It is tried again when it is
+    /// in touch by itself, or when its entry changes.
+    GaveUp {
+        /// The producer.
+        producer: PeerId,
+    },
+    /// Nothing was heard of a producer for a second, although something waits for its answer. It may be
+    /// stopped, or the path cut.
+    Suspect {
+        /// Its channel.
+        channel: ChannelInfo,
+    },
+    /// A producer was heard again.
+    Recovered {
+        /// Its channel.
+        channel: ChannelInfo,
+    },
+    /// Records did not decode as the consumer's type and were skipped.
+    Undecodable {
+        /// Their producer.
+        producer: PeerId,
+        /// How many.
+        datums: u64,
+    },
+}
+
+/// Something that happened to a channel of a [`Producer`](crate::Producer), or to a consumer's wish for one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ProducerEvent {
+    /// A consumer is connected.
+    Connected {
+        /// Its channel.
+        channel: ChannelInfo,
+    },
+    /// A channel has ended.
+    Closed {
+        /// The channel.
+        channel: ChannelInfo,
+        /// Why. [`CloseCode::GRACEFUL`]: the consumer has everything, or left by itself.
+        code: CloseCode,
+        /// The consumer's place is kept: it may come back and go on there.
+        resumable: bool,
+    },
+    /// A consumer was not let in.
+    Refused {
+        /// The consumer.
+        consumer: PeerId,
+        /// Why.
+        code: CloseCode,
+        /// Whether it will ask again by itself.
+        retries: bool,
+    },
+    /// Nothing was heard of a consumer for a second, although something waits for its answer. It may be
+    /// stopped, or the path cut.
+    Suspect {
+        /// Its channel.
+        channel: ChannelInfo,
+    },
+    /// A consumer was heard again.
+    Recovered {
+        /// Its channel.
+        channel: ChannelInfo,
+    },
+    /// Datums that were accepted will not be delivered to a consumer: it was cut off, or stayed away for too
+    /// long.
+    Undelivered {
+        /// The consumer.
+        consumer: PeerId,
+        /// How many. Those on their way when its channel ended may have arrived.
+        datums: u64,
+    },
+}
+
+/// A kind of event that the engine reports.
+pub(crate) trait StreamEvent: Clone + Send + Sync + 'static {
+    /// The engine's event as this kind; `None` for one that is not of it.
+    fn from_engine(event: &ChannelEvent) -> Option<Self>;
+}
+
+impl StreamEvent for ConsumerEvent {
+    fn from_engine(event: &ChannelEvent) -> Option<Self> {
+        Some(match event {
+            ChannelEvent::Connected { channel } => Self::Connected { channel: ChannelInfo::new(channel) },
+            ChannelEvent::Closed { channel, code, goes_on } => {
+                Self::Closed { channel: ChannelInfo::new(channel), code: *code, retries: *goes_on }
+            }
+            ChannelEvent::Refused { peer, code, goes_on } => {
+                Self::Refused { producer: peer.0.into(), code: *code, retries: *goes_on }
+            }
+            ChannelEvent::GaveUp { producer } => Self::GaveUp { producer: producer.0.into() },
+            ChannelEvent::Suspect { channel } => Self::Suspect { channel: ChannelInfo::new(channel) },
+            ChannelEvent::Recovered { channel } => Self::Recovered { channel: ChannelInfo::new(channel) },
+            _ => return None,
+        })
+    }
+}
+
+impl StreamEvent for ProducerEvent {
+    fn from_engine(event: &ChannelEvent) -> Option<Self> {
+        Some(match event {
+            ChannelEvent::Connected { channel } => Self::Connected { channel: ChannelInfo::new(channel) },
+            ChannelEvent::Closed { channel, code, goes_on } => {
+                Self::Closed { channel: ChannelInfo::new(channel), code: *code, resumable: *goes_on }
+            }
+            ChannelEvent::Refused { peer, code, goes_on } => {
+                Self::Refused { consumer: peer.0.into(), code: *code, retries: *goes_on }
+            }
+            ChannelEvent::Suspect { channel } => Self::Suspect { channel: ChannelInfo::new(channel) },
+            ChannelEvent::Recovered { channel } => Self::Recovered { channel: ChannelInfo::new(channel) },
+            ChannelEvent::Undelivered { channel, datums } => {
+                Self::Undelivered { consumer: channel.consumer_id().0.into(), datums: *datums }
+            }
+            _ => return None,
+        })
+    }
+}
+
+/// Where the events of one producer or consumer come together. Costs nothing without a listener.
+pub(crate) struct EventHub<E>(OnceLock<broadcast::Sender<E>>);
+
+impl<E> Default for EventHub<E> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<E: StreamEvent> EventHub<E> {
+    /// The events from now on.
+    pub(crate) fn subscribe(&self) -> Events<E> {
+        let sender = self.0.get_or_init(|| broadcast::Sender::new(EVENTS_WAITING));
+        Events { receiver: sender.subscribe(), dropped: 0 }
+    }
+
+    /// Reports an event, if there is a listener.
+    pub(crate) fn emit(&self, event: impl FnOnce() -> E) {
+        if let Some(sender) = self.0.get()
+            && sender.receiver_count() > 0
+        {
+            // An error means that the last listener has just gone.
+            let _ = sender.send(event());
+        }
+    }
+
+    /// What the engine is to call. Keeps nothing alive.
+    pub(crate) fn hook(self: &Arc<Self>) -> OnEvent {
+        let hub = Arc::downgrade(self);
+        Arc::new(move |event| {
+            if let Some(hub) = Weak::upgrade(&hub)
+                && let Some(event) = E::from_engine(&event)
+            {
+                hub.emit(|| event);
+            }
+        })
+    }
+}
+
+/// The events of a producer or consumer from the call on that made it: what happened to its channels, each
+/// thing once and in order. Made by [`Producer::events`](crate::Producer::events) and
+/// [`Consumer::events`](crate::Consumer::events).
+///
+/// It holds up to 256 events. When more wait, the oldest are dropped and [counted](Self::dropped).
+///
+/// ```
+/// use corewire::streams::{CloseCode, ConsumerEvent};
+/// use corewire::{Network, NetworkId};
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let mut consumer = network.streams().consume::<u64>();
+/// let mut events = consumer.events();
+/// let producer = network.streams().produce::<u64>();
+/// assert!(matches!(events.recv_blocking(), Some(ConsumerEvent::Connected { .. })));
+/// drop(producer);
+/// match events.recv_blocking() {
+///     Some(ConsumerEvent::Closed { code: CloseCode::GRACEFUL, .. }) => {}
+///     other => panic!("{other:?}"),
+/// }
+/// drop(consumer);
+/// assert!(events.recv_blocking().is_none());
+/// # Ok::<(), corewire::network::NetworkError>(())
+/// ```
+pub struct Events<E> {
+    receiver: broadcast::Receiver<E>,
+    dropped: u64,
+}
+
+impl<E: Clone> Events<E> {
+    /// Waits for the next event. `None` once the stream is over at this end: its last handle is gone, and of
+    /// a producer also its last channel.
+    ///
+    /// # Cancel safety
+    ///
+    /// An event is taken in the poll that resolves the future; dropping it before loses none.
+    pub async fn recv(&mut self) -> Option<E> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(RecvError::Lagged(count)) => self.dropped += count,
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// The next event, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] or [`TryRecvError::Closed`].
+    pub fn try_recv(&mut self) -> Result<E, TryRecvError> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(event) => return Ok(event),
+                Err(NoEvent::Lagged(count)) => self.dropped += count,
+                Err(NoEvent::Empty) => return Err(TryRecvError::Empty),
+                Err(NoEvent::Closed) => return Err(TryRecvError::Closed),
+            }
+        }
+    }
+
+    /// [`recv`](Self::recv) without an async runtime: parks the thread while it waits.
+    pub fn recv_blocking(&mut self) -> Option<E> {
+        block_on(self.recv())
+    }
+
+    /// [`recv_blocking`](Self::recv_blocking) for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] or [`RecvTimeoutError::Closed`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<E, RecvTimeoutError> {
+        match block_on_timeout(self.recv(), timeout) {
+            Some(Some(event)) => Ok(event),
+            Some(None) => Err(RecvTimeoutError::Closed),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// Events that were dropped because too many waited. They were older than the next one.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+impl<E> fmt::Debug for Events<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("waiting", &self.receiver.len())
+            .field("dropped", &self.dropped)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_that_find_no_room_are_dropped_oldest_first_and_counted() {
+        let hub = EventHub::<ConsumerEvent>::default();
+        let event = |datums| ConsumerEvent::Undecodable { producer: [0; 32].into(), datums };
+        hub.emit(|| unreachable!("there is no listener"));
+        let mut events = hub.subscribe();
+        let all = EVENTS_WAITING as u64 + 3;
+        (0..all).for_each(|number| hub.emit(|| event(number)));
+        let first = events.try_recv();
+        assert!(matches!(first, Ok(ConsumerEvent::Undecodable { datums: 3, .. })), "{first:?}");
+        assert_eq!(events.dropped(), 3);
+        drop(hub);
+        assert_eq!((4..).map_while(|_| events.recv_blocking()).count() as u64, all - 4);
+        assert!(matches!(events.try_recv(), Err(TryRecvError::Closed)));
+        let late = events.recv_timeout(Duration::from_secs(9));
+        assert!(matches!(late, Err(RecvTimeoutError::Closed)), "{late:?}");
+    }
+}
