@@ -310,7 +310,7 @@ fn drive_or_park<T>(
                 Driven::Over => {}
             }
         }
-        let parked = park::wait_with(deadline, Spinner::default().as_before_park(), |cx| match poll(cx) {
+        let parked = park::wait_with(deadline, Spinner::default().into_before_park(), |cx| match poll(cx) {
             Poll::Ready(value) => Poll::Ready(Some(value)),
             Poll::Pending if CHANGES.get() != changes => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
@@ -361,7 +361,7 @@ impl Spinner {
         true
     }
 
-    fn as_before_park(mut self) -> impl FnMut() -> bool {
+    fn into_before_park(mut self) -> impl FnMut() -> bool {
         move || self.spins()
     }
 }

@@ -74,7 +74,6 @@ fn run(seed: u64, faults: FaultSet, alone: bool) -> Tally {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the table of the run")]
 fn all_seeds_keep_the_laws_under_every_fault() {
     let (seeds, faults) = (seeds(SEEDS), FaultSet::from_environment());
     let next = AtomicUsize::new(0);

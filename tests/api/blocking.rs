@@ -75,7 +75,7 @@ fn blocked_receives_are_woken_by_the_end_of_their_network() {
         })
     });
     drop(network);
-    assert!(takers.into_iter().all(|taker| join(taker)));
+    assert!(takers.into_iter().all(join));
 }
 
 #[test]

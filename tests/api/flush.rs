@@ -117,6 +117,7 @@ const EXIT_NETWORK: &str = "datums survive the exit of a process";
 
 /// What the processes do that the next test starts; nothing in the process of the tests.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "this is about an exit that skips destructors")]
 fn child_that_sends_and_ends() {
     let (Ok(peer), Ok(how)) = (std::env::var(PEER), std::env::var(HOW)) else { return };
     let network = Network::builder(EXIT_NETWORK).with_engine(engine()).with_bootstrap([peer.as_str()]);
