@@ -343,3 +343,22 @@ impl Discovery {
         removed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Expiration, REVIEW_AT_LEAST_EVERY};
+    use core::time::Duration;
+    use corewire_engine::publication::Verdict;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn verdict_ends_with_the_ticket_or_at_the_next_review() {
+        assert_eq!(Expiration::Never.verdict(), Verdict::Allow);
+        assert_eq!(Expiration::At(UNIX_EPOCH).verdict(), Verdict::Deny);
+        let long = Expiration::after(Duration::from_secs(3600)).verdict();
+        assert_eq!(long, Verdict::AllowFor(REVIEW_AT_LEAST_EVERY));
+        let soon = Duration::from_secs(10);
+        let short = Expiration::after(soon).verdict();
+        assert!(matches!(short, Verdict::AllowFor(left) if left <= soon), "{short:?}");
+    }
+}
