@@ -53,12 +53,12 @@ async fn run() -> Result<Vec<f64>, Box<dyn Error>> {
         .require_ticket(issuer.validator())
         .build()?;
 
-    // Two peers ask for the stream, and one of them has a subscription, which ends soon.
+    // Two peers ask for the stream, and one of them has a subscription.
     let (subscriber, stranger) = (Network::new(id).await?, Network::new(id).await?);
     let mut paid = subscriber.streams().consumer::<f64>().with_stream_id("prices").build();
     let mut unpaid = stranger.streams().consumer::<f64>().with_stream_id("prices").build();
     let me = *subscriber.local().id();
-    subscriber.discovery().add_ticket(issuer.sell(&me, Duration::from_secs(2))?)?;
+    subscriber.discovery().add_ticket(issuer.sell(&me, Duration::from_secs(3600))?)?;
     // The stranger has got hold of the other's token.
     stranger.discovery().add_ticket(issuer.sell(&me, Duration::from_secs(3600))?)?;
 
@@ -66,7 +66,9 @@ async fn run() -> Result<Vec<f64>, Box<dyn Error>> {
     let mut received = vec![paid.recv().await.ok_or("closed")?];
     println!("received {received:?}");
 
-    // The exchange ends the channel when the ticket expires, and takes the subscriber back with a new one.
+    // Its next ticket is a short one. The exchange ends the channel when that expires, and takes the
+    // subscriber back with a new one.
+    subscriber.discovery().replace_ticket(issuer.sell(&me, Duration::from_secs(2))?)?;
     prices.when().offline().await;
     println!("the subscription has ended");
     subscriber.discovery().replace_ticket(issuer.sell(&me, Duration::from_secs(3600))?)?;

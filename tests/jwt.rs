@@ -380,10 +380,11 @@ declare::stream!(Guarded = u64, "guarded", require_ticket: Jwt::with_key(hs256()
 async fn declared_stream_requires_a_token_until_it_expires() {
     use corewire::{StreamConsumer as _, StreamProducer as _};
     let id = NetworkId::random();
-    let ends = SystemTime::now() + Duration::from_secs(2);
-    let network = holder(id, |peer| signer().expires_at(ends).build(peer).ok()).await;
+    let network = holder(id, |peer| signer().build(peer).ok()).await;
     let _consumer = Guarded::consumer(&network);
     let producer: Producer<u64> = within(Guarded::online_producer(&network)).await;
+    let short = signer().expires_in(Duration::from_secs(2)).build(network.local().id()).unwrap();
+    network.discovery().replace_ticket(short).unwrap();
     within(producer.when().offline()).await;
     network.discovery().replace_ticket(signer().build(network.local().id()).unwrap()).unwrap();
     within(producer.when().online()).await;

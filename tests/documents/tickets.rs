@@ -2,7 +2,7 @@
 //! documents that need a validator of their own.
 
 use core::time::Duration;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use corewire::streams::{ChannelInfo, CloseCode};
@@ -132,26 +132,29 @@ async fn stream_consumer_takes_from_producers_with_valid_tickets() {
     assert!(!unwanted.is_online());
 }
 
-/// What the ends of a channel are told when the ticket of one of them expires.
+/// What the ends of a channel are told when the ticket of one of them expires, and when.
 async fn expiry(apart: bool, producer_requires: bool) {
     let id = NetworkId::random();
-    let short = [dated("pass", SystemTime::now() + Duration::from_millis(1_500))];
-    let (of_producer, of_consumer) = if producer_requires { (None, Some(short)) } else { (Some(short), None) };
-    let exchange = node(id, apart, of_producer.into_iter().flatten()).await;
-    let trader = node(id, apart, of_consumer.into_iter().flatten()).await;
+    let (exchange, trader) = (node(id, apart, []).await, node(id, apart, []).await);
     let (mut producing, mut consuming) =
         (exchange.streams().producer::<MyDatum>(), trader.streams().consumer::<MyDatum>());
-    if producer_requires {
+    let holder = if producer_requires {
         producing = producing.require_ticket(Dated("pass"));
+        trader.discovery()
     } else {
         consuming = consuming.require_ticket(Dated("pass"));
-    }
+        exchange.discovery()
+    };
+    holder.add_ticket(valid("pass")).unwrap();
     let (producer, mut consumer) = (producing.build().unwrap(), consuming.build());
     within(producer.send(MyDatum(3))).await.unwrap();
     assert_eq!(within(consumer.recv()).await, Some(MyDatum(3)));
-    let inbound = consumer.producers().next().expect("a connected producer");
-    cut(&only(&producer)).await;
+    let (outbound, inbound) = (only(&producer), consumer.producers().next().expect("a producer"));
+    let ends = SystemTime::now() + Duration::from_millis(700);
+    holder.replace_ticket(dated("pass", ends)).unwrap();
+    cut(&outbound).await;
     cut(&inbound).await;
+    assert!(SystemTime::now() >= ends, "not before the ticket expires");
     within(producer.when().unsubscribed()).await;
     within(consumer.when().offline()).await;
 }
@@ -166,33 +169,66 @@ async fn stream_consumer_ticket_expiry() {
     tokio::join!(expiry(false, false), expiry(true, false));
 }
 
+/// As [`Dated`]; also tells which ticket it judged last.
+struct Watched(Dated, Arc<Mutex<Vec<u8>>>);
+
+impl TicketValidator for Watched {
+    fn class(&self) -> UniqueId {
+        self.0.class()
+    }
+
+    fn signature(&self) -> UniqueId {
+        self.0.signature()
+    }
+
+    fn validate(&self, ticket: &[u8], peer: &PeerEntry) -> Result<Expiration, InvalidTicket> {
+        *self.1.lock().expect("no test panics under it") = ticket.to_vec();
+        self.0.validate(ticket, peer)
+    }
+}
+
+async fn refreshed_ticket(apart: bool) {
+    let id = NetworkId::random();
+    let exchange = node(id, apart, []).await;
+    let judged = Arc::new(Mutex::new(Vec::new()));
+    let watched = Watched(Dated("pass"), judged.clone());
+    let producer = exchange.streams().producer::<MyDatum>().require_ticket(watched).build().unwrap();
+    let careful = node(id, apart, [valid("pass")]).await;
+    let kept = careful.streams().consume::<MyDatum>();
+    within(producer.when().subscribed()).await;
+    let kept_channel = only(&producer);
+    let careless = node(id, apart, [valid("pass")]).await;
+    let mut lost = careless.streams().consume::<MyDatum>();
+    within(producer.when().subscribed().minimum_of(2)).await;
+    within(lost.when().online()).await;
+
+    let ends = SystemTime::now() + Duration::from_secs(4);
+    let short = dated("pass", ends);
+    careful.discovery().replace_ticket(short.clone()).unwrap();
+    within(async {
+        while *judged.lock().unwrap() != short.data() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    careful.discovery().replace_ticket(valid("pass")).unwrap();
+
+    // This ticket ends after the short one of the other, so when it is cut that one has expired too.
+    careless.discovery().replace_ticket(dated("pass", ends + Duration::from_millis(200))).unwrap();
+    cut(&lost.producers().next().expect("a producer")).await;
+    assert!(kept_channel.is_connected() && kept.is_online(), "apart: {apart}");
+
+    // A new ticket brings the other one back.
+    careless.discovery().add_ticket(valid("pass")).unwrap();
+    within(lost.when().online()).await;
+    within(producer.when().subscribed().minimum_of(2)).await;
+    producer.try_send(MyDatum(4)).unwrap();
+    assert_eq!(within(lost.recv()).await, Some(MyDatum(4)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refreshed_ticket_keeps_the_channel() {
-    for apart in [false, true] {
-        let id = NetworkId::random();
-        let exchange = node(id, apart, []).await;
-        let producer = requiring(&exchange, &["pass"]);
-        let ends = SystemTime::now() + Duration::from_millis(1_500);
-        let careful = node(id, apart, [dated("pass", ends)]).await;
-        let kept = careful.streams().consume::<MyDatum>();
-        within(producer.when().subscribed()).await;
-        let kept_channel = only(&producer);
-        careful.discovery().replace_ticket(valid("pass")).unwrap();
-
-        // This one's ticket ends after the other's old ticket, so when it is cut that one has expired too.
-        let careless = node(id, apart, [dated("pass", ends + Duration::from_millis(100))]).await;
-        let mut lost = careless.streams().consume::<MyDatum>();
-        within(lost.when().online()).await;
-        cut(&lost.producers().next().expect("a producer")).await;
-        assert!(kept_channel.is_connected() && kept.is_online(), "apart: {apart}");
-
-        // A new ticket brings the other one back.
-        careless.discovery().add_ticket(valid("pass")).unwrap();
-        within(lost.when().online()).await;
-        within(producer.when().subscribed().minimum_of(2)).await;
-        producer.try_send(MyDatum(4)).unwrap();
-        assert_eq!(within(lost.recv()).await, Some(MyDatum(4)));
-    }
+    tokio::join!(refreshed_ticket(false), refreshed_ticket(true));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -232,11 +268,13 @@ async fn stream_producer_multiple_validators() {
         assert!(!consumer.is_online() && producer.consumers().next().is_none());
     }
     // The ticket that ends first ends the channel.
-    let short = dated("badge", SystemTime::now() + Duration::from_millis(500));
-    let member = node(id, false, [valid("pass"), short]).await;
+    let member = node(id, false, [valid("pass"), valid("badge")]).await;
     let _consumer = member.streams().consume::<MyDatum>();
     within(producer.when().subscribed()).await;
-    cut(&only(&producer)).await;
+    let channel = only(&producer);
+    let short = dated("badge", SystemTime::now() + Duration::from_millis(300));
+    member.discovery().replace_ticket(short).unwrap();
+    cut(&channel).await;
 }
 
 #[tokio::test]
