@@ -84,7 +84,7 @@ mod datum;
 pub mod declare;
 mod discovery;
 pub mod engine;
-mod hosts;
+pub mod hosts;
 mod id;
 pub mod local;
 pub mod network;
