@@ -20,6 +20,8 @@ const LISTED_MAX: usize = 10;
 const HOLD_NOTICE: Duration = Duration::from_secs(1);
 /// The longest pause between two notices.
 const HOLD_NOTICE_MAX: Duration = Duration::from_secs(60);
+/// After this time without a hold the next one is told anew.
+const HOLD_FORGOTTEN: Duration = Duration::from_secs(10);
 /// How long the outcome of a channel that has broken may be open: for as long as the producer keeps the place
 /// of its consumer (20 s, see `resume_for` of the producer's builder), and a little longer.
 const OUTCOME_OPEN: Duration = Duration::from_secs(25);
@@ -256,32 +258,44 @@ fn listed(items: impl Iterator<Item = String>, separator: &str) -> Option<String
     Some(items.join(separator))
 }
 
-/// Decides when to tell that consumers keep the producer waiting: after a second, and then at growing
+/// Decides when to tell that consumers keep the producer waiting: after a second in total, and then at growing
 /// intervals.
 pub(crate) struct HoldNotice {
-    since: Option<Instant>,
-    pause: Duration,
+    /// For how long the producer was kept waiting.
+    held: Duration,
+    /// When it is told next, in terms of `held`.
+    due: Duration,
+    last_look: Option<Instant>,
+    last_held: Option<Instant>,
 }
 
 impl Default for HoldNotice {
     fn default() -> Self {
-        HoldNotice { since: None, pause: HOLD_NOTICE }
+        HoldNotice { held: Duration::ZERO, due: HOLD_NOTICE, last_look: None, last_held: None }
     }
 }
 
 impl HoldNotice {
     /// To be called at each look. `Some`: it is to be told now that the producer has waited for this long.
     pub(crate) fn look(&mut self, held: bool, now: Instant) -> Option<Duration> {
+        let since =
+            |then: Option<Instant>| then.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
+        let passed = since(self.last_look.replace(now));
         if !held {
-            *self = HoldNotice::default();
+            if since(self.last_held) >= HOLD_FORGOTTEN {
+                *self = HoldNotice { last_look: Some(now), ..HoldNotice::default() };
+            }
             return None;
         }
-        let held_for = now.saturating_duration_since(*self.since.get_or_insert(now));
-        if held_for < self.pause {
+        // What happened between two looks is not known; the first look after the start of a hold is its start.
+        if self.last_held.replace(now).is_some() {
+            self.held += passed.min(HOLD_NOTICE);
+        }
+        if self.held < self.due {
             return None;
         }
-        self.pause = held_for + held_for.min(HOLD_NOTICE_MAX);
-        Some(held_for)
+        self.due = self.held + self.held.min(HOLD_NOTICE_MAX);
+        Some(self.held)
     }
 }
 
@@ -297,8 +311,18 @@ mod tests {
             .filter(|second| notice.look(true, start + Duration::from_secs(*second)).is_some())
             .collect();
         assert_eq!(told, [1, 2, 4, 8, 16, 32, 64, 124, 184]);
-        assert!(notice.look(false, start).is_none());
-        assert!(notice.look(true, start).is_none(), "a new hold begins anew");
+    }
+
+    #[test]
+    fn short_holds_add_up_and_are_forgotten_after_a_while() {
+        let start = Instant::now();
+        let at = |second: u64| start + Duration::from_secs(second);
+        let mut notice = HoldNotice::default();
+        let held: Vec<bool> =
+            [0, 1, 2, 3, 5, 6].map(|second| notice.look(second % 3 != 2, at(second)).is_some()).into();
+        assert_eq!(held, [false, true, false, true, false, false], "two seconds of it are told once");
+        assert!(notice.look(false, at(20)).is_none());
+        assert!(notice.look(true, at(21)).is_none() && notice.look(true, at(22)).is_some(), "it begins anew");
     }
 
     #[test]
