@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use corewire::PeerId;
 use corewire::streams::{ChannelInfo, CloseCode};
 
+use super::node;
 use super::units::grouped;
 
 /// Consumers that are remembered by name after they have missed something. Beyond it they are counted only.
@@ -94,10 +95,7 @@ fn is_break(code: CloseCode) -> bool {
 
 impl ConsumerAccount {
     fn new(channel: &ChannelInfo) -> Self {
-        let addresses: Vec<String> = channel.peer().addresses().iter().map(ToString::to_string).collect();
-        let id = channel.consumer_id().short();
-        let name =
-            if addresses.is_empty() { id.to_string() } else { format!("{id} at {}", addresses.join(", ")) };
+        let name = node::peer_name(channel.consumer_id(), channel.peer());
         ConsumerAccount { name, channels: Vec::new(), missed: 0, reason: None }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use corewire::network::{Builder, NetworkError};
-use corewire::{EngineConfig, IoChoice, Network, NetworkId, SecretKey};
+use corewire::{EngineConfig, IoChoice, Network, NetworkId, PeerEntry, PeerId, SecretKey};
 
 use super::args::{DEFAULT_PORT, Io, NetArgs};
 use super::exit::{Exit, Failure};
@@ -130,6 +130,13 @@ pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
     let facts = Facts::of(network);
     say(&format!("listening on {} ({}, {})", facts.addresses, facts.driver, facts.cores));
     facts.fallback.iter().chain(&facts.warnings).for_each(|line| say(line));
+}
+
+/// A peer's short id and its addresses.
+pub(crate) fn peer_name(id: &PeerId, peer: &PeerEntry) -> String {
+    let addresses: Vec<String> = peer.addresses().iter().map(ToString::to_string).collect();
+    let id = id.short();
+    if addresses.is_empty() { id.to_string() } else { format!("{id} at {}", addresses.join(", ")) }
 }
 
 /// Whether nodes that learn of this one from others have no address to call it at.

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::{Delivery, TryRecvError};
-use corewire::streams::{ChannelInfo, CloseCode};
+use corewire::streams::{ChannelInfo, CloseCode, ConsumerEvent, Events};
 use corewire::{Consumer, DialFailure, DialProblem, Discovery, Network, PeerId};
 
 use super::args::{Format, SubArgs};
@@ -152,14 +152,15 @@ fn consumer(network: &Network, args: &SubArgs) -> RecordConsumer {
 struct SubscribeLoop {
     consumer: RecordConsumer,
     discovery: Discovery,
-    /// The latest channel of each publisher that was connected at some time.
-    channels: BTreeMap<PeerId, ChannelInfo>,
+    events: Events<ConsumerEvent>,
+    /// Events that were missed.
+    events_dropped: u64,
+    /// The publishers that were connected at some time, and how the last connection of each ended.
+    publishers: BTreeMap<PeerId, Option<CloseCode>>,
     /// Since when no publisher is connected; from the start.
     alone_since: Option<Instant>,
     /// A publisher was connected at some time.
     met: bool,
-    /// That a publisher was lost has been told.
-    loss_told: bool,
     output: OutputThread,
     progress: Progress,
     format: Format,
@@ -185,12 +186,13 @@ enum Awaited {
 impl SubscribeLoop {
     fn new(consumer: RecordConsumer, network: &Network, args: &SubArgs, output: OutputThread) -> Self {
         SubscribeLoop {
+            events: consumer.events(),
+            events_dropped: 0,
             consumer,
             discovery: network.discovery().clone(),
-            channels: BTreeMap::new(),
+            publishers: BTreeMap::new(),
             alone_since: Some(Instant::now()),
             met: false,
-            loss_told: false,
             output,
             progress: Progress::new(args.net.quiet, true),
             format: args.net.format,
@@ -212,7 +214,7 @@ impl SubscribeLoop {
     ) -> Result<EndReason, Failure> {
         let mut hint_at = Some(Instant::now() + OFFLINE_NOTICE);
         let end = loop {
-            match self.step(interrupt) {
+            match self.step(interrupt, say) {
                 Ok(None) => {}
                 Ok(Some(end)) => break end,
                 Err(error) => return Err(cannot_write(&error)),
@@ -221,11 +223,6 @@ impl SubscribeLoop {
                 let publishers = self.consumer.producers().filter(ChannelInfo::is_connected).count();
                 format!("{} waiting, {publishers} connected", grouped(self.consumer.stats().lag()))
             });
-            if let Some(code) = self.newly_lost() {
-                say(&format!(
-                    "the publisher is gone without having ended its stream ({code}); waiting for it to come back"
-                ));
-            }
             if !self.met && hint_at.is_some_and(|at| Instant::now() >= at) {
                 say(&format!("no publisher yet; still looking{}", report()));
                 hint_at = None;
@@ -239,7 +236,7 @@ impl SubscribeLoop {
     }
 
     /// Takes up to a batch of waiting records; when there are none, waits for one.
-    fn step(&mut self, interrupt: &Interrupt) -> io::Result<Option<EndReason>> {
+    fn step(&mut self, interrupt: &Interrupt, say: &dyn Fn(&str)) -> io::Result<Option<EndReason>> {
         for _ in 0..BATCH_RECORDS {
             if self.count == Some(self.records) {
                 return Ok(Some(EndReason::Count));
@@ -252,7 +249,7 @@ impl SubscribeLoop {
             match self.consumer.try_recv_delivery() {
                 Ok(delivery) => self.take(&delivery)?,
                 Err(TryRecvError::Closed) => return Ok(Some(EndReason::Finished)),
-                Err(TryRecvError::Empty) => return self.pause(interrupt),
+                Err(TryRecvError::Empty) => return self.pause(interrupt, say),
             }
         }
         if self.output.is_closed()? {
@@ -265,9 +262,10 @@ impl SubscribeLoop {
     }
 
     /// Writes the output and waits up to [`POLL_INTERVAL`] for a record.
-    fn pause(&mut self, interrupt: &Interrupt) -> io::Result<Option<EndReason>> {
+    fn pause(&mut self, interrupt: &Interrupt, say: &dyn Fn(&str)) -> io::Result<Option<EndReason>> {
         self.output.hand_over();
         // Checked before the wait, so that records of a publisher that left meanwhile are taken first.
+        self.follow(say);
         let end = self.stream_end();
         let look = Instant::now() + POLL_INTERVAL;
         let until = self.end_at.map_or(look, |at| at.min(look));
@@ -294,49 +292,64 @@ impl SubscribeLoop {
         })
     }
 
-    /// How the stream has ended; `None` while a publisher is connected, or may come back.
-    fn stream_end(&mut self) -> Option<EndReason> {
-        let mut alone = true;
-        for channel in self.consumer.producers() {
-            alone &= !channel.is_connected();
-            // A channel that never was connected has the code of its refusal, which is not the stream's end.
-            if channel.stats().uptime().is_some() {
-                self.met = true;
-                self.channels.insert(*channel.producer_id(), channel);
+    /// Takes in what happened to the publishers since the last call, and tells it.
+    fn follow(&mut self, say: &dyn Fn(&str)) {
+        while let Ok(event) = self.events.try_recv() {
+            match event {
+                ConsumerEvent::Connected { channel } => {
+                    self.met = true;
+                    say(&format!("connected to {}", publisher_name(&channel)));
+                    self.publishers.insert(*channel.producer_id(), None);
+                }
+                ConsumerEvent::Closed { channel, code, .. } => {
+                    let name = publisher_name(&channel);
+                    match code {
+                        CloseCode::GRACEFUL => say(&format!("{name} has ended its stream")),
+                        CloseCode::ABORTED => say(&format!("{name} was interrupted")),
+                        _ => say(&format!(
+                            "{name} is gone without having ended its stream ({code}); waiting for it to come back"
+                        )),
+                    }
+                    self.publishers.insert(*channel.producer_id(), Some(code));
+                }
+                ConsumerEvent::Suspect { channel } => {
+                    say(&format!("nothing was heard of {} for a second", publisher_name(&channel)));
+                }
+                ConsumerEvent::Recovered { channel } => {
+                    say(&format!("{} was heard again", publisher_name(&channel)));
+                }
+                _ => {}
             }
         }
-        if !alone {
-            (self.alone_since, self.loss_told) = (None, false);
+        if self.events.dropped() > self.events_dropped {
+            self.events_dropped = self.events.dropped();
+            for channel in self.consumer.producers().filter(|channel| channel.stats().uptime().is_some()) {
+                self.publishers.insert(*channel.producer_id(), channel.close_code());
+            }
+        }
+        if self.publishers.values().any(Option::is_none) {
+            self.alone_since = None;
             // Only a stream that was not ended counts at the end.
-            self.channels.retain(|_, channel| channel.close_code() != Some(CloseCode::GRACEFUL));
-            while self.channels.len() > PUBLISHERS_MAX {
-                self.channels.pop_first();
+            self.publishers.retain(|_, end| *end != Some(CloseCode::GRACEFUL));
+            while self.publishers.len() > PUBLISHERS_MAX
+                && let Some(id) = self.publishers.iter().find(|(_, end)| end.is_some()).map(|(id, _)| *id)
+            {
+                self.publishers.remove(&id);
             }
-            return None;
+        } else {
+            self.alone_since.get_or_insert_with(Instant::now);
         }
-        let since = *self.alone_since.get_or_insert_with(Instant::now);
-        if !self.met {
-            return None;
-        }
-        let codes = || self.channels.values().filter_map(ChannelInfo::close_code);
-        match self.lost() {
+    }
+
+    /// How the stream has ended; `None` while a publisher is connected, or may come back.
+    fn stream_end(&self) -> Option<EndReason> {
+        let since = self.alone_since.filter(|_| self.met)?;
+        let codes = || self.publishers.values().copied().flatten();
+        match codes().find(|code| *code != CloseCode::GRACEFUL && *code != CloseCode::ABORTED) {
             _ if codes().any(|code| code == CloseCode::ABORTED) => Some(EndReason::CutShort),
             Some(code) => (since.elapsed() >= self.lost_patience()).then_some(EndReason::Lost(code)),
             None => Some(EndReason::Finished),
         }
-    }
-
-    /// Why the session with a publisher broke, if one did and is not back.
-    fn lost(&self) -> Option<CloseCode> {
-        let mut codes = self.channels.values().filter_map(ChannelInfo::close_code);
-        codes.find(|code| *code != CloseCode::GRACEFUL && *code != CloseCode::ABORTED)
-    }
-
-    /// As [`lost`](Self::lost), once for each time without a publisher.
-    fn newly_lost(&mut self) -> Option<CloseCode> {
-        let code = self.lost().filter(|_| self.alone_since.is_some() && !self.loss_told)?;
-        self.loss_told = true;
-        Some(code)
     }
 
     /// How long a lost publisher may take to come back.
@@ -366,6 +379,11 @@ impl SubscribeLoop {
         }
         self.output.push(self.format, delivery.datum.as_ref())
     }
+}
+
+/// A publisher's short id and addresses.
+fn publisher_name(channel: &ChannelInfo) -> String {
+    node::peer_name(channel.producer_id(), channel.peer())
 }
 
 fn cannot_write(error: &io::Error) -> Failure {

@@ -95,6 +95,20 @@ fn lone_consumer_that_rests_is_waited_for_and_loses_nothing() {
 }
 
 #[test]
+fn empty_input_ends_both_sides_with_success() {
+    for _ in 0..5 {
+        let mut publisher = start(&["pub", "nil", "--listen", "127.0.0.1:0"]);
+        let address = publisher.address();
+        let subscriber = start(&["sub", "nil", "--peer", &address, "--until-end"]);
+        let publisher = publisher.end();
+        assert_eq!(publisher.code(), Some(0), "{}", publisher.stderr);
+        let subscriber = subscriber.end();
+        assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
+        assert!(subscriber.stdout.is_empty());
+    }
+}
+
+#[test]
 fn subscriber_gives_up_when_its_publisher_is_gone_for_its_wait() {
     let mut publisher = start(&["pub", "gone", "--listen", "127.0.0.1:0"]);
     let address = publisher.address();
@@ -125,4 +139,29 @@ fn rate_bounds_the_flow_after_a_pause_too() {
     assert!(received.len() < 1_500, "{} records in a second", received.len());
     drop(publisher);
     fed.join().unwrap();
+}
+
+#[test]
+fn subscriber_tells_when_publishers_come_and_go() {
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let mut subscriber = start_unread(&["sub", "seam", "--peer", &port, "--count", "20"], writer.into());
+    for end in ["was interrupted", "has ended its stream"] {
+        let mut publisher = start(&["pub", "seam", "--listen", &port]);
+        subscriber.wait_for_line("connected to ");
+        let mut input = publisher.stdin.take().unwrap();
+        io::Write::write_all(&mut input, &numbers(10)).unwrap();
+        let mut lines = numbers(10);
+        lines.fill(0);
+        io::Read::read_exact(&mut reader, &mut lines).unwrap();
+        assert_eq!(text(&lines), text(&numbers(10)));
+        if end == "was interrupted" {
+            publisher.signal("INT");
+            subscriber.wait_for_line(end);
+        }
+        drop(input);
+        publisher.end();
+    }
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
 }
