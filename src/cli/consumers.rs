@@ -256,8 +256,8 @@ fn listed(items: impl Iterator<Item = String>, separator: &str) -> Option<String
     Some(items.join(separator))
 }
 
-/// Decides when to tell that consumers keep the producer waiting: after a second in total, and then at growing
-/// intervals.
+/// Decides when to tell that consumers keep the producer waiting: after a second in total, and then at
+/// growing intervals.
 pub(crate) struct HoldNotice {
     /// For how long the producer was kept waiting.
     held: Duration,
@@ -285,7 +285,7 @@ impl HoldNotice {
             }
             return None;
         }
-        // What happened between two looks is not known; the first look after the start of a hold is its start.
+        // What happened between two looks is not known: the first look at a hold is its start.
         if self.last_held.replace(now).is_some() {
             self.held += passed.min(HOLD_NOTICE);
         }
