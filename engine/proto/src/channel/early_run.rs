@@ -105,6 +105,12 @@ impl EarlyRuns {
             && (!uniform || buffer.len() * count as usize == bytes.len() * *had as usize)
         {
             budget.take(bytes.len())?;
+            let joined = buffer.len() + bytes.len();
+            if joined > buffer.capacity() {
+                // As a push would grow it, but not beyond what is kept for reuse.
+                let room = (2 * buffer.capacity()).clamp(joined, MAX_JOINED_BYTES);
+                buffer.reserve_exact(room - buffer.len());
+            }
             buffer.extend_from_slice(bytes);
             (*had, *end) = (*had + count, end_offset);
             return Ok(bytes.len());
