@@ -20,9 +20,9 @@ pub(crate) const HELD_OVERHEAD_BYTES: usize = 96;
 /// What a large datum costs beside its bytes: its entry, and the list of what has arrived.
 pub(crate) const PARTIAL_OVERHEAD_BYTES: usize = 384;
 /// Buffers that are kept for reuse, so that loss in steady state allocates nothing.
-const SPARE_BUFFERS: usize = 64;
-/// A larger buffer of an early run is not kept; it holds a packet.
-const SPARE_RUN_BYTES: usize = 64 << 10;
+const SPARE_BUFFERS: usize = 16;
+/// A larger buffer of an early run is not kept: runs are joined up to half of it, and buffers double.
+const SPARE_RUN_BYTES: usize = 128 << 10;
 /// Large datums that are kept for reuse: as many as are usually in reassembly at once.
 const SPARE_PARTIALS: usize = 8;
 /// Most bytes of their buffers, so that an idle session keeps 4 MiB at most.
@@ -98,7 +98,9 @@ impl Budget {
 
     /// A copy of `bytes`, in a buffer that was used before if there is one.
     pub(super) fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut buffer = self.spare_runs.pop().unwrap_or_default();
+        // The largest, as others will be joined to the run.
+        let largest = (0..self.spare_runs.len()).max_by_key(|at| self.spare_runs[*at].capacity());
+        let mut buffer = largest.map_or(Vec::new(), |at| self.spare_runs.swap_remove(at));
         buffer.extend_from_slice(bytes);
         buffer
     }

@@ -139,7 +139,7 @@ impl Recovery {
             believed_delay: UNDECLARED_ACK_DELAY,
             lost_since: None,
             measured_at: None,
-            skipped: VecDeque::new(),
+            skipped: VecDeque::with_capacity(SKIPPED_NUMBERS),
         }
     }
 
