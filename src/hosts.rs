@@ -5,7 +5,7 @@
 //!
 //! | executor | reactor | a sleep costs |
 //! |---|---|---|
-//! | tokio, one thread | [`TokioReactor`], feature `tokio` | tokio's own sleep |
+//! | tokio, one thread | `TokioReactor`, feature `tokio` | tokio's own sleep |
 //! | tokio-uring | the same: it runs on tokio's reactor | tokio's own sleep |
 //! | glommio, and any other | [`PollThread`](crate::engine::PollThread) | a hop between threads more |
 //! | none | blocking calls, [`HostedEngine::block_on`] | the driver's sleep, the cheapest |
