@@ -29,8 +29,12 @@ fn connected(setup: Setup) -> Rig {
 #[test]
 fn with_one_lease_everything_still_goes_its_way_and_is_counted() {
     let driver = DriverConfig { leases: 1, ..DriverConfig::default() };
-    let mut rig = connected(Setup { driver, ..Setup::default() });
-    rig.connect(2, &SessionConfig::default());
+    let mut rig = Rig::new(Setup { driver, ..Setup::default() });
+    // Packets that are short beside a lease, so that several share one.
+    let config = SessionConfig { max_packet_bytes: 1_452, ..SessionConfig::default() };
+    for slot in [1, 2] {
+        rig.connect(slot, &config);
+    }
     let ring = ring(256, 1 << 18);
     let mut legs = [1, 2].map(|slot| rig.subscribe(slot, &ring, Wish::default()));
     let (mut sent, mut taken) = (0, [0; 2]);

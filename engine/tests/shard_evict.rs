@@ -94,7 +94,9 @@ fn gaps_are_exact_whatever_the_link_loses_and_repeats() {
 fn datums_that_are_evicted_in_the_middle_of_their_pieces_are_gaps_too() {
     for seed in 0..16 {
         let wish = Wish { window_bytes: 16_384, ..Wish::default() };
-        let mut rig = connected(seed, bad_link());
+        // Each datum of 6,000 bytes goes in several packets.
+        let link = Link { mtu_bytes: 1_452, reports_mtu: true, ..bad_link() };
+        let mut rig = connected(seed, link);
         play(&mut rig, wish, 600, 2, |n| if n % 3 == 0 { 6_000 } else { 100 });
     }
 }

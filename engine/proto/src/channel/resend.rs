@@ -235,10 +235,14 @@ impl Resend {
         released
     }
 
-    /// A fragment arrived; `true` when its datum is acknowledged whole.
+    /// A fragment arrived; `true` when its datum is acknowledged whole by that. One that has ended is
+    /// acknowledged by the frame that ended it.
     pub(super) fn handle_fragment_acked(&mut self, fragment: &SentFragment) -> bool {
         let Ok(at) = self.large.binary_search_by_key(&fragment.seq, |large| large.seq) else { return false };
         let large = &mut self.large[at];
+        if large.acked.covers(0, u64::from(large.total)) {
+            return false;
+        }
         let position = u64::from(fragment.position);
         large.acked.insert(position, position + u64::from(fragment.len));
         large.acked.covers(0, u64::from(large.total))
@@ -423,6 +427,24 @@ mod tests {
             assert_eq!(resend.handle_fragment_acked(&fragment(index)), index == PIECES - 1);
         }
         assert!(resend.front_piece().is_none() && resend.entries() == 0);
+    }
+
+    /// The SKIP may still be lost; then it has to be sent again.
+    #[test]
+    fn late_fragment_does_not_acknowledge_a_datum_that_was_skipped() {
+        let mut resend = Resend::default();
+        resend.begin_large(9, 20);
+        let first = SentFragment {
+            label: Label::new(0, 0, false),
+            seq: 9,
+            offset: 0,
+            position: 0,
+            len: 10,
+            total: 20,
+            since: at(1),
+        };
+        resend.end_large(9);
+        assert!(!resend.handle_fragment_acked(&first));
     }
 
     #[test]
