@@ -168,7 +168,7 @@ fn session_under_loss_allocates_nothing_in_steady_state() {
         tickets: vec![],
     };
     let label = pair.consumer.open(request).unwrap();
-    for _ in 0..6_000 {
+    for _ in 0..20_000 {
         pair.round(label);
     }
     let (before, taken) = (ALLOCATIONS.get(), pair.inbox.taken_seq);
