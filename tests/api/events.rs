@@ -10,7 +10,7 @@ async fn next<E: Clone + Send + 'static>(events: &mut corewire::streams::Events<
     within(events.recv()).await.expect("the handle is alive")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn both_ends_are_told_when_a_channel_begins_and_ends() {
     let nodes = apart(2).await;
     let consumer = nodes[1].streams().consume::<Data1>();
@@ -42,7 +42,7 @@ async fn both_ends_are_told_when_a_channel_begins_and_ends() {
     assert_eq!(consumed.dropped(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn both_ends_are_told_of_a_refusal() {
     let nodes = apart(2).await;
     let consumer = nodes[1].streams().consume::<Data1>();
@@ -63,7 +63,7 @@ async fn both_ends_are_told_of_a_refusal() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn consumer_is_told_that_it_gave_a_producer_up() {
     let network = alone().await;
     let brief = ExponentialBackoffBuilder::new()
@@ -82,7 +82,7 @@ async fn consumer_is_told_that_it_gave_a_producer_up() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn records_that_do_not_decode_are_told() {
     let network = alone().await;
     let streams = network.streams();

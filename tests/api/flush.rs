@@ -4,9 +4,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use corewire::streams::Undelivered;
-use corewire::{Consumer, Network, NetworkId, Producer};
+use corewire::{Consumer, Engine, EngineConfig, Network, NetworkId, Producer};
 
-use super::support::{Data1, alone, apart, connected, engine, poll_once, within};
+use super::support::{Data1, alone, apart, connected, poll_once, within};
 
 /// How long a flush is given that can't succeed.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -20,7 +20,7 @@ async fn stalled(nodes: &[Network]) -> (Producer<Data1>, Consumer<Data1>) {
     (producer, consumer)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn flush_waits_until_the_consumer_has_everything() {
     let nodes = apart(2).await;
     let (producer, mut consumer) = stalled(&nodes).await;
@@ -35,7 +35,7 @@ async fn flush_waits_until_the_consumer_has_everything() {
     within(producer.flush()).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn flush_names_the_consumer_that_lacks_something_and_how_much() {
     let nodes = apart(2).await;
     let (producer, consumer) = stalled(&nodes).await;
@@ -57,7 +57,7 @@ async fn flush_names_the_consumer_that_lacks_something_and_how_much() {
     within(producer.flush()).await.expect("there is no consumer now");
 }
 
-#[tokio::test]
+#[tokio::test(crate = "crate::support::host")]
 async fn flush_is_ready_for_consumers_of_the_same_engine() {
     let network = alone().await;
     let (producer, mut consumer) = connected::<Data1>(&network, 4).await;
@@ -66,7 +66,7 @@ async fn flush_is_ready_for_consumers_of_the_same_engine() {
     assert_eq!(consumer.try_recv(), Ok(Data1(1)));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn flush_after_close_waits_for_the_end_of_the_stream() {
     let nodes = apart(2).await;
     let (producer, mut consumer) = stalled(&nodes).await;
@@ -84,7 +84,7 @@ async fn flush_after_close_waits_for_the_end_of_the_stream() {
     within(producer.flush()).await.expect("also when the node is gone");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn flush_after_a_shutdown_that_lost_datums_names_who_lacks_them() {
     let nodes = apart(2).await;
     let (producer, _consumer) = stalled(&nodes).await;
@@ -94,7 +94,7 @@ async fn flush_after_a_shutdown_that_lost_datums_names_who_lacks_them() {
     assert_eq!(error.missing.iter().map(|one| one.consumer).collect::<Vec<_>>(), [*there.local().id()]);
 }
 
-#[tokio::test(flavor = "current_thread")]
+#[tokio::test(crate = "crate::support::host")]
 async fn dropped_network_blocks_no_runtime_and_delivers_what_was_accepted() {
     let nodes = apart(2).await;
     let producer = nodes[0].streams().producer::<Data1>().with_buffer_size(4096).build().unwrap();
@@ -115,12 +115,18 @@ const PEER: &str = "COREWIRE_TEST_EXIT_PEER";
 const HOW: &str = "COREWIRE_TEST_EXIT_HOW";
 const EXIT_NETWORK: &str = "datums survive the exit of a process";
 
+/// An engine with threads in either mode of the suite: a hosted one ends with its thread's turns, not at the
+/// exit of the process.
+fn threads() -> Engine {
+    Engine::start(EngineConfig { shards: 1, ..EngineConfig::default() }).unwrap()
+}
+
 /// What the processes do that the next test starts; nothing in the process of the tests.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "this is about an exit that skips destructors")]
 fn child_that_sends_and_ends() {
     let (Ok(peer), Ok(how)) = (std::env::var(PEER), std::env::var(HOW)) else { return };
-    let network = Network::builder(EXIT_NETWORK).with_engine(engine()).with_bootstrap([peer.as_str()]);
+    let network = Network::builder(EXIT_NETWORK).with_engine(threads()).with_bootstrap([peer.as_str()]);
     let network = network.build_blocking().unwrap();
     let producer = network.streams().producer::<String>().with_stream_id(how.as_str()).build().unwrap();
     producer.send_blocking("the last word".into()).unwrap();
@@ -137,7 +143,7 @@ fn child_that_sends_and_ends() {
 
 #[test]
 fn accepted_datums_survive_every_ordinary_end_of_a_process() {
-    let network = Network::builder(NetworkId::from(EXIT_NETWORK)).with_engine(engine()).build_blocking();
+    let network = Network::builder(NetworkId::from(EXIT_NETWORK)).with_engine(threads()).build_blocking();
     let network = network.unwrap();
     let address = network.local().addresses()[0].to_string();
     let hows = ["exit", "drop and exit", "panic", "return"];

@@ -223,7 +223,7 @@ async fn network_that_leaves_too_early_is_no_end_of_its_streams() {
     assert_ne!(end.close_code(), Some(CloseCode::GRACEFUL));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn lag_of_a_channel_is_right_while_it_waits_for_credit() {
     let nodes = apart(2).await;
     let producer = nodes[0].streams().produce::<Data1>();
@@ -247,7 +247,7 @@ async fn lag_of_a_channel_is_right_while_it_waits_for_credit() {
     assert_eq!(channel.stats().lag(), 0, "{channel}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn settings_of_sessions_reach_the_sessions() {
     use corewire::network::SessionSettings;
     use corewire::streams::ConsumerEvent;
