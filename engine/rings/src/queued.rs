@@ -181,7 +181,8 @@ thread_local! {
     /// Sends that were woken while another one was served on this thread. One that leaves the ring's queue
     /// wakes the next; the list keeps a thousand of them from standing on one stack. `None`: none is being
     /// served.
-    static WOKEN: RefCell<Option<VecDeque<Arc<QueuedSend>>>> = const { RefCell::new(None) };
+    #[cfg_attr(not(loom), expect(clippy::missing_const_for_thread_local, reason = "loom's macro has no const form"))]
+    static WOKEN: RefCell<Option<VecDeque<Arc<QueuedSend>>>> = RefCell::new(None);
 }
 
 impl Wake for QueuedSend {

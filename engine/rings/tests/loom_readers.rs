@@ -1,9 +1,7 @@
 //! As `loom.rs`: readers that read ahead of their cursor, readers that join and leave, and special cases.
 #![cfg(loom)]
 
-use corewire_rings::{
-    ClaimError, Detached, ForkError, Reader, RecordState, Ring, RingConfig, Writer, mailbox,
-};
+use corewire_rings::{Detached, ForkError, Reader, RecordState, Ring, RingConfig, mailbox};
 use loom::future::block_on;
 use loom::thread;
 use loom_rig::{claim, fill, push, push_evicting};
