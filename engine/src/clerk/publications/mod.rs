@@ -436,6 +436,10 @@ impl Publications {
         // A local channel ends here when its first end does, and is then only drained.
         let Some(publication) = self.publications.get_mut(&key.publication) else { return };
         let Some(outbound) = publication.channels.remove(&key) else { return };
+        // A consumer that has everything of a stream that has ended does not come back for more.
+        let ended =
+            |reader: &Reader| publication.closed && reader.position() >= publication.shared.ring.tail();
+        let parked = parked.filter(|reader| !ended(reader));
         let (channel, goes_on) = (outbound.channel.clone(), parked.is_some());
         publication.tell(env, || ChannelEvent::Closed { channel, code, goes_on });
         if let Some(consumer) = outbound.consumer() {
