@@ -1,5 +1,7 @@
 //! A token bucket.
 
+use std::time::Duration;
+
 use corewire_proto::time::Instant;
 
 /// Lets through a number of things per second, and as many at once.
@@ -24,7 +26,9 @@ impl TokenBucket {
         let more = u32::try_from(nanos / 1_000_000_000).unwrap_or(u32::MAX);
         if more > 0 {
             self.left = self.left.saturating_add(more).min(self.per_second);
-            self.filled = now;
+            // The time of a part of one goes to the next refill.
+            let part = nanos % 1_000_000_000 / u128::from(self.per_second);
+            self.filled = now - Duration::from_nanos(u64::try_from(part).unwrap_or(0));
         }
         self.left > 0
     }
@@ -39,8 +43,6 @@ impl TokenBucket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -52,5 +54,14 @@ mod tests {
         assert_eq!((0..20).filter(|_| bucket.take(half)).count(), 5);
         let later = start + Duration::from_secs(1_000);
         assert_eq!((0..50).filter(|_| bucket.take(later)).count(), 10);
+    }
+
+    #[test]
+    fn frequent_looks_lose_no_part_of_a_refill() {
+        let mut bucket = TokenBucket::new(1_000, Instant::ZERO);
+        assert_eq!((0..1_001).filter(|_| bucket.take(Instant::ZERO)).count(), 1_000);
+        let looks = (1..=1_000).map(|n| Instant::ZERO + Duration::from_micros(1_900) * n);
+        let taken: usize = looks.map(|at| (0..3).filter(|_| bucket.take(at)).count()).sum();
+        assert_eq!(taken, 1_900);
     }
 }
