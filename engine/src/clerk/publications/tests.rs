@@ -230,6 +230,19 @@ fn filled(spec: PublishSpec) -> (Fixture, Writer) {
     (fixture, writer)
 }
 
+#[test]
+fn consumer_with_all_of_an_ended_stream_keeps_no_place() {
+    let (mut fixture, writer) = filled(PublishSpec::new(STREAM));
+    let key = fixture.serve(7).expect("it is admitted");
+    assert!(writer.try_push(&[1; 8]).is_ok());
+    let reader = fixture.shared.ring.subscribe().expect("a cursor, behind the datum");
+    fixture.shared.ring.close();
+    fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::SUPERSEDED, Some(reader));
+    assert!(fixture.publications.publications.is_empty(), "the node waits for it no longer");
+    assert_eq!(failed(&fixture.env.effects.drain()), None, "nothing is missing");
+}
+
 /// Serves subscription 7 and lets its session break after three datums, none of which it has.
 fn absent_consumer(fixture: &mut Fixture, writer: &Writer) {
     let reader = fixture.shared.ring.subscribe().expect("a cursor");
