@@ -1,12 +1,10 @@
 //! A session that carries datums through loss allocates nothing once its buffers have grown.
-#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 mod harness;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
+use allocation_counter::measure;
 use corewire_proto::{
     StreamId,
     channel::{Accept, Label, OpenRequest, PublicationId, Reliability, datum_cost},
@@ -14,46 +12,6 @@ use corewire_proto::{
     time::Instant,
 };
 use harness::{Rng, session};
-
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-fn count() {
-    // The thread may be past its destructors, which allocate nothing that counts.
-    let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
-}
-
-// SAFETY: every call is passed on to the system allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
-        // SAFETY: the caller keeps the contract of `realloc`.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 static BYTES: [u8; 20_000] = [7; 20_000];
 
@@ -171,11 +129,8 @@ fn session_under_loss_allocates_nothing_in_steady_state() {
     for _ in 0..20_000 {
         pair.round(label);
     }
-    let (before, taken) = (ALLOCATIONS.get(), pair.inbox.taken_seq);
-    for _ in 0..3_000 {
-        pair.round(label);
-    }
-    let allocations = ALLOCATIONS.get() - before;
+    let taken = pair.inbox.taken_seq;
+    let allocations = measure(|| (0..3_000).for_each(|_| pair.round(label))).count_total;
     let lost = pair.producer.session_stats().packets_lost;
     assert!(
         pair.inbox.taken_seq > taken + 3_000 && lost > 300,

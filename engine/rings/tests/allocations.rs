@@ -1,40 +1,13 @@
-//! No operation on a datum allocates. Alone in its program, because the counting allocator is global.
+//! No operation on a datum allocates.
 #![cfg(not(any(loom, shuttle, miri)))]
 
 use corewire_rings::{RecordState, Ring, RingConfig, mailbox};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::task::{Context, Waker};
 
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static BYTES: Cell<usize> = const { Cell::new(0) };
-}
+use allocation_counter::measure;
 
-struct Counting;
-
-// SAFETY: every call goes to `System` unchanged; counting touches thread-local cells that need no allocation.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
-        let _ = BYTES.try_with(|bytes| bytes.set(bytes.get() + layout.size()));
-        // SAFETY: the caller's guarantees are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's guarantees are passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn allocations(mut work: impl FnMut()) -> u64 {
-    let before = ALLOCATIONS.with(Cell::get);
-    work();
-    ALLOCATIONS.with(Cell::get) - before
+fn allocations(work: impl FnOnce()) -> u64 {
+    measure(work).count_total
 }
 
 #[test]
@@ -135,11 +108,8 @@ fn a_ring_allocates_exactly_its_memory_bytes() {
         (mixed, 8 * 128 + 1_024 + 144),
         (RingConfig { bytes: 1_100, ..mixed }, 8 * 128 + 68 * 16 + 144),
     ] {
-        let before = BYTES.with(Cell::get);
-        let ring = Ring::new(config).unwrap();
-        let allocated = BYTES.with(Cell::get) - before;
-        assert_eq!(allocated, config.memory_bytes(), "{config:?}");
-        drop(ring);
+        let allocated = measure(|| drop(Ring::new(config).unwrap())).bytes_total;
+        assert_eq!(allocated, config.memory_bytes() as u64, "{config:?}");
         // Only the arena depends on how records lie.
         let others = packed.memory_bytes() - (63 * 16 + 128);
         assert_eq!(config.memory_bytes(), others + records, "{config:?}");
