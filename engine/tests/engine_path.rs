@@ -218,6 +218,16 @@ fn path_of_1280_bytes_carries_a_stream() {
 }
 
 #[test]
+fn path_of_1000_bytes_carries_a_stream() {
+    if in_namespace("path_of_1000_bytes_carries_a_stream") {
+        for io in [IoChoice::Auto, IoChoice::Epoll] {
+            let bytes = over_loopback_of(io, &[1_000]);
+            assert!(bytes > 500 && bytes <= 972, "{bytes} bytes a packet");
+        }
+    }
+}
+
+#[test]
 fn path_that_shrinks_to_1280_bytes_under_load_goes_on() {
     if in_namespace("path_that_shrinks_to_1280_bytes_under_load_goes_on") {
         for io in [IoChoice::Auto, IoChoice::Epoll] {

@@ -141,6 +141,16 @@ fn packets_grow_to_the_size_of_the_path() {
 }
 
 #[test]
+fn path_below_the_base_size_carries_a_stream() {
+    for (mtu, reports) in [(1_172, true), (972, false), (972, true), (548, false)] {
+        let mut flow = Flow::over(path(mtu, reports));
+        flow.carry(1_000, Duration::from_secs(5));
+        let bytes = flow.packet_bytes(1_000, Duration::from_secs(5));
+        assert!(bytes > 300 && bytes <= mtu as u64, "{bytes} bytes on a path of {mtu}");
+    }
+}
+
+#[test]
 fn path_within_a_host_is_used_whole_after_a_round_trip() {
     let mut flow = Flow::over(path(65_507, false));
     flow.carry(1, Duration::from_secs(1));
@@ -153,7 +163,7 @@ fn path_within_a_host_is_used_whole_after_a_round_trip() {
 
 #[test]
 fn path_that_shrinks_under_load_is_noticed_with_and_without_reports() {
-    for (before, after) in [(1_472, 1_232), (65_507, 1_472)] {
+    for (before, after) in [(1_472, 1_232), (65_507, 1_472), (1_472, 972)] {
         for reports in [true, false] {
             let mut flow = Flow::over(path(before, reports));
             flow.carry(3_000, Duration::from_secs(5));

@@ -37,7 +37,9 @@ fn packet_bytes(world: &World) -> usize {
 
 #[test]
 fn every_path_is_used_up_to_its_size() {
-    for (mtu, found) in [(1_280, 1_232), (1_500, 1_452), (9_000, 8_952), (65_507 + HEADERS, 65_507)] {
+    let wide = [(1_280, 1_232), (1_500, 1_452), (9_000, 8_952), (65_507 + HEADERS, 65_507)];
+    let narrow = [(548, 548), (972, 972)].map(|(payload, found)| (payload + HEADERS, found));
+    for (mtu, found) in wide.into_iter().chain(narrow) {
         for loss in [0, 20] {
             let mut world = bulk(1, mtu, Faults { delay_us: 100, loss, ..Faults::default() });
             world.run_until(SECOND / 5, |world| packet_bytes(world) == found);
@@ -54,7 +56,7 @@ fn every_path_is_used_up_to_its_size() {
 
 #[test]
 fn path_that_shrinks_under_load_goes_on_with_small_packets() {
-    for (before, after) in [(1_500, 1_280), (9_000, 1_500), (65_507 + HEADERS, 1_280)] {
+    for (before, after) in [(1_500, 1_280), (9_000, 1_500), (65_507 + HEADERS, 1_280), (1_500, 1_020)] {
         let mut world = bulk(2, before, Faults { delay_us: 100, ..Faults::default() });
         world.run_until(SECOND / 5, |_| false);
         assert!(packet_bytes(&world) > after - HEADERS);

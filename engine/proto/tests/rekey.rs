@@ -8,7 +8,9 @@ use corewire_proto::{
     channel::Reliability,
     congestion::Congestion,
     seal::{KeyBytes, KeyLimits, Opener, Sealer, Suite},
-    session::{CloseCode, Dropped, MIN_PACKET_BYTES, NewKey, Session, SessionConfig, SessionEvent, StaleKey},
+    session::{
+        BASE_PACKET_BYTES, CloseCode, Dropped, NewKey, Session, SessionConfig, SessionEvent, StaleKey,
+    },
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PHASES, ReceiverIndex},
 };
@@ -106,7 +108,7 @@ fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
     let mut rng = Rng::new(seed ^ 0x4e11);
     // A fixed rate, so that loss does not slow the test down, and small packets, so that there are many.
     let config = SessionConfig {
-        max_packet_bytes: MIN_PACKET_BYTES,
+        max_packet_bytes: BASE_PACKET_BYTES,
         congestion: Congestion::Fixed { bytes_per_second: 5_000_000 },
         ..SessionConfig::default()
     };

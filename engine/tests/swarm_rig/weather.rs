@@ -12,7 +12,7 @@ use super::{
 
 /// What a path may carry, in bytes of UDP payload: IPv6's and IPv4's least that a session needs, Ethernet,
 /// jumbo frames, loopback.
-const PATH_SIZES: [usize; 5] = [1_232, 1_252, 1_472, 8_972, 65_535];
+const PATH_SIZES: [usize; 6] = [972, 1_232, 1_252, 1_472, 8_972, 65_535];
 
 /// What a receive queue holds in datagrams, unless it is short.
 const QUEUE: usize = 3_640;

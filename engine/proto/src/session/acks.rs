@@ -6,7 +6,7 @@ use core::time::Duration;
 use crate::{mutate, time::Instant, wire::frames::MAX_ACK_RANGES};
 
 /// Ranges that are remembered: what one turn of the driver can bring, if every second packet is lost.
-const MAX_RANGES: usize = 4 * MAX_ACK_RANGES;
+const MAX_RANGES: usize = 8 * MAX_ACK_RANGES;
 
 /// The numbers of received packets as ranges, and what is still to be acknowledged.
 ///
@@ -266,7 +266,7 @@ mod tests {
             acks.handle_sent();
         }
         assert_eq!(sent, (0..150).rev().map(|number| (number * 2, number * 2)).collect::<Vec<_>>());
-        assert_eq!(known, [0, 0, 42], "the last frame tells what it and those before it have covered");
+        assert_eq!(known, [0, 0, 0, 0, 42], "the last frame tells what it and those before it have covered");
         acks.forget_to(42);
         assert_eq!((acks.fragmentation(), acks.ranges().next()), (128, Some((298, 298))));
     }

@@ -10,9 +10,13 @@ use crate::{
     wire::frames::message::SMALL_MESSAGE_BYTES,
 };
 
-/// Smallest allowed `max_packet_bytes`: what every IPv6 path carries (1,280 bytes), minus IPv6 and UDP
-/// headers.
-pub const MIN_PACKET_BYTES: usize = 1_232;
+/// The size that packets begin with, and the smallest allowed `max_packet_bytes`: what every IPv6 path
+/// carries (1,280 bytes), minus IPv6 and UDP headers.
+pub const BASE_PACKET_BYTES: usize = 1_232;
+
+/// The size that packets fall back to on a path that does not carry [`BASE_PACKET_BYTES`]: what every IPv4
+/// host takes (576 bytes), minus IPv4 and UDP headers.
+pub const MIN_PACKET_BYTES: usize = 548;
 
 /// Keep-alives per `dead_after`.
 const KEEPALIVES: u32 = 5;
@@ -21,8 +25,9 @@ const KEEPALIVES: u32 = 5;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
     /// Upper limit of packets to send, in bytes of UDP payload: header, frames and tag. Packets begin at
-    /// [`MIN_PACKET_BYTES`] and grow as far as the path is found to carry them. Clamped to
-    /// [`MIN_PACKET_BYTES`]..=[`MAX_SEALED_BYTES`], the default. Packets of any size are received.
+    /// [`BASE_PACKET_BYTES`] and grow as far as the path is found to carry them; if it does not carry that,
+    /// they shrink to [`MIN_PACKET_BYTES`] at the least. Clamped to
+    /// [`BASE_PACKET_BYTES`]..=[`MAX_SEALED_BYTES`], the default. Packets of any size are received.
     pub max_packet_bytes: usize,
     /// A session without channels and control messages closes with `IDLE` after this time. Default 5 min, so
     /// that a consumer that returns within it needs no handshake.

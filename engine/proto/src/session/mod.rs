@@ -49,7 +49,7 @@ pub use crate::{
     wire::CloseCode,
 };
 pub use api::{ControlError, Dropped, NoChannel, OpenChannelError, SessionEvent};
-pub use config::{MIN_PACKET_BYTES, SessionConfig, SessionLimits};
+pub use config::{BASE_PACKET_BYTES, MIN_PACKET_BYTES, SessionConfig, SessionLimits};
 pub use keys::{NewKey, StaleKey};
 pub use stats::SessionStats;
 
@@ -198,10 +198,10 @@ impl Session {
         remote: ReceiverIndex,
         now: Instant,
     ) -> Self {
-        config.max_packet_bytes = config.max_packet_bytes.clamp(MIN_PACKET_BYTES, MAX_SEALED_BYTES);
+        config.max_packet_bytes = config.max_packet_bytes.clamp(BASE_PACKET_BYTES, MAX_SEALED_BYTES);
         let limits = config.limits;
-        let controller = config.congestion.controller(MIN_PACKET_BYTES);
-        let mut pacer = Pacer::new(MIN_PACKET_BYTES, now);
+        let controller = config.congestion.controller(BASE_PACKET_BYTES);
+        let mut pacer = Pacer::new(BASE_PACKET_BYTES, now);
         pacer.set_rate(controller.rate(0));
         Self {
             keys: Keys::new(sealer, opener),
@@ -354,7 +354,7 @@ impl Session {
         let Some(to) = self.address.handle_response(token) else { return };
         if before.map(|address| address.ip()) != Some(to.ip()) {
             // Another port alone is most likely the same path behind another mapping (RFC 9000, 9.4).
-            self.controller = self.config.congestion.controller(MIN_PACKET_BYTES);
+            self.controller = self.config.congestion.controller(BASE_PACKET_BYTES);
             self.recovery.forget_path(self.config.initial_rtt);
             self.path = PathMtu::new(self.config.max_packet_bytes);
             self.resize_packets();

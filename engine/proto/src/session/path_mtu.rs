@@ -1,30 +1,51 @@
 //! How large a packet the path carries: packetization layer path MTU discovery (RFC 8899).
 //!
-//! The search starts at the size that every path carries. Its first probe, a padded PING, tries the largest
-//! size: within a host that ends the search at once, and a smaller interface refuses it without sending it.
-//! After that it tries the next usual size. A size that stays without an acknowledgement three times ends the
-//! search for a while. When large packets
-//! vanish, packets go back to the smallest size at once, and the search begins anew.
+//! The search starts at the base size, which nearly every path carries. Its first probe, a padded PING,
+//! tries the largest size: within a host that ends the search at once, and a smaller interface refuses it
+//! without sending it. After that it tries the next usual size. A size that stays without an acknowledgement
+//! three times ends the search for a while. When packets vanish that are larger than the base size, packets
+//! go back to it at once, and the search begins anew; when those of the base size vanish, to the smallest.
 //!
 //! Not inside: loss detection (`recovery`), which reports what became of packets.
 
 use core::time::Duration;
 
-use super::MIN_PACKET_BYTES;
+use super::{BASE_PACKET_BYTES, MIN_PACKET_BYTES};
 use crate::{mutate, time::Instant};
 
-/// Sizes of UDP payload worth a probe, ascending: IPv6 tunnels, Ethernet (IPv6, IPv4), jumbo frames, and
-/// larger ones of loopback and virtual links. The limit of the session follows in any case.
-const SIZES: [usize; 13] =
-    [1_332, 1_382, 1_412, 1_432, 1_452, 1_472, 1_952, 4_048, 8_152, 8_952, 8_972, 16_336, 32_720];
+/// Sizes of UDP payload worth a probe, ascending: tunnels of IPv4 below 1,280 bytes, tunnels of IPv6,
+/// Ethernet (IPv6, IPv4), jumbo frames, and larger ones of loopback and virtual links. The limit of the
+/// session follows in any case.
+const SIZES: [usize; 17] = [
+    772,
+    972,
+    1_172,
+    BASE_PACKET_BYTES,
+    1_332,
+    1_382,
+    1_412,
+    1_432,
+    1_452,
+    1_472,
+    1_952,
+    4_048,
+    8_152,
+    8_952,
+    8_972,
+    16_336,
+    32_720,
+];
 /// Lost probes of one size that end the search (RFC 8899, 5.1.2).
 const MAX_PROBES: u8 = 3;
 /// When a search that ended is taken up again (RFC 8899, 5.1.1: PMTU_RAISE_TIMER).
 const RAISE_AFTER: Duration = Duration::from_secs(600);
 /// Large packets lost in a row, while smaller ones arrive, that show a black hole.
 const BLACK_HOLE_LOSSES: u32 = 6;
-/// Probe timeouts in a row that show one.
+/// Probe timeouts in a row that show one for packets above the base size.
 const BLACK_HOLE_TIMEOUTS: u32 = 2;
+/// Likewise for packets up to the base size: it passes on nearly every path, so silence is its likelier
+/// cause.
+const BASE_TIMEOUTS: u32 = 4;
 
 /// The search.
 #[derive(Debug)]
@@ -43,14 +64,16 @@ pub(super) struct PathMtu {
     in_flight: Option<usize>,
     /// When a search that ended begins anew; `None` while it goes on.
     raise_at: Option<Instant>,
-    /// Packets above the smallest size lost since one arrived.
+    /// Packets lost since one of their size arrived.
     large_losses: u32,
+    /// Size of the smallest of them.
+    lost_size: usize,
 }
 
 impl PathMtu {
     pub(super) const fn new(max: usize) -> Self {
         Self {
-            validated: MIN_PACKET_BYTES,
+            validated: BASE_PACKET_BYTES,
             max,
             tried_max: false,
             fails_from: usize::MAX,
@@ -58,6 +81,7 @@ impl PathMtu {
             in_flight: None,
             raise_at: None,
             large_losses: 0,
+            lost_size: usize::MAX,
         }
     }
 
@@ -108,7 +132,8 @@ impl PathMtu {
         let Some(size) = self.in_flight.take() else { return false };
         let larger = size > self.validated && size < self.fails_from;
         if larger {
-            (self.validated, self.lost_probes, self.large_losses) = (size, 0, 0);
+            (self.validated, self.lost_probes) = (size, 0);
+            self.forget_losses();
         }
         larger
     }
@@ -136,22 +161,31 @@ impl PathMtu {
 
     /// A packet of `size` that was no probe arrived.
     pub(super) const fn handle_acked(&mut self, size: usize) {
-        if size > MIN_PACKET_BYTES {
-            self.large_losses = 0;
+        if size >= self.lost_size {
+            self.forget_losses();
         }
     }
 
-    /// Packets above the smallest size were lost that were sent after the last one that arrived. Returns
-    /// whether packets have to be smaller now.
-    pub(super) fn handle_lost(&mut self, large: u32) -> bool {
-        self.large_losses = self.large_losses.saturating_add(large);
+    const fn forget_losses(&mut self) {
+        (self.large_losses, self.lost_size) = (0, usize::MAX);
+    }
+
+    /// `count` packets of `size` bytes or more were lost, and of those sent later only smaller ones arrived.
+    /// Returns whether packets have to be smaller now.
+    pub(super) fn handle_lost(&mut self, count: u32, size: usize) -> bool {
+        if count == 0 {
+            return false;
+        }
+        self.large_losses = self.large_losses.saturating_add(count);
+        self.lost_size = self.lost_size.min(size);
         self.large_losses >= BLACK_HOLE_LOSSES && self.fall_back()
     }
 
     /// `count` probe timeouts in a row passed without an acknowledgement. Returns whether packets have to be
     /// smaller now.
     pub(super) fn handle_timeouts(&mut self, count: u32) -> bool {
-        count >= BLACK_HOLE_TIMEOUTS && self.fall_back()
+        let enough = if self.validated > BASE_PACKET_BYTES { BLACK_HOLE_TIMEOUTS } else { BASE_TIMEOUTS };
+        count >= enough && self.fall_back()
     }
 
     /// A host or router refused a packet of `size` as too large. Returns whether packets have to be smaller
@@ -163,7 +197,10 @@ impl PathMtu {
         if self.in_flight.is_some_and(|probe| probe >= size) {
             self.in_flight = None;
         }
-        let smaller = size <= self.validated && self.fall_back();
+        let mut smaller = false;
+        while size <= self.validated && self.fall_back() {
+            smaller = true;
+        }
         if size < self.fails_from {
             self.fails_from = size;
         }
@@ -174,13 +211,14 @@ impl PathMtu {
     }
 
     fn fall_back(&mut self) -> bool {
-        let smaller = mutate!(self.validated > MIN_PACKET_BYTES, "black-hole-unseen" => false);
+        let next = if self.validated > BASE_PACKET_BYTES { BASE_PACKET_BYTES } else { MIN_PACKET_BYTES };
+        let smaller = mutate!(self.validated > next, "black-hole-unseen" => false);
         if smaller {
             self.tried_max = true;
-            self.validated = MIN_PACKET_BYTES;
+            self.validated = next;
             self.restart();
         }
-        self.large_losses = 0;
+        self.forget_losses();
         smaller
     }
 }
@@ -214,14 +252,14 @@ mod tests {
         for (mtu, found) in [(1_232, 1_232), (1_472, 1_472), (8_972, 8_972), (9_100, 8_972), (65_507, 65_507)]
         {
             let mut path = PathMtu::new(65_507);
-            assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+            assert_eq!(path.packet_bytes(), BASE_PACKET_BYTES);
             assert!(search(&mut path, at(0), mtu) <= 16);
             assert_eq!(path.packet_bytes(), found);
         }
         let mut limited = PathMtu::new(1_400);
         search(&mut limited, at(0), 65_507);
         assert_eq!(limited.packet_bytes(), 1_400);
-        let mut smallest = PathMtu::new(MIN_PACKET_BYTES);
+        let mut smallest = PathMtu::new(BASE_PACKET_BYTES);
         assert_eq!(smallest.due(at(0)), None);
     }
 
@@ -260,18 +298,18 @@ mod tests {
         let mut path = PathMtu::new(9_000);
         search(&mut path, at(0), 9_000);
         for _ in 0..5 {
-            assert!(!path.handle_lost(1));
+            assert!(!path.handle_lost(1, 9_000));
         }
         path.handle_acked(9_000);
-        assert!((0..5).all(|_| !path.handle_lost(1)));
+        assert!((0..5).all(|_| !path.handle_lost(1, 9_000)));
         path.handle_acked(200);
-        assert!(path.handle_lost(1), "small ones arrive, large ones do not");
-        assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+        assert!(path.handle_lost(1, 9_000), "small ones arrive, large ones do not");
+        assert_eq!(path.packet_bytes(), BASE_PACKET_BYTES);
         assert_eq!(path.due(at(0)), Some(1_332), "the search begins anew");
 
         search(&mut path, at(0), 9_000);
         assert!(!path.handle_timeouts(1) && path.handle_timeouts(2) && !path.handle_timeouts(3));
-        assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+        assert_eq!(path.packet_bytes(), BASE_PACKET_BYTES);
     }
 
     #[test]
@@ -284,9 +322,49 @@ mod tests {
         assert_eq!(path.due(at(1)), None);
         assert_eq!(path.due(at(601)), Some(65_507), "the search is taken up again");
         assert!(path.handle_too_large(at(1), 1_400));
-        assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+        assert_eq!(path.packet_bytes(), BASE_PACKET_BYTES);
         search(&mut path, at(1), 65_507);
         assert_eq!(path.packet_bytes(), 1_382);
         assert!(!path.handle_too_large(at(2), 100), "every path carries it");
+    }
+
+    #[test]
+    fn path_below_the_base_size_is_used_up_to_its_size() {
+        for (mtu, found) in [(548, 548), (700, 548), (972, 972), (1_172, 1_172), (1_231, 1_172)] {
+            for refused in [true, false] {
+                let mut path = PathMtu::new(65_507);
+                if refused {
+                    assert!(path.handle_too_large(at(0), BASE_PACKET_BYTES));
+                } else {
+                    assert!(!path.handle_timeouts(3) && path.handle_timeouts(4));
+                }
+                assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+                assert!(search(&mut path, at(0), mtu) <= 6);
+                assert_eq!(path.packet_bytes(), found);
+                assert_eq!(path.due(at(1)), None);
+            }
+        }
+    }
+
+    #[test]
+    fn path_that_shrinks_below_the_base_size_is_noticed_in_two_steps() {
+        let mut path = PathMtu::new(1_452);
+        search(&mut path, at(0), 1_452);
+        for bytes in [BASE_PACKET_BYTES, MIN_PACKET_BYTES] {
+            for _ in 1..6 {
+                assert!(!path.handle_lost(1, 1_200));
+                path.handle_acked(900);
+            }
+            assert!(path.handle_lost(1, 1_000), "none of a thousand bytes arrives");
+            assert_eq!(path.packet_bytes(), bytes);
+        }
+        assert!(!path.handle_lost(6, 1_000) && !path.handle_timeouts(9), "it is the smallest");
+
+        // A router names a size far below the one in use.
+        let mut path = PathMtu::new(1_452);
+        search(&mut path, at(0), 1_452);
+        assert!(path.handle_too_large(at(0), 973));
+        search(&mut path, at(0), 1_452);
+        assert_eq!(path.packet_bytes(), 972);
     }
 }

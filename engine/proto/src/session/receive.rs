@@ -321,7 +321,7 @@ impl Session {
         if outcome.acked_size > 0 {
             self.path.handle_acked(outcome.acked_size);
         }
-        changed |= self.path.handle_lost(outcome.large_lost);
+        changed |= self.path.handle_lost(outcome.large_lost, outcome.large_lost_size);
         if outcome.probe {
             changed |= self.path.handle_timeouts(self.recovery.probe_count);
         }

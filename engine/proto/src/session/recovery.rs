@@ -65,8 +65,11 @@ pub(super) struct RecoveryOutcome {
     pub(super) path_probe: Option<FrameFate>,
     /// Size of the largest packet newly acknowledged.
     pub(super) acked_size: usize,
-    /// Sizes of packets newly lost that were sent after the last one of more than the smallest size arrived.
+    /// Packets newly lost that were larger than the smallest size and than any that arrived of those sent
+    /// later.
     pub(super) large_lost: u32,
+    /// Size of the smallest of them.
+    pub(super) large_lost_size: usize,
     /// Acknowledgements show that everything over several probe timeouts was lost.
     pub(super) persistent: bool,
     /// The probe timer fired: a packet may leave even if the window is full.
@@ -98,8 +101,6 @@ pub(super) struct Recovery {
     /// Bytes of the packets in `sent` that are not acknowledged.
     in_flight: u64,
     largest_acked: Option<u64>,
-    /// The highest number of a packet above the smallest size that was acknowledged.
-    large_acked: Option<u64>,
     pub(super) rtt: Rtt,
     /// When the oldest packet counts as lost for its age.
     loss_at: Option<Instant>,
@@ -129,7 +130,6 @@ impl Recovery {
             frames_base: 0,
             in_flight: 0,
             largest_acked: None,
-            large_acked: None,
             rtt: Rtt::new(initial_rtt, granularity),
             loss_at: None,
             probe_at: None,
@@ -260,9 +260,6 @@ impl Recovery {
                     outcome.path_probe = Some(FrameFate::Acked);
                 } else {
                     outcome.acked_size = outcome.acked_size.max(sent.bytes as usize);
-                    if sent.bytes as usize > MIN_PACKET_BYTES {
-                        self.large_acked = self.large_acked.max(Some(sent.number));
-                    }
                 }
                 if sent.number == ack.largest {
                     largest_sent_at = Some(sent.at);
@@ -312,6 +309,7 @@ impl Recovery {
         self.loss_at = None;
         let delay = self.rtt.loss_delay();
         let largest = self.largest_acked;
+        let mut passed = None;
         while let Some(front) = self.sent.front() {
             if !front.acked {
                 let Some(largest) = largest.filter(|largest| front.number <= *largest) else { break };
@@ -333,8 +331,12 @@ impl Recovery {
                     outcome.persistent |= self.note_lost(sent.at);
                     outcome.lost += 1;
                     outcome.youngest_lost = outcome.youngest_lost.max(Some(sent.at));
-                    let large = sent.bytes as usize > MIN_PACKET_BYTES;
-                    outcome.large_lost += u32::from(large && self.large_acked < Some(sent.number));
+                    let size = sent.bytes as usize;
+                    if size > MIN_PACKET_BYTES && size > self.passed_size(&mut passed) {
+                        outcome.large_lost_size =
+                            if outcome.large_lost == 0 { size } else { size.min(outcome.large_lost_size) };
+                        outcome.large_lost += 1;
+                    }
                 }
                 if !sent.requeued {
                     self.each_frame(sent.first_frame, sent.frame_count, |frame| {
@@ -353,6 +355,19 @@ impl Recovery {
             self.sent.len() > CHECKED_PACKETS || self.in_flight == sum(),
             "bytes in flight are the sum over packets in flight"
         );
+    }
+
+    /// Size of the largest packet in `sent` that arrived. `passed` keeps its number and size while packets
+    /// are only taken from the front.
+    fn passed_size(&self, passed: &mut Option<(u64, usize)>) -> usize {
+        let front = self.sent.front().map_or(u64::MAX, |sent| sent.number);
+        let (_, size) = passed.filter(|(number, _)| *number >= front).unwrap_or_else(|| {
+            let arrived = self.sent.iter().filter(|sent| sent.acked && !sent.path_probe);
+            let largest =
+                arrived.map(|sent| (sent.number, sent.bytes as usize)).max_by_key(|(_, size)| *size);
+            *passed.insert(largest.unwrap_or((u64::MAX, 0)))
+        });
+        size
     }
 
     /// A packet sent at `at` is lost, like all from `lost_since` on. Returns whether that is persistent

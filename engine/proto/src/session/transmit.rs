@@ -4,7 +4,7 @@
 
 use core::{net::SocketAddr, time::Duration};
 
-use super::{CloseCode, DatumSource, Lifecycle, MIN_PACKET_BYTES, Session, SessionEvent};
+use super::{BASE_PACKET_BYTES, CloseCode, DatumSource, Lifecycle, MIN_PACKET_BYTES, Session, SessionEvent};
 use crate::{
     channel::{BlockedFrame, Packing, SentFrame, SentLog, Stop},
     time::Instant,
@@ -134,7 +134,7 @@ impl Session {
         }
         if let Some(Tracked { frames, acked_to, path_probe }) = tracked {
             // A large probe may not keep data back for a round trip.
-            let charge = if path_probe { MIN_PACKET_BYTES } else { sealed.bytes };
+            let charge = if path_probe { sealed.bytes.min(BASE_PACKET_BYTES) } else { sealed.bytes };
             self.recovery.handle_sent(self.now, sealed.number, charge, frames, acked_to, path_probe);
             self.pacer.handle_sent(charge as u64);
             self.liveness.handle_sent(self.now);
@@ -149,7 +149,7 @@ impl Session {
 
     /// Writes one sealed packet for another address than [`Session::peer_address`], which asks whether the
     /// peer is there; `None` when there is none to send now. To be called where `poll_transmit` is, once
-    /// `set_peer_address` was; `buf` holds at least [`MIN_PACKET_BYTES`].
+    /// `set_peer_address` was; a `buf` below [`MIN_PACKET_BYTES`] gets none.
     pub fn poll_path_transmit(&mut self, now: Instant, buf: &mut [u8]) -> Option<(SocketAddr, usize)> {
         self.advance_clock(now);
         if !self.is_open() || buf.len() < MIN_PACKET_BYTES {

@@ -51,7 +51,7 @@ pub const DATA_UNIFORM: u8 = 1;
 /// Flag of a BLOCKED frame: the consumer answers with the current limit even if that did not change.
 pub const BLOCKED_PROBE: u8 = 1;
 /// Most ranges in one ACK frame: at 8 bytes each they leave half of the smallest packet free.
-pub const MAX_ACK_RANGES: usize = 64;
+pub const MAX_ACK_RANGES: usize = 32;
 /// Most empty datums in one uniform DATA frame. They take no bytes, but each costs the receiver a delivery;
 /// without a bound one packet could demand millions.
 pub const MAX_EMPTY_RUN: u16 = 64;

@@ -18,7 +18,7 @@ use corewire_proto::{
     channel::Label,
     handshake::{EstablishedSession, HandshakeOutcome, InitVerdict, PeerSessions, PeerSessionsConfig},
     seal::KEY_SOFT_AGE,
-    session::{CloseCode, MIN_PACKET_BYTES, SessionConfig},
+    session::{BASE_PACKET_BYTES, CloseCode, SessionConfig},
     time::Instant,
     wire::header::ReceiverIndex,
 };
@@ -201,7 +201,7 @@ impl Sessions {
         count(&node.counters.handshakes_finished);
         count(&node.counters.sessions_opened);
         let theirs = usize::try_from(outcome.peer_limits.max_packet_bytes).unwrap_or(usize::MAX);
-        config.max_packet_bytes = config.max_packet_bytes.min(theirs.max(MIN_PACKET_BYTES));
+        config.max_packet_bytes = config.max_packet_bytes.min(theirs.max(BASE_PACKET_BYTES));
         let theirs = usize::try_from(outcome.peer_limits.max_channels).unwrap_or(usize::MAX);
         config.limits.max_channels = config.limits.max_channels.min(theirs);
         // Peers that met at one moment shall not all want new keys at one moment.

@@ -63,8 +63,8 @@ impl Subject {
 
     /// A packet of the peer arrives.
     fn receive(&mut self, write: impl FnOnce(&mut Out<'_>)) {
-        let mut packet = [0; MIN_PACKET_BYTES];
-        let mut out = Out::new(&mut packet[HEADER_BYTES..MIN_PACKET_BYTES - TAG_BYTES]);
+        let mut packet = [0; BASE_PACKET_BYTES];
+        let mut out = Out::new(&mut packet[HEADER_BYTES..BASE_PACKET_BYTES - TAG_BYTES]);
         write(&mut out);
         let bytes = out.written();
         let sealed = self.peer.seal(self.now, ReceiverIndex::NONE, &mut packet, bytes).unwrap();
@@ -85,7 +85,7 @@ impl Subject {
     }
 
     fn transmit(&mut self) {
-        while self.session.poll_transmit(self.now, &mut [0; MIN_PACKET_BYTES], &mut Source).is_some() {}
+        while self.session.poll_transmit(self.now, &mut [0; BASE_PACKET_BYTES], &mut Source).is_some() {}
     }
 
     /// Everything that can be sent is sent, and acknowledged.
