@@ -1,11 +1,42 @@
-//! `--rate`: at most so many records a second, whatever happened before.
+//! Sending on time: `--rate`, at most so many records a second, and waits for a moment.
 
+use std::num::NonZero;
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// How far behind its schedule a sender may be and still make up for it: longer than a thread waits for a
 /// core on a busy machine. What a longer pause has delayed is not made up for.
 const CATCH_UP: Duration = Duration::from_millis(100);
+
+/// How late a sleeping thread wakes at most on an idle machine: the kernel's timer slack is 50 us, and the
+/// core has to leave its idle state. Shorter waits yield instead of sleeping.
+pub(crate) const SLEEP_ERROR: Duration = Duration::from_micros(200);
+
+/// Waits until `at`, with the punctuality of a thread that yields where there is more than one CPU.
+pub(crate) fn wait_until(at: Instant) {
+    loop {
+        let left = at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        pause(left);
+    }
+}
+
+/// A step of a wait that has `left` to go: sleeps most of it, or lets other threads run. With a single CPU
+/// it sleeps: a thread that yields would take time from the threads that have work.
+pub(crate) fn pause(left: Duration) {
+    static ALONE: OnceLock<bool> = OnceLock::new();
+    let alone = || thread::available_parallelism().is_ok_and(|cpus| cpus == NonZero::<usize>::MIN);
+    if *ALONE.get_or_init(alone) {
+        thread::sleep(left);
+    } else if left > 2 * SLEEP_ERROR {
+        thread::sleep(left - SLEEP_ERROR);
+    } else {
+        thread::yield_now();
+    }
+}
 
 /// A schedule of records at a fixed rate.
 pub(crate) struct RateLimit {

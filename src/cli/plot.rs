@@ -28,9 +28,10 @@ pub(crate) struct Series<'a> {
 /// Marks and colours of the curves, in order; more curves start again from the first.
 const MARKS: [(char, char, u8); 4] = [('●', 'o', 36), ('▲', 'x', 33), ('■', '+', 35), ('◆', '*', 32)];
 
-/// The percentile at `column`, as a fraction.
-fn quantile_at(column: usize) -> f64 {
-    1.0 - 10f64.powf(-((NINES * column) as f64) / (COLUMNS - 1) as f64)
+/// The quantile at `across` of the horizontal axis, from 0.0 at the left to 1.0 at the right, which has
+/// `nines` nines.
+pub(crate) fn quantile_at(across: f64, nines: usize) -> f64 {
+    1.0 - 10f64.powf(-(nines as f64) * across)
 }
 
 /// Draws the curves, one line of text each row, with axes and legend.
@@ -38,7 +39,8 @@ pub(crate) fn percentiles(series: &[Series<'_>], style: Style) -> Vec<String> {
     let curves: Vec<Vec<f64>> = series
         .iter()
         .map(|one| {
-            (0..COLUMNS).map(|c| one.histogram.value_at_quantile(quantile_at(c)).max(1) as f64).collect()
+            let quantile = |column| quantile_at(column as f64 / (COLUMNS - 1) as f64, NINES);
+            (0..COLUMNS).map(|c| one.histogram.value_at_quantile(quantile(c)).max(1) as f64).collect()
         })
         .collect();
     let all = || curves.iter().flatten().copied();

@@ -9,6 +9,7 @@ use corewire::streams::consumer::RecvTimeoutError;
 use hdrhistogram::Histogram;
 
 use super::prices::{Checksum, PriceUpdate, Prices};
+use crate::cli::latency::{histogram, nanoseconds, record};
 
 /// How often a waiting consumer checks whether the part has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -16,8 +17,6 @@ const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between the announcement of a part and its first datum, so that every consumer's thread is ready.
 const LEAD: Duration = Duration::from_millis(20);
-/// Significant digits of the histograms.
-const DIGITS: u8 = 3;
 
 /// One part of the demonstration, as producer and consumers share it.
 #[derive(Clone)]
@@ -63,16 +62,6 @@ impl ConsumerResult {
     }
 }
 
-/// An empty histogram that grows as needed.
-pub(crate) fn histogram() -> Histogram<u64> {
-    Histogram::new(DIGITS).expect("three digits are within what a histogram can hold")
-}
-
-/// Records a value. A value for which the histogram cannot grow is left out.
-pub(crate) fn record(histogram: &mut Histogram<u64>, value: u64) {
-    let _ = histogram.record(value);
-}
-
 /// The consumer's thread: one tally for each part, until there are no more parts.
 pub(crate) fn run(
     mut consumer: Consumer<PriceUpdate>,
@@ -111,7 +100,7 @@ fn take_part(
             Err(_) => break,
         };
         let now = Instant::now();
-        let since_start = u64::try_from(now.duration_since(part.start).as_nanos()).unwrap_or(u64::MAX);
+        let since_start = nanoseconds(now.duration_since(part.start));
         record(&mut latency, since_start.saturating_sub(update.due));
         received += 1;
         disordered += u64::from(update.sequence < next);

@@ -1,19 +1,17 @@
 //! The producer of the demonstration: at a steady rate, or as fast as the slowest consumer allows.
 
-use std::num::NonZero;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::Producer;
 use hdrhistogram::Histogram;
 
-use super::consume::{Part, histogram, record};
+use super::consume::Part;
 use super::prices::{PriceUpdate, Prices};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::latency::{histogram, nanoseconds, record};
+use crate::cli::pace;
 
-/// How late a sleeping thread wakes at most on an idle machine: the kernel's timer slack is 50 us, and the
-/// core has to leave its idle state. Shorter waits yield instead of sleeping.
-const SLEEP_ERROR: Duration = Duration::from_micros(200);
 /// Datums sent between two reads of the clock at full speed.
 const LOOK_EVERY: u64 = 256;
 
@@ -59,12 +57,10 @@ fn steady(
     duration: Duration,
 ) -> Result<(u64, Histogram<u64>), Failure> {
     let count = ((rate * duration.as_secs_f64()) as u64).max(1);
-    // With a single CPU a yielding wait would take time from the threads that have work.
-    let alone = thread::available_parallelism().is_ok_and(|cpus| cpus == NonZero::<usize>::MIN);
     let mut late = histogram();
     for index in 0..count {
         let due = Duration::from_secs_f64(index as f64 / rate);
-        wait_until(part.start + due, alone);
+        pace::wait_until(part.start + due);
         record(&mut late, nanoseconds(part.start.elapsed().saturating_sub(due)));
         send(producer, prices.datum(part.first + index, nanoseconds(due)))?;
     }
@@ -94,24 +90,4 @@ fn send(producer: &Producer<PriceUpdate>, update: PriceUpdate) -> Result<(), Fai
     producer
         .send_blocking(update)
         .map_err(|error| Failure::new(Exit::Failed, format!("a price was not sent: {error}")))
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn wait_until(at: Instant, alone: bool) {
-    loop {
-        let left = at.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        if alone {
-            thread::sleep(left);
-        } else if left > 2 * SLEEP_ERROR {
-            thread::sleep(left - SLEEP_ERROR);
-        } else {
-            thread::yield_now();
-        }
-    }
 }

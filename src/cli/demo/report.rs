@@ -3,20 +3,15 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use super::nodes::{DemoNodes, PartOutcome};
 use super::prices::{Checksum, Prices};
+use crate::cli::latency::{percentile_names, percentile_row};
 use crate::cli::plot::{self, Series};
 use crate::cli::term::Style;
-use crate::cli::units::{grouped, time};
+use crate::cli::units::grouped;
 
 /// Columns of the output.
 const WIDTH: usize = 80;
-/// The percentiles of the table.
-const PERCENTILES: [(&str, f64); 5] =
-    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
-
 pub(crate) fn title(out: &mut impl Write, style: Style, prices: &Prices) -> io::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     writeln!(
@@ -83,16 +78,13 @@ pub(crate) fn latency_begins(
 
 pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &PartOutcome) -> io::Result<()> {
     write!(out, "\n  {:<8} {:>9}", "consumer", "received")?;
-    for (name, _) in PERCENTILES {
-        write!(out, " {name:>8}")?;
-    }
-    writeln!(out, " {:>8}", "max")?;
+    percentile_names(out)?;
     for (name, tally) in &outcome.tallies {
         write!(out, "  {name:<8} {:>9}", grouped(tally.received))?;
-        row(out, &tally.latency)?;
+        percentile_row(out, &tally.latency)?;
     }
     write!(out, "  {:<18}", "producer late by")?;
-    row(out, &outcome.produced.late)?;
+    percentile_row(out, &outcome.produced.late)?;
     let series: Vec<Series<'_>> =
         outcome.tallies.iter().map(|(name, tally)| Series { name, histogram: &tally.latency }).collect();
     writeln!(out)?;
@@ -100,13 +92,6 @@ pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &PartOutcome)
         writeln!(out, "{line}")?;
     }
     Ok(())
-}
-
-fn row(out: &mut impl Write, histogram: &Histogram<u64>) -> io::Result<()> {
-    for (_, quantile) in PERCENTILES {
-        write!(out, " {:>8}", time(histogram.value_at_quantile(quantile)))?;
-    }
-    writeln!(out, " {:>8}", time(histogram.max()))
 }
 
 pub(crate) fn throughput_begins(out: &mut impl Write, style: Style, time: Duration) -> io::Result<()> {
