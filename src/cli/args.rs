@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::bench::{BENCH_EXAMPLES, BenchArgs};
 use super::exit::EXIT_CODES_HELP;
 use super::units;
 
@@ -69,6 +70,9 @@ pub(crate) enum CliCommand {
     /// Subscribe to a stream and write its records to stdout
     #[command(after_help = format!("{SUB_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
     Sub(SubArgs),
+    /// Measure latency and throughput, between processes of this machine by default
+    #[command(after_help = format!("{BENCH_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+    Bench(BenchArgs),
     /// Print the completions of a shell
     #[command(
         after_help = "Example:\n  corewire completions bash > ~/.local/share/bash-completion/completions/corewire"

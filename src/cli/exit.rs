@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     NotReached = 3,
     /// Could not start: port in use, file missing, secret unreadable, no driver.
     CannotStart = 4,
+    /// A result of `bench` is not what `--expect` wants.
+    Unexpected = 5,
     /// Stopped by SIGHUP before the goal (128 + 1).
     HungUp = 129,
     /// Stopped by SIGINT before the goal (128 + 2, as shells count).
@@ -39,6 +41,7 @@ Exit codes:
   2    wrong usage
   3    timed out, or --count not reached
   4    cannot start (port in use, file missing, secret unreadable)
+  5    a result of bench is not as --expect wants it
   130  interrupted before the goal (143 for SIGTERM, 129 for SIGHUP)";
 
 /// A failure: the code, the cause, and the cure where there is one.
@@ -103,6 +106,7 @@ mod tests {
             Exit::Usage,
             Exit::NotReached,
             Exit::CannotStart,
+            Exit::Unexpected,
             Exit::HungUp,
             Exit::Interrupted,
             Exit::Terminated,

@@ -1,11 +1,13 @@
 //! The program's commands, their options and how they end.
 
 mod args;
+mod bench;
 mod consumers;
 mod demo;
 mod exit;
 mod framing;
 mod input;
+mod latency;
 mod node;
 mod output;
 mod pace;
@@ -39,6 +41,7 @@ pub(crate) fn run() -> Exit {
         None => demo::run(&cli.demo),
         Some(CliCommand::Pub(args)) => publish::run(&args),
         Some(CliCommand::Sub(args)) => subscribe::run(&args),
+        Some(CliCommand::Bench(args)) => bench::run(&args),
         Some(CliCommand::Completions { shell }) => shell::completions(shell),
         Some(CliCommand::Man { command }) => shell::man(command.as_deref()),
     };

@@ -41,7 +41,7 @@ pub(crate) fn peers(args: &NetArgs, role: NodeRole) -> Vec<String> {
 }
 
 /// The network's secret: the hash of the file, so that a file of any length serves.
-fn secret(path: &Path, interrupt: &Interrupt) -> Result<SecretKey, Failure> {
+pub(crate) fn secret(path: &Path, interrupt: &Interrupt) -> Result<SecretKey, Failure> {
     let bytes = input::read_secret(path, interrupt)?;
     Ok(SecretKey::from_bytes(blake3::derive_key("corewire 2026 program network secret file", &bytes)))
 }
@@ -65,18 +65,23 @@ pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<
     build(Network::builder(id).with_bootstrap(known), io, true, None)
 }
 
+impl From<Io> for IoChoice {
+    fn from(io: Io) -> IoChoice {
+        match io {
+            Io::Auto => IoChoice::Auto,
+            Io::Uring => IoChoice::Uring,
+            Io::Epoll => IoChoice::Epoll,
+        }
+    }
+}
+
 fn build(builder: Builder, io: Io, pin: bool, listen: Option<SocketAddr>) -> Result<Network, Failure> {
-    let io = match io {
-        Io::Auto => IoChoice::Auto,
-        Io::Uring => IoChoice::Uring,
-        Io::Epoll => IoChoice::Epoll,
-    };
     // One stream uses one shard.
-    let engine = EngineConfig { shards: 1, io, pin, ..EngineConfig::default() };
+    let engine = EngineConfig { shards: 1, io: io.into(), pin, ..EngineConfig::default() };
     corewire::block_on(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
 }
 
-fn cannot_join(listen: Option<SocketAddr>, error: &NetworkError) -> Failure {
+pub(crate) fn cannot_join(listen: Option<SocketAddr>, error: &NetworkError) -> Failure {
     let listen = listen.map_or_else(|| "a free port".to_owned(), |address| address.to_string());
     if error.is_address_in_use() {
         return Failure::new(

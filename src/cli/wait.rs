@@ -37,6 +37,11 @@ impl Interrupt {
         Ok(Interrupt { signal })
     }
 
+    /// As SIGTERM does.
+    pub(crate) fn ask(&self) {
+        self.signal.store(SIGTERM as usize, Ordering::Relaxed);
+    }
+
     /// The exit code, once a signal has come.
     pub(crate) fn asked(&self) -> Option<Exit> {
         match self.signal.load(Ordering::Relaxed) as i32 {

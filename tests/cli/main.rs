@@ -1,5 +1,6 @@
 //! The program end to end: the built binary, real processes and sockets, ports chosen by the system.
 
+mod bench;
 mod consumers;
 mod ends;
 mod options;

@@ -97,7 +97,7 @@ fn unknown_options_and_missing_arguments_are_usage_errors() {
 
 #[test]
 fn help_shows_examples_and_exit_codes() {
-    for arguments in [&["--help"][..], &["pub", "--help"], &["sub", "--help"]] {
+    for arguments in [&["--help"][..], &["pub", "--help"], &["sub", "--help"], &["bench", "--help"]] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(0));
         let out = text(&output.stdout);

@@ -1,0 +1,177 @@
+//! One end of the bench: its engine, its node, and how its thread waits.
+
+use std::net::SocketAddr;
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+use std::{future::poll_fn, pin::Pin};
+
+use corewire::engine::{Idle, NextTurn};
+use corewire::network::Builder;
+use corewire::{Consumer, Engine, EngineConfig, HostedEngine, Network, block_on_timeout};
+use futures_core::Stream;
+
+use super::args::EngineMode;
+use super::clock;
+use super::tick::{Tick, TickCodec};
+use crate::cli::args::Io;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::node;
+use crate::cli::pace::{self, SLEEP_ERROR};
+
+/// How often a thread that waits looks at what else may have happened.
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
+/// How long the end of a node may take.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+/// Ticks that are taken from one consumer before the next one's turn.
+const RUN: usize = 64;
+
+/// An engine of either mode.
+enum BenchEngine {
+    Hosted(HostedEngine),
+    Threads(Engine),
+}
+
+/// A node on an engine of its own. To be used on the thread that made it.
+pub(crate) struct BenchEnd {
+    network: Network,
+    engine: BenchEngine,
+    idle: Idle,
+}
+
+impl BenchEnd {
+    /// Starts the engine and joins. `listen` is named if that fails.
+    pub(crate) fn start(
+        builder: Builder,
+        (mode, io, idle): (EngineMode, Io, Idle),
+        listen: Option<SocketAddr>,
+    ) -> Result<BenchEnd, Failure> {
+        let config = EngineConfig { shards: 1, io: io.into(), idle, ..EngineConfig::default() };
+        let engine = match mode {
+            EngineMode::Hosted => HostedEngine::start(config).map(BenchEngine::Hosted),
+            EngineMode::Threads => Engine::start(config).map(BenchEngine::Threads),
+        };
+        let engine = engine.map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))?;
+        let handle = match &engine {
+            BenchEngine::Hosted(hosted) => hosted.engine(),
+            BenchEngine::Threads(engine) => engine,
+        };
+        let network = builder.with_engine(handle).build_blocking();
+        let network = network.map_err(|error| node::cannot_join(listen, &error))?;
+        Ok(BenchEnd { network, engine, idle })
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// How the thread that made this end waits.
+    pub(crate) fn waiter(&self) -> BenchWaiter<'_> {
+        let hosted = match &self.engine {
+            BenchEngine::Hosted(hosted) => Some(hosted),
+            BenchEngine::Threads(_) => None,
+        };
+        BenchWaiter { hosted, idle: self.idle }
+    }
+
+    /// Leaves the network in order, as far as the other end lets it, and stops the engine.
+    pub(crate) fn leave(self) {
+        let BenchEnd { network, engine, .. } = self;
+        // What is not delivered was counted.
+        let _ = network.shutdown_blocking(SHUTDOWN_LIMIT);
+        drop(engine);
+    }
+}
+
+/// How a thread waits: with turns of the engine that it hosts, if it does.
+#[derive(Clone, Copy)]
+pub(crate) struct BenchWaiter<'a> {
+    hosted: Option<&'a HostedEngine>,
+    idle: Idle,
+}
+
+impl BenchWaiter<'_> {
+    /// Of a thread without an engine.
+    pub(crate) fn without_engine(idle: Idle) -> BenchWaiter<'static> {
+        BenchWaiter { hosted: None, idle }
+    }
+
+    /// One step of a wait without an end: never sleeps.
+    fn step(self) {
+        match self.hosted {
+            Some(hosted) => drop(hosted.turn()),
+            None => thread::yield_now(),
+        }
+    }
+
+    /// Lets the hosted engine send and receive, if there is one.
+    pub(crate) fn turn(self) {
+        if let Some(hosted) = self.hosted {
+            hosted.turn();
+        }
+    }
+
+    /// One step of the wait for the time `due`.
+    pub(crate) fn step_until(self, due: u64) {
+        let left = clock::left(due);
+        let sleeps = self.idle != Idle::Spin && left > 2 * SLEEP_ERROR;
+        match self.hosted {
+            Some(hosted) => {
+                if hosted.turn() != NextTurn::Now && sleeps {
+                    hosted.sleep(Some(left - SLEEP_ERROR));
+                }
+            }
+            None if self.idle == Idle::Spin => thread::yield_now(),
+            None => pace::pause(left),
+        }
+    }
+
+    /// Takes what has come from `consumers`, or waits for something to come, at most for [`LOOK`]. `each`
+    /// gets the index of the consumer. Returns how many were taken.
+    pub(crate) fn take(
+        self,
+        consumers: &mut [Consumer<Tick, TickCodec>],
+        each: &mut impl FnMut(usize, Tick),
+    ) -> usize {
+        let taken = take_ready(consumers, each);
+        if taken > 0 {
+            return taken;
+        }
+        if self.idle == Idle::Spin {
+            self.step();
+            return 0;
+        }
+        let first = poll_fn(|cx| {
+            for (index, consumer) in consumers.iter_mut().enumerate() {
+                if let Poll::Ready(tick) = Pin::new(consumer).poll_next(cx) {
+                    return Poll::Ready((index, tick));
+                }
+            }
+            Poll::Pending
+        });
+        match block_on_timeout(first, LOOK) {
+            Some((index, Some(tick))) => {
+                each(index, tick);
+                1
+            }
+            // The time is over, or the network was shut down.
+            _ => 0,
+        }
+    }
+}
+
+/// Takes what has come from `consumers` without waiting.
+pub(crate) fn take_ready(
+    consumers: &mut [Consumer<Tick, TickCodec>],
+    each: &mut impl FnMut(usize, Tick),
+) -> usize {
+    let mut taken = 0;
+    for (index, consumer) in consumers.iter_mut().enumerate() {
+        for _ in 0..RUN {
+            let Ok(tick) = consumer.try_recv() else { break };
+            each(index, tick);
+            taken += 1;
+        }
+    }
+    taken
+}

@@ -1,0 +1,146 @@
+//! The end that receives: it does what the other end orders, run after run.
+
+use std::time::{Duration, Instant};
+
+use corewire::streams::consumer::RecvTimeoutError;
+use corewire::{Consumer, Network, Producer};
+use hdrhistogram::Histogram;
+
+use super::args::{MAX_CONSUMERS, Measure};
+use super::clock;
+use super::end::{BenchWaiter, LOOK};
+use super::host::HostFacts;
+use super::message::{self, BenchOrder, BenchReport, EndFacts, ORDERS, REPORTS, RunOrder, RunTally};
+use super::tick::{END, Tick, TickCodec, WARM_UP};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::latency::{histogram, record};
+use crate::cli::wait::Interrupt;
+
+/// How long a run goes on without the end that sends.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a report may take to be accepted.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(crate) struct BenchServer<'a> {
+    network: &'a Network,
+    waiter: BenchWaiter<'a>,
+    interrupt: &'a Interrupt,
+    orders: Consumer<BenchOrder>,
+    reports: Producer<BenchReport>,
+}
+
+impl<'a> BenchServer<'a> {
+    pub(crate) fn new(
+        network: &'a Network,
+        waiter: BenchWaiter<'a>,
+        interrupt: &'a Interrupt,
+    ) -> Result<BenchServer<'a>, Failure> {
+        let orders = network.streams().consumer::<BenchOrder>().with_stream_id(ORDERS).build();
+        let reports = network
+            .streams()
+            .producer::<BenchReport>()
+            .with_stream_id(REPORTS)
+            .try_build()
+            .map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))?;
+        Ok(BenchServer { network, waiter, interrupt, orders, reports })
+    }
+
+    /// Serves until it is told to leave, or a signal comes. `tell` gets a line for each run.
+    pub(crate) fn serve(&mut self, tell: &dyn Fn(&str)) -> Result<Exit, Failure> {
+        loop {
+            if let Some(exit) = self.interrupt.asked() {
+                return Ok(exit);
+            }
+            match self.orders.recv_timeout(LOOK) {
+                Ok(BenchOrder::Run(order)) => {
+                    tell(&format!("{} of {} B, {} consumers", order.what, order.bytes, order.consumers));
+                    self.run(&order)?;
+                }
+                Ok(BenchOrder::Leave) | Err(RecvTimeoutError::Closed) => return Ok(Exit::Done),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    fn report(&self, report: BenchReport) {
+        // An end that does not take it has gone, or has given up.
+        let _ = self.reports.send_timeout(report, REPORT_LIMIT);
+    }
+
+    fn run(&mut self, order: &RunOrder) -> Result<(), Failure> {
+        let [there, back] = message::stream_names(&order.run);
+        let count = order.consumers.clamp(1, MAX_CONSUMERS);
+        let consumers: Vec<_> = (0..count)
+            .map(|_| message::tick_consumer(self.network, &there, order.bytes, order.window))
+            .collect();
+        let echo = if order.what == Measure::RoundTrip {
+            Some(message::tick_producer(self.network, &back, order.bytes, order.window)?)
+        } else {
+            None
+        };
+        self.report(BenchReport::Ready { run: order.run.clone() });
+        let tally = self.receive(order.what, consumers, echo.as_ref());
+        self.report(BenchReport::Done { run: order.run.clone(), tally: Box::new(tally) });
+        Ok(())
+    }
+
+    /// Receives until every consumer has seen the end, or the end that sends has gone.
+    fn receive(
+        &self,
+        what: Measure,
+        mut consumers: Vec<Consumer<Tick, TickCodec>>,
+        echo: Option<&Producer<Tick, TickCodec>>,
+    ) -> RunTally {
+        let mut tally =
+            RunTally { end: EndFacts::of(self.network), host: HostFacts::detect(), ..RunTally::default() };
+        tally.consumers.resize_with(consumers.len(), Default::default);
+        let mut latency = histogram();
+        let mut heard = Instant::now();
+        while !tally.consumers.iter().all(|ticks| ticks.whole) && self.interrupt.asked().is_none() {
+            let started = clock::now();
+            let ticks = &mut tally.consumers;
+            let taken = self.waiter.take(&mut consumers, &mut |index, tick| {
+                let ticks = &mut ticks[index];
+                if let Some(echo) = echo {
+                    let _ = echo.send_timeout(tick, PATIENCE);
+                }
+                if tick.due == END {
+                    ticks.whole = true;
+                    return;
+                }
+                ticks.count(&tick);
+                if tick.due == WARM_UP {
+                    return;
+                }
+                if what == Measure::Latency {
+                    record(&mut latency, clock::now().saturating_sub(tick.due));
+                }
+                if ticks.first_at == 0 {
+                    ticks.first_at = started;
+                } else {
+                    ticks.timed += 1;
+                    // The time is filled in below: reading a clock for each tick would be measured too.
+                    ticks.last_at = 0;
+                }
+            });
+            if taken > 0 {
+                let now = clock::now();
+                ticks.iter_mut().filter(|ticks| ticks.last_at == 0).for_each(|ticks| ticks.last_at = now);
+                heard = Instant::now();
+            } else if heard.elapsed() > PATIENCE && !consumers.iter().any(Consumer::is_online) {
+                break;
+            }
+        }
+        for (ticks, consumer) in tally.consumers.iter_mut().zip(&consumers) {
+            ticks.damaged = consumer.stats().undecodable();
+        }
+        tally.latency = values(&latency);
+        tally
+    }
+}
+
+/// Each value of a histogram, and how often it occurred.
+fn values(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
+}
