@@ -133,7 +133,7 @@ pub(crate) struct BenchArgs {
     /// Write the results as JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write the percentiles of each timed result for HdrHistogram's tools; several results make several files
+    /// Write the percentiles of each timed result for HdrHistogram's tools; one file for each result
     #[arg(long, value_name = "FILE")]
     pub(crate) hgrm: Option<PathBuf>,
     /// Draw the percentiles of all timed results
