@@ -92,6 +92,7 @@ impl Pair {
                 window_datums: 0,
                 max_datum_bytes: 1 << 16,
                 weight: 1,
+                form: Default::default(),
                 criteria: Vec::new(),
                 tickets: Vec::new(),
             })

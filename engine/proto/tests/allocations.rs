@@ -122,6 +122,7 @@ fn session_under_loss_allocates_nothing_in_steady_state() {
         window_datums: 0,
         max_datum_bytes: 1 << 20,
         weight: 1,
+        form: Default::default(),
         criteria: vec![],
         tickets: vec![],
     };

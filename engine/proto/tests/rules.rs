@@ -35,6 +35,7 @@ fn request(window: u64) -> OpenRequest {
         window_datums: 0,
         max_datum_bytes: 1_000,
         weight: 1,
+        form: Default::default(),
         criteria: vec![],
         tickets: vec![],
     }

@@ -251,6 +251,7 @@ impl Rig {
                 window_datums: wish.window_datums,
                 max_datum_bytes: wish.max_datum,
                 weight: 1,
+                form: Default::default(),
                 criteria: Vec::new(),
                 tickets: Vec::new(),
             }),

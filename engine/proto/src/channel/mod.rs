@@ -54,7 +54,9 @@ pub use stats::ChannelStats;
 pub(crate) use tx::{BlockedFrame, TxChannel, TxStage};
 pub(crate) use tx_pack::{Packing, SentLog, Stop};
 
-pub use crate::wire::{Accept, OpenRequest, PublicationId, Reliability, Resume, datum_cost};
+pub use crate::wire::{
+    Accept, DatumForm, OpenRequest, PublicationId, Reliability, Resume, TypeName, datum_cost,
+};
 
 use crate::wire::CloseCode;
 

@@ -483,6 +483,7 @@ mod tests {
             window_datums: 0,
             max_datum_bytes: 4_096,
             weight: 1,
+            form: Default::default(),
             criteria: vec![],
             tickets: vec![],
         };

@@ -5,7 +5,7 @@ use core::{net::SocketAddr, time::Duration};
 
 use crate::{
     channel::{ChannelStats, Label},
-    wire::{Accept, CloseCode, OpenRequest},
+    wire::{Accept, CloseCode, OpenRequest, TypeName},
 };
 
 /// What happened in a session. Polled with [`super::Session::poll_event`] after each packet and each timeout,
@@ -34,6 +34,8 @@ pub enum SessionEvent {
         label: Label,
         /// Why.
         code: CloseCode,
+        /// The producer's datum type and codec, with `TYPE_MISMATCH`.
+        type_name: TypeName,
     },
     /// Producer: [`super::Session::released`] moved since the last event of this kind.
     Released {

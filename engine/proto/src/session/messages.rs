@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 
 use super::{CloseCode, Session, SessionEvent, VIOLATION, table::LabelStatus};
 use crate::{
-    channel::{Accept, Fault, Label, OpenRequest, TxChannel},
+    channel::{Accept, Fault, Label, OpenRequest, TxChannel, TypeName},
     wire::frames::message::SessionMessage,
 };
 
@@ -33,13 +33,13 @@ impl Session {
         match message {
             SessionMessage::Open(label, request) => self.handle_open(label, request),
             SessionMessage::Accept(label, accept) => self.handle_accept(label, accept),
-            SessionMessage::Reject(label, code) => {
+            SessionMessage::Reject(label, code, type_name) => {
                 let Some(label) = self.rx_label(label)? else { return Ok(()) };
                 if self.rx_channels.get(label).is_some_and(|channel| channel.is_open()) {
                     return Err(VIOLATION);
                 }
                 self.drop_rx(label);
-                self.events.push_back(SessionEvent::Rejected { label, code });
+                self.events.push_back(SessionEvent::Rejected { label, code, type_name });
                 Ok(())
             }
             SessionMessage::Fin(label, end_seq) => {
@@ -93,7 +93,8 @@ impl Session {
         }
         if !self.tx_channels.admits(label) || !self.open_rate.take(self.now) {
             self.stats.opens_refused += 1;
-            self.control_tx.push(&SessionMessage::Reject(label.wire(), CloseCode::NO_CAPACITY));
+            let refusal = (CloseCode::NO_CAPACITY, TypeName::default());
+            self.control_tx.push(&SessionMessage::Reject(label.wire(), refusal.0, refusal.1));
             self.bound_control();
             return Ok(());
         }

@@ -26,6 +26,7 @@ fn slot_reused_while_blocked_is_listed_once() {
         window_datums: 1,
         max_datum_bytes: 16,
         weight: 1,
+        form: Default::default(),
         criteria: Vec::new(),
         tickets: Vec::new(),
     };

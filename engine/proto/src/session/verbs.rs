@@ -4,7 +4,9 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::{BlockedFrame, CloseCode, ControlError, NoChannel, OpenChannelError, Session, SessionEvent};
 use crate::{
-    channel::{Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage, longest_held},
+    channel::{
+        Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage, TypeName, longest_held,
+    },
     mutate,
     time::Instant,
     wire::frames::message::{MESSAGE_HEADER_BYTES, SMALL_MESSAGE_BYTES, SessionMessage, open_bytes},
@@ -47,11 +49,16 @@ impl Session {
 
     /// Producer: refuses, with a code for the consumer. The channel is gone.
     pub fn reject(&mut self, label: Label, code: CloseCode) -> Result<(), NoChannel> {
+        self.reject_naming(label, code, TypeName::default())
+    }
+
+    /// As [`Session::reject`], with the datum type and codec of the producer, for `TYPE_MISMATCH`.
+    pub fn reject_naming(&mut self, label: Label, code: CloseCode, name: TypeName) -> Result<(), NoChannel> {
         if self.tx_channels.get(label).is_none_or(|channel| channel.stage() != TxStage::Requested) {
             return Err(NoChannel);
         }
         self.drop_tx(label);
-        self.control_tx.push(&SessionMessage::Reject(label.wire(), code));
+        self.control_tx.push(&SessionMessage::Reject(label.wire(), code, name));
         self.bound_control();
         Ok(())
     }

@@ -50,6 +50,8 @@ codes! {
     TOO_SLOW = 10_413, "too slow", true;
     /// A datum is larger than the other side takes.
     TOO_LARGE = 10_414, "a datum is too large", false;
+    /// Producer and consumer name the stream alike, and its datums differ: another type, or another codec.
+    TYPE_MISMATCH = 10_415, "another datum type or codec", false;
     /// Data arrived that no credit covered.
     CREDIT_VIOLATION = 10_429, "the peer exceeded its credit", false;
     /// The producer ended the stream before its proper end, or its session before the stream's.
@@ -105,7 +107,7 @@ mod tests {
         assert_eq!(CloseCode::TOO_SLOW.to_string(), "too slow (10413)");
         assert_eq!(CloseCode::from_number(77).unwrap().to_string(), "code 77");
         assert_eq!(CloseCode::from_number(0), None);
-        assert!(!CloseCode::NOT_ALLOWED.is_retriable());
+        assert!(!CloseCode::NOT_ALLOWED.is_retriable() && !CloseCode::TYPE_MISMATCH.is_retriable());
         assert!(CloseCode::TOO_SLOW.is_retriable());
     }
 }

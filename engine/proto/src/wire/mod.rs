@@ -4,9 +4,11 @@
 //! accepted is decided by [`crate::seal`], [`crate::handshake`] and [`crate::session`].
 
 mod close_code;
+mod form;
 pub mod frames;
 pub mod header;
 mod open;
 
 pub use close_code::CloseCode;
+pub use form::{DatumForm, MAX_TYPE_NAME_BYTES, TypeName};
 pub use open::{Accept, OpenRequest, PublicationId, Reliability, Resume, datum_cost};

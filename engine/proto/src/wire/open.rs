@@ -6,6 +6,7 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::form::DatumForm;
 use crate::ids::StreamId;
 
 /// What happens to a datum that the network lost.
@@ -76,6 +77,8 @@ pub struct OpenRequest {
     /// The weight in the producer's scheduler that the consumer wishes for. The engine's producers ignore it:
     /// the publication sets the weight.
     pub weight: u8,
+    /// What it takes the datums for. A producer of another form refuses with `TYPE_MISMATCH`.
+    pub form: DatumForm,
     /// Which datums it wants; opaque here. Empty: all of them. The engine's producers cannot select, and
     /// refuse anything else with `NOT_ALLOWED`.
     pub criteria: Vec<u8>,

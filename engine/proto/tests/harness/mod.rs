@@ -206,6 +206,7 @@ impl World {
             window_datums: flow.window_datums,
             max_datum_bytes: flow.max_datum,
             weight: flow.weight,
+            form: Default::default(),
             criteria: vec![1, 2, 3],
             tickets: vec![vec![4; 40]],
         };
@@ -304,7 +305,7 @@ impl World {
                     assert_eq!(accept.first_seq, inbox.config.first_seq);
                     assert!(!std::mem::replace(&mut inbox.accepted, true));
                 }
-                SessionEvent::Rejected { label, code } => peer.rejected.push((label, code)),
+                SessionEvent::Rejected { label, code, .. } => peer.rejected.push((label, code)),
                 SessionEvent::Released { label } => {
                     let released = peer.session.released(label).unwrap();
                     let before = peer.rings.released.insert(label, released).unwrap_or(0);

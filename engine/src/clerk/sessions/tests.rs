@@ -77,6 +77,7 @@ fn channels_end_with_their_session_and_its_index_is_freed() {
         window_datums: 0,
         max_datum_bytes: 1,
         weight: 1,
+        form: Default::default(),
         criteria: Vec::new(),
         tickets: Vec::new(),
     });

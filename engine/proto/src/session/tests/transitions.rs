@@ -6,7 +6,7 @@ use std::{format, println, string::String, vec};
 
 use super::*;
 use crate::{
-    channel::{Accept, Fetched, OpenRequest, PublicationId, Reliability},
+    channel::{Accept, Fetched, OpenRequest, PublicationId, Reliability, TypeName},
     ids::StreamId,
     seal::{KeyBytes, KeyLimits, Suite},
     wire::{
@@ -203,6 +203,7 @@ fn request(reliability: Reliability) -> OpenRequest {
         window_datums: 0,
         max_datum_bytes: 64,
         weight: 1,
+        form: Default::default(),
         criteria: vec![],
         tickets: vec![],
     }
@@ -373,7 +374,11 @@ fn consumer_channel_is_as_the_readme_prints_it() {
         &[
             ("ACCEPT", |subject| subject.receive_message(SessionMessage::Accept(RX.wire(), accept()))),
             ("REJECT", |subject| {
-                subject.receive_message(SessionMessage::Reject(RX.wire(), CloseCode::NOT_ALLOWED));
+                subject.receive_message(SessionMessage::Reject(
+                    RX.wire(),
+                    CloseCode::NOT_ALLOWED,
+                    TypeName::default(),
+                ));
             }),
             ("datums up to the end", datums),
             ("datums, sink full", |subject| {

@@ -5,17 +5,19 @@
 //! header   | kind | 0  0  0  | length of body |
 //!
 //! OPEN     label u32 | reliability u8 | weight u8 | tickets u16 | window_bytes u64 | window_datums u64 |
-//!          max_datum_bytes u32 | criteria bytes u32 | stream id 32 | subscription 8 | resumes u8 | 0 x 7 |
-//!          publication 16 | next_seq u64 | criteria | tickets x { length u32, bytes }
+//!          max_datum_bytes u32 | criteria bytes u32 | stream id 32 | subscription 8 | resumes u8 |
+//!          name bytes u8 | 0 x 6 | publication 16 | next_seq u64 | fingerprint 16 | name | criteria |
+//!          tickets x { length u32, bytes }
 //! ACCEPT   label u32 | reliability u8 | 0 0 0 | first_seq u64 | max_datum_bytes u32 | publication 16
-//! REJECT   label u32 | code u32
+//! REJECT   label u32 | code u32 | name bytes u8 | name
 //! FIN      label u32 | end_seq u64
 //! RESET    label u32 | code u32 | sender opened u8
 //! RECORD   opaque bytes
 //! SETTINGS max_ack_delay u32, in nanoseconds | large_bytes u64
 //! ```
 //!
-//! Publication and next_seq of OPEN are zero when resumes is 0.
+//! Publication and next_seq of OPEN are zero when resumes is 0. A name is that of a datum type and its codec;
+//! in REJECT it is the producer's, and given with `TYPE_MISMATCH`.
 //!
 //! SETTINGS comes before the sender's first other message.
 //!
@@ -34,7 +36,10 @@ use zerocopy::{
 use super::{FrameError, header};
 use crate::{
     ids::StreamId,
-    wire::{Accept, CloseCode, OpenRequest, PublicationId, Reliability, Resume},
+    wire::{
+        Accept, CloseCode, DatumForm, MAX_TYPE_NAME_BYTES, OpenRequest, PublicationId, Reliability, Resume,
+        TypeName,
+    },
 };
 
 header! {
@@ -50,7 +55,7 @@ header! {
 }
 header! {
     /// The fixed part of OPEN.
-    OpenHeader, 104 {
+    OpenHeader, 120 {
         /// The channel, chosen by the sender.
         label: U32,
         /// 0 FireAndForget, 1 Reliable.
@@ -73,12 +78,16 @@ header! {
         subscription: [u8; 8],
         /// 1 when a former channel is continued, else 0.
         resumes: u8,
+        /// Bytes of the type's name.
+        name: u8,
         /// Zero.
-        zero: [u8; 7],
+        zero: [u8; 6],
         /// The publication of the former channel.
         publication: PublicationId,
         /// The sequence at which the former channel ended.
         next_seq: U64,
+        /// What the datums are; zeros: not stated.
+        fingerprint: [u8; 16],
     }
 }
 header! {
@@ -99,12 +108,14 @@ header! {
     }
 }
 header! {
-    /// REJECT.
-    RejectBody, 8 {
+    /// The fixed part of REJECT.
+    RejectHeader, 9 {
         /// The channel.
         label: U32,
         /// A [`CloseCode`].
         code: U32,
+        /// Bytes of the type's name.
+        name: u8,
     }
 }
 header! {
@@ -141,7 +152,8 @@ header! {
 /// Bytes of a message's header.
 pub const MESSAGE_HEADER_BYTES: usize = size_of::<MessageHeader>();
 /// Most bytes of a message that the peer can cause (everything but OPEN and RECORD).
-pub const SMALL_MESSAGE_BYTES: usize = MESSAGE_HEADER_BYTES + size_of::<AcceptBody>();
+pub const SMALL_MESSAGE_BYTES: usize = MESSAGE_HEADER_BYTES + size_of::<RejectHeader>() + MAX_TYPE_NAME_BYTES;
+const _: () = assert!(size_of::<AcceptBody>() <= size_of::<RejectHeader>() + MAX_TYPE_NAME_BYTES);
 
 const OPEN: u8 = 1;
 const ACCEPT: u8 = 2;
@@ -158,8 +170,8 @@ pub enum SessionMessage {
     Open(u32, OpenRequest),
     /// The sender accepts as producer.
     Accept(u32, Accept),
-    /// The sender refuses.
-    Reject(u32, CloseCode),
+    /// The sender refuses. The name is that of its datum type, if that is why.
+    Reject(u32, CloseCode, TypeName),
     /// The stream ends before this sequence.
     Fin(u32, u64),
     /// The channel ends at once.
@@ -205,7 +217,8 @@ fn code_from(number: U32) -> Result<CloseCode, FrameError> {
 /// Bytes that the request takes as a message, header included.
 pub fn open_bytes(request: &OpenRequest) -> usize {
     let tickets: usize = request.tickets.iter().map(|ticket| ticket.len().saturating_add(4)).sum();
-    MESSAGE_HEADER_BYTES + size_of::<OpenHeader>() + request.criteria.len().saturating_add(tickets)
+    let name = usize::from(request.form.name.wire_len());
+    MESSAGE_HEADER_BYTES + size_of::<OpenHeader>() + name + request.criteria.len().saturating_add(tickets)
 }
 
 impl SessionMessage {
@@ -225,8 +238,12 @@ impl SessionMessage {
                     publication: accept.publication,
                 },
             ),
-            Self::Reject(label, code) => {
-                small(out, REJECT, &RejectBody { label: U32::new(*label), code: U32::new(code.number()) });
+            Self::Reject(label, code, name) => {
+                let (label, code) = (U32::new(*label), U32::new(code.number()));
+                let fixed = RejectHeader { label, code, name: name.wire_len() };
+                head(out, REJECT, size_of::<RejectHeader>() + name.as_str().len());
+                out.extend(fixed.as_bytes().iter().copied());
+                out.extend(name.as_str().bytes());
             }
             Self::Fin(label, end_seq) => {
                 small(out, FIN, &FinBody { label: U32::new(*label), end_seq: U64::new(*end_seq) });
@@ -270,8 +287,12 @@ impl SessionMessage {
                 )
             }
             REJECT => {
-                let reject = exact::<RejectBody>(body)?;
-                Self::Reject(reject.label.get(), code_from(reject.code)?)
+                let (reject, name) = RejectHeader::ref_from_prefix(body).map_err(|_| FrameError::Short)?;
+                if name.len() != usize::from(reject.name) {
+                    return Err(FrameError::Short);
+                }
+                let name = TypeName::from_wire(name).ok_or(FrameError::Invalid)?;
+                Self::Reject(reject.label.get(), code_from(reject.code)?, name)
             }
             FIN => {
                 let fin = exact::<FinBody>(body)?;
@@ -327,12 +348,15 @@ fn encode_open(label: u32, request: &OpenRequest, out: &mut impl Extend<u8>) {
         stream_id: request.stream_id,
         subscription: request.subscription,
         resumes: u8::from(request.resume.is_some()),
-        zero: [0; 7],
+        name: request.form.name.wire_len(),
+        zero: [0; 6],
         publication: request.resume.map_or_else(PublicationId::default, |resume| resume.publication),
         next_seq: U64::new(request.resume.map_or(0, |resume| resume.next_seq)),
+        fingerprint: request.form.fingerprint,
     };
     head(out, OPEN, open_bytes(request) - MESSAGE_HEADER_BYTES);
     out.extend(fixed.as_bytes().iter().copied());
+    out.extend(request.form.name.as_str().bytes());
     out.extend(request.criteria.iter().copied());
     for ticket in &request.tickets {
         out.extend(count(ticket.len()).as_bytes().iter().copied());
@@ -342,6 +366,8 @@ fn encode_open(label: u32, request: &OpenRequest, out: &mut impl Extend<u8>) {
 
 fn decode_open(body: &[u8]) -> Result<SessionMessage, FrameError> {
     let (fixed, rest) = OpenHeader::ref_from_prefix(body).map_err(|_| FrameError::Short)?;
+    let (name, rest) = rest.split_at_checked(usize::from(fixed.name)).ok_or(FrameError::Short)?;
+    let name = TypeName::from_wire(name).ok_or(FrameError::Invalid)?;
     let (criteria, mut rest) =
         rest.split_at_checked(fixed.criteria.get() as usize).ok_or(FrameError::Short)?;
     // The vector grows with the tickets that are present, not with the announced number.
@@ -371,6 +397,7 @@ fn decode_open(body: &[u8]) -> Result<SessionMessage, FrameError> {
         window_datums: fixed.window_datums.get(),
         max_datum_bytes: fixed.max_datum_bytes.get(),
         weight: fixed.weight,
+        form: DatumForm { fingerprint: fixed.fingerprint, name },
         criteria: criteria.to_vec(),
         tickets,
     };

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::{message::SessionMessage, *};
 use crate::{
     ids::StreamId,
-    wire::{Accept, OpenRequest, PublicationId, Reliability, Resume},
+    wire::{Accept, DatumForm, OpenRequest, PublicationId, Reliability, Resume, TypeName},
 };
 
 fn only(bytes: &[u8]) -> Frame<'_> {
@@ -183,6 +183,7 @@ fn request() -> OpenRequest {
         window_datums: 9,
         max_datum_bytes: 16 << 20,
         weight: 4,
+        form: DatumForm { fingerprint: [0xc3; 16], name: TypeName::new("u8") },
         criteria: b"prefix".to_vec(),
         tickets: vec![b"".to_vec(), b"ticket".to_vec()],
     }
@@ -202,7 +203,8 @@ fn messages_round_trip_and_their_cuts_are_refused() {
         SessionMessage::Open(3, request()),
         SessionMessage::Open(3, OpenRequest { resume, ..request() }),
         SessionMessage::Accept(4, accept),
-        SessionMessage::Reject(5, CloseCode::NOT_ALLOWED),
+        SessionMessage::Reject(5, CloseCode::NOT_ALLOWED, TypeName::default()),
+        SessionMessage::Reject(5, CloseCode::TYPE_MISMATCH, TypeName::new("(u8, u16)")),
         SessionMessage::Fin(6, 1 << 50),
         SessionMessage::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
         SessionMessage::Record(b"peer".to_vec()),
@@ -246,14 +248,16 @@ fn open_and_accept_have_these_bytes() {
     };
     let bytes = encoded(SessionMessage::Open(3, open));
     let fixed = [
-        &[1, 0, 0, 0, 124, 0, 0, 0][..],
+        &[1, 0, 0, 0, 142, 0, 0, 0][..],
         &[3, 0, 0, 0, 0, 4, 2, 0],
         &[0, 0, 0, 0, 0, 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 6, 0, 0, 0],
         &[7; 32],
         &[0xa1; 8],
-        &[1, 0, 0, 0, 0, 0, 0, 0],
+        &[1, 2, 0, 0, 0, 0, 0, 0],
         &[0xb2; 16],
         &[4, 3, 2, 1, 0, 0, 0, 0],
+        &[0xc3; 16],
+        b"u8",
         b"prefix",
         &[0; 4],
         &[6, 0, 0, 0],
