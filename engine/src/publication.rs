@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+pub use corewire_proto::channel::{DatumForm, TypeName};
 use corewire_proto::{StreamId, session::CloseCode};
 use corewire_rings::{Ring, RingConfigError, Writer};
 use thiserror::Error;
@@ -19,7 +20,7 @@ use tokio::sync::watch;
 use crate::shared::publication::{PublicationGuard, note_full};
 pub use crate::shared::{
     channel::{Channel, Channels},
-    event::{ChannelEvent, OnEvent},
+    event::{ChannelEvent, OnEvent, TypeMismatch},
     flush::{Flush, Shortfall},
     publication::{
         Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, StreamEnd,
@@ -139,6 +140,7 @@ impl Publication {
         PublicationStats {
             admitted: get(&counters.admitted),
             not_allowed: get(&counters.not_allowed),
+            type_mismatch: get(&counters.type_mismatch),
             no_capacity: get(&counters.no_capacity),
             too_slow: get(&counters.too_slow),
             resumed: get(&counters.resumed),

@@ -11,7 +11,7 @@ use corewire_engine::{
     shared::ChannelState,
 };
 use corewire_proto::{
-    channel::Reliability,
+    channel::{Reliability, TypeName},
     session::{CloseCode, SessionConfig},
 };
 use shard_rig::{Leg, Rig, Setup, Wish, closed, index, publish, ring};
@@ -214,6 +214,7 @@ fn a_refused_channel_is_told_why_and_leaves_nothing_behind() {
         index: index(1, 0x1001),
         label,
         code: CloseCode::STREAM_NOT_FOUND,
+        type_name: TypeName::default(),
     });
     rig.run_until(LONG, |rig| {
         let rejected = rig.right.pick(|event| match event {
@@ -365,10 +366,15 @@ fn commands_for_what_is_gone_are_answered_or_forgotten() {
     let label = corewire_proto::channel::Label::from_u32(5);
     rig.left.tell(Command::CloseSession { index: gone, code });
     rig.left.tell(Command::ResetChannel { index: gone, label, code });
-    rig.left.tell(Command::RejectChannel { index: gone, label, code });
+    rig.left.tell(Command::RejectChannel { index: gone, label, code, type_name: TypeName::default() });
     rig.left.tell(Command::SendControl { index: gone, bytes: vec![1] });
     rig.left.tell(Command::ResetChannel { index: index(1, 0x1001), label, code });
-    rig.left.tell(Command::RejectChannel { index: index(1, 0x1001), label, code });
+    rig.left.tell(Command::RejectChannel {
+        index: index(1, 0x1001),
+        label,
+        code,
+        type_name: TypeName::default(),
+    });
     rig.settle();
     assert_eq!(rig.left.count(Counter::StaleCommands), 6);
     // Who waits for an answer gets one.

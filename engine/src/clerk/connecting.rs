@@ -6,7 +6,7 @@ use std::sync::{Arc, atomic::Ordering};
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{Label, OpenRequest},
+    channel::{Label, OpenRequest, TypeName},
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
@@ -111,7 +111,13 @@ impl Clerk {
                 self.subscriptions.hand_over(&mut self.env, key.subscription, leg);
                 self.publications.show(&mut self.env, channel.publication);
             }
-            Err(code) => self.subscriptions.refused_local(&mut self.env, key, info, code),
+            Err(code) => {
+                let theirs = self.subscriptions.stream(key.subscription).and_then(|stream| {
+                    let publication = self.publications.open_stream(producer, &stream)?;
+                    self.publications.form(publication).map(|form| form.name.clone())
+                });
+                self.subscriptions.refused_local(&mut self.env, key, info, (code, theirs));
+            }
         }
     }
 
@@ -131,7 +137,8 @@ impl Clerk {
         let consumer = self.local_info(key.node()).ok_or(CloseCode::PEER_LOST)?;
         let channel = ChannelKey::new(publication, self.port.next_key());
         let leg = LegKey(self.port.next_key());
-        let end = self.publications.serve_local(&mut self.env, channel, leg, &consumer)?;
+        let form = self.subscriptions.form(key.subscription).ok_or(CloseCode::STREAM_NOT_FOUND)?;
+        let end = self.publications.serve_local(&mut self.env, (channel, leg), &consumer, form)?;
         let local = LocalLeg {
             producer: channel,
             consumer: key,
@@ -156,9 +163,20 @@ impl Clerk {
             Ok(Some(key)) => self.sessions.add_channel(index, label, ChannelOwner::Outbound(key)),
             Ok(None) => {}
             Err(code) => {
-                self.env.effects.send(index.shard(), Command::RejectChannel { index, label, code });
+                let named = (code == CloseCode::TYPE_MISMATCH).then(|| self.type_name(index, request));
+                let type_name = named.flatten().unwrap_or_default();
+                self.env
+                    .effects
+                    .send(index.shard(), Command::RejectChannel { index, label, code, type_name });
             }
         }
+    }
+
+    /// The datum type of the stream that was asked for.
+    fn type_name(&self, index: ReceiverIndex, request: &OpenRequest) -> Option<TypeName> {
+        let (node, _) = self.sessions.ends(index)?;
+        let publication = self.publications.open_stream(node, &request.stream_id)?;
+        self.publications.form(publication).map(|form| form.name.clone())
     }
 
     fn try_serve(

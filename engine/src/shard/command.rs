@@ -9,7 +9,7 @@ use std::{
 };
 
 use corewire_proto::{
-    channel::{Label, OpenRequest, PublicationId, Reliability},
+    channel::{Label, OpenRequest, PublicationId, Reliability, TypeName},
     seal::SessionKeys,
     session::{CloseCode, SessionConfig},
     time::Instant,
@@ -165,6 +165,8 @@ pub enum Command {
         label: Label,
         /// Why.
         code: CloseCode,
+        /// The producer's datum type and codec, with `TYPE_MISMATCH`; else empty.
+        type_name: TypeName,
     },
     /// End a channel at once, from either end.
     ResetChannel {

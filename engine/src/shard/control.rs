@@ -85,10 +85,10 @@ impl ShardCore {
             }
             Command::WithdrawOpen { index, open_id } => self.withdraw_open(index, open_id),
             Command::AcceptChannel(accept) => self.accept_channel(*accept),
-            Command::RejectChannel { index, label, code } => {
+            Command::RejectChannel { index, label, code, type_name } => {
                 let Some(slot) = self.find(index) else { return self.count_stale() };
                 let Some(entry) = self.sessions.get_mut(slot) else { return };
-                if entry.session.reject(label, code).is_err() {
+                if entry.session.reject_naming(label, code, type_name).is_err() {
                     return self.count_stale();
                 }
                 self.counters.bump(Counter::ChannelsRejected);

@@ -109,7 +109,11 @@ impl ShardCore {
                 Some(Event::ChannelRequested { index, label, request: Box::new(request) })
             }
             SessionEvent::Accepted { label, accept } => self.accepted(slot, label, accept),
-            SessionEvent::Rejected { label, code } => {
+            SessionEvent::Rejected { label, code, type_name } => {
+                let channel = self.sessions.get(slot)?.labels.get(label).and_then(|c| self.channels.get(c));
+                if let Some(channel) = channel.filter(|_| code == CloseCode::TYPE_MISMATCH) {
+                    channel.shared.set_producer_type(type_name);
+                }
                 self.channel_over(slot, label, code, ChannelEnd::ByPeer)
             }
             SessionEvent::Released { label } => {

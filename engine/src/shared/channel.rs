@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corewire_proto::{PeerId, StreamId, session::CloseCode};
+use corewire_proto::{PeerId, StreamId, channel::TypeName, session::CloseCode};
 use tokio::sync::watch;
 
 use super::{keys::PublicationKey, publication::PublicationShared};
@@ -108,6 +108,8 @@ pub struct ChannelShared {
     state: watch::Sender<ChannelState>,
     /// Set before the state becomes `Terminated`.
     close_code: OnceLock<CloseCode>,
+    /// Set before `close_code` when that is `TYPE_MISMATCH`, at the consumer.
+    producer_type: OnceLock<TypeName>,
     counters: ChannelCounters,
     /// See [`ChannelShared::end_seq`]; all ones while it is not known.
     end_seq: AtomicU64,
@@ -129,6 +131,7 @@ impl ChannelShared {
             consumer_id,
             state: watch::Sender::new(ChannelState::Connecting),
             close_code: OnceLock::new(),
+            producer_type: OnceLock::new(),
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             stopped_at: AtomicU64::new(u64::MAX),
@@ -206,6 +209,16 @@ impl ChannelShared {
     /// Why the channel is over; `None` while it is not. Known before the state says `Terminated`.
     pub fn close_code(&self) -> Option<CloseCode> {
         self.close_code.get().copied()
+    }
+
+    /// The datum type and codec of a producer that refused with `TYPE_MISMATCH`. At the consumer.
+    pub fn producer_type(&self) -> Option<&TypeName> {
+        self.producer_type.get()
+    }
+
+    /// The producer is about to refuse because its datums are these. The first name stays.
+    pub(crate) fn set_producer_type(&self, name: TypeName) {
+        let _ = self.producer_type.set(name);
     }
 
     /// Where the producer's ring stood when the channel lost its place there: the sequence after the last

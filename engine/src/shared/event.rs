@@ -4,9 +4,29 @@
 
 use std::{fmt, sync::Arc};
 
-use corewire_proto::{PeerId, session::CloseCode};
+use corewire_proto::{PeerId, channel::TypeName, session::CloseCode};
 
 use super::Channel;
+
+/// Two datum types, each with its codec, under the name of one stream. Each name has a limited length; one
+/// that was cut ends with three dots.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TypeMismatch {
+    /// At this end.
+    pub ours: TypeName,
+    /// At the other end.
+    pub theirs: TypeName,
+}
+
+impl fmt::Display for TypeMismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { ours, theirs } = self;
+        write!(
+            f,
+            "the datums are {ours} here and {theirs} there: use one type and codec, or another stream id"
+        )
+    }
+}
 
 /// Something that happened to a channel, or to the wish for one.
 #[derive(Clone, Debug)]
@@ -34,6 +54,8 @@ pub enum ChannelEvent {
         code: CloseCode,
         /// It is tried again by itself.
         goes_on: bool,
+        /// What differs, with `TYPE_MISMATCH`.
+        mismatch: Option<TypeMismatch>,
     },
     /// A producer was tried for as long as the backoff allows.
     GaveUp {

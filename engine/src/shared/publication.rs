@@ -12,7 +12,11 @@ use std::{
     time::Duration,
 };
 
-use corewire_proto::{StreamId, channel::Reliability, session::CloseCode};
+use corewire_proto::{
+    StreamId,
+    channel::{DatumForm, Reliability},
+    session::CloseCode,
+};
 use corewire_rings::{Ring, RingConfig, sync::Lock};
 use tokio::sync::watch;
 
@@ -78,6 +82,8 @@ pub struct PublishSpec {
     pub reliability: Reliability,
     /// Weight of its channels in the shard's scheduler, at least 1.
     pub weight: u8,
+    /// What its datums are. A consumer of another form is refused with `TYPE_MISMATCH`.
+    pub form: DatumForm,
     /// Which peers may consume. `None`: every member of the network.
     pub admit: Option<Admit>,
     /// A consumer that has kept the ring full for this long in total, while another consumer had taken
@@ -121,6 +127,7 @@ impl PublishSpec {
             max_consumers: usize::MAX,
             reliability: Reliability::Reliable,
             weight: 1,
+            form: DatumForm::default(),
             admit: None,
             lagging_grace: None,
             standstill_grace: STANDSTILL_GRACE_DEFAULT,
@@ -221,6 +228,7 @@ impl PublicationShared {
 pub(crate) struct PublicationCounters {
     pub(crate) admitted: AtomicU64,
     pub(crate) not_allowed: AtomicU64,
+    pub(crate) type_mismatch: AtomicU64,
     pub(crate) no_capacity: AtomicU64,
     pub(crate) too_slow: AtomicU64,
     pub(crate) resumed: AtomicU64,
@@ -235,6 +243,8 @@ pub struct PublicationStats {
     pub admitted: u64,
     /// Consumers refused or cut off by [`PublishSpec::admit`].
     pub not_allowed: u64,
+    /// Consumers refused because of [`PublishSpec::form`].
+    pub type_mismatch: u64,
     /// Consumers refused because of [`PublishSpec::max_consumers`], or because the ring has no cursor left.
     pub no_capacity: u64,
     /// Consumers cut off because they kept the ring full.

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use corewire_proto::{PeerId, StreamId, channel::Reliability};
+use corewire_proto::{
+    PeerId, StreamId,
+    channel::{DatumForm, Reliability},
+};
 use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
@@ -66,6 +69,8 @@ pub struct SubscribeSpec {
     pub max_datum: u32,
     /// What is wanted; a producer may promise less.
     pub reliability: Reliability,
+    /// What it takes the datums for. A producer of another form refuses with `TYPE_MISMATCH`.
+    pub form: DatumForm,
     /// Which producers to consume from. `None`: from every one of the stream.
     pub accept: Option<Admit>,
     /// When a producer is tried again.
@@ -86,6 +91,7 @@ impl SubscribeSpec {
             window_datums: 1_024,
             max_datum: 16 << 20,
             reliability: Reliability::Reliable,
+            form: DatumForm::default(),
             accept: None,
             backoff: Backoff::default(),
             on_change: None,

@@ -4,6 +4,7 @@
 //! - the policy of a full ring (the typed layer) and sending (the shards);
 //! - local channels as a whole: only their producer's end is here.
 
+mod admission;
 mod events;
 mod flushes;
 mod lagging;
@@ -16,13 +17,14 @@ use std::{
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{Label, OpenRequest, PublicationId, Reliability},
+    channel::{DatumForm, Label, OpenRequest, PublicationId, Reliability},
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
 use corewire_rings::{Reader, ReaderId, Ring};
 
 use self::{
+    admission::honoured,
     lagging::FullWatch,
     parked::{ConsumerKey, Places},
 };
@@ -128,13 +130,6 @@ pub(crate) struct LocalEndpoint {
     pub(crate) source: Source,
 }
 
-/// Whether a producer can do what was asked for. It cannot choose among datums, and a consumer that wants
-/// some must not get all of them. `NOT_ALLOWED`, because asking again does not help. The requested weight is
-/// a hint: the publication's own is used.
-fn honoured(request: &OpenRequest) -> Result<(), CloseCode> {
-    if request.criteria.is_empty() { Ok(()) } else { Err(CloseCode::NOT_ALLOWED) }
-}
-
 impl OutboundChannel {
     /// The consumer, if it is in another engine.
     fn consumer(&self) -> Option<ConsumerKey> {
@@ -164,37 +159,6 @@ impl PublicationState {
         let channels: Channels = self.channels.values().map(|outbound| outbound.channel.clone()).collect();
         self.shared.channels.send_replace(channels);
         env.effects.notify(self.shared.spec.on_change.as_ref());
-    }
-
-    /// Whether this consumer may have a channel now; `Err` is the reason why not, and is counted. `returns`:
-    /// its place is kept.
-    fn admit(&self, env: &mut Env, consumer: &PeerInfo, returns: bool) -> Result<Verdict, CloseCode> {
-        let verdict = self.judge(consumer, returns);
-        if let Err(code) = verdict {
-            let (peer, goes_on) = (consumer.peer_id(), code.is_retriable());
-            self.tell(env, || ChannelEvent::Refused { peer, code, goes_on });
-        }
-        verdict
-    }
-
-    fn judge(&self, consumer: &PeerInfo, returns: bool) -> Result<Verdict, CloseCode> {
-        let (counters, of_node) = (&self.shared.counters, &self.node.counters);
-        if self.closed && !returns {
-            count(&of_node.stream_not_found);
-            return Err(CloseCode::STREAM_NOT_FOUND);
-        }
-        if self.channels.len() >= self.shared.spec.max_consumers {
-            count(&counters.no_capacity);
-            count(&of_node.no_capacity);
-            return Err(CloseCode::NO_CAPACITY);
-        }
-        let verdict = ask(self.shared.spec.admit.as_ref(), consumer, &counters.panics);
-        if verdict == Verdict::Deny {
-            count(&counters.not_allowed);
-            count(&of_node.not_allowed);
-            return Err(CloseCode::NOT_ALLOWED);
-        }
-        Ok(verdict)
     }
 
     fn insert(&mut self, env: &mut Env, key: ChannelKey, channel: OutboundChannel, verdict: Verdict) {
@@ -291,6 +255,11 @@ impl Publications {
         self.publications.get(&key).map(|publication| &publication.shared.ring)
     }
 
+    /// What the datums of a publication are that is not forgotten.
+    pub(crate) fn form(&self, key: PublicationKey) -> Option<&DatumForm> {
+        self.publications.get(&key).map(|publication| &publication.shared.spec.form)
+    }
+
     fn of_node(&self, node: NodeId) -> impl Iterator<Item = (&PublicationKey, &PublicationState)> {
         self.publications.range(PublicationKey::all_of(node))
     }
@@ -327,7 +296,7 @@ impl Publications {
         if publication.wait_for_last(env, &asked) {
             return Ok(None);
         }
-        let verdict = publication.admit(env, &info, kept.is_some())?;
+        let verdict = publication.admit(env, &info, &request.form, kept.is_some())?;
         let handle = Arc::new(ChannelShared::new(request.stream_id, node.peer_id, peer));
         let published = Some(Source::new(&publication.shared));
         let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None, published });
@@ -372,13 +341,13 @@ impl Publications {
     pub(crate) fn serve_local(
         &mut self,
         env: &mut Env,
-        key: ChannelKey,
-        leg: LegKey,
+        (key, leg): (ChannelKey, LegKey),
         consumer: &PeerInfo,
+        form: &DatumForm,
     ) -> Result<LocalEndpoint, CloseCode> {
         // A predicate of the consumer's has just run, so the publication may be gone.
         let publication = self.publications.get_mut(&key.publication).ok_or(CloseCode::STREAM_NOT_FOUND)?;
-        let verdict = publication.admit(env, consumer, false)?;
+        let verdict = publication.admit(env, consumer, form, false)?;
         let Ok(reader) = publication.shared.ring.subscribe() else {
             count(&publication.node.counters.no_capacity);
             return Err(CloseCode::NO_CAPACITY);

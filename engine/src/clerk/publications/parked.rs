@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use corewire_proto::{
     PeerId,
-    channel::{Label, OpenRequest},
+    channel::{Label, OpenRequest, TypeName},
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -83,7 +83,8 @@ impl PublicationState {
             // The end of the last channel was asked for with the first of them.
             Some(WaitingOpen { index, label, .. }) => {
                 let code = CloseCode::SUPERSEDED;
-                env.effects.send(index.shard(), Command::RejectChannel { index, label, code });
+                let type_name = TypeName::default();
+                env.effects.send(index.shard(), Command::RejectChannel { index, label, code, type_name });
             }
             // Its owner stays, because the end comes with the place.
             None => {

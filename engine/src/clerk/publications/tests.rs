@@ -20,6 +20,7 @@ fn request() -> OpenRequest {
         window_datums: 16,
         max_datum_bytes: 64,
         weight: 9,
+        form: DatumForm::default(),
         criteria: Vec::new(),
         tickets: Vec::new(),
     }
@@ -78,7 +79,10 @@ impl Fixture {
     fn serve_local(&mut self) -> (ChannelKey, LegKey, LocalEndpoint) {
         let (key, leg) = (ChannelKey::new(self.shared.key, 3), LegKey(4));
         let consumer = PeerInfo::new(PeerFacts { peer_id: PeerId([9; 32]), ..PeerFacts::default() });
-        let end = self.publications.serve_local(&mut self.env, key, leg, &consumer).expect("it is admitted");
+        let end = self
+            .publications
+            .serve_local(&mut self.env, (key, leg), &consumer, &DatumForm::default())
+            .expect("it is admitted");
         self.env.effects.drain();
         (key, leg, end)
     }

@@ -4,13 +4,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use corewire_proto::{
     PeerId,
-    channel::{PublicationId, Resume},
+    channel::{DatumForm, PublicationId, Resume},
     session::CloseCode,
     time::Instant,
 };
 
 use super::stage::{InboundStage, StageEvent};
-use crate::shared::{Channel, event::ChannelEvent, limits::REST_WANTED, subscription::LegGap};
+use crate::shared::{
+    Channel,
+    event::{ChannelEvent, TypeMismatch},
+    limits::REST_WANTED,
+    subscription::LegGap,
+};
 
 /// A producer that a subscription wants, and the channel from it.
 pub(super) struct InboundChannel {
@@ -82,13 +87,23 @@ impl InboundChannel {
 
     /// What is said of the end of its channel, or of the attempt to get one. To be asked before its stage
     /// changes. `goes_on`: it is tried again.
-    pub(super) fn end_event(&self, producer: PeerId, code: CloseCode, goes_on: bool) -> ChannelEvent {
+    pub(super) fn end_event(
+        &self,
+        (producer, ours): (PeerId, &DatumForm),
+        code: CloseCode,
+        goes_on: bool,
+    ) -> ChannelEvent {
         match self.channel.clone().filter(|_| self.stage.is_open()) {
             Some(channel) => {
                 let code = channel.shared.close_code().unwrap_or(code);
                 ChannelEvent::Closed { channel, code, goes_on }
             }
-            None => ChannelEvent::Refused { peer: producer, code, goes_on },
+            None => {
+                let theirs = self.channel.as_ref().and_then(|channel| channel.shared.producer_type());
+                let mismatch =
+                    theirs.map(|theirs| TypeMismatch { ours: ours.name.clone(), theirs: theirs.clone() });
+                ChannelEvent::Refused { peer: producer, code, goes_on, mismatch }
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use std::{
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{Label, OpenRequest, Resume},
+    channel::{DatumForm, Label, OpenRequest, Resume, TypeName},
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
@@ -175,6 +175,11 @@ impl Subscriptions {
         self.subscriptions.get(&key).map(|subscription| subscription.shared.spec.stream)
     }
 
+    /// What a subscription that is not forgotten takes its datums for.
+    pub(crate) fn form(&self, key: SubscriptionKey) -> Option<&DatumForm> {
+        self.subscriptions.get(&key).map(|subscription| &subscription.shared.spec.form)
+    }
+
     /// Whether a subscription of the node wants this producer.
     pub(crate) fn want(&self, node: NodeId, producer: PeerId) -> bool {
         self.of_node(node).any(|(_, subscription)| subscription.producers.contains_key(&producer))
@@ -321,6 +326,7 @@ impl Subscriptions {
             max_datum_bytes: spec.max_datum,
             // Producers honour neither yet, so neither can be asked for.
             weight: 1,
+            form: spec.form.clone(),
             criteria: Vec::new(),
             // Tickets are shown once per session, not once per channel.
             tickets: Vec::new(),
@@ -398,11 +404,21 @@ impl Subscriptions {
         inbound.since = now;
     }
 
-    /// A producer of this engine did not let us in, or was not accepted.
-    pub(crate) fn refused_local(&mut self, env: &mut Env, key: InboundKey, info: &PeerInfo, code: CloseCode) {
+    /// A producer of this engine did not let us in, or was not accepted. `theirs` is its datum type, if
+    /// known.
+    pub(crate) fn refused_local(
+        &mut self,
+        env: &mut Env,
+        key: InboundKey,
+        info: &PeerInfo,
+        (code, theirs): (CloseCode, Option<TypeName>),
+    ) {
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
         let stream = subscription.shared.spec.stream;
         let refused = Arc::new(ChannelShared::new(stream, key.producer, subscription.node.peer_id));
+        if let Some(theirs) = theirs.filter(|_| code == CloseCode::TYPE_MISMATCH) {
+            refused.set_producer_type(theirs);
+        }
         refused.terminate(code);
         if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
             // So that the reason can be seen.
@@ -440,8 +456,11 @@ impl Subscriptions {
         env.effects.cancel_timer(Timer::Accepted(key));
         env.effects.cancel_timer(Timer::Unanswered(key));
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
+        if code == CloseCode::TYPE_MISMATCH {
+            count(&subscription.node.counters.type_mismatch);
+        }
         if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
-            let event = inbound.end_event(key.producer, code, false);
+            let event = inbound.end_event((key.producer, &subscription.shared.spec.form), code, false);
             inbound.enter(StageEvent::Refused(code));
             inbound.terminate(code);
             inbound.note_stop((key.producer, env.now), code, &mut subscription.stops, env.limits.legs);
@@ -472,7 +491,7 @@ impl Subscriptions {
             }
             inbound.since = now;
         }
-        let event = inbound.end_event(key.producer, code, true);
+        let event = inbound.end_event((key.producer, &subscription.shared.spec.form), code, true);
         inbound.note_stop((key.producer, now), code, &mut subscription.stops, env.limits.legs);
         if code == CloseCode::STREAM_NOT_FOUND
             && let Some(stop) = subscription.stops.get_mut(&key.producer)

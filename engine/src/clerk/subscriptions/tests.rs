@@ -267,7 +267,12 @@ fn a_consumer_that_was_cut_off_and_does_not_read_comes_back_late() {
     fixture.subscriptions.retry_due(fixture.key);
     assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
     assert!(fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&producer())), "not for ever");
-    fixture.subscriptions.refused_local(&mut fixture.env, fixture.key, &producer(), CloseCode::TOO_SLOW);
+    fixture.subscriptions.refused_local(
+        &mut fixture.env,
+        fixture.key,
+        &producer(),
+        (CloseCode::TOO_SLOW, None),
+    );
     fixture.shared.waiting.lock().fresh.clear();
     fixture.subscriptions.retry_due(fixture.key);
     assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
