@@ -3,14 +3,22 @@
 //! A codec knows one value and one slice, and allocates nothing for the encoded form: it writes where readers
 //! read.
 
+mod attributes;
+mod error;
+mod fingerprint;
+mod shape;
+
 use core::any::type_name;
-use core::fmt;
 
 use postcard::ser_flavors::{Flavor, Size};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use self::attributes::{Skipped, Watched};
+pub use self::error::{DecodeError, EncodeError};
+use self::error::{Decoding, Encoding};
+pub use self::fingerprint::Fingerprint;
 use crate::contain::contain;
 use crate::id::StreamId;
 
@@ -61,12 +69,16 @@ pub const SHORT_BYTES: usize = 64;
 /// datum.
 ///
 /// ```
-/// use corewire::{Codec, DecodeError, EncodeError, Plain};
+/// use corewire::{Codec, DecodeError, EncodeError, Fingerprint, Plain};
 ///
 /// /// Seconds of a day, as four bytes in network order.
 /// struct NetworkOrder;
 ///
 /// impl Codec<u32> for NetworkOrder {
+///     fn fingerprint() -> Fingerprint {
+///         Fingerprint::of("seconds of a day, u32 in network order")
+///     }
+///
 ///     fn encoded_len(_: &u32) -> Result<usize, EncodeError> {
 ///         Ok(4)
 ///     }
@@ -90,6 +102,20 @@ pub trait Codec<D>: 'static {
     /// Set to `false` only if no method can panic. Skips `catch_unwind`; a panic then unwinds through the
     /// caller, and its datum is lost without being counted.
     const MAY_PANIC: bool = true;
+
+    /// What tells the encoded datums of this codec and type from others: two ends of a stream are connected
+    /// only if theirs are equal. Called when a handle is built.
+    fn fingerprint() -> Fingerprint;
+
+    /// Whether datums of this type can be read back at all. Called when a producer is built, which fails with
+    /// the error. Default: they can.
+    ///
+    /// # Errors
+    ///
+    /// Why not, and what to do about it.
+    fn check() -> Result<(), EncodeError> {
+        Ok(())
+    }
 
     /// The exact number of bytes that [`encode`](Self::encode) will write for `datum`.
     ///
@@ -185,6 +211,20 @@ pub trait InPlaceMut<D>: InPlace<D> {
 /// its bytes times the size of the largest element that one byte can encode. Time is not bounded for a
 /// collection of zero-sized elements (`Vec<()>`), which can claim any length in a few bytes. Do not put such
 /// a type into a stream that untrusted peers may produce for.
+///
+/// # What it cannot carry
+///
+/// postcard writes neither names nor types, so a reader has to know what comes next. The serde attributes
+/// `untagged`, `tag` and `flatten`, and types that ask for "any" value, make that impossible: a producer of
+/// such a type is not built ([`TryBuildError::Unreadable`](crate::streams::producer::TryBuildError)).
+/// `skip_serializing_if` does too when it leaves a field out: in builds with debug assertions the send is
+/// refused with an error that names the field; without them, consumers find the datum undecodable.
+///
+/// # Fingerprint
+///
+/// The kinds of values that the type reads, in order, without the names of types, fields and variants: a
+/// consumer may use a type of its own that reads the same. It is found by deserializing invented values. What
+/// follows a value whose `Deserialize` refuses all of them is not compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Postcard;
 
@@ -240,9 +280,17 @@ pub struct Plain;
 /// One function per type of datum and none inlined: serde's generated code is large, and a compiler inlines
 /// all of it into a function with one caller.
 impl<D: Datum> Codec<D> for Postcard {
+    fn fingerprint() -> Fingerprint {
+        shape::of::<D>().0
+    }
+
+    fn check() -> Result<(), EncodeError> {
+        shape::of::<D>().1.map_or(Ok(()), |why| Err(EncodeError(why)))
+    }
+
     #[inline(never)]
     fn encoded_len(datum: &D) -> Result<usize, EncodeError> {
-        postcard::serialize_with_flavor(datum, Size::default()).map_err(EncodeError::postcard)
+        serialize(datum, Size::default())?.map_err(EncodeError::postcard)
     }
 
     #[inline(never)]
@@ -281,9 +329,22 @@ impl<D: Datum> Codec<D> for Postcard {
 #[inline]
 fn serialize_into<D: Serialize>(datum: &D, out: &mut [u8]) -> Result<Option<usize>, EncodeError> {
     let mut overflowed = false;
-    let written =
-        postcard::serialize_with_flavor(datum, SliceOutput { out, len: 0, overflowed: &mut overflowed });
+    let written = serialize(datum, SliceOutput { out, len: 0, overflowed: &mut overflowed })?;
     if overflowed { Ok(None) } else { written.map(Some).map_err(EncodeError::postcard) }
+}
+
+/// Serializes `datum`. The outer error: an attribute left a field out.
+#[inline]
+fn serialize<D: Serialize, F: Flavor>(
+    datum: &D,
+    flavor: F,
+) -> Result<postcard::Result<F::Output>, EncodeError> {
+    if !cfg!(debug_assertions) {
+        return Ok(postcard::serialize_with_flavor(datum, flavor));
+    }
+    let skipped = Skipped::new(None);
+    let written = postcard::serialize_with_flavor(&Watched(datum, &skipped), flavor);
+    skipped.get().map_or(Ok(written), |field| Err(EncodeError(Encoding::Skipped(field))))
 }
 
 /// postcard's output into a slice. An overflow is kept apart from the result: a `Serialize` implementation
@@ -334,6 +395,10 @@ impl<D> FitsRecord<D> {
 impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> Codec<D> for Plain {
     const MAY_PANIC: bool = false;
 
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::of_layout::<D>()
+    }
+
     #[inline]
     fn encoded_len(_datum: &D) -> Result<usize, EncodeError> {
         const { FitsRecord::<D>::CHECK };
@@ -369,117 +434,6 @@ impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlac
         D::mut_from_bytes(bytes).map_err(|_| DecodeError::wrong_size::<D>(found))
     }
 }
-
-/// Why a datum has no encoded form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EncodeError(Encoding);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Encoding {
-    Postcard(postcard::Error),
-    SizeChanged,
-    Panicked,
-    Custom(String),
-}
-
-impl EncodeError {
-    /// The error of a codec's own, with the text that it shows.
-    ///
-    /// ```
-    /// let error = corewire::EncodeError::custom("a price is never negative");
-    /// assert_eq!(error.to_string(), "a price is never negative");
-    /// ```
-    pub fn custom(text: impl fmt::Display) -> Self {
-        Self(Encoding::Custom(text.to_string()))
-    }
-
-    fn postcard(error: postcard::Error) -> Self {
-        Self(Encoding::Postcard(error))
-    }
-
-    /// Whether the `Serialize` implementation panicked.
-    pub fn is_panic(&self) -> bool {
-        self.0 == Encoding::Panicked
-    }
-}
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Encoding::Postcard(error) => write!(f, "the value cannot be serialized: {error}"),
-            Encoding::SizeChanged => f.write_str(
-                "the value serialized to another length than a moment before: \
-                 its Serialize implementation must give the same bytes each time",
-            ),
-            Encoding::Panicked => {
-                f.write_str("the Serialize implementation panicked: see the panic message for where")
-            }
-            Encoding::Custom(text) => f.write_str(text),
-        }
-    }
-}
-
-impl core::error::Error for EncodeError {}
-
-/// Why bytes are not a datum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DecodeError(Decoding);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Decoding {
-    Postcard(postcard::Error),
-    Trailing(usize),
-    WrongSize { expected: usize, found: usize },
-    Panicked,
-    Custom(String),
-}
-
-impl DecodeError {
-    /// The error of a codec's own, with the text that it shows.
-    ///
-    /// ```
-    /// let error = corewire::DecodeError::custom("not one of our records");
-    /// assert_eq!(error.to_string(), "not one of our records");
-    /// ```
-    pub fn custom(text: impl fmt::Display) -> Self {
-        Self(Decoding::Custom(text.to_string()))
-    }
-
-    fn postcard(error: postcard::Error) -> Self {
-        Self(Decoding::Postcard(error))
-    }
-
-    fn wrong_size<D>(found: usize) -> Self {
-        Self(Decoding::WrongSize { expected: size_of::<D>(), found })
-    }
-
-    /// Whether the `Deserialize` implementation panicked.
-    pub fn is_panic(&self) -> bool {
-        self.0 == Decoding::Panicked
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Decoding::Postcard(error) => write!(f, "the bytes are not a value of this type: {error}"),
-            Decoding::Trailing(n) => {
-                write!(f, "{n} bytes follow the value: does the producer send another type on this stream?")
-            }
-            Decoding::WrongSize { expected, found } => write!(
-                f,
-                "a plain datum of {expected} bytes was expected and {found} bytes came: \
-                 does the producer send another type, or with another codec?"
-            ),
-            Decoding::Panicked => {
-                f.write_str("the Deserialize implementation panicked: see the panic message")
-            }
-            Decoding::Custom(text) => f.write_str(text),
-        }
-    }
-}
-
-impl core::error::Error for DecodeError {}
 
 /// [`Codec::encoded_len`] with panics contained.
 #[inline]

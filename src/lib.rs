@@ -95,7 +95,9 @@ pub mod streams;
 pub mod tickets;
 
 pub use blocking::{block_on, block_on_timeout};
-pub use datum::{Codec, Datum, DecodeError, EncodeError, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES};
+pub use datum::{
+    Codec, Datum, DecodeError, EncodeError, Fingerprint, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES,
+};
 pub use declare::{ConsumerOf, ProducerOf, StreamConsumer, StreamProducer};
 pub use discovery::{Bootstrap, DialFailure, DialProblem, Discovery, IntoTags, PeerEntry};
 pub use engine::{Engine, EngineConfig, EngineInfo, HostedEngine, IoChoice};

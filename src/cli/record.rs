@@ -1,7 +1,6 @@
 //! A record as `pub` and `sub` send it: its bytes, without an encoding, so that any program can take part.
 
-use corewire::Codec;
-use corewire::{DecodeError, EncodeError};
+use corewire::{Codec, DecodeError, EncodeError, Fingerprint};
 
 /// Records up to this length are stored inline; most lines of text are shorter and need no allocation.
 const INLINE_BYTES: usize = 62;
@@ -41,6 +40,11 @@ impl AsRef<[u8]> for RawRecord {
 pub(crate) struct Raw;
 
 impl Codec<RawRecord> for Raw {
+    /// The bytes of every stream are records.
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::ANY
+    }
+
     fn encoded_len(record: &RawRecord) -> Result<usize, EncodeError> {
         Ok(record.as_ref().len())
     }

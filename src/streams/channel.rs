@@ -8,8 +8,8 @@ use corewire_engine::publication::Channel;
 pub use corewire_engine::shared::ChannelState as State;
 use tokio::sync::watch;
 
-use super::CloseCode;
 use super::consumer::LegStats;
+use super::{CloseCode, TypeName};
 use crate::blocking::block_on;
 use crate::discovery::PeerEntry;
 use crate::id::{PeerId, StreamId};
@@ -68,6 +68,16 @@ impl ChannelInfo {
                 peer: PeerEntry::new(channel.peer()),
             }),
         }
+    }
+
+    /// Whether the other end has refused the channel, or ended it, for a reason that stays.
+    pub(super) fn is_refused(&self) -> bool {
+        self.close_code().is_some_and(|code| !code.is_retriable())
+    }
+
+    /// Type and codec of a producer that refused because they differ.
+    pub(super) fn producer_type(&self) -> Option<&TypeName> {
+        self.ends.channel.shared().producer_type()
     }
 
     /// Whether this is about `channel`.

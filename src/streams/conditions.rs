@@ -25,13 +25,15 @@ pub(crate) struct ConditionSpec {
     minimum: usize,
     tags: BTreeSet<Tag>,
     predicates: Vec<Predicate>,
+    /// Counts channels that were refused, not those that are connected.
+    refused: bool,
     inverse: bool,
 }
 
 impl ConditionSpec {
     /// At least one connected channel.
     pub(crate) const fn subscribed() -> Self {
-        Self { minimum: 1, tags: BTreeSet::new(), predicates: Vec::new(), inverse: false }
+        Self { minimum: 1, tags: BTreeSet::new(), predicates: Vec::new(), refused: false, inverse: false }
     }
 
     /// What `condition` makes of the default condition; the argument of an `online_when`.
@@ -48,7 +50,8 @@ impl ConditionSpec {
     }
 
     fn qualifies(&self, channel: &ChannelInfo) -> bool {
-        channel.is_connected()
+        let counts = if self.refused { channel.is_refused() } else { channel.is_connected() };
+        counts
             && self.tags.is_subset(channel.peer().tags())
             && self.predicates.iter().all(|predicate| predicate(channel.peer()))
     }
@@ -101,6 +104,23 @@ impl When {
     /// Holds while at least one peer is connected. The methods of [`ChannelConditions`] refine it.
     pub fn subscribed(&self) -> ChannelConditions {
         ChannelConditions::new(&self.status, ConditionSpec::subscribed())
+    }
+
+    /// Holds while a producer refuses this consumer for a reason that only a change at either side removes:
+    /// another datum type, a predicate, a ticket. [`Consumer::events`](crate::Consumer::events) and
+    /// [`Consumer::producers`](crate::Consumer::producers) tell the reason. At a producer it never holds.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consume::<u64>();
+    /// let producer = network.streams().producer::<u64>().require(|_| false).build()?;
+    /// consumer.when().refused().wait_blocking();
+    /// # drop(producer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn refused(&self) -> ChannelConditions {
+        ChannelConditions::new(&self.status, ConditionSpec { refused: true, ..ConditionSpec::subscribed() })
     }
 
     /// Holds while no peer is connected.
@@ -307,6 +327,7 @@ impl fmt::Debug for ChannelConditions {
             .field("minimum", &self.spec.minimum)
             .field("tags", &self.spec.tags)
             .field("predicates", &self.spec.predicates.len())
+            .field("refused", &self.spec.refused)
             .field("inverse", &self.spec.inverse)
             .finish_non_exhaustive()
     }

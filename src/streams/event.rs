@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 use std::sync::{Arc, OnceLock, Weak};
 
-use corewire_engine::publication::{ChannelEvent, OnEvent};
+use corewire_engine::publication::{ChannelEvent, OnEvent, TypeMismatch};
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError as NoEvent};
 
 use super::CloseCode;
@@ -17,6 +17,24 @@ use crate::id::PeerId;
 const EVENTS_WAITING: usize = 256;
 
 /// Something that happened to a channel of a [`Consumer`](crate::Consumer), or to its wish for one.
+///
+/// ```
+/// use corewire::streams::{CloseCode, ConsumerEvent};
+/// use corewire::{Network, NetworkId};
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let consumer = network.streams().consumer::<u32>().with_stream_id("counts").build();
+/// let mut events = consumer.events();
+/// let producer = network.streams().producer::<u64>().with_stream_id("counts").build()?;
+/// let Some(ConsumerEvent::Refused { code, mismatch: Some(mismatch), .. }) = events.recv_blocking() else {
+///     panic!("a stream carries one type");
+/// };
+/// assert_eq!(code, CloseCode::TYPE_MISMATCH);
+/// assert_eq!(mismatch.ours.as_str(), "u32 as Postcard");
+/// assert_eq!(mismatch.theirs.as_str(), "u64 as Postcard");
+/// # drop(producer);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConsumerEvent {
@@ -54,6 +72,8 @@ pub enum ConsumerEvent {
         code: CloseCode,
         /// Whether the consumer tries again by itself. Otherwise it waits for a change at either side.
         retries: bool,
+        /// What differs, with [`CloseCode::TYPE_MISMATCH`].
+        mismatch: Option<TypeMismatch>,
     },
     /// A producer was tried without success for as long as the backoff allows. It is tried again when it is
     /// in touch by itself, or when its entry changes.
@@ -107,6 +127,8 @@ pub enum ProducerEvent {
         code: CloseCode,
         /// Whether it will ask again by itself.
         retries: bool,
+        /// What differs, with [`CloseCode::TYPE_MISMATCH`].
+        mismatch: Option<TypeMismatch>,
     },
     /// Nothing was heard of a consumer for a second, although something waits for its answer. It may be
     /// stopped, or the path cut.
@@ -142,9 +164,12 @@ impl StreamEvent for ConsumerEvent {
             ChannelEvent::Closed { channel, code, goes_on } => {
                 Self::Closed { channel: ChannelInfo::new(channel), code: *code, retries: *goes_on }
             }
-            ChannelEvent::Refused { peer, code, goes_on } => {
-                Self::Refused { producer: peer.0.into(), code: *code, retries: *goes_on }
-            }
+            ChannelEvent::Refused { peer, code, goes_on, mismatch } => Self::Refused {
+                producer: peer.0.into(),
+                code: *code,
+                retries: *goes_on,
+                mismatch: mismatch.clone(),
+            },
             ChannelEvent::GaveUp { producer } => Self::GaveUp { producer: producer.0.into() },
             ChannelEvent::Suspect { channel } => Self::Suspect { channel: ChannelInfo::new(channel) },
             ChannelEvent::Recovered { channel } => Self::Recovered { channel: ChannelInfo::new(channel) },
@@ -160,9 +185,12 @@ impl StreamEvent for ProducerEvent {
             ChannelEvent::Closed { channel, code, goes_on } => {
                 Self::Closed { channel: ChannelInfo::new(channel), code: *code, resumable: *goes_on }
             }
-            ChannelEvent::Refused { peer, code, goes_on } => {
-                Self::Refused { consumer: peer.0.into(), code: *code, retries: *goes_on }
-            }
+            ChannelEvent::Refused { peer, code, goes_on, mismatch } => Self::Refused {
+                consumer: peer.0.into(),
+                code: *code,
+                retries: *goes_on,
+                mismatch: mismatch.clone(),
+            },
             ChannelEvent::Suspect { channel } => Self::Suspect { channel: ChannelInfo::new(channel) },
             ChannelEvent::Recovered { channel } => Self::Recovered { channel: ChannelInfo::new(channel) },
             ChannelEvent::Undelivered { channel, datums } => {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub use corewire_engine::CloseCode;
 pub use corewire_engine::Reliability;
 use corewire_engine::node::Node;
+pub use corewire_engine::publication::{TypeMismatch, TypeName};
 
 pub use self::backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 pub use self::channel::{ChannelInfo, State, Stats};

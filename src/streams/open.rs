@@ -1,11 +1,13 @@
 //! Builds handles: turns the typed settings of a builder into the engine's specification, and its answer into
 //! a handle.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 use std::sync::{Arc, Weak};
 
 use corewire_engine::peer::PeerInfo;
-use corewire_engine::publication::{Admit, OnChange, Publication, PublishError, PublishSpec, Verdict};
+use corewire_engine::publication::{
+    Admit, DatumForm, OnChange, Publication, PublishError, PublishSpec, TypeName, Verdict,
+};
 use corewire_engine::subscription::SubscribeSpec;
 
 use super::Streams;
@@ -45,6 +47,7 @@ impl Streams {
             max_consumers: settings.max_consumers,
             reliability: settings.reliability,
             weight: settings.weight,
+            form: form::<D, C>(),
             admit: admit(settings.require, settings.tickets),
             lagging_grace: settings.lagging.grace,
             standstill_grace: settings.lagging.standstill,
@@ -80,6 +83,7 @@ impl Streams {
             window_datums: settings.window_datums as u64,
             max_datum: MAX_DATUM_BYTES,
             reliability: settings.reliability,
+            form: form::<D, C>(),
             accept: admit(settings.require, settings.tickets),
             backoff: settings.backoff.0,
             on_change: Some(refresh_and_notify(&status, &news)),
@@ -95,6 +99,17 @@ impl Streams {
         let legs = LegSet::new(subscription, status.clone(), news, events);
         Consumer::from_legs(settings.stream_id, status, legs)
     }
+}
+
+/// What both ends of a stream compare, and the name that people see.
+fn form<D, C: Codec<D>>() -> DatumForm {
+    DatumForm { fingerprint: C::fingerprint().to_bytes(), name: type_name_of::<D, C>() }
+}
+
+/// The datum type and its codec, for people.
+pub(super) fn type_name_of<D, C>() -> TypeName {
+    let codec = type_name::<C>().rsplit("::").next().unwrap_or_default();
+    TypeName::new(&format!("{} as {codec}", type_name::<D>()))
 }
 
 /// The error that hands an existing producer over, if it is of the type that was asked for.

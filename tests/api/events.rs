@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use corewire::streams::{CloseCode, ConsumerEvent, ExponentialBackoffBuilder, ProducerEvent};
 
+use serde::{Deserialize, Deserializer, Serialize};
+
 use super::support::{Data1, alone, apart, within};
 
 async fn next<E: Clone + Send + 'static>(events: &mut corewire::streams::Events<E>) -> E {
@@ -51,13 +53,13 @@ async fn both_ends_are_told_of_a_refusal() {
     let mut produced = producer.events();
     let refused = next(&mut consumed).await;
     assert!(
-        matches!(refused, ConsumerEvent::Refused { producer, code: CloseCode::NOT_ALLOWED, retries: false }
+        matches!(refused, ConsumerEvent::Refused { producer, code: CloseCode::NOT_ALLOWED, retries: false, .. }
             if producer == *nodes[0].local().id()),
         "{refused:?}"
     );
     let refused = next(&mut produced).await;
     assert!(
-        matches!(refused, ProducerEvent::Refused { consumer, code: CloseCode::NOT_ALLOWED, retries: false }
+        matches!(refused, ProducerEvent::Refused { consumer, code: CloseCode::NOT_ALLOWED, retries: false, .. }
             if consumer == *nodes[1].local().id()),
         "{refused:?}"
     );
@@ -82,18 +84,29 @@ async fn consumer_is_told_that_it_gave_a_producer_up() {
     }
 }
 
+/// Decodes only even numbers.
+#[derive(Serialize)]
+struct Even(u64);
+
+impl<'de> Deserialize<'de> for Even {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = u64::deserialize(deserializer)?;
+        if number % 2 == 0 { Ok(Self(number)) } else { Err(serde::de::Error::custom("odd")) }
+    }
+}
+
 #[tokio::test(crate = "crate::support::host")]
 async fn records_that_do_not_decode_are_told() {
     let network = alone().await;
     let streams = network.streams();
-    let mut consumer = streams.consumer::<String>().with_stream_id("mixed").build();
+    let mut consumer = streams.consume::<Even>();
     let mut events = consumer.events();
-    let producer = streams.producer::<Vec<u8>>().with_stream_id("mixed").build().unwrap();
+    let producer = streams.produce::<Even>();
     within(producer.when().online()).await;
-    for bytes in [&[0xff; 2][..], b"ok", &[0xff; 3], &[0xff; 4]] {
-        producer.try_send(bytes.to_vec()).unwrap();
+    for number in [3, 4, 5, 7] {
+        producer.try_send(Even(number)).unwrap();
     }
-    assert_eq!(within(consumer.recv()).await.as_deref(), Some("ok"));
+    assert_eq!(within(consumer.recv()).await.map(|even| even.0), Some(4));
     let mut rest = Vec::new();
     assert!(consumer.try_recv_many(&mut rest, 8).is_err());
     let mut undecodable = 0;

@@ -23,4 +23,5 @@ mod remote;
 mod sink_states;
 mod sinks;
 mod support;
+mod types;
 mod wakeups;

@@ -6,7 +6,7 @@ use corewire::streams::Delivery;
 use corewire::streams::consumer::TryRecvError;
 use corewire::streams::producer::{Builder, Error, Stats};
 use corewire::{BackpressurePolicy, Codec, Consumer, Network, Plain, Producer};
-use corewire::{DecodeError, EncodeError};
+use corewire::{DecodeError, EncodeError, Fingerprint};
 
 use super::support::{alone, apart, unencodable, within};
 
@@ -55,6 +55,10 @@ fn refused() -> EncodeError {
 }
 
 impl Codec<Item> for Own {
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::of("own")
+    }
+
     fn encoded_len(datum: &Item) -> Result<usize, EncodeError> {
         match datum.mood {
             RefusesLength => return Err(refused()),

@@ -8,6 +8,7 @@ mod borrowed;
 mod builder;
 mod leg;
 mod legs;
+mod refusal;
 
 use core::fmt;
 use core::future::{Future, poll_fn};
@@ -25,6 +26,7 @@ pub(crate) use self::builder::ConsumerSettings;
 use self::leg::Delivered;
 pub(in crate::streams) use self::leg::LegStats;
 pub(crate) use self::legs::LegSet;
+pub use self::refusal::RecvRefusal;
 use super::channel::{ChannelInfo, Stats};
 use super::conditions::When;
 use super::event::{ConsumerEvent, Events};
@@ -44,7 +46,7 @@ use crate::id::{PeerId, StreamId};
 /// Each kind of receive has four forms: without waiting, async, blocking, and blocking for a limited time.
 ///
 /// * A datum: [`try_recv`], [`recv`], [`recv_blocking`], [`recv_timeout`]; also a `futures::Stream`, and
-///   [`iter`].
+///   [`iter`]. [`recv_or_refusal`] does not wait for producers that have refused.
 /// * A datum with its place in the stream: [`try_recv_delivery`], [`recv_delivery`],
 ///   [`recv_delivery_blocking`], [`recv_delivery_timeout`].
 /// * Many datums: [`try_recv_many`], [`recv_many`], [`recv_many_blocking`], [`recv_many_timeout`].
@@ -69,13 +71,17 @@ use crate::id::{PeerId, StreamId};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Bytes that do not decode as a `D` (another type under the same name, a `Deserialize` that panics) are
-/// skipped, counted in [`Stats::undecodable`], and reported as a gap before the next datum.
+/// A producer of another datum type or codec refuses the consumer: the event
+/// [`Refused`](ConsumerEvent::Refused) names both types, and [`When::refused`] waits for it.
+///
+/// Bytes that do not decode as a `D` (a `Deserialize` that fails or panics) are skipped, counted in
+/// [`Stats::undecodable`], and reported as a gap before the next datum.
 ///
 /// [`try_recv`]: Self::try_recv
 /// [`recv`]: Self::recv
 /// [`recv_blocking`]: Self::recv_blocking
 /// [`iter`]: Self::iter
+/// [`recv_or_refusal`]: Self::recv_or_refusal
 /// [`recv_timeout`]: Self::recv_timeout
 /// [`try_recv_delivery`]: Self::try_recv_delivery
 /// [`recv_delivery`]: Self::recv_delivery

@@ -9,7 +9,7 @@ use corewire_engine::publication::STANDSTILL_GRACE_DEFAULT;
 use corewire_rings::RingConfigError;
 
 use super::{AnyDegrader, Producer};
-use crate::datum::{Codec, Postcard};
+use crate::datum::{Codec, EncodeError, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
@@ -448,7 +448,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// How datums become bytes: [`Postcard`], the default, [`Plain`](crate::Plain), or your own [`Codec`].
-    /// Producer and consumers have to agree.
+    /// Producer and consumers have to agree; a consumer with another codec is refused.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -515,6 +515,7 @@ impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
         if self.settings.policy == BackpressurePolicy::DegradeQuality && self.settings.degrader.is_none() {
             return Err(TryBuildError::MissingDegrader);
         }
+        C::check().map_err(TryBuildError::Unreadable)?;
         self.streams.publish::<D, C>(self.settings)
     }
 }
@@ -561,6 +562,9 @@ pub enum TryBuildError<D, C = Postcard> {
         /// Type and codec of the refused one.
         requested: &'static str,
     },
+    /// No consumer could read what this producer sends: the codec cannot carry the type.
+    #[error("the codec cannot carry this type: {0}")]
+    Unreadable(EncodeError),
     /// The sizes make no ring.
     #[error("these sizes make no ring: {0}")]
     Ring(#[from] RingConfigError),

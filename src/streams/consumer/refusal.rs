@@ -1,0 +1,109 @@
+//! Receiving, with an end when every producer has refused.
+
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::task::Poll;
+
+use super::Consumer;
+use crate::blocking::block_on;
+use crate::datum::Codec;
+use crate::id::PeerId;
+use crate::streams::CloseCode;
+use crate::streams::open::type_name_of;
+use crate::streams::status::StatusWaiter;
+use crate::streams::{ChannelInfo, TypeMismatch};
+
+/// Why [`Consumer::recv_or_refusal`] gave no datum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecvRefusal {
+    /// The consumer is closed and everything was taken.
+    Closed,
+    /// Every known producer has refused this consumer, and does not change its mind by itself.
+    Refused {
+        /// One of them.
+        producer: PeerId,
+        /// Its reason.
+        code: CloseCode,
+        /// What differs, with [`CloseCode::TYPE_MISMATCH`].
+        mismatch: Option<TypeMismatch>,
+    },
+}
+
+impl fmt::Display for RecvRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str(
+                "the consumer is closed: its network was shut down or `close` was called; build a new consumer",
+            ),
+            Self::Refused { producer, code, mismatch } => {
+                write!(f, "no producer lets this consumer in; {}: {code}", producer.short())?;
+                mismatch.iter().try_for_each(|mismatch| write!(f, "; {mismatch}"))
+            }
+        }
+    }
+}
+
+impl core::error::Error for RecvRefusal {}
+
+impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
+    /// As [`recv`](Self::recv), but does not wait where nothing will come: when there are producers of the
+    /// stream and every one of them has refused this consumer for a reason that only a change at either side
+    /// removes, such as another datum type or a missing ticket. With no producer at all it waits.
+    ///
+    /// ```
+    /// use corewire::streams::consumer::RecvRefusal;
+    /// use corewire::{Network, NetworkId};
+    ///
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// let mut consumer = network.streams().consumer::<u32>().with_stream_id("counts").build();
+    /// let producer = network.streams().producer::<u64>().with_stream_id("counts").build()?;
+    /// match consumer.recv_or_refusal_blocking() {
+    ///     Err(RecvRefusal::Refused { mismatch: Some(mismatch), .. }) => println!("{mismatch}"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # drop(producer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RecvRefusal`]. After a refusal the call can be repeated: it may succeed once something has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_or_refusal(
+        &mut self,
+    ) -> impl Future<Output = Result<D, RecvRefusal>> + Send + Unpin + use<'_, D, C> {
+        let mut waiter = StatusWaiter::default();
+        poll_fn(move |cx| {
+            waiter.register(&self.status, cx);
+            if let Poll::Ready(taken) = self.poll_take(cx) {
+                return Poll::Ready(taken.ok_or(RecvRefusal::Closed));
+            }
+            self.refusal().map_or(Poll::Pending, |refusal| Poll::Ready(Err(refusal)))
+        })
+    }
+
+    /// [`recv_or_refusal`](Self::recv_or_refusal) without an async runtime: parks the thread while it waits.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvRefusal`].
+    pub fn recv_or_refusal_blocking(&mut self) -> Result<D, RecvRefusal> {
+        block_on(self.recv_or_refusal())
+    }
+
+    /// Why nothing will come, if every known producer has refused.
+    fn refusal(&self) -> Option<RecvRefusal> {
+        let channels = self.status.channels();
+        if !channels.iter().all(ChannelInfo::is_refused) {
+            return None;
+        }
+        let refused = channels.first()?;
+        let theirs = refused.producer_type().cloned();
+        let mismatch = theirs.map(|theirs| TypeMismatch { ours: type_name_of::<D, C>(), theirs });
+        Some(RecvRefusal::Refused { producer: *refused.producer_id(), code: refused.close_code()?, mismatch })
+    }
+}
