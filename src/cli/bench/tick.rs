@@ -1,6 +1,6 @@
 //! What the bench sends: a number, a time, and as many bytes as were asked for.
 
-use corewire::{Codec, DecodeError, EncodeError};
+use corewire::{Codec, DecodeError, EncodeError, Fingerprint};
 
 /// The bytes of a tick without filling: number, time and check.
 pub(crate) const MIN_TICK_BYTES: usize = 24;
@@ -40,6 +40,10 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 
 impl Codec<Tick> for TickCodec {
     const MAY_PANIC: bool = false;
+
+    fn fingerprint() -> Fingerprint {
+        Fingerprint::of("tick of the bench: number, time, filling, check")
+    }
 
     #[inline]
     fn encoded_len(tick: &Tick) -> Result<usize, EncodeError> {
