@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use corewire_proto::StreamId;
+use corewire_proto::{StreamId, mutate};
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -59,7 +59,8 @@ impl Subscription {
     /// The first waiting leg that `wanted` accepts.
     pub fn take_leg_where(&self, mut wanted: impl FnMut(&Leg) -> bool) -> Option<Leg> {
         let mut legs = self.shared.waiting.lock();
-        let at = legs.fresh.iter().position(&mut wanted)?;
+        let wanted = |leg: &Leg| mutate!(wanted(leg), "next-leg-too-early" => true);
+        let at = legs.fresh.iter().position(wanted)?;
         legs.fresh.remove(at)
     }
 

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Tests the tests: each known failure (mutate! in src/) must be noticed by the test beside it here, and that test must
-# pass without it. One build for each judge; an environment variable chooses the failure of a run.
+# Tests the tests of the rings, as ../../testkit/bug-bank.sh says.
 #
 #   engine/rings/tests/bug-bank.sh [name...]     all failures, or the named ones
-set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. ../testkit/bug-bank.sh
 
 # name                     judge         test
 bank='
@@ -72,55 +71,9 @@ last-sender-silent        loom          a_mailbox_wakes_its_sleeping_receiver
 park-trusts-token         shuttle       a_parked_thread_is_woken_through_nested_waits
 '
 
-target=${CARGO_TARGET_DIR:-$(cargo metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')}
 export LOOM_MAX_PREEMPTIONS=2
-
-# Builds one kind of judge and stores the path of each test program in `programs`, by name.
-declare -A programs
-build() {
-  local cfg=$1 folder=$2 line name
-  shift 2
-  while read -r line; do
-    name=${line##*/}
-    name=${name%-*}
-    [ "$name" != corewire_rings ] || name=lib
-    programs[$name]=$line
-  done < <(RUSTFLAGS="--cfg corewire_bugs $cfg" CARGO_TARGET_DIR="$target/$folder" \
-    cargo test -p corewire-rings --no-run "$@" 2>&1 | tee >(cat >&2) | sed -n 's/.*Executable .* (\(.*\))$/\1/p')
-}
-build "" bugs --lib --test ring --test claim --test model --test ahead --test mailbox --test cancel
-build "--cfg loom" loom --release --test loom --test loom_readers --test loom_tail --test loom_pins --test loom_scatter --test loom_wait --test loom_queued
-build "--cfg shuttle" shuttle --release --test shuttle
-
-# Runs one test with one failure, or with none.
-run() {
-  CORE_BUG=$1 timeout 120 "${programs[$2]}" --exact "$3" >"$output" 2>&1
-}
-output=$(mktemp)
-trap 'rm -f "$output"' EXIT
-
-declare -A sound
-noticed=0
-missed=()
-while read -r name judge test; do
-  [ -n "$name" ] || continue
-  [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
-  if [ -z "${sound[$test]:-}" ]; then
-    run "" "$judge" "$test" && grep -q '^test result: ok. 1 passed' "$output" ||
-      { cat "$output"; echo "$judge::$test does not pass without a bug"; exit 1; }
-    sound[$test]=yes
-  fi
-  code=0
-  # Hides the shell's message about an abort, which loom causes by a panic during a panic.
-  run "$name" "$judge" "$test" 2>/dev/null || code=$?
-  # A failed test, an abort, or a hang of two minutes; but the program must have run.
-  if [ "$code" -ne 0 ] && grep -q '^running 1 test' "$output"; then
-    noticed=$((noticed + 1))
-    printf '%-26s noticed by %s::%s%s\n' "$name" "$judge" "$test" "$([ "$code" -ne 124 ] || echo ' (hangs)')"
-  else
-    missed+=("$name")
-    printf '%-26s NOT noticed by %s::%s\n' "$name" "$judge" "$test"
-  fi
-done <<<"$bank"
-echo "$noticed bugs noticed, ${#missed[@]} not"
-[ ${#missed[@]} -eq 0 ]
+build corewire-rings bugs "" --lib --test ring --test claim --test model --test ahead --test mailbox --test cancel
+build corewire-rings loom "--cfg loom" --release --test loom --test loom_readers --test loom_tail --test loom_pins \
+  --test loom_scatter --test loom_wait --test loom_queued
+build corewire-rings shuttle "--cfg shuttle" --release --test shuttle
+judge 120 "$bank" "$@"

@@ -4,7 +4,10 @@
 
 use std::sync::Arc;
 
-use corewire_proto::channel::{ChannelStats, Label, Reliability};
+use corewire_proto::{
+    channel::{ChannelStats, Label, Reliability},
+    mutate,
+};
 use corewire_rings::Writer;
 
 use super::{
@@ -146,7 +149,8 @@ impl ChannelEntry {
     /// Notes where a channel stops that does not end in good order, so that another one can go on there.
     pub(crate) fn stop(&self) {
         if let ChannelRole::Consumer(consumer) = &self.role {
-            self.shared.stop_at(consumer.delivered.next);
+            let taken = consumer.progress.peek().0;
+            self.shared.stop_at(mutate!(consumer.delivered.next, "resumes-at-taken" => taken));
         }
     }
 

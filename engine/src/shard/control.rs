@@ -10,6 +10,7 @@ use std::{
 
 use corewire_proto::{
     channel::{Accept, Label, OpenRequest},
+    mutate,
     session::{CloseCode, ControlError},
     wire::header::ReceiverIndex,
 };
@@ -325,6 +326,7 @@ impl ShardCore {
         resume: Option<ResumePoint>,
     ) -> Result<(StreamSlot, u64), Option<Reader>> {
         let kept = resume.and_then(|resume| settle(resume, &ring));
+        let kept = mutate!(kept, "resumes-at-tail" => None);
         let key = ring.id();
         if let Some(&slot) = self.by_ring.get(&key) {
             let Some(stream) = self.streams.get_mut(slot).filter(|stream| !stream.detached) else {
@@ -414,6 +416,7 @@ fn settle(resume: ResumePoint, ring: &Ring) -> Option<(Reader, u64)> {
     let ResumePoint { next_seq, mut parked } = resume;
     let oldest = parked.pin().ok()?;
     let first = next_seq.clamp(oldest, ring.tail().max(oldest));
+    let first = mutate!(first, "evicted-place-resumed" => ring.tail());
     parked.unpin(first);
     Some((parked, first))
 }

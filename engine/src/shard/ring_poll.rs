@@ -3,7 +3,7 @@
 //! Active rings are polled in every turn; idle ones notify the shard. New records are announced to the
 //! sessions of the ring's channels. One ring's state is in `super::stream`.
 
-use corewire_proto::session::CloseCode;
+use corewire_proto::{mutate, session::CloseCode};
 
 use super::{
     ShardCore,
@@ -205,7 +205,7 @@ impl ShardCore {
                 _ => None,
             };
             if let Some(floor) = stream.channels.iter().filter_map(released).min() {
-                stream.floor = stream.floor.max(floor);
+                stream.floor = mutate!(stream.floor.max(floor), "released-late" => stream.floor);
             }
             stream.release();
             if stream.detached {

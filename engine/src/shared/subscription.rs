@@ -14,6 +14,7 @@ use std::{
 use corewire_proto::{
     PeerId, StreamId,
     channel::{DatumForm, Reliability},
+    mutate,
 };
 use corewire_rings::sync::Lock;
 use tokio::sync::watch;
@@ -231,6 +232,9 @@ impl SubscriptionShared {
             if self.closed.load(Ordering::Acquire) {
                 (Some(leg), None)
             } else {
+                if mutate!(false, "waiting-leg-thrown-away" => true) {
+                    legs.fresh.clear();
+                }
                 legs.fresh.push_back(leg);
                 self.version.fetch_add(1, Ordering::Release);
                 (None, legs.waker.take())

@@ -211,7 +211,8 @@ impl PathMtu {
     }
 
     fn fall_back(&mut self) -> bool {
-        let next = if self.validated > BASE_PACKET_BYTES { BASE_PACKET_BYTES } else { MIN_PACKET_BYTES };
+        let above = mutate!(self.validated > BASE_PACKET_BYTES, "base-size-trusted" => true);
+        let next = if above { BASE_PACKET_BYTES } else { MIN_PACKET_BYTES };
         let smaller = mutate!(self.validated > next, "black-hole-unseen" => false);
         if smaller {
             self.tried_max = true;

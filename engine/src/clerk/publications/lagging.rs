@@ -17,7 +17,7 @@
 
 use std::{collections::BTreeMap, mem::take, sync::atomic::Ordering, time::Duration};
 
-use corewire_proto::{session::CloseCode, time::Instant};
+use corewire_proto::{mutate, session::CloseCode, time::Instant};
 use corewire_rings::{ReaderId, Ring};
 
 use super::{Env, OutboundChannel, OutboundEnd, PublicationState, Publications, parked::ConsumerKey};
@@ -196,6 +196,7 @@ impl Publications {
                 None if !at_gate => continue,
                 known => known.unwrap_or_else(|| HolderClock::new(env.now, consumer.taken)),
             };
+            let one_waits = mutate!(one_waits, "lone-consumer-cut" => true);
             let clock = clock.at_check(env.now, passed, &consumer, at_gate, at_gate && one_waits);
             match at_gate.then(|| clock.due(env.now, &consumer)).flatten() {
                 Some(due) if due <= env.now => over.push((consumer.channel, consumer.key)),
@@ -253,6 +254,7 @@ impl HolderClock {
     ) -> Self {
         if self.taken != consumer.taken {
             (self.taken, self.still_since) = (consumer.taken, now);
+            self.held = mutate!(self.held, "grace-not-summed" => Duration::ZERO);
         }
         if at_gate {
             self.held_at = now;

@@ -18,6 +18,7 @@ use std::{
 use corewire_proto::{
     PeerId, StreamId,
     channel::{DatumForm, Label, OpenRequest, PublicationId, Reliability},
+    mutate,
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
@@ -185,7 +186,7 @@ impl Publications {
             PublicationState {
                 shared,
                 node: node.clone(),
-                id: PublicationId(env.random()),
+                id: PublicationId(mutate!(env.random(), "publication-id-repeats" => [7; 16])),
                 channels: BTreeMap::new(),
                 remote: BTreeMap::new(),
                 places: Places::default(),

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use corewire_proto::{
     PeerId,
     channel::{Label, OpenRequest, TypeName},
+    mutate,
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -72,7 +73,8 @@ impl PublicationState {
     /// Lets a request wait if its consumer's last channel has not ended here. That channel is ended.
     pub(super) fn wait_for_last(&mut self, env: &mut Env, asked: &ChannelRequest<'_>) -> bool {
         let consumer = asked.consumer();
-        let Some(key) = self.remote.get(&consumer) else { return false };
+        let last = mutate!(self.remote.get(&consumer), "last-channel-left-open" => None);
+        let Some(key) = last else { return false };
         let outbound = self.channels.get(key).expect("a remote channel is in both tables");
         let OutboundEnd::Remote(index, label) = outbound.end else {
             unreachable!("only remote channels are in that table")
@@ -173,7 +175,8 @@ impl PublicationState {
     fn lose(&mut self, env: &mut Env, place: &Place) {
         let (tail, position) = (self.shared.ring.tail(), place.reader.position());
         place.channel.shared.end_at(tail);
-        add(&self.shared.counters.skipped_at_close, tail.saturating_sub(position));
+        let lost = mutate!(tail.saturating_sub(position), "place-uncounted" => 0);
+        add(&self.shared.counters.skipped_at_close, lost);
         self.lost(env, &place.channel, position, true);
     }
 
@@ -198,7 +201,7 @@ impl Publications {
     pub(crate) fn places_due(&mut self, env: &mut Env, key: PublicationKey) {
         let Some(publication) = self.publications.get_mut(&key) else { return };
         while let Some((until, consumer)) = publication.places.next_end()
-            && until <= env.now
+            && mutate!(until <= env.now, "place-kept-for-ever" => false)
         {
             publication.give_up_place(env, consumer);
         }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use corewire_proto::{
     PeerId,
     channel::{DatumForm, PublicationId, Resume},
+    mutate,
     session::CloseCode,
     time::Instant,
 };
@@ -67,9 +68,9 @@ impl StoppedChannel {
         match self.next_seq() {
             Some(next) if self.publication == start.publication => {
                 let datums = start.next_seq.checked_sub(next)?;
-                Some(LegGap { datums, unknown: false })
+                Some(LegGap { datums: mutate!(datums, "gap-untold" => 0), unknown: false })
             }
-            _ => Some(LegGap { datums: 0, unknown: true }),
+            _ => Some(LegGap { datums: 0, unknown: mutate!(true, "restart-untold" => false) }),
         }
     }
 }

@@ -18,6 +18,7 @@ use std::{
 use corewire_proto::{
     PeerId, StreamId,
     channel::{DatumForm, Label, OpenRequest, Resume, TypeName},
+    mutate,
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
@@ -370,6 +371,7 @@ impl Subscriptions {
         );
         inbound.enter(StageEvent::Accepted(label));
         inbound.since = now;
+        inbound.failures = mutate!(inbound.failures, "accept-clears-failures" => 0);
         inbound.publication = Some(start.publication);
         let channel = inbound.channel.clone().expect("a channel that is asked for has its handle");
         let Some(gap) = gap else {
