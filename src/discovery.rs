@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use corewire_engine::node::Node;
+use corewire_engine::node::{BeaconInfo, Node};
 pub use corewire_engine::node::{DialFailure, DialProblem};
 use corewire_engine::peer::PeerInfo;
 use tokio::sync::watch;
@@ -205,6 +205,12 @@ impl Discovery {
     /// ```
     pub fn dial_failures(&self) -> Vec<DialFailure> {
         self.node.dial_failures()
+    }
+
+    /// What became of this node's beacon: how far it reaches, through which interfaces, and why there is none
+    /// if the system refused it. For an example see [`with_beacon`](crate::network::Builder::with_beacon).
+    pub fn beacon(&self) -> BeaconInfo {
+        self.node.beacon()
     }
 
     /// Waits for a peer that `wanted` accepts and returns its entry; at once if one is known. `None` if this

@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub use corewire_engine::node::{BeaconInfo, BeaconReach};
 use corewire_engine::node::{LeaveError, Node, NodeConfig};
 use tokio::sync::watch;
 
@@ -28,7 +29,8 @@ const DRAIN_ON_DROP: Duration = Duration::from_secs(2);
 /// A node of a network.
 ///
 /// Nodes with the same [`NetworkId`] (and the same network secret, if one is set) form a network. Nodes in
-/// one process find each other by themselves; nodes elsewhere are met through
+/// one process and on one host find each other by themselves, and those on one link if the network has a
+/// secret or [`with_beacon`](Builder::with_beacon) asks for that. Nodes elsewhere are met through
 /// [`with_bootstrap`](Builder::with_bootstrap).
 ///
 /// Any number of nodes may live in one process. They share the threads of one engine unless they are
@@ -335,6 +337,8 @@ pub struct Builder {
     engine: EngineChoice,
     session: SessionSettings,
     streams: streams::Config,
+    /// `None`: as the secret says.
+    beacon: Option<BeaconReach>,
 }
 
 impl Builder {
@@ -345,6 +349,7 @@ impl Builder {
             engine: EngineChoice::Shared,
             session: SessionSettings::default(),
             streams: streams::Config::default(),
+            beacon: None,
         }
     }
 
@@ -379,8 +384,9 @@ impl Builder {
 
     /// The addresses to receive datagrams at; port 0 is any free one. `[::]` takes both families. Default: a
     /// free port where the peers of [`with_bootstrap`](Self::with_bootstrap) can be reached from. While there
-    /// are none, or all are on the loopback interface, that is the loopback interface; otherwise it is the
-    /// unspecified address of their family. Further calls add addresses.
+    /// are none, or all are on the loopback interface, that is the loopback interface; otherwise, and with a
+    /// beacon on the link, it is the unspecified address. A node at the unspecified address announces the
+    /// addresses of the host's interfaces, and follows their changes. Further calls add addresses.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -396,8 +402,8 @@ impl Builder {
     }
 
     /// The addresses that peers are to send to, if those differ from the ones at which this node receives:
-    /// behind a translating router, or when the unspecified address was bound. Default: the bound addresses.
-    /// Further calls add addresses.
+    /// behind a translating router. Default: the bound addresses, and those of the host's interfaces for the
+    /// unspecified one. Further calls add addresses.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -430,6 +436,27 @@ impl Builder {
         self
     }
 
+    /// How far this node makes itself known by beacons: sealed multicast datagrams (UDP port 7412) by which
+    /// nodes of a network find each other without addresses. Only members can read one: it tells a stranger
+    /// neither the network nor the peer. Default: to the links of this host ([`BeaconReach::Lan`]) if the
+    /// network has a secret, which keeps strangers out; otherwise to this host only. What became of it is in
+    /// [`Discovery::beacon`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use corewire::network::BeaconReach;
+    ///
+    /// let alone = Network::builder(NetworkId::random()).with_beacon(BeaconReach::Off).build_blocking()?;
+    /// assert_eq!(alone.discovery().beacon().reach, BeaconReach::Off);
+    /// let found = Network::new_blocking(NetworkId::random())?;
+    /// assert_eq!(found.discovery().beacon().reach, BeaconReach::Host);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn with_beacon(mut self, reach: BeaconReach) -> Self {
+        self.beacon = Some(reach);
+        self
+    }
+
     /// A ticket to show to peers from the start; see [`tickets`](crate::tickets). Default: none. Further
     /// calls add tickets; [`Discovery::add_ticket`] does so later. Too long ones are refused by `build`.
     ///
@@ -447,10 +474,11 @@ impl Builder {
         self
     }
 
-    /// Addresses of peers to meet the network through, or names as `host:port`. Default: none. They are
-    /// tried until they answer, so they need not be up yet. A name is resolved again for each round of
-    /// attempts, and each of its addresses is tried. What came back from those that do not answer is in
-    /// [`Discovery::dial_failures`]. Further calls add addresses. For another example see [`Builder`].
+    /// Addresses of peers to meet the network through, or names as `host:port`; the unspecified address is
+    /// this host. Default: none. They are tried until they answer, so they need not be up yet. A name is
+    /// resolved again for each round of attempts, and each of its addresses is tried. What came back from
+    /// those that do not answer is in [`Discovery::dial_failures`]. Further calls add addresses. For another
+    /// example see [`Builder`].
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -529,6 +557,9 @@ impl Builder {
     )]
     pub async fn build(mut self) -> Result<Network, NetworkError> {
         self.config.session = self.session.checked()?;
+        let has_secret = self.config.network_secret.is_some();
+        let default = if has_secret { BeaconReach::Lan } else { BeaconReach::Host };
+        self.config.beacon = self.beacon.unwrap_or(default);
         let engine = match self.engine {
             EngineChoice::Shared => HostedEngine::here().map_or_else(Engine::global, Ok)?,
             EngineChoice::Given(engine) => engine,

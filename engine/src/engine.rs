@@ -14,6 +14,7 @@ use corewire_rings::mailbox::mailbox;
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
+    beacon::Beacons,
     clerk::{Calendar, Clerk, ClerkParts, Entropy, ShardLink},
     config::{EngineConfig, EngineError, EngineInfo, MAX_SHARDS},
     counters::CounterSnapshot,
@@ -134,6 +135,7 @@ impl Engine {
             }),
             port: port.clone(),
             shards: links,
+            beacons: Beacons::on_demand(),
         };
         let threads = Arc::new(threads::start_clerk(started, Clerk::new(parts), clock)?);
         // A hosted shard is turned by a thread of the application, which is gone when the process exits.
@@ -176,8 +178,15 @@ impl Engine {
     ) -> (Self, Clerk, Vec<ShardEnds>) {
         let port = RequestPort::new();
         let (links, ends) = links(shards, &limits);
-        let clerk =
-            Clerk::new(ClerkParts { limits, times, entropy, calendar, port: port.clone(), shards: links });
+        let clerk = Clerk::new(ClerkParts {
+            limits,
+            times,
+            entropy,
+            calendar,
+            port: port.clone(),
+            shards: links,
+            beacons: Beacons::none(),
+        });
         let inner =
             EngineInner { port, shards, limits, times, threads: None, stopping: AtomicBool::new(false) };
         (Self(Arc::new(inner)), clerk, ends)

@@ -17,14 +17,15 @@ use crate::{
     driver::{
         Socket,
         bind::{BindError, Bound, bind_shards},
-        canonical,
+        canonical, interface_addresses,
     },
     engine::Engine,
-    node::{self, JoinError, Node, NodeConfig, NodeSocket},
+    node::{BeaconInfo, BeaconReach, JoinError, Node, NodeConfig, NodeSocket},
     peer::ShownTicket,
     registry,
     shard::NodeId,
     shared::{
+        beacon::{BeaconSetup, BeaconSockets, concrete},
         dialling::{BootstrapTarget, is_host_and_port},
         node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
         port::ClerkRequest,
@@ -53,22 +54,38 @@ impl Node {
             receive_buffer_bytes: bound.receive_buffer_bytes,
             send_buffer_bytes: bound.send_buffer_bytes,
         });
-        Self::join_on(engine, config, sockets.collect())
+        let sockets: Vec<NodeSocket> = sockets.collect();
+        let surroundings = Surroundings::of(&config, &sockets)?;
+        Self::enter(engine, config, sockets, surroundings)
     }
 
-    /// As [`Node::join`], on sockets that the caller has bound. `config.bind` is ignored.
+    /// As [`Node::join`], on sockets that the caller has bound. `config.bind` and `config.beacon` are
+    /// ignored.
     ///
     /// # Errors
     ///
     /// [`JoinError`].
     pub fn join_on(engine: &Engine, config: NodeConfig, sockets: Vec<NodeSocket>) -> Result<Self, JoinError> {
+        let bound: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
+        let announced =
+            if config.announce.is_empty() { concrete(&bound, &[]) } else { config.announce.clone() };
+        let surroundings = Surroundings { announced, setup: None, info: BeaconInfo::default() };
+        Self::enter(engine, config, sockets, surroundings)
+    }
+
+    fn enter(
+        engine: &Engine,
+        config: NodeConfig,
+        sockets: Vec<NodeSocket>,
+        surroundings: Surroundings,
+    ) -> Result<Self, JoinError> {
         let shards = engine.shards();
         let limits = *engine.limits();
         if let Some(odd) = sockets.iter().find(|socket| socket.sockets.len() != shards) {
             let given = odd.sockets.len();
             return Err(JoinError::Sockets { address: odd.address, given, shards });
         }
-        let announced = node::announced(&config, &sockets);
+        let Surroundings { announced, setup, info } = surroundings;
         if let Some(&address) = announced.iter().find(|address| !can_be_announced(address)) {
             // No record with it could be signed, so no peer would ever learn of the node.
             return Err(JoinError::Announce { address });
@@ -87,7 +104,7 @@ impl Node {
         if let Some(name) = config.bootstrap_names.iter().find(|name| !is_host_and_port(name)) {
             return Err(JoinError::BootstrapName { name: name.clone() });
         }
-        let addresses = config.bootstrap.into_iter().map(|to| BootstrapTarget::Address(canonical(to)));
+        let addresses = config.bootstrap.into_iter().map(|to| BootstrapTarget::Address(callable(to)));
         let names = config.bootstrap_names.into_iter().map(BootstrapTarget::Name);
         let bootstrap = addresses.chain(names).collect();
         let secret =
@@ -117,6 +134,7 @@ impl Node {
             registry_key,
             network_id: config.network_id,
             announced,
+            beacon: info,
             settings: NodeSettings { tags: config.tags, tickets: config.tickets },
         };
         let shared = NodeShared::new(parts, &sockets);
@@ -126,6 +144,7 @@ impl Node {
             secret,
             sockets,
             bootstrap,
+            beacon: setup,
             session: config.session,
         };
         if !port.send(ClerkRequest::Join(Box::new(request))) {
@@ -135,11 +154,66 @@ impl Node {
     }
 }
 
+/// The address to call for one that a user gave: the unspecified address is this host.
+fn callable(to: SocketAddr) -> SocketAddr {
+    let to = canonical(to);
+    match to.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, to.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, to.port()).into(),
+        _ => to,
+    }
+}
+
+/// What a node announces, and by what it is found.
+struct Surroundings {
+    announced: Vec<SocketAddr>,
+    setup: Option<BeaconSetup>,
+    info: BeaconInfo,
+}
+
+impl Surroundings {
+    /// Reads the addresses of the host, and opens the sockets of the beacon. That there is none is no error:
+    /// [`Node::beacon`] tells why.
+    fn of(config: &NodeConfig, sockets: &[NodeSocket]) -> Result<Self, JoinError> {
+        let bound: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
+        let follows = config.announce.is_empty() && bound.iter().any(|address| address.ip().is_unspecified());
+        let interfaces = if follows || config.beacon != BeaconReach::Off {
+            interface_addresses().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        let announced =
+            if config.announce.is_empty() { concrete(&bound, &interfaces) } else { config.announce.clone() };
+        let secret = match config.network_secret {
+            Some(secret) => NetworkSecret::new(secret).map_err(JoinError::WeakSecret)?,
+            None => NetworkSecret::of_public_network(&config.network_id),
+        };
+        let key = secret.beacon_key(&config.network_id);
+        let mut info = BeaconInfo { reach: config.beacon, ..BeaconInfo::default() };
+        if info.reach == BeaconReach::Lan && bound.iter().all(|address| address.ip().is_loopback()) {
+            info.reach = BeaconReach::Host;
+        }
+        let mut opened = None;
+        if info.reach != BeaconReach::Off {
+            match BeaconSockets::open(&key, info.reach, &interfaces) {
+                Ok(sockets) => {
+                    info.interfaces = sockets.names(&interfaces);
+                    opened = Some(sockets);
+                }
+                Err(error) => info.problem = Some(error.to_string()),
+            }
+        }
+        let needed = follows || opened.is_some();
+        let setup = needed.then_some(BeaconSetup { sockets: opened, key, follows });
+        Ok(Self { announced, setup, info })
+    }
+}
+
 /// Binds what a node without addresses receives on (see [`NodeConfig::bind`]). Where the system lacks IPv6,
 /// IPv4 alone is enough for peers of both families.
 fn bind_default(config: &NodeConfig, shards: usize) -> Result<Vec<Bound>, BindError> {
-    // The addresses of a name are not known yet, and may change.
-    let any = !config.bootstrap_names.is_empty();
+    // The addresses of a name are not known yet, and may change. So may those of peers on the link.
+    let any = !config.bootstrap_names.is_empty() || config.beacon == BeaconReach::Lan;
     let peers = || config.bootstrap.iter().map(|peer| peer.ip().to_canonical());
     let (v4, v6) = (any || peers().any(|ip| ip.is_ipv4()), any || peers().any(|ip| ip.is_ipv6()));
     let here = !any && peers().all(|ip| ip.is_loopback());

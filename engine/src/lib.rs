@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod affinity;
+mod beacon;
 mod buffer;
 pub mod clerk;
 mod config;

@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 pub use crate::shared::{
+    beacon::{BeaconInfo, BeaconReach},
     dialling::{DialFailure, DialProblem},
     node::NodeSocket,
 };
@@ -49,11 +50,12 @@ pub struct NodeConfig {
     /// The node's identity, 32 random bytes; `None` draws a fresh one.
     pub identity_seed: Option<[u8; 32]>,
     /// Addresses to receive on; port 0 takes any free one. Empty: a free port where the bootstrap addresses
-    /// can be reached from. That is the loopback interface while all of them are on it (or there are none),
-    /// and otherwise the unspecified address of their family, for both families `[::]`.
+    /// can be reached from. That is the loopback interface while all of them are on it (or there are none)
+    /// and the beacon stays on this host. Otherwise it is the unspecified address of their family, for both
+    /// families `[::]`.
     pub bind: Vec<SocketAddr>,
-    /// Addresses to announce instead of those that were bound: for nodes behind address translation, and for
-    /// those that bind the unspecified address.
+    /// Addresses to announce instead of those that were bound, for nodes behind address translation. A node
+    /// that binds the unspecified address announces those of the host's interfaces, as they are at the time.
     pub announce: Vec<SocketAddr>,
     /// Tags to wear.
     pub tags: Vec<TagId>,
@@ -66,6 +68,8 @@ pub struct NodeConfig {
     pub bootstrap_names: Vec<String>,
     /// Whether nodes of the same network and secret in this process find each other without configuration.
     pub use_registry: bool,
+    /// How far the node makes itself known by beacons. Not used by [`Node::join_on`].
+    pub beacon: BeaconReach,
     /// Settings of the node's sessions. Its channel and opening limits are the engine's.
     pub session: SessionConfig,
 }
@@ -84,6 +88,7 @@ impl NodeConfig {
             bootstrap: Vec::new(),
             bootstrap_names: Vec::new(),
             use_registry: true,
+            beacon: BeaconReach::Off,
             session: SessionConfig::default(),
         }
     }
@@ -100,6 +105,7 @@ impl fmt::Debug for NodeConfig {
             .field("bootstrap", &self.bootstrap)
             .field("bootstrap_names", &self.bootstrap_names)
             .field("use_registry", &self.use_registry)
+            .field("beacon", &self.beacon)
             .finish_non_exhaustive()
     }
 }
@@ -183,17 +189,6 @@ pub enum LeaveError {
     },
 }
 
-/// The addresses in the record of a node of `config` on `sockets`.
-pub(crate) fn announced(config: &NodeConfig, sockets: &[NodeSocket]) -> Vec<SocketAddr> {
-    if config.announce.is_empty() {
-        // The unspecified address cannot be reached.
-        let bound = sockets.iter().map(|socket| socket.address);
-        bound.filter(|address| !address.ip().is_unspecified()).collect()
-    } else {
-        config.announce.clone()
-    }
-}
-
 /// Owned by all handles of one node together: its drop makes the node leave.
 struct NodeHandle {
     shared: Arc<NodeShared>,
@@ -275,7 +270,7 @@ impl Node {
         PeerInfo::new(PeerFacts {
             peer_id: shared.peer_id,
             network_id: shared.network_id,
-            addresses: shared.announced.clone(),
+            addresses: shared.announced.lock().clone(),
             tags: settings.tags.clone(),
             streams: shared.published(),
             tickets: settings.tickets.clone(),
@@ -432,6 +427,11 @@ impl Node {
     /// Why there is no session with the peers at bootstrap addresses, where the last attempt failed.
     pub fn dial_failures(&self) -> Vec<DialFailure> {
         self.shared().dial_failures.lock().values().cloned().collect()
+    }
+
+    /// What became of the node's beacon.
+    pub fn beacon(&self) -> BeaconInfo {
+        self.shared().beacon.lock().clone()
     }
 
     /// What the clerk counted for this node.

@@ -28,7 +28,9 @@ const EXAMPLES: &str = "\
 Examples:
   corewire                                    the demonstration
   corewire sub numbers --count 5              in one terminal, and in another:
-  seq 1 5 | corewire pub numbers";
+  seq 1 5 | corewire pub numbers
+
+The two find each other on one host without addresses, and on one LAN with --lan or --secret-file.";
 
 const PUB_EXAMPLES: &str = "\
 Examples:
@@ -144,6 +146,12 @@ pub(crate) struct NetArgs {
     /// Address of a node to join, or HOST:PORT; may be given several times
     #[arg(long, value_name = "ADDR", value_parser = units::peer)]
     pub(crate) peer: Vec<String>,
+    /// Find nodes of the network on the LAN without addresses; the default with --secret-file
+    #[arg(long, conflicts_with = "no_beacon")]
+    pub(crate) lan: bool,
+    /// Find no nodes without addresses, not even on this host; the default with --listen or --peer
+    #[arg(long)]
+    pub(crate) no_beacon: bool,
     /// Name of the network; both sides must use the same
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
     pub(crate) network: String,

@@ -1,10 +1,11 @@
 //! Builds a node from options: addresses, secret, engine, and errors with their cure.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use corewire::network::{Builder, NetworkError};
+use corewire::engine::JoinError;
+use corewire::network::{BeaconReach, Builder, NetworkError};
 use corewire::{EngineConfig, IoChoice, Network, NetworkId, PeerEntry, PeerId, SecretKey};
 
 use super::args::{DEFAULT_PORT, Io, NetArgs};
@@ -25,11 +26,32 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(7 * 86_400);
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-/// The address to listen on: the publisher's default is the well-known port, unless it has `--peer`. `None`:
-/// a free port from which the peers can be reached.
-fn listen_address(args: &NetArgs, role: NodeRole) -> Option<SocketAddr> {
-    let well_known = role == NodeRole::Publisher && args.peer.is_empty();
-    args.listen.or_else(|| well_known.then(|| SocketAddr::from((LOOPBACK, DEFAULT_PORT))))
+/// How far the node makes itself known. Options that name addresses say already whom to meet.
+fn beacon(args: &NetArgs) -> BeaconReach {
+    let addressed = args.listen.is_some() || !args.peer.is_empty();
+    match (args.no_beacon, args.lan) {
+        (true, _) => BeaconReach::Off,
+        (false, true) => BeaconReach::Lan,
+        (false, false) if addressed => BeaconReach::Off,
+        (false, false) if args.secret_file.is_some() => BeaconReach::Lan,
+        (false, false) => BeaconReach::Host,
+    }
+}
+
+/// The addresses to listen on, in the order in which they are tried. The publisher's default is the
+/// well-known port, unless it has `--peer`. `None`: a free port from which the peers can be reached, where a
+/// publisher is found by its beacon.
+fn listen_addresses(args: &NetArgs, role: NodeRole) -> Vec<Option<SocketAddr>> {
+    let well_known = |ip: IpAddr| Some(SocketAddr::new(ip, DEFAULT_PORT));
+    match beacon(args) {
+        _ if args.listen.is_some() => vec![args.listen],
+        _ if role == NodeRole::Subscriber || !args.peer.is_empty() => vec![None],
+        BeaconReach::Off => vec![well_known(LOOPBACK.into())],
+        BeaconReach::Host => vec![well_known(LOOPBACK.into()), None],
+        BeaconReach::Lan => {
+            vec![well_known(Ipv6Addr::UNSPECIFIED.into()), well_known(Ipv4Addr::UNSPECIFIED.into()), None]
+        }
+    }
 }
 
 /// The peers to connect to: the subscriber's default is the well-known port, unless it has `--listen`.
@@ -48,21 +70,31 @@ pub(crate) fn secret(path: &Path, interrupt: &Interrupt) -> Result<SecretKey, Fa
 
 /// Joins the network that the options name.
 pub(crate) fn join(args: &NetArgs, role: NodeRole, interrupt: &Interrupt) -> Result<Network, Failure> {
-    let listen = listen_address(args, role);
-    let mut builder = Network::builder(NetworkId::from(args.network.as_str()))
-        .with_addresses(listen)
-        .with_bootstrap(peers(args, role));
-    if let Some(path) = &args.secret_file {
-        builder = builder.with_network_secret(secret(path, interrupt)?);
+    let secret = args.secret_file.as_deref().map(|path| secret(path, interrupt)).transpose()?;
+    let mut addresses = listen_addresses(args, role).into_iter().peekable();
+    loop {
+        let listen = addresses.next().expect("there is a last address to try");
+        let mut builder = Network::builder(NetworkId::from(args.network.as_str()))
+            .with_beacon(beacon(args))
+            .with_addresses(listen)
+            .with_bootstrap(peers(args, role));
+        if let Some(secret) = &secret {
+            builder = builder.with_network_secret(secret.clone());
+        }
+        // Not pinned: another process on this machine would choose the same core.
+        match build(builder, args.io, false) {
+            // The port is another publisher's, or the host lacks IPv6.
+            Err(NetworkError::Join(JoinError::Bind(_))) if addresses.peek().is_some() => {}
+            result => return result.map_err(|error| cannot_join(listen, &error)),
+        }
     }
-    // Not pinned: another process on this machine would choose the same core.
-    build(builder, args.io, false, listen)
 }
 
 /// Joins the network `id` on a free port with a new engine, through the node at `known`.
 pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<Network, Failure> {
     // Pinned: engines of one process give each shard its own core while there are any.
-    build(Network::builder(id).with_bootstrap(known), io, true, None)
+    let builder = Network::builder(id).with_bootstrap(known).with_beacon(BeaconReach::Off);
+    build(builder, io, true).map_err(|error| cannot_join(None, &error))
 }
 
 impl From<Io> for IoChoice {
@@ -75,10 +107,10 @@ impl From<Io> for IoChoice {
     }
 }
 
-fn build(builder: Builder, io: Io, pin: bool, listen: Option<SocketAddr>) -> Result<Network, Failure> {
+fn build(builder: Builder, io: Io, pin: bool) -> Result<Network, NetworkError> {
     // One stream uses one shard.
     let engine = EngineConfig { shards: 1, io: io.into(), pin, ..EngineConfig::default() };
-    corewire::block_on(builder.with_engine(engine).build()).map_err(|error| cannot_join(listen, &error))
+    corewire::block_on(builder.with_engine(engine).build())
 }
 
 pub(crate) fn cannot_join(listen: Option<SocketAddr>, error: &NetworkError) -> Failure {
@@ -134,6 +166,10 @@ impl Facts {
 pub(crate) fn introduce(network: &Network, say: &dyn Fn(&str)) {
     let facts = Facts::of(network);
     say(&format!("listening on {} ({}, {})", facts.addresses, facts.driver, facts.cores));
+    let beacon = network.discovery().beacon();
+    if beacon.reach != BeaconReach::Off {
+        say(&beacon.to_string());
+    }
     facts.fallback.iter().chain(&facts.warnings).for_each(|line| say(line));
 }
 
@@ -142,11 +178,6 @@ pub(crate) fn peer_name(id: &PeerId, peer: &PeerEntry) -> String {
     let addresses: Vec<String> = peer.addresses().iter().map(ToString::to_string).collect();
     let id = id.short();
     if addresses.is_empty() { id.to_string() } else { format!("{id} at {}", addresses.join(", ")) }
-}
-
-/// Whether nodes that learn of this one from others have no address to call it at.
-pub(crate) fn is_unannounced(network: &Network) -> bool {
-    network.discovery().me().addresses().is_empty()
 }
 
 /// What came back from the peers that were called without success, and from strangers; empty when nothing.
@@ -200,17 +231,37 @@ mod tests {
     fn default_addresses_of_both_ends_match() {
         let (publisher, subscriber) = (net(&["corewire", "pub", "s"]), net(&["corewire", "sub", "s"]));
         let meeting = SocketAddr::from((LOOPBACK, DEFAULT_PORT));
-        assert_eq!(listen_address(&publisher, NodeRole::Publisher), Some(meeting));
+        assert_eq!(listen_addresses(&publisher, NodeRole::Publisher), [Some(meeting), None]);
         assert_eq!(peers(&subscriber, NodeRole::Subscriber), [meeting.to_string()]);
-        assert_eq!(listen_address(&subscriber, NodeRole::Subscriber), None);
+        assert_eq!(listen_addresses(&subscriber, NodeRole::Subscriber), [None]);
         assert!(peers(&publisher, NodeRole::Publisher).is_empty());
     }
 
     #[test]
     fn publisher_with_peers_leaves_its_address_to_the_network() {
         let args = net(&["corewire", "pub", "s", "--peer", "127.0.0.1:9"]);
-        assert_eq!(listen_address(&args, NodeRole::Publisher), None);
+        assert_eq!(listen_addresses(&args, NodeRole::Publisher), [None]);
         assert_eq!(peers(&args, NodeRole::Publisher), args.peer);
+    }
+
+    #[test]
+    fn beacon_follows_from_the_options() {
+        for (options, reach) in [
+            (&[][..], BeaconReach::Host),
+            (&["--secret-file", "f"], BeaconReach::Lan),
+            (&["--lan"], BeaconReach::Lan),
+            (&["--no-beacon"], BeaconReach::Off),
+            (&["--secret-file", "f", "--no-beacon"], BeaconReach::Off),
+            (&["--listen", "127.0.0.1:0"], BeaconReach::Off),
+            (&["--peer", "127.0.0.1:9", "--lan"], BeaconReach::Lan),
+        ] {
+            let line: Vec<&str> = ["corewire", "pub", "s"].iter().chain(options).copied().collect();
+            assert_eq!(beacon(&net(&line)), reach, "{options:?}");
+        }
+        let lan = listen_addresses(&net(&["corewire", "pub", "s", "--lan"]), NodeRole::Publisher);
+        assert_eq!(lan.len(), 3);
+        let alone = listen_addresses(&net(&["corewire", "pub", "s", "--no-beacon"]), NodeRole::Publisher);
+        assert_eq!(alone.len(), 1);
     }
 
     #[test]

@@ -54,12 +54,6 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
         }
     };
     node::introduce(&network, &say);
-    if !args.net.peer.is_empty() && node::is_unannounced(&network) {
-        say(
-            "an unspecified address is not announced: consumers that know a third node only can't call this one; \
-             --listen with an address of this host can be announced",
-        );
-    }
     if args.consumers > 0 {
         say(&format!("waiting for {} of `{}`", consumers(args.consumers), args.stream));
         let enough = producer.when().subscribed().minimum_of(args.consumers);

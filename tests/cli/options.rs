@@ -155,15 +155,3 @@ fn minus_is_stdin_and_a_directory_is_refused_at_the_start() {
     assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("is a directory"), "{}", text(&output.stderr));
 }
-
-#[test]
-fn publisher_behind_a_hub_says_that_its_address_is_not_announced() {
-    let mut hub = start(&["sub", "hub", "--listen", "127.0.0.1:0"]);
-    let address = hub.address();
-    let mut publisher = start(&["pub", "via", "--listen", "0.0.0.0:0", "--peer", &address]);
-    publisher.wait_for_line("is not announced");
-    publisher.signal("TERM");
-    assert_eq!(publisher.end().code(), Some(143));
-    hub.signal("TERM");
-    assert_eq!(hub.end().code(), Some(0));
-}

@@ -6,6 +6,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod beacon;
 #[doc(hidden)]
 pub mod bugs;
 pub mod channel;

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 use corewire_proto::{
     PeerId,
     handshake::{HandshakeOutcome, HandshakeRequest, Hello, InitVerdict, Target},
-    membership::SignedRecord,
+    membership::{PeerRecord, SignedRecord, TransportKeyEntry},
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -15,6 +15,7 @@ use corewire_proto::{
 
 use super::{
     Clerk,
+    catalogue::RecordWay,
     effect::Effect,
     handshakes::{HandshakePurpose, NewHandshake},
     notice::drop_contained,
@@ -25,6 +26,7 @@ use crate::{
     registry,
     shard::{Command, NodeId},
     shared::{
+        beacon::{HEARD_MAX, Heard},
         node::{JoinRequest, Presence},
         port::ClerkRequest,
     },
@@ -37,7 +39,7 @@ const MISSED_PAUSE: Duration = Duration::from_millis(1);
 // Nodes.
 impl Clerk {
     pub(super) fn join(&mut self, join: JoinRequest) {
-        let JoinRequest { shared, identity, secret, sockets, bootstrap, session } = join;
+        let JoinRequest { shared, identity, secret, sockets, bootstrap, beacon, session } = join;
         if self.shutdown.has_begun() {
             self.port.release_node();
             shared.presence.send_replace(Presence::Left(Err(Arc::default())));
@@ -51,7 +53,12 @@ impl Clerk {
             }
         }
         self.handshakes.add_node(env, &shared, local, bootstrap);
-        self.catalogue.add_node(&shared, &env.limits);
+        self.catalogue.add_node(&shared, env);
+        if let Some(setup) = beacon
+            && let Some(config) = self.nodes.beacon_config(env, node, setup.key.clone())
+        {
+            self.beacons.join(&shared, setup, config);
+        }
         // A full registry means that neighbours have to be told of each other by configuration.
         registry::enter(&shared);
         self.meet_neighbours(node);
@@ -60,7 +67,7 @@ impl Clerk {
         }
     }
 
-    /// A node's settings, or its neighbours in the process, are different.
+    /// A node's settings, addresses, or neighbours in the process are different, or it has heard beacons.
     pub(super) fn node_changed(&mut self, node: NodeId) {
         let change = self.nodes.refresh(node);
         if change.tickets {
@@ -70,6 +77,56 @@ impl Clerk {
             self.local_peer_changed(node);
         }
         self.meet_neighbours(node);
+        self.take_heard(node);
+    }
+
+    /// Looks at what the beacons of other nodes told.
+    fn take_heard(&mut self, node: NodeId) {
+        let Some(shared) = self.nodes.shared(node) else { return };
+        let heard = shared.take_heard();
+        if heard.len() >= HEARD_MAX {
+            self.beacons.wake();
+        }
+        for heard in heard {
+            match heard {
+                _ if self.shutdown.is_leaving(node) => {}
+                Heard::Record { bytes, age_s, from } => {
+                    let record = (&bytes[..], u64::from(age_s));
+                    self.catalogue.read_beacon(&mut self.env, node, record, from);
+                }
+                Heard::Call { peer, key, version, addresses, from } => {
+                    let transport_keys = vec![TransportKeyEntry { key, validity: 0 }];
+                    let call = PeerRecord {
+                        peer_id: peer,
+                        identity_key: [0; 32],
+                        transport_keys,
+                        addresses,
+                        tags: Vec::new(),
+                        streams: Vec::new(),
+                        version,
+                        lifetime_s: 0,
+                    };
+                    self.fetch_record(node, &call, from);
+                }
+                Heard::Silent(peer) => self.catalogue.silent(&mut self.env, node, peer),
+            }
+            self.apply_effects();
+        }
+    }
+
+    /// Calls a peer whose record is too long for a beacon, unless that record is known or comes in a session.
+    fn fetch_record(&mut self, node: NodeId, call: &PeerRecord, from: SocketAddr) {
+        let peer = call.peer_id;
+        let known = self.catalogue.record(node, peer).is_some_and(|known| known.version >= call.version);
+        if known
+            || self.sessions.current(node, peer).is_some()
+            || !self.catalogue.may_meet(node, peer, &self.env.limits)
+        {
+            return;
+        }
+        self.catalogue.meet(node, peer);
+        let view = self.sessions.dial_view(node, peer);
+        self.handshakes.dial(&mut self.env, &mut self.shards, node, (call, Some(from)), view);
     }
 
     /// Reads the records of the other nodes of this network in the process.
@@ -79,7 +136,7 @@ impl Clerk {
         }
         let Some(own) = self.nodes.shared(node) else { return };
         for record in registry::others(own).iter().filter_map(|other| registry::record(other)) {
-            self.catalogue.read_record(&mut self.env, node, (&record, 0), None);
+            self.catalogue.read_record(&mut self.env, node, (&record, 0), RecordWay::Local);
         }
     }
 
@@ -120,6 +177,7 @@ impl Clerk {
         if let Some(shared) = self.nodes.shared(node) {
             registry::announce(shared, Some(Arc::from(record.bytes())));
         }
+        self.beacons.announce(node, &record);
         self.catalogue.own_record(&mut self.env, node, record);
     }
 }
@@ -139,7 +197,8 @@ impl Clerk {
         // Without a record there is no address: the peer is dialled when its record comes.
         let Some(record) = self.catalogue.record(node, peer) else { return };
         let view = self.sessions.dial_view(node, peer);
-        self.handshakes.dial(&mut self.env, &mut self.shards, node, &record, view);
+        let near = self.catalogue.heard_from(node, peer);
+        self.handshakes.dial(&mut self.env, &mut self.shards, node, (&record, near), view);
     }
 
     /// Makes sure that there is a session with the peer at a bootstrap address.
@@ -399,6 +458,7 @@ impl Clerk {
         let delivered = self.shutdown.node_gone(env, node, missing);
         shared.presence.send_replace(Presence::Left(delivered));
         registry::leave(&shared);
+        self.beacons.leave(node);
         self.port.release_node();
         for (leg, channel) in self.legs.of_consumer(node) {
             self.publications.consumer_left(env, channel.publication, leg);

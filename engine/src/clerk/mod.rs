@@ -75,6 +75,7 @@ use self::{
     timers::{Deadlines, Timer},
 };
 use crate::{
+    beacon::Beacons,
     shard::{Command, Event, Inbox},
     shared::{
         Next,
@@ -105,6 +106,7 @@ pub(crate) struct ClerkParts {
     pub(crate) calendar: Calendar,
     pub(crate) port: Arc<RequestPort>,
     pub(crate) shards: Vec<ShardLink>,
+    pub(crate) beacons: Beacons,
 }
 
 /// How much a clerk keeps. Every number goes back to zero when all handles are gone.
@@ -140,6 +142,8 @@ pub struct Clerk {
     subscriptions: Subscriptions,
     legs: LocalLegs,
     shutdown: Shutdown,
+    /// The thread that sends and hears beacons.
+    beacons: Beacons,
     /// Closures to call at the end of the turn.
     notices: Notices,
     /// Panics in notices, which belong to no stream in particular.
@@ -148,7 +152,7 @@ pub struct Clerk {
 
 impl Clerk {
     pub(crate) fn new(parts: ClerkParts) -> Self {
-        let ClerkParts { limits, times, entropy, calendar, port, shards } = parts;
+        let ClerkParts { limits, times, entropy, calendar, port, shards, beacons } = parts;
         Self {
             env: Env::new(limits, times, entropy, calendar),
             port,
@@ -162,6 +166,7 @@ impl Clerk {
             subscriptions: Subscriptions::default(),
             legs: LocalLegs::default(),
             shutdown: Shutdown::default(),
+            beacons,
             notices: Notices::default(),
             panics: AtomicU64::new(0),
         }

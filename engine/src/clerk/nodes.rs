@@ -2,16 +2,17 @@
 //!
 //! Not inside: what a node knows about its peers (`catalogue`), and how it leaves (`shutdown`).
 
-use std::{collections::BTreeMap, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use corewire_proto::{
     PeerId, StreamId, TagId,
+    beacon::BeaconConfig,
     handshake::{Credentials, CredentialsConfig, NetworkSecret, PeerLimits},
     identity::Identity,
     membership::{
         MAX_LIFETIME_S, MAX_STREAMS, MAX_TAGS, PeerRecord, RecordVersion, SignedRecord, TransportKeyEntry,
     },
-    seal::{MAX_SEALED_BYTES, Suites},
+    seal::{KeyBytes, MAX_SEALED_BYTES, Suites},
     session::SessionConfig,
 };
 
@@ -25,6 +26,9 @@ use crate::{
 /// Seconds for which the record of a node that leaves is remembered: long enough to reach every peer, so that
 /// no older one takes its place.
 const LAST_RECORD_S: u64 = 30;
+
+/// Peers whose beacons one node keeps apart: more than one link has.
+const BEACON_PEERS: usize = 1_024;
 
 /// The pause before a record that supersedes another one of the same node.
 const SUPERSEDE_PAUSE: Duration = Duration::from_millis(100);
@@ -71,6 +75,8 @@ struct NodeState {
     /// Tags and tickets as the handle set them when the clerk last looked.
     tags: Vec<TagId>,
     tickets: Vec<ShownTicket>,
+    /// Likewise the addresses to announce.
+    addresses: Vec<SocketAddr>,
     /// Of the latest record.
     version: RecordVersion,
     /// The latest record is out of date.
@@ -125,6 +131,7 @@ impl NodeTable {
             session,
             tags,
             tickets,
+            addresses: shared.announced.lock().clone(),
             version: RecordVersion { incarnation: u64::try_from(millis).unwrap_or(u64::MAX), sequence: 0 },
             stale: true,
         };
@@ -149,6 +156,17 @@ impl NodeTable {
         self.nodes.get(&node).map(|node| &node.session)
     }
 
+    /// What a node's beacon is made of.
+    pub(crate) fn beacon_config(&self, env: &mut Env, id: NodeId, key: KeyBytes) -> Option<BeaconConfig> {
+        let node = self.nodes.get(&id)?;
+        Some(BeaconConfig {
+            key,
+            incarnation: node.version.incarnation,
+            seed: env.random(),
+            max_peers: BEACON_PEERS.min(env.limits.peers),
+        })
+    }
+
     /// The tickets that a node shows.
     pub(crate) fn tickets(&self, node: NodeId) -> &[ShownTicket] {
         self.nodes.get(&node).map_or(&[], |node| &node.tickets)
@@ -163,8 +181,10 @@ impl NodeTable {
         let (tags, tickets) = settings(&node.shared);
         let change = NodeChange { tags: node.tags != tags, tickets: node.tickets != tickets };
         (node.tags, node.tickets) = (tags, tickets);
+        let addresses = node.shared.announced.lock().clone();
+        let moved = std::mem::replace(&mut node.addresses, addresses) != node.addresses;
         // A neighbour's new record is no reason for a new one here: two nodes would then never stop.
-        node.stale |= change.tags;
+        node.stale |= change.tags || moved;
         change
     }
 
@@ -194,7 +214,7 @@ impl NodeTable {
             peer_id: node.identity.peer_id(),
             identity_key: *node.identity.public_key(),
             transport_keys: vec![TransportKeyEntry { key: *node.local.transport_key(), validity: 0 }],
-            addresses: node.shared.announced.clone(),
+            addresses: node.addresses.clone(),
             tags: node.tags.iter().take(MAX_TAGS).copied().collect(),
             streams: if leaving { Vec::new() } else { streams.into_iter().take(MAX_STREAMS).collect() },
             version: node.version,
@@ -227,7 +247,7 @@ impl NodeTable {
         Some(PeerInfo::new(PeerFacts {
             peer_id: node.shared.peer_id,
             network_id: node.shared.network_id,
-            addresses: node.shared.announced.clone(),
+            addresses: node.addresses.clone(),
             tags: node.tags.clone(),
             streams,
             tickets: node.tickets.clone(),

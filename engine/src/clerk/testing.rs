@@ -20,6 +20,7 @@ use super::{ShardLink, effect::Effect, env::Env, nodes::NodeTable, shards::Shard
 use crate::{
     shard::{Command, Event, NodeId},
     shared::{
+        beacon::BeaconInfo,
         keys::{PublicationKey, SubscriptionKey},
         limits::{Limits, Times},
         node::{NodeParts, NodeSettings, NodeShared},
@@ -55,6 +56,7 @@ pub(super) fn node(number: u8) -> Arc<NodeShared> {
         registry_key: None,
         network_id: NetworkId([1; 32]),
         announced: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 7_000 + u16::from(number)))],
+        beacon: BeaconInfo::default(),
         settings: NodeSettings { tags: Vec::new(), tickets: Vec::new() },
     };
     NodeShared::new(parts, &[])

@@ -10,6 +10,7 @@ use corewire_proto::session::SessionConfig;
 
 use super::*;
 use crate::{
+    beacon::Beacons,
     shard::NodeId,
     shared::{
         node::{JoinRequest, Presence},
@@ -28,6 +29,7 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
         calendar: Box::new(|_| Duration::ZERO),
         port: port.clone(),
         shards: Vec::new(),
+        beacons: Beacons::none(),
     });
     let node = testing::node(2);
     let calls = Arc::new(AtomicU64::new(0));
@@ -45,6 +47,7 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
         secret: None,
         sockets: Vec::new(),
         bootstrap: Vec::new(),
+        beacon: None,
         session: SessionConfig::default(),
     };
     port.send(ClerkRequest::Join(Box::new(join)));

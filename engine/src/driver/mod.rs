@@ -39,13 +39,23 @@ use std::{
 
 use corewire_proto::time::Instant;
 
-pub(crate) use self::sys::{address::canonical, affinity::set_mask, exit::at_exit, poll::wait_readable};
 pub use self::{
     any::AnyDriver,
     counters::DriverCounters,
     fault::{PathError, PathFault},
     features::{Feature, Features, Found},
     open::{DriverOpenError, OpenedDriver, Unavailable, open},
+};
+pub(crate) use self::{
+    group::GroupSocket,
+    sys::{
+        address::canonical,
+        affinity::set_mask,
+        eventfd::EventFd,
+        exit::at_exit,
+        interfaces::{InterfaceAddress, InterfaceChanges, interface_addresses},
+        poll::wait_readable,
+    },
 };
 pub use crate::buffer::{LEASE_BYTES, Lease, leaked_bytes};
 
@@ -55,6 +65,7 @@ mod counters;
 pub mod epoll;
 mod fault;
 mod features;
+mod group;
 mod open;
 mod outgoing;
 mod probe;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! node_counters {
     ($($name:ident: $doc:literal,)*) => {
-        /// The counters of one node; the clerk is the only writer.
+        /// The counters of one node. The clerk is the only writer, of those of beacons its beacon thread.
         #[derive(Debug, Default)]
         pub(crate) struct NodeCounters {
             $(pub(crate) $name: AtomicU64,)*
@@ -47,6 +47,13 @@ node_counters! {
     records_refused: "Records of peers that were forged, foreign, malformed or did not fit.",
     records_unsigned: "Times that the node's own record could not be made, so that peers keep its last one.",
     control_refused: "Control messages of peers that were malformed.",
+    beacons_sent: "Beacons sent, each through all interfaces.",
+    beacons_unsent: "Beacons that no interface took.",
+    beacons_heard: "Beacons that told something new about a peer.",
+    beacons_foreign: "Datagrams in the network's multicast group that no member of the network had sealed.",
+    beacons_replayed: "Beacons that were older than the latest one of their peer.",
+    beacons_refused: "Beacons that were malformed, or of too many peers.",
+    beacons_flooded: "Datagrams in the multicast group that were dropped unopened, because too many came.",
     channels_opened: "Channels that this node's subscriptions asked for.",
     channels_connected: "Channels of this node's subscriptions that were connected.",
     channels_served: "Channels of this node's publications that were connected.",

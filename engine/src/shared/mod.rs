@@ -10,6 +10,7 @@
 //! | [`keys`] | names of nodes, publications, subscriptions and channels |
 //! | [`channel`] | a channel's identity, state and counters, and its two views |
 //! | [`node`] | a node's identity, its peers and whether it is a member |
+//! | [`beacon`] | what a node needs for its beacon, and what it hears by it |
 //! | [`event`] | what happens to channels |
 //! | [`flush`] | waiting until consumers have what was published |
 //! | [`publication`] | what a publication is made of, its ring and its counters |
@@ -19,6 +20,7 @@
 //! | [`counters`] | what the clerk counts for each node |
 //! | `reach` | which addresses a node can be reached at |
 
+pub mod beacon;
 pub mod channel;
 pub mod counters;
 pub mod dialling;

@@ -1,7 +1,7 @@
 //! What the clerk and the handles of a node share.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     net::SocketAddr,
     sync::{
         Arc, Weak,
@@ -18,11 +18,12 @@ use tokio::sync::watch;
 
 use super::dialling::{BootstrapTarget, DialFailure};
 use super::{
+    beacon::{BeaconInfo, BeaconSetup, HEARD_MAX, Heard},
     counters::NodeCounters,
     flush::Shortfall,
     keys::{NodeId, PublicationKey},
     limits::Limits,
-    port::RequestPort,
+    port::{RequestPort, changed},
     publication::{PublicationGuard, PublicationShared},
 };
 use crate::{
@@ -59,6 +60,8 @@ pub(crate) struct JoinRequest {
     pub(crate) secret: Option<NetworkSecret>,
     pub(crate) sockets: Vec<NodeSocket>,
     pub(crate) bootstrap: Vec<BootstrapTarget>,
+    /// `None`: no beacon, and no addresses to follow.
+    pub(crate) beacon: Option<BeaconSetup>,
     pub(crate) session: SessionConfig,
 }
 
@@ -75,8 +78,12 @@ pub(crate) struct NodeShared {
     pub(crate) peer_id: PeerId,
     /// The addresses that are bound.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// The addresses in the node's record.
-    pub(crate) announced: Vec<SocketAddr>,
+    /// The addresses in the node's record. The beacon thread changes them when those of the host change.
+    pub(crate) announced: Lock<Vec<SocketAddr>>,
+    /// What was heard of other nodes and waits for the clerk.
+    heard: Lock<VecDeque<Heard>>,
+    /// What became of the node's beacon.
+    pub(crate) beacon: Lock<BeaconInfo>,
     /// Granted receive and send buffers of each bound address.
     pub(crate) buffers: Vec<(usize, usize)>,
     pub(crate) port: Arc<RequestPort>,
@@ -117,6 +124,7 @@ pub(crate) struct NodeParts {
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) network_id: NetworkId,
     pub(crate) announced: Vec<SocketAddr>,
+    pub(crate) beacon: BeaconInfo,
     pub(crate) settings: NodeSettings,
 }
 
@@ -128,7 +136,9 @@ impl NodeShared {
             network_id: parts.network_id,
             peer_id,
             addresses: sockets.iter().map(|socket| socket.address).collect(),
-            announced: parts.announced,
+            announced: Lock::new(parts.announced),
+            heard: Lock::new(VecDeque::new()),
+            beacon: Lock::new(parts.beacon),
             buffers: sockets.iter().map(|s| (s.receive_buffer_bytes, s.send_buffer_bytes)).collect(),
             port,
             limits,
@@ -163,6 +173,23 @@ impl NodeShared {
     /// The streams that are published at present, sorted.
     pub(crate) fn published(&self) -> Vec<StreamId> {
         self.publications.lock().keys().copied().collect()
+    }
+
+    /// Hands what was heard to the clerk. The caller has asked whether there is room, unless a peer is
+    /// silent: then there is room for one notice of each peer that the beacon keeps.
+    pub(crate) fn hear(&self, heard: Heard) {
+        self.heard.lock().push_back(heard);
+        changed(self);
+    }
+
+    /// Whether what was heard has to wait until the clerk has taken some.
+    pub(crate) fn has_heard_enough(&self) -> bool {
+        self.heard.lock().len() >= HEARD_MAX
+    }
+
+    /// Takes what was heard.
+    pub(crate) fn take_heard(&self) -> VecDeque<Heard> {
+        std::mem::take(&mut *self.heard.lock())
     }
 
     /// Whether the node has left, or is about to.

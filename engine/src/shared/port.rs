@@ -31,7 +31,8 @@ use super::{
 pub(crate) enum ClerkRequest {
     /// A node was made. Once per node.
     Join(Box<JoinRequest>),
-    /// A node's tags, tickets or neighbours changed. At most one waits per node.
+    /// A node's tags, tickets, addresses or neighbours changed, or something was heard of other nodes. At
+    /// most one waits per node.
     Changed(NodeId),
     /// The addresses of a bootstrap name, or why there are none. At most one is on its way per name.
     Resolved {

@@ -1,5 +1,6 @@
 //! Runs a test in a network namespace of its own, where it may change the loopback interface.
 #![allow(clippy::print_stderr, reason = "prints what could not be tested here")]
+#![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::process::Command;
 

@@ -12,6 +12,7 @@ const CONTEXT_PUBLIC_SECRET: &str = "corewire v1 network secret of a public netw
 const CONTEXT_PSK: &str = "corewire v1 handshake pre-shared key";
 const CONTEXT_MAC_KNOWN: &str = "corewire v1 packet filter for a known peer";
 const CONTEXT_MAC_ADDRESS: &str = "corewire v1 packet filter for an address";
+const CONTEXT_BEACON: &str = "corewire v1 beacon key";
 const CONTEXT_COOKIE: &str = "corewire v1 cookie encryption";
 
 /// 32 random bytes that all members of a network share. Other nodes cannot join.
@@ -43,6 +44,11 @@ impl NetworkSecret {
     /// Identity and encryption between peers do not depend on it.
     pub fn of_public_network(network: &NetworkId) -> Self {
         Self(KeyBytes::from_bytes(blake3::derive_key(CONTEXT_PUBLIC_SECRET, network.as_bytes())))
+    }
+
+    /// The key of the network's beacons ([`crate::beacon`]).
+    pub fn beacon_key(&self, network: &NetworkId) -> KeyBytes {
+        self.derive(CONTEXT_BEACON, &[network.as_bytes()])
     }
 
     /// A key for one purpose, bound to `bound_to`.

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use corewire_proto::{PeerId, session::CloseCode, wire::header::ReceiverIndex};
 
 use super::{
-    Catalogue, NodeCatalogue, claimed_peer,
+    Catalogue, NodeCatalogue, RecordWay, claimed_peer,
     codec::{ClerkMessage, RecordsWriter, encode_tickets},
 };
 use crate::{
@@ -24,9 +24,9 @@ const EXCHANGE_PAUSE: Duration = Duration::from_millis(5);
 /// The pause after the session had no room.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
 
-/// Records of one session that are verified per second, and at once. A signature costs about 50 microseconds,
-/// so a peer that sends nothing but records costs a twentieth of the clerk's time.
-const RECORDS_PER_SECOND: u32 = 1_000;
+/// Records of one session, or of all beacons, that are verified per second, and at once. A signature costs
+/// about 50 microseconds, so a peer that sends nothing but records costs a twentieth of the clerk's time.
+pub(super) const RECORDS_PER_SECOND: u32 = 1_000;
 
 /// What is exchanged on one session.
 pub(super) struct Exchange {
@@ -120,7 +120,7 @@ impl Catalogue {
         match ClerkMessage::parse(bytes, env.limits.ticket_bytes) {
             Some(ClerkMessage::Records(records)) => {
                 for (age_s, record) in records {
-                    self.read_record(env, node, (record, age_s), Some(index));
+                    self.read_record(env, node, (record, age_s), RecordWay::Session(index));
                 }
             }
             Some(ClerkMessage::Tickets(tickets)) => {

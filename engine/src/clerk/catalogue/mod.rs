@@ -7,7 +7,7 @@
 mod codec;
 mod exchange;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use corewire_proto::{
     PeerId, StreamId, identity,
@@ -16,8 +16,8 @@ use corewire_proto::{
     wire::header::ReceiverIndex,
 };
 
-use self::exchange::Exchange;
-use super::{effect::Effect, env::Env, timers::Timer};
+use self::exchange::{Exchange, RECORDS_PER_SECOND};
+use super::{bucket::TokenBucket, effect::Effect, env::Env, timers::Timer};
 use crate::{
     peer::{PeerFacts, PeerInfo, ShownTicket},
     shard::NodeId,
@@ -33,6 +33,9 @@ const RECORD_BYTES_EACH: usize = 4_096;
 
 /// The least bytes of records that one node remembers.
 const RECORDS_BYTES_MIN: usize = 1 << 20;
+
+/// The source of all records that came by beacons. No peer has this name.
+const BEACON_SOURCE: PeerId = PeerId([0; 32]);
 
 /// Where in a record the Ed25519 key of its peer stands.
 const KEY_AT: std::ops::Range<usize> = 1..33;
@@ -61,6 +64,8 @@ struct NodeCatalogue {
     peers: BTreeMap<PeerId, KnownPeer>,
     /// The node's latest record.
     own: Option<SignedRecord>,
+    /// Records that came by beacons and may be verified.
+    beacons: TokenBucket,
     /// The handles do not see the peers as they are.
     stale: bool,
 }
@@ -74,6 +79,19 @@ struct KnownPeer {
     connected: bool,
     /// Its channels are judged again no earlier than this.
     review_at: Instant,
+    /// Where its latest beacon came from, unless it has fallen silent since.
+    heard_from: Option<SocketAddr>,
+}
+
+/// How a record came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RecordWay {
+    /// From the process's registry, or given by the user.
+    Local,
+    /// On a session.
+    Session(ReceiverIndex),
+    /// By a beacon.
+    Beacon,
 }
 
 impl NodeCatalogue {
@@ -84,6 +102,7 @@ impl NodeCatalogue {
             tickets: Vec::new(),
             connected: false,
             review_at: Instant::ZERO,
+            heard_from: None,
         })
     }
 
@@ -117,7 +136,8 @@ impl NodeCatalogue {
 }
 
 impl Catalogue {
-    pub(crate) fn add_node(&mut self, shared: &Arc<NodeShared>, limits: &Limits) {
+    pub(crate) fn add_node(&mut self, shared: &Arc<NodeShared>, env: &Env) {
+        let limits = &env.limits;
         let config = CatalogConfig {
             max_records: limits.peers,
             max_bytes: limits.peers.saturating_mul(RECORD_BYTES_EACH).max(RECORDS_BYTES_MIN),
@@ -127,6 +147,7 @@ impl Catalogue {
             records: Catalog::new(config),
             peers: BTreeMap::new(),
             own: None,
+            beacons: TokenBucket::new(RECORDS_PER_SECOND, env.now),
             stale: false,
         };
         self.nodes.insert(shared.id, node);
@@ -183,14 +204,44 @@ impl Catalogue {
         }
     }
 
-    /// Takes in a record, and its age in seconds, that came on a session, or from the process's registry
-    /// (`from` is `None`).
+    /// Takes in a record that came by a beacon from this address.
+    pub(crate) fn read_beacon(
+        &mut self,
+        env: &mut Env,
+        node: NodeId,
+        record: (&[u8], u64),
+        from: SocketAddr,
+    ) {
+        self.read_record(env, node, record, RecordWay::Beacon);
+        let known = self.nodes.get_mut(&node).zip(claimed_peer(record.0));
+        if let Some(peer) = known.and_then(|(known, claimed)| known.peers.get_mut(&claimed)) {
+            peer.heard_from = Some(from);
+        }
+    }
+
+    /// Where the latest beacon of a peer came from.
+    pub(crate) fn heard_from(&self, node: NodeId, peer: PeerId) -> Option<SocketAddr> {
+        self.nodes.get(&node)?.peers.get(&peer)?.heard_from
+    }
+
+    /// The beacon of a peer has fallen silent. Its record is forgotten, unless a session shows that it is
+    /// there.
+    pub(crate) fn silent(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        let Some(state) = known.peers.get_mut(&peer) else { return };
+        if state.heard_from.take().is_some() && !state.connected && known.records.remove(&peer).is_some() {
+            known.refresh(env, peer);
+            env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
+        }
+    }
+
+    /// Takes in a record and its age in seconds.
     pub(crate) fn read_record(
         &mut self,
         env: &mut Env,
         node: NodeId,
         (bytes, age_s): (&[u8], u64),
-        from: Option<ReceiverIndex>,
+        way: RecordWay,
     ) {
         let now_s = env.seconds();
         let Some(known) = self.nodes.get_mut(&node) else { return };
@@ -202,12 +253,17 @@ impl Catalogue {
         if known.records.get(&claimed).is_some_and(same) || known.own.as_ref().is_some_and(same) {
             return;
         }
-        let mut source = claimed;
-        if let Some(exchange) = from.and_then(|index| self.exchanges.get_mut(&index)) {
-            source = exchange.peer;
-            if !exchange.budget.take(env.now) {
-                return count(&counters.records_refused);
+        let (source, session, allowed) = match way {
+            RecordWay::Local => (claimed, None, true),
+            // All beacons together are one source, so that invented peers make no room for each other.
+            RecordWay::Beacon => (BEACON_SOURCE, None, known.beacons.take(env.now)),
+            RecordWay::Session(index) => {
+                let Some(exchange) = self.exchanges.get_mut(&index) else { return };
+                (exchange.peer, Some(index), exchange.budget.take(env.now))
             }
+        };
+        if !allowed {
+            return count(&counters.records_refused);
         }
         let Ok(record) = SignedRecord::verify(bytes, &known.shared.network_id) else {
             return count(&counters.records_refused);
@@ -219,7 +275,7 @@ impl Catalogue {
             Insert::New { evicted } | Insert::Newer { evicted } => evicted,
             Insert::Equivocation { replaced: true } => None,
             Insert::Stale => {
-                if let Some(index) = from.filter(|_| source == claimed) {
+                if let Some(index) = session.filter(|_| source == claimed) {
                     self.show_its_own(env, index);
                 }
                 return;

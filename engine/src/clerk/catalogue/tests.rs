@@ -21,14 +21,14 @@ impl Fixture {
         let (mut env, node, other) = (testing::env(), testing::node(1), testing::node(2));
         let record = testing::record(&mut env, &other, 2);
         let mut catalogue = Catalogue::default();
-        catalogue.add_node(&node, &env.limits);
+        catalogue.add_node(&node, &env);
         catalogue.session_installed(&env, index(0), node.id, other.peer_id);
         Self { env, catalogue, node, other, record }
     }
 
     fn read(&mut self) -> Vec<Effect> {
         let bytes = self.record.bytes().to_vec();
-        self.catalogue.read_record(&mut self.env, self.node.id, (&bytes, 0), None);
+        self.catalogue.read_record(&mut self.env, self.node.id, (&bytes, 0), RecordWay::Local);
         self.env.effects.drain()
     }
 
@@ -69,7 +69,7 @@ fn a_current_session_is_sent_the_own_record_and_later_news() {
     fixture.catalogue.own_record(&mut fixture.env, fixture.node.id, own);
     assert_eq!(fixture.greet().len(), 1);
     assert!(!fixture.catalogue.owes_us(index(0)));
-    fixture.catalogue.read_record(&mut fixture.env, fixture.node.id, (third.bytes(), 0), None);
+    fixture.catalogue.read_record(&mut fixture.env, fixture.node.id, (third.bytes(), 0), RecordWay::Local);
     let timer = |effect: &Effect| matches!(effect, Effect::EnsureTimer(Timer::Exchange(_), _));
     assert!(fixture.env.effects.drain().iter().any(timer));
 }
@@ -102,4 +102,45 @@ fn a_peer_without_a_record_can_be_forgotten() {
     assert_eq!(fixture.catalogue.peers(), 0);
     fixture.read();
     assert!(!fixture.catalogue.forget_peer(&mut fixture.env, fixture.node.id, fixture.other.peer_id));
+}
+
+#[test]
+fn a_silent_beacon_ends_a_record_that_no_session_bears_out() {
+    for connected in [false, true] {
+        let mut fixture = Fixture::new();
+        let bytes = fixture.record.bytes().to_vec();
+        let (node, peer) = (fixture.node.id, fixture.other.peer_id);
+        let from = "127.0.0.1:7412".parse().unwrap();
+        fixture.catalogue.read_beacon(&mut fixture.env, node, (&bytes, 0), from);
+        assert_eq!(fixture.catalogue.heard_from(node, peer), Some(from));
+        if connected {
+            fixture.greet();
+        }
+        fixture.catalogue.silent(&mut fixture.env, node, peer);
+        assert_eq!(fixture.catalogue.record(node, peer).is_some(), connected);
+    }
+}
+
+#[test]
+fn a_record_known_otherwise_is_not_ended_by_silence() {
+    let mut fixture = Fixture::new();
+    fixture.read();
+    let (node, peer) = (fixture.node.id, fixture.other.peer_id);
+    fixture.catalogue.silent(&mut fixture.env, node, peer);
+    assert!(fixture.catalogue.record(node, peer).is_some());
+}
+
+#[test]
+fn forged_and_foreign_records_of_beacons_are_refused() {
+    let mut fixture = Fixture::new();
+    let from = "127.0.0.1:7412".parse().unwrap();
+    let mut bytes = fixture.record.bytes().to_vec();
+    bytes[40] ^= 1;
+    let node = fixture.node.id;
+    for forged in [&bytes[..], &[], &[1; 32], &[1; 40_000]] {
+        fixture.catalogue.read_beacon(&mut fixture.env, node, (forged, 0), from);
+    }
+    assert_eq!(fixture.catalogue.peers(), 0);
+    assert_eq!(fixture.node.counters.read().records_refused, 4);
+    assert!(fixture.env.effects.drain().is_empty());
 }

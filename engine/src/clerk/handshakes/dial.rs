@@ -3,7 +3,12 @@
 //! A peer is dialled as long as some subscription waits for a session with it; a bootstrap address always is.
 //! Either is tried without end, with growing pauses.
 
-use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    net::{SocketAddr, SocketAddrV6},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use corewire_proto::{
     PeerId, handshake::Target, membership::PeerRecord, time::Instant, wire::header::ReceiverIndex,
@@ -171,20 +176,39 @@ impl NodeHandshakes {
     }
 }
 
+/// The address for the attempt after `failures`: each in turn, that from which the peer's beacon came first.
+/// An address that is good on one link only is not announced, so it is taken from there.
+pub(super) fn address_to_call(
+    announced: &[SocketAddr],
+    near: Option<SocketAddr>,
+    failures: usize,
+) -> Option<SocketAddr> {
+    let near = near.and_then(|near| match near {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
+            let port = announced.first()?.port();
+            Some(SocketAddrV6::new(*v6.ip(), port, 0, v6.scope_id()).into())
+        }
+        _ => announced.iter().find(|address| address.ip() == near.ip()).copied(),
+    });
+    let others = announced.iter().copied().filter(|address| Some(*address) != near);
+    let all: Vec<SocketAddr> = near.into_iter().chain(others).collect();
+    all.get(failures % all.len().max(1)).copied()
+}
+
 impl Handshakes {
     /// The attempt to reach this peer, if there is one.
     pub(crate) fn attempt_with(&self, node: NodeId, peer: PeerId) -> Option<ReceiverIndex> {
         self.nodes.get(&node)?.dials.get(&peer)?.attempt
     }
 
-    /// Begins a handshake with a peer that is wanted, if none is needed less or in progress. `view` is what
-    /// the sessions know about the peer.
+    /// Begins a handshake with a peer that is wanted, if none is needed less or in progress. `near` is where
+    /// its beacon came from, `view` what the sessions know about the peer.
     pub(crate) fn dial(
         &mut self,
         env: &mut Env,
         shards: &mut Shards,
         id: NodeId,
-        record: &PeerRecord,
+        (record, near): (&PeerRecord, Option<SocketAddr>),
         view: DialView,
     ) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -198,7 +222,7 @@ impl Handshakes {
         if not_before > env.now {
             return env.effects.set_timer(Timer::Dial(id, peer), not_before);
         }
-        let address = record.addresses.get(dial.failures % record.addresses.len().max(1)).copied();
+        let address = address_to_call(&record.addresses, near, dial.failures);
         let (Some(key), Some(to)) = (record.transport_keys.first(), address) else { return };
         let purpose = HandshakePurpose::Peer(peer);
         let target = Target::Known { peer, key: key.key };

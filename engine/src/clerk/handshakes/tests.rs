@@ -23,7 +23,7 @@ impl Fixture {
         handshakes.add_node(&mut env, &node, local.clone(), Vec::new());
         let (shards, mailboxes) = testing::shards(1, &env.limits);
         env.effects.drain();
-        let address = node.announced[0];
+        let address = node.announced.lock()[0];
         Self { env, handshakes, shards, _mailboxes: mailboxes, node, local, address }
     }
 
@@ -36,7 +36,7 @@ impl Fixture {
             &mut self.env,
             &mut self.shards,
             self.node.id,
-            record.record(),
+            (record.record(), None),
             super::super::sessions::DialView::default(),
         );
         self.handshakes.attempt_with(self.node.id, peer).is_some()
@@ -123,4 +123,20 @@ fn an_answer_from_another_address_is_counted_and_ignored() {
     assert!(one.env.effects.drain().is_empty());
     assert_eq!(one.node.counters.read().broken_packets, 1);
     assert_eq!(one.local.peer_id(), one.node.peer_id);
+}
+
+#[test]
+fn a_peer_is_called_first_where_its_beacon_came_from() {
+    let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
+    let announced = [address("10.0.0.1:7"), address("10.1.0.1:7")];
+    let called = |near: Option<&str>| {
+        let near = near.map(address);
+        (0..3).map(|failures| dial::address_to_call(&announced, near, failures).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(called(None), [announced[0], announced[1], announced[0]]);
+    assert_eq!(called(Some("10.1.0.1:7412")), [announced[1], announced[0], announced[1]]);
+    assert_eq!(called(Some("127.0.0.1:7412")), called(None), "it is not announced");
+    let link = address("[fe80::1%3]:7");
+    assert_eq!(called(Some("[fe80::1%3]:7412")), [link, announced[0], announced[1]]);
+    assert_eq!(dial::address_to_call(&[], None, 5), None);
 }

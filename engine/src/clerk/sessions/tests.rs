@@ -20,7 +20,8 @@ impl Fixture {
         let outcome = testing::outcome(&mut env, &one, &two, index(0));
         let mut sessions = Sessions::default();
         env.effects.drain();
-        sessions.install(&mut env, &node, SessionConfig::default(), outcome, other.announced[0]);
+        let to = other.announced.lock()[0];
+        sessions.install(&mut env, &node, SessionConfig::default(), outcome, to);
         Self { env, sessions, node, peer: other.peer_id }
     }
 }

@@ -9,10 +9,10 @@ use super::check;
 
 /// A non-blocking eventfd.
 #[derive(Debug)]
-pub(in crate::driver) struct EventFd(OwnedFd);
+pub(crate) struct EventFd(OwnedFd);
 
 impl EventFd {
-    pub(in crate::driver) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         // SAFETY: no memory is passed.
         let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
         // SAFETY: the descriptor was just made and has no other owner.
@@ -20,14 +20,14 @@ impl EventFd {
     }
 
     /// Adds one. It can fail only when the counter is full, and then the sleeper has been told often enough.
-    pub(in crate::driver) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         let one = 1u64;
         // SAFETY: the eight bytes of `one` are readable.
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
     }
 
     /// Sets it to zero.
-    pub(in crate::driver) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let mut count = 0u64;
         // SAFETY: the eight bytes of `count` are writable.
         unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };

@@ -1,0 +1,217 @@
+//! The plaintext of a beacon.
+//!
+//! ```text
+//! 1 | flags 1 | peer 32 | incarnation 8 | number 8 | token 8 | count 1 | count * token 8 | body | zeros
+//! body of a record   1 | age in seconds 4 | length 2 | record
+//! body of a call     2 | key 32 | incarnation 8 | sequence 8 | count 1 | count * ( ip 16 | port 2 )
+//! ```
+//!
+//! Numbers are little-endian, an IPv4 address is mapped. Bit 0 of the flags asks for an answer.
+
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::{BeaconEvent, sealed::MAX_PLAIN_BYTES};
+use crate::{
+    ids::PeerId,
+    membership::{MAX_ADDRESSES, RecordVersion, SignedRecord, can_be_announced},
+};
+
+const FORMAT: u8 = 1;
+const ASKS: u8 = 1;
+const RECORD: u8 = 1;
+const CALL: u8 = 2;
+
+/// What comes before the repeated tokens.
+const HEAD_BYTES: usize = 2 + 32 + 8 + 8 + 8 + 1;
+/// What comes before the bytes of a record.
+const RECORD_HEAD_BYTES: usize = 1 + 4 + 2;
+/// Tokens for which there is always room.
+const ECHOES_MIN: usize = 16;
+
+/// Longest record that a beacon carries: one with 23 tags and streams and a few addresses.
+pub const MAX_BEACON_RECORD_BYTES: usize = MAX_PLAIN_BYTES - HEAD_BYTES - RECORD_HEAD_BYTES - 8 * ECHOES_MIN;
+
+const CALL_BYTES: usize = 1 + 32 + 16 + 1 + MAX_ADDRESSES * 18;
+const _: () = assert!(CALL_BYTES <= RECORD_HEAD_BYTES + MAX_BEACON_RECORD_BYTES);
+
+/// What a node tells about itself.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// A record, and its age in seconds if it was received.
+    Record(Vec<u8>, u32),
+    /// What it takes to ask for the record.
+    Call { peer: PeerId, key: [u8; 32], version: RecordVersion, addresses: Vec<SocketAddr> },
+}
+
+impl Body {
+    pub(super) fn of(record: &SignedRecord) -> Self {
+        let bytes = record.bytes();
+        if bytes.len() <= MAX_BEACON_RECORD_BYTES {
+            return Self::Record(bytes.to_vec(), 0);
+        }
+        let record = record.record();
+        Self::Call {
+            peer: record.peer_id,
+            key: record.transport_keys.first().map_or([0; 32], |entry| entry.key),
+            version: record.version,
+            addresses: record.addresses.clone(),
+        }
+    }
+
+    pub(super) fn into_event(self) -> BeaconEvent {
+        match self {
+            Self::Record(bytes, age_s) => BeaconEvent::Record { bytes, age_s },
+            Self::Call { peer, key, version, addresses } => {
+                BeaconEvent::Call { peer, key, version, addresses }
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Record(bytes, _) => RECORD_HEAD_BYTES + bytes.len(),
+            Self::Call { addresses, .. } => CALL_BYTES - (MAX_ADDRESSES - addresses.len()) * 18,
+        }
+    }
+
+    /// Tokens that fit beside it.
+    pub(super) fn echo_room(&self) -> usize {
+        ((MAX_PLAIN_BYTES - HEAD_BYTES - self.len()) / 8).min(usize::from(u8::MAX))
+    }
+}
+
+/// A message that was opened.
+#[derive(Debug)]
+pub(super) struct Message {
+    pub(super) peer: PeerId,
+    pub(super) incarnation: u64,
+    pub(super) number: u64,
+    pub(super) asks: bool,
+    pub(super) token: u64,
+    pub(super) echoes: Vec<u64>,
+    pub(super) body: Body,
+    /// Of everything in the body but its age.
+    pub(super) body_hash: [u8; 32],
+}
+
+/// Writes a message. `body` comes with its age in seconds; the caller has asked for the room.
+pub(super) fn encode(
+    peer: &PeerId,
+    (incarnation, number): (u64, u64),
+    asks: bool,
+    token: u64,
+    echoes: &[u64],
+    (body, age_s): (&Body, u32),
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(MAX_PLAIN_BYTES);
+    out.extend_from_slice(&[FORMAT, u8::from(asks) * ASKS]);
+    out.extend_from_slice(peer.as_bytes());
+    for number in [incarnation, number, token] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    out.push(u8::try_from(echoes.len()).expect("at most as many as there is room for"));
+    echoes.iter().for_each(|echo| out.extend_from_slice(&echo.to_le_bytes()));
+    match body {
+        Body::Record(record, _) => {
+            out.push(RECORD);
+            out.extend_from_slice(&age_s.to_le_bytes());
+            out.extend_from_slice(&u16::try_from(record.len()).expect("a short record").to_le_bytes());
+            out.extend_from_slice(record);
+        }
+        Body::Call { key, version, addresses, .. } => {
+            out.push(CALL);
+            out.extend_from_slice(key);
+            out.extend_from_slice(&version.incarnation.to_le_bytes());
+            out.extend_from_slice(&version.sequence.to_le_bytes());
+            out.push(u8::try_from(addresses.len()).expect("a record has few addresses"));
+            for address in addresses {
+                let ip = match address.ip() {
+                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                    IpAddr::V6(ip) => ip,
+                };
+                out.extend_from_slice(&ip.octets());
+                out.extend_from_slice(&address.port().to_le_bytes());
+            }
+        }
+    }
+    out
+}
+
+/// Takes bytes off the front.
+struct ByteCursor<'a>(&'a [u8]);
+
+impl<'a> ByteCursor<'a> {
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+}
+
+impl Message {
+    /// Reads a message. `None`: it is not one, or carries an address that no packet can be sent to.
+    pub(super) fn parse(plain: &[u8]) -> Option<Self> {
+        let mut from = ByteCursor(plain);
+        let (format, flags) = (from.u8()?, from.u8()?);
+        if format != FORMAT || flags & !ASKS != 0 {
+            return None;
+        }
+        let peer = PeerId(from.array()?);
+        let (incarnation, number, token) = (from.u64()?, from.u64()?, from.u64()?);
+        let count = from.u8()?;
+        let echoes = (0..count).map(|_| from.u64()).collect::<Option<_>>()?;
+        let (body, body_hash) = body(&mut from, peer)?;
+        let message =
+            Self { peer, incarnation, number, asks: flags & ASKS != 0, token, echoes, body, body_hash };
+        from.0.iter().all(|byte| *byte == 0).then_some(message)
+    }
+}
+
+fn body(from: &mut ByteCursor<'_>, peer: PeerId) -> Option<(Body, [u8; 32])> {
+    match from.u8()? {
+        RECORD => {
+            let (age_s, len) = (from.u32()?, from.u16()?);
+            let record = from.bytes(usize::from(len))?;
+            Some((Body::Record(record.to_vec(), age_s), *blake3::hash(record).as_bytes()))
+        }
+        CALL => {
+            let all = from.0;
+            let key = from.array()?;
+            let version = RecordVersion { incarnation: from.u64()?, sequence: from.u64()? };
+            let count = usize::from(from.u8()?);
+            if count > MAX_ADDRESSES {
+                return None;
+            }
+            let mut address = || {
+                let ip = Ipv6Addr::from(from.array::<16>()?).to_canonical();
+                let address = SocketAddr::new(ip, from.u16()?);
+                can_be_announced(&address).then_some(address)
+            };
+            let addresses = (0..count).map(|_| address()).collect::<Option<_>>()?;
+            let hash = blake3::hash(&all[..all.len() - from.0.len()]);
+            Some((Body::Call { peer, key, version, addresses }, *hash.as_bytes()))
+        }
+        _ => None,
+    }
+}

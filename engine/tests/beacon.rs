@@ -1,0 +1,236 @@
+//! Nodes that find each other by beacons, over real multicast on the loopback interface.
+#![allow(clippy::print_stderr, reason = "prints what could not be tested here, and times")]
+
+mod engine_rig;
+mod namespace;
+
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    process::Command,
+    time::Instant,
+};
+
+use corewire_engine::{
+    Engine,
+    node::{BeaconReach, Node, NodeConfig},
+    publication::PublishSpec,
+};
+use corewire_proto::{NetworkId, beacon::Beacon, handshake::NetworkSecret, membership::MAX_STREAMS};
+use engine_rig::{
+    Got, engine, join, network, next, next_leg, next_number, push, spec, stream, wait_consumers, wait_for,
+};
+
+/// A node that is found by its beacon only.
+fn found(engine: &Engine, network: NetworkId, reach: BeaconReach) -> Node {
+    let config = NodeConfig { use_registry: false, beacon: reach, ..NodeConfig::new(network) };
+    Node::join(engine, config).expect("a node")
+}
+
+/// Whether this host has multicast on the loopback interface; where it has not, that is printed.
+fn has_beacon(node: &Node) -> bool {
+    let info = node.beacon();
+    if let Some(problem) = &info.problem {
+        eprintln!("not tested, no multicast here: {problem}");
+    }
+    info.problem.is_none()
+}
+
+#[test]
+fn nodes_of_one_host_meet_without_addresses() {
+    let (here, there) = (engine(), engine());
+    let network = network("beacon");
+    let begun = Instant::now();
+    let producer = found(&here, network, BeaconReach::Host);
+    if !has_beacon(&producer) {
+        return;
+    }
+    let publication = producer.publish(PublishSpec::new(stream(1))).expect("a publication");
+    let consumer = found(&there, network, BeaconReach::Host);
+    let subscription = consumer.subscribe(spec(1)).expect("a subscription");
+    let mut leg = next_leg(&subscription);
+    assert!(leg.inbox().is_remote());
+    push(&publication, 7);
+    assert_eq!(next_number(&mut leg), 7);
+    eprintln!("first datum after {:?}", begun.elapsed());
+    let stats = consumer.stats();
+    assert!(stats.beacons_sent > 0 && stats.beacons_heard > 0, "{stats:?}");
+    assert_eq!((stats.beacons_foreign, stats.beacons_replayed, stats.beacons_refused), (0, 0, 0));
+    assert_eq!(consumer.beacon().interfaces, ["lo"]);
+}
+
+#[test]
+fn nodes_of_other_networks_and_without_a_beacon_stay_alone() {
+    let engines = [engine(), engine(), engine(), engine()];
+    let (ours, theirs) = (network("beacon ours"), network("beacon theirs"));
+    let node = found(&engines[0], ours, BeaconReach::Host);
+    if !has_beacon(&node) {
+        return;
+    }
+    let stranger = found(&engines[1], theirs, BeaconReach::Host);
+    let silent = found(&engines[2], ours, BeaconReach::Off);
+    // By the time these two have met, the others would have too.
+    let friend = found(&engines[3], ours, BeaconReach::Host);
+    wait_for("the friend", node.watch_peers(), |peers| !peers.is_empty());
+    wait_for("the node", friend.watch_peers(), |peers| !peers.is_empty());
+    assert_eq!(node.peers().len(), 1);
+    assert!(stranger.peers().is_empty() && silent.peers().is_empty());
+}
+
+#[test]
+fn a_node_that_publishes_much_is_met_too() {
+    let (here, there) = (engine(), engine());
+    let network = network("beacon long");
+    let producer = found(&here, network, BeaconReach::Host);
+    if !has_beacon(&producer) {
+        return;
+    }
+    let number = |n: usize| {
+        let mut id = [9; 32];
+        id[..8].copy_from_slice(&n.to_le_bytes());
+        corewire_proto::StreamId(id)
+    };
+    let publications: Vec<_> = (0..MAX_STREAMS / 4)
+        .map(|n| {
+            let spec = PublishSpec { datums: 2, bytes: 4_096, max_datum: 64, ..PublishSpec::new(number(n)) };
+            producer.publish(spec).expect("a publication")
+        })
+        .collect();
+    let consumer = found(&there, network, BeaconReach::Host);
+    let all = wait_for("the record", consumer.watch_peers(), |peers| {
+        peers.iter().any(|peer| peer.streams().len() == publications.len())
+    });
+    assert_eq!(all[0].peer_id(), producer.peer_id());
+    assert!(consumer.stats().sessions_opened > 0, "the record came in a session");
+}
+
+#[test]
+fn garbage_in_the_group_is_counted_and_harmless() {
+    let (here, there) = (engine(), engine());
+    let network = network("beacon garbage");
+    let node = found(&here, network, BeaconReach::Host);
+    if !has_beacon(&node) {
+        return;
+    }
+    let key = NetworkSecret::of_public_network(&network).beacon_key(&network);
+    let (group, _) = Beacon::groups(&key);
+    let attacker = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for n in 0..200u8 {
+        attacker.send_to(&vec![n; 40 + 9 * usize::from(n)], group).expect("multicast on loopback");
+    }
+    let friend = found(&there, network, BeaconReach::Host);
+    wait_for("the friend", node.watch_peers(), |peers| !peers.is_empty());
+    wait_for("the node", friend.watch_peers(), |peers| !peers.is_empty());
+    let stats = node.stats();
+    eprintln!("{} of 200 datagrams came", stats.beacons_foreign);
+    assert_eq!(stats.beacons_refused, 0);
+}
+
+#[test]
+fn a_changed_tag_is_heard_without_a_session() {
+    let (here, there) = (engine(), engine());
+    let network = network("beacon tag");
+    let (node, other) = (found(&here, network, BeaconReach::Host), found(&there, network, BeaconReach::Host));
+    if !has_beacon(&node) {
+        return;
+    }
+    wait_for("the other", node.watch_peers(), |peers| !peers.is_empty());
+    let tag = corewire_proto::TagId([5; 32]);
+    other.set_tags(vec![tag]);
+    wait_for("the tag", node.watch_peers(), |peers| peers.iter().any(|peer| peer.has_tag(&tag)));
+    assert_eq!(node.stats().sessions_opened, 0, "no stream is shared");
+}
+
+#[test]
+fn a_node_at_the_unspecified_address_is_called_through_a_third_one() {
+    let engines = [engine(), engine(), engine()];
+    let network = network("unspecified");
+    let at = |engine: &Engine, bind: &str, bootstrap: Vec<SocketAddr>| {
+        let bind = vec![bind.parse().expect("an address")];
+        let config = NodeConfig { use_registry: false, bind, bootstrap, ..NodeConfig::new(network) };
+        Node::join(engine, config).expect("a node")
+    };
+    let hub = at(&engines[0], "127.0.0.1:0", Vec::new());
+    let to_hub = hub.local_addrs().to_vec();
+    let producer = at(&engines[1], "0.0.0.0:0", to_hub.clone());
+    let me = producer.me();
+    let port = producer.local_addrs()[0].port();
+    let usable = |address: &SocketAddr| !address.ip().is_unspecified() && address.port() == port;
+    assert!(!me.addresses().is_empty() && me.addresses().iter().all(usable), "{me:?}");
+    let publication = producer.publish(PublishSpec::new(stream(1))).expect("a publication");
+    let consumer = at(&engines[2], "0.0.0.0:0", to_hub);
+    let subscription = consumer.subscribe(spec(1)).expect("a subscription");
+    let mut leg = next_leg(&subscription);
+    wait_consumers(&publication, 1);
+    push(&publication, 5);
+    assert_eq!(next_number(&mut leg), 5);
+}
+
+#[test]
+fn the_unspecified_address_as_a_bootstrap_is_this_host() {
+    let (here, there) = (engine(), engine());
+    let network = network("bootstrap any");
+    let hub = join(&here, network);
+    let port = hub.local_addrs()[0].port();
+    let bootstrap = vec![SocketAddr::from(([0, 0, 0, 0], port))];
+    let config = NodeConfig {
+        use_registry: false,
+        bind: vec![SocketAddr::from(([0, 0, 0, 0], 0))],
+        bootstrap,
+        ..NodeConfig::new(network)
+    };
+    let node = Node::join(&there, config).expect("a node");
+    wait_for("the hub", node.watch_peers(), |peers| !peers.is_empty());
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip").args(arguments).status().expect("ip(8)");
+    assert!(status.success(), "ip {arguments:?}");
+}
+
+#[test]
+fn addresses_of_interfaces_that_change_are_followed() {
+    if !namespace::in_namespace("addresses_of_interfaces_that_change_are_followed") {
+        return;
+    }
+    ip(&["link", "set", "lo", "up"]);
+    ip(&["link", "add", "left", "type", "veth", "peer", "name", "right"]);
+    ip(&["link", "set", "left", "up"]);
+    ip(&["link", "set", "right", "up"]);
+    ip(&["addr", "add", "10.77.0.1/24", "dev", "left"]);
+    let (here, there) = (engine(), engine());
+    let network = network("follow");
+    let node = found(&here, network, BeaconReach::Lan);
+    let other = found(&there, network, BeaconReach::Lan);
+    let has = |node: &Node, other: &Node, ip: &str| {
+        let (peer, ip): (_, IpAddr) = (other.peer_id(), ip.parse().expect("an address"));
+        wait_for(&format!("{ip} in the record"), node.watch_peers(), move |peers| {
+            let entry = peers.iter().find(|entry| entry.peer_id() == peer);
+            entry.is_some_and(|entry| entry.addresses().iter().any(|address| address.ip() == ip))
+        });
+    };
+    has(&other, &node, "10.77.0.1");
+    let publication = node.publish(PublishSpec::new(stream(1))).expect("a publication");
+    let subscription = other.subscribe(spec(1)).expect("a subscription");
+    let mut leg = next_leg(&subscription);
+    push(&publication, 1);
+    assert_eq!(next_number(&mut leg), 1);
+    ip(&["addr", "add", "10.79.0.2/24", "dev", "left"]);
+    has(&other, &node, "10.79.0.2");
+    ip(&["addr", "del", "10.77.0.1/24", "dev", "left"]);
+    wait_for("the old address to go", other.watch_peers(), |peers| {
+        peers
+            .iter()
+            .all(|peer| peer.addresses().iter().all(|address| address.ip() != IpAddr::from([10, 77, 0, 1])))
+    });
+    for number in 2..50u64 {
+        push(&publication, number);
+        // Both ends of the session are gone with the address. The next session goes on where it stopped.
+        let got = loop {
+            match next(&mut leg) {
+                Got::Datum { skipped, bytes, .. } => break (skipped, bytes),
+                Got::Ended(_) => leg = next_leg(&subscription),
+            }
+        };
+        assert_eq!(got, (0, number.to_le_bytes().to_vec()), "nothing is lost");
+    }
+}
