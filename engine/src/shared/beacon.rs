@@ -84,7 +84,8 @@ pub(crate) struct BeaconSockets {
 }
 
 impl BeaconSockets {
-    /// Opens what the system allows. An error when it allows neither family, or no interface.
+    /// Opens what the system allows. An error when it allows neither family, or nothing passes the loopback
+    /// interface. Other interfaces may come later.
     pub(crate) fn open(
         key: &KeyBytes,
         reach: BeaconReach,
@@ -100,9 +101,11 @@ impl BeaconSockets {
             }
         }
         opened.follow(interfaces);
+        // On the loopback interface one family is enough, and the other one may not pass there.
+        opened.sockets.retain(|socket| reach == BeaconReach::Lan || socket.joined() > 0);
         match refused {
             Some(error) if opened.sockets.is_empty() => Err(error),
-            _ if opened.sockets.iter().all(|socket| socket.joined() == 0) => {
+            _ if reach == BeaconReach::Host && opened.sockets.is_empty() => {
                 Err(io::Error::new(io::ErrorKind::NotFound, "no interface carries multicast"))
             }
             _ => Ok(opened),
