@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{future::poll_fn, pin::Pin};
 
 use corewire::engine::{Idle, NextTurn};
-use corewire::network::Builder;
+use corewire::network::{BeaconReach, Builder};
 use corewire::{Consumer, Engine, EngineConfig, HostedEngine, Network, block_on_timeout};
 use futures_core::Stream;
 
@@ -56,7 +56,8 @@ impl BenchEnd {
             BenchEngine::Hosted(hosted) => hosted.engine(),
             BenchEngine::Threads(engine) => engine,
         };
-        let network = builder.with_engine(handle).build_blocking();
+        // The other end is named, and other programs would disturb the measurement.
+        let network = builder.with_engine(handle).with_beacon(BeaconReach::Off).build_blocking();
         let network = network.map_err(|error| node::cannot_join(listen, &error))?;
         Ok(BenchEnd { network, engine, idle })
     }
