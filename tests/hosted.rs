@@ -2,10 +2,9 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::engine::{EngineError, HostedRun, Idle, NextTurn, PollThread, Reactor, ShardState};
@@ -237,64 +236,6 @@ fn a_host_that_does_not_turn_is_dead_to_its_peers() {
         channel.close_code()
     });
     assert_eq!(lost.join().unwrap(), Some(CloseCode::PEER_LOST));
-}
-
-/// Wakes the thread that runs [`run_both`].
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// A single-threaded executor with two tasks and no reactor.
-fn run_both<T>(mut engine: HostedRun<PollThread>, task: impl Future<Output = T>) -> T {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    let mut task = pin!(task);
-    loop {
-        if let Poll::Ready(done) = task.as_mut().poll(&mut cx) {
-            return done;
-        }
-        assert!(pin!(&mut engine).poll(&mut cx).is_pending());
-        thread::park_timeout(LIMIT);
-    }
-}
-
-#[test]
-fn any_executor_runs_the_engine_as_a_future() {
-    for idle in [Idle::Park, Idle::ADAPTIVE] {
-        let hosted = hosted(idle);
-        let id = NetworkId::random();
-        let there = elsewhere(id);
-        let echo = thread::spawn(move || {
-            let mut taken = there.streams().consumer::<u64>().with_stream_id("out").build();
-            let back = there.streams().producer::<u64>().with_stream_id("back").build().unwrap();
-            for n in taken.iter() {
-                back.send_blocking(n + 1).unwrap();
-                if n == 99 {
-                    break;
-                }
-            }
-            there.shutdown_blocking(Duration::from_secs(5)).unwrap();
-        });
-        run_both(hosted.run(PollThread::start(&hosted).unwrap()), async {
-            let here = Network::builder(id).with_engine(&hosted).build().await.unwrap();
-            let out = here.streams().producer::<u64>().with_stream_id("out").build().unwrap();
-            let mut answers = here.streams().consumer::<u64>().with_stream_id("back").build();
-            for n in 0..100 {
-                out.send(n).await.unwrap();
-                assert_eq!(answers.recv().await, Some(n + 1));
-            }
-            // A blocking form inside a task turns the shard as well, and the engine's task goes on
-            // afterwards.
-            assert!(answers.recv_timeout(Duration::from_millis(1)).is_err());
-        });
-        // Nothing turns the engine from here on, so it ends before the echo is waited for.
-        drop(hosted);
-        echo.join().unwrap();
-    }
 }
 
 #[test]

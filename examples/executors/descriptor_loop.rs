@@ -1,0 +1,63 @@
+//! A loop of the program's own that waits for descriptors, with a hosted engine as one of them.
+//!
+//! The contract of a host, step by step: take turns until none is due, arm what ends a sleep
+//! (`prepare_sleep`), sleep no longer than the engine allows, and take a turn whatever ended the sleep.
+
+use std::future::Future;
+use std::io::{self, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use corewire::HostedEngine;
+use corewire::engine::NextTurn;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Makes a pipe readable, from any thread.
+struct PipeWaker(PipeWriter);
+
+impl Wake for PipeWaker {
+    fn wake(self: Arc<Self>) {
+        // A loop that has ended hears nothing.
+        let _ = (&self.0).write(&[1]);
+    }
+}
+
+/// Runs `future` and turns `hosted`, with one sleep for both: until the engine's descriptor is readable, or
+/// the pipe that the future's waker writes to. A program adds its own descriptors beside these two.
+pub(crate) fn run<F: Future>(hosted: &HostedEngine, future: F) -> io::Result<F::Output> {
+    let (mut woken, waker) = io::pipe()?;
+    let waker = Waker::from(Arc::new(PipeWaker(waker)));
+    let mut future = pin!(future);
+    let mut is_woken = true;
+    loop {
+        if is_woken && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return Ok(output);
+        }
+        let turned = hosted.turn();
+        let prepared = if turned == NextTurn::Now { NextTurn::Now } else { hosted.prepare_sleep() };
+        // The next turn may be due already; other descriptors are looked at all the same.
+        let limit = if prepared == NextTurn::Now { Some(Duration::ZERO) } else { sooner(turned, prepared) };
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let mut descriptors =
+            [hosted.as_fd(), woken.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        poll(&mut descriptors, limit.as_ref())?;
+        is_woken = !descriptors[1].revents().is_empty();
+        if is_woken {
+            // One byte for each wake; what is left is read in the next round.
+            let _ = woken.read(&mut [0; 64])?;
+        }
+    }
+}
+
+/// The earlier of two times.
+fn sooner(first: NextTurn, second: NextTurn) -> Option<Duration> {
+    let time = |next| match next {
+        NextTurn::Now => Some(Duration::ZERO),
+        NextTurn::Within(time) => Some(time),
+        NextTurn::OnNews => None,
+    };
+    [first, second].into_iter().filter_map(time).min()
+}
