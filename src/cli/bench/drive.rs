@@ -151,7 +151,6 @@ impl TickSender<'_> {
             for _ in 0..LOOK_EVERY {
                 self.send(if measured { now } else { WARM_UP })?;
             }
-            self.driver.waiter.turn();
             if self.driver.interrupt.asked().is_some() {
                 return Err(Broken::Asked);
             }

@@ -105,13 +105,6 @@ impl BenchWaiter<'_> {
         }
     }
 
-    /// Lets the hosted engine send and receive, if there is one.
-    pub(crate) fn turn(self) {
-        if let Some(hosted) = self.hosted {
-            hosted.turn();
-        }
-    }
-
     /// One step of the wait for the time `due`.
     pub(crate) fn step_until(self, due: u64) {
         let left = clock::left(due);
