@@ -44,6 +44,12 @@ impl Reader {
         Ok(Some(self.bytes(at, len)))
     }
 
+    /// The sequence of the record that [`Reader::peek`] showed last.
+    #[inline(always)]
+    pub fn peeked_seq(&self) -> u64 {
+        self.peeked.seq
+    }
+
     /// Takes the record that [`Reader::peek`] showed, without looking for it again. `None`: it is no longer
     /// the next one, or the cursor is not pinned.
     #[inline(always)]

@@ -24,8 +24,8 @@ pub(super) enum EarlyRun {
         end_offset: u64,
         bytes: Vec<u8>,
     },
-    /// Sequences up to `until` that the producer skipped; `until` starts at `offset`.
-    Skip { until: u64, offset: u64 },
+    /// Sequences up to `until` that the producer skipped, as `filtered` or not; `until` starts at `offset`.
+    Skip { until: u64, offset: u64, filtered: bool },
 }
 
 impl EarlyRun {
@@ -125,14 +125,14 @@ impl EarlyRuns {
     /// Holds the skip of sequences that are not held; `until` starts at `offset` or behind.
     pub(super) fn hold_skip(
         &mut self,
-        seq: u64,
-        until: u64,
+        (seq, until): (u64, u64),
         offset: u64,
+        filtered: bool,
         budget: &mut Budget,
     ) -> Result<usize, Fault> {
         self.make_room(HELD_OVERHEAD_BYTES, budget)?;
         let at = self.runs.partition_point(|(first, _)| *first <= seq);
-        self.runs.insert(at, (seq, EarlyRun::Skip { until, offset }));
+        self.runs.insert(at, (seq, EarlyRun::Skip { until, offset, filtered }));
         Ok(HELD_OVERHEAD_BYTES)
     }
 

@@ -7,10 +7,15 @@ use super::Label;
 pub enum Fetched<'a> {
     /// The datum.
     Datum(&'a [u8]),
-    /// The sequences from the one asked for to `until` will never be sent: overwritten, abandoned or not
-    /// selected.
+    /// The sequences from the one asked for to `until` will never be sent: overwritten or abandoned.
     Skip {
         /// One past the last sequence to skip. A value at or below the sequence asked for skips that one.
+        until: u64,
+    },
+    /// As `Skip`, for datums that the consumer did not ask for: to it nothing is missing. The answer for a
+    /// sequence is always this one, unless the sequence has been overwritten.
+    Filtered {
+        /// As in `Skip`.
         until: u64,
     },
     /// Not published yet. The channel rests until `publish` is called again.

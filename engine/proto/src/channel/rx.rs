@@ -43,6 +43,8 @@ pub(crate) struct RxChannel {
     highest: u64,
     /// Sequences passed over since the last delivery; reported with the next one.
     passed: u64,
+    /// Sequences since the last delivery that the consumer did not ask for.
+    filtered: u64,
     /// One past the last sequence, once FIN named it.
     end: Option<u64>,
     /// Reliable: what arrived early.
@@ -71,6 +73,7 @@ impl RxChannel {
             next_offset: 0,
             highest: 0,
             passed: 0,
+            filtered: 0,
             end: None,
             held: EarlyRuns::default(),
             partials: BTreeMap::new(),
@@ -203,6 +206,7 @@ impl RxChannel {
             self.next_seq += u64::from(taken);
             self.next_offset += total;
             self.credit.deliver(total);
+            self.filtered = 0;
             self.stats.rx_datums += u64::from(taken);
             self.stats.rx_bytes += len as u64 * u64::from(taken);
             if taken < covered {
@@ -226,6 +230,11 @@ impl RxChannel {
     /// Moves the position past sequences that will not be delivered.
     fn pass_over(&mut self, count: u64) {
         self.passed += count;
+        self.move_past(count);
+    }
+
+    /// Moves the position past sequences, of which the next delivery reports nothing.
+    fn move_past(&mut self, count: u64) {
         self.next_seq += count;
         self.credit.pass(count);
         debug_assert!(self.end.is_none_or(|end| self.next_seq <= end), "the position stays before the end");
@@ -248,6 +257,7 @@ impl RxChannel {
         self.next_seq += 1;
         self.next_offset += cost;
         self.credit.deliver(cost);
+        self.filtered = 0;
         self.stats.rx_datums += 1;
         self.stats.rx_bytes += datum.len() as u64;
         Ok(())
@@ -301,7 +311,7 @@ impl RxChannel {
     /// Delivers a run that was held and starts at the position or below.
     fn deliver_held(&mut self, first: u64, held: &EarlyRun, sink: &mut impl DatumSink) -> Result<(), Fault> {
         match held {
-            EarlyRun::Skip { until, offset } => self.skip_to(*until, *offset),
+            EarlyRun::Skip { until, offset, filtered } => self.skip_to(*until, *offset, *filtered),
             EarlyRun::Data { count, uniform, offset, bytes, .. } => {
                 if let Some(datums) = Datums::new(*count, *uniform, bytes) {
                     self.deliver_run(first, *offset, datums, sink)?;
@@ -413,6 +423,7 @@ impl RxChannel {
         sink: &mut impl DatumSink,
     ) -> Result<(), Fault> {
         let (first, until, offset) = (skip.first.get(), skip.until.get(), skip.offset.get());
+        let filtered = skip.flags == 1;
         // A skip costs no credit, so it may pass the limit in sequences.
         if until >= POSITION_LIMIT || self.end.is_some_and(|end| until > end) {
             return Err(VIOLATION);
@@ -422,7 +433,7 @@ impl RxChannel {
         if !self.reliable {
             if until > self.next_seq {
                 self.lose_until(first);
-                self.skip_to(until, offset);
+                self.skip_to(until, offset, filtered);
             }
         } else if first > self.next_seq {
             let (mut seq, mut steps) = (first, 0);
@@ -434,7 +445,7 @@ impl RxChannel {
                 }
                 if !covered {
                     let offset = if to == until { offset } else { 0 };
-                    self.charged += self.held.hold_skip(seq, to, offset, budget)?;
+                    self.charged += self.held.hold_skip((seq, to), offset, filtered, budget)?;
                 }
                 seq = to;
             }
@@ -445,7 +456,7 @@ impl RxChannel {
             while seq < until {
                 let (to, covered) = self.held.coverage(seq, until);
                 if !covered {
-                    self.skip_to(to, if to == until { offset } else { 0 });
+                    self.skip_to(to, if to == until { offset } else { 0 }, filtered);
                 }
                 self.drain(budget, sink)?;
                 seq = self.next_seq.max(to);
@@ -455,11 +466,17 @@ impl RxChannel {
     }
 
     /// Moves the position to `until`, which starts at `offset` or behind.
-    fn skip_to(&mut self, until: u64, offset: u64) {
+    fn skip_to(&mut self, until: u64, offset: u64, filtered: bool) {
         if until > self.next_seq {
             let count = until - self.next_seq;
-            self.stats.rx_skipped += count;
-            self.pass_over(count);
+            if filtered {
+                self.stats.rx_filtered += count;
+                self.filtered += count;
+                self.move_past(count);
+            } else {
+                self.stats.rx_skipped += count;
+                self.pass_over(count);
+            }
             self.next_offset = self.next_offset.max(offset);
         }
     }
@@ -529,6 +546,7 @@ impl RxChannel {
             rx_seq: self.highest,
             in_order: mutate!(self.next_seq, "resumes-behind-held" => self.highest),
             held_bytes: self.charged as u64,
+            filtered_at_end: self.filtered,
             ..self.stats
         }
     }

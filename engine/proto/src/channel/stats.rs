@@ -36,10 +36,16 @@ pub struct ChannelStats {
     pub blocked: bool,
     /// Producer: datums (whole ones, or first fragments) sent again.
     pub resends: u64,
-    /// Producer: sequences skipped because the source no longer had them or filtered them.
+    /// Producer: sequences skipped because the source no longer had them.
     pub tx_skipped: u64,
     /// Consumer: sequences that the producer skipped.
     pub rx_skipped: u64,
+    /// Producer: sequences that the consumer did not ask for.
+    pub tx_filtered: u64,
+    /// Consumer: sequences that it did not ask for.
+    pub rx_filtered: u64,
+    /// Consumer: those of them behind the last datum that was delivered (a level).
+    pub filtered_at_end: u64,
     /// Consumer: sequences lost on the way (FireAndForget only).
     pub lost: u64,
     /// Consumer: gaps of lost sequences.

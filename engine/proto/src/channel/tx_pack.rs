@@ -171,7 +171,7 @@ impl TxChannel {
     ) -> SpanOutcome {
         let mut open: Option<OpenRun> = None;
         let label = self.label;
-        let (first_seq, mut bytes, mut skipped) = (span.seq, 0u64, 0u64);
+        let (first_seq, mut bytes, mut skipped, mut filtered) = (span.seq, 0u64, 0u64, 0u64);
         let outcome = loop {
             if span.is_empty() {
                 break SpanOutcome::Packed;
@@ -219,8 +219,15 @@ impl TxChannel {
                 }
                 Fetched::Skip { until } => {
                     self.close_run(&mut open, span.since, p);
-                    match self.pack_skip(span, until, new, p) {
+                    match self.pack_skip(span, (until, false), new, p) {
                         Ok(count) => skipped += count,
+                        Err(stop) => break SpanOutcome::Stopped(stop),
+                    }
+                }
+                Fetched::Filtered { until } => {
+                    self.close_run(&mut open, span.since, p);
+                    match self.pack_skip(span, (until, true), new, p) {
+                        Ok(count) => filtered += count,
                         Err(stop) => break SpanOutcome::Stopped(stop),
                     }
                 }
@@ -231,11 +238,12 @@ impl TxChannel {
             }
         };
         self.close_run(&mut open, span.since, p);
-        let datums = span.seq - first_seq - skipped;
+        let datums = span.seq - first_seq - skipped - filtered;
         if new {
             self.stats.tx_datums += datums;
             self.stats.tx_bytes += bytes;
             self.stats.tx_skipped += skipped;
+            self.stats.tx_filtered += filtered;
         } else {
             self.stats.resends += datums;
         }
@@ -285,11 +293,12 @@ impl TxChannel {
         }
     }
 
-    /// Packs a SKIP for the start of the span, up to `until`; returns how many sequences it skips.
+    /// Packs a SKIP for the start of the span, up to `until`, of datums that the consumer did not ask for if
+    /// `filtered`; returns how many sequences it skips.
     fn pack_skip<S: DatumSource>(
         &mut self,
         span: &mut Span,
-        until: u64,
+        (until, filtered): (u64, bool),
         new: bool,
         p: &mut Packing<'_, '_, S>,
     ) -> Result<u64, Stop> {
@@ -300,7 +309,7 @@ impl TxChannel {
         let until = until.clamp(span.seq + 1, span.end.min(span.seq + u64::from(u32::MAX)));
         let (next, next_offset) = self.position();
         let after = if until == next { next_offset } else { span.offset };
-        if !p.out.put_skip(self.label.wire(), span.seq, until, after) {
+        if !p.out.put_skip(self.label.wire(), (span.seq, until), after, filtered) {
             return Err(Stop::Full);
         }
         p.charge(size_of::<SkipFrame>());
@@ -437,9 +446,9 @@ impl TxChannel {
                 PieceOutcome::Stopped(Stop::Idle)
             }
             // A source that gives another datum for the sequence has lost the one that was begun.
-            Fetched::Datum(_) | Fetched::Skip { .. } => {
+            Fetched::Datum(_) | Fetched::Skip { .. } | Fetched::Filtered { .. } => {
                 let after = offset + datum_cost(total as usize);
-                if !p.out.put_skip(label.wire(), seq, seq + 1, after) {
+                if !p.out.put_skip(label.wire(), (seq, seq + 1), after, false) {
                     return PieceOutcome::Stopped(Stop::Full);
                 }
                 p.charge(size_of::<SkipFrame>());

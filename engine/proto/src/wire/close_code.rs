@@ -38,7 +38,7 @@ codes! {
     GRACEFUL = 10_200, "closed in good order", true;
     /// A frame could not be decoded, or contradicted the protocol.
     PROTOCOL_VIOLATION = 10_400, "the peer broke the protocol", false;
-    /// A predicate or a ticket did not admit the consumer, or the producer cannot apply its criteria.
+    /// A predicate or a ticket did not admit the consumer.
     NOT_ALLOWED = 10_403, "not allowed", false;
     /// The peer does not produce this stream.
     STREAM_NOT_FOUND = 10_404, "stream not found", true;
@@ -52,6 +52,8 @@ codes! {
     TOO_LARGE = 10_414, "a datum is too large", false;
     /// Producer and consumer name the stream alike, and its datums differ: another type, or another codec.
     TYPE_MISMATCH = 10_415, "another datum type or codec", false;
+    /// The consumer's criteria ask for keys that the producer's datums do not have.
+    CRITERIA_MISMATCH = 10_422, "no such keys as the criteria ask for", false;
     /// Data arrived that no credit covered.
     CREDIT_VIOLATION = 10_429, "the peer exceeded its credit", false;
     /// The producer ended the stream before its proper end, or its session before the stream's.

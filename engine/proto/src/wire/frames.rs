@@ -26,6 +26,7 @@
 //!   Without the flag each is preceded by its length as u16.
 //! - FRAGMENT carries a piece of a datum that is larger than a packet.
 //! - SKIP: the sequences `first..until` will not be sent; `until` starts at `offset` in the offset space.
+//!   With flags 1 the consumer did not ask for them.
 //! - BLOCKED: the producer is at (`seq`, `offset`) and waits for credit. Flag 1 ([`BLOCKED_PROBE`]): it has
 //!   waited for a while, and the consumer answers in any case.
 //! - CONTROL carries a piece of a reliable, ordered byte stream of messages; see [`message`].
@@ -185,7 +186,7 @@ header! {
     SkipFrame, 32 {
         /// [`FrameKind::Skip`].
         kind: u8,
-        /// Zero.
+        /// 1 when the consumer did not ask for the datums, else 0.
         flags: u8,
         /// Zero.
         zero: U16,
@@ -387,7 +388,7 @@ impl<'a> Frames<'a> {
             }
             SKIP => {
                 let skip: &SkipFrame = self.fixed()?;
-                if skip.until.get() <= skip.first.get() {
+                if skip.until.get() <= skip.first.get() || skip.flags > 1 {
                     return Err(FrameError::Invalid);
                 }
                 Frame::Skip(skip)

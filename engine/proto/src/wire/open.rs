@@ -79,8 +79,7 @@ pub struct OpenRequest {
     pub weight: u8,
     /// What it takes the datums for. A producer of another form refuses with `TYPE_MISMATCH`.
     pub form: DatumForm,
-    /// Which datums it wants; opaque here. Empty: all of them. The engine's producers cannot select, and
-    /// refuse anything else with `NOT_ALLOWED`.
+    /// Which datums it wants; opaque here. Empty: all of them.
     pub criteria: Vec<u8>,
     /// What it presents to be accepted; opaque here.
     pub tickets: Vec<Vec<u8>>,

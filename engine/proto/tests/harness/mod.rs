@@ -513,7 +513,8 @@ impl World {
                 }
                 assert!(inbox.next <= rx.in_order && rx.in_order <= rx.rx_seq, "{rx:?}");
                 assert_eq!(rx.rx_datums, inbox.delivered);
-                assert_eq!(rx.rx_skipped + rx.lost, rx.in_order - inbox.config.first_seq - inbox.delivered);
+                let passed = rx.rx_skipped + rx.rx_filtered + rx.lost;
+                assert_eq!(passed, rx.in_order - inbox.config.first_seq - inbox.delivered);
                 let twin = Label::from_u32(label.as_u32() | 1 << 31);
                 let (Some(tx), Some(ring)) = (other.session.stats(twin), other.rings.producing.get(&twin))
                 else {

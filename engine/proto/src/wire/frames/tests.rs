@@ -120,7 +120,7 @@ fn every_cut_of_every_frame_is_an_error() {
     assert!(out.put_ack(0, 1, [(8, 9), (1, 2)].into_iter()));
     assert!(out.put_credit(1, 2, 3));
     assert!(out.put_blocked(1, 2, 3, true));
-    assert!(out.put_skip(1, 2, 3, 4));
+    assert!(out.put_skip(1, (2, 3), 4, false));
     assert!(out.put_fragment(1, 2, 3, 4, 50, b"abc"));
     assert!(out.put_control(9, (b"he", b"llo")));
     assert!(out.put_ping(1));
@@ -169,7 +169,7 @@ fn unknown_kinds_and_contradictions_are_errors() {
     let len = out.written();
     assert_eq!(Frames::new(&buf[..len]).next().unwrap().err(), Some(FrameError::Invalid));
     let mut out = Out::new(&mut buf);
-    out.put_skip(1, 5, 5, 0);
+    out.put_skip(1, (5, 5), 0, false);
     assert_eq!(Frames::new(&buf[..32]).next().unwrap().err(), Some(FrameError::Invalid));
 }
 

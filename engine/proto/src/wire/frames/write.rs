@@ -165,11 +165,18 @@ impl<'a> Out<'a> {
         )
     }
 
-    pub(crate) fn put_skip(&mut self, label: u32, first: u64, until: u64, offset: u64) -> bool {
+    /// Sequences that will not be sent; `filtered`: because the consumer did not ask for them.
+    pub(crate) fn put_skip(
+        &mut self,
+        label: u32,
+        (first, until): (u64, u64),
+        offset: u64,
+        filtered: bool,
+    ) -> bool {
         self.put_eliciting(
             &SkipFrame {
                 kind: FrameKind::Skip as u8,
-                flags: 0,
+                flags: u8::from(filtered),
                 zero: U16::ZERO,
                 label: U32::new(label),
                 first: U64::new(first),
