@@ -8,6 +8,7 @@ pub mod clerk;
 mod config;
 pub mod counters;
 mod cpu_claim;
+pub mod criteria;
 pub mod driver;
 mod engine;
 mod exit;

@@ -140,6 +140,7 @@ impl Publication {
         PublicationStats {
             admitted: get(&counters.admitted),
             not_allowed: get(&counters.not_allowed),
+            criteria_mismatch: get(&counters.criteria_mismatch),
             type_mismatch: get(&counters.type_mismatch),
             no_capacity: get(&counters.no_capacity),
             too_slow: get(&counters.too_slow),

@@ -137,8 +137,8 @@ impl Clerk {
         let consumer = self.local_info(key.node()).ok_or(CloseCode::PEER_LOST)?;
         let channel = ChannelKey::new(publication, self.port.next_key());
         let leg = LegKey(self.port.next_key());
-        let form = self.subscriptions.form(key.subscription).ok_or(CloseCode::STREAM_NOT_FOUND)?;
-        let end = self.publications.serve_local(&mut self.env, (channel, leg), &consumer, form)?;
+        let wanted = self.subscriptions.spec(key.subscription).ok_or(CloseCode::STREAM_NOT_FOUND)?;
+        let end = self.publications.serve_local(&mut self.env, (channel, leg), &consumer, wanted)?;
         let local = LocalLeg {
             producer: channel,
             consumer: key,

@@ -88,6 +88,8 @@ pub(crate) struct ProducerEnd {
     pub(crate) released: u64,
     /// The session knows the end of the ring.
     pub(crate) finishing: bool,
+    /// Its selection is not trivial.
+    pub(crate) selects: bool,
     /// What the session has read so far, resends not counted.
     pub(crate) read: PassedCount,
 }
@@ -142,7 +144,8 @@ impl ChannelEntry {
     pub(crate) fn end_in_order(&self, stats: &ChannelStats) {
         self.write_counters(stats);
         if let ChannelRole::Consumer(consumer) = &self.role {
-            consumer.progress.end_after(stats.in_order.saturating_sub(consumer.delivered.next));
+            let behind = stats.in_order.saturating_sub(consumer.delivered.next);
+            consumer.progress.end_after(behind.saturating_sub(stats.filtered_at_end));
         }
     }
 
@@ -187,6 +190,7 @@ impl ChannelEntry {
                 numbers.bytes = stats.tx_bytes;
                 numbers.resent = stats.resends;
                 numbers.skipped = stats.tx_skipped;
+                numbers.filtered = stats.tx_filtered;
                 numbers.position = stats.tx_seq;
                 numbers.released = stats.released;
                 numbers.published = stats.published;
@@ -198,6 +202,7 @@ impl ChannelEntry {
                 numbers.datums = stats.rx_datums;
                 numbers.bytes = stats.rx_bytes;
                 numbers.skipped = stats.rx_skipped;
+                numbers.filtered = stats.rx_filtered;
                 numbers.lost = stats.lost;
                 numbers.gaps = stats.gaps;
                 numbers.duplicates = stats.dropped_duplicate;

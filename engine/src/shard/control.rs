@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     counters::Counter,
+    criteria::KEY_ROOM,
     driver::{Driver, MAX_SEND_BYTES, Route, Socket},
     shared::{ChannelShared, ChannelSnapshot, publication::StreamEnd},
 };
@@ -258,7 +259,8 @@ impl ShardCore {
             handle.terminate(CloseCode::SUPERSEDED);
             return;
         }
-        let max_datum_bytes = u32::try_from(ring.config().max_record).unwrap_or(u32::MAX);
+        let key_room = if handle.selection().keyed { KEY_ROOM } else { 0 };
+        let max_datum_bytes = u32::try_from(ring.config().max_record - key_room).unwrap_or(u32::MAX);
         let resumed = resume.is_some();
         let (stream_slot, first_seq) = match self.join_ring((ring, end), resume) {
             Ok(joined) => joined,
@@ -289,8 +291,9 @@ impl ShardCore {
         let place = stream.channels.len() as u32;
         let (known, ended) = (stream.published, stream.mode == PollMode::Closed);
         let read = PassedCount { next: first_seq, ..PassedCount::default() };
+        let selects = !handle.selection().is_trivial();
         let producer =
-            ProducerEnd { stream: stream_slot, place, released: first_seq, finishing: false, read };
+            ProducerEnd { stream: stream_slot, place, released: first_seq, finishing: false, selects, read };
         // Written before the channel reads: the clerk finds the slowest channel of a ring by these counters.
         let published = known.max(first_seq);
         handle.counters().write(&ChannelSnapshot {

@@ -274,16 +274,23 @@ impl Inbox {
         if taken == 0 && self.reader.is_finished() { Err(RecvError::Closed) } else { Ok(taken) }
     }
 
-    /// Shows the next datum to `look` without taking it. The datum stays pinned until it is taken: the next
-    /// [`Inbox::try_recv`] gives this one, and the ring does not detach the reader before.
+    /// Shows the next datum, with its sequence, to `look` without taking it. The datum stays pinned until it
+    /// is taken: the next [`Inbox::try_recv`] gives this one, and the ring does not detach the reader before.
     ///
     /// # Errors
     ///
     /// As [`Inbox::try_recv`].
     #[inline(always)]
-    pub fn peek<R>(&mut self, look: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, RecvError> {
-        let header = if self.hook.is_some() { HEADER_BYTES } else { 0 };
-        Ok(self.reader.peek()?.map(|record| look(record.get(header..).unwrap_or_default())))
+    pub fn peek<R>(&mut self, look: impl FnOnce(u64, &[u8]) -> R) -> Result<Option<R>, RecvError> {
+        if self.hook.is_some() {
+            let shown = self.reader.peek()?.map(header_of);
+            return Ok(shown.map(|(seq, _, datum)| look(seq, datum)));
+        }
+        if self.reader.peek()?.is_none() {
+            return Ok(None);
+        }
+        let seq = self.reader.peeked_seq();
+        Ok(self.reader.peek()?.map(|record| look(seq, record)))
     }
 
     /// Sequence of the next record *of the ring that the inbox reads*, which a remote inbox has for itself.
@@ -407,6 +414,8 @@ pub struct Taken<'a> {
     seq: u64,
     /// Datums missing before this one.
     skipped: u64,
+    /// Bytes at the end of the record that are not the datum's.
+    tail: usize,
 }
 
 impl<'a> Taken<'a> {
@@ -415,11 +424,11 @@ impl<'a> Taken<'a> {
         if hook.is_none() {
             gap.pending += record.lost_before();
             let seq = record.seq();
-            return Self { record, credit: Credit { hook, took: None }, seq, skipped: gap.report() };
+            return Self { record, credit: Credit { hook, took: None }, seq, skipped: gap.report(), tail: 0 };
         }
         let (seq, skipped, datum) = header_of(&record);
         let took = Some((seq, datum.len()));
-        Self { record, credit: Credit { hook, took }, seq, skipped }
+        Self { record, credit: Credit { hook, took }, seq, skipped, tail: 0 }
     }
 
     /// The datum's sequence in the stream of its producer.
@@ -434,10 +443,17 @@ impl<'a> Taken<'a> {
         self.skipped
     }
 
+    /// The same without the last `tail` bytes.
+    #[inline(always)]
+    #[must_use]
+    pub fn without_tail(self, tail: usize) -> Self {
+        Self { tail, ..self }
+    }
+
     /// The datum.
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
         let header = if self.credit.hook.is_some() { HEADER_BYTES } else { 0 };
-        self.record.get(header..).unwrap_or_default()
+        self.record.get(header..self.record.len().saturating_sub(self.tail)).unwrap_or_default()
     }
 }

@@ -13,6 +13,10 @@ use super::{
     stream::StreamEntry,
     table::{ChannelSlot, Labels, Slab, SlotQueue, StreamSlot},
 };
+use crate::criteria::Selection;
+
+/// Most records that one look-up passes over because a channel does not want them.
+const MAX_UNWANTED: u64 = 1_024;
 
 /// The tables that lead from a session's channels to their rings.
 pub(crate) struct RingTables<'a> {
@@ -39,11 +43,12 @@ pub(crate) struct RingSource<'a> {
 impl RingTables<'_> {
     /// The channel's end and its ring, pinned. `None` when it has none, or when the ring has detached the
     /// cursor.
-    fn find(&mut self, label: Label) -> Option<(&mut ProducerEnd, &StreamEntry)> {
+    fn find(&mut self, label: Label) -> Option<(&mut ProducerEnd, &StreamEntry, &Selection)> {
         let slot = self.labels.get(label)?;
         let channel = self.channels.get_mut(slot)?;
         self.touched.push(slot);
-        let ChannelRole::Producer(producer) = &mut channel.role else { return None };
+        let (role, selection) = (&mut channel.role, channel.shared.selection());
+        let ChannelRole::Producer(producer) = role else { return None };
         let stream = self.streams.get_mut(producer.stream)?;
         match stream.pin() {
             Ok(true) => self.pinned.push(producer.stream),
@@ -54,16 +59,33 @@ impl RingTables<'_> {
                 return None;
             }
         }
-        Some((producer, stream))
+        Some((producer, stream, selection))
     }
+}
+
+/// One past the records from `seq` on that a channel does not want.
+fn unwanted(stream: &StreamEntry, selection: &Selection, seq: u64) -> u64 {
+    let last = stream.published.min(seq + MAX_UNWANTED);
+    let wanted = |seq: &u64| match stream.get(*seq) {
+        RecordState::Published(record) => selection.choose(*seq, record).is_some(),
+        _ => true,
+    };
+    (seq + 1..last).find(wanted).unwrap_or(last.max(seq + 1))
 }
 
 impl DatumSource for RingSource<'_> {
     fn datum(&mut self, label: Label, seq: u64) -> Fetched<'_> {
-        let Some((producer, stream)) = self.tables.find(label) else { return Fetched::NotYet };
+        let Some((producer, stream, selection)) = self.tables.find(label) else { return Fetched::NotYet };
         debug_assert!(producer.released <= seq, "datum {seq} was released before {}", producer.released);
         match stream.get(seq) {
-            RecordState::Published(datum) => {
+            RecordState::Published(record) => {
+                let mut datum = record;
+                if producer.selects {
+                    match selection.choose(seq, record) {
+                        Some(chosen) => datum = chosen,
+                        None => return Fetched::Filtered { until: unwanted(stream, selection, seq) },
+                    }
+                }
                 self.read += 1;
                 producer.read.pass(seq, datum.len());
                 Fetched::Datum(datum)
@@ -82,7 +104,10 @@ impl DatumSource for RingSource<'_> {
     }
 
     fn copy_run(&mut self, label: Label, seq: u64, len: usize, out: &mut [u8]) -> u32 {
-        let Some((producer, stream)) = self.tables.find(label) else { return 0 };
+        let Some((producer, stream, _)) = self.tables.find(label) else { return 0 };
+        if producer.selects {
+            return 0;
+        }
         let mut count = 0;
         for (seq, out) in (seq..).zip(out.chunks_exact_mut(len)) {
             let RecordState::Published(datum) = stream.get(seq) else { break };

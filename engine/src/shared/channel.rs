@@ -18,7 +18,7 @@ use corewire_proto::{PeerId, StreamId, channel::TypeName, session::CloseCode};
 use tokio::sync::watch;
 
 use super::{keys::PublicationKey, publication::PublicationShared};
-use crate::peer::PeerInfo;
+use crate::{criteria::Selection, peer::PeerInfo};
 
 /// Where a channel is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,8 @@ channel_counters! {
     datums: "Datums sent for the first time (producer's end) or delivered to the inbox (consumer's end).",
     bytes: "Bytes of those datums, without any header.",
     resent: "Datums sent again after a loss (producer's end).",
-    skipped: "Datums of the stream that the producer dropped or filtered for this channel.",
+    skipped: "Datums of the stream that the producer dropped for this channel.",
+    filtered: "Datums of the stream that the consumer's criteria do not want.",
     lost: "Datums lost on the way and not sent again (consumer's end, fire-and-forget).",
     gaps: "Times that a gap of lost datums was seen (consumer's end).",
     duplicates: "Datums dropped because they were there already (consumer's end).",
@@ -81,6 +82,13 @@ channel_counters! {
 }
 
 impl ChannelCounters {
+    /// Writes how many datums the consumer of a *local* channel has passed over by its criteria. Its thread
+    /// is the one writer.
+    #[inline]
+    pub fn passed_over(&self, filtered: u64) {
+        self.filtered.store(filtered, Ordering::Relaxed);
+    }
+
     /// Writes what the consumer of a *local* channel took and missed so far. Its thread is the one writer.
     #[inline]
     pub fn delivered(&self, datums: u64, bytes: u64, skipped: u64, position: u64) {
@@ -110,6 +118,8 @@ pub struct ChannelShared {
     close_code: OnceLock<CloseCode>,
     /// Set before `close_code` when that is `TYPE_MISMATCH`, at the consumer.
     producer_type: OnceLock<TypeName>,
+    /// What it passes on. At the producer's end, and of a local channel.
+    selection: Selection,
     counters: ChannelCounters,
     /// See [`ChannelShared::end_seq`]; all ones while it is not known.
     end_seq: AtomicU64,
@@ -132,6 +142,7 @@ impl ChannelShared {
             state: watch::Sender::new(ChannelState::Connecting),
             close_code: OnceLock::new(),
             producer_type: OnceLock::new(),
+            selection: Selection::default(),
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             stopped_at: AtomicU64::new(u64::MAX),
@@ -139,6 +150,19 @@ impl ChannelShared {
             connected_at: OnceLock::new(),
             ended_at: OnceLock::new(),
         }
+    }
+
+    /// The same channel, which passes on a part of its stream.
+    #[must_use]
+    pub fn selecting(self, selection: Selection) -> Self {
+        Self { selection, ..self }
+    }
+
+    /// What the channel passes on. Everything at the consumer's end of a channel between engines, where only
+    /// that arrives.
+    #[inline]
+    pub fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     /// The stream.

@@ -58,7 +58,7 @@ node_counters! {
     channels_connected: "Channels of this node's subscriptions that were connected.",
     channels_served: "Channels of this node's publications that were connected.",
     stream_not_found: "Channels refused because the node does not publish the stream.",
-    not_allowed: "Channels refused or closed by a predicate, of either side, or refused because of their criteria.",
+    not_allowed: "Channels refused or closed by a predicate, of either side.",
     type_mismatch: "Channels refused, by either side, because producer and consumer differ in datum type or codec.",
     no_capacity: "Channels refused because a bound was reached.",
     too_slow: "Channels closed because their consumer kept a ring full.",

@@ -28,7 +28,10 @@ use super::{
     node::NodeShared,
     port::{ClerkRequest, RequestPort},
 };
-use crate::peer::PeerInfo;
+use crate::{
+    criteria::{KEY_ROOM, KeyKind},
+    peer::PeerInfo,
+};
 
 /// What a predicate says about a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub struct PublishSpec {
     pub weight: u8,
     /// What its datums are. A consumer of another form is refused with `TYPE_MISMATCH`.
     pub form: DatumForm,
+    /// What the keys behind its datums are: see [`criteria`](crate::criteria). `None`: it has none.
+    pub keys: Option<KeyKind>,
     /// Which peers may consume. `None`: every member of the network.
     pub admit: Option<Admit>,
     /// A consumer that has kept the ring full for this long in total, while another consumer had taken
@@ -128,6 +133,7 @@ impl PublishSpec {
             reliability: Reliability::Reliable,
             weight: 1,
             form: DatumForm::default(),
+            keys: None,
             admit: None,
             lagging_grace: None,
             standstill_grace: STANDSTILL_GRACE_DEFAULT,
@@ -144,7 +150,7 @@ impl PublishSpec {
         RingConfig {
             datums: self.datums,
             bytes: self.bytes,
-            max_record: self.max_datum,
+            max_record: self.max_datum + if self.keys.is_some() { KEY_ROOM } else { 0 },
             readers: corewire_rings::limits::MAX_READERS,
             scatter_small: RingConfig::scatter_fits(self.datums, self.bytes),
         }
@@ -229,6 +235,7 @@ pub(crate) struct PublicationCounters {
     pub(crate) admitted: AtomicU64,
     pub(crate) not_allowed: AtomicU64,
     pub(crate) type_mismatch: AtomicU64,
+    pub(crate) criteria_mismatch: AtomicU64,
     pub(crate) no_capacity: AtomicU64,
     pub(crate) too_slow: AtomicU64,
     pub(crate) resumed: AtomicU64,
@@ -243,6 +250,8 @@ pub struct PublicationStats {
     pub admitted: u64,
     /// Consumers refused or cut off by [`PublishSpec::admit`].
     pub not_allowed: u64,
+    /// Consumers refused because their criteria ask for keys of another kind than [`PublishSpec::keys`].
+    pub criteria_mismatch: u64,
     /// Consumers refused because of [`PublishSpec::form`].
     pub type_mismatch: u64,
     /// Consumers refused because of [`PublishSpec::max_consumers`], or because the ring has no cursor left.

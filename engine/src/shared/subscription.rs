@@ -26,7 +26,7 @@ use super::{
     port::{ClerkRequest, RequestPort},
     publication::{Admit, OnChange},
 };
-use crate::shard::Inbox;
+use crate::{criteria::StreamCriteria, shard::Inbox};
 
 /// When a subscription tries a producer again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,6 +72,9 @@ pub struct SubscribeSpec {
     pub reliability: Reliability,
     /// What it takes the datums for. A producer of another form refuses with `TYPE_MISMATCH`.
     pub form: DatumForm,
+    /// Which datums it wants. `None`: all. A producer that cannot choose by them refuses with
+    /// `CRITERIA_MISMATCH`.
+    pub criteria: Option<Arc<StreamCriteria>>,
     /// Which producers to consume from. `None`: from every one of the stream.
     pub accept: Option<Admit>,
     /// When a producer is tried again.
@@ -93,6 +96,7 @@ impl SubscribeSpec {
             max_datum: 16 << 20,
             reliability: Reliability::Reliable,
             form: DatumForm::default(),
+            criteria: None,
             accept: None,
             backoff: Backoff::default(),
             on_change: None,

@@ -1,13 +1,13 @@
 //! Which consumers a publication lets in.
 
-use corewire_proto::{
-    channel::{DatumForm, OpenRequest},
-    session::CloseCode,
-};
+use std::sync::Arc;
+
+use corewire_proto::{channel::DatumForm, session::CloseCode};
 
 use super::PublicationState;
 use crate::{
     clerk::{env::Env, notice::ask},
+    criteria::{Selection, StreamCriteria},
     peer::PeerInfo,
     shared::{
         counters::count,
@@ -15,13 +15,6 @@ use crate::{
         publication::Verdict,
     },
 };
-
-/// Whether a producer can do what was asked for. It cannot choose among datums, and a consumer that wants
-/// some must not get all of them. `NOT_ALLOWED`, because asking again does not help. The requested weight is
-/// a hint: the publication's own is used.
-pub(super) fn honoured(request: &OpenRequest) -> Result<(), CloseCode> {
-    if request.criteria.is_empty() { Ok(()) } else { Err(CloseCode::NOT_ALLOWED) }
-}
 
 impl PublicationState {
     /// Whether this consumer may have a channel now; `Err` is the reason why not, and is counted. `returns`:
@@ -68,5 +61,22 @@ impl PublicationState {
             return Err(CloseCode::TYPE_MISMATCH);
         }
         Ok(verdict)
+    }
+
+    /// What a consumer with these criteria gets, if they can be applied.
+    pub(super) fn selection(
+        &self,
+        env: &mut Env,
+        consumer: &PeerInfo,
+        criteria: Option<Arc<StreamCriteria>>,
+    ) -> Result<Selection, CloseCode> {
+        let kind = self.shared.spec.keys;
+        if criteria.as_ref().is_none_or(|criteria| criteria.fits(kind)) {
+            return Ok(Selection { keyed: kind.is_some(), criteria });
+        }
+        count(&self.shared.counters.criteria_mismatch);
+        let (peer, code) = (consumer.peer_id(), CloseCode::CRITERIA_MISMATCH);
+        self.tell(env, || ChannelEvent::Refused { peer, code, goes_on: false, mismatch: None });
+        Err(code)
     }
 }

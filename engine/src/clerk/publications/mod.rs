@@ -25,7 +25,6 @@ use corewire_proto::{
 use corewire_rings::{Reader, ReaderId, Ring};
 
 use self::{
-    admission::honoured,
     lagging::FullWatch,
     parked::{ConsumerKey, Places},
 };
@@ -36,6 +35,7 @@ use super::{
     timers::Timer,
 };
 use crate::{
+    criteria::StreamCriteria,
     peer::PeerInfo,
     shard::{AcceptChannel, Command, NodeId},
     shared::{
@@ -48,6 +48,7 @@ use crate::{
         limits::VERDICT_MIN,
         node::NodeShared,
         publication::{PublicationShared, Verdict},
+        subscription::SubscribeSpec,
     },
 };
 
@@ -288,17 +289,19 @@ impl Publications {
             count(&node.counters.stream_not_found);
             return Err(CloseCode::STREAM_NOT_FOUND);
         };
-        if let Err(code) = honoured(request) {
-            count(&node.counters.not_allowed);
-            return Err(code);
-        }
         let info = asked.info.take().ok_or(CloseCode::PEER_LOST)?;
         let publication = self.publications.get_mut(&key).expect("an open stream has its publication");
         if publication.wait_for_last(env, &asked) {
             return Ok(None);
         }
         let verdict = publication.admit(env, &info, &request.form, kept.is_some())?;
-        let handle = Arc::new(ChannelShared::new(request.stream_id, node.peer_id, peer));
+        let criteria = match &request.criteria[..] {
+            [] => None,
+            bytes => Some(Arc::new(StreamCriteria::decode(bytes).ok_or(CloseCode::PROTOCOL_VIOLATION)?)),
+        };
+        let selection = publication.selection(env, &info, criteria)?;
+        let handle = ChannelShared::new(request.stream_id, node.peer_id, peer).selecting(selection);
+        let handle = Arc::new(handle);
         let published = Some(Source::new(&publication.shared));
         let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None, published });
         let spec = &publication.shared.spec;
@@ -344,17 +347,19 @@ impl Publications {
         env: &mut Env,
         (key, leg): (ChannelKey, LegKey),
         consumer: &PeerInfo,
-        form: &DatumForm,
+        wanted: &SubscribeSpec,
     ) -> Result<LocalEndpoint, CloseCode> {
         // A predicate of the consumer's has just run, so the publication may be gone.
         let publication = self.publications.get_mut(&key.publication).ok_or(CloseCode::STREAM_NOT_FOUND)?;
-        let verdict = publication.admit(env, consumer, form, false)?;
+        let verdict = publication.admit(env, consumer, &wanted.form, false)?;
+        let selection = publication.selection(env, consumer, wanted.criteria.clone())?;
         let Ok(reader) = publication.shared.ring.subscribe() else {
             count(&publication.node.counters.no_capacity);
             return Err(CloseCode::NO_CAPACITY);
         };
         let (stream, producer) = (publication.shared.spec.stream, publication.node.peer_id);
-        let shared = Arc::new(ChannelShared::new(stream, producer, consumer.peer_id()));
+        let shared = ChannelShared::new(stream, producer, consumer.peer_id()).selecting(selection);
+        let shared = Arc::new(shared);
         shared.set_connected();
         // Before the consumer has the channel: from then on its thread is the writer of the counters.
         shared.counters().delivered(0, 0, 0, reader.position());

@@ -6,6 +6,7 @@ use corewire_rings::Writer;
 use super::*;
 use crate::{
     clerk::testing::{self, STREAM},
+    criteria::{KeyKind, KeyRule, number_key},
     peer::PeerFacts,
     shared::publication::PublishSpec,
 };
@@ -46,6 +47,10 @@ impl Fixture {
     }
 
     fn serve(&mut self, number: u64) -> Result<ChannelKey, CloseCode> {
+        self.serve_with(number, request())
+    }
+
+    fn serve_with(&mut self, number: u64, request: OpenRequest) -> Result<ChannelKey, CloseCode> {
         let peer = PeerId([9; 32]);
         let asked = ChannelRequest {
             node: &self.node,
@@ -53,7 +58,7 @@ impl Fixture {
             info: Some(PeerInfo::new(PeerFacts { peer_id: peer, ..PeerFacts::default() })),
             index: testing::index(1),
             label: Label::from_u32(u32::try_from(number).expect("a small number")),
-            request: &OpenRequest { subscription: number.to_le_bytes(), ..request() },
+            request: &OpenRequest { subscription: number.to_le_bytes(), ..request },
             number,
         };
         Ok(self.publications.serve(&mut self.env, asked)?.expect("no other channel is in the way"))
@@ -81,7 +86,7 @@ impl Fixture {
         let consumer = PeerInfo::new(PeerFacts { peer_id: PeerId([9; 32]), ..PeerFacts::default() });
         let end = self
             .publications
-            .serve_local(&mut self.env, (key, leg), &consumer, &DatumForm::default())
+            .serve_local(&mut self.env, (key, leg), &consumer, &SubscribeSpec::new(STREAM))
             .expect("it is admitted");
         self.env.effects.drain();
         (key, leg, end)
@@ -89,12 +94,23 @@ impl Fixture {
 }
 
 #[test]
-fn a_request_with_criteria_is_refused_and_not_retried() {
-    assert_eq!(honoured(&request()), Ok(()));
-    let code =
-        honoured(&OpenRequest { criteria: vec![1], ..request() }).expect_err("criteria are not honoured");
-    assert_eq!(code, CloseCode::NOT_ALLOWED);
-    assert!(!code.is_retriable());
+fn criteria_are_accepted_if_the_stream_has_such_keys() {
+    let rule = KeyRule::one_of(vec![number_key(7).into()]);
+    let seven = StreamCriteria { every: 1, keys: Some((KeyKind::Number, rule)) };
+    let asked = |keys, criteria: Vec<u8>| {
+        let mut fixture = Fixture::new(PublishSpec { keys, ..PublishSpec::new(STREAM) });
+        let served = fixture.serve_with(7, OpenRequest { criteria, ..request() });
+        let counted = fixture.shared.counters.criteria_mismatch.load(Ordering::Relaxed);
+        (served.map(|key| key.number), counted)
+    };
+    let bytes = seven.encode();
+    assert_eq!(asked(Some(KeyKind::Number), bytes.clone()), (Ok(7), 0));
+    for other in [Some(KeyKind::Text), None] {
+        assert_eq!(asked(other, bytes.clone()), (Err(CloseCode::CRITERIA_MISMATCH), 1));
+    }
+    assert!(!CloseCode::CRITERIA_MISMATCH.is_retriable());
+    assert_eq!(asked(None, StreamCriteria { every: 3, keys: None }.encode()), (Ok(7), 0));
+    assert_eq!(asked(None, vec![1]), (Err(CloseCode::PROTOCOL_VIOLATION), 0));
 }
 
 #[test]

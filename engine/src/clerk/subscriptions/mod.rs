@@ -17,7 +17,7 @@ use std::{
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{DatumForm, Label, OpenRequest, Resume, TypeName},
+    channel::{Label, OpenRequest, Resume, TypeName},
     mutate,
     session::CloseCode,
     wire::header::ReceiverIndex,
@@ -44,7 +44,7 @@ use crate::{
         limits::{KEPT_UP, OPEN_ANSWER, VERDICT_MIN, WAITING_LEGS_EACH},
         node::NodeShared,
         publication::Verdict,
-        subscription::{Leg, LegGap, SubscriptionShared},
+        subscription::{Leg, LegGap, SubscribeSpec, SubscriptionShared},
     },
 };
 
@@ -176,9 +176,9 @@ impl Subscriptions {
         self.subscriptions.get(&key).map(|subscription| subscription.shared.spec.stream)
     }
 
-    /// What a subscription that is not forgotten takes its datums for.
-    pub(crate) fn form(&self, key: SubscriptionKey) -> Option<&DatumForm> {
-        self.subscriptions.get(&key).map(|subscription| &subscription.shared.spec.form)
+    /// What a subscription that is not forgotten was made of.
+    pub(crate) fn spec(&self, key: SubscriptionKey) -> Option<&SubscribeSpec> {
+        self.subscriptions.get(&key).map(|subscription| &subscription.shared.spec)
     }
 
     /// Whether a subscription of the node wants this producer.
@@ -325,10 +325,10 @@ impl Subscriptions {
             window_bytes: spec.window_bytes,
             window_datums: spec.window_datums,
             max_datum_bytes: spec.max_datum,
-            // Producers honour neither yet, so neither can be asked for.
+            // The producer's own weight is used.
             weight: 1,
             form: spec.form.clone(),
-            criteria: Vec::new(),
+            criteria: spec.criteria.as_ref().map_or_else(Vec::new, |criteria| criteria.encode()),
             // Tickets are shown once per session, not once per channel.
             tickets: Vec::new(),
         });
@@ -385,8 +385,13 @@ impl Subscriptions {
     /// What is missing between the last channel of a producer and one that begins at `start`, as
     /// [`StoppedChannel::gap_to`].
     fn gap_before(&mut self, key: InboundKey, start: Resume) -> Option<LegGap> {
-        let stop = self.subscriptions.get_mut(&key.subscription)?.stops.remove(&key.producer);
-        stop.map_or(Some(LegGap::default()), |stop| stop.gap_to(start))
+        let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return None };
+        let selects = subscription.shared.spec.criteria.is_some();
+        let Some(stop) = subscription.stops.remove(&key.producer) else { return Some(LegGap::default()) };
+        let gap = stop.gap_to(start)?;
+        // How many of them the criteria want is not known.
+        let unknown = selects && gap.datums > 0;
+        Some(if unknown { LegGap { datums: 0, unknown } } else { gap })
     }
 
     /// A producer of this engine is connected.
