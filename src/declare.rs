@@ -163,6 +163,9 @@ fn existing_or_new<D: Send + 'static, C: Codec<D>>(builder: producer::Builder<D,
 /// | `on_full` | producer | `on_full` |
 /// | `degrader` | producer | `degrader` |
 /// | `fairness_weight` | producer | `fairness_weight` |
+/// | `key` | producer | `with_key` |
+/// | `undelivered_sink` | producer | `with_undelivered_sink` |
+/// | `criteria` | consumer | `with_criteria` |
 /// | `backoff` | consumer | `with_backoff` |
 /// | `window_bytes` | consumer | `with_window_bytes` |
 /// | `window_datums` | consumer | `with_window_datums` |

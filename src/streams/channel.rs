@@ -70,6 +70,19 @@ impl ChannelInfo {
         }
     }
 
+    /// Whether its consumer wants every datum, or every nth. At the producer's end.
+    pub(super) fn wants_all(&self) -> bool {
+        let criteria = self.ends.channel.shared().selection().criteria.as_ref();
+        criteria.is_none_or(|criteria| criteria.keys.is_none())
+    }
+
+    /// Whether its consumer wants datums with this key, or every nth of them. At the producer's end.
+    pub(super) fn wants(&self, key: Option<&[u8]>) -> bool {
+        // Every number of datums accepts the sequence 0.
+        let criteria = self.ends.channel.shared().selection().criteria.as_ref();
+        criteria.is_none_or(|criteria| criteria.accepts(0, key))
+    }
+
     /// Whether the other end has refused the channel, or ended it, for a reason that stays.
     pub(super) fn is_refused(&self) -> bool {
         self.close_code().is_some_and(|code| !code.is_retriable())
@@ -220,6 +233,7 @@ impl ChannelInfo {
             uptime: self.ends.channel.shared().uptime(),
             lag: if end.is_some() { 0 } else { numbers.lag() },
             skipped: numbers.skipped + numbers.lost,
+            filtered: numbers.filtered,
             dropped_oldest: numbers.skipped,
             skipped_at_close: end.map_or(0, |end| end.saturating_sub(numbers.released)),
             resent: numbers.resent,
@@ -355,6 +369,7 @@ pub struct Stats {
     uptime: Option<Duration>,
     lag: u64,
     skipped: u64,
+    filtered: u64,
     dropped_oldest: u64,
     skipped_at_close: u64,
     resent: u64,
@@ -368,8 +383,8 @@ pub struct Stats {
 impl Stats {
     /// The counters of a consumer, over all its channels.
     pub(super) fn of_consumer(taken: &LegStats, lag: u64, uptime: Option<Duration>) -> Self {
-        let LegStats { datums, bytes, skipped, undecodable, restarts } = *taken;
-        Self { datums, bytes, uptime, lag, skipped, undecodable, restarts, ..Self::default() }
+        let LegStats { datums, bytes, skipped, filtered, undecodable, restarts } = *taken;
+        Self { datums, bytes, uptime, lag, skipped, filtered, undecodable, restarts, ..Self::default() }
     }
 
     /// Datums that have passed:
@@ -404,6 +419,12 @@ impl Stats {
     /// Datums that will never be delivered: lost without being sent again, or dropped by policy.
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Datums that the consumer's [criteria](crate::streams::Criteria) do not want, at either end. No other
+    /// number includes them. Within an engine they are counted when the consumer looks for its next datum.
+    pub fn filtered(&self) -> u64 {
+        self.filtered
     }
 
     /// Of a channel: datums that the producer's policy dropped to make room. Counted when the gap is seen: by
@@ -464,6 +485,7 @@ impl fmt::Display for Stats {
         for (count, what) in [
             (self.lag, "lag"),
             (self.skipped, "skipped"),
+            (self.filtered, "filtered"),
             (self.skipped_at_close, "skipped at close"),
             (self.resent, "resent"),
             (self.duplicates, "duplicates"),

@@ -13,6 +13,7 @@ use corewire_engine::subscription::SubscribeSpec;
 use super::Streams;
 use super::conditions::Predicate;
 use super::consumer::{self, Consumer, LegSet};
+use super::criteria::Criteria;
 use super::event::EventHub;
 use super::producer::{self, DatumType, Producer, ProducerCore, ProducerShared, TryBuildError};
 use super::status::StreamStatus;
@@ -33,17 +34,21 @@ impl Streams {
     ) -> Result<Producer<D, C>, TryBuildError<D, C>> {
         let datum_type = DatumType::of::<D, C>();
         let status = Arc::new(StreamStatus::new(settings.online.clone()));
+        let max_datum = settings.max_datum_bytes();
+        let selecting = std::mem::take(&mut settings.selecting);
+        let keys = selecting.key.as_ref().map(|key| key.kind);
         let shared = Arc::new(ProducerShared::new(
             settings.stream_id,
             settings.policy,
-            settings.degrader.take(),
+            (settings.degrader.take(), selecting),
             status.clone(),
             datum_type,
         ));
         let spec = PublishSpec {
             datums: settings.buffer_datums,
             bytes: settings.buffer_bytes(),
-            max_datum: settings.max_datum_bytes(),
+            max_datum,
+            keys,
             max_consumers: settings.max_consumers,
             reliability: settings.reliability,
             weight: settings.weight,
@@ -84,6 +89,7 @@ impl Streams {
             max_datum: MAX_DATUM_BYTES,
             reliability: settings.reliability,
             form: form::<D, C>(),
+            criteria: settings.criteria.map(Criteria::into_rules),
             accept: admit(settings.require, settings.tickets),
             backoff: settings.backoff.0,
             on_change: Some(refresh_and_notify(&status, &news)),

@@ -7,6 +7,7 @@ mod batches;
 mod blocking;
 mod closing;
 mod conditions;
+mod criteria;
 mod events;
 mod executors;
 mod flush;

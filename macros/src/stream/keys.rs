@@ -103,6 +103,9 @@ const KEYS: &[Key] = &[
     Key::of_producers("on_full", "on_full"),
     Key::of_producers("degrader", "degrader"),
     Key::of_producers("fairness_weight", "fairness_weight"),
+    Key::of_producers("key", "with_key"),
+    Key::of_producers("undelivered_sink", "with_undelivered_sink"),
+    Key::of_consumers("criteria", "with_criteria"),
     Key::of_consumers("backoff", "with_backoff"),
     Key::of_consumers("window_bytes", "with_window_bytes"),
     Key::of_consumers("window_datums", "with_window_datums"),
@@ -119,11 +122,6 @@ pub(super) const CODEC: &str = "codec";
 pub(super) fn find(name: &str) -> Result<&'static Key, String> {
     if let Some(key) = KEYS.iter().find(|key| key.name == name) {
         return Ok(key);
-    }
-    if name == "criteria" {
-        return Err("criteria are not built: a consumer gets every datum of its stream; \
-                    give each selection a stream of its own, or filter what `recv` returns"
-            .into());
     }
     let names = || KEYS.iter().map(|key| key.name).chain([CODEC]);
     match names().find(|known| is_close(name, known)) {

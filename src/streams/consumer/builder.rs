@@ -11,6 +11,7 @@ use crate::discovery::PeerEntry;
 use crate::id::StreamId;
 use crate::streams::backoff::ExponentialBackoff;
 use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
+use crate::streams::criteria::Criteria;
 use crate::streams::{Reliability, Streams};
 use crate::tickets::{SharedValidator, TicketValidator};
 
@@ -71,6 +72,7 @@ pub(crate) struct ConsumerSettings {
     pub(crate) require: Vec<Predicate>,
     pub(crate) tickets: Vec<SharedValidator>,
     pub(crate) reliability: Reliability,
+    pub(crate) criteria: Option<Criteria>,
 }
 
 impl<D: Send + 'static> Builder<D> {
@@ -84,6 +86,7 @@ impl<D: Send + 'static> Builder<D> {
             require: Vec::new(),
             tickets: Vec::new(),
             reliability: Reliability::default(),
+            criteria: None,
         };
         Self { streams, settings, types: PhantomData }
     }
@@ -107,6 +110,12 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// ```
     pub fn with_stream_id(mut self, id: impl Into<StreamId>) -> Self {
         self.settings.stream_id = id.into();
+        self
+    }
+
+    /// Which datums it wants. Default: all. Another call replaces the criteria; [`Criteria`] has an example.
+    pub fn with_criteria(mut self, criteria: Criteria) -> Self {
+        self.settings.criteria = Some(criteria);
         self
     }
 

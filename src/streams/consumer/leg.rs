@@ -7,6 +7,7 @@ use core::mem;
 use core::task::{Context, Poll};
 use std::sync::Arc;
 
+use corewire_engine::criteria::Selection;
 use corewire_engine::publication::Channel;
 use corewire_engine::shard::Taken;
 use corewire_engine::shared::ChannelState;
@@ -36,6 +37,7 @@ pub(in crate::streams) struct LegStats {
     pub(in crate::streams) datums: u64,
     pub(in crate::streams) bytes: u64,
     pub(in crate::streams) skipped: u64,
+    pub(in crate::streams) filtered: u64,
     pub(in crate::streams) undecodable: u64,
     pub(in crate::streams) restarts: u64,
 }
@@ -45,6 +47,7 @@ impl LegStats {
         self.datums += other.datums;
         self.bytes += other.bytes;
         self.skipped += other.skipped;
+        self.filtered += other.filtered;
         self.undecodable += other.undecodable;
         self.restarts += other.restarts;
     }
@@ -68,6 +71,8 @@ pub(super) enum LegStep {
     Done,
     /// A record that is not a datum of the consumer's type; there may be more behind it.
     Skipped,
+    /// A datum that the consumer's criteria do not want; there may be more behind it.
+    Filtered,
     /// Nothing has arrived.
     Empty,
     /// Nothing will arrive any more.
@@ -97,6 +102,8 @@ pub(super) struct LegProgress {
     restarted: bool,
     /// Where the statistics are published. `None`: a shard keeps the channel's counters.
     local: Option<Arc<Channel>>,
+    /// What it passes on of the records of a local leg. `None`: everything, as it is.
+    selection: Option<Selection>,
 }
 
 impl LegProgress {
@@ -120,6 +127,24 @@ impl LegProgress {
         }
     }
 
+    /// The datum of a record, if it is wanted.
+    #[inline(always)]
+    fn choose<'a>(&self, seq: u64, record: &'a [u8]) -> Option<&'a [u8]> {
+        match &self.selection {
+            None => Some(record),
+            Some(selection) => selection.choose(seq, record),
+        }
+    }
+
+    /// Counts a datum that is not wanted.
+    #[cold]
+    fn pass_over(&mut self, seq: u64, skipped: u64) {
+        self.stats.skipped += skipped;
+        self.stats.filtered += 1;
+        self.next = seq + 1;
+        self.gap += skipped;
+    }
+
     /// Counts a record that is not a datum, and publishes that.
     #[cold]
     fn skip_undecodable(&mut self, seq: u64, skipped: u64) {
@@ -136,6 +161,9 @@ impl LegProgress {
         if let Some(channel) = &self.local {
             let LegStats { datums, bytes, skipped, .. } = self.stats;
             channel.shared().counters().delivered(datums, bytes, skipped, self.next);
+            if self.selection.is_some() {
+                channel.shared().counters().passed_over(self.stats.filtered);
+            }
         }
     }
 
@@ -156,6 +184,9 @@ impl OpenLeg {
             gap: gap.datums,
             restarted: gap.unknown,
             local: (!leg.inbox().is_remote()).then(|| channel.clone()),
+            selection: Some(channel.shared().selection())
+                .filter(|selection| !leg.inbox().is_remote() && !selection.is_trivial())
+                .cloned(),
         };
         Self { leg, progress, end: None, terminated: false }
     }
@@ -166,6 +197,14 @@ impl OpenLeg {
 
     pub(super) fn stats(&self) -> &LegStats {
         &self.progress.stats
+    }
+
+    /// Datums that were not wanted. Of a leg between engines the channel has the number.
+    pub(super) fn filtered(&self) -> u64 {
+        match self.progress.local {
+            Some(_) => self.progress.stats.filtered,
+            None => self.leg.channel().snapshot().filtered,
+        }
     }
 
     /// What the next delivery will report as missing before it: how many datums, and whether an unknown
@@ -204,7 +243,7 @@ impl OpenLeg {
 
     /// Whether the leg lost its place in the producer's ring.
     pub(super) fn is_cut(&mut self) -> bool {
-        self.cut().is_some() && self.leg.inbox_mut().peek(|_| ()).is_err()
+        self.cut().is_some() && self.leg.inbox_mut().peek(|_, _| ()).is_err()
     }
 
     /// The publication of a local leg that lost its place in the ring, and the ring's tail at that moment.
@@ -243,8 +282,17 @@ impl OpenLeg {
     /// Ends the leg. The statistics include the datums that it did not deliver, as far as this end can know
     /// them.
     pub(super) fn finish(mut self) -> (LegStats, PendingGap) {
-        let (missing, cut) = (self.missing_at_end(), self.cut());
+        let (mut missing, cut) = (self.missing_at_end(), self.cut());
+        let filtered = self.filtered();
         let progress = &mut self.progress;
+        let selects = progress.selection.as_ref().is_some_and(|selection| selection.criteria.is_some());
+        if selects && missing > 0 {
+            // How many of them the criteria want is not known.
+            missing = 0;
+            progress.restarted = true;
+            progress.stats.restarts += 1;
+        }
+        progress.stats.filtered = filtered;
         progress.stats.skipped += missing;
         // The counters of a channel that was cut off show these datums as skipped at its close instead.
         if self.leg.channel().shared().end_seq().is_none() {
@@ -288,6 +336,10 @@ impl OpenLeg {
             if seq >= end {
                 return LegStep::Ended;
             }
+            let Some(bytes) = progress.choose(seq, bytes) else {
+                progress.pass_over(seq, skipped);
+                return LegStep::Filtered;
+            };
             if read(bytes) {
                 progress.count(seq, skipped, bytes.len());
                 keep(progress.delivered(seq, skipped));
@@ -348,9 +400,13 @@ impl OpenLeg {
         if self.is_past_end() {
             return None;
         }
-        let published = self.progress.stats.datums;
+        let stats = &self.progress.stats;
+        let published = stats.datums + stats.filtered;
         let batch = PublishOnDrop { published, progress: &mut self.progress };
-        let each = |seq, skipped, bytes: &[u8]| act(batch.progress, seq, skipped, bytes);
+        let each = |seq, skipped, bytes: &[u8]| match batch.progress.choose(seq, bytes) {
+            Some(bytes) => act(batch.progress, seq, skipped, bytes),
+            None => batch.progress.pass_over(seq, skipped),
+        };
         self.leg.inbox_mut().try_recv_each(max, self.end.unwrap_or(u64::MAX), each).ok()
     }
 
@@ -360,31 +416,42 @@ impl OpenLeg {
         if self.is_past_end() {
             return LegStep::Ended;
         }
-        match self.leg.inbox_mut().peek(|bytes| read(bytes).is_ok()) {
+        let progress = &self.progress;
+        let look = |seq, record: &[u8]| progress.choose(seq, record).map(|bytes| read(bytes).is_ok());
+        match self.leg.inbox_mut().peek(look) {
             // Eviction may have moved the cursor past the end just now.
             Ok(Some(_)) if self.is_past_end() => LegStep::Ended,
-            Ok(Some(true)) => LegStep::Done,
-            Ok(Some(false)) => self.skip_peeked(),
+            Ok(Some(Some(true))) => LegStep::Done,
+            Ok(Some(wanted)) => self.skip_peeked(wanted.is_some()),
             Ok(None) => LegStep::Empty,
             Err(_) => LegStep::Ended,
         }
     }
 
     #[cold]
-    fn skip_peeked(&mut self) -> LegStep {
+    fn skip_peeked(&mut self, wanted: bool) -> LegStep {
         if let Some(record) = self.leg.inbox_mut().take_peeked() {
             let (seq, skipped) = (record.seq(), record.skipped());
             drop(record);
-            self.progress.skip_undecodable(seq, skipped);
+            if wanted {
+                self.progress.skip_undecodable(seq, skipped);
+            } else {
+                self.progress.pass_over(seq, skipped);
+                self.progress.publish();
+            }
         }
-        LegStep::Skipped
+        if wanted { LegStep::Skipped } else { LegStep::Filtered }
     }
 
     /// Takes the record that [`peek`](Self::peek) accepted. Both parts are to be dropped in this order: the
     /// room is freed before the datum counts as taken.
     #[inline(always)]
     pub(super) fn borrow(&mut self) -> Option<(Taken<'_>, CountOnDrop<'_>)> {
-        let record = self.leg.inbox_mut().take_peeked()?;
+        let mut record = self.leg.inbox_mut().take_peeked()?;
+        if let Some(selection) = &self.progress.selection {
+            let tail = record.bytes().len() - selection.split(record.bytes()).0.len();
+            record = record.without_tail(tail);
+        }
         let (seq, skipped, len) = (record.seq(), record.skipped(), record.bytes().len());
         Some((record, CountOnDrop { progress: &mut self.progress, seq, skipped, len }))
     }
@@ -393,14 +460,14 @@ impl OpenLeg {
 /// Publishes the statistics of a batch at its end, also if the closure of the user panics.
 struct PublishOnDrop<'a> {
     progress: &'a mut LegProgress,
-    /// Datums taken before the batch.
+    /// Datums taken or passed over before the batch.
     published: u64,
 }
 
 impl Drop for PublishOnDrop<'_> {
     #[inline]
     fn drop(&mut self) {
-        if self.progress.stats.datums != self.published {
+        if self.progress.stats.datums + self.progress.stats.filtered != self.published {
             self.progress.publish();
         }
     }

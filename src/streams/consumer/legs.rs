@@ -95,7 +95,7 @@ impl LegSet {
                 self.tell_undecodable(index, 1);
                 None
             }
-            LegStep::Empty | LegStep::Ended => None,
+            LegStep::Filtered | LegStep::Empty | LegStep::Ended => None,
         }
     }
 
@@ -119,6 +119,11 @@ impl LegSet {
                     skips_left -= 1;
                     unasked = self.open.len();
                     self.tell_undecodable(index, 1);
+                    self.spend_burst();
+                }
+                LegStep::Filtered => {
+                    skips_left -= 1;
+                    unasked = self.open.len();
                     self.spend_burst();
                 }
                 LegStep::Empty => {
@@ -270,7 +275,9 @@ impl LegSet {
     /// The statistics of all legs, those that have ended included.
     pub(super) fn stats(&self) -> LegStats {
         let mut stats = self.finished;
-        self.open.iter().for_each(|leg| stats.add(leg.stats()));
+        for leg in &self.open {
+            stats.add(&LegStats { filtered: leg.filtered(), ..*leg.stats() });
+        }
         stats
     }
 

@@ -5,16 +5,17 @@ use core::marker::PhantomData;
 use core::time::Duration;
 use std::sync::Arc;
 
+use corewire_engine::criteria::KEY_ROOM;
 use corewire_engine::publication::STANDSTILL_GRACE_DEFAULT;
-use corewire_rings::RingConfigError;
 
-use super::{AnyDegrader, Producer};
-use crate::datum::{Codec, EncodeError, Postcard};
+use super::select::{AnyKey, AnySink, Selecting};
+use super::{AnyDegrader, BuilderError, Producer, TryBuildError, UndeliveredSink};
+use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;
 use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
-use crate::streams::{Reliability, Streams};
+use crate::streams::{Reliability, StreamKey, Streams};
 use crate::tickets::{SharedValidator, TicketValidator};
 
 /// Datums that a ring holds.
@@ -79,6 +80,7 @@ pub(crate) struct ProducerSettings {
     pub(crate) weight: u8,
     pub(crate) lagging: Lagging,
     pub(crate) resume_for: Duration,
+    pub(crate) selecting: Selecting,
 }
 
 /// What [`Builder::disconnect_lagging`] takes: `true` for the defaults, `false` for never, a `Duration` for
@@ -142,6 +144,7 @@ impl ProducerSettings {
             weight: 1,
             lagging: true.into(),
             resume_for: DEFAULT_RESUME_FOR,
+            selecting: Selecting::default(),
         }
     }
 
@@ -157,7 +160,9 @@ impl ProducerSettings {
 
     /// The longest datum: what was asked for, or what fits.
     pub(crate) fn max_datum_bytes(&self) -> usize {
-        self.max_datum_bytes.unwrap_or_else(|| DEFAULT_MAX_DATUM_BYTES.min(self.buffer_bytes()))
+        let key_room = if self.selecting.key.is_some() { KEY_ROOM } else { 0 };
+        let fits = self.buffer_bytes().saturating_sub(key_room);
+        self.max_datum_bytes.unwrap_or_else(|| DEFAULT_MAX_DATUM_BYTES.min(fits))
     }
 }
 
@@ -415,6 +420,55 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
+    /// Gives each datum a key, by which consumers can choose ([`Criteria`](crate::streams::Criteria)): an
+    /// integer, or text or bytes of at most 64 bytes. Default: datums have no key, and consumers that ask for
+    /// keys are refused.
+    ///
+    /// The function runs on the thread that sends, once or, where the send has to wait for room, a few times.
+    /// If it panics or the key is too long the datum is refused and counted as unencodable. The key takes up
+    /// to 65 bytes of the ring per datum and is not sent. Such a stream gives no
+    /// [claims](super::Producer::claim).
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let trades = network.streams()
+    ///     .producer::<(u32, f64)>()
+    ///     .with_key(|(instrument, _)| *instrument)
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_key<K: StreamKey>(mut self, key: impl Fn(&D) -> K + Send + Sync + 'static) -> Self {
+        self.settings.selecting.key = Some(AnyKey::new(key));
+        self
+    }
+
+    /// Takes the datums that no consumer wants: those that the criteria of none match that is connected when
+    /// they are sent, and those that are sent while none is connected, which
+    /// [`online_when`](Self::online_when) has to allow. Default: they go nowhere.
+    ///
+    /// A consumer that takes every nth datum counts as one that wants all. The datum also enters the ring,
+    /// for consumers that are absent and keep their place. Such a stream gives no
+    /// [claims](super::Producer::claim). Each send costs a lock more.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let (sender, unsent) = std::sync::mpsc::channel();
+    /// let producer = network.streams()
+    ///     .producer::<u64>()
+    ///     .online_when(|c| c.minimum_of(0))
+    ///     .with_undelivered_sink(sender)
+    ///     .build()?;
+    /// producer.try_send(7)?;
+    /// assert_eq!(unsent.try_recv(), Ok(7));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn with_undelivered_sink(mut self, sink: impl UndeliveredSink<D>) -> Self {
+        self.settings.selecting.sink = Some(AnySink::new(sink));
+        self
+    }
+
     /// Whether datums that the network loses are sent again. Default: [`Reliability::Reliable`].
     ///
     /// ```
@@ -523,75 +577,5 @@ impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
 impl<D, C> fmt::Debug for Builder<D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("stream_id", &self.settings.stream_id).finish_non_exhaustive()
-    }
-}
-
-/// Why [`Builder::build`] made no producer.
-#[derive(thiserror::Error)]
-pub enum BuilderError<D, C = Postcard> {
-    /// This network has a producer for the stream already: this one, with the configuration that it was made
-    /// with.
-    #[error("this network has a producer for the stream already: use the one inside this error")]
-    AlreadyExists(Producer<D, C>),
-}
-
-/// Without the handle inside, so that the error of any producer can be printed and unwrapped.
-impl<D, C> fmt::Debug for BuilderError<D, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AlreadyExists(..)")
-    }
-}
-
-/// Why [`Builder::try_build`] made no producer.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum TryBuildError<D, C = Postcard> {
-    /// As [`BuilderError::AlreadyExists`].
-    #[error("this network has a producer for the stream already: use the one inside this error")]
-    AlreadyExists(Producer<D, C>),
-    /// This network has a producer for the stream already, of another type or codec.
-    #[error(
-        "this network has a producer for stream {stream_id} already, and it sends {existing}, not {requested}: \
-         name one of the two with `with_stream_id`"
-    )]
-    TypeConflict {
-        /// The stream.
-        stream_id: StreamId,
-        /// Type and codec of the existing producer.
-        existing: &'static str,
-        /// Type and codec of the refused one.
-        requested: &'static str,
-    },
-    /// No consumer could read what this producer sends: the codec cannot carry the type.
-    #[error("the codec cannot carry this type: {0}")]
-    Unreadable(EncodeError),
-    /// The sizes make no ring.
-    #[error("these sizes make no ring: {0}")]
-    Ring(#[from] RingConfigError),
-    /// The node has as many producers as its engine's limit.
-    #[error(
-        "this node has {limit} producers already: drop one, or raise the limit in the engine's configuration"
-    )]
-    TooMany {
-        /// The limit.
-        limit: usize,
-    },
-    /// The policy is `DegradeQuality`, and there is no degrader.
-    #[error(
-        "the policy degrade_quality needs a function that makes datums cheaper: give one with `degrader`"
-    )]
-    MissingDegrader,
-    /// The network was shut down.
-    #[error("the network was shut down: join it again with `Network::new`")]
-    Closed,
-}
-
-/// Without the handle inside, so that the error of any producer can be printed and unwrapped.
-impl<D, C> fmt::Debug for TryBuildError<D, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AlreadyExists(_) => f.write_str("AlreadyExists(..)"),
-            other => write!(f, "{other}"),
-        }
     }
 }

@@ -14,7 +14,7 @@ use corewire_rings::{self as rings, ClaimError};
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
 use crate::blocking::flush;
-use crate::datum::{DecodeError, InPlace, InPlaceMut};
+use crate::datum::{DecodeError, EncodeError, InPlace, InPlaceMut};
 use crate::policy::BackpressurePolicy;
 
 /// How often `claim_many` makes room that other writers take before it does.
@@ -171,13 +171,17 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
     ///
     /// # Errors
     ///
-    /// As [`try_send`](Self::try_send), without a datum. Under `DegradeQuality` a full ring answers
+    /// As [`try_send`](Self::try_send), without a datum; [`Error::Closed`] in a stream with keys or an
+    /// undelivered sink, which has to see its datums. Under `DegradeQuality` a full ring answers
     /// [`Error::Full`]: there is no datum yet that the degrader could make cheaper. Send the datum with
     /// `try_send` then.
     #[inline(always)]
     pub fn claim(&self) -> Result<Claim<'_, D, C>, Error<()>> {
         if !self.core.is_online() {
             return Err(self.core.claim_offline());
+        }
+        if self.core.selects {
+            return Err(self.core.claim_without_datum());
         }
         let room = match self.core.writer.try_claim(C::LEN) {
             Ok(room) => room,
@@ -215,6 +219,9 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
         if !self.core.is_online() {
             return Err(self.core.claim_offline());
         }
+        if self.core.selects {
+            return Err(self.core.claim_without_datum());
+        }
         match self.core.claim_many(C::LEN, n) {
             Ok(room) => Ok(ClaimMany { core: &self.core, room: Some(room), types: PhantomData }),
             Err(refusal) => Err(self.core.refuse((), refusal)),
@@ -228,6 +235,14 @@ impl ProducerCore {
     #[inline(never)]
     fn claim_offline(&self) -> Error<()> {
         self.refuse((), self.offline_refusal())
+    }
+
+    /// Counts a claim in a stream that has to see its datums.
+    #[cold]
+    #[inline(never)]
+    fn claim_without_datum(&self) -> Error<()> {
+        let why = "a stream with `with_key` or `with_undelivered_sink` gives no claims: send its datums";
+        self.refuse((), EncodeError::custom(why).into())
     }
 
     /// Cold path of a claim: room for one record of `len` bytes, by eviction if the policy has it.

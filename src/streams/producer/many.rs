@@ -106,6 +106,11 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
         while let Some(first) = datums.get(sent) {
             let put = if !self.core.is_online() {
                 Err(self.core.offline_refusal())
+            } else if self.core.selects {
+                self.core.try_put::<D, C>(first, &mut RetryState::default()).map(|()| {
+                    self.core.sent_copy::<D, C>(first);
+                    1
+                })
             } else {
                 match self.core.put_some::<D, C>(&datums[sent..]) {
                     Err(Refusal::Full) => self.core.put_full::<D, C>(first, C::LEN, None).map(|()| 1),
@@ -192,14 +197,17 @@ impl<D: 'static, C: InPlaceMut<D>> SendingMany<'_, D, C> {
                     return other;
                 }
             }
-            let put = if self.retry.is_first_attempt() {
+            let put = if self.retry.is_first_attempt() && !self.core.selects {
                 self.core.put_some::<D, C>(&self.datums[self.sent..])
             } else {
                 Err(Refusal::Full)
             };
             let put = match put {
                 Err(Refusal::Full) => match self.core.poll_put::<D, C>(first, &mut self.retry, cx) {
-                    Poll::Ready(put) => put.map(|()| 1),
+                    Poll::Ready(put) => put.map(|()| {
+                        self.core.sent_copy::<D, C>(first);
+                        1
+                    }),
                     Poll::Pending => return Poll::Pending,
                 },
                 done => done,

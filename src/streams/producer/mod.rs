@@ -1,11 +1,13 @@
 //! Producers: handles that put datums into the ring of a stream.
 
+mod build_error;
 mod builder;
 mod claim;
 mod error;
 mod flush;
 mod many;
 mod put;
+mod select;
 mod send;
 mod shared;
 mod sink;
@@ -18,13 +20,15 @@ use ::core::pin::Pin;
 use ::core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 
+pub use self::build_error::{BuilderError, TryBuildError};
 pub(crate) use self::builder::ProducerSettings;
-pub use self::builder::{Builder, BuilderError, Lagging, TryBuildError};
+pub use self::builder::{Builder, Lagging};
 pub use self::claim::{Claim, ClaimMany};
 pub use self::error::{Error, Unsendable, UnsendableCause};
 pub use self::flush::{FlushError, Flushing};
 pub use self::many::{ManyError, SendingMany};
 pub(crate) use self::put::AnyDegrader;
+pub use self::select::UndeliveredSink;
 pub use self::send::Sending;
 use self::send::WhenOffline;
 pub(crate) use self::shared::{DatumType, ProducerCore, ProducerShared};

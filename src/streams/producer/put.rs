@@ -21,6 +21,7 @@ use std::time::Instant;
 use corewire_rings::{ClaimError, RecordClaim, WaitTicket};
 
 use super::Error;
+use super::select::KeyTail;
 use super::shared::{ProducerCore, Refusal};
 use crate::blocking::flush;
 use crate::contain::contain;
@@ -152,6 +153,9 @@ impl ProducerCore {
         if !self.is_online() {
             return self.put_slow::<D, C>(Rejected::Offline(datum));
         }
+        if self.selects {
+            return self.put_selected::<D, C>(datum);
+        }
         let mut staging = [0; SHORT_BYTES];
         let encoded = match Encoded::of::<D, C>(&datum, &mut staging) {
             Ok(encoded) => encoded,
@@ -168,6 +172,19 @@ impl ProducerCore {
         claim.commit();
         flush();
         Ok(())
+    }
+
+    /// [`put`](Self::put) of a stream with keys, or with an undelivered sink.
+    #[cold]
+    #[inline(never)]
+    fn put_selected<D: 'static, C: Codec<D>>(&self, datum: D) -> Result<(), Error<D>> {
+        match self.try_put::<D, C>(&datum, &mut RetryState::default()) {
+            Ok(()) => {
+                self.sent(datum);
+                Ok(())
+            }
+            Err(refusal) => Err(self.refuse(datum, refusal)),
+        }
     }
 
     /// Cold path of [`put`](Self::put).
@@ -199,8 +216,11 @@ impl ProducerCore {
             Some(len) => Encoded::Measured(len),
             None => Encoded::of::<D, C>(datum, &mut staging)?,
         };
-        match self.writer.try_claim(encoded.len()) {
-            Ok(claim) => fill::<D, C>(claim, encoded, datum),
+        let tail = self.tail(datum)?;
+        let len = encoded.len() + tail.as_slice().len();
+        self.check_len(encoded.len())?;
+        match self.writer.try_claim(len) {
+            Ok(claim) => fill::<D, C>(claim, encoded, datum, &tail),
             Err(ClaimError::Full) => {
                 retry.len = Some(encoded.len());
                 self.put_full::<D, C>(datum, encoded.len(), Some(retry))
@@ -236,14 +256,15 @@ impl ProducerCore {
     }
 
     /// Waits in the ring's queue for `len` bytes of room.
-    fn poll_queue<D, C: Codec<D>>(
+    fn poll_queue<D: 'static, C: Codec<D>>(
         &self,
         datum: &D,
         len: usize,
         ticket: &mut WaitTicket,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        let Poll::Ready(claimed) = self.writer.poll_claim(ticket, len, cx) else {
+        let tail = self.tail(datum)?;
+        let Poll::Ready(claimed) = self.writer.poll_claim(ticket, len + tail.as_slice().len(), cx) else {
             // Each time: the engine forgets a full ring once there was room.
             self.publication.note_full();
             return Poll::Pending;
@@ -251,7 +272,7 @@ impl ProducerCore {
         Poll::Ready(
             claimed
                 .map_err(Refusal::from)
-                .and_then(|claim| fill::<D, C>(claim, Encoded::Measured(len), datum)),
+                .and_then(|claim| fill::<D, C>(claim, Encoded::Measured(len), datum, &tail)),
         )
     }
 
@@ -278,14 +299,13 @@ impl ProducerCore {
             Some(cheaper) => (cheaper, measure::<D, C>(cheaper)?),
             None => (datum, len),
         };
-        let limit = self.publication.ring().config().max_record;
-        if len > limit {
-            return Err(Refusal::TooLarge(limit));
-        }
+        self.check_len(len)?;
+        let tail = self.tail(datum)?;
         // Encoded before room is made: a datum without an encoded form costs no consumer a datum.
         let put = with_scratch(|bytes| {
             bytes.resize(len, 0);
             encode::<D, C>(datum, bytes)?;
+            bytes.extend_from_slice(tail.as_slice());
             let put = self.put_evicting(bytes, degraded.is_some());
             if let (Err(Refusal::Full), Some(retry)) = (&put, retry) {
                 retry.prepared = Some(Prepared { bytes: bytes.clone(), degraded: degraded.is_some() });
@@ -323,8 +343,15 @@ impl ProducerCore {
 
 /// Fills the claimed room and publishes it. After an error the room is given up, and readers skip it.
 #[inline]
-fn fill<D, C: Codec<D>>(mut claim: RecordClaim<'_>, encoded: Encoded<'_>, datum: &D) -> Result<(), Refusal> {
-    encoded.write::<D, C>(datum, &mut claim)?;
+fn fill<D, C: Codec<D>>(
+    mut claim: RecordClaim<'_>,
+    encoded: Encoded<'_>,
+    datum: &D,
+    tail: &KeyTail,
+) -> Result<(), Refusal> {
+    let (room, end) = claim.split_at_mut(encoded.len());
+    encoded.write::<D, C>(datum, room)?;
+    end.copy_from_slice(tail.as_slice());
     claim.commit();
     flush();
     Ok(())

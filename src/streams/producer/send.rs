@@ -116,6 +116,10 @@ impl<D: 'static, C: Codec<D>> Future for Sending<'_, D, C> {
         let datum = me.datum.take();
         Poll::Ready(match (result, datum) {
             (Err(refusal), Some(datum)) => Err(me.core.refuse(datum, refusal)),
+            (Ok(()), Some(datum)) => {
+                me.core.sent(datum);
+                Ok(())
+            }
             _ => Ok(()),
         })
     }

@@ -7,6 +7,7 @@ use corewire_engine::publication::{OnEvent, Publication};
 use corewire_rings::{ClaimError, QueuedSend, Writer};
 
 use super::put::AnyDegrader;
+use super::select::Selecting;
 use super::{Error, Stats};
 use crate::counters::EventCounter;
 use crate::datum::EncodeError;
@@ -21,6 +22,8 @@ pub(crate) struct ProducerCore {
     pub(super) shared: Arc<ProducerShared>,
     pub(super) writer: Writer,
     pub(super) publication: Publication,
+    /// Its datums have keys, or it has an undelivered sink.
+    pub(super) selects: bool,
 }
 
 /// What all handles of one producer share. The engine keeps it as the publication's attachment, where a
@@ -30,6 +33,7 @@ pub(crate) struct ProducerShared {
     pub(super) policy: BackpressurePolicy,
     /// Present under `DegradeQuality`, which is not built without one.
     pub(super) degrader: Option<AnyDegrader>,
+    pub(super) selecting: Selecting,
     pub(super) status: Arc<StreamStatus>,
     pub(super) events: Arc<EventHub<ProducerEvent>>,
     pub(super) counters: ProducerCounters,
@@ -57,12 +61,12 @@ impl ProducerShared {
     pub(crate) fn new(
         stream_id: StreamId,
         policy: BackpressurePolicy,
-        degrader: Option<AnyDegrader>,
+        (degrader, selecting): (Option<AnyDegrader>, Selecting),
         status: Arc<StreamStatus>,
         datum_type: DatumType,
     ) -> Self {
         let (events, counters) = (Arc::default(), ProducerCounters::default());
-        Self { stream_id, policy, degrader, status, events, counters, datum_type }
+        Self { stream_id, policy, degrader, selecting, status, events, counters, datum_type }
     }
 
     /// What the engine is to call for each event.
@@ -88,6 +92,8 @@ pub(super) struct ProducerCounters {
     /// Accepted after the degrader ran.
     pub(super) degraded: EventCounter,
     pub(super) degrader_panics: EventCounter,
+    pub(super) undelivered: EventCounter,
+    pub(super) undelivered_lost: EventCounter,
 }
 
 /// Why a datum did not enter the ring.
@@ -133,7 +139,8 @@ impl From<EncodeError> for Refusal {
 impl ProducerCore {
     /// A handle of `publication`, to which `shared` is attached.
     pub(crate) fn new(publication: Publication, shared: Arc<ProducerShared>) -> Self {
-        Self { shared, writer: publication.writer(), publication }
+        let selects = shared.selecting.is_any();
+        Self { shared, writer: publication.writer(), publication, selects }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -205,6 +212,8 @@ impl ProducerCore {
             skipped_at_close: of_consumers.skipped_at_close,
             resumed: of_consumers.resumed,
             degrader_panics: counters.degrader_panics.get(),
+            undelivered: counters.undelivered.get(),
+            undelivered_lost: counters.undelivered_lost.get(),
             in_ring: ring.len() as u64,
             capacity: ring.config().datums as u64,
             predicate_panics: self.shared.status.predicate_panics(),

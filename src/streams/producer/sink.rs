@@ -36,7 +36,7 @@ use super::put::{RetryState, WaitForRoom};
 use super::send::{WhenOffline, poll_online};
 use super::shared::{ProducerCore, Refusal};
 use super::{Error, Producer};
-use crate::datum::{Codec, to_vec};
+use crate::datum::Codec;
 use crate::streams::status::StatusWaiter;
 
 /// One handle's state as a sink.
@@ -105,7 +105,13 @@ impl<D: 'static> SinkState<D> {
                     }
                 }
             };
-            return Poll::Ready(done.map_err(|refusal| core.refuse(datum, refusal)));
+            return Poll::Ready(match done {
+                Ok(()) => {
+                    core.sent(datum);
+                    Ok(())
+                }
+                Err(refusal) => Err(core.refuse(datum, refusal)),
+            });
         }
     }
 
@@ -130,12 +136,15 @@ impl<D: 'static> SinkState<D> {
         debug_assert!(matches!(self.pending, PendingDatum::Empty), "a sink holds one datum at most");
         let mut retry = RetryState::default();
         let refusal = match (core.try_put::<D, C>(&datum, &mut retry), core.wait_for_room()) {
-            (Ok(()), _) => return Ok(()),
+            (Ok(()), _) => {
+                core.sent(datum);
+                return Ok(());
+            }
             (Err(Refusal::Full), WaitForRoom::Brief) => {
                 self.pending = PendingDatum::Retrying(datum, retry);
                 return Ok(());
             }
-            (Err(Refusal::Full), WaitForRoom::Queue) => match to_vec::<D, C>(&datum) {
+            (Err(Refusal::Full), WaitForRoom::Queue) => match core.record::<D, C>(&datum) {
                 Ok(bytes) => {
                     self.pending = PendingDatum::Queued(datum, core.queue(bytes));
                     return Ok(());

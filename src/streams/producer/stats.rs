@@ -41,6 +41,10 @@ pub struct Stats {
     pub resumed: u64,
     /// Panics of the degrader; each time, the datum was sent as it was.
     pub degrader_panics: u64,
+    /// Accepted datums that no consumer wanted, given to the undelivered sink.
+    pub undelivered: u64,
+    /// Accepted datums that no consumer wanted and that the undelivered sink did not take.
+    pub undelivered_lost: u64,
     /// Datums in the ring that at least one consumer has not taken.
     pub in_ring: u64,
     /// Datums that the ring holds at most.
@@ -67,7 +71,7 @@ impl fmt::Display for Stats {
         write!(
             f,
             "accepted: {}, refused: {} full, {} offline, {} closed, {} too large, {} unencodable, cancelled: {}, \
-             degraded: {}, dropped for room: {}, skipped at close: {}, resumed: {}, ring: {} of {}",
+             degraded: {}, dropped for room: {}, skipped at close: {}, resumed: {}, undelivered: {} and {} lost, ring: {} of {}",
             self.accepted,
             self.refused_full,
             self.refused_offline,
@@ -79,6 +83,8 @@ impl fmt::Display for Stats {
             self.dropped_oldest,
             self.skipped_at_close,
             self.resumed,
+            self.undelivered,
+            self.undelivered_lost,
             self.in_ring,
             self.capacity
         )
