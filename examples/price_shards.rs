@@ -2,7 +2,8 @@
 //!
 //! An exchange sends the prices of all symbols in one stream and gives each its symbol as the key. Workers
 //! share the symbols out by their first letter, and a risk desk watches two of them. What a consumer did not
-//! ask for is never sent to it. Prices that no consumer wants end up in the undelivered sink. Run it with `cargo run --example price_shards`.
+//! ask for is never sent to it. Prices that no consumer wants end up in the undelivered sink. Run it with
+//! `cargo run --example price_shards`.
 
 #![allow(clippy::print_stdout, reason = "an example shows what it does")]
 

@@ -63,8 +63,8 @@ impl StoppedChannel {
     }
 
     /// What is missing between here and the start of another channel. `None`: that channel goes back behind
-    /// what the consumer has seen.
-    pub(super) fn gap_to(&self, start: Resume) -> Option<LegGap> {
+    /// what the consumer has seen. `selects`: the consumer has criteria.
+    pub(super) fn gap_to(&self, start: Resume, selects: bool) -> Option<LegGap> {
         match self.next_seq() {
             Some(next) if self.publication == start.publication => {
                 let datums = start.next_seq.checked_sub(next)?;

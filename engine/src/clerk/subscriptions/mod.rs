@@ -385,13 +385,10 @@ impl Subscriptions {
     /// What is missing between the last channel of a producer and one that begins at `start`, as
     /// [`StoppedChannel::gap_to`].
     fn gap_before(&mut self, key: InboundKey, start: Resume) -> Option<LegGap> {
-        let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return None };
+        let subscription = self.subscriptions.get_mut(&key.subscription)?;
         let selects = subscription.shared.spec.criteria.is_some();
-        let Some(stop) = subscription.stops.remove(&key.producer) else { return Some(LegGap::default()) };
-        let gap = stop.gap_to(start)?;
-        // How many of them the criteria want is not known.
-        let unknown = selects && gap.datums > 0;
-        Some(if unknown { LegGap { datums: 0, unknown } } else { gap })
+        let stop = subscription.stops.remove(&key.producer);
+        stop.map_or(Some(LegGap::default()), |stop| stop.gap_to(start, selects))
     }
 
     /// A producer of this engine is connected.
