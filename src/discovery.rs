@@ -2,6 +2,9 @@
 //!
 //! The engine finds peers and verifies what they announce about themselves.
 
+mod conditions;
+mod events;
+
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::pin;
@@ -10,11 +13,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use corewire_engine::node::{BeaconInfo, Node};
-pub use corewire_engine::node::{DialFailure, DialProblem};
+use corewire_engine::node::{BeaconInfo, JoinError, Node};
+pub use corewire_engine::node::{DialFailure, DialProblem, FeedError, RecordError};
 use corewire_engine::peer::PeerInfo;
 use tokio::sync::watch;
 
+pub use self::conditions::{PeerConditions, PeerWhen};
+pub use self::events::{PeerEvent, PeerEvents};
 use crate::blocking::block_on;
 use crate::id::{NetworkId, PeerId, StreamId, Tag};
 use crate::tickets::Ticket;
@@ -166,6 +171,159 @@ impl Discovery {
         self.node.set_tags(tags.into_tags().into_iter().map(|tag| tag.to_bytes().into()).collect());
     }
 
+    /// Adds labels to those that this node announces about itself: the first 64 count. Its peers learn of it
+    /// in the background, and predicates are asked again.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::builder(NetworkId::random()).with_tags("a").build_blocking()?;
+    /// network.discovery().add_tags(["b", "c"]);
+    /// network.discovery().remove_tags("a");
+    /// let me = network.discovery().me();
+    /// assert!(me.has_tag("b") && me.has_tag("c") && !me.has_tag("a"));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn add_tags(&self, tags: impl IntoTags) {
+        let more = tags.into_tags();
+        self.node.change_tags(|tags| {
+            for tag in more {
+                let tag = tag.to_bytes().into();
+                if !tags.contains(&tag) {
+                    tags.push(tag);
+                }
+            }
+        });
+    }
+
+    /// Takes labels away. For an example see [`add_tags`](Self::add_tags).
+    pub fn remove_tags(&self, tags: impl IntoTags) {
+        let less = tags.into_tags();
+        self.node.change_tags(|tags| tags.retain(|tag| !less.contains(&tag.0.into())));
+    }
+
+    /// Adds an address to those of [`with_bootstrap`](crate::network::Builder::with_bootstrap), or a name as
+    /// `host:port`. It is tried until it answers. At most 64 are added.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use corewire::network::BeaconReach;
+    ///
+    /// let id = NetworkId::random();
+    /// let network = Network::builder(id).with_beacon(BeaconReach::Off).build_blocking()?;
+    /// network.discovery().add_peer("localhost:7411")?;
+    /// assert!(network.discovery().add_peer("localhost").is_err(), "a port is missing");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]: it is no address, or there are too many.
+    pub fn add_peer(&self, address: impl Into<Bootstrap>) -> Result<(), JoinError> {
+        self.node.add_peer(address.into().0)
+    }
+
+    /// This node's entry, signed by it, as text: for a configuration file or a message, to be given to
+    /// [`feed`](Self::feed) of another node. It has the addresses, tags and streams of the moment, and is of
+    /// use for as long as the addresses are. No tickets are in it. `None` if the node has left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect.
+    pub async fn export(&self) -> Option<String> {
+        let mut record = self.node.watch_record();
+        if self.node.is_leaving() {
+            return None;
+        }
+        let record = record.wait_for(Option::is_some).await.ok()?;
+        record.as_ref().map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// [`export`](Self::export) without an async runtime.
+    pub fn export_blocking(&self) -> Option<String> {
+        block_on(self.export())
+    }
+
+    /// Takes in an entry that another node has [exported](Self::export), as if the node had been met. Its
+    /// streams are subscribed to from then on. Whose it is. White space around it is ignored.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use corewire::network::BeaconReach;
+    ///
+    /// let id = NetworkId::random();
+    /// let here = Network::builder(id).with_beacon(BeaconReach::Off).build_blocking()?;
+    /// let there = Network::builder(id).with_beacon(BeaconReach::Off).build_blocking()?;
+    /// let text = there.discovery().export_blocking().unwrap();
+    /// assert_eq!(here.discovery().feed(&text)?, *there.local().id());
+    /// assert!(here.discovery().feed("nonsense").is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`]: it was changed, is of another network, or too many wait.
+    pub fn feed(&self, entry: &str) -> Result<PeerId, FeedError> {
+        let digits = entry.trim().as_bytes();
+        let byte = |pair: &[u8]| {
+            let text = core::str::from_utf8(pair).ok().filter(|text| text.len() == 2)?;
+            let digits = text.bytes().all(|digit| digit.is_ascii_hexdigit());
+            u8::from_str_radix(text, 16).ok().filter(|_| digits)
+        };
+        let bytes: Option<Vec<u8>> = digits.chunks(2).map(byte).collect();
+        let record = bytes.ok_or(FeedError::Record(RecordError::Malformed))?;
+        Ok(self.node.feed(&record)?.0.into())
+    }
+
+    /// What happens to the peers from now on: each that joins, changes, leaves or fails.
+    pub fn events(&self) -> PeerEvents {
+        PeerEvents::new(self.node.peer_changes())
+    }
+
+    /// Waits for peers; see [`PeerWhen`].
+    pub fn when(&self) -> PeerWhen {
+        PeerWhen::new(self.node.watch_peers())
+    }
+
+    /// The peers that have all of these tags and produce all of these streams, as they are known now.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let id = NetworkId::random();
+    /// let (here, there) =
+    ///     (Network::new_blocking(id)?, Network::builder(id).with_tags("exchange").build_blocking()?);
+    /// let _producer = there.streams().producer::<u64>().with_stream_id("prices").build().unwrap();
+    ///
+    /// here.discovery().when().peers().with_streams(["prices"]).wait_blocking();
+    /// let found = here.discovery().find("exchange", ["prices"]);
+    /// assert_eq!(found[0].id(), there.local().id());
+    /// assert!(here.discovery().find("exchange", ["news"]).is_empty());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn find<S: Into<StreamId>>(
+        &self,
+        tags: impl IntoTags,
+        streams: impl IntoIterator<Item = S>,
+    ) -> Vec<PeerEntry> {
+        self.catalog().find(tags, streams)
+    }
+
+    /// The peers that are known now, as a snapshot that does not change. Cheap.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let id = NetworkId::random();
+    /// let (here, there) = (Network::new_blocking(id)?, Network::new_blocking(id)?);
+    /// let before = here.discovery().catalog();
+    /// here.discovery().when().peer(*there.local().id()).wait_blocking();
+    /// let after = here.discovery().catalog();
+    /// assert!(after.get(there.local().id()).is_some() && after.len() >= before.len());
+    /// assert_eq!(after.iter().count(), after.len());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn catalog(&self) -> PeerCatalog {
+        PeerCatalog { peers: self.node.peers() }
+    }
+
     /// The peers that are known now, without this node. May be stale at once.
     ///
     /// ```
@@ -266,6 +424,58 @@ impl fmt::Debug for Discovery {
     }
 }
 
+/// The peers of a node at one moment. It does not change, and is cheap to clone. Made by
+/// [`Discovery::catalog`].
+#[derive(Clone)]
+pub struct PeerCatalog {
+    /// Sorted by id.
+    peers: Arc<[PeerInfo]>,
+}
+
+impl PeerCatalog {
+    /// The entry of one peer.
+    pub fn get(&self, id: &PeerId) -> Option<PeerEntry> {
+        let id = id.to_bytes().into();
+        let found = self.peers.binary_search_by(|peer| peer.peer_id().cmp(&id));
+        found.ok().map(|at| PeerEntry::new(&self.peers[at]))
+    }
+
+    /// All peers, by id.
+    pub fn iter(&self) -> impl Iterator<Item = PeerEntry> + '_ {
+        self.peers.iter().map(PeerEntry::new)
+    }
+
+    /// Those that have all of these tags and produce all of these streams.
+    pub fn find<S: Into<StreamId>>(
+        &self,
+        tags: impl IntoTags,
+        streams: impl IntoIterator<Item = S>,
+    ) -> Vec<PeerEntry> {
+        let tags: Vec<_> = tags.into_tags().into_iter().map(|tag| tag.to_bytes().into()).collect();
+        let streams: Vec<_> = streams.into_iter().map(|stream| stream.into().to_bytes().into()).collect();
+        let fits = |peer: &&PeerInfo| {
+            tags.iter().all(|tag| peer.has_tag(tag)) && streams.iter().all(|stream| peer.produces(stream))
+        };
+        self.peers.iter().filter(fits).map(PeerEntry::new).collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+}
+
+impl fmt::Debug for PeerCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
 /// An address to meet a network through: a [`SocketAddr`], or text that is one or has the form `host:port`.
 pub struct Bootstrap(pub(crate) Result<SocketAddr, String>);
 
@@ -301,6 +511,13 @@ macro_rules! one_tag {
             }
         }
     )*};
+}
+
+/// No tag.
+impl IntoTags for () {
+    fn into_tags(self) -> BTreeSet<Tag> {
+        BTreeSet::new()
+    }
 }
 
 one_tag!(&str, String, &String, Tag, &Tag);

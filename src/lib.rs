@@ -99,7 +99,10 @@ pub use datum::{
     Codec, Datum, DecodeError, EncodeError, Fingerprint, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES,
 };
 pub use declare::{ConsumerOf, ProducerOf, StreamConsumer, StreamProducer};
-pub use discovery::{Bootstrap, DialFailure, DialProblem, Discovery, IntoTags, PeerEntry};
+pub use discovery::{
+    Bootstrap, DialFailure, DialProblem, Discovery, FeedError, IntoTags, PeerCatalog, PeerConditions,
+    PeerEntry, PeerEvent, PeerEvents, PeerWhen, RecordError,
+};
 pub use engine::{Engine, EngineConfig, EngineInfo, HostedEngine, IoChoice};
 pub use id::{NetworkId, PeerId, ShortId, StreamId, Tag, UniqueId};
 pub use network::{Network, SecretKey};

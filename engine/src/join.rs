@@ -17,7 +17,7 @@ use crate::{
     driver::{
         Socket,
         bind::{BindError, Bound, bind_shards},
-        canonical, interface_addresses,
+        interface_addresses,
     },
     engine::Engine,
     node::{BeaconInfo, BeaconReach, JoinError, Node, NodeConfig, NodeSocket},
@@ -26,7 +26,7 @@ use crate::{
     shard::NodeId,
     shared::{
         beacon::{BeaconSetup, BeaconSockets, concrete},
-        dialling::{BootstrapTarget, is_host_and_port},
+        dialling::{BootstrapTarget, callable, is_host_and_port},
         node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
         port::ClerkRequest,
     },
@@ -151,16 +151,6 @@ impl Node {
             return Err(JoinError::Stopped);
         }
         Ok(Self::new(shared, engine.times().drain, Arc::new(engine.clone())))
-    }
-}
-
-/// The address to call for one that a user gave: the unspecified address is this host.
-fn callable(to: SocketAddr) -> SocketAddr {
-    let to = canonical(to);
-    match to.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, to.port()).into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, to.port()).into(),
-        _ => to,
     }
 }
 

@@ -12,10 +12,11 @@ use std::{
     time::Duration,
 };
 
-use corewire_proto::{NetworkId, PeerId, StreamId, TagId, session::SessionConfig};
+pub use corewire_proto::membership::RecordError;
+use corewire_proto::{NetworkId, PeerId, StreamId, TagId, membership::SignedRecord, session::SessionConfig};
 use corewire_rings::Ring;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 pub use crate::shared::{
     beacon::{BeaconInfo, BeaconReach},
@@ -24,14 +25,16 @@ pub use crate::shared::{
 };
 use crate::{
     driver::bind::BindError,
-    peer::{PeerFacts, PeerInfo, ShownTicket},
+    peer::{PeerChange, PeerFacts, PeerInfo, ShownTicket},
     publication::{Publication, PublishError, PublishSpec},
     shard::NodeId,
     shared::{
+        beacon::Heard,
         counters::NodeStats,
+        dialling::{BootstrapTarget, callable, is_host_and_port},
         flush::Shortfall,
         keys::{PublicationKey, SubscriptionKey},
-        node::{NodeShared, Presence},
+        node::{ADDED_PEERS_MAX, NodeShared, Presence},
         port::{ClerkRequest, changed, reserve},
         publication::{PublicationGuard, PublicationShared},
         subscription::SubscriptionShared,
@@ -175,6 +178,18 @@ pub struct TicketsTooLong {
     pub limit: usize,
 }
 
+/// Why a record was not taken in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum FeedError {
+    /// It is not the record of a peer of this network.
+    #[error("not the record of a peer of this network: {0}; export it anew at the peer")]
+    Record(RecordError),
+    /// As many as fit wait to be taken in.
+    #[error("too many records wait to be taken in; try again")]
+    Busy,
+}
+
 /// Why a node did not leave in good order.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -292,6 +307,61 @@ impl Node {
     /// Follows [`Node::peers`].
     pub fn watch_peers(&self) -> watch::Receiver<Arc<[PeerInfo]>> {
         self.shared().peers.subscribe()
+    }
+
+    /// What changes in it from now on. Up to 256 changes wait; the oldest are dropped with more.
+    pub fn peer_changes(&self) -> broadcast::Receiver<PeerChange> {
+        self.shared().listen()
+    }
+
+    /// The node's own record as it was signed last, to be given to [`Node::feed`] of another one. `None` at
+    /// the start, until the clerk has made one.
+    pub fn watch_record(&self) -> watch::Receiver<Option<Arc<[u8]>>> {
+        self.shared().record.subscribe()
+    }
+
+    /// Takes in the signed record of a peer, as if the peer had been met. Whose it is.
+    ///
+    /// # Errors
+    ///
+    /// [`FeedError`].
+    pub fn feed(&self, record: &[u8]) -> Result<PeerId, FeedError> {
+        let shared = self.shared();
+        let verified = SignedRecord::verify(record, &shared.network_id).map_err(FeedError::Record)?;
+        verified.record().check_age(0).map_err(FeedError::Record)?;
+        if shared.has_heard_enough() {
+            return Err(FeedError::Busy);
+        }
+        shared.hear(Heard::Given(record.to_vec()));
+        Ok(verified.record().peer_id)
+    }
+
+    /// Adds an address, or a name as `host:port`, to those that the node meets the network through.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::BootstrapName`], [`JoinError::TooMany`] or [`JoinError::Stopped`].
+    pub fn add_peer(&self, target: Result<SocketAddr, String>) -> Result<(), JoinError> {
+        let shared = self.shared();
+        let target = match target {
+            Ok(address) => BootstrapTarget::Address(callable(address)),
+            Err(name) if is_host_and_port(&name) => BootstrapTarget::Name(name),
+            Err(name) => return Err(JoinError::BootstrapName { name }),
+        };
+        if !reserve(&shared.added_peers, ADDED_PEERS_MAX) {
+            let limit = ADDED_PEERS_MAX;
+            return Err(JoinError::TooMany { what: "added peers", given: limit + 1, limit });
+        }
+        let sent = shared.port.send(ClerkRequest::AddPeer { node: shared.id, target });
+        if sent { Ok(()) } else { Err(JoinError::Stopped) }
+    }
+
+    /// Changes the node's tags and announces them: the first 64. `change` runs under a lock of the node: it
+    /// must not call the node.
+    pub fn change_tags<R>(&self, change: impl FnOnce(&mut Vec<TagId>) -> R) -> R {
+        let result = change(&mut self.shared().settings.lock().tags);
+        changed(self.shared());
+        result
     }
 
     /// Replaces the node's tags and announces them: the first 64, which is what a record has room for.

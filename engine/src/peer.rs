@@ -2,7 +2,7 @@
 //!
 //! The clerk's catalogue makes it from the peer's record and the tickets that the peer has shown.
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{cmp::Ordering, fmt, iter, net::SocketAddr, sync::Arc};
 
 use corewire_proto::{NetworkId, PeerId, StreamId, TagId};
 
@@ -39,6 +39,55 @@ impl fmt::Debug for ShownTicket {
 /// What is known about a peer. Cheap to clone; never changes (a newer one replaces it).
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerInfo(Arc<PeerFacts>);
+
+/// A change of what a node knows about its peers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerChange {
+    /// A peer is known that was not.
+    Joined(PeerInfo),
+    /// The entry of a peer is another one.
+    Changed {
+        /// As it was.
+        before: PeerInfo,
+        /// As it is.
+        now: PeerInfo,
+    },
+    /// A peer has said that it leaves.
+    Left(PeerInfo),
+    /// A peer is not heard any more: its session broke, its beacon fell silent, or it did not renew its
+    /// record.
+    Failed(PeerInfo),
+}
+
+/// What has changed from one list of peers to another, both sorted by id. `left`: whether a peer has said
+/// that it leaves.
+pub(crate) fn changes<'a>(
+    before: &'a [PeerInfo],
+    now: &'a [PeerInfo],
+    left: impl Fn(&PeerId) -> bool + 'a,
+) -> impl Iterator<Item = PeerChange> + 'a {
+    let mut rest = (before.iter().peekable(), now.iter().peekable());
+    iter::from_fn(move || {
+        loop {
+            let order = match (rest.0.peek(), rest.1.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => old.peer_id().cmp(&new.peer_id()),
+            };
+            let old = if order == Ordering::Greater { None } else { rest.0.next() };
+            let new = if order == Ordering::Less { None } else { rest.1.next() };
+            return Some(match (old, new) {
+                (Some(old), Some(new)) if old == new => continue,
+                (Some(old), Some(new)) => PeerChange::Changed { before: old.clone(), now: new.clone() },
+                (Some(old), None) if left(&old.peer_id()) => PeerChange::Left(old.clone()),
+                (Some(old), None) => PeerChange::Failed(old.clone()),
+                (None, Some(new)) => PeerChange::Joined(new.clone()),
+                (None, None) => return None,
+            });
+        }
+    })
+}
 
 /// The fields of a [`PeerInfo`].
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -137,6 +186,24 @@ mod tests {
         assert_eq!(info.tags(), [tag(1), tag(3)]);
         assert!(info.has_tag(&tag(3)));
         assert!(!info.has_tag(&tag(2)));
+    }
+
+    #[test]
+    fn changes_tell_what_came_went_and_is_different() {
+        let info = |n: u8, tag: u8| {
+            let tags = vec![TagId([tag; 32])];
+            PeerInfo::new(PeerFacts { peer_id: PeerId([n; 32]), tags, ..PeerFacts::default() })
+        };
+        let before = [info(1, 0), info(2, 0), info(3, 0), info(5, 0)];
+        let now = [info(2, 0), info(3, 1), info(4, 0)];
+        let told: Vec<_> = changes(&before, &now, |peer| *peer == PeerId([5; 32])).collect();
+        let expected = [
+            PeerChange::Failed(info(1, 0)),
+            PeerChange::Changed { before: info(3, 0), now: info(3, 1) },
+            PeerChange::Joined(info(4, 0)),
+            PeerChange::Left(info(5, 0)),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

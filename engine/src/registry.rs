@@ -72,12 +72,12 @@ pub(crate) fn others(node: &Arc<NodeShared>) -> Vec<Arc<NodeShared>> {
 
 /// The latest record of a node, if it has one and is not about to leave.
 pub(crate) fn record(node: &NodeShared) -> Option<Arc<[u8]>> {
-    node.record.lock().clone()
+    node.record.borrow().clone()
 }
 
 /// Replaces a node's record and tells the others.
 pub(crate) fn announce(node: &Arc<NodeShared>, record: Option<Arc<[u8]>>) {
-    *node.record.lock() = record;
+    node.record.send_replace(record);
     for other in others(node) {
         changed(&other);
     }

@@ -17,6 +17,7 @@ mod lagging;
 mod nameable;
 mod order;
 mod own_codec;
+mod peers;
 mod plain;
 mod policies;
 mod refusals;

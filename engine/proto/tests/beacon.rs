@@ -45,6 +45,7 @@ fn record(n: usize, sequence: u64, streams: usize) -> SignedRecord {
         streams: (0..streams).map(|n| StreamId([n as u8; 32])).collect(),
         version: RecordVersion { incarnation: 5, sequence },
         lifetime_s: 600,
+        leaving: false,
     };
     SignedRecord::sign(&identity(n), &NETWORK, record).unwrap()
 }

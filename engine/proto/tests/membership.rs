@@ -37,6 +37,7 @@ fn record(sequence: u64) -> PeerRecord {
         streams: vec![StreamId(id(3))],
         version: RecordVersion { incarnation: 5, sequence },
         lifetime_s: 600,
+        leaving: false,
     }
 }
 
@@ -47,7 +48,7 @@ fn signed(n: u64, record: PeerRecord) -> SignedRecord {
 /// A record with a hand-made body, signed as it is.
 fn forged(n: u64, body: &[u8]) -> Vec<u8> {
     let identity = identity(n);
-    let mut bytes = vec![1];
+    let mut bytes = vec![2];
     bytes.extend_from_slice(identity.public_key());
     bytes.extend_from_slice(body);
     let message = [b"corewire v1 peer record\0".as_slice(), NETWORK.as_bytes(), &bytes].concat();

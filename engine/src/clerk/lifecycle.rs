@@ -105,8 +105,12 @@ impl Clerk {
                         streams: Vec::new(),
                         version,
                         lifetime_s: 0,
+                        leaving: false,
                     };
                     self.fetch_record(node, &call, from);
+                }
+                Heard::Given(bytes) => {
+                    self.catalogue.read_record(&mut self.env, node, (&bytes, 0), RecordWay::Local);
                 }
                 Heard::Silent(peer) => self.catalogue.silent(&mut self.env, node, peer),
             }
@@ -343,6 +347,9 @@ impl Clerk {
         self.catalogue.session_gone(env, index);
         if gone.disconnected {
             self.catalogue.disconnected(node, peer);
+            if code == CloseCode::PEER_LOST {
+                self.catalogue.lost(node, peer);
+            }
             self.session_missed(node, peer);
         }
         self.env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
@@ -459,6 +466,7 @@ impl Clerk {
         shared.presence.send_replace(Presence::Left(delivered));
         registry::leave(&shared);
         self.beacons.leave(node);
+        shared.end_changes();
         self.port.release_node();
         for (leg, channel) in self.legs.of_consumer(node) {
             self.publications.consumer_left(env, channel.publication, leg);
@@ -509,6 +517,7 @@ impl Clerk {
         for node in self.nodes.abandon() {
             registry::leave(&node);
             node.presence.send_replace(Presence::Left(Err(Arc::default())));
+            node.end_changes();
         }
         self.apply_effects();
         self.notices.send(&self.panics);
@@ -541,6 +550,7 @@ impl Clerk {
             | ClerkRequest::Unsubscribe(_)
             | ClerkRequest::LegDropped(_)
             | ClerkRequest::Resolved { .. }
+            | ClerkRequest::AddPeer { .. }
             | ClerkRequest::Shutdown { .. } => None,
         };
         self.env.effects.notify(on_change);

@@ -270,6 +270,11 @@ impl Clerk {
             ClerkRequest::Resolved { node, place, found } => {
                 self.handshakes.resolved(env, node, place, found);
             }
+            ClerkRequest::AddPeer { node, target } => {
+                if let Some(place) = self.handshakes.add_bootstrap(env, node, target) {
+                    self.bootstrap(node, place);
+                }
+            }
             ClerkRequest::Leave { node, drain } => self.leave(node, drain),
             ClerkRequest::Publish(publication) => self.publish(publication),
             ClerkRequest::Unpublish(publication) => {

@@ -219,6 +219,7 @@ impl NodeTable {
             streams: if leaving { Vec::new() } else { streams.into_iter().take(MAX_STREAMS).collect() },
             version: node.version,
             lifetime_s: life_s,
+            leaving,
         };
         let pause = (env.times.record_life / 3).max(RECORDS_PAUSE_MIN);
         env.effects.set_timer(Timer::Records(id), env.now + pause);

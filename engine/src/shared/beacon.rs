@@ -74,6 +74,8 @@ pub(crate) enum Heard {
     Call { peer: PeerId, key: [u8; 32], version: RecordVersion, addresses: Vec<SocketAddr>, from: SocketAddr },
     /// Nothing for a long time.
     Silent(PeerId),
+    /// A record that the user gave.
+    Given(Vec<u8>),
 }
 
 /// The sockets of one node in the groups of its network.

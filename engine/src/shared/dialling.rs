@@ -1,6 +1,9 @@
 //! Where a node meets its network, and why it has not yet.
 
-use std::{net::SocketAddr, vec};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    vec,
+};
 
 use thiserror::Error;
 
@@ -65,6 +68,16 @@ pub enum DialProblem {
 /// How the sockets that are bound to `bound` reach `to`; `Err`: they don't.
 pub(crate) fn reachable(bound: &[SocketAddr], to: SocketAddr) -> Result<Reach, DialProblem> {
     bound.iter().filter_map(|local| reach(*local, to)).min().ok_or(DialProblem::NoSocket)
+}
+
+/// The address to call for one that a user gave: the unspecified address is this host.
+pub(crate) fn callable(to: SocketAddr) -> SocketAddr {
+    let to = canonical(to);
+    match to.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, to.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, to.port()).into(),
+        _ => to,
+    }
 }
 
 /// A bootstrap address as it was configured.

@@ -14,7 +14,7 @@ use corewire_proto::{
     NetworkId, PeerId, StreamId, TagId, handshake::NetworkSecret, identity::Identity, session::SessionConfig,
 };
 use corewire_rings::sync::Lock;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use super::dialling::{BootstrapTarget, DialFailure};
 use super::{
@@ -28,8 +28,15 @@ use super::{
 };
 use crate::{
     driver::Socket,
-    peer::{PeerInfo, ShownTicket},
+    peer::{PeerChange, PeerInfo, ShownTicket, changes},
 };
+
+/// Changes of peers that wait for one listener. With more, the oldest are dropped and counted.
+const CHANGES_WAITING: usize = 256;
+
+/// Addresses and names that are added to a node's bootstrap addresses while it is a member. Each name may
+/// have a thread that resolves it.
+pub(crate) const ADDED_PEERS_MAX: usize = 64;
 
 /// One address of a node, with a socket for each shard.
 #[derive(Debug)]
@@ -84,6 +91,8 @@ pub(crate) struct NodeShared {
     heard: Lock<VecDeque<Heard>>,
     /// What became of the node's beacon.
     pub(crate) beacon: Lock<BeaconInfo>,
+    /// Bootstrap addresses that were added; at most [`ADDED_PEERS_MAX`].
+    pub(crate) added_peers: AtomicUsize,
     /// Granted receive and send buffers of each bound address.
     pub(crate) buffers: Vec<(usize, usize)>,
     pub(crate) port: Arc<RequestPort>,
@@ -92,6 +101,8 @@ pub(crate) struct NodeShared {
     pub(crate) dead_after: Duration,
     /// Sorted by id.
     pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
+    /// What has changed in it. `None` while nothing listens, and when the node has left.
+    changes: Lock<Option<broadcast::Sender<PeerChange>>>,
     pub(crate) presence: watch::Sender<Presence>,
     pub(crate) settings: Lock<NodeSettings>,
     /// The bootstrap addresses without a session whose last attempt failed, by their place.
@@ -100,8 +111,8 @@ pub(crate) struct NodeShared {
     pub(crate) changed: AtomicBool,
     /// The node is to leave: no publication or subscription is begun.
     pub(crate) leaving: AtomicBool,
-    /// The latest signed record, for the registry.
-    pub(crate) record: Lock<Option<Arc<[u8]>>>,
+    /// The latest signed record, for the registry and for export.
+    pub(crate) record: watch::Sender<Option<Arc<[u8]>>>,
     /// Equal for nodes that may find each other in this process: a hash of network and secret. `None`:
     /// hidden.
     pub(crate) registry_key: Option<[u8; 32]>,
@@ -139,17 +150,19 @@ impl NodeShared {
             announced: Lock::new(parts.announced),
             heard: Lock::new(VecDeque::new()),
             beacon: Lock::new(parts.beacon),
+            added_peers: AtomicUsize::new(0),
             buffers: sockets.iter().map(|s| (s.receive_buffer_bytes, s.send_buffer_bytes)).collect(),
             port,
             limits,
             dead_after,
             peers: watch::Sender::new(Arc::from([])),
+            changes: Lock::new(None),
             presence: watch::Sender::new(Presence::Member),
             settings: Lock::new(parts.settings),
             dial_failures: Lock::new(BTreeMap::new()),
             changed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
-            record: Lock::new(None),
+            record: watch::Sender::new(None),
             registry_key,
             counters: NodeCounters::default(),
             publications: Lock::new(BTreeMap::new()),
@@ -173,6 +186,35 @@ impl NodeShared {
     /// The streams that are published at present, sorted.
     pub(crate) fn published(&self) -> Vec<StreamId> {
         self.publications.lock().keys().copied().collect()
+    }
+
+    /// The changes of the peers from now on. Already at its end when the node has left.
+    pub(crate) fn listen(&self) -> broadcast::Receiver<PeerChange> {
+        let mut changes = self.changes.lock();
+        if self.is_gone() {
+            return broadcast::Sender::new(1).subscribe();
+        }
+        changes.get_or_insert_with(|| broadcast::Sender::new(CHANGES_WAITING)).subscribe()
+    }
+
+    /// Lets the handles see the peers, and tells what has changed. `left`: whether a peer has said that it
+    /// leaves.
+    pub(crate) fn show_peers(&self, now: Arc<[PeerInfo]>, left: impl Fn(&PeerId) -> bool) {
+        let before = self.peers.send_replace(now.clone());
+        // Without the lock, because what is told wakes tasks of the user's.
+        let sender = self.changes.lock().clone();
+        if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
+            for change in changes(&before, &now, left) {
+                // An error means that the last listener has just gone.
+                let _ = sender.send(change);
+            }
+        }
+    }
+
+    /// The node has left: nothing changes any more.
+    pub(crate) fn end_changes(&self) {
+        let ended = self.changes.lock().take();
+        drop(ended);
     }
 
     /// Hands what was heard to the clerk. The caller has asked whether there is room, unless a peer is

@@ -20,6 +20,7 @@ use std::{
 use corewire_rings::{Doorbell, sync::Lock};
 
 use super::{
+    dialling::BootstrapTarget,
     flush::FlushShared,
     keys::{LegKey, NodeId},
     node::{JoinRequest, NodeShared},
@@ -42,6 +43,13 @@ pub(crate) enum ClerkRequest {
         place: usize,
         /// The system's answer.
         found: Result<Vec<SocketAddr>, String>,
+    },
+    /// A further address to meet the network at. At most 64 per node.
+    AddPeer {
+        /// The node.
+        node: NodeId,
+        /// The address, or a name.
+        target: BootstrapTarget,
     },
     /// A node's last handle is gone, or it was told to shut down. At most twice per node.
     Leave {

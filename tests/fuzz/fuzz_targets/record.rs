@@ -44,7 +44,7 @@ fuzz_target!(|input: Input| {
             let mut catalog = Catalog::new(config);
             for (peer, body, source, now_s) in bodies.into_iter().take(16) {
                 let identity = identity(peer);
-                let mut bytes = vec![1];
+                let mut bytes = vec![2];
                 bytes.extend_from_slice(identity.public_key());
                 bytes.extend_from_slice(&body);
                 let message = [b"corewire v1 peer record\0".as_slice(), NETWORK.as_bytes(), &bytes].concat();

@@ -1,13 +1,14 @@
 //! A peer's signed record of itself.
 //!
 //! ```text
-//! 0         1              33                                                        len-64        len
-//! | format  | identity key | keys, addresses, tags, streams, version, lifetime (postcard) | signature |
+//! 0        1              33                                                             len-64      len
+//! | format | identity key | keys, addresses, tags, streams, version, lifetime, leaving   | signature |
 //! ```
 //!
-//! The encoding is canonical: tags and streams ascend without repetition, and a decoded record encodes to the
-//! same bytes. Two records therefore differ exactly when their bytes differ. The signature covers a context,
-//! the network id and everything before it, so a record is valid in one network only.
+//! What stands between key and signature is in postcard. The encoding is canonical: tags and streams ascend
+//! without repetition, and a decoded record encodes to the same bytes. Two records therefore differ exactly
+//! when their bytes differ. The signature covers a context, the network id and everything before it, so a
+//! record is valid in one network only.
 //!
 //! Not inside: which of many records are kept ([`super::catalog`]).
 
@@ -42,12 +43,18 @@ pub const MAX_RECORD_BYTES: usize = 36 * 1_024;
 pub const MAX_LIFETIME_S: u64 = 24 * 3_600;
 
 /// The first byte of a record.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const CONTEXT_RECORD: &[u8] = b"corewire v1 peer record\0";
 
-/// Keys with a number of up to ten bytes, addresses of up to 20, three numbers of up to ten, list lengths.
-const LONGEST_BODY_BYTES: usize =
-    1 + 32 + MAX_TRANSPORT_KEYS * 52 + MAX_ADDRESSES * 20 + (MAX_TAGS + MAX_STREAMS) * 32 + 4 * 3 + 3 * 10;
+/// Keys with a number of up to ten bytes, addresses of up to 20, three numbers of up to ten, a flag, lengths.
+const LONGEST_BODY_BYTES: usize = 1
+    + 32
+    + MAX_TRANSPORT_KEYS * 52
+    + MAX_ADDRESSES * 20
+    + (MAX_TAGS + MAX_STREAMS) * 32
+    + 4 * 3
+    + 3 * 10
+    + 1;
 const _: () = assert!(LONGEST_BODY_BYTES + SIGNATURE_BYTES <= MAX_RECORD_BYTES);
 
 /// Why bytes are not a record, or a record is not acceptable.
@@ -120,6 +127,8 @@ pub struct PeerRecord {
     /// How long it is believed after it was made, in seconds; at most [`MAX_LIFETIME_S`]. No date, because
     /// the clocks of two hosts need not agree.
     pub lifetime_s: u64,
+    /// The last record of a peer that leaves the network.
+    pub leaving: bool,
 }
 
 impl PeerRecord {
@@ -180,6 +189,7 @@ struct RecordBody {
     incarnation: u64,
     sequence: u64,
     lifetime_s: u64,
+    leaving: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -296,6 +306,7 @@ impl SignedRecord {
             streams: wire.streams.0,
             version: RecordVersion { incarnation: wire.incarnation, sequence: wire.sequence },
             lifetime_s: wire.lifetime_s,
+            leaving: wire.leaving,
         };
         record.check()?;
         if encode(&record)? != body {
@@ -348,6 +359,7 @@ fn encode(record: &PeerRecord) -> Result<Vec<u8>, RecordError> {
         incarnation: record.version.incarnation,
         sequence: record.version.sequence,
         lifetime_s: record.lifetime_s,
+        leaving: record.leaving,
     };
     let mut bytes = Vec::with_capacity(1_024);
     bytes.push(FORMAT);

@@ -81,6 +81,8 @@ struct KnownPeer {
     review_at: Instant,
     /// Where its latest beacon came from, unless it has fallen silent since.
     heard_from: Option<SocketAddr>,
+    /// Its session broke, and nothing was heard of it since.
+    lost: bool,
 }
 
 /// How a record came.
@@ -103,6 +105,7 @@ impl NodeCatalogue {
             connected: false,
             review_at: Instant::ZERO,
             heard_from: None,
+            lost: false,
         })
     }
 
@@ -293,6 +296,7 @@ impl Catalogue {
             known.refresh(env, evicted);
             env.effects.push(Effect::ForgetPeerIfIdle(node, evicted));
         }
+        known.peer_mut(claimed).lost = false;
         known.refresh(env, claimed);
         self.gossip(env, node, claimed, Some(source));
     }
@@ -320,7 +324,8 @@ impl Catalogue {
     fn connected(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
         let Some(known) = self.nodes.get_mut(&node) else { return };
         known.records.pin(&peer, true);
-        known.peer_mut(peer).connected = true;
+        let state = known.peer_mut(peer);
+        (state.connected, state.lost) = (true, false);
         known.refresh(env, peer);
     }
 
@@ -331,6 +336,15 @@ impl Catalogue {
         if let Some(peer) = known.peers.get_mut(&peer) {
             peer.tickets.clear();
             peer.connected = false;
+        }
+    }
+
+    /// The only session with this peer broke. It is not shown until something is heard of it.
+    pub(crate) fn lost(&mut self, node: NodeId, peer: PeerId) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        if let Some(peer) = known.peers.get_mut(&peer) {
+            peer.lost = true;
+            known.stale = true;
         }
     }
 
@@ -357,13 +371,16 @@ impl Catalogue {
         let Some(known) = self.nodes.get_mut(&node) else { return };
         known.stale = false;
         let (records, peers) = (&known.records, &known.peers);
-        let is_known = |peer: &PeerId, state: &KnownPeer| state.connected || records.get(peer).is_some();
+        let leaves = |peer: &PeerId| records.get(peer).is_some_and(|record| record.record().leaving);
+        let is_known = |peer: &PeerId, state: &KnownPeer| {
+            !state.lost && !leaves(peer) && (state.connected || records.get(peer).is_some())
+        };
         let peers: Arc<[PeerInfo]> = peers
             .iter()
             .filter(|(peer, state)| is_known(peer, state))
             .map(|(_, state)| state.info.clone())
             .collect();
-        known.shared.peers.send_replace(peers);
+        known.shared.show_peers(peers, leaves);
     }
 
     /// Forgets a peer without a record; `false` when it has one. The caller knows that nothing is going on

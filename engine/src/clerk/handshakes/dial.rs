@@ -282,6 +282,19 @@ impl Handshakes {
         0..self.nodes.get(&node).map_or(0, |node| node.bootstrap.len())
     }
 
+    /// A further address to meet the network at, and its place.
+    pub(crate) fn add_bootstrap(
+        &mut self,
+        env: &Env,
+        node: NodeId,
+        target: BootstrapTarget,
+    ) -> Option<usize> {
+        let node = self.nodes.get_mut(&node)?;
+        let entry = BootstrapAddress::new(target, &node.shared, env.times.redial);
+        node.bootstrap.push(entry);
+        Some(node.bootstrap.len() - 1)
+    }
+
     /// The address at this place of the list that is to be dialled, if it has no session and none is in
     /// progress. A name without addresses is resolved on a thread of its own, and dialled after that.
     pub(crate) fn bootstrap_target(

@@ -127,7 +127,7 @@ fn an_answer_from_another_address_is_counted_and_ignored() {
 
 #[test]
 fn a_peer_is_called_first_where_its_beacon_came_from() {
-    let address = |text: &str| text.parse::<std::net::SocketAddr>().unwrap();
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let announced = [address("10.0.0.1:7"), address("10.1.0.1:7")];
     let called = |near: Option<&str>| {
         let near = near.map(address);
