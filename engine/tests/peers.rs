@@ -4,7 +4,7 @@ mod engine_rig;
 #[allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 mod swarm_rig;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use corewire_engine::{
     Engine,
@@ -12,7 +12,7 @@ use corewire_engine::{
     peer::PeerChange,
     publication::PublishSpec,
 };
-use corewire_proto::{NetworkId, PeerId, TagId};
+use corewire_proto::{NetworkId, PeerId, TagId, membership::SignedRecord};
 use engine_rig::{engine, network, next_leg, next_number, push, spec, stream, wait, wait_for};
 use swarm_rig::Internet;
 use tokio::sync::broadcast::{Receiver, error::TryRecvError};
@@ -55,9 +55,9 @@ fn a_listener_is_told_who_joins_changes_leaves_and_fails() {
     assert_eq!(told(&mut changes), [("left", one)]);
     assert!(net.node(0).expect("a node").peer(&one).is_none());
 
-    // It loses power: the session ends when it was silent for long enough.
+    // It loses power: its session breaks, or its record is not renewed (60 s here).
     net.crash(2);
-    net.run_for(Duration::from_secs(400));
+    net.run_for(Duration::from_secs(70));
     assert_eq!(told(&mut changes), [("failed", two)]);
     assert!(net.node(0).expect("a node").peers().is_empty());
 
@@ -100,12 +100,13 @@ fn a_peer_that_is_added_is_met() {
 #[test]
 fn a_record_that_is_fed_leads_to_its_peer() {
     let (here, there) = (engine(), engine());
-    let network = network("fed");
+    let (network, elsewhere) = (network("fed"), network("fed elsewhere"));
     let (consumer, producer) = (hidden(&here, network), hidden(&there, network));
     let publication = producer.publish(PublishSpec::new(stream(1))).expect("a publication");
     let subscription = consumer.subscribe(spec(1)).expect("a subscription");
-    let has_stream = |record: &Option<_>| {
-        record.as_ref().is_some_and(|record: &std::sync::Arc<[u8]>| record.len() > 32 + 64 + 60 + 32)
+    let has_stream = |record: &Option<Arc<[u8]>>| {
+        let signed = record.as_ref().map(|record| SignedRecord::verify(record, &network).expect("a record"));
+        signed.is_some_and(|signed| signed.record().streams == [stream(1)])
     };
     let record = wait_for("a record", producer.watch_record(), has_stream).expect("a record");
     assert_eq!(consumer.feed(&record), Ok(producer.peer_id()));
@@ -117,6 +118,6 @@ fn a_record_that_is_fed_leads_to_its_peer() {
     forged[50] ^= 1;
     let refused = |bytes: &[u8]| matches!(consumer.feed(bytes), Err(FeedError::Record(_)));
     assert!(refused(&forged) && refused(&record[1..]) && refused(&[]) && refused(&[0; 40_000]));
-    let foreign = hidden(&here, engine_rig::network("fed elsewhere"));
+    let foreign = hidden(&here, elsewhere);
     assert_eq!(foreign.feed(&record), Err(FeedError::Record(RecordError::Signature)));
 }
