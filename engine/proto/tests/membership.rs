@@ -6,8 +6,9 @@ use corewire_proto::{
     NetworkId, PeerId, StreamId, TagId,
     identity::Identity,
     membership::{
-        Catalog, CatalogConfig, Insert, MAX_ADDRESSES, MAX_LIFETIME_S, MAX_RECORD_BYTES, MAX_STREAMS,
-        MAX_TAGS, PeerRecord, RecordError, RecordVersion, SignedRecord, TransportKeyEntry,
+        Catalog, CatalogConfig, CatalogDigest, DIGEST_BYTES, Insert, MAX_ADDRESSES, MAX_LIFETIME_S,
+        MAX_RECORD_BYTES, MAX_STREAMS, MAX_TAGS, PeerRecord, RecordError, RecordSummary, RecordVersion,
+        SignedRecord, SummaryList, TransportKeyEntry, bucket_of,
     },
 };
 use proptest::prelude::*;
@@ -127,7 +128,7 @@ fn record_is_invalid_in_another_network_or_from_another_peer() {
     stolen[1..33].copy_from_slice(identity(2).public_key());
     assert_eq!(SignedRecord::verify(&stolen, &NETWORK), Err(RecordError::Signature));
     let mut other_format = good.bytes().to_vec();
-    other_format[0] = 2;
+    other_format[0] = 1;
     assert_eq!(SignedRecord::verify(&other_format, &NETWORK), Err(RecordError::Format));
 }
 
@@ -373,4 +374,46 @@ proptest! {
             prop_assert_eq!(catalog.bytes(), catalog.iter().map(|record| record.bytes().len()).sum::<usize>());
         }
     }
+}
+
+#[test]
+fn digests_differ_exactly_in_the_buckets_of_other_records() {
+    let records: Vec<_> = (0..60).map(|n| signed(n, record(1))).collect();
+    let all = CatalogDigest::of(&records);
+    assert_eq!(all, CatalogDigest::of(records.iter().rev()), "the order does not count");
+    let newer = signed(7, record(2));
+    let changed = records
+        .iter()
+        .map(|record| if record.record().peer_id == newer.record().peer_id { &newer } else { record });
+    let bucket = bucket_of(&newer.record().peer_id);
+    assert_eq!(all.differing(&CatalogDigest::of(changed)), bucket);
+    let some = CatalogDigest::of(&records[1..]);
+    assert_eq!(all.differing(&some), bucket_of(&records[0].record().peer_id));
+    let filled = records.iter().fold(0, |set, record| set | bucket_of(&record.record().peer_id));
+    assert_eq!(all.empty(), !filled);
+    assert_eq!(CatalogDigest::of([]).empty(), u64::MAX);
+
+    let mut bytes = Vec::new();
+    all.write(&mut bytes);
+    assert_eq!(bytes.len(), DIGEST_BYTES);
+    assert_eq!(CatalogDigest::read(&bytes), Some(all));
+    bytes.push(0);
+    assert_eq!(CatalogDigest::read(&bytes), None);
+    assert_eq!(CatalogDigest::read(&bytes[..DIGEST_BYTES - 1]), None);
+}
+
+#[test]
+fn a_summary_tells_which_records_another_node_lacks() {
+    let (old, new) = (signed(1, record(1)), signed(1, record(2)));
+    let (one, two) = (signed(2, record(5)), signed(2, PeerRecord { tags: Vec::new(), ..record(5) }));
+    let (small, large) = if one.hash() < two.hash() { (one, two) } else { (two, one) };
+    let list = |records: &[&SignedRecord]| {
+        let mut bytes = Vec::new();
+        records.iter().for_each(|record| RecordSummary::of(record).write(&mut bytes));
+        assert_eq!(SummaryList::read(&[&bytes[..], &[0]].concat()), None);
+        SummaryList::read(&bytes).unwrap()
+    };
+    assert!(list(&[]).lacks(&old) && list(&[&small]).lacks(&old));
+    assert!(list(&[&old]).lacks(&new) && !list(&[&new]).lacks(&old) && !list(&[&new, &small]).lacks(&new));
+    assert!(list(&[&large]).lacks(&small) && !list(&[&small]).lacks(&large), "as every node keeps it");
 }

@@ -129,7 +129,7 @@ impl Catalog {
     }
 
     /// All records, by peer.
-    pub fn iter(&self) -> impl Iterator<Item = &SignedRecord> {
+    pub fn iter(&self) -> impl Iterator<Item = &SignedRecord> + Clone {
         self.kept.values().map(|kept| &kept.record)
     }
 

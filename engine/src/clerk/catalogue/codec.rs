@@ -3,14 +3,22 @@
 //! ```text
 //! RECORDS   1 | ( age in seconds u32 | length u32 | signed record ) ...
 //! TICKETS   2 | ( class 32 | length u32 | ticket ) ...      replaces what was shown before
+//! DIGEST    3 | digest of the sender's catalogue 512
+//! HAVE      4 | buckets u64 | summary 40 ...                all that the sender has of these buckets
 //! ```
 //!
 //! Numbers are little-endian.
+
+use corewire_proto::membership::{
+    CatalogDigest, RecordSummary, SUMMARY_BYTES, SignedRecord, SummaryList, bucket_of,
+};
 
 use crate::{peer::ShownTicket, shared::limits::TICKETS_MESSAGE_MAX};
 
 const RECORDS: u8 = 1;
 const TICKETS: u8 = 2;
+const DIGEST: u8 = 3;
+const HAVE: u8 = 4;
 
 /// Bytes of one RECORDS message: well below the session's limit for one message (64 KiB), and the largest
 /// record (36 KiB) fits.
@@ -24,6 +32,9 @@ pub(super) enum ClerkMessage<'a> {
     /// Records, each with its age in seconds.
     Records(Vec<(u64, &'a [u8])>),
     Tickets(Vec<ShownTicket>),
+    Digest(Box<CatalogDigest>),
+    /// The buckets, as a set, and what the peer has of them.
+    Have(u64, SummaryList),
     /// Of a later version; ignored.
     Unknown,
 }
@@ -34,6 +45,11 @@ impl<'a> ClerkMessage<'a> {
         match bytes.split_first()? {
             (&RECORDS, body) => records(body).map(Self::Records),
             (&TICKETS, body) => tickets(body, ticket_bytes).map(Self::Tickets),
+            (&DIGEST, body) => CatalogDigest::read(body).map(|digest| Self::Digest(Box::new(digest))),
+            (&HAVE, body) => {
+                let (buckets, list) = body.split_first_chunk::<8>()?;
+                Some(Self::Have(u64::from_le_bytes(*buckets), SummaryList::read(list)?))
+            }
             _ => Some(Self::Unknown),
         }
     }
@@ -97,6 +113,38 @@ impl RecordsWriter {
     pub(super) fn finish(self) -> Option<Vec<u8>> {
         (self.0.len() > 1).then_some(self.0)
     }
+}
+
+/// A DIGEST message.
+pub(super) fn encode_digest(digest: &CatalogDigest) -> Vec<u8> {
+    let mut message = vec![DIGEST];
+    digest.write(&mut message);
+    message
+}
+
+/// A HAVE message about the first of these buckets, as many as fit, and the set of those. `records` are all
+/// that the node has. A bucket that is too full for a message is listed in part; the peer then sends too
+/// much.
+pub(super) fn encode_have<'a>(
+    buckets: u64,
+    records: impl Iterator<Item = &'a SignedRecord> + Clone,
+) -> (u64, Vec<u8>) {
+    let mut message = vec![HAVE; 9];
+    let mut covered = 0;
+    let mut left = buckets;
+    while left != 0 {
+        let bucket = left & left.wrapping_neg();
+        left ^= bucket;
+        let of_bucket = records.clone().filter(|record| bucket_of(&record.record().peer_id) == bucket);
+        let room = (RECORDS_BYTES_MAX - message.len()) / SUMMARY_BYTES;
+        if covered != 0 && of_bucket.clone().count() > room {
+            break;
+        }
+        of_bucket.take(room).for_each(|record| RecordSummary::of(record).write(&mut message));
+        covered |= bucket;
+    }
+    message[1..9].copy_from_slice(&covered.to_le_bytes());
+    (covered, message)
 }
 
 /// A TICKETS message. A peer with the same limits takes at most `ticket_bytes`; more would be a breach to it.

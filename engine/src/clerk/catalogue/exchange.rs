@@ -2,14 +2,22 @@
 //!
 //! Each session notes *whose* record has to be sent, and the newest one is sent when there is room. So
 //! nothing piles up, however often a record changes.
+//!
+//! A new session does not carry the catalogue. Each end sends the other its own record and a digest of what
+//! it knows; of the buckets that differ it lists what it has, and is sent what it lacks.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use corewire_proto::{PeerId, session::CloseCode, wire::header::ReceiverIndex};
+use corewire_proto::{
+    PeerId,
+    membership::{CatalogDigest, SignedRecord, SummaryList, bucket_of},
+    session::CloseCode,
+    wire::header::ReceiverIndex,
+};
 
 use super::{
     Catalogue, NodeCatalogue, RecordWay, claimed_peer,
-    codec::{ClerkMessage, RecordsWriter, encode_tickets},
+    codec::{ClerkMessage, RecordsWriter, encode_digest, encode_have, encode_tickets},
 };
 use crate::{
     clerk::{bucket::TokenBucket, effect::Effect, env::Env, timers::Timer},
@@ -28,6 +36,10 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 /// about 50 microseconds, so a peer that sends nothing but records costs a twentieth of the clerk's time.
 pub(super) const RECORDS_PER_SECOND: u32 = 1_000;
 
+/// Digests of a peer that are looked at in one session. It sends one each time that the session becomes
+/// current.
+const DIGESTS_MAX: u32 = 4;
+
 /// What is exchanged on one session.
 pub(super) struct Exchange {
     pub(super) node: NodeId,
@@ -37,6 +49,14 @@ pub(super) struct Exchange {
     news: BTreeSet<PeerId>,
     /// The node's tickets have to be shown.
     tickets_due: bool,
+    /// The digest has to be sent.
+    digest_due: bool,
+    /// Buckets of which it has to be told what is known, as a set.
+    have_due: u64,
+    /// Digests of the peer's that were looked at.
+    digests: u32,
+    /// Buckets of which the peer has told what it has since its latest digest.
+    answered: u64,
     /// Records of the peer's that may be verified.
     pub(super) budget: TokenBucket,
 }
@@ -70,6 +90,10 @@ impl Catalogue {
             phase: ExchangePhase::Waiting,
             news: BTreeSet::new(),
             tickets_due: false,
+            digest_due: false,
+            have_due: 0,
+            digests: 0,
+            answered: 0,
             budget: TokenBucket::new(RECORDS_PER_SECOND, env.now),
         };
         self.exchanges.insert(index, exchange);
@@ -83,9 +107,8 @@ impl Catalogue {
         exchange.phase = ExchangePhase::Open;
         exchange.tickets_due = has_tickets;
         if let Some(known) = self.nodes.get(&node) {
-            exchange.news = known.records.iter().map(|record| record.record().peer_id).collect();
-            exchange.news.remove(&peer);
             exchange.news.insert(known.shared.peer_id);
+            exchange.digest_due = true;
         }
         self.connected(env, node, peer);
     }
@@ -129,6 +152,8 @@ impl Catalogue {
                     known.refresh(env, peer);
                 }
             }
+            Some(ClerkMessage::Digest(digest)) => self.read_digest(env, index, &digest),
+            Some(ClerkMessage::Have(buckets, list)) => self.read_have(env, index, buckets, &list),
             Some(ClerkMessage::Unknown) => {}
             None => {
                 if let Some(known) = self.nodes.get(&node) {
@@ -160,10 +185,12 @@ impl Catalogue {
         let tickets = std::mem::take(&mut exchange.tickets_due)
             .then(|| encode_tickets(tickets, env.limits.ticket_bytes));
         let about_us = about_us || tickets.is_some();
-        for bytes in [records, tickets].into_iter().flatten() {
+        let digest = exchange.take_digest(known);
+        let have = exchange.take_have(known);
+        for bytes in [records, tickets, digest, have].into_iter().flatten() {
             env.effects.send(index.shard(), Command::SendControl { index, bytes });
         }
-        if !exchange.news.is_empty() {
+        if !exchange.news.is_empty() || exchange.have_due != 0 {
             env.effects.set_timer(Timer::Exchange(index), env.now + EXCHANGE_PAUSE);
         }
         if about_us {
@@ -187,9 +214,46 @@ impl Catalogue {
                 exchange.news.extend(records.into_iter().filter_map(|(_, record)| claimed_peer(record)));
             }
             ClerkMessage::Tickets(_) => exchange.tickets_due = true,
+            ClerkMessage::Digest(_) => exchange.digest_due = true,
+            ClerkMessage::Have(buckets, _) => exchange.have_due |= buckets,
             ClerkMessage::Unknown => unreachable!("the clerk made the message"),
         }
         env.effects.set_timer(Timer::Exchange(index), env.now + FULL_PAUSE);
+    }
+
+    /// The peer has told what it knows, in short: it is sent what is in buckets that it has nothing of, and
+    /// told what is in others that differ.
+    fn read_digest(&mut self, env: &mut Env, index: ReceiverIndex, theirs: &CatalogDigest) {
+        let Some(exchange) = self.exchanges.get_mut(&index) else { return };
+        let Some(known) = self.nodes.get(&exchange.node) else { return };
+        if exchange.digests == DIGESTS_MAX {
+            return count(&known.shared.counters.control_refused);
+        }
+        exchange.digests += 1;
+        exchange.answered = 0;
+        let ours = CatalogDigest::of(exchange.shared_records(known));
+        let differing = ours.differing(theirs);
+        let wanted = differing & theirs.empty();
+        let news: Vec<PeerId> =
+            exchange.shared_records(known).map(|record| record.record().peer_id).collect();
+        exchange.news.extend(news.into_iter().filter(|peer| bucket_of(peer) & wanted != 0));
+        exchange.have_due |= differing & !theirs.empty() & !ours.empty();
+        env.effects.ensure_timer(Timer::Exchange(index), env.now);
+    }
+
+    /// The peer has told what it has of some buckets: it is sent what it lacks. Each bucket once for a
+    /// digest, so that a peer can't ask for everything again and again.
+    fn read_have(&mut self, env: &mut Env, index: ReceiverIndex, buckets: u64, list: &SummaryList) {
+        let Some(exchange) = self.exchanges.get_mut(&index) else { return };
+        let Some(known) = self.nodes.get(&exchange.node) else { return };
+        let buckets = buckets & !exchange.answered;
+        exchange.answered |= buckets;
+        let lacking = exchange
+            .shared_records(known)
+            .filter(|record| bucket_of(&record.record().peer_id) & buckets != 0 && list.lacks(record));
+        let lacking: Vec<PeerId> = lacking.map(|record| record.record().peer_id).collect();
+        exchange.news.extend(lacking);
+        env.effects.ensure_timer(Timer::Exchange(index), env.now);
     }
 
     /// The node's tickets are others now: every peer that it has a session with is shown them.
@@ -229,6 +293,31 @@ impl Catalogue {
 }
 
 impl Exchange {
+    /// The records that both ends may have from others: all but their own.
+    fn shared_records<'a>(
+        &self,
+        known: &'a NodeCatalogue,
+    ) -> impl Iterator<Item = &'a SignedRecord> + Clone + use<'a> {
+        let ends = [self.peer, known.shared.peer_id];
+        known.records.iter().filter(move |record| !ends.contains(&record.record().peer_id))
+    }
+
+    /// The digest, if it is due.
+    fn take_digest(&mut self, known: &NodeCatalogue) -> Option<Vec<u8>> {
+        let due = std::mem::take(&mut self.digest_due);
+        due.then(|| encode_digest(&CatalogDigest::of(self.shared_records(known))))
+    }
+
+    /// What is known of buckets that differ, as much as one message holds.
+    fn take_have(&mut self, known: &NodeCatalogue) -> Option<Vec<u8>> {
+        if self.have_due == 0 {
+            return None;
+        }
+        let (covered, message) = encode_have(self.have_due, self.shared_records(known));
+        self.have_due &= !covered;
+        Some(message)
+    }
+
     /// A message with the records that are due, and whether the node's own is among them.
     fn take_records(&mut self, known: &NodeCatalogue, now_s: u64) -> (Option<Vec<u8>>, bool) {
         let mut message = RecordsWriter::new();

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use corewire_proto::session::CloseCode;
 
 use super::*;
@@ -18,8 +20,13 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let (mut env, node, other) = (testing::env(), testing::node(1), testing::node(2));
-        let record = testing::record(&mut env, &other, 2);
+        Self::with(1, 2)
+    }
+
+    /// What node `one` knows, with a session to node `two`.
+    fn with(one: u8, two: u8) -> Self {
+        let (mut env, node, other) = (testing::env(), testing::node(one), testing::node(two));
+        let record = testing::record(&mut env, &other, two);
         let mut catalogue = Catalogue::default();
         catalogue.add_node(&node, &env);
         catalogue.session_installed(&env, index(0), node.id, other.peer_id);
@@ -32,10 +39,22 @@ impl Fixture {
         self.env.effects.drain()
     }
 
+    /// Takes in a record of the peer with this number.
+    fn learn(&mut self, number: u8) {
+        let record = testing::record(&mut self.env, &testing::node(number), number);
+        self.catalogue.read_record(&mut self.env, self.node.id, (record.bytes(), 0), RecordWay::Local);
+        self.env.effects.drain();
+    }
+
     /// Makes the session current, and gives back the control messages that are sent.
     fn greet(&mut self) -> Vec<Vec<u8>> {
         self.catalogue.session_current(&mut self.env, index(0), false);
         self.catalogue.send_news(&mut self.env, index(0), &[], true);
+        self.sent()
+    }
+
+    /// The control messages among the effects.
+    fn sent(&mut self) -> Vec<Vec<u8>> {
         let sent = self.env.effects.drain().into_iter().filter_map(|effect| match effect {
             Effect::Send(_, Command::SendControl { bytes, .. }) => Some(bytes),
             _ => None,
@@ -67,7 +86,7 @@ fn a_current_session_is_sent_the_own_record_and_later_news() {
     let own = testing::record(&mut fixture.env, &fixture.node.clone(), 1);
     let third = testing::record(&mut fixture.env, &testing::node(3), 3);
     fixture.catalogue.own_record(&mut fixture.env, fixture.node.id, own);
-    assert_eq!(fixture.greet().len(), 1);
+    assert_eq!(fixture.greet().len(), 2, "its record, and the digest");
     assert!(!fixture.catalogue.owes_us(index(0)));
     fixture.catalogue.read_record(&mut fixture.env, fixture.node.id, (third.bytes(), 0), RecordWay::Local);
     let timer = |effect: &Effect| matches!(effect, Effect::EnsureTimer(Timer::Exchange(_), _));
@@ -143,4 +162,136 @@ fn forged_and_foreign_records_of_beacons_are_refused() {
     assert_eq!(fixture.catalogue.peers(), 0);
     assert_eq!(fixture.node.counters.read().records_refused, 4);
     assert!(fixture.env.effects.drain().is_empty());
+}
+
+/// Two catalogues with a session between them, and what passed on it.
+struct Two {
+    ends: [Fixture; 2],
+    records: usize,
+    bytes: usize,
+}
+
+impl Two {
+    /// Two nodes that know peers with these numbers.
+    fn new(known: [&[u8]; 2]) -> Self {
+        let mut number = 0;
+        let ends = known.map(|known| {
+            number += 1;
+            let mut end = Fixture::with(number, 3 - number);
+            let own = testing::record(&mut end.env, &end.node.clone(), number);
+            end.catalogue.own_record(&mut end.env, end.node.id, own);
+            known.iter().for_each(|peer| end.learn(*peer));
+            end
+        });
+        Self { ends, records: 0, bytes: 0 }
+    }
+
+    /// Lets the session be current, and carries messages until there are none.
+    fn meet(&mut self) {
+        for end in &mut self.ends {
+            end.catalogue.session_current(&mut end.env, index(0), false);
+        }
+        self.pump();
+    }
+
+    fn pump(&mut self) {
+        loop {
+            let mut quiet = true;
+            for from in 0..2 {
+                let end = &mut self.ends[from];
+                end.catalogue.send_news(&mut end.env, index(0), &[], true);
+                for message in end.sent() {
+                    quiet = false;
+                    self.bytes += message.len();
+                    self.records += usize::from(message[0] == 1);
+                    let to = &mut self.ends[1 - from];
+                    to.env.now += Duration::from_secs(1);
+                    to.catalogue.handle_control(&mut to.env, index(0), &message);
+                    to.env.effects.drain();
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn known(&self, end: usize) -> usize {
+        let end = &self.ends[end];
+        end.catalogue.nodes[&end.node.id].records.len()
+    }
+}
+
+#[test]
+fn a_new_session_carries_only_what_one_end_lacks() {
+    let all: Vec<u8> = (10..210).collect();
+    let mut two = Two::new([&all, &all]);
+    two.meet();
+    assert_eq!((two.known(0), two.known(1)), (201, 201), "and the record of the other end");
+    assert!(two.bytes < 2_000, "{} bytes for nothing new", two.bytes);
+
+    let mut two = Two::new([&all[1..], &all[..198]]);
+    two.meet();
+    assert_eq!((two.known(0), two.known(1)), (201, 201));
+    assert!(two.bytes < 6_000, "{} bytes for three records", two.bytes);
+
+    let mut two = Two::new([&all, &[]]);
+    two.meet();
+    assert_eq!((two.known(0), two.known(1)), (201, 201), "an empty catalogue is filled");
+    let whole = two.bytes;
+    let mut two = Two::new([&all[..100], &all[100..]]);
+    two.meet();
+    assert_eq!((two.known(0), two.known(1)), (201, 201));
+    assert!(two.bytes < whole * 2, "{} bytes, {whole} for one whole catalogue", two.bytes);
+}
+
+#[test]
+fn a_peer_that_asks_again_and_again_is_not_sent_everything_each_time() {
+    let all: Vec<u8> = (10..60).collect();
+    let mut two = Two::new([&all, &[]]);
+    two.meet();
+    two.ends[0].catalogue.handle_control(&mut two.ends[0].env, index(0), &[3; 513]);
+    two.pump();
+    let sent = two.bytes;
+    let nothing = [&[4u8][..], &u64::MAX.to_le_bytes()].concat();
+    for round in 0..20 {
+        two.ends[0].catalogue.handle_control(&mut two.ends[0].env, index(0), &nothing);
+        two.pump();
+        assert!(round > 0 || two.bytes > sent, "the first is answered");
+    }
+    assert!(two.bytes < sent + 60 * 400, "{} bytes after {sent}", two.bytes);
+    let empty = [&[3u8][..], &[0; 512]].concat();
+    for _ in 0..20 {
+        two.ends[0].catalogue.handle_control(&mut two.ends[0].env, index(0), &empty);
+        two.pump();
+    }
+    assert!(two.bytes < sent + 5 * 60 * 400, "{} bytes after {sent}", two.bytes);
+    assert!(two.ends[0].node.counters.read().control_refused > 0);
+}
+
+#[test]
+fn a_member_that_invents_peers_by_beacons_displaces_none() {
+    let mut fixture = Fixture::new();
+    let (shared, room) = (testing::node(1), 8);
+    fixture.env.limits.peers = room;
+    fixture.catalogue = Catalogue::default();
+    fixture.catalogue.add_node(&shared, &fixture.env);
+    let node = shared.id;
+    fixture.node = shared;
+    (10..14).for_each(|friend| fixture.learn(friend));
+    let from = "127.0.0.1:7412".parse().unwrap();
+    for invented in 20..220 {
+        let record = testing::record(&mut fixture.env, &testing::node(invented), invented);
+        fixture.catalogue.read_beacon(&mut fixture.env, node, (record.bytes(), 0), from);
+        fixture.env.effects.drain();
+    }
+    let known = &fixture.catalogue.nodes[&node];
+    assert!(known.records.len() <= room);
+    for friend in 10..14 {
+        assert!(
+            known.records.get(&testing::node(friend).peer_id).is_some(),
+            "friend {friend} is known still"
+        );
+    }
+    assert!(fixture.node.counters.read().records_refused >= 200 - room as u64);
 }
