@@ -67,8 +67,10 @@ impl StoppedChannel {
     pub(super) fn gap_to(&self, start: Resume, selects: bool) -> Option<LegGap> {
         match self.next_seq() {
             Some(next) if self.publication == start.publication => {
-                let datums = start.next_seq.checked_sub(next)?;
-                Some(LegGap { datums: mutate!(datums, "gap-untold" => 0), unknown: false })
+                let datums = mutate!(start.next_seq.checked_sub(next)?, "gap-untold" => 0);
+                // How many of them the criteria want is not known.
+                let unknown = selects && datums > 0;
+                Some(LegGap { datums: if unknown { 0 } else { datums }, unknown })
             }
             _ => Some(LegGap { datums: 0, unknown: mutate!(true, "restart-untold" => false) }),
         }

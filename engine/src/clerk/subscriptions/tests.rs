@@ -147,13 +147,19 @@ fn a_gap_is_exact_within_a_publication_and_unknown_across_two() {
         StoppedChannel { publication: one, at: corewire_proto::time::Instant::ZERO, over: false, channel };
     let start = |publication, next_seq| Resume { publication, next_seq };
     let unknown = Some(LegGap { datums: 0, unknown: true });
-    assert_eq!((stopped.resume(), stopped.gap_to(start(one, 9))), (None, unknown), "it has not stopped yet");
+    assert_eq!(
+        (stopped.resume(), stopped.gap_to(start(one, 9), false)),
+        (None, unknown),
+        "it has not stopped yet"
+    );
     shared.stop_at(5);
     assert_eq!(stopped.resume(), Some(start(one, 5)));
-    assert_eq!(stopped.gap_to(start(one, 5)), Some(LegGap::default()));
-    assert_eq!(stopped.gap_to(start(one, 9)), Some(LegGap { datums: 4, unknown: false }));
-    assert_eq!(stopped.gap_to(start(one, 4)), None, "never back");
-    assert_eq!(stopped.gap_to(start(other, 5)), unknown);
+    assert_eq!(stopped.gap_to(start(one, 5), false), Some(LegGap::default()));
+    assert_eq!(stopped.gap_to(start(one, 9), false), Some(LegGap { datums: 4, unknown: false }));
+    assert_eq!(stopped.gap_to(start(one, 9), true), unknown, "criteria may want none of them");
+    assert_eq!(stopped.gap_to(start(one, 5), true), Some(LegGap::default()));
+    assert_eq!(stopped.gap_to(start(one, 4), false), None, "never back");
+    assert_eq!(stopped.gap_to(start(other, 5), false), unknown);
 }
 
 /// Asks for a channel and connects it.
