@@ -19,7 +19,7 @@ use corewire_engine::{
 };
 use corewire_proto::NetworkId;
 use engine_rig::{Got, engine_with, network, next, next_leg, spec, stream, wait, wait_consumers};
-use namespace::{in_namespace, set_mtu};
+use namespace::{in_namespace, set_address, set_mtu};
 
 const LEN: usize = 1_000;
 
@@ -223,6 +223,37 @@ fn path_of_1000_bytes_carries_a_stream() {
         for io in [IoChoice::Auto, IoChoice::Epoll] {
             let bytes = over_loopback_of(io, &[1_000]);
             assert!(bytes > 500 && bytes <= 972, "{bytes} bytes a packet");
+        }
+    }
+}
+
+#[test]
+fn session_goes_on_when_the_address_that_was_called_is_lost() {
+    const CALLED: &str = "10.99.0.1/32";
+    if in_namespace("session_goes_on_when_the_address_that_was_called_is_lost") {
+        for io in [IoChoice::Auto, IoChoice::Epoll] {
+            let change = |change| assert!(set_address(change, CALLED).status().expect("ip(8)").success());
+            assert!(set_mtu(65_536).status().expect("ip(8)").success());
+            change("add");
+            let (here, there) = (engine_with(1, io), engine_with(1, io));
+            let network = network(&format!("lost address {io:?}"));
+            let join = |engine: &Engine, ip: [u8; 4], bootstrap| {
+                let bind = vec![SocketAddr::from((ip, 0))];
+                let config = NodeConfig { use_registry: false, bind, bootstrap, ..NodeConfig::new(network) };
+                Node::join(engine, config).expect("a node")
+            };
+            let producer = join(&here, [0; 4], Vec::new());
+            let called = SocketAddr::from(([10, 99, 0, 1], producer.local_addrs()[0].port()));
+            let consumer = join(&there, [127, 0, 0, 1], vec![called]);
+            let publication = producer.publish(PublishSpec::new(stream(1))).expect("a publication");
+            let subscription = consumer.subscribe(spec(1)).expect("a subscription");
+            let mut leg = next_leg(&subscription);
+            wait_consumers(&publication, 1);
+            carry(&publication, &mut leg, 0..500);
+            change("del");
+            carry(&publication, &mut leg, 500..1_000);
+            assert_eq!(count(&there, Counter::PeersMoved), 1);
+            assert_eq!(producer.stats().sessions_opened, 1, "the session has gone on");
         }
     }
 }

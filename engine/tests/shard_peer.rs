@@ -2,7 +2,10 @@
 
 mod shard_rig;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use corewire_engine::{
     counters::Counter,
@@ -123,6 +126,18 @@ fn session_follows_a_peer_that_moves_and_loses_nothing() {
         assert_eq!((other.count(Counter::PeersMoved), here.count(Counter::PeersMoved)), (2, 0));
         assert_eq!(other.count(Counter::SessionsClosed) + here.count(Counter::SessionsClosed), 0);
     }
+}
+
+#[test]
+fn session_goes_on_when_its_host_loses_the_address_that_it_sends_from() {
+    let mut rig = Rig::new(Setup::default());
+    let lost = IpAddr::from([10, 9, 9, 9]);
+    rig.connect_from(SLOT, &SessionConfig::default(), Some(lost));
+    let ring = ring(256, 1 << 18);
+    let leg = rig.subscribe(SLOT, &ring, Wish::default());
+    let mut flow = Flow { rig, ring, leg };
+    flow.carry(1_000, Duration::from_secs(2));
+    assert_eq!(flow.rig.left.count(Counter::SessionsClosed), 0);
 }
 
 #[test]

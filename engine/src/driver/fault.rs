@@ -12,8 +12,11 @@ const WAITING_MAX: usize = 64;
 pub enum PathFault {
     /// The port is closed.
     Refused,
-    /// There is no way to the host or its network, or none from the socket's address.
+    /// There is no way to the host or its network.
     Unreachable,
+    /// This host does not send there: it knows no way, or none from the address that the datagram was to leave
+    /// from, which it may have lost.
+    NotSent,
     /// The datagram is larger than the path takes.
     TooLarge {
         /// Payloads of this many bytes do not pass, nor do longer ones.

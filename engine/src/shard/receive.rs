@@ -51,6 +51,12 @@ impl ShardCore {
                     PathFault::Refused | PathFault::Unreachable => {
                         entry.session.handle_unreachable(self.now);
                     }
+                    PathFault::NotSent => {
+                        // The host may have lost the address. From now on the kernel chooses one; the peer
+                        // follows when that has answered.
+                        entry.route.source = None;
+                        entry.session.handle_unreachable(self.now);
+                    }
                 }
                 self.mark_dirty(slot);
             }

@@ -14,6 +14,13 @@ pub(crate) fn set_mtu(mtu: u32) -> Command {
     command
 }
 
+/// Gives the loopback interface an address, or takes it away.
+pub(crate) fn set_address(change: &str, address: &str) -> Command {
+    let mut command = Command::new("ip");
+    command.args(["address", change, address, "dev", "lo"]);
+    command
+}
+
 /// Whether this process is in a namespace of its own. If not, runs `test` there, or prints why it can't.
 pub(crate) fn in_namespace(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {

@@ -3,7 +3,11 @@
 //! Not inside: a clerk. The sessions have keys made by hand, and the tests answer the shards' questions.
 #![allow(dead_code, reason = "each test binary uses a part of the rig")]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use corewire_engine::{
     counters::{Counter, ShardCounters},
@@ -147,22 +151,19 @@ impl Rig {
 
     /// Installs the session in `slot` on both sides.
     pub(crate) fn connect(&mut self, slot: u32, config: &SessionConfig) {
+        self.connect_from(slot, config, None);
+    }
+
+    /// The same; the left side sends from the address `source` of its host.
+    pub(crate) fn connect_from(&mut self, slot: u32, config: &SessionConfig, source: Option<IpAddr>) {
         let (left, right) = (index(slot, 0x1000 + slot), index(slot, 0x2000 + slot));
         let salt = slot as u8;
-        let install = |index, remote_index, to, mirrored| {
+        let install = |index, remote_index, to, source, mirrored| {
             let keys = keys(salt, mirrored);
-            Box::new(Install {
-                index,
-                remote_index,
-                node: NODE,
-                source: None,
-                to,
-                keys,
-                config: config.clone(),
-            })
+            Box::new(Install { index, remote_index, node: NODE, source, to, keys, config: config.clone() })
         };
-        self.left.tell(Command::InstallSession(install(left, right, self.right.address, false)));
-        self.right.tell(Command::InstallSession(install(right, left, self.left.address, true)));
+        self.left.tell(Command::InstallSession(install(left, right, self.right.address, source, false)));
+        self.right.tell(Command::InstallSession(install(right, left, self.left.address, None, true)));
         self.settle();
     }
 

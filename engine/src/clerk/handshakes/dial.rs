@@ -367,10 +367,12 @@ impl Handshakes {
                 place,
                 match fault {
                     PathFault::Refused => DialProblem::Refused,
-                    PathFault::Unreachable if only_loopback && !to.ip().is_loopback() => {
+                    PathFault::Unreachable | PathFault::NotSent
+                        if only_loopback && !to.ip().is_loopback() =>
+                    {
                         DialProblem::LoopbackOnly
                     }
-                    PathFault::Unreachable => DialProblem::Unreachable,
+                    PathFault::Unreachable | PathFault::NotSent => DialProblem::Unreachable,
                     PathFault::TooLarge { .. } => continue,
                 },
             );

@@ -30,6 +30,7 @@
 //! ```
 
 mod driver;
+mod host;
 mod link;
 mod rng;
 mod stats;
@@ -38,7 +39,8 @@ mod world;
 
 pub use self::{
     driver::{SimDriver, SimSocket},
+    host::HostId,
     link::Link,
     stats::WorldStats,
-    world::{HostId, World},
+    world::World,
 };

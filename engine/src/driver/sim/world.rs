@@ -11,8 +11,9 @@ use corewire_proto::time::Instant;
 use corewire_rings::sync::Lock;
 
 use super::{
-    Link, SimDriver, SimSocket,
+    HostId, Link, SimDriver, SimSocket,
     driver::SimWaker,
+    host::{ipv4, ipv6, owns},
     link::{Arrival, LinkDirection, LinkFate},
     rng::Dice,
     stats::WorldStats,
@@ -29,10 +30,6 @@ const FIRST_FREE_PORT: u16 = 40_000;
 
 /// Errors that wait for their driver at one time.
 const FAULTS_MAX: usize = 64;
-
-/// A host of a [`World`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostId(u32);
 
 /// A datagram in a socket's queue.
 #[derive(Debug)]
@@ -202,7 +199,7 @@ impl World {
         shards: usize,
     ) -> Result<Vec<SimSocket>, BindError> {
         let ip = address.ip();
-        if !(ip.is_loopback() || ip.is_unspecified() || ip == ipv4(host) || ip == ipv6(host)) {
+        if !(ip.is_loopback() || ip.is_unspecified() || owns(host, ip)) {
             return Err(BindError::NotHere { address });
         }
         let mut inner = self.inner.lock();
@@ -427,11 +424,16 @@ impl Inner {
         let to = inside.unwrap_or(called);
         let at_host = match to.ip() {
             ip if ip.is_loopback() => Some(from_host),
-            ip => (0..self.hosts).map(HostId).find(|&host| ip == ipv4(host) || ip == ipv6(host)),
+            ip => (0..self.hosts).map(HostId).find(|&host| owns(host, ip)),
         };
         let Some(at_host) = at_host.filter(|_| open && address.is_ipv4() == to.is_ipv4()) else {
             return false;
         };
+        if source.is_some_and(|ip| !ip.is_loopback() && !owns(from_host, ip)) {
+            let fault = PathFault::NotSent;
+            self.schedule(self.now, NetworkEvent::Fault { port: from_port, to: called, fault });
+            return false;
+        }
         self.stats.sent += 1;
         let from = match address.ip() {
             ip if !ip.is_unspecified() => address,
@@ -549,7 +551,7 @@ impl Inner {
                 if let Some(driver) = self.ports[port].driver.filter(|_| self.ports[port].open) {
                     let driver = &mut self.drivers[driver];
                     driver.losses.refused += u64::from(fault == PathFault::Refused);
-                    driver.losses.too_large += u64::from(fault != PathFault::Refused);
+                    driver.losses.too_large += u64::from(matches!(fault, PathFault::TooLarge { .. }));
                     driver.faults.push_back((port, to, fault));
                     driver.faults.truncate(FAULTS_MAX);
                 }
@@ -581,16 +583,6 @@ impl Inner {
             self.schedule(at, NetworkEvent::Fault { port: from_port, to, fault });
         }
     }
-}
-
-fn ipv4(host: HostId) -> IpAddr {
-    let [_, high, middle, low] = (host.0 + 1).to_be_bytes();
-    Ipv4Addr::new(10, high, middle, low).into()
-}
-
-fn ipv6(host: HostId) -> IpAddr {
-    let [first, second] = [(host.0 + 1) >> 16, (host.0 + 1) & 0xffff];
-    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, first as u16, second as u16).into()
 }
 
 /// Loopback and "any address" mean another place on each host.

@@ -53,8 +53,9 @@ impl SendFailure {
     /// What it says about the way to the receiver of a datagram of `bytes`; `None`: nothing.
     pub(in crate::driver) fn fault(self, bytes: usize) -> Option<PathFault> {
         match self {
-            // An address of the loopback interface can't send elsewhere, which the kernel calls invalid.
-            Self::Unreachable | Self::Other => Some(PathFault::Unreachable),
+            // A source address that the host has lost makes the network unreachable for it, and an address of
+            // the loopback interface, which can't send elsewhere, is called invalid.
+            Self::Unreachable | Self::Other => Some(PathFault::NotSent),
             Self::TooLarge => Some(PathFault::TooLarge { bytes }),
             Self::Wait | Self::NoRoom | Self::Train => None,
         }
