@@ -146,6 +146,7 @@ impl Publication {
             too_slow: get(&counters.too_slow),
             resumed: get(&counters.resumed),
             skipped_at_close: get(&counters.skipped_at_close),
+            missed_while_away: get(&counters.missed_while_away),
             panics: get(&counters.panics),
         }
     }

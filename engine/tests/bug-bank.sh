@@ -15,6 +15,7 @@ evicted-place-resumed     swarm_resume  a_place_that_eviction_has_moved_is_told_
 gap-untold                swarm_resume  a_long_break_is_told_with_its_exact_size_at_both_ends
 place-uncounted           swarm_resume  a_long_break_is_told_with_its_exact_size_at_both_ends
 place-kept-for-ever       swarm_resume  a_long_break_is_told_with_its_exact_size_at_both_ends
+return-uncounted          swarm_resume  a_long_break_is_told_with_its_exact_size_at_both_ends
 restart-untold            swarm_resume  a_restarted_producer_is_told_as_a_gap_of_unknown_size
 publication-id-repeats    swarm_resume  a_restarted_producer_is_told_as_a_gap_of_unknown_size
 accept-clears-failures    lib           clerk::subscriptions::tests::a_consumer_that_is_cut_off_again_comes_back_later_each_time

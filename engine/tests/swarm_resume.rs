@@ -101,6 +101,7 @@ fn a_long_break_is_told_with_its_exact_size_at_both_ends() {
     let stats = pair.life().publication.as_ref().map(|publication| publication.stats()).unwrap();
     assert_eq!(stats.resumed, 0);
     assert!((1..=64).contains(&stats.skipped_at_close), "what the ring held: {stats:?}");
+    assert_eq!(stats.missed_while_away, account.missing);
 }
 
 #[test]

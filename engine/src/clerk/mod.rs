@@ -337,9 +337,9 @@ impl Clerk {
             Event::ChannelRequested { index, label, request } => {
                 self.channel_requested(index, label, &request);
             }
-            Event::ChannelServed { index, label } => {
+            Event::ChannelServed { index, label, first_seq } => {
                 if let Some(ChannelOwner::Outbound(key)) = self.sessions.owner(index, label) {
-                    self.publications.channel_served(env, key);
+                    self.publications.channel_served(env, key, first_seq);
                 }
             }
             Event::Marked { index, label, seq } => {

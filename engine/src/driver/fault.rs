@@ -14,8 +14,8 @@ pub enum PathFault {
     Refused,
     /// There is no way to the host or its network.
     Unreachable,
-    /// This host does not send there: it knows no way, or none from the address that the datagram was to leave
-    /// from, which it may have lost.
+    /// This host does not send there: it knows no way, or none from the address that the datagram was to
+    /// leave from, which it may have lost.
     NotSent,
     /// The datagram is larger than the path takes.
     TooLarge {

@@ -301,6 +301,8 @@ pub enum Event {
         index: ReceiverIndex,
         /// The channel.
         label: Label,
+        /// The sequence of its first datum.
+        first_seq: u64,
     },
     /// A channel needs no record below the sequence of a [`Command::Mark`] any more: the consumer's end has
     /// them or, if the channel is not reliable, they were sent.

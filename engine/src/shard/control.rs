@@ -317,7 +317,7 @@ impl ShardCore {
             self.finish_channel(channel_slot, known);
         }
         self.counters.bump(Counter::ChannelsOpened);
-        self.reply(Event::ChannelServed { index, label });
+        self.reply(Event::ChannelServed { index, label, first_seq });
         self.mark_dirty(slot);
     }
 

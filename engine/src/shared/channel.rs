@@ -125,6 +125,8 @@ pub struct ChannelShared {
     end_seq: AtomicU64,
     /// See [`ChannelShared::stopped_at`]; all ones while it is not known.
     stopped_at: AtomicU64,
+    /// See [`ChannelShared::missed_before`].
+    missed_before: AtomicU64,
     /// The peer is silent.
     suspect: AtomicBool,
     /// Set when the state first becomes `Connected`.
@@ -146,6 +148,7 @@ impl ChannelShared {
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             stopped_at: AtomicU64::new(u64::MAX),
+            missed_before: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             connected_at: OnceLock::new(),
             ended_at: OnceLock::new(),
@@ -250,6 +253,16 @@ impl ChannelShared {
     /// between engines.
     pub fn end_seq(&self) -> Option<u64> {
         Some(self.end_seq.load(Ordering::Acquire)).filter(|seq| *seq != u64::MAX)
+    }
+
+    /// At the producer's end of a channel between engines: datums that the consumer missed between its
+    /// channels of this publication so far, as it was told.
+    pub fn missed_before(&self) -> u64 {
+        self.missed_before.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_missed_before(&self, datums: u64) {
+        self.missed_before.store(datums, Ordering::Relaxed);
     }
 
     /// The channel is about to lose its place in the ring, which stands at `seq`.

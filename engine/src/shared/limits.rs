@@ -129,6 +129,9 @@ pub(crate) const WAITING_LEGS_EACH: usize = 2;
 /// Places of absent consumers that one publication keeps. A further one replaces the one that ends first.
 pub(crate) const PLACES_MAX: usize = 32;
 
+/// Consumers of which one publication remembers where their last channel began.
+pub(crate) const STARTS_MAX: usize = 1_024;
+
 /// How long a consumer has to keep up before it counts as one that does. Twice the time after which one that
 /// stands still is closed, so that one that does so again and again never counts.
 pub(crate) const KEPT_UP: Duration = Duration::from_secs(20);

@@ -240,6 +240,7 @@ pub(crate) struct PublicationCounters {
     pub(crate) too_slow: AtomicU64,
     pub(crate) resumed: AtomicU64,
     pub(crate) skipped_at_close: AtomicU64,
+    pub(crate) missed_while_away: AtomicU64,
     pub(crate) panics: AtomicU64,
 }
 
@@ -263,6 +264,9 @@ pub struct PublicationStats {
     /// Datums that were accepted for a remote consumer and not acknowledged by it when its place in the ring
     /// was given up, summed over consumers. Those on their way at that moment may still have arrived.
     pub skipped_at_close: u64,
+    /// Datums that remote consumers missed while they had no channel, summed over those that came back:
+    /// exactly what they were told as missing before the first datum of their next channel.
+    pub missed_while_away: u64,
     /// Panics of the caller's closures.
     pub panics: u64,
 }

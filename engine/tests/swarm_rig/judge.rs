@@ -6,7 +6,9 @@
 
 use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
-use corewire_engine::{counters::Counter, publication::PublishSpec, subscription::SubscribeSpec};
+use corewire_engine::{
+    counters::Counter, publication::PublishSpec, shared::Channel, subscription::SubscribeSpec,
+};
 use corewire_proto::{StreamId, channel::Reliability, time::Instant};
 
 use super::{
@@ -371,6 +373,7 @@ impl Judge {
         for life in self.lives.iter().filter(|life| life.publication.is_some()) {
             let of_stream = self.consumers.iter().filter(|one| one.consumer.stream == life.stream);
             of_stream.for_each(|watched| watched.consumer.check_books(life));
+            self.check_missed(life);
         }
         for Watched { consumer, .. } in &self.consumers {
             for account in consumer.accounts.values() {
@@ -383,6 +386,27 @@ impl Judge {
         }
     }
 
+    /// What consumers missed between two channels is counted by the producer as it was told to them.
+    fn check_missed(&self, life: &Life) {
+        let channels = life.publication.as_ref().map(|publication| publication.channels());
+        for place in (0..self.hosts()).filter(|place| *place != life.place) {
+            let Some(node) = self.internet.node(place) else { continue };
+            let there = |watched: &&Watched| {
+                watched.consumer.place == place && watched.consumer.stream == life.stream
+            };
+            let told: u64 = self
+                .consumers
+                .iter()
+                .filter(there)
+                .map(|watched| watched.consumer.missed_between(life))
+                .sum();
+            let of_node = |channel: &&std::sync::Arc<Channel>| channel.consumer_id() == node.peer_id();
+            let channels = channels.iter().flat_map(|channels| channels.iter());
+            let counted: u64 = channels.filter(of_node).map(|channel| channel.shared().missed_before()).sum();
+            assert_eq!(counted, told, "missed between channels of life {} at host {place}", life.number);
+        }
+    }
+
     /// Adds what a publication has counted to the tally.
     pub(super) fn note_stats(&mut self, at: usize) {
         if let Some(publication) = &self.lives[at].publication {
@@ -391,6 +415,7 @@ impl Judge {
             self.tally.note("channels that went on where they were", stats.resumed);
             self.tally.note("consumers cut off as too slow", stats.too_slow);
             self.tally.note("datums that absent consumers lost", stats.skipped_at_close);
+            self.tally.note("datums missed between two channels", stats.missed_while_away);
         }
     }
 

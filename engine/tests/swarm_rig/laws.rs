@@ -91,6 +91,8 @@ pub(crate) struct Account {
     last: Option<(u64, u64)>,
     /// Missing datums that legs have announced since the last datum.
     announced: u64,
+    /// As many of them as were announced before the first datum of a leg.
+    between: u64,
     /// An unknown number of datums was announced as missing.
     unknown: bool,
     /// The last leg gave everything of its publication, or something of it was thrown away unread.
@@ -112,6 +114,8 @@ struct Book {
     first: u64,
     taken: u64,
     told: u64,
+    /// Datums that were missing between two legs.
+    between: u64,
 }
 
 impl Account {
@@ -119,6 +123,8 @@ impl Account {
     fn begin(&mut self, leg: &Leg) {
         self.announced += leg.gap().datums;
         self.unknown |= leg.gap().unknown;
+        // Of another publication.
+        self.between = if leg.gap().unknown { 0 } else { self.between + leg.gap().datums };
     }
 
     /// A datum was taken that says that `skipped` are missing before it.
@@ -143,8 +149,9 @@ impl Account {
         self.local |= !remote;
         match self.books.get_mut(&life) {
             Some(book) => (book.taken, book.told) = (book.taken + 1, book.told + announced),
-            None => _ = self.books.insert(life, Book { first: seq, taken: 1, told: 0 }),
+            None => _ = self.books.insert(life, Book { first: seq, taken: 1, ..Book::default() }),
         }
+        self.books.entry(life).and_modify(|book| book.between += std::mem::take(&mut self.between));
         self.restarts += u64::from(self.unknown);
         self.last = Some((life, seq + 1));
         (self.announced, self.unknown, self.settled) = (0, false, false);
@@ -207,6 +214,15 @@ impl Consumer {
                 life.number
             );
         }
+    }
+
+    /// What is missing between the legs of a publication, as the consumer was told.
+    pub(crate) fn missed_between(&self, life: &Life) -> u64 {
+        self.accounts
+            .values()
+            .filter_map(|account| account.books.get(&life.number))
+            .map(|book| book.between)
+            .sum()
     }
 
     /// Takes the legs that were connected since, one of each producer at a time.

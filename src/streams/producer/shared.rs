@@ -210,6 +210,7 @@ impl ProducerCore {
             degraded: counters.degraded.get(),
             dropped_oldest: counted.evicted,
             skipped_at_close: of_consumers.skipped_at_close,
+            missed_while_away: of_consumers.missed_while_away,
             resumed: of_consumers.resumed,
             degrader_panics: counters.degrader_panics.get(),
             undelivered: counters.undelivered.get(),

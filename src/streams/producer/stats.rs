@@ -37,6 +37,11 @@ pub struct Stats {
     /// places in the ring were given up, summed over consumers. Those on their way at that moment may still
     /// have arrived. Of one consumer: [`Stats::skipped_at_close`](crate::streams::Stats::skipped_at_close).
     pub skipped_at_close: u64,
+    /// Datums that consumers on other engines missed while they were not connected, summed over those that
+    /// came back: exactly what they were told as missing. It counts the datums of
+    /// [`skipped_at_close`](Self::skipped_at_close) that did not arrive, and those that were accepted after
+    /// it, until the consumer was back.
+    pub missed_while_away: u64,
     /// Times that a consumer on another engine went on where its last connection had stopped.
     pub resumed: u64,
     /// Panics of the degrader; each time, the datum was sent as it was.
@@ -71,7 +76,8 @@ impl fmt::Display for Stats {
         write!(
             f,
             "accepted: {}, refused: {} full, {} offline, {} closed, {} too large, {} unencodable, cancelled: {}, \
-             degraded: {}, dropped for room: {}, skipped at close: {}, resumed: {}, undelivered: {} and {} lost, ring: {} of {}",
+             degraded: {}, dropped for room: {}, skipped at close: {}, missed while away: {}, \
+             resumed: {}, undelivered: {} and {} lost, ring: {} of {}",
             self.accepted,
             self.refused_full,
             self.refused_offline,
@@ -82,6 +88,7 @@ impl fmt::Display for Stats {
             self.degraded,
             self.dropped_oldest,
             self.skipped_at_close,
+            self.missed_while_away,
             self.resumed,
             self.undelivered,
             self.undelivered_lost,

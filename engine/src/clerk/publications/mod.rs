@@ -26,7 +26,7 @@ use corewire_rings::{Reader, ReaderId, Ring};
 
 use self::{
     lagging::FullWatch,
-    parked::{ConsumerKey, Places},
+    parked::{ChannelStart, ConsumerKey, Places},
 };
 use super::{
     effect::{Effect, LegEnd},
@@ -74,6 +74,9 @@ struct PublicationState {
     /// The channels to other engines, by their consumers.
     remote: BTreeMap<ConsumerKey, ChannelKey>,
     places: Places,
+    /// Where the last channels of remote consumers began. At most
+    /// [`STARTS_MAX`](crate::shared::limits::STARTS_MAX).
+    starts: BTreeMap<ConsumerKey, ChannelStart>,
     /// Local channels that are over and still hold a cursor in the ring.
     draining: BTreeMap<LegKey, DrainingLeg>,
     /// No consumer is admitted any more, except to a place that is kept for it.
@@ -90,6 +93,8 @@ struct OutboundChannel {
     peer: PeerId,
     /// Which subscription of the peer's. Of a remote consumer.
     subscription: Option<[u8; 8]>,
+    /// The first sequence of this publication that the consumer has not seen, if it was here before.
+    resumes_at: Option<u64>,
     channel: Arc<Channel>,
 }
 
@@ -191,6 +196,7 @@ impl Publications {
                 channels: BTreeMap::new(),
                 remote: BTreeMap::new(),
                 places: Places::default(),
+                starts: BTreeMap::new(),
                 draining: BTreeMap::new(),
                 closed: false,
                 flushes: Vec::new(),
@@ -316,6 +322,7 @@ impl Publications {
             end: OutboundEnd::Remote(index, label),
             peer,
             subscription: Some(request.subscription),
+            resumes_at: publication.resumes_at(request),
             channel,
         };
         let (resume, former) = publication.take_place(env, &asked).unzip();
@@ -374,7 +381,7 @@ impl Publications {
         publication.insert(
             env,
             key,
-            OutboundChannel { end, peer: consumer.peer_id(), subscription: None, channel },
+            OutboundChannel { end, peer: consumer.peer_id(), subscription: None, resumes_at: None, channel },
             verdict,
         );
         count(&publication.node.counters.channels_served);
@@ -382,9 +389,10 @@ impl Publications {
         Ok(LocalEndpoint { reader, shared, source })
     }
 
-    /// A channel has its cursor in the ring.
-    pub(crate) fn channel_served(&mut self, env: &mut Env, key: ChannelKey) {
-        if let Some(publication) = self.publications.get(&key.publication) {
+    /// A channel has its cursor in the ring, at `first_seq`.
+    pub(crate) fn channel_served(&mut self, env: &mut Env, key: ChannelKey, first_seq: u64) {
+        if let Some(publication) = self.publications.get_mut(&key.publication) {
+            publication.note_start(key, first_seq);
             count(&publication.node.counters.channels_served);
             publication.show(env);
             publication.tell_connected(env, key);

@@ -4,6 +4,9 @@
 //! the consumer's next channel goes on there; until then it holds the ring as a present consumer does. A
 //! consumer has one place or one channel, never both: a request for a channel waits until its last one has
 //! ended.
+//!
+//! What a consumer missed between two channels is counted when it comes back, exactly as it is told to it:
+//! the distance from where it stopped to where its new channel begins.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,7 +24,12 @@ use super::{ChannelRequest, OutboundEnd, PublicationState, Publications};
 use crate::{
     clerk::{effect::Effect, env::Env, timers::Timer},
     shard::{Command, NodeId, ResumePoint},
-    shared::{Channel, counters::add, keys::PublicationKey, limits::PLACES_MAX},
+    shared::{
+        Channel,
+        counters::add,
+        keys::{ChannelKey, PublicationKey},
+        limits::{PLACES_MAX, STARTS_MAX},
+    },
 };
 
 /// Names a consumer of another engine across its channels: a subscription of a peer.
@@ -44,6 +52,14 @@ pub(crate) struct WaitingOpen {
     pub(crate) index: ReceiverIndex,
     pub(crate) label: Label,
     pub(crate) request: OpenRequest,
+}
+
+/// Where a consumer's last channel began.
+#[derive(Clone, Copy, Default)]
+pub(super) struct ChannelStart {
+    first_seq: u64,
+    /// What the consumer missed between all its channels so far.
+    missed: u64,
 }
 
 /// The absent consumers of a publication, and the requests that wait.
@@ -112,17 +128,40 @@ impl PublicationState {
         asked: &ChannelRequest<'_>,
     ) -> Option<(ResumePoint, Arc<Channel>)> {
         let place = self.places.places.remove(&asked.consumer())?;
-        match asked.request.resume {
-            Some(resume) if resume.publication == self.id => {
+        match self.resumes_at(asked.request) {
+            Some(next_seq) => {
                 add(&self.shared.counters.resumed, 1);
-                Some((ResumePoint { next_seq: resume.next_seq, parked: place.reader }, place.channel))
+                Some((ResumePoint { next_seq, parked: place.reader }, place.channel))
             }
             // It does not know any more where it stopped.
-            _ => {
+            None => {
                 self.lose(env, &place);
                 None
             }
         }
+    }
+
+    /// The first sequence of this publication that the consumer has not seen, as it says.
+    pub(super) fn resumes_at(&self, request: &OpenRequest) -> Option<u64> {
+        request.resume.filter(|resume| resume.publication == self.id).map(|resume| resume.next_seq)
+    }
+
+    /// Counts what the consumer of a channel that begins at `first_seq` missed before it.
+    pub(super) fn note_start(&mut self, key: ChannelKey, first_seq: u64) {
+        let Some(outbound) = self.channels.get(&key) else { return };
+        let Some(consumer) = outbound.consumer() else { return };
+        let last = self.starts.get(&consumer).copied();
+        // If the last answer did not arrive, the consumer is told again what it was told in that.
+        let untold = outbound.resumes_at.map(|next| next.max(last.map_or(0, |last| last.first_seq)));
+        let missed = untold.map_or(0, |untold| first_seq.saturating_sub(untold));
+        let missed = mutate!(missed, "return-uncounted" => 0);
+        add(&self.shared.counters.missed_while_away, missed);
+        let missed = last.map_or(0, |last| last.missed) + missed;
+        outbound.channel.shared.set_missed_before(missed);
+        if last.is_none() && self.starts.len() >= STARTS_MAX {
+            self.starts.pop_first();
+        }
+        self.starts.insert(consumer, ChannelStart { first_seq, missed });
     }
 
     /// Keeps the place of a consumer whose channel has ended.

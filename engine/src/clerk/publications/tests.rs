@@ -229,6 +229,28 @@ fn a_place_that_is_given_up_is_counted_and_not_resumed() {
 }
 
 #[test]
+fn what_a_returning_consumer_missed_is_counted_once() {
+    let mut fixture = Fixture::new(PublishSpec::new(STREAM));
+    let mut first = None;
+    for (label, next_seq, first_seq, missed) in
+        [(7, None, 5, 0), (8, Some(10), 30, 20), (9, Some(10), 34, 24), (10, Some(40), 41, 25)]
+    {
+        let key = match first.replace(()) {
+            None => fixture.serve(7).expect("it is admitted"),
+            Some(()) => {
+                fixture.serve_again(label, next_seq).expect("it is admitted").expect("no channel is left")
+            }
+        };
+        fixture.publications.channel_served(&mut fixture.env, key, first_seq);
+        let channel = &fixture.publications.publications[&fixture.shared.key].channels[&key].channel;
+        assert_eq!(channel.shared.missed_before(), missed, "label {label}");
+        assert_eq!(fixture.shared.counters.missed_while_away.load(Ordering::Relaxed), missed);
+        fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, None);
+    }
+    assert_eq!(fixture.publications.publications[&fixture.shared.key].starts.len(), 1);
+}
+
+#[test]
 fn a_request_waits_until_the_last_channel_of_its_consumer_has_ended() {
     let mut fixture = Fixture::new(PublishSpec::new(STREAM));
     let key = fixture.serve(7).expect("it is admitted");
@@ -371,7 +393,7 @@ fn events_of_a_publication_are_told_in_order() {
     let spec = PublishSpec { on_event: Some(on_event), max_consumers: 1, ..PublishSpec::new(STREAM) };
     let (mut fixture, writer) = filled(spec);
     let key = fixture.serve(7).expect("it is admitted");
-    fixture.publications.channel_served(&mut fixture.env, key);
+    fixture.publications.channel_served(&mut fixture.env, key, 0);
     assert_eq!(fixture.serve(8), Err(CloseCode::NO_CAPACITY));
     fixture.publications.suspect(&mut fixture.env, key, true);
     let channel = fixture.shared.channels.borrow()[0].clone();
