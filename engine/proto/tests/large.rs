@@ -38,6 +38,19 @@ fn five_channels_in_the_middle_of_large_datums_all_finish() {
 }
 
 #[test]
+fn five_of_the_largest_datums_at_once_all_finish_with_default_limits() {
+    const LARGEST: usize = (64 << 20) - 2;
+    let mut world = World::new(3, &SessionConfig::default(), Faults { delay_us: 50, ..Faults::default() });
+    for _ in 0..5 {
+        let max_datum = LARGEST as u32;
+        let window_bytes = 65 << 20;
+        world.open(0, Flow { datums: 1, length: |_| LARGEST, max_datum, window_bytes, ..Flow::default() });
+    }
+    assert!(world.run_until(Duration::from_secs(60), World::all_finished));
+    assert_eq!(world.peers[0].session.session_stats().refused_packets, 0);
+}
+
+#[test]
 fn large_datums_of_mixed_sizes_and_directions_share_the_room() {
     for seed in seeds(4) {
         let faults = Faults { loss: 30, delay_us: 100, ..Faults::default() };

@@ -4,7 +4,7 @@ mod harness;
 
 use std::time::Duration;
 
-use corewire_proto::{channel::Reliability, session::SessionConfig};
+use corewire_proto::{channel::Reliability, congestion::Congestion, session::SessionConfig};
 use harness::{Faults, Flow, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -67,6 +67,21 @@ fn path_that_shrinks_under_load_goes_on_with_small_packets() {
         assert!(packet_bytes(&world) <= after - HEADERS);
         assert!(world.peers.iter().all(|peer| peer.closed.is_none()));
     }
+}
+
+#[test]
+fn long_and_fast_path_is_filled_with_small_packets() {
+    let config = SessionConfig { congestion: Congestion::Unlimited, ..SessionConfig::default() };
+    // In half a second of 1 Gbit/s are 50,000 packets of this size.
+    let mut world = World::new(8, &config, Faults { delay_us: 250_000, ..Faults::default() });
+    (world.mtu, world.tick) = (1_232, Duration::from_millis(1));
+    for _ in 0..2 {
+        let window_bytes = 1 << 30;
+        world
+            .open(0, Flow { datums: 1 << 40, length: |_| 1_100, window_bytes, take: 200, ..Flow::default() });
+    }
+    let filled = |world: &World| world.peers[1].session.session_stats().bytes_in_flight > 18_000 * 1_100;
+    assert!(world.run_until(SECOND * 3, filled), "the path stands empty for want of packets in flight");
 }
 
 #[test]
