@@ -106,6 +106,8 @@ fn session_follows_a_peer_that_moves_and_loses_nothing() {
     for producer_moves in [true, false] {
         let mut flow = Flow::over(Link::CLEAN);
         flow.carry(500, Duration::from_secs(1));
+        assert_eq!(flow.leg.producer.remote_address(), Some(flow.rig.right.address));
+        assert_eq!(flow.leg.consumer.remote_address(), Some(flow.rig.left.address));
         for port in [5_000, 5_001] {
             let rig = &mut flow.rig;
             let moves = if producer_moves { &rig.left } else { &rig.right };
@@ -119,6 +121,8 @@ fn session_follows_a_peer_that_moves_and_loses_nothing() {
                 _ => None,
             });
             assert_eq!(moved.map(|(to, _)| to), Some(to), "told once");
+            let end = if producer_moves { &flow.leg.consumer } else { &flow.leg.producer };
+            assert_eq!(end.remote_address(), Some(to));
             assert!(other.count(Counter::PacketsFromElsewhere) > 0);
         }
         let rig = &mut flow.rig;

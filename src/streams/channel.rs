@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use corewire_engine::publication::Channel;
@@ -259,6 +260,25 @@ impl ChannelInfo {
     /// ```
     pub fn is_connected(&self) -> bool {
         self.state() == State::Connected
+    }
+
+    /// Where the packets for the other end go, as the session has validated it: behind a translator of
+    /// addresses this is not one that the peer [announces](Self::peer). It follows a peer that moves, and
+    /// stays as it was when the channel ends. `None` within one engine, and while the channel is being asked
+    /// for.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.remote_address(), None);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        self.ends.channel.shared().remote_address()
     }
 
     /// Whether nothing was heard of the peer for a second, although something waits for its answer. It may be

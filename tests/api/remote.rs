@@ -265,3 +265,15 @@ async fn settings_of_sessions_reach_the_sessions() {
     assert!(matches!(refused, ConsumerEvent::Refused { code: CloseCode::NO_CAPACITY, .. }), "{refused:?}");
     assert!(producers[0].is_online() && !producers[1].is_online());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
+async fn channel_between_engines_names_the_address_of_its_other_end() {
+    let nodes = apart(2).await;
+    let producer = nodes[0].streams().produce::<Data1>();
+    let consumer = nodes[1].streams().consume::<Data1>();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    let seen = [producer.consumers().next().unwrap(), consumer.producers().next().unwrap()]
+        .map(|channel| channel.remote_address().unwrap());
+    assert_eq!(seen, [nodes[1].local().addresses()[0], nodes[0].local().addresses()[0]]);
+}

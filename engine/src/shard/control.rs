@@ -238,6 +238,7 @@ impl ShardCore {
         shared: Arc<ChannelShared>,
         role: ChannelRole,
     ) -> Option<ChannelSlot> {
+        shared.set_remote_address(self.sessions.get(slot)?.route.to);
         let channel = ChannelEntry { session: slot, label, shared, role };
         let channel_slot = self.channels.insert(channel).ok()?;
         self.sessions.get_mut(slot)?.labels.insert(label, channel_slot);

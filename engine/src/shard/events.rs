@@ -97,6 +97,9 @@ impl ShardCore {
             SessionEvent::AddressChanged { to } => {
                 let entry = self.sessions.get_mut(slot)?;
                 entry.route = entry.route_to(to);
+                for channel in entry.labels.channels().filter_map(|slot| self.channels.get(slot)) {
+                    channel.shared.set_remote_address(to);
+                }
                 self.counters.bump(Counter::PeersMoved);
                 Some(Event::PeerMoved { index, source: entry.route.source, to })
             }

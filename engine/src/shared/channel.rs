@@ -7,6 +7,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,6 +16,7 @@ use std::{
 };
 
 use corewire_proto::{PeerId, StreamId, channel::TypeName, session::CloseCode};
+use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
 use super::{keys::PublicationKey, publication::PublicationShared};
@@ -125,6 +127,8 @@ pub struct ChannelShared {
     end_seq: AtomicU64,
     /// See [`ChannelShared::stopped_at`]; all ones while it is not known.
     stopped_at: AtomicU64,
+    /// See [`ChannelShared::remote_address`].
+    remote_address: Lock<Option<SocketAddr>>,
     /// See [`ChannelShared::missed_before`].
     missed_before: AtomicU64,
     /// The peer is silent.
@@ -148,6 +152,7 @@ impl ChannelShared {
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             stopped_at: AtomicU64::new(u64::MAX),
+            remote_address: Lock::default(),
             missed_before: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             connected_at: OnceLock::new(),
@@ -253,6 +258,17 @@ impl ChannelShared {
     /// between engines.
     pub fn end_seq(&self) -> Option<u64> {
         Some(self.end_seq.load(Ordering::Acquire)).filter(|seq| *seq != u64::MAX)
+    }
+
+    /// Where packets for the other end go: the address that its session has validated last. `None` within one
+    /// engine, and before the channel is there.
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        *self.remote_address.lock()
+    }
+
+    pub(crate) fn set_remote_address(&self, to: SocketAddr) {
+        let ip = to.ip().to_canonical();
+        *self.remote_address.lock() = Some(SocketAddr::new(ip, to.port()));
     }
 
     /// At the producer's end of a channel between engines: datums that the consumer missed between its
