@@ -56,6 +56,32 @@ fn a_datum_goes_its_whole_way_and_is_let_go_of_at_both_ends() {
 }
 
 #[test]
+fn datums_are_delivered_a_turn_before_they_are_acknowledged() {
+    let mut rig = connected(Setup::default());
+    let ring = ring(64, 4_096);
+    let _leg = rig.subscribe(1, &ring, Wish::default());
+    rig.run_for(Duration::from_millis(20));
+    let mut acknowledged = 0;
+    for count in 1..=4 {
+        publish(&ring, 1, 100);
+        rig.left.settle();
+        let sent = loop {
+            assert!(rig.world.advance_to_next_event().is_some(), "datum {count} is on its way");
+            let sent = rig.right.count(Counter::PacketsSent);
+            rig.right.shard.turn();
+            if rig.right.count(Counter::DatumsDelivered) == count {
+                break sent;
+            }
+        };
+        assert_eq!(rig.right.count(Counter::PacketsSent), sent, "the turn that delivers sends nothing");
+        rig.right.shard.turn();
+        acknowledged += rig.right.count(Counter::PacketsSent) - sent;
+        rig.settle();
+    }
+    assert_eq!(acknowledged, 2, "every second packet is acknowledged at once, in the next turn");
+}
+
+#[test]
 fn every_size_arrives_whole_from_empty_to_many_packets() {
     let mut rig = connected(Setup::default());
     let ring = ring(64, 1 << 20);
