@@ -25,7 +25,7 @@ pub use crate::shared::{
 };
 use crate::{
     driver::bind::BindError,
-    peer::{PeerChange, PeerFacts, PeerInfo, ShownTicket},
+    peer::{PeerChange, PeerInfo, ShownTicket},
     publication::{Publication, PublishError, PublishSpec},
     shard::NodeId,
     shared::{
@@ -280,17 +280,7 @@ impl Node {
 
     /// What this node says about itself.
     pub fn me(&self) -> PeerInfo {
-        let shared = self.shared();
-        let settings = shared.settings.lock();
-        PeerInfo::new(PeerFacts {
-            peer_id: shared.peer_id,
-            network_id: shared.network_id,
-            addresses: shared.announced.lock().clone(),
-            tags: settings.tags.clone(),
-            streams: shared.published(),
-            tickets: settings.tickets.clone(),
-            version: (0, 0),
-        })
+        self.shared().me()
     }
 
     /// The peers that are known at present, without this node, sorted by id.
@@ -300,8 +290,17 @@ impl Node {
 
     /// What is known about one peer.
     pub fn peer(&self, id: &PeerId) -> Option<PeerInfo> {
-        let peers = self.peers();
-        peers.binary_search_by(|peer| peer.peer_id().cmp(id)).ok().map(|at| peers[at].clone())
+        self.shared().peer(id)
+    }
+
+    /// A function that tells what is known about a peer, or what this node says about itself. It keeps
+    /// nothing of the node alive.
+    pub fn peer_view(&self) -> impl Fn(&PeerId) -> Option<PeerInfo> + Send + Sync + 'static + use<> {
+        let shared = Arc::downgrade(self.shared());
+        move |id| {
+            let shared = shared.upgrade()?;
+            if shared.peer_id == *id { Some(shared.me()) } else { shared.peer(id) }
+        }
     }
 
     /// Follows [`Node::peers`].

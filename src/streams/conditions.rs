@@ -43,17 +43,19 @@ impl ConditionSpec {
     }
 
     /// Calls the user's predicates, which may panic.
-    pub(crate) fn is_met(&self, channels: &[ChannelInfo]) -> bool {
-        let enough = self.minimum == 0
-            || channels.iter().filter(|channel| self.qualifies(channel)).nth(self.minimum - 1).is_some();
+    pub(crate) fn is_met(&self, status: &StreamStatus, channels: &[ChannelInfo]) -> bool {
+        let qualifying = || channels.iter().filter(|channel| self.qualifies(status, channel));
+        let enough = self.minimum == 0 || qualifying().nth(self.minimum - 1).is_some();
         enough != self.inverse
     }
 
-    fn qualifies(&self, channel: &ChannelInfo) -> bool {
+    fn qualifies(&self, status: &StreamStatus, channel: &ChannelInfo) -> bool {
         let counts = if self.refused { channel.is_refused() } else { channel.is_connected() };
-        counts
-            && self.tags.is_subset(channel.peer().tags())
-            && self.predicates.iter().all(|predicate| predicate(channel.peer()))
+        if !counts || (self.tags.is_empty() && self.predicates.is_empty()) {
+            return counts;
+        }
+        let peer = status.entry_of(channel);
+        self.tags.is_subset(peer.tags()) && self.predicates.iter().all(|predicate| predicate(&peer))
     }
 }
 
@@ -259,14 +261,15 @@ impl ChannelConditions {
     }
 
     /// Only channels to peers with all of these tags qualify: one tag or many, as text or as [`Tag`]. Further
-    /// calls add tags. Default: none.
+    /// calls add tags. Default: none. What counts are the tags that the peer announces now; the condition is
+    /// looked at again when they change.
     pub fn with_tags(mut self, tags: impl IntoTags) -> Self {
         self.spec.tags.append(&mut tags.into_tags());
         self
     }
 
     /// Only channels to peers that satisfy the predicate qualify. Further calls add predicates. Default:
-    /// none.
+    /// none. It gets the peer's entry as it is now.
     pub fn with_predicate(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
         self.spec.predicates.push(Arc::new(predicate));
         self
@@ -280,7 +283,7 @@ impl ChannelConditions {
 
     /// Whether the condition holds now. Calls the predicates.
     pub fn is_condition_met(&self) -> bool {
-        self.spec.is_met(&self.status.channels())
+        self.spec.is_met(&self.status, &self.status.channels())
     }
 
     /// Waits without an async runtime: parks the thread. Called again, it waits for the condition to hold

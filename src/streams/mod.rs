@@ -91,6 +91,12 @@ impl Streams {
 
     /// A new consumer of the stream that is derived from `D`, with the default configuration. In a network
     /// that was shut down it is closed from the start.
+    ///
+    /// # Panics
+    ///
+    /// If the node has as many consumers as its engine's limit. [`try_build`](consumer::Builder::try_build)
+    /// of a builder gives an error instead.
+    #[track_caller]
     pub fn consume<D: Datum>(&self) -> Consumer<D> {
         self.consumer::<D>().build()
     }

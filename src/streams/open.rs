@@ -8,10 +8,10 @@ use corewire_engine::peer::PeerInfo;
 use corewire_engine::publication::{
     Admit, DatumForm, OnChange, Publication, PublishError, PublishSpec, TypeName, Verdict,
 };
-use corewire_engine::subscription::SubscribeSpec;
+use corewire_engine::subscription::{SubscribeError, SubscribeSpec};
 
 use super::Streams;
-use super::conditions::Predicate;
+use super::conditions::{ConditionSpec, Predicate};
 use super::consumer::{self, Consumer, LegSet};
 use super::criteria::Criteria;
 use super::event::EventHub;
@@ -33,7 +33,7 @@ impl Streams {
         mut settings: producer::ProducerSettings,
     ) -> Result<Producer<D, C>, TryBuildError<D, C>> {
         let datum_type = DatumType::of::<D, C>();
-        let status = Arc::new(StreamStatus::new(settings.online.clone()));
+        let status = self.status(settings.online.clone());
         let max_datum = settings.max_datum_bytes();
         let selecting = std::mem::take(&mut settings.selecting);
         let keys = selecting.key.as_ref().map(|key| key.kind);
@@ -75,17 +75,29 @@ impl Streams {
         }
     }
 
-    /// Makes a consumer.
+    /// The status of a handle, which is not attached to anything yet.
+    fn status(&self, online: ConditionSpec) -> Arc<StreamStatus> {
+        let (status, view) = (StreamStatus::new(online), self.node.peer_view());
+        status.look_up_peers(move |id| view(&id.to_bytes().into()).as_ref().map(PeerEntry::new));
+        Arc::new(status)
+    }
+
+    /// Makes a consumer. In a network that was shut down it is closed from the start.
+    ///
+    /// # Errors
+    ///
+    /// The limit of consumers, if it is reached.
     pub(crate) fn subscribe<D: Send + 'static, C: Codec<D>>(
         &self,
         settings: consumer::ConsumerSettings,
-    ) -> Consumer<D, C> {
-        let status = Arc::new(StreamStatus::new(settings.online));
+    ) -> Result<Consumer<D, C>, usize> {
+        let status = self.status(settings.online);
         let news = Arc::new(AtomicFlag::default());
         let events = Arc::new(EventHub::default());
         let spec = SubscribeSpec {
             window_bytes: settings.window_bytes as u64,
-            window_datums: settings.window_datums as u64,
+            // A window without a limit in bytes has none in datums either.
+            window_datums: if settings.window_bytes == 0 { 0 } else { settings.window_datums as u64 },
             max_datum: MAX_DATUM_BYTES,
             reliability: settings.reliability,
             form: form::<D, C>(),
@@ -96,14 +108,20 @@ impl Streams {
             on_event: Some(events.hook()),
             ..SubscribeSpec::new(settings.stream_id.to_bytes().into())
         };
-        // A node that has left refuses; the consumer is then closed from the start.
-        let subscription = self.node.subscribe(spec).ok();
-        match &subscription {
-            Some(subscription) => status.attach(subscription.watch(), subscription.over()),
-            None => status.close(),
-        }
+        let subscription = match self.node.subscribe(spec) {
+            Ok(subscription) => {
+                status.attach(subscription.watch(), subscription.over());
+                Some(subscription)
+            }
+            Err(SubscribeError::TooMany { limit }) => return Err(limit),
+            // A node that has left refuses.
+            Err(_) => {
+                status.close();
+                None
+            }
+        };
         let legs = LegSet::new(subscription, status.clone(), news, events);
-        Consumer::from_legs(settings.stream_id, status, legs)
+        Ok(Consumer::from_legs(settings.stream_id, status, legs))
     }
 }
 

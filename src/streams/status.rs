@@ -18,6 +18,8 @@ use super::channel::ChannelInfo;
 use super::conditions::ConditionSpec;
 use crate::contain::contain;
 use crate::counters::{AtomicFlag, EventCounter};
+use crate::discovery::PeerEntry;
+use crate::id::PeerId;
 
 /// The channels of a handle as one snapshot.
 pub(crate) type ChannelList = Arc<[ChannelInfo]>;
@@ -27,6 +29,9 @@ pub(crate) type ChannelsRx = watch::Receiver<publication::Channels>;
 
 /// Whether a publication or a subscription has ended.
 type IsClosed = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// What is known about a peer at present.
+type PeerView = Box<dyn Fn(&PeerId) -> Option<PeerEntry> + Send + Sync>;
 
 /// See the module.
 pub(crate) struct StreamStatus {
@@ -40,6 +45,8 @@ pub(crate) struct StreamStatus {
     channels_rx: OnceLock<ChannelsRx>,
     /// Set together with `channels_rx`.
     is_closed: OnceLock<IsClosed>,
+    /// Set before `channels_rx`.
+    peer_view: OnceLock<PeerView>,
     /// No code that can panic runs under it.
     state: Lock<StatusState>,
 }
@@ -63,6 +70,7 @@ impl StreamStatus {
             condition,
             channels_rx: OnceLock::new(),
             is_closed: OnceLock::new(),
+            peer_view: OnceLock::new(),
             state: Lock::new(StatusState {
                 channels: Arc::new([]),
                 closed: false,
@@ -74,6 +82,17 @@ impl StreamStatus {
         // `minimum_of(0)` holds from the start.
         status.refresh();
         status
+    }
+
+    /// Conditions ask `view` for the peers of channels, so that they see changes of an entry.
+    pub(crate) fn look_up_peers(&self, view: impl Fn(&PeerId) -> Option<PeerEntry> + Send + Sync + 'static) {
+        let _ = self.peer_view.set(Box::new(view));
+    }
+
+    /// The entry of a channel's peer as it is now; that of its beginning once the peer is forgotten.
+    pub(crate) fn entry_of(&self, channel: &ChannelInfo) -> PeerEntry {
+        let current = self.peer_view.get().and_then(|view| view(channel.peer().id()));
+        current.unwrap_or_else(|| channel.peer().clone())
     }
 
     /// Follows the channels of a publication or subscription until that is closed.
@@ -94,7 +113,7 @@ impl StreamStatus {
         // channels, or is followed by the refresh of the change that it missed.
         let channels =
             self.channels_rx.get().map_or_else(|| known.clone(), |rx| infos_of(&rx.borrow(), &known));
-        let met = contain(|| self.condition.is_met(&channels)).unwrap_or_else(|| {
+        let met = contain(|| self.condition.is_met(self, &channels)).unwrap_or_else(|| {
             self.predicate_panics.add_one();
             false
         });

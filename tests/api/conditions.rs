@@ -1,8 +1,9 @@
 //! `when()` and the conditions of `online_when`.
 
+use corewire::streams::CloseCode;
 use corewire::{Network, NetworkId, Tag, tag};
 
-use super::support::{Data1, alone, poll_once, within};
+use super::support::{Data1, alone, apart, poll_once, within};
 
 async fn tagged(id: NetworkId, tags: &[&str]) -> Network {
     Network::builder(id).with_tags(tags).build().await.unwrap()
@@ -142,4 +143,70 @@ async fn consumers_wait_for_producers_with_the_same_conditions() {
     drop(producer);
     within(consumer.when().unsubscribed()).await;
     within(consumer.when().offline()).await;
+}
+
+/// A producer at `here`, whose conditions follow the tags of a consumer at `there`, and the other way round.
+async fn conditions_follow(here: &Network, there: &Network) {
+    let producer = here.streams().producer::<Data1>().online_when(|c| c.with_tags("leader")).build().unwrap();
+    let consumer = there.streams().consume::<Data1>();
+    within(producer.when().subscribed()).await;
+    assert!(!producer.is_online());
+    there.discovery().set_tags(["leader", "fresh"]);
+    within(producer.when().online()).await;
+    within(producer.when().subscribed().with_predicate(|peer| peer.has_tag("fresh"))).await;
+    there.discovery().set_tags("follower");
+    within(producer.when().offline()).await;
+    within(producer.when().subscribed().with_tags("leader").unmet()).await;
+
+    within(consumer.when().online()).await;
+    here.discovery().set_tags("exchange");
+    within(consumer.when().subscribed().with_tags("exchange")).await;
+    here.discovery().set_tags("retired");
+    within(consumer.when().subscribed().with_tags("exchange").unmet()).await;
+    let channel = producer.consumers().next().unwrap();
+    assert!(channel.is_connected() && !channel.peer().has_tag("leader"), "the entry of its beginning");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
+async fn conditions_follow_tags_that_change_between_engines() {
+    let nodes = apart(2).await;
+    conditions_follow(&nodes[0], &nodes[1]).await;
+}
+
+#[tokio::test(crate = "crate::support::host")]
+async fn conditions_follow_tags_that_change_within_an_engine() {
+    let id = NetworkId::random();
+    conditions_follow(&tagged(id, &[]).await, &tagged(id, &[]).await).await;
+}
+
+#[tokio::test(crate = "crate::support::host")]
+async fn conditions_follow_the_own_tags_of_a_node() {
+    let network = alone().await;
+    let producer = network.streams().produce::<Data1>();
+    let _consumer = network.streams().consume::<Data1>();
+    within(producer.when().subscribed()).await;
+    network.discovery().set_tags("leader");
+    within(producer.when().subscribed().with_tags("leader")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
+async fn requirements_follow_tags_that_change() {
+    let nodes = apart(2).await;
+    let (here, there) = (&nodes[0], &nodes[1]);
+    let producer =
+        here.streams().producer::<Data1>().require(|peer| peer.has_tag("trusted")).build().unwrap();
+    let consumer = there.streams().consumer::<Data1>().require(|peer| !peer.has_tag("retired")).build();
+    within(consumer.when().refused()).await;
+    there.discovery().set_tags("trusted");
+    within(consumer.when().online()).await;
+    let channel = producer.consumers().next().unwrap();
+    there.discovery().set_tags("revoked");
+    within(channel.disconnected()).await;
+    assert_eq!(channel.close_code(), Some(CloseCode::NOT_ALLOWED));
+    within(consumer.when().refused()).await;
+    there.discovery().set_tags("trusted");
+    within(consumer.when().online()).await;
+    here.discovery().set_tags("retired");
+    within(consumer.when().refused()).await;
+    within(producer.when().unsubscribed()).await;
 }

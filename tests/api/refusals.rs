@@ -1,11 +1,12 @@
 //! Each way in which a datum is refused, and the counters that have to add up.
 
+use corewire::engine::{EngineConfig, Limits};
 use corewire::streams::producer::{BuilderError, Error, TryBuildError};
-use corewire::{BackpressurePolicy, Datum, Producer, UniqueId};
+use corewire::{BackpressurePolicy, Datum, Network, NetworkId, Producer, UniqueId};
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::support::{Data1, alone, alone_again, connected, two, unencodable, within};
+use super::support::{Data1, alone, alone_again, connected, engine_with, two, unencodable, within};
 
 /// Every datum that was offered is in one counter.
 fn assert_adds_up<D>(producer: &Producer<D>, offered: u64) {
@@ -352,5 +353,25 @@ fn a_policy_is_named_by_its_slug() {
     let text = unknown.to_string();
     for slug in slugs {
         assert!(text.contains(slug), "{text}");
+    }
+}
+
+#[tokio::test(crate = "crate::support::host")]
+async fn a_consumer_beyond_the_limit_is_refused_when_it_is_built() {
+    let limits = Limits { subscriptions: 2, ..Limits::default() };
+    let engine = engine_with(EngineConfig { limits, ..EngineConfig::default() });
+    let network = Network::builder(NetworkId::random()).with_engine(engine).build().await.unwrap();
+    let build = || network.streams().consumer::<Data1>().try_build();
+    let (first, _second) = (build().unwrap(), build().unwrap());
+    let refused = build().unwrap_err();
+    assert_eq!(refused.limit, 2);
+    assert!(refused.to_string().contains("drop one"), "{refused}");
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        network.streams().consume::<Data1>().is_closed()
+    }));
+    assert!(panicked.is_err(), "no consumer is closed from its start");
+    drop(first);
+    while build().is_err() {
+        tokio::task::yield_now().await;
     }
 }

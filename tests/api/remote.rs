@@ -5,7 +5,7 @@ use corewire::streams::CloseCode;
 use corewire::streams::producer::Error;
 use corewire::{Network, NetworkId, Reliability};
 
-use super::support::{Data1, alone_again, apart, engine, engine_with, within};
+use super::support::{Data1, alone_again, apart, apart_with_threads, engine, engine_with, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
 async fn a_slow_consumer_stops_its_producer_and_nothing_is_lost() {
@@ -276,4 +276,45 @@ async fn channel_between_engines_names_the_address_of_its_other_end() {
     let seen = [producer.consumers().next().unwrap(), consumer.producers().next().unwrap()]
         .map(|channel| channel.remote_address().unwrap());
     assert_eq!(seen, [nodes[1].local().addresses()[0], nodes[0].local().addresses()[0]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
+async fn a_window_of_zero_bytes_never_stops_the_producer() {
+    use corewire::streams::ConsumerEvent;
+
+    let nodes = apart_with_threads(2).await;
+    for reliability in [Reliability::FireAndForget, Reliability::Reliable] {
+        let id = format!("{reliability:?}");
+        let builder = nodes[0].streams().producer::<[u64; 16]>().with_stream_id(&*id);
+        let producer = builder.disconnect_lagging(false).build().unwrap();
+        let builder = nodes[1].streams().consumer::<[u64; 16]>().with_stream_id(&*id).with_window_bytes(0);
+        let mut consumer = builder.reliability(reliability).build();
+        let mut events = consumer.events();
+        within(producer.when().online()).await;
+        let end = async {
+            while let Some(event) = within(events.recv()).await {
+                if let ConsumerEvent::Closed { code, .. } = event {
+                    return code;
+                }
+            }
+            panic!("the consumer is there");
+        };
+        let sending = async {
+            for n in 0.. {
+                within(producer.push([n; 16])).await.unwrap_or_default();
+                let enough = reliability == Reliability::FireAndForget && n == 60_000;
+                if enough || !producer.is_online() {
+                    break;
+                }
+            }
+        };
+        if reliability == Reliability::Reliable {
+            let (code, ()) = tokio::join!(end, sending);
+            assert_eq!(code, CloseCode::TOO_SLOW, "it took nothing, and nothing may be lost");
+        } else {
+            sending.await;
+            assert!(producer.is_online(), "it took nothing, and is not cut off");
+            assert!(within(consumer.recv()).await.is_some());
+        }
+    }
 }

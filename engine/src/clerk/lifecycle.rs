@@ -152,6 +152,9 @@ impl Clerk {
             self.review_inbound(leg.consumer);
             self.apply_effects();
         }
+        // For conditions over channels within the node.
+        self.publications.notify_of_peers(&mut self.env, node);
+        self.subscriptions.notify_of_peers(&mut self.env, node);
         let Some(peer) = self.nodes.shared(node).map(|node| node.peer_id) else { return };
         // Those that refused it as a producer.
         for other in self.nodes.ids() {

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     driver::Socket,
-    peer::{PeerChange, PeerInfo, ShownTicket, changes},
+    peer::{PeerChange, PeerFacts, PeerInfo, ShownTicket, changes},
 };
 
 /// Changes of peers that wait for one listener. With more, the oldest are dropped and counted.
@@ -181,6 +181,26 @@ impl NodeShared {
             }
         };
         drop(removed);
+    }
+
+    /// What the node says about itself.
+    pub(crate) fn me(&self) -> PeerInfo {
+        let settings = self.settings.lock();
+        PeerInfo::new(PeerFacts {
+            peer_id: self.peer_id,
+            network_id: self.network_id,
+            addresses: self.announced.lock().clone(),
+            tags: settings.tags.clone(),
+            streams: self.published(),
+            tickets: settings.tickets.clone(),
+            version: (0, 0),
+        })
+    }
+
+    /// What is known about a peer.
+    pub(crate) fn peer(&self, id: &PeerId) -> Option<PeerInfo> {
+        let peers = self.peers.borrow();
+        peers.binary_search_by(|peer| peer.peer_id().cmp(id)).ok().map(|at| peers[at].clone())
     }
 
     /// The streams that are published at present, sorted.

@@ -29,7 +29,7 @@ const WINDOW_DATUMS: RangeInclusive<usize> = 1..=1 << 20;
 
 /// Configures a consumer; made by [`Streams::consumer`].
 ///
-/// Building cannot fail: a value outside its documented range counts as the nearest one inside.
+/// A value outside its documented range counts as the nearest one inside.
 ///
 /// ```
 /// use corewire::streams::ExponentialBackoffBuilder;
@@ -120,8 +120,13 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// The credit of a producer on another engine, in bytes: encoded datums that are sent and not yet taken
-    /// by the application, each counting its length rounded up to 16. From 16 bytes to 96 MiB. Default:
-    /// 65,536. For a producer on the same engine its own ring is the window.
+    /// by the application, each counting its length rounded up to 16. From 16 bytes to 96 MiB; 0: no limit,
+    /// also not [in datums](Self::with_window_datums). Default: 65,536. For a producer on the same engine its
+    /// own ring is the window.
+    ///
+    /// Without a limit a slow consumer never stops its producer. Once it has as much to take as the engine
+    /// grants an inbox ([`ShardLimits::open_window_bytes`](crate::engine::ShardLimits)), a reliable channel
+    /// ends with `TooSlow`, and a fire-and-forget one loses datums, which are reported as missing.
     ///
     /// The longest datum that is taken is 67,108,846 bytes, less where the engine's limit of an inbox
     /// ([`ShardLimits::inbox_bytes`](crate::engine::ShardLimits)) leaves less room beside the window, or the
@@ -135,7 +140,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// # Ok::<(), corewire::network::NetworkError>(())
     /// ```
     pub fn with_window_bytes(mut self, bytes: usize) -> Self {
-        self.settings.window_bytes = bytes.clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end());
+        let bounded = bytes.clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end());
+        self.settings.window_bytes = if bytes == 0 { 0 } else { bounded };
         self
     }
 
@@ -254,8 +260,31 @@ impl<D: Send + 'static, C: Codec<D>> Builder<D, C> {
     /// assert!(streams.consumer::<u64>().build().is_closed());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the node has as many consumers as its engine's limit
+    /// ([`Limits::subscriptions`](crate::engine::Limits), 4,096 unless configured), which
+    /// [`try_build`](Self::try_build) returns instead.
+    #[track_caller]
     pub fn build(self) -> Consumer<D, C> {
-        self.streams.subscribe::<D, C>(self.settings)
+        self.try_build().unwrap_or_else(|error| panic!("no consumer: {error}"))
+    }
+
+    /// As [`build`](Self::build), for programs that may reach the limit of consumers.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let consumer = network.streams().consumer::<u64>().try_build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyConsumers`].
+    pub fn try_build(self) -> Result<Consumer<D, C>, TooManyConsumers> {
+        self.streams.subscribe::<D, C>(self.settings).map_err(|limit| TooManyConsumers { limit })
     }
 }
 
@@ -263,4 +292,14 @@ impl<D, C> fmt::Debug for Builder<D, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder").field("stream_id", &self.settings.stream_id).finish_non_exhaustive()
     }
+}
+
+/// The node has as many consumers as its engine's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "this node has {limit} consumers already: drop one, or raise the limit in the engine's configuration"
+)]
+pub struct TooManyConsumers {
+    /// The limit.
+    pub limit: usize,
 }

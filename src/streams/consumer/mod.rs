@@ -21,8 +21,8 @@ use std::sync::Arc;
 use futures_core::Stream;
 
 pub use self::borrowed::{DatumRef, Ref};
-pub use self::builder::Builder;
 pub(crate) use self::builder::ConsumerSettings;
+pub use self::builder::{Builder, TooManyConsumers};
 use self::leg::Delivered;
 pub(in crate::streams) use self::leg::LegStats;
 pub(crate) use self::legs::LegSet;
