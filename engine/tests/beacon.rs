@@ -7,17 +7,19 @@ mod namespace;
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     process::Command,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use corewire_engine::{
     Engine,
     node::{BeaconReach, Node, NodeConfig},
+    peer::PeerChange,
     publication::PublishSpec,
 };
 use corewire_proto::{NetworkId, beacon::Beacon, handshake::NetworkSecret, membership::MAX_STREAMS};
 use engine_rig::{
-    Got, engine, join, network, next, next_leg, next_number, push, spec, stream, wait_consumers, wait_for,
+    Got, engine, join, network, next, next_leg, next_number, push, spec, stream, wait, wait_consumers,
+    wait_for,
 };
 
 /// A node that is found by its beacon only.
@@ -123,6 +125,46 @@ fn garbage_in_the_group_is_counted_and_harmless() {
     let stats = node.stats();
     eprintln!("{} of 200 datagrams came", stats.beacons_foreign);
     assert_eq!(stats.beacons_refused, 0);
+}
+
+#[test]
+fn a_flood_in_the_group_is_accounted_for_and_survived() {
+    const SENT: u64 = 20_000;
+    let (here, there) = (engine(), engine());
+    let network = network("beacon flood");
+    let node = found(&here, network, BeaconReach::Host);
+    if !has_beacon(&node) {
+        return;
+    }
+    let key = NetworkSecret::of_public_network(&network).beacon_key(&network);
+    let (group, _) = Beacon::groups(&key);
+    let attacker = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    for _ in 0..SENT {
+        attacker.send_to(&[7; 600], group).expect("multicast on loopback");
+    }
+    let friend = found(&there, network, BeaconReach::Host);
+    wait_for("the friend", node.watch_peers(), |peers| !peers.is_empty());
+    wait_for("the node", friend.watch_peers(), |peers| !peers.is_empty());
+    let stats = node.stats();
+    let counted = stats.beacons_foreign + stats.beacons_flooded + stats.beacons_dropped;
+    eprintln!("{SENT} sent: {stats:?}");
+    assert!(stats.beacons_foreign > 0 && counted <= SENT + 100, "{stats:?}");
+}
+
+#[test]
+fn a_departure_is_heard_without_a_session() {
+    let (here, there) = (engine(), engine());
+    let network = network("beacon leave");
+    let (node, other) = (found(&here, network, BeaconReach::Host), found(&there, network, BeaconReach::Host));
+    if !has_beacon(&node) {
+        return;
+    }
+    wait_for("the other", node.watch_peers(), |peers| !peers.is_empty());
+    let mut changes = node.peer_changes();
+    wait("the end", other.shutdown(Duration::ZERO)).expect("nothing to deliver");
+    let told = wait("a change", changes.recv()).expect("the node is there");
+    assert!(matches!(&told, PeerChange::Left(peer) if peer.peer_id() == other.peer_id()), "{told:?}");
+    assert_eq!(node.stats().sessions_opened, 0);
 }
 
 #[test]

@@ -71,16 +71,27 @@ fn ip(arguments: &[&str]) {
     assert!(status.success(), "ip {arguments:?}");
 }
 
-/// Two hosts on one link: this namespace, and that of a child, joined by a pair of virtual interfaces.
 #[test]
 fn two_hosts_on_one_link_meet_without_addresses() {
-    if !in_namespace("beacon::two_hosts_on_one_link_meet_without_addresses") {
-        return;
+    if in_namespace("beacon::two_hosts_on_one_link_meet_without_addresses") {
+        two_hosts(["10.78.0.1/24", "10.78.0.2/24"]);
     }
-    let far = "read go; ip link set lo up; ip addr add 10.78.0.2/24 dev far; ip link set far up; exec \"$@\"";
+}
+
+#[test]
+fn two_hosts_that_have_addresses_of_their_link_only_meet() {
+    if in_namespace("beacon::two_hosts_that_have_addresses_of_their_link_only_meet") {
+        two_hosts(["fe80::78:1/64", "fe80::78:2/64"]);
+    }
+}
+
+/// Two hosts on one link: this namespace, and that of a child, joined by a pair of virtual interfaces.
+fn two_hosts([near, far]: [&str; 2]) {
+    let setup = "read go; ip link set lo up; ip link set far addrgenmode none; \
+                 ip addr add \"$0\" dev far nodad; ip link set far up; exec \"$@\"";
     let program = env!("CARGO_BIN_EXE_corewire");
     let mut subscriber = Command::new("unshare")
-        .args(["--net", "--", "sh", "-c", far, "sh", program, "sub", "s", "--lan", "--count", "50"])
+        .args(["--net", "--", "sh", "-c", setup, far, program, "sub", "s", "--lan", "--count", "50"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -94,7 +105,8 @@ fn two_hosts_on_one_link_meet_without_addresses() {
         std::thread::yield_now();
     }
     ip(&["link", "set", "far", "netns", &id]);
-    ip(&["addr", "add", "10.78.0.1/24", "dev", "near"]);
+    ip(&["link", "set", "near", "addrgenmode", "none"]);
+    ip(&["addr", "add", near, "dev", "near", "nodad"]);
     ip(&["link", "set", "near", "up"]);
     subscriber.stdin.take().unwrap().write_all(b"go\n").unwrap();
     let mut publisher = start(&["pub", "s", "--lan"]);
@@ -102,6 +114,29 @@ fn two_hosts_on_one_link_meet_without_addresses() {
     let fed = publisher.feed(numbers(50));
     let output = subscriber.wait_with_output().unwrap();
     assert_eq!(text(&output.stdout), text(&numbers(50)));
+    assert_eq!(publisher.end().code(), Some(0));
+    fed.join().unwrap();
+}
+
+#[test]
+fn three_programs_meet_with_nothing_but_a_name_and_a_secret() {
+    if !in_namespace("beacon::three_programs_meet_with_nothing_but_a_name_and_a_secret") {
+        return;
+    }
+    ip(&["link", "set", "lo", "up"]);
+    let _taken = UdpSocket::bind("[::]:7411").expect("the default port of a namespace of its own");
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "open sesame").unwrap();
+    let options = ["--network", "three", "--secret-file", path(&secret)];
+    let mut publisher = start(&[&["pub", "s", "--consumers", "2"], &options[..]].concat());
+    let fed = publisher.feed(numbers(200));
+    let subscribers = [1, 2].map(|_| start(&[&["sub", "s", "--count", "200"], &options[..]].concat()));
+    for subscriber in subscribers {
+        let subscriber = subscriber.end();
+        assert_eq!(subscriber.code(), Some(0), "{}", subscriber.stderr);
+        assert_eq!(text(&subscriber.stdout), text(&numbers(200)));
+    }
     assert_eq!(publisher.end().code(), Some(0));
     fed.join().unwrap();
 }

@@ -20,7 +20,7 @@ use crate::{
     shard::NodeId,
     shared::{
         beacon::{BeaconSetup, BeaconSockets, HEARD_MAX, Heard, concrete},
-        counters::count,
+        counters::{add, count},
         node::NodeShared,
         port::changed,
     },
@@ -177,7 +177,8 @@ impl BeaconThread {
         }
         for node in self.nodes.values_mut() {
             let Some((beacon, sockets)) = &mut node.beacon else { continue };
-            for socket in &sockets.sockets {
+            for socket in &mut sockets.sockets {
+                add(&node.shared.counters.beacons_dropped, socket.newly_dropped().into());
                 for _ in 0..DATAGRAMS_PER_PASS {
                     // What waits in the socket is heard when the clerk has taken what was heard before.
                     if node.shared.has_heard_enough() {

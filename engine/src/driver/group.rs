@@ -26,6 +26,8 @@ pub(crate) struct GroupSocket {
     group: SocketAddr,
     /// The numbers of the interfaces.
     joined: BTreeSet<u32>,
+    /// As the kernel counted when it was asked last.
+    dropped: u32,
 }
 
 impl GroupSocket {
@@ -43,7 +45,7 @@ impl GroupSocket {
             options::set(fd, libc::SOL_IPV6, libc::IPV6_MULTICAST_HOPS, 1)?;
             socket.set_multicast_loop_v6(true)?;
         }
-        Ok(Self { socket, group, joined: BTreeSet::new() })
+        Ok(Self { socket, group, joined: BTreeSet::new(), dropped: 0 })
     }
 
     /// Whether datagrams of the group can pass through an address of this kind.
@@ -105,6 +107,13 @@ impl GroupSocket {
     /// Receives a datagram, if one is there.
     pub(crate) fn receive(&self, bytes: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.socket.recv_from(bytes)
+    }
+
+    /// Datagrams that the kernel has dropped since the last call, because the queue was full.
+    pub(crate) fn newly_dropped(&mut self) -> u32 {
+        let before = self.dropped;
+        self.dropped = options::dropped(self.socket.as_raw_fd()).unwrap_or(before);
+        self.dropped.wrapping_sub(before)
     }
 
     /// Whether datagrams pass through this interface.

@@ -54,6 +54,7 @@ node_counters! {
     beacons_replayed: "Beacons that were older than the latest one of their peer.",
     beacons_refused: "Beacons that were malformed, or of too many peers.",
     beacons_flooded: "Datagrams in the multicast group that were dropped unopened, because too many came.",
+    beacons_dropped: "Datagrams in the multicast group that the kernel dropped, because the queue was full.",
     channels_opened: "Channels that this node's subscriptions asked for.",
     channels_connected: "Channels of this node's subscriptions that were connected.",
     channels_served: "Channels of this node's publications that were connected.",

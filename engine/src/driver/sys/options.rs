@@ -26,6 +26,20 @@ pub(in crate::driver) fn get(socket: RawFd, level: libc::c_int, name: libc::c_in
     Ok(value)
 }
 
+/// Datagrams that a socket has dropped because its queue was full (`SO_MEMINFO`, Linux 4.12). The kernel
+/// counts modulo 2³².
+pub(in crate::driver) fn dropped(socket: RawFd) -> io::Result<u32> {
+    /// `SK_MEMINFO_VARS` of `linux/sock_diag.h`, and the place of `SK_MEMINFO_DROPS`.
+    const VARS: usize = 9;
+    const DROPS: usize = 8;
+    let mut values = [0u32; VARS];
+    let mut len = size_of_val(&values) as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_MEMINFO);
+    // SAFETY: `values` is writable for `len` bytes during the call.
+    check(unsafe { libc::getsockopt(socket, level, name, (&raw mut values).cast(), &mut len) })?;
+    Ok(values[DROPS])
+}
+
 /// What a socket can do that the driver asked of it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct PreparedSocket {
