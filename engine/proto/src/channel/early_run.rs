@@ -206,7 +206,7 @@ mod tests {
         }
         let datums = Datums::new(1, true, &[7]).unwrap();
         assert_eq!(runs.hold(99_999, (0, 16), datums, 1, &[7], &mut budget), Err(Fault::Refuse));
-        assert_eq!(runs.hold_skip(99_999, 100_000, 0, &mut budget), Err(Fault::Refuse));
+        assert_eq!(runs.hold_skip((99_999, 100_000), 0, false, &mut budget), Err(Fault::Refuse));
         assert_eq!(budget.held(), runs.charge());
     }
 }
