@@ -180,7 +180,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
         if !self.core.is_online() {
             return Err(self.core.claim_offline());
         }
-        if self.core.selects {
+        if self.core.selects() {
             return Err(self.core.claim_without_datum());
         }
         let room = match self.core.writer.try_claim(C::LEN) {
@@ -219,7 +219,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
         if !self.core.is_online() {
             return Err(self.core.claim_offline());
         }
-        if self.core.selects {
+        if self.core.selects() {
             return Err(self.core.claim_without_datum());
         }
         match self.core.claim_many(C::LEN, n) {

@@ -106,7 +106,7 @@ impl<D: Send + 'static, C: InPlaceMut<D>> Producer<D, C> {
         while let Some(first) = datums.get(sent) {
             let put = if !self.core.is_online() {
                 Err(self.core.offline_refusal())
-            } else if self.core.selects {
+            } else if self.core.selects() {
                 self.core.try_put::<D, C>(first, &mut RetryState::default()).map(|()| {
                     self.core.sent_copy::<D, C>(first);
                     1
@@ -197,7 +197,7 @@ impl<D: 'static, C: InPlaceMut<D>> SendingMany<'_, D, C> {
                     return other;
                 }
             }
-            let put = if self.retry.is_first_attempt() && !self.core.selects {
+            let put = if self.retry.is_first_attempt() && !self.core.selects() {
                 self.core.put_some::<D, C>(&self.datums[self.sent..])
             } else {
                 Err(Refusal::Full)

@@ -153,7 +153,7 @@ impl ProducerCore {
         if !self.is_online() {
             return self.put_slow::<D, C>(Rejected::Offline(datum));
         }
-        if self.selects {
+        if self.selects() {
             return self.put_selected::<D, C>(datum);
         }
         let mut staging = [0; SHORT_BYTES];

@@ -157,14 +157,14 @@ impl ProducerCore {
     /// The datum has entered the ring: gives it to the undelivered sink if no consumer wants it.
     #[inline]
     pub(super) fn sent<D: 'static>(&self, datum: D) {
-        if self.selects {
+        if self.selects() {
             self.give_unwanted(|| Some(datum));
         }
     }
 
     /// As [`sent`](Self::sent) for a datum of which the caller keeps the original.
     pub(super) fn sent_copy<D: 'static, C: Codec<D>>(&self, datum: &D) {
-        if self.selects {
+        if self.selects() {
             self.give_unwanted(|| C::decode(&to_vec::<D, C>(datum).ok()?).ok());
         }
     }

@@ -22,8 +22,6 @@ pub(crate) struct ProducerCore {
     pub(super) shared: Arc<ProducerShared>,
     pub(super) writer: Writer,
     pub(super) publication: Publication,
-    /// Its datums have keys, or it has an undelivered sink.
-    pub(super) selects: bool,
 }
 
 /// What all handles of one producer share. The engine keeps it as the publication's attachment, where a
@@ -139,8 +137,13 @@ impl From<EncodeError> for Refusal {
 impl ProducerCore {
     /// A handle of `publication`, to which `shared` is attached.
     pub(crate) fn new(publication: Publication, shared: Arc<ProducerShared>) -> Self {
-        let selects = shared.selecting.is_any();
-        Self { shared, writer: publication.writer(), publication, selects }
+        Self { shared, writer: publication.writer(), publication }
+    }
+
+    /// Whether its datums have keys, or it has an undelivered sink.
+    #[inline(always)]
+    pub(super) fn selects(&self) -> bool {
+        self.shared.selecting.is_any()
     }
 
     pub(super) fn is_closed(&self) -> bool {
