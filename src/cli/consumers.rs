@@ -27,6 +27,10 @@ const HOLD_FORGOTTEN: Duration = Duration::from_secs(10);
 /// of its consumer (20 s, see `resume_for` of the producer's builder), and a little longer.
 const OUTCOME_OPEN: Duration = Duration::from_secs(25);
 
+/// How long the end of the stream waits for a consumer whose session has broken. A consumer that is only
+/// stopped keeps its session for ten seconds before that.
+const AWAITED: Duration = Duration::from_secs(5);
+
 /// What is known about one consumer.
 struct ConsumerAccount {
     /// Its short id and address.
@@ -196,6 +200,14 @@ impl ConsumerAccounts {
             account.channel().is_some_and(|channel| channel.close_code().is_some())
         };
         self.accounts.values().filter(away).map(|account| &*account.name).collect()
+    }
+
+    /// Whether a consumer is absent that the end of the stream waits for.
+    pub(crate) fn awaits(&self, now: Instant) -> bool {
+        let last = self.accounts.values().filter_map(|account| account.channels.last());
+        last.filter(|channel| !channel.settled)
+            .filter_map(|channel| channel.over_at)
+            .any(|over_at| now.saturating_duration_since(over_at) < AWAITED)
     }
 
     /// Who keeps the producer waiting: the connected consumers that are furthest behind, and those that are

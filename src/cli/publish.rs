@@ -35,8 +35,12 @@ const STANDSTILL: Duration = Duration::from_secs(365 * 86_400);
 /// Time without a consumer after which a message is printed.
 const OFFLINE_NOTICE: Duration = Duration::from_secs(1);
 
-/// How long an interrupted publisher waits for its consumers to take what was sent.
-const INTERRUPTED_DRAIN: Duration = Duration::from_secs(1);
+/// How often the ring is looked at while its rest is delivered: a short input ends without a noticeable
+/// pause.
+const DELIVERY_POLL: Duration = Duration::from_millis(2);
+
+/// How long a publisher that is interrupted, or has lost its consumers, waits for them to take what was sent.
+const SHORT_DRAIN: Duration = Duration::from_secs(1);
 
 /// The parts of a sending thread's wait for room, in hundredths of the time, above which it counts as held.
 const STANDING_SHARE: u32 = 90;
@@ -240,38 +244,55 @@ impl Publishing<'_> {
         self.say(&format!("{what} for {} s: waiting for {holders}{cure}", held_for.as_secs()));
     }
 
+    /// Waits until the consumers have everything. `Ok(false)`: those that lack something are lost.
+    fn deliver(&mut self) -> Result<bool, Exit> {
+        loop {
+            let look_at = Instant::now() + POLL_INTERVAL;
+            while self.producer.stats().in_ring > 0 && Instant::now() < look_at {
+                std::thread::park_timeout(DELIVERY_POLL);
+            }
+            if let Some(exit) = self.interrupt.asked() {
+                return Err(exit);
+            }
+            self.look(true);
+            if self.last.in_ring == 0 {
+                return Ok(true);
+            }
+            if self.accounts.connected() == 0 && !self.accounts.awaits(Instant::now()) {
+                return Ok(false);
+            }
+        }
+    }
+
     /// Ends the stream and delivers what was sent; then tells what was sent and what was missed.
     fn conclude(mut self, end: SendEnd, network: Network) -> Result<Exit, Failure> {
         let (within, outcome) = match end {
             SendEnd::Pump(outcome) => {
-                // An absent consumer has its place only until the stream ends.
-                while !self.accounts.absent().is_empty() && self.last.in_ring > 0 {
-                    if let Some(exit) = self.interrupt.asked() {
-                        return self.conclude(SendEnd::Interrupted(exit), network);
-                    }
-                    std::thread::park_timeout(POLL_INTERVAL);
-                    self.look(true);
-                }
+                let delivered = match self.deliver() {
+                    Ok(delivered) => delivered,
+                    Err(exit) => return self.conclude(SendEnd::Interrupted(exit), network),
+                };
                 // Records before a bad one are still delivered.
                 match &outcome {
                     Ok(()) => self.producer.close(),
                     Err(_) => self.producer.abort(),
                 }
-                (node::DRAIN, outcome.map(|()| Exit::Done))
+                let within = if delivered { node::DRAIN } else { SHORT_DRAIN };
+                (within, outcome.map(|()| Exit::Done))
             }
             SendEnd::Interrupted(exit) => {
                 self.producer.abort();
-                (INTERRUPTED_DRAIN, Ok(exit))
+                (SHORT_DRAIN, Ok(exit))
             }
             SendEnd::Deserted => {
                 self.producer.abort();
                 let cause =
                     format!("the last consumer of `{}` left before the input ended", self.args.stream);
-                (INTERRUPTED_DRAIN, Err(Failure::new(Exit::NotReached, cause)))
+                (SHORT_DRAIN, Err(Failure::new(Exit::NotReached, cause)))
             }
         };
         // An interrupted drain is not interrupted again: the second signal ends the program at once.
-        let ends = within == INTERRUPTED_DRAIN;
+        let ends = within == SHORT_DRAIN;
         let interrupt = if ends { Interrupt::default() } else { self.interrupt.clone() };
         let left = node::leave(network, within, &interrupt, &mut || self.look(true));
         self.look(true);

@@ -1,7 +1,7 @@
 //! What `pub` tells about its consumers: who missed what, and who keeps the others waiting.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::rig::*;
 
@@ -22,6 +22,24 @@ fn publisher_names_a_killed_consumer_and_what_it_missed() {
     assert_eq!(publisher.code(), Some(1), "{}", publisher.stderr);
     assert!(publisher.stderr.contains("may be missing at consumers"), "{}", publisher.stderr);
     assert!(publisher.stderr.contains("the peer does not answer"), "{}", publisher.stderr);
+    fed.join().unwrap();
+}
+
+#[test]
+fn publisher_at_its_end_gives_a_killed_consumer_up_after_seconds() {
+    let mut publisher = start(&["pub", "gone", "--listen", "127.0.0.1:0", "--rate", "20k"]);
+    let address = publisher.address();
+    let (mut reader, writer) = io::pipe().unwrap();
+    let mut killed = start_unread(&["sub", "gone", "--peer", &address], writer.into());
+    // The ring holds them all, so the input ends before the consumer is missed.
+    let fed = publisher.feed(numbers(12_000));
+    io::Read::read_exact(&mut reader, &mut [0; 2]).unwrap();
+    killed.child.kill().unwrap();
+    let since = Instant::now();
+    let publisher = publisher.end();
+    assert_eq!(publisher.code(), Some(1), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("may be missing at consumers"), "{}", publisher.stderr);
+    assert!(since.elapsed() < Duration::from_secs(18), "its place is kept for 20 s: {:?}", since.elapsed());
     fed.join().unwrap();
 }
 
