@@ -267,7 +267,7 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        let shown: Vec<_> = all().iter().map(|criteria| accepted(criteria)).collect();
+        let shown: Vec<_> = all().iter().map(accepted).collect();
         let expected = [
             "a ab abc b c d e",
             "a ab abc b c d",
