@@ -14,12 +14,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, hint};
 
-use hdrhistogram::Histogram;
 use nix::sys::socket::{setsockopt, sockopt};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 
 use crate::machine::{now, pin};
-use crate::row::{Figures, PathCase};
+use crate::row::{PathCase, PathRun};
+use crate::tally::{Taken, UNTIMED, WARM_UP, figures, write_datum};
 
 /// The packet's number, which is its nonce.
 const HEADER: usize = 8;
@@ -32,11 +32,7 @@ const PACKETS: usize = 4;
 /// Bytes of a socket's buffers, as far as the system allows.
 const SOCKET_BUFFER: usize = 8 << 20;
 /// How long is sent before the measurement.
-const WARM_UP_TIME: Duration = Duration::from_millis(200);
-/// The times of datums that are not measured, and of those whose latency is not.
-const WARM_UP: u64 = 0;
-const UNTIMED: u64 = 1;
-
+pub(crate) const WARM_UP_TIME: Duration = Duration::from_millis(200);
 fn key() -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("32 bytes are a key"))
 }
@@ -62,10 +58,7 @@ impl Packets {
         let (mut at, mut count) = (HEADER, 0);
         while count < most && at + LENGTH + bytes <= room {
             packet[at..at + LENGTH].copy_from_slice(&(bytes as u16).to_le_bytes());
-            let datum = &mut packet[at + LENGTH..at + LENGTH + bytes];
-            datum[..8].copy_from_slice(&(first + count).to_le_bytes());
-            datum[8..16].copy_from_slice(&due.to_le_bytes());
-            datum[16..].fill(0xa5);
+            write_datum(&mut packet[at + LENGTH..at + LENGTH + bytes], first + count, due);
             at += LENGTH + bytes;
             count += 1;
         }
@@ -84,42 +77,12 @@ fn full_packet(bytes: usize) -> usize {
     HEADER + (PACKET - HEADER - TAG) / (LENGTH + bytes) * (LENGTH + bytes) + TAG
 }
 
-/// What the receiving process counts.
-struct Taken {
-    latency: Histogram<u64>,
-    received: u64,
-    /// Of these, those after the warm-up.
-    measured: u64,
-    /// When the first measured ones had been taken, and how many they were.
-    first: Option<(u64, u64)>,
-    last_at: u64,
-}
-
-impl Taken {
-    /// Takes the datums of one packet.
-    fn packet(&mut self, mut datums: &[u8]) {
-        while let Some((length, rest)) = datums.split_first_chunk::<LENGTH>() {
-            let (datum, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)));
-            let mut due = [0; 8];
-            due.copy_from_slice(&datum[8..16]);
-            self.received += 1;
-            match u64::from_le_bytes(due) {
-                WARM_UP => {}
-                UNTIMED => self.measured += 1,
-                due => {
-                    self.measured += 1;
-                    let _ = self.latency.record(now().saturating_sub(due));
-                }
-            }
-            datums = rest;
-        }
-    }
-
-    fn batch_ends(&mut self) {
-        if self.measured > 0 {
-            self.last_at = now();
-            self.first.get_or_insert((self.last_at, self.measured));
-        }
+/// Takes the datums of one packet.
+fn take_packet(taken: &mut Taken, mut datums: &[u8]) {
+    while let Some((length, rest)) = datums.split_first_chunk::<LENGTH>() {
+        let (datum, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)));
+        taken.datum(datum);
+        datums = rest;
     }
 }
 
@@ -147,7 +110,7 @@ pub(crate) fn receive(consumers: usize, bytes: usize, cpu: usize) -> Result<(), 
     pin(cpu)?;
     let (key, length) = (key(), full_packet(bytes));
     let mut buffer = vec![0; 65_536];
-    let mut taken = Taken { latency: Histogram::new(3)?, received: 0, measured: 0, first: None, last_at: 0 };
+    let mut taken = Taken::new();
     loop {
         let mut came = false;
         for socket in &sockets {
@@ -157,7 +120,7 @@ pub(crate) fn receive(consumers: usize, bytes: usize, cpu: usize) -> Result<(), 
             for packet in buffer[..received].chunks_mut(length) {
                 let (header, sealed) = packet.split_first_chunk_mut::<HEADER>().ok_or("a short packet")?;
                 let opened = key.open_in_place(nonce(u64::from_le_bytes(*header)), Aad::empty(), sealed);
-                taken.packet(opened.map_err(|_| "a packet did not open")?);
+                take_packet(&mut taken, opened.map_err(|_| "a packet did not open")?);
             }
         }
         if came {
@@ -168,18 +131,14 @@ pub(crate) fn receive(consumers: usize, bytes: usize, cpu: usize) -> Result<(), 
             hint::spin_loop();
         }
     }
-    let (first_at, first) = taken.first.unwrap_or_default();
-    let seconds = taken.last_at.saturating_sub(first_at) as f64 / 1e9;
-    let rate = (taken.measured - first) as f64 / seconds.max(1e-9);
-    let [p50, p99] = [0.5, 0.99].map(|quantile| taken.latency.value_at_quantile(quantile));
-    writeln!(out, "{} {rate} {p50} {p99}", taken.received)?;
+    writeln!(out, "{}", taken.report())?;
     Ok(())
 }
 
-/// The receiving process, seen from the sending one.
-struct LimitReceiver(Child);
+/// A receiving process, seen from the sending one. It ends with its standard input.
+pub(crate) struct ReceiverProcess(pub(crate) Child);
 
-impl Drop for LimitReceiver {
+impl Drop for ReceiverProcess {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
@@ -187,7 +146,7 @@ impl Drop for LimitReceiver {
 }
 
 /// One run: this thread, which is pinned, sends.
-pub(crate) fn run(case: &PathCase, cpus: [usize; 2]) -> Result<(Figures, String), Box<dyn Error>> {
+pub(crate) fn run(case: &PathCase, cpus: [usize; 2]) -> PathRun {
     let word = |number: usize| number.to_string();
     let mut child = Command::new(env::current_exe()?)
         .args(["receive", "--consumers", &word(case.consumers), "--bytes", &word(case.bytes)])
@@ -196,7 +155,7 @@ pub(crate) fn run(case: &PathCase, cpus: [usize; 2]) -> Result<(Figures, String)
         .stdout(Stdio::piped())
         .spawn()?;
     let mut answers = BufReader::new(child.stdout.take().ok_or("no output")?);
-    let mut receiver = LimitReceiver(child);
+    let mut receiver = ReceiverProcess(child);
     let mut line = String::new();
     answers.read_line(&mut line)?;
     let length = full_packet(case.bytes);
@@ -251,17 +210,5 @@ pub(crate) fn run(case: &PathCase, cpus: [usize; 2]) -> Result<(Figures, String)
     drop(receiver.0.stdin.take());
     line.clear();
     answers.read_line(&mut line)?;
-    let figures: Vec<f64> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    let [received, rate, p50, p99] = figures[..] else { return Err("the receiver gave no figures".into()) };
-    let all = sent * sockets.len() as u64;
-    let raw = format!("sent {all}, received, a second, p50 ns, p99 ns: {}", line.trim());
-    Ok((
-        Figures {
-            p50: case.rate.map(|_| p50 / 1e3),
-            p99: case.rate.map(|_| p99 / 1e3),
-            rate: case.rate.is_none().then(|| rate / sockets.len() as f64 / 1e6),
-            lost: all.saturating_sub(received as u64),
-        },
-        raw,
-    ))
+    figures(case, sent * sockets.len() as u64, &line)
 }

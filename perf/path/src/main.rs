@@ -7,12 +7,16 @@
 //!
 //! Every row is measured by every program in turn, and again, `--rounds` times. The table has medians, the
 //! smallest and the largest run, and ratios to the limit. The raw output of each run is a file in `--out`.
+//! With `--features quinn` a column shows QUIC streams of that library.
 
 mod beside;
 mod limit;
 mod machine;
 mod program;
+#[cfg(feature = "quinn")]
+mod quinn_streams;
 mod row;
+mod tally;
 
 use std::error::Error;
 use std::fs;
@@ -56,9 +60,11 @@ struct PathArgs {
 
 #[derive(Subcommand)]
 enum Part {
-    /// The receiving process of the limit; started by this program.
+    /// The receiving process of the limit, or of quinn; started by this program.
     #[command(hide = true)]
     Receive {
+        #[arg(long)]
+        quinn: bool,
         #[arg(long)]
         consumers: usize,
         #[arg(long)]
@@ -96,8 +102,11 @@ fn measure(args: &PathArgs, cases: &[PathCase]) -> Result<Vec<RowRuns>, Box<dyn 
     Ok(rows)
 }
 
+/// Takes one figure of a run.
+type FigureOf = fn(&Figures) -> Option<f64>;
+
 /// The figures of a row, one line each: name, unit and the figure of a run.
-fn lines(case: &PathCase) -> Vec<(&'static str, fn(&Figures) -> Option<f64>)> {
+fn lines(case: &PathCase) -> Vec<(&'static str, FigureOf)> {
     match case.rate {
         Some(_) => vec![("p50, µs", |run| run.p50), ("p99, µs", |run| run.p99)],
         None => vec![("M/s to each", |run| run.rate)],
@@ -138,8 +147,13 @@ fn table(cases: &[PathCase], rows: &[RowRuns]) -> String {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let args = PathArgs::parse();
-    if let Some(Part::Receive { consumers, bytes, cpu }) = args.part {
-        return limit::receive(consumers, bytes, cpu);
+    match args.part {
+        #[cfg(feature = "quinn")]
+        Some(Part::Receive { quinn: true, consumers, bytes, cpu }) => {
+            return quinn_streams::receive(consumers, bytes, cpu);
+        }
+        Some(Part::Receive { consumers, bytes, cpu, .. }) => return limit::receive(consumers, bytes, cpu),
+        None => {}
     }
     if args.beside {
         return beside::print(&args);

@@ -1,25 +1,41 @@
-//! The programs that are compared: the limit, and corewire in each of its modes, by `corewire bench`.
+//! The programs that are compared: the limit, corewire in each of its modes, by `corewire bench`, and peers.
 
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 
 use serde_json::Value;
 
 use crate::limit;
 use crate::machine::pin;
-use crate::row::{Figures, PathCase};
+use crate::row::{Figures, PathCase, PathRun};
 
 /// One column of the table.
 pub(crate) enum Contender {
     Limit,
+    #[cfg(feature = "quinn")]
+    Quinn,
     /// `corewire bench`: the column's name, and its options.
     Corewire {
         program: PathBuf,
         name: &'static str,
         options: &'static [&'static str],
     },
+}
+
+/// A run on a thread of its own, so that the pinning ends with it.
+fn on_a_pinned_thread(
+    case: PathCase,
+    cpus: [usize; 2],
+    run: fn(&PathCase, [usize; 2]) -> PathRun,
+) -> PathRun {
+    let sender = thread::spawn(move || {
+        pin(cpus[0]).map_err(|error| error.to_string())?;
+        run(&case, cpus).map_err(|error| error.to_string())
+    });
+    sender.join().map_err(|_| "the sending thread has panicked")?.map_err(Into::into)
 }
 
 /// The program `corewire`: the one that is named, or the one beside this program.
@@ -44,26 +60,27 @@ impl Contender {
             mode("hosted, spinning", &["--engine", "hosted", "--idle", "spin"]),
             mode("hosted", &["--engine", "hosted"]),
             mode("threads", &["--engine", "threads"]),
+            #[cfg(feature = "quinn")]
+            Contender::Quinn,
         ])
     }
 
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Contender::Limit => "limit",
+            #[cfg(feature = "quinn")]
+            Contender::Quinn => "quinn streams",
             Contender::Corewire { name, .. } => name,
         }
     }
 
     /// One run. Also its raw output.
-    pub(crate) fn run(&self, case: &PathCase, cpus: [usize; 2]) -> Result<(Figures, String), Box<dyn Error>> {
-        let Contender::Corewire { program, options, .. } = self else {
-            // On a thread of its own, so that the pinning ends with the run.
-            let (case, thread) = (*case, move |case: PathCase| {
-                pin(cpus[0]).map_err(|error| error.to_string())?;
-                limit::run(&case, cpus).map_err(|error| error.to_string())
-            });
-            let run = std::thread::spawn(move || thread(case)).join();
-            return run.map_err(|_| "the limit has panicked")?.map_err(Into::into);
+    pub(crate) fn run(&self, case: &PathCase, cpus: [usize; 2]) -> PathRun {
+        let (program, options) = match self {
+            Contender::Limit => return on_a_pinned_thread(*case, cpus, limit::run),
+            #[cfg(feature = "quinn")]
+            Contender::Quinn => return on_a_pinned_thread(*case, cpus, crate::quinn_streams::run),
+            Contender::Corewire { program, options, .. } => (program, options),
         };
         let what = if case.rate.is_some() { "latency" } else { "throughput" };
         let mut command = Command::new(program);

@@ -1,5 +1,6 @@
 //! The cases of the table, and what a run of one gives.
 
+use std::error::Error;
 use std::time::Duration;
 
 /// One row of the table.
@@ -51,6 +52,9 @@ pub(crate) struct Figures {
     pub(crate) rate: Option<f64>,
     pub(crate) lost: u64,
 }
+
+/// A run: its figures and its raw output.
+pub(crate) type PathRun = Result<(Figures, String), Box<dyn Error>>;
 
 /// Median, smallest and largest of several runs; `None` of none.
 pub(crate) fn spread(runs: impl Iterator<Item = f64>) -> Option<[f64; 3]> {
