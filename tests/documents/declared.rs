@@ -3,8 +3,8 @@
 
 use core::time::Duration;
 
-use corewire::streams::ExponentialBackoffBuilder;
 use corewire::streams::producer::Error;
+use corewire::streams::{Criteria, ExponentialBackoffBuilder};
 use corewire::*;
 use corewire_testkit::within;
 
@@ -31,6 +31,27 @@ declare::stream!(producer ProducerOnly = MyDatum, "one side");
 declare::stream!(consumer ConsumerOnly = MyDatum, "one side");
 declare::stream!(pub Wrapped<T: Datum> = Option<T>, "wrapped");
 declare::stream!(Ticks = [f64; 2], "ticks", codec: Plain);
+
+declare::stream!(Keyed = MyDatum, "keyed",
+    key: |datum: &MyDatum| datum.0,
+    undelivered_sink: |datum: MyDatum| UNWANTED.lock().unwrap().push(datum),
+    criteria: Criteria::range(5..10),
+);
+
+/// What no consumer of `Keyed` wanted.
+static UNWANTED: std::sync::Mutex<Vec<MyDatum>> = std::sync::Mutex::new(Vec::new());
+
+#[tokio::test]
+async fn stream_macro_with_criteria() {
+    let network = alone().await;
+    let mut consumer = Keyed::consumer(&network);
+    let producer = within(Keyed::online_producer(&network)).await;
+    for number in [4, 5, 10] {
+        within(producer.send(MyDatum(number))).await.unwrap();
+    }
+    assert_eq!(within(consumer.recv()).await, Some(MyDatum(5)));
+    assert_eq!(*UNWANTED.lock().unwrap(), [MyDatum(4), MyDatum(10)]);
+}
 
 #[tokio::test]
 async fn stream_macro_simple() {

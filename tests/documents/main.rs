@@ -5,7 +5,7 @@
 //! | document | module | blocks left out |
 //! |---|---|---|
 //! | streams | `streams`, `tickets` | none |
-//! | producers | `producers`, `tickets`, and `tests/jwt.rs` | "Undelivered Sink" (not built) |
+//! | producers | `producers`, `tickets`, and `tests/jwt.rs` | none |
 //! | README, "Streams" | `readme` | "Groups" (not built) |
 
 // The documents import `SinkExt` for a method that the handle itself has, and end loops by `break`.

@@ -1,5 +1,6 @@
 //! The document "Producers".
 
+use corewire::streams::Criteria;
 use corewire::streams::producer::{BuilderError, Error};
 use corewire::{Network, NetworkId, Producer};
 use corewire_testkit::within;
@@ -147,6 +148,40 @@ async fn inspecting_consumers() -> Result {
     }
     assert_eq!(printed.len(), 1);
     assert!(printed[0].contains("state: Connected, stats: uptime: "), "{}", printed[0]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn undelivered_sink() -> Result {
+    let network = alone().await;
+    let mut warned: Vec<String> = Vec::new();
+    let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
+
+    let producer = network.streams().producer::<MyDatum>().with_undelivered_sink(tx).build()?;
+    let mut consumer = network.streams().consume::<MyDatum>();
+    within(producer.send(MyDatum(1))).await?;
+    assert_eq!(within(consumer.recv()).await, Some(MyDatum(1)));
+    drop((producer, consumer));
+
+    // In another task
+    within(async {
+        while let Some(datum) = rx.recv().await {
+            warned.push(format!("Datum had no matching consumer: {:?}", datum));
+        }
+    })
+    .await;
+    assert!(warned.is_empty(), "the consumer wants all: {warned:?}");
+
+    // The note below the block: connected consumers' criteria reject the datum.
+    let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
+    let builder = network.streams().producer::<MyDatum>().with_stream_id("keyed").with_key(|datum| datum.0);
+    let producer = builder.with_undelivered_sink(tx).build()?;
+    let builder = network.streams().consumer::<MyDatum>().with_stream_id("keyed");
+    let _consumer = builder.with_criteria(Criteria::key(7)).build();
+    within(producer.send(MyDatum(8))).await?;
+    within(producer.send(MyDatum(7))).await?;
+    assert_eq!(within(rx.recv()).await, Some(MyDatum(8)));
+    assert!(rx.try_recv().is_err());
     Ok(())
 }
 

@@ -449,7 +449,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// A consumer that takes every nth datum counts as one that wants all. The datum also enters the ring,
     /// for consumers that are absent and keep their place. Such a stream gives no
-    /// [claims](super::Producer::claim). Each send costs a lock more.
+    /// [claims](super::Producer::claim). Each send costs a lock more. The sink is dropped once the producer's
+    /// last handle is gone and its consumers have taken what it sent.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
