@@ -4,7 +4,7 @@
 //! computed or allocated for it. A packet of a session may come from any address: the session opens it first
 //! and follows its peer.
 
-use corewire_proto::{session::Dropped, wire::header::Header};
+use corewire_proto::{mutate, session::Dropped, wire::header::Header};
 
 use super::{
     ShardCore,
@@ -54,7 +54,7 @@ impl ShardCore {
                     PathFault::NotSent => {
                         // The host may have lost the address. From now on the kernel chooses one; the peer
                         // follows when that has answered.
-                        entry.route.source = None;
+                        entry.route.source = mutate!(None, "lost-source-kept" => entry.route.source);
                         entry.session.handle_unreachable(self.now);
                     }
                 }

@@ -41,7 +41,7 @@ pub(crate) const FAULTS: [(Fault, &str, &str); 23] = [
     (Fault::Corrupt, "corruption", "datagrams with flipped bits"),
     (Fault::Truncate, "truncation", "datagrams that were cut short"),
     (Fault::Bandwidth, "bandwidth", "changes of a link's rate"),
-    (Fault::PathSize, "path-size", "changes of what a path carries, 1,280 to 65,535 bytes"),
+    (Fault::PathSize, "path-size", "changes of what a path carries, 1,000 to 65,535 bytes"),
     (Fault::Partition, "partition", "hosts cut off from another in both directions, 0.1 to 30 s"),
     (Fault::OneWay, "one-way", "hosts cut off in one direction, 0.1 to 30 s"),
     (Fault::Address, "address", "changes of a host's address (NAT)"),
