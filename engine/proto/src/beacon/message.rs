@@ -215,3 +215,90 @@ fn body(from: &mut ByteCursor<'_>, peer: PeerId) -> Option<(Body, [u8; 32])> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PEER: PeerId = PeerId([7; 32]);
+
+    fn call(addresses: Vec<SocketAddr>) -> Body {
+        let version = RecordVersion { incarnation: 3, sequence: 4 };
+        Body::Call { peer: PEER, key: [9; 32], version, addresses }
+    }
+
+    fn message(body: &Body, echoes: &[u64]) -> Vec<u8> {
+        encode(&PEER, (5, 6), true, 8, echoes, (body, 11))
+    }
+
+    #[test]
+    fn messages_survive_the_way_and_their_padding() {
+        let addresses = vec!["10.0.0.1:7".parse().unwrap(), "[fd00::1]:9".parse().unwrap()];
+        for body in
+            [Body::Record(vec![1; 300], 0), Body::Record(Vec::new(), 0), call(addresses), call(vec![])]
+        {
+            let mut plain = message(&body, &[1, u64::MAX]);
+            plain.resize(plain.len() + 200, 0);
+            let read = Message::parse(&plain).unwrap();
+            assert_eq!((read.peer, read.incarnation, read.number, read.token), (PEER, 5, 6, 8));
+            assert_eq!((read.asks, read.echoes), (true, vec![1, u64::MAX]));
+            match (read.body.into_event(), body) {
+                (BeaconEvent::Record { bytes, age_s }, Body::Record(sent, _)) => {
+                    assert_eq!((bytes, age_s), (sent, 11));
+                }
+                (event, body) => assert_eq!(event, body.into_event()),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_refused() {
+        let good = message(&call(vec!["10.0.0.1:7".parse().unwrap()]), &[]);
+        assert!(Message::parse(&good).is_some());
+        for len in 0..good.len() {
+            assert!(Message::parse(&good[..len]).is_none(), "cut to {len}");
+        }
+        let with = |at: usize, byte: u8| {
+            let mut changed = good.clone();
+            changed[at] = byte;
+            Message::parse(&changed).is_some()
+        };
+        let port = good.len() - 2;
+        assert!(!with(0, 2) && !with(1, 3) && with(1, 0), "format and flags");
+        assert!(!with(HEAD_BYTES, 3), "kind");
+        assert!(!with(port, 0), "port 0");
+        assert!(!with(port - 17, 9), "more addresses than a record has");
+        assert!(Message::parse(&[&good[..], &[0, 0, 1]].concat()).is_none(), "not filled with zeros");
+    }
+
+    #[test]
+    fn every_body_leaves_room_for_tokens() {
+        let longest = Body::Record(vec![1; MAX_BEACON_RECORD_BYTES], 0);
+        assert_eq!(longest.echo_room(), ECHOES_MIN);
+        let echoes = vec![1; longest.echo_room()];
+        assert!(message(&longest, &echoes).len() <= MAX_PLAIN_BYTES);
+        let address = "[fd00::1]:9".parse().unwrap();
+        let body = call(vec![address; MAX_ADDRESSES]);
+        assert!(message(&body, &vec![1; body.echo_room()]).len() <= MAX_PLAIN_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_refused(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..MAX_PLAIN_BYTES),
+            format in any::<bool>(),
+        ) {
+            if format && bytes.len() > HEAD_BYTES {
+                (bytes[0], bytes[1], bytes[HEAD_BYTES - 1]) = (FORMAT, 0, 0);
+                bytes[HEAD_BYTES] = 1 + bytes[HEAD_BYTES] % 2;
+            }
+            if let Some(message) = Message::parse(&bytes) {
+                prop_assert!(message.echoes.len() <= 255);
+            }
+        }
+    }
+}
