@@ -263,7 +263,8 @@ async fn settings_of_sessions_reach_the_sessions() {
     let second = there.streams().consumer::<Data1>().with_stream_id("two").build();
     let refused = within(second.events().recv()).await.unwrap();
     assert!(matches!(refused, ConsumerEvent::Refused { code: CloseCode::NO_CAPACITY, .. }), "{refused:?}");
-    assert!(producers[0].is_online() && !producers[1].is_online());
+    within(producers[0].when().online()).await;
+    assert!(!producers[1].is_online());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
