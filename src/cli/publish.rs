@@ -244,8 +244,9 @@ impl Publishing<'_> {
         self.say(&format!("{what} for {} s: waiting for {holders}{cure}", held_for.as_secs()));
     }
 
-    /// Waits until the consumers have everything. `Ok(false)`: those that lack something are lost.
-    fn deliver(&mut self) -> Result<bool, Exit> {
+    /// Waits until the consumers have everything (`Ok(true)`), or `enough` says that no more is to be waited
+    /// for.
+    fn wait_for_ring(&mut self, enough: impl Fn(&ConsumerAccounts) -> bool) -> Result<bool, Exit> {
         loop {
             let look_at = Instant::now() + POLL_INTERVAL;
             while self.producer.stats().in_ring > 0 && Instant::now() < look_at {
@@ -258,25 +259,34 @@ impl Publishing<'_> {
             if self.last.in_ring == 0 {
                 return Ok(true);
             }
-            if self.accounts.connected() == 0 && !self.accounts.awaits(Instant::now()) {
+            if enough(&self.accounts) {
                 return Ok(false);
             }
         }
+    }
+
+    /// Ends the stream and waits until it is delivered. `Ok(false)`: those that lack something are lost.
+    fn deliver(&mut self, is_whole: bool) -> Result<bool, Exit> {
+        // The end of the stream costs an absent consumer its place. It does not wait for connected ones: one
+        // that rests must not keep the end from the others.
+        self.wait_for_ring(|accounts| !accounts.awaits(Instant::now()))?;
+        // Records before a bad one are still delivered.
+        if is_whole {
+            self.producer.close();
+        } else {
+            self.producer.abort();
+        }
+        self.wait_for_ring(|accounts| accounts.connected() == 0 && !accounts.awaits(Instant::now()))
     }
 
     /// Ends the stream and delivers what was sent; then tells what was sent and what was missed.
     fn conclude(mut self, end: SendEnd, network: Network) -> Result<Exit, Failure> {
         let (within, outcome) = match end {
             SendEnd::Pump(outcome) => {
-                let delivered = match self.deliver() {
+                let delivered = match self.deliver(outcome.is_ok()) {
                     Ok(delivered) => delivered,
                     Err(exit) => return self.conclude(SendEnd::Interrupted(exit), network),
                 };
-                // Records before a bad one are still delivered.
-                match &outcome {
-                    Ok(()) => self.producer.close(),
-                    Err(_) => self.producer.abort(),
-                }
                 let within = if delivered { node::DRAIN } else { SHORT_DRAIN };
                 (within, outcome.map(|()| Exit::Done))
             }

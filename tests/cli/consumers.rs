@@ -90,6 +90,26 @@ fn consumer_that_others_wait_for_is_cut_off_and_named() {
 }
 
 #[test]
+fn consumer_that_rests_does_not_keep_the_end_from_the_others() {
+    // The ring holds them all, and the one that rests takes at most half of them without being read.
+    let records: Vec<u8> = (0..3_500).flat_map(|n| format!("{n:0999}\n").into_bytes()).collect();
+    let mut publisher = start(&["pub", "end", "--listen", "127.0.0.1:0", "--consumers", "2"]);
+    let address = publisher.address();
+    let (reader, writer) = io::pipe().unwrap();
+    let rests = start_unread(&["sub", "end", "--peer", &address, "--until-end"], writer.into());
+    let reads = start(&["sub", "end", "--peer", &address, "--until-end"]);
+    let fed = publisher.feed(records.clone());
+    let reads = reads.end();
+    assert_eq!(reads.code(), Some(0), "{}", reads.stderr);
+    assert!(reads.stdout == records, "the one that reads misses something");
+    let lines = io::read_to_string(reader).unwrap();
+    assert!(lines.into_bytes() == records, "the one that rested misses something");
+    assert_eq!(rests.end().code(), Some(0));
+    assert_eq!(publisher.end().code(), Some(0));
+    fed.join().unwrap();
+}
+
+#[test]
 fn publisher_that_waits_says_for_whom() {
     let (publisher, fast) = beside_a_blocked_one("wait", "records behind");
     assert_eq!(fast.code(), Some(1), "{}", fast.stderr);
