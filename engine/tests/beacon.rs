@@ -105,6 +105,12 @@ fn a_node_that_publishes_much_is_met_too() {
     assert!(consumer.stats().sessions_opened > 0, "the record came in a session");
 }
 
+/// A socket of a stranger, and the group that `network` meets in.
+fn stranger(network: &NetworkId) -> (UdpSocket, SocketAddr) {
+    let key = NetworkSecret::of_public_network(network).beacon_key(network);
+    (UdpSocket::bind("127.0.0.1:0").expect("a socket"), Beacon::groups(&key).0)
+}
+
 #[test]
 fn garbage_in_the_group_is_counted_and_harmless() {
     let (here, there) = (engine(), engine());
@@ -113,9 +119,7 @@ fn garbage_in_the_group_is_counted_and_harmless() {
     if !has_beacon(&node) {
         return;
     }
-    let key = NetworkSecret::of_public_network(&network).beacon_key(&network);
-    let (group, _) = Beacon::groups(&key);
-    let attacker = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let (attacker, group) = stranger(&network);
     for n in 0..200u8 {
         attacker.send_to(&vec![n; 40 + 9 * usize::from(n)], group).expect("multicast on loopback");
     }
@@ -123,8 +127,8 @@ fn garbage_in_the_group_is_counted_and_harmless() {
     wait_for("the friend", node.watch_peers(), |peers| !peers.is_empty());
     wait_for("the node", friend.watch_peers(), |peers| !peers.is_empty());
     let stats = node.stats();
-    eprintln!("{} of 200 datagrams came", stats.beacons_foreign);
-    assert_eq!(stats.beacons_refused, 0);
+    // The friend's beacon came behind them; the kernel may have dropped some.
+    assert!(stats.beacons_foreign > 0 && stats.beacons_refused == 0, "{stats:?}");
 }
 
 #[test]
@@ -136,9 +140,7 @@ fn a_flood_in_the_group_is_accounted_for_and_survived() {
     if !has_beacon(&node) {
         return;
     }
-    let key = NetworkSecret::of_public_network(&network).beacon_key(&network);
-    let (group, _) = Beacon::groups(&key);
-    let attacker = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let (attacker, group) = stranger(&network);
     for _ in 0..SENT {
         attacker.send_to(&[7; 600], group).expect("multicast on loopback");
     }
