@@ -67,7 +67,8 @@ pub trait StreamProducer {
         existing_or_new(Self::producer_builder(network)).into()
     }
 
-    /// [`producer`](Self::producer), once it is [online](crate::streams::When::online).
+    /// [`producer`](Self::producer), once it is [online](crate::streams::When::online). If the network is
+    /// shut down meanwhile, the future never resolves.
     ///
     /// # Panics
     ///
@@ -76,6 +77,7 @@ pub trait StreamProducer {
     /// # Cancel safety
     ///
     /// The producer is made by the call. Dropping the future drops it.
+    #[track_caller]
     fn online_producer(network: &impl AsRef<Streams>) -> impl Future<Output = Self::Producer> + Send {
         let producer = existing_or_new(Self::producer_builder(network));
         async move {
@@ -96,19 +98,30 @@ pub trait StreamConsumer {
     type Consumer: From<Consumer<Self::Datum, Self::Codec>>;
 
     /// A builder with everything that is declared, in a [`Network`](crate::Network) or its [`Streams`]: to
-    /// change something at one place.
+    /// change something at one place, or to [`try_build`](consumer::Builder::try_build).
     fn consumer_builder(network: &impl AsRef<Streams>) -> consumer::Builder<Self::Datum, Self::Codec>;
 
-    /// A new consumer of this stream.
+    /// A new consumer of this stream. In a network that was shut down it is closed from the start.
+    ///
+    /// # Panics
+    ///
+    /// As [`Builder::build`](consumer::Builder::build): at the node's limit of consumers.
+    #[track_caller]
     fn consumer(network: &impl AsRef<Streams>) -> Self::Consumer {
         Self::consumer_builder(network).build().into()
     }
 
-    /// [`consumer`](Self::consumer), once it is [online](crate::streams::When::online).
+    /// [`consumer`](Self::consumer), once it is [online](crate::streams::When::online). In a network that was
+    /// shut down the future never resolves.
+    ///
+    /// # Panics
+    ///
+    /// As [`consumer`](Self::consumer).
     ///
     /// # Cancel safety
     ///
     /// The consumer is made by the call. Dropping the future drops it.
+    #[track_caller]
     fn online_consumer(network: &impl AsRef<Streams>) -> impl Future<Output = Self::Consumer> + Send {
         let consumer = Self::consumer_builder(network).build();
         async move {
@@ -177,18 +190,21 @@ fn existing_or_new<D: Send + 'static, C: Codec<D>>(builder: producer::Builder<D,
 ///
 /// A key of both sides configures both, or the one whose name stands before it: `producer online_when: ..`.
 /// A prefix names the side that evaluates: with `producer require: ..` the producer chooses among consumers.
-/// The value is evaluated each time a builder is made. A key that no generated side has is a compile error.
+/// A peer chooses its tags itself; a `require` that admits known peers asks for their id. The value of a key
+/// is evaluated each time a builder is made. A key that no generated side has is a compile error.
 ///
 /// ```
-/// use corewire::{BackpressurePolicy, Plain, StreamId, declare, tag, unique_id};
+/// use corewire::{BackpressurePolicy, Plain, StreamId, Tag, declare, tag, unique_id};
 ///
 /// const TICKS: StreamId = unique_id!("ticks");
+///
+/// const EU_WEST: Tag = tag!("eu-west");
 ///
 /// declare::stream!(pub Ticks = [f64; 2], TICKS,
 ///     codec: Plain,
 ///     on_full: BackpressurePolicy::DropOldest,
 ///     max_consumers: 8,
-///     producer require: |peer| peer.tags().contains(&tag!("trusted")),
+///     producer require: |peer| peer.has_tag(EU_WEST),
 ///     producer online_when: |consumers| consumers.minimum_of(2),
 /// );
 /// declare::stream!(consumer Envelopes<T: corewire::Datum> = Vec<T>);
