@@ -235,6 +235,13 @@ pub struct Postcard;
 /// datums from the ring ([`recv_ref`](crate::streams::Consumer::recv_ref)), and producers can write them
 /// there ([`claim`](crate::streams::Producer::claim)).
 ///
+/// # Fingerprint
+///
+/// Size, alignment and byte order; for numbers and arrays of them also the name of the type. Two structs of
+/// one size and alignment are not told apart: give their streams different ids.
+///
+/// # Which types
+///
 /// ```
 /// use corewire::{Codec, Plain};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

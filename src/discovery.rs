@@ -54,7 +54,7 @@ impl PeerEntry {
         }
     }
 
-    /// The peer's identity.
+    /// The peer's identity: the digest of its public key, which it has proven to hold.
     pub fn id(&self) -> &PeerId {
         &self.facts.id
     }
@@ -64,12 +64,12 @@ impl PeerEntry {
         &self.facts.network_id
     }
 
-    /// The labels that it announces about itself.
+    /// The labels that it announces about itself. It chooses them freely; [`id`](Self::id) is proven.
     ///
     /// ```
     /// # use corewire::{PeerEntry, tag};
     /// # fn example(peer: &PeerEntry) -> bool {
-    /// peer.tags().contains(&"trusted".into()) || peer.tags().contains(&tag!("trusted"))
+    /// peer.tags().contains(&"eu-west".into()) || peer.tags().contains(&tag!("eu-north"))
     /// # }
     /// ```
     pub fn tags(&self) -> &BTreeSet<Tag> {
@@ -90,7 +90,7 @@ impl PeerEntry {
         &self.facts.tickets
     }
 
-    /// The addresses at which it announces to receive datagrams. Empty while only its handshake is known.
+    /// The addresses at which it announces to receive datagrams. Empty until its first record has arrived.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.facts.addresses
     }
@@ -243,8 +243,9 @@ impl Discovery {
         block_on(self.export())
     }
 
-    /// Takes in an entry that another node has [exported](Self::export), as if the node had been met. Its
-    /// streams are subscribed to from then on. Whose it is. White space around it is ignored.
+    /// Takes in an entry that another node has [exported](Self::export), as if the node had been met, and
+    /// returns whose it is. This node's consumers find its streams from then on. White space around it is
+    /// ignored.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

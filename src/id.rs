@@ -328,8 +328,8 @@ macro_rules! unique_id {
 /// ```
 /// use corewire::{Tag, tag};
 ///
-/// const TRUSTED: Tag = tag!("trusted");
-/// assert_eq!(TRUSTED, Tag::from("trusted"));
+/// const EU_WEST: Tag = tag!("eu-west");
+/// assert_eq!(EU_WEST, Tag::from("eu-west"));
 /// ```
 #[macro_export]
 macro_rules! tag {

@@ -42,9 +42,9 @@ impl SessionSettings {
         Self::default()
     }
 
-    /// A session ends with `PeerLost` when packets in flight are answered by no packet of the peer for this
-    /// long. From 100 milliseconds to 1 hour. Default: 10 seconds, so that a process that is stopped for some
-    /// seconds keeps its sessions.
+    /// A session ends with [`CloseCode::PEER_LOST`](crate::streams::CloseCode::PEER_LOST) when packets in
+    /// flight are answered by no packet of the peer for this long. From 100 milliseconds to 1 hour. Default:
+    /// 10 seconds, so that a process that is stopped for some seconds keeps its sessions.
     ///
     /// ```
     /// # use corewire::network::SessionSettings;
@@ -92,8 +92,8 @@ impl SessionSettings {
     }
 
     /// How long a datum is sent again and again to a peer that answers other packets, until its channel ends
-    /// with `GaveUp`; the consumer then connects again and goes on. From 100 milliseconds to 1 hour. Default:
-    /// the [dead-peer time](Self::with_dead_after).
+    /// with [`CloseCode::GAVE_UP`](crate::streams::CloseCode::GAVE_UP); the consumer then connects again and
+    /// goes on. From 100 milliseconds to 1 hour. Default: the [dead-peer time](Self::with_dead_after).
     ///
     /// ```
     /// # use corewire::network::SessionSettings;

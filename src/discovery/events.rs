@@ -60,7 +60,7 @@ impl PeerEvent {
 }
 
 /// The events of a node's peers from the call on that made it, each once and in order. Made by
-/// [`Discovery::events`](super::Discovery::events). It keeps the node in no network.
+/// [`Discovery::events`](super::Discovery::events). It does not keep the node in the network.
 ///
 /// It holds up to 256 events. When more wait, the oldest are dropped and [counted](Self::dropped); then
 /// [`Discovery::peers`](super::Discovery::peers) has the state to go on from.

@@ -1,5 +1,5 @@
-//! Bounded streams inside one process, with no network: one policy each for when they are full, competing
-//! consumers.
+//! Bounded streams inside one process, with no network: each has a policy for when it is full, and its
+//! consumers compete.
 //!
 //! A [`Stream`] holds values of any type that can change threads. It does not encode them.
 //!
@@ -41,8 +41,9 @@
 //! user code runs under the lock: degraders run before, wakers and the destructors of dropped datums after
 //! it. If one of them panics or is slow, other handles go on.
 //!
-//! Not here: fanout, where each consumer gets every datum (that is [`Producer`](crate::Producer) and
-//! [`Consumer`](crate::Consumer), which work inside one process as well), names, peers.
+//! These streams have no names and no peers, and no fanout: for that, where each consumer gets every datum,
+//! take [`Producer`](crate::Producer) and [`Consumer`](crate::Consumer), which work inside one process as
+//! well.
 
 mod buffer;
 mod error;

@@ -281,9 +281,10 @@ impl ChannelInfo {
         self.ends.channel.shared().remote_address()
     }
 
-    /// Whether nothing was heard of the peer for a second, although something waits for its answer. It may be
-    /// stopped, or the path cut; the channel goes on until the session's
-    /// [dead-peer time](crate::network::SessionSettings::with_dead_after).
+    /// Whether nothing was heard of the peer for the time of
+    /// [`with_suspect_after`](crate::network::SessionSettings::with_suspect_after) (1 s by default), although
+    /// something waits for its answer. It may be stopped, or the path cut; the channel goes on until the
+    /// session's [dead-peer time](crate::network::SessionSettings::with_dead_after).
     pub fn is_suspect(&self) -> bool {
         self.is_connected() && self.ends.channel.shared().is_suspect()
     }

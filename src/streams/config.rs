@@ -34,7 +34,8 @@ impl Config {
 pub struct ConfigBuilder(Config);
 
 impl ConfigBuilder {
-    /// The backoff of consumers that do not set their own. Default: up to 5 minutes.
+    /// The backoff of consumers that do not set their own. A producer waits for consumers and has no backoff.
+    /// Default: [`ExponentialBackoff::default`], with pauses from 500 ms to 60 s, given up after 5 minutes.
     #[must_use]
     pub fn with_backoff(mut self, backoff: ExponentialBackoff) -> Self {
         self.0.backoff = backoff;

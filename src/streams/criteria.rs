@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use corewire_engine::criteria::{KeyKind, KeyRule, MAX_KEY_BYTES, MAX_KEYS, StreamCriteria, number_key};
 
-/// The key of a datum, by which consumers choose: an integer, or text or bytes of at most 64 bytes.
+/// The key of a datum, by which consumers choose: an integer of any type but `u128`, or text or bytes of at
+/// most 64 bytes.
 ///
 /// Made by the function that [`with_key`](super::producer::Builder::with_key) takes, and given to
-/// [`Criteria`]. All integers are comparable with each other, whatever their type, and so are text and bytes.
+/// [`Criteria`]. Integers of different types are comparable with each other, and so are text and bytes.
 pub trait StreamKey {
     #[doc(hidden)]
     const KIND: KeyKind;

@@ -81,8 +81,9 @@ pub enum ConsumerEvent {
         /// The producer.
         producer: PeerId,
     },
-    /// Nothing was heard of a producer for a second, although something waits for its answer. It may be
-    /// stopped, or the path cut.
+    /// Nothing was heard of a producer for the time of
+    /// [`with_suspect_after`](crate::network::SessionSettings::with_suspect_after) (1 s by default), although
+    /// something waits for its answer. It may be stopped, or the path cut.
     Suspect {
         /// Its channel.
         channel: ChannelInfo,
@@ -130,8 +131,9 @@ pub enum ProducerEvent {
         /// What differs, with [`CloseCode::TYPE_MISMATCH`].
         mismatch: Option<TypeMismatch>,
     },
-    /// Nothing was heard of a consumer for a second, although something waits for its answer. It may be
-    /// stopped, or the path cut.
+    /// Nothing was heard of a consumer for the time of
+    /// [`with_suspect_after`](crate::network::SessionSettings::with_suspect_after) (1 s by default), although
+    /// something waits for its answer. It may be stopped, or the path cut.
     Suspect {
         /// Its channel.
         channel: ChannelInfo,

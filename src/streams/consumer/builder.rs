@@ -22,8 +22,8 @@ const WINDOW_BYTES_DEFAULT: usize = 65_536;
 /// As many datums as a producer's ring holds by default.
 const WINDOW_DATUMS_DEFAULT: usize = 1024;
 
-/// From one datum of the least cost to a half of the inbox that an engine grants by default. The rest is for
-/// the longest datum, which takes its room twice, and for a header of each datum.
+/// From one datum of the least cost to the most that an inbox of the engine's default limit (256 MiB) has
+/// room for beside the longest datum, which takes its room twice (128 MiB), and a header of each datum.
 const WINDOW_BYTES: RangeInclusive<usize> = 16..=96 << 20;
 const WINDOW_DATUMS: RangeInclusive<usize> = 1..=1 << 20;
 
@@ -36,14 +36,15 @@ const WINDOW_DATUMS: RangeInclusive<usize> = 1..=1 << 20;
 /// use corewire::{Network, NetworkId, Plain, Reliability};
 /// use std::time::Duration;
 ///
-/// let network = Network::builder(NetworkId::random()).with_tags("trusted").build_blocking()?;
+/// let network = Network::builder(NetworkId::random()).with_tags("eu-west").build_blocking()?;
+/// let known = [*network.local().id()];
 /// let mut consumer = network
 ///     .streams()
 ///     .consumer::<u64>()
 ///     .with_stream_id("prices")
 ///     .codec(Plain)
-///     .require(|peer| peer.has_tag("trusted"))
-///     .online_when(|producers| producers.minimum_of(1).with_tags("trusted"))
+///     .require(move |peer| known.contains(peer.id()))
+///     .online_when(|producers| producers.minimum_of(1).with_tags("eu-west"))
 ///     .reliability(Reliability::FireAndForget)
 ///     .with_window_bytes(1 << 20)
 ///     .with_window_datums(4096)
@@ -120,18 +121,20 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// The credit of a producer on another engine, in bytes: encoded datums that are sent and not yet taken
-    /// by the application, each counting its length rounded up to 16. From 16 bytes to 96 MiB; 0: no limit,
-    /// also not [in datums](Self::with_window_datums). Default: 65,536. For a producer on the same engine its
-    /// own ring is the window.
+    /// by the application, each counting its length rounded up to 16. From 16 bytes to 96 MiB; 0 sets no
+    /// limit, neither in bytes nor [in datums](Self::with_window_datums). Default: 65,536. For a producer on
+    /// the same engine its own ring is the window.
     ///
     /// Without a limit a slow consumer never stops its producer. Once it has as much to take as the engine
     /// grants an inbox ([`ShardLimits::open_window_bytes`](crate::engine::ShardLimits)), a reliable channel
-    /// ends with `TooSlow`, and a fire-and-forget one loses datums, which are reported as missing.
+    /// ends with [`CloseCode::TOO_SLOW`](crate::streams::CloseCode::TOO_SLOW), and a fire-and-forget one
+    /// loses datums, which are reported as missing.
     ///
-    /// The longest datum that is taken is 67,108,846 bytes, less where the engine's limit of an inbox
-    /// ([`ShardLimits::inbox_bytes`](crate::engine::ShardLimits)) leaves less room beside the window, or the
-    /// session's [`max_held_bytes`](crate::network::SessionSettings::with_max_held_bytes) is below twice as
-    /// much. A longer datum ends the channel at both ends, with `TooLarge` (10414).
+    /// The longest datum is 67,108,846 bytes. It is less if the engine's limit of an inbox
+    /// ([`ShardLimits::inbox_bytes`](crate::engine::ShardLimits)) has no room for the window and two such
+    /// datums, or if two such datums are more than the session may hold
+    /// ([`with_max_held_bytes`](crate::network::SessionSettings::with_max_held_bytes)). A longer datum ends
+    /// the channel at both ends, with [`CloseCode::TOO_LARGE`](crate::streams::CloseCode::TOO_LARGE).
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -196,10 +199,18 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// Evaluated on the engine's control thread before subscribing, and again when the producer's entry
     /// changes; a channel whose producer no longer meets it is closed. A predicate that panics denies.
     ///
+    /// A peer chooses its own tags. What is proven is its id, which is the digest of its key, and what a
+    /// [ticket](Self::require_ticket) says. Admit known peers by their id, and use tags to choose among peers
+    /// that may be in the network anyway.
+    ///
     /// ```
-    /// # use corewire::{Network, NetworkId};
+    /// # use corewire::{Network, NetworkId, PeerId};
     /// # let network = Network::new_blocking(NetworkId::random())?;
-    /// let consumer = network.streams().consumer::<u64>().require(|peer| peer.has_tag("leader")).build();
+    /// # let exchange = PeerId::random();
+    /// let known = [exchange];
+    /// let consumer =
+    ///     network.streams().consumer::<u64>().require(move |peer| known.contains(peer.id())).build();
+    /// let nearby = network.streams().consumer::<u64>().require(|peer| peer.has_tag("eu-west")).build();
     /// # Ok::<(), corewire::network::NetworkError>(())
     /// ```
     pub fn require(mut self, predicate: impl Fn(&PeerEntry) -> bool + Send + Sync + 'static) -> Self {
@@ -211,7 +222,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// one. Default: no ticket is needed.
     ///
     /// Evaluated when [`require`](Self::require) is, and when the ticket expires: unless the producer shows a
-    /// valid one by then, the channel is closed with `NotAllowed` (10403). For an example see
+    /// valid one by then, the channel is closed with
+    /// [`CloseCode::NOT_ALLOWED`](crate::streams::CloseCode::NOT_ALLOWED). For an example see
     /// [`tickets`](crate::tickets).
     pub fn require_ticket(mut self, validator: impl TicketValidator) -> Self {
         self.settings.tickets.push(Arc::new(validator));
@@ -232,10 +244,12 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// How bytes become datums: [`Postcard`], [`Plain`](crate::Plain) or a codec of your own. Producer and
-    /// consumers have to agree on the codec and the type. Between engines that is not checked: bytes that
-    /// happen to decode become other values than were sent, and bytes that do not are counted as
-    /// undecodable. Default: [`Postcard`].
+    /// How bytes become datums: [`Postcard`], the default, [`Plain`](crate::Plain) or a codec of your own.
+    ///
+    /// Producer and consumers have to agree on the codec and the type: a producer of another one refuses the
+    /// consumer with [`CloseCode::TYPE_MISMATCH`](crate::streams::CloseCode::TYPE_MISMATCH), and
+    /// [`Consumer::events`] names both. Of [`Plain`](crate::Plain) structs only size, alignment and byte
+    /// order are compared.
     ///
     /// ```
     /// # use corewire::{Consumer, Network, NetworkId, Plain};

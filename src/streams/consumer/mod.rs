@@ -113,8 +113,9 @@ pub struct Delivery<D> {
     /// missing, when a producer abandoned a claim.
     pub seq: u64,
     /// How many datums of the same producer are missing just before this one: lost on the way, dropped by
-    /// policy, or not decodable. After a new connection to the same producer it includes everything that the
-    /// producer has accepted since the last datum of the previous connection, and that will not come.
+    /// policy, or not decodable; between engines also claims that the producer gave up. After a new
+    /// connection to the same producer it includes everything that the producer has accepted since the last
+    /// datum of the previous connection, and that will not come.
     pub skipped_before: u64,
     /// An unknown number of datums may be missing just before this one, besides `skipped_before`: the
     /// producer was restarted, or does not know any more where this consumer stopped.
@@ -167,7 +168,7 @@ impl<D, C> Consumer<D, C> {
     }
 
     /// Whether the condition of [`online_when`](Builder::online_when) holds; by default, whether a producer
-    /// is connected. One load.
+    /// is connected. Cheap: one atomic read.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -240,8 +241,9 @@ impl<D, C> Consumer<D, C> {
     }
 
     /// What happens to the channels from now on: producers that come, go, refuse or are given up, silent
-    /// ones, gaps, and records that do not decode. Each call makes a queue of its own; see [`Events`], which
-    /// has an example.
+    /// ones, gaps between two channels of a producer, and records that do not decode. A gap within a channel
+    /// is no event: it is told by [`Delivery::skipped_before`] and counted in [`Stats::skipped`]. Each call
+    /// makes a queue of its own; see [`Events`], which has an example.
     pub fn events(&self) -> Events<ConsumerEvent> {
         self.legs.events().subscribe()
     }
@@ -291,6 +293,11 @@ impl<D, C> Consumer<D, C> {
 
 impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     /// Waits for the next datum. `None` once the consumer is closed and everything was taken.
+    ///
+    /// The consumer is closed by [`close`](Self::close) or with its own network. A producer's end does not
+    /// close it: it waits for the next producer. The end of a producer is an [event](Self::events)
+    /// ([`ConsumerEvent::Closed`] with [`CloseCode::GRACEFUL`](crate::streams::CloseCode::GRACEFUL)), and
+    /// [`ChannelInfo::disconnected`] of its channel waits for it.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -471,7 +478,8 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     }
 
     /// Takes datums one after the other until the consumer is closed and everything was taken, waiting as
-    /// [`recv_blocking`](Self::recv_blocking) does.
+    /// [`recv_blocking`](Self::recv_blocking) does. As with [`recv`](Self::recv), a producer's end does not
+    /// end it.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -525,7 +533,12 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     }
 }
 
-/// Ends when the consumer is closed and everything was taken.
+/// Ends when the consumer is closed and everything was taken; as with [`recv`](Consumer::recv), a producer's
+/// end does not end it.
+///
+/// # Cancel safety
+///
+/// A datum is taken in the poll that returns it; dropping the future of a `next` before loses nothing.
 impl<D: Send + 'static, C: Codec<D>> Stream for Consumer<D, C> {
     type Item = D;
 

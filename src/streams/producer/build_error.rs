@@ -48,7 +48,10 @@ pub enum TryBuildError<D, C = Postcard> {
     #[error("the codec cannot carry this type: {0}")]
     Unreadable(EncodeError),
     /// The sizes make no ring.
-    #[error("these sizes make no ring: {0}")]
+    #[error(
+        "these sizes make no ring: {0}; they are set with `with_buffer_size` (datums), `with_buffer_bytes` and \
+         `with_max_datum_bytes` (the longest record)"
+    )]
     Ring(#[from] RingConfigError),
     /// The node has as many producers as its engine's limit.
     #[error(

@@ -14,9 +14,11 @@ pub enum Error<D> {
         "the producer is offline: wait with `producer.when().online().await`, or use `send`, which waits"
     )]
     Offline(D),
-    /// The ring has no room, and its policy makes none.
+    /// The ring has no room and its policy makes none, 1,024 sends wait for room already, or the datum that
+    /// would make room is being read in place. `send` waits for room only under
+    /// [`PauseUpstream`](crate::BackpressurePolicy::PauseUpstream), the default.
     #[error(
-        "the stream is full: try again once consumers caught up, use `send`, which waits, or give the stream more room with `with_buffer_size` and `with_buffer_bytes`"
+        "the stream is full: try again once consumers caught up, use `send`, which waits under the policy `PauseUpstream`, or give the stream more room with `with_buffer_size` and `with_buffer_bytes`"
     )]
     Full(D),
     /// This producer never sends this datum: the stream is closed, or closed to a datum like this. The

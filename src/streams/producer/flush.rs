@@ -25,7 +25,7 @@ pub struct FlushError {
     /// The consumers that lack something, and how much. When the time was up this may be empty: no consumer
     /// was asked yet.
     pub missing: Vec<Undelivered>,
-    /// The time was up. Otherwise all of them are gone.
+    /// The time was up. If false, the consumers in `missing` are gone.
     pub timed_out: bool,
 }
 
@@ -90,7 +90,8 @@ impl<D, C> Producer<D, C> {
     ///
     /// # Cancel safety
     ///
-    /// The call begins to wait, also before the first poll. Dropping the future has no effect on the datums.
+    /// What counts is what was accepted before the call, not before the first poll. Dropping the future has
+    /// no effect on the datums.
     pub fn flush(&self) -> Flushing {
         Flushing(self.core.publication.flush())
     }

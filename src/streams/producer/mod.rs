@@ -55,7 +55,7 @@ use crate::id::StreamId;
 /// | [`claim`], [`claim_many`] | no: `Offline` | no | `Full`, unless it is `DropOldest` |
 /// | [`push`], [`push_blocking`] | no: `Offline` | by policy | the policy decides |
 /// | [`push_timeout`] | no: `Offline` | by policy, limited | the policy decides |
-/// | [`send`], [`send_blocking`], the `Sink` | yes | by policy | the policy decides |
+/// | [`send`], [`send_blocking`], `futures::Sink` | yes | by policy | the policy decides |
 /// | [`send_many`], [`send_many_blocking`] | yes | by policy | the policy decides |
 /// | [`send_timeout`] | yes, limited | by policy, limited | the policy decides |
 ///
@@ -136,7 +136,7 @@ impl<D, C> Producer<D, C> {
     }
 
     /// Whether the condition of [`online_when`](Builder::online_when) holds; by default, whether a consumer
-    /// is connected. One load.
+    /// is connected. Cheap: one atomic read.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
