@@ -39,19 +39,21 @@
 //!   [`with_stream_id`](streams::producer::Builder::with_stream_id).
 //! * **A producer** writes into a ring, and every consumer reads that ring at its own pace. The stream's
 //!   [policy](streams::BackpressurePolicy) decides what happens when the ring is full.
-//! * **Consumers** in the same process read the producer's ring in place. Consumers elsewhere get the datums
+//! * **An engine** is the set of threads and sockets that runs nodes. By default all nodes of a process share
+//!   one, so "another engine" in these pages means another process or host; see [`engine`].
+//! * **Consumers** on the same engine read the producer's ring in place. Consumers elsewhere get the datums
 //!   through encrypted sessions and grant credit for those that they took, so memory is bounded and every
 //!   loss is counted.
 //! * **Declared once**, a stream's id, type and configuration are shared by name:
 //!   [`declare::stream!`](macro@declare::stream).
 //! * **Topology** can be waited for: [`when`](Producer::when) and
 //!   [`online_when`](streams::producer::Builder::online_when).
-//! * **Admission** by a predicate over what is known about a peer, or by [`tickets`] that it shows.
+//! * **Admission** by a predicate over what is known about a peer (its id is proven, its tags are its own
+//!   words), or by [`tickets`] that it shows.
 //! * **Inside one process** there is also a [`local`] stream without a network: bounded, with the same
 //!   policies, and with consumers that compete for the datums.
 //! * **Threads, or none of its own.** By default an engine has threads of its own; with a [`HostedEngine`]
-//!   the
-//!   application's thread drives it, which saves two hops between threads for each datum.
+//!   the application's thread drives it, which saves two hops between threads for each datum.
 //! * **Any runtime, or none.** Futures here need no particular executor, and each has a blocking form.
 //!
 //! ```
@@ -67,6 +69,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `jwt` | [`tickets`] that are JSON Web Tokens |
+//! | `tokio` | a reactor for hosted engines inside tokio's single-threaded runtime ([`hosts`]) |
+//!
+//! None is on by default, and no async runtime is needed. Types for [`Plain`] derive traits of `zerocopy`
+//! 0.8 (its feature `derive`); the combinators of `Stream` and `Sink` are in `futures`.
 //!
 //! Sockets, sessions and threads are in `corewire-engine`, protocol rules in `corewire-proto`, memory that
 //! threads share in `corewire-rings`. There is no `unsafe` in this crate.

@@ -16,8 +16,8 @@ use crate::{
 /// What an engine is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
-    /// Shards, each a thread: 0 to [`MAX_SHARDS`]. 0, the default, starts half as many as the CPUs that the
-    /// process may use, 1 to 8.
+    /// Shards, each a thread: 0 to 254 ([`MAX_SHARDS`]). 0, the default, starts half as many as the CPUs that
+    /// the process may use, 1 to 8.
     pub shards: usize,
     /// Which driver to use. io_uring where it is allowed by default.
     pub io: IoChoice,
@@ -31,7 +31,7 @@ pub struct EngineConfig {
     pub driver: DriverConfig,
     /// What each shard may hold.
     pub shard_limits: ShardLimits,
-    /// What the clerk may hold.
+    /// What the clerk (the control thread) may hold.
     pub limits: Limits,
     /// How long things may take.
     pub times: Times,

@@ -56,8 +56,8 @@ impl Drop for EngineInner {
 
 /// A running engine. Clones are handles of the same one; nodes hold one too. When the last is dropped,
 /// everything is ended in order: nodes leave, what was published drains (at most [`Times::drain`]), sessions
-/// are closed, the threads stop. That goes on in the background, and the exit of the process waits for it;
-/// [`Engine::stop`] waits at once.
+/// are closed, the threads stop. That goes on in the background, and the exit of the process waits for it,
+/// except for the engine of a [`HostedEngine`](crate::HostedEngine); [`Engine::stop`] waits at once.
 #[derive(Clone)]
 pub struct Engine(Arc<EngineInner>);
 
@@ -202,8 +202,7 @@ impl Engine {
     /// readable after a shard's end.
     ///
     /// ```
-    /// use corewire_engine::{Engine, EngineConfig};
-    ///
+    /// # use corewire_engine::{Engine, EngineConfig};
     /// let engine = Engine::start(EngineConfig { shards: 1, ..EngineConfig::default() })?;
     /// for (shard, counters) in engine.counters().iter().enumerate() {
     ///     for (counter, value) in counters.iter() {

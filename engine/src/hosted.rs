@@ -40,8 +40,8 @@ pub enum NextTurn {
 }
 
 /// An engine whose shard is driven by the thread that started it: no shard thread, no hop between threads on
-/// a datum's way. The clerk, which does handshakes and calls predicates, has a thread of its own; it sleeps
-/// while topology does not change.
+/// a datum's way. The clerk (the control thread), which does handshakes and calls predicates, has a thread of
+/// its own; it sleeps while topology does not change.
 ///
 /// # Driving it
 ///
@@ -62,10 +62,9 @@ pub enum NextTurn {
 /// # The contract
 ///
 /// Between two turns nothing is received, acknowledged, resent or kept alive. A thread that does not turn for
-/// [`SessionConfig::dead_after`](crate::SessionConfig::dead_after), 10 seconds by default, is dead for its
-/// peers: its sessions end, and streams lose their place unless they resume. Long before that its peers wait,
-/// and repeat what is not acknowledged. So do not block this thread by other means (joins, locks, file
-/// reads).
+/// the dead-peer time of its nodes (`with_dead_after`), 10 seconds by default, is dead for its peers: its
+/// sessions end, and streams lose their place unless they resume. Long before that its peers wait, and repeat
+/// what is not acknowledged. So do not block this thread by other means (joins, locks, file reads).
 ///
 /// # Which mode
 ///
@@ -81,12 +80,13 @@ pub enum NextTurn {
 ///
 /// A node that is built on this thread without an engine of its own runs on this engine. Dropping the handle
 /// stops the engine as [`Engine::stop`] does, with [`Times::drain`](crate::Times::drain): nodes leave, what
-/// was published drains, sessions are closed in order.
+/// was published drains, sessions are closed in order. The exit of the process does not wait for this engine,
+/// because its thread is the application's: `std::process::exit` delivers nothing, so leave the network or
+/// drop the handle before.
 ///
 /// ```
-/// use corewire_engine::{EngineConfig, HostedEngine};
-/// use std::time::Duration;
-///
+/// # use corewire_engine::{EngineConfig, HostedEngine};
+/// # use std::time::Duration;
 /// let hosted = HostedEngine::start(EngineConfig::default())?;
 /// assert_eq!(hosted.block_on(async { 7 }), 7);
 /// hosted.turn();
@@ -173,6 +173,11 @@ impl HostedEngine {
     ///
     /// Spawn it as a local task, or poll it beside the program's own future. The contract holds: a task that
     /// keeps the executor busy keeps the shard from its peers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops no engine and loses nothing: from then on the shard takes no turns until it
+    /// is given them another way, by a blocking call or another `run`.
     pub fn run<R: Reactor>(&self, reactor: R) -> HostedRun<R> {
         HostedRun { shard: self.shard.clone(), reactor }
     }

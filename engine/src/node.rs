@@ -146,7 +146,7 @@ pub enum JoinError {
     /// No peer could send anything to an address that the node would announce.
     #[error(
         "{address} can't be announced: peers need a port and a unicast address, and an IPv4 one in its own form; \
-         set `announce` to where the node can be reached"
+         set `with_announced_addresses` to where the node can be reached"
     )]
     Announce {
         /// The address.
@@ -159,7 +159,7 @@ pub enum JoinError {
         name: String,
     },
     /// The system has no random bytes to give.
-    #[error("the system gave no random bytes for an identity; set `identity_seed`")]
+    #[error("the system gave no random bytes for an identity; set `with_secret_key`")]
     NoEntropy,
     /// The engine has stopped.
     #[error("the engine has stopped; start another one")]
@@ -319,7 +319,7 @@ impl Node {
         self.shared().record.subscribe()
     }
 
-    /// Takes in the signed record of a peer, as if the peer had been met. Whose it is.
+    /// Takes in the signed record of a peer, as if the peer had been met, and returns whose it is.
     ///
     /// # Errors
     ///

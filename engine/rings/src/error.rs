@@ -18,7 +18,9 @@ pub enum RingConfigError {
     #[error("a record is 1 to {MAX_RECORD_BYTES} bytes long, not {0}; split larger ones")]
     MaxRecord(usize),
     /// A record of `max_record` bytes would not fit.
-    #[error("a record of {max_record} bytes does not fit a ring of {bytes}; raise `bytes`")]
+    #[error(
+        "a record of {max_record} bytes does not fit a ring of {bytes}; give the ring more, or records less"
+    )]
     RecordExceedsRing {
         /// The configured `max_record`, in bytes.
         max_record: usize,

@@ -24,7 +24,7 @@ fn every_size_out_of_range_is_refused_with_its_own_error() {
     }
     let error = refused(RingConfig { max_record: 65, ..GOOD });
     assert_eq!(error, RingConfigError::RecordExceedsRing { max_record: 65, bytes: 64 });
-    assert!(error.to_string().contains("raise `bytes`"));
+    assert!(error.to_string().contains("give the ring more"));
     assert!(Ring::new(RingConfig { readers: MAX_READERS, ..GOOD }).is_ok());
 }
 

@@ -221,7 +221,7 @@ pub enum IoChoice {
 /// The memory that a driver may use. Every field is a bound, allocated when the driver is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DriverConfig {
-    /// Transmit buffers of [`LEASE_BYTES`]; 1 to 1,024, 64 by default (4 MiB): twice what one turn can fill,
+    /// Transmit buffers of 64 KiB; 1 to 1,024, 64 by default (4 MiB): twice what one turn can fill,
     /// so that the kernel sends one turn's while the next fills the others.
     pub leases: u16,
     /// Receive buffers of a little more than 64 KiB (one whole train each); a power of two, 1 to 1,024, 64 by

@@ -75,7 +75,7 @@ pub struct ShardLimits {
     pub backlog: usize,
     /// Memory of one inbox, in bytes, headers and the room for one datum of the producer's largest size
     /// included. A window that needs more is answered with `TOO_LARGE`. 256 MiB by default: the largest
-    /// window, 64 MiB, of datums of up to 64 MiB, and their headers.
+    /// window, 96 MiB, twice the longest datum, 64 MiB, and headers.
     pub inbox_bytes: usize,
     /// Room of the inbox of a channel that sets no window in bytes. 1 MiB by default.
     pub open_window_bytes: u64,

@@ -29,7 +29,7 @@ pub enum ChannelState {
     Connecting,
     /// Carries datums.
     Connected,
-    /// Over, for the reason in [`ChannelShared::close_code`]. Final.
+    /// Over; the channel's `close_code` has the reason. Final.
     Terminated,
 }
 

@@ -10,35 +10,38 @@ use corewire_proto::membership::MAX_STREAMS;
 /// can serve at full rate; a session that is idle costs a few KiB.
 pub(crate) const SESSIONS_PER_SHARD: usize = 4_096;
 
-/// Bounds of everything that the clerk keeps. Beyond a bound the newcomer is refused and counted.
+/// Bounds of everything that the clerk (the control thread) keeps. Beyond a bound the newcomer is refused and
+/// counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Nodes of one engine.
+    /// Nodes of one engine. Default: 256.
     pub nodes: usize,
-    /// Streams that one node publishes at a time. Its record has room for 1,024; more could not be found.
+    /// Streams that one node publishes at a time. Default: 1,024, for which its record has room; more could
+    /// not be found.
     pub publications: usize,
-    /// Subscriptions of one node at a time.
+    /// Consumers (subscriptions) of one node at a time. Default: 4,096.
     pub subscriptions: usize,
-    /// Producers that one subscription is connected to (or tries) at a time.
+    /// Producers that one consumer is connected to, or tries, at a time: its legs. Default: 1,024.
     pub legs: usize,
-    /// Sessions of one shard, counting those that are about to end; at most the shard's own limit.
+    /// Sessions of one shard, counting those that are about to end; at most the shard's own limit. Default:
+    /// 4,096.
     pub sessions: usize,
-    /// Handshakes that one node has in progress in each direction.
+    /// Handshakes that one node has in progress in each direction. Default: 64.
     pub handshakes: usize,
-    /// Handshakes that one node answers per second before it asks strangers for a cookie.
+    /// Handshakes that one node answers per second before it asks strangers for a cookie. Default: 1,000.
     pub handshakes_per_second: u32,
-    /// Peers that one node remembers. The least useful ones make room.
+    /// Peers that one node remembers. The least useful ones make room. Default: 4,096.
     pub peers: usize,
-    /// Channels that one peer's session may have in each direction.
+    /// Channels that one peer's session may have in each direction. Default: 4,096.
     pub channels: usize,
-    /// Channels that one peer may ask for per second.
+    /// Channels that one peer may ask for per second. Default: 1,000.
     pub opens_per_second: u32,
-    /// Bytes of all tickets that one peer may show.
+    /// Bytes of all tickets that one peer may show. Default: 16 KiB.
     pub ticket_bytes: usize,
-    /// Messages in each mailbox between the clerk and a shard.
+    /// Messages in each mailbox between the clerk and a shard. Default: 4,096.
     pub mailbox: usize,
     /// Commands that wait for one shard when its mailbox is full. Above it nothing new is begun with that
-    /// shard until it catches up; a command that ends something is always kept.
+    /// shard until it catches up; a command that ends something is always kept. Default: 16,384.
     pub backlog: usize,
 }
 
@@ -83,16 +86,19 @@ impl Limits {
     }
 }
 
-/// How long the clerk waits. The defaults suit a local network; tests shorten them.
+/// How long the clerk (the control thread) waits. The defaults suit a local network; tests shorten them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// The pause after the first attempt to reach a peer or a bootstrap address that did not answer.
+    /// The pause after the first attempt to reach a peer or a bootstrap address that did not answer. Default:
+    /// 150 ms.
     pub redial: Duration,
     /// The longest such pause. The pause doubles up to here, and attempts go on while the peer is wanted.
+    /// Default: 2 s.
     pub redial_max: Duration,
-    /// How long a record is believed after it was made. It is made anew at a third of this.
+    /// How long a record is believed after it was made. It is made anew at a third of this. Default: 15 min.
     pub record_life: Duration,
-    /// How long streams may drain after their handles were dropped.
+    /// How long an engine may go on delivering after its last handle was dropped, or when the process exits.
+    /// Default: 2 s. A dropped `Network` has 2 s in any case.
     pub drain: Duration,
 }
 
@@ -105,7 +111,7 @@ impl Default for Times {
             redial_max: Duration::from_secs(2),
             // A peer that vanished is forgotten by then; each record is sent again every five minutes.
             record_life: Duration::from_secs(15 * 60),
-            // A full default ring of 4 MiB drains in this at 17 Mbit/s.
+            // A full default ring of 1 MiB drains in this at 4.2 Mbit/s.
             drain: Duration::from_secs(2),
         }
     }

@@ -28,7 +28,7 @@ pub enum Congestion {
         /// At least 1.
         bytes_per_second: u64,
     },
-    /// No limit but `max_packets_in_flight` and `max_frames_in_flight`.
+    /// No limit but that of the session's memory, which is 65,536 packets in flight.
     Unlimited,
 }
 

@@ -60,11 +60,11 @@ codes! {
     ABORTED = 10_499, "ended before its time", true;
     /// The key reached its limit, and no new one was established.
     KEY_EXHAUSTED = 10_495, "the session key is used up", true;
-    /// No packet arrived from the peer for `dead_after`.
+    /// Packets in flight were answered by no packet of the peer for the dead-peer time.
     PEER_LOST = 10_504, "the peer does not answer", true;
     /// A configured bound was reached.
     NO_CAPACITY = 10_509, "no capacity", true;
-    /// The peer answers, but a frame was sent as often as allowed and never acknowledged.
+    /// The peer answers, but a datum was not acknowledged for the give-up time.
     GAVE_UP = 10_598, "retransmission given up", true;
 }
 
