@@ -1,6 +1,7 @@
 //! What a channel reads from and delivers to.
 
 use super::Label;
+use crate::time::Instant;
 
 /// What a producer's ring answers for one sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +36,19 @@ pub trait DatumSource {
     fn copy_run(&mut self, label: Label, seq: u64, len: usize, out: &mut [u8]) -> u32 {
         let _ = (label, seq, len, out);
         0
+    }
+
+    /// Books `bytes` for a channel that [`Session::limit`](crate::session::Session::limit) was called for,
+    /// and returns when they may leave, as a time at or before `now` at once. Bookings are served in the
+    /// order in which they are made. Without an implementation nothing is limited.
+    fn book(&mut self, label: Label, now: Instant, bytes: u64) -> Instant {
+        let _ = (label, bytes);
+        now
+    }
+
+    /// Of `booked` bytes `sent` were sent, more or less than that. No more will be sent of them.
+    fn settle(&mut self, label: Label, now: Instant, booked: u64, sent: u64) {
+        let _ = (label, now, booked, sent);
     }
 }
 

@@ -24,6 +24,7 @@
 mod budget;
 mod credit;
 mod early_run;
+mod egress;
 mod intervals;
 mod io;
 mod label;
@@ -41,6 +42,7 @@ pub(crate) use credit::POSITION_LIMIT;
 use credit::{CreditLimit, effective_windows};
 pub use credit::{MAX_WINDOW, UNLIMITED_WINDOW_BYTES, UNLIMITED_WINDOW_DATUMS};
 use early_run::{EarlyRun, EarlyRuns};
+use egress::EgressBooking;
 pub(crate) use intervals::Intervals;
 pub use io::{DatumSink, DatumSource, Fetched};
 pub use label::Label;

@@ -1,5 +1,7 @@
 //! Counters of a channel.
 
+use crate::time::Instant;
+
 /// Counters of one end of a channel. They start at 0 when the channel opens and only grow, except those
 /// marked as levels. The producer's end leaves the consumer's fields at 0, and the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,6 +36,12 @@ pub struct ChannelStats {
     pub credit_grants_sent: u64,
     /// Producer: whether it waits for credit (a level).
     pub blocked: bool,
+    /// Producer: times that the channel had something to send and waited for what it had booked.
+    pub paced: u64,
+    /// Producer: how long it waited for that, in nanoseconds. The present wait is not included.
+    pub paced_ns: u64,
+    /// Producer: since when it waits for that (a level).
+    pub paced_since: Option<Instant>,
     /// Producer: datums (whole ones, or first fragments) sent again.
     pub resends: u64,
     /// Producer: sequences skipped because the source no longer had them.

@@ -3,8 +3,8 @@
 //! Not inside: filling packets (`tx_pack`), and the datums, which stay in their ring.
 
 use super::{
-    Accept, ChannelStats, CreditLimit, Label, LossOutcome, OpenRequest, POSITION_LIMIT, Positions,
-    Reliability, effective_windows,
+    Accept, ChannelStats, CreditLimit, EgressBooking, Label, LossOutcome, OpenRequest, POSITION_LIMIT,
+    Positions, Reliability, effective_windows,
     resend::{Resend, SentData, SentFragment},
 };
 use crate::time::Instant;
@@ -58,6 +58,8 @@ pub(crate) struct TxChannel {
     /// Set while the datum at `next` is being sent in fragments; then `next < published`.
     pub(super) large: Option<Large>,
     pub(super) resend: Resend,
+    /// What it has booked; `None`: it is not limited.
+    pub(super) egress: Option<EgressBooking>,
     /// The source answered `NotYet`; cleared by `publish`.
     pub(super) resting: bool,
     /// The next datum is large, and the consumer has no room for it; cleared by the session.
@@ -98,6 +100,7 @@ impl TxChannel {
             credit: CreditLimit::default(),
             large: None,
             resend: Resend::default(),
+            egress: None,
             resting: false,
             crowded: false,
             listed_crowded: false,
@@ -185,7 +188,7 @@ impl TxChannel {
 
     /// Whether the scheduler should give it a turn.
     pub(crate) fn wants_turn(&self) -> bool {
-        if self.stage != TxStage::Open || self.resting {
+        if self.stage != TxStage::Open || self.resting || self.held_until().is_some() {
             return false;
         }
         let new = !self.crowded && self.positions.has_unsent() && self.has_credit();
@@ -271,6 +274,7 @@ impl TxChannel {
                 self.credit.bytes.saturating_sub(self.positions.next_offset())
             },
             blocked: self.blocked,
+            paced_since: self.held_since(),
             ..self.stats
         }
     }

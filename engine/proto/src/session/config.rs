@@ -169,7 +169,7 @@ impl SessionConfig {
     pub const fn memory_bound(&self) -> usize {
         let limits = &self.limits;
         // A channel, with its entries in table, scheduler and queues.
-        let channels = 2 * limits.max_channels * (CHANNEL_BYTES + 8 * 8);
+        let channels = 2 * limits.max_channels * (CHANNEL_BYTES + 12 * 8);
         // A frame in flight, and the intervals and resend entries that its loss can lead to.
         let frames = 2
             * (2 * limits.max_frames_in_flight)

@@ -13,7 +13,7 @@
 //! | `path_address` | where the peer is |
 //! | `path_mtu` | how large a packet the path carries |
 //! | `table` | channels by label |
-//! | `credit_wait`, `large_room` | channels that wait for credit, or for room for a large datum |
+//! | `credit_wait`, `large_room`, `egress` | channels that wait for credit, for room, or for a booking |
 //! | `open_rate` | the limit on opens |
 //!
 //! Not inside: the handshake ([`crate::handshake`]), rings and inboxes (behind [`DatumSource`] and
@@ -25,6 +25,7 @@ mod assembler;
 mod config;
 mod control;
 mod credit_wait;
+mod egress;
 mod keys;
 mod large_room;
 mod liveness;
@@ -56,6 +57,7 @@ pub use stats::SessionStats;
 use acks::Acks;
 use control::{ControlRx, ControlTx};
 use credit_wait::CreditWait;
+use egress::EgressWait;
 use keys::Keys;
 use large_room::LargeRoom;
 use liveness::Liveness;
@@ -142,6 +144,8 @@ pub struct Session {
     blocked: VecDeque<u32>,
     /// Channels of `tx_channels` that wait for credit.
     credit_wait: CreditWait,
+    /// Channels of `tx_channels` that are held back.
+    egress: EgressWait,
     /// Labels of `tx_channels` whose ACCEPT ends at this position of the control stream, ascending.
     accepting: VecDeque<(Label, u64)>,
     /// Likewise those whose FIN does.
@@ -217,6 +221,7 @@ impl Session {
             credits: VecDeque::new(),
             blocked: VecDeque::new(),
             credit_wait: CreditWait::default(),
+            egress: EgressWait::default(),
             accepting: VecDeque::new(),
             finishing: VecDeque::new(),
             draining: Vec::new(),
@@ -502,7 +507,7 @@ impl Session {
         while let Some(slot) = self.large.first() {
             if let Some(channel) = self.tx_channels.at(slot).filter(|channel| channel.listed_crowded) {
                 channel.crowded = false;
-                if Self::schedule(channel, &mut self.drr) {
+                if Self::schedule(channel, &mut self.drr) || channel.held_until().is_some() {
                     return;
                 }
                 channel.listed_crowded = false;

@@ -22,6 +22,7 @@ impl Session {
             self.liveness.poll_timeout(),
             self.idle_at(),
             self.credit_wait.poll_timeout(),
+            self.egress.poll_timeout(),
             self.address.poll_timeout(),
             self.paced_at,
             self.closing_at,
@@ -79,6 +80,7 @@ impl Session {
         if due(self.paced_at) {
             self.paced_at = None;
         }
+        self.release_held();
         if due(self.credit_wait.poll_timeout()) {
             self.probe_blocked();
         }

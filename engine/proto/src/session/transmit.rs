@@ -269,6 +269,7 @@ impl Session {
         let fresh_room = out.room() + out.written();
         let max = self.max_frames();
         let mut passes = 0;
+        let mut packet = HEADER_BYTES + TAG_BYTES;
         while let Some((slot, deficit)) = self.drr.poll_turn() {
             let Some(channel) = self.tx_channels.at(slot) else {
                 self.drr.retire();
@@ -285,6 +286,11 @@ impl Session {
                 }
                 continue;
             }
+            if let Err(at) = channel.begin_turn(self.now, source) {
+                self.drr.retire();
+                self.egress.push(at, slot);
+                continue;
+            }
             let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
             let (large, large_room) = (channel.large_bytes(), self.large.room(slot));
             let max_new = (max / 2).saturating_sub(self.resend_entries);
@@ -294,9 +300,12 @@ impl Session {
             self.resend_entries = self.resend_entries + channel.resend_entries() - entries;
             self.large.change(large, channel.large_bytes());
             let packed = out.written() > written;
+            let mut sent = out.written() - written;
             if packed {
                 channel.last_packet = number;
+                sent += core::mem::take(&mut packet);
             }
+            channel.end_packet(now, sent as u64, !matches!(stop, Stop::Full | Stop::LogFull), source);
             if channel.released() > released && !core::mem::replace(&mut channel.released_event, true) {
                 self.released.push_back(slot);
             }
