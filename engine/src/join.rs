@@ -27,6 +27,7 @@ use crate::{
     shared::{
         beacon::{BeaconSetup, BeaconSockets, concrete},
         dialling::{BootstrapTarget, callable, is_host_and_port},
+        egress::EgressLimit,
         node::{JoinRequest, NodeParts, NodeSettings, NodeShared},
         port::ClerkRequest,
     },
@@ -131,6 +132,7 @@ impl Node {
             port: port.clone(),
             limits,
             dead_after: config.session.dead_after,
+            egress: config.max_bandwidth.map(|rate| Arc::new(EgressLimit::new(rate))),
             registry_key,
             network_id: config.network_id,
             announced,

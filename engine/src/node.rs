@@ -8,6 +8,7 @@ use std::{
     fmt,
     future::Future,
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -73,6 +74,8 @@ pub struct NodeConfig {
     pub use_registry: bool,
     /// How far the node makes itself known by beacons. Not used by [`Node::join_on`].
     pub beacon: BeaconReach,
+    /// As [`PublishSpec::max_bandwidth`], for all publications of the node together.
+    pub max_bandwidth: Option<NonZeroU64>,
     /// Settings of the node's sessions. Its channel and opening limits are the engine's.
     pub session: SessionConfig,
 }
@@ -92,6 +95,7 @@ impl NodeConfig {
             bootstrap_names: Vec::new(),
             use_registry: true,
             beacon: BeaconReach::Off,
+            max_bandwidth: None,
             session: SessionConfig::default(),
         }
     }

@@ -53,6 +53,7 @@ pub(super) fn node(number: u8) -> Arc<NodeShared> {
         port: RequestPort::new(),
         limits: Limits::default(),
         dead_after: SessionConfig::default().dead_after,
+        egress: None,
         registry_key: None,
         network_id: NetworkId([1; 32]),
         announced: vec![std::net::SocketAddr::from(([127, 0, 0, 1], 7_000 + u16::from(number)))],

@@ -197,6 +197,9 @@ impl ChannelEntry {
                 numbers.credit_bytes = stats.tx_credit_remaining;
                 numbers.backpressure = stats.backpressure_events;
                 numbers.grants = stats.credit_grants_received;
+                numbers.paced = stats.paced;
+                numbers.paced_ns = stats.paced_ns;
+                numbers.paced_since = stats.paced_since.map_or(0, |since| since.as_nanos());
             }
             ChannelRole::Consumer(consumer) => {
                 numbers.datums = stats.rx_datums;

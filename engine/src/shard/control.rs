@@ -277,6 +277,11 @@ impl ShardCore {
             self.remove_if_unused(stream_slot);
             return self.refuse_accept(slot, label, &handle, parked);
         }
+        if handle.egress().is_limited()
+            && let Some(entry) = self.sessions.get_mut(slot)
+        {
+            let _ = entry.session.limit(label);
+        }
         self.serve_channel(slot, label, (stream_slot, first_seq), handle);
     }
 

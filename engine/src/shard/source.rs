@@ -5,6 +5,7 @@
 use corewire_proto::{
     channel::Label,
     session::{DatumSource, Fetched},
+    time::Instant,
 };
 use corewire_rings::RecordState;
 
@@ -13,7 +14,7 @@ use super::{
     stream::StreamEntry,
     table::{ChannelSlot, Labels, Slab, SlotQueue, StreamSlot},
 };
-use crate::criteria::Selection;
+use crate::{criteria::Selection, shared::egress::Egress};
 
 /// Most records that one look-up passes over because a channel does not want them.
 const MAX_UNWANTED: u64 = 1_024;
@@ -41,6 +42,13 @@ pub(crate) struct RingSource<'a> {
 }
 
 impl RingTables<'_> {
+    /// The limits under which a channel sends. Its counters are about to change.
+    fn egress(&mut self, label: Label) -> Option<&Egress> {
+        let slot = self.labels.get(label)?;
+        self.touched.push(slot);
+        Some(self.channels.get(slot)?.shared.egress())
+    }
+
     /// The channel's end and its ring, pinned. `None` when it has none, or when the ring has detached the
     /// cursor.
     fn find(&mut self, label: Label) -> Option<(&mut ProducerEnd, &StreamEntry, &Selection)> {
@@ -120,5 +128,15 @@ impl DatumSource for RingSource<'_> {
         producer.read.pass_run(seq, count, len);
         self.read += count;
         count as u32
+    }
+
+    fn book(&mut self, label: Label, now: Instant, bytes: u64) -> Instant {
+        self.tables.egress(label).map_or(now, |egress| egress.book(now, bytes))
+    }
+
+    fn settle(&mut self, label: Label, now: Instant, booked: u64, sent: u64) {
+        if let Some(egress) = self.tables.egress(label) {
+            egress.settle(now, booked, sent);
+        }
     }
 }

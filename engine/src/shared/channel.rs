@@ -19,7 +19,7 @@ use corewire_proto::{PeerId, StreamId, channel::TypeName, session::CloseCode};
 use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
-use super::{keys::PublicationKey, publication::PublicationShared};
+use super::{egress::Egress, keys::PublicationKey, publication::PublicationShared};
 use crate::{criteria::Selection, peer::PeerInfo};
 
 /// Where a channel is in its life.
@@ -75,6 +75,9 @@ channel_counters! {
     position: "Sequence after the last datum sent (producer's end) or delivered in order (consumer's end).",
     released: "Sequence below which the producer's ring keeps nothing for this channel (producer's end), or after \
                the last datum that the application took (consumer's end).",
+    paced: "Times that a limit of the bandwidth held the channel back (producer's end).",
+    paced_ns: "Nanoseconds for which it did; the present wait is not included (producer's end).",
+    paced_since: "Since when it does, in nanoseconds of the shards' clock; 0: it does not (producer's end).",
     published: "Sequence after the last datum of the ring that this channel knows of (producer's end).",
     window_bytes: "The window that the consumer asked for; 0 means no limit.",
     credit_bytes: "Bytes that may be sent before the consumer takes something (producer's end); all ones means no \
@@ -122,6 +125,8 @@ pub struct ChannelShared {
     producer_type: OnceLock<TypeName>,
     /// What it passes on. At the producer's end, and of a local channel.
     selection: Selection,
+    /// The limits under which it sends. At the producer's end.
+    egress: Egress,
     counters: ChannelCounters,
     /// See [`ChannelShared::end_seq`]; all ones while it is not known.
     end_seq: AtomicU64,
@@ -149,6 +154,7 @@ impl ChannelShared {
             close_code: OnceLock::new(),
             producer_type: OnceLock::new(),
             selection: Selection::default(),
+            egress: Egress::default(),
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             stopped_at: AtomicU64::new(u64::MAX),
@@ -164,6 +170,16 @@ impl ChannelShared {
     #[must_use]
     pub fn selecting(self, selection: Selection) -> Self {
         Self { selection, ..self }
+    }
+
+    /// The same channel, which sends under limits.
+    #[must_use]
+    pub(crate) fn limited(self, egress: Egress) -> Self {
+        Self { egress, ..self }
+    }
+
+    pub(crate) fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     /// What the channel passes on. Everything at the consumer's end of a channel between engines, where only

@@ -11,6 +11,7 @@
 //! | [`channel`] | a channel's identity, state and counters, and its two views |
 //! | [`node`] | a node's identity, its peers and whether it is a member |
 //! | [`beacon`] | what a node needs for its beacon, and what it hears by it |
+//! | `egress` | limits on the bytes that leave |
 //! | [`event`] | what happens to channels |
 //! | [`flush`] | waiting until consumers have what was published |
 //! | [`publication`] | what a publication is made of, its ring and its counters |
@@ -24,6 +25,7 @@ pub mod beacon;
 pub mod channel;
 pub mod counters;
 pub mod dialling;
+pub(crate) mod egress;
 pub mod event;
 pub mod flush;
 pub mod keys;

@@ -20,6 +20,7 @@ use super::dialling::{BootstrapTarget, DialFailure};
 use super::{
     beacon::{BeaconInfo, BeaconSetup, HEARD_MAX, Heard},
     counters::NodeCounters,
+    egress::EgressLimit,
     flush::Shortfall,
     keys::{NodeId, PublicationKey},
     limits::Limits,
@@ -99,6 +100,8 @@ pub(crate) struct NodeShared {
     pub(crate) limits: Limits,
     /// After this time a session of the node takes a silent peer for dead.
     pub(crate) dead_after: Duration,
+    /// Of [`NodeConfig::max_bandwidth`](crate::node::NodeConfig::max_bandwidth).
+    pub(crate) egress: Option<Arc<EgressLimit>>,
     /// Sorted by id.
     pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
     /// What has changed in it. `None` while nothing listens, and when the node has left.
@@ -132,6 +135,7 @@ pub(crate) struct NodeParts {
     pub(crate) port: Arc<RequestPort>,
     pub(crate) limits: Limits,
     pub(crate) dead_after: Duration,
+    pub(crate) egress: Option<Arc<EgressLimit>>,
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) network_id: NetworkId,
     pub(crate) announced: Vec<SocketAddr>,
@@ -155,6 +159,7 @@ impl NodeShared {
             port,
             limits,
             dead_after,
+            egress: parts.egress,
             peers: watch::Sender::new(Arc::from([])),
             changes: Lock::new(None),
             presence: watch::Sender::new(Presence::Member),

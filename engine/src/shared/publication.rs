@@ -5,6 +5,7 @@
 use std::{
     any::Any,
     fmt,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -22,6 +23,7 @@ use tokio::sync::watch;
 
 use super::{
     channel::Channels,
+    egress::EgressLimit,
     event::OnEvent,
     flush::{Flush, FlushShared, Shortfall},
     keys::PublicationKey,
@@ -85,6 +87,9 @@ pub struct PublishSpec {
     pub reliability: Reliability,
     /// Weight of its channels in the shard's scheduler, at least 1.
     pub weight: u8,
+    /// Bytes per second that its channels to other engines send, all together. `None`: no limit. Counted are
+    /// the frames with its datums, also those that are sent again, and header and tag of their packets.
+    pub max_bandwidth: Option<NonZeroU64>,
     /// What its datums are. A consumer of another form is refused with `TYPE_MISMATCH`.
     pub form: DatumForm,
     /// What the keys behind its datums are: see [`criteria`](crate::criteria). `None`: it has none.
@@ -132,6 +137,7 @@ impl PublishSpec {
             max_consumers: usize::MAX,
             reliability: Reliability::Reliable,
             weight: 1,
+            max_bandwidth: None,
             form: DatumForm::default(),
             keys: None,
             admit: None,
@@ -167,6 +173,7 @@ impl fmt::Debug for PublishSpec {
             .field("max_consumers", &self.max_consumers)
             .field("reliability", &self.reliability)
             .field("weight", &self.weight)
+            .field("max_bandwidth", &self.max_bandwidth)
             .field("lagging_grace", &self.lagging_grace)
             .field("standstill_grace", &self.standstill_grace)
             .field("resume_for", &self.resume_for)
@@ -203,6 +210,8 @@ pub(crate) struct PublicationShared {
     pub(crate) ring: Ring,
     /// How its channels end.
     pub(crate) end: Arc<StreamEnd>,
+    /// Of its [`PublishSpec::max_bandwidth`].
+    pub(crate) egress: Option<Arc<EgressLimit>>,
     pub(crate) channels: watch::Sender<Channels>,
     /// A producer reported a full ring since the clerk last checked. Limits the requests to one per check.
     pub(crate) full: AtomicBool,
@@ -215,11 +224,13 @@ pub(crate) struct PublicationShared {
 
 impl PublicationShared {
     pub(crate) fn new(key: PublicationKey, spec: PublishSpec, ring: Ring) -> Arc<Self> {
+        let egress = spec.max_bandwidth.map(|rate| Arc::new(EgressLimit::new(rate)));
         Arc::new(Self {
             key,
             spec,
             ring,
             end: Arc::default(),
+            egress,
             channels: watch::Sender::new(Arc::from([])),
             full: AtomicBool::new(false),
             left: AtomicBool::new(false),

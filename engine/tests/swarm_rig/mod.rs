@@ -8,6 +8,7 @@ pub(crate) mod play;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -79,6 +80,8 @@ pub(crate) struct Setup {
     pub(crate) limits: Limits,
     pub(crate) shard: ShardLimits,
     pub(crate) driver: DriverConfig,
+    /// The limit of each node's bandwidth.
+    pub(crate) max_bandwidth: Option<NonZeroU64>,
 }
 
 impl Setup {
@@ -94,6 +97,7 @@ impl Setup {
             limits: Limits { mailbox: 64, ..Limits::default() },
             shard: ShardLimits { sessions: 256, channels: 1_024, streams: 64, ..ShardLimits::default() },
             driver: DriverConfig { leases: 8, receive_buffers: 16, ..DriverConfig::default() },
+            max_bandwidth: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl Setup {
             limits: Limits::default(),
             shard: ShardLimits::default(),
             driver: DriverConfig::default(),
+            max_bandwidth: None,
         }
     }
 }
@@ -224,7 +229,7 @@ impl Internet {
         let calendar = Box::new(move |now: Instant| {
             Duration::from_secs(date.load(Ordering::Relaxed)) + now.saturating_since(Instant::ZERO)
         });
-        let Setup { times, limits, shard: shard_limits, driver } = self.setup.clone();
+        let Setup { times, limits, shard: shard_limits, driver, .. } = self.setup.clone();
         let (engine, clerk, ends) = inline_engine(self.shards, limits, times, entropy, calendar);
         let shards = (0..)
             .zip(ends)
@@ -258,6 +263,7 @@ impl Internet {
             identity_seed: Some(self.identity(place)),
             use_registry: false,
             bootstrap,
+            max_bandwidth: self.setup.max_bandwidth,
             ..NodeConfig::new(self.network)
         };
         let host = self.hosts.get_mut(&id).expect("a host that runs");

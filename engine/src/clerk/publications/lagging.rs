@@ -12,6 +12,9 @@
 //! - It holds the ring and has taken nothing for the standstill time, whatever the others do. A record that
 //!   is evicted does not count as taken.
 //!
+//! A consumer does not hold the ring while a limit of the bandwidth holds its channel back: it could take
+//! more.
+//!
 //! So a fast consumer waits for a slow one for the grace at most, and a consumer that is alone, or as slow as
 //! all others, is closed only if it stands still.
 
@@ -24,7 +27,7 @@ use super::{Env, OutboundChannel, OutboundEnd, PublicationState, Publications, p
 use crate::{
     clerk::{effect::Effect, timers::Timer},
     shared::{
-        ChannelState,
+        ChannelShared, ChannelState,
         counters::count,
         keys::{ChannelKey, LegKey, PublicationKey},
     },
@@ -80,6 +83,8 @@ struct HolderClock {
     held: Duration,
     /// It did so at the last check.
     holds: bool,
+    /// For how long a limit of the bandwidth had held its channel back at the last check.
+    paced: Duration,
 }
 
 /// Where a consumer stands.
@@ -101,6 +106,8 @@ struct ConsumerAtCheck {
     standing: Standing,
     /// What it has taken, by a count that eviction does not change.
     taken: u64,
+    /// For how long a limit of the bandwidth has held its channel back.
+    paced: Duration,
     /// How long it may hold the ring while another one waits; `None`: without end.
     grace: Option<Duration>,
     /// How long it may hold the ring without taking anything; `None`: without end.
@@ -117,8 +124,9 @@ struct BehindReader {
 }
 
 impl HolderClock {
-    fn new(now: Instant, taken: u64) -> Self {
-        Self { taken, still_since: now, held_at: now, held: Duration::ZERO, holds: false }
+    fn new(now: Instant, consumer: &ConsumerAtCheck) -> Self {
+        let &ConsumerAtCheck { taken, paced, .. } = consumer;
+        Self { taken, still_since: now, held_at: now, held: Duration::ZERO, holds: false, paced }
     }
 }
 
@@ -175,7 +183,7 @@ impl Publications {
     /// Checks where the consumers of a ring stand, and closes those whose time is over.
     fn check_holders(&mut self, env: &mut Env, key: PublicationKey, full: bool) {
         let Some(publication) = self.publications.get_mut(&key) else { return };
-        let consumers = publication.consumers();
+        let consumers = publication.consumers(env.now);
         // A leg that drains belongs to no consumer that could wait for more.
         let one_waits = consumers.iter().any(|one| one.standing == Standing::Done && one.channel.is_some());
         let pause = check_pause(publication.shared.spec.lagging_grace);
@@ -189,12 +197,14 @@ impl Publications {
         let mut over = Vec::new();
         for consumer in consumers {
             let known = before.remove(&consumer.key);
-            let at_gate = full && consumer.standing == Standing::AtGate;
+            let paced = known.map_or(Duration::ZERO, |clock| consumer.paced.saturating_sub(clock.paced));
+            let by_limit = !paced.is_zero() && paced >= passed / 2;
+            let at_gate = full && consumer.standing == Standing::AtGate && !by_limit;
             let clock = match known {
                 _ if consumer.standing == Standing::Done => continue,
                 Some(clock) if !at_gate && env.now >= clock.held_at + FORGIVEN_AFTER => continue,
                 None if !at_gate => continue,
-                known => known.unwrap_or_else(|| HolderClock::new(env.now, consumer.taken)),
+                known => known.unwrap_or_else(|| HolderClock::new(env.now, &consumer)),
             };
             let one_waits = mutate!(one_waits, "lone-consumer-cut" => true);
             let clock = clock.at_check(env.now, passed, &consumer, at_gate, at_gate && one_waits);
@@ -259,6 +269,7 @@ impl HolderClock {
         if at_gate {
             self.held_at = now;
         }
+        self.paced = consumer.paced;
         self.held += passed / 2 * (u32::from(self.holds) + u32::from(holds));
         self.holds = holds;
         self
@@ -275,7 +286,7 @@ impl HolderClock {
 
 impl PublicationState {
     /// The consumers, as they stand now.
-    fn consumers(&self) -> Vec<ConsumerAtCheck> {
+    fn consumers(&self, now: Instant) -> Vec<ConsumerAtCheck> {
         let spec = &self.shared.spec;
         let ring = &self.shared.ring;
         let readers = behind_readers(ring);
@@ -293,7 +304,8 @@ impl PublicationState {
             };
             let known = clocks.and_then(|clocks| clocks.get(&key)).map(|clock| clock.taken);
             let taken = reader.map_or(0, |reader| taken(ring, reader, known));
-            ConsumerAtCheck { key, channel, standing, taken, grace: spec.lagging_grace, standstill }
+            let (paced, grace) = (Duration::ZERO, spec.lagging_grace);
+            ConsumerAtCheck { key, channel, standing, taken, paced, grace, standstill }
         };
         let mut consumers = Vec::with_capacity(self.channels.len() + self.draining.len());
         for (&key, outbound) in &self.channels {
@@ -303,12 +315,14 @@ impl PublicationState {
                 }
                 OutboundEnd::Remote(..) => {
                     let Some((standing, taken)) = remote_standing(outbound, gate, tail) else { continue };
+                    let paced = paced(&outbound.channel.shared, now);
                     let (holder, grace) = (HolderKey::Remote(key), spec.lagging_grace);
                     consumers.push(ConsumerAtCheck {
                         key: holder,
                         channel: Some(key),
                         standing,
                         taken,
+                        paced,
                         grace,
                         standstill,
                     });
@@ -347,6 +361,13 @@ fn remote_standing(outbound: &OutboundChannel, gate: u64, tail: u64) -> Option<(
         Standing::Between
     };
     Some((standing, snapshot.released))
+}
+
+/// For how long a limit of the bandwidth has held a channel back by now.
+fn paced(channel: &ChannelShared, now: Instant) -> Duration {
+    let numbers = channel.snapshot();
+    let since = Some(numbers.paced_since).filter(|since| *since > 0).map(Instant::from_nanos);
+    Duration::from_nanos(numbers.paced_ns) + since.map_or(Duration::ZERO, |since| now.saturating_since(since))
 }
 
 /// The time between two checks.

@@ -42,6 +42,7 @@ use crate::{
         Channel, ChannelShared, Channels,
         channel::Source,
         counters::count,
+        egress::Egress,
         event::ChannelEvent,
         flush::{FlushShared, Shortfall},
         keys::{ChannelKey, LegKey, PublicationKey},
@@ -306,8 +307,9 @@ impl Publications {
             bytes => Some(Arc::new(StreamCriteria::decode(bytes).ok_or(CloseCode::PROTOCOL_VIOLATION)?)),
         };
         let selection = publication.selection(env, &info, criteria)?;
-        let handle = ChannelShared::new(request.stream_id, node.peer_id, peer).selecting(selection);
-        let handle = Arc::new(handle);
+        let egress = Egress { stream: publication.shared.egress.clone(), node: node.egress.clone() };
+        let handle = ChannelShared::new(request.stream_id, node.peer_id, peer);
+        let handle = Arc::new(handle.selecting(selection).limited(egress));
         let published = Some(Source::new(&publication.shared));
         let channel = Arc::new(Channel { shared: handle.clone(), peer: info, source: None, published });
         let spec = &publication.shared.spec;
