@@ -169,6 +169,7 @@ fn existing_or_new<D: Send + 'static, C: Codec<D>>(builder: producer::Builder<D,
 /// | `max_consumers` | producer | `with_max_consumers` |
 /// | `buffer_size` | producer | `with_buffer_size` |
 /// | `consumer buffer_size` | consumer | `with_window_datums` |
+/// | `max_bandwidth` | producer | `with_max_bandwidth` |
 /// | `buffer_bytes` | producer | `with_buffer_bytes` |
 /// | `max_datum_bytes` | producer | `with_max_datum_bytes` |
 /// | `disconnect_lagging` | producer | `disconnect_lagging` |

@@ -18,6 +18,9 @@ pub enum NetworkError {
     /// A session setting is out of range.
     #[error(transparent)]
     Session(#[from] SessionSettingsError),
+    /// The bandwidth is limited to 0.
+    #[error("a bandwidth of 0 lets nothing leave: give at least 1 byte per second, or no limit")]
+    NoBandwidth,
 }
 
 impl NetworkError {

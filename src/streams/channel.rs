@@ -241,6 +241,8 @@ impl ChannelInfo {
             duplicates: numbers.duplicates,
             credit_bytes: numbers.credit_bytes,
             blocked: numbers.backpressure,
+            paced: numbers.paced,
+            paced_for: Duration::from_nanos(numbers.paced_ns),
             undecodable: 0,
             restarts: 0,
         }
@@ -397,6 +399,8 @@ pub struct Stats {
     duplicates: u64,
     credit_bytes: u64,
     blocked: u64,
+    paced: u64,
+    paced_for: Duration,
     undecodable: u64,
     restarts: u64,
 }
@@ -484,6 +488,17 @@ impl Stats {
         self.blocked
     }
 
+    /// Times that a [limit of the bandwidth](crate::streams::producer::Builder::with_max_bandwidth) held the
+    /// channel back; at the producer's end of a channel between engines.
+    pub fn paced(&self) -> u64 {
+        self.paced
+    }
+
+    /// For how long it did so, in total; a present wait is added when it ends.
+    pub fn paced_for(&self) -> Duration {
+        self.paced_for
+    }
+
     /// Of a consumer: records that did not decode as its type and were skipped.
     pub fn undecodable(&self) -> u64 {
         self.undecodable
@@ -511,6 +526,7 @@ impl fmt::Display for Stats {
             (self.resent, "resent"),
             (self.duplicates, "duplicates"),
             (self.blocked, "blocked"),
+            (self.paced, "paced"),
             (self.undecodable, "undecodable"),
             (self.restarts, "restarts"),
         ] {

@@ -35,6 +35,7 @@ impl Streams {
         let datum_type = DatumType::of::<D, C>();
         let status = self.status(settings.online.clone());
         let max_datum = settings.max_datum_bytes();
+        let max_bandwidth = settings.max_bandwidth().map_err(|()| TryBuildError::NoBandwidth)?;
         let selecting = std::mem::take(&mut settings.selecting);
         let keys = selecting.key.as_ref().map(|key| key.kind);
         let shared = Arc::new(ProducerShared::new(
@@ -52,6 +53,7 @@ impl Streams {
             max_consumers: settings.max_consumers,
             reliability: settings.reliability,
             weight: settings.weight,
+            max_bandwidth,
             form: form::<D, C>(),
             admit: admit(settings.require, settings.tickets),
             lagging_grace: settings.lagging.grace,

@@ -3,6 +3,7 @@
 //! Nothing here sleeps to let something happen: every wait is for a condition, and every wait has a limit
 //! that is only reached when the test fails.
 
+mod bandwidth;
 mod batches;
 mod blocking;
 mod closing;

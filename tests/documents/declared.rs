@@ -100,6 +100,7 @@ async fn declared_codec_is_that_of_both_handles() {
 declare::stream!(pub Configured = Vec<u8>, "configured",
     max_consumers: 1,
     buffer_size: 2,
+    max_bandwidth: 1 << 30,
     buffer_bytes: 1 << 20,
     max_datum_bytes: 100,
     disconnect_lagging: false,

@@ -96,6 +96,7 @@ const KEYS: &[Key] = &[
         producer_by_default: true,
         stackable: false,
     },
+    Key::of_producers("max_bandwidth", "with_max_bandwidth"),
     Key::of_producers("buffer_bytes", "with_buffer_bytes"),
     Key::of_producers("max_datum_bytes", "with_max_datum_bytes"),
     Key::of_producers("disconnect_lagging", "disconnect_lagging"),

@@ -145,6 +145,7 @@ mod tests {
         for (key, producer, consumer) in [
             ("max_consumers", Some("with_max_consumers"), None),
             ("buffer_size", Some("with_buffer_size"), None),
+            ("max_bandwidth", Some("with_max_bandwidth"), None),
             ("buffer_bytes", Some("with_buffer_bytes"), None),
             ("max_datum_bytes", Some("with_max_datum_bytes"), None),
             ("disconnect_lagging", Some("disconnect_lagging"), None),

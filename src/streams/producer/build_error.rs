@@ -66,6 +66,9 @@ pub enum TryBuildError<D, C = Postcard> {
         "the policy degrade_quality needs a function that makes datums cheaper: give one with `degrader`"
     )]
     MissingDegrader,
+    /// The bandwidth is limited to 0.
+    #[error("a bandwidth of 0 lets nothing leave: give at least 1 byte per second, or no limit")]
+    NoBandwidth,
     /// The network was shut down.
     #[error("the network was shut down: join it again with `Network::new`")]
     Closed,

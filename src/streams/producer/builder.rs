@@ -2,12 +2,13 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::num::NonZeroU64;
 use core::time::Duration;
 use std::sync::Arc;
 
 use corewire_engine::criteria::KEY_ROOM;
-use corewire_engine::publication::STANDSTILL_GRACE_DEFAULT;
 
+use super::lagging::Lagging;
 use super::select::{AnyKey, AnySink, Selecting};
 use super::{AnyDegrader, BuilderError, Producer, TryBuildError, UndeliveredSink};
 use crate::datum::{Codec, Postcard};
@@ -31,10 +32,6 @@ const DEFAULT_BUFFER_BYTES: core::ops::RangeInclusive<usize> = 1 << 20..=64 << 2
 /// The longest datum, in encoded bytes. Each consumer on another host reserves room for one such datum
 /// besides its window.
 const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
-
-/// How long in total a consumer may keep the ring full for others: above the hiccups of a busy
-/// machine.
-const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(1);
 
 /// How long the place of an absent consumer is kept.
 const DEFAULT_RESUME_FOR: Duration = Duration::from_secs(10);
@@ -78,53 +75,11 @@ pub(crate) struct ProducerSettings {
     pub(crate) degrader: Option<AnyDegrader>,
     pub(crate) reliability: Reliability,
     pub(crate) weight: u8,
+    /// Bytes per second.
+    max_bandwidth: Option<u64>,
     pub(crate) lagging: Lagging,
     pub(crate) resume_for: Duration,
     pub(crate) selecting: Selecting,
-}
-
-/// What [`Builder::disconnect_lagging`] takes: `true` for the defaults, `false` for never, a `Duration` for
-/// the grace, or both times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lagging {
-    pub(crate) grace: Option<Duration>,
-    pub(crate) standstill: Duration,
-}
-
-impl Lagging {
-    /// Both times of [`Builder::disconnect_lagging`]: `grace` is how long in total a consumer may keep the
-    /// ring full while another one waits for it, `standstill` is how long it may keep the ring full without
-    /// taking a datum although no other one waits. Any durations; each is met to about a thirtieth of the
-    /// grace.
-    ///
-    /// ```
-    /// # use corewire::{Network, NetworkId};
-    /// # let network = Network::new_blocking(NetworkId::random())?;
-    /// use corewire::streams::producer::Lagging;
-    /// use std::time::Duration;
-    ///
-    /// let producer = network.streams()
-    ///     .producer::<u64>()
-    ///     .disconnect_lagging(Lagging::after(Duration::from_millis(200), Duration::from_secs(2)))
-    ///     .build()?;
-    /// # Ok::<_, Box<dyn std::error::Error>>(())
-    /// ```
-    pub const fn after(grace: Duration, standstill: Duration) -> Self {
-        Self { grace: Some(grace), standstill }
-    }
-}
-
-impl From<bool> for Lagging {
-    fn from(disconnect: bool) -> Self {
-        let grace = disconnect.then_some(DEFAULT_LAGGING_GRACE);
-        Self { grace, standstill: STANDSTILL_GRACE_DEFAULT }
-    }
-}
-
-impl From<Duration> for Lagging {
-    fn from(grace: Duration) -> Self {
-        Self::after(grace, STANDSTILL_GRACE_DEFAULT.max(grace))
-    }
 }
 
 impl ProducerSettings {
@@ -142,6 +97,7 @@ impl ProducerSettings {
             degrader: None,
             reliability: Reliability::default(),
             weight: 1,
+            max_bandwidth: None,
             lagging: true.into(),
             resume_for: DEFAULT_RESUME_FOR,
             selecting: Selecting::default(),
@@ -156,6 +112,11 @@ impl ProducerSettings {
                 (*DEFAULT_BUFFER_BYTES.start()).max(self.max_datum_bytes.unwrap_or(0).saturating_mul(2));
             suggested.clamp(floor, floor.max(*DEFAULT_BUFFER_BYTES.end()))
         })
+    }
+
+    /// The limit of the bandwidth. `Err`: it lets nothing leave.
+    pub(crate) fn max_bandwidth(&self) -> Result<Option<NonZeroU64>, ()> {
+        self.max_bandwidth.map(|rate| NonZeroU64::new(rate).ok_or(())).transpose()
     }
 
     /// The longest datum: what was asked for, or what fits.
@@ -255,6 +216,34 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// ```
     pub fn with_max_consumers(mut self, consumers: usize) -> Self {
         self.settings.max_consumers = consumers;
+        self
+    }
+
+    /// How many bytes per second are sent to consumers on other engines, all together. Default: no limit.
+    ///
+    /// Counted are datums with the headers of their frames, also those that are sent again, and header and
+    /// tag of the packets with them; not acknowledgements, nor the headers of UDP and IP (28 bytes per packet
+    /// in IPv4). Consumers of the same engine read the ring itself and take no bandwidth.
+    ///
+    /// What exceeds the rate waits in the ring, in the order in which channels ask, and when the ring is full
+    /// the [policy](Self::on_full) decides. At any time at most this rate has left, 10 milliseconds of it as
+    /// a burst, and one turn of each channel, which is 4 KiB times its
+    /// [weight](Self::fairness_weight), or a packet if that is longer, and 64 KiB at most. A consumer is not called lagging while the limit holds its
+    /// channel back. [`Stats::paced`](crate::streams::Stats::paced) tells how often and for how long that
+    /// was. The limit is exact over all shards of the engine.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let backup = network.streams().producer::<Vec<u8>>().with_max_bandwidth(1_000_000).build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// With 0, [`try_build`](Self::try_build) returns [`TryBuildError::NoBandwidth`].
+    pub fn with_max_bandwidth(mut self, bytes_per_second: u64) -> Self {
+        self.settings.max_bandwidth = Some(bytes_per_second);
         self
     }
 
