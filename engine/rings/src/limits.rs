@@ -11,7 +11,7 @@ pub const MAX_DATUMS: usize = 1 << 23;
 pub const MAX_RECORD_BYTES: usize = (1 << 26) - 2;
 /// Most bytes of one ring: 2^36 units, a quarter of the 38 bits of a byte position.
 pub const MAX_ARENA_BYTES: usize = (1 << 36) * UNIT_BYTES;
-/// Most readers of one ring: each has one bit in a word of 64.
-pub const MAX_READERS: usize = 64;
+/// Most readers of one ring. A writer that finds no room looks at each: a thousand cost some microseconds.
+pub const MAX_READERS: usize = 1_024;
 /// Most writers that may wait for room in one ring. The next one gets `TooManyWaiters`.
 pub const MAX_ROOM_WAITERS: usize = 1024;

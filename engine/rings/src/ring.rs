@@ -79,7 +79,8 @@ pub struct RingStats {
 }
 
 impl Ring {
-    /// Builds a ring. Allocates all its memory here, except for the queue of waiting writers.
+    /// Builds a ring. Allocates all its memory here, except for the queue of waiting writers and for readers
+    /// beyond the 63rd.
     pub fn new(config: RingConfig) -> Result<Ring, RingConfigError> {
         Ok(Self::of(Arc::new(RingShared::new(config, Fences::detect())?)))
     }
@@ -88,6 +89,12 @@ impl Ring {
     #[cfg(loom)]
     pub fn with_stores(config: RingConfig) -> Result<Ring, RingConfigError> {
         Ok(Self::of(Arc::new(RingShared::with_stores(config, Fences::detect(), true)?)))
+    }
+
+    /// As [`Ring::new`], for models of readers in groups: all but the first reader are.
+    #[cfg(loom)]
+    pub fn with_groups(config: RingConfig) -> Result<Ring, RingConfigError> {
+        Ok(Self::of(Arc::new(RingShared::with_parts(config, Fences::detect(), false, 1)?)))
     }
 
     pub(crate) fn of(shared: Arc<RingShared>) -> Self {

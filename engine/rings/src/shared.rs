@@ -10,7 +10,7 @@ use crate::error::RingConfigError;
 use crate::fence::Fences;
 use crate::limits::MAX_ROOM_WAITERS;
 use crate::pin::PinMode;
-use crate::reader_slots::{ReaderSlot, ReaderSlots};
+use crate::reader_slots::{FIRST_SLOTS, ReaderSlots};
 use crate::signals::{Signals, wake};
 use crate::sync::{AtomicU64, Lock, Ordering, fence};
 use crate::tail::BiasedTail;
@@ -47,7 +47,8 @@ struct ArcInner<T> {
 }
 
 impl RingConfig {
-    /// Memory that a ring of this size allocates, in bytes; 0 for sizes that `Ring::new` refuses.
+    /// Memory that a ring of this size allocates when it is made, in bytes; 0 for sizes that `Ring::new`
+    /// refuses. Beyond 63 readers it allocates for 64 more whenever these are too few.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         if self.check().is_err() {
@@ -55,7 +56,7 @@ impl RingConfig {
         }
         let (blocks, units) = Arena::sizes(self);
         let descriptors = Descriptors::count(self.datums) * DESCRIPTOR_BYTES;
-        let readers = self.readers * size_of::<CachePadded<ReaderSlot>>();
+        let readers = ReaderSlots::memory_bytes(self.readers, FIRST_SLOTS);
         blocks + units + descriptors + readers + size_of::<ArcInner<RingShared>>()
     }
 }
@@ -73,6 +74,16 @@ impl RingShared {
         fences: Fences,
         stores: bool,
     ) -> Result<Self, RingConfigError> {
+        Self::with_parts(config, fences, stores, FIRST_SLOTS)
+    }
+
+    /// `first`: how many readers have slots from the start, at most [`FIRST_SLOTS`].
+    pub(crate) fn with_parts(
+        config: RingConfig,
+        fences: Fences,
+        stores: bool,
+        first: usize,
+    ) -> Result<Self, RingConfigError> {
         config.check()?;
         let memory = RingConfigError::Memory(config.memory_bytes());
         let mut units = Units::new(config.capacity_units());
@@ -82,7 +93,7 @@ impl RingShared {
             fences,
             descriptors: Descriptors::new(config.datums).ok_or(memory)?,
             arena: Arena::new(&config, units).ok_or(memory)?,
-            readers: ReaderSlots::new(config.readers),
+            readers: ReaderSlots::new(config.readers, first),
             tail: BiasedTail::new(stores),
             gate: CachePadded::new(AtomicU64::new(Gate(0).0)),
             signals: CachePadded::new(Signals::new(if stores { PinMode::Store } else { PinMode::Swap })),

@@ -5,14 +5,18 @@ use crate::contain::contain;
 use crate::counters::RingCounters;
 use crate::fence::Fences;
 use crate::pin::{PinMode, PinSwitch};
-use crate::reader_slots::ReaderSlots;
+use crate::reader_slots::{FIRST_SLOTS, ReaderSlots};
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
+/// The bit of `sleepers` for all readers in groups of slots.
+const GROUPS_SLEEP: u64 = 1 << FIRST_SLOTS;
+
 /// The flags.
 pub(crate) struct Signals {
-    /// One bit for each sleeping reader. Set by the reader, cleared by the thread that wakes it, or by
-    /// itself.
+    /// One bit for each sleeping reader in one of the first slots. Set by the reader, cleared by the thread
+    /// that wakes it, or by itself. A reader in a group sets its bit there, and then [`GROUPS_SLEEP`] here,
+    /// which stays set until readers are woken.
     sleepers: AtomicU64,
     /// Writers that wait for room. Stored under the wait queue's lock.
     pub(crate) waiters: AtomicU64,
@@ -59,17 +63,44 @@ impl Signals {
         }
         // AcqRel: the waker that was registered before the bit is seen here; what we published is seen by the
         // reader that sets its bit again.
-        let mut bits = self.sleepers.swap(0, Ordering::AcqRel);
+        let bits = self.sleepers.swap(0, Ordering::AcqRel);
+        Self::wake_bits(bits & !GROUPS_SLEEP, 0, readers, counters);
+        if bits & GROUPS_SLEEP != 0 {
+            Self::wake_groups(readers, counters);
+        }
+    }
+
+    #[cold]
+    fn wake_groups(readers: &ReaderSlots, counters: &RingCounters) {
+        for (start, group) in readers.groups() {
+            let bits = group.sleepers.swap(0, Ordering::AcqRel);
+            Self::wake_bits(bits, start, readers, counters);
+        }
+    }
+
+    /// Wakes the readers whose bits are set, of those from `start` on.
+    #[inline]
+    fn wake_bits(mut bits: u64, start: usize, readers: &ReaderSlots, counters: &RingCounters) {
         while bits != 0 {
-            let index = bits.trailing_zeros() as usize;
+            let index = start + bits.trailing_zeros() as usize;
             bits = mutate!(bits & (bits - 1), "wake-first-only" => 0);
             Self::wake_slot(index, readers, counters);
         }
     }
 
+    /// The word that has the bit of this reader, and the bit.
+    #[inline(always)]
+    fn sleeper<'a>(&'a self, index: usize, readers: &'a ReaderSlots) -> (&'a AtomicU64, u64) {
+        match readers.group_of(index) {
+            None => (&self.sleepers, 1 << index),
+            Some((group, place)) => (&group.sleepers, 1 << place),
+        }
+    }
+
     /// Wakes one reader if it sleeps.
     pub(crate) fn wake_reader(&self, index: usize, readers: &ReaderSlots, counters: &RingCounters) {
-        if self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel) & 1 << index != 0 {
+        let (word, bit) = self.sleeper(index, readers);
+        if word.fetch_and(!bit, Ordering::AcqRel) & bit != 0 {
             Self::wake_slot(index, readers, counters);
         }
     }
@@ -90,11 +121,16 @@ impl Signals {
         readers: &ReaderSlots,
         fences: Fences,
     ) -> bool {
-        let bit = 1 << index;
+        let (word, bit) = self.sleeper(index, readers);
         readers.at(index).waker.register(waker);
         // Release: the waker comes before the bit. Acquire: if a publisher cleared our bit, we see its
         // record.
-        if self.sleepers.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+        let before = word.fetch_or(bit, Ordering::AcqRel);
+        if mutate!(!std::ptr::eq(word, &self.sleepers), "group-unmarked" => false) {
+            // After the bit: a thread that clears this one looks for those of the groups.
+            self.sleepers.fetch_or(GROUPS_SLEEP, Ordering::AcqRel);
+        }
+        if before & bit != 0 {
             // Set by an earlier poll, and fenced then: a publisher would have cleared it.
             return true;
         }
@@ -107,9 +143,9 @@ impl Signals {
 
     /// Undoes [`Signals::fall_asleep`].
     pub(crate) fn stay_awake(&self, index: usize, readers: &ReaderSlots) {
-        let bit = 1 << index;
-        if self.sleepers.load(Ordering::Relaxed) & bit != 0 {
-            self.sleepers.fetch_and(!bit, Ordering::AcqRel);
+        let (word, bit) = self.sleeper(index, readers);
+        if word.load(Ordering::Relaxed) & bit != 0 {
+            word.fetch_and(!bit, Ordering::AcqRel);
         }
         drop(readers.at(index).waker.take());
     }

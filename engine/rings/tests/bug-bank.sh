@@ -47,6 +47,7 @@ sleep-unfenced            loom          a_reader_that_falls_asleep_is_woken_by_p
 no-second-look            loom          a_reader_that_falls_asleep_is_woken_by_publication
 publish-forgets-room      loom          without_readers_a_waiting_writer_is_woken_by_publication
 wake-first-only           loom          two_sleeping_readers_are_both_woken
+group-unmarked            loom_readers  a_reader_in_a_group_that_falls_asleep_is_woken_by_publication
 close-forgets-writers     loom          a_writer_that_waits_for_room_is_woken_by_close
 cursor-unreleased         loom          the_gate_stops_the_writer_before_the_reader_across_the_wrap
 sleeps-before-old-record  loom_readers  a_reader_asleep_before_an_unwanted_record_lets_the_writer_pass

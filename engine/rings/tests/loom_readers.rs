@@ -20,6 +20,14 @@ fn ring(datums: usize) -> Ring {
     .unwrap()
 }
 
+/// A ring whose readers are all in a group, but the first, which is returned too.
+fn grouped(datums: usize, readers: usize) -> (Ring, Reader) {
+    let config = RingConfig { datums, bytes: 128, max_record: 32, readers, scatter_small: false };
+    let ring = Ring::with_groups(config).unwrap();
+    let first = ring.subscribe().unwrap();
+    (ring, first)
+}
+
 /// The record at `seq` of a pinned reader, read twice with other threads running in between.
 fn look_twice(reader: &Reader, seq: u64, value: u8) {
     assert_eq!(reader.get(seq), RecordState::Published(&[value; 32]));
@@ -446,5 +454,71 @@ fn forking_and_eviction_exclude_each_other() {
             Err(refused) => assert_eq!(refused, ForkError::Passed { oldest: 1 }),
         }
         evicting.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_in_a_group_that_falls_asleep_is_woken_by_publication() {
+    loom::model(|| {
+        let (ring, _first) = grouped(2, 2);
+        let mut reader = ring.subscribe().unwrap();
+        let writer = ring.writer();
+        let thread = thread::spawn(move || push(&writer, 1, 7));
+        assert_eq!(block_on(reader.recv()).unwrap()[0], 7);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn readers_in_a_group_are_woken_by_either_of_two_publications() {
+    loom::model(|| {
+        let (ring, first) = grouped(2, 2);
+        drop(first);
+        let _first = ring.subscribe().unwrap();
+        let mut reader = ring.subscribe().unwrap();
+        let thread = {
+            let writer = ring.writer();
+            thread::spawn(move || push(&writer, 1, 1))
+        };
+        push(&ring.writer(), 1, 2);
+        for _ in 0..2 {
+            drop(block_on(reader.recv()).unwrap());
+        }
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_reader_that_joins_a_new_group_is_never_passed() {
+    loom::model(|| {
+        let (ring, mut first) = grouped(1, 2);
+        let writer = ring.writer();
+        push(&writer, 32, 0);
+        let thread = thread::spawn(move || writer.try_claim(32).map(|claim| fill(claim, 1)).is_ok());
+        first.advance_to(1).unwrap();
+        let mut reader = ring.subscribe().unwrap();
+        let from = reader.position();
+        let guard = reader.pin_guard().unwrap();
+        if let RecordState::Published(bytes) = guard.get(from) {
+            assert!(bytes.iter().all(|byte| u64::from(*byte) == from), "{from}: {bytes:?}");
+            thread::yield_now();
+            assert!(bytes.iter().all(|byte| u64::from(*byte) == from), "{from}: {bytes:?}");
+        }
+        drop(guard);
+        thread.join().unwrap();
+        assert_eq!(reader.lost(), 0);
+    });
+}
+
+#[test]
+fn a_reader_in_a_group_that_falls_asleep_is_woken_by_detachment() {
+    loom::model(|| {
+        let (ring, _first) = grouped(2, 2);
+        let mut reader = ring.subscribe().unwrap();
+        let id = reader.id();
+        let other = ring.clone();
+        let thread = thread::spawn(move || while other.detach(id).is_err() { thread::yield_now() });
+        assert_eq!(block_on(reader.recv()).unwrap_err(), corewire_rings::RecvError::Detached);
+        thread.join().unwrap();
     });
 }

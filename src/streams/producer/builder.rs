@@ -206,7 +206,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// How many consumers may be subscribed at a time; the next one is refused with `NoCapacity`. Default: no
-    /// limit but that of the ring, which has 64 places for consumers on the same engine.
+    /// limit but that of the ring: it has 1,024 places, one for each consumer on the same engine and one for
+    /// each shard that sends to others. The next one is refused with `NoCapacity` too, and tries again.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
