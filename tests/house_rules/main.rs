@@ -6,6 +6,7 @@
 
 mod crates;
 mod documents;
+mod knobs;
 mod language;
 mod layers;
 mod names;
