@@ -25,7 +25,10 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
     (
         "src/network/builder.rs",
         &[
-            ("with_secret_key", "tests/api/inspection.rs node_identity_follows_its_key_and_its_address_is_bound"),
+            (
+                "with_secret_key",
+                "tests/api/inspection.rs node_identity_follows_its_key_and_its_address_is_bound",
+            ),
             ("with_network_secret", "tests/api/remote.rs network_secret_keeps_out_nodes_without_it"),
             (
                 "with_addresses",
@@ -45,7 +48,10 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
             ("with_engine", "tests/api/remote.rs channel_between_engines_names_the_address_of_its_other_end"),
             ("with_session", "tests/api/remote.rs settings_of_sessions_reach_the_sessions"),
             ("with_max_bandwidth", "tests/api/bandwidth.rs a_limited_network_takes_its_time_for_all_streams"),
-            ("with_streams_config", "src/streams/open.rs backoff_of_a_consumer_is_its_own_or_that_of_its_network"),
+            (
+                "with_streams_config",
+                "src/streams/open.rs backoff_of_a_consumer_is_its_own_or_that_of_its_network",
+            ),
         ],
     ),
     (
@@ -96,7 +102,10 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
             ("with_backoff", "tests/api/events.rs consumer_is_told_that_it_gave_a_producer_up"),
             ("online_when", "tests/api/conditions.rs minimum_of_zero_is_online_at_once"),
             ("require", "tests/api/conditions.rs requirements_follow_tags_that_change"),
-            ("require_ticket", "tests/documents/tickets.rs stream_consumer_takes_from_producers_with_valid_tickets"),
+            (
+                "require_ticket",
+                "tests/documents/tickets.rs stream_consumer_takes_from_producers_with_valid_tickets",
+            ),
             ("reliability", "tests/api/remote.rs a_window_of_zero_bytes_never_stops_the_producer"),
             ("codec", "tests/api/plain.rs plain_carries_a_type_without_serde"),
         ],
@@ -110,7 +119,10 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
             ("with_buffer_bytes", "src/streams/open.rs settings_of_a_producer_reach_the_engine"),
             ("with_max_datum_bytes", "tests/api/refusals.rs too_large_names_the_limit"),
             ("with_max_consumers", "tests/api/refusals.rs require_and_max_consumers_refuse_consumers"),
-            ("with_max_bandwidth", "tests/api/bandwidth.rs a_limited_producer_takes_its_time_and_counts_the_waits"),
+            (
+                "with_max_bandwidth",
+                "tests/api/bandwidth.rs a_limited_producer_takes_its_time_and_counts_the_waits",
+            ),
             ("online_when", "tests/api/conditions.rs online_when_gates_sending"),
             ("require", "tests/api/refusals.rs require_and_max_consumers_refuse_consumers"),
             ("require_ticket", "tests/documents/tickets.rs stream_producer_admits_only_valid_tickets"),
@@ -122,7 +134,10 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
             ("on_full", "tests/api/refusals.rs fail_never_waits_and_leaves_the_stream_usable"),
             ("degrader", "tests/api/policies.rs degrade_quality_degrades_then_drops_the_oldest"),
             ("with_key", "tests/api/criteria.rs criteria_choose_between_engines"),
-            ("with_undelivered_sink", "tests/api/criteria.rs what_no_consumer_wants_goes_to_the_undelivered_sink"),
+            (
+                "with_undelivered_sink",
+                "tests/api/criteria.rs what_no_consumer_wants_goes_to_the_undelivered_sink",
+            ),
             ("reliability", "src/streams/open.rs settings_of_a_producer_reach_the_engine"),
             ("fairness_weight", "src/streams/open.rs settings_of_a_producer_reach_the_engine"),
             ("codec", "tests/api/plain.rs plain_carries_a_type_without_serde"),
@@ -161,9 +176,9 @@ fn setters(source: &Source) -> Vec<String> {
     for function in code.split("pub fn ").skip(1) {
         let signature = function.split(['{', ';']).next().unwrap_or_default();
         let name: String = signature.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        let takes_itself = ["(self", "(mut self", "( self", "( mut self"]
-            .iter()
-            .any(|start| signature.contains(&format!("{start},")) || signature.contains(&format!("{start})")));
+        let takes_itself = ["(self", "(mut self", "( self", "( mut self"].iter().any(|start| {
+            signature.contains(&format!("{start},")) || signature.contains(&format!("{start})"))
+        });
         let gives = signature.split("->").last().unwrap_or_default().trim();
         if takes_itself && (gives == "Self" || gives.starts_with("Builder<")) {
             found.push(name);
@@ -218,6 +233,9 @@ fn rule_finds_setters_and_their_tests() {
                 self,\n        b: T,\n    ) -> Builder<T> {\n    pub fn get(&self) -> u8 {\n    pub fn into(self) -> u8 {\n\
                     fn hidden(self) -> Self {\n}\n";
     assert_eq!(setters(&Source::made_up("src/a.rs", text)), ["with_a", "with_b"]);
-    let tests = Source::made_up("tests/a.rs", "#[test]\nfn holds() {}\nfn helps() {}\n#[tokio::test]\nasync fn waits() {}\n");
+    let tests = Source::made_up(
+        "tests/a.rs",
+        "#[test]\nfn holds() {}\nfn helps() {}\n#[tokio::test]\nasync fn waits() {}\n",
+    );
     assert!(has_test(&tests, "holds") && has_test(&tests, "waits") && !has_test(&tests, "helps"));
 }

@@ -517,7 +517,11 @@ fn a_reader_in_a_group_that_falls_asleep_is_woken_by_detachment() {
         let mut reader = ring.subscribe().unwrap();
         let id = reader.id();
         let other = ring.clone();
-        let thread = thread::spawn(move || while other.detach(id).is_err() { thread::yield_now() });
+        let thread = thread::spawn(move || {
+            while other.detach(id).is_err() {
+                thread::yield_now()
+            }
+        });
         assert_eq!(block_on(reader.recv()).unwrap_err(), corewire_rings::RecvError::Detached);
         thread.join().unwrap();
     });
