@@ -228,10 +228,10 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// What exceeds the rate waits in the ring, in the order in which channels ask, and when the ring is full
     /// the [policy](Self::on_full) decides. At any time at most this rate has left, 10 milliseconds of it as
-    /// a burst, and one turn of each channel, which is 4 KiB times its
-    /// [weight](Self::fairness_weight), or a packet if that is longer, and 64 KiB at most. A consumer is not called lagging while the limit holds its
-    /// channel back. [`Stats::paced`](crate::streams::Stats::paced) tells how often and for how long that
-    /// was. The limit is exact over all shards of the engine.
+    /// a burst, and one turn of each channel, which is 4 KiB times its [weight](Self::fairness_weight), or a
+    /// packet if that is longer, and 64 KiB at most. A consumer is not called lagging while the limit holds
+    /// its channel back. [`Stats::paced`](crate::streams::Stats::paced) tells how often that was, and
+    /// `paced_for` for how long. The limit is exact over all shards of the engine.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

@@ -8,8 +8,8 @@ use corewire_engine::publication::STANDSTILL_GRACE_DEFAULT;
 /// machine.
 const DEFAULT_LAGGING_GRACE: Duration = Duration::from_secs(1);
 
-/// What [`disconnect_lagging`](super::Builder::disconnect_lagging) takes: `true` for the defaults, `false` for
-/// never, a `Duration` for the grace, or both times.
+/// What [`disconnect_lagging`](super::Builder::disconnect_lagging) takes: `true` for the defaults, `false`
+/// for never, a `Duration` for the grace, or both times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lagging {
     pub(crate) grace: Option<Duration>,

@@ -1,8 +1,8 @@
 //! A producer's channel whose owner limits what may leave.
 //!
 //! The channel books the bytes of its next turn in the scheduler before it takes the turn, and settles what
-//! it has sent afterwards. Bookings are served in the order in which they were made, so channels under one limit share it
-//! by their weights, whichever sessions they belong to.
+//! it has sent afterwards. Bookings are served in the order in which they were made, so channels under one
+//! limit share it by their weights, whichever sessions they belong to.
 //!
 //! Not inside: the limit ([`DatumSource::book`]), and waking the channel (`session`).
 
@@ -59,7 +59,7 @@ impl TxChannel {
         Err(egress.at)
     }
 
-    /// The channel has put this many bytes into a packet. `over`: its turn has ended, and not only the packet.
+    /// The channel has put this many bytes into a packet. `over`: its turn has ended, not only the packet.
     pub(crate) fn end_packet(&mut self, now: Instant, bytes: u64, over: bool, source: &mut impl DatumSource) {
         let Some(egress) = &mut self.egress else { return };
         egress.sent += bytes;
