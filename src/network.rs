@@ -39,8 +39,10 @@ const DRAIN_ON_DROP: Duration = Duration::from_secs(2);
 ///
 /// Dropping it leaves the network: its producers are closed, accepted datums are delivered for at most two
 /// seconds, then its consumers end and its sessions are closed. That goes on in the background, on the
-/// threads of the engine, and the exit of the process waits for it. [`shutdown`](Self::shutdown) does the
-/// same with a deadline of the caller's, waits for it, and reports what was not delivered.
+/// threads of the engine, and the exit of the process waits for it. With a
+/// [`HostedEngine`](crate::HostedEngine) it goes on while that is driven or dropped, and
+/// `std::process::exit` waits for nothing. [`shutdown`](Self::shutdown) does the same with a deadline of the
+/// caller's, waits for it, and reports what was not delivered.
 ///
 /// ```
 /// use corewire::{Network, NetworkId};
@@ -222,6 +224,13 @@ impl Network {
 
     /// [`shutdown`](Self::shutdown) without an async runtime: parks the thread.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// network.shutdown_blocking(std::time::Duration::from_secs(5))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As [`shutdown`](Self::shutdown).
@@ -275,6 +284,18 @@ impl LocalNode {
 }
 
 /// 32 secret bytes: an identity, or the secret of a network. Never printed.
+///
+/// ```
+/// use corewire::SecretKey;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("key");
+/// # std::fs::write(&path, [7; 32])?;
+/// let bytes: [u8; 32] = std::fs::read(&path)?.try_into().map_err(|_| "the file has not 32 bytes")?;
+/// let key = SecretKey::from_bytes(bytes);
+/// assert_eq!(key.as_bytes(), &bytes);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretKey([u8; 32]);
 

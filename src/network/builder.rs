@@ -28,10 +28,10 @@ use crate::tickets::Ticket;
 ///     .with_network_secret(secret)
 ///     .with_addresses(["127.0.0.1:0".parse()?])
 ///     .with_bootstrap(first.local().addresses().iter().copied())
-///     .with_tags(["validator", "trusted"])
+///     .with_tags(["validator", "eu-west"])
 ///     .build_blocking()?;
 ///
-/// let found = first.discovery().wait_for_blocking(|peer| peer.has_tag("trusted")).unwrap();
+/// let found = first.discovery().wait_for_blocking(|peer| peer.has_tag("eu-west")).unwrap();
 /// assert_eq!(found.id(), second.local().id());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -111,7 +111,7 @@ impl Builder {
 
     /// The addresses that peers are to send to, if those differ from the ones at which this node receives:
     /// behind a translating router. Default: the bound addresses, and those of the host's interfaces for the
-    /// unspecified one. Further calls add addresses.
+    /// unspecified one. Further calls add addresses; at most 8, more are refused by `build`.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -127,8 +127,9 @@ impl Builder {
         self
     }
 
-    /// Labels that this node announces about itself: one or many, as text or as [`Tag`](crate::Tag). Default:
-    /// none. Further calls add tags.
+    /// Labels that this node announces about itself: one or many, as text or as [`Tag`](crate::Tag). A node
+    /// chooses them freely, so they prove nothing. Default: none. Further calls add tags; at most 64, more
+    /// are refused by `build`.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -146,8 +147,9 @@ impl Builder {
 
     /// How far this node makes itself known by beacons: sealed multicast datagrams (UDP port 7412) by which
     /// nodes of a network find each other without addresses. Only members can read one: it tells a stranger
-    /// neither the network nor the peer. Default: to the links of this host ([`BeaconReach::Lan`]) if the
-    /// network has a secret, which keeps strangers out; otherwise to this host only. What became of it is in
+    /// neither the network nor the peer. Default: to every network that this host is directly attached to
+    /// ([`BeaconReach::Lan`]), but across no router, if the network has a secret, which keeps strangers out;
+    /// otherwise to this host only. What became of it is in
     /// [`Discovery::beacon`].
     ///
     /// ```
@@ -185,8 +187,8 @@ impl Builder {
     /// Addresses of peers to meet the network through, or names as `host:port`; the unspecified address is
     /// this host. Default: none. They are tried until they answer, so they need not be up yet. A name is
     /// resolved again for each round of attempts, and each of its addresses is tried. What came back from
-    /// those that do not answer is in [`Discovery::dial_failures`]. Further calls add addresses. For another
-    /// example see [`Builder`].
+    /// those that do not answer is in [`Discovery::dial_failures`]. Further calls add addresses; at most
+    /// 64 names, more are refused by `build`. For another example see [`Builder`].
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

@@ -77,6 +77,14 @@ impl Streams {
     ///
     /// If this node already has a producer for that stream, a handle of it is returned, as it was configured.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// let producer = network.streams().produce::<(u32, f64)>();
+    /// assert_eq!(producer.stream_id(), network.streams().produce::<(u32, f64)>().stream_id());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    ///
     /// # Panics
     ///
     /// If there can be none: the stream already has a producer of another type or codec, the network was shut
@@ -91,6 +99,15 @@ impl Streams {
 
     /// A new consumer of the stream that is derived from `D`, with the default configuration. In a network
     /// that was shut down it is closed from the start.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let network = Network::new_blocking(NetworkId::random())?;
+    /// let mut consumer = network.streams().consume::<(u32, f64)>();
+    /// network.streams().produce().send_blocking((7_u32, 3.5))?;
+    /// assert_eq!(consumer.recv_blocking(), Some((7, 3.5)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     ///

@@ -44,9 +44,11 @@ const _: () =
 /// ```
 /// # use corewire::{Network, NetworkId};
 /// # let network = Network::new_blocking(NetworkId::random())?;
+/// # let trader = corewire::PeerId::random();
+/// let known = [trader];
 /// let producer = network.streams()
 ///     .producer::<u64>()
-///     .require(|peer| peer.tags().contains(&"trusted".into()))
+///     .require(move |peer| known.contains(peer.id()))
 ///     .online_when(|c| c.minimum_of(2).with_tags("validator"))
 ///     .with_buffer_size(2048)
 ///     .with_max_consumers(10)
@@ -164,14 +166,14 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. Default: 1 KiB
-    /// for each datum of the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is
-    /// reached.
+    /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. From 16 bytes to
+    /// 1 TiB, and at least the [longest datum](Self::with_max_datum_bytes). Default: 1 KiB for each datum of
+    /// the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is reached.
     ///
-    /// All memory is taken when the stream is made, so that no datum waits for a page of it. If the bytes are
-    /// at least 128 for each datum of the buffer size (rounded up to a power of two), as by default up to
-    /// 524,288 datums, as much again is taken: datums of up to 128 bytes lie there, each apart from the
-    /// others.
+    /// All memory is taken when the stream is made, so that no datum waits for a page of it. Small datums (up
+    /// to 128 bytes) get lines of their own, which pass faster between processors, if the ring has 128 bytes
+    /// for each datum, as it has by default up to 524,288 datums. That takes 128 bytes more for each datum of
+    /// the buffer size (rounded up to a power of two): by default 128 KiB beside 1 MiB.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -184,8 +186,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// The longest datum, in encoded bytes; at most the bytes of the ring. Default: 256 KiB, or the bytes of
-    /// a smaller ring. Longer datums are refused with
+    /// The longest datum, in encoded bytes. From 1 to the bytes of the ring; consumers on other engines take
+    /// at most 67,108,846. Default: 256 KiB, or the bytes of a smaller ring. Longer datums are refused with
     /// [`UnsendableCause::TooLarge`](super::UnsendableCause::TooLarge).
     ///
     /// ```
@@ -205,9 +207,10 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// How many consumers may be subscribed at a time; the next one is refused with `NoCapacity`. Default: no
+    /// How many consumers may be subscribed at a time; the next one is refused with
+    /// [`CloseCode::NO_CAPACITY`](crate::streams::CloseCode::NO_CAPACITY). Default: no
     /// limit but that of the ring: it has 1,024 places, one for each consumer on the same engine and one for
-    /// each shard that sends to others. The next one is refused with `NoCapacity` too, and tries again.
+    /// each shard that sends to others. The next one is refused likewise, and tries again.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -269,14 +272,22 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// Adds a requirement for consumers; all requirements have to hold. Default: every consumer is accepted.
     ///
     /// Evaluated when a consumer subscribes, and again when its entry changes: once it no longer holds, the
-    /// channel is closed with `NotAllowed`. A predicate that panics denies.
+    /// channel is closed with [`CloseCode::NOT_ALLOWED`](crate::streams::CloseCode::NOT_ALLOWED). A predicate
+    /// that panics denies.
+    ///
+    /// A peer chooses its own tags. What is proven is its id, which is the digest of its key, and what a
+    /// [ticket](Self::require_ticket) says. Admit known peers by their id, and use tags to choose among peers
+    /// that may be in the network anyway.
     ///
     /// ```
-    /// # use corewire::{Network, NetworkId};
+    /// # use corewire::{Network, NetworkId, PeerId};
     /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let trader = PeerId::random();
+    /// let known = [trader];
     /// let producer = network.streams()
     ///     .producer::<u64>()
-    ///     .require(|peer| peer.tags().contains(&"trusted".into()))
+    ///     .require(move |peer| known.contains(peer.id()))
+    ///     .require(|peer| peer.has_tag("eu-west"))
     ///     .build()?;
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
@@ -289,7 +300,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// one. Default: no ticket is needed.
     ///
     /// Evaluated when [`require`](Self::require) is, and when the ticket expires: unless the consumer shows a
-    /// valid one by then, its channel is closed with `NotAllowed` (10403). Of several tickets of a class the
+    /// valid one by then, its channel is closed with
+    /// [`CloseCode::NOT_ALLOWED`](crate::streams::CloseCode::NOT_ALLOWED). Of several tickets of a class the
     /// one counts that is valid longest, of several validators the one whose ticket expires first. For an
     /// example see [`tickets`](crate::tickets).
     pub fn require_ticket(mut self, validator: impl TicketValidator) -> Self {
@@ -297,10 +309,10 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// Whether a consumer that keeps the ring full is disconnected with `TooSlow` (10413): `true`, `false`
-    /// (never), a `Duration` (the grace), or a [`Lagging`] with both times. Default: `true`, which is a grace
-    /// of 1 second and a standstill time of 10 seconds; a longer grace given as a `Duration` is also the
-    /// standstill time.
+    /// Whether a consumer that keeps the ring full is disconnected with
+    /// [`CloseCode::TOO_SLOW`](crate::streams::CloseCode::TOO_SLOW): `true`, `false` (never), a `Duration`
+    /// (the grace), or a [`Lagging`] with both times. Default: `true`, which is a grace of 1 second and a
+    /// standstill time of 10 seconds; a longer grace given as a `Duration` is also the standstill time.
     ///
     /// A consumer keeps the ring full while the ring has no room (or is given room by evicting) and no other
     /// consumer is further behind. It is disconnected when it has done so for the grace in total while
@@ -309,8 +321,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// consumer has nothing left to take, and after 10 seconds in which it did not keep the ring full. So a
     /// fast consumer waits for a slow one for the grace at most, while a consumer that is alone, or as slow
     /// as all others, is never disconnected for being slower than the producer, only for standing still. The
-    /// times are met to about a thirtieth of the grace. It follows that a thread that sends into a full ring
-    /// that only itself reads waits for the standstill time, and with `false` for ever.
+    /// times are exact to about 1/30 of the grace. A thread that is a stream's producer and its only consumer
+    /// waits in `send_blocking` for the standstill time once the ring is full, and with `false` for ever.
     ///
     /// | policy | a consumer that holds others up, or stands still | with `false` |
     /// |---|---|---|
@@ -322,9 +334,10 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// lags.
     ///
     /// The consumer learns the reason ([`ChannelInfo::close_code`](crate::streams::ChannelInfo::close_code)),
-    /// tries again after its backoff, with a longer pause each time, and begins with the latest datum; it is
-    /// told how many it missed. Datums in its own inbox can still be taken. A consumer of the same engine
-    /// reads the ring itself and loses its place there, but never while it reads a datum in place.
+    /// tries again after its backoff, with a longer pause each time, and begins with the first datum that is
+    /// accepted after it is connected; it is told how many it missed. Datums in its own inbox can still be
+    /// taken. A consumer of the same engine reads the ring itself and loses its place there, but never while
+    /// it reads a datum in place.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -342,10 +355,11 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// How long the place of a consumer on another engine is kept after its session broke and it must have
-    /// noticed that, for which it has the
-    /// [dead-peer time](crate::network::SessionSettings::with_dead_after) of this node. Default: 10 s; zero:
-    /// not at all.
+    /// How long the place of a consumer on another engine is kept after its session broke, counted from when
+    /// it must have noticed the break: the
+    /// [dead-peer time](crate::network::SessionSettings::with_dead_after) of this node, then this time.
+    /// Default: 10 s (20 s from the break with the default dead-peer time); zero: not at all. At most 32
+    /// places are kept; a further one replaces the one that would end first.
     ///
     /// A consumer that is back in this time goes on where it stopped, with nothing lost. One that comes later
     /// is told how many datums are missing, and so is the producer
@@ -411,8 +425,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     }
 
     /// Gives each datum a key, by which consumers can choose ([`Criteria`](crate::streams::Criteria)): an
-    /// integer, or text or bytes of at most 64 bytes. Default: datums have no key, and consumers that ask for
-    /// keys are refused.
+    /// integer of any type but `u128`, or text or bytes of at most 64 bytes. Default: datums have no key, and
+    /// consumers that ask for keys are refused.
     ///
     /// The function runs on the thread that sends, once or, where the send has to wait for room, a few times.
     /// If it panics or the key is too long the datum is refused and counted as unencodable. The key takes up

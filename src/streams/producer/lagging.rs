@@ -19,7 +19,7 @@ pub struct Lagging {
 impl Lagging {
     /// Both times: `grace` is how long in total a consumer may keep the ring full while another one waits for
     /// it, `standstill` is how long it may keep the ring full without taking a datum although no other one
-    /// waits. Any durations; each is met to about a thirtieth of the grace.
+    /// waits. Any durations; each is exact to about 1/30 of the grace.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
