@@ -9,7 +9,7 @@ use clap_complete::Shell;
 
 use super::bench::{BENCH_EXAMPLES, BenchArgs};
 use super::exit::EXIT_CODES_HELP;
-use super::units;
+use super::units::{self, UNITS_HELP};
 
 /// The default port of `pub`, on the loopback interface. It lies outside the range of ports that Linux
 /// assigns by itself (32768..60999).
@@ -18,7 +18,7 @@ pub(crate) const DEFAULT_PORT: u16 = 7411;
 /// The network that `pub` and `sub` join by default.
 pub(crate) const DEFAULT_NETWORK: &str = "corewire";
 
-/// The largest record of `pub` and `sub` by default.
+/// The largest record of `pub` by default.
 pub(crate) const DEFAULT_MAX_DATUM: &str = "64KiB";
 
 const ABOUT: &str =
@@ -54,7 +54,7 @@ Examples:
 /// The whole command line.
 #[derive(Parser, Debug)]
 #[command(name = "corewire", version, about = ABOUT, args_conflicts_with_subcommands = true)]
-#[command(after_help = format!("{EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+#[command(after_help = format!("{EXAMPLES}\n\n{UNITS_HELP}\n\n{EXIT_CODES_HELP}"))]
 pub(crate) struct Cli {
     /// `None` is the demonstration.
     #[command(subcommand)]
@@ -67,13 +67,13 @@ pub(crate) struct Cli {
 #[derive(Subcommand, Debug)]
 pub(crate) enum CliCommand {
     /// Publish lines or records from stdin or a file
-    #[command(after_help = format!("{PUB_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+    #[command(after_help = format!("{PUB_EXAMPLES}\n\n{UNITS_HELP}\n\n{EXIT_CODES_HELP}"))]
     Pub(PubArgs),
     /// Subscribe to a stream and write its records to stdout
-    #[command(after_help = format!("{SUB_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+    #[command(after_help = format!("{SUB_EXAMPLES}\n\n{UNITS_HELP}\n\n{EXIT_CODES_HELP}"))]
     Sub(SubArgs),
     /// Measure latency and throughput, between processes of this machine by default
-    #[command(after_help = format!("{BENCH_EXAMPLES}\n\n{EXIT_CODES_HELP}"))]
+    #[command(after_help = format!("{BENCH_EXAMPLES}\n\n{UNITS_HELP}\n\n{EXIT_CODES_HELP}"))]
     Bench(BenchArgs),
     /// Print the completions of a shell
     #[command(
@@ -130,7 +130,8 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) io: Io,
     /// How long the demonstration sends
-    #[arg(long = "for", value_name = "TIME", default_value = "4s", value_parser = units::duration)]
+    #[arg(long = "for", visible_alias = "duration", value_name = "TIME", default_value = "4s")]
+    #[arg(value_parser = units::duration)]
     pub(crate) duration: Duration,
     /// Prices a second in the demonstration's latency part
     #[arg(long, value_name = "RATE", default_value = "10k", value_parser = units::rate)]
@@ -140,13 +141,15 @@ pub(crate) struct DemoArgs {
 /// Options that `pub` and `sub` share.
 #[derive(Args, Debug)]
 pub(crate) struct NetArgs {
-    /// Address to listen on (UDP); port 0 lets the system choose [default: where peers can be reached]
+    /// Address to listen on (UDP); port 0 lets the system choose [default: where peers can be reached; pub
+    /// tries port 7411 first]
     #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
-    /// Address of a node to join, or HOST:PORT; may be given several times
+    /// Address of a node to join, or HOST:PORT; may be given several times [default for sub: 127.0.0.1:7411]
     #[arg(long, value_name = "ADDR", value_parser = units::peer)]
     pub(crate) peer: Vec<String>,
-    /// Find nodes of the network on the LAN without addresses; the default with --secret-file
+    /// Find nodes of the network on the LAN without addresses (multicast, UDP port 7412); the default with
+    /// --secret-file
     #[arg(long, conflicts_with = "no_beacon")]
     pub(crate) lan: bool,
     /// Find no nodes without addresses, not even on this host; the default with --listen or --peer
@@ -155,7 +158,8 @@ pub(crate) struct NetArgs {
     /// Name of the network; both sides must use the same
     #[arg(long, value_name = "NAME", default_value = DEFAULT_NETWORK)]
     pub(crate) network: String,
-    /// File whose bytes are the network's secret; without it, the network's name is enough to join
+    /// File from which the network's secret is derived; both sides need the same bytes, a final line feed
+    /// included. Without it, the network's name is enough to join
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
     /// Driver; auto takes io_uring where the kernel allows it, epoll otherwise
@@ -164,12 +168,6 @@ pub(crate) struct NetArgs {
     /// One record a line, or a 32-bit little-endian length before each
     #[arg(long, value_enum, default_value = "lines")]
     pub(crate) format: Format,
-    /// Largest record, up to 67,108,846 bytes
-    #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_DATUM, value_parser = units::datum_size)]
-    pub(crate) max_datum: usize,
-    /// Give up (exit code 3) when no peer is connected for this time [default: keep waiting]
-    #[arg(long, value_name = "TIME", value_parser = units::duration)]
-    pub(crate) wait: Option<Duration>,
     /// Say nothing on stderr except errors
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -193,6 +191,13 @@ pub(crate) struct PubArgs {
     /// A consumer for which others wait: cut it off after 1 s in total, or let all wait
     #[arg(long, value_enum, value_name = "WHAT", default_value = "cut")]
     pub(crate) slow: SlowConsumers,
+    /// Largest record, up to 67,108,846 bytes
+    #[arg(long, value_name = "SIZE", default_value = DEFAULT_MAX_DATUM, value_parser = units::datum_size)]
+    pub(crate) max_datum: usize,
+    /// Give up (exit code 3) when fewer than --consumers came, or all have left, for this time [default:
+    /// keep waiting]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) wait: Option<Duration>,
     #[command(flatten)]
     pub(crate) net: NetArgs,
 }
@@ -209,9 +214,16 @@ pub(crate) struct SubArgs {
     /// End after this time; with --count, exit code 3 if the count was not reached
     #[arg(long = "for", value_name = "TIME", value_parser = units::duration)]
     pub(crate) duration: Option<Duration>,
-    /// End when the publisher has finished or is gone
+    /// End when the publisher has finished; exit code 1 if it was interrupted, or stays gone for 5 s (its
+    /// port refuses) to 60 s (it is silent)
     #[arg(long)]
     pub(crate) until_end: bool,
+    /// Room for records on their way from a publisher, at least 1 MiB; larger records pass too
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = units::datum_size)]
+    pub(crate) max_datum: usize,
+    /// Give up (exit code 3) when no publisher is connected for this time [default: keep waiting]
+    #[arg(long, value_name = "TIME", value_parser = units::duration)]
+    pub(crate) wait: Option<Duration>,
     #[command(flatten)]
     pub(crate) net: NetArgs,
 }
@@ -231,7 +243,9 @@ mod tests {
     fn no_arguments_mean_the_demonstration() {
         let cli = Cli::try_parse_from(["corewire"]).unwrap();
         assert!(cli.command.is_none());
-        assert_eq!(cli.demo.io, Io::Auto);
+        assert_eq!((cli.demo.io, cli.demo.duration), (Io::Auto, Duration::from_secs(4)));
+        let cli = Cli::try_parse_from(["corewire", "--duration", "1s"]).unwrap();
+        assert_eq!(cli.demo.duration, Duration::from_secs(1), "the name that bench has for it");
     }
 
     #[test]

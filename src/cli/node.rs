@@ -62,10 +62,13 @@ pub(crate) fn peers(args: &NetArgs, role: NodeRole) -> Vec<String> {
     args.peer.clone()
 }
 
-/// The network's secret: the hash of the file, so that a file of any length serves.
+/// The context in which the secret is derived from a file. `Builder::with_network_secret` documents it.
+const SECRET_CONTEXT: &str = "corewire 2026 program network secret file";
+
+/// The network's secret: derived from the file, so that a file of any length serves.
 pub(crate) fn secret(path: &Path, interrupt: &Interrupt) -> Result<SecretKey, Failure> {
     let bytes = input::read_secret(path, interrupt)?;
-    Ok(SecretKey::from_bytes(blake3::derive_key("corewire 2026 program network secret file", &bytes)))
+    Ok(SecretKey::from_bytes(blake3::derive_key(SECRET_CONTEXT, &bytes)))
 }
 
 /// Joins the network that the options name.
@@ -274,5 +277,7 @@ mod tests {
         };
         assert_eq!(key("open sesame"), key("open sesame"));
         assert_ne!(key("open sesame"), key("open sesame\n"));
+        let documented = blake3::derive_key("corewire 2026 program network secret file", b"open sesame");
+        assert_eq!(key("open sesame"), SecretKey::from_bytes(documented));
     }
 }

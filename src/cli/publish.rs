@@ -61,7 +61,7 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
     if args.consumers > 0 {
         say(&format!("waiting for {} of `{}`", consumers(args.consumers), args.stream));
         let enough = producer.when().subscribed().minimum_of(args.consumers);
-        match wait::until(enough, node::deadline(args.net.wait), &interrupt) {
+        match wait::until(enough, node::deadline(args.wait), &interrupt) {
             Ok(()) => {}
             Err(Stopped::Deadline) => {
                 return Err(no_consumer_came(args, producer.consumers().len(), &node::dial_report(&network)));
@@ -115,8 +115,8 @@ fn producer(network: &Network, args: &PubArgs) -> Result<RecordProducer, Failure
         .codec(Raw)
         .with_stream_id(args.stream.as_str())
         .with_buffer_size(RING_RECORDS)
-        .with_buffer_bytes(ring_bytes(args.net.max_datum))
-        .with_max_datum_bytes(args.net.max_datum)
+        .with_buffer_bytes(ring_bytes(args.max_datum))
+        .with_max_datum_bytes(args.max_datum)
         .disconnect_lagging(lagging)
         .online_when(move |condition| condition.minimum_of(online))
         .try_build()
@@ -181,7 +181,7 @@ impl Publishing<'_> {
                 continue;
             }
             let (since, told) = alone.get_or_insert((Instant::now(), false));
-            if self.args.net.wait.is_some_and(|wait| since.elapsed() >= wait) {
+            if self.args.wait.is_some_and(|wait| since.elapsed() >= wait) {
                 return SendEnd::Deserted;
             }
             if !*told && since.elapsed() >= OFFLINE_NOTICE {
@@ -319,7 +319,10 @@ impl Publishing<'_> {
         let missed = self.accounts.missed(stats.skipped_at_close);
         let sent = grouped(stats.accepted);
         if !matches!(outcome, Ok(Exit::Done)) {
-            self.say(&format!("interrupted after {sent} records"));
+            self.say(&match outcome {
+                Ok(_) => format!("interrupted after {sent} records"),
+                Err(_) => format!("records sent before the failure: {sent}"),
+            });
             if let Some((total, list)) = missed {
                 note(&format!("corewire: {}", missing(total, &list)));
             }

@@ -75,7 +75,7 @@ impl Pump {
         let (done, result) = mpsc::channel();
         let wait = Arc::new(SendWait::new());
         let (producer, shared) = (producer.clone(), wait.clone());
-        let (format, limit, rate) = (args.net.format, args.net.max_datum, args.rate);
+        let (format, limit, rate) = (args.net.format, args.max_datum, args.rate);
         thread::Builder::new().name("corewire-pub".into()).spawn(move || {
             // The receiver is gone after a signal.
             let _ = done.send(send_all(input, format, limit, rate, &producer, &shared));
@@ -120,7 +120,7 @@ fn bad_input(error: FramingError) -> Failure {
                 "record {number} of the input is too long: {len} bytes or more, where {limit} are allowed"
             ),
         )
-        .cure("a larger --max-datum on both sides, or another --format"),
+        .cure("a larger --max-datum, or another --format"),
         FramingError::Truncated { number, have, want } => Failure::new(
             Exit::Failed,
             format!("the input ends inside record {number}: {have} of its {want} bytes are there"),

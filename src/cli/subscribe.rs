@@ -143,7 +143,7 @@ fn consumer(network: &Network, args: &SubArgs) -> RecordConsumer {
         .consumer::<RawRecord>()
         .codec(Raw)
         .with_stream_id(args.stream.as_str())
-        .with_window_bytes(WINDOW_BYTES.max(args.net.max_datum))
+        .with_window_bytes(WINDOW_BYTES.max(args.max_datum))
         .with_buffer_size(WINDOW_RECORDS)
         .build()
 }
@@ -199,7 +199,7 @@ impl SubscribeLoop {
             count: args.count,
             until_end: args.until_end,
             end_at: node::deadline(args.duration),
-            wait: args.net.wait,
+            wait: args.wait,
             records: 0,
             lost: 0,
             restarts: 0,

@@ -6,6 +6,11 @@ use std::time::Duration;
 /// (`corewire::streams::consumer::Builder::with_window_bytes`).
 pub(crate) const MAX_DATUM_BYTES: usize = 67_108_846;
 
+/// The part of `--help` that says how values are written.
+pub(crate) const UNITS_HELP: &str = "\
+TIME is 500ms, 10s, 2m or 1h (a bare number: seconds); RATE is 500, 10k or 1.5M a second; SIZE is 4096,
+64KiB or 1MiB (kB and MB count in thousands).";
+
 /// Splits `1.5M/s` into its number and its unit.
 fn split_number(text: &str) -> Result<(f64, &str), String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -80,6 +80,17 @@ impl Builder {
     /// A secret that all nodes of the network have to know. Default: none; then knowledge of the network's id
     /// is enough to join. Bytes that are evidently not random are refused when the node is built.
     ///
+    /// The program `corewire` derives the secret from the bytes of its `--secret-file`, with BLAKE3. A node
+    /// that is to meet it does the same:
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let file = b"open sesame\n";
+    /// let secret = blake3::derive_key("corewire 2026 program network secret file", file);
+    /// let network = Network::builder(NetworkId::random()).with_network_secret(secret).build_blocking()?;
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    ///
     /// ```
     /// # use corewire::{Network, NetworkId, SecretKey};
     /// let weak = Network::builder(NetworkId::random()).with_network_secret([0; 32]).build_blocking();

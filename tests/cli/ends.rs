@@ -36,6 +36,8 @@ fn truncated_input_is_an_error_after_the_whole_records_are_sent() {
     let publisher = publisher.end();
     assert_eq!(publisher.code(), Some(1), "{}", publisher.stderr);
     assert!(publisher.stderr.contains("record 2"), "{}", publisher.stderr);
+    assert!(publisher.stderr.contains("records sent before the failure: 1"), "{}", publisher.stderr);
+    assert!(!publisher.stderr.contains("interrupted"), "no signal came: {}", publisher.stderr);
     fed.join().unwrap();
 }
 

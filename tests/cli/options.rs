@@ -101,7 +101,7 @@ fn help_shows_examples_and_exit_codes() {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(0));
         let out = text(&output.stdout);
-        assert!(out.contains("Examples:") && out.contains("Exit codes:"), "{out}");
+        assert!(out.contains("Examples:") && out.contains("Exit codes:") && out.contains("TIME is"), "{out}");
     }
 }
 

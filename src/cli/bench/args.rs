@@ -26,7 +26,7 @@ Examples:
   corewire bench                              latency and throughput, hosted and threads
   corewire bench latency --rate 10k,100k --size 64,1024 --engine hosted
   corewire bench throughput --consumers 1,4,16 --json > results.json
-  corewire bench latency --expect 'p99<50us,loss=0' --hgrm out.hgrm --svg out.svg
+  corewire bench latency --expect 'p99<1ms,loss=0' --hgrm out.hgrm --svg out.svg
   corewire bench --listen 10.0.0.5:7500       on one machine, and on another:
   corewire bench --peer 10.0.0.5:7500
 
@@ -101,7 +101,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = consumers)]
     pub(crate) consumers: Vec<usize>,
     /// How long each combination is measured, after a warm-up
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = run_time)]
+    #[arg(long, visible_alias = "for", value_name = "TIME", default_value = "2s", value_parser = run_time)]
     pub(crate) duration: Duration,
     /// Driver; auto takes io_uring where the kernel allows it, epoll otherwise
     #[arg(long, value_enum, default_value = "auto")]
@@ -127,7 +127,8 @@ pub(crate) struct BenchArgs {
     /// Name of the network of --peer and --listen; both sides must use the same
     #[arg(long, value_name = "NAME", default_value = BENCH_NETWORK)]
     pub(crate) network: String,
-    /// File whose bytes are the network's secret, for --peer and --listen
+    /// File from which the network's secret is derived, for --peer and --listen; both sides need the same
+    /// bytes
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
     /// Write the results as JSON instead of a table
@@ -139,7 +140,7 @@ pub(crate) struct BenchArgs {
     /// Draw the percentiles of all timed results
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
-    /// What every result must be, as in 'p99<50us,loss=0'; exit code 5 if one is not
+    /// What every result must be, as in 'p99<1ms,loss=0'; exit code 5 if one is not
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) expect: Vec<Expectation>,
     /// Say nothing on stderr except errors and warnings
@@ -203,6 +204,7 @@ mod tests {
         let args = parse(&[
             "round-trip",
             "throughput",
+            "--for=3s",
             "--size",
             "24,1KiB",
             "--rate=500,10k",
@@ -215,6 +217,7 @@ mod tests {
         assert_eq!((args.size, args.rate), (vec![24, 1024], vec![500.0, 10_000.0]));
         assert_eq!((args.consumers, args.cpus), (vec![1, 64], vec![0, 1]));
         assert_eq!(args.engine, [EngineMode::Threads, EngineMode::Hosted]);
+        assert_eq!(args.duration, Duration::from_secs(3), "under the name that the demonstration has for it");
     }
 
     #[test]
