@@ -180,6 +180,7 @@ fn existing_or_new<D: Send + 'static, C: Codec<D>>(builder: producer::Builder<D,
 /// | `key` | producer | `with_key` |
 /// | `undelivered_sink` | producer | `with_undelivered_sink` |
 /// | `criteria` | consumer | `with_criteria` |
+/// | `prefer` | consumer | `prefer` |
 /// | `backoff` | consumer | `with_backoff` |
 /// | `window_bytes` | consumer | `with_window_bytes` |
 /// | `window_datums` | consumer | `with_window_datums` |

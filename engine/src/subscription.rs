@@ -13,7 +13,10 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 pub use crate::shared::event::{ChannelEvent, OnEvent};
-pub use crate::shared::subscription::{Backoff, Leg, LegGap, SubscribeSpec};
+pub use crate::shared::path::PathStats;
+pub use crate::shared::subscription::{
+    Backoff, Leg, LegGap, PreferSpec, RankProducer, RankedProducer, SubscribeSpec,
+};
 use crate::shared::{
     channel::Channels, node::NodeShared, port::ClerkRequest, subscription::SubscriptionShared,
 };

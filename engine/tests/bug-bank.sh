@@ -20,11 +20,12 @@ restart-untold            swarm_resume  a_restarted_producer_is_told_as_a_gap_of
 publication-id-repeats    swarm_resume  a_restarted_producer_is_told_as_a_gap_of_unknown_size
 accept-clears-failures    lib           clerk::subscriptions::tests::a_consumer_that_is_cut_off_again_comes_back_later_each_time
 last-channel-left-open    lib           clerk::publications::tests::a_request_waits_until_the_last_channel_of_its_consumer_has_ended
+switches-at-once          swarm_prefer  the_nearest_producer_is_taken_and_followed_when_delays_change
 grace-not-summed          lagging       the_grace_is_the_sum_of_all_times_that_a_consumer_holds_the_ring
 lone-consumer-cut         lagging       a_lone_consumer_is_closed_only_when_it_stands_still
 lost-source-kept          shard_peer    session_goes_on_when_its_host_loses_the_address_that_it_sends_from
 released-late             shard_way     a_datum_goes_its_whole_way_and_is_let_go_of_at_both_ends
 '
 
-build corewire-engine bugs "" --lib --test swarm_resume --test lagging --test shard_peer --test shard_way
+build corewire-engine bugs "" --lib --test swarm_resume --test swarm_prefer --test lagging --test shard_peer --test shard_way
 judge 30 "$bank" "$@"

@@ -131,6 +131,7 @@ impl Pair {
                 source: None,
                 to,
                 keys: keys(1, mirrored),
+                path: Arc::default(),
                 config: config.clone(),
             })));
         }

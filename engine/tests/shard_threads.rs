@@ -97,6 +97,7 @@ fn connect(left: &Host, right: &Host) {
             source: None,
             to: to.address,
             keys: keys(1, mirrored),
+            path: Arc::default(),
             config: SessionConfig::default(),
         })));
     }

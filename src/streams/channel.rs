@@ -283,6 +283,30 @@ impl ChannelInfo {
         self.ends.channel.shared().remote_address()
     }
 
+    /// The smoothed round trip to the other end, as the session measures it. `None` within one engine, and
+    /// before the first measurement.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert_eq!(info.round_trip(), None);
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.ends.channel.shared().path()?.round_trip
+    }
+
+    /// The part of the packets from here to the other end that were lost, from 0 to 1, over the life of the
+    /// session. `None` within one engine.
+    pub fn loss(&self) -> Option<f64> {
+        let path = self.ends.channel.shared().path()?;
+        Some(if path.sent == 0 { 0.0 } else { path.lost as f64 / path.sent as f64 })
+    }
+
     /// Whether nothing was heard of the peer for the time of
     /// [`with_suspect_after`](crate::network::SessionSettings::with_suspect_after) (1 s by default), although
     /// something waits for its answer. It may be stopped, or the path cut; the channel goes on until the

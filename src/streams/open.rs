@@ -12,7 +12,7 @@ use corewire_engine::subscription::{SubscribeError, SubscribeSpec};
 
 use super::Streams;
 use super::conditions::{ConditionSpec, Predicate};
-use super::consumer::{self, Consumer, LegSet};
+use super::consumer::{self, Consumer, LegSet, Preference};
 use super::criteria::Criteria;
 use super::event::EventHub;
 use super::producer::{self, DatumType, Producer, ProducerCore, ProducerShared, TryBuildError};
@@ -105,6 +105,7 @@ impl Streams {
             form: form::<D, C>(),
             criteria: settings.criteria.map(Criteria::into_rules),
             accept: admit(settings.require, settings.tickets),
+            prefer: settings.prefer.map(Preference::into_spec),
             backoff: settings.backoff.0,
             on_change: Some(refresh_and_notify(&status, &news)),
             on_event: Some(events.hook()),

@@ -25,9 +25,10 @@ use crate::{
     shared::{
         Channel,
         counters::count,
-        keys::{ChannelKey, InboundKey, LegKey},
+        keys::{ChannelKey, InboundKey, LegKey, SubscriptionKey},
+        path::PathStats,
         publication::{PublicationShared, Verdict},
-        subscription::{Leg, LocalEnd, SubscriptionShared},
+        subscription::{Leg, LocalEnd, RankedProducer, SubscriptionShared},
     },
 };
 
@@ -93,6 +94,10 @@ impl Clerk {
             return;
         }
         let (info, local) = found.expect("a producer that is to be connected is known");
+        if !self.subscriptions.chooses(key) {
+            let reachable = local.is_some() || self.sessions.current(node, peer).is_some();
+            return self.subscriptions.stand_by(&mut self.env, key, reachable);
+        }
         match local {
             Some(producer) => self.connect_local(key, producer, &info),
             None => {
@@ -101,6 +106,33 @@ impl Clerk {
                 self.subscriptions.connect(&mut self.env, key, &info, session, has_room);
             }
         }
+    }
+
+    /// A subscription chooses among its producers.
+    pub(super) fn rank(&mut self, key: SubscriptionKey) {
+        let prefer = self.subscriptions.spec(key).and_then(|spec| spec.prefer.clone());
+        let (Some(prefer), Some(node)) = (prefer, self.nodes.shared(key.node).cloned()) else { return };
+        let mut ranks = Vec::new();
+        for peer in self.subscriptions.candidates(key) {
+            let Some((info, local)) = self.producer(key.node, peer) else { continue };
+            let session = self.sessions.current(key.node, peer);
+            let measured = session.and_then(|index| self.sessions.path(index));
+            if let Some(index) = session {
+                self.env.effects.send(index.shard(), Command::MeasurePath { index });
+            }
+            let (hops, path) = match (local, measured) {
+                (Some(_), _) => (0, PathStats::default()),
+                (None, Some((at, path))) => (1 + u8::from(!node.is_here(at.ip())), path),
+                (None, None) => {
+                    self.subscriptions.standby_lost(InboundKey { subscription: key, producer: peer });
+                    continue;
+                }
+            };
+            let candidate = RankedProducer { peer: &info, hops, path };
+            let rank = self.subscriptions.contained(key, || (prefer.rank)(&candidate)).flatten();
+            ranks.push((peer, rank));
+        }
+        self.subscriptions.choose(&mut self.env, key, &ranks);
     }
 
     /// Connects a subscription to a producer of this engine.

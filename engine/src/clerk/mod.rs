@@ -390,6 +390,7 @@ impl Clerk {
             Timer::RetryProducer(key) => self.subscriptions.retry_due(key),
             Timer::Unanswered(key) => self.subscriptions.unanswered(env, key),
             Timer::Accepted(key) => self.review_inbound(key),
+            Timer::Rank(key) => self.rank(key),
             Timer::Admitted(key) => self.review_outbound(key),
             Timer::Detach(leg) => self.detach(leg),
             Timer::Lagging(publication) => self.publications.lagging_due(env, publication),

@@ -9,7 +9,7 @@ use corewire_proto::{PeerId, time::Instant, wire::header::ReceiverIndex};
 
 use crate::{
     shard::NodeId,
-    shared::keys::{ChannelKey, InboundKey, LegKey, PublicationKey},
+    shared::keys::{ChannelKey, InboundKey, LegKey, PublicationKey, SubscriptionKey},
 };
 
 /// What has a deadline.
@@ -31,6 +31,8 @@ pub(crate) enum Timer {
     RetryProducer(InboundKey),
     /// A producer has not answered a request for a channel.
     Unanswered(InboundKey),
+    /// A subscription is to choose among its producers.
+    Rank(SubscriptionKey),
     /// A verdict about a producer ends.
     Accepted(InboundKey),
     /// A verdict about a consumer ends.

@@ -21,7 +21,7 @@ use super::inbox::TakenHook;
 pub use crate::shared::keys::NodeId;
 use crate::{
     driver::{PathFault, Socket},
-    shared::{ChannelShared, publication::StreamEnd},
+    shared::{ChannelShared, path::PathShared, publication::StreamEnd},
 };
 
 /// A session with keys that the shard is to own from now on.
@@ -40,6 +40,8 @@ pub struct Install {
     pub to: SocketAddr,
     /// The keys that the handshake gave.
     pub keys: SessionKeys,
+    /// Where its measurements are shown.
+    pub path: Arc<PathShared>,
     /// Limits and times of the session.
     pub config: SessionConfig,
 }
@@ -130,6 +132,11 @@ pub enum Command {
     InstallSession(Box<Install>),
     /// Go on with this session under a new key.
     RekeySession(Box<Rekey>),
+    /// Measure the round trip of a session.
+    MeasurePath {
+        /// The session.
+        index: ReceiverIndex,
+    },
     /// Close a session: the peer gets the code, and every channel ends with it.
     CloseSession {
         /// The session.

@@ -78,6 +78,15 @@ impl ShardCore {
             }
             Command::InstallSession(install) => self.install(*install),
             Command::RekeySession(rekey) => self.rekey(*rekey),
+            Command::MeasurePath { index } => match self.find(index) {
+                Some(slot) => {
+                    if let Some(entry) = self.sessions.get_mut(slot) {
+                        entry.session.ping();
+                    }
+                    self.mark_dirty(slot);
+                }
+                None => self.count_stale(),
+            },
             Command::CloseSession { index, code } => match self.find(index) {
                 Some(slot) => self.close_session(slot, code),
                 None => self.count_stale(),
@@ -238,7 +247,9 @@ impl ShardCore {
         shared: Arc<ChannelShared>,
         role: ChannelRole,
     ) -> Option<ChannelSlot> {
-        shared.set_remote_address(self.sessions.get(slot)?.route.to);
+        let entry = self.sessions.get(slot)?;
+        shared.set_remote_address(entry.route.to);
+        shared.set_path(&entry.path);
         let channel = ChannelEntry { session: slot, label, shared, role };
         let channel_slot = self.channels.insert(channel).ok()?;
         self.sessions.get_mut(slot)?.labels.insert(label, channel_slot);

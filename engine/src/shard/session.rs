@@ -3,12 +3,13 @@
 //! Here sessions are installed and removed, channels are taken out of them, and sessions are marked as having
 //! something to do.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use corewire_proto::{
     channel::Label,
     seal::{Opener, Sealer, SessionKeys},
     session::{CloseCode, NewKey, Session, SessionConfig},
+    time::Instant,
     wire::header::ReceiverIndex,
 };
 use corewire_rings::Reader;
@@ -19,7 +20,7 @@ use super::{
     command::{Event, Install, NodeId, Rekey},
     table::{Labels, SessionSlot},
 };
-use crate::{counters::Counter, driver::Route};
+use crate::{counters::Counter, driver::Route, shared::path::PathShared};
 
 /// A session and its belongings.
 #[derive(Debug)]
@@ -42,9 +43,24 @@ pub(crate) struct SessionEntry {
     /// Why the session is over. It has no channel then, and its entry goes as soon as the clerk's event is
     /// queued.
     pub(crate) over: Option<CloseCode>,
+    /// Where its measurements are shown.
+    pub(crate) path: Arc<PathShared>,
+    /// When that was done last.
+    path_shown: Instant,
 }
 
+/// The time between two showings of a session's measurements.
+const PATH_PAUSE: Duration = Duration::from_millis(10);
+
 impl SessionEntry {
+    /// Shows what the session has measured, if that was not done lately.
+    pub(crate) fn show_path(&mut self, now: Instant) {
+        if now >= self.path_shown + PATH_PAUSE {
+            self.path_shown = now;
+            self.path.write(&self.session.session_stats());
+        }
+    }
+
     /// The way to an address that the session names, from which packets of the peer came.
     pub(crate) fn route_to(&self, to: SocketAddr) -> Route {
         self.elsewhere.filter(|route| route.to == to).unwrap_or(Route::new(self.route.socket, to))
@@ -54,7 +70,7 @@ impl SessionEntry {
 impl ShardCore {
     /// Takes over a session. What can't be installed is reported as closed.
     pub(crate) fn install(&mut self, install: Install) {
-        let Install { index, remote_index, node, source, to, keys, config } = install;
+        let Install { index, remote_index, node, source, to, keys, path, config } = install;
         let socket = self.nodes.socket_for(node, to);
         let right_shard = index.shard() == self.config.id;
         let (Some(socket), true, true) = (socket, right_shard, self.shutdown.is_none()) else {
@@ -75,6 +91,8 @@ impl ShardCore {
             labels: Labels::default(),
             held: None,
             over: None,
+            path,
+            path_shown: Instant::ZERO,
         };
         let Ok(slot) = self.sessions.install(index, entry) else {
             let sockets = self.nodes.exit(node);

@@ -223,7 +223,9 @@ impl ShardCore {
 
     /// Queues the session's next deadline.
     fn rearm_timer(&mut self, slot: SessionSlot) {
-        if let Some(at) = self.sessions.get_mut(slot).and_then(|entry| entry.session.poll_timeout()) {
+        let Some(entry) = self.sessions.get_mut(slot) else { return };
+        entry.show_path(self.now);
+        if let Some(at) = entry.session.poll_timeout() {
             self.timers.set(slot, at);
         }
     }

@@ -19,7 +19,12 @@ use corewire_proto::{PeerId, StreamId, channel::TypeName, session::CloseCode};
 use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
-use super::{egress::Egress, keys::PublicationKey, publication::PublicationShared};
+use super::{
+    egress::Egress,
+    keys::PublicationKey,
+    path::{PathShared, PathStats},
+    publication::PublicationShared,
+};
 use crate::{criteria::Selection, peer::PeerInfo};
 
 /// Where a channel is in its life.
@@ -132,6 +137,8 @@ pub struct ChannelShared {
     end_seq: AtomicU64,
     /// See [`ChannelShared::stopped_at`]; all ones while it is not known.
     stopped_at: AtomicU64,
+    /// See [`ChannelShared::path`].
+    path: OnceLock<Arc<PathShared>>,
     /// See [`ChannelShared::remote_address`].
     remote_address: Lock<Option<SocketAddr>>,
     /// See [`ChannelShared::missed_before`].
@@ -158,6 +165,7 @@ impl ChannelShared {
             counters: ChannelCounters::default(),
             end_seq: AtomicU64::new(u64::MAX),
             stopped_at: AtomicU64::new(u64::MAX),
+            path: OnceLock::new(),
             remote_address: Lock::default(),
             missed_before: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
@@ -280,6 +288,15 @@ impl ChannelShared {
     /// engine, and before the channel is there.
     pub fn remote_address(&self) -> Option<SocketAddr> {
         *self.remote_address.lock()
+    }
+
+    /// What the channel's session has measured. `None` within one engine, and before the channel is there.
+    pub fn path(&self) -> Option<PathStats> {
+        self.path.get().map(|path| path.read())
+    }
+
+    pub(crate) fn set_path(&self, path: &Arc<PathShared>) {
+        let _ = self.path.set(path.clone());
     }
 
     pub(crate) fn set_remote_address(&self, to: SocketAddr) {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use corewire_proto::membership::MAX_STREAMS;
 
+/// The time between two looks of a subscription at the producers that it may prefer.
+pub(crate) const RANK_PAUSE: Duration = Duration::from_millis(500);
+
 /// Sessions of one shard, unless configured otherwise. Far more peers than a shard
 /// can serve at full rate; a session that is idle costs a few KiB.
 pub(crate) const SESSIONS_PER_SHARD: usize = 4_096;

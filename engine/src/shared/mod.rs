@@ -16,6 +16,7 @@
 //! | [`flush`] | waiting until consumers have what was published |
 //! | [`publication`] | what a publication is made of, its ring and its counters |
 //! | [`subscription`] | what a subscription is made of, and the channels that wait for its consumer |
+//! | [`path`] | what sessions measure |
 //! | `port` | the queue of requests from handles to the clerk |
 //! | [`limits`] | what the clerk may hold, and for how long things may take |
 //! | [`counters`] | what the clerk counts for each node |
@@ -32,6 +33,7 @@ pub mod keys;
 pub mod limits;
 pub mod next;
 pub mod node;
+pub mod path;
 pub(crate) mod port;
 pub mod publication;
 pub(crate) mod reach;

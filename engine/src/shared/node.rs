@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -144,6 +144,13 @@ pub(crate) struct NodeParts {
 }
 
 impl NodeShared {
+    /// Whether an address is of this host, as far as the node can tell.
+    pub(crate) fn is_here(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        let own = |at: &SocketAddr| at.ip().to_canonical() == ip;
+        ip.is_loopback() || self.addresses.iter().any(own) || self.announced.lock().iter().any(own)
+    }
+
     pub(crate) fn new(parts: NodeParts, sockets: &[NodeSocket]) -> Arc<Self> {
         let NodeParts { id, peer_id, port, limits, dead_after, registry_key, .. } = parts;
         Arc::new(Self {

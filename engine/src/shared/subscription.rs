@@ -23,10 +23,11 @@ use super::{
     channel::{Channel, Channels},
     event::OnEvent,
     keys::{LegKey, SubscriptionKey},
+    path::PathStats,
     port::{ClerkRequest, RequestPort},
     publication::{Admit, OnChange},
 };
-use crate::{criteria::StreamCriteria, shard::Inbox};
+use crate::{criteria::StreamCriteria, peer::PeerInfo, shard::Inbox};
 
 /// When a subscription tries a producer again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,6 +57,30 @@ impl Default for Backoff {
     }
 }
 
+/// A producer among which a subscription chooses.
+#[derive(Clone, Copy, Debug)]
+pub struct RankedProducer<'a> {
+    /// Its entry.
+    pub peer: &'a PeerInfo,
+    /// 0 in this engine, 1 on this host, 2 elsewhere.
+    pub hops: u8,
+    /// What was measured about the path to it. Nothing within an engine.
+    pub path: PathStats,
+}
+
+/// The rank of a producer, of which the lowest is the best; `None` while it cannot be ranked. Runs on the
+/// clerk, twice a second for each. A panic counts as `None`.
+pub type RankProducer = Arc<dyn Fn(&RankedProducer<'_>) -> Option<u64> + Send + Sync>;
+
+/// How a subscription chooses among producers.
+#[derive(Clone)]
+pub struct PreferSpec {
+    /// See [`RankProducer`].
+    pub rank: RankProducer,
+    /// How long another producer has to be better, by a fourth of its own rank, before it is chosen.
+    pub hold: Duration,
+}
+
 /// What a subscription is made of.
 #[derive(Clone)]
 pub struct SubscribeSpec {
@@ -77,6 +102,8 @@ pub struct SubscribeSpec {
     pub criteria: Option<Arc<StreamCriteria>>,
     /// Which producers to consume from. `None`: from every one of the stream.
     pub accept: Option<Admit>,
+    /// Take the stream from one producer at a time, as this says. `None`: from all.
+    pub prefer: Option<PreferSpec>,
     /// When a producer is tried again.
     pub backoff: Backoff,
     /// See [`OnChange`].
@@ -98,6 +125,7 @@ impl SubscribeSpec {
             form: DatumForm::default(),
             criteria: None,
             accept: None,
+            prefer: None,
             backoff: Backoff::default(),
             on_change: None,
             on_event: None,

@@ -107,6 +107,7 @@ const KEYS: &[Key] = &[
     Key::of_producers("key", "with_key"),
     Key::of_producers("undelivered_sink", "with_undelivered_sink"),
     Key::of_consumers("criteria", "with_criteria"),
+    Key::of_consumers("prefer", "prefer"),
     Key::of_consumers("backoff", "with_backoff"),
     Key::of_consumers("window_bytes", "with_window_bytes"),
     Key::of_consumers("window_datums", "with_window_datums"),

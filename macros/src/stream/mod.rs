@@ -156,6 +156,7 @@ mod tests {
             ("key", Some("with_key"), None),
             ("undelivered_sink", Some("with_undelivered_sink"), None),
             ("criteria", None, Some("with_criteria")),
+            ("prefer", None, Some("prefer")),
             ("backoff", None, Some("with_backoff")),
             ("window_bytes", None, Some("with_window_bytes")),
             ("window_datums", None, Some("with_window_datums")),

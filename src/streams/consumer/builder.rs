@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::Consumer;
+use super::{Consumer, Preference};
 use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
 use crate::id::StreamId;
@@ -74,6 +74,7 @@ pub(crate) struct ConsumerSettings {
     pub(crate) tickets: Vec<SharedValidator>,
     pub(crate) reliability: Reliability,
     pub(crate) criteria: Option<Criteria>,
+    pub(crate) prefer: Option<Preference>,
 }
 
 impl<D: Send + 'static> Builder<D> {
@@ -88,6 +89,7 @@ impl<D: Send + 'static> Builder<D> {
             tickets: Vec::new(),
             reliability: Reliability::default(),
             criteria: None,
+            prefer: None,
         };
         Self { streams, settings, types: PhantomData }
     }
@@ -227,6 +229,32 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// [`tickets`](crate::tickets).
     pub fn require_ticket(mut self, validator: impl TicketValidator) -> Self {
         self.settings.tickets.push(Arc::new(validator));
+        self
+    }
+
+    /// Takes the stream from one producer at a time, the preferred one of those that are accepted. Default:
+    /// from all.
+    ///
+    /// The first producer that is connected is taken at once. With the others there are sessions, which
+    /// measure the paths, and no channels. When another one has been
+    /// [better for a while](Preference::with_hold), or the present one is gone, the consumer connects to it,
+    /// and then the channel of the one before ends with `NotPreferred` (10420). What has arrived of that one
+    /// is delivered first, then the datums of the next one, from its latest on; no datum comes twice. Each
+    /// producer has its own sequence: what one sent while the consumer took from another is told when the
+    /// consumer returns to it, as [`Delivery::skipped_before`](super::Delivery::skipped_before) of the first
+    /// datum, and counted in [`Stats::skipped`](crate::streams::Stats::skipped). A producer of the same engine
+    /// loses its consumer at once: what was not read of its ring is skipped and counted likewise.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// use corewire::streams::consumer::Preference;
+    ///
+    /// let prices = network.streams().consumer::<f64>().prefer(Preference::latency()).build();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn prefer(mut self, preference: Preference) -> Self {
+        self.settings.prefer = Some(preference);
         self
     }
 

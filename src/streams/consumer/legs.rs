@@ -51,6 +51,8 @@ pub(crate) struct LegSet {
     burst_left: u32,
     /// No leg will be added.
     closed: bool,
+    /// The consumer takes from one producer at a time: a leg is read to its end before the next one.
+    one_by_one: bool,
     /// The statistics of the legs that have ended.
     finished: LegStats,
 }
@@ -66,6 +68,7 @@ impl LegSet {
         news.set(true);
         Self {
             closed: subscription.is_none(),
+            one_by_one: subscription.as_ref().is_some_and(|one| one.spec().prefer.is_some()),
             subscription,
             status,
             events,
@@ -337,8 +340,10 @@ impl LegSet {
 
     /// The next leg of a producer whose last leg was read to the end.
     fn next_leg(&mut self) -> Option<OpenLeg> {
-        let Self { open, left, .. } = self;
-        let is_next = |producer: &PeerId| open.iter().all(|leg| leg.producer() != producer);
+        let Self { open, left, one_by_one, .. } = self;
+        let is_next = |producer: &PeerId| {
+            open.iter().all(|leg| leg.producer() != producer && !*one_by_one)
+        };
         if let Some(subscription) = &self.subscription {
             let leg = subscription.take_leg_where(|leg: &Leg| is_next(&leg.channel().producer_id().0.into()));
             return leg.map(OpenLeg::new);

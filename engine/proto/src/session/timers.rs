@@ -98,6 +98,12 @@ impl Session {
         self.apply(&outcome);
     }
 
+    /// Measures the round trip: a PING leaves with the next packet, unless that asks for an acknowledgement
+    /// anyway.
+    pub fn ping(&mut self) {
+        self.ping_due |= self.is_open();
+    }
+
     /// When a PING is due. While packets are in flight, their own timers detect a lost peer.
     fn keepalive_at(&self) -> Option<Instant> {
         (!self.ping_due && self.recovery.in_flight() == 0)

@@ -52,6 +52,8 @@ codes! {
     TOO_LARGE = 10_414, "a datum is too large", false;
     /// Producer and consumer name the stream alike, and its datums differ: another type, or another codec.
     TYPE_MISMATCH = 10_415, "another datum type or codec", false;
+    /// The consumer takes the stream from another producer, which it prefers.
+    NOT_PREFERRED = 10_420, "the consumer prefers another producer", true;
     /// The consumer's criteria ask for keys that the producer's datums do not have.
     CRITERIA_MISMATCH = 10_422, "no such keys as the criteria ask for", false;
     /// Data arrived that no credit covered.

@@ -30,6 +30,7 @@ use crate::{
         counters::count,
         keys::{ChannelKey, InboundKey, OpenId},
         node::NodeShared,
+        path::{PathShared, PathStats},
     },
 };
 
@@ -61,6 +62,8 @@ struct SessionState {
     boot: u64,
     /// The transport key that the peer has shown.
     key: [u8; 32],
+    /// What its shard has measured.
+    path: Arc<PathShared>,
     /// Of the key that is in use: 0 for the first (see `corewire_proto::handshake::next_key`).
     generation: u16,
     /// When the peer was given its next key, while it does not use it yet.
@@ -149,6 +152,11 @@ impl Sessions {
         })
     }
 
+    /// Where the peer of a session is, and what was measured about the path to it.
+    pub(crate) fn path(&self, index: ReceiverIndex) -> Option<(SocketAddr, PathStats)> {
+        self.sessions.get(&index).map(|session| (session.address, session.path.read()))
+    }
+
     /// A session of the node to this address that has been current, if there is one.
     pub(crate) fn at_address(&self, node: NodeId, to: SocketAddr) -> Option<ReceiverIndex> {
         let found = self
@@ -206,6 +214,7 @@ impl Sessions {
         config.limits.max_channels = config.limits.max_channels.min(theirs);
         // Peers that met at one moment shall not all want new keys at one moment.
         config.rekey_after = config.rekey_after.min(KEY_SOFT_AGE).mul_f64(jitter);
+        let path = Arc::<PathShared>::default();
         let session = SessionState {
             node: node.clone(),
             peer,
@@ -214,6 +223,7 @@ impl Sessions {
             remote: outcome.remote_index,
             boot: outcome.peer_boot,
             key: outcome.peer_static,
+            path: path.clone(),
             generation: 0,
             answered: None,
             phase: SessionPhase::New,
@@ -226,7 +236,7 @@ impl Sessions {
         let confirmed = outcome.confirmed;
         let remote_index = outcome.remote_index;
         let (source, keys) = (env.called_at, outcome.keys);
-        let install = Install { index, remote_index, node: node.id, source, to, keys, config };
+        let install = Install { index, remote_index, node: node.id, source, to, keys, path, config };
         env.effects.send(index.shard(), Command::InstallSession(Box::new(install)));
         env.effects.push(Effect::SessionInstalled(index, node.id, peer));
         self.slots_mut(node, peer).handle_established(now, entry, confirmed);

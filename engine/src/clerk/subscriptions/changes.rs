@@ -7,7 +7,7 @@ use super::{
     stage::{InboundStage, StageEvent},
 };
 use crate::{
-    clerk::env::Env,
+    clerk::{env::Env, notice::drop_contained},
     peer::PeerInfo,
     shard::NodeId,
     shared::{
@@ -117,7 +117,8 @@ impl Subscriptions {
                 InboundStage::Fresh
                 | InboundStage::WantsSession
                 | InboundStage::Refused(_)
-                | InboundStage::GivenUp => true,
+                | InboundStage::GivenUp
+                | InboundStage::Standby => true,
             };
             if again {
                 inbound.enter(StageEvent::Reconsider);
@@ -138,6 +139,25 @@ impl Subscriptions {
                 inbound.enter(StageEvent::Reconsider);
             }
             self.fresh.insert(InboundKey { subscription, producer });
+        }
+    }
+
+    /// The peers of a node are others now, which conditions over channels may depend on.
+    pub(crate) fn notify_of_peers(&self, env: &mut Env, node: NodeId) {
+        for (_, subscription) in self.of_node(node).filter(|(_, state)| !state.producers.is_empty()) {
+            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+        }
+    }
+
+    /// The clerk is broken: every subscription is over.
+    pub(crate) fn abandon(&mut self, env: &mut Env) {
+        for subscription in std::mem::take(&mut self.subscriptions).into_values() {
+            subscription.shared.close();
+            for inbound in subscription.producers.values() {
+                inbound.terminate(CloseCode::PEER_LOST);
+            }
+            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+            drop_contained(subscription.shared);
         }
     }
 }

@@ -7,6 +7,7 @@
 mod backoff;
 mod changes;
 mod inbound;
+mod prefer;
 mod stage;
 
 use std::{
@@ -25,6 +26,7 @@ use corewire_proto::{
 
 use self::{
     inbound::{InboundChannel, StoppedChannel},
+    prefer::Choice,
     stage::{InboundStage, StageEvent},
 };
 use super::{
@@ -74,6 +76,8 @@ struct SubscriptionState {
     stops: BTreeMap<PeerId, StoppedChannel>,
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
     producers: BTreeMap<PeerId, InboundChannel>,
+    /// Used if the subscription prefers some producers.
+    choice: Choice,
 }
 
 impl SubscriptionState {
@@ -108,6 +112,7 @@ impl Subscriptions {
             id: env.random(),
             stops: BTreeMap::new(),
             producers: BTreeMap::new(),
+            choice: Choice::default(),
         };
         self.subscriptions.insert(key, state);
         self.fresh.extend(producers.map(|producer| InboundKey { subscription: key, producer }));
@@ -122,6 +127,7 @@ impl Subscriptions {
         for &producer in &producers {
             self.drop_producer(env, InboundKey { subscription: key, producer }, CloseCode::GRACEFUL);
         }
+        env.effects.cancel_timer(Timer::Rank(key));
         let subscription = self.subscriptions.remove(&key).expect("it was there above");
         // After the removal no producer is left to look at.
         let of_key = |producer| InboundKey { subscription: key, producer };
@@ -379,6 +385,7 @@ impl Subscriptions {
             self.cut(env, key, CloseCode::PROTOCOL_VIOLATION);
             return self.channel_ended(env, key, CloseCode::PROTOCOL_VIOLATION);
         };
+        self.end_others(env, key);
         self.hand_over(env, key.subscription, Leg::remote(inbox, channel, gap));
     }
 
@@ -406,6 +413,7 @@ impl Subscriptions {
         inbound.enter(StageEvent::Joined(leg));
         inbound.channel = Some(channel.clone());
         inbound.since = now;
+        self.end_others(env, key);
     }
 
     /// A producer of this engine did not let us in, or was not accepted. `theirs` is its datum type, if
@@ -563,7 +571,8 @@ impl Subscriptions {
             | InboundStage::WantsSession
             | InboundStage::Waits
             | InboundStage::Refused(_)
-            | InboundStage::GivenUp => {}
+            | InboundStage::GivenUp
+            | InboundStage::Standby => {}
         }
     }
 
@@ -571,25 +580,6 @@ impl Subscriptions {
     fn show(&self, env: &mut Env, key: SubscriptionKey) {
         if let Some(subscription) = self.subscriptions.get(&key) {
             subscription.show(env);
-        }
-    }
-
-    /// The peers of a node are others now, which conditions over channels may depend on.
-    pub(crate) fn notify_of_peers(&self, env: &mut Env, node: NodeId) {
-        for (_, subscription) in self.of_node(node).filter(|(_, state)| !state.producers.is_empty()) {
-            env.effects.notify(subscription.shared.spec.on_change.as_ref());
-        }
-    }
-
-    /// The clerk is broken: every subscription is over.
-    pub(crate) fn abandon(&mut self, env: &mut Env) {
-        for subscription in std::mem::take(&mut self.subscriptions).into_values() {
-            subscription.shared.close();
-            for inbound in subscription.producers.values() {
-                inbound.terminate(CloseCode::PEER_LOST);
-            }
-            env.effects.notify(subscription.shared.spec.on_change.as_ref());
-            drop_contained(subscription.shared);
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum InboundStage {
     Refused(CloseCode),
     /// It was tried for as long as the backoff allows. A change of the producer's entry starts it again.
     GivenUp,
+    /// Another producer is preferred.
+    Standby,
 }
 
 /// What moves an inbound channel to another stage.
@@ -48,13 +50,20 @@ pub(super) enum StageEvent {
     Refused(CloseCode),
     /// It was tried for long enough.
     OutOfTime,
+    /// Another producer is preferred.
+    StoodBy,
 }
 
 impl InboundStage {
     /// Whether nothing is asked for or connected.
     pub(super) fn is_at_rest(self) -> bool {
         match self {
-            Self::Fresh | Self::WantsSession | Self::Waits | Self::Refused(_) | Self::GivenUp => true,
+            Self::Fresh
+            | Self::WantsSession
+            | Self::Waits
+            | Self::Refused(_)
+            | Self::GivenUp
+            | Self::Standby => true,
             Self::Opening(..) | Self::Open(..) | Self::Local(_) => false,
         }
     }
@@ -84,6 +93,9 @@ impl InboundStage {
                 Self::Fresh | Self::WantsSession | Self::Opening(..) | Self::Open(..) | Self::Local(_),
                 StageEvent::OutOfTime,
             ) => Self::GivenUp,
+            (Self::Fresh | Self::Opening(..) | Self::Open(..) | Self::Local(_), StageEvent::StoodBy) => {
+                Self::Standby
+            }
             _ => return None,
         })
     }
@@ -122,6 +134,7 @@ mod tests {
             InboundStage::Waits,
             InboundStage::Refused(CloseCode::NOT_ALLOWED),
             InboundStage::GivenUp,
+            InboundStage::Standby,
         ];
         let events = [
             StageEvent::Reconsider,
@@ -133,6 +146,7 @@ mod tests {
             StageEvent::SessionReplaced,
             StageEvent::Refused(CloseCode::NOT_ALLOWED),
             StageEvent::OutOfTime,
+            StageEvent::StoodBy,
         ];
         let mut table = String::new();
         for stage in stages {
