@@ -23,6 +23,7 @@ mod own_codec;
 mod peers;
 mod plain;
 mod policies;
+mod preferences;
 mod refusals;
 mod remote;
 mod sink_states;

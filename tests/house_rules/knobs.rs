@@ -106,9 +106,14 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
                 "require_ticket",
                 "tests/documents/tickets.rs stream_consumer_takes_from_producers_with_valid_tickets",
             ),
+            ("prefer", "tests/api/preferences.rs a_consumer_moves_between_engines_and_is_told_the_exact_gap"),
             ("reliability", "tests/api/remote.rs a_window_of_zero_bytes_never_stops_the_producer"),
             ("codec", "tests/api/plain.rs plain_carries_a_type_without_serde"),
         ],
+    ),
+    (
+        "src/streams/consumer/preference.rs",
+        &[("with_hold", "tests/api/preferences.rs a_producer_is_kept_for_the_time_that_was_asked_for")],
     ),
     ("src/streams/criteria.rs", &[("and_every", "src/streams/criteria.rs every_nth_narrows_other_criteria")]),
     (

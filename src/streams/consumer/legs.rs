@@ -341,9 +341,7 @@ impl LegSet {
     /// The next leg of a producer whose last leg was read to the end.
     fn next_leg(&mut self) -> Option<OpenLeg> {
         let Self { open, left, one_by_one, .. } = self;
-        let is_next = |producer: &PeerId| {
-            open.iter().all(|leg| leg.producer() != producer && !*one_by_one)
-        };
+        let is_next = |producer: &PeerId| open.iter().all(|leg| leg.producer() != producer && !*one_by_one);
         if let Some(subscription) = &self.subscription {
             let leg = subscription.take_leg_where(|leg: &Leg| is_next(&leg.channel().producer_id().0.into()));
             return leg.map(OpenLeg::new);
