@@ -160,9 +160,16 @@ impl Rig {
         let salt = slot as u8;
         let install = |index, remote_index, to, source, mirrored| {
             let keys = keys(salt, mirrored);
-            Box::new({
-                let path = std::sync::Arc::default();
-                Install { index, remote_index, node: NODE, source, to, keys, path, config: config.clone() }
+            let path = Arc::default();
+            Box::new(Install {
+                index,
+                remote_index,
+                node: NODE,
+                source,
+                to,
+                keys,
+                path,
+                config: config.clone(),
             })
         };
         self.left.tell(Command::InstallSession(install(left, right, self.right.address, source, false)));
