@@ -242,8 +242,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// is delivered first, then the datums of the next one, from its latest on; no datum comes twice. Each
     /// producer has its own sequence: what one sent while the consumer took from another is told when the
     /// consumer returns to it, as [`Delivery::skipped_before`](super::Delivery::skipped_before) of the first
-    /// datum, and counted in [`Stats::skipped`](crate::streams::Stats::skipped). A producer of the same engine
-    /// loses its consumer at once: what was not read of its ring is skipped and counted likewise.
+    /// datum, and counted in [`Stats::skipped`](crate::streams::Stats::skipped). A producer of the same
+    /// engine loses its consumer at once: what was not read of its ring is skipped and counted likewise.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

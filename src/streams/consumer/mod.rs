@@ -27,7 +27,7 @@ pub use self::builder::{Builder, TooManyConsumers};
 use self::leg::Delivered;
 pub(in crate::streams) use self::leg::LegStats;
 pub(crate) use self::legs::LegSet;
-pub use self::preference::{Candidate, Preference};
+pub use self::preference::{Preference, ProducerCandidate};
 pub use self::refusal::RecvRefusal;
 use super::channel::{ChannelInfo, Stats};
 use super::conditions::When;

@@ -48,9 +48,9 @@ impl Preference {
     ///     Some(10 * spare + u64::from(candidate.hops()))
     /// });
     /// ```
-    pub fn by(rank: impl Fn(&Candidate<'_>) -> Option<u64> + Send + Sync + 'static) -> Self {
+    pub fn by(rank: impl Fn(&ProducerCandidate<'_>) -> Option<u64> + Send + Sync + 'static) -> Self {
         let rank = move |producer: &RankedProducer<'_>| {
-            rank(&Candidate { producer, peer: PeerEntry::new(producer.peer) })
+            rank(&ProducerCandidate { producer, peer: PeerEntry::new(producer.peer) })
         };
         Self { rank: Arc::new(rank), hold: DEFAULT_HOLD }
     }
@@ -77,12 +77,12 @@ impl fmt::Debug for Preference {
 
 /// A producer that a consumer may prefer.
 #[derive(Debug)]
-pub struct Candidate<'a> {
+pub struct ProducerCandidate<'a> {
     producer: &'a RankedProducer<'a>,
     peer: PeerEntry,
 }
 
-impl Candidate<'_> {
+impl ProducerCandidate<'_> {
     /// Its entry, with its tags.
     pub fn peer(&self) -> &PeerEntry {
         &self.peer
