@@ -4,6 +4,10 @@
 use crate::bugs::mutate;
 use crate::sync::{AtomicU64, Ordering};
 use crate::word::Stamp;
+#[cfg(not(any(loom, shuttle)))]
+use std::alloc::{Layout, alloc_zeroed};
+#[cfg(not(any(loom, shuttle)))]
+use std::ptr;
 
 /// Descriptor of one record.
 #[repr(C, align(16))]
@@ -67,14 +71,7 @@ impl Descriptors {
     /// `None`: no memory.
     pub(crate) fn new(datums: usize) -> Option<Self> {
         let count = mutate!(Self::count(datums), "no-descriptor-before-gate" => Self::count(datums - 1));
-        let mut all = Vec::new();
-        all.try_reserve_exact(count).ok()?;
-        // One lap behind: as if the records before sequence 0 had been published and read.
-        all.extend((0..count as u64).map(|index| Descriptor {
-            stamp: AtomicU64::new(Stamp::new(index.wrapping_sub(count as u64), Some(0)).0),
-            meta: AtomicU64::new(0),
-        }));
-        Some(Self { all: all.into_boxed_slice(), mask: count as u64 - 1 })
+        Some(Self { all: unpublished(count)?, mask: count as u64 - 1 })
     }
 
     #[inline(always)]
@@ -95,4 +92,26 @@ impl Descriptors {
         }
         seq
     }
+}
+
+/// Descriptors of no record: all zero, which is the stamp of the record before sequence 0, where the gate is.
+/// Memory that the system gives with zeros is not touched, so a large ring takes none before it is used.
+#[cfg(not(any(loom, shuttle)))]
+fn unpublished(count: usize) -> Option<Box<[Descriptor]>> {
+    let layout = Layout::array::<Descriptor>(count).ok()?;
+    assert!(layout.size() > 0, "a ring has at least two descriptors");
+    // SAFETY: the layout's size is not zero, asserted above.
+    let first = unsafe { alloc_zeroed(layout) }.cast::<Descriptor>();
+    if first.is_null() {
+        return None;
+    }
+    // SAFETY: the memory was allocated for `count` descriptors, with their layout. Zeros are valid atomics.
+    Some(unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(first, count)) })
+}
+
+/// The same for models, whose atomics are more than their values.
+#[cfg(any(loom, shuttle))]
+fn unpublished(count: usize) -> Option<Box<[Descriptor]>> {
+    let zero = |_| Descriptor { stamp: AtomicU64::new(0), meta: AtomicU64::new(0) };
+    Some((0..count).map(zero).collect())
 }

@@ -157,6 +157,17 @@ impl Ring {
         Mark { seq: gate.seq, position: gate.position, modulus: self.shared.units.modulus }
     }
 
+    /// Free room in datums and in bytes, after moving the gate as far as the cursors allow. A claim of one
+    /// record fits if neither is less than it costs, unless other writers are faster or wait already.
+    #[must_use]
+    pub fn room(&self) -> (usize, usize) {
+        let (gate, _) = self.fresh_span();
+        let used = self.shared.capacity().usage(gate, self.shared.load_tail(Ordering::Acquire));
+        let config = &self.shared.config;
+        let bytes = (config.capacity_units().saturating_sub(used.units)) as usize * UNIT_BYTES;
+        (config.datums.saturating_sub(used.datums as usize), bytes)
+    }
+
     /// Gate and tail, after moving the gate as far as the cursors allow.
     fn fresh_span(&self) -> (GatePosition, u64) {
         self.shared.advance_gate(self.shared.load_gate(), Retry::No);
