@@ -13,7 +13,7 @@ const GIVE_UP_AFTER: RangeInclusive<Duration> = Duration::from_millis(100)..=Dur
 const IDLE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
 const ACK_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_millis(25);
 const MAX_PACKET_BYTES: RangeInclusive<usize> = 1_232..=65_507;
-const MAX_CHANNELS: RangeInclusive<usize> = 1..=4_096;
+const MAX_CHANNELS: RangeInclusive<usize> = 1..=16_384;
 const MAX_HELD_BYTES: RangeInclusive<usize> = 1 << 20..=1 << 40;
 
 /// How the sessions between a node and its peers behave; for
@@ -142,8 +142,8 @@ impl SessionSettings {
         self
     }
 
-    /// Channels that a session may have in each direction. From 1 to 4,096; the engine's limit holds as
-    /// well. Default: 4,096.
+    /// Channels that a session may have in each direction. From 1 to 16,384; the engine's limit holds as
+    /// well. Default: 16,384.
     ///
     /// ```
     /// # use corewire::network::SessionSettings;

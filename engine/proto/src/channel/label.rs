@@ -5,7 +5,7 @@ use core::fmt;
 /// Names a channel within one session, as this side sees it.
 ///
 /// ```text
-/// bit 31  | 30 ............ 12 | 11 ........ 0
+/// bit 31  | 30 ............ 14 | 13 ........ 0
 /// by peer | life of the slot   | slot
 /// ```
 ///
@@ -16,7 +16,7 @@ use core::fmt;
 pub struct Label(u32);
 
 impl Label {
-    pub(crate) const SLOT_BITS: u32 = 12;
+    pub(crate) const SLOT_BITS: u32 = 14;
     /// Channels that each side may have open at once: the number of slots that a label can name.
     pub const MAX_CHANNELS: usize = 1 << Self::SLOT_BITS;
     /// Lives of a slot; a slot that has had them all is not used again.
