@@ -407,6 +407,9 @@ impl Node {
         if shared.is_gone() {
             return Err(PublishError::Left);
         }
+        if spec.direct.is_some() {
+            return self.publish_direct(spec);
+        }
         if let Some(existing) = self.publication(&spec.stream) {
             return Err(PublishError::AlreadyExists(existing));
         }
@@ -446,7 +449,25 @@ impl Node {
         }
     }
 
-    /// The publication of this stream, if there is one that is not closed.
+    /// Publishes a stream for one peer. The caller publishes it once at a time.
+    fn publish_direct(&self, spec: PublishSpec) -> Result<Publication, PublishError> {
+        let shared = self.shared();
+        let ring = Ring::new(spec.ring_config())?;
+        let limit = shared.limits.direct;
+        if !reserve(&shared.live_direct, limit) {
+            return Err(PublishError::TooManyDirect { limit });
+        }
+        let key = PublicationKey::new(shared.id, shared.port.next_key());
+        let parts = PublicationShared::new(key, spec, ring);
+        let handle = Arc::new(PublicationGuard::new(parts.clone(), shared.clone()));
+        if shared.port.send(ClerkRequest::Publish(parts)) {
+            return Ok(Publication(handle));
+        }
+        handle.forget();
+        Err(PublishError::Left)
+    }
+
+    /// The announced publication of this stream, if there is one that is not closed.
     pub fn publication(&self, stream: &StreamId) -> Option<Publication> {
         let upgraded = self.shared().publications.lock().get(stream).and_then(|(_, weak)| weak.upgrade());
         upgraded.map(Publication)
@@ -462,12 +483,19 @@ impl Node {
         if shared.is_gone() {
             return Err(SubscribeError::Left);
         }
-        let limit = shared.limits.subscriptions;
-        if !reserve(&shared.live_subscriptions, limit) {
-            return Err(SubscribeError::TooMany { limit });
-        }
         let key = SubscriptionKey::new(shared.id, shared.port.next_key());
         let parts = Arc::new(SubscriptionShared::new(key, spec));
+        if parts.spec.producer.is_some() {
+            let limit = shared.limits.direct;
+            if !reserve(&shared.live_direct, limit) {
+                return Err(SubscribeError::TooManyDirect { limit });
+            }
+        } else {
+            let limit = shared.limits.subscriptions;
+            if !reserve(&shared.live_subscriptions, limit) {
+                return Err(SubscribeError::TooMany { limit });
+            }
+        }
         if !shared.port.send(ClerkRequest::Subscribe(parts.clone())) {
             return Err(SubscribeError::Left);
         }

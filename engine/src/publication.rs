@@ -23,8 +23,8 @@ pub use crate::shared::{
     event::{ChannelEvent, OnEvent, TypeMismatch},
     flush::{Flush, Shortfall},
     publication::{
-        Admit, Attachment, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT, StreamEnd,
-        Verdict,
+        Admit, Attachment, DirectTo, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT,
+        StreamEnd, Verdict,
     },
 };
 
@@ -41,6 +41,12 @@ pub enum PublishError {
     /// The node has as many publications as configured.
     #[error("this node publishes {limit} streams already; drop one or raise `Limits::publications`")]
     TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// The node has as many direct publications and subscriptions as configured.
+    #[error("this node has {limit} directions of raw channels already; close one or raise `Limits::direct`")]
+    TooManyDirect {
         /// The limit.
         limit: usize,
     },
@@ -100,6 +106,12 @@ impl Publication {
     /// [`CloseCode::ABORTED`].
     pub fn abort(&self) {
         self.0.close(CloseCode::ABORTED);
+    }
+
+    /// As [`Publication::abort`], without delivering what is in the ring: what was not sent yet is dropped,
+    /// and counted as [`PublicationStats::skipped_at_close`].
+    pub fn discard(&self) {
+        self.0.discard(CloseCode::ABORTED);
     }
 
     /// Waits until the consumers have what is published by now: those that are connected, or absent with

@@ -31,6 +31,12 @@ pub enum SubscribeError {
         /// The limit.
         limit: usize,
     },
+    /// The node has as many direct publications and subscriptions as configured.
+    #[error("this node has {limit} directions of raw channels already; close one or raise `Limits::direct`")]
+    TooManyDirect {
+        /// The limit.
+        limit: usize,
+    },
     /// The node has left its network.
     #[error("the node has left its network; join again")]
     Left,

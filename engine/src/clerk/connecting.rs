@@ -41,7 +41,7 @@ impl Clerk {
             None => {
                 publication.ring.close();
                 if let Some(shared) = shared {
-                    shared.live_publications.fetch_sub(1, Ordering::AcqRel);
+                    publication.live(shared).fetch_sub(1, Ordering::AcqRel);
                 }
                 drop_contained(publication);
             }
@@ -52,6 +52,10 @@ impl Clerk {
         let (node, stream) = (subscription.key.node, subscription.spec.stream);
         let shared = self.nodes.shared(node);
         match shared.filter(|_| !self.shutdown.is_leaving(node)) {
+            Some(shared) if subscription.spec.producer.is_some() => {
+                let producer = subscription.spec.producer.into_iter();
+                self.subscriptions.subscribe(&mut self.env, shared, subscription, producer);
+            }
             Some(shared) => {
                 let remote = self.catalogue.producers(node, &stream).into_iter();
                 let producing = |other: &NodeId| self.publications.open_stream(*other, &stream).is_some();
@@ -62,7 +66,7 @@ impl Clerk {
             None => {
                 subscription.close();
                 if let Some(shared) = shared {
-                    shared.live_subscriptions.fetch_sub(1, Ordering::AcqRel);
+                    subscription.live(shared).fetch_sub(1, Ordering::AcqRel);
                 }
                 self.env.effects.notify(subscription.spec.on_change.as_ref());
                 drop_contained(subscription);

@@ -115,6 +115,8 @@ pub(crate) enum Effect {
     RecordStale(NodeId),
     /// A node publishes a stream: local subscriptions look at it.
     StreamAppeared(NodeId, StreamId),
+    /// A peer in another engine has just made a stream for this node: its subscription looks at the peer.
+    StreamOffered(NodeId, PeerId, StreamId),
     /// A publication of the node has less to deliver.
     MayHaveDrained(NodeId),
     /// A publication is forgotten that did not deliver everything.

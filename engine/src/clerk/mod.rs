@@ -349,7 +349,7 @@ impl Clerk {
             }
             Event::ChannelAccepted { index, open_id, label, publication, first_seq, reader, taken } => {
                 let (inbox, open_id) = (Inbox::remote(reader, taken), OpenId(open_id));
-                match self.sessions.accepted(index, open_id, label) {
+                match self.sessions.accepted(env, index, open_id, label) {
                     Some(key) => {
                         let start = Resume { publication, next_seq: first_seq };
                         self.subscriptions.channel_accepted(env, key, (index, open_id, label), start, inbox);
@@ -460,6 +460,9 @@ impl Clerk {
 
             Effect::RecordStale(node) => self.nodes.record_stale(node),
             Effect::StreamAppeared(node, stream) => self.stream_appeared(node, stream),
+            Effect::StreamOffered(node, peer, stream) => {
+                self.subscriptions.stream_appeared(node, peer, &stream);
+            }
             Effect::MayHaveDrained(node) => self.shutdown.check(env, node),
             Effect::DeliveryFailed(node, missing) => self.shutdown.delivery_failed(node, missing),
 

@@ -4,7 +4,10 @@
 //! panics denies. What a closure owns may run the user's code when it is dropped, so that is contained as
 //! well.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 pub(crate) use corewire_rings::drop_contained;
 
@@ -39,13 +42,15 @@ pub(crate) fn ask(predicate: Option<&Admit>, peer: &PeerInfo, panics: &AtomicU64
 pub(crate) struct Notices {
     /// Each once, however much has changed for it.
     changes: Vec<OnChange>,
+    /// The addresses of these closures.
+    known: BTreeSet<usize>,
     /// After them, in order.
     events: Vec<EventNotice>,
 }
 
 impl Notices {
     pub(crate) fn add(&mut self, closure: OnChange) {
-        if !self.changes.iter().any(|known| Arc::ptr_eq(known, &closure)) {
+        if self.known.insert(Arc::as_ptr(&closure).cast::<()>().addr()) {
             self.changes.push(closure);
         }
     }
@@ -56,6 +61,7 @@ impl Notices {
 
     /// Calls them all. `true` when there was one: it may have made requests.
     pub(crate) fn send(&mut self, panics: &AtomicU64) -> bool {
+        self.known.clear();
         let (changes, events) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.events));
         let any = !changes.is_empty() || !events.is_empty();
         for notice in changes {

@@ -67,8 +67,8 @@ pub struct ShardLimits {
     /// Channels of all sessions together, both ends. Above it an accept or open is answered with
     /// `NO_CAPACITY`. 65,536 by default: sixteen for each of the sessions.
     pub channels: usize,
-    /// Rings that the shard reads at one time. 4,096 by default: a ring costs one load per turn while it is
-    /// polled.
+    /// Rings that the shard reads at one time. 65,536 by default, as many as channels: a ring costs one load
+    /// per turn while it is polled, and nothing while it rests.
     pub streams: usize,
     /// Events that wait for room in the clerk's mailbox. Above it, sessions that have events are held up.
     /// 4,096 by default: one for each session.
@@ -89,7 +89,7 @@ impl Default for ShardLimits {
         Self {
             sessions: SESSIONS_PER_SHARD,
             channels: 65_536,
-            streams: 4_096,
+            streams: 65_536,
             backlog: 4_096,
             inbox_bytes: 256 << 20,
             open_window_bytes: 1 << 20,

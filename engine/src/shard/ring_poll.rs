@@ -9,7 +9,10 @@ use super::{
     ShardCore,
     channel::ChannelRole,
     notifier::Notification,
-    stream::{EMPTY_POLLS_BEFORE_ARMING, PollMode, PollResult, RECORDS_PER_POLL, StreamEntry},
+    stream::{
+        EMPTY_POLLS_BEFORE_ARMING, EMPTY_POLLS_LEAST, PollMode, PollResult, RECORDS_PER_POLL,
+        RINGS_POLLED_LONG, StreamEntry,
+    },
     table::{ChannelSlot, StreamSlot},
 };
 use crate::counters::Counter;
@@ -90,9 +93,15 @@ impl ShardCore {
             PollResult::Empty => {
                 let quiet = quiet.saturating_add(1);
                 stream.mode = PollMode::Polling { quiet };
-                quiet < EMPTY_POLLS_BEFORE_ARMING || !self.arm(slot)
+                quiet < self.empty_polls() || !self.arm(slot)
             }
         }
+    }
+
+    /// Polls without news after which a ring is armed.
+    fn empty_polls(&self) -> u32 {
+        let rings = (self.polled.len() as u32).max(RINGS_POLLED_LONG);
+        (EMPTY_POLLS_BEFORE_ARMING * RINGS_POLLED_LONG / rings).max(EMPTY_POLLS_LEAST)
     }
 
     /// Lets a ring notify the shard instead of being polled. `false`: it has news and is polled on.

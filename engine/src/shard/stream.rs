@@ -6,10 +6,11 @@
 //!
 //! # Polling, armed, closed
 //!
-//! A ring with traffic is *polled*: one load per turn, and its publishers pay nothing for the shard. After
-//! [`EMPTY_POLLS_BEFORE_ARMING`] polls without news, or when the shard goes to sleep, the ring is *armed*: it
-//! costs the shard nothing, and the next publisher notifies the shard through its notifier
-//! (`super::notifier`). Arming polls once more after it is in force, so no record falls between.
+//! A ring with traffic is *polled*: one load per turn, and its publishers pay nothing for the shard.
+//! After [`EMPTY_POLLS_BEFORE_ARMING`] polls without news (fewer if many rings are polled), or when the
+//! shard goes to sleep, the ring is *armed*: it costs the shard nothing, and the next publisher notifies
+//! the shard through its notifier (`super::notifier`). Arming polls once more after it is in force, so no
+//! record falls between.
 //!
 //! The ring's algorithm is in `corewire-rings`.
 
@@ -31,6 +32,12 @@ use crate::shared::publication::StreamEnd;
 /// (microseconds), a poll one load that is in the cache; a shard that spins polls about a thousand times in
 /// the time after which a pause is long enough for that.
 pub(crate) const EMPTY_POLLS_BEFORE_ARMING: u32 = 1_024;
+
+/// Rings that are polled for that long. With more of them each is armed sooner, because every turn polls all.
+pub(crate) const RINGS_POLLED_LONG: u32 = 64;
+
+/// The least such number: so many polls of a ring cost about as much as arming it.
+pub(crate) const EMPTY_POLLS_LEAST: u32 = 128;
 
 /// Most records of one ring that become visible to its channels in one turn. It bounds the loads of a poll; a
 /// turn can't send more than this anyway.

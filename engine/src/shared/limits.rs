@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use corewire_proto::membership::MAX_STREAMS;
+use corewire_proto::{channel::Label, membership::MAX_STREAMS};
 
 /// The time between two looks of a subscription at the producers that it may prefer.
 pub(crate) const RANK_PAUSE: Duration = Duration::from_millis(500);
@@ -24,6 +24,9 @@ pub struct Limits {
     pub publications: usize,
     /// Consumers (subscriptions) of one node at a time. Default: 4,096.
     pub subscriptions: usize,
+    /// Direct publications and subscriptions to one given producer, of one node together: each raw channel
+    /// takes two. Default: 131,072.
+    pub direct: usize,
     /// Producers that one consumer is connected to, or tries, at a time: its legs. Default: 1,024.
     pub legs: usize,
     /// Sessions of one shard, counting those that are about to end; at most the shard's own limit. Default:
@@ -35,7 +38,7 @@ pub struct Limits {
     pub handshakes_per_second: u32,
     /// Peers that one node remembers. The least useful ones make room. Default: 4,096.
     pub peers: usize,
-    /// Channels that one peer's session may have in each direction. Default: 4,096.
+    /// Channels that one peer's session may have in each direction. Default: 16,384.
     pub channels: usize,
     /// Channels that one peer may ask for per second. Default: 1,000.
     pub opens_per_second: u32,
@@ -58,6 +61,8 @@ impl Default for Limits {
             publications: MAX_STREAMS,
             // A change of a peer's record visits each of them, which has to stay well below a millisecond.
             subscriptions: 4_096,
+            // As many channels as four sessions have, in both directions.
+            direct: 8 * Label::MAX_CHANNELS,
             // At the default window of 64 KiB the inboxes of one subscription take at most 64 MiB.
             legs: 1_024,
             sessions: SESSIONS_PER_SHARD,
@@ -68,8 +73,8 @@ impl Default for Limits {
             handshakes_per_second: 1_000,
             // As many as one shard has sessions. With records of 4 KiB that is 16 MiB per node.
             peers: SESSIONS_PER_SHARD,
-            // A peer may have one channel for each subscription of a node.
-            channels: 4_096,
+            // All that a session can have.
+            channels: Label::MAX_CHANNELS,
             // Each runs a predicate. At 50 microseconds these are a twentieth of the clerk's time.
             opens_per_second: 1_000,
             // A quarter of the longest control message (64 KiB), so that all tickets fit one.

@@ -120,12 +120,14 @@ pub(crate) struct NodeShared {
     /// hidden.
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) counters: NodeCounters,
-    /// The publications that are not closed, so that a stream is published at most once.
+    /// The announced publications that are not closed, so that a stream is published at most once.
     pub(crate) publications: Lock<BTreeMap<StreamId, (PublicationKey, Weak<PublicationGuard>)>>,
     /// Publications that the clerk has not forgotten yet; at most [`Limits::publications`].
     pub(crate) live_publications: AtomicUsize,
     /// Likewise subscriptions; at most [`Limits::subscriptions`].
     pub(crate) live_subscriptions: AtomicUsize,
+    /// Likewise direct publications and subscriptions to one producer, together; at most [`Limits::direct`].
+    pub(crate) live_direct: AtomicUsize,
 }
 
 /// What a [`NodeShared`] is made of.
@@ -180,6 +182,7 @@ impl NodeShared {
             publications: Lock::new(BTreeMap::new()),
             live_publications: AtomicUsize::new(0),
             live_subscriptions: AtomicUsize::new(0),
+            live_direct: AtomicUsize::new(0),
         })
     }
 

@@ -8,17 +8,17 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use corewire_proto::{
-    StreamId,
+    PeerId, StreamId,
     channel::{DatumForm, Reliability},
     session::CloseCode,
 };
-use corewire_rings::{Ring, RingConfig, sync::Lock};
+use corewire_rings::{Ring, RingConfig, limits::MAX_READERS, sync::Lock};
 use tokio::sync::watch;
 
 use super::{
@@ -63,9 +63,26 @@ pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 /// A value of the caller's, found again at an existing publication.
 pub type Attachment = Arc<dyn Any + Send + Sync>;
 
+/// Makes a publication direct: it serves one peer. No record announces it, so only a subscription that knows
+/// its stream and its producer ([`SubscribeSpec::producer`](super::subscription::SubscribeSpec::producer))
+/// finds it. A ring that has no consumer keeps nothing: what is published meanwhile is counted as
+/// [`PublicationStats::skipped_at_close`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectTo {
+    /// The one consumer. To every other peer the stream does not exist.
+    pub consumer: PeerId,
+    /// The stream of the other direction. When the consumer asks for a channel it publishes that one, so this
+    /// node's subscription to it tries again at once.
+    pub back: StreamId,
+}
+
 /// Longer than any pause of a healthy program: garbage collection, a storm of page faults, a short stop in a
 /// debugger.
 pub const STANDSTILL_GRACE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Cursors in the ring of a direct publication: its consumer's channel, the place of the one before, and as
+/// many again while the consumer moves to another shard or opens anew.
+const DIRECT_READERS: usize = 4;
 
 /// What a publication is made of.
 #[derive(Clone)]
@@ -116,6 +133,8 @@ pub struct PublishSpec {
     /// this time goes on where it stopped; until then it holds the ring as if it were there, and
     /// `lagging_grace` applies to it. Zero: not at all.
     pub resume_for: Duration,
+    /// The one peer that it is for. `None`: it is announced, and for every peer that is admitted.
+    pub direct: Option<DirectTo>,
     /// See [`OnChange`].
     pub on_change: Option<OnChange>,
     /// See [`OnEvent`].
@@ -144,6 +163,7 @@ impl PublishSpec {
             lagging_grace: None,
             standstill_grace: STANDSTILL_GRACE_DEFAULT,
             resume_for: Duration::from_secs(10),
+            direct: None,
             on_change: None,
             on_event: None,
             attachment: None,
@@ -151,13 +171,13 @@ impl PublishSpec {
     }
 
     /// The ring that this asks for, with as many cursors as a ring can have: one per shard and one per local
-    /// consumer.
+    /// consumer. A direct one has one consumer, whose channel may be replaced.
     pub(crate) fn ring_config(&self) -> RingConfig {
         RingConfig {
             datums: self.datums,
             bytes: self.bytes,
             max_record: self.max_datum + if self.keys.is_some() { KEY_ROOM } else { 0 },
-            readers: corewire_rings::limits::MAX_READERS,
+            readers: if self.direct.is_some() { DIRECT_READERS } else { MAX_READERS },
             scatter_small: RingConfig::scatter_fits(self.datums, self.bytes),
         }
     }
@@ -217,6 +237,8 @@ pub(crate) struct PublicationShared {
     pub(crate) full: AtomicBool,
     /// A consumer whose node has left still reads the ring.
     pub(crate) left: AtomicBool,
+    /// It was closed, and what is in the ring is not to be delivered.
+    pub(crate) discarded: AtomicBool,
     /// What consumers did not get after the close. At most one for each of their channels.
     pub(crate) undelivered: Lock<Vec<Shortfall>>,
     pub(crate) counters: PublicationCounters,
@@ -234,9 +256,15 @@ impl PublicationShared {
             channels: watch::Sender::new(Arc::from([])),
             full: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            discarded: AtomicBool::new(false),
             undelivered: Lock::default(),
             counters: PublicationCounters::default(),
         })
+    }
+
+    /// The count of what is alive at its node that it belongs to.
+    pub(crate) fn live<'a>(&self, node: &'a NodeShared) -> &'a AtomicUsize {
+        if self.spec.direct.is_some() { &node.live_direct } else { &node.live_publications }
     }
 }
 
@@ -298,6 +326,14 @@ impl PublicationGuard {
     /// For a publication that the clerk never saw: its drop sends no request.
     pub(crate) fn forget(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// As [`PublicationGuard::close`] with `code`, without delivering what is in the ring.
+    pub(crate) fn discard(&self, code: CloseCode) {
+        if !self.closed.load(Ordering::Acquire) {
+            self.shared.discarded.store(true, Ordering::Release);
+        }
+        self.close(code);
     }
 
     /// Closes the ring, frees the stream's name and tells the clerk. Channels end with `code`. Only the first

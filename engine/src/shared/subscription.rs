@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -23,6 +23,7 @@ use super::{
     channel::{Channel, Channels},
     event::OnEvent,
     keys::{LegKey, SubscriptionKey},
+    node::NodeShared,
     path::PathStats,
     port::{ClerkRequest, RequestPort},
     publication::{Admit, OnChange},
@@ -104,6 +105,8 @@ pub struct SubscribeSpec {
     pub accept: Option<Admit>,
     /// Take the stream from one producer at a time, as this says. `None`: from all.
     pub prefer: Option<PreferSpec>,
+    /// The one producer to consume from, which need not announce the stream. `None`: every one that does.
+    pub producer: Option<PeerId>,
     /// When a producer is tried again.
     pub backoff: Backoff,
     /// See [`OnChange`].
@@ -126,10 +129,18 @@ impl SubscribeSpec {
             criteria: None,
             accept: None,
             prefer: None,
+            producer: None,
             backoff: Backoff::default(),
             on_change: None,
             on_event: None,
         }
+    }
+}
+
+impl SubscribeSpec {
+    /// Whether this peer, as it describes itself, is one to consume from.
+    pub(crate) fn wants(&self, peer: &PeerInfo) -> bool {
+        self.producer.map_or_else(|| peer.produces(&self.stream), |only| peer.peer_id() == only)
     }
 }
 
@@ -254,6 +265,11 @@ impl SubscriptionShared {
             closed: AtomicBool::new(false),
             waiting: Lock::new(WaitingLegs::default()),
         }
+    }
+
+    /// The count of what is alive at its node that it belongs to.
+    pub(crate) fn live<'a>(&self, node: &'a NodeShared) -> &'a AtomicUsize {
+        if self.spec.producer.is_some() { &node.live_direct } else { &node.live_subscriptions }
     }
 
     /// Hands a leg to the consumer and wakes it. If the subscription is closed the leg is dropped, which ends

@@ -12,7 +12,7 @@ use crate::{
     shared::{
         counters::count,
         event::{ChannelEvent, TypeMismatch},
-        publication::Verdict,
+        publication::{DirectTo, Verdict},
     },
 };
 
@@ -39,7 +39,9 @@ impl PublicationState {
 
     fn judge(&self, consumer: &PeerInfo, form: &DatumForm, returns: bool) -> Result<Verdict, CloseCode> {
         let (counters, of_node) = (&self.shared.counters, &self.node.counters);
-        if self.closed && !returns {
+        let is_for = |direct: &DirectTo| direct.consumer == consumer.peer_id();
+        let hidden = self.shared.spec.direct.as_ref().is_some_and(|direct| !is_for(direct));
+        if hidden || (self.closed && !returns) {
             count(&of_node.stream_not_found);
             return Err(CloseCode::STREAM_NOT_FOUND);
         }

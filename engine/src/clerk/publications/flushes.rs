@@ -5,7 +5,7 @@
 //! the shard is asked; the answer is a mark that is reached, or the end of the channel. An absent consumer is
 //! waited for as long as its place is kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{OutboundChannel, OutboundEnd, PublicationState, Publications};
 use crate::{
@@ -69,7 +69,7 @@ impl PublicationState {
         let datums = self.shared.ring.tail().saturating_sub(position);
         if wanted && datums > 0 {
             self.tell(env, || ChannelEvent::Undelivered { channel: channel.clone(), datums });
-            if self.closed {
+            if self.closed && !self.shared.discarded.load(Ordering::Acquire) {
                 self.report_undelivered(channel, datums);
             }
         }

@@ -5,6 +5,7 @@
 //! - local channels as a whole: only their producer's end is here.
 
 mod admission;
+mod direct;
 mod events;
 mod flushes;
 mod lagging;
@@ -48,7 +49,7 @@ use crate::{
         keys::{ChannelKey, LegKey, PublicationKey},
         limits::VERDICT_MIN,
         node::NodeShared,
-        publication::{PublicationShared, Verdict},
+        publication::{DirectTo, PublicationShared, Verdict},
         subscription::SubscribeSpec,
     },
 };
@@ -61,8 +62,10 @@ pub(crate) struct Publications {
     /// Closed ones stay until their channels are gone and nothing drains. Inputs for a publication or a
     /// channel that is not here were on their way when it ended, and are ignored.
     publications: BTreeMap<PublicationKey, PublicationState>,
-    /// The open ones, by what they publish.
+    /// The open ones that are announced, by what they publish.
     streams: BTreeMap<(NodeId, StreamId), PublicationKey>,
+    /// The open ones that are direct.
+    direct: BTreeMap<(NodeId, StreamId), PublicationKey>,
 }
 
 /// A publication.
@@ -82,6 +85,9 @@ struct PublicationState {
     draining: BTreeMap<LegKey, DrainingLeg>,
     /// No consumer is admitted any more, except to a place that is kept for it.
     closed: bool,
+    /// Of a direct publication without channel and place: where the ring stood when it lost them. What is
+    /// published from there to the beginning of the next channel is not delivered.
+    unheld_from: Option<u64>,
     /// Flushes that wait for some channel, or for an absent consumer.
     flushes: Vec<Arc<FlushShared>>,
     /// There while the ring is full.
@@ -186,7 +192,7 @@ impl PublicationState {
 impl Publications {
     /// Takes in a publication of a node that is a member.
     pub(crate) fn publish(&mut self, env: &mut Env, node: &Arc<NodeShared>, shared: Arc<PublicationShared>) {
-        let (key, stream) = (shared.key, shared.spec.stream);
+        let (key, stream, is_direct) = (shared.key, shared.spec.stream, shared.spec.direct.is_some());
         assert_eq!(key.node, node.id, "a publication belongs to its node");
         self.publications.insert(
             key,
@@ -200,12 +206,17 @@ impl Publications {
                 starts: BTreeMap::new(),
                 draining: BTreeMap::new(),
                 closed: false,
+                unheld_from: is_direct.then_some(0),
                 flushes: Vec::new(),
                 watch: None,
             },
         );
-        self.streams.insert((key.node, stream), key);
-        env.effects.push(Effect::RecordStale(key.node));
+        if is_direct {
+            self.direct.insert((key.node, stream), key);
+        } else {
+            self.streams.insert((key.node, stream), key);
+            env.effects.push(Effect::RecordStale(key.node));
+        }
         env.effects.push(Effect::StreamAppeared(key.node, stream));
     }
 
@@ -219,8 +230,14 @@ impl Publications {
         if self.streams.get(&stream) == Some(&key) {
             self.streams.remove(&stream);
             env.effects.push(Effect::RecordStale(key.node));
+        } else if self.direct.get(&stream) == Some(&key) {
+            self.direct.remove(&stream);
         }
         env.effects.cancel_timer(Timer::Lagging(key));
+        publication.hold(publication.shared.ring.tail());
+        if publication.shared.discarded.load(Ordering::Acquire) {
+            return self.discard(env, key);
+        }
         let code = publication.shared.end.code();
         for outbound in publication.channels.values() {
             if let OutboundEnd::Local(leg, _) = outbound.end {
@@ -236,7 +253,7 @@ impl Publications {
         if self.publications.get(&key).is_some_and(PublicationState::is_done)
             && let Some(publication) = self.publications.remove(&key)
         {
-            publication.node.live_publications.fetch_sub(1, Ordering::AcqRel);
+            publication.shared.live(&publication.node).fetch_sub(1, Ordering::AcqRel);
             let missing = publication.shared.undelivered.lock().clone();
             if !missing.is_empty() {
                 env.effects.push(Effect::DeliveryFailed(key.node, missing));
@@ -248,7 +265,7 @@ impl Publications {
         env.effects.push(Effect::MayHaveDrained(key.node));
     }
 
-    /// The streams that a node publishes, sorted.
+    /// The streams that a node announces, sorted.
     pub(crate) fn streams_of(&self, node: NodeId) -> Vec<StreamId> {
         let all = (node, StreamId([0; 32]))..=(node, StreamId([0xFF; 32]));
         self.streams.range(all).map(|((_, stream), _)| *stream).collect()
@@ -256,7 +273,8 @@ impl Publications {
 
     /// The open publication of a stream, if there is one.
     pub(crate) fn open_stream(&self, node: NodeId, stream: &StreamId) -> Option<PublicationKey> {
-        self.streams.get(&(node, *stream)).copied()
+        let name = (node, *stream);
+        self.streams.get(&name).or_else(|| self.direct.get(&name)).copied()
     }
 
     /// The ring of a publication that is not forgotten.
@@ -329,6 +347,9 @@ impl Publications {
         };
         let (resume, former) = publication.take_place(env, &asked).unzip();
         publication.insert(env, channel_key, outbound, verdict);
+        if let Some(DirectTo { back, .. }) = publication.shared.spec.direct {
+            env.effects.push(Effect::StreamOffered(node.id, peer, back));
+        }
         let publication_id = publication.id;
         let accept = AcceptChannel {
             index,
@@ -372,6 +393,7 @@ impl Publications {
         shared.set_connected();
         // Before the consumer has the channel: from then on its thread is the writer of the counters.
         shared.counters().delivered(0, 0, 0, reader.position());
+        publication.hold(reader.position());
         let source = Source::new(&publication.shared);
         let channel = Arc::new(Channel {
             shared: shared.clone(),
@@ -462,6 +484,9 @@ impl Publications {
         if publication.draining.is_empty() {
             publication.shared.left.store(false, Ordering::Release);
         }
+        if let Some(leg) = drained.filter(|_| publication.shared.spec.direct.is_some()) {
+            publication.leave_unread(&leg.channel);
+        }
         self.forget_if_done(env, publication_key);
     }
 
@@ -545,6 +570,7 @@ impl Publications {
             env.effects.cancel_timer(Timer::Places(key));
             if let Some(publication) = self.publications.remove(&key) {
                 self.streams.remove(&(node, publication.shared.spec.stream));
+                self.direct.remove(&(node, publication.shared.spec.stream));
                 missing.extend_from_slice(&publication.shared.undelivered.lock());
                 publication.end_flushes();
                 drop_contained(publication.shared);
@@ -556,6 +582,7 @@ impl Publications {
     /// The clerk is broken: every publication is over.
     pub(crate) fn abandon(&mut self, env: &mut Env) {
         self.streams.clear();
+        self.direct.clear();
         for publication in std::mem::take(&mut self.publications).into_values() {
             publication.shared.ring.close();
             publication.end_flushes();

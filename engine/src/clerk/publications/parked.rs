@@ -150,6 +150,8 @@ impl PublicationState {
     pub(super) fn note_start(&mut self, key: ChannelKey, first_seq: u64) {
         let Some(outbound) = self.channels.get(&key) else { return };
         let Some(consumer) = outbound.consumer() else { return };
+        self.hold(first_seq);
+        let Some(outbound) = self.channels.get(&key) else { return };
         let last = self.starts.get(&consumer).copied();
         // If the last answer did not arrive, the consumer is told again what it was told in that.
         let untold = outbound.resumes_at.map(|next| next.max(last.map_or(0, |last| last.first_seq)));
@@ -217,6 +219,7 @@ impl PublicationState {
         let lost = mutate!(tail.saturating_sub(position), "place-uncounted" => 0);
         add(&self.shared.counters.skipped_at_close, lost);
         self.lost(env, &place.channel, position, true);
+        self.unhold();
     }
 
     /// Counts and reports what the consumer of a channel will not get that has ended and whose place is not
@@ -226,12 +229,17 @@ impl PublicationState {
         // One that was never connected has no place, and would have begun at the tail.
         let position = shared.uptime().map_or(u64::MAX, |_| shared.snapshot().released);
         let by_consumer = code == CloseCode::GRACEFUL;
-        if !by_consumer && position != u64::MAX {
+        // Of a direct one, what its only consumer leaves behind is lost too.
+        let counts = !by_consumer || self.shared.spec.direct.is_some();
+        if counts && position != u64::MAX {
             let tail = self.shared.ring.tail();
             shared.end_at(tail);
             add(&self.shared.counters.skipped_at_close, tail.saturating_sub(position));
         }
         self.lost(env, channel, position, !by_consumer);
+        if position != u64::MAX {
+            self.unhold();
+        }
     }
 }
 
@@ -252,6 +260,11 @@ impl Publications {
     /// consumer is about to end.
     pub(super) fn place_of(&self, asked: &ChannelRequest<'_>) -> Option<PublicationKey> {
         let (resume, consumer) = (asked.request.resume?, asked.consumer());
+        let open = self.open_stream(asked.node.id, &asked.request.stream_id);
+        if open.and_then(|key| self.publications.get(&key)).is_some_and(|open| open.id == resume.publication)
+        {
+            return None;
+        }
         let keeps = |publication: &PublicationState| {
             publication.closed
                 && publication.id == resume.publication

@@ -413,3 +413,60 @@ fn events_of_a_publication_are_told_in_order() {
     let expected = ["Connected", "Refused", "Suspect", "Recovered", "Closed", "Undelivered"];
     assert_eq!(*told.lock().expect("the log"), expected);
 }
+
+/// A direct publication for `consumer`; requests come from peer 9.
+fn direct(consumer: u8) -> Fixture {
+    let direct = DirectTo { consumer: PeerId([consumer; 32]), back: StreamId([4; 32]) };
+    Fixture::new(PublishSpec { direct: Some(direct), ..PublishSpec::new(STREAM) })
+}
+
+fn skipped(fixture: &Fixture) -> u64 {
+    fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_direct_publication_serves_its_peer_and_is_not_announced() {
+    let mut strange = direct(8);
+    assert_eq!(strange.serve(7), Err(CloseCode::STREAM_NOT_FOUND));
+    assert_eq!(strange.node.counters.read().stream_not_found, 1);
+    let mut fixture = direct(9);
+    assert!(fixture.publications.streams_of(fixture.node.id).is_empty());
+    fixture.serve(7).expect("it is for this peer");
+    let offered =
+        |effect: &Effect| matches!(effect, Effect::StreamOffered(_, PeerId([9, ..]), StreamId([4, ..])));
+    assert!(fixture.env.effects.drain().iter().any(offered), "the other direction may be open now");
+}
+
+#[test]
+fn what_a_direct_publication_has_for_no_channel_is_counted() {
+    let mut fixture = direct(9);
+    let writer = fixture.shared.ring.writer();
+    let push = |count: u64| (0..count).for_each(|_| _ = writer.try_push(b"x").expect("no reader stops it"));
+    push(2);
+    let key = fixture.serve(7).expect("it is for this peer");
+    fixture.publications.channel_served(&mut fixture.env, key, 2);
+    assert_eq!(skipped(&fixture), 2, "before the first channel");
+    let channel = fixture.shared.channels.borrow()[0].clone();
+    channel.shared.set_connected();
+    let counters = crate::shared::ChannelSnapshot { released: 2, ..Default::default() };
+    channel.shared.counters().write(&counters);
+    push(3);
+    fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::GRACEFUL, None);
+    assert_eq!(skipped(&fixture), 5, "left by the consumer");
+    push(4);
+    fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
+    assert_eq!(skipped(&fixture), 9, "between the last channel and the close");
+}
+
+#[test]
+fn a_discarded_publication_cuts_its_channels_at_once() {
+    let mut fixture = direct(9);
+    fixture.serve(7).expect("it is for this peer");
+    fixture.env.effects.drain();
+    fixture.shared.end.set(CloseCode::ABORTED);
+    fixture.shared.discarded.store(true, Ordering::Release);
+    fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
+    let cut = |effect: &Effect| matches!(effect, Effect::ResetChannel(_, _, CloseCode::ABORTED));
+    assert!(fixture.env.effects.drain().iter().any(cut));
+    assert!(fixture.publications.handles_of(fixture.node.id).is_empty(), "it is forgotten");
+}

@@ -2,32 +2,52 @@
 
 use corewire_proto::{channel::Label, session::CloseCode, wire::header::ReceiverIndex};
 
-use super::{ChannelOwner, SessionPhase, Sessions};
+use super::{ChannelOwner, OPENS_UNANSWERED, SessionPhase, Sessions};
 use crate::{
-    clerk::{effect::ChannelOpen, env::Env},
+    clerk::{effect::ChannelOpen, env::Env, timers::Timer},
     shard::Command,
-    shared::keys::{InboundKey, OpenId},
+    shared::{
+        keys::{InboundKey, OpenId},
+        limits::OPEN_ANSWER,
+    },
 };
 
 impl Sessions {
     /// Channels of all sessions, open or asked for.
     pub(crate) fn channels(&self) -> usize {
-        self.sessions.values().map(|session| session.channels.len() + session.opens.len()).sum()
+        self.sessions
+            .values()
+            .map(|session| session.channels.len() + session.opens.len() + session.opens_waiting.len())
+            .sum()
     }
 
-    /// Asks the peer for a channel.
+    /// Asks the peer for a channel, or has it wait until others are answered.
     pub(crate) fn open_channel(&mut self, env: &mut Env, open: ChannelOpen) {
-        let ChannelOpen { index, open_id, key, request, handle } = open;
+        let index = open.index;
         let session = self.sessions.get_mut(&index).expect("a current session is not gone");
-        session.opens.insert(open_id, key);
-        let open_id = open_id.0;
-        env.effects.send(index.shard(), Command::OpenChannel { index, open_id, request, handle });
+        session.opens_waiting.insert(open.open_id, open);
+        self.ask_next(env, index);
+    }
+
+    /// Asks for the channels that may be under way at one time.
+    fn ask_next(&mut self, env: &mut Env, index: ReceiverIndex) {
+        let Some(session) = self.sessions.get_mut(&index) else { return };
+        while session.opens.len() < OPENS_UNANSWERED
+            && let Some((open_id, open)) = session.opens_waiting.pop_first()
+        {
+            let ChannelOpen { key, request, handle, .. } = open;
+            session.opens.insert(open_id, key);
+            env.effects.set_timer(Timer::Unanswered(key), env.now + OPEN_ANSWER);
+            let open_id = open_id.0;
+            env.effects.send(index.shard(), Command::OpenChannel { index, open_id, request, handle });
+        }
     }
 
     /// The peer has accepted a channel that was asked for. `None`: the request was withdrawn, or the session
     /// is gone.
     pub(crate) fn accepted(
         &mut self,
+        env: &mut Env,
         index: ReceiverIndex,
         open_id: OpenId,
         label: Label,
@@ -35,6 +55,7 @@ impl Sessions {
         let session = self.sessions.get_mut(&index)?;
         let key = session.opens.remove(&open_id)?;
         session.channels.insert(label, ChannelOwner::Inbound(key));
+        self.ask_next(env, index);
         Some(key)
     }
 
@@ -54,7 +75,10 @@ impl Sessions {
     /// finds no owner, which resets the channel.
     pub(crate) fn withdraw_open(&mut self, env: &mut Env, index: ReceiverIndex, open_id: OpenId) {
         // Gone when the session is.
-        if self.sessions.get_mut(&index).is_some_and(|session| session.opens.remove(&open_id).is_some()) {
+        let Some(session) = self.sessions.get_mut(&index) else { return };
+        if session.opens_waiting.remove(&open_id).is_some() {
+            self.channel_gone(env, index);
+        } else if session.opens.remove(&open_id).is_some() {
             env.effects.send(index.shard(), Command::WithdrawOpen { index, open_id: open_id.0 });
             self.channel_gone(env, index);
         }
@@ -107,8 +131,9 @@ impl Sessions {
         }
     }
 
-    /// A session has a channel less: closes it if it is retired and that was the last.
+    /// A session has a channel or a request less: closes it if it is retired and that was the last.
     fn channel_gone(&mut self, env: &mut Env, index: ReceiverIndex) {
+        self.ask_next(env, index);
         let done = self
             .sessions
             .get(&index)

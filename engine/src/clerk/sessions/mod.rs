@@ -23,7 +23,11 @@ use corewire_proto::{
     wire::header::ReceiverIndex,
 };
 
-use super::{effect::Effect, env::Env, timers::Timer};
+use super::{
+    effect::{ChannelOpen, Effect},
+    env::Env,
+    timers::Timer,
+};
 use crate::{
     shard::{Command, Install, NodeId},
     shared::{
@@ -36,6 +40,10 @@ use crate::{
 
 /// Sessions with one peer that are kept for their last channels after another one took their place.
 const RETIRED_EACH: usize = 2;
+
+/// Requests for channels that are under way on one session. With more, the first would wait for the last: all
+/// of them share the session's control stream and the time of the peer's clerk.
+const OPENS_UNANSWERED: usize = 256;
 
 /// The sessions of this engine.
 #[derive(Default)]
@@ -73,8 +81,10 @@ struct SessionState {
     closing: bool,
     /// Channels that are open, of either side.
     channels: BTreeMap<Label, ChannelOwner>,
-    /// Channels that were asked for on it.
+    /// Channels that were asked for on it. At most [`OPENS_UNANSWERED`].
     opens: BTreeMap<OpenId, InboundKey>,
+    /// Channels that are to be asked for, in order, once some of those before are answered.
+    opens_waiting: BTreeMap<OpenId, ChannelOpen>,
 }
 
 /// How far a session is among those with its peer.
@@ -104,7 +114,7 @@ impl SessionState {
     }
 
     fn has_channels(&self) -> bool {
-        !self.channels.is_empty() || !self.opens.is_empty()
+        !self.channels.is_empty() || !self.opens.is_empty() || !self.opens_waiting.is_empty()
     }
 }
 
@@ -230,6 +240,7 @@ impl Sessions {
             closing: false,
             channels: BTreeMap::new(),
             opens: BTreeMap::new(),
+            opens_waiting: BTreeMap::new(),
         };
         let before = self.sessions.insert(index, session);
         assert!(before.is_none(), "an index in use is not given out");
@@ -380,7 +391,8 @@ impl Sessions {
 
 /// The channels of a session that is gone have ended.
 fn end_channels(env: &mut Env, session: SessionState, code: CloseCode) {
-    let opens = session.opens.into_values().map(ChannelOwner::Inbound);
+    let waiting = session.opens_waiting.into_values().map(|open| open.key);
+    let opens = session.opens.into_values().chain(waiting).map(ChannelOwner::Inbound);
     for owner in session.channels.into_values().chain(opens) {
         env.effects.push(Effect::ChannelLost(owner, code, None));
     }

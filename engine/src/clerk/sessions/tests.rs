@@ -34,6 +34,61 @@ fn outbound() -> ChannelOwner {
     ChannelOwner::Outbound(ChannelKey::new(PublicationKey::new(NodeId(1), 6), 7))
 }
 
+/// A request for a channel on session 0.
+fn open(number: u64, consumer: PeerId) -> ChannelOpen {
+    let request = Box::new(corewire_proto::channel::OpenRequest {
+        stream_id: testing::STREAM,
+        subscription: [0; 8],
+        resume: None,
+        reliability: corewire_proto::channel::Reliability::Reliable,
+        window_bytes: 0,
+        window_datums: 0,
+        max_datum_bytes: 1,
+        weight: 1,
+        form: Default::default(),
+        criteria: Vec::new(),
+        tickets: Vec::new(),
+    });
+    let key = inbound();
+    let handle = Arc::new(crate::shared::ChannelShared::new(testing::STREAM, key.producer, consumer));
+    ChannelOpen { index: index(0), open_id: OpenId(number), key, request, handle }
+}
+
+/// The requests that were given to the shard, each with a time limit.
+fn asked(env: &mut Env) -> Vec<u64> {
+    let (mut asked, mut limited) = (Vec::new(), 0);
+    for effect in env.effects.drain() {
+        match effect {
+            Effect::Send(0, Command::OpenChannel { open_id, .. }) => asked.push(open_id),
+            Effect::SetTimer(Timer::Unanswered(_), at) => {
+                assert_eq!(at, env.now + crate::shared::limits::OPEN_ANSWER);
+                limited += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(limited, asked.len(), "the answer has a time limit");
+    asked
+}
+
+#[test]
+fn more_requests_than_may_be_under_way_wait_for_answers() {
+    let mut fixture = Fixture::new();
+    let (env, most) = (&mut fixture.env, OPENS_UNANSWERED as u64);
+    env.effects.drain();
+    for number in 0..most + 3 {
+        fixture.sessions.open_channel(env, open(number, fixture.node.peer_id));
+    }
+    assert!(asked(env).into_iter().eq(0..most));
+    assert_eq!(fixture.sessions.channels(), most as usize + 3);
+    fixture.sessions.accepted(env, index(0), OpenId(7), Label::from_u32(1)).expect("it was asked for");
+    assert_eq!(asked(env), [most]);
+    fixture.sessions.withdraw_open(env, index(0), OpenId(most + 1));
+    assert!(asked(env).is_empty(), "it was not asked for yet");
+    fixture.sessions.rejected(env, index(0), OpenId(8)).expect("it was asked for");
+    assert_eq!(asked(env), [most + 2]);
+}
+
 #[test]
 fn a_confirmed_session_is_installed_and_current() {
     let mut fixture = Fixture::new();
@@ -69,28 +124,7 @@ fn channels_end_with_their_session_and_its_index_is_freed() {
     let mut fixture = Fixture::new();
     let env = &mut fixture.env;
     fixture.sessions.add_channel(index(0), Label::from_u32(1), outbound());
-    let request = Box::new(corewire_proto::channel::OpenRequest {
-        stream_id: testing::STREAM,
-        subscription: [0; 8],
-        resume: None,
-        reliability: corewire_proto::channel::Reliability::Reliable,
-        window_bytes: 0,
-        window_datums: 0,
-        max_datum_bytes: 1,
-        weight: 1,
-        form: Default::default(),
-        criteria: Vec::new(),
-        tickets: Vec::new(),
-    });
-    let handle =
-        Arc::new(crate::shared::ChannelShared::new(testing::STREAM, fixture.peer, fixture.node.peer_id));
-    let open = crate::clerk::effect::ChannelOpen {
-        index: index(0),
-        open_id: OpenId(3),
-        key: inbound(),
-        request,
-        handle,
-    };
+    let open = open(3, fixture.node.peer_id);
     fixture.sessions.open_channel(env, open);
     assert_eq!(fixture.sessions.channels(), 2);
     env.effects.drain();
@@ -104,7 +138,7 @@ fn channels_end_with_their_session_and_its_index_is_freed() {
     assert_eq!(lost.collect::<Vec<_>>(), [outbound(), ChannelOwner::Inbound(inbound())]);
     let freed = effects.iter().filter(|effect| matches!(effect, Effect::FreeIndex(_)));
     assert_eq!(freed.count(), 1);
-    assert!(fixture.sessions.accepted(index(0), OpenId(3), Label::from_u32(2)).is_none());
+    assert!(fixture.sessions.accepted(env, index(0), OpenId(3), Label::from_u32(2)).is_none());
 }
 
 #[test]

@@ -102,8 +102,8 @@ impl Subscriptions {
     pub(crate) fn producer_changed(&mut self, node: NodeId, before: &PeerInfo, now: &PeerInfo) {
         let producer = now.peer_id();
         for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
-            let stream = state.shared.spec.stream;
-            let produces = now.produces(&stream);
+            let spec = &state.shared.spec;
+            let produces = spec.wants(now);
             let key = InboundKey { subscription, producer };
             let Some(inbound) = state.producers.get_mut(&producer) else {
                 if produces {
@@ -113,7 +113,7 @@ impl Subscriptions {
             };
             let again = match inbound.stage {
                 InboundStage::Open(..) | InboundStage::Opening(..) | InboundStage::Local(_) => false,
-                InboundStage::Waits => !produces || !before.produces(&stream),
+                InboundStage::Waits => !produces || !spec.wants(before),
                 InboundStage::Fresh
                 | InboundStage::WantsSession
                 | InboundStage::Refused(_)
@@ -127,10 +127,12 @@ impl Subscriptions {
         }
     }
 
-    /// A node of this engine publishes a stream: the subscriptions of this node look at it.
+    /// A peer makes a stream: the subscriptions of this node to it look at the peer.
     pub(crate) fn stream_appeared(&mut self, node: NodeId, producer: PeerId, stream: &StreamId) {
-        for (&subscription, state) in self.subscriptions.range_mut(SubscriptionKey::all_of(node)) {
-            if state.shared.spec.stream != *stream {
+        let (first, last) = SubscriptionKey::all_of(node).into_inner();
+        for &(_, subscription) in self.by_stream.range((*stream, first)..=(*stream, last)) {
+            let Some(state) = self.subscriptions.get_mut(&subscription) else { continue };
+            if state.shared.spec.producer.is_some_and(|only| only != producer) {
                 continue;
             }
             if let Some(inbound) = state.producers.get_mut(&producer)
@@ -151,6 +153,7 @@ impl Subscriptions {
 
     /// The clerk is broken: every subscription is over.
     pub(crate) fn abandon(&mut self, env: &mut Env) {
+        self.by_stream.clear();
         for subscription in std::mem::take(&mut self.subscriptions).into_values() {
             subscription.shared.close();
             for inbound in subscription.producers.values() {

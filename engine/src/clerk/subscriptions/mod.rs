@@ -43,7 +43,7 @@ use crate::{
         counters::count,
         event::ChannelEvent,
         keys::{InboundKey, LegKey, OpenId, SubscriptionKey},
-        limits::{KEPT_UP, OPEN_ANSWER, VERDICT_MIN, WAITING_LEGS_EACH},
+        limits::{KEPT_UP, VERDICT_MIN, WAITING_LEGS_EACH},
         node::NodeShared,
         publication::Verdict,
         subscription::{Leg, LegGap, SubscribeSpec, SubscriptionShared},
@@ -59,6 +59,8 @@ pub(crate) struct Subscriptions {
     /// Inputs for a subscription or a producer that is not here were on their way when it was forgotten, and
     /// are ignored.
     subscriptions: BTreeMap<SubscriptionKey, SubscriptionState>,
+    /// The same by their streams.
+    by_stream: BTreeSet<(StreamId, SubscriptionKey)>,
     /// Producers to be looked at: see [`Subscriptions::next_fresh`].
     fresh: BTreeSet<InboundKey>,
     /// The number of the latest channel that was asked for.
@@ -106,10 +108,13 @@ impl Subscriptions {
     ) {
         let key = shared.key;
         assert_eq!(key.node, node.id, "a subscription belongs to its node");
+        // One to a direct stream goes by one name in all its lives, so that each takes the place of the last.
+        let id = if shared.spec.producer.is_some() { [0; 8] } else { env.random() };
+        self.by_stream.insert((shared.spec.stream, key));
         let state = SubscriptionState {
             shared,
             node: node.clone(),
-            id: env.random(),
+            id,
             stops: BTreeMap::new(),
             producers: BTreeMap::new(),
             choice: Choice::default(),
@@ -129,6 +134,7 @@ impl Subscriptions {
         }
         env.effects.cancel_timer(Timer::Rank(key));
         let subscription = self.subscriptions.remove(&key).expect("it was there above");
+        self.by_stream.remove(&(subscription.shared.spec.stream, key));
         // After the removal no producer is left to look at.
         let of_key = |producer| InboundKey { subscription: key, producer };
         let fresh = self.fresh.range(of_key(PeerId([0; 32]))..=of_key(PeerId([0xFF; 32])));
@@ -136,7 +142,7 @@ impl Subscriptions {
             self.fresh.remove(&fresh);
         }
         subscription.show(env);
-        subscription.node.live_subscriptions.fetch_sub(1, Ordering::AcqRel);
+        subscription.shared.live(&subscription.node).fetch_sub(1, Ordering::AcqRel);
         drop_contained(subscription.shared);
         for producer in producers {
             env.effects.push(Effect::ForgetPeerIfIdle(key.node, producer));
@@ -224,10 +230,9 @@ impl Subscriptions {
     /// `info` is its entry; `None` when nothing is known about it any more.
     pub(crate) fn advance(&mut self, env: &mut Env, key: InboundKey, info: Option<&PeerInfo>) -> bool {
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return false };
-        let stream = subscription.shared.spec.stream;
         let now = env.now;
         let rest = subscription.stops.get(&key.producer).is_some_and(|stop| stop.may_go_on(now));
-        let produces = info.is_some_and(|info| rest || info.produces(&stream));
+        let produces = info.is_some_and(|info| rest || subscription.shared.spec.wants(info));
         if !subscription.producers.contains_key(&key.producer) {
             if !produces {
                 return false;
@@ -343,7 +348,6 @@ impl Subscriptions {
             Arc::new(Channel { shared: handle.clone(), peer: info.clone(), source: None, published: None });
         let inbound = subscription.producers.get_mut(&key.producer).expect("it is being connected");
         inbound.enter(StageEvent::Asked(index, open_id));
-        env.effects.set_timer(Timer::Unanswered(key), env.now + OPEN_ANSWER);
         inbound.channel = Some(channel);
         let open = ChannelOpen { index, open_id, key, request, handle };
         env.effects.push(Effect::OpenChannel(Box::new(open)));

@@ -209,12 +209,7 @@ fn a_request_that_is_not_answered_is_withdrawn_and_tried_again() {
     assert!(fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&producer())));
     let session = Some(testing::index(1));
     fixture.subscriptions.connect(&mut fixture.env, fixture.key, &producer(), session, true);
-    let key = fixture.key;
-    let at = fixture.env.effects.drain().into_iter().find_map(|effect| match effect {
-        Effect::SetTimer(Timer::Unanswered(its), at) if its == key => Some(at),
-        _ => None,
-    });
-    fixture.env.now = at.expect("the answer has a time limit");
+    fixture.env.effects.drain();
     fixture.subscriptions.unanswered(&mut fixture.env, fixture.key);
     assert_eq!(fixture.stage(), InboundStage::Waits);
     let effects = fixture.env.effects.drain();
@@ -283,4 +278,35 @@ fn a_consumer_that_was_cut_off_and_does_not_read_comes_back_late() {
     fixture.subscriptions.retry_due(fixture.key);
     assert_eq!(fixture.subscriptions.next_fresh(), Some(fixture.key));
     assert!(fixture.subscriptions.advance(&mut fixture.env, fixture.key, Some(&producer())));
+}
+
+#[test]
+fn one_producer_is_asked_though_it_announces_nothing() {
+    let (mut env, node) = (testing::env(), testing::node(1));
+    let spec = SubscribeSpec { producer: Some(PRODUCER), ..SubscribeSpec::new(STREAM) };
+    let shared = testing::subscription(node.id, 2, spec);
+    let mut subscriptions = Subscriptions::default();
+    node.live_direct.fetch_add(1, Ordering::AcqRel);
+    subscriptions.subscribe(&mut env, &node, shared.clone(), [PRODUCER].into_iter());
+    let key = InboundKey { subscription: shared.key, producer: PRODUCER };
+    assert_eq!(subscriptions.next_fresh(), Some(key));
+    assert!(!subscriptions.advance(&mut env, key, None), "nothing is known about it");
+    let info = |peer_id| PeerInfo::new(PeerFacts { peer_id, ..PeerFacts::default() });
+    let (silent, other) = (info(PRODUCER), info(PeerId([8; 32])));
+    subscriptions.producer_changed(node.id, &other, &other);
+    subscriptions.stream_appeared(node.id, other.peer_id(), &STREAM);
+    assert_eq!(subscriptions.next_fresh(), None, "another peer is not asked");
+    subscriptions.producer_changed(node.id, &silent, &silent);
+    assert_eq!(subscriptions.next_fresh(), Some(key));
+    assert!(subscriptions.advance(&mut env, key, Some(&silent)));
+    subscriptions.connect(&mut env, key, &silent, Some(testing::index(1)), true);
+    subscriptions.channel_ended(&mut env, key, CloseCode::STREAM_NOT_FOUND);
+    assert_eq!(subscriptions.inbound(key).expect("it is wanted").stage, InboundStage::Waits);
+    // It has made the stream.
+    subscriptions.stream_appeared(node.id, PRODUCER, &STREAM);
+    assert_eq!(subscriptions.next_fresh(), Some(key));
+    subscriptions.end(&mut env, shared.key);
+    assert_eq!(node.live_direct.load(Ordering::Acquire), 0);
+    subscriptions.stream_appeared(node.id, PRODUCER, &STREAM);
+    assert_eq!(subscriptions.next_fresh(), None);
 }

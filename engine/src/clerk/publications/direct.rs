@@ -1,0 +1,56 @@
+//! What a direct publication does not deliver, and ends that do not wait for delivery.
+//!
+//! A ring without a channel, a place or a local cursor keeps nothing. An announced publication counts that as
+//! delivered to all of its consumers, of which there is none. A direct one has one consumer, so everything
+//! that is published for it is acknowledged by it or counted.
+
+use std::sync::Arc;
+
+use super::{PublicationState, Publications};
+use crate::{
+    clerk::env::Env,
+    shared::{
+        Channel,
+        counters::add,
+        keys::{ChannelKey, PublicationKey},
+    },
+};
+
+impl PublicationState {
+    /// Something holds the ring from `seq` on. Counts what a direct publication has published for nothing.
+    pub(super) fn hold(&mut self, seq: u64) {
+        if let Some(from) = self.unheld_from.take() {
+            add(&self.shared.counters.skipped_at_close, seq.saturating_sub(from));
+        }
+    }
+
+    /// A channel or a place of a direct publication is gone. Its loss is counted up to here.
+    pub(super) fn unhold(&mut self) {
+        let held = !self.channels.is_empty() || !self.places.is_empty() || !self.draining.is_empty();
+        if self.shared.spec.direct.is_some() && !self.closed && !held {
+            self.unheld_from = Some(self.shared.ring.tail());
+        }
+    }
+
+    /// A local consumer of a direct publication has left; what it has not taken is lost.
+    pub(super) fn leave_unread(&mut self, channel: &Arc<Channel>) {
+        let (tail, taken) = (self.shared.ring.tail(), channel.shared.snapshot().released);
+        add(&self.shared.counters.skipped_at_close, tail.saturating_sub(taken));
+        self.unhold();
+    }
+}
+
+impl Publications {
+    /// Ends every channel of a closed publication, and gives up what is in its ring.
+    pub(super) fn discard(&mut self, env: &mut Env, key: PublicationKey) {
+        let Some(publication) = self.publications.get_mut(&key) else { return };
+        publication.give_up_places(env);
+        let code = publication.shared.end.code();
+        let channels: Vec<ChannelKey> = publication.channels.keys().copied().collect();
+        for channel in channels {
+            self.cut(env, channel, code);
+        }
+        self.show(env, key);
+        self.forget_if_done(env, key);
+    }
+}
