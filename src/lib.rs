@@ -50,6 +50,7 @@
 //!   [`online_when`](streams::producer::Builder::online_when).
 //! * **Admission** by a predicate over what is known about a peer (its id is proven, its tags are its own
 //!   words), or by [`tickets`] that it shows.
+//! * **Bytes to one peer**, without a type, go through [`raw`] channels.
 //! * **Inside one process** there is also a [`local`] stream without a network: bounded, with the same
 //!   policies, and with consumers that compete for the datums.
 //! * **Threads, or none of its own.** By default an engine has threads of its own; with a [`HostedEngine`]
@@ -101,6 +102,7 @@ mod id;
 pub mod local;
 pub mod network;
 mod policy;
+pub mod raw;
 mod scratch;
 mod session_settings;
 pub mod streams;

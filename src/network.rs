@@ -4,6 +4,7 @@
 
 mod builder;
 mod error;
+mod raw;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::discovery::Discovery;
 pub use crate::engine::EngineSource;
 use crate::engine::{Engine, NodeStats};
 use crate::id::{NetworkId, PeerId, UniqueId};
+use crate::raw::RawTable;
 pub use crate::session_settings::{Congestion, SessionSettings, SessionSettingsError};
 use crate::streams::Streams;
 use crate::streams::undelivered::undelivered;
@@ -63,6 +65,7 @@ pub struct Network {
     local: LocalNode,
     network_id: NetworkId,
     streams: Streams,
+    raw: RawTable,
     discovery: Discovery,
     /// Dropped with the network, which ends the waits of [`Discovery::wait_for`].
     _present: watch::Sender<()>,

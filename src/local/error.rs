@@ -6,17 +6,28 @@ use corewire_rings::WaitQueue;
 
 use crate::policy::{BackpressurePolicy, MAX_BUFFER_SIZE};
 
-/// Why a push was refused.
+/// Why a push, or a payload of a raw channel ([`raw`](crate::raw)), was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// There is no room now, and the form that was called does not wait for it; or 1,024 pushes wait already.
-    /// Only under `pause_upstream`.
+    /// There is no room now, and the form that was called does not wait for it; or 1,024 callers wait
+    /// already. Nothing was put in. Of local streams only under `pause_upstream`.
     #[error(
-        "there is no room now: use `push().await` or `push_blocking`, which wait (up to {} of them), or try again later",
+        "there is no room now: use `push` or `send`, or their blocking forms, which wait (up to {} of them), or try \
+         again later",
         WaitQueue::MAX_WAITERS
     )]
     Backpressure,
+    /// Only of raw channels: the peer has not opened the channel or is gone, or this handle's channel was
+    /// closed.
+    #[error(
+        "the channel is not connected: wait until the peer has opened it, or open it again if it was closed here"
+    )]
+    NotConnected,
+    /// Only of raw channels: it can't be opened, or can't carry the payload. The text has the reason and the
+    /// cure.
+    #[error("{0}")]
+    Transport(String),
     /// The buffer is full and the policy is `fail`.
     #[error(
         "the stream is full under policy {policy} (capacity {buffer_capacity}): push again once consumers caught up, or build it with a larger capacity or another policy"

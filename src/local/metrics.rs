@@ -61,6 +61,8 @@ impl StreamMetrics {
             StreamError::Cancelled => &mut counts.refused_closed,
             StreamError::TimedOut => &mut counts.timed_out,
             StreamError::MissingDegrader => &mut counts.not_degraded,
+            // Of raw channels only.
+            StreamError::NotConnected | StreamError::Transport(_) => return,
         } += 1;
     }
 

@@ -12,6 +12,7 @@ use crate::blocking::block_on;
 use crate::discovery::{Bootstrap, Discovery, IntoTags};
 use crate::engine::{Engine, EngineChoice, EngineSource, HostedEngine};
 use crate::id::NetworkId;
+use crate::raw::RawTable;
 use crate::streams::{self, Streams};
 use crate::tickets::Ticket;
 
@@ -318,6 +319,7 @@ impl Builder {
             network_id: self.network_id,
             streams: Streams::new(node.clone(), self.streams),
             discovery: Discovery::new(node.clone(), gone),
+            raw: RawTable::new(node.clone()),
             node,
             engine,
             _present,

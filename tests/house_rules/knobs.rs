@@ -55,6 +55,21 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "src/raw/config.rs",
+        &[
+            (
+                "with_reliability",
+                "tests/raw/document.rs a_config_starts_from_the_defaults_and_keeps_what_is_set",
+            ),
+            ("with_window_bytes", "tests/raw/document.rs a_full_window_refuses_whole_sends_and_is_counted"),
+            (
+                "with_fairness_weight",
+                "tests/raw/sharing.rs weights_one_and_four_share_a_bottleneck_one_to_four",
+            ),
+            ("with_close_behavior", "tests/raw/closing.rs drain_then_close_delivers_what_waits"),
+        ],
+    ),
+    (
         "src/session_settings.rs",
         &[
             ("with_dead_after", "src/session_settings.rs each_setter_sets_its_own_field"),
