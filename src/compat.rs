@@ -1,5 +1,55 @@
-//! What is here only so that programs written for the projects that this API takes after keep compiling. New
-//! programs have the forms that each item names.
+//! Aliases for programs written for mosaik's API, and the differences to the projects that this API follows.
+//!
+//! The typed streams follow [mosaik](https://crates.io/crates/mosaik), [`raw`](crate::raw) channels
+//! [net-mesh](https://crates.io/crates/net-mesh), and [`local`](crate::local) the stream runtime of axon. The
+//! items of this module only keep programs written for mosaik compiling; new programs have the forms that
+//! each item names.
+//!
+//! # What differs
+//!
+//! | mosaik | here, and why |
+//! |---|---|
+//! | a `StreamId` is a `Digest` | a type for each kind of [id](crate::UniqueId), so that none is confused |
+//! | `TooSlow` and other names | constants of [`CloseCode`]; a number that is not known passes through |
+//! | who falls behind is disconnected | only who [holds others up][lagging] or stands still |
+//! | producers have a backoff | only [consumers][backoff] dial, so only they have one |
+//! | errors of a send hold the datum | [`Closed`] holds an [`Unsendable`], which has the cause too |
+//! | `Closed`: the stream is closed | or closed to this datum: three variants make a `match` complete |
+//! | an mdBook | these pages, ARCHITECTURE.md, a page for each crate, examples that are tests |
+//!
+//! | net-mesh, and raw channels | typed streams, and why |
+//! |---|---|
+//! | default `FireAndForget` | [`Reliable`]: nothing is lost unless that is asked for |
+//! | opened again: a warning | [`AlreadyExists`] with the existing producer: the caller decides |
+//! | `tx_credit_remaining: u32` | [`credit_bytes`], a `u64`; `u64::MAX` is no limit |
+//! | `backpressure_events` | [`blocked`]: times without credit; [`refused_full`]: refused sends |
+//! | a dropped handle changes nothing | the last handle of a [producer](crate::Producer) ends its stream |
+//!
+//! | axon | here, and why |
+//! |---|---|
+//! | `DegradationFn` takes a `T` | [a `&T`](crate::local::DegradationFn), so that a panic leaves the datum |
+//! | `StreamMetrics` has atomic fields | a [`snapshot`], whose numbers balance at each moment |
+//! | `depth().await` | [`depth`] without `.await`: nothing is waited for |
+//! | the field `annotation.policy` | the method [`policy`], so that the options always fit the policy |
+//! | a dropped producer cancels | only [`close`] does: each handle is a producer's and a consumer's |
+//! | `drop_oldest_hits` | also what `degrade_quality` drops |
+//! | `pause_upstream_blocks`: each turn | once for each push that waits |
+//! | texts of errors | other texts, each with what to do |
+//!
+//! [`CloseCode`]: crate::streams::CloseCode
+//! [lagging]: producer::Builder::disconnect_lagging
+//! [backoff]: consumer::Builder::with_backoff
+//! [`Closed`]: producer::Error::Closed
+//! [`Unsendable`]: producer::Unsendable
+//! [`Reliable`]: crate::Reliability::Reliable
+//! [`AlreadyExists`]: producer::BuilderError::AlreadyExists
+//! [`credit_bytes`]: crate::streams::Stats::credit_bytes
+//! [`blocked`]: crate::streams::Stats::blocked
+//! [`refused_full`]: producer::Stats::refused_full
+//! [`snapshot`]: crate::local::StreamMetrics::snapshot
+//! [`depth`]: crate::local::Stream::depth
+//! [`policy`]: crate::local::BackpressureAnnotation::policy
+//! [`close`]: crate::local::Stream::close
 
 use core::ops::Deref;
 use std::collections::BTreeSet;
@@ -63,7 +113,7 @@ impl<D: Send + 'static, C> consumer::Builder<D, C> {
         self.require(move |peer| predicate(&NamedPeer(peer)))
     }
 
-    /// [`with_window_datums`](Self::with_window_datums) under the name that builders of consumers have there.
+    /// [`with_window_datums`](Self::with_window_datums) under the name that it has in mosaik.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -91,8 +141,8 @@ impl<D: Send + 'static, C> producer::Builder<D, C> {
     }
 }
 
-/// `condition == true` asks whether the condition holds now. It exists because the documents of those
-/// projects compare conditions with `bool`; new programs call
+/// `condition == true` asks whether the condition holds now. It exists because mosaik's documents compare
+/// conditions with `bool`; new programs call
 /// [`is_condition_met`](ChannelConditions::is_condition_met).
 impl PartialEq<bool> for ChannelConditions {
     fn eq(&self, other: &bool) -> bool {

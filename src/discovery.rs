@@ -275,12 +275,21 @@ impl Discovery {
         Ok(self.node.feed(&record)?.0.into())
     }
 
-    /// What happens to the peers from now on: each that joins, changes, leaves or fails.
+    /// What happens to the peers from now on: each that joins, changes, leaves or fails. For an example see
+    /// [`PeerEvents`].
     pub fn events(&self) -> PeerEvents {
         PeerEvents::new(self.node.peer_changes())
     }
 
     /// Waits for peers; see [`PeerWhen`].
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let id = NetworkId::random();
+    /// let (here, there) = (Network::new_blocking(id)?, Network::new_blocking(id)?);
+    /// here.discovery().when().peer(there.local().id()).wait_blocking();
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn when(&self) -> PeerWhen {
         PeerWhen::new(self.node.watch_peers())
     }

@@ -18,7 +18,7 @@
 //! | lease, train | a transmit buffer of 64 KiB; packets of equal length in one of them, sent by one call |
 //!
 //! ```
-//! use corewire::engine::{Engine, EngineConfig, Idle, IoChoice, Times};
+//! use corewire::engine::{Engine, EngineConfig, Idle, IoChoice, Limits, Times};
 //! use corewire::{Network, NetworkId};
 //! use std::time::Duration;
 //!
@@ -26,6 +26,7 @@
 //!     shards: 1,
 //!     io: IoChoice::Auto,
 //!     idle: Idle::Park,
+//!     limits: Limits { peers: 100, ..Limits::default() },
 //!     times: Times { drain: Duration::from_millis(100), ..Times::default() },
 //!     ..EngineConfig::default()
 //! })?;

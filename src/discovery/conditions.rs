@@ -91,6 +91,10 @@ impl fmt::Debug for PeerWhen {
 /// # Ok::<(), corewire::network::NetworkError>(())
 /// # }).unwrap();
 /// ```
+///
+/// # Cancel safety
+///
+/// Dropping it changes nothing.
 #[derive(Clone)]
 #[must_use = "a condition does nothing unless it is awaited"]
 pub struct PeerConditions {

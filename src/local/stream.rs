@@ -17,7 +17,8 @@ use crate::policy::{BackpressureAnnotation, BackpressurePolicy, MAX_BUFFER_SIZE}
 /// Makes a datum cheaper when the buffer is full under
 /// [`DegradeQuality`](crate::BackpressurePolicy::DegradeQuality), as the degrader of a
 /// [producer](crate::streams::producer::Builder::degrader) does. It runs on the thread that pushes, outside
-/// of any lock. If it panics, the datum goes in unchanged and the panic is counted.
+/// of any lock. If it panics, the datum goes in unchanged and the panic is counted: for that it takes the
+/// datum by reference, where axon's takes it by value.
 pub type DegradationFn<T> = Arc<dyn Fn(&T) -> T + Send + Sync>;
 
 /// A bounded stream inside one process, with a policy for when it is full. Cheap to clone; every handle can
@@ -215,8 +216,10 @@ impl<T> Stream<T> {
     /// Pushes a datum under the stream's policy. Only `PauseUpstream` waits for room, in order of arrival;
     /// under the other policies the future resolves at its first poll.
     ///
-    /// Cancel-safe: dropped while it waits, the datum is not pushed, and counted as cancelled. A refusal
-    /// leaves the datum in the future:
+    /// # Cancel safety
+    ///
+    /// Dropped while it waits, the datum is not pushed, and counted as cancelled. A refusal leaves the datum
+    /// in the future:
     ///
     /// ```
     /// use corewire::BackpressurePolicy::Fail;
@@ -284,10 +287,11 @@ impl<T> Stream<T> {
 
     /// Takes the oldest datum, and waits for one. `None`: the stream is closed and empty, and stays so.
     ///
-    /// Cancel-safe: a datum is taken only by the poll that returns it, and an unused wake-up passes to the
-    /// next pop that waits. Pops that wait are woken in their order; a newcomer may take the datum before the
-    /// woken one does. A pop that has been woken and is kept without being polled keeps its wake-up from the
-    /// others.
+    /// # Cancel safety
+    ///
+    /// A datum is taken only by the poll that returns it, and an unused wake-up passes to the next pop that
+    /// waits. Pops that wait are woken in their order; a newcomer may take the datum before the woken one
+    /// does. A pop that has been woken and is kept without being polled keeps its wake-up from the others.
     pub fn pop(&self) -> Pop<'_, T> {
         Pop::new(self)
     }

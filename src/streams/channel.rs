@@ -311,6 +311,16 @@ impl ChannelInfo {
     /// [`with_suspect_after`](crate::network::SessionSettings::with_suspect_after) (1 s by default), although
     /// something waits for its answer. It may be stopped, or the path cut; the channel goes on until the
     /// session's [dead-peer time](crate::network::SessionSettings::with_dead_after).
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// assert!(!consumer.producers().any(|channel| channel.is_suspect()));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn is_suspect(&self) -> bool {
         self.is_connected() && self.ends.channel.shared().is_suspect()
     }
@@ -501,7 +511,9 @@ impl Stats {
     }
 
     /// Bytes that may be sent before the consumer takes something; at the producer's end of a channel between
-    /// engines.
+    /// engines. `u64::MAX`: no limit ([`with_window_bytes(0)`]).
+    ///
+    /// [`with_window_bytes(0)`]: crate::streams::consumer::Builder::with_window_bytes
     pub fn credit_bytes(&self) -> u64 {
         self.credit_bytes
     }

@@ -123,11 +123,23 @@ pub struct Criteria {
 
 impl Criteria {
     /// Datums with this key.
+    ///
+    /// ```
+    /// use corewire::streams::Criteria;
+    ///
+    /// assert_eq!(Criteria::key("ETH"), Criteria::keys(["ETH"]));
+    /// ```
     pub fn key(key: impl StreamKey) -> Self {
         Self::keys([key])
     }
 
     /// Datums with one of these keys: at most 1,024, of at most 64 bytes each. With none, no datum.
+    ///
+    /// ```
+    /// use corewire::streams::Criteria;
+    ///
+    /// let _some_instruments = Criteria::keys([7, 11, 13]);
+    /// ```
     ///
     /// # Panics
     ///
@@ -141,6 +153,12 @@ impl Criteria {
     }
 
     /// Datums whose key, which is text or bytes, begins like this. At most 64 bytes.
+    ///
+    /// ```
+    /// use corewire::streams::Criteria;
+    ///
+    /// let _pairs_with_euro = Criteria::prefix("EUR/");
+    /// ```
     ///
     /// # Panics
     ///
@@ -177,6 +195,13 @@ impl Criteria {
 
     /// Every `n`th datum of the stream: those whose sequence number is a multiple of `n`, so that all
     /// consumers with this `n` get the same. 0 counts as 1: all.
+    ///
+    /// ```
+    /// use corewire::streams::Criteria;
+    ///
+    /// let _tenth = Criteria::every(10);
+    /// let _tenth_of_one_symbol = Criteria::key("ETH").and_every(10);
+    /// ```
     pub fn every(n: u64) -> Self {
         Self { rules: StreamCriteria { every: n.max(1), keys: None } }
     }

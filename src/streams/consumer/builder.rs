@@ -116,7 +116,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// Which datums it wants. Default: all. Another call replaces the criteria; [`Criteria`] has an example.
+    /// Which datums it wants. Default: all. Another call replaces the criteria. The producer has to give its
+    /// datums keys ([`with_key`](crate::streams::producer::Builder::with_key)); [`Criteria`] has an example.
     pub fn with_criteria(mut self, criteria: Criteria) -> Self {
         self.settings.criteria = Some(criteria);
         self

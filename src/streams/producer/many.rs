@@ -148,6 +148,11 @@ impl ProducerCore {
 
 /// A slice of datums on its way into the ring; made by [`Producer::send_many`].
 ///
+/// # Cancel safety
+///
+/// Dropped before it has resolved, the datums that it [has sent](Self::sent) stay sent, and the others are
+/// not.
+///
 /// # Panics
 ///
 /// If it is polled after it has resolved.
