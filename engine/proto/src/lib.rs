@@ -18,6 +18,7 @@ pub mod membership;
 pub mod schedule;
 pub mod seal;
 pub mod session;
+pub mod swim;
 pub mod time;
 pub mod wire;
 mod x25519;

@@ -13,7 +13,7 @@ use corewire_proto::{
     },
     handshake::NetworkSecret,
     identity::Identity,
-    membership::{PeerRecord, RecordVersion, SignedRecord, TransportKeyEntry},
+    membership::{PeerRecord, RecordCall, RecordVersion, SignedRecord, TransportKeyEntry},
     seal::KeyBytes,
     time::Instant,
 };
@@ -195,13 +195,13 @@ fn a_record_that_is_too_long_becomes_a_call() {
     let told = meet(at(500), &mut one, &mut other);
     let long = record(0, 9, streams);
     assert!(long.bytes().len() > MAX_BEACON_RECORD_BYTES);
-    let call = BeaconEvent::Call {
+    let call = RecordCall {
         peer: identity(0).peer_id(),
         key: [9; 32],
         version: long.record().version,
         addresses: long.record().addresses.clone(),
     };
-    assert_eq!(told, Some(call));
+    assert_eq!(told, Some(BeaconEvent::Call(call)));
 }
 
 /// Lets two nodes exchange beacons until `other` believes `one`, and gives back what it was told then.

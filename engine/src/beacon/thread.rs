@@ -192,9 +192,7 @@ impl BeaconThread {
                             count(&counters.beacons_heard);
                             node.shared.hear(match event {
                                 BeaconEvent::Record { bytes, age_s } => Heard::Record { bytes, age_s, from },
-                                BeaconEvent::Call { peer, key, version, addresses } => {
-                                    Heard::Call { peer, key, version, addresses, from }
-                                }
+                                BeaconEvent::Call(call) => Heard::Call { call, from },
                             });
                         }
                         Err(BeaconError::Foreign) => count(&counters.beacons_foreign),

@@ -71,7 +71,7 @@ impl ShardCore {
         let Ok((header, kind)) = Header::parse(datagram.bytes) else {
             return self.counters.bump(Counter::DropMalformed);
         };
-        if kind.is_handshake() {
+        if kind.is_control() {
             return self.take_handshake(&datagram);
         }
         let index = header.receiver();

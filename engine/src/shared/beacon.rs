@@ -6,7 +6,7 @@ use std::{fmt, io, net::IpAddr, net::SocketAddr};
 use corewire_proto::{
     PeerId,
     beacon::Beacon,
-    membership::{MAX_ADDRESSES, RecordVersion},
+    membership::{MAX_ADDRESSES, RecordCall},
     seal::KeyBytes,
 };
 
@@ -71,7 +71,7 @@ pub(crate) enum Heard {
     /// Its record, and how old that is. The signature is not checked yet.
     Record { bytes: Vec<u8>, age_s: u32, from: SocketAddr },
     /// Where its record can be asked for, which is too long for a beacon.
-    Call { peer: PeerId, key: [u8; 32], version: RecordVersion, addresses: Vec<SocketAddr>, from: SocketAddr },
+    Call { call: RecordCall, from: SocketAddr },
     /// Nothing for a long time.
     Silent(PeerId),
     /// A record that the user gave.

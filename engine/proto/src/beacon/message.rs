@@ -3,19 +3,32 @@
 //! ```text
 //! 1 | flags 1 | peer 32 | incarnation 8 | number 8 | token 8 | count 1 | count * token 8 | body | zeros
 //! body of a record   1 | age in seconds 4 | length 2 | record
-//! body of a call     2 | key 32 | incarnation 8 | sequence 8 | count 1 | count * ( ip 16 | port 2 )
+//! body of a call     2 | call (see `membership::RecordCall`)
 //! ```
 //!
 //! Numbers are little-endian, an IPv4 address is mapped. Bit 0 of the flags asks for an answer.
 
 use alloc::vec::Vec;
-use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::{BeaconEvent, sealed::MAX_PLAIN_BYTES};
+use super::BeaconEvent;
 use crate::{
     ids::PeerId,
-    membership::{MAX_ADDRESSES, RecordVersion, SignedRecord, can_be_announced},
+    membership::{
+        RecordCall, SignedRecord,
+        sealed::{ByteCursor, SEAL_BYTES},
+    },
 };
+
+/// Longest beacon, in bytes: with the headers of IPv6 and UDP it fits the smallest packet that every IPv6
+/// link carries (1,280 bytes).
+pub const MAX_BEACON_BYTES: usize = 1_232;
+
+/// Longest plaintext.
+pub(super) const MAX_PLAIN_BYTES: usize = MAX_BEACON_BYTES - SEAL_BYTES;
+
+/// Plaintexts are filled up to a multiple of this, or to the longest, so that the length of a beacon tells
+/// little.
+const STEP_BYTES: usize = 256;
 
 const FORMAT: u8 = 1;
 const ASKS: u8 = 1;
@@ -32,8 +45,7 @@ const ECHOES_MIN: usize = 16;
 /// Longest record that a beacon carries: one with 23 tags and streams and a few addresses.
 pub const MAX_BEACON_RECORD_BYTES: usize = MAX_PLAIN_BYTES - HEAD_BYTES - RECORD_HEAD_BYTES - 8 * ECHOES_MIN;
 
-const CALL_BYTES: usize = 1 + 32 + 16 + 1 + MAX_ADDRESSES * 18;
-const _: () = assert!(CALL_BYTES <= RECORD_HEAD_BYTES + MAX_BEACON_RECORD_BYTES);
+const _: () = assert!(1 + RecordCall::MAX_BYTES <= RECORD_HEAD_BYTES + MAX_BEACON_RECORD_BYTES);
 
 /// What a node tells about itself.
 #[derive(Clone, Debug)]
@@ -41,7 +53,7 @@ pub(super) enum Body {
     /// A record, and its age in seconds if it was received.
     Record(Vec<u8>, u32),
     /// What it takes to ask for the record.
-    Call { peer: PeerId, key: [u8; 32], version: RecordVersion, addresses: Vec<SocketAddr> },
+    Call(RecordCall),
 }
 
 impl Body {
@@ -50,28 +62,20 @@ impl Body {
         if bytes.len() <= MAX_BEACON_RECORD_BYTES {
             return Self::Record(bytes.to_vec(), 0);
         }
-        let record = record.record();
-        Self::Call {
-            peer: record.peer_id,
-            key: record.transport_keys.first().map_or([0; 32], |entry| entry.key),
-            version: record.version,
-            addresses: record.addresses.clone(),
-        }
+        Self::Call(RecordCall::of(record))
     }
 
     pub(super) fn into_event(self) -> BeaconEvent {
         match self {
             Self::Record(bytes, age_s) => BeaconEvent::Record { bytes, age_s },
-            Self::Call { peer, key, version, addresses } => {
-                BeaconEvent::Call { peer, key, version, addresses }
-            }
+            Self::Call(call) => BeaconEvent::Call(call),
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Self::Record(bytes, _) => RECORD_HEAD_BYTES + bytes.len(),
-            Self::Call { addresses, .. } => CALL_BYTES - (MAX_ADDRESSES - addresses.len()) * 18,
+            Self::Call(call) => 1 + call.len(),
         }
     }
 
@@ -119,54 +123,17 @@ pub(super) fn encode(
             out.extend_from_slice(&u16::try_from(record.len()).expect("a short record").to_le_bytes());
             out.extend_from_slice(record);
         }
-        Body::Call { key, version, addresses, .. } => {
+        Body::Call(call) => {
             out.push(CALL);
-            out.extend_from_slice(key);
-            out.extend_from_slice(&version.incarnation.to_le_bytes());
-            out.extend_from_slice(&version.sequence.to_le_bytes());
-            out.push(u8::try_from(addresses.len()).expect("a record has few addresses"));
-            for address in addresses {
-                let ip = match address.ip() {
-                    IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-                    IpAddr::V6(ip) => ip,
-                };
-                out.extend_from_slice(&ip.octets());
-                out.extend_from_slice(&address.port().to_le_bytes());
-            }
+            call.write(&mut out);
         }
     }
     out
 }
 
-/// Takes bytes off the front.
-struct ByteCursor<'a>(&'a [u8]);
-
-impl<'a> ByteCursor<'a> {
-    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.bytes(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_le_bytes)
-    }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
+/// Fills a plaintext up to one of a few lengths.
+pub(super) fn fill(plain: &mut Vec<u8>) {
+    plain.resize(plain.len().next_multiple_of(STEP_BYTES).min(MAX_PLAIN_BYTES), 0);
 }
 
 impl Message {
@@ -197,20 +164,9 @@ fn body(from: &mut ByteCursor<'_>, peer: PeerId) -> Option<(Body, [u8; 32])> {
         }
         CALL => {
             let all = from.0;
-            let key = from.array()?;
-            let version = RecordVersion { incarnation: from.u64()?, sequence: from.u64()? };
-            let count = usize::from(from.u8()?);
-            if count > MAX_ADDRESSES {
-                return None;
-            }
-            let mut address = || {
-                let ip = Ipv6Addr::from(from.array::<16>()?).to_canonical();
-                let address = SocketAddr::new(ip, from.u16()?);
-                can_be_announced(&address).then_some(address)
-            };
-            let addresses = (0..count).map(|_| address()).collect::<Option<_>>()?;
+            let call = RecordCall::read(from, peer)?;
             let hash = blake3::hash(&all[..all.len() - from.0.len()]);
-            Some((Body::Call { peer, key, version, addresses }, *hash.as_bytes()))
+            Some((Body::Call(call), *hash.as_bytes()))
         }
         _ => None,
     }
@@ -218,17 +174,19 @@ fn body(from: &mut ByteCursor<'_>, peer: PeerId) -> Option<(Body, [u8; 32])> {
 
 #[cfg(test)]
 mod tests {
+    use core::net::SocketAddr;
     use std::vec;
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::membership::{MAX_ADDRESSES, RecordVersion};
 
     const PEER: PeerId = PeerId([7; 32]);
 
     fn call(addresses: Vec<SocketAddr>) -> Body {
         let version = RecordVersion { incarnation: 3, sequence: 4 };
-        Body::Call { peer: PEER, key: [9; 32], version, addresses }
+        Body::Call(RecordCall { peer: PEER, key: [9; 32], version, addresses })
     }
 
     fn message(body: &Body, echoes: &[u64]) -> Vec<u8> {

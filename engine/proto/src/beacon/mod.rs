@@ -23,7 +23,6 @@
 //! Not inside: sockets, and what is done about a record.
 
 mod message;
-mod sealed;
 
 use alloc::{
     collections::{BTreeMap, VecDeque},
@@ -34,14 +33,14 @@ use core::{
     time::Duration,
 };
 
-pub use self::{message::MAX_BEACON_RECORD_BYTES, sealed::MAX_BEACON_BYTES};
-use self::{
-    message::{Body, Message},
-    sealed::BeaconSeal,
-};
+use self::message::{Body, Message};
+pub use self::message::{MAX_BEACON_BYTES, MAX_BEACON_RECORD_BYTES};
 use crate::{
     ids::PeerId,
-    membership::{RecordVersion, SignedRecord},
+    membership::{
+        RecordCall, SignedRecord,
+        sealed::{Chance, NetworkSeal, OpenBudget},
+    },
     seal::KeyBytes,
     time::Instant,
 };
@@ -97,6 +96,9 @@ const LOOK_PAUSE: Duration = Duration::from_secs(5);
 /// A peer is taken for silent after this many periods.
 const SILENT_PERIODS: u32 = 4;
 
+const CONTEXT_SEAL: &str = "corewire v1 beacon seal";
+const CONTEXT_GROUP: &str = "corewire v1 beacon group";
+
 /// What a [`Beacon`] is made of.
 #[derive(Debug)]
 pub struct BeaconConfig {
@@ -121,16 +123,7 @@ pub enum BeaconEvent {
         age_s: u32,
     },
     /// A peer's record is too long for a beacon. It can be asked for in a session.
-    Call {
-        /// The peer.
-        peer: PeerId,
-        /// Its key for handshakes.
-        key: [u8; 32],
-        /// The version of its record.
-        version: RecordVersion,
-        /// Where it can be reached.
-        addresses: Vec<SocketAddr>,
-    },
+    Call(RecordCall),
 }
 
 /// Why a datagram told nothing.
@@ -170,14 +163,12 @@ struct HeardPeer {
 /// The beacon of one node. The module documentation has its invariants.
 #[derive(Debug)]
 pub struct Beacon {
-    seal: BeaconSeal,
+    seal: NetworkSeal,
     peer: PeerId,
     incarnation: u64,
     /// Of the latest beacon sent.
     number: u64,
-    seed: KeyBytes,
-    /// Numbers that were drawn from the seed.
-    drawn: u64,
+    chance: Chance,
     token: u64,
     /// What the node tells, and since when; `None` before the first [`Beacon::announce`].
     body: Option<(Body, Instant)>,
@@ -194,8 +185,7 @@ pub struct Beacon {
     /// The theoretical arrival time of the generic cell rate algorithm: beacons leave while it is less than a
     /// burst ahead.
     rate_at: Instant,
-    /// Datagrams that may be opened, as of the moment.
-    opens: (u32, Instant),
+    opens: OpenBudget,
     /// No peer is looked at for its silence before this.
     look_at: Instant,
 }
@@ -204,12 +194,11 @@ impl Beacon {
     /// A beacon of `peer` that has nothing to tell yet.
     pub fn new(now: Instant, peer: PeerId, config: BeaconConfig) -> Self {
         let mut beacon = Self {
-            seal: BeaconSeal::new(&config.key),
+            seal: NetworkSeal::new(&config.key, CONTEXT_SEAL),
             peer,
             incarnation: config.incarnation,
             number: 0,
-            seed: KeyBytes::from_bytes(config.seed),
-            drawn: 0,
+            chance: Chance::new(config.seed),
             token: 0,
             body: None,
             first_asks: REPEATS,
@@ -219,17 +208,17 @@ impl Beacon {
             next_at: Instant::FAR_FUTURE,
             repeats: (0, REPEAT_AFTER),
             rate_at: now,
-            opens: (OPENS_PER_SECOND, now),
+            opens: OpenBudget::new(now, OPENS_PER_SECOND),
             look_at: now + LOOK_PAUSE,
         };
-        beacon.token = beacon.draw_u64();
+        beacon.token = beacon.chance.number();
         beacon
     }
 
     /// The groups of a network: one of the site's scope in each family. They follow from the key, so they
     /// tell a stranger no name.
     pub fn groups(key: &KeyBytes) -> (SocketAddr, SocketAddr) {
-        let hash = sealed::group_hash(key);
+        let hash = blake3::derive_key(CONTEXT_GROUP, key.as_bytes());
         let v4 = Ipv4Addr::new(239, 255, hash[0], hash[1]);
         let word = |at: usize| u16::from_be_bytes([hash[at], hash[at + 1]]);
         let v6 = Ipv6Addr::new(0xff15, 0, 0, 0, word(2), word(4), word(6), word(8));
@@ -253,11 +242,22 @@ impl Beacon {
         now: Instant,
         datagram: &[u8],
     ) -> Result<Option<BeaconEvent>, BeaconError> {
-        if !self.may_open(now) {
+        if !self.opens.take(now) {
             return Err(BeaconError::Flood);
         }
-        let plain = self.seal.open(datagram).ok_or(BeaconError::Foreign)?;
-        let message = Message::parse(&plain).ok_or(BeaconError::Malformed)?;
+        let sealed = Some(datagram).filter(|datagram| datagram.len() <= MAX_BEACON_BYTES);
+        let plain = sealed.and_then(|sealed| self.seal.open(&[], sealed)).ok_or(BeaconError::Foreign)?;
+        self.handle_plaintext(now, &plain)
+    }
+
+    /// Takes in the plaintext of a beacon, as a member may have sealed it; for fuzzing.
+    #[doc(hidden)]
+    pub fn handle_plaintext(
+        &mut self,
+        now: Instant,
+        plain: &[u8],
+    ) -> Result<Option<BeaconEvent>, BeaconError> {
+        let message = Message::parse(plain).ok_or(BeaconError::Malformed)?;
         if message.peer == self.peer {
             return Ok(None);
         }
@@ -311,17 +311,18 @@ impl Beacon {
         self.first_asks = self.first_asks.saturating_sub(1);
         let pause = self.next_pause();
         self.next_at = now + if again { pause.min(ASK_AGAIN) } else { pause };
-        let salt = self.draw();
+        let salt = self.chance.bytes();
         let (body, since) = self.body.as_ref()?;
         let age_s = u32::try_from(now.saturating_since(*since).as_secs()).unwrap_or(u32::MAX);
         let count = self.echoes.len().min(body.echo_room());
         let echoes: Vec<u64> = self.echoes.drain(..count).collect();
         let order = (self.incarnation, self.number);
-        let plain = message::encode(&self.peer, order, asks, self.token, &echoes, (body, age_s));
+        let mut plain = message::encode(&self.peer, order, asks, self.token, &echoes, (body, age_s));
+        message::fill(&mut plain);
         if !self.echoes.is_empty() {
             self.next_at = now;
         }
-        Some(self.seal.seal(&salt, plain))
+        Some(self.seal.seal(&[], &salt, plain))
     }
 
     /// Forgets a peer that was silent for too long, and gives it back if it was believed; call until `None`.
@@ -340,7 +341,7 @@ impl Beacon {
             self.peers.remove(&peer);
             if believed {
                 // The order of its beacons is forgotten, so those that were recorded must not be believed.
-                self.token = self.draw_u64();
+                self.token = self.chance.number();
                 return Some(peer);
             }
         }
@@ -367,7 +368,7 @@ impl Beacon {
         }
         let period = self.period();
         // From seven to nine eighths, so that nodes do not stay in step.
-        period * 7 / 8 + self.part_of(period / 4)
+        period * 7 / 8 + self.chance.part_of(period / 4)
     }
 
     fn period(&self) -> Duration {
@@ -376,26 +377,12 @@ impl Beacon {
 
     fn answer_pause(&mut self) -> Duration {
         let each = ANSWER_EACH * u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
-        self.part_of((ANSWER_WITHIN + each).min(ANSWER_MAX))
+        self.chance.part_of((ANSWER_WITHIN + each).min(ANSWER_MAX))
     }
 
     /// Before this a further beacon would exceed the rate.
     fn rate_at_most(&self) -> Instant {
         self.rate_at - SEND_GAP * (BURST - 1)
-    }
-
-    /// Takes one of the datagrams that may be opened.
-    fn may_open(&mut self, now: Instant) -> bool {
-        let (left, since) = self.opens;
-        let passed = now.saturating_since(since);
-        let more = passed.as_micros() * u128::from(OPENS_PER_SECOND) / 1_000_000;
-        if more > 0 {
-            let left = u32::try_from(more).unwrap_or(u32::MAX).saturating_add(left).min(OPENS_PER_SECOND);
-            self.opens = (left, now);
-        }
-        let any = self.opens.0 > 0;
-        self.opens.0 = self.opens.0.saturating_sub(1);
-        any
     }
 
     /// Makes room for a further peer: one that is not believed goes, the one heard first.
@@ -407,22 +394,5 @@ impl Beacon {
         let first = doubtful.min_by_key(|(_, known)| known.heard_at).map(|(peer, _)| *peer);
         self.peers.remove(&first.ok_or(BeaconError::Full)?);
         Ok(())
-    }
-
-    /// 32 further bytes that only this node can tell.
-    fn draw(&mut self) -> [u8; 32] {
-        self.drawn += 1;
-        *blake3::keyed_hash(self.seed.as_bytes(), &self.drawn.to_le_bytes()).as_bytes()
-    }
-
-    fn draw_u64(&mut self) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.draw();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
-    }
-
-    /// A random part of `whole`.
-    fn part_of(&mut self, whole: Duration) -> Duration {
-        let nanos = u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.draw_u64() % nanos.saturating_add(1))
     }
 }

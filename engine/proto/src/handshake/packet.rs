@@ -221,7 +221,7 @@ pub(super) const fn length_of(kind: PacketKind) -> Option<usize> {
         PacketKind::HelloReply => Some(HELLO_REPLY_BYTES),
         PacketKind::HelloFinish => Some(HELLO_FINISH_BYTES),
         PacketKind::Cookie => Some(COOKIE_BYTES),
-        PacketKind::Data => None,
+        PacketKind::Member | PacketKind::Data => None,
     }
 }
 

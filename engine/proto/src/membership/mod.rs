@@ -7,10 +7,13 @@
 //! Not inside: how records spread, and which address is tried. An address in a record is a hint; the
 //! handshake proves who is there.
 
+mod call;
 mod catalog;
 mod digest;
 mod record;
+pub(crate) mod sealed;
 
+pub use call::RecordCall;
 pub use catalog::{Catalog, CatalogConfig, Insert};
 pub use digest::{
     BUCKETS, CatalogDigest, DIGEST_BYTES, RecordSummary, SUMMARY_BYTES, SummaryList, bucket_of,

@@ -13,8 +13,8 @@
 //! - `kind`: [`PacketKind`].
 //! - `phase`: in data packets, which of the session's keys sealed the packet: 0 for the first, one more
 //!   (modulo [`PHASES`]) for each replacement. At most three keys are valid at a time, so four bits
-//!   distinguish them. 0 in handshake packets.
-//! - `reserved`: 0 in data packets. In handshake packets the first byte is the protocol version.
+//!   distinguish them. 0 in all other packets.
+//! - `reserved`: 0 in data packets. In all others the first byte is the protocol version.
 //! - `receiver index`: the session or handshake of the receiver, which chose the index. Zero in the first
 //!   packet of a handshake. Its first byte, **at offset 4 of the packet** ([`SHARD_OFFSET`]), is the shard:
 //!   the kernel's steering program reads kind and shard and nothing else.
@@ -66,6 +66,8 @@ pub enum PacketKind {
     HelloFinish = 5,
     /// The answer to message 1 under load: repeat it with this cookie, as proof of your address.
     Cookie = 6,
+    /// A packet of the membership protocol ([`crate::swim`]), sealed with the key of the network.
+    Member = 7,
     /// Sealed frames of a session.
     Data = 8,
 }
@@ -80,6 +82,7 @@ impl PacketKind {
             4 => Some(Self::HelloReply),
             5 => Some(Self::HelloFinish),
             6 => Some(Self::Cookie),
+            7 => Some(Self::Member),
             8 => Some(Self::Data),
             _ => None,
         }
@@ -90,8 +93,9 @@ impl PacketKind {
         (self as u8) << 4
     }
 
-    /// Whether it is part of a handshake: every kind but [`PacketKind::Data`].
-    pub const fn is_handshake(self) -> bool {
+    /// Whether it belongs to no session, and tells its protocol version: every kind but
+    /// [`PacketKind::Data`].
+    pub const fn is_control(self) -> bool {
         !matches!(self, Self::Data)
     }
 }
@@ -233,13 +237,18 @@ impl Header {
 
     /// The header of a handshake packet; `sender` is the index for the answer.
     pub fn handshake(kind: PacketKind, receiver: ReceiverIndex, sender: ReceiverIndex) -> Self {
-        debug_assert!(kind.is_handshake());
+        debug_assert!(kind.is_control());
         Self {
             kind_phase: kind.first_byte(),
             reserved: [PROTOCOL_VERSION, 0, 0],
             receiver,
             number: U64::from_bytes(sender.to_bytes()),
         }
+    }
+
+    /// The header of a membership packet, which is for the node and for no session.
+    pub fn member() -> Self {
+        Self::handshake(PacketKind::Member, ReceiverIndex::NONE, ReceiverIndex::NONE)
     }
 
     /// Reads and checks the header of a datagram that is at least a header and a tag long. Does not allocate.
@@ -249,11 +258,11 @@ impl Header {
         }
         let (header, _) = Self::read_from_prefix(datagram).map_err(|_| HeaderError::Short)?;
         let kind = PacketKind::from_first_byte(header.kind_phase).ok_or(HeaderError::Kind)?;
-        if kind.is_handshake() && header.phase() != 0 {
+        if kind.is_control() && header.phase() != 0 {
             return Err(HeaderError::Phase);
         }
         let [version, rest @ ..] = header.reserved;
-        if kind.is_handshake() {
+        if kind.is_control() {
             if version != PROTOCOL_VERSION {
                 return Err(HeaderError::Version(version));
             }
@@ -323,7 +332,7 @@ mod tests {
         assert_eq!(Header::parse(&packet).unwrap().0.phase(), 15);
         packet[0] = PacketKind::Init.first_byte() | 1;
         assert_eq!(Header::parse(&packet), Err(HeaderError::Phase));
-        packet[0] = 0x70;
+        packet[0] = 0x90;
         assert_eq!(Header::parse(&packet), Err(HeaderError::Kind));
         for number in [PACKET_NUMBER_LIMIT, u64::MAX] {
             set(&mut packet, Header::data(ReceiverIndex::NONE, number));

@@ -1,0 +1,555 @@
+//! Membership without sessions: who is there, and what they announce, in a network of any size.
+//!
+//! The protocol is SWIM. Each node asks one other member per period whether it is there, and asks three
+//! more to ask in its place if no answer comes. A member that does not answer is suspected; the suspicion
+//! and every new record spread as gossip, on these packets and on packets of their own while there is news.
+//! From time to time a node compares sums over all records with one other member, so that what gossip missed
+//! is found. The load of a node does not depend on the number of members; times grow with its logarithm.
+//!
+//! Invariants:
+//!
+//! * **Only a signed record makes a member.** A packet is sealed with the key of the network, which names no
+//!   one; what it says about a peer is a record, or a suspicion of one.
+//! * **Only the peer itself ends a suspicion**, by a newer record. No one can end it in its place.
+//! * **No node is given up on another's word.** A suspicion is of one record, named by its mark. A node gives
+//!   the peer up when it has known the suspicion for [`suspicion_time`](Swim::suspicion_time) itself, in
+//!   which the peer hears of it and answers. So a member that suspects everyone causes traffic, and an old
+//!   packet that is replayed does nothing: the record that it names is not the latest.
+//! * **No answer is longer than what it answers**, so that a forged address gains nothing. The record with
+//!   which a node answers a suspicion is the exception; it sends one per period.
+//! * A node that is late itself suspects no one.
+//! * What is kept is bounded: members and those that were given up each by
+//!   [`SwimConfig::max_members`], news, relayed questions and recent packets by constants, and so is the
+//!   number of packets that are opened ([`OPENS_PER_SECOND`]).
+//!
+//! Members with a session are not asked whether they are there, and are sent suspicions only: the session
+//! knows better, and carries the records. A node whose members all have sessions sends nothing.
+//!
+//! Not inside: records (the caller verifies and keeps them, see [`RecordBook`]), addresses of members, and
+//! sockets.
+
+mod answer;
+mod book;
+mod message;
+mod news;
+mod probe;
+mod table;
+
+use alloc::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    vec::Vec,
+};
+use core::{net::SocketAddr, time::Duration};
+
+use zerocopy::IntoBytes;
+
+pub use self::{
+    book::{CatalogBook, RecordBook, mark_of},
+    message::{MAX_SWIM_BYTES, MAX_SWIM_RECORD_BYTES},
+};
+use self::{
+    message::{IdRange, SwimBody, SwimWriter},
+    news::News,
+    probe::{Probe, ProbeOrder},
+    table::MemberTable,
+};
+use crate::{
+    ids::PeerId,
+    membership::{
+        RecordCall, SignedRecord,
+        sealed::{Chance, NetworkSeal, OpenBudget},
+    },
+    seal::KeyBytes,
+    time::Instant,
+    wire::header::Header,
+};
+
+/// Packets that a node opens per second, and at once. In a network without attackers a node gets about ten.
+pub const OPENS_PER_SECOND: u32 = 4_000;
+
+/// The pause between two questions whether a member is there.
+pub const PERIOD: Duration = Duration::from_secs(1);
+
+/// The pause between two packets with news.
+pub const GOSSIP_PAUSE: Duration = Duration::from_millis(200);
+
+/// The pause between two comparisons of all records.
+pub const SYNC_PAUSE: Duration = Duration::from_secs(15);
+
+/// Members that are asked to ask, and members that are told news at a time.
+const FANOUT: usize = 3;
+
+/// The pause before records are compared again after a difference.
+const SYNC_AGAIN: Duration = Duration::from_millis(250);
+
+/// A record that is older than this when it comes is no news.
+const NEWS_AGE_S: u64 = 30;
+
+/// How long a member that was given up is remembered: it is asked from time to time, so that the parts of a
+/// network that was cut find each other again.
+const GONE_KEPT: Duration = Duration::from_secs(15 * 60);
+
+/// Questions of others that wait for their answer.
+const RELAYS_MAX: usize = 64;
+
+/// Packets that are remembered, so that one that comes twice is handled once.
+const SEEN_MAX: usize = 1_024;
+
+/// The sums of one comparison.
+const SUMS: usize = 128;
+
+const CONTEXT_SEAL: &str = "corewire v1 membership seal";
+
+/// What a [`Swim`] is made of.
+#[derive(Debug)]
+pub struct SwimConfig {
+    /// The key that the members share: [`crate::handshake::NetworkSecret::beacon_key`].
+    pub key: KeyBytes,
+    /// 32 random bytes, from which salts and choices are derived.
+    pub seed: [u8; 32],
+    /// Members that are kept, and as many that were given up.
+    pub max_members: usize,
+    /// The pause between two questions; [`PERIOD`] unless a test shortens it.
+    pub period: Duration,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SwimTarget {
+    /// To a member, at one of the addresses in its record: another one for each attempt.
+    Peer {
+        /// The member.
+        peer: PeerId,
+        /// Counts the attempts to reach it for one question, from 0.
+        attempt: u32,
+    },
+    /// To the sender of a packet.
+    Address(SocketAddr),
+}
+
+/// What a node learns.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SwimEvent {
+    /// A record that may be new. Its signature is not checked yet; [`Swim::learned`] is to be told if it is
+    /// kept.
+    Record {
+        /// The encoded record.
+        bytes: Vec<u8>,
+        /// Its age in seconds.
+        age_s: u32,
+    },
+    /// A peer has a record that is too long for a packet. It can be asked for in a session.
+    Call(RecordCall),
+    /// A packet of this member came from this address.
+    Heard(PeerId, SocketAddr),
+    /// Others suspect this node: it has to sign a newer record.
+    Suspected,
+    /// A member did not answer, and did not object in time. It may come back.
+    Failed(PeerId),
+    /// It did not come back for a long time.
+    Forgotten(PeerId),
+}
+
+/// Why a packet told nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SwimError {
+    /// It was not sealed by a member of this network, or is too long.
+    #[error("not a membership packet of this network")]
+    Foreign,
+    /// More packets came than are opened.
+    #[error("too many packets")]
+    Flood,
+    /// It came before.
+    #[error("a packet that came before")]
+    Replayed,
+    /// A member has sealed what is not a membership packet.
+    #[error("sealed by a member, and not a membership packet")]
+    Malformed,
+}
+
+/// A question that is asked in the place of another node.
+#[derive(Clone, Copy, Debug)]
+struct Relay {
+    number: u64,
+    /// Who waits for the answer, and by what number.
+    for_whom: (SocketAddr, u64),
+    until: Instant,
+}
+
+/// A member that is suspected.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    mark: u64,
+    /// When it is given up.
+    until: Instant,
+}
+
+/// A member that was given up, or has left.
+#[derive(Clone, Copy, Debug)]
+struct GoneMember {
+    /// Of its last record.
+    mark: u64,
+    /// When it is forgotten.
+    until: Instant,
+    /// It said that it leaves.
+    left: bool,
+}
+
+/// The membership protocol of one node. The module documentation has its invariants.
+#[derive(Debug)]
+pub struct Swim {
+    seal: NetworkSeal,
+    chance: Chance,
+    own: PeerId,
+    period: Duration,
+    max_members: usize,
+    table: MemberTable,
+    suspects: BTreeMap<PeerId, Suspicion>,
+    gone: BTreeMap<PeerId, GoneMember>,
+    /// When the first of them is forgotten, or earlier.
+    forget_at: Instant,
+    news: News,
+    probe: Option<Probe>,
+    order: ProbeOrder,
+    /// The latest question.
+    number: u64,
+    /// The latest question to a member that was given up.
+    asked_again: Option<u64>,
+    relays: VecDeque<Relay>,
+    opens: OpenBudget,
+    /// The salts of recent packets, and the order in which they came.
+    seen: (BTreeSet<u64>, VecDeque<u64>),
+    /// Who suspects this node, until it is answered.
+    accuser: Option<SocketAddr>,
+    /// No suspicion of this node is told before, so that it signs at most one record per period for it.
+    object_at: Instant,
+    probe_at: Instant,
+    gossip_at: Instant,
+    sync_at: Instant,
+    out: VecDeque<(SwimTarget, Vec<u8>)>,
+    events: VecDeque<SwimEvent>,
+}
+
+impl Swim {
+    /// The membership of `own`, which knows no one and has no record yet.
+    pub fn new(now: Instant, own: PeerId, config: SwimConfig) -> Self {
+        Self {
+            seal: NetworkSeal::new(&config.key, CONTEXT_SEAL),
+            chance: Chance::new(config.seed),
+            own,
+            period: config.period,
+            max_members: config.max_members,
+            table: MemberTable::new(own, config.max_members),
+            suspects: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            forget_at: Instant::FAR_FUTURE,
+            news: News::default(),
+            probe: None,
+            order: ProbeOrder::default(),
+            number: 0,
+            asked_again: None,
+            relays: VecDeque::new(),
+            opens: OpenBudget::new(now, OPENS_PER_SECOND),
+            seen: (BTreeSet::new(), VecDeque::new()),
+            accuser: None,
+            object_at: now,
+            probe_at: Instant::FAR_FUTURE,
+            gossip_at: Instant::FAR_FUTURE,
+            sync_at: Instant::FAR_FUTURE,
+            out: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The node has a new record of its own, which `book` holds. Nothing is sent before the first one, and
+    /// the last one, by which it leaves, is sent to several members at once.
+    pub fn announce(&mut self, now: Instant, record: &SignedRecord, book: &impl RecordBook) {
+        let mark = mark_of(record);
+        self.table.set(self.own, mark, false);
+        self.tell(now, self.own, mark, false);
+        if record.record().leaving {
+            // The node has no time for more.
+            let times = usize::try_from(self.news_times()).unwrap_or(usize::MAX);
+            for peer in self.table.choose(&mut self.chance, times, |member| !member.connected) {
+                self.send_news(SwimTarget::Peer { peer, attempt: 0 }, Some(peer), &SwimBody::Gossip, book);
+            }
+        }
+        if let Some(accuser) = self.accuser.take() {
+            self.send_own_record(accuser, book);
+        }
+    }
+
+    /// A record is kept now that was verified, of this age; `connected`: there is a session with its peer.
+    pub fn learned(&mut self, now: Instant, record: &SignedRecord, age_s: u64, connected: bool) {
+        let (peer, mark) = (record.record().peer_id, mark_of(record));
+        if peer == self.own || self.gone.get(&peer).is_some_and(|gone| gone.mark == mark && !connected) {
+            return;
+        }
+        if self.suspects.get(&peer).is_some_and(|suspicion| suspicion.mark != mark) {
+            self.suspects.remove(&peer);
+        }
+        let changed = if record.record().leaving {
+            self.suspects.remove(&peer);
+            self.table.remove(&peer);
+            self.remember_gone(now, peer, mark, true)
+        } else {
+            self.gone.remove(&peer);
+            self.table.set(peer, mark, connected)
+        };
+        if changed && age_s <= NEWS_AGE_S {
+            self.tell(now, peer, mark, false);
+        }
+        self.schedule(now);
+    }
+
+    /// A peer's record is not kept any more, for another reason than [`SwimEvent::Failed`].
+    pub fn forget(&mut self, peer: &PeerId) {
+        self.table.remove(peer);
+        self.suspects.remove(peer);
+        self.news.forget(peer);
+    }
+
+    /// There is a session with a member, or there is none any more.
+    pub fn set_connected(&mut self, now: Instant, peer: &PeerId, connected: bool) {
+        self.table.set_connected(peer, connected);
+        self.schedule(now);
+    }
+
+    /// The next packet, and where it goes. The caller sends all of them after each call.
+    pub fn poll_transmit(&mut self) -> Option<(SwimTarget, Vec<u8>)> {
+        self.out.pop_front()
+    }
+
+    /// The next event. The caller takes all of them after each call.
+    pub fn poll_event(&mut self) -> Option<SwimEvent> {
+        self.events.pop_front()
+    }
+
+    /// When [`Swim::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Instant {
+        let suspects = self.suspects.values().map(|suspicion| suspicion.until);
+        let proxies = self.probe.and_then(|probe| probe.proxies_at);
+        let objection = self.accuser.map(|_| self.object_at);
+        let own = [self.probe_at, self.gossip_at, self.sync_at, self.forget_at];
+        let all = suspects.chain(proxies).chain(objection).chain(own);
+        all.min().unwrap_or(Instant::FAR_FUTURE)
+    }
+
+    /// Members, this node included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether no one is known, not even this node.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The mark of the record that a peer is a member by, suspected or not.
+    pub fn mark(&self, peer: &PeerId) -> Option<u64> {
+        self.table.get(peer).map(|member| member.mark)
+    }
+
+    /// The time between a suspicion and giving up.
+    pub fn suspicion_time(&self) -> Duration {
+        (self.period * (20 + 4 * self.bits()) / 10).max(self.period * 3)
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, book: &impl RecordBook) {
+        self.object(now);
+        self.forget_gone(now);
+        self.give_up_suspects(now);
+        if self.probe.and_then(|probe| probe.proxies_at).is_some_and(|at| now >= at) {
+            self.ask_proxies(book);
+        }
+        if now >= self.probe_at {
+            self.next_probe(now, book);
+        }
+        if now >= self.gossip_at {
+            self.gossip(now, book);
+        }
+        if now >= self.sync_at {
+            self.sync(now, book);
+        }
+    }
+
+    /// The number of bits of the number of members: the logarithm by which times grow.
+    fn bits(&self) -> u32 {
+        usize::BITS - self.table.len().leading_zeros()
+    }
+
+    /// Packets that carry one piece of news. The chance that a member gets none of so many that are sent to
+    /// members by chance is a fraction of one by their number.
+    fn news_times(&self) -> u32 {
+        3 + self.bits()
+    }
+
+    /// Spreads news about a peer, in so many packets that it is unlikely to miss a member.
+    fn tell(&mut self, now: Instant, peer: PeerId, mark: u64, suspect: bool) {
+        self.news.tell(peer, mark, suspect, self.news_times());
+        self.schedule(now);
+    }
+
+    /// Sets the deadlines by what there is to do.
+    fn schedule(&mut self, now: Instant) {
+        if self.table.strangers() == 0 {
+            (self.probe_at, self.sync_at, self.probe) = (Instant::FAR_FUTURE, Instant::FAR_FUTURE, None);
+            self.news.forget_records();
+        } else if self.probe_at == Instant::FAR_FUTURE {
+            self.probe_at = now + self.chance.part_of(self.period);
+            self.sync_at = now + self.chance.part_of(SYNC_PAUSE);
+        }
+        let anyone = self.table.len() > 1 && !self.news.is_empty();
+        if !anyone {
+            self.gossip_at = Instant::FAR_FUTURE;
+        } else if self.gossip_at == Instant::FAR_FUTURE {
+            self.gossip_at = now;
+        }
+    }
+
+    fn remember_gone(&mut self, now: Instant, peer: PeerId, mark: u64, left: bool) -> bool {
+        let gone = GoneMember { mark, until: now + GONE_KEPT, left };
+        self.forget_at = self.forget_at.min(gone.until);
+        let is_new = self.gone.insert(peer, gone).is_none_or(|before| before.mark != mark);
+        if self.gone.len() > self.max_members {
+            let first = self.gone.iter().min_by_key(|(_, gone)| gone.until).map(|(peer, _)| *peer);
+            if let Some(first) = first {
+                self.gone.remove(&first);
+                self.events.push_back(SwimEvent::Forgotten(first));
+            }
+        }
+        is_new
+    }
+
+    fn forget_gone(&mut self, now: Instant) {
+        if now >= self.forget_at {
+            let over = self.gone.iter().filter(|(_, gone)| now >= gone.until).map(|(peer, _)| *peer);
+            let over: Vec<PeerId> = over.collect();
+            for peer in over {
+                self.gone.remove(&peer);
+                self.events.push_back(SwimEvent::Forgotten(peer));
+            }
+            let next = self.gone.values().map(|gone| gone.until).min();
+            self.forget_at = next.unwrap_or(Instant::FAR_FUTURE);
+        }
+    }
+
+    /// Notes a suspicion, if it is of the record that the peer is a member by, and is new.
+    fn suspect(&mut self, now: Instant, peer: PeerId, mark: u64, book: &impl RecordBook) {
+        let Some(member) = self.table.get(&peer).filter(|member| member.mark == mark).copied() else {
+            return;
+        };
+        if self.suspects.get(&peer).is_some_and(|suspicion| suspicion.mark == mark) {
+            return;
+        }
+        let until = now + self.suspicion_time();
+        self.suspects.insert(peer, Suspicion { mark, until });
+        self.tell(now, peer, mark, true);
+        if member.connected {
+            // The others may have no way to it.
+            self.send_news(SwimTarget::Peer { peer, attempt: 0 }, Some(peer), &SwimBody::Gossip, book);
+        }
+    }
+
+    /// Tells that this node is suspected, once per period. It stays so until it has a newer record.
+    fn object(&mut self, now: Instant) {
+        if self.accuser.is_some() && now >= self.object_at {
+            self.object_at = now + self.period;
+            self.events.push_back(SwimEvent::Suspected);
+        }
+    }
+
+    fn give_up_suspects(&mut self, now: Instant) {
+        let over: Vec<PeerId> =
+            self.suspects.iter().filter(|(_, suspect)| now >= suspect.until).map(|(peer, _)| *peer).collect();
+        for peer in over {
+            let Some(suspicion) = self.suspects.remove(&peer) else { continue };
+            // A session would have ended if the peer were not there.
+            if self.table.get(&peer).is_some_and(|member| member.connected) {
+                continue;
+            }
+            self.table.remove(&peer);
+            self.remember_gone(now, peer, suspicion.mark, false);
+            self.events.push_back(SwimEvent::Failed(peer));
+            self.schedule(now);
+        }
+    }
+
+    /// Tells members news: those without a session everything, others of suspicions.
+    fn gossip(&mut self, now: Instant, book: &impl RecordBook) {
+        self.gossip_at = now + GOSSIP_PAUSE;
+        let mut to = self.table.choose(&mut self.chance, FANOUT, |member| !member.connected);
+        if self.news.has_suspects() && to.len() < self.table.len() - 1 {
+            to.extend(self.table.choose(&mut self.chance, FANOUT, |member| member.connected));
+        }
+        for peer in to {
+            if self.news.is_empty() {
+                break;
+            }
+            self.send_news(SwimTarget::Peer { peer, attempt: 0 }, Some(peer), &SwimBody::Gossip, book);
+        }
+        self.schedule(now);
+    }
+
+    /// Compares all records with one member, and asks one that was given up whether it is back.
+    fn sync(&mut self, now: Instant, book: &impl RecordBook) {
+        self.sync_at = now + SYNC_PAUSE * 7 / 8 + self.chance.part_of(SYNC_PAUSE / 4);
+        if let Some(peer) = self.table.choose(&mut self.chance, 1, |member| !member.connected).first() {
+            let body = SwimBody::Sync { range: IdRange::ALL, sums: self.table.sums(IdRange::ALL) };
+            self.send_news(SwimTarget::Peer { peer: *peer, attempt: 0 }, Some(*peer), &body, book);
+        }
+        let lost: Vec<(PeerId, u64)> =
+            self.gone.iter().filter(|(_, gone)| !gone.left).map(|(peer, gone)| (*peer, gone.mark)).collect();
+        if !lost.is_empty() {
+            let (peer, mark) = lost[self.chance.below(lost.len())];
+            self.number += 1;
+            self.asked_again = Some(self.number);
+            let mut packet = self.writer(&SwimBody::Ping { number: self.number });
+            packet.suspect(&peer, mark);
+            self.send(SwimTarget::Peer { peer, attempt: 0 }, packet);
+        }
+    }
+
+    /// A packet that is to have a body and what is added to it.
+    fn writer(&self, body: &SwimBody) -> SwimWriter {
+        self.answer(body, MAX_SWIM_BYTES).expect("the longest packet has room for every body")
+    }
+
+    /// The same for an answer to a packet of this length; `None` when that has no room for it.
+    fn answer(&self, body: &SwimBody, packet_bytes: usize) -> Option<SwimWriter> {
+        let mark = self.table.get(&self.own).map_or(0, |own| own.mark);
+        SwimWriter::new(&self.own, mark, body, packet_bytes)
+    }
+
+    /// Sends a packet with as much news as it has room for.
+    fn send_news(&mut self, to: SwimTarget, peer: Option<PeerId>, body: &SwimBody, book: &impl RecordBook) {
+        let mut packet = self.writer(body);
+        let mut records = true;
+        if let Some(peer) = peer {
+            // A suspicion is told to the suspect as long as it lasts.
+            if let Some(suspicion) = self.suspects.get(&peer) {
+                packet.suspect(&peer, suspicion.mark);
+            }
+            records = self.table.get(&peer).is_none_or(|member| !member.connected);
+        }
+        self.news.fill(&mut packet, book, peer, records);
+        self.send(to, packet);
+    }
+
+    fn send_own_record(&mut self, to: SocketAddr, book: &impl RecordBook) {
+        let mut packet = self.writer(&SwimBody::Gossip);
+        let mark = self.table.get(&self.own).map_or(0, |own| own.mark);
+        if let Some((record, age_s)) = book.record(&self.own, mark) {
+            packet.record(record, age_s);
+            self.send(SwimTarget::Address(to), packet);
+        }
+    }
+
+    fn send(&mut self, to: SwimTarget, packet: SwimWriter) {
+        let header = Header::member();
+        let random = self.chance.bytes();
+        let bytes = self.seal.seal(header.as_bytes(), &random, packet.finish());
+        self.out.push_back((to, bytes));
+    }
+}
