@@ -74,8 +74,8 @@ table! {
     Total DropBySession drop_by_session in "packets": "Dropped by the session: replayed, forged or malformed.";
     Total DropHeldUp drop_held_up in "packets": "Dropped: the clerk has no room for an event of their session.";
     Total DropNoNode drop_no_node in "datagrams": "Dropped: the socket belongs to no node any more.";
-    Total Handshakes handshakes in "datagrams": "Handshake datagrams handed to the clerk.";
-    Total DropHandshake drop_handshake in "datagrams": "Handshake datagrams dropped: the clerk's mailbox was full.";
+    Total Handshakes handshakes in "datagrams": "Handshake and membership datagrams handed to the clerk.";
+    Total DropHandshake drop_handshake in "datagrams": "Handshake and membership datagrams dropped: the clerk's mailbox was full.";
 
     Total PacketsSent packets_sent in "packets": "Sealed packets handed to the driver.";
     Total BytesSent bytes_sent in "bytes": "Bytes of those packets.";

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use corewire_proto::NetworkId;
+use corewire_proto::{NetworkId, PeerId};
 use corewire_rings::sync::{Lock, LockGuard};
 
 use crate::shared::{limits::REGISTRY_NODES, node::NodeShared, port::changed};
@@ -68,6 +68,11 @@ pub(crate) fn others(node: &Arc<NodeShared>) -> Vec<Arc<NodeShared>> {
     let entries = nodes().get(&key).cloned().unwrap_or_default();
     // Outside the lock, because an upgraded reference may turn out to be the last one.
     entries.iter().filter_map(Weak::upgrade).filter(|other| !Arc::ptr_eq(other, node)).collect()
+}
+
+/// Whether a peer of this node is a node of the process.
+pub(crate) fn has(node: &Arc<NodeShared>, peer: &PeerId) -> bool {
+    others(node).iter().any(|other| other.peer_id == *peer)
 }
 
 /// The latest record of a node, if it has one and is not about to leave.

@@ -17,6 +17,7 @@ use corewire_proto::{
     handshake::{HandshakeOutcome, HandshakeRequest, Hello},
     membership::{RecordVersion, SignedRecord},
     session::CloseCode,
+    swim::{SwimEvent, SwimTarget},
     time::Instant,
     wire::header::ReceiverIndex,
 };
@@ -106,6 +107,12 @@ pub(crate) enum Effect {
         before: PeerInfo,
         now: PeerInfo,
     },
+    /// The record of a peer is another one, or there is none any more, or a session with it has begun.
+    RecordChanged(NodeId, PeerId),
+    /// Send a membership packet.
+    SendToMember(NodeId, SwimTarget, Vec<u8>),
+    /// The membership protocol has learned something.
+    MemberEvent(NodeId, Box<SwimEvent>),
     /// A peer was sent this node's record or tickets.
     PeerKnowsUs(NodeId, PeerId),
     /// Forget a peer about which nothing is known and with which nothing is going on.

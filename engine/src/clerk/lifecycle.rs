@@ -6,8 +6,8 @@ use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use corewire_proto::{
     PeerId,
-    handshake::{HandshakeOutcome, HandshakeRequest, Hello, InitVerdict, Target},
-    membership::{PeerRecord, SignedRecord, TransportKeyEntry},
+    handshake::{HandshakeOutcome, HandshakeRequest, Hello, InitVerdict, NetworkSecret, Target},
+    membership::{PeerRecord, RecordCall, SignedRecord, TransportKeyEntry},
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -46,6 +46,11 @@ impl Clerk {
             return;
         }
         let (env, node) = (&mut self.env, shared.id);
+        let network = &shared.network_id;
+        let key = match &secret {
+            Some(secret) => secret.beacon_key(network),
+            None => NetworkSecret::of_public_network(network).beacon_key(network),
+        };
         let local = self.nodes.add(env, &shared, identity, secret, session);
         for bound in sockets {
             for (shard, socket) in (0..).zip(bound.sockets) {
@@ -54,6 +59,7 @@ impl Clerk {
         }
         self.handshakes.add_node(env, &shared, local, bootstrap);
         self.catalogue.add_node(&shared, env);
+        self.members.add_node(env, &shared, key);
         if let Some(setup) = beacon
             && let Some(config) = self.nodes.beacon_config(env, node, setup.key.clone())
         {
@@ -94,21 +100,7 @@ impl Clerk {
                     let record = (&bytes[..], u64::from(age_s));
                     self.catalogue.read_beacon(&mut self.env, node, record, from);
                 }
-                Heard::Call { peer, key, version, addresses, from } => {
-                    let transport_keys = vec![TransportKeyEntry { key, validity: 0 }];
-                    let call = PeerRecord {
-                        peer_id: peer,
-                        identity_key: [0; 32],
-                        transport_keys,
-                        addresses,
-                        tags: Vec::new(),
-                        streams: Vec::new(),
-                        version,
-                        lifetime_s: 0,
-                        leaving: false,
-                    };
-                    self.fetch_record(node, &call, from);
-                }
+                Heard::Call { call, from } => self.fetch_record(node, call, Some(from)),
                 Heard::Given(bytes) => {
                     self.catalogue.read_record(&mut self.env, node, (&bytes, 0), RecordWay::Local);
                 }
@@ -118,9 +110,10 @@ impl Clerk {
         }
     }
 
-    /// Calls a peer whose record is too long for a beacon, unless that record is known or comes in a session.
-    fn fetch_record(&mut self, node: NodeId, call: &PeerRecord, from: SocketAddr) {
-        let peer = call.peer_id;
+    /// Calls a peer whose record is too long for a datagram, unless that record is known or comes in a
+    /// session. `near`: where its beacon came from.
+    pub(super) fn fetch_record(&mut self, node: NodeId, call: RecordCall, near: Option<SocketAddr>) {
+        let peer = call.peer;
         let known = self.catalogue.record(node, peer).is_some_and(|known| known.version >= call.version);
         if known
             || self.sessions.current(node, peer).is_some()
@@ -130,7 +123,18 @@ impl Clerk {
         }
         self.catalogue.meet(node, peer);
         let view = self.sessions.dial_view(node, peer);
-        self.handshakes.dial(&mut self.env, &mut self.shards, node, (call, Some(from)), view);
+        let record = PeerRecord {
+            peer_id: peer,
+            identity_key: [0; 32],
+            transport_keys: vec![TransportKeyEntry { key: call.key, validity: 0 }],
+            addresses: call.addresses,
+            tags: Vec::new(),
+            streams: Vec::new(),
+            version: call.version,
+            lifetime_s: 0,
+            leaving: false,
+        };
+        self.handshakes.dial(&mut self.env, &mut self.shards, node, (&record, near), view);
     }
 
     /// Reads the records of the other nodes of this network in the process.
@@ -176,7 +180,8 @@ impl Clerk {
     pub(super) fn renew_record(&mut self, node: NodeId) {
         let streams = self.publications.streams_of(node);
         let leaving = self.shutdown.is_leaving(node);
-        self.nodes.renew_record(&mut self.env, node, streams, leaving);
+        let peers = self.catalogue.records(node);
+        self.nodes.renew_record(&mut self.env, node, streams, (leaving, peers));
     }
 
     /// Sends a node's new record to its peers and its neighbours in the process.
@@ -185,7 +190,10 @@ impl Clerk {
             registry::announce(shared, Some(Arc::from(record.bytes())));
         }
         self.beacons.announce(node, &record);
-        self.catalogue.own_record(&mut self.env, node, record);
+        self.catalogue.own_record(&mut self.env, node, record.clone());
+        if let Some(book) = self.catalogue.book(node, self.env.seconds()) {
+            self.members.announce(&mut self.env, node, &record, &book);
+        }
     }
 }
 
@@ -354,6 +362,7 @@ impl Clerk {
                 self.catalogue.lost(node, peer);
             }
             self.session_missed(node, peer);
+            self.env.effects.push(Effect::RecordChanged(node, peer));
         }
         self.env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
         self.env.effects.push(Effect::MayHaveDrained(node));
@@ -463,6 +472,7 @@ impl Clerk {
         let Some(shared) = self.nodes.remove(env, node) else { return };
         assert!(self.subscriptions.keys_of(node).is_empty(), "they end when the node is closed");
         self.handshakes.forget_node(env, node);
+        self.members.forget_node(env, node);
         self.catalogue.forget_node(env, node);
         let missing = self.publications.forget_node(env, node);
         let delivered = self.shutdown.node_gone(env, node, missing);

@@ -16,6 +16,7 @@
 //! | `handshakes` | handshakes in progress, and when a peer or address is dialled again |
 //! | `sessions` | sessions, which one with a peer is current, their keys and their channels |
 //! | `catalogue` | records and tickets of peers, and which have to be sent to whom |
+//! | `members` | which peers without a session are there |
 //! | `publications` | what is published here, its consumers, and who keeps a ring full |
 //! | `subscriptions` | the producers that each subscription wants, and when they are tried again |
 //! | `local_legs` | channels whose two ends live in this engine |
@@ -27,7 +28,7 @@
 //! |---|---|
 //! | `effect`, `env` | what a component may cause, and what it is given |
 //! | `lifecycle` | nodes, peers and sessions as far as they concern several components |
-//! | `connecting` | channels, likewise |
+//! | `connecting`, `membership` | channels, and membership, likewise |
 //! | `notice`, `bucket` | how the user's closures are called; a token bucket |
 
 mod bucket;
@@ -38,6 +39,8 @@ mod env;
 mod handshakes;
 mod lifecycle;
 mod local_legs;
+mod members;
+mod membership;
 mod nodes;
 mod notice;
 mod publications;
@@ -56,7 +59,7 @@ use std::{
     time::Duration,
 };
 
-use corewire_proto::{channel::Resume, time::Instant};
+use corewire_proto::{channel::Resume, time::Instant, wire::header::PacketKind};
 use corewire_rings::mailbox;
 
 use self::{
@@ -65,6 +68,7 @@ use self::{
     env::Env,
     handshakes::Handshakes,
     local_legs::LocalLegs,
+    members::Members,
     nodes::NodeTable,
     notice::{Notices, drop_contained},
     publications::Publications,
@@ -138,6 +142,7 @@ pub struct Clerk {
     handshakes: Handshakes,
     sessions: Sessions,
     catalogue: Catalogue,
+    members: Members,
     publications: Publications,
     subscriptions: Subscriptions,
     legs: LocalLegs,
@@ -162,6 +167,7 @@ impl Clerk {
             handshakes: Handshakes::default(),
             sessions: Sessions::default(),
             catalogue: Catalogue::default(),
+            members: Members::default(),
             publications: Publications::default(),
             subscriptions: Subscriptions::default(),
             legs: LocalLegs::default(),
@@ -306,7 +312,13 @@ impl Clerk {
             Event::Handshake { node, shard, from, at, bytes } => {
                 let leaving = self.shutdown.is_leaving(node);
                 env.called_at = at;
-                self.handshakes.handle_packet(env, (node, shard), from, &bytes, leaving);
+                if bytes.first().and_then(|byte| PacketKind::from_first_byte(*byte))
+                    == Some(PacketKind::Member)
+                {
+                    self.member_packet(node, from, &bytes);
+                } else {
+                    self.handshakes.handle_packet(env, (node, shard), from, &bytes, leaving);
+                }
                 self.apply_effects();
                 self.env.called_at = None;
             }
@@ -399,6 +411,7 @@ impl Clerk {
                 self.nodes.record_stale(node);
                 self.catalogue.expire(env, node);
             }
+            Timer::Members(node) => self.members_due(node),
             Timer::Exchange(index) => self.send_news(index),
             Timer::Rekey(index) => self.rekey(index),
             Timer::Leave(node) => self.leave_due(node),
@@ -455,6 +468,9 @@ impl Clerk {
             Effect::RecordRenewed(node, record) => self.announce(node, *record),
             Effect::OwnRecordSeen(node, version) => self.nodes.supersede_record(env, node, version),
             Effect::PeerChanged { node, before, now } => self.peer_changed(node, &before, &now),
+            Effect::RecordChanged(node, peer) => self.record_changed(node, peer),
+            Effect::SendToMember(node, to, bytes) => self.send_to_member(node, to, bytes),
+            Effect::MemberEvent(node, event) => self.member_event(node, *event),
             Effect::PeerKnowsUs(node, peer) => self.subscriptions.reconsider_refused(node, peer),
             Effect::ForgetPeerIfIdle(node, peer) => self.forget_peer_if_idle(node, peer),
 

@@ -33,6 +33,10 @@ const BEACON_PEERS: usize = 1_024;
 /// The pause before a record that supersedes another one of the same node.
 const SUPERSEDE_PAUSE: Duration = Duration::from_millis(100);
 
+/// Peers with which a record lives for the configured time; with twice as many, twice as long. So the whole
+/// network renews as many records per second as this many nodes.
+const RECORD_PEERS: usize = 32;
+
 /// The least pause between two records of a node.
 const RECORDS_PAUSE_MIN: Duration = Duration::from_millis(100);
 
@@ -201,13 +205,22 @@ impl NodeTable {
     }
 
     /// Signs anew what a node announces, if it is out of date. `streams` is what it publishes; a node that
-    /// leaves announces none.
-    pub(crate) fn renew_record(&mut self, env: &mut Env, id: NodeId, streams: Vec<StreamId>, leaving: bool) {
+    /// leaves announces none. With many `peers` the record lives longer, because its renewal reaches each.
+    pub(crate) fn renew_record(
+        &mut self,
+        env: &mut Env,
+        id: NodeId,
+        streams: Vec<StreamId>,
+        (leaving, peers): (bool, usize),
+    ) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         if !std::mem::take(&mut node.stale) {
             return;
         }
-        let life_s = env.times.record_life.as_secs().clamp(1, MAX_LIFETIME_S - 60);
+        let times = u32::try_from(peers / RECORD_PEERS).unwrap_or(u32::MAX).saturating_add(1);
+        let life = env.times.record_life.saturating_mul(times);
+        let life = life.clamp(Duration::from_secs(1), Duration::from_secs(MAX_LIFETIME_S - 60));
+        let life_s = life.as_secs();
         let life_s = if leaving { life_s.min(LAST_RECORD_S) } else { life_s };
         node.version.sequence += 1;
         let record = PeerRecord {
@@ -221,7 +234,7 @@ impl NodeTable {
             lifetime_s: life_s,
             leaving,
         };
-        let pause = (env.times.record_life / 3).max(RECORDS_PAUSE_MIN);
+        let pause = (env.times.record_life.saturating_mul(times).min(life) / 3).max(RECORDS_PAUSE_MIN);
         env.effects.set_timer(Timer::Records(id), env.now + pause);
         match SignedRecord::sign(&node.identity, &node.shared.network_id, record) {
             Ok(signed) => env.effects.push(Effect::RecordRenewed(id, Box::new(signed))),
@@ -307,7 +320,7 @@ mod tests {
         let (mut nodes, shared) = nodes(&mut env);
         let stream = StreamId([7; 32]);
         let mut renewed = |nodes: &mut NodeTable| {
-            nodes.renew_record(&mut env, shared.id, vec![stream], false);
+            nodes.renew_record(&mut env, shared.id, vec![stream], (false, 0));
             env.effects.drain().into_iter().find_map(|effect| match effect {
                 Effect::RecordRenewed(_, record) => Some(record),
                 _ => None,

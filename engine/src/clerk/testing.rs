@@ -101,7 +101,7 @@ pub(super) fn local(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> Arc<Cr
 pub(super) fn record(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> SignedRecord {
     let mut nodes = NodeTable::default();
     nodes.add(env, node, identity(number), None, SessionConfig::default());
-    nodes.renew_record(env, node.id, vec![STREAM], false);
+    nodes.renew_record(env, node.id, vec![STREAM], (false, 0));
     let signed = env.effects.drain().into_iter().find_map(|effect| match effect {
         Effect::RecordRenewed(_, record) => Some(*record),
         _ => None,

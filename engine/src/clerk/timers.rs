@@ -45,6 +45,8 @@ pub(crate) enum Timer {
     Places(PublicationKey),
     /// The node's record is to be made anew, and expired ones are to be forgotten.
     Records(NodeId),
+    /// The membership protocol of a node has something to do.
+    Members(NodeId),
     /// Records and tickets wait to be sent on a session.
     Exchange(ReceiverIndex),
     /// The key of a session is to be replaced.

@@ -93,6 +93,7 @@ impl Setup {
                 redial_max: Duration::from_millis(500),
                 record_life: Duration::from_secs(60),
                 drain: Duration::from_millis(200),
+                ..Times::default()
             },
             limits: Limits { mailbox: 64, ..Limits::default() },
             shard: ShardLimits { sessions: 256, channels: 1_024, streams: 64, ..ShardLimits::default() },
@@ -183,6 +184,8 @@ pub(crate) struct Internet {
     pub(crate) identities: Vec<u8>,
     /// The wall clock of each place, in seconds since 1970 when the world began.
     pub(crate) dates: Vec<Arc<AtomicU64>>,
+    /// The place through which all others meet the network; `None`: each through the one before it.
+    pub(crate) meeting: Option<usize>,
     network: NetworkId,
     shards: usize,
     lives: u64,
@@ -208,6 +211,7 @@ impl Internet {
             setup,
             identities: vec![0; hosts],
             dates: (0..hosts).map(|_| Arc::new(AtomicU64::new(DATE))).collect(),
+            meeting: None,
             network: NetworkId([5; 32]),
             shards,
             lives: 0,
@@ -219,7 +223,8 @@ impl Internet {
         SocketAddr::new(self.world.ip(self.places[place]), PORT)
     }
 
-    /// Starts a host. It meets the network through the one before it, the first through the last.
+    /// Starts a host. It meets the network through the one before it, the first through the last, unless
+    /// there is a meeting place.
     pub(crate) fn start(&mut self, place: usize) {
         self.lives += 1;
         let id = self.places[place];
@@ -251,7 +256,7 @@ impl Internet {
         let id = self.places[place];
         let address = self.address(place);
         let before = (place + self.places.len() - 1) % self.places.len();
-        let bootstrap = vec![self.address(before)];
+        let bootstrap = vec![self.address(self.meeting.unwrap_or(before))];
         let Ok(sockets) = self.world.bind(id, address, self.shards) else { return };
         let socket = NodeSocket {
             address,

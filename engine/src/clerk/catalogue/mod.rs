@@ -12,12 +12,13 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use corewire_proto::{
     PeerId, StreamId, identity,
     membership::{Catalog, CatalogConfig, Insert, PeerRecord, SignedRecord},
+    swim::CatalogBook,
     time::Instant,
     wire::header::ReceiverIndex,
 };
 
 use self::exchange::{Exchange, RECORDS_PER_SECOND};
-use super::{bucket::TokenBucket, effect::Effect, env::Env, timers::Timer};
+use super::{bucket::TokenBucket, effect::Effect, env::Env, handshakes::address_to_call, timers::Timer};
 use crate::{
     peer::{PeerFacts, PeerInfo, ShownTicket},
     shard::NodeId,
@@ -36,6 +37,9 @@ const RECORDS_BYTES_MIN: usize = 1 << 20;
 
 /// The source of all records that came by beacons. No peer has this name.
 const BEACON_SOURCE: PeerId = PeerId([0; 32]);
+
+/// The source of all records that came by membership packets. No peer has this name.
+const MEMBER_SOURCE: PeerId = PeerId([1; 32]);
 
 /// Where in a record the Ed25519 key of its peer stands.
 const KEY_AT: std::ops::Range<usize> = 1..33;
@@ -66,6 +70,8 @@ struct NodeCatalogue {
     own: Option<SignedRecord>,
     /// Records that came by beacons and may be verified.
     beacons: TokenBucket,
+    /// Likewise by membership packets.
+    packets: TokenBucket,
     /// The handles do not see the peers as they are.
     stale: bool,
 }
@@ -81,7 +87,9 @@ struct KnownPeer {
     review_at: Instant,
     /// Where its latest beacon came from, unless it has fallen silent since.
     heard_from: Option<SocketAddr>,
-    /// Its session broke, and nothing was heard of it since.
+    /// Where its latest membership packet came from.
+    packet_from: Option<SocketAddr>,
+    /// Its session broke, or it does not answer, and nothing was heard of it since.
     lost: bool,
 }
 
@@ -94,6 +102,8 @@ pub(crate) enum RecordWay {
     Session(ReceiverIndex),
     /// By a beacon.
     Beacon,
+    /// By a membership packet.
+    Member,
 }
 
 impl NodeCatalogue {
@@ -105,6 +115,7 @@ impl NodeCatalogue {
             connected: false,
             review_at: Instant::ZERO,
             heard_from: None,
+            packet_from: None,
             lost: false,
         })
     }
@@ -130,6 +141,7 @@ impl NodeCatalogue {
         let tickets = self.peer_mut(peer).tickets.clone();
         let now = self.info(peer, tickets);
         self.stale = true;
+        env.effects.push(Effect::RecordChanged(self.shared.id, peer));
         let known = self.peer_mut(peer);
         if known.info != now {
             let before = std::mem::replace(&mut known.info, now.clone());
@@ -151,6 +163,7 @@ impl Catalogue {
             peers: BTreeMap::new(),
             own: None,
             beacons: TokenBucket::new(RECORDS_PER_SECOND, env.now),
+            packets: TokenBucket::new(RECORDS_PER_SECOND, env.now),
             stale: false,
         };
         self.nodes.insert(shared.id, node);
@@ -227,15 +240,78 @@ impl Catalogue {
         self.nodes.get(&node)?.peers.get(&peer)?.heard_from
     }
 
-    /// The beacon of a peer has fallen silent. Its record is forgotten, unless a session shows that it is
-    /// there.
+    /// The beacon of a peer has fallen silent. Its record is forgotten if it does not answer either; only
+    /// the beacons may be lost.
     pub(crate) fn silent(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
         let Some(known) = self.nodes.get_mut(&node) else { return };
         let Some(state) = known.peers.get_mut(&peer) else { return };
-        if state.heard_from.take().is_some() && !state.connected && known.records.remove(&peer).is_some() {
+        let silent = state.heard_from.take().is_some() && !state.connected && state.lost;
+        if silent && known.records.remove(&peer).is_some() {
             known.refresh(env, peer);
             env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
         }
+    }
+
+    /// A membership packet of a peer came from this address.
+    pub(crate) fn heard(&mut self, node: NodeId, peer: PeerId, from: SocketAddr) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        let Some(state) = known.peers.get_mut(&peer) else { return };
+        state.packet_from = Some(from);
+        known.stale |= std::mem::take(&mut state.lost);
+    }
+
+    /// A peer without a session does not answer. It is not shown until something is heard of it.
+    pub(crate) fn failed(&mut self, node: NodeId, peer: PeerId) {
+        let Some(known) = self.nodes.get(&node) else { return };
+        count(&known.shared.counters.members_failed);
+        self.lost(node, peer);
+    }
+
+    /// A peer that failed did not come back for a long time: its record is forgotten.
+    pub(crate) fn forget_failed(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
+        let Some(known) = self.nodes.get_mut(&node) else { return };
+        if known.peers.get(&peer).is_some_and(|state| state.lost && !state.connected)
+            && known.records.remove(&peer).is_some()
+        {
+            known.refresh(env, peer);
+            env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
+        }
+    }
+
+    /// Where a membership packet goes, among the addresses that `fits`: to where the peer's packets and
+    /// beacons come from, and for each further attempt to another address of its record.
+    pub(crate) fn member_address(
+        &self,
+        node: NodeId,
+        peer: PeerId,
+        attempt: usize,
+        fits: impl Fn(&SocketAddr) -> bool,
+    ) -> Option<SocketAddr> {
+        let known = self.nodes.get(&node)?;
+        let state = known.peers.get(&peer)?;
+        if let Some(from) = state.packet_from.filter(|_| attempt == 0) {
+            return Some(from);
+        }
+        let announced = &known.records.get(&peer)?.record().addresses;
+        let announced: Vec<SocketAddr> = announced.iter().copied().filter(fits).collect();
+        address_to_call(&announced, state.heard_from, attempt)
+    }
+
+    /// The records of a node, for packets.
+    pub(crate) fn book(&self, node: NodeId, now_s: u64) -> Option<CatalogBook<'_>> {
+        let known = self.nodes.get(&node)?;
+        Some(CatalogBook { records: &known.records, own: known.own.as_ref(), now_s })
+    }
+
+    /// The record of a peer, and its age in seconds.
+    pub(crate) fn aged_record(&self, node: NodeId, peer: PeerId, now_s: u64) -> Option<(&SignedRecord, u64)> {
+        let records = &self.nodes.get(&node)?.records;
+        Some((records.get(&peer)?, records.age_s(&peer, now_s)?))
+    }
+
+    /// How many records of others a node has.
+    pub(crate) fn records(&self, node: NodeId) -> usize {
+        self.nodes.get(&node).map_or(0, |known| known.records.len())
     }
 
     /// Takes in a record and its age in seconds.
@@ -260,6 +336,8 @@ impl Catalogue {
             RecordWay::Local => (claimed, None, true),
             // All beacons together are one source, so that invented peers make no room for each other.
             RecordWay::Beacon => (BEACON_SOURCE, None, known.beacons.take(env.now)),
+            // Likewise: the sender of a packet can be any member that has the network's secret.
+            RecordWay::Member => (MEMBER_SOURCE, None, known.packets.take(env.now)),
             RecordWay::Session(index) => {
                 let Some(exchange) = self.exchanges.get_mut(&index) else { return };
                 (exchange.peer, Some(index), exchange.budget.take(env.now))

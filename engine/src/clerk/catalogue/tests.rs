@@ -67,7 +67,9 @@ impl Fixture {
 fn a_record_is_taken_once_and_makes_its_peer_known() {
     let mut fixture = Fixture::new();
     let effects = fixture.read();
-    assert!(matches!(&effects[..], [Effect::PeerChanged { now, .. }] if now.produces(&STREAM)));
+    assert!(
+        matches!(&effects[..], [Effect::RecordChanged(..), Effect::PeerChanged { now, .. }] if now.produces(&STREAM))
+    );
     assert_eq!(fixture.catalogue.producers(fixture.node.id, &STREAM), [fixture.other.peer_id]);
     assert!(fixture.read().is_empty(), "it is known byte for byte");
     assert_eq!(fixture.node.counters.read().records_accepted, 1);
@@ -124,8 +126,8 @@ fn a_peer_without_a_record_can_be_forgotten() {
 }
 
 #[test]
-fn a_silent_beacon_ends_a_record_that_no_session_bears_out() {
-    for connected in [false, true] {
+fn a_silent_beacon_ends_the_record_of_a_peer_that_failed() {
+    for (connected, failed) in [(false, false), (false, true), (true, true)] {
         let mut fixture = Fixture::new();
         let bytes = fixture.record.bytes().to_vec();
         let (node, peer) = (fixture.node.id, fixture.other.peer_id);
@@ -135,8 +137,11 @@ fn a_silent_beacon_ends_a_record_that_no_session_bears_out() {
         if connected {
             fixture.greet();
         }
+        if failed {
+            fixture.catalogue.failed(node, peer);
+        }
         fixture.catalogue.silent(&mut fixture.env, node, peer);
-        assert_eq!(fixture.catalogue.record(node, peer).is_some(), connected);
+        assert_eq!(fixture.catalogue.record(node, peer).is_some(), connected || !failed);
     }
 }
 

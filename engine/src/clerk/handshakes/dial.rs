@@ -178,7 +178,7 @@ impl NodeHandshakes {
 
 /// The address for the attempt after `failures`: each in turn, that from which the peer's beacon came first.
 /// An address that is good on one link only is not announced, so it is taken from there.
-pub(super) fn address_to_call(
+pub(crate) fn address_to_call(
     announced: &[SocketAddr],
     near: Option<SocketAddr>,
     failures: usize,

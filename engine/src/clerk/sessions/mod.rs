@@ -153,6 +153,12 @@ impl Sessions {
         self.slots.get(&(node, peer))?.current().map(|entry| entry.local_index)
     }
 
+    /// The addresses of this host and of the peer between which the current session goes.
+    pub(crate) fn route(&self, node: NodeId, peer: PeerId) -> Option<(Option<IpAddr>, SocketAddr)> {
+        let session = self.sessions.get(&self.current(node, peer)?)?;
+        Some((session.source, session.address))
+    }
+
     /// What one that wants to dial the peer has to know.
     pub(crate) fn dial_view(&self, node: NodeId, peer: PeerId) -> DialView {
         self.slots.get(&(node, peer)).map_or_else(DialView::default, |slots| DialView {

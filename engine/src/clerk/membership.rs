@@ -1,0 +1,74 @@
+//! Membership as far as it concerns several components: packets, and what they tell of peers.
+//!
+//! Each function asks some components and tells others; none keeps anything of its own.
+
+use std::net::SocketAddr;
+
+use corewire_proto::{
+    PeerId,
+    swim::{SwimEvent, SwimTarget},
+};
+
+use super::{Clerk, catalogue::RecordWay};
+use crate::{
+    registry,
+    shard::{Command, NodeId},
+    shared::dialling::reachable,
+};
+
+impl Clerk {
+    pub(super) fn member_packet(&mut self, node: NodeId, from: SocketAddr, bytes: &[u8]) {
+        if let Some(book) = self.catalogue.book(node, self.env.seconds()) {
+            self.members.handle_packet(&mut self.env, node, (from, bytes), &book);
+        }
+    }
+
+    pub(super) fn members_due(&mut self, node: NodeId) {
+        if let Some(book) = self.catalogue.book(node, self.env.seconds()) {
+            self.members.due(&mut self.env, node, &book);
+        }
+    }
+
+    /// What is known of a peer is different.
+    pub(super) fn record_changed(&mut self, node: NodeId, peer: PeerId) {
+        let Some(shared) = self.nodes.shared(node) else { return };
+        // A node of this process is known without packets.
+        let connected = self.sessions.current(node, peer).is_some() || registry::has(shared, &peer);
+        let record = self.catalogue.aged_record(node, peer, self.env.seconds());
+        self.members.changed(&mut self.env, node, peer, (record, connected));
+    }
+
+    pub(super) fn send_to_member(&mut self, node: NodeId, to: SwimTarget, bytes: Vec<u8>) {
+        let Some(shared) = self.nodes.shared(node) else { return };
+        let (source, to) = match to {
+            SwimTarget::Address(to) => (self.env.called_at, Some(to)),
+            SwimTarget::Peer { peer, attempt } => match self.sessions.route(node, peer) {
+                Some((source, to)) => (source, Some(to)),
+                None => {
+                    let fits = |to: &SocketAddr| reachable(&shared.addresses, *to).is_ok();
+                    (None, self.catalogue.member_address(node, peer, attempt as usize, fits))
+                }
+            },
+        };
+        // Any shard has a socket of the node. What is lost is made up for by the protocol.
+        let shard = self.shards.numbers().find(|shard| self.shards.has_room(*shard));
+        if let (Some(shard), Some(to)) = (shard, to) {
+            self.shards.send_datagram(shard, Command::SendDatagram { node, source, to, bytes });
+        }
+    }
+
+    pub(super) fn member_event(&mut self, node: NodeId, event: SwimEvent) {
+        let env = &mut self.env;
+        match event {
+            _ if self.shutdown.is_leaving(node) => {}
+            SwimEvent::Record { bytes, age_s } => {
+                self.catalogue.read_record(env, node, (&bytes, u64::from(age_s)), RecordWay::Member);
+            }
+            SwimEvent::Call(call) => self.fetch_record(node, call, None),
+            SwimEvent::Heard(peer, from) => self.catalogue.heard(node, peer, from),
+            SwimEvent::Suspected => self.nodes.record_stale(node),
+            SwimEvent::Failed(peer) => self.catalogue.failed(node, peer),
+            SwimEvent::Forgotten(peer) => self.catalogue.forget_failed(env, node, peer),
+        }
+    }
+}
