@@ -15,7 +15,7 @@ use corewire::{Consumer, DialFailure, DialProblem, Discovery, Network, PeerId};
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
 use super::node::{self, NodeRole};
-use super::output::OutputThread;
+use super::output::{OutputThread, check_stdout};
 use super::progress::Progress;
 use super::record::{Raw, RawRecord};
 use super::term::note;
@@ -66,6 +66,7 @@ enum EndReason {
 
 /// Runs `corewire sub`.
 pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
+    check_stdout()?;
     let interrupt = Interrupt::listen()?;
     let network = node::join(&args.net, NodeRole::Subscriber, &interrupt)?;
     let say = |line: &str| {
