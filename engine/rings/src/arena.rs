@@ -27,10 +27,13 @@ use std::slice::{from_raw_parts, from_raw_parts_mut};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ArenaOffset(usize);
 
-/// The memory of the records in one allocation: blocks, units, spill. There are no blocks unless small
+/// The memory of the records, in one allocation: blocks, units, spill. There are no blocks unless small
 /// records are scattered, and no units if all records are.
 pub(crate) struct Arena {
+    /// The first multiple of [`ALIGN`] in the allocation.
     base: NonNull<u8>,
+    /// Where the allocation begins, and what was asked for: [`ALIGN_SLACK`] bytes more than the arena has.
+    allocation: NonNull<u8>,
     layout: Layout,
     /// Records shorter than this are scattered: 0 or [`SMALL_RECORD_BYTES`] + 1.
     scatter_below: usize,
@@ -62,6 +65,14 @@ const fn block_step(blocks: usize) -> usize {
 /// Alignment of the arena: that of a block.
 const ALIGN: usize = SMALL_RECORD_BYTES;
 
+/// Alignment of the allocation. Not [`ALIGN`]: zeroed memory of a larger alignment than an allocator's own is
+/// written by `std` in any case, and a ring made by [`Arena::new`] alone shall not be resident before it is
+/// used.
+const ALLOCATION_ALIGN: usize = UNIT_BYTES;
+
+/// What is allocated to find a multiple of [`ALIGN`] in it.
+pub(crate) const ALIGN_SLACK: usize = ALIGN - ALLOCATION_ALIGN;
+
 /// How far ahead of a claim of a packed record the writer prefetches: eight records of 64 bytes.
 const WRITE_AHEAD_BYTES: usize = 512;
 
@@ -75,16 +86,22 @@ impl Arena {
         (blocks, if blocks > 0 && config.max_record <= SMALL_RECORD_BYTES { 0 } else { units })
     }
 
-    /// `units`: the arithmetic of the ring's positions. `None`: no memory.
+    /// Memory that the system may give page by page, when it is first written. `units`: the arithmetic of the
+    /// ring's positions. `None`: no memory.
     pub(crate) fn new(config: &RingConfig, units: Units) -> Option<Self> {
         let (block_bytes, rest) = Self::sizes(config);
-        let layout = Layout::from_size_align(block_bytes + rest, ALIGN).ok()?;
-        assert!(layout.size() > 0, "a ring has at least one unit");
+        assert!(block_bytes + rest > 0, "a ring has at least one unit");
+        let layout = Layout::from_size_align(block_bytes + rest + ALIGN_SLACK, ALLOCATION_ALIGN).ok()?;
         // SAFETY: the layout's size is not zero, asserted above.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let allocation = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let ahead = allocation.addr().get().wrapping_neg() % ALIGN;
+        // SAFETY: both addresses are multiples of `ALLOCATION_ALIGN`, so the base lies at most `ALIGN_SLACK`
+        // bytes ahead, and the bytes of the arena behind it.
+        let base = unsafe { allocation.add(ahead) };
         let step = mutate!(block_step(config.block_count()), "blocks-collide" => 2);
         Some(Self {
             base,
+            allocation,
             layout,
             scatter_below: if block_bytes == 0 { 0 } else { SMALL_RECORD_BYTES + 1 },
             block_step: step * SMALL_RECORD_BYTES,
@@ -92,8 +109,14 @@ impl Arena {
             block_bytes,
             units,
             #[cfg(loom)]
-            witnesses: (0..layout.size() / UNIT_BYTES).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+            witnesses: (0..(block_bytes + rest) / UNIT_BYTES).map(|_| loom::cell::UnsafeCell::new(())).collect(),
         })
+    }
+
+    /// Writes all memory once, so that no record waits for a page of it. To be called before the first one.
+    pub(crate) fn touch(&mut self) {
+        // SAFETY: the bytes are those of the allocation, which no record uses yet: the borrow is exclusive.
+        unsafe { self.allocation.write_bytes(0, self.layout.size()) }
     }
 
     /// Whether a record of `len` bytes is scattered; otherwise it is packed.
@@ -132,7 +155,7 @@ impl Arena {
     /// The address of a record's first byte.
     #[inline(always)]
     pub(crate) fn address(&self, at: ArenaOffset) -> NonNull<u8> {
-        debug_assert!(at.0 < self.layout.size());
+        debug_assert!(at.0 < self.layout.size() - ALIGN_SLACK);
         // SAFETY: an `ArenaOffset` is made in this file only, from a block's number below their count or from
         // a place below the capacity, so it is inside the allocation; debug-asserted above.
         unsafe { self.base.add(at.0) }
@@ -183,8 +206,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: `base` came from `alloc_zeroed` with this layout, and no handle has the arena any more.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+        // SAFETY: `allocation` came from `alloc_zeroed` with this layout, and no handle has the arena now.
+        unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
     }
 }
 
@@ -357,7 +380,7 @@ mod tests {
                     blocks
                         .iter()
                         .all(|at| at % SMALL_RECORD_BYTES == 0
-                            && at + SMALL_RECORD_BYTES <= arena.layout.size())
+                            && at + SMALL_RECORD_BYTES <= arena.layout.size() - ALIGN_SLACK)
                 );
             }
         }

@@ -80,8 +80,16 @@ pub struct RingStats {
 
 impl Ring {
     /// Builds a ring. Allocates all its memory here, except for the queue of waiting writers and for readers
-    /// beyond the 63rd.
+    /// beyond the 63rd, and writes that of the records once, so that none waits for a page of it.
     pub fn new(config: RingConfig) -> Result<Ring, RingConfigError> {
+        let mut shared = RingShared::new(config, Fences::detect())?;
+        shared.arena.touch();
+        Ok(Self::of(Arc::new(shared)))
+    }
+
+    /// As [`Ring::new`], but the memory of the records is not written here. A system that gives memory by
+    /// pages gives it as records first reach it, so that a ring which is never filled costs little of it.
+    pub fn new_untouched(config: RingConfig) -> Result<Ring, RingConfigError> {
         Ok(Self::of(Arc::new(RingShared::new(config, Fences::detect())?)))
     }
 

@@ -1,6 +1,6 @@
 //! What all handles of one ring share, and the wake-ups that combine its parts.
 
-use crate::arena::Arena;
+use crate::arena::{ALIGN_SLACK, Arena};
 use crate::bugs::mutate;
 use crate::capacity::Capacity;
 use crate::config::RingConfig;
@@ -57,7 +57,7 @@ impl RingConfig {
         let (blocks, units) = Arena::sizes(self);
         let descriptors = Descriptors::count(self.datums) * DESCRIPTOR_BYTES;
         let readers = ReaderSlots::memory_bytes(self.readers, FIRST_SLOTS);
-        blocks + units + descriptors + readers + size_of::<ArcInner<RingShared>>()
+        blocks + units + ALIGN_SLACK + descriptors + readers + size_of::<ArcInner<RingShared>>()
     }
 }
 

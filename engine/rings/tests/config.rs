@@ -1,4 +1,4 @@
-//! Sizes that `Ring::new` refuses.
+//! Sizes that `Ring::new` refuses, and when a ring's memory is taken.
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::limits::{MAX_ARENA_BYTES, MAX_DATUMS, MAX_READERS, MAX_RECORD_BYTES};
@@ -56,4 +56,25 @@ fn missing_memory_is_an_error_and_not_an_abort() {
     if let Err(error) = Ring::new(config) {
         assert_eq!(error, RingConfigError::Memory(config.memory_bytes()));
     }
+}
+
+#[cfg(all(target_os = "linux", not(corewire_sanitize)))]
+#[test]
+fn memory_of_an_untouched_ring_is_not_resident() {
+    let resident = || {
+        let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux says how large a process is");
+        pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4_096
+    };
+    let config =
+        RingConfig { datums: 64, bytes: 256 << 20, max_record: 1 << 20, readers: 1, scatter_small: false };
+    let before = resident();
+    let ring = Ring::new_untouched(config).unwrap();
+    let untouched = resident().saturating_sub(before);
+    assert!(untouched < 64 << 20, "{untouched} bytes");
+    let mut reader = ring.subscribe().unwrap();
+    ring.writer().try_push(&[7; 100]).unwrap();
+    assert_eq!(&*reader.try_recv().unwrap().unwrap(), &[7; 100]);
+    let touched = Ring::new(RingConfig { bytes: 128 << 20, ..config }).unwrap();
+    assert!(resident().saturating_sub(before) >= 120 << 20);
+    drop(touched);
 }

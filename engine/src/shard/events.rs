@@ -207,7 +207,7 @@ impl ShardCore {
         let channel_slot = entry.labels.get(label)?;
         let ChannelRole::Opening(opening) = self.channels.get(channel_slot)?.role else { return None };
         let made = inbox_config(&opening, accept.max_datum_bytes, &self.config.limits)
-            .and_then(|config| Ring::new(config).map_err(|_| CloseCode::NO_CAPACITY))
+            .and_then(|config| Ring::new_untouched(config).map_err(|_| CloseCode::NO_CAPACITY))
             .and_then(|ring| match ring.subscribe() {
                 Ok(reader) => Ok((ring, reader)),
                 Err(_) => Err(CloseCode::NO_CAPACITY),
@@ -348,11 +348,13 @@ fn inbox_config(
     let (window_bytes, datums) = windows(opening, limits);
     let largest = cost(max_datum as usize);
     let headers = datums.saturating_mul(HEADER_BYTES as u64);
-    let bytes = window_bytes.saturating_add(largest).saturating_add(headers);
+    let beside = largest.saturating_add(headers);
     // Checked before the ring is sized: a hostile window may be near 2^64.
-    if bytes > limits.inbox_bytes as u64 {
+    if window_bytes.saturating_add(beside) > limits.inbox_bytes as u64 {
         return Err(CloseCode::TOO_LARGE);
     }
+    // So many datums never fill a larger window.
+    let bytes = window_bytes.min(datums.saturating_mul(largest)) + beside;
     let config = RingConfig {
         datums: datums as usize,
         bytes: bytes as usize,

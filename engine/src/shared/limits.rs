@@ -63,7 +63,7 @@ impl Default for Limits {
             subscriptions: 4_096,
             // As many channels as four sessions have, in both directions.
             direct: 8 * Label::MAX_CHANNELS,
-            // At the default window of 64 KiB the inboxes of one subscription take at most 64 MiB.
+            // At the default window of 1 MiB the inboxes of one subscription, once all are used, take 1 GiB.
             legs: 1_024,
             sessions: SESSIONS_PER_SHARD,
             // Ten times what a thousand handshakes per second have in progress on a network with a round trip

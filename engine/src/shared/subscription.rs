@@ -116,12 +116,12 @@ pub struct SubscribeSpec {
 }
 
 impl SubscribeSpec {
-    /// A subscription to `stream` with every default: 65,536 bytes and 1,024 datums of window, datums up to
-    /// 16 MiB, reliable, from every producer.
+    /// A subscription to `stream` with every default: 1 MiB and 1,024 datums of window, datums up to 16 MiB,
+    /// reliable, from every producer.
     pub fn new(stream: StreamId) -> Self {
         Self {
             stream,
-            window_bytes: 65_536,
+            window_bytes: 1 << 20,
             window_datums: 1_024,
             max_datum: 16 << 20,
             reliability: Reliability::Reliable,

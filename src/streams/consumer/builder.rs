@@ -15,9 +15,9 @@ use crate::streams::criteria::Criteria;
 use crate::streams::{Reliability, Streams};
 use crate::tickets::{SharedValidator, TicketValidator};
 
-/// Credit of a channel between engines: about 50 full packets, so that a sender does not stop for each
-/// acknowledgement.
-const WINDOW_BYTES_DEFAULT: usize = 65_536;
+/// Credit of a channel between engines: what a producer's ring holds by default, so that the window stops no
+/// producer before its ring does.
+const WINDOW_BYTES_DEFAULT: usize = 1 << 20;
 
 /// As many datums as a producer's ring holds by default.
 const WINDOW_DATUMS_DEFAULT: usize = 1024;
@@ -125,8 +125,13 @@ impl<D: Send + 'static, C> Builder<D, C> {
 
     /// The credit of a producer on another engine, in bytes: encoded datums that are sent and not yet taken
     /// by the application, each counting its length rounded up to 16. From 16 bytes to 96 MiB; 0 sets no
-    /// limit, neither in bytes nor [in datums](Self::with_window_datums). Default: 65,536. For a producer on
-    /// the same engine its own ring is the window.
+    /// limit, neither in bytes nor [in datums](Self::with_window_datums). Default: 1 MiB, as the ring of a
+    /// producer has. For a producer on the same engine its own ring is the window.
+    ///
+    /// Each such producer has an inbox here: room for the window, or for as many of the producer's largest
+    /// datums as the window allows if that is less, for one more of them, and 16 bytes for each datum. The
+    /// memory is reserved when the channel opens, and used as datums first reach it: an inbox that has passed
+    /// on as many bytes as it holds is resident whole.
     ///
     /// Without a limit a slow consumer never stops its producer. Once it has as much to take as the engine
     /// grants an inbox ([`ShardLimits::open_window_bytes`](crate::engine::ShardLimits)), a reliable channel
