@@ -56,7 +56,8 @@ pub enum NextTurn {
 /// * [`run`](Self::run) is a future for a single-threaded executor.
 ///
 /// A send on this thread flushes the shard itself: the first datum after a turn leaves before the send
-/// returns, and what follows it before the next turn leaves with that turn, packed together. Handles may be
+/// returns. What follows it before the next turn is packed together, and leaves with each 256th datum and
+/// with that turn. Handles may be
 /// used from any other thread too; then the datum waits for the shard's next turn.
 ///
 /// # The contract

@@ -37,8 +37,10 @@ use crate::{
 type ShardsHere = Rc<[Rc<HostedShard>]>;
 
 thread_local! {
-    /// How many there are in `HERE`: the check that each send makes.
+    /// How many there are in `HERE`.
     static COUNT: Cell<usize> = const { Cell::new(0) };
+    /// Datums until shards flush: the check that each send makes. 0 on a thread that has no shards.
+    static DATUMS_LEFT: Cell<usize> = const { Cell::new(0) };
     /// How often `HERE` has changed.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static HERE: RefCell<Option<ShardsHere>> = const { RefCell::new(None) };
@@ -66,8 +68,6 @@ pub(crate) struct HostedShard {
     /// Set when the shard has stopped or panicked.
     end: Arc<OnceLock<HostEnd>>,
     sleeper: RefCell<Sleeper>,
-    /// A turn was taken since the last flush.
-    turned: Cell<bool>,
     /// The waker of this thread's blocking forms. Kept between them, so that waiting does not allocate; empty
     /// while in use.
     parker: Cell<Option<HostParker>>,
@@ -88,7 +88,6 @@ impl HostedShard {
             idler: RefCell::new(idler),
             end,
             sleeper: RefCell::new(Sleeper::Awake),
-            turned: Cell::new(true),
             parker: Cell::new(None),
         });
         let entered = hosted.clone();
@@ -108,20 +107,16 @@ impl HostedShard {
             return Next::Idle;
         }
         self.wake_up(&mut shard);
-        self.turned.set(true);
         let next = self.contained(&mut shard, Shard::turn).unwrap_or(Next::Idle);
+        DATUMS_LEFT.set(1);
         if shard.is_stopped() {
             let _first = self.end.set(HostEnd::InOrder);
         }
         next
     }
 
-    /// Sends what rings got since the last turn. Once for each turn: what follows leaves with the next one,
-    /// so that a burst is packed instead of being sent datum by datum.
+    /// Sends what rings got since the last turn.
     fn flush(&self) {
-        if !self.turned.replace(false) {
-            return;
-        }
         let Ok(mut shard) = self.shard.try_borrow_mut() else { return };
         if self.is_over() {
             return;
@@ -241,6 +236,7 @@ fn change_here(change: impl FnOnce(&mut Vec<Rc<HostedShard>>)) {
         let mut list = here.borrow().as_deref().map_or_else(Vec::new, <[_]>::to_vec);
         change(&mut list);
         COUNT.set(list.len());
+        DATUMS_LEFT.set(usize::from(!list.is_empty()));
         CHANGES.set(CHANGES.get() + 1);
         // Dropped without the borrow, although no shard is: its handle has another reference.
         let before = here.replace((!list.is_empty()).then(|| list.into()));
@@ -255,11 +251,18 @@ fn here() -> Option<ShardsHere> {
     HERE.try_with(|here| here.borrow().clone()).ok().flatten()
 }
 
-/// Lets the shards of this thread send what was put into rings, once for each of their turns. One load on a
-/// thread that has no shards.
+/// Datums between two flushes of a thread that takes no turns. A burst is packed instead of being sent datum
+/// by datum, and still its first part is under way while the rest is written.
+const DATUMS_PER_FLUSH: usize = 256;
+
+/// Datums were put into a ring: the first after a turn of this thread's shards, and after that each
+/// [`DATUMS_PER_FLUSH`]th, lets them send what rings hold. The rest leaves with the next turn.
 #[inline(always)]
-pub fn flush() {
-    if COUNT.get() > 0 {
+pub fn flush(datums: usize) {
+    let left = DATUMS_LEFT.get();
+    if left > datums {
+        DATUMS_LEFT.set(left - datums);
+    } else if left > 0 {
         flush_here();
     }
 }
@@ -267,6 +270,7 @@ pub fn flush() {
 #[cold]
 #[inline(never)]
 fn flush_here() {
+    DATUMS_LEFT.set(DATUMS_PER_FLUSH);
     for shard in here().iter().flat_map(|here| here.iter()) {
         shard.flush();
     }

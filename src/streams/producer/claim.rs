@@ -43,7 +43,7 @@ impl<D, C> Claim<'_, D, C> {
         let Self { cancelled, room, .. } = self;
         mem::forget(cancelled);
         let seq = room.commit();
-        flush();
+        flush(1);
         seq
     }
 }
@@ -111,8 +111,9 @@ impl<D, C> ClaimMany<'_, D, C> {
         if given_up > 0 {
             self.core.cancel(given_up as u64);
         }
+        let published = room.len() - given_up;
         let seqs = room.commit_first(n);
-        flush();
+        flush(published);
         seqs
     }
 }

@@ -136,12 +136,12 @@ impl ProducerCore {
         for (index, datum) in datums.iter().enumerate().take(count) {
             if let Err(error) = encode::<D, C>(datum, room.record(index)) {
                 room.commit_first(index);
-                flush();
+                flush(index);
                 return if index > 0 { Ok(index) } else { Err(error.into()) };
             }
         }
         room.commit();
-        flush();
+        flush(count);
         Ok(count)
     }
 }

@@ -170,7 +170,7 @@ impl ProducerCore {
             return self.put_slow::<D, C>(Rejected::Unencodable(datum, error));
         }
         claim.commit();
-        flush();
+        flush(1);
         Ok(())
     }
 
@@ -323,7 +323,7 @@ impl ProducerCore {
         let mut claim = self.writer.claim_evicting(bytes.len(), |_, _| {})?;
         claim.copy_from_slice(bytes);
         claim.commit();
-        flush();
+        flush(1);
         if degraded {
             self.shared.counters.degraded.add_one();
         }
@@ -353,7 +353,7 @@ fn fill<D, C: Codec<D>>(
     encoded.write::<D, C>(datum, room)?;
     end.copy_from_slice(tail.as_slice());
     claim.commit();
-    flush();
+    flush(1);
     Ok(())
 }
 
