@@ -7,12 +7,12 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewire::engine::{EngineError, HostedRun, Idle, NextTurn, PollThread, Reactor, ShardState};
+use corewire::engine::{DriverKind, EngineError, HostedRun, Idle, NextTurn, PollThread, Reactor, ShardState};
 use corewire::network::SessionSettings;
 use corewire::streams::{CloseCode, State};
 use corewire::{
-    BackpressurePolicy, Consumer, Engine, EngineConfig, HostedEngine, Network, NetworkId, Producer, block_on,
-    local,
+    BackpressurePolicy, Consumer, Engine, EngineConfig, HostedEngine, IoChoice, Network, NetworkId, Producer,
+    block_on, local,
 };
 use corewire_testkit::{CountingWaker, LIMIT};
 
@@ -48,6 +48,46 @@ fn a_node_without_an_engine_runs_on_the_one_that_its_thread_hosts() {
     assert!(hosted.engine().stop(Duration::from_secs(1)));
     assert!(HostedEngine::here().is_none() && hosted.is_over());
     assert_eq!(hosted.engine().info().shards[0].state, ShardState::Stopped);
+}
+
+#[test]
+fn hosted_engine_takes_epoll_unless_it_is_asked_for_another_driver() {
+    let driver = |io| {
+        let hosted = HostedEngine::start(EngineConfig { io, ..EngineConfig::default() });
+        hosted.map(|hosted| hosted.engine().info().shards[0].driver)
+    };
+    assert_eq!(driver(IoChoice::Auto).unwrap(), DriverKind::Epoll);
+    match driver(IoChoice::Uring) {
+        Ok(kind) => assert_eq!(kind, DriverKind::Uring),
+        Err(refusal) => assert!(refusal.to_string().contains("io_uring"), "{refusal}"),
+    }
+}
+
+#[test]
+fn burst_of_a_hosted_producer_leaves_before_its_next_turn() {
+    let id = NetworkId::random();
+    let _hosted = hosted(Idle::Park);
+    let here = Network::new_blocking(id).unwrap();
+    let there = elsewhere(id);
+    let (producer, mut consumer) = connect(&here, &there);
+    // The wait for the first one turns the engine until the channel is open at both ends.
+    producer.send_blocking(0).unwrap();
+    assert_eq!(consumer.recv_timeout(LIMIT), Ok(0));
+    // Without a turn in between.
+    for n in 1..=1_000 {
+        producer.try_send(n).unwrap();
+    }
+    let taken = thread::spawn(move || {
+        let mut last = None;
+        while let Ok(n) = consumer.recv_timeout(LIMIT / 10) {
+            last = Some(n);
+            if n >= 700 {
+                break;
+            }
+        }
+        last
+    });
+    assert_eq!(taken.join().unwrap(), Some(700));
 }
 
 #[test]

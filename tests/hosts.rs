@@ -11,7 +11,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use corewire::engine::{HostedRun, Idle, PollThread};
-use corewire::{EngineConfig, HostedEngine, IoChoice, Network, NetworkId, block_on};
+use corewire::{Engine, EngineConfig, HostedEngine, IoChoice, Network, NetworkId, block_on};
 use corewire_testkit::LIMIT;
 
 /// Round trips of a conversation, and datums of its burst.
@@ -62,9 +62,15 @@ async fn converse(id: NetworkId) {
     network.shutdown(Duration::from_secs(20)).await.unwrap();
 }
 
+/// The drivers that this host allows.
+fn drivers() -> Vec<IoChoice> {
+    let allowed = |io: &IoChoice| Engine::start(EngineConfig { shards: 1, io: *io, ..EngineConfig::default() }).is_ok();
+    [IoChoice::Uring, IoChoice::Epoll].into_iter().filter(allowed).collect()
+}
+
 /// Runs the conversation under `host` on every driver and with every way to wait that lets others run.
 fn check(host: impl Fn(&HostedEngine, NetworkId)) {
-    for io in [IoChoice::Auto, IoChoice::Epoll] {
+    for io in drivers() {
         for idle in [Idle::Park, Idle::ADAPTIVE] {
             let hosted = HostedEngine::start(config(io, idle)).unwrap();
             let id = NetworkId::random();

@@ -19,7 +19,7 @@ pub struct EngineConfig {
     /// Shards, each a thread: 0 to 254 ([`MAX_SHARDS`]). 0, the default, starts half as many as the CPUs that
     /// the process may use, 1 to 8.
     pub shards: usize,
-    /// Which driver to use. io_uring where it is allowed by default.
+    /// Which driver to use. [`IoChoice::Auto`] by default.
     pub io: IoChoice,
     /// What a shard does when it has nothing to do. [`Idle::ADAPTIVE`] by default.
     pub idle: Idle,

@@ -98,6 +98,7 @@ impl Engine {
         if config.shards > 1 {
             return Err(EngineError::HostedShards(config.shards));
         }
+        let config = EngineConfig { io: config.io.hosted(), ..config };
         let (links, mut ends) = links(1, &config.limits);
         let ends = ends.pop().expect("ends for the one shard");
         let (started, shard, clock) = threads::host_shard(&config, ends)?;

@@ -103,7 +103,7 @@ pub(crate) struct BenchArgs {
     /// How long each combination is measured, after a warm-up
     #[arg(long, visible_alias = "for", value_name = "TIME", default_value = "2s", value_parser = run_time)]
     pub(crate) duration: Duration,
-    /// Driver; auto takes io_uring where the kernel allows it, epoll otherwise
+    /// Driver; auto takes epoll for a hosted engine, io_uring for threads where the kernel allows it
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) io: Io,
     /// How threads wait: adaptive (spin, then sleep), spin, or park (sleep)
