@@ -136,7 +136,7 @@ fn killed_process_is_known_as_gone_in_about_a_second() {
         world.peers[0].process = Process::Killed;
         let start = world.now;
         world.run_until(SECOND * 20, |world| world.peers[1].closed.is_some());
-        assert_eq!(world.peers[1].closed, Some((CloseCode::PEER_LOST, false)));
+        assert_eq!(world.peers[1].closed, Some((CloseCode::PEER_GONE, false)));
         // An idle session finds out with its next keep-alive.
         let limit = if idle { SECOND * 7 / 2 } else { SECOND * 3 / 2 };
         assert!(world.now - start < limit, "{:?}", world.now - start);
@@ -148,7 +148,7 @@ fn forged_refusals_do_not_end_a_session_whose_peer_answers() {
     let mut world = busy(7, Faults { delay_us: 100, loss: 50, ..Faults::default() });
     for _ in 0..500 {
         let now = world.now;
-        world.peers[1].session.handle_unreachable(now);
+        world.peers[1].session.handle_unreachable(now, true);
         world.run_until(SECOND / 100, |_| false);
     }
     assert!(world.peers.iter().all(|peer| peer.closed.is_none()));

@@ -358,7 +358,7 @@ impl Clerk {
         self.catalogue.session_gone(env, index);
         if gone.disconnected {
             self.catalogue.disconnected(node, peer);
-            if code == CloseCode::PEER_LOST {
+            if matches!(code, CloseCode::PEER_LOST | CloseCode::PEER_GONE) {
                 self.catalogue.lost(node, peer);
             }
             self.session_missed(node, peer);

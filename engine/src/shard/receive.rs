@@ -48,14 +48,13 @@ impl ShardCore {
                 let Some(entry) = self.sessions.get_mut(slot) else { continue };
                 match fault {
                     PathFault::TooLarge { bytes } => entry.session.handle_too_large(self.now, bytes),
-                    PathFault::Refused | PathFault::Unreachable => {
-                        entry.session.handle_unreachable(self.now);
-                    }
+                    PathFault::Refused => entry.session.handle_unreachable(self.now, true),
+                    PathFault::Unreachable => entry.session.handle_unreachable(self.now, false),
                     PathFault::NotSent => {
                         // The host may have lost the address. From now on the kernel chooses one; the peer
                         // follows when that has answered.
                         entry.route.source = mutate!(None, "lost-source-kept" => entry.route.source);
-                        entry.session.handle_unreachable(self.now);
+                        entry.session.handle_unreachable(self.now, false);
                     }
                 }
                 self.mark_dirty(slot);

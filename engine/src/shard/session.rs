@@ -176,6 +176,7 @@ impl ShardCore {
         let broken = matches!(
             code,
             CloseCode::PEER_LOST
+                | CloseCode::PEER_GONE
                 | CloseCode::GAVE_UP
                 | CloseCode::KEY_EXHAUSTED
                 | CloseCode::SUPERSEDED

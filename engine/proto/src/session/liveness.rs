@@ -21,6 +21,8 @@ struct Refusals {
     first: Instant,
     last: Instant,
     count: u32,
+    /// All of them said that the port is closed: the host is there, the process is not.
+    closed: bool,
     /// When the next probe leaves.
     probe_at: Instant,
 }
@@ -35,6 +37,8 @@ pub(super) enum Silence {
     Suspect(Duration),
     /// The peer is lost.
     Lost,
+    /// Its host runs and has closed its port.
+    Gone,
 }
 
 /// The silence of the peer.
@@ -109,14 +113,17 @@ impl Liveness {
         self.unanswered = None;
     }
 
-    /// The network reports that the peer cannot be reached. Returns whether a probe is to leave now.
-    pub(super) fn handle_unreachable(&mut self, now: Instant) -> bool {
+    /// The network reports that the peer cannot be reached; `closed`: because its port is closed. Returns
+    /// whether a probe is to leave now.
+    pub(super) fn handle_unreachable(&mut self, now: Instant, closed: bool) -> bool {
         if let Some(refusals) = &mut self.refusals {
             refusals.last = now;
             refusals.count = refusals.count.saturating_add(1);
+            refusals.closed &= closed;
             return false;
         }
-        self.refusals = Some(Refusals { first: now, last: now, count: 1, probe_at: now + REFUSED_PROBE });
+        let probe_at = now + REFUSED_PROBE;
+        self.refusals = Some(Refusals { first: now, last: now, count: 1, closed, probe_at });
         true
     }
 
@@ -156,7 +163,8 @@ impl Liveness {
     /// A timer may have fired.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Silence {
         if self.refused_at().is_some_and(|at| at <= now) {
-            return Silence::Lost;
+            let closed = self.refusals.as_ref().is_some_and(|refusals| refusals.closed);
+            return if closed { Silence::Gone } else { Silence::Lost };
         }
         if let Some(at) = self.dead_at()
             && at <= now
@@ -218,11 +226,11 @@ mod tests {
     #[test]
     fn refusals_kill_within_a_second_and_a_packet_clears_them() {
         let mut liveness = liveness();
-        assert!(liveness.handle_unreachable(at(0)), "a probe leaves at once");
+        assert!(liveness.handle_unreachable(at(0), false), "a probe leaves at once");
         for time in [200, 400] {
             assert_eq!(liveness.poll_timeout(), Some(at(time)));
             assert!(liveness.take_probe(at(time)) && !liveness.take_probe(at(time)));
-            assert!(!liveness.handle_unreachable(at(time + 1)));
+            assert!(!liveness.handle_unreachable(at(time + 1), false));
         }
         assert_eq!(liveness.handle_timeout(at(999)), Silence::Normal);
         assert_eq!(liveness.handle_timeout(at(1_000)), Silence::Lost);
@@ -232,9 +240,22 @@ mod tests {
     }
 
     #[test]
+    fn peer_is_gone_only_if_every_report_names_a_closed_port() {
+        for (reports, expected) in
+            [([true; 3], Silence::Gone), ([true, false, true], Silence::Lost), ([false, true, true], Silence::Lost)]
+        {
+            let mut liveness = liveness();
+            for (time, closed) in [0, 200, 400].into_iter().zip(reports) {
+                liveness.handle_unreachable(at(time), closed);
+            }
+            assert_eq!(liveness.handle_timeout(at(1_000)), expected, "{reports:?}");
+        }
+    }
+
+    #[test]
     fn single_refusal_does_not_kill() {
         let mut liveness = liveness();
-        assert!(liveness.handle_unreachable(at(0)));
+        assert!(liveness.handle_unreachable(at(0), true));
         let mut probes = 0;
         while let Some(next) = liveness.poll_timeout() {
             assert_eq!(liveness.handle_timeout(next), Silence::Normal);

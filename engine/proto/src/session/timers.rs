@@ -50,10 +50,8 @@ impl Session {
         match self.liveness.handle_timeout(now) {
             Silence::Normal => {}
             Silence::Suspect(silent_for) => self.events.push_back(SessionEvent::Suspect { silent_for }),
-            Silence::Lost => {
-                self.terminate(CloseCode::PEER_LOST, false);
-                return;
-            }
+            Silence::Lost => return self.terminate(CloseCode::PEER_LOST, false),
+            Silence::Gone => return self.terminate(CloseCode::PEER_GONE, false),
         }
         if due(self.closing_at) {
             self.start_closing(CloseCode::GRACEFUL);
@@ -110,12 +108,13 @@ impl Session {
             .then(|| self.liveness.keepalive_at(self.config.keepalive()))
     }
 
-    /// The network reports that the peer's address refuses packets or cannot be reached. Anybody can forge
-    /// such a report, so it only makes the session probe faster: it closes with `PEER_LOST` when reports go
-    /// on for a second in which no packet of the peer opens.
-    pub fn handle_unreachable(&mut self, now: Instant) {
+    /// The network reports that the peer cannot be reached; `closed`: because the peer's port is closed. Such
+    /// a report can be forged, so it only makes the session probe faster: it closes when reports go on for a
+    /// second in which no packet of the peer opens, with `PEER_GONE` if all of them name a closed port, and
+    /// with `PEER_LOST` otherwise.
+    pub fn handle_unreachable(&mut self, now: Instant, closed: bool) {
         self.advance_clock(now);
-        if self.is_open() && self.liveness.handle_unreachable(self.now) {
+        if self.is_open() && self.liveness.handle_unreachable(self.now, closed) {
             self.recovery.probes_due = 1;
         }
     }

@@ -62,6 +62,8 @@ codes! {
     ABORTED = 10_499, "ended before its time", true;
     /// The key reached its limit, and no new one was established.
     KEY_EXHAUSTED = 10_495, "the session key is used up", true;
+    /// The peer's host reports that the peer's port is closed, and no packet arrived from the peer.
+    PEER_GONE = 10_503, "the peer is gone: its port is closed", true;
     /// Packets in flight were answered by no packet of the peer for the dead-peer time.
     PEER_LOST = 10_504, "the peer does not answer", true;
     /// A configured bound was reached.

@@ -278,7 +278,7 @@ impl World {
                 self.events(to);
             }
             Process::Stopped => peer.waiting.push(sent),
-            Process::Killed => self.peers[1 - to].session.handle_unreachable(self.now),
+            Process::Killed => self.peers[1 - to].session.handle_unreachable(self.now, true),
         }
     }
 

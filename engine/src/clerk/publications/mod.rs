@@ -452,7 +452,9 @@ impl Publications {
         if let Some(consumer) = outbound.consumer() {
             publication.remote.remove(&consumer);
             match parked {
-                Some(reader) => publication.keep_place(env, consumer, outbound.channel.clone(), reader),
+                Some(reader) => {
+                    publication.keep_place(env, consumer, (outbound.channel.clone(), code), reader);
+                }
                 None => publication.lose_rest(env, &outbound.channel, code),
             }
             publication.answer_waiting(env, consumer);

@@ -8,7 +8,7 @@
 //! What a consumer missed between two channels is counted when it comes back, exactly as it is told to it:
 //! the distance from where it stopped to where its new channel begins.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId,
@@ -171,14 +171,16 @@ impl PublicationState {
         &mut self,
         env: &mut Env,
         consumer: ConsumerKey,
-        channel: Arc<Channel>,
+        (channel, code): (Arc<Channel>, CloseCode),
         reader: Reader,
     ) {
         let kept_for = self.shared.spec.resume_for;
         // The consumer may notice the break later than the producer, by the time after which it takes a
         // silent peer for dead: a stopped process counts from when it goes on. Its setting is taken to be
-        // ours.
-        let place = Place { reader, until: env.now + self.node.dead_after + kept_for, channel };
+        // ours. A process whose port is closed is not stopped; that it comes back is not excluded, since a
+        // firewall may have closed the port.
+        let later = if code == CloseCode::PEER_GONE { Duration::ZERO } else { self.node.dead_after };
+        let place = Place { reader, until: env.now + later + kept_for, channel };
         if kept_for.is_zero() {
             return self.lose(env, &place);
         }

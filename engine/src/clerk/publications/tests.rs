@@ -229,6 +229,21 @@ fn a_place_that_is_given_up_is_counted_and_not_resumed() {
 }
 
 #[test]
+fn place_of_a_peer_that_is_gone_ends_sooner_than_that_of_a_silent_one() {
+    for (code, later) in [(CloseCode::PEER_GONE, false), (CloseCode::PEER_LOST, true)] {
+        let mut fixture = Fixture::new(PublishSpec::new(STREAM));
+        let reader = fixture.shared.ring.subscribe().expect("a cursor");
+        assert!(fixture.shared.ring.writer().try_push(&[1; 8]).is_ok());
+        let key = fixture.serve(7).expect("it is admitted");
+        fixture.publications.channel_ended(&mut fixture.env, key, code, Some(reader));
+        assert_eq!(fixture.shared.ring.len(), 1, "its place holds the ring");
+        fixture.env.now = fixture.env.now + fixture.shared.spec.resume_for;
+        fixture.publications.places_due(&mut fixture.env, fixture.shared.key);
+        assert_eq!(fixture.shared.ring.len(), usize::from(later), "{code}");
+    }
+}
+
+#[test]
 fn what_a_returning_consumer_missed_is_counted_once() {
     let mut fixture = Fixture::new(PublishSpec::new(STREAM));
     let mut first = None;
