@@ -135,6 +135,7 @@ table! {
     Total SendErrors send_errors in "sends": "Sends that ended in another error.";
     Total SendRefused send_refused in "sends": "Sends for a socket that is gone.";
     Total QueuedErrors queued_errors in "errors": "Errors that the kernel had queued for a socket.";
+    Total ErrorRests error_rests in "times": "Times that a socket's errors were ignored for a second: too many.";
     Total TrainsReceived trains_received in "receives": "Receives that brought several datagrams at once.";
     Total TrainsSplit trains_split in "sends": "Trains that had to be cut in user space.";
     Total SystemCalls system_calls in "calls": "System calls of the driver.";

@@ -43,6 +43,9 @@ pub struct DriverCounters {
     pub send_refused: u64,
     /// Errors that the kernel had queued for a socket (`IP_RECVERR`) and that were taken from it.
     pub queued_errors: u64,
+    /// Times that the kernel was told to keep no errors for a socket for a second, because there were too
+    /// many: hosts that are gone are noticed later meanwhile.
+    pub error_rests: u64,
     /// Times that [`lease`](super::Driver::lease) had nothing left to give.
     pub leases_exhausted: u64,
     /// System calls made.

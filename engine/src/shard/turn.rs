@@ -154,6 +154,7 @@ impl ShardCore {
             (Counter::SendErrors, its.send_errors),
             (Counter::SendRefused, its.send_refused),
             (Counter::QueuedErrors, its.queued_errors),
+            (Counter::ErrorRests, its.error_rests),
             (Counter::TrainsReceived, its.received_trains),
             (Counter::TrainsSplit, its.sent_split),
             (Counter::SystemCalls, its.system_calls),

@@ -389,6 +389,7 @@ impl Driver for EpollDriver {
     }
 
     fn remove_socket(&mut self, id: SocketId) {
+        self.path_errors.forget(id);
         if let Some(entry) = self.sockets.remove(id) {
             let _ = self.epoll.remove(entry.fd());
             self.count -= 1;
@@ -456,6 +457,7 @@ impl Driver for EpollDriver {
     }
 
     fn path_error(&mut self) -> Option<PathError> {
+        errors::restore(&mut self.counters, &mut self.path_errors);
         self.path_errors.take()
     }
 

@@ -4,7 +4,7 @@ use std::{io, mem, net::SocketAddr, os::fd::RawFd};
 
 use super::{
     address::{ADDRESS_BYTES, RawAddress},
-    control,
+    clock, control, options,
 };
 use crate::driver::{DriverCounters, PathError, PathFault, SocketId, fault::PathErrors};
 
@@ -77,20 +77,29 @@ impl SendFailure {
 const IPV4_HEADERS: usize = 20 + 8;
 const IPV6_HEADERS: usize = 40 + 8;
 
-/// How many queued errors are taken at one time. More than that wait for the next look; the queue's own bound
-/// is the socket's receive buffer.
-const DRAIN_LIMIT: u64 = 256;
-
 /// Takes the errors that the kernel has queued for a socket (`IP_RECVERR`) and counts them. A queue that is
 /// not taken makes every later call on the socket fail for an earlier datagram. Returns how many there were.
+///
+/// A socket with too many of them in a short time rests: the kernel forgets them and keeps no more, until
+/// [`restore`].
 pub(in crate::driver) fn drain(
     (id, socket): (SocketId, RawFd),
     counters: &mut DriverCounters,
     errors: &mut PathErrors,
 ) -> u64 {
-    for taken in 0..DRAIN_LIMIT {
+    let now = clock::now();
+    let mut taken = 0;
+    loop {
         counters.system_calls += 1;
+        if !errors.may_read(now) {
+            let _ = options::keep_errors(socket, false);
+            errors.rest((id, socket), now);
+            counters.error_rests += 1;
+            return taken;
+        }
         let Some(answer) = next(socket) else { return taken };
+        taken += 1;
+        errors.count_read();
         counters.queued_errors += 1;
         // What the local stack refuses was told by the send itself already.
         if let Some(Late { errno, too_large, remote: true, to }) = answer {
@@ -107,7 +116,14 @@ pub(in crate::driver) fn drain(
             }
         }
     }
-    DRAIN_LIMIT
+}
+
+/// Lets the kernel keep errors again for sockets that have rested.
+pub(in crate::driver) fn restore(counters: &mut DriverCounters, errors: &mut PathErrors) {
+    while let Some(socket) = errors.rested(clock::now) {
+        counters.system_calls += 1;
+        let _ = options::keep_errors(socket.fd, true);
+    }
 }
 
 /// An error that came back after its datagram had left.

@@ -40,6 +40,15 @@ pub(in crate::driver) fn dropped(socket: RawFd) -> io::Result<u32> {
     Ok(values[DROPS])
 }
 
+/// Whether the kernel keeps the errors that come back for the socket's datagrams, and fails a later call for
+/// them. Setting it to `false` also removes those that are queued.
+pub(in crate::driver) fn keep_errors(socket: RawFd, keep: bool) -> io::Result<()> {
+    let ipv4 = set(socket, libc::SOL_IP, libc::IP_RECVERR, keep.into());
+    // Refused by a socket of the other family.
+    let ipv6 = set(socket, libc::SOL_IPV6, libc::IPV6_RECVERR, keep.into());
+    ipv4.or(ipv6)
+}
+
 /// What a socket can do that the driver asked of it.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::driver) struct PreparedSocket {
@@ -65,7 +74,7 @@ pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Resu
     let fd = socket.as_raw_fd();
     let _ = set(fd, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
     let _ = set(fd, libc::SOL_UDP, libc::UDP_GRO, 1);
-    let _ = set(fd, libc::SOL_IP, libc::IP_RECVERR, 1);
+    let _ = keep_errors(fd, true);
     let _ = set(fd, libc::SOL_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE);
     let local = socket.local_addr()?;
     if local.ip().is_unspecified() {
@@ -76,7 +85,6 @@ pub(in crate::driver) fn prepare(socket: &UdpSocket, blocking: bool) -> io::Resu
         let _ = set(fd, level, name, 1);
     }
     if local.is_ipv6() {
-        let _ = set(fd, libc::SOL_IPV6, libc::IPV6_RECVERR, 1);
         let _ = set(fd, libc::SOL_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE);
     }
     // Reading the option succeeds exactly where sends may carry it.

@@ -482,6 +482,7 @@ impl Driver for UringDriver {
     }
 
     fn remove_socket(&mut self, id: SocketId) {
+        self.path_errors.forget(id);
         self.close_socket(id);
     }
 
@@ -544,6 +545,7 @@ impl Driver for UringDriver {
     }
 
     fn path_error(&mut self) -> Option<PathError> {
+        errors::restore(&mut self.counters, &mut self.path_errors);
         self.path_errors.take()
     }
 
