@@ -44,6 +44,7 @@ pub(crate) struct BenchDriver<'a> {
 #[derive(Default)]
 struct Echoes {
     consumer: Vec<Consumer<Tick, TickCodec>>,
+    batch: Vec<Tick>,
     ticks: ReceivedTicks,
     latency: Option<Histogram<u64>>,
 }
@@ -51,8 +52,8 @@ struct Echoes {
 impl Echoes {
     /// Takes those that have come.
     fn take(&mut self) {
-        let Echoes { consumer, ticks, latency } = self;
-        end::take_ready(consumer, &mut |_, tick| match tick.due {
+        let Echoes { consumer, batch, ticks, latency } = self;
+        end::take_ready(consumer, batch, &mut |_, tick| match tick.due {
             END => ticks.whole = true,
             WARM_UP => ticks.count(&tick),
             due => {
@@ -327,7 +328,7 @@ impl<'a> BenchDriver<'a> {
         let round_trip = case.what == Measure::RoundTrip;
         let mut received = consumers;
         let latency = if round_trip {
-            let Echoes { consumer, mut ticks, latency } = echoes;
+            let Echoes { consumer, mut ticks, latency, .. } = echoes;
             ticks.damaged = consumer.iter().map(|consumer| consumer.stats().undecodable()).sum();
             received = vec![ticks];
             latency

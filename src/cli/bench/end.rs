@@ -125,9 +125,10 @@ impl BenchWaiter<'_> {
     pub(crate) fn take(
         self,
         consumers: &mut [Consumer<Tick, TickCodec>],
+        batch: &mut Vec<Tick>,
         each: &mut impl FnMut(usize, Tick),
     ) -> usize {
-        let taken = take_ready(consumers, each);
+        let taken = take_ready(consumers, batch, each);
         if taken > 0 {
             return taken;
         }
@@ -154,18 +155,16 @@ impl BenchWaiter<'_> {
     }
 }
 
-/// Takes what has come from `consumers` without waiting.
+/// Takes what has come from `consumers` without waiting, by way of `batch`, which keeps its memory.
 pub(crate) fn take_ready(
     consumers: &mut [Consumer<Tick, TickCodec>],
+    batch: &mut Vec<Tick>,
     each: &mut impl FnMut(usize, Tick),
 ) -> usize {
     let mut taken = 0;
     for (index, consumer) in consumers.iter_mut().enumerate() {
-        for _ in 0..RUN {
-            let Ok(tick) = consumer.try_recv() else { break };
-            each(index, tick);
-            taken += 1;
-        }
+        taken += consumer.try_recv_many(batch, RUN).unwrap_or(0);
+        batch.drain(..).for_each(|tick| each(index, tick));
     }
     taken
 }

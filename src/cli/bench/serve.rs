@@ -96,11 +96,12 @@ impl<'a> BenchServer<'a> {
             RunTally { end: EndFacts::of(self.network), host: HostFacts::detect(), ..RunTally::default() };
         tally.consumers.resize_with(consumers.len(), Default::default);
         let mut latency = histogram();
+        let mut batch = Vec::new();
         let mut heard = Instant::now();
         while !tally.consumers.iter().all(|ticks| ticks.whole) && self.interrupt.asked().is_none() {
             let started = clock::now();
             let ticks = &mut tally.consumers;
-            let taken = self.waiter.take(&mut consumers, &mut |index, tick| {
+            let taken = self.waiter.take(&mut consumers, &mut batch, &mut |index, tick| {
                 let ticks = &mut ticks[index];
                 if let Some(echo) = echo {
                     let _ = echo.send_timeout(tick, PATIENCE);
