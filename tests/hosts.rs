@@ -64,7 +64,8 @@ async fn converse(id: NetworkId) {
 
 /// The drivers that this host allows.
 fn drivers() -> Vec<IoChoice> {
-    let allowed = |io: &IoChoice| Engine::start(EngineConfig { shards: 1, io: *io, ..EngineConfig::default() }).is_ok();
+    let allowed =
+        |io: &IoChoice| Engine::start(EngineConfig { shards: 1, io: *io, ..EngineConfig::default() }).is_ok();
     [IoChoice::Uring, IoChoice::Epoll].into_iter().filter(allowed).collect()
 }
 

@@ -109,7 +109,9 @@ impl Arena {
             block_bytes,
             units,
             #[cfg(loom)]
-            witnesses: (0..(block_bytes + rest) / UNIT_BYTES).map(|_| loom::cell::UnsafeCell::new(())).collect(),
+            witnesses: (0..(block_bytes + rest) / UNIT_BYTES)
+                .map(|_| loom::cell::UnsafeCell::new(()))
+                .collect(),
         })
     }
 
@@ -376,12 +378,8 @@ mod tests {
                 let blocks: HashSet<_> =
                     (from..from + datums as u64).map(|seq| arena.find(seq, 1, || unreachable!()).0).collect();
                 assert_eq!(blocks.len(), datums);
-                assert!(
-                    blocks
-                        .iter()
-                        .all(|at| at % SMALL_RECORD_BYTES == 0
-                            && at + SMALL_RECORD_BYTES <= arena.layout.size() - ALIGN_SLACK)
-                );
+                assert!(blocks.iter().all(|at| at % SMALL_RECORD_BYTES == 0
+                    && at + SMALL_RECORD_BYTES <= arena.layout.size() - ALIGN_SLACK));
             }
         }
     }

@@ -241,9 +241,11 @@ mod tests {
 
     #[test]
     fn peer_is_gone_only_if_every_report_names_a_closed_port() {
-        for (reports, expected) in
-            [([true; 3], Silence::Gone), ([true, false, true], Silence::Lost), ([false, true, true], Silence::Lost)]
-        {
+        for (reports, expected) in [
+            ([true; 3], Silence::Gone),
+            ([true, false, true], Silence::Lost),
+            ([false, true, true], Silence::Lost),
+        ] {
             let mut liveness = liveness();
             for (time, closed) in [0, 200, 400].into_iter().zip(reports) {
                 liveness.handle_unreachable(at(time), closed);
