@@ -327,19 +327,16 @@ fn drive_or_park<T>(
     }
 }
 
-/// How long a thread without shards spins before it parks: twice a wake-up and some round trips of a local
+/// How long a thread without shards looks again before it parks: twice a wake-up and some round trips of a local
 /// network.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
 
-/// Looks between two readings of the clock.
-const LOOKS: u32 = 32;
-
-/// Spins before the park of one wait, while it has a permit.
+/// Looks again before the park of one wait, while it has a permit. Other threads run in between: the one
+/// that is waited for may need this CPU.
 #[derive(Default)]
 struct Spinner {
     permit: Option<SpinPermit>,
     until: Option<StdInstant>,
-    looks: u32,
 }
 
 impl Spinner {
@@ -355,13 +352,12 @@ impl Spinner {
         if self.permit.is_none() {
             return false;
         }
-        self.looks += 1;
-        if self.looks.is_multiple_of(LOOKS) && StdInstant::now() >= until {
+        if StdInstant::now() >= until {
             // The next park of this wait comes at once.
             self.permit = None;
             return false;
         }
-        std::hint::spin_loop();
+        std::thread::yield_now();
         true
     }
 

@@ -24,12 +24,18 @@ pub(crate) fn wait_until(at: Instant) {
     }
 }
 
+/// Whether there is one CPU for all threads. Asked once: before a thread is pinned, because a pinned one
+/// would take its own CPU for the only one.
+pub(crate) fn has_one_cpu() -> bool {
+    static ONE: OnceLock<bool> = OnceLock::new();
+    let ask = || thread::available_parallelism().is_ok_and(|cpus| cpus == NonZero::<usize>::MIN);
+    *ONE.get_or_init(ask)
+}
+
 /// A step of a wait that has `left` to go: sleeps most of it, or lets other threads run. With a single CPU
 /// it sleeps: a thread that yields would take time from the threads that have work.
 pub(crate) fn pause(left: Duration) {
-    static ALONE: OnceLock<bool> = OnceLock::new();
-    let alone = || thread::available_parallelism().is_ok_and(|cpus| cpus == NonZero::<usize>::MIN);
-    if *ALONE.get_or_init(alone) {
+    if has_one_cpu() {
         thread::sleep(left);
     } else if left > 2 * SLEEP_ERROR {
         thread::sleep(left - SLEEP_ERROR);

@@ -106,7 +106,7 @@ pub(crate) struct BenchArgs {
     /// Driver; auto takes epoll for a hosted engine, io_uring for threads where the kernel allows it
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) io: Io,
-    /// How threads wait: adaptive (spin, then sleep), spin, or park (sleep)
+    /// How threads wait: adaptive (yield, then sleep), spin, or park (sleep)
     #[arg(long, value_name = "HOW", default_value = "adaptive")]
     pub(crate) idle: Idle,
     /// Bytes that the producer's ring and each consumer's window hold [default: those of the library]

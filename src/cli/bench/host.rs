@@ -8,6 +8,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::pace;
 
 /// The share of the CPUs that may be busy before the run.
 const QUIET_LOAD: f64 = 0.3;
@@ -118,6 +119,8 @@ pub(crate) fn pin_thread(cpu: usize) -> Result<(), Failure> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(refused(format!("CPUs are numbered 0 to {}", CpuSet::MAX_CPU - 1)));
     }
+    // Asked before the thread has only one.
+    pace::has_one_cpu();
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).map_err(|error| refused(error.to_string()))
