@@ -90,6 +90,9 @@ impl Contender {
             .args(["--duration", &format!("{}s", case.duration.as_secs_f64())])
             .args(["--cpus", &format!("{},{}", cpus[0], cpus[1])])
             .args(*options);
+        if let Some(mib) = case.ring_mib {
+            command.args(["--window", &format!("{mib}MiB")]);
+        }
         if let Some(rate) = case.rate {
             command.args(["--rate", &rate.to_string()]);
         }

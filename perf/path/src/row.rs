@@ -10,18 +10,21 @@ pub(crate) struct PathCase {
     pub(crate) consumers: usize,
     /// Datums a second; `None`: as many as go through.
     pub(crate) rate: Option<f64>,
+    /// MiB that corewire's ring and windows hold, in datums of that size; `None`: the defaults, 1,024 datums.
+    pub(crate) ring_mib: Option<usize>,
     pub(crate) duration: Duration,
 }
 
 impl PathCase {
     /// The rows: one consumer and sixteen, at a rate and at full speed, and datums of 1 KiB.
     pub(crate) fn all(duration: Duration) -> Vec<PathCase> {
-        let row = |bytes, consumers, rate| PathCase { bytes, consumers, rate, duration };
+        let row = |bytes, consumers, rate| PathCase { bytes, consumers, rate, ring_mib: None, duration };
         vec![
             row(64, 1, Some(5_000.0)),
             row(64, 1, Some(10_000.0)),
             row(64, 1, Some(100_000.0)),
             row(64, 1, None),
+            PathCase { ring_mib: Some(1), ..row(64, 1, None) },
             row(64, 16, Some(10_000.0)),
             row(64, 16, None),
             row(1_024, 1, Some(10_000.0)),
@@ -38,7 +41,8 @@ impl PathCase {
         };
         let rate =
             self.rate.map_or_else(|| "full speed".to_owned(), |rate| format!("{}k a second", rate / 1e3));
-        format!("1 to {}, {size}, {rate}", self.consumers)
+        let ring = self.ring_mib.map_or_else(String::new, |mib| format!(", ring of {mib} MiB"));
+        format!("1 to {}, {size}, {rate}{ring}", self.consumers)
     }
 }
 

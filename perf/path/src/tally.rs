@@ -95,7 +95,13 @@ mod tests {
             taken.datum(&datum);
         }
         taken.batch_ends();
-        let case = PathCase { bytes: 64, consumers: 1, rate: Some(1e3), duration: Duration::from_secs(1) };
+        let case = PathCase {
+            bytes: 64,
+            consumers: 1,
+            rate: Some(1e3),
+            ring_mib: None,
+            duration: Duration::from_secs(1),
+        };
         let (figures, raw) = figures(&case, 5, &taken.report()).unwrap();
         assert_eq!((figures.lost, figures.rate), (2, None));
         assert!(figures.p50.is_some() && raw.starts_with("sent 5"), "{raw}");
