@@ -46,8 +46,7 @@ impl Idle {
     /// wake-up, so that a conversation in progress never sleeps. Then it sleeps. It does not spin: a yield
     /// costs half a microsecond where no other thread waits, and spinning costs a thread that waits for the
     /// core all the time that it lasts.
-    pub const ADAPTIVE: Self =
-        Self::Adaptive { spin: Duration::ZERO, yielding: Duration::from_micros(100) };
+    pub const ADAPTIVE: Self = Self::Adaptive { spin: Duration::ZERO, yielding: Duration::from_micros(100) };
 }
 
 impl Default for Idle {
