@@ -327,8 +327,8 @@ fn drive_or_park<T>(
     }
 }
 
-/// How long a thread without shards looks again before it parks: twice a wake-up and some round trips of a local
-/// network.
+/// How long a thread without shards looks again before it parks: twice a wake-up and some round trips of a
+/// local network.
 const SPIN_BEFORE_PARK: Duration = Duration::from_micros(50);
 
 /// Looks again before the park of one wait, while it has a permit. Other threads run in between: the one

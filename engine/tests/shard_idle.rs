@@ -13,7 +13,7 @@ use corewire_testkit::env_number;
 use shard_rig::{Leg, Rig, Setup, Wish, publish, ring};
 
 /// Channels of one session, and of one ring.
-const OF_A_SESSION: usize = 2_000;
+const OF_A_SESSION: usize = 1_000;
 const OF_A_RING: usize = 10;
 
 /// What the shards do for the datums of one channel beside `idle` others: turns, and work by kind.
