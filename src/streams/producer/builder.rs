@@ -357,8 +357,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
 
     /// How long the place of a consumer on another engine is kept after its session broke, counted from when
     /// it must have noticed the break: the
-    /// [dead-peer time](crate::network::SessionSettings::with_dead_after) of this node, then this time. If its
-    /// host reports that its port is closed, this time alone. Default: 10 s (20 s from the break with the
+    /// [dead-peer time](crate::network::SessionSettings::with_dead_after) of this node, then this time. If
+    /// its host reports that its port is closed, this time alone. Default: 10 s (20 s from the break with the
     /// default dead-peer time); zero: not at all. At most 32 places are kept; a further one replaces the one
     /// that would end first.
     ///

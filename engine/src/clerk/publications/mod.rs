@@ -452,9 +452,7 @@ impl Publications {
         if let Some(consumer) = outbound.consumer() {
             publication.remote.remove(&consumer);
             match parked {
-                Some(reader) => {
-                    publication.keep_place(env, consumer, (outbound.channel.clone(), code), reader);
-                }
+                Some(reader) => publication.keep_place(env, consumer, (&outbound.channel, code), reader),
                 None => publication.lose_rest(env, &outbound.channel, code),
             }
             publication.answer_waiting(env, consumer);

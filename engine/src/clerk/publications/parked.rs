@@ -171,7 +171,7 @@ impl PublicationState {
         &mut self,
         env: &mut Env,
         consumer: ConsumerKey,
-        (channel, code): (Arc<Channel>, CloseCode),
+        (channel, code): (&Arc<Channel>, CloseCode),
         reader: Reader,
     ) {
         let kept_for = self.shared.spec.resume_for;
@@ -180,7 +180,7 @@ impl PublicationState {
         // ours. A process whose port is closed is not stopped; that it comes back is not excluded, since a
         // firewall may have closed the port.
         let later = if code == CloseCode::PEER_GONE { Duration::ZERO } else { self.node.dead_after };
-        let place = Place { reader, until: env.now + later + kept_for, channel };
+        let place = Place { reader, until: env.now + later + kept_for, channel: channel.clone() };
         if kept_for.is_zero() {
             return self.lose(env, &place);
         }
