@@ -359,7 +359,7 @@ impl RawShared {
 
     fn sent(&self) {
         self.activity.touch();
-        flush();
+        flush(1);
     }
 
     fn check_lengths(&self, payloads: &[Bytes]) -> Result<(), StreamError> {
@@ -418,7 +418,7 @@ impl RawShared {
         drop(receiving);
         if matches!(polled, Poll::Ready(Ok(_))) {
             self.activity.touch();
-            flush();
+            flush(1);
         }
         polled
     }
