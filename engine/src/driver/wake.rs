@@ -1,87 +1,91 @@
-//! Ending a sleep from another thread. Not inside: the sleep.
+//! Ending a sleep from another thread: [`WakeLatch`] with an eventfd for its waker. Not inside: the sleep.
 
 use std::{
     io,
     os::fd::{AsRawFd, RawFd},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::Wake,
+    sync::{Arc, OnceLock},
+    task::{Wake, Waker},
 };
+
+use corewire_rings::WakeLatch;
 
 use super::sys::eventfd::EventFd;
 
-/// The driver runs and was not called.
-const AWAKE: u32 = 0;
-/// The driver sleeps or is about to: a caller has to write the eventfd.
-const ASLEEP: u32 = 1;
-/// The driver was called since it last looked.
-const RUNG: u32 = 2;
-
-/// What a driver shares with its wakers.
-///
-/// Every change of the state is one atomic exchange on one word, so all of them have one order: a call comes
-/// either before the driver's "asleep", which then does not happen, or after it, and then the caller sees
-/// that it has to write. No wake-up can fall between.
+/// What a driver shares with its wakers: set by them, taken by the driver after its sleep.
 #[derive(Debug)]
 pub(super) struct Alarm {
-    state: AtomicU32,
+    latch: WakeLatch,
+    events: Arc<SleepEvents>,
+    /// Writes `events`; what the latch wakes while the driver sleeps.
+    waker: Waker,
+}
+
+/// The descriptors that end a sleep.
+#[derive(Debug)]
+struct SleepEvents {
     event: EventFd,
     /// Written together with `event`, for a host that sleeps on it instead of in the driver.
     notice: OnceLock<EventFd>,
 }
 
+impl Wake for SleepEvents {
+    fn wake(self: Arc<Self>) {
+        self.event.ring();
+        self.notice.get().into_iter().for_each(EventFd::ring);
+    }
+}
+
 impl Alarm {
     pub(super) fn new() -> io::Result<Arc<Self>> {
-        Ok(Arc::new(Self { state: AtomicU32::new(AWAKE), event: EventFd::new()?, notice: OnceLock::new() }))
+        let events = Arc::new(SleepEvents { event: EventFd::new()?, notice: OnceLock::new() });
+        let waker = Waker::from(Arc::clone(&events));
+        Ok(Arc::new(Self { latch: WakeLatch::new(), events, waker }))
     }
 
     /// The descriptor for a host. The first call makes it.
     pub(super) fn make_notice(&self) -> io::Result<&EventFd> {
-        if let Some(notice) = self.notice.get() {
+        if let Some(notice) = self.events.notice.get() {
             return Ok(notice);
         }
         let made = EventFd::new()?;
-        Ok(self.notice.get_or_init(|| made))
+        Ok(self.events.notice.get_or_init(|| made))
     }
 
     /// The descriptor for a host, if it was made.
     pub(super) fn notice(&self) -> Option<&EventFd> {
-        self.notice.get()
+        self.events.notice.get()
     }
 
-    /// Called by the driver before it sleeps; false when it was called and must not.
+    /// Called by the driver before it sleeps; false when a waker was called and it must not.
     #[must_use]
     pub(super) fn fall_asleep(&self) -> bool {
-        match self.state.compare_exchange(AWAKE, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => true,
-            Err(_) => {
-                self.state.swap(AWAKE, Ordering::AcqRel);
-                false
-            }
+        let asleep = self.latch.arm(&self.waker);
+        if !asleep {
+            self.latch.take();
         }
+        asleep
     }
 
     /// Called by the driver after its sleep; true when a waker was called.
     pub(super) fn wake_up(&self) -> bool {
-        self.state.swap(AWAKE, Ordering::AcqRel) == RUNG
+        self.latch.disarm();
+        self.latch.take()
     }
 
     /// Whether a waker was called since the driver fell asleep.
     pub(super) fn is_rung(&self) -> bool {
-        self.state.load(Ordering::Acquire) == RUNG
+        self.latch.is_set()
     }
 
     /// Sets the eventfd back, for a driver that waits for its level.
     pub(super) fn clear(&self) {
-        self.event.clear();
+        self.events.event.clear();
     }
 }
 
 impl AsRawFd for Alarm {
     fn as_raw_fd(&self) -> RawFd {
-        self.event.as_raw_fd()
+        self.events.event.as_raw_fd()
     }
 }
 
@@ -91,9 +95,6 @@ impl Wake for Alarm {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == ASLEEP {
-            self.event.ring();
-            self.notice.get().into_iter().for_each(EventFd::ring);
-        }
+        self.latch.set();
     }
 }
