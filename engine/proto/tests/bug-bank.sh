@@ -32,6 +32,7 @@ opener-never-asks         rekey       receiver_asks_for_a_new_key_when_the_peer_
 stranger-ends-session     rekey       packet_of_a_stranger_does_not_end_a_session_whose_key_has_stopped
 skipped-numbers-acked     rules       peer_that_acknowledges_what_was_never_sent_is_found_out
 old-ranges-forgotten      lib         session::acks::tests::ranges_beyond_one_frame_follow_in_the_next_packets
+trim-covers-nothing       lib         session::tests::acknowledgements::ranges_of_many_frames_are_forgotten_once_the_peer_has_them
 close-overtakes-fin       rules       close_follows_the_acknowledgement_of_what_was_said_before
 replay-replaces-next      lib         handshake::tests::peer_sessions::replay_from_an_earlier_life_leaves_the_waiting_session_alone
 '

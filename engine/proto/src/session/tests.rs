@@ -7,6 +7,7 @@ use crate::{
     seal::{KeyBytes, Suite},
 };
 
+mod acknowledgements;
 mod transitions;
 
 #[test]

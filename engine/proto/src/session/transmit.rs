@@ -7,6 +7,7 @@ use core::{net::SocketAddr, time::Duration};
 use super::{BASE_PACKET_BYTES, CloseCode, DatumSource, Lifecycle, MIN_PACKET_BYTES, Session, SessionEvent};
 use crate::{
     channel::{BlockedFrame, Packing, SentFrame, SentLog, Stop},
+    mutate,
     time::Instant,
     wire::{
         frames::{Out, PingFrame, PositionFrame},
@@ -101,7 +102,7 @@ impl Session {
             self.pack_control(&mut out);
         }
         let full = data && self.pack_channels(&mut out, source);
-        self.pack_ping(&mut out, allowed.probe, ack);
+        self.pack_ping(&mut out, allowed.probe, acked_to > 0);
         if self.lifecycle == Lifecycle::Closed || out.written() == 0 {
             return None;
         }
@@ -342,9 +343,10 @@ impl Session {
         false
     }
 
-    /// Adds a PING when the packet has to ask for an acknowledgement and nothing else in it does.
-    fn pack_ping(&mut self, out: &mut Out<'_>, probe: bool, ack: bool) {
-        let trim = ack
+    /// Adds a PING when the packet has to ask for an acknowledgement and nothing else in it does. `covers`:
+    /// once the packet is acknowledged, ranges can be forgotten. An ACK frame that others follow covers none.
+    fn pack_ping(&mut self, out: &mut Out<'_>, probe: bool, covers: bool) {
+        let trim = mutate!(covers, "trim-covers-nothing" => self.acks.is_waiting())
             && self.acks.fragmentation() > TRIM_RANGES
             && self.now - self.last_trim >= TRIM_INTERVAL.max(self.recovery.rtt.smoothed());
         if trim {

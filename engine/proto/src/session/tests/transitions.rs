@@ -39,9 +39,9 @@ impl DatumSink for Inbox {
 }
 
 /// A session, and the key under which its peer seals.
-struct Subject {
-    session: Session,
-    peer: Sealer,
+pub(super) struct Subject {
+    pub(super) session: Session,
+    pub(super) peer: Sealer,
     now: Instant,
     inbox: Inbox,
     /// What the last event was answered with, if not with a state.
@@ -49,7 +49,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (key, now) = (KeyBytes::from_bytes([1; 32]), Instant::ZERO);
         let seals = || (Sealer::new(SUITE, &key, now), Opener::new(SUITE, &key, now));
         let (sealer, opener) = seals();
@@ -62,7 +62,7 @@ impl Subject {
     }
 
     /// A packet of the peer arrives.
-    fn receive(&mut self, write: impl FnOnce(&mut Out<'_>)) {
+    pub(super) fn receive(&mut self, write: impl FnOnce(&mut Out<'_>)) {
         let mut packet = [0; BASE_PACKET_BYTES];
         let mut out = Out::new(&mut packet[HEADER_BYTES..BASE_PACKET_BYTES - TAG_BYTES]);
         write(&mut out);
@@ -84,19 +84,19 @@ impl Subject {
         }
     }
 
-    fn transmit(&mut self) {
+    pub(super) fn transmit(&mut self) {
         while self.session.poll_transmit(self.now, &mut [0; BASE_PACKET_BYTES], &mut Source).is_some() {}
     }
 
     /// Everything that can be sent is sent, and acknowledged.
-    fn round_trip(&mut self) {
+    pub(super) fn round_trip(&mut self) {
         self.transmit();
         if let Some(last) = self.session.sealer().next_number().checked_sub(1) {
             self.receive(|out| assert!(out.put_ack(0, 0, [(0, last)].into_iter())));
         }
     }
 
-    fn wait(&mut self, time: core::time::Duration) {
+    pub(super) fn wait(&mut self, time: core::time::Duration) {
         self.now += time;
         self.session.handle_timeout(self.now);
     }
