@@ -220,8 +220,6 @@ impl Network {
             Err(LeaveError::Deadline { missing }) => {
                 Err(ShutdownError::Deadline { undelivered: undelivered(missing) })
             }
-            // `LeaveError` is non-exhaustive; there is no other variant today.
-            Err(_) => Err(ShutdownError::Deadline { undelivered: Vec::new() }),
         }
     }
 

@@ -52,8 +52,6 @@ impl Node {
         let sockets = bound.into_iter().map(|bound| NodeSocket {
             address: bound.address,
             sockets: bound.sockets.into_iter().map(Socket::from).collect(),
-            receive_buffer_bytes: bound.receive_buffer_bytes,
-            send_buffer_bytes: bound.send_buffer_bytes,
         });
         let sockets: Vec<NodeSocket> = sockets.collect();
         let surroundings = Surroundings::of(&config, &sockets)?;

@@ -196,7 +196,6 @@ pub enum FeedError {
 
 /// Why a node did not leave in good order.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[non_exhaustive]
 pub enum LeaveError {
     /// Not everything was delivered in time; what was not is lost.
     #[error(
@@ -275,11 +274,6 @@ impl Node {
     /// Where the node receives, with the ports that were chosen.
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.shared().addresses
-    }
-
-    /// Bytes of receive and send queue that the kernel granted to each socket of each address.
-    pub fn socket_buffers(&self) -> &[(usize, usize)] {
-        &self.shared().buffers
     }
 
     /// What this node says about itself.

@@ -15,7 +15,7 @@ pub mod handshake;
 pub mod identity;
 pub mod ids;
 pub mod membership;
-pub mod schedule;
+mod schedule;
 pub mod seal;
 pub mod session;
 pub mod swim;

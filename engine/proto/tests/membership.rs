@@ -277,7 +277,7 @@ fn pinned_records_stay_and_expired_ones_go_first() {
     assert!(catalog.pin(&identity(2).peer_id(), true));
     assert!(!catalog.pin(&identity(3).peer_id(), true));
     assert_eq!(catalog.insert(signed(3, record(1)), other, NOW_S, 0), Insert::Full);
-    assert_eq!(catalog.next_expiry_s(), Some(NOW_S + 10));
+    assert_eq!(catalog.expire(NOW_S + 9), None);
     let evicted = Some(identity(1).peer_id());
     assert_eq!(catalog.insert(signed(3, record(1)), other, NOW_S + 10, 0), Insert::New { evicted });
     assert_eq!(catalog.expire(NOW_S + 20), None);

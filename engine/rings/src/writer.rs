@@ -26,23 +26,12 @@ impl Writer {
     ///
     /// If the known room is used up and readers have given back only a little since, this pauses once, for
     /// some hundred nanoseconds, and scans the readers again: later claims then have more room, and readers
-    /// are disturbed less. See [`Writer::try_claim_at_once`].
+    /// are disturbed less.
     #[inline(always)]
     pub fn try_claim(&self, len: usize) -> Result<RecordClaim<'_>, ClaimError> {
-        self.claim_retrying(len, Retry::OnceAfterPause)
-    }
-
-    /// As [`Writer::try_claim`], without the pause: for callers that hold a lock which the readers want.
-    #[inline]
-    pub fn try_claim_at_once(&self, len: usize) -> Result<RecordClaim<'_>, ClaimError> {
-        self.claim_retrying(len, Retry::No)
-    }
-
-    #[inline(always)]
-    fn claim_retrying(&self, len: usize, retry: Retry) -> Result<RecordClaim<'_>, ClaimError> {
         self.shared.check_len(len)?;
         self.no_overtaking()?;
-        let reserved = self.shared.reserve(1, Units::of(len), retry)?;
+        let reserved = self.shared.reserve(1, Units::of(len), Retry::OnceAfterPause)?;
         Ok(RecordClaim::new(&self.shared, reserved, len))
     }
 

@@ -178,6 +178,7 @@ impl ShardCore {
     pub(crate) fn leave_stream(&mut self, slot: StreamSlot, place: u32) {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let at = place as usize;
+        debug_assert!(at < stream.channels.len(), "a channel knows its place in its stream");
         if at < stream.channels.len() {
             stream.channels.swap_remove(at);
         }

@@ -46,10 +46,6 @@ pub struct NodeSocket {
     pub address: SocketAddr,
     /// The sockets, in the order of the shards.
     pub sockets: Vec<Socket>,
-    /// Bytes that the kernel granted for the receive queue of each; 0 when unknown.
-    pub receive_buffer_bytes: usize,
-    /// Bytes that the kernel granted for the send queue of each; 0 when unknown.
-    pub send_buffer_bytes: usize,
 }
 
 /// Whether a node is a member of its network.
@@ -94,8 +90,6 @@ pub(crate) struct NodeShared {
     pub(crate) beacon: Lock<BeaconInfo>,
     /// Bootstrap addresses that were added; at most [`ADDED_PEERS_MAX`].
     pub(crate) added_peers: AtomicUsize,
-    /// Granted receive and send buffers of each bound address.
-    pub(crate) buffers: Vec<(usize, usize)>,
     pub(crate) port: Arc<RequestPort>,
     pub(crate) limits: Limits,
     /// After this time a session of the node takes a silent peer for dead.
@@ -164,7 +158,6 @@ impl NodeShared {
             heard: Lock::new(VecDeque::new()),
             beacon: Lock::new(parts.beacon),
             added_peers: AtomicUsize::new(0),
-            buffers: sockets.iter().map(|s| (s.receive_buffer_bytes, s.send_buffer_bytes)).collect(),
             port,
             limits,
             dead_after,

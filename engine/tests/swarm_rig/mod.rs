@@ -258,12 +258,7 @@ impl Internet {
         let before = (place + self.places.len() - 1) % self.places.len();
         let bootstrap = vec![self.address(self.meeting.unwrap_or(before))];
         let Ok(sockets) = self.world.bind(id, address, self.shards) else { return };
-        let socket = NodeSocket {
-            address,
-            sockets: sockets.into_iter().map(Socket::from).collect(),
-            receive_buffer_bytes: 0,
-            send_buffer_bytes: 0,
-        };
+        let socket = NodeSocket { address, sockets: sockets.into_iter().map(Socket::from).collect() };
         let config = NodeConfig {
             identity_seed: Some(self.identity(place)),
             use_registry: false,

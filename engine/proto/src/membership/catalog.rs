@@ -184,11 +184,6 @@ impl Catalog {
         self.remove(&expired)
     }
 
-    /// When the first lifetime ends, by the clock of [`insert`](Self::insert).
-    pub fn next_expiry_s(&self) -> Option<u64> {
-        self.kept.values().map(|kept| kept.until_s).min()
-    }
-
     fn insert_new(&mut self, peer: PeerId, entry: CatalogEntry, now_s: u64) -> Insert {
         let (bytes, source) = (entry.record.bytes().len(), entry.source);
         if bytes > self.config.max_bytes || self.config.max_records == 0 {

@@ -12,7 +12,7 @@ use crate::mutate;
 
 /// Deficit round robin over slots of a table.
 #[derive(Debug)]
-pub struct Drr {
+pub(crate) struct Drr {
     /// Bytes per turn of a channel of weight 1; at least 1.
     quantum: u32,
     /// Slots with something to send, in turn; exactly those whose flow is `active`.
@@ -34,13 +34,13 @@ struct DrrFlow {
 
 impl Drr {
     /// A scheduler that gives a channel of weight 1 `quantum` bytes per turn.
-    pub const fn new(quantum: u32) -> Self {
+    pub(crate) const fn new(quantum: u32) -> Self {
         let quantum = if quantum == 0 { 1 } else { quantum };
         Self { quantum, ring: VecDeque::new(), flows: Vec::new(), granted: false }
     }
 
     /// The slot has something to send. A weight of 0 counts as 1.
-    pub fn activate(&mut self, slot: u32, weight: u8) {
+    pub(crate) fn activate(&mut self, slot: u32, weight: u8) {
         let index = slot as usize;
         if index >= self.flows.len() {
             self.flows.resize(index + 1, DrrFlow::default());
@@ -55,7 +55,7 @@ impl Drr {
     }
 
     /// The slot has a new channel, which does not take over the debt.
-    pub fn clear_debt(&mut self, slot: u32) {
+    pub(crate) fn clear_debt(&mut self, slot: u32) {
         if let Some(flow) = self.flows.get_mut(slot as usize)
             && !flow.active
         {
@@ -65,7 +65,7 @@ impl Drr {
 
     /// The slot whose turn it is, and its balance. The caller subtracts what it sends; at or below zero the
     /// turn is over.
-    pub fn poll_turn(&mut self) -> Option<(u32, &mut i64)> {
+    pub(crate) fn poll_turn(&mut self) -> Option<(u32, &mut i64)> {
         loop {
             let slot = *self.ring.front()?;
             let flow = &mut self.flows[slot as usize];
@@ -87,7 +87,7 @@ impl Drr {
     }
 
     /// The turn at the front is over; the slot has more to send.
-    pub fn rotate(&mut self) {
+    pub(crate) fn rotate(&mut self) {
         if !self.ring.is_empty() {
             self.ring.rotate_left(1);
         }
@@ -95,7 +95,7 @@ impl Drr {
     }
 
     /// The slot at the front has nothing more to send. Its debt stays, unused bytes do not.
-    pub fn retire(&mut self) {
+    pub(crate) fn retire(&mut self) {
         if let Some(slot) = self.ring.pop_front() {
             let flow = &mut self.flows[slot as usize];
             flow.active = false;
@@ -105,12 +105,12 @@ impl Drr {
     }
 
     /// The number of slots with something to send.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ring.len()
     }
 
     /// Whether no slot has anything to send.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ring.is_empty()
     }
 }
