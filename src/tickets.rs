@@ -65,6 +65,9 @@ pub use self::jwt::{
 /// be set, expirations the calendar: after the calendar was set, a ticket is judged by it within this time.
 const REVIEW_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
+/// A ticket that is not valid yet is judged again after this time at the latest: the wall clock may be set.
+const LONGEST_REFUSAL: Duration = Duration::from_secs(3_600);
+
 /// A credential: bytes of a class. The class says who can judge the bytes.
 ///
 /// All tickets of a node are at most 16 KiB, 36 bytes of each included, unless its engine has other
@@ -189,8 +192,16 @@ pub trait TicketValidator: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`InvalidTicket`], also for a ticket whose time is over or has not come.
+    /// [`InvalidTicket`], also for a ticket whose time is over or has not come; see
+    /// [`valid_from`](Self::valid_from).
     fn validate(&self, ticket: &[u8], peer: &PeerEntry) -> Result<Expiration, InvalidTicket>;
+
+    /// When a ticket becomes valid that [`validate`](Self::validate) refuses now, if nothing else is wrong
+    /// with it. It is judged again then. The default is `None`: not before something changes.
+    fn valid_from(&self, ticket: &[u8], peer: &PeerEntry) -> Option<SystemTime> {
+        let _ = (ticket, peer);
+        None
+    }
 }
 
 macro_rules! forward_validator {
@@ -206,6 +217,10 @@ macro_rules! forward_validator {
 
             fn validate(&self, ticket: &[u8], peer: &PeerEntry) -> Result<Expiration, InvalidTicket> {
                 (**self).validate(ticket, peer)
+            }
+
+            fn valid_from(&self, ticket: &[u8], peer: &PeerEntry) -> Option<SystemTime> {
+                (**self).valid_from(ticket, peer)
             }
         }
     )*};
@@ -266,6 +281,23 @@ impl PeerEntry {
         all.iter().try_fold(Expiration::Never, |earliest, validator| {
             Ok(earliest.min(self.validate_ticket(validator)?))
         })
+    }
+
+    /// What the engine is told about a peer whose tickets are judged by all of these.
+    pub(crate) fn judge_tickets(&self, all: &[SharedValidator]) -> Verdict {
+        if let Ok(expiration) = self.validate_tickets(all) {
+            return expiration.verdict();
+        }
+        let refusing = all.iter().filter(|validator| self.validate_ticket(&**validator).is_err());
+        let begins = refusing.map(|validator| {
+            let class = validator.class();
+            let judged = self.tickets().iter().filter(|ticket| ticket.class == class);
+            judged.filter_map(|ticket| validator.valid_from(&ticket.data, self)).min()
+        });
+        // All of them have to accept, so the latest counts.
+        let begin = begins.collect::<Option<Vec<_>>>().and_then(|begins| begins.into_iter().max());
+        let wait = begin.and_then(|begin| begin.duration_since(SystemTime::now()).ok());
+        wait.map_or(Verdict::Deny, |wait| Verdict::DenyFor(wait.min(LONGEST_REFUSAL)))
     }
 }
 

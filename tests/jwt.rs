@@ -1,6 +1,6 @@
 //! JSON Web Tokens as tickets: what is accepted, and each kind of token that has to be refused.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use corewire::tickets::{
     EdDsa, Es256, Es384, Expiration, Hs256, Hs384, Hs512, InvalidTicket, Jwt, JwtError, JwtKeyError,
@@ -29,6 +29,11 @@ fn hs256() -> Hs256 {
 
 fn signer() -> JwtTicketBuilder {
     JwtTicketBuilder::new(hs256()).expires_in(HOUR)
+}
+
+/// A second an hour from now, counted from 1970.
+fn in_an_hour() -> u64 {
+    (SystemTime::now() + HOUR).duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// What `validator` says about the ticket that `builder` signs for `peer`.
@@ -351,6 +356,26 @@ async fn holder(id: NetworkId, ticket: impl FnOnce(&PeerId) -> Option<Ticket>) -
         network.discovery().add_ticket(ticket).expect("a short one");
     }
     network
+}
+
+#[test]
+fn a_token_that_is_not_valid_yet_tells_from_when_it_is() {
+    let (peer, other) = (peer(), peer());
+    let begin = UNIX_EPOCH + Duration::from_secs(in_an_hour());
+    let validator = Jwt::with_key(hs256());
+    let early = signer().expires_in(2 * HOUR).not_before(begin);
+    let begins = |validator: &Jwt, builder: &JwtTicketBuilder, peer: &PeerEntry| {
+        validator.valid_from(builder.build(peer.id()).unwrap().data(), peer)
+    };
+    assert_eq!(judged(&validator, &early, &peer), Err(JwtError::NotYet("nbf")));
+    assert_eq!(begins(&validator, &early, &peer), Some(begin));
+    let leeway = Duration::from_secs(60);
+    assert_eq!(begins(&validator.clone().with_leeway(leeway), &early, &peer), Some(begin - leeway));
+    // Not if it is over by then, or wrong for another reason.
+    assert_eq!(begins(&validator, &early.clone().expires_at(begin), &peer), None);
+    let of_other = early.build(other.id()).unwrap();
+    assert_eq!(validator.valid_from(of_other.data(), &peer), None);
+    assert_eq!(begins(&validator, &signer(), &peer), None, "it is valid");
 }
 
 #[tokio::test]

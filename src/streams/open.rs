@@ -20,7 +20,7 @@ use super::status::StreamStatus;
 use crate::counters::AtomicFlag;
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
-use crate::tickets::{Expiration, SharedValidator};
+use crate::tickets::SharedValidator;
 
 /// The longest datum that a consumer accepts from another engine, in encoded bytes. A producer announces its
 /// own limit and the inbox is sized for it; this bounds the announcement.
@@ -185,7 +185,7 @@ fn admit(predicates: Vec<Predicate>, validators: Vec<SharedValidator>) -> Option
         if !predicates.iter().all(|predicate| predicate(&entry)) {
             return Verdict::Deny;
         }
-        entry.validate_tickets(&validators).map_or(Verdict::Deny, Expiration::verdict)
+        entry.judge_tickets(&validators)
     }))
 }
 

@@ -353,6 +353,14 @@ impl TicketValidator for Jwt {
     fn validate(&self, ticket: &[u8], peer: &PeerEntry) -> Result<Expiration, InvalidTicket> {
         self.check(ticket, peer).map_err(|_| InvalidTicket)
     }
+
+    fn valid_from(&self, ticket: &[u8], peer: &PeerEntry) -> Option<SystemTime> {
+        let claims = self.verified(ticket).ok()?;
+        self.check_identity(&claims, peer).ok()?;
+        let begins = [time(&claims, "nbf").ok()?, time(&claims, "iat").ok()?].into_iter().flatten().max()?;
+        let begin = begins.checked_sub(self.leeway)?;
+        (begin > SystemTime::now() && self.check_times(&claims, begin).is_ok()).then_some(begin)
+    }
 }
 
 /// Without the keys.

@@ -29,5 +29,6 @@ mod remote;
 mod sink_states;
 mod sinks;
 mod support;
+mod tickets;
 mod types;
 mod wakeups;

@@ -142,7 +142,8 @@ impl Clerk {
     /// Connects a subscription to a producer of this engine.
     fn connect_local(&mut self, key: InboundKey, producer: NodeId, info: &PeerInfo) {
         self.subscriptions.count_opened(key.subscription);
-        match self.try_connect_local(key, producer, info) {
+        let accepted = self.subscriptions.accept(key.subscription, info);
+        match self.try_connect_local(key, producer, info, accepted) {
             Ok((leg, channel)) => {
                 self.subscriptions.hand_over(&mut self.env, key.subscription, leg);
                 self.publications.show(&mut self.env, channel.publication);
@@ -153,6 +154,7 @@ impl Clerk {
                     self.publications.form(publication).map(|form| form.name.clone())
                 });
                 self.subscriptions.refused_local(&mut self.env, key, info, (code, theirs));
+                self.subscriptions.ask_again(&mut self.env, key, accepted);
             }
         }
     }
@@ -162,9 +164,9 @@ impl Clerk {
         key: InboundKey,
         producer: NodeId,
         info: &PeerInfo,
+        accepted: Verdict,
     ) -> Result<(Leg, ChannelKey), CloseCode> {
-        let accepted = self.subscriptions.accept(key.subscription, info);
-        if accepted == Verdict::Deny {
+        if accepted.denies() {
             return Err(CloseCode::NOT_ALLOWED);
         }
         let stream = self.subscriptions.stream(key.subscription).ok_or(CloseCode::STREAM_NOT_FOUND)?;

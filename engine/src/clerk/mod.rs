@@ -404,6 +404,7 @@ impl Clerk {
             Timer::Accepted(key) => self.review_inbound(key),
             Timer::Rank(key) => self.rank(key),
             Timer::Admitted(key) => self.review_outbound(key),
+            Timer::Refused(publication) => self.publications.refusal_over(env, publication),
             Timer::Detach(leg) => self.detach(leg),
             Timer::Lagging(publication) => self.publications.lagging_due(env, publication),
             Timer::Places(publication) => self.publications.places_due(env, publication),

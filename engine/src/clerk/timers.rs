@@ -37,6 +37,8 @@ pub(crate) enum Timer {
     Accepted(InboundKey),
     /// A verdict about a consumer ends.
     Admitted(ChannelKey),
+    /// The verdict about a consumer ends that was refused by this publication.
+    Refused(PublicationKey),
     /// A local consumer is to be cut off as soon as it does not read in place.
     Detach(LegKey),
     /// A full ring is to be checked.

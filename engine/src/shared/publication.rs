@@ -40,10 +40,19 @@ use crate::{
 pub enum Verdict {
     /// Not this one. An existing channel is closed with `NOT_ALLOWED`.
     Deny,
+    /// Not this one for this long; then the question is asked again, as after a change.
+    DenyFor(Duration),
     /// Let in, until the peer's entry changes and the question is asked again.
     Allow,
     /// Let in for this long; then the question is asked again, as after a change.
     AllowFor(Duration),
+}
+
+impl Verdict {
+    /// Whether the peer is not let in now.
+    pub(crate) const fn denies(self) -> bool {
+        matches!(self, Self::Deny | Self::DenyFor(_))
+    }
 }
 
 impl From<bool> for Verdict {

@@ -4,29 +4,43 @@ use std::sync::Arc;
 
 use corewire_proto::{channel::DatumForm, session::CloseCode};
 
-use super::PublicationState;
+use super::{PublicationState, Publications};
 use crate::{
-    clerk::{env::Env, notice::ask},
+    clerk::{effect::Effect, env::Env, notice::ask, timers::Timer},
     criteria::{Selection, StreamCriteria},
     peer::PeerInfo,
     shared::{
         counters::count,
         event::{ChannelEvent, TypeMismatch},
+        keys::PublicationKey,
+        limits::VERDICT_MIN,
         publication::{DirectTo, Verdict},
     },
 };
+
+impl Publications {
+    /// A consumer that was refused may be let in now. It asks again when it sees the stream announced anew.
+    pub(crate) fn refusal_over(&mut self, env: &mut Env, key: PublicationKey) {
+        let Some(publication) = self.publications.get_mut(&key) else { return };
+        publication.refused_until = None;
+        if !publication.closed {
+            env.effects.push(Effect::RecordStale(key.node));
+            env.effects.push(Effect::StreamAppeared(key.node, publication.shared.spec.stream));
+        }
+    }
+}
 
 impl PublicationState {
     /// Whether this consumer may have a channel now; `Err` is the reason why not, and is counted. `returns`:
     /// its place is kept.
     pub(super) fn admit(
-        &self,
+        &mut self,
         env: &mut Env,
         consumer: &PeerInfo,
         form: &DatumForm,
         returns: bool,
     ) -> Result<Verdict, CloseCode> {
-        let verdict = self.judge(consumer, form, returns);
+        let verdict = self.judge(env, consumer, form, returns);
         if let Err(code) = verdict {
             let (peer, goes_on) = (consumer.peer_id(), code.is_retriable());
             let names =
@@ -37,10 +51,27 @@ impl PublicationState {
         verdict
     }
 
-    fn judge(&self, consumer: &PeerInfo, form: &DatumForm, returns: bool) -> Result<Verdict, CloseCode> {
-        let (counters, of_node) = (&self.shared.counters, &self.node.counters);
+    /// A consumer was refused for some time. When that is over it is to ask again.
+    pub(super) fn note_refusal(&mut self, env: &mut Env, verdict: Verdict) {
+        let Verdict::DenyFor(time) = verdict else { return };
+        let at = env.now + time.max(VERDICT_MIN);
+        if self.refused_until.is_none_or(|earlier| at < earlier) {
+            self.refused_until = Some(at);
+            env.effects.set_timer(Timer::Refused(self.shared.key), at);
+        }
+    }
+
+    fn judge(
+        &mut self,
+        env: &mut Env,
+        consumer: &PeerInfo,
+        form: &DatumForm,
+        returns: bool,
+    ) -> Result<Verdict, CloseCode> {
+        let shared = self.shared.clone();
+        let (counters, of_node) = (&shared.counters, &self.node.counters);
         let is_for = |direct: &DirectTo| direct.consumer == consumer.peer_id();
-        let hidden = self.shared.spec.direct.as_ref().is_some_and(|direct| !is_for(direct));
+        let hidden = shared.spec.direct.as_ref().is_some_and(|direct| !is_for(direct));
         if hidden || (self.closed && !returns) {
             count(&of_node.stream_not_found);
             return Err(CloseCode::STREAM_NOT_FOUND);
@@ -51,9 +82,10 @@ impl PublicationState {
             return Err(CloseCode::NO_CAPACITY);
         }
         let verdict = ask(self.shared.spec.admit.as_ref(), consumer, &counters.panics);
-        if verdict == Verdict::Deny {
+        if verdict.denies() {
             count(&counters.not_allowed);
             count(&of_node.not_allowed);
+            self.note_refusal(env, verdict);
             return Err(CloseCode::NOT_ALLOWED);
         }
         // After the question whether it may know anything about the stream.

@@ -21,6 +21,7 @@ use corewire_proto::{
     channel::{DatumForm, Label, OpenRequest, PublicationId, Reliability},
     mutate,
     session::CloseCode,
+    time::Instant,
     wire::header::ReceiverIndex,
 };
 use corewire_rings::{Reader, ReaderId, Ring};
@@ -92,6 +93,8 @@ struct PublicationState {
     flushes: Vec<Arc<FlushShared>>,
     /// There while the ring is full.
     watch: Option<FullWatch>,
+    /// When the first of the verdicts ends by which consumers are refused.
+    refused_until: Option<Instant>,
 }
 
 /// One consumer of a publication.
@@ -209,6 +212,7 @@ impl Publications {
                 unheld_from: is_direct.then_some(0),
                 flushes: Vec::new(),
                 watch: None,
+                refused_until: None,
             },
         );
         if is_direct {
@@ -260,6 +264,7 @@ impl Publications {
             }
             env.effects.cancel_timer(Timer::Lagging(key));
             env.effects.cancel_timer(Timer::Places(key));
+            env.effects.cancel_timer(Timer::Refused(key));
             drop_contained(publication.shared);
         }
         env.effects.push(Effect::MayHaveDrained(key.node));
@@ -504,19 +509,21 @@ impl Publications {
 
     /// Asks the predicate again whether a consumer may stay.
     pub(crate) fn review(&mut self, env: &mut Env, key: ChannelKey, consumer: &PeerInfo) {
-        let Some(publication) = self.publications.get(&key.publication) else { return };
+        let Some(publication) = self.publications.get_mut(&key.publication) else { return };
         if publication.shared.spec.admit.is_none() || !publication.channels.contains_key(&key) {
             return;
         }
-        let counters = &publication.shared.counters;
+        let shared = publication.shared.clone();
+        let counters = &shared.counters;
         let verdict = ask(publication.shared.spec.admit.as_ref(), consumer, &counters.panics);
         let timer = Timer::Admitted(key);
         match verdict {
             Verdict::Allow => env.effects.cancel_timer(timer),
             Verdict::AllowFor(time) => env.effects.set_timer(timer, env.now + time.max(VERDICT_MIN)),
-            Verdict::Deny => {
+            Verdict::Deny | Verdict::DenyFor(_) => {
                 count(&counters.not_allowed);
                 count(&publication.node.counters.not_allowed);
+                publication.note_refusal(env, verdict);
                 self.cut(env, key, CloseCode::NOT_ALLOWED);
             }
         }

@@ -7,12 +7,14 @@ use super::{
     stage::{InboundStage, StageEvent},
 };
 use crate::{
-    clerk::{env::Env, notice::drop_contained},
+    clerk::{env::Env, notice::drop_contained, timers::Timer},
     peer::PeerInfo,
     shard::NodeId,
     shared::{
         event::ChannelEvent,
         keys::{InboundKey, SubscriptionKey},
+        limits::VERDICT_MIN,
+        publication::Verdict,
     },
 };
 
@@ -35,10 +37,23 @@ impl Subscriptions {
         self.reconsider(node, peer, waits);
     }
 
-    /// The pause before another attempt is over.
+    /// The subscription does not accept a producer, for now or until something is different.
+    pub(super) fn deny(&mut self, env: &mut Env, key: InboundKey, verdict: Verdict) {
+        self.refuse(env, key, CloseCode::NOT_ALLOWED);
+        self.ask_again(env, key, verdict);
+    }
+
+    /// A producer that is refused for some time is looked at again after it.
+    pub(crate) fn ask_again(&self, env: &mut Env, key: InboundKey, verdict: Verdict) {
+        if let Verdict::DenyFor(time) = verdict {
+            env.effects.set_timer(Timer::RetryProducer(key), env.now + time.max(VERDICT_MIN));
+        }
+    }
+
+    /// The pause before another attempt, or a refusal for some time, is over.
     pub(crate) fn retry_due(&mut self, key: InboundKey) {
         if let Some(inbound) = self.inbound_mut(key)
-            && inbound.stage == InboundStage::Waits
+            && matches!(inbound.stage, InboundStage::Waits | InboundStage::Refused(_))
         {
             inbound.enter(StageEvent::Reconsider);
             self.fresh.insert(key);

@@ -283,7 +283,7 @@ impl Subscriptions {
         let Some(subscription) = self.subscriptions.get(&key) else { return Verdict::Deny };
         let shared = &subscription.shared;
         let verdict = ask(shared.spec.accept.as_ref(), info, &shared.panics);
-        if verdict == Verdict::Deny {
+        if verdict.denies() {
             count(&subscription.node.counters.not_allowed);
         }
         verdict
@@ -293,7 +293,7 @@ impl Subscriptions {
     fn note_accepted(env: &mut Env, key: InboundKey, verdict: Verdict) {
         let until = match verdict {
             Verdict::AllowFor(time) => Some(env.now + time.max(VERDICT_MIN)),
-            Verdict::Allow | Verdict::Deny => None,
+            Verdict::Allow | Verdict::Deny | Verdict::DenyFor(_) => None,
         };
         env.effects.set_or_cancel(Timer::Accepted(key), until);
     }
@@ -315,8 +315,8 @@ impl Subscriptions {
         };
         // Not earlier: the producer's tickets are shown inside the session.
         let verdict = self.accept(key.subscription, info);
-        if verdict == Verdict::Deny {
-            return self.refuse(env, key, CloseCode::NOT_ALLOWED);
+        if verdict.denies() {
+            return self.deny(env, key, verdict);
         }
         if !has_room {
             return self.channel_ended(env, key, CloseCode::NO_CAPACITY);
@@ -554,9 +554,9 @@ impl Subscriptions {
             return;
         }
         let verdict = self.accept(key.subscription, info);
-        if verdict == Verdict::Deny {
+        if verdict.denies() {
             self.cut(env, key, CloseCode::NOT_ALLOWED);
-            self.refuse(env, key, CloseCode::NOT_ALLOWED);
+            self.deny(env, key, verdict);
         } else {
             Self::note_accepted(env, key, verdict);
         }
