@@ -12,13 +12,35 @@ use crate::{
     shared::{
         counters::count,
         event::{ChannelEvent, TypeMismatch},
-        keys::PublicationKey,
+        keys::{ChannelKey, PublicationKey},
         limits::VERDICT_MIN,
         publication::{DirectTo, Verdict},
     },
 };
 
 impl Publications {
+    /// Asks the predicate again whether a consumer may stay.
+    pub(crate) fn review(&mut self, env: &mut Env, key: ChannelKey, consumer: &PeerInfo) {
+        let Some(publication) = self.publications.get_mut(&key.publication) else { return };
+        if publication.shared.spec.admit.is_none() || !publication.channels.contains_key(&key) {
+            return;
+        }
+        let shared = publication.shared.clone();
+        let counters = &shared.counters;
+        let verdict = ask(publication.shared.spec.admit.as_ref(), consumer, &counters.panics);
+        let timer = Timer::Admitted(key);
+        match verdict {
+            Verdict::Allow => env.effects.cancel_timer(timer),
+            Verdict::AllowFor(time) => env.effects.set_timer(timer, env.now + time.max(VERDICT_MIN)),
+            Verdict::Deny | Verdict::DenyFor(_) => {
+                count(&counters.not_allowed);
+                count(&publication.node.counters.not_allowed);
+                publication.note_refusal(env, verdict);
+                self.cut(env, key, CloseCode::NOT_ALLOWED);
+            }
+        }
+    }
+
     /// A consumer that was refused may be let in now. It asks again when it sees the stream announced anew.
     pub(crate) fn refusal_over(&mut self, env: &mut Env, key: PublicationKey) {
         let Some(publication) = self.publications.get_mut(&key) else { return };

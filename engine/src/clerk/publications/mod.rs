@@ -33,7 +33,7 @@ use self::{
 use super::{
     effect::{Effect, LegEnd},
     env::Env,
-    notice::{ask, drop_contained},
+    notice::drop_contained,
     timers::Timer,
 };
 use crate::{
@@ -505,28 +505,6 @@ impl Publications {
     pub(crate) fn consumer(&self, key: ChannelKey) -> Option<(OutboundEnd, PeerId)> {
         let outbound = self.publications.get(&key.publication)?.channels.get(&key)?;
         Some((outbound.end, outbound.peer))
-    }
-
-    /// Asks the predicate again whether a consumer may stay.
-    pub(crate) fn review(&mut self, env: &mut Env, key: ChannelKey, consumer: &PeerInfo) {
-        let Some(publication) = self.publications.get_mut(&key.publication) else { return };
-        if publication.shared.spec.admit.is_none() || !publication.channels.contains_key(&key) {
-            return;
-        }
-        let shared = publication.shared.clone();
-        let counters = &shared.counters;
-        let verdict = ask(publication.shared.spec.admit.as_ref(), consumer, &counters.panics);
-        let timer = Timer::Admitted(key);
-        match verdict {
-            Verdict::Allow => env.effects.cancel_timer(timer),
-            Verdict::AllowFor(time) => env.effects.set_timer(timer, env.now + time.max(VERDICT_MIN)),
-            Verdict::Deny | Verdict::DenyFor(_) => {
-                count(&counters.not_allowed);
-                count(&publication.node.counters.not_allowed);
-                publication.note_refusal(env, verdict);
-                self.cut(env, key, CloseCode::NOT_ALLOWED);
-            }
-        }
     }
 
     /// Ends a consumer's channel from this side.
