@@ -146,7 +146,8 @@ impl HostedEngine {
 
     /// For a loop that sleeps on several descriptors: arms everything that makes this one ([`AsFd`])
     /// readable. Unless the answer is [`NextTurn::Now`], wait for it to become readable, at most as long as
-    /// the answer and the last [`turn`](Self::turn) say; then take a turn, whatever ended the wait.
+    /// the answer and the last [`turn`](Self::turn) say; then take a turn, whatever ended the wait. The
+    /// example `host_own_loop` has such a loop.
     pub fn prepare_sleep(&self) -> NextTurn {
         match self.shard.prepare_sleep(None, None) {
             Sleep::Ready => NextTurn::Now,

@@ -419,6 +419,19 @@ impl fmt::Display for ChannelInfo {
 
 /// Counters of a channel, or of a whole consumer. A snapshot: it does not change. A counter that does not
 /// apply is 0.
+///
+/// ```
+/// use corewire::{Network, NetworkId};
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let mut consumer = network.streams().consume::<u64>();
+/// network.streams().produce::<u64>().send_blocking(7)?;
+/// assert_eq!(consumer.recv_blocking(), Some(7));
+/// let stats = consumer.stats();
+/// assert_eq!((stats.datums(), stats.skipped(), stats.filtered(), stats.undecodable()), (1, 0, 0, 0));
+/// println!("{stats}");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     datums: u64,

@@ -103,6 +103,20 @@ pub enum ConsumerEvent {
 }
 
 /// Something that happened to a channel of a [`Producer`](crate::Producer), or to a consumer's wish for one.
+///
+/// ```
+/// use corewire::streams::ProducerEvent;
+/// use corewire::{Network, NetworkId};
+///
+/// let network = Network::new_blocking(NetworkId::random())?;
+/// let producer = network.streams().produce::<u64>();
+/// let mut events = producer.events();
+/// let consumer = network.streams().consume::<u64>();
+/// assert!(matches!(events.recv_blocking(), Some(ProducerEvent::Connected { .. })));
+/// drop(consumer);
+/// assert!(matches!(events.recv_blocking(), Some(ProducerEvent::Closed { .. })));
+/// # Ok::<(), corewire::network::NetworkError>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ProducerEvent {

@@ -88,6 +88,15 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
 
     /// [`recv_or_refusal`](Self::recv_or_refusal) without an async runtime: parks the thread while it waits.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let mut consumer = network.streams().consume::<u64>();
+    /// network.streams().produce::<u64>().send_blocking(7)?;
+    /// assert_eq!(consumer.recv_or_refusal_blocking()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RecvRefusal`].
