@@ -54,7 +54,7 @@ pub enum PeerChange {
     },
     /// A peer has said that it leaves.
     Left(PeerInfo),
-    /// A peer is not heard any more: its session broke, its beacon fell silent, or it did not renew its
+    /// A peer is not heard any more: its session broke, it does not answer, or it did not renew its
     /// record.
     Failed(PeerInfo),
 }

@@ -16,14 +16,18 @@ use corewire_engine::{
 };
 use corewire_proto::{NetworkId, PeerId, TagId, wire::header::PacketKind};
 use engine_rig::{engine, network, wait, wait_for};
-use swarm_rig::Internet;
+use swarm_rig::{Internet, Setup};
 use tokio::sync::broadcast::Receiver;
 
 const TAGS: [TagId; 1] = [TagId([5; 32])];
 
 /// Hosts that have met through the first one, which is known to all by its address.
 fn met_through_the_first(seed: u64, hosts: usize) -> Internet {
-    let mut net = Internet::new(seed, hosts, 1);
+    met_with(Setup::small(), seed, hosts)
+}
+
+fn met_with(setup: Setup, seed: u64, hosts: usize) -> Internet {
+    let mut net = Internet::with(seed, hosts, 1, setup);
     net.meeting = Some(0);
     (0..hosts).for_each(|place| net.start(place));
     net.run_for(Duration::from_secs(5));
@@ -79,6 +83,19 @@ fn peer_without_a_session_that_loses_power_is_missed_in_seconds() {
         net.run_for(Duration::from_secs(3));
         assert!((0..5).all(|place| net.node(place).expect("a node").peer(&lost).is_some()), "it is back");
     }
+}
+
+#[test]
+fn shorter_probe_period_makes_a_loss_known_sooner() {
+    let mut setup = Setup::small();
+    setup.times.probe_period = Duration::from_millis(200);
+    let mut net = met_with(setup, 3, 6);
+    let mut changes = net.node(1).expect("a node").peer_changes();
+    let lost = net.node(5).expect("a node").peer_id();
+    net.crash(5);
+    // A sixth of the time that the default needs at most.
+    net.run_for(Duration::from_millis(2_000));
+    assert_eq!(failures(&mut changes), [lost]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub enum PeerEvent {
         /// As it was.
         peer: PeerEntry,
     },
-    /// A peer is not heard any more: its session broke, its beacon fell silent, or it did not renew its
+    /// A peer is not heard any more: its session broke, it does not answer, or it did not renew its
     /// record in time. It joins again when it is heard again.
     Failed {
         /// As it was.
