@@ -64,8 +64,8 @@ async fn assert_moves(nodes: &[Network]) {
     for _ in 0..5 {
         send(&one, &mut sent).await;
     }
-    // What had arrived comes first, and what was on its way when the consumer moved. A local consumer loses what
-    // it has not read of the ring.
+    // What had arrived comes first, and what was on its way when the consumer moved. A local consumer loses
+    // what it has not read of the ring.
     let mut next = 1;
     loop {
         let delivery = within(consumer.recv_delivery()).await.unwrap();

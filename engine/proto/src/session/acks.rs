@@ -36,7 +36,7 @@ pub(super) struct Acks {
 impl Acks {
     pub(super) fn new(delay: Duration, every: u32) -> Self {
         Self {
-            ranges: Vec::with_capacity(MAX_ACK_RANGES + 1),
+            ranges: Vec::with_capacity(MAX_RANGES + 1),
             page: 0,
             largest_at: Instant::ZERO,
             waiting: 0,
