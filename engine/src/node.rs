@@ -446,7 +446,7 @@ impl Node {
     /// Publishes a stream for one peer. The caller publishes it once at a time.
     fn publish_direct(&self, spec: PublishSpec) -> Result<Publication, PublishError> {
         let shared = self.shared();
-        let ring = Ring::new(spec.ring_config())?;
+        let ring = Ring::new_untouched(spec.ring_config())?;
         let limit = shared.limits.direct;
         if !reserve(&shared.live_direct, limit) {
             return Err(PublishError::TooManyDirect { limit });
