@@ -38,6 +38,7 @@ fn open(here: &Network, there: &Network, count: u64) -> Vec<RawStream> {
 }
 
 /// Calls `step` for each channel until it has been done for all of them.
+#[expect(clippy::print_stdout, reason = "the times are part of what the test shows")]
 fn for_all(what: &str, streams: &[RawStream], mut step: impl FnMut(u64, &RawStream) -> bool) {
     let begun = Instant::now();
     let mut left: Vec<u64> = (0..streams.len() as u64).collect();

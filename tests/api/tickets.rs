@@ -41,7 +41,7 @@ impl TicketValidator for From {
 fn soon() -> (Ticket, SystemTime) {
     let at = SystemTime::now() + Duration::from_secs(1);
     let micros = at.duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
-    (Ticket::new(CLASS, micros.to_le_bytes().to_vec()), at)
+    (Ticket::new(CLASS, micros.to_le_bytes()), at)
 }
 
 /// Two nodes, on one engine or on two.

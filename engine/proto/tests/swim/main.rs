@@ -73,6 +73,7 @@ fn measure(seed: u64, nodes: usize, loss_per_mille: u64) -> Figures {
 }
 
 /// Measures networks of these sizes, and prints a row for each as it comes.
+#[expect(clippy::print_stdout, reason = "the table is what the test is run for")]
 fn table(sizes: &[usize], seed: u64, loss_per_mille: u64) -> (Vec<Figures>, String) {
     let mut text = format!("loss {loss_per_mille} per mille, seed {seed}; until 99.9 % know\n");
     text +=

@@ -237,7 +237,7 @@ fn place_of_a_peer_that_is_gone_ends_sooner_than_that_of_a_silent_one() {
         let key = fixture.serve(7).expect("it is admitted");
         fixture.publications.channel_ended(&mut fixture.env, key, code, Some(reader));
         assert_eq!(fixture.shared.ring.len(), 1, "its place holds the ring");
-        fixture.env.now = fixture.env.now + fixture.shared.spec.resume_for;
+        fixture.env.now += fixture.shared.spec.resume_for;
         fixture.publications.places_due(&mut fixture.env, fixture.shared.key);
         assert_eq!(fixture.shared.ring.len(), usize::from(later), "{code}");
     }
