@@ -256,7 +256,7 @@ fn here() -> Option<ShardsHere> {
 const DATUMS_PER_FLUSH: usize = 256;
 
 /// Datums were put into a ring: the first after a turn of this thread's shards, and after that each
-/// [`DATUMS_PER_FLUSH`]th, lets them send what rings hold. The rest leaves with the next turn.
+/// `DATUMS_PER_FLUSH`th, lets them send what rings hold. The rest leaves with the next turn.
 #[inline(always)]
 pub fn flush(datums: usize) {
     let left = DATUMS_LEFT.get();

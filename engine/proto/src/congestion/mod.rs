@@ -1,6 +1,6 @@
 //! How much may be in flight, and how fast it may leave.
 //!
-//! Not inside: loss detection (`session::recovery`), and the order of channels ([`crate::schedule`]).
+//! Not inside: loss detection (`session::recovery`), and the order of channels (`schedule`).
 
 mod cubic;
 mod new_reno;
