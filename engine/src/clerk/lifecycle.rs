@@ -116,6 +116,7 @@ impl Clerk {
         let peer = call.peer;
         let known = self.catalogue.record(node, peer).is_some_and(|known| known.version >= call.version);
         if known
+            || call.addresses.is_empty()
             || self.sessions.current(node, peer).is_some()
             || !self.catalogue.may_meet(node, peer, &self.env.limits)
         {
@@ -135,6 +136,8 @@ impl Clerk {
             leaving: false,
         };
         self.handshakes.dial(&mut self.env, &mut self.shards, node, (&record, near), view);
+        // If no attempt could begin, nothing else would end what was noted of the peer.
+        self.env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
     }
 
     /// Reads the records of the other nodes of this network in the process.

@@ -307,6 +307,10 @@ impl Swim {
         self.table.remove(peer);
         self.suspects.remove(peer);
         self.news.forget(peer);
+        // If it is heard again it is believed again, although its record is the same.
+        if self.gone.get(peer).is_some_and(|gone| !gone.left) {
+            self.gone.remove(peer);
+        }
     }
 
     /// There is a session with a member, or there is none any more.
@@ -393,11 +397,17 @@ impl Swim {
 
     /// Sets the deadlines by what there is to do.
     fn schedule(&mut self, now: Instant) {
-        if self.table.strangers() == 0 {
-            (self.probe_at, self.sync_at, self.probe) = (Instant::FAR_FUTURE, Instant::FAR_FUTURE, None);
+        let alone = self.table.strangers() == 0;
+        if alone {
+            (self.probe_at, self.probe) = (Instant::FAR_FUTURE, None);
             self.news.forget_records();
         } else if self.probe_at == Instant::FAR_FUTURE {
             self.probe_at = now + self.chance.part_of(self.period);
+        }
+        // A node that has given up all others goes on asking them.
+        if alone && self.gone.values().all(|gone| gone.left) {
+            self.sync_at = Instant::FAR_FUTURE;
+        } else if self.sync_at == Instant::FAR_FUTURE {
             self.sync_at = now + self.chance.part_of(SYNC_PAUSE);
         }
         let anyone = self.table.len() > 1 && !self.news.is_empty();
@@ -480,6 +490,12 @@ impl Swim {
     fn gossip(&mut self, now: Instant, book: &impl RecordBook) {
         self.gossip_at = now + GOSSIP_PAUSE;
         let mut to = self.table.choose(&mut self.chance, FANOUT, |member| !member.connected);
+        if let [only] = to[..]
+            && self.table.strangers() == 1
+        {
+            // There is no one to tell its record to.
+            self.news.forget_record(&only);
+        }
         if self.news.has_suspects() && to.len() < self.table.len() - 1 {
             to.extend(self.table.choose(&mut self.chance, FANOUT, |member| member.connected));
         }
@@ -509,6 +525,7 @@ impl Swim {
             packet.suspect(&peer, mark);
             self.send(SwimTarget::Peer { peer, attempt: 0 }, packet);
         }
+        self.schedule(now);
     }
 
     /// A packet that is to have a body and what is added to it.

@@ -38,6 +38,11 @@ impl News {
         self.0.retain(|item| item.peer != *peer);
     }
 
+    /// Forgets the record of one peer, but not that it is suspected.
+    pub(super) fn forget_record(&mut self, peer: &PeerId) {
+        self.0.retain(|item| item.suspect || item.peer != *peer);
+    }
+
     /// Forgets the records: all members have sessions, which carry them.
     pub(super) fn forget_records(&mut self) {
         self.0.retain(|item| item.suspect);

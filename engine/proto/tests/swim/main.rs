@@ -169,6 +169,31 @@ fn parts_of_a_cut_network_find_each_other_again() {
 }
 
 #[test]
+fn nodes_of_which_each_is_alone_find_each_other_again() {
+    let mut world = World::acquainted(seeds(1)[0], 2, 0);
+    world.cut_at = Some(1);
+    let alone = |world: &World| world.nodes.iter().all(|node| node.len() == 1);
+    assert!(world.time_until(Duration::from_secs(90), alone).is_some(), "each gives the other up");
+    world.run_for(Duration::from_secs(60));
+    world.cut_at = None;
+    let together = |world: &World| world.nodes.iter().all(|node| node.len() == 2);
+    assert!(world.time_until(Duration::from_secs(180), together).is_some(), "and they meet again");
+}
+
+#[test]
+fn two_nodes_fall_silent_but_for_their_questions() {
+    let mut world = World::acquainted(seeds(1)[0], 2, 0);
+    world.run_for(PERIOD);
+    world.change(0, |facts| facts.tags.push(TagId([3; 32])));
+    world.run_for(PERIOD * 10);
+    let before = world.sent.1;
+    world.run_for(PERIOD * 10);
+    // A question and its answer from each node in a period, and a comparison now and then.
+    let sent = world.sent.1 - before;
+    assert!(sent <= 50, "{sent} packets in ten periods");
+}
+
+#[test]
 fn records_that_gossip_has_missed_are_found_by_comparing_sums() {
     // Old records are no news: only comparisons spread them.
     let mut world = World::acquainted(seeds(1)[0], 60, 10);
