@@ -39,7 +39,7 @@ const RETRY: Backoff = Backoff {
     max_elapsed: None,
 };
 
-/// Tasks that may wait for one channel before all of them are woken to make room.
+/// Tasks that wait for one channel before all of them are woken for the first time.
 const WAITERS_MAX: usize = 1_024;
 
 /// How often the oldest payload is looked at that cannot be dropped because it is being sent.
@@ -50,23 +50,40 @@ pub(super) type Numbered = (Bytes, u64, u64);
 
 /// The tasks that wait for something about a channel. Each change wakes all of them.
 #[derive(Default)]
-pub(super) struct Waiters(Lock<Vec<Waker>>);
+pub(super) struct Waiters(Lock<Waiting>);
+
+struct Waiting {
+    wakers: Vec<Waker>,
+    /// With so many, all are woken, so that wakers of tasks that have gone leave. Then it doubles: the others
+    /// come back, and must not wake each other again.
+    most: usize,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { wakers: Vec::new(), most: WAITERS_MAX }
+    }
+}
 
 impl Waiters {
     fn add(&self, waker: &Waker) {
         let mut waiting = self.0.lock();
-        if waiting.iter().any(|other| other.will_wake(waker)) {
+        if waiting.wakers.iter().any(|other| other.will_wake(waker)) {
             return;
         }
-        let crowd = if waiting.len() < WAITERS_MAX { Vec::new() } else { std::mem::take(&mut *waiting) };
-        waiting.push(waker.clone());
+        let mut crowd = Vec::new();
+        if waiting.wakers.len() >= waiting.most {
+            crowd = std::mem::take(&mut waiting.wakers);
+            waiting.most *= 2;
+        }
+        waiting.wakers.push(waker.clone());
         drop(waiting);
         crowd.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn wake_all(&self) {
         let waiting = std::mem::take(&mut *self.0.lock());
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -418,7 +435,6 @@ impl RawShared {
         drop(receiving);
         if matches!(polled, Poll::Ready(Ok(_))) {
             self.activity.touch();
-            flush(1);
         }
         polled
     }
