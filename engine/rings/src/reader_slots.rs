@@ -170,8 +170,11 @@ impl ReaderSlots {
         (0..count).map(|number| (self.first.len() + number * GROUP_SLOTS, self.group(number)))
     }
 
+    /// `None` for an index that was never given out, such as one of another ring.
     pub(crate) fn get(&self, index: usize) -> Option<&ReaderSlot> {
-        (index < self.limit).then(|| self.at(index))
+        let Some(after) = index.checked_sub(self.first.len()) else { return Some(self.at(index)) };
+        let is_there = after / GROUP_SLOTS < self.taken.groups.load(Ordering::Acquire) as usize;
+        is_there.then(|| self.at(index))
     }
 
     /// A slot that is known to exist.
