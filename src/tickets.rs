@@ -297,7 +297,11 @@ impl PeerEntry {
         // All of them have to accept, so the latest counts.
         let begin = begins.collect::<Option<Vec<_>>>().and_then(|begins| begins.into_iter().max());
         let wait = begin.and_then(|begin| begin.duration_since(SystemTime::now()).ok());
-        wait.map_or(Verdict::Deny, |wait| Verdict::DenyFor(wait.min(LONGEST_REFUSAL)))
+        match wait {
+            Some(wait) => Verdict::DenyFor(wait.min(LONGEST_REFUSAL)),
+            // One may have become valid since the first look.
+            None => self.validate_tickets(all).map_or(Verdict::Deny, Expiration::verdict),
+        }
     }
 }
 
