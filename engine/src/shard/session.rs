@@ -207,6 +207,7 @@ impl ShardCore {
             ChannelRole::Opening(_) => {}
             ChannelRole::Producer(producer) => {
                 self.leave_stream(producer.stream, producer.place);
+                channel.shared.egress().forget();
                 self.counters.bump(Counter::ChannelsClosed);
             }
             ChannelRole::Consumer(consumer) => {

@@ -71,12 +71,14 @@ impl EgressLimit {
 }
 
 /// The limits under which a channel sends; it needs room under each.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Egress {
     /// The publication's.
     pub(crate) stream: Option<Arc<EgressLimit>>,
     /// The node's.
     pub(crate) node: Option<Arc<EgressLimit>>,
+    /// What the channel has booked and not yet settled. Written by its shard only.
+    pub(crate) booked: AtomicU64,
 }
 
 impl Egress {
@@ -91,12 +93,20 @@ impl Egress {
 
     /// Books `bytes` under each limit and returns when they may leave.
     pub(crate) fn book(&self, now: Instant, bytes: u64) -> Instant {
+        self.booked.store(bytes, Ordering::Relaxed);
         self.limits().map(|limit| limit.book(now, bytes)).max().unwrap_or(now)
     }
 
     /// Of `booked` bytes `sent` were sent.
     pub(crate) fn settle(&self, now: Instant, booked: u64, sent: u64) {
+        self.booked.store(0, Ordering::Relaxed);
         self.limits().for_each(|limit| limit.settle(now, booked, sent));
+    }
+
+    /// The channel has ended: gives back what it had booked.
+    pub(crate) fn forget(&self) {
+        let booked = self.booked.swap(0, Ordering::Relaxed);
+        self.limits().for_each(|limit| limit.settle(Instant::ZERO, booked, 0));
     }
 }
 

@@ -330,7 +330,8 @@ impl Publications {
             bytes => Some(Arc::new(StreamCriteria::decode(bytes).ok_or(CloseCode::PROTOCOL_VIOLATION)?)),
         };
         let selection = publication.selection(env, &info, criteria)?;
-        let egress = Egress { stream: publication.shared.egress.clone(), node: node.egress.clone() };
+        let (stream, node_limit) = (publication.shared.egress.clone(), node.egress.clone());
+        let egress = Egress { stream, node: node_limit, ..Egress::default() };
         let handle = ChannelShared::new(request.stream_id, node.peer_id, peer);
         let handle = Arc::new(handle.selecting(selection).limited(egress));
         let published = Some(Source::new(&publication.shared));
