@@ -2,9 +2,11 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Arc, OnceLock, Weak};
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 
 use corewire_engine::publication::{ChannelEvent, OnEvent, TypeMismatch};
+use corewire_rings::sync::Lock;
 use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError as NoEvent};
 
 use super::CloseCode;
@@ -15,6 +17,9 @@ use crate::id::PeerId;
 
 /// Events that wait for one [`Events`]. Enough for a change of every channel of a large stream.
 const EVENTS_WAITING: usize = 256;
+
+/// Events that are kept for the first listener of a handle, which may be refused before there is one.
+const EVENTS_KEPT: usize = 16;
 
 /// Something that happened to a channel of a [`Consumer`](crate::Consumer), or to its wish for one.
 ///
@@ -217,30 +222,60 @@ impl StreamEvent for ProducerEvent {
     }
 }
 
-/// Where the events of one producer or consumer come together. Costs nothing without a listener.
-pub(crate) struct EventHub<E>(OnceLock<broadcast::Sender<E>>);
+/// Where the events of one producer or consumer come together. Until the first listener the last
+/// [`EVENTS_KEPT`] are kept for it.
+pub(crate) struct EventHub<E>(Lock<EventState<E>>);
+
+enum EventState<E> {
+    Unheard { kept: VecDeque<E>, dropped: u64 },
+    Heard(broadcast::Sender<E>),
+}
 
 impl<E> Default for EventHub<E> {
     fn default() -> Self {
-        Self(OnceLock::new())
+        Self(Lock::new(EventState::Unheard { kept: VecDeque::new(), dropped: 0 }))
     }
 }
 
 impl<E: StreamEvent> EventHub<E> {
-    /// The events from now on.
+    /// The events from now on; for the first caller also those that were kept.
     pub(crate) fn subscribe(&self) -> Events<E> {
-        let sender = self.0.get_or_init(|| broadcast::Sender::new(EVENTS_WAITING));
-        Events { receiver: sender.subscribe(), dropped: 0 }
+        let mut state = self.0.lock();
+        match &mut *state {
+            EventState::Heard(sender) => Events { receiver: sender.subscribe(), dropped: 0 },
+            EventState::Unheard { kept, dropped } => {
+                let sender = broadcast::Sender::new(EVENTS_WAITING);
+                let events = Events { receiver: sender.subscribe(), dropped: *dropped };
+                for event in kept.drain(..) {
+                    // There is a listener.
+                    let _ = sender.send(event);
+                }
+                *state = EventState::Heard(sender);
+                events
+            }
+        }
     }
 
-    /// Reports an event, if there is a listener.
+    /// Reports an event, if there is a listener or may be a first one.
     pub(crate) fn emit(&self, event: impl FnOnce() -> E) {
-        if let Some(sender) = self.0.get()
-            && sender.receiver_count() > 0
-        {
-            // An error means that the last listener has just gone.
-            let _ = sender.send(event());
+        let mut gone = None;
+        let mut state = self.0.lock();
+        match &mut *state {
+            EventState::Heard(sender) if sender.receiver_count() == 0 => {}
+            EventState::Heard(sender) => {
+                // An error means that the last listener has just gone.
+                let _ = sender.send(event());
+            }
+            EventState::Unheard { kept, dropped } => {
+                if kept.len() == EVENTS_KEPT {
+                    gone = kept.pop_front();
+                    *dropped += 1;
+                }
+                kept.push_back(event());
+            }
         }
+        drop(state);
+        drop(gone);
     }
 
     /// What the engine is to call. Keeps nothing alive.
@@ -258,7 +293,8 @@ impl<E: StreamEvent> EventHub<E> {
 
 /// The events of a producer or consumer from the call on that made it: what happened to its channels, each
 /// thing once and in order. Made by [`Producer::events`](crate::Producer::events) and
-/// [`Consumer::events`](crate::Consumer::events).
+/// [`Consumer::events`](crate::Consumer::events). The first one of a stream's end also has what happened since
+/// the end was built, up to 16 events, so that none falls between the two calls.
 ///
 /// It holds up to 256 events. When more wait, the oldest are dropped and [counted](Self::dropped).
 ///
@@ -359,6 +395,7 @@ mod tests {
     fn events_that_find_no_room_are_dropped_oldest_first_and_counted() {
         let hub = EventHub::<ConsumerEvent>::default();
         let event = |datums| ConsumerEvent::Undecodable { producer: [0; 32].into(), datums };
+        drop(hub.subscribe());
         hub.emit(|| unreachable!("there is no listener"));
         let mut events = hub.subscribe();
         let all = EVENTS_WAITING as u64 + 3;
@@ -371,5 +408,25 @@ mod tests {
         assert!(matches!(events.try_recv(), Err(TryRecvError::Closed)));
         let late = events.recv_timeout(Duration::from_secs(9));
         assert!(matches!(late, Err(RecvTimeoutError::Closed)), "{late:?}");
+    }
+
+    #[test]
+    fn first_listener_gets_what_was_kept_for_it() {
+        let hub = EventHub::<ConsumerEvent>::default();
+        let event = |datums| ConsumerEvent::Undecodable { producer: [0; 32].into(), datums };
+        let all = EVENTS_KEPT as u64 + 2;
+        (0..all).for_each(|number| hub.emit(|| event(number)));
+        let (mut first, mut second) = (hub.subscribe(), hub.subscribe());
+        hub.emit(|| event(all));
+        for number in 2..=all {
+            let told = first.try_recv();
+            assert!(
+                matches!(told, Ok(ConsumerEvent::Undecodable { datums, .. }) if datums == number),
+                "{told:?}"
+            );
+        }
+        assert_eq!((first.dropped(), second.dropped()), (2, 0));
+        let told = second.try_recv();
+        assert!(matches!(told, Ok(ConsumerEvent::Undecodable { datums, .. }) if datums == all), "{told:?}");
     }
 }
