@@ -293,8 +293,8 @@ impl<E: StreamEvent> EventHub<E> {
 
 /// The events of a producer or consumer from the call on that made it: what happened to its channels, each
 /// thing once and in order. Made by [`Producer::events`](crate::Producer::events) and
-/// [`Consumer::events`](crate::Consumer::events). The first one of a stream's end also has what happened since
-/// the end was built, up to 16 events, so that none falls between the two calls.
+/// [`Consumer::events`](crate::Consumer::events). The first one of a stream's end also has what happened
+/// since the end was built, up to 16 events, so that none falls between the two calls.
 ///
 /// It holds up to 256 events. When more wait, the oldest are dropped and [counted](Self::dropped).
 ///

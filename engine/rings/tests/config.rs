@@ -53,28 +53,7 @@ fn missing_memory_is_an_error_and_not_an_abort() {
     let config =
         RingConfig { datums: 1, bytes: MAX_ARENA_BYTES, max_record: 1, readers: 1, scatter_small: false };
     // Overcommit may grant a terabyte of untouched memory; then there is no error to test.
-    if let Err(error) = Ring::new(config) {
+    if let Err(error) = Ring::new_untouched(config) {
         assert_eq!(error, RingConfigError::Memory(config.memory_bytes()));
     }
-}
-
-#[cfg(all(target_os = "linux", not(corewire_sanitize)))]
-#[test]
-fn memory_of_an_untouched_ring_is_not_resident() {
-    let resident = || {
-        let pages = std::fs::read_to_string("/proc/self/statm").expect("Linux says how large a process is");
-        pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4_096
-    };
-    let config =
-        RingConfig { datums: 64, bytes: 256 << 20, max_record: 1 << 20, readers: 1, scatter_small: false };
-    let before = resident();
-    let ring = Ring::new_untouched(config).unwrap();
-    let untouched = resident().saturating_sub(before);
-    assert!(untouched < 64 << 20, "{untouched} bytes");
-    let mut reader = ring.subscribe().unwrap();
-    ring.writer().try_push(&[7; 100]).unwrap();
-    assert_eq!(&*reader.try_recv().unwrap().unwrap(), &[7; 100]);
-    let touched = Ring::new(RingConfig { bytes: 128 << 20, ..config }).unwrap();
-    assert!(resident().saturating_sub(before) >= 120 << 20);
-    drop(touched);
 }

@@ -107,8 +107,8 @@ pub struct Times {
     /// longer in proportion, up to a week. It is made anew at a third of this. Default: 15 min.
     pub record_life: Duration,
     /// The pause between two questions of a node to peers without a session, whether they are there. One
-    /// that does not answer is given up after about five of them, with 10,000 nodes after ten. Default: 1 s;
-    /// at least 10 ms.
+    /// that does not answer is given up after five to eight of them, in larger networks later (the logarithm
+    /// of their size). Default: 1 s; at least 10 ms.
     pub probe_period: Duration,
     /// How long an engine may go on delivering after its last handle was dropped, or when the process exits.
     /// Default: 2 s. A dropped `Network` has 2 s in any case.

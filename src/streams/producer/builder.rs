@@ -170,7 +170,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// 1 TiB, and at least the [longest datum](Self::with_max_datum_bytes). Default: 1 KiB for each datum of
     /// the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is reached.
     ///
-    /// All memory is taken when the stream is made, so that no datum waits for a page of it. Small datums (up
+    /// The memory of the datums is taken when the stream is made, so that no datum waits for a page of it;
+    /// that of their index, 16 bytes a datum, in the first pass through the ring. Small datums (up
     /// to 128 bytes) get lines of their own, which pass faster between processors, if the ring has 128 bytes
     /// for each datum, as it has by default up to 524,288 datums. That takes 128 bytes more for each datum of
     /// the buffer size (rounded up to a power of two): by default 128 KiB beside 1 MiB.

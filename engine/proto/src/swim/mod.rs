@@ -13,14 +13,17 @@
 //! * **Only the peer itself ends a suspicion**, by a newer record. No one can end it in its place.
 //! * **No node is given up on another's word.** A suspicion is of one record, named by its mark. A node gives
 //!   the peer up when it has known the suspicion for [`suspicion_time`](Swim::suspicion_time) itself, in
-//!   which the peer hears of it and answers. So a member that suspects everyone causes traffic, and an old
-//!   packet that is replayed does nothing: the record that it names is not the latest.
-//! * **No answer is longer than what it answers**, so that a forged address gains nothing. The record with
-//!   which a node answers a suspicion is the exception; it sends one per period.
+//!   which the peer hears of it and answers. So a member that suspects everyone causes traffic only.
+//! * **No answer is longer than what it answers.** The record with which a node answers a suspicion is the
+//!   exception; it sends one per period.
 //! * A node that is late itself suspects no one.
 //! * What is kept is bounded: members and those that were given up each by
 //!   [`SwimConfig::max_members`], news, relayed questions and recent packets by constants, and so is the
 //!   number of packets that are opened ([`OPENS_PER_SECOND`]).
+//!
+//! Not prevented: a packet is bound neither to its receiver nor to the address that it comes from. Resent to
+//! another node, or from another address, it leads what that node sends to one member astray until the member
+//! is heard again. A member of the network can do the same with a forged address.
 //!
 //! Members with a session are not asked whether they are there, and are sent suspicions only: the session
 //! knows better, and carries the records. A node whose members all have sessions sends nothing.
@@ -140,7 +143,7 @@ pub enum SwimEvent {
     },
     /// A peer has a record that is too long for a packet. It can be asked for in a session.
     Call(RecordCall),
-    /// A packet of this member came from this address.
+    /// A packet in the name of this member came from this address; neither is proven.
     Heard(PeerId, SocketAddr),
     /// Others suspect this node: it has to sign a newer record.
     Suspected,
