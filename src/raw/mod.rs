@@ -40,8 +40,9 @@
 //!   most.
 //! - **A broken session**: the channel stays open and waits for the peer. Payloads that wait, or were sent
 //!   and not acknowledged, are kept for ten seconds and the [dead-peer
-//!   time](crate::network::SessionSettings::with_dead_after), and delivered when the peer is back; later they
-//!   are lost and counted in [`StreamStats::undelivered`].
+//!   time](crate::network::SessionSettings::with_dead_after), for ten seconds alone if the peer's port is
+//!   closed, and delivered when the peer is back; later they are lost and counted in
+//!   [`StreamStats::undelivered`].
 //! - **Closing**: ends both directions at this side, as [`CloseBehavior`] says. The other side reads what has
 //!   arrived, then one `NotConnected`, and stays open for this peer's next opening.
 //! - **After closing**: handles of the closed channel answer `NotConnected` for ever, also when the pair is
@@ -49,7 +50,8 @@
 //! - **Handles**: clones share one channel. Dropping them does not close it; it ends with
 //!   [`RawStream::close`], with its network, or when a node at [its limit](crate::engine::Limits::direct)
 //!   opens another one, to which the channel without handles and waiting payloads gives way that was idle for
-//!   longest.
+//!   longest. Its place is free once the control thread has seen the end, so the opening may be refused with
+//!   `Transport` and succeed when tried again.
 //!
 //! A payload of up to [`MAX_PAYLOAD_BYTES`] costs its length rounded up to 16 of a window, at least 16; a
 //! window also takes at most one payload for each 64 of its bytes. Headers and seals are not counted.

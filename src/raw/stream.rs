@@ -108,8 +108,9 @@ impl RawStream {
     ///
     /// # Errors
     ///
-    /// As [`try_send`](Self::try_send): with each of them, nothing was sent. More payloads than the window
-    /// takes never fit.
+    /// As [`try_send`](Self::try_send): with each of them, nothing was sent, unless the channel is closed
+    /// during the call or has no window: then the first payloads may have been sent. More payloads than the
+    /// window takes never fit.
     pub fn try_send_many(&self, payloads: &[Bytes]) -> Result<(), StreamError> {
         self.shared.try_send(payloads)
     }
