@@ -118,3 +118,12 @@ fn a_reader_in_a_group_is_woken_by_its_detachment_alone() {
     let woken: Vec<usize> = (0..MAX_READERS).filter(|place| wakers[*place].0.wakes() > 0).collect();
     assert_eq!(woken, SAMPLE);
 }
+
+#[test]
+fn reader_of_another_ring_is_not_detached() {
+    let config = |readers| RingConfig { datums: 4, bytes: 64, max_record: 16, readers, scatter_small: false };
+    let (large, small) = (Ring::new(config(128)).unwrap(), Ring::new(config(128)).unwrap());
+    let readers: Vec<_> = (0..100).map(|_| large.subscribe().unwrap()).collect();
+    let _only = small.subscribe().unwrap();
+    assert!(small.detach(readers[99].id()).is_err());
+}

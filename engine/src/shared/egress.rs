@@ -143,6 +143,20 @@ mod tests {
     }
 
     #[test]
+    fn channel_that_ends_gives_back_what_it_had_booked() {
+        let stream = Arc::new(limit());
+        let egress = Egress { stream: Some(stream.clone()), ..Egress::default() };
+        egress.book(at(0), 30_000);
+        egress.forget();
+        egress.forget();
+        assert_eq!(stream.book(at(0), 0), at(0));
+        egress.book(at(0), 30_000);
+        egress.settle(at(0), 30_000, 30_000);
+        egress.forget();
+        assert_eq!(stream.book(at(0), 0), at(20_000), "what was sent stays charged");
+    }
+
+    #[test]
     fn time_without_use_gives_no_more_than_the_burst() {
         let limit = limit();
         limit.book(at(0), 5_000);
