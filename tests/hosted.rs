@@ -176,6 +176,9 @@ fn the_first_send_after_a_turn_leaves_by_itself_and_the_next_with_a_turn() {
     let here = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
     let there = elsewhere(id);
     let (producer, mut consumer) = connect(&here, &there);
+    // The wait for the first one turns the engine until the channel is open at both ends.
+    producer.send_blocking(0).unwrap();
+    assert_eq!(consumer.recv_timeout(LIMIT), Ok(0));
     let (report, taken) = mpsc::channel();
     thread::spawn(move || consumer.iter().for_each(|n| report.send(n).unwrap()));
     hosted.turn();
