@@ -161,6 +161,10 @@ impl Account {
     fn end(&mut self, leg: &Leg, in_order: bool) {
         self.announced += leg.inbox().missing_at_end();
         self.settled |= in_order;
+        if in_order {
+            // It was of this publication, which gave no datum after it.
+            self.between = 0;
+        }
     }
 
     /// The consumer threw a leg away.
