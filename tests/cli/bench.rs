@@ -141,7 +141,7 @@ fn bench_names_bad_values_and_combinations_before_it_measures() {
         (&["throughput", "--expect", "p99<1ms"], "throughput has no such figure"),
         (&["latency", "--peer", "127.0.0.1:9"], "common clock"),
         (&["--size", "8"], "24 bytes"),
-        (&["--consumers", "65"], "1 to 64"),
+        (&["--consumers", "1025"], "1 to 1024"),
         (&["--engine", "both"], "hosted"),
         (&["round-trip", "--consumers", "4"], "one consumer"),
         (&["throughput", "--svg", "x.svg"], "no percentiles"),

@@ -19,7 +19,7 @@ const BENCH_NETWORK: &str = "corewire-bench";
 /// The longest run of one combination.
 const MAX_DURATION: Duration = Duration::from_secs(3600);
 /// Consumers at most: the places of a ring.
-pub(crate) const MAX_CONSUMERS: usize = 64;
+pub(crate) const MAX_CONSUMERS: usize = 1_024;
 
 pub(crate) const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -97,7 +97,7 @@ pub(crate) struct BenchArgs {
     /// Datums a second of latency and round-trip
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "10k", value_parser = units::rate)]
     pub(crate) rate: Vec<f64>,
-    /// Consumers, 1 to 64, all at the other end; each takes every datum
+    /// Consumers, 1 to 1024, all at the other end; each takes every datum
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1", value_parser = consumers)]
     pub(crate) consumers: Vec<usize>,
     /// How long each combination is measured, after a warm-up
@@ -208,14 +208,14 @@ mod tests {
             "--size",
             "24,1KiB",
             "--rate=500,10k",
-            "--consumers=1,64",
+            "--consumers=1,1024",
             "--engine=threads,hosted",
             "--cpus=0,1",
         ])
         .unwrap();
         assert_eq!(args.what, [Measure::RoundTrip, Measure::Throughput]);
         assert_eq!((args.size, args.rate), (vec![24, 1024], vec![500.0, 10_000.0]));
-        assert_eq!((args.consumers, args.cpus), (vec![1, 64], vec![0, 1]));
+        assert_eq!((args.consumers, args.cpus), (vec![1, 1024], vec![0, 1]));
         assert_eq!(args.engine, [EngineMode::Threads, EngineMode::Hosted]);
         assert_eq!(args.duration, Duration::from_secs(3), "under the name that the demonstration has for it");
     }
@@ -224,8 +224,8 @@ mod tests {
     fn bad_values_name_what_is_allowed() {
         for (words, allowed) in [
             (&["--size", "23"][..], "24 bytes"),
-            (&["--consumers", "65"], "1 to 64"),
-            (&["--consumers", "0"], "1 to 64"),
+            (&["--consumers", "1025"], "1 to 1024"),
+            (&["--consumers", "0"], "1 to 1024"),
             (&["--duration", "1ms"], "10ms to 1h"),
             (&["--window", "1"], "4KiB"),
             (&["--idle", "dream"], "adaptive"),

@@ -18,6 +18,8 @@ use crate::cli::wait::Interrupt;
 
 /// How long a run goes on without the end that sends.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest report: 35,000 latencies, as many as the histogram tells apart, and the most consumers.
+const MAX_REPORT_BYTES: usize = 1 << 20;
 /// How long a report may take to be accepted.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,7 @@ impl<'a> BenchServer<'a> {
             .streams()
             .producer::<BenchReport>()
             .with_stream_id(REPORTS)
+            .with_max_datum_bytes(MAX_REPORT_BYTES)
             .try_build()
             .map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))?;
         Ok(BenchServer { network, waiter, interrupt, orders, reports })
