@@ -1,16 +1,15 @@
 //! The [`Datum`] trait and the codecs that turn a datum into bytes and back.
 //!
-//! A codec knows one value and one slice, and allocates nothing for the encoded form: it writes where readers
-//! read.
+//! A codec knows one value and the room for its bytes, and allocates nothing for the encoded form.
 
 mod attributes;
 mod error;
 mod fingerprint;
+mod output;
 mod shape;
 
 use core::any::type_name;
 
-use postcard::ser_flavors::{Flavor, Size};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -19,6 +18,8 @@ use self::attributes::{Skipped, Watched};
 pub use self::error::{DecodeError, EncodeError};
 use self::error::{Decoding, Encoding};
 pub use self::fingerprint::Fingerprint;
+pub use self::output::DatumOutput;
+use self::output::PostcardOutput;
 use crate::contain::contain;
 use crate::id::StreamId;
 
@@ -58,18 +59,16 @@ pub fn derived_stream_id<T>() -> StreamId {
     StreamId::from_text(type_name::<T>())
 }
 
-/// The longest encoded form that [`Codec::encode_short`] may give, in bytes.
-pub const SHORT_BYTES: usize = 64;
+/// Room for a first attempt to encode, on the stack.
+pub(crate) const STAGING_BYTES: usize = 64;
 
 /// How datums of type `D` become bytes and come back.
 ///
 /// A codec is a type without data: all its functions are static, so the type of a handle decides everything
-/// and the compiler can inline it. Implementations may panic, unless they set [`MAY_PANIC`](Self::MAY_PANIC)
-/// to `false`: the stream contains and counts every panic, and answers it with [`EncodeError`] or skips the
-/// datum.
+/// and the compiler can inline it. Three of them are to be written:
 ///
 /// ```
-/// use corewire::{Codec, DecodeError, EncodeError, Fingerprint, Plain};
+/// use corewire::{Codec, DatumOutput, DecodeError, EncodeError, Fingerprint};
 ///
 /// /// Seconds of a day, as four bytes in network order.
 /// struct NetworkOrder;
@@ -79,28 +78,39 @@ pub const SHORT_BYTES: usize = 64;
 ///         Fingerprint::of("seconds of a day, u32 in network order")
 ///     }
 ///
-///     fn encoded_len(_: &u32) -> Result<usize, EncodeError> {
-///         Ok(4)
-///     }
-///
-///     fn encode(datum: &u32, out: &mut [u8]) -> Result<(), EncodeError> {
-///         Plain::encode(&datum.to_be(), out)
+///     fn encode(datum: &u32, out: &mut DatumOutput<'_>) -> Result<(), EncodeError> {
+///         if *datum >= 86_400 {
+///             return Err(EncodeError::custom("a day has 86,400 seconds"));
+///         }
+///         out.put(&datum.to_be_bytes());
+///         Ok(())
 ///     }
 ///
 ///     fn decode(bytes: &[u8]) -> Result<u32, DecodeError> {
-///         Plain::decode(bytes).map(u32::from_be)
+///         let bytes = bytes.try_into().map_err(|_| DecodeError::custom("four bytes were expected"))?;
+///         Ok(u32::from_be_bytes(bytes))
 ///     }
 /// }
 ///
-/// let mut bytes = [0; 4];
-/// NetworkOrder::encode(&1, &mut bytes)?;
-/// assert_eq!(bytes, [0, 0, 0, 1]);
-/// assert_eq!(NetworkOrder::decode(&bytes), Ok(1));
-/// # Ok::<_, EncodeError>(())
+/// # use corewire::{Network, NetworkId};
+/// # let network = Network::new_blocking(NetworkId::random())?;
+/// let times = network.streams().producer::<u32>().codec(NetworkOrder).build()?;
+/// let mut clock = network.streams().consumer::<u32>().codec(NetworkOrder).build();
+/// times.send_blocking(3_600)?;
+/// assert_eq!(clock.recv_blocking(), Some(3_600));
+/// assert!(times.send_blocking(90_000).is_err());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
+///
+/// [`DatumOutput`] has an example with a format that has a writer.
 pub trait Codec<D>: 'static {
-    /// Set to `false` only if no method can panic. Skips `catch_unwind`; a panic then unwinds through the
-    /// caller, and its datum is lost without being counted.
+    /// Whether a method may panic. By default they may: the stream contains and counts every panic, and
+    /// answers it with [`EncodeError`] or skips the datum. It encodes a datum on the stack first, so that one
+    /// without an encoded form takes no room.
+    ///
+    /// `false` is for codecs of a few instructions that cannot panic: they are called directly, first for the
+    /// length and then in the claimed room. A panic then unwinds through the caller, and its datum is lost
+    /// without being counted.
     const MAY_PANIC: bool = true;
 
     /// What tells the encoded datums of this codec and type from others: two ends of a stream are connected
@@ -117,61 +127,34 @@ pub trait Codec<D>: 'static {
         Ok(())
     }
 
-    /// The exact number of bytes that [`encode`](Self::encode) will write for `datum`.
+    /// Puts the encoded form of `datum` into `out`, which takes any number of bytes.
+    ///
+    /// A stream may call it several times for one datum, for instance to learn the length of one of more than
+    /// 64 bytes. It has to give the same number of bytes each time; otherwise the datum is refused.
     ///
     /// # Errors
     ///
-    /// If the datum has no encoded form.
-    fn encoded_len(datum: &D) -> Result<usize, EncodeError>;
-
-    /// Writes `datum` into `out`, all of it. `out` has the length that [`encoded_len`](Self::encoded_len)
-    /// gave for the same datum; what it holds before is unspecified.
-    ///
-    /// # Errors
-    ///
-    /// If the datum has no encoded form, or one of another length.
-    fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError>;
-
-    /// Encodes a datum of at most [`SHORT_BYTES`] without measuring it, and returns the encoded length. The
-    /// stream copies the bytes into the ring, so no user code runs while room is claimed, unless the send had
-    /// to wait for room: then the datum is encoded once more, in the claimed room. `Ok(None)`: the
-    /// datum is measured and encoded in the ring, as every datum is by default.
-    ///
-    /// # Errors
-    ///
-    /// If the datum has no encoded form.
-    #[inline]
-    fn encode_short(_datum: &D, _out: &mut [u8; SHORT_BYTES]) -> Result<Option<usize>, EncodeError> {
-        Ok(None)
-    }
+    /// If the datum has no encoded form. The producer gets its datum back with the error.
+    fn encode(datum: &D, out: &mut DatumOutput<'_>) -> Result<(), EncodeError>;
 
     /// Reads a datum that occupies all of `bytes`.
     ///
     /// # Errors
     ///
-    /// If `bytes` are not exactly one encoded datum.
+    /// If `bytes` are not exactly one encoded datum. The consumer counts and skips it.
     fn decode(bytes: &[u8]) -> Result<D, DecodeError>;
-
-    /// [`decode`](Self::decode) into the place where the caller wants the datum, which saves a copy. `false`:
-    /// `bytes` are not exactly one encoded datum, and `into` is unchanged.
-    #[inline]
-    fn decode_into<E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
-        let Ok(datum) = Self::decode(bytes) else { return false };
-        *into = Ok(datum);
-        true
-    }
 }
 
 /// A codec whose encoded form *is* the value: a consumer can borrow it from the ring.
 ///
 /// ```
-/// use corewire::{Codec, InPlace, Plain};
+/// use corewire::{Codec, DatumOutput, InPlace, Plain};
 ///
 /// #[repr(align(16))]
 /// struct Record([u8; 8]);
 ///
 /// let mut record = Record([0; 8]);
-/// <Plain as Codec<u64>>::encode(&7, &mut record.0)?;
+/// <Plain as Codec<u64>>::encode(&7, &mut DatumOutput::new(&mut record.0))?;
 /// let datum: &u64 = Plain::view(&record.0).expect("eight bytes");
 /// assert_eq!(*datum, 7);
 /// # Ok::<_, corewire::EncodeError>(())
@@ -186,6 +169,18 @@ pub trait InPlace<D>: Codec<D> {
 }
 
 /// A codec whose datums can be written in the ring: all have one length, and any bytes are a value.
+///
+/// ```
+/// use corewire::{Codec, InPlaceMut, Plain};
+///
+/// #[repr(align(16))]
+/// struct Record([u8; <Plain as InPlaceMut<u64>>::LEN]);
+///
+/// let mut record = Record([0; 8]);
+/// let datum: &mut u64 = Plain::view_mut(&mut record.0).expect("eight bytes");
+/// *datum = 7;
+/// assert_eq!(Plain::decode(&record.0), Ok(7_u64));
+/// ```
 pub trait InPlaceMut<D>: InPlace<D> {
     /// The encoded length of every datum, in bytes.
     const LEN: usize;
@@ -201,8 +196,8 @@ pub trait InPlaceMut<D>: InPlace<D> {
 
 /// The default codec: [postcard](https://docs.rs/postcard), a compact binary format for any serde type.
 ///
-/// A value of up to [`SHORT_BYTES`] is encoded on the stack and copied into the stream's ring. A larger one
-/// is measured first, then written straight into the ring. Nothing is allocated.
+/// A value of up to 64 bytes is encoded on the stack and copied into the stream's ring. The length of a larger
+/// one is counted, and it is then written straight into the ring. Nothing is allocated.
 ///
 /// # Hostile bytes
 ///
@@ -243,7 +238,7 @@ pub struct Postcard;
 /// # Which types
 ///
 /// ```
-/// use corewire::{Codec, Plain};
+/// use corewire::{Codec, DatumOutput, Plain};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
 /// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
@@ -254,38 +249,40 @@ pub struct Postcard;
 /// }
 ///
 /// let tick = Tick { instrument: 7, price: -3 };
-/// assert_eq!(<Plain as Codec<Tick>>::encoded_len(&tick), Ok(16));
+/// let mut out = DatumOutput::new(&mut []);
+/// <Plain as Codec<Tick>>::encode(&tick, &mut out)?;
+/// assert_eq!(out.len(), 16);
+/// # Ok::<_, corewire::EncodeError>(())
 /// ```
 ///
 /// The alignment of the type may be at most 16 bytes; more is refused when the program is compiled, and so
 /// are types with padding:
 ///
 /// ```compile_fail
-/// # use corewire::{Codec, Plain};
+/// # use corewire::{Codec, DatumOutput, Plain};
 /// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 /// #[repr(C, align(32))]
 /// struct Wide([u64; 4]);
 ///
 /// fn main() {
-///     let _ = <Plain as Codec<Wide>>::encoded_len(&Wide([0; 4]));
+///     let _ = <Plain as Codec<Wide>>::encode(&Wide([0; 4]), &mut DatumOutput::new(&mut []));
 /// }
 /// ```
 ///
 /// ```compile_fail,E0277
-/// # use corewire::{Codec, Plain};
+/// # use corewire::{Codec, DatumOutput, Plain};
 /// struct Padded {
 ///     small: u8,
 ///     large: u64,
 /// }
 ///
-/// let _ = <Plain as Codec<Padded>>::encoded_len(&Padded { small: 0, large: 0 });
+/// let padded = Padded { small: 0, large: 0 };
+/// let _ = <Plain as Codec<Padded>>::encode(&padded, &mut DatumOutput::new(&mut []));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain;
 
-/// One function per type of datum and none inlined: serde's generated code is large, and a compiler inlines
-/// all of it into a function with one caller.
 impl<D: Datum> Codec<D> for Postcard {
     fn fingerprint() -> Fingerprint {
         shape::of::<D>().0
@@ -295,97 +292,41 @@ impl<D: Datum> Codec<D> for Postcard {
         shape::of::<D>().1.map_or(Ok(()), |why| Err(EncodeError(why)))
     }
 
-    #[inline(never)]
-    fn encoded_len(datum: &D) -> Result<usize, EncodeError> {
-        serialize(datum, Size::default())?.map_err(EncodeError::postcard)
-    }
-
-    #[inline(never)]
-    fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
-        let len = out.len();
-        if serialize_into(datum, out)? == Some(len) {
-            Ok(())
-        } else {
-            Err(EncodeError(Encoding::SizeChanged))
-        }
-    }
-
-    #[inline(never)]
-    fn encode_short(datum: &D, out: &mut [u8; SHORT_BYTES]) -> Result<Option<usize>, EncodeError> {
-        serialize_into(datum, out)
-    }
-
-    fn decode(bytes: &[u8]) -> Result<D, DecodeError> {
-        let (datum, rest) = postcard::take_from_bytes(bytes).map_err(DecodeError::postcard)?;
-        if rest.is_empty() { Ok(datum) } else { Err(DecodeError(Decoding::Trailing(rest.len()))) }
-    }
-
-    #[inline(never)]
-    fn decode_into<E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
-        match postcard::take_from_bytes(bytes) {
-            Ok((datum, [])) => {
-                *into = Ok(datum);
-                true
-            }
-            _ => false,
-        }
-    }
-}
-
-/// Serializes `datum` into `out` and returns the length. `Ok(None)`: it does not fit.
-#[inline]
-fn serialize_into<D: Serialize>(datum: &D, out: &mut [u8]) -> Result<Option<usize>, EncodeError> {
-    let mut overflowed = false;
-    let written = serialize(datum, SliceOutput { out, len: 0, overflowed: &mut overflowed })?;
-    if overflowed { Ok(None) } else { written.map(Some).map_err(EncodeError::postcard) }
-}
-
-/// Serializes `datum`. The outer error: an attribute left a field out.
-#[inline]
-fn serialize<D: Serialize, F: Flavor>(
-    datum: &D,
-    flavor: F,
-) -> Result<postcard::Result<F::Output>, EncodeError> {
-    if !cfg!(debug_assertions) {
-        return Ok(postcard::serialize_with_flavor(datum, flavor));
-    }
-    let skipped = Skipped::new(None);
-    let written = postcard::serialize_with_flavor(&Watched(datum, &skipped), flavor);
-    skipped.get().map_or(Ok(written), |field| Err(EncodeError(Encoding::Skipped(field))))
-}
-
-/// postcard's output into a slice. An overflow is kept apart from the result: a `Serialize` implementation
-/// may ignore the error, and postcard reports another one for formatted text.
-struct SliceOutput<'a> {
-    out: &'a mut [u8],
-    /// Bytes written.
-    len: usize,
-    overflowed: &'a mut bool,
-}
-
-impl Flavor for SliceOutput<'_> {
-    type Output = usize;
-
-    #[inline(always)]
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.try_extend(&[byte])
-    }
-
-    #[inline(always)]
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        let Some(place) = self.out.get_mut(self.len..).and_then(|rest| rest.get_mut(..bytes.len())) else {
-            *self.overflowed = true;
-            return Err(postcard::Error::SerializeBufferFull);
-        };
-        place.copy_from_slice(bytes);
-        self.len += bytes.len();
-        Ok(())
+    #[inline]
+    fn encode(datum: &D, out: &mut DatumOutput<'_>) -> Result<(), EncodeError> {
+        serialize_to(datum, out)
     }
 
     #[inline]
-    fn finalize(self) -> postcard::Result<usize> {
-        Ok(self.len)
+    fn decode(bytes: &[u8]) -> Result<D, DecodeError> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((datum, [])) => Ok(datum),
+            Ok((_, rest)) => Err(DecodeError(Decoding::Trailing(rest.len()))),
+            Err(error) => Err(DecodeError::postcard(error)),
+        }
     }
+}
+
+/// [`Codec::encode`] of [`Postcard`], for any type that serializes.
+#[inline(always)]
+fn serialize_to<D: Serialize>(datum: &D, out: &mut DatumOutput<'_>) -> Result<(), EncodeError> {
+    let output = PostcardOutput(DatumOutput { room: &mut *out.room, len: out.len });
+    out.len = serialize(datum, output)?.map_err(EncodeError::postcard)?;
+    Ok(())
+}
+
+/// Serializes `datum` and gives the length of the output. The outer error: an attribute left a field out.
+#[inline]
+fn serialize<D: Serialize>(
+    datum: &D,
+    output: PostcardOutput<'_>,
+) -> Result<postcard::Result<usize>, EncodeError> {
+    if !cfg!(debug_assertions) {
+        return Ok(postcard::serialize_with_flavor(datum, output));
+    }
+    let skipped = Skipped::new(None);
+    let written = postcard::serialize_with_flavor(&Watched(datum, &skipped), output);
+    skipped.get().map_or(Ok(written), |field| Err(EncodeError(Encoding::Skipped(field))))
 }
 
 /// The alignment that a record in a ring has.
@@ -407,14 +348,10 @@ impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> Codec<
     }
 
     #[inline]
-    fn encoded_len(_datum: &D) -> Result<usize, EncodeError> {
+    fn encode(datum: &D, out: &mut DatumOutput<'_>) -> Result<(), EncodeError> {
         const { FitsRecord::<D>::CHECK };
-        Ok(size_of::<D>())
-    }
-
-    #[inline]
-    fn encode(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
-        datum.write_to(out).map_err(|_| EncodeError(Encoding::SizeChanged))
+        out.put(datum.as_bytes());
+        Ok(())
     }
 
     #[inline]
@@ -442,38 +379,40 @@ impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlac
     }
 }
 
-/// [`Codec::encoded_len`] with panics contained.
+/// The encoded length of `datum`. `room` has what fits, or anything after an error.
+#[inline]
+pub(crate) fn encode_what_fits<D, C: Codec<D>>(datum: &D, room: &mut [u8]) -> Result<usize, EncodeError> {
+    if C::MAY_PANIC { encode_contained::<D, C>(datum, room) } else { encode_directly::<D, C>(datum, room) }
+}
+
+/// One function per type of datum: serde's generated code is large, and a compiler inlines all of it into a
+/// function with one caller.
+#[inline(never)]
+fn encode_contained<D, C: Codec<D>>(datum: &D, room: &mut [u8]) -> Result<usize, EncodeError> {
+    contain(|| encode_directly::<D, C>(datum, room)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
+}
+
+#[inline(always)]
+fn encode_directly<D, C: Codec<D>>(datum: &D, room: &mut [u8]) -> Result<usize, EncodeError> {
+    let mut out = DatumOutput::new(room);
+    C::encode(datum, &mut out)?;
+    Ok(out.len())
+}
+
+/// The encoded length of `datum`.
 #[inline]
 pub(crate) fn measure<D, C: Codec<D>>(datum: &D) -> Result<usize, EncodeError> {
-    if !C::MAY_PANIC {
-        return C::encoded_len(datum);
-    }
-    contain(|| C::encoded_len(datum)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
+    encode_what_fits::<D, C>(datum, &mut [])
 }
 
-/// [`Codec::encode`] with panics contained. After an error `out` may hold anything.
+/// Fills `room`, which has the length that was measured. After an error it may hold anything.
 #[inline]
-pub(crate) fn encode<D, C: Codec<D>>(datum: &D, out: &mut [u8]) -> Result<(), EncodeError> {
-    if !C::MAY_PANIC {
-        return C::encode(datum, out);
-    }
-    contain(|| C::encode(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))
-}
-
-/// [`Codec::encode_short`] with panics contained: the encoded bytes, if the codec gave any.
-#[inline(always)]
-pub(crate) fn encode_short<'a, D, C: Codec<D>>(
-    datum: &D,
-    out: &'a mut [u8; SHORT_BYTES],
-) -> Result<Option<&'a [u8]>, EncodeError> {
-    let len = if C::MAY_PANIC {
-        contain(|| C::encode_short(datum, out)).unwrap_or(Err(EncodeError(Encoding::Panicked)))?
+pub(crate) fn encode<D, C: Codec<D>>(datum: &D, room: &mut [u8]) -> Result<(), EncodeError> {
+    let len = room.len();
+    if encode_what_fits::<D, C>(datum, room)? == len {
+        Ok(())
     } else {
-        C::encode_short(datum, out)?
-    };
-    match len {
-        None => Ok(None),
-        Some(len) => out.get(..len).map(Some).ok_or(EncodeError(Encoding::SizeChanged)),
+        Err(EncodeError(Encoding::SizeChanged))
     }
 }
 
@@ -493,13 +432,32 @@ pub(crate) fn decode<D, C: Codec<D>>(bytes: &[u8]) -> Result<D, DecodeError> {
     contain(|| C::decode(bytes)).unwrap_or(Err(DecodeError(Decoding::Panicked)))
 }
 
-/// [`Codec::decode_into`] with panics contained.
+/// [`Codec::decode`] into the place where the caller wants the datum, which saves a copy, with panics
+/// contained. `false`: `bytes` are not exactly one encoded datum, and `into` is unchanged.
 #[inline]
 pub(crate) fn decode_into<D, C: Codec<D>, E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
-    if !C::MAY_PANIC {
-        return C::decode_into(bytes, into);
+    if C::MAY_PANIC {
+        decode_contained::<D, C, E>(bytes, into)
+    } else {
+        decode_directly::<D, C, E>(bytes, into)
     }
-    contain(|| C::decode_into(bytes, into)).unwrap_or(false)
+}
+
+/// One function per type of datum, as [`encode_contained`].
+#[inline(never)]
+fn decode_contained<D, C: Codec<D>, E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
+    contain(|| decode_directly::<D, C, E>(bytes, into)).unwrap_or(false)
+}
+
+#[inline(always)]
+fn decode_directly<D, C: Codec<D>, E>(bytes: &[u8], into: &mut Result<D, E>) -> bool {
+    match C::decode(bytes) {
+        Ok(datum) => {
+            *into = Ok(datum);
+            true
+        }
+        Err(_) => false,
+    }
 }
 
 /// Whether [`InPlace::view`] accepts `bytes`, with panics contained.

@@ -110,7 +110,7 @@ pub mod tickets;
 
 pub use blocking::{block_on, block_on_timeout};
 pub use datum::{
-    Codec, Datum, DecodeError, EncodeError, Fingerprint, InPlace, InPlaceMut, Plain, Postcard, SHORT_BYTES,
+    Codec, Datum, DatumOutput, DecodeError, EncodeError, Fingerprint, InPlace, InPlaceMut, Plain, Postcard,
 };
 pub use declare::{ConsumerOf, ProducerOf, StreamConsumer, StreamProducer};
 pub use discovery::{

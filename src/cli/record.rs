@@ -1,6 +1,6 @@
 //! A record as `pub` and `sub` send it: its bytes, without an encoding, so that any program can take part.
 
-use corewire::{Codec, DecodeError, EncodeError, Fingerprint};
+use corewire::{Codec, DatumOutput, DecodeError, EncodeError, Fingerprint};
 
 /// Records up to this length are stored inline; most lines of text are shorter and need no allocation.
 const INLINE_BYTES: usize = 62;
@@ -40,17 +40,16 @@ impl AsRef<[u8]> for RawRecord {
 pub(crate) struct Raw;
 
 impl Codec<RawRecord> for Raw {
+    const MAY_PANIC: bool = false;
+
     /// The bytes of every stream are records.
     fn fingerprint() -> Fingerprint {
         Fingerprint::ANY
     }
 
-    fn encoded_len(record: &RawRecord) -> Result<usize, EncodeError> {
-        Ok(record.as_ref().len())
-    }
-
-    fn encode(record: &RawRecord, out: &mut [u8]) -> Result<(), EncodeError> {
-        out.copy_from_slice(record.as_ref());
+    #[inline]
+    fn encode(record: &RawRecord, out: &mut DatumOutput<'_>) -> Result<(), EncodeError> {
+        out.put(record.as_ref());
         Ok(())
     }
 
@@ -68,9 +67,11 @@ mod tests {
         for len in [0, 1, INLINE_BYTES, INLINE_BYTES + 1, 5_000] {
             let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
             let record = RawRecord::from(&bytes[..]);
-            let mut out = vec![0; Raw::encoded_len(&record).unwrap()];
+            let mut room = vec![0; len];
+            let mut out = DatumOutput::new(&mut room);
             Raw::encode(&record, &mut out).unwrap();
-            assert_eq!(Raw::decode(&out).unwrap().as_ref(), bytes);
+            assert_eq!(out.bytes(), Some(&bytes[..]));
+            assert_eq!(Raw::decode(&bytes).unwrap().as_ref(), bytes);
             assert_eq!(matches!(record, RawRecord::Heap(_)), len > INLINE_BYTES);
         }
     }

@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::fmt::{self, Debug, Display};
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -10,7 +11,10 @@ use serde::de::{DeserializeOwned, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq, SerializeTuple};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Codec, DecodeError, EncodeError, Encoding, Postcard, SHORT_BYTES, serialize_into};
+use super::{
+    Codec, DatumOutput, DecodeError, EncodeError, Encoding, Postcard, STAGING_BYTES, decode_into, encode,
+    encode_what_fits, measure, serialize_to,
+};
 
 /// Encodes and decodes `datum` in every way, and gives its encoded form.
 fn as_postcard<D>(datum: &D) -> Vec<u8>
@@ -18,28 +22,27 @@ where
     D: Serialize + DeserializeOwned + PartialEq + Debug + Send + 'static,
 {
     let expected = postcard::to_allocvec(datum).unwrap();
-    assert_eq!(Postcard::encoded_len(datum), Ok(expected.len()), "{datum:?}");
+    assert_eq!(measure::<D, Postcard>(datum), Ok(expected.len()), "{datum:?}");
 
     let mut out = vec![0xa5; expected.len()];
-    assert_eq!(Postcard::encode(datum, &mut out), Ok(()), "{datum:?}");
+    assert_eq!(encode::<D, Postcard>(datum, &mut out), Ok(()), "{datum:?}");
     assert_eq!(out, expected, "{datum:?}");
 
-    let mut short = [0xa5; SHORT_BYTES];
-    let fits = Postcard::encode_short(datum, &mut short);
-    assert_eq!(fits, Ok((expected.len() <= SHORT_BYTES).then_some(expected.len())), "{datum:?}");
-    if let Ok(Some(len)) = fits {
-        assert_eq!(short[..len], expected[..], "{datum:?}");
+    let mut short = [0xa5; STAGING_BYTES];
+    assert_eq!(encode_what_fits::<D, Postcard>(datum, &mut short), Ok(expected.len()), "{datum:?}");
+    if let Some(written) = short.get(..expected.len()) {
+        assert_eq!(written, expected, "{datum:?}");
     }
 
     assert_eq!(<Postcard as Codec<D>>::decode(&out).as_ref(), Ok(datum));
     let mut into = Err(());
-    assert!(Postcard::decode_into(&out, &mut into), "{datum:?}");
+    assert!(decode_into::<D, Postcard, _>(&out, &mut into), "{datum:?}");
     assert_eq!(into.as_ref(), Ok(datum));
 
     out.push(0);
     assert!(<Postcard as Codec<D>>::decode(&out).is_err(), "a byte follows {datum:?}");
     let mut into: Result<D, _> = Err("unchanged");
-    assert!(!Postcard::decode_into(&out, &mut into), "a byte follows {datum:?}");
+    assert!(!decode_into::<D, Postcard, _>(&out, &mut into), "a byte follows {datum:?}");
     assert_eq!(into, Err("unchanged"));
     expected
 }
@@ -191,7 +194,7 @@ proptest! {
         prop_assert_eq!(as_postcard(&datum), &expected[..]);
         let datum = (before, Formatted(pieces));
         let mut out = vec![0; expected.len()];
-        prop_assert_eq!(Postcard::encode(&datum, &mut out), Ok(()));
+        prop_assert_eq!(encode::<_, Postcard>(&datum, &mut out), Ok(()));
         prop_assert_eq!(out, expected);
     }
 
@@ -298,7 +301,7 @@ impl Serialize for Complains {
 fn error_of<D: Serialize>(datum: D) -> postcard::Error {
     let error = postcard::to_allocvec(&datum).unwrap_err();
     assert_eq!(
-        serialize_into(&datum, &mut [0; SHORT_BYTES]),
+        serialize_to(&datum, &mut DatumOutput::new(&mut [0; STAGING_BYTES])),
         Err(EncodeError(Encoding::Postcard(error.clone())))
     );
     error
@@ -328,9 +331,9 @@ impl Serialize for Grows {
 #[test]
 fn a_value_of_another_length_than_measured_is_an_error() {
     let grows = Grows(Cell::new(20));
-    let len = Postcard::encoded_len(&grows).unwrap();
+    let len = measure::<_, Postcard>(&grows).unwrap();
     for len in [len - 1, len, len + 10] {
-        assert_eq!(Postcard::encode(&grows, &mut vec![0; len]), Err(EncodeError(Encoding::SizeChanged)));
+        assert_eq!(encode::<_, Postcard>(&grows, &mut vec![0; len]), Err(EncodeError(Encoding::SizeChanged)));
     }
 }
 
@@ -349,12 +352,12 @@ impl Serialize for Stubborn {
 }
 
 #[test]
-fn an_overflow_that_serialize_ignores_is_an_error() {
-    let stubborn = Stubborn(vec![7; SHORT_BYTES]);
-    assert_eq!(Postcard::encode_short(&stubborn, &mut [0; SHORT_BYTES]), Ok(None));
-    assert_eq!(Postcard::encode(&stubborn, &mut [0; 10]), Err(EncodeError(Encoding::SizeChanged)));
-    let len = Postcard::encoded_len(&stubborn).unwrap();
-    assert_eq!(Postcard::encode(&stubborn, &mut vec![0; len]), Ok(()));
+fn a_serialize_that_ignores_errors_meets_none_for_want_of_room() {
+    let stubborn = Stubborn(vec![7; STAGING_BYTES]);
+    let len = STAGING_BYTES + 3;
+    assert_eq!(encode_what_fits::<_, Postcard>(&stubborn, &mut [0; STAGING_BYTES]), Ok(len));
+    assert_eq!(encode::<_, Postcard>(&stubborn, &mut [0; 10]), Err(EncodeError(Encoding::SizeChanged)));
+    assert_eq!(encode::<_, Postcard>(&stubborn, &mut vec![0; len]), Ok(()));
 }
 
 #[test]
@@ -385,7 +388,7 @@ proptest! {
         }
         for bytes in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
             let mut into = Err("unchanged");
-            let read = Postcard::decode_into::<&str>(bytes, &mut into);
+            let read = decode_into::<Any, Postcard, &str>(bytes, &mut into);
             let expected = decode::<Any>(bytes);
             prop_assert_eq!(read, expected.is_ok());
             prop_assert_eq!(into.ok(), expected.ok());
@@ -401,7 +404,32 @@ fn the_form_is_not_human_readable() {
             serializer.is_human_readable().serialize(serializer)
         }
     }
-    let mut out = [9; 1];
-    assert_eq!(serialize_into(&Asks, &mut out), Ok(Some(1)));
-    assert_eq!(out, [0]);
+    let mut room = [9; 1];
+    let mut out = DatumOutput::new(&mut room);
+    assert_eq!(serialize_to(&Asks, &mut out), Ok(()));
+    assert_eq!(out.bytes(), Some(&[0][..]));
+}
+
+#[test]
+fn an_output_keeps_what_fits_and_counts_the_rest() {
+    let mut room = [9; 5];
+    let mut out = DatumOutput::new(&mut room);
+    assert!(out.is_empty());
+    out.put(&[1, 2]);
+    assert_eq!((out.len(), out.bytes()), (2, Some(&[1, 2][..])));
+    out.put(&[3, 4, 5, 6]);
+    // Would fit by itself, but not behind what is missing.
+    out.put(&[7]);
+    assert_eq!((out.len(), out.bytes()), (7, None));
+    assert_eq!(room, [1, 2, 9, 9, 9]);
+}
+
+#[test]
+fn an_output_is_a_writer_that_never_fails() {
+    let mut room = [0; 4];
+    let mut out = DatumOutput::new(&mut room);
+    write!(out, "{}", 123).unwrap();
+    assert_eq!(out.bytes(), Some(&b"123"[..]));
+    out.write_all(&[7; 100]).unwrap();
+    assert_eq!((out.len(), out.bytes()), (103, None));
 }

@@ -1,12 +1,12 @@
-//! A custom codec, which encodes into claimed room, and each way in which a datum is refused there.
+//! A custom codec, and each way in which a datum is refused before and in claimed room.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use corewire::streams::Delivery;
 use corewire::streams::consumer::TryRecvError;
 use corewire::streams::producer::{Builder, Error, Stats};
-use corewire::{BackpressurePolicy, Codec, Consumer, Network, Plain, Producer};
-use corewire::{DecodeError, EncodeError, Fingerprint};
+use corewire::{BackpressurePolicy, Codec, Consumer, Network, Producer};
+use corewire::{DatumOutput, DecodeError, EncodeError, Fingerprint};
 
 use super::support::{alone, apart, unencodable, within};
 
@@ -22,26 +22,39 @@ struct Item {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mood {
     Fine,
-    RefusesLength,
-    PanicsInLength,
-    /// Closes [`CLOSED_MEANWHILE`] when it is measured.
+    Refuses,
+    Panics,
+    /// Closes [`CLOSED_MEANWHILE`] when it is encoded first.
     Closes,
-    RefusesBytes,
-    PanicsInBytes,
+    /// The second time that it is encoded, in claimed room.
+    RefusesInRoom,
+    /// The second time that it is encoded, in claimed room.
+    PanicsInRoom,
 }
 
-use Mood::{Closes, Fine, PanicsInBytes, PanicsInLength, RefusesBytes, RefusesLength};
+use Mood::{Closes, Fine, Panics, PanicsInRoom, Refuses, RefusesInRoom};
 
 fn item(mark: u8, len: usize) -> Item {
     Item { mark, len, mood: Fine }
 }
 
 fn moody(mood: Mood) -> Item {
-    Item { mark: 200, len: 24, mood }
+    Item { mark: 200, len: LONG, mood }
 }
+
+/// Above 64 bytes, which are encoded once before they are copied into the room.
+const LONG: usize = 80;
 
 thread_local! {
     static CLOSED_MEANWHILE: RefCell<Option<Producer<Item, Own>>> = const { RefCell::new(None) };
+    /// How often a datum that is not fine was encoded in this attempt to send it.
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Tries to send `datum`, whose calls of the codec are counted anew.
+fn attempt(producer: &Producer<Item, Own>, datum: Item) -> Result<(), Error<Item>> {
+    CALLS.set(0);
+    producer.try_send(datum)
 }
 
 /// May panic: the default of a codec.
@@ -49,9 +62,7 @@ struct Own;
 
 /// An error that is not a panic.
 fn refused() -> EncodeError {
-    let error = <Plain as Codec<u64>>::encode(&0, &mut []).expect_err("no room for eight bytes");
-    assert!(!error.is_panic());
-    error
+    EncodeError::custom("refused, as the test wants")
 }
 
 impl Codec<Item> for Own {
@@ -59,26 +70,19 @@ impl Codec<Item> for Own {
         Fingerprint::of("own")
     }
 
-    fn encoded_len(datum: &Item) -> Result<usize, EncodeError> {
-        match datum.mood {
-            RefusesLength => return Err(refused()),
-            PanicsInLength => panic!("encoded_len panics, as the test wants"),
-            Closes => CLOSED_MEANWHILE.take().expect("a producer to close").close(),
-            Fine | RefusesBytes | PanicsInBytes => {}
+    fn encode(datum: &Item, out: &mut DatumOutput<'_>) -> Result<(), EncodeError> {
+        let half = datum.len / 2;
+        out.put(&vec![datum.mark; half]);
+        if datum.mood != Fine {
+            CALLS.set(CALLS.get() + 1);
         }
-        Ok(datum.len)
-    }
-
-    fn encode(datum: &Item, out: &mut [u8]) -> Result<(), EncodeError> {
-        assert_eq!(out.len(), datum.len, "room for what was said");
-        let half = out.len() / 2;
-        out[..half].fill(datum.mark);
-        match datum.mood {
-            RefusesBytes => return Err(refused()),
-            PanicsInBytes => panic!("encode panics half-way, as the test wants"),
-            Fine | RefusesLength | PanicsInLength | Closes => {}
+        match (datum.mood, CALLS.get()) {
+            (Refuses, _) | (RefusesInRoom, 2) => return Err(refused()),
+            (Panics, _) | (PanicsInRoom, 2) => panic!("encode panics half-way, as the test wants"),
+            (Closes, 1) => CLOSED_MEANWHILE.take().expect("a producer to close").close(),
+            _ => {}
         }
-        out[half..].fill(datum.mark);
+        out.put(&vec![datum.mark; datum.len - half]);
         Ok(())
     }
 
@@ -105,7 +109,7 @@ impl Sender {
     fn offer(&mut self, datum: Item, count: impl FnOnce(&mut Stats)) -> Result<(), Error<Item>> {
         let mut expected = self.producer.stats();
         count(&mut expected);
-        let result = self.producer.try_send(datum);
+        let result = attempt(&self.producer, datum);
         self.calls += 1;
         let stats = self.producer.stats();
         assert_eq!(stats, expected);
@@ -147,10 +151,10 @@ async fn joined(
     let consumer = consumer(network);
     // Halves the length; some lengths give a datum that is refused.
     let degrader = |datum: &Item| match datum.len {
-        90 => moody(RefusesLength),
-        92 => moody(PanicsInLength),
-        94 => moody(RefusesBytes),
-        96 => moody(PanicsInBytes),
+        90 => moody(Refuses),
+        92 => moody(Panics),
+        94 => moody(RefusesInRoom),
+        96 => moody(PanicsInRoom),
         98 => item(datum.mark, 101),
         len => item(datum.mark, len / 2),
     };
@@ -187,8 +191,7 @@ async fn a_custom_codec_carries_datums_of_any_length() {
 async fn an_offline_producer_refuses_before_it_calls_the_codec() {
     let network = alone().await;
     let mut sender = Sender::new(builder(&network));
-    for datum in [item(1, 8), item(2, 101), moody(RefusesLength), moody(PanicsInLength), moody(RefusesBytes)]
-    {
+    for datum in [item(1, 8), item(2, 101), moody(Refuses), moody(Panics), moody(RefusesInRoom)] {
         let result = sender.offer(datum.clone(), |stats| stats.refused_offline += 1);
         assert_eq!(result, Err(Error::Offline(datum)));
     }
@@ -217,7 +220,7 @@ async fn a_closed_producer_answers_closed_not_offline() {
     let (mut sender, _consumer) = joined(&network, 4, BackpressurePolicy::PauseUpstream).await;
     sender.put(item(1, 8));
     sender.producer.clone().close();
-    for datum in [item(2, 8), item(2, 101), moody(RefusesLength), moody(PanicsInBytes)] {
+    for datum in [item(2, 8), item(2, 101), moody(Refuses), moody(PanicsInRoom)] {
         let result = sender.offer(datum.clone(), |stats| stats.refused_closed += 1);
         assert_eq!(result, Err(Error::closed(datum)));
     }
@@ -264,12 +267,12 @@ async fn a_full_ring_refuses_without_encoding() {
         let (mut sender, mut consumer) = joined(&network, 2, policy).await;
         sender.put(item(1, 8));
         sender.put(item(2, 0));
-        for datum in [item(3, 8), moody(RefusesBytes), moody(PanicsInBytes)] {
+        for datum in [item(3, 8), moody(RefusesInRoom), moody(PanicsInRoom)] {
             let result = sender.offer(datum.clone(), |stats| stats.refused_full += 1);
             assert_eq!(result, Err(Error::Full(datum)), "{policy}");
         }
-        let result = sender.offer(moody(RefusesLength), |stats| stats.unencodable += 1);
-        assert_eq!(result, Err(Error::encoding(moody(RefusesLength), refused())), "{policy}");
+        let result = sender.offer(moody(Refuses), |stats| stats.unencodable += 1);
+        assert_eq!(result, Err(Error::encoding(moody(Refuses), refused())), "{policy}");
         assert_eq!(consumer.try_recv(), Ok(item(1, 8)));
         sender.put(item(4, 8));
         assert_eq!(drain(&mut consumer), [(item(0, 0), 0), (item(4, 8), 0)], "{policy}");
@@ -282,11 +285,11 @@ async fn drop_oldest_evicts_only_for_an_encodable_datum() {
     let (mut sender, mut consumer) = joined(&network, 2, BackpressurePolicy::DropOldest).await;
     sender.put(item(1, 8));
     sender.put(item(2, 8));
-    for mood in [RefusesLength, RefusesBytes] {
+    for mood in [Refuses, RefusesInRoom] {
         let result = sender.offer(moody(mood), |stats| stats.unencodable += 1);
         assert_eq!(result, Err(Error::encoding(moody(mood), refused())));
     }
-    for mood in [PanicsInLength, PanicsInBytes] {
+    for mood in [Panics, PanicsInRoom] {
         sender.offer_panicking(moody(mood), |stats| stats.unencodable += 1);
     }
     let put = sender.offer(item(3, 50), |stats| {
@@ -327,10 +330,11 @@ async fn an_unmeasurable_datum_takes_no_sequence_number() {
     for policy in BackpressurePolicy::ALL {
         let network = alone().await;
         let (mut sender, mut consumer) = joined(&network, 2, policy).await;
-        for _ in 0..10 {
-            let result = sender.offer(moody(RefusesLength), |stats| stats.unencodable += 1);
-            assert_eq!(result, Err(Error::encoding(moody(RefusesLength), refused())), "{policy}");
-            sender.offer_panicking(moody(PanicsInLength), |stats| stats.unencodable += 1);
+        for len in [0, 24, 64, LONG].repeat(3) {
+            let datum = Item { len, ..moody(Refuses) };
+            let result = sender.offer(datum.clone(), |stats| stats.unencodable += 1);
+            assert_eq!(result, Err(Error::encoding(datum, refused())), "{policy}");
+            sender.offer_panicking(Item { len, ..moody(Panics) }, |stats| stats.unencodable += 1);
         }
         sender.put(item(1, 8));
         let next = consumer.try_recv_delivery().unwrap();
@@ -349,9 +353,9 @@ async fn a_failed_encode_abandons_its_room_without_a_gap() {
                 stats.unencodable += 1;
                 stats.in_ring += 1;
             };
-            let result = sender.offer(moody(RefusesBytes), count);
-            assert_eq!(result, Err(Error::encoding(moody(RefusesBytes), refused())), "{policy}");
-            sender.offer_panicking(moody(PanicsInBytes), count);
+            let result = sender.offer(moody(RefusesInRoom), count);
+            assert_eq!(result, Err(Error::encoding(moody(RefusesInRoom), refused())), "{policy}");
+            sender.offer_panicking(moody(PanicsInRoom), count);
             if round % 2 == 0 {
                 assert_eq!(consumer.try_recv(), Err(TryRecvError::Empty), "no datum: {policy}");
                 assert_eq!(sender.producer.stats().in_ring, 0, "{policy}");
@@ -376,8 +380,8 @@ async fn a_failed_encode_is_never_seen_by_a_remote_consumer() {
     within(sender.producer.when().online()).await;
     within(consumer.when().online()).await;
     for round in 0..50 {
-        for mood in [RefusesLength, PanicsInLength, RefusesBytes, PanicsInBytes] {
-            let result = sender.producer.try_send(moody(mood));
+        for mood in [Refuses, Panics, RefusesInRoom, PanicsInRoom] {
+            let result = attempt(&sender.producer, moody(mood));
             assert_eq!(unencodable(result).0, moody(mood));
         }
         within(sender.producer.send(item(round, 24))).await.unwrap();

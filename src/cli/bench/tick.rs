@@ -1,6 +1,6 @@
 //! What the bench sends: a number, a time, and as many bytes as were asked for.
 
-use corewire::{Codec, DecodeError, EncodeError, Fingerprint};
+use corewire::{Codec, DatumOutput, DecodeError, EncodeError, Fingerprint};
 
 /// The bytes of a tick without filling: number, time and check.
 pub(crate) const MIN_TICK_BYTES: usize = 24;
@@ -12,7 +12,7 @@ pub(crate) const WARM_UP: u64 = 0;
 pub(crate) const END: u64 = u64::MAX;
 
 /// What the filling consists of.
-const FILLING: u8 = 0xa5;
+static FILLING: [u8; 1024] = [0xa5; 1024];
 
 /// One datum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,22 +46,16 @@ impl Codec<Tick> for TickCodec {
     }
 
     #[inline]
-    fn encoded_len(tick: &Tick) -> Result<usize, EncodeError> {
-        Ok(tick.bytes.max(MIN_TICK_BYTES))
-    }
-
-    #[inline]
-    fn encode(tick: &Tick, out: &mut [u8]) -> Result<(), EncodeError> {
-        let Some((head, rest)) = out.split_first_chunk_mut::<16>() else {
-            return Err(EncodeError::custom("a tick has 24 bytes or more"));
-        };
-        let Some((filling, tail)) = rest.split_last_chunk_mut::<8>() else {
-            return Err(EncodeError::custom("a tick has 24 bytes or more"));
-        };
-        head[..8].copy_from_slice(&tick.number.to_le_bytes());
-        head[8..].copy_from_slice(&tick.due.to_le_bytes());
-        filling.fill(FILLING);
-        *tail = check(tick.number, tick.due).to_le_bytes();
+    fn encode(tick: &Tick, out: &mut DatumOutput<'_>) -> Result<(), EncodeError> {
+        out.put(&tick.number.to_le_bytes());
+        out.put(&tick.due.to_le_bytes());
+        let mut filling = tick.bytes.saturating_sub(MIN_TICK_BYTES);
+        while filling > 0 {
+            let piece = filling.min(FILLING.len());
+            out.put(&FILLING[..piece]);
+            filling -= piece;
+        }
+        out.put(&check(tick.number, tick.due).to_le_bytes());
         Ok(())
     }
 
@@ -84,8 +78,10 @@ mod tests {
     use super::*;
 
     fn encoded(tick: Tick) -> Vec<u8> {
-        let mut bytes = vec![0; TickCodec::encoded_len(&tick).unwrap()];
-        TickCodec::encode(&tick, &mut bytes).unwrap();
+        let mut bytes = vec![0; tick.bytes];
+        let mut out = DatumOutput::new(&mut bytes);
+        TickCodec::encode(&tick, &mut out).unwrap();
+        assert_eq!(out.len(), tick.bytes);
         bytes
     }
 

@@ -25,7 +25,7 @@ use super::select::KeyTail;
 use super::shared::{ProducerCore, Refusal};
 use crate::blocking::flush;
 use crate::contain::contain;
-use crate::datum::{Codec, EncodeError, SHORT_BYTES, encode, encode_short, measure};
+use crate::datum::{Codec, EncodeError, STAGING_BYTES, encode, encode_what_fits, measure};
 use crate::policy::BackpressurePolicy;
 use crate::scratch::with_scratch;
 
@@ -64,13 +64,14 @@ enum Encoded<'a> {
 }
 
 impl<'a> Encoded<'a> {
-    /// Encodes a short datum into `staging`, if the codec can; measures any other.
+    /// Encodes a short datum into `staging`, if the codec may panic; measures any other.
     #[inline(always)]
-    fn of<D, C: Codec<D>>(datum: &D, staging: &'a mut [u8; SHORT_BYTES]) -> Result<Self, EncodeError> {
-        match encode_short::<D, C>(datum, staging)? {
-            Some(bytes) => Ok(Self::Bytes(bytes)),
-            None => measure::<D, C>(datum).map(Self::Measured),
+    fn of<D, C: Codec<D>>(datum: &D, staging: &'a mut [u8; STAGING_BYTES]) -> Result<Self, EncodeError> {
+        if !C::MAY_PANIC {
+            return measure::<D, C>(datum).map(Self::Measured);
         }
+        let len = encode_what_fits::<D, C>(datum, staging)?;
+        Ok(staging.get(..len).map_or(Self::Measured(len), Self::Bytes))
     }
 
     #[inline(always)]
@@ -156,7 +157,7 @@ impl ProducerCore {
         if self.selects() {
             return self.put_selected::<D, C>(datum);
         }
-        let mut staging = [0; SHORT_BYTES];
+        let mut staging = [0; STAGING_BYTES];
         let encoded = match Encoded::of::<D, C>(&datum, &mut staging) {
             Ok(encoded) => encoded,
             Err(error) => return self.put_slow::<D, C>(Rejected::Unencodable(datum, error)),
@@ -211,7 +212,7 @@ impl ProducerCore {
         datum: &D,
         retry: &mut RetryState,
     ) -> Result<(), Refusal> {
-        let mut staging = [0; SHORT_BYTES];
+        let mut staging = [0; STAGING_BYTES];
         let encoded = match retry.len {
             Some(len) => Encoded::Measured(len),
             None => Encoded::of::<D, C>(datum, &mut staging)?,
