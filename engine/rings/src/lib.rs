@@ -25,6 +25,7 @@ mod gate;
 mod guard;
 mod notify_bits;
 mod pin;
+mod progress;
 mod queued;
 mod read;
 mod reader;
@@ -52,6 +53,7 @@ pub use error::{ClaimError, DetachError, Detached, ForkError, NoReaderSlot, Recv
 pub use guard::PinGuard;
 pub use mailbox::mailbox;
 pub use notify_bits::{NotifyBits, WakeLatch};
+pub use progress::ConsumerProgress;
 pub use queued::QueuedSend;
 pub use read::{Record, RecordState};
 pub use reader::Reader;

@@ -2,7 +2,7 @@
 //! wake-up leaves a thread asleep for ever, which fails the model.
 #![cfg(loom)]
 
-use corewire_rings::{CancelledWaiter, NotifyBits, QueueTicket, WaitQueue, WakeLatch};
+use corewire_rings::{CancelledWaiter, ConsumerProgress, NotifyBits, QueueTicket, WaitQueue, WakeLatch};
 use loom::future::block_on;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
@@ -220,5 +220,55 @@ fn a_ring_without_a_bit_wakes_for_work_that_is_elsewhere() {
         bits.disarm();
         ringer.join().unwrap();
         assert!(!bits.any());
+    });
+}
+
+#[test]
+fn credit_that_returns_while_the_shard_reads_is_not_lost() {
+    loom::model(|| {
+        let shared = Arc::new((ConsumerProgress::new(0), NotifyBits::new(1)));
+        let consumer = {
+            let shared = Arc::clone(&shared);
+            thread::spawn(move || {
+                for seq in 1..=2 {
+                    shared.0.advance(seq, 16 * seq);
+                    if shared.0.mark() {
+                        shared.1.notify(0);
+                    }
+                }
+            })
+        };
+        let mut taken = (0, 0);
+        let mut look = || {
+            shared.1.drain(|_| {
+                let before = taken;
+                taken = shared.0.read();
+                assert!(before.0 <= taken.0 && before.1 <= taken.1, "{taken:?} after {before:?}");
+                assert!(taken.1 >= 16 * taken.0, "the bytes of {taken:?} fall behind");
+            });
+        };
+        look();
+        consumer.join().unwrap();
+        look();
+        assert_eq!(taken, (2, 32));
+    });
+}
+
+#[test]
+fn a_consumer_that_is_gone_has_told_all_that_it_took() {
+    loom::model(|| {
+        let progress = Arc::new(ConsumerProgress::new(7));
+        let consumer = {
+            let progress = Arc::clone(&progress);
+            thread::spawn(move || {
+                progress.advance(8, 16);
+                progress.leave();
+            })
+        };
+        if progress.is_gone() {
+            assert_eq!(progress.peek(), (8, 16));
+        }
+        consumer.join().unwrap();
+        assert!(progress.is_gone());
     });
 }

@@ -8,12 +8,9 @@ use corewire_proto::{
     channel::{ChannelStats, Label, Reliability},
     mutate,
 };
-use corewire_rings::Writer;
+use corewire_rings::{ConsumerProgress, Writer};
 
-use super::{
-    inbox::ConsumerProgress,
-    table::{SessionSlot, StreamSlot},
-};
+use super::table::{SessionSlot, StreamSlot};
 use crate::shared::{ChannelShared, ChannelSnapshot};
 
 /// A channel.

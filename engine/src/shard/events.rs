@@ -4,17 +4,19 @@
 //! the others go to the clerk. While the clerk has no room, a session holds *one* event in its entry and
 //! reads no packet until that event is out; so a peer that floods the clerk stops only itself.
 
+use std::sync::Arc;
+
 use corewire_proto::{
-    channel::{Accept, ChannelStats, Label, OpenRequest},
+    channel::{Accept, ChannelStats, Label, OpenRequest, datum_cost},
     session::{CloseCode, SessionEvent},
 };
-use corewire_rings::{Reader, Ring, RingConfig, limits::MAX_RECORD_BYTES};
+use corewire_rings::{ConsumerProgress, Reader, Ring, RingConfig, limits::MAX_RECORD_BYTES};
 
 use super::{
     ShardCore,
     channel::{ChannelRole, ConsumerEnd, PendingOpen},
     command::Event,
-    inbox::{ConsumerProgress, HEADER_BYTES, TakenHook, cost},
+    inbox::{HEADER_BYTES, TakenHook},
     limits::ShardLimits,
     table::{ChannelSlot, SessionSlot},
 };
@@ -220,7 +222,7 @@ impl ShardCore {
                 return self.channel_over(slot, label, code, ChannelEnd::ByUs);
             }
         };
-        let progress = ConsumerProgress::new(accept.first_seq);
+        let progress = Arc::new(ConsumerProgress::new(accept.first_seq));
         let (window_bytes, window_datums) = windows(&opening, &self.config.limits);
         let taken = TakenHook::new(
             progress.clone(),
@@ -346,7 +348,7 @@ fn inbox_config(
         return Err(CloseCode::TOO_LARGE);
     }
     let (window_bytes, datums) = windows(opening, limits);
-    let largest = cost(max_datum as usize);
+    let largest = datum_cost(max_datum as usize);
     let headers = datums.saturating_mul(HEADER_BYTES as u64);
     let beside = largest.saturating_add(headers);
     // Checked before the ring is sized: a hostile window may be near 2^64.

@@ -7,14 +7,12 @@
 //! Decoding, waiting and the merging of several inboxes are the consumer handle's.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use corewire_rings::{Reader, Record, RecvError};
+use corewire_proto::channel::datum_cost;
+use corewire_rings::{ConsumerProgress, Reader, Record, RecvError, limits::UNIT_BYTES};
 
 use super::{
     notifier::{Notification, ShardNotifier},
@@ -25,11 +23,8 @@ use super::{
 /// little-endian `u64`. Sixteen, so that the datum keeps the alignment of its record.
 pub const HEADER_BYTES: usize = 16;
 
-/// What a datum costs of a window, in bytes: its length rounded up to 16, at least 16. The same rule as in
-/// the rings, so that credit and room are one number.
-pub const fn cost(len: usize) -> u64 {
-    if len == 0 { 16 } else { (len as u64).div_ceil(16) * 16 }
-}
+// The protocol and the rings count alike, so credit and room are one number.
+const _: () = assert!(datum_cost(1) == UNIT_BYTES as u64 && datum_cost(UNIT_BYTES + 1) == 2 * datum_cost(1));
 
 /// Writes the header of a record.
 pub(crate) fn write_header(record: &mut [u8], seq: u64, skipped: u64) {
@@ -47,56 +42,6 @@ fn header_of(record: &[u8]) -> (u64, u64, &[u8]) {
     }
     // Only a shard writes such records, each with a header.
     unreachable!("an inbox record of {} bytes has no header", record.len())
-}
-
-/// What the consumer of a remote inbox has taken. Written by the consumer, read by the shard.
-#[derive(Debug)]
-pub(crate) struct ConsumerProgress {
-    /// Sequence after the last datum taken.
-    seq: AtomicU64,
-    /// Cost of all datums taken.
-    bytes: AtomicU64,
-    /// Set by the consumer's notification, cleared when the shard reads: at most one notification per half
-    /// window.
-    marked: AtomicBool,
-    /// The consumer has dropped the inbox.
-    gone: AtomicBool,
-    /// Datums missing between the last one in the inbox and the end of the stream. Written by the shard
-    /// before it closes the inbox.
-    missing_at_end: AtomicU64,
-}
-
-impl ConsumerProgress {
-    pub(crate) fn new(first_seq: u64) -> Arc<Self> {
-        Arc::new(Self {
-            seq: AtomicU64::new(first_seq),
-            bytes: AtomicU64::new(0),
-            marked: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
-            missing_at_end: AtomicU64::new(0),
-        })
-    }
-
-    /// Sequence and bytes taken; the consumer may notify again. The flag is cleared before they are read, so
-    /// that what was stored before a notification that is cleared here is read here.
-    pub(crate) fn read(&self) -> (u64, u64) {
-        self.marked.swap(false, Ordering::AcqRel);
-        self.peek()
-    }
-
-    /// Sequence and bytes taken.
-    pub(crate) fn peek(&self) -> (u64, u64) {
-        (self.seq.load(Ordering::Acquire), self.bytes.load(Ordering::Acquire))
-    }
-
-    /// The stream ended, this many datums after the last one that was delivered.
-    pub(crate) fn end_after(&self, missing: u64) {
-        self.missing_at_end.store(missing, Ordering::Release);
-    }
-
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Acquire)
-    }
 }
 
 /// Returns the credit of a remote inbox. One per channel, owned by its consumer. When it is dropped, the
@@ -141,7 +86,7 @@ impl TakenHook {
     /// To be called in the order of the datums. Notifies the shard when half a window has opened since the
     /// last notification.
     pub fn took(&mut self, seq: u64, len: usize) {
-        self.took_many(seq, 1, cost(len));
+        self.took_many(seq, 1, datum_cost(len));
     }
 
     /// As [`TakenHook::took`], for several datums of which `seq` is the last, and `cost` the sum of their
@@ -150,12 +95,11 @@ impl TakenHook {
         self.bytes += cost;
         self.open_bytes += cost;
         self.open_datums += datums;
-        self.progress.seq.store(seq + 1, Ordering::Release);
-        self.progress.bytes.store(self.bytes, Ordering::Release);
+        self.progress.advance(seq + 1, self.bytes);
         if self.open_bytes >= self.half_bytes || self.open_datums >= self.half_datums {
             self.open_bytes = 0;
             self.open_datums = 0;
-            if !self.progress.marked.swap(true, Ordering::AcqRel) {
+            if self.progress.mark() {
                 self.notifier.notify(Notification::Inbox(self.slot));
             }
         }
@@ -164,7 +108,7 @@ impl TakenHook {
 
 impl Drop for TakenHook {
     fn drop(&mut self) {
-        self.progress.gone.store(true, Ordering::Release);
+        self.progress.leave();
         self.notifier.notify(Notification::Inbox(self.slot));
     }
 }
@@ -258,7 +202,7 @@ impl Inbox {
                     let (seq, skipped, datum) = header_of(record);
                     batch.last = seq;
                     batch.datums += 1;
-                    batch.cost += cost(datum.len());
+                    batch.cost += datum_cost(datum.len());
                     each(seq, skipped, datum);
                 })
             } else {
@@ -330,7 +274,7 @@ impl Inbox {
         }
         match &self.hook {
             None => self.reader.lost() - self.gap.reported,
-            Some(hook) => hook.progress.missing_at_end.load(Ordering::Acquire),
+            Some(hook) => hook.progress.missing_at_end(),
         }
     }
 
