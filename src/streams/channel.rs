@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use corewire_engine::driver;
 use corewire_engine::publication::Channel;
 pub use corewire_engine::shared::ChannelState as State;
 use tokio::sync::watch;
@@ -231,7 +232,7 @@ impl ChannelInfo {
         Stats {
             datums: numbers.datums,
             bytes: numbers.bytes,
-            uptime: self.ends.channel.shared().uptime(),
+            uptime: self.ends.channel.shared().uptime(driver::now()),
             lag: if end.is_some() { 0 } else { numbers.lag() },
             skipped: numbers.skipped + numbers.lost,
             filtered: numbers.filtered,

@@ -107,6 +107,20 @@ fn the_protocol_has_no_std_clock_socket_or_thread() {
 }
 
 #[test]
+#[test]
+fn shards_and_the_clerk_have_no_clock_of_their_own() {
+    let rooms = ["engine/src/shard/", "engine/src/shared/", "engine/src/clerk/"];
+    let mut findings = Vec::new();
+    for source in sources().iter().filter(|source| rooms.iter().any(|room| source.path.starts_with(room))) {
+        for (line, code) in source.shipped_and_tests().0 {
+            if ["Instant::now", "SystemTime::now", "elapsed()"].iter().any(|word| code.contains(word)) {
+                findings.push(finding(source, line, code));
+            }
+        }
+    }
+    none("a simulated run replays only if the driver's clock is the only one", &findings);
+}
+
 fn nothing_is_left_unfinished() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|source| source.is_rust()) {

@@ -39,6 +39,7 @@ use std::{
 
 use corewire_proto::time::Instant;
 
+pub use self::sys::clock::now;
 pub use self::{
     any::AnyDriver,
     counters::DriverCounters,

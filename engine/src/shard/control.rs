@@ -62,8 +62,8 @@ impl ShardCore {
         while let Some(command) = self.commands.try_recv() {
             self.count_stale();
             match command {
-                Command::OpenChannel { handle, .. } => drop(handle.terminate(SESSION_GONE)),
-                Command::AcceptChannel(accept) => drop(accept.handle.terminate(SESSION_GONE)),
+                Command::OpenChannel { handle, .. } => drop(handle.terminate(SESSION_GONE, self.now)),
+                Command::AcceptChannel(accept) => drop(accept.handle.terminate(SESSION_GONE, self.now)),
                 _ => {}
             }
         }
@@ -222,7 +222,7 @@ impl ShardCore {
             },
         };
         self.counters.bump(Counter::RefusedCommands);
-        handle.terminate(code);
+        handle.terminate(code, self.now);
         self.reply(Event::ChannelRejected { index, open_id, code });
     }
 
@@ -261,14 +261,14 @@ impl ShardCore {
             accept;
         let Some(slot) = self.find(index) else {
             self.count_stale();
-            handle.terminate(SESSION_GONE);
+            handle.terminate(SESSION_GONE, self.now);
             let parked = resume.map(|resume| resume.parked);
             return self.reply(Event::ChannelClosed { index, label, code: SESSION_GONE, parked });
         };
         if self.has_channel(slot, label) {
             // A second channel of this label would reset the live one.
             self.count_stale();
-            handle.terminate(CloseCode::SUPERSEDED);
+            handle.terminate(CloseCode::SUPERSEDED, self.now);
             return;
         }
         let key_room = if handle.selection().keyed { KEY_ROOM } else { 0 };
@@ -319,7 +319,7 @@ impl ShardCore {
             published,
             ..ChannelSnapshot::default()
         });
-        handle.set_connected();
+        handle.set_connected(self.now);
         let Some(channel_slot) = self.insert_channel(slot, label, handle, ChannelRole::Producer(producer))
         else {
             return;
@@ -398,7 +398,7 @@ impl ShardCore {
             false => (Counter::StaleCommands, SESSION_GONE),
         };
         self.counters.bump(counter);
-        handle.terminate(code);
+        handle.terminate(code, self.now);
         self.reply(Event::ChannelClosed { index, label, code, parked });
         self.mark_dirty(slot);
     }

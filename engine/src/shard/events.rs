@@ -239,7 +239,7 @@ impl ShardCore {
             accept.reliability,
             accept.first_seq,
         ));
-        channel.shared.set_connected();
+        channel.shared.set_connected(self.now);
         self.counters.bump(Counter::ChannelsOpened);
         let (open_id, Accept { publication, first_seq, .. }) = (opening.open_id, accept);
         Some(Event::ChannelAccepted { index, open_id, label, publication, first_seq, reader, taken })

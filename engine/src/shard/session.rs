@@ -215,7 +215,7 @@ impl ShardCore {
                 self.counters.bump(Counter::ChannelsClosed);
             }
         }
-        channel.shared.terminate(code);
+        channel.shared.terminate(code, self.now);
     }
 
     /// Removes a session that is over, once the event that tells the clerk is queued.

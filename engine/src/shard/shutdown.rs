@@ -130,7 +130,7 @@ impl Drop for ShardCore {
             if let ChannelRole::Consumer(consumer) = &channel.role {
                 consumer.inbox.close();
             }
-            channel.shared.terminate(CloseCode::PEER_LOST);
+            channel.shared.terminate(CloseCode::PEER_LOST, self.now);
         }
         self.refuse_commands();
     }

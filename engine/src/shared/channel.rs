@@ -12,10 +12,10 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use corewire_proto::{PeerId, StreamId, channel::TypeName, session::CloseCode};
+use corewire_proto::{PeerId, StreamId, channel::TypeName, session::CloseCode, time::Instant};
 use corewire_rings::sync::Lock;
 use tokio::sync::watch;
 
@@ -233,19 +233,24 @@ impl ChannelShared {
         self.counters.read()
     }
 
-    /// How long the channel has been (or was) connected; `None` when it never was.
-    pub fn uptime(&self) -> Option<Duration> {
+    /// How long the channel has been connected at `now`, or was when it ended; `None` when it never was.
+    pub fn uptime(&self, now: Instant) -> Option<Duration> {
         let since = *self.connected_at.get()?;
-        let until = self.ended_at.get().copied().unwrap_or_else(Instant::now);
-        Some(until.saturating_duration_since(since))
+        let until = self.ended_at.get().copied().unwrap_or(now);
+        Some(until.saturating_since(since))
+    }
+
+    /// Whether the channel is or was connected.
+    pub(crate) fn was_connected(&self) -> bool {
+        self.connected_at.get().is_some()
     }
 
     /// Marks the channel as connected, unless it is over already.
-    pub fn set_connected(&self) {
+    pub fn set_connected(&self, now: Instant) {
         self.state.send_if_modified(|state| {
             let first = *state == ChannelState::Connecting && self.close_code.get().is_none();
             if first {
-                let _ = self.connected_at.set(Instant::now());
+                let _ = self.connected_at.set(now);
                 *state = ChannelState::Connected;
             }
             first
@@ -331,11 +336,11 @@ impl ChannelShared {
     }
 
     /// Marks the channel as over. The first reason stays; true when this was the first.
-    pub fn terminate(&self, code: CloseCode) -> bool {
+    pub fn terminate(&self, code: CloseCode, now: Instant) -> bool {
         if self.close_code.set(code).is_err() {
             return false;
         }
-        let _ = self.ended_at.set(Instant::now());
+        let _ = self.ended_at.set(now);
         self.state.send_replace(ChannelState::Terminated);
         true
     }
@@ -428,3 +433,22 @@ impl Channel {
 
 /// The channels of a publication or a subscription, as one snapshot.
 pub type Channels = Arc<[Arc<Channel>]>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptime_counts_from_the_connection_to_the_end() {
+        let at = |seconds| Instant::ZERO + Duration::from_secs(seconds);
+        let peer = PeerId::from_bytes([1; 32]);
+        let channel = ChannelShared::new(StreamId::from_bytes([2; 32]), peer, peer);
+        assert_eq!((channel.uptime(at(3)), channel.was_connected()), (None, false));
+        channel.set_connected(at(5));
+        channel.set_connected(at(6));
+        assert_eq!(channel.uptime(at(9)), Some(Duration::from_secs(4)));
+        assert!(channel.terminate(CloseCode::GRACEFUL, at(10)));
+        assert!(!channel.terminate(CloseCode::GRACEFUL, at(11)));
+        assert_eq!(channel.uptime(at(100)), Some(Duration::from_secs(5)));
+    }
+}

@@ -396,7 +396,7 @@ impl Publications {
         let (stream, producer) = (publication.shared.spec.stream, publication.node.peer_id);
         let shared = ChannelShared::new(stream, producer, consumer.peer_id()).selecting(selection);
         let shared = Arc::new(shared);
-        shared.set_connected();
+        shared.set_connected(env.now);
         // Before the consumer has the channel: from then on its thread is the writer of the counters.
         shared.counters().delivered(0, 0, 0, reader.position());
         publication.hold(reader.position());
@@ -463,7 +463,7 @@ impl Publications {
             }
             publication.answer_waiting(env, consumer);
         }
-        outbound.channel.shared.terminate(code);
+        outbound.channel.shared.terminate(code, env.now);
         publication.show(env);
         self.forget_if_done(env, key.publication);
     }
@@ -573,7 +573,7 @@ impl Publications {
             publication.shared.ring.close();
             publication.end_flushes();
             for outbound in publication.channels.values() {
-                outbound.channel.shared.terminate(CloseCode::PEER_LOST);
+                outbound.channel.shared.terminate(CloseCode::PEER_LOST, env.now);
             }
             env.effects.notify(publication.shared.spec.on_change.as_ref());
             drop_contained(publication.shared);

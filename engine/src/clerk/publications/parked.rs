@@ -229,7 +229,7 @@ impl PublicationState {
     pub(super) fn lose_rest(&mut self, env: &mut Env, channel: &Arc<Channel>, code: CloseCode) {
         let shared = &channel.shared;
         // One that was never connected has no place, and would have begun at the tail.
-        let position = shared.uptime().map_or(u64::MAX, |_| shared.snapshot().released);
+        let position = if shared.was_connected() { shared.snapshot().released } else { u64::MAX };
         let by_consumer = code == CloseCode::GRACEFUL;
         // Of a direct one, what its only consumer leaves behind is lost too.
         let counts = !by_consumer || self.shared.spec.direct.is_some();

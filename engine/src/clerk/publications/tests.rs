@@ -364,7 +364,7 @@ fn a_flush_waits_for_marks_ends_and_absent_consumers() {
     let (one, other) = (fixture.serve(1).expect("admitted"), fixture.serve(2).expect("admitted"));
     for key in [one, other] {
         let channel = &fixture.publications.publications[&fixture.shared.key].channels[&key].channel;
-        channel.shared.set_connected();
+        channel.shared.set_connected(Instant::ZERO);
     }
     fixture.env.effects.drain();
     let flush = FlushShared::new(STREAM, fixture.shared.ring.tail());
@@ -412,7 +412,7 @@ fn events_of_a_publication_are_told_in_order() {
     assert_eq!(fixture.serve(8), Err(CloseCode::NO_CAPACITY));
     fixture.publications.suspect(&mut fixture.env, key, true);
     let channel = fixture.shared.channels.borrow()[0].clone();
-    channel.shared.set_connected();
+    channel.shared.set_connected(Instant::ZERO);
     assert!(channel.shared.is_suspect());
     fixture.publications.suspect(&mut fixture.env, key, false);
     assert!(!channel.shared.is_suspect());
@@ -462,7 +462,7 @@ fn what_a_direct_publication_has_for_no_channel_is_counted() {
     fixture.publications.channel_served(&mut fixture.env, key, 2);
     assert_eq!(skipped(&fixture), 2, "before the first channel");
     let channel = fixture.shared.channels.borrow()[0].clone();
-    channel.shared.set_connected();
+    channel.shared.set_connected(Instant::ZERO);
     let counters = crate::shared::ChannelSnapshot { released: 2, ..Default::default() };
     channel.shared.counters().write(&counters);
     push(3);

@@ -172,7 +172,7 @@ impl Subscriptions {
         for subscription in std::mem::take(&mut self.subscriptions).into_values() {
             subscription.shared.close();
             for inbound in subscription.producers.values() {
-                inbound.terminate(CloseCode::PEER_LOST);
+                inbound.terminate(CloseCode::PEER_LOST, env.now);
             }
             env.effects.notify(subscription.shared.spec.on_change.as_ref());
             drop_contained(subscription.shared);

@@ -82,9 +82,9 @@ impl InboundChannel {
         self.stage = self.stage.after(event);
     }
 
-    pub(super) fn terminate(&self, code: CloseCode) {
+    pub(super) fn terminate(&self, code: CloseCode, now: Instant) {
         if let Some(channel) = &self.channel {
-            channel.shared.terminate(code);
+            channel.shared.terminate(code, now);
         }
     }
 

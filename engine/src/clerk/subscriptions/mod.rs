@@ -435,7 +435,7 @@ impl Subscriptions {
         if let Some(theirs) = theirs.filter(|_| code == CloseCode::TYPE_MISMATCH) {
             refused.set_producer_type(theirs);
         }
-        refused.terminate(code);
+        refused.terminate(code, env.now);
         if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
             // So that the reason can be seen.
             inbound.channel = Some(Arc::new(Channel {
@@ -478,7 +478,7 @@ impl Subscriptions {
         if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
             let event = inbound.end_event((key.producer, &subscription.shared.spec.form), code, false);
             inbound.enter(StageEvent::Refused(code));
-            inbound.terminate(code);
+            inbound.terminate(code, env.now);
             inbound.note_stop((key.producer, env.now), code, &mut subscription.stops, env.limits.legs);
             subscription.tell(env, || event);
         }
@@ -499,7 +499,7 @@ impl Subscriptions {
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
         let backoff = subscription.shared.spec.backoff;
         let Some(inbound) = subscription.producers.get_mut(&key.producer) else { return };
-        inbound.terminate(code);
+        inbound.terminate(code, env.now);
         let was_open = inbound.stage.is_open();
         if was_open {
             if now.saturating_since(inbound.since) >= KEPT_UP {
@@ -566,7 +566,7 @@ impl Subscriptions {
     /// caller.
     fn cut(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
         let Some(inbound) = self.inbound(key) else { return };
-        inbound.terminate(code);
+        inbound.terminate(code, env.now);
         match inbound.stage {
             InboundStage::Opening(index, open_id) => env.effects.push(Effect::WithdrawOpen(index, open_id)),
             InboundStage::Open(index, label) => env.effects.push(Effect::ResetChannel(index, label, code)),

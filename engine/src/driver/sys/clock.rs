@@ -4,7 +4,7 @@ use corewire_proto::time::Instant;
 
 /// Nanoseconds of `CLOCK_MONOTONIC`: the same for every thread and process of the machine. Answered by the
 /// vDSO, without a system call.
-pub(in crate::driver) fn now() -> Instant {
+pub fn now() -> Instant {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid place for the answer; this clock exists on every Linux, so the call can't
     // fail.
