@@ -38,6 +38,7 @@ fn turn(driver: &mut AnyDriver, from: SocketId, to: SocketAddr, count: usize) {
 fn socket_rests_and_hears_again(arm: Arm) {
     let mut rig = Rig::new(arm);
     let (a, b) = (rig.add(Side::A), rig.add(Side::B));
+    let other = rig.add(Side::A);
     // This host's kernel answers each datagram to a closed port with an error.
     let closed = rig.closed_port();
     let driver = rig.driver(Side::A);
@@ -59,6 +60,8 @@ fn socket_rests_and_hears_again(arm: Arm) {
     let after = rig.driver(Side::A).counters();
     assert_eq!(after.queued_errors, before.queued_errors, "errors cost nothing while the socket rests");
     while rig.driver(Side::A).path_error().is_some() {}
+    turn(rig.driver(Side::A), other.id, closed, 1);
+    rig.until(Side::A, |driver| driver.path_error().is_some_and(|error| error.socket == other.id));
     rig.until(Side::A, |driver| {
         turn(driver, a.id, closed, 1);
         driver.path_error().is_some()

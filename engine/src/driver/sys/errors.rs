@@ -91,7 +91,7 @@ pub(in crate::driver) fn drain(
     let mut taken = 0;
     loop {
         counters.system_calls += 1;
-        if !errors.may_read(now) {
+        if !errors.may_read(id, now) {
             let _ = options::keep_errors(socket, false);
             errors.rest((id, socket), now);
             counters.error_rests += 1;
@@ -99,7 +99,7 @@ pub(in crate::driver) fn drain(
         }
         let Some(answer) = next(socket) else { return taken };
         taken += 1;
-        errors.count_read();
+        errors.count_read(id);
         counters.queued_errors += 1;
         // What the local stack refuses was told by the send itself already.
         if let Some(Late { errno, too_large, remote: true, to }) = answer {
