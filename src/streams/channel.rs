@@ -8,6 +8,7 @@ use std::sync::Arc;
 use corewire_engine::driver;
 use corewire_engine::publication::Channel;
 pub use corewire_engine::shared::ChannelState as State;
+pub use corewire_engine::subscription::PathStats;
 use tokio::sync::watch;
 
 use super::consumer::LegStats;
@@ -246,6 +247,7 @@ impl ChannelInfo {
             paced_for: Duration::from_nanos(numbers.paced_ns),
             undecodable: 0,
             restarts: 0,
+            predicate_panics: 0,
         }
     }
 
@@ -298,13 +300,44 @@ impl ChannelInfo {
     /// # Ok::<(), corewire::network::NetworkError>(())
     /// ```
     pub fn round_trip(&self) -> Option<Duration> {
-        self.ends.channel.shared().path()?.round_trip
+        self.path()?.round_trip
+    }
+
+    /// What the channel's session has measured: round trip, packets sent and lost, congestion window, bytes
+    /// in flight, packet size. Of a few milliseconds ago, or of when the session was last active. `None`
+    /// within one engine.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// if let Some(path) = info.path() {
+    ///     println!("{} of {} packets lost, {} bytes in flight", path.lost, path.sent, path.bytes_in_flight);
+    /// }
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
+    pub fn path(&self) -> Option<PathStats> {
+        self.ends.channel.shared().path()
     }
 
     /// The part of the packets from here to the other end that were lost, from 0 to 1, over the life of the
     /// session. `None` within one engine.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// # let _producer = network.streams().produce::<u64>();
+    /// # consumer.when().online().wait_blocking();
+    /// # let info = consumer.producers().next().unwrap();
+    /// assert!(info.loss().is_none_or(|part| (0.0..=1.0).contains(&part)));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn loss(&self) -> Option<f64> {
-        let path = self.ends.channel.shared().path()?;
+        let path = self.path()?;
         Some(if path.sent == 0 { 0.0 } else { path.lost as f64 / path.sent as f64 })
     }
 
@@ -451,13 +484,20 @@ pub struct Stats {
     paced_for: Duration,
     undecodable: u64,
     restarts: u64,
+    predicate_panics: u64,
 }
 
 impl Stats {
     /// The counters of a consumer, over all its channels.
-    pub(super) fn of_consumer(taken: &LegStats, lag: u64, uptime: Option<Duration>) -> Self {
+    pub(super) fn of_consumer(
+        taken: &LegStats,
+        lag: u64,
+        uptime: Option<Duration>,
+        predicate_panics: u64,
+    ) -> Self {
         let LegStats { datums, bytes, skipped, filtered, undecodable, restarts } = *taken;
-        Self { datums, bytes, uptime, lag, skipped, filtered, undecodable, restarts, ..Self::default() }
+        let counted = Self { datums, bytes, skipped, filtered, undecodable, restarts, ..Self::default() };
+        Self { lag, uptime, predicate_panics, ..counted }
     }
 
     /// Datums that have passed:
@@ -559,6 +599,12 @@ impl Stats {
     pub fn restarts(&self) -> u64 {
         self.restarts
     }
+
+    /// Of a consumer: panics of the predicates given to `online_when` and `require`. Each time, the condition
+    /// counted as not met, or the producer as not wanted.
+    pub fn predicate_panics(&self) -> u64 {
+        self.predicate_panics
+    }
 }
 
 impl fmt::Display for Stats {
@@ -579,6 +625,7 @@ impl fmt::Display for Stats {
             (self.paced, "paced"),
             (self.undecodable, "undecodable"),
             (self.restarts, "restarts"),
+            (self.predicate_panics, "panics of predicates"),
         ] {
             if count > 0 {
                 write!(f, ", {what}: {count}")?;

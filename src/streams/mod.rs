@@ -24,7 +24,7 @@ use corewire_engine::node::Node;
 pub use corewire_engine::publication::{TypeMismatch, TypeName};
 
 pub use self::backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
-pub use self::channel::{ChannelInfo, State, Stats};
+pub use self::channel::{ChannelInfo, PathStats, State, Stats};
 pub use self::conditions::{ChannelConditions, Online, When};
 pub use self::config::{Config, ConfigBuilder, ConfigError};
 pub use self::consumer::{Consumer, Delivery};

@@ -311,6 +311,10 @@ async fn require_and_max_consumers_refuse_consumers() {
     assert!(!strict.is_online());
     assert!(!second.is_online());
     assert_eq!(bounded.consumers().filter(|info| info.is_connected()).count(), 1);
+    let stats = strict.stats();
+    assert_eq!((stats.consumers_admitted, stats.consumers_not_allowed), (0, 1), "{stats}");
+    let stats = bounded.stats();
+    assert_eq!((stats.consumers_admitted, stats.consumers_no_capacity), (1, 1), "{stats}");
     drop(first);
     within(second.when().online()).await;
     drop(second);
@@ -330,6 +334,28 @@ async fn a_panicking_predicate_denies_and_is_counted() {
     within(producer.when().subscribed()).await;
     assert!(!producer.is_online());
     assert!(producer.stats().predicate_panics > 0);
+}
+
+#[tokio::test(crate = "crate::support::host")]
+async fn a_panic_in_require_refuses_and_is_counted_where_it_was_asked() {
+    let network = alone().await;
+    let streams = network.streams();
+    let wary = streams.producer::<Data1>().with_stream_id("wary").require(|_| panic!("as the test wants"));
+    let wary = wary.build().unwrap();
+    let consumer = streams.consumer::<Data1>().with_stream_id("wary").build();
+    within(consumer.when().refused()).await;
+    assert_eq!((wary.stats().predicate_panics, consumer.stats().predicate_panics()), (1, 0));
+
+    let trusting = streams.producer::<Data1>().with_stream_id("trusting").build().unwrap();
+    let wary =
+        streams.consumer::<Data1>().with_stream_id("trusting").require(|_| panic!("as the test wants"));
+    let mut wary = wary.build();
+    within(wary.when().refused()).await;
+    assert_eq!(trusting.stats().predicate_panics, 0);
+    let counted = wary.stats().predicate_panics();
+    assert!(counted > 0);
+    wary.close();
+    assert!(wary.stats().predicate_panics() >= counted, "the count outlives the subscription");
 }
 
 #[test]

@@ -14,6 +14,10 @@ pub struct PathShared {
     rtt_ns: AtomicU64,
     sent: AtomicU64,
     lost: AtomicU64,
+    probes: AtomicU64,
+    congestion_window: AtomicU64,
+    bytes_in_flight: AtomicU64,
+    packet_bytes: AtomicU64,
 }
 
 /// What was measured about the path to a peer.
@@ -25,6 +29,14 @@ pub struct PathStats {
     pub sent: u64,
     /// Packets of those that were lost.
     pub lost: u64,
+    /// Packets of those that were sent because no acknowledgement came in time.
+    pub probes: u64,
+    /// Bytes that congestion control allows in flight.
+    pub congestion_window: u64,
+    /// Bytes sent that are neither acknowledged nor declared lost.
+    pub bytes_in_flight: u64,
+    /// The longest packet that the path is known to carry, in bytes.
+    pub packet_bytes: u64,
 }
 
 impl PathShared {
@@ -33,6 +45,10 @@ impl PathShared {
         self.rtt_ns.store(stats.rtt_ns, Ordering::Relaxed);
         self.sent.store(stats.packets_sent, Ordering::Relaxed);
         self.lost.store(stats.packets_lost, Ordering::Relaxed);
+        self.probes.store(stats.probes, Ordering::Relaxed);
+        self.congestion_window.store(stats.congestion_window, Ordering::Relaxed);
+        self.bytes_in_flight.store(stats.bytes_in_flight, Ordering::Relaxed);
+        self.packet_bytes.store(stats.packet_bytes, Ordering::Relaxed);
     }
 
     /// The measurements of a few milliseconds ago, or of when the session was last active.
@@ -42,6 +58,10 @@ impl PathShared {
             round_trip: rtt.map(Duration::from_nanos),
             sent: self.sent.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
+            probes: self.probes.load(Ordering::Relaxed),
+            congestion_window: self.congestion_window.load(Ordering::Relaxed),
+            bytes_in_flight: self.bytes_in_flight.load(Ordering::Relaxed),
+            packet_bytes: self.packet_bytes.load(Ordering::Relaxed),
         }
     }
 }

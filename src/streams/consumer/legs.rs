@@ -55,6 +55,8 @@ pub(crate) struct LegSet {
     one_by_one: bool,
     /// The statistics of the legs that have ended.
     finished: LegStats,
+    /// Those of the subscription, once it is over.
+    predicate_panics: u64,
 }
 
 impl LegSet {
@@ -74,6 +76,7 @@ impl LegSet {
             events,
             news,
             waiter: StatusWaiter::default(),
+            predicate_panics: 0,
             open: Vec::new(),
             left: VecDeque::new(),
             gaps: VecDeque::new(),
@@ -264,6 +267,7 @@ impl LegSet {
     pub(super) fn close(&mut self) {
         self.take_over_legs();
         if let Some(subscription) = self.subscription.take() {
+            self.predicate_panics = subscription.panics();
             let waiting = std::iter::from_fn(|| subscription.take_leg()).map(OpenLeg::new);
             self.left.extend(waiting);
         }
@@ -282,6 +286,11 @@ impl LegSet {
             stats.add(&LegStats { filtered: leg.filtered(), ..*leg.stats() });
         }
         stats
+    }
+
+    /// How often a predicate of `require` panicked.
+    pub(super) fn predicate_panics(&self) -> u64 {
+        self.subscription.as_ref().map_or(self.predicate_panics, Subscription::panics)
     }
 
     pub(super) fn is_closed(&self) -> bool {

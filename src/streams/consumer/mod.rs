@@ -239,7 +239,8 @@ impl<D, C> Consumer<D, C> {
     pub fn stats(&self) -> Stats {
         let uptime =
             self.producers().filter(ChannelInfo::is_connected).filter_map(|info| info.stats().uptime()).max();
-        Stats::of_consumer(&self.legs.stats(), self.legs.lag(), uptime)
+        let panics = self.status.predicate_panics() + self.legs.predicate_panics();
+        Stats::of_consumer(&self.legs.stats(), self.legs.lag(), uptime, panics)
     }
 
     /// What happens to the channels from now on: producers that come, go, refuse or are given up, silent

@@ -220,7 +220,13 @@ impl ProducerCore {
             undelivered_lost: counters.undelivered_lost.get(),
             in_ring: ring.len() as u64,
             capacity: ring.config().datums as u64,
-            predicate_panics: self.shared.status.predicate_panics(),
+            predicate_panics: self.shared.status.predicate_panics() + of_consumers.panics,
+            consumers_admitted: of_consumers.admitted,
+            consumers_not_allowed: of_consumers.not_allowed,
+            consumers_type_mismatch: of_consumers.type_mismatch,
+            consumers_criteria_mismatch: of_consumers.criteria_mismatch,
+            consumers_no_capacity: of_consumers.no_capacity,
+            consumers_too_slow: of_consumers.too_slow,
         }
     }
 }

@@ -54,8 +54,21 @@ pub struct Stats {
     pub in_ring: u64,
     /// Datums that the ring holds at most.
     pub capacity: u64,
-    /// Panics of the predicates given to `online_when`; each time, the condition counted as not met.
+    /// Panics of the predicates given to `online_when` and `require`; each time, the condition counted as not
+    /// met, or the consumer as not wanted.
     pub predicate_panics: u64,
+    /// Consumers connected, each time.
+    pub consumers_admitted: u64,
+    /// Consumers refused or disconnected because `require` or `require_ticket` does not let them in.
+    pub consumers_not_allowed: u64,
+    /// Consumers refused because they ask for another datum type, or use another codec.
+    pub consumers_type_mismatch: u64,
+    /// Consumers refused because their criteria do not fit the keys of this stream.
+    pub consumers_criteria_mismatch: u64,
+    /// Consumers refused because of `max_consumers`, or of a limit of the node.
+    pub consumers_no_capacity: u64,
+    /// Consumers disconnected because they kept the ring full.
+    pub consumers_too_slow: u64,
 }
 
 impl Stats {
@@ -77,7 +90,9 @@ impl fmt::Display for Stats {
             f,
             "accepted: {}, refused: {} full, {} offline, {} closed, {} too large, {} unencodable, cancelled: {}, \
              degraded: {}, dropped for room: {}, skipped at close: {}, missed while away: {}, \
-             resumed: {}, undelivered: {} and {} lost, ring: {} of {}",
+             resumed: {}, undelivered: {} and {} lost, ring: {} of {}, consumers: {} admitted, \
+             refused: {} not allowed, {} of another type, {} with other keys, {} without room, \
+             {} disconnected as too slow, panics: {} of predicates, {} of the degrader",
             self.accepted,
             self.refused_full,
             self.refused_offline,
@@ -93,7 +108,15 @@ impl fmt::Display for Stats {
             self.undelivered,
             self.undelivered_lost,
             self.in_ring,
-            self.capacity
+            self.capacity,
+            self.consumers_admitted,
+            self.consumers_not_allowed,
+            self.consumers_type_mismatch,
+            self.consumers_criteria_mismatch,
+            self.consumers_no_capacity,
+            self.consumers_too_slow,
+            self.predicate_panics,
+            self.degrader_panics,
         )
     }
 }
