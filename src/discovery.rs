@@ -226,6 +226,16 @@ impl Discovery {
     /// [`feed`](Self::feed) of another node. It has the addresses, tags and streams of the moment, and is of
     /// use for as long as the addresses are. No tickets are in it. `None` if the node has left.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # corewire::block_on(async {
+    /// let network = Network::new(NetworkId::random()).await?;
+    /// let entry = network.discovery().export().await.expect("the node has not left");
+    /// assert!(entry.bytes().all(|digit| digit.is_ascii_hexdigit()));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future has no effect.
@@ -238,7 +248,7 @@ impl Discovery {
         record.as_ref().map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// [`export`](Self::export) without an async runtime.
+    /// [`export`](Self::export) without an async runtime. For an example see [`feed`](Self::feed).
     pub fn export_blocking(&self) -> Option<String> {
         block_on(self.export())
     }
@@ -423,6 +433,15 @@ impl Discovery {
     }
 
     /// [`wait_for`](Self::wait_for) without an async runtime: parks the thread.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let id = NetworkId::random();
+    /// let (here, there) = (Network::new_blocking(id)?, Network::new_blocking(id)?);
+    /// let found = here.discovery().wait_for_blocking(|peer| peer.id() == there.local().id());
+    /// assert!(found.is_some());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn wait_for_blocking(&self, wanted: impl FnMut(&PeerEntry) -> bool) -> Option<PeerEntry> {
         block_on(self.wait_for(wanted))
     }

@@ -111,6 +111,14 @@ impl Network {
     }
 
     /// Configures a node of the network `id`; see [`Builder`].
+    ///
+    /// ```
+    /// use corewire::{Network, NetworkId};
+    ///
+    /// let network = Network::builder(NetworkId::random()).with_tags("validator").build_blocking()?;
+    /// assert!(network.discovery().me().has_tag("validator"));
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// ```
     pub fn builder(id: impl Into<NetworkId>) -> Builder {
         Builder::new(id.into())
     }

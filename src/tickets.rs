@@ -358,12 +358,23 @@ impl Discovery {
     }
 
     /// No longer shows the ticket with this [id](Ticket::id). Returns whether it was shown. Channels that
-    /// were admitted because of it are closed.
+    /// were admitted because of it are closed. For an example see [`add_ticket`](Self::add_ticket).
     pub fn remove_ticket(&self, id: &UniqueId) -> bool {
         self.remove_where(|ticket| ticket.id() == *id) > 0
     }
 
     /// No longer shows the tickets of this class. Returns how many were shown.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId, unique_id};
+    /// # use corewire::tickets::Ticket;
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let class = unique_id!("my-app.jwt");
+    /// network.discovery().add_ticket(Ticket::new(class, "one"))?;
+    /// network.discovery().add_ticket(Ticket::new(class, "another"))?;
+    /// assert_eq!(network.discovery().remove_tickets_of(&class), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn remove_tickets_of(&self, class: &UniqueId) -> usize {
         self.remove_where(|ticket| ticket.class == *class)
     }

@@ -287,6 +287,15 @@ impl Builder {
 
     /// Joins the network. The addresses are bound when this resolves; peers are found in the background.
     ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// # corewire::block_on(async {
+    /// let network = Network::builder(NetworkId::random()).build().await?;
+    /// assert!(!network.local().addresses().is_empty());
+    /// # Ok::<(), corewire::network::NetworkError>(())
+    /// # }).unwrap();
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`NetworkError`].
@@ -327,6 +336,14 @@ impl Builder {
     }
 
     /// [`build`](Self::build) without an async runtime.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// let builder = Network::builder(NetworkId::random()).with_addresses(["127.0.0.1:0"])?;
+    /// let network = builder.build_blocking()?;
+    /// assert!(network.local().addresses()[0].ip().is_loopback());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -22,11 +22,33 @@ impl Network {
     }
 
     /// Closes a raw channel of this node as [`RawStream::close`] does; `false` if it is not open.
+    ///
+    /// ```
+    /// # use corewire::raw::StreamConfig;
+    /// # use corewire::{Network, NetworkId, PeerId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let peer = PeerId::random();
+    /// network.open_stream(peer, 7, StreamConfig::new())?;
+    /// assert!(network.close_stream(peer, 7));
+    /// assert!(!network.close_stream(peer, 7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close_stream(&self, peer: PeerId, stream_id: u64) -> bool {
         self.raw.get(peer, stream_id).inspect(RawStream::close).is_some()
     }
 
     /// The counters of a raw channel of this node; `None` if it is not open.
+    ///
+    /// ```
+    /// # use corewire::raw::StreamConfig;
+    /// # use corewire::{Network, NetworkId, PeerId};
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// let peer = PeerId::random();
+    /// assert!(network.stream_stats(peer, 7).is_none());
+    /// network.open_stream(peer, 7, StreamConfig::new())?;
+    /// assert!(!network.stream_stats(peer, 7).unwrap().connected);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stream_stats(&self, peer: PeerId, stream_id: u64) -> Option<StreamStats> {
         self.raw.get(peer, stream_id).map(|stream| stream.stats())
     }

@@ -88,22 +88,25 @@ impl When {
         Self { status: status.clone() }
     }
 
-    /// Resolves when the handle is online: at once if it is, never once the handle is closed.
+    /// Resolves when the handle is online: at once if it is, never once the handle is closed. For an example
+    /// see [`When`].
     pub fn online(&self) -> Online {
         Online { status: self.status.clone(), wanted: true, waiter: StatusWaiter::default() }
     }
 
-    /// Resolves when the handle is offline: at once if it is. A closed handle is offline.
+    /// Resolves when the handle is offline: at once if it is. A closed handle is offline. For an example see
+    /// [`When`].
     pub fn offline(&self) -> Online {
         Online { status: self.status.clone(), wanted: false, waiter: StatusWaiter::default() }
     }
 
-    /// Whether the handle is online now.
+    /// Whether the handle is online now. For an example see [`When`].
     pub fn is_online(&self) -> bool {
         self.status.is_online()
     }
 
-    /// Holds while at least one peer is connected. The methods of [`ChannelConditions`] refine it.
+    /// Holds while at least one peer is connected. The methods of [`ChannelConditions`] refine it. For an
+    /// example see [`When`].
     pub fn subscribed(&self) -> ChannelConditions {
         ChannelConditions::new(&self.status, ConditionSpec::subscribed())
     }
@@ -125,7 +128,7 @@ impl When {
         ChannelConditions::new(&self.status, ConditionSpec { refused: true, ..ConditionSpec::subscribed() })
     }
 
-    /// Holds while no peer is connected.
+    /// Holds while no peer is connected. For an example see [`When`].
     pub fn unsubscribed(&self) -> ChannelConditions {
         self.subscribed().unmet()
     }

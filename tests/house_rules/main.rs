@@ -6,6 +6,7 @@
 
 mod crates;
 mod documents;
+mod examples;
 mod knobs;
 mod language;
 mod layers;
@@ -107,7 +108,6 @@ fn the_protocol_has_no_std_clock_socket_or_thread() {
 }
 
 #[test]
-#[test]
 fn shards_and_the_clerk_have_no_clock_of_their_own() {
     let rooms = ["engine/src/shard/", "engine/src/shared/", "engine/src/clerk/"];
     let mut findings = Vec::new();
@@ -121,6 +121,7 @@ fn shards_and_the_clerk_have_no_clock_of_their_own() {
     none("a simulated run replays only if the driver's clock is the only one", &findings);
 }
 
+#[test]
 fn nothing_is_left_unfinished() {
     let mut findings = Vec::new();
     for source in sources().iter().filter(|source| source.is_rust()) {

@@ -10,6 +10,12 @@ use super::form::DatumForm;
 use crate::ids::StreamId;
 
 /// What happens to a datum that the network lost.
+///
+/// ```
+/// use corewire_proto::channel::Reliability;
+///
+/// assert_eq!(Reliability::default(), Reliability::Reliable);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
 pub enum Reliability {
     /// It stays lost. The sequence shows the gap, and its size is reported.
