@@ -25,7 +25,7 @@ use crate::{
     shared::{
         Channel,
         counters::count,
-        keys::{ChannelKey, InboundKey, LegKey, SubscriptionKey},
+        keys::{InboundKey, LegKey, OutboundKey, SubscriptionKey},
         path::PathStats,
         publication::{PublicationShared, Verdict},
         subscription::{Leg, LocalEnd, RankedProducer, SubscriptionShared},
@@ -165,7 +165,7 @@ impl Clerk {
         producer: NodeId,
         info: &PeerInfo,
         accepted: Verdict,
-    ) -> Result<(Leg, ChannelKey), CloseCode> {
+    ) -> Result<(Leg, OutboundKey), CloseCode> {
         if accepted.denies() {
             return Err(CloseCode::NOT_ALLOWED);
         }
@@ -173,7 +173,7 @@ impl Clerk {
         let publication =
             self.publications.open_stream(producer, &stream).ok_or(CloseCode::STREAM_NOT_FOUND)?;
         let consumer = self.local_info(key.node()).ok_or(CloseCode::PEER_LOST)?;
-        let channel = ChannelKey::new(publication, self.port.next_key());
+        let channel = OutboundKey::new(publication, self.port.next_key());
         let leg = LegKey(self.port.next_key());
         let wanted = self.subscriptions.spec(key.subscription).ok_or(CloseCode::STREAM_NOT_FOUND)?;
         let end = self.publications.serve_local(&mut self.env, (channel, leg), &consumer, wanted)?;
@@ -222,7 +222,7 @@ impl Clerk {
         index: ReceiverIndex,
         label: Label,
         request: &OpenRequest,
-    ) -> Result<Option<ChannelKey>, CloseCode> {
+    ) -> Result<Option<OutboundKey>, CloseCode> {
         let (node, peer) = self.sessions.ends(index).ok_or(CloseCode::PEER_LOST)?;
         let node = self.nodes.shared(node).ok_or(CloseCode::STREAM_NOT_FOUND)?;
         if !self.shards.has_room(index.shard()) {
@@ -245,7 +245,7 @@ impl Clerk {
     }
 
     /// Asks the producer's predicate again about a channel.
-    pub(super) fn review_outbound(&mut self, key: ChannelKey) {
+    pub(super) fn review_outbound(&mut self, key: OutboundKey) {
         let Some((end, peer)) = self.publications.consumer(key) else { return };
         let consumer = match end {
             OutboundEnd::Local(leg, _) => {

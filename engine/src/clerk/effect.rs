@@ -230,7 +230,7 @@ impl Effects {
     }
 
     /// Tells the caller of an event at the end of the turn, if it wants that.
-    pub(crate) fn tell(&mut self, hook: Option<&OnEvent>, event: impl FnOnce() -> ChannelEvent) {
+    pub(crate) fn report(&mut self, hook: Option<&OnEvent>, event: impl FnOnce() -> ChannelEvent) {
         if let Some(hook) = hook {
             self.push(Effect::Tell(EventNotice { hook: hook.clone(), event: event() }));
         }

@@ -14,7 +14,7 @@ use crate::{
     shard::NodeId,
     shared::{
         ChannelShared,
-        keys::{ChannelKey, InboundKey, LegKey},
+        keys::{InboundKey, LegKey, OutboundKey},
     },
 };
 
@@ -24,7 +24,7 @@ const DETACH_RETRY: Duration = Duration::from_millis(5);
 /// A channel between two nodes of this engine, or within one.
 #[derive(Clone, Debug)]
 pub(crate) struct LocalLeg {
-    pub(crate) producer: ChannelKey,
+    pub(crate) producer: OutboundKey,
     pub(crate) consumer: InboundKey,
     /// Its cursor in the producer's ring.
     pub(crate) reader: ReaderId,
@@ -59,7 +59,7 @@ impl LocalLegs {
     }
 
     /// The local channels whose consumer is a subscription of this node.
-    pub(crate) fn of_consumer(&self, node: NodeId) -> Vec<(LegKey, ChannelKey)> {
+    pub(crate) fn of_consumer(&self, node: NodeId) -> Vec<(LegKey, OutboundKey)> {
         let legs = self.legs.iter().filter(|(_, leg)| leg.consumer.node() == node);
         legs.map(|(key, leg)| (*key, leg.producer)).collect()
     }
@@ -108,7 +108,7 @@ mod tests {
         let reader = ring.subscribe().expect("a cursor");
         let (one, other) = (PeerId([1; 32]), PeerId([2; 32]));
         let leg = LocalLeg {
-            producer: ChannelKey::new(PublicationKey::new(NodeId(1), 2), 3),
+            producer: OutboundKey::new(PublicationKey::new(NodeId(1), 2), 3),
             consumer: InboundKey { subscription: SubscriptionKey::new(NodeId(4), 5), producer: one },
             reader: reader.id(),
             shared: Arc::new(ChannelShared::new(StreamId([1; 32]), one, other)),

@@ -74,14 +74,14 @@ impl Members {
             Err(SwimError::Malformed) => &counters.members_refused,
             Err(SwimError::Flood) => &counters.members_flooded,
         });
-        members.settle(env);
+        members.apply_outputs(env);
     }
 
     /// Something is due.
     pub(crate) fn due(&mut self, env: &mut Env, node: NodeId, book: &CatalogBook<'_>) {
         let Some(members) = self.nodes.get_mut(&node) else { return };
         members.swim.handle_timeout(env.now, book);
-        members.settle(env);
+        members.apply_outputs(env);
     }
 
     /// The node has a new record of its own.
@@ -94,7 +94,7 @@ impl Members {
     ) {
         let Some(members) = self.nodes.get_mut(&node) else { return };
         members.swim.announce(env.now, record, book);
-        members.settle(env);
+        members.apply_outputs(env);
     }
 
     /// What is known of a peer is different: its record and the age of that, or none is known.
@@ -113,13 +113,13 @@ impl Members {
             }
             None => members.swim.forget(&peer),
         }
-        members.settle(env);
+        members.apply_outputs(env);
     }
 }
 
 impl NodeMembers {
     /// Passes on what the state machine wants done.
-    fn settle(&mut self, env: &mut Env) {
+    fn apply_outputs(&mut self, env: &mut Env) {
         let node = self.shared.id;
         while let Some((to, bytes)) = self.swim.poll_transmit() {
             count(&self.shared.counters.members_sent);

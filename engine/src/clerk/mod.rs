@@ -85,7 +85,7 @@ use crate::{
         Next,
         counters::count,
         keys::OpenId,
-        limits::{EVENTS_PER_TURN, Limits, REQUESTS_PER_TURN, TIMERS_PER_TURN, Times},
+        limits::{CLERK_TIMERS_PER_TURN, EVENTS_PER_TURN, Limits, REQUESTS_PER_TURN, Times},
         port::{ClerkRequest, RequestPort},
     },
 };
@@ -203,9 +203,9 @@ impl Clerk {
                 self.apply_effects();
             }
         }
-        for taken in 1..=TIMERS_PER_TURN {
+        for taken in 1..=CLERK_TIMERS_PER_TURN {
             let Some(timer) = self.timers.pop_due(self.env.now) else { break };
-            again |= taken == TIMERS_PER_TURN;
+            again |= taken == CLERK_TIMERS_PER_TURN;
             self.handle_timer(timer);
             self.apply_effects();
         }
@@ -253,7 +253,7 @@ impl Clerk {
             self.renew_record(node);
             self.apply_effects();
         }
-        for _ in 0..TIMERS_PER_TURN {
+        for _ in 0..CLERK_TIMERS_PER_TURN {
             let Some(key) = self.subscriptions.next_fresh() else { break };
             self.advance(key);
             self.apply_effects();
@@ -438,7 +438,7 @@ impl Clerk {
             Effect::EnsureTimer(timer, at) => self.timers.ensure(timer, at),
             Effect::CancelTimer(timer) => self.timers.cancel(timer),
             Effect::Notify(closure) => self.notices.add(closure),
-            Effect::Tell(notice) => self.notices.tell(notice),
+            Effect::Tell(notice) => self.notices.add_event(notice),
 
             Effect::Dial(node, peer) => self.dial(node, peer),
             Effect::RequestedSession(node, request) => self.answer_session(node, *request),

@@ -55,7 +55,7 @@ impl Notices {
         }
     }
 
-    pub(crate) fn tell(&mut self, notice: EventNotice) {
+    pub(crate) fn add_event(&mut self, notice: EventNotice) {
         self.events.push(notice);
     }
 

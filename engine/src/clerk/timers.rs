@@ -9,7 +9,7 @@ use corewire_proto::{PeerId, time::Instant, wire::header::ReceiverIndex};
 
 use crate::{
     shard::NodeId,
-    shared::keys::{ChannelKey, InboundKey, LegKey, PublicationKey, SubscriptionKey},
+    shared::keys::{InboundKey, LegKey, OutboundKey, PublicationKey, SubscriptionKey},
 };
 
 /// What has a deadline.
@@ -36,7 +36,7 @@ pub(crate) enum Timer {
     /// A verdict about a producer ends.
     Accepted(InboundKey),
     /// A verdict about a consumer ends.
-    Admitted(ChannelKey),
+    Admitted(OutboundKey),
     /// The verdict about a consumer ends that was refused by this publication.
     Refused(PublicationKey),
     /// A local consumer is to be cut off as soon as it does not read in place.

@@ -345,7 +345,7 @@ impl ShardCore {
         (ring, end): (Ring, Arc<StreamEnd>),
         resume: Option<ResumePoint>,
     ) -> Result<(StreamSlot, u64), Option<Reader>> {
-        let kept = resume.and_then(|resume| settle(resume, &ring));
+        let kept = resume.and_then(|resume| resume_reader(resume, &ring));
         let kept = mutate!(kept, "resumes-at-tail" => None);
         let key = ring.id();
         if let Some(&slot) = self.by_ring.get(&key) {
@@ -432,7 +432,7 @@ impl ShardCore {
 
 /// A kept reader at the sequence where its channel goes on: the one that the consumer wants, or the oldest
 /// after it that is left. `None` when the ring has cut it off.
-fn settle(resume: ResumePoint, ring: &Ring) -> Option<(Reader, u64)> {
+fn resume_reader(resume: ResumePoint, ring: &Ring) -> Option<(Reader, u64)> {
     let ResumePoint { next_seq, mut parked } = resume;
     let oldest = parked.pin().ok()?;
     let first = next_seq.clamp(oldest, ring.tail().max(oldest));

@@ -12,7 +12,7 @@ use crate::{buffer::LEASE_BYTES, shared::limits::SESSIONS_PER_SHARD};
 pub(crate) const DATAGRAMS_PER_TURN: usize = 256;
 
 /// A turn that begins this long after the one before: this host stood still, or the shard has slept.
-pub(crate) const STALL: Duration = Duration::from_millis(20);
+pub(crate) const SHARD_STALL: Duration = Duration::from_millis(20);
 
 /// Turns after a stall in which deadlines wait as long as datagrams come: the answers that peers have sent
 /// meanwhile stand behind all others in the sockets. With the few datagrams that a turn takes at least, as

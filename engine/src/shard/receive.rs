@@ -9,7 +9,7 @@ use corewire_proto::{mutate, session::Dropped, wire::header::Header};
 use super::{
     ShardCore,
     command::Event,
-    limits::{CATCH_UP_TURNS, DATAGRAMS_PER_TURN, STALL},
+    limits::{CATCH_UP_TURNS, DATAGRAMS_PER_TURN, SHARD_STALL},
     sink::{DeliveryCount, InboxSink},
 };
 use crate::{
@@ -24,7 +24,7 @@ const HANDSHAKE_BYTES_MAX: usize = 2_048;
 impl ShardCore {
     /// Receives, up to the bound of a turn.
     pub(crate) fn receive(&mut self, driver: &mut impl Driver) {
-        if self.now - std::mem::replace(&mut self.received_at, self.now) > STALL {
+        if self.now - std::mem::replace(&mut self.received_at, self.now) > SHARD_STALL {
             self.catching_up = CATCH_UP_TURNS;
         }
         let received = driver.receive(DATAGRAMS_PER_TURN, |datagram| self.take_datagram(datagram));

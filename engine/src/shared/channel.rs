@@ -145,8 +145,10 @@ pub struct ChannelShared {
     missed_before: AtomicU64,
     /// The peer is silent.
     suspect: AtomicBool,
-    /// Set when the state first becomes `Connected`.
+    /// When the state first became `Connected`, by the clock of the thread that set it: a shard's, or the
+    /// clerk's, which follows the shards'.
     connected_at: OnceLock<Instant>,
+    /// When the state became `Terminated`.
     ended_at: OnceLock<Instant>,
 }
 

@@ -39,12 +39,12 @@ node_keys! {
 
 /// Names one consumer of a publication: the producer's end of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct ChannelKey {
+pub(crate) struct OutboundKey {
     pub(crate) publication: PublicationKey,
     pub(crate) number: u64,
 }
 
-impl ChannelKey {
+impl OutboundKey {
     pub(crate) const fn new(publication: PublicationKey, number: u64) -> Self {
         Self { publication, number }
     }

@@ -168,8 +168,8 @@ pub(crate) const REQUESTS_PER_TURN: usize = 64;
 /// Events of one shard that one turn takes, so that no shard starves another.
 pub(crate) const EVENTS_PER_TURN: usize = 256;
 
-/// Deadlines that one turn fires.
-pub(crate) const TIMERS_PER_TURN: usize = 256;
+/// Deadlines that one turn of the clerk fires: requests and events of shards wait no longer than these take.
+pub(crate) const CLERK_TIMERS_PER_TURN: usize = 256;
 
 /// Nodes that the process-wide registry keeps. Nodes beyond it work, but need to be configured to find each
 /// other.

@@ -15,10 +15,10 @@ use core::time::Duration;
 use crate::{
     seal::{Aead, KeyBytes, RingAead, Suite},
     time::Instant,
+    wire::header::TAG_BYTES,
 };
 
 pub(crate) const SALT_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
 
 /// Bytes of a sealed datagram beside its plaintext.
 pub(crate) const SEAL_BYTES: usize = SALT_BYTES + TAG_BYTES;

@@ -7,7 +7,7 @@ use core::time::Duration;
 use crate::{mutate, time::Instant};
 
 /// A timer that is served this late shows that this host stood still, not the peer.
-const STALL: Duration = Duration::from_millis(100);
+const TIMER_STALL: Duration = Duration::from_millis(100);
 /// Interval of probes to a peer whose port or host was reported as unreachable.
 const REFUSED_PROBE: Duration = Duration::from_millis(200);
 /// A peer is lost after this time of refusals without a packet from it.
@@ -170,7 +170,7 @@ impl Liveness {
             && at <= now
         {
             let grace = self.suspect_after.min(self.dead_after);
-            if mutate!(now - at <= STALL.min(grace), "stall-kills-peers" => true) {
+            if mutate!(now - at <= TIMER_STALL.min(grace), "stall-kills-peers" => true) {
                 return Silence::Lost;
             }
             // This host stood still: packets of the peer may wait to be read, so it gets another moment.

@@ -22,7 +22,7 @@ impl NodeHandshakes {
         let load = if calm { HandshakeLoad::Calm } else { HandshakeLoad::Heavy };
         let heard = self.responder.handle_packet(env.now, from, bytes, load, env.entropy());
         // Before the effects below: their answers add handshakes, and set the deadline anew.
-        self.settle_responder(env);
+        self.expire_responder(env);
         match heard {
             Ok(ResponderEvent::Reply(reply)) => {
                 let kind = reply.first().and_then(|byte| PacketKind::from_first_byte(*byte));
@@ -57,7 +57,7 @@ impl NodeHandshakes {
     }
 
     /// Forgets handshakes of peers that were never finished, and gives their indices back.
-    fn settle_responder(&mut self, env: &mut Env) {
+    fn expire_responder(&mut self, env: &mut Env) {
         self.responder.handle_timeout(env.now);
         while let Some(index) = self.responder.poll_freed() {
             env.effects.push(Effect::FreeIndex(index));
@@ -97,7 +97,7 @@ impl Handshakes {
                 false
             }
         };
-        node.settle_responder(env);
+        node.expire_responder(env);
         answered
     }
 
@@ -119,7 +119,7 @@ impl Handshakes {
             }
             Err(error) => node.count_lost(error),
         }
-        node.settle_responder(env);
+        node.expire_responder(env);
     }
 
     /// Answers a peer that knows the node's address and not its identity.
@@ -137,10 +137,10 @@ impl Handshakes {
                 node.count_lost(error);
             }
         }
-        node.settle_responder(env);
+        node.expire_responder(env);
     }
 
-    /// Ignores a request: a handshake that was begun here goes first, or it is for nothing that is there.
+    /// Ignores a request: a handshake that was begun here goes first, or there is no such node or session.
     pub(crate) fn ignore(&self, node: NodeId) {
         if let Some(node) = self.nodes.get(&node) {
             count(&node.shared.counters.handshakes_refused);
@@ -158,7 +158,7 @@ impl Handshakes {
     /// Handshakes of peers that were never finished are to be forgotten.
     pub(crate) fn responder_due(&mut self, env: &mut Env, node: NodeId) {
         if let Some(node) = self.nodes.get_mut(&node) {
-            node.settle_responder(env);
+            node.expire_responder(env);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     shared::{
         counters::count,
         event::{ChannelEvent, TypeMismatch},
-        keys::{ChannelKey, PublicationKey},
+        keys::{OutboundKey, PublicationKey},
         limits::VERDICT_MIN,
         publication::{DirectTo, Verdict},
     },
@@ -20,7 +20,7 @@ use crate::{
 
 impl Publications {
     /// Asks the predicate again whether a consumer may stay.
-    pub(crate) fn review(&mut self, env: &mut Env, key: ChannelKey, consumer: &PeerInfo) {
+    pub(crate) fn review(&mut self, env: &mut Env, key: OutboundKey, consumer: &PeerInfo) {
         let Some(publication) = self.publications.get_mut(&key.publication) else { return };
         if publication.shared.spec.admit.is_none() || !publication.channels.contains_key(&key) {
             return;
@@ -68,7 +68,7 @@ impl PublicationState {
             let names =
                 || TypeMismatch { ours: self.shared.spec.form.name.clone(), theirs: form.name.clone() };
             let mismatch = (code == CloseCode::TYPE_MISMATCH).then(names);
-            self.tell(env, || ChannelEvent::Refused { peer, code, goes_on, mismatch });
+            self.report(env, || ChannelEvent::Refused { peer, code, goes_on, mismatch });
         }
         verdict
     }
@@ -132,7 +132,7 @@ impl PublicationState {
         }
         count(&self.shared.counters.criteria_mismatch);
         let (peer, code) = (consumer.peer_id(), CloseCode::CRITERIA_MISMATCH);
-        self.tell(env, || ChannelEvent::Refused { peer, code, goes_on: false, mismatch: None });
+        self.report(env, || ChannelEvent::Refused { peer, code, goes_on: false, mismatch: None });
         Err(code)
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     shared::{
         Channel,
         counters::add,
-        keys::{ChannelKey, PublicationKey},
+        keys::{OutboundKey, PublicationKey},
     },
 };
 
@@ -46,7 +46,7 @@ impl Publications {
         let Some(publication) = self.publications.get_mut(&key) else { return };
         publication.give_up_places(env);
         let code = publication.shared.end.code();
-        let channels: Vec<ChannelKey> = publication.channels.keys().copied().collect();
+        let channels: Vec<OutboundKey> = publication.channels.keys().copied().collect();
         for channel in channels {
             self.cut(env, channel, code);
         }

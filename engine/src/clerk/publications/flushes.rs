@@ -15,7 +15,7 @@ use crate::{
         Channel,
         event::ChannelEvent,
         flush::{FlushShared, Shortfall},
-        keys::ChannelKey,
+        keys::OutboundKey,
         publication::PublicationShared,
     },
 };
@@ -42,7 +42,7 @@ impl Publications {
     }
 
     /// The consumer of a channel has everything below `seq`.
-    pub(crate) fn marked(&mut self, key: ChannelKey, seq: u64) {
+    pub(crate) fn marked(&mut self, key: OutboundKey, seq: u64) {
         let Some(publication) = self.publications.get_mut(&key.publication) else { return };
         let Some(outbound) = publication.channels.get(&key) else { return };
         for flush in publication.flushes.iter().filter(|flush| flush.seq <= seq) {
@@ -68,7 +68,7 @@ impl PublicationState {
         self.flushes.retain(|flush| !flush.is_over());
         let datums = self.shared.ring.tail().saturating_sub(position);
         if wanted && datums > 0 {
-            self.tell(env, || ChannelEvent::Undelivered { channel: channel.clone(), datums });
+            self.report(env, || ChannelEvent::Undelivered { channel: channel.clone(), datums });
             if self.closed && !self.shared.discarded.load(Ordering::Acquire) {
                 self.report_undelivered(channel, datums);
             }
@@ -82,7 +82,7 @@ impl PublicationState {
     }
 
     /// An absent consumer goes on with the channel `key`, after another one.
-    pub(super) fn resumed(&self, env: &mut Env, key: ChannelKey, former: &Arc<Channel>) {
+    pub(super) fn resumed(&self, env: &mut Env, key: OutboundKey, former: &Arc<Channel>) {
         let Some(outbound) = self.channels.get(&key) else { return };
         for flush in &self.flushes {
             if flush.replaced(former, &outbound.channel) {

@@ -29,7 +29,7 @@ use crate::{
     shared::{
         ChannelShared, ChannelState,
         counters::count,
-        keys::{ChannelKey, LegKey, PublicationKey},
+        keys::{LegKey, OutboundKey, PublicationKey},
     },
 };
 
@@ -66,7 +66,7 @@ pub(super) struct FullWatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum HolderKey {
     Leg(LegKey),
-    Remote(ChannelKey),
+    Remote(OutboundKey),
     /// An absent one.
     Place(ConsumerKey),
 }
@@ -102,7 +102,7 @@ enum Standing {
 struct ConsumerAtCheck {
     key: HolderKey,
     /// Its channel; `None` for a local one that drains, and for an absent one.
-    channel: Option<ChannelKey>,
+    channel: Option<OutboundKey>,
     standing: Standing,
     /// What it has taken, by a count that eviction does not change.
     taken: u64,
@@ -226,7 +226,7 @@ impl Publications {
         &mut self,
         env: &mut Env,
         key: PublicationKey,
-        channel: Option<ChannelKey>,
+        channel: Option<OutboundKey>,
         holder: HolderKey,
     ) {
         match (channel, holder) {
@@ -295,7 +295,7 @@ impl PublicationState {
         let (gate, tail) = (ring.gate(), ring.tail());
         let clocks = self.watch.as_ref().map(|watch| &watch.clocks);
         let standstill = spec.lagging_grace.map(|_| spec.standstill_grace);
-        let local = |key: HolderKey, id: ReaderId, channel: Option<ChannelKey>, standstill| {
+        let local = |key: HolderKey, id: ReaderId, channel: Option<OutboundKey>, standstill| {
             let reader = readers.iter().find(|reader| reader.id == id);
             let standing = match reader {
                 None => Standing::Done,

@@ -47,7 +47,7 @@ use crate::{
         egress::Egress,
         event::ChannelEvent,
         flush::{FlushShared, Shortfall},
-        keys::{ChannelKey, LegKey, PublicationKey},
+        keys::{LegKey, OutboundKey, PublicationKey},
         limits::VERDICT_MIN,
         node::NodeShared,
         publication::{DirectTo, PublicationShared, Verdict},
@@ -75,9 +75,9 @@ struct PublicationState {
     node: Arc<NodeShared>,
     /// Which life of the stream's sequence this is.
     id: PublicationId,
-    channels: BTreeMap<ChannelKey, OutboundChannel>,
+    channels: BTreeMap<OutboundKey, OutboundChannel>,
     /// The channels to other engines, by their consumers.
-    remote: BTreeMap<ConsumerKey, ChannelKey>,
+    remote: BTreeMap<ConsumerKey, OutboundKey>,
     places: Places,
     /// Where the last channels of remote consumers began. At most
     /// [`STARTS_MAX`](crate::shared::limits::STARTS_MAX).
@@ -178,7 +178,7 @@ impl PublicationState {
         env.effects.notify(self.shared.spec.on_change.as_ref());
     }
 
-    fn insert(&mut self, env: &mut Env, key: ChannelKey, channel: OutboundChannel, verdict: Verdict) {
+    fn insert(&mut self, env: &mut Env, key: OutboundKey, channel: OutboundChannel, verdict: Verdict) {
         if let Verdict::AllowFor(time) = verdict {
             env.effects.set_timer(Timer::Admitted(key), env.now + time.max(VERDICT_MIN));
         }
@@ -312,7 +312,7 @@ impl Publications {
         &mut self,
         env: &mut Env,
         mut asked: ChannelRequest<'_>,
-    ) -> Result<Option<ChannelKey>, CloseCode> {
+    ) -> Result<Option<OutboundKey>, CloseCode> {
         let ChannelRequest { node, peer, index, label, request, number, .. } = asked;
         let kept = self.place_of(&asked);
         let Some(key) = kept.or_else(|| self.open_stream(node.id, &request.stream_id)) else {
@@ -343,7 +343,7 @@ impl Publications {
         };
         let (ring, end, weight) =
             (publication.shared.ring.clone(), publication.shared.end.clone(), spec.weight);
-        let channel_key = ChannelKey::new(key, number);
+        let channel_key = OutboundKey::new(key, number);
         let outbound = OutboundChannel {
             end: OutboundEnd::Remote(index, label),
             peer,
@@ -381,7 +381,7 @@ impl Publications {
     pub(crate) fn serve_local(
         &mut self,
         env: &mut Env,
-        (key, leg): (ChannelKey, LegKey),
+        (key, leg): (OutboundKey, LegKey),
         consumer: &PeerInfo,
         wanted: &SubscribeSpec,
     ) -> Result<LocalEndpoint, CloseCode> {
@@ -420,7 +420,7 @@ impl Publications {
     }
 
     /// A channel has its cursor in the ring, at `first_seq`.
-    pub(crate) fn channel_served(&mut self, env: &mut Env, key: ChannelKey, first_seq: u64) {
+    pub(crate) fn channel_served(&mut self, env: &mut Env, key: OutboundKey, first_seq: u64) {
         if let Some(publication) = self.publications.get_mut(&key.publication) {
             publication.note_start(key, first_seq);
             count(&publication.node.counters.channels_served);
@@ -441,7 +441,7 @@ impl Publications {
     pub(crate) fn channel_ended(
         &mut self,
         env: &mut Env,
-        key: ChannelKey,
+        key: OutboundKey,
         code: CloseCode,
         parked: Option<Reader>,
     ) {
@@ -454,7 +454,7 @@ impl Publications {
             |reader: &Reader| publication.closed && reader.position() >= publication.shared.ring.tail();
         let parked = parked.filter(|reader| !ended(reader));
         let (channel, goes_on) = (outbound.channel.clone(), parked.is_some());
-        publication.tell(env, || ChannelEvent::Closed { channel, code, goes_on });
+        publication.report(env, || ChannelEvent::Closed { channel, code, goes_on });
         if let Some(consumer) = outbound.consumer() {
             publication.remote.remove(&consumer);
             match parked {
@@ -469,7 +469,7 @@ impl Publications {
     }
 
     /// The producer's end of a local channel is over; its cursor may stay.
-    pub(crate) fn local_ended(&mut self, env: &mut Env, key: ChannelKey, consumer: NodeId, code: CloseCode) {
+    pub(crate) fn local_ended(&mut self, env: &mut Env, key: OutboundKey, consumer: NodeId, code: CloseCode) {
         if let Some(publication) = self.publications.get_mut(&key.publication)
             && let Some(outbound) = publication.channels.get(&key)
             && let OutboundEnd::Local(leg, reader) = outbound.end
@@ -497,19 +497,19 @@ impl Publications {
     }
 
     /// The channels of a node's publications to this peer.
-    pub(crate) fn channels_to(&self, node: NodeId, peer: PeerId) -> Vec<ChannelKey> {
+    pub(crate) fn channels_to(&self, node: NodeId, peer: PeerId) -> Vec<OutboundKey> {
         let channels = self.of_node(node).flat_map(|(_, publication)| &publication.channels);
         channels.filter(|(_, outbound)| outbound.peer == peer).map(|(key, _)| *key).collect()
     }
 
     /// Where the consumer of a channel is; `None` when the channel is over.
-    pub(crate) fn consumer(&self, key: ChannelKey) -> Option<(OutboundEnd, PeerId)> {
+    pub(crate) fn consumer(&self, key: OutboundKey) -> Option<(OutboundEnd, PeerId)> {
         let outbound = self.publications.get(&key.publication)?.channels.get(&key)?;
         Some((outbound.end, outbound.peer))
     }
 
     /// Ends a consumer's channel from this side.
-    pub(crate) fn cut(&mut self, env: &mut Env, key: ChannelKey, code: CloseCode) {
+    pub(crate) fn cut(&mut self, env: &mut Env, key: OutboundKey, code: CloseCode) {
         let Some(publication) = self.publications.get(&key.publication) else { return };
         let Some(outbound) = publication.channels.get(&key) else { return };
         match outbound.end {
@@ -530,7 +530,7 @@ impl Publications {
             publication.give_up_legs();
         }
         let channels = self.of_node(node).flat_map(|(_, publication)| &publication.channels);
-        let ends: Vec<(ChannelKey, OutboundEnd)> = channels.map(|(key, c)| (*key, c.end)).collect();
+        let ends: Vec<(OutboundKey, OutboundEnd)> = channels.map(|(key, c)| (*key, c.end)).collect();
         for (key, end) in ends {
             self.cut(env, key, CloseCode::GAVE_UP);
             if let OutboundEnd::Remote(index, _) = end {

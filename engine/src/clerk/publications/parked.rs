@@ -27,7 +27,7 @@ use crate::{
     shared::{
         Channel,
         counters::add,
-        keys::{ChannelKey, PublicationKey},
+        keys::{OutboundKey, PublicationKey},
         limits::{PLACES_MAX, STARTS_MAX},
     },
 };
@@ -147,7 +147,7 @@ impl PublicationState {
     }
 
     /// Counts what the consumer of a channel that begins at `first_seq` missed before it.
-    pub(super) fn note_start(&mut self, key: ChannelKey, first_seq: u64) {
+    pub(super) fn note_start(&mut self, key: OutboundKey, first_seq: u64) {
         let Some(outbound) = self.channels.get(&key) else { return };
         let Some(consumer) = outbound.consumer() else { return };
         self.hold(first_seq);

@@ -46,11 +46,11 @@ impl Fixture {
         Self { env, publications, node, shared }
     }
 
-    fn serve(&mut self, number: u64) -> Result<ChannelKey, CloseCode> {
+    fn serve(&mut self, number: u64) -> Result<OutboundKey, CloseCode> {
         self.serve_with(number, request())
     }
 
-    fn serve_with(&mut self, number: u64, request: OpenRequest) -> Result<ChannelKey, CloseCode> {
+    fn serve_with(&mut self, number: u64, request: OpenRequest) -> Result<OutboundKey, CloseCode> {
         let peer = PeerId([9; 32]);
         let asked = ChannelRequest {
             node: &self.node,
@@ -65,7 +65,7 @@ impl Fixture {
     }
 
     /// Serves subscription 7 of the peer on another label.
-    fn serve_again(&mut self, label: u32, resume: Option<u64>) -> Result<Option<ChannelKey>, CloseCode> {
+    fn serve_again(&mut self, label: u32, resume: Option<u64>) -> Result<Option<OutboundKey>, CloseCode> {
         let peer = PeerId([9; 32]);
         let publication = self.publications.publications[&self.shared.key].id;
         let resume = resume.map(|next_seq| Resume { publication, next_seq });
@@ -81,8 +81,8 @@ impl Fixture {
         self.publications.serve(&mut self.env, asked)
     }
 
-    fn serve_local(&mut self) -> (ChannelKey, LegKey, LocalEndpoint) {
-        let (key, leg) = (ChannelKey::new(self.shared.key, 3), LegKey(4));
+    fn serve_local(&mut self) -> (OutboundKey, LegKey, LocalEndpoint) {
+        let (key, leg) = (OutboundKey::new(self.shared.key, 3), LegKey(4));
         let consumer = PeerInfo::new(PeerFacts { peer_id: PeerId([9; 32]), ..PeerFacts::default() });
         let end = self
             .publications
@@ -421,7 +421,7 @@ fn events_of_a_publication_are_told_in_order() {
     let mut notices = crate::clerk::notice::Notices::default();
     for effect in fixture.env.effects.drain() {
         if let Effect::Tell(notice) = effect {
-            notices.tell(notice);
+            notices.add_event(notice);
         }
     }
     notices.send(&AtomicU64::new(0));

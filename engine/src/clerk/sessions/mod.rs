@@ -32,7 +32,7 @@ use crate::{
     shard::{Command, Install, NodeId},
     shared::{
         counters::count,
-        keys::{ChannelKey, InboundKey, OpenId},
+        keys::{InboundKey, OpenId, OutboundKey},
         node::NodeShared,
         path::{PathShared, PathStats},
     },
@@ -104,7 +104,7 @@ pub(crate) enum ChannelOwner {
     /// A subscription's, from a producer.
     Inbound(InboundKey),
     /// A publication's, to a consumer.
-    Outbound(ChannelKey),
+    Outbound(OutboundKey),
 }
 
 impl SessionState {

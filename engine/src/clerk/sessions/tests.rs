@@ -31,7 +31,7 @@ fn inbound() -> InboundKey {
 }
 
 fn outbound() -> ChannelOwner {
-    ChannelOwner::Outbound(ChannelKey::new(PublicationKey::new(NodeId(1), 6), 7))
+    ChannelOwner::Outbound(OutboundKey::new(PublicationKey::new(NodeId(1), 6), 7))
 }
 
 /// A request for a channel on session 0.

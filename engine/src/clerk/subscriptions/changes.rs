@@ -73,7 +73,7 @@ impl Subscriptions {
         let channel = self.inbound(key).and_then(|inbound| inbound.channel.clone());
         if let (Some(subscription), Some(channel)) = (self.subscriptions.get(&key.subscription), channel) {
             let event = ChannelEvent::suspect(channel, suspect);
-            subscription.tell(env, || event);
+            subscription.report(env, || event);
         }
     }
 
@@ -88,7 +88,7 @@ impl Subscriptions {
             if most.is_some_and(|most| env.now.saturating_since(inbound.since) > most) {
                 inbound.enter(StageEvent::OutOfTime);
                 inbound.gave_up = true;
-                subscription.tell(env, || ChannelEvent::GaveUp { producer: peer });
+                subscription.report(env, || ChannelEvent::GaveUp { producer: peer });
                 subscription.show(env);
             } else if let Some(stop) = subscription.stops.get_mut(&peer)
                 && !stop.over

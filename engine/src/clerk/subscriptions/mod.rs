@@ -92,8 +92,8 @@ impl SubscriptionState {
     }
 
     /// Tells the handle of an event, if it wants that.
-    fn tell(&self, env: &mut Env, event: impl FnOnce() -> ChannelEvent) {
-        env.effects.tell(self.shared.spec.on_event.as_ref(), event);
+    fn report(&self, env: &mut Env, event: impl FnOnce() -> ChannelEvent) {
+        env.effects.report(self.shared.spec.on_event.as_ref(), event);
     }
 }
 
@@ -463,7 +463,7 @@ impl Subscriptions {
         let channel = leg.channel().clone();
         subscription.shared.hand_over(leg);
         subscription.show(env);
-        subscription.tell(env, || ChannelEvent::Connected { channel });
+        subscription.report(env, || ChannelEvent::Connected { channel });
     }
 
     /// Does not try a producer again before something about it, or about this node, is different.
@@ -480,7 +480,7 @@ impl Subscriptions {
             inbound.enter(StageEvent::Refused(code));
             inbound.terminate(code, env.now);
             inbound.note_stop((key.producer, env.now), code, &mut subscription.stops, env.limits.legs);
-            subscription.tell(env, || event);
+            subscription.report(env, || event);
         }
         subscription.show(env);
     }
@@ -520,7 +520,7 @@ impl Subscriptions {
             // The session ended and not the producer: the next session may be there already.
             inbound.enter(StageEvent::SessionReplaced);
             self.fresh.insert(key);
-            subscription.tell(env, || event);
+            subscription.report(env, || event);
             return subscription.show(env);
         }
         inbound.failures = inbound.failures.saturating_add(1);
@@ -534,9 +534,9 @@ impl Subscriptions {
             inbound.enter(StageEvent::Failed);
             env.effects.set_timer(Timer::RetryProducer(key), at);
         }
-        subscription.tell(env, || event);
+        subscription.report(env, || event);
         if too_late {
-            subscription.tell(env, || ChannelEvent::GaveUp { producer: key.producer });
+            subscription.report(env, || ChannelEvent::GaveUp { producer: key.producer });
         }
         subscription.show(env);
     }

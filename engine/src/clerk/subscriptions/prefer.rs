@@ -155,7 +155,7 @@ impl Subscriptions {
             inbound.note_stop((producer, env.now), code, &mut subscription.stops, env.limits.legs);
             inbound.enter(StageEvent::StoodBy);
             if was_open {
-                subscription.tell(env, || event);
+                subscription.report(env, || event);
             }
         }
         env.effects.ensure_timer(Timer::Rank(key.subscription), env.now + RANK_PAUSE);

@@ -101,7 +101,7 @@ pub(in crate::driver) fn drain(
         taken += 1;
         errors.count_read(id);
         counters.queued_errors += 1;
-        // What the local stack refuses was told by the send itself already.
+        // The send itself has reported what the local stack refuses.
         if let Some(Late { errno, too_large, remote: true, to }) = answer {
             let (counter, fault) = match errno as libc::c_int {
                 libc::EMSGSIZE => {

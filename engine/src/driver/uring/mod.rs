@@ -490,7 +490,7 @@ impl Driver for UringDriver {
         if self.arrivals.is_empty() {
             self.reap();
             if self.arrivals.is_empty() && self.ring.wants_enter() {
-                // A broken ring is told by `submit`.
+                // `submit` reports a broken ring.
                 let _ = self.ring.run_completions(&mut self.counters);
                 self.reap();
             }

@@ -21,7 +21,7 @@ const SETTLE_ROUNDS: usize = 4;
 impl UringDriver {
     /// See [`Driver::prepare_sleep`](crate::driver::Driver::prepare_sleep).
     pub(super) fn arm_sleep(&mut self, until: Option<Instant>) -> Sleep {
-        self.settle();
+        self.submit_and_reap();
         if self.has_news() || !self.alarm.fall_asleep() {
             return Sleep::Ready;
         }
@@ -80,8 +80,8 @@ impl UringDriver {
     }
 
     /// Submits everything that is staged, and what its completions made necessary.
-    fn settle(&mut self) {
-        // A broken ring is told by the next `submit`.
+    fn submit_and_reap(&mut self) {
+        // The next `submit` reports a broken ring.
         let _ = self.flush();
         for _ in 0..SETTLE_ROUNDS {
             self.reap();
