@@ -196,8 +196,8 @@ pub trait InPlaceMut<D>: InPlace<D> {
 
 /// The default codec: [postcard](https://docs.rs/postcard), a compact binary format for any serde type.
 ///
-/// A value of up to 64 bytes is encoded on the stack and copied into the stream's ring. The length of a larger
-/// one is counted, and it is then written straight into the ring. Nothing is allocated.
+/// A value of up to 64 bytes is encoded on the stack and copied into the stream's ring. The length of a
+/// larger one is counted, and it is then written straight into the ring. Nothing is allocated.
 ///
 /// # Hostile bytes
 ///

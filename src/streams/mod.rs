@@ -12,6 +12,7 @@ mod def;
 mod event;
 mod open;
 pub mod producer;
+mod stats;
 mod status;
 pub(crate) mod undelivered;
 
@@ -24,7 +25,7 @@ use corewire_engine::node::Node;
 pub use corewire_engine::publication::{TypeMismatch, TypeName};
 
 pub use self::backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
-pub use self::channel::{ChannelInfo, PathStats, State, Stats};
+pub use self::channel::{ChannelInfo, PathStats, State};
 pub use self::conditions::{ChannelConditions, Online, When};
 pub use self::config::{Config, ConfigBuilder, ConfigError};
 pub use self::consumer::{Consumer, Delivery};
@@ -32,6 +33,7 @@ pub use self::criteria::{Criteria, StreamKey};
 pub use self::def::{ConsumerDef, ProducerDef};
 pub use self::event::{ConsumerEvent, Events, ProducerEvent};
 pub use self::producer::Producer;
+pub use self::stats::Stats;
 pub use self::undelivered::Undelivered;
 use crate::datum::Datum;
 pub use crate::policy::{BackpressurePolicy, UnknownPolicy};

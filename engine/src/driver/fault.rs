@@ -9,7 +9,8 @@ use super::SocketId;
 /// Errors of one socket that wait for the shard at one time. More are only counted.
 const WAITING_MAX: u32 = 64;
 
-/// Errors of one socket that are read within [`READ_SPAN`] at most: twice what the probes of 250 peers that are gone cause.
+/// Errors of one socket that are read within [`READ_SPAN`] at most: twice what the probes of 250 peers that
+/// are gone cause.
 pub(super) const READ_MAX: u32 = 256;
 const READ_SPAN: Duration = Duration::from_millis(100);
 
