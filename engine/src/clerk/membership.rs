@@ -42,11 +42,11 @@ impl Clerk {
         let Some(shared) = self.nodes.shared(node) else { return };
         let (source, to) = match to {
             SwimTarget::Address(to) => (self.env.called_at, Some(to)),
-            SwimTarget::Peer { peer, attempt } => match self.sessions.route(node, peer) {
+            SwimTarget::Peer { peer, again } => match self.sessions.route(node, peer) {
                 Some((source, to)) => (source, Some(to)),
                 None => {
                     let fits = |to: &SocketAddr| reachable(&shared.addresses, *to).is_ok();
-                    (None, self.catalogue.member_address(node, peer, attempt as usize, fits))
+                    (None, self.catalogue.member_address(node, peer, again, fits))
                 }
             },
         };
@@ -65,7 +65,8 @@ impl Clerk {
                 self.catalogue.read_record(env, node, (&bytes, u64::from(age_s)), RecordWay::Member);
             }
             SwimEvent::Call(call) => self.fetch_record(node, call, None),
-            SwimEvent::Heard(peer, from) => self.catalogue.heard(node, peer, from),
+            SwimEvent::Answered(peer, from) => self.catalogue.answered(node, peer, from),
+            SwimEvent::Claimed(peer, from) => self.catalogue.claimed(node, peer, from),
             SwimEvent::Suspected => self.nodes.record_stale(node),
             SwimEvent::Failed(peer) => self.catalogue.failed(node, peer),
             SwimEvent::Forgotten(peer) => self.catalogue.forget_failed(env, node, peer),

@@ -136,6 +136,12 @@ pub(super) fn fill(plain: &mut Vec<u8>) {
     plain.resize(plain.len().next_multiple_of(STEP_BYTES).min(MAX_PLAIN_BYTES), 0);
 }
 
+/// Whether a beacon is ever this long.
+pub(super) fn is_sent_length(len: usize) -> bool {
+    let plain = len.checked_sub(SEAL_BYTES).filter(|plain| (1..=MAX_PLAIN_BYTES).contains(plain));
+    plain.is_some_and(|plain| plain == MAX_PLAIN_BYTES || plain % STEP_BYTES == 0)
+}
+
 impl Message {
     /// Reads a message. `None`: it is not one, or carries an address that no packet can be sent to.
     pub(super) fn parse(plain: &[u8]) -> Option<Self> {

@@ -242,11 +242,13 @@ impl Beacon {
         now: Instant,
         datagram: &[u8],
     ) -> Result<Option<BeaconEvent>, BeaconError> {
+        if !message::is_sent_length(datagram.len()) {
+            return Err(BeaconError::Foreign);
+        }
         if !self.opens.take(now) {
             return Err(BeaconError::Flood);
         }
-        let sealed = Some(datagram).filter(|datagram| datagram.len() <= MAX_BEACON_BYTES);
-        let plain = sealed.and_then(|sealed| self.seal.open(&[], sealed)).ok_or(BeaconError::Foreign)?;
+        let plain = self.seal.open(&[], datagram).ok_or(BeaconError::Foreign)?;
         self.handle_plaintext(now, &plain)
     }
 

@@ -283,22 +283,17 @@ impl SignedRecord {
         Ok(Self::new(record, &bytes))
     }
 
+    /// Whose record, and which version of it, these bytes claim to be; `None` when they are no record.
+    /// Nothing is verified.
+    pub(crate) fn claim(bytes: &[u8]) -> Option<(PeerId, RecordVersion)> {
+        let (identity_key, wire, _) = decode(bytes).ok()?;
+        let version = RecordVersion { incarnation: wire.incarnation, sequence: wire.sequence };
+        Some((peer_id(identity_key), version))
+    }
+
     /// Decodes a record and checks its length, limits, canonical form and signature, but not its age.
     pub fn verify(bytes: &[u8], network: &NetworkId) -> Result<Self, RecordError> {
-        if bytes.len() > MAX_RECORD_BYTES {
-            return Err(RecordError::Length);
-        }
-        let (body, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or(RecordError::Length)?;
-        let (format, rest) = body.split_first().ok_or(RecordError::Length)?;
-        let (identity_key, rest) = rest.split_first_chunk::<32>().ok_or(RecordError::Length)?;
-        if *format != FORMAT {
-            return Err(RecordError::Format);
-        }
-        let (wire, left): (RecordBody, _) =
-            postcard::take_from_bytes(rest).map_err(|_| RecordError::Malformed)?;
-        if !left.is_empty() {
-            return Err(RecordError::Malformed);
-        }
+        let (identity_key, wire, (body, signature)) = decode(bytes)?;
         let record = PeerRecord {
             peer_id: peer_id(identity_key),
             identity_key: *identity_key,
@@ -349,6 +344,27 @@ impl fmt::Debug for SignedRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SignedRecord({:?}, {:?})", self.record.peer_id, self.record.version)
     }
+}
+
+/// What a record consists of: the key, what stands behind it, the signed bytes and their signature.
+type RecordParts<'a> = (&'a [u8; 32], RecordBody, (&'a [u8], &'a [u8; SIGNATURE_BYTES]));
+
+fn decode(bytes: &[u8]) -> Result<RecordParts<'_>, RecordError> {
+    if bytes.len() > MAX_RECORD_BYTES {
+        return Err(RecordError::Length);
+    }
+    let (body, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or(RecordError::Length)?;
+    let (format, rest) = body.split_first().ok_or(RecordError::Length)?;
+    let (identity_key, rest) = rest.split_first_chunk::<32>().ok_or(RecordError::Length)?;
+    if *format != FORMAT {
+        return Err(RecordError::Format);
+    }
+    let (wire, left): (RecordBody, _) =
+        postcard::take_from_bytes(rest).map_err(|_| RecordError::Malformed)?;
+    if !left.is_empty() {
+        return Err(RecordError::Malformed);
+    }
+    Ok((identity_key, wire, (body, signature)))
 }
 
 /// Everything in front of the signature.

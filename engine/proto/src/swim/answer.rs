@@ -1,23 +1,21 @@
 //! What a node does about a membership packet.
 
-use alloc::vec::Vec;
+use alloc::{collections::BTreeSet, vec::Vec};
 use core::net::SocketAddr;
 
 use super::{
-    MAX_SWIM_BYTES, RELAYS_MAX, RecordBook, Relay, SEEN_MAX, SYNC_AGAIN, Swim, SwimError, SwimEvent,
-    SwimTarget,
-    message::{ENTRIES_MAX, IdRange, SwimBody, SwimItem, SwimMessage, WANTED_MAX},
+    MAX_SWIM_BYTES, RecordBook, SEEN_MAX, SYNC_PAUSE, Swim, SwimError, SwimEvent, SwimTarget,
+    message::{ENTRIES_MAX, FRAME_BYTES, IdRange, STEP_BYTES, SwimBody, SwimItem, SwimMessage, WANTED_MAX},
 };
 use crate::{
-    identity,
     ids::PeerId,
-    membership::sealed::SALT_BYTES,
+    membership::{SignedRecord, sealed::SALT_BYTES},
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PacketKind},
 };
 
-/// Where in a record the key of its peer stands.
-const KEY_AT: core::ops::Range<usize> = 1..33;
+/// Records that are looked at for one answer: more than it has room for.
+const RECORDS_MAX: usize = 16;
 
 impl Swim {
     /// Takes in a packet.
@@ -50,32 +48,39 @@ impl Swim {
             return Ok(());
         }
         let SwimMessage { sender, mark, body, items } = message;
+        let answers = matches!(body, SwimBody::Ack { number, .. } if self.awaits(sender, number));
         if self.table.get(&sender).is_some() {
-            self.events.push_back(SwimEvent::Heard(sender, from));
+            let event = if answers { SwimEvent::Answered } else { SwimEvent::Claimed };
+            self.events.push_back(event(sender, from));
         }
         for item in items {
             self.handle_item(now, from, item, book);
         }
         match body {
             SwimBody::Ping { number } => self.answer_ping(from, (sender, mark), number, room, book),
-            SwimBody::Ack { number, unknown, suspected } => {
-                self.handle_ack(now, from, number, (unknown, suspected), book);
+            SwimBody::Ack { number, unknown, suspected } if answers => {
+                self.handle_ack(now, from, (sender, number), (unknown, suspected), book);
             }
+            SwimBody::Ack { .. } => {}
             SwimBody::Proxy { number, target } => self.relay(now, from, number, target, book),
             SwimBody::Gossip => {}
             SwimBody::Sync { range, sums } => self.answer_sync(from, range, &sums, room),
-            SwimBody::Have { range, entries } => self.answer_have(now, from, range, &entries, room, book),
+            SwimBody::Have { range, entries } => self.answer_have(now, from, (range, entries), room, book),
             SwimBody::Want(peers) => self.answer_want(from, &peers, room, book),
         }
         Ok(())
     }
 
     fn open(&mut self, now: Instant, packet: &[u8]) -> Result<Vec<u8>, SwimError> {
-        if packet.len() > MAX_SWIM_BYTES {
+        // What is of no length that a member sends is not worth an opening.
+        let plain = packet.len().checked_sub(FRAME_BYTES).filter(|plain| *plain > 0);
+        let fits = |plain| packet.len() == MAX_SWIM_BYTES || plain % STEP_BYTES == 0;
+        if packet.len() > MAX_SWIM_BYTES || !plain.is_some_and(fits) {
             return Err(SwimError::Foreign);
         }
         let Ok((_, PacketKind::Member)) = Header::parse(packet) else { return Err(SwimError::Foreign) };
         if !self.opens.take(now) {
+            self.flooded_until = now + self.period;
             return Err(SwimError::Flood);
         }
         let (head, sealed) = packet.split_at(HEADER_BYTES);
@@ -95,15 +100,21 @@ impl Swim {
         Ok(plain)
     }
 
+    /// Whether packets were dropped unopened within the last period.
+    pub(super) fn is_flooded(&self, now: Instant) -> bool {
+        now < self.flooded_until
+    }
+
     fn handle_item(&mut self, now: Instant, from: SocketAddr, item: SwimItem, book: &impl RecordBook) {
         match item {
             SwimItem::Record { age_s, bytes } => {
                 let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&bytes).as_bytes();
                 let mark = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-                let key = bytes.get(KEY_AT).and_then(|key| <&[u8; 32]>::try_from(key).ok());
-                let Some(peer) = key.map(identity::peer_id) else { return };
-                match self.gone.get(&peer).filter(|gone| gone.mark == mark) {
-                    Some(gone) if gone.left => {}
+                let Some((peer, version)) = SignedRecord::claim(&bytes) else {
+                    return self.events.push_back(SwimEvent::Record { bytes, age_s });
+                };
+                match self.gone.get(&peer).filter(|gone| gone.covers(mark, version)) {
+                    Some(gone) if gone.left && gone.mark == mark => {}
                     Some(_) => {
                         // Its sender has not heard of that.
                         self.news.tell(peer, mark, true, 2);
@@ -134,7 +145,7 @@ impl Swim {
     ) {
         let unknown = !self.table.has(&sender, mark);
         // It may have missed the suspicion, while it was cut off.
-        let suspected = self.suspects.get(&sender).is_some_and(|suspicion| suspicion.mark == mark)
+        let suspected = self.is_suspected(&sender, mark)
             || self.gone.get(&sender).is_some_and(|gone| gone.mark == mark && !gone.left);
         let body = SwimBody::Ack { number, unknown, suspected };
         let Some(mut packet) = self.answer(&body, room) else { return };
@@ -143,23 +154,37 @@ impl Swim {
         self.send(SwimTarget::Address(from), packet);
     }
 
+    /// Whether this node has asked the sender, and waits for this answer.
+    fn awaits(&self, sender: PeerId, number: u64) -> bool {
+        self.probe.is_some_and(|probe| probe.is_answered_by(sender, number))
+            || self.suspect_answers(&sender, number)
+            || self.relays.iter().any(|relay| relay.asked == (sender, number))
+            || self.asked_again == Some((sender, number))
+    }
+
+    /// Takes in an answer that this node waits for.
     fn handle_ack(
         &mut self,
         now: Instant,
         from: SocketAddr,
-        number: u64,
+        (sender, number): (PeerId, u64),
         (unknown, suspected): (bool, bool),
         book: &impl RecordBook,
     ) {
-        let ours = self.probe.filter(|probe| probe.number == number);
-        if ours.is_some() {
+        if let Some(probe) = self.probe.filter(|probe| probe.is_answered_by(sender, number)) {
             self.probe = None;
-        } else if let Some(place) = self.relays.iter().position(|relay| relay.number == number) {
+            // What another one claims prevents a suspicion, and ends none.
+            if probe.peer == sender {
+                self.spare_suspect(now, &sender);
+            }
+        } else if self.suspect_answers(&sender, number) {
+            self.spare_suspect(now, &sender);
+        } else if let Some(place) = self.relays.iter().position(|relay| relay.asked == (sender, number)) {
             let (asker, theirs) = self.relays.remove(place).expect("it was found").for_whom;
             let packet = self.writer(&SwimBody::Ack { number: theirs, unknown: false, suspected: false });
             self.send(SwimTarget::Address(asker), packet);
-        } else if self.asked_again != Some(number) {
-            return;
+        } else {
+            self.asked_again = None;
         }
         if suspected {
             self.accuser = Some(from);
@@ -167,21 +192,6 @@ impl Swim {
         } else if unknown {
             self.send_own_record(from, book);
         }
-    }
-
-    /// Asks a member in the place of another node.
-    fn relay(&mut self, now: Instant, from: SocketAddr, number: u64, target: PeerId, book: &impl RecordBook) {
-        if target == self.own || self.table.get(&target).is_none() {
-            return;
-        }
-        self.relays.retain(|relay| now < relay.until);
-        if self.relays.len() == RELAYS_MAX {
-            return;
-        }
-        self.number += 1;
-        let relay = Relay { number: self.number, for_whom: (from, number), until: now + self.period };
-        self.relays.push_back(relay);
-        self.send_ping(target, 0, relay.number, book);
     }
 
     /// Compares a range: of one part that differs the sums of its parts are sent, or all that is in it.
@@ -212,31 +222,28 @@ impl Swim {
         &mut self,
         now: Instant,
         from: SocketAddr,
-        range: IdRange,
-        theirs: &[(PeerId, u64)],
+        (range, theirs): (IdRange, Vec<(PeerId, u64)>),
         room: usize,
         book: &impl RecordBook,
     ) {
-        let lacking: Vec<(PeerId, u64)> = self
-            .table
-            .range(range)
-            .iter()
-            .map(|member| (member.peer, member.mark))
-            .filter(|entry| !theirs.contains(entry))
-            .collect();
+        let theirs: BTreeSet<(PeerId, u64)> = theirs.into_iter().collect();
+        let ours = self.table.range(range).iter().map(|member| (member.peer, member.mark));
+        let lacking: Vec<_> = ours.filter(|entry| !theirs.contains(entry)).take(RECORDS_MAX).collect();
         let news = theirs.iter().filter(|(peer, mark)| *peer != self.own && !self.table.has(peer, *mark));
-        let (gone, wanted): (Vec<_>, Vec<_>) = news
+        let (gone, mut wanted): (Vec<_>, Vec<_>) = news
             .copied()
             .partition(|(peer, mark)| self.gone.get(peer).is_some_and(|gone| gone.mark == *mark));
+        if self.table.len() >= self.max_members {
+            wanted.retain(|(peer, _)| self.table.get(peer).is_some());
+        }
         if lacking.is_empty() && gone.is_empty() && wanted.is_empty() {
             return;
         }
-        self.sync_at = self.sync_at.min(now + SYNC_AGAIN);
-        let body = if wanted.is_empty() {
-            SwimBody::Gossip
-        } else {
-            SwimBody::Want(wanted.iter().take(WANTED_MAX).map(|(peer, _)| *peer).collect())
-        };
+        wanted.truncate(WANTED_MAX);
+        self.wanted = wanted.iter().map(|(peer, _)| *peer).collect();
+        self.sync_at = self.sync_at.min(now + self.sync_again);
+        self.sync_again = SYNC_PAUSE.min(self.sync_again * 2);
+        let body = if wanted.is_empty() { SwimBody::Gossip } else { SwimBody::Want(self.wanted.clone()) };
         let Some(mut packet) = self.answer(&body, room) else { return };
         for (peer, mark) in gone {
             packet.suspect(&peer, mark);

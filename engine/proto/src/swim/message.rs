@@ -40,7 +40,7 @@ pub(super) const FRAME_BYTES: usize = HEADER_BYTES + SEAL_BYTES;
 pub(super) const MAX_PLAIN_BYTES: usize = MAX_SWIM_BYTES - FRAME_BYTES;
 
 /// Plaintexts are filled up to a multiple of this, or to the longest.
-const STEP_BYTES: usize = 64;
+pub(super) const STEP_BYTES: usize = 64;
 
 const FORMAT: u8 = 1;
 const HEAD_BYTES: usize = 2 + 32 + 8;

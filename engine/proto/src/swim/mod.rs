@@ -10,20 +10,28 @@
 //!
 //! * **Only a signed record makes a member.** A packet is sealed with the key of the network, which names no
 //!   one; what it says about a peer is a record, or a suspicion of one.
+//! * **An answer counts only from the node that was asked.** Each question has a random number, which the
+//!   node that it is sent to can read, and members on the way; a member that is asked to ask has its own one.
+//!   So a packet that is replayed answers nothing, and a member can not answer for another one, except where
+//!   it was asked to ask.
+//! * **The address of a member is one in its record, or one from which it has answered.** Where other packets
+//!   come from is told as a claim, for members that announce no address.
 //! * **Only the peer itself ends a suspicion**, by a newer record. No one can end it in its place.
 //! * **No node is given up on another's word.** A suspicion is of one record, named by its mark. A node gives
-//!   the peer up when it has known the suspicion for [`suspicion_time`](Swim::suspicion_time) itself, in
-//!   which the peer hears of it and answers. So a member that suspects everyone causes traffic only.
+//!   the peer up when it has known the suspicion for [`suspicion_time`](Swim::suspicion_time) itself, and the
+//!   peer has answered none of its last own questions. So a member that suspects everyone causes traffic.
 //! * **No answer is longer than what it answers.** The record with which a node answers a suspicion is the
 //!   exception; it sends one per period.
-//! * A node that is late itself suspects no one.
+//! * A node that is late itself, or drops packets in a flood, suspects no one and gives no one up: the answer
+//!   may be among what it has not read.
 //! * What is kept is bounded: members and those that were given up each by
 //!   [`SwimConfig::max_members`], news, relayed questions and recent packets by constants, and so is the
 //!   number of packets that are opened ([`OPENS_PER_SECOND`]).
 //!
-//! Not prevented: a packet is bound neither to its receiver nor to the address that it comes from. Resent to
-//! another node, or from another address, it leads what that node sends to one member astray until the member
-//! is heard again. A member of the network can do the same with a forged address.
+//! Not prevented: a member that is asked to ask can claim an answer, and so put off that one node suspects a
+//! peer, until it asks others. An attacker on the way can resend a fresh answer from its own address; the
+//! next question without an answer goes to another address. While an attacker floods a node, that node misses
+//! no death by itself.
 //!
 //! Members with a session are not asked whether they are there, and are sent suspicions only: the session
 //! knows better, and carries the records. A node whose members all have sessions sends nothing.
@@ -36,6 +44,7 @@ mod book;
 mod message;
 mod news;
 mod probe;
+mod suspicion;
 mod table;
 
 use alloc::{
@@ -53,7 +62,8 @@ pub use self::{
 use self::{
     message::{IdRange, SwimBody, SwimWriter},
     news::News,
-    probe::{Probe, ProbeOrder},
+    probe::{Probe, ProbeOrder, Relay},
+    suspicion::{GoneMember, Suspicion},
     table::MemberTable,
 };
 use crate::{
@@ -82,15 +92,15 @@ pub const SYNC_PAUSE: Duration = Duration::from_secs(15);
 /// Members that are asked to ask, and members that are told news at a time.
 const FANOUT: usize = 3;
 
-/// The pause before records are compared again after a difference.
+/// The pause before records are compared again after a difference. It doubles up to [`SYNC_PAUSE`] while no
+/// comparison brings a record, because what one node has no room for stays different.
 const SYNC_AGAIN: Duration = Duration::from_millis(250);
 
 /// A record that is older than this when it comes is no news.
 const NEWS_AGE_S: u64 = 30;
 
-/// How long a member that was given up is remembered: it is asked from time to time, so that the parts of a
-/// network that was cut find each other again.
-const GONE_KEPT: Duration = Duration::from_secs(15 * 60);
+/// Members whose session has ended that wait to be asked.
+const RECHECKS_MAX: usize = 64;
 
 /// Questions of others that wait for their answer.
 const RELAYS_MAX: usize = 64;
@@ -119,12 +129,12 @@ pub struct SwimConfig {
 /// Where a packet goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SwimTarget {
-    /// To a member, at one of the addresses in its record: another one for each attempt.
+    /// To a member, where it has answered last, or at one of the addresses in its record.
     Peer {
         /// The member.
         peer: PeerId,
-        /// Counts the attempts to reach it for one question, from 0.
-        attempt: u32,
+        /// It did not answer what was sent to it last: another of its addresses is tried.
+        again: bool,
     },
     /// To the sender of a packet.
     Address(SocketAddr),
@@ -143,8 +153,10 @@ pub enum SwimEvent {
     },
     /// A peer has a record that is too long for a packet. It can be asked for in a session.
     Call(RecordCall),
+    /// This member has answered a question of this node from this address.
+    Answered(PeerId, SocketAddr),
     /// A packet in the name of this member came from this address; neither is proven.
-    Heard(PeerId, SocketAddr),
+    Claimed(PeerId, SocketAddr),
     /// Others suspect this node: it has to sign a newer record.
     Suspected,
     /// A member did not answer, and did not object in time. It may come back.
@@ -170,34 +182,6 @@ pub enum SwimError {
     Malformed,
 }
 
-/// A question that is asked in the place of another node.
-#[derive(Clone, Copy, Debug)]
-struct Relay {
-    number: u64,
-    /// Who waits for the answer, and by what number.
-    for_whom: (SocketAddr, u64),
-    until: Instant,
-}
-
-/// A member that is suspected.
-#[derive(Clone, Copy, Debug)]
-struct Suspicion {
-    mark: u64,
-    /// When it is given up.
-    until: Instant,
-}
-
-/// A member that was given up, or has left.
-#[derive(Clone, Copy, Debug)]
-struct GoneMember {
-    /// Of its last record.
-    mark: u64,
-    /// When it is forgotten.
-    until: Instant,
-    /// It said that it leaves.
-    left: bool,
-}
-
 /// The membership protocol of one node. The module documentation has its invariants.
 #[derive(Debug)]
 pub struct Swim {
@@ -214,12 +198,14 @@ pub struct Swim {
     news: News,
     probe: Option<Probe>,
     order: ProbeOrder,
-    /// The latest question.
-    number: u64,
-    /// The latest question to a member that was given up.
-    asked_again: Option<u64>,
+    /// Members whose session has ended, which are asked before others.
+    recheck: VecDeque<PeerId>,
+    /// The latest question to a member that was given up, and its number.
+    asked_again: Option<(PeerId, u64)>,
     relays: VecDeque<Relay>,
     opens: OpenBudget,
+    /// Until then answers may be among the packets that were dropped unopened.
+    flooded_until: Instant,
     /// The salts of recent packets, and the order in which they came.
     seen: (BTreeSet<u64>, VecDeque<u64>),
     /// Who suspects this node, until it is answered.
@@ -229,6 +215,10 @@ pub struct Swim {
     probe_at: Instant,
     gossip_at: Instant,
     sync_at: Instant,
+    /// The pause after the next difference.
+    sync_again: Duration,
+    /// Whose records were asked for after the latest difference.
+    wanted: Vec<PeerId>,
     out: VecDeque<(SwimTarget, Vec<u8>)>,
     events: VecDeque<SwimEvent>,
 }
@@ -249,16 +239,19 @@ impl Swim {
             news: News::default(),
             probe: None,
             order: ProbeOrder::default(),
-            number: 0,
+            recheck: VecDeque::new(),
             asked_again: None,
             relays: VecDeque::new(),
             opens: OpenBudget::new(now, OPENS_PER_SECOND),
+            flooded_until: now,
             seen: (BTreeSet::new(), VecDeque::new()),
             accuser: None,
             object_at: now,
             probe_at: Instant::FAR_FUTURE,
             gossip_at: Instant::FAR_FUTURE,
             sync_at: Instant::FAR_FUTURE,
+            sync_again: SYNC_AGAIN,
+            wanted: Vec::new(),
             out: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -268,13 +261,13 @@ impl Swim {
     /// the last one, by which it leaves, is sent to several members at once.
     pub fn announce(&mut self, now: Instant, record: &SignedRecord, book: &impl RecordBook) {
         let mark = mark_of(record);
-        self.table.set(self.own, mark, false);
+        self.table.set(self.own, (mark, record.record().version), false);
         self.tell(now, self.own, mark, false);
         if record.record().leaving {
             // The node has no time for more.
             let times = usize::try_from(self.news_times()).unwrap_or(usize::MAX);
             for peer in self.table.choose(&mut self.chance, times, |member| !member.connected) {
-                self.send_news(SwimTarget::Peer { peer, attempt: 0 }, Some(peer), &SwimBody::Gossip, book);
+                self.send_news(SwimTarget::Peer { peer, again: false }, Some(peer), &SwimBody::Gossip, book);
             }
         }
         if let Some(accuser) = self.accuser.take() {
@@ -284,21 +277,24 @@ impl Swim {
 
     /// A record is kept now that was verified, of this age; `connected`: there is a session with its peer.
     pub fn learned(&mut self, now: Instant, record: &SignedRecord, age_s: u64, connected: bool) {
-        let (peer, mark) = (record.record().peer_id, mark_of(record));
+        let (peer, mark, version) = (record.record().peer_id, mark_of(record), record.record().version);
         if peer == self.own || self.gone.get(&peer).is_some_and(|gone| gone.mark == mark && !connected) {
             return;
         }
-        if self.suspects.get(&peer).is_some_and(|suspicion| suspicion.mark != mark) {
+        if self.suspected_mark(&peer).is_some_and(|suspected| suspected != mark) {
             self.suspects.remove(&peer);
         }
         let changed = if record.record().leaving {
             self.suspects.remove(&peer);
             self.table.remove(&peer);
-            self.remember_gone(now, peer, mark, true)
+            self.remember_gone(now, peer, (mark, version), true)
         } else {
             self.gone.remove(&peer);
-            self.table.set(peer, mark, connected)
+            self.table.set(peer, (mark, version), connected)
         };
+        if changed && self.wanted.contains(&peer) {
+            self.sync_again = SYNC_AGAIN;
+        }
         if changed && age_s <= NEWS_AGE_S {
             self.tell(now, peer, mark, false);
         }
@@ -318,7 +314,10 @@ impl Swim {
 
     /// There is a session with a member, or there is none any more.
     pub fn set_connected(&mut self, now: Instant, peer: &PeerId, connected: bool) {
-        self.table.set_connected(peer, connected);
+        let ended = self.table.set_connected(peer, connected) && !connected;
+        if ended && self.recheck.len() < RECHECKS_MAX && !self.recheck.contains(peer) {
+            self.recheck.push_back(*peer);
+        }
         self.schedule(now);
     }
 
@@ -334,11 +333,11 @@ impl Swim {
 
     /// When [`Swim::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Instant {
-        let suspects = self.suspects.values().map(|suspicion| suspicion.until);
+        let suspects = self.next_question();
         let proxies = self.probe.and_then(|probe| probe.proxies_at);
         let objection = self.accuser.map(|_| self.object_at);
         let own = [self.probe_at, self.gossip_at, self.sync_at, self.forget_at];
-        let all = suspects.chain(proxies).chain(objection).chain(own);
+        let all = suspects.into_iter().chain(proxies).chain(objection).chain(own);
         all.min().unwrap_or(Instant::FAR_FUTURE)
     }
 
@@ -357,16 +356,11 @@ impl Swim {
         self.table.get(peer).map(|member| member.mark)
     }
 
-    /// The time between a suspicion and giving up.
-    pub fn suspicion_time(&self) -> Duration {
-        (self.period * (20 + 4 * self.bits()) / 10).max(self.period * 3)
-    }
-
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, book: &impl RecordBook) {
         self.object(now);
         self.forget_gone(now);
-        self.give_up_suspects(now);
+        self.question_suspects(now, book);
         if self.probe.and_then(|probe| probe.proxies_at).is_some_and(|at| now >= at) {
             self.ask_proxies(book);
         }
@@ -421,74 +415,6 @@ impl Swim {
         }
     }
 
-    fn remember_gone(&mut self, now: Instant, peer: PeerId, mark: u64, left: bool) -> bool {
-        let gone = GoneMember { mark, until: now + GONE_KEPT, left };
-        self.forget_at = self.forget_at.min(gone.until);
-        let is_new = self.gone.insert(peer, gone).is_none_or(|before| before.mark != mark);
-        if self.gone.len() > self.max_members {
-            let first = self.gone.iter().min_by_key(|(_, gone)| gone.until).map(|(peer, _)| *peer);
-            if let Some(first) = first {
-                self.gone.remove(&first);
-                self.events.push_back(SwimEvent::Forgotten(first));
-            }
-        }
-        is_new
-    }
-
-    fn forget_gone(&mut self, now: Instant) {
-        if now >= self.forget_at {
-            let over = self.gone.iter().filter(|(_, gone)| now >= gone.until).map(|(peer, _)| *peer);
-            let over: Vec<PeerId> = over.collect();
-            for peer in over {
-                self.gone.remove(&peer);
-                self.events.push_back(SwimEvent::Forgotten(peer));
-            }
-            let next = self.gone.values().map(|gone| gone.until).min();
-            self.forget_at = next.unwrap_or(Instant::FAR_FUTURE);
-        }
-    }
-
-    /// Notes a suspicion, if it is of the record that the peer is a member by, and is new.
-    fn suspect(&mut self, now: Instant, peer: PeerId, mark: u64, book: &impl RecordBook) {
-        let Some(member) = self.table.get(&peer).filter(|member| member.mark == mark).copied() else {
-            return;
-        };
-        if self.suspects.get(&peer).is_some_and(|suspicion| suspicion.mark == mark) {
-            return;
-        }
-        let until = now + self.suspicion_time();
-        self.suspects.insert(peer, Suspicion { mark, until });
-        self.tell(now, peer, mark, true);
-        if member.connected {
-            // The others may have no way to it.
-            self.send_news(SwimTarget::Peer { peer, attempt: 0 }, Some(peer), &SwimBody::Gossip, book);
-        }
-    }
-
-    /// Tells that this node is suspected, once per period. It stays so until it has a newer record.
-    fn object(&mut self, now: Instant) {
-        if self.accuser.is_some() && now >= self.object_at {
-            self.object_at = now + self.period;
-            self.events.push_back(SwimEvent::Suspected);
-        }
-    }
-
-    fn give_up_suspects(&mut self, now: Instant) {
-        let over: Vec<PeerId> =
-            self.suspects.iter().filter(|(_, suspect)| now >= suspect.until).map(|(peer, _)| *peer).collect();
-        for peer in over {
-            let Some(suspicion) = self.suspects.remove(&peer) else { continue };
-            // A session would have ended if the peer were not there.
-            if self.table.get(&peer).is_some_and(|member| member.connected) {
-                continue;
-            }
-            self.table.remove(&peer);
-            self.remember_gone(now, peer, suspicion.mark, false);
-            self.events.push_back(SwimEvent::Failed(peer));
-            self.schedule(now);
-        }
-    }
-
     /// Tells members news: those without a session everything, others of suspicions.
     fn gossip(&mut self, now: Instant, book: &impl RecordBook) {
         self.gossip_at = now + GOSSIP_PAUSE;
@@ -506,7 +432,7 @@ impl Swim {
             if self.news.is_empty() {
                 break;
             }
-            self.send_news(SwimTarget::Peer { peer, attempt: 0 }, Some(peer), &SwimBody::Gossip, book);
+            self.send_news(SwimTarget::Peer { peer, again: false }, Some(peer), &SwimBody::Gossip, book);
         }
         self.schedule(now);
     }
@@ -516,17 +442,17 @@ impl Swim {
         self.sync_at = now + SYNC_PAUSE * 7 / 8 + self.chance.part_of(SYNC_PAUSE / 4);
         if let Some(peer) = self.table.choose(&mut self.chance, 1, |member| !member.connected).first() {
             let body = SwimBody::Sync { range: IdRange::ALL, sums: self.table.sums(IdRange::ALL) };
-            self.send_news(SwimTarget::Peer { peer: *peer, attempt: 0 }, Some(*peer), &body, book);
+            self.send_news(SwimTarget::Peer { peer: *peer, again: false }, Some(*peer), &body, book);
         }
         let lost: Vec<(PeerId, u64)> =
             self.gone.iter().filter(|(_, gone)| !gone.left).map(|(peer, gone)| (*peer, gone.mark)).collect();
         if !lost.is_empty() {
             let (peer, mark) = lost[self.chance.below(lost.len())];
-            self.number += 1;
-            self.asked_again = Some(self.number);
-            let mut packet = self.writer(&SwimBody::Ping { number: self.number });
+            let number = self.chance.number();
+            self.asked_again = Some((peer, number));
+            let mut packet = self.writer(&SwimBody::Ping { number });
             packet.suspect(&peer, mark);
-            self.send(SwimTarget::Peer { peer, attempt: 0 }, packet);
+            self.send(SwimTarget::Peer { peer, again: true }, packet);
         }
         self.schedule(now);
     }
@@ -548,8 +474,8 @@ impl Swim {
         let mut records = true;
         if let Some(peer) = peer {
             // A suspicion is told to the suspect as long as it lasts.
-            if let Some(suspicion) = self.suspects.get(&peer) {
-                packet.suspect(&peer, suspicion.mark);
+            if let Some(mark) = self.suspected_mark(&peer) {
+                packet.suspect(&peer, mark);
             }
             records = self.table.get(&peer).is_none_or(|member| !member.connected);
         }

@@ -2,7 +2,9 @@
 
 use alloc::vec::Vec;
 
-use super::{FANOUT, RecordBook, Swim, SwimTarget, message::SwimBody};
+use core::net::SocketAddr;
+
+use super::{FANOUT, RELAYS_MAX, RecordBook, Swim, SwimTarget, message::SwimBody};
 use crate::{ids::PeerId, time::Instant};
 
 /// The part of a period after which others are asked to ask.
@@ -17,9 +19,29 @@ pub(super) struct Probe {
     pub(super) peer: PeerId,
     /// Of the record that it was asked by.
     pub(super) mark: u64,
-    pub(super) number: u64,
+    /// Of the question to it.
+    number: u64,
+    /// Those that were asked to ask it, and the number of the answer of each.
+    proxies: [Option<(PeerId, u64)>; FANOUT],
     /// When others are asked to ask; `None` when they were.
     pub(super) proxies_at: Option<Instant>,
+}
+
+impl Probe {
+    /// Whether this is the answer of the member, or of one that was asked to ask it.
+    pub(super) fn is_answered_by(&self, sender: PeerId, number: u64) -> bool {
+        (self.peer, self.number) == (sender, number) || self.proxies.contains(&Some((sender, number)))
+    }
+}
+
+/// A question that is asked in the place of another node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Relay {
+    /// Who is asked, and the number of the question.
+    pub(super) asked: (PeerId, u64),
+    /// Who waits for the answer, and by what number.
+    pub(super) for_whom: (SocketAddr, u64),
+    until: Instant,
 }
 
 /// The order in which members are asked: all of them in steps of one length, and then in another order.
@@ -28,6 +50,8 @@ pub(super) struct ProbeOrder {
     place: usize,
     step: usize,
     left: usize,
+    /// Members for which the step was drawn. With another number it may miss some.
+    count: usize,
 }
 
 impl Swim {
@@ -36,28 +60,35 @@ impl Swim {
         let late = now.saturating_since(self.probe_at) > self.period / 2;
         if let Some(probe) = self.probe.take()
             && !late
+            && !self.is_flooded(now)
         {
             self.suspect(now, probe.peer, probe.mark, book);
+            self.await_suspect(&probe.peer, probe.number);
             // It hears of the suspicion at once, so that it can object.
-            self.send_ping(probe.peer, 1, probe.number, book);
+            self.send_ping(probe.peer, true, probe.number, book);
         }
         self.probe_at = now + self.period * 15 / 16 + self.chance.part_of(self.period / 8);
         let Some(peer) = self.next_target() else { return };
         let mark = self.table.get(&peer).map_or(0, |member| member.mark);
-        self.number += 1;
+        let number = self.chance.number();
         let proxies_at = Some(now + self.period / PROXY_AFTER);
-        self.probe = Some(Probe { peer, mark, number: self.number, proxies_at });
-        self.send_ping(peer, 0, self.number, book);
+        self.probe = Some(Probe { peer, mark, number, proxies: [None; FANOUT], proxies_at });
+        self.send_ping(peer, false, number, book);
     }
 
     /// The next member without a session.
     fn next_target(&mut self) -> Option<PeerId> {
+        while let Some(peer) = self.recheck.pop_front() {
+            if self.table.get(&peer).is_some_and(|member| !member.connected) {
+                return Some(peer);
+            }
+        }
         let count = self.table.len();
         for _ in 0..LOOKS {
-            if self.order.left == 0 || self.order.place >= count {
+            if self.order.left == 0 || self.order.count != count {
                 let step = 1 + self.chance.below(count);
                 let step = (step..step + count).find(|step| coprime(*step, count))?;
-                self.order = ProbeOrder { place: self.chance.below(count), step, left: count };
+                self.order = ProbeOrder { place: self.chance.below(count), step, left: count, count };
             }
             let member = self.table.at(self.order.place);
             self.order.place = (self.order.place + self.order.step) % count;
@@ -74,21 +105,46 @@ impl Swim {
         let Some(probe) = &mut self.probe else { return };
         probe.proxies_at = None;
         let Probe { peer, number, .. } = *probe;
-        self.send_ping(peer, 1, number, book);
+        self.send_ping(peer, true, number, book);
         // One with a session, if there is one: it may be the only one with a way to the peer.
         let mut proxies =
             self.table.choose(&mut self.chance, 1, |member| member.connected && member.peer != peer);
         let others = self.table.choose(&mut self.chance, FANOUT, |member| member.peer != peer);
         proxies.extend(others.into_iter().filter(|other| !proxies.contains(other)).collect::<Vec<_>>());
         proxies.truncate(FANOUT);
-        for proxy in proxies {
+        for (place, proxy) in proxies.into_iter().enumerate() {
+            let number = self.chance.number();
+            if let Some(probe) = &mut self.probe {
+                probe.proxies[place] = Some((proxy, number));
+            }
             let body = SwimBody::Proxy { number, target: peer };
-            self.send_news(SwimTarget::Peer { peer: proxy, attempt: 0 }, Some(proxy), &body, book);
+            self.send_news(SwimTarget::Peer { peer: proxy, again: false }, Some(proxy), &body, book);
         }
     }
 
-    pub(super) fn send_ping(&mut self, peer: PeerId, attempt: u32, number: u64, book: &impl RecordBook) {
-        self.send_news(SwimTarget::Peer { peer, attempt }, Some(peer), &SwimBody::Ping { number }, book);
+    /// Asks a member in the place of another node.
+    pub(super) fn relay(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        number: u64,
+        target: PeerId,
+        book: &impl RecordBook,
+    ) {
+        if target == self.own || self.table.get(&target).is_none() {
+            return;
+        }
+        self.relays.retain(|relay| now < relay.until);
+        if self.relays.len() == RELAYS_MAX {
+            return;
+        }
+        let asked = (target, self.chance.number());
+        self.relays.push_back(Relay { asked, for_whom: (from, number), until: now + self.period });
+        self.send_ping(target, false, asked.1, book);
+    }
+
+    pub(super) fn send_ping(&mut self, peer: PeerId, again: bool, number: u64, book: &impl RecordBook) {
+        self.send_news(SwimTarget::Peer { peer, again }, Some(peer), &SwimBody::Ping { number }, book);
     }
 }
 
@@ -98,4 +154,32 @@ const fn coprime(mut a: usize, mut b: usize) -> bool {
         (a, b) = (b, a % b);
     }
     a == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{
+        membership::RecordVersion,
+        seal::KeyBytes,
+        swim::{PERIOD, SwimConfig},
+    };
+
+    #[test]
+    fn each_member_is_asked_in_a_round_though_their_number_changes() {
+        for seed in 0..20 {
+            let peer = |n: u8| PeerId([n; 32]);
+            let key = KeyBytes::from_bytes([1; 32]);
+            let config = SwimConfig { key, seed: [seed; 32], max_members: 99, period: PERIOD };
+            let mut swim = Swim::new(Instant::ZERO, peer(0), config);
+            let join = |swim: &mut Swim, n| swim.table.set(peer(n), (1, RecordVersion::default()), false);
+            (0..10).for_each(|n| assert!(join(&mut swim, n)));
+            (0..2).for_each(|_| assert!(swim.next_target().is_some()));
+            (10..12).for_each(|n| assert!(join(&mut swim, n)));
+            let asked: BTreeSet<PeerId> = (0..11).filter_map(|_| swim.next_target()).collect();
+            assert_eq!(asked.len(), 11, "seed {seed}");
+        }
+    }
 }

@@ -6,7 +6,10 @@ use super::{
     SUMS,
     message::{IdRange, first_bytes},
 };
-use crate::{ids::PeerId, membership::sealed::Chance};
+use crate::{
+    ids::PeerId,
+    membership::{RecordVersion, sealed::Chance},
+};
 
 /// A member.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +17,7 @@ pub(super) struct KnownMember {
     pub(super) peer: PeerId,
     /// Of its record.
     pub(super) mark: u64,
+    pub(super) version: RecordVersion,
     /// There is a session with it.
     pub(super) connected: bool,
 }
@@ -47,14 +51,22 @@ impl MemberTable {
         self.get(peer).is_some_and(|member| member.mark == mark)
     }
 
-    /// Adds a member or changes its mark; `false` when nothing changed, or there is no room.
-    pub(super) fn set(&mut self, peer: PeerId, mark: u64, connected: bool) -> bool {
+    /// Adds a member or changes which record it has; `false` when nothing changed, or there is no room.
+    pub(super) fn set(
+        &mut self,
+        peer: PeerId,
+        (mark, version): (u64, RecordVersion),
+        connected: bool,
+    ) -> bool {
         match self.place(&peer) {
-            Ok(place) => core::mem::replace(&mut self.members[place].mark, mark) != mark,
+            Ok(place) => {
+                self.members[place].version = version;
+                core::mem::replace(&mut self.members[place].mark, mark) != mark
+            }
             Err(_) if self.members.len() >= self.max && peer != self.own => false,
             Err(place) => {
                 self.strangers += usize::from(!connected && peer != self.own);
-                self.members.insert(place, KnownMember { peer, mark, connected });
+                self.members.insert(place, KnownMember { peer, mark, version, connected });
                 true
             }
         }
@@ -66,12 +78,14 @@ impl MemberTable {
         Some(removed)
     }
 
-    pub(super) fn set_connected(&mut self, peer: &PeerId, connected: bool) {
-        let Ok(place) = self.place(peer) else { return };
+    /// Notes whether there is a session with a member; `true` when that is new.
+    pub(super) fn set_connected(&mut self, peer: &PeerId, connected: bool) -> bool {
+        let Ok(place) = self.place(peer) else { return false };
         let before = core::mem::replace(&mut self.members[place].connected, connected);
         if before != connected && *peer != self.own {
             self.strangers = if connected { self.strangers - 1 } else { self.strangers + 1 };
         }
+        before != connected
     }
 
     /// The members, the own one included.

@@ -74,6 +74,110 @@ fn packet_that_comes_again_is_not_answered_again() {
 }
 
 #[test]
+fn answer_of_another_node_does_not_hide_a_death() {
+    let mut world = World::acquainted(5, 3, 0);
+    // The third one has a session with the second, so only the first one asks that.
+    let (now, second) = (world.now, world.ids[1]);
+    world.nodes[2].set_connected(now, &second, true);
+    world.run_for(PERIOD * 2);
+    world.dead.insert(1);
+    // Its questions reach the third one, which answers them.
+    world.resent = Some((1, 2));
+    assert!(world.time_until(PERIOD * 15, |world| world.given_up(1) == 1).is_some());
+}
+
+#[test]
+fn answers_from_before_a_restart_do_not_hide_a_death() {
+    let mut world = World::acquainted(5, 2, 0);
+    world.run_for(PERIOD * 30);
+    let recorded: Vec<_> = world.answers.drain(..).filter(|(from, _)| *from == 1).collect();
+    assert!(recorded.len() >= 25, "{} answers", recorded.len());
+    let config = SwimConfig { key: key(), seed: [8; 32], max_members: 9, period: PERIOD };
+    world.nodes[0] = Swim::new(world.now, world.ids[0], config);
+    world.change(0, |_| {});
+    world.introduce(0, 1);
+    world.dead.insert(1);
+    for (_, answer) in recorded {
+        let sent = world.sent.1;
+        world.time_until(PERIOD * 2, |world| world.sent.1 > sent);
+        let now = world.now;
+        let _ = world.nodes[0].handle_packet(now, address(1), &answer, &world.library);
+        world.after(0);
+    }
+    assert_eq!(world.given_up(1), 1);
+}
+
+#[test]
+fn address_of_a_packet_that_answers_nothing_is_only_a_claim() {
+    let (mut world, packet) = pair();
+    let (now, first, elsewhere) = (world.now, world.ids[0], address(77));
+    world.nodes[1].handle_packet(now, elsewhere, &packet, &world.library).unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| world.nodes[1].poll_event()).collect();
+    assert_eq!(events, [SwimEvent::Claimed(first, elsewhere)]);
+    // The answer to the question is more.
+    let (_, answer) = world.nodes[1].poll_transmit().expect("an answer");
+    let second = world.ids[1];
+    world.nodes[0].handle_packet(now, elsewhere, &answer, &world.library).unwrap();
+    let events: Vec<_> = std::iter::from_fn(|| world.nodes[0].poll_event()).collect();
+    assert_eq!(events, [SwimEvent::Answered(second, elsewhere)]);
+}
+
+#[test]
+fn flooded_node_gives_no_one_up_until_the_flood_is_over() {
+    let mut garbage = pair().1;
+    garbage[30] ^= 1;
+    let mut world = World::acquainted(12, 3, 0);
+    world.flood = Some((0, garbage));
+    world.run_for(PERIOD * 30);
+    assert_eq!(world.failures.iter().filter(|(at, _)| *at == 0).count(), 0);
+    world.flood = None;
+    world.dead.insert(1);
+    assert!(world.time_until(PERIOD * 15, |world| world.given_up(1) >= 1).is_some());
+}
+
+#[test]
+fn packets_of_no_length_that_members_send_are_not_opened() {
+    let (mut world, packet) = pair();
+    for len in [0, 10, 59, 60, packet.len() - 1, packet.len() + 1, MAX_SWIM_BYTES + 64] {
+        let garbage = vec![packet[0]; len];
+        for _ in 0..OPENS_PER_SECOND {
+            assert_eq!(take(&mut world, &garbage), Err(SwimError::Foreign));
+        }
+    }
+    assert_eq!(take(&mut world, &packet), Ok(()), "nothing was taken from the budget");
+}
+
+#[test]
+fn suspect_that_answers_is_not_given_up_though_its_objections_are_lost() {
+    let mut world = World::acquainted(8, 5, 0);
+    world.run_for(PERIOD * 2);
+    world.mute = Some(2);
+    let mut liar = liar(&world, &all_but_the_first(&world));
+    lie(&mut world, &mut liar, PERIOD * 2, true);
+    world.dead.insert(0);
+    world.run_for(PERIOD * 30);
+    assert_eq!(world.given_up(2), 0);
+    assert_eq!(world.given_up(0), 4, "the liar is gone");
+    world.dead.insert(2);
+    assert!(world.time_until(PERIOD * 20, |world| world.given_up(2) == 3).is_some(), "it is asked still");
+}
+
+#[test]
+fn differences_that_can_not_be_settled_are_compared_less_and_less_often() {
+    let mut world = World::acquainted(13, 40, 0);
+    let config = SwimConfig { key: key(), seed: [8; 32], max_members: 8, period: PERIOD };
+    world.nodes[0] = Swim::new(world.now, world.ids[0], config);
+    world.change(0, |_| {});
+    (1..8).for_each(|other| world.introduce(0, other));
+    world.run_for(PERIOD * 60);
+    let before = world.nodes_sent[0];
+    world.run_for(PERIOD * 120);
+    let sent = world.nodes_sent[0] - before;
+    // Its question and answers to about one in a period, and a comparison with its answers in fifteen.
+    assert!(sent < 120 * 4, "{sent} packets in 120 periods");
+}
+
+#[test]
 fn flood_is_opened_at_a_bounded_rate_and_counted() {
     let (mut world, packet) = pair();
     let forged = |n: u32| {

@@ -158,6 +158,63 @@ fn departure_is_known_to_all_without_a_suspicion() {
 }
 
 #[test]
+fn member_that_left_does_not_come_back_by_an_older_record() {
+    let mut world = World::acquainted(seeds(1)[0], 6, 0);
+    world.run_for(PERIOD * 2);
+    let old = world.nodes[2].mark(&world.ids[1]).expect("a member");
+    world.change(1, |facts| facts.leaving = true);
+    world.run_for(GOSSIP_PAUSE * 4);
+    world.dead.insert(1);
+    // One that has missed it tells of the older record.
+    let now = world.now;
+    world.nodes[2].learned(now, &world.library.records[&old].0, 0, false);
+    world.after(2);
+    let back = world.time_until(PERIOD * 12, |world| {
+        [0, 3, 4, 5].iter().any(|n: &usize| world.nodes[*n].mark(&world.ids[1]).is_some())
+    });
+    assert!(back.is_none());
+    assert!(world.nodes[2].mark(&world.ids[1]).is_none(), "and it is told");
+    // A new life is another matter.
+    world.dead.remove(&1);
+    world.change(1, |facts| facts.leaving = false);
+    world.run_for(PERIOD * 3);
+    assert!([0, 3, 4, 5].iter().all(|n: &usize| world.nodes[*n].mark(&world.ids[1]).is_some()));
+}
+
+#[test]
+fn node_that_stood_still_asks_suspects_before_it_gives_them_up() {
+    let mut world = World::acquainted(seeds(1)[0], 3, 0);
+    world.run_for(PERIOD * 2);
+    world.dead.insert(1);
+    world.run_for(PERIOD * 7 / 2);
+    world.dead.remove(&1);
+    assert!(world.failures.is_empty(), "it is suspected only");
+    // What came for the node in this time lies in its socket.
+    world.now += PERIOD * 30;
+    let now = world.now;
+    for n in 0..3 {
+        world.nodes[n].handle_timeout(now, &world.library);
+        world.after(n);
+    }
+    world.run_for(PERIOD * 20);
+    assert_eq!(world.failures, []);
+}
+
+#[test]
+fn member_whose_session_ended_is_asked_next() {
+    let mut world = World::acquainted(seeds(1)[0], 60, 0);
+    let (now, peer) = (world.now, world.ids[9]);
+    world.nodes[0].set_connected(now, &peer, true);
+    world.run_for(PERIOD * 2);
+    world.dead.insert(9);
+    let now = world.now;
+    world.nodes[0].set_connected(now, &peer, false);
+    world.after(0);
+    let suspected = world.time_until(PERIOD * 5 / 2, |world| world.sent_again.contains(&(0, 9)));
+    assert!(suspected.is_some());
+}
+
+#[test]
 fn parts_of_a_cut_network_find_each_other_again() {
     let mut world = World::acquainted(seeds(1)[0], 20, 10);
     world.cut_at = Some(10);

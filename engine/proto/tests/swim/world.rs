@@ -13,7 +13,7 @@ use corewire_proto::{
     identity::Identity,
     membership::{PeerRecord, RecordVersion, SignedRecord, TransportKeyEntry},
     seal::KeyBytes,
-    swim::{PERIOD, RecordBook, Swim, SwimConfig, SwimEvent, SwimTarget, mark_of},
+    swim::{PERIOD, RecordBook, Swim, SwimConfig, SwimError, SwimEvent, SwimTarget, mark_of},
     time::Instant,
 };
 use corewire_testkit::SplitMix64;
@@ -88,6 +88,14 @@ pub(crate) struct World {
     /// Nodes are cut off from those of the other part.
     pub(crate) cut_at: Option<usize>,
     pub(crate) loss_per_mille: u64,
+    /// An outsider resends what is for one node to another one.
+    pub(crate) resent: Option<(usize, usize)>,
+    /// A node that an outsider floods before each packet that it gets, and with what.
+    pub(crate) flood: Option<(usize, Vec<u8>)>,
+    /// A node that never signs a newer record when it is suspected.
+    pub(crate) mute: Option<usize>,
+    /// The answers that nodes send, by their senders.
+    pub(crate) answers: Vec<(usize, Vec<u8>)>,
     pub(crate) dice: SplitMix64,
     way: BTreeMap<(Instant, u64), (usize, usize, Vec<u8>)>,
     sent_order: u64,
@@ -95,6 +103,10 @@ pub(crate) struct World {
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Bytes that were sent, with the headers of IPv4 and UDP, and packets.
     pub(crate) sent: (u64, u64),
+    /// Who has tried a further address of whom.
+    pub(crate) sent_again: HashSet<(usize, usize)>,
+    /// Packets that each node sent.
+    pub(crate) nodes_sent: Vec<u64>,
     /// Who has given whom up.
     pub(crate) failures: Vec<(usize, PeerId)>,
     /// Nodes that know a record, by its mark, since it was watched.
@@ -126,12 +138,18 @@ impl World {
             dead: HashSet::new(),
             cut_at: None,
             loss_per_mille,
+            resent: None,
+            flood: None,
+            mute: None,
+            answers: Vec::new(),
             dice: SplitMix64::new(seed),
             way: BTreeMap::new(),
             sent_order: 0,
             due: vec![Instant::FAR_FUTURE; count],
             timers: BinaryHeap::new(),
             sent: (0, 0),
+            sent_again: HashSet::new(),
+            nodes_sent: vec![0; count],
             failures: Vec::new(),
             watched: HashMap::new(),
             errors: 0,
@@ -190,20 +208,31 @@ impl World {
         while let Some(event) = self.nodes[n].poll_event() {
             match event {
                 SwimEvent::Record { bytes, age_s } => self.take_record(n, &bytes, age_s),
+                SwimEvent::Suspected if self.mute == Some(n) => {}
                 SwimEvent::Suspected => {
                     self.objections += 1;
                     self.sign(n, self.now);
                 }
                 SwimEvent::Failed(peer) => self.failures.push((n, peer)),
-                SwimEvent::Call(_) | SwimEvent::Heard(..) | SwimEvent::Forgotten(_) => {}
+                SwimEvent::Call(_)
+                | SwimEvent::Answered(..)
+                | SwimEvent::Claimed(..)
+                | SwimEvent::Forgotten(_) => {}
             }
         }
         while let Some((to, bytes)) = self.nodes[n].poll_transmit() {
             let to = match to {
                 // A peer that was invented is nowhere.
                 SwimTarget::Peer { peer, .. } if !self.places.contains_key(&peer) => continue,
-                SwimTarget::Peer { peer, .. } => self.places[&peer],
+                SwimTarget::Peer { peer, again } => {
+                    let to = self.places[&peer];
+                    if again {
+                        self.sent_again.insert((n, to));
+                    }
+                    to
+                }
                 SwimTarget::Address(to) => {
+                    self.answers.push((n, bytes.clone()));
                     let std::net::IpAddr::V4(ip) = to.ip() else { unreachable!("all are IPv4") };
                     let [_, c, b, a] = ip.octets();
                     u32::from_le_bytes([a, b, c, 0]) as usize
@@ -215,8 +244,10 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
+        let to = self.resent.filter(|(meant, _)| *meant == to).map_or(to, |(_, other)| other);
         self.sent.0 += bytes.len() as u64 + HEADERS;
         self.sent.1 += 1;
+        self.nodes_sent[from] += 1;
         let cut = self.cut_at.is_some_and(|at| (from < at) != (to < at));
         let gone = self.dead.contains(&from) || self.dead.contains(&to);
         if cut || gone || self.dice.chance(self.loss_per_mille) {
@@ -268,6 +299,11 @@ impl World {
             if arrival.is_some_and(|at| at <= next) {
                 let (_, (from, to, bytes)) = self.way.pop_first().expect("it has arrived");
                 if !self.dead.contains(&to) {
+                    if let Some((_, garbage)) = self.flood.as_ref().filter(|(node, _)| *node == to) {
+                        let node = &mut self.nodes[to];
+                        let foreign = Err(SwimError::Foreign);
+                        while node.handle_packet(next, address(from), garbage, &self.library) == foreign {}
+                    }
                     let taken = self.nodes[to].handle_packet(self.now, address(from), &bytes, &self.library);
                     self.errors += u64::from(taken.is_err());
                     self.after(to);

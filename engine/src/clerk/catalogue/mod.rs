@@ -18,7 +18,7 @@ use corewire_proto::{
 };
 
 use self::exchange::{Exchange, RECORDS_PER_SECOND};
-use super::{bucket::TokenBucket, effect::Effect, env::Env, handshakes::address_to_call, timers::Timer};
+use super::{bucket::TokenBucket, effect::Effect, env::Env, handshakes::addresses_to_call, timers::Timer};
 use crate::{
     peer::{PeerFacts, PeerInfo, ShownTicket},
     shard::NodeId,
@@ -87,8 +87,12 @@ struct KnownPeer {
     review_at: Instant,
     /// Where its latest beacon came from, unless it has fallen silent since.
     heard_from: Option<SocketAddr>,
-    /// Where its latest membership packet came from.
-    packet_from: Option<SocketAddr>,
+    /// Where its latest answer to a membership packet came from.
+    answered_from: Option<SocketAddr>,
+    /// Where its latest other membership packet claims to come from.
+    claimed_from: Option<SocketAddr>,
+    /// Packets to further addresses of it since its latest answer.
+    unanswered: usize,
     /// Its session broke, or it does not answer, and nothing was heard of it since.
     lost: bool,
 }
@@ -115,7 +119,9 @@ impl NodeCatalogue {
             connected: false,
             review_at: Instant::ZERO,
             heard_from: None,
-            packet_from: None,
+            answered_from: None,
+            claimed_from: None,
+            unanswered: 0,
             lost: false,
         })
     }
@@ -252,12 +258,20 @@ impl Catalogue {
         }
     }
 
-    /// A membership packet of a peer came from this address.
-    pub(crate) fn heard(&mut self, node: NodeId, peer: PeerId, from: SocketAddr) {
+    /// A peer has answered a membership packet from this address.
+    pub(crate) fn answered(&mut self, node: NodeId, peer: PeerId, from: SocketAddr) {
         let Some(known) = self.nodes.get_mut(&node) else { return };
         let Some(state) = known.peers.get_mut(&peer) else { return };
-        state.packet_from = Some(from);
+        (state.answered_from, state.unanswered) = (Some(from), 0);
         known.stale |= std::mem::take(&mut state.lost);
+    }
+
+    /// A membership packet in the name of a peer came from this address.
+    pub(crate) fn claimed(&mut self, node: NodeId, peer: PeerId, from: SocketAddr) {
+        let known = self.nodes.get_mut(&node);
+        if let Some(state) = known.and_then(|known| known.peers.get_mut(&peer)) {
+            state.claimed_from = Some(from);
+        }
     }
 
     /// A peer without a session does not answer. It is not shown until something is heard of it.
@@ -278,23 +292,28 @@ impl Catalogue {
         }
     }
 
-    /// Where a membership packet goes, among the addresses that `fits`: to where the peer's packets and
-    /// beacons come from, and for each further attempt to another address of its record.
+    /// Where a membership packet goes: to where the peer has answered last, or where its beacons come from,
+    /// or to one of the addresses in its record that `fits`. `again`: there was no answer, so the next of all
+    /// these is tried. An address that is only a claim is the last one.
     pub(crate) fn member_address(
-        &self,
+        &mut self,
         node: NodeId,
         peer: PeerId,
-        attempt: usize,
+        again: bool,
         fits: impl Fn(&SocketAddr) -> bool,
     ) -> Option<SocketAddr> {
-        let known = self.nodes.get(&node)?;
-        let state = known.peers.get(&peer)?;
-        if let Some(from) = state.packet_from.filter(|_| attempt == 0) {
-            return Some(from);
-        }
-        let announced = &known.records.get(&peer)?.record().addresses;
+        let known = self.nodes.get_mut(&node)?;
+        let state = known.peers.get_mut(&peer)?;
+        state.unanswered = state.unanswered.wrapping_add(usize::from(again));
+        let announced = known.records.get(&peer).map_or(&[][..], |record| &record.record().addresses);
         let announced: Vec<SocketAddr> = announced.iter().copied().filter(fits).collect();
-        address_to_call(&announced, state.heard_from, attempt)
+        let mut ways: Vec<SocketAddr> = state.answered_from.into_iter().collect();
+        for way in addresses_to_call(&announced, state.heard_from).into_iter().chain(state.claimed_from) {
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        ways.get(state.unanswered % ways.len().max(1)).copied()
     }
 
     /// The records of a node, for packets.

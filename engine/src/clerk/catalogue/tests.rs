@@ -300,3 +300,48 @@ fn a_member_that_invents_peers_by_beacons_displaces_none() {
     }
     assert!(fixture.node.counters.read().records_refused >= 200 - room as u64);
 }
+
+/// What node 1 knows of node 2, which announces these ports of the host.
+fn knows_ports(ports: &[u16]) -> (Fixture, impl Fn(u16) -> SocketAddr) {
+    let at = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut fixture = Fixture::new();
+    *fixture.other.announced.lock() = ports.iter().copied().map(at).collect();
+    fixture.record = testing::record(&mut fixture.env, &fixture.other.clone(), 2);
+    fixture.read();
+    (fixture, at)
+}
+
+#[test]
+fn silent_peer_is_tried_at_each_of_its_addresses_and_claims_last() {
+    let (mut fixture, at) = knows_ports(&[1, 2, 3]);
+    let (node, peer) = (fixture.node.id, fixture.other.peer_id);
+    let mut next = |again| fixture.catalogue.member_address(node, peer, again, |_| true).expect("an address");
+    assert_eq!([next(false), next(false), next(true), next(true)].map(|to| to.port()), [1, 1, 2, 3]);
+    fixture.catalogue.claimed(node, peer, at(9));
+    let mut next = |again| fixture.catalogue.member_address(node, peer, again, |_| true).expect("an address");
+    assert_eq!([next(false), next(true), next(true)].map(|to| to.port()), [3, 9, 1]);
+    fixture.catalogue.answered(node, peer, at(7));
+    let mut next = |again| fixture.catalogue.member_address(node, peer, again, |_| true).expect("an address");
+    assert_eq!([next(false), next(true), next(false)].map(|to| to.port()), [7, 1, 1]);
+}
+
+#[test]
+fn replayed_packet_from_elsewhere_leads_nothing_astray() {
+    let (mut fixture, at) = knows_ports(&[1]);
+    let (node, peer) = (fixture.node.id, fixture.other.peer_id);
+    fixture.catalogue.lost(node, peer);
+    fixture.catalogue.claimed(node, peer, at(9));
+    assert!(fixture.catalogue.nodes[&node].peers[&peer].lost, "nothing shows that it is there");
+    assert_eq!(fixture.catalogue.member_address(node, peer, false, |_| true), Some(at(1)));
+    fixture.catalogue.answered(node, peer, at(1));
+    assert!(!fixture.catalogue.nodes[&node].peers[&peer].lost);
+}
+
+#[test]
+fn peer_that_announces_no_address_is_asked_where_it_claims_to_be() {
+    let (mut fixture, at) = knows_ports(&[]);
+    let (node, peer) = (fixture.node.id, fixture.other.peer_id);
+    assert_eq!(fixture.catalogue.member_address(node, peer, false, |_| true), None);
+    fixture.catalogue.claimed(node, peer, at(9));
+    assert_eq!(fixture.catalogue.member_address(node, peer, false, |_| true), Some(at(9)));
+}

@@ -176,13 +176,9 @@ impl NodeHandshakes {
     }
 }
 
-/// The address for the attempt after `failures`: each in turn, that from which the peer's beacon came first.
-/// An address that is good on one link only is not announced, so it is taken from there.
-pub(crate) fn address_to_call(
-    announced: &[SocketAddr],
-    near: Option<SocketAddr>,
-    failures: usize,
-) -> Option<SocketAddr> {
+/// Where to reach a peer: that address first from which its beacon came. One that is good on one link only is
+/// not announced, so it is taken from there.
+pub(crate) fn addresses_to_call(announced: &[SocketAddr], near: Option<SocketAddr>) -> Vec<SocketAddr> {
     let near = near.and_then(|near| match near {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => {
             let port = announced.first()?.port();
@@ -191,8 +187,7 @@ pub(crate) fn address_to_call(
         _ => announced.iter().find(|address| address.ip() == near.ip()).copied(),
     });
     let others = announced.iter().copied().filter(|address| Some(*address) != near);
-    let all: Vec<SocketAddr> = near.into_iter().chain(others).collect();
-    all.get(failures % all.len().max(1)).copied()
+    near.into_iter().chain(others).collect()
 }
 
 impl Handshakes {
@@ -222,7 +217,9 @@ impl Handshakes {
         if not_before > env.now {
             return env.effects.set_timer(Timer::Dial(id, peer), not_before);
         }
-        let address = address_to_call(&record.addresses, near, dial.failures);
+        // Each in turn.
+        let addresses = addresses_to_call(&record.addresses, near);
+        let address = addresses.get(dial.failures % addresses.len().max(1)).copied();
         let (Some(key), Some(to)) = (record.transport_keys.first(), address) else { return };
         let purpose = HandshakePurpose::Peer(peer);
         let target = Target::Known { peer, key: key.key };

@@ -26,7 +26,7 @@ use corewire_proto::{
     wire::header::{Header, PacketKind, ReceiverIndex},
 };
 
-pub(crate) use self::dial::address_to_call;
+pub(crate) use self::dial::addresses_to_call;
 use self::dial::{BootstrapAddress, Dial};
 use super::{bucket::TokenBucket, effect::Effect, env::Env, shards::Shards, timers::Timer};
 use crate::{

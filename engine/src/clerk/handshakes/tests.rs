@@ -129,14 +129,11 @@ fn an_answer_from_another_address_is_counted_and_ignored() {
 fn a_peer_is_called_first_where_its_beacon_came_from() {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let announced = [address("10.0.0.1:7"), address("10.1.0.1:7")];
-    let called = |near: Option<&str>| {
-        let near = near.map(address);
-        (0..3).map(|failures| address_to_call(&announced, near, failures).unwrap()).collect::<Vec<_>>()
-    };
-    assert_eq!(called(None), [announced[0], announced[1], announced[0]]);
-    assert_eq!(called(Some("10.1.0.1:7412")), [announced[1], announced[0], announced[1]]);
+    let called = |near: Option<&str>| addresses_to_call(&announced, near.map(address));
+    assert_eq!(called(None), announced);
+    assert_eq!(called(Some("10.1.0.1:7412")), [announced[1], announced[0]]);
     assert_eq!(called(Some("127.0.0.1:7412")), called(None), "it is not announced");
     let link = address("[fe80::1%3]:7");
     assert_eq!(called(Some("[fe80::1%3]:7412")), [link, announced[0], announced[1]]);
-    assert_eq!(address_to_call(&[], None, 5), None);
+    assert_eq!(addresses_to_call(&[], None), []);
 }
