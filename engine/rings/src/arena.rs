@@ -15,7 +15,7 @@
 
 use crate::bugs::mutate;
 use crate::config::RingConfig;
-use crate::limits::{SMALL_RECORD_BYTES, UNIT_BYTES};
+use crate::limits::{PAGE_BYTES, SMALL_RECORD_BYTES, UNIT_BYTES};
 use crate::units::Units;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::hint::assert_unchecked;
@@ -115,10 +115,14 @@ impl Arena {
         })
     }
 
-    /// Writes all memory once, so that no record waits for a page of it. To be called before the first one.
+    /// Writes to each page once, so that no record waits for one. To be called before the first record.
+    /// Volatile, because a compiler may leave out zeros that are written to memory it knows to be zero.
     pub(crate) fn touch(&mut self) {
-        // SAFETY: the bytes are those of the allocation, which no record uses yet: the borrow is exclusive.
-        unsafe { self.allocation.write_bytes(0, self.layout.size()) }
+        let last = self.layout.size() - 1;
+        for at in (0..last).step_by(PAGE_BYTES).chain([last]) {
+            // SAFETY: the byte is inside the allocation, which no record uses yet: the borrow is exclusive.
+            unsafe { self.allocation.add(at).write_volatile(0) }
+        }
     }
 
     /// Whether a record of `len` bytes is scattered; otherwise it is packed.

@@ -2,6 +2,8 @@
 //! not who may use them when.
 
 use crate::bugs::mutate;
+#[cfg(not(any(loom, shuttle)))]
+use crate::limits::PAGE_BYTES;
 use crate::sync::{AtomicU64, Ordering};
 use crate::word::Stamp;
 #[cfg(not(any(loom, shuttle)))]
@@ -73,6 +75,20 @@ impl Descriptors {
         let count = mutate!(Self::count(datums), "no-descriptor-before-gate" => Self::count(datums - 1));
         Some(Self { all: unpublished(count)?, mask: count as u64 - 1 })
     }
+
+    /// Writes to each page once, so that no record waits for one. To be called before the first record.
+    /// Volatile, because a compiler may leave out zeros that are written to memory it knows to be zero.
+    #[cfg(not(any(loom, shuttle)))]
+    pub(crate) fn touch(&mut self) {
+        for descriptor in self.all.iter_mut().step_by(PAGE_BYTES / DESCRIPTOR_BYTES) {
+            let stamp: *mut u64 = descriptor.stamp.get_mut();
+            // SAFETY: the address is that of an exclusive borrow. Zero is what it holds.
+            unsafe { stamp.write_volatile(0) }
+        }
+    }
+
+    #[cfg(any(loom, shuttle))]
+    pub(crate) fn touch(&mut self) {}
 
     #[inline(always)]
     pub(crate) fn view(&self) -> DescriptorsView<'_> {

@@ -4,6 +4,8 @@
 pub const UNIT_BYTES: usize = 16;
 /// Longest record in bytes that is scattered, if the ring scatters small records: two cache lines.
 pub const SMALL_RECORD_BYTES: usize = 128;
+/// The smallest page of memory of the systems that Rust supports.
+pub(crate) const PAGE_BYTES: usize = 4_096;
 /// Most datums of one ring. The tail holds the sequence modulo 2^25; a stale tail can be told from a current
 /// one only if a ring uses at most a quarter of that range.
 pub const MAX_DATUMS: usize = 1 << 23;

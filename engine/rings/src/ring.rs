@@ -80,10 +80,11 @@ pub struct RingStats {
 
 impl Ring {
     /// Builds a ring. Allocates all its memory here, except for the queue of waiting writers and for readers
-    /// beyond the 63rd, and writes that of the records once, so that none waits for a page of it.
+    /// beyond the 63rd, and writes to each page of it once, so that no record waits for one.
     pub fn new(config: RingConfig) -> Result<Ring, RingConfigError> {
         let mut shared = RingShared::new(config, Fences::detect())?;
         shared.arena.touch();
+        shared.descriptors.touch();
         Ok(Self::of(Arc::new(shared)))
     }
 
