@@ -101,7 +101,7 @@ impl Session {
         // The opener reuses a slot only when its former channel has ended there, so it has ended here too.
         let former = self.tx_channels.insert(label, TxChannel::new(label, &request));
         if let Some(former) = former {
-            self.forget_resends(&former);
+            self.forget_channel(&former);
             let label = former.label();
             let stats = Box::new(former.stats());
             self.events.push_back(if former.fin_sent {

@@ -10,15 +10,16 @@ use crate::{
 mod acknowledgements;
 mod transitions;
 
-#[test]
-fn slot_reused_while_blocked_is_listed_once() {
-    let config = SessionConfig::default();
+/// A session that is established, with a peer that sends nothing.
+fn session(now: Instant) -> Session {
     let key = KeyBytes::from_bytes([1; 32]);
     let suite = Suite::ChaCha20Poly1305;
-    let mut now = Instant::ZERO;
     let (sealer, opener) = (Sealer::new(suite, &key, now), Opener::new(suite, &key, now));
-    let mut session = Session::new(config, sealer, opener, ReceiverIndex::NONE, now);
-    let request = OpenRequest {
+    Session::new(SessionConfig::default(), sealer, opener, ReceiverIndex::NONE, now)
+}
+
+fn request() -> OpenRequest {
+    OpenRequest {
         stream_id: StreamId([1; 32]),
         subscription: [0; 8],
         resume: None,
@@ -30,7 +31,13 @@ fn slot_reused_while_blocked_is_listed_once() {
         form: Default::default(),
         criteria: Vec::new(),
         tickets: Vec::new(),
-    };
+    }
+}
+
+#[test]
+fn slot_reused_while_blocked_is_listed_once() {
+    let mut now = Instant::ZERO;
+    let (mut session, request) = (session(now), request());
     for life in 0..50 {
         let label = Label::new(3, life, true);
         let former = session.tx_channels.insert(label, TxChannel::new(label, &request));
@@ -41,4 +48,46 @@ fn slot_reused_while_blocked_is_listed_once() {
         session.probe_blocked();
         assert_eq!(session.credit_wait.len(), 1, "life {life}");
     }
+}
+
+/// Has nothing to send, and lets each turn begin in an hour.
+struct NextHour;
+
+impl DatumSource for NextHour {
+    fn datum(&mut self, _: Label, _: u64) -> Fetched<'_> {
+        Fetched::NotYet
+    }
+
+    fn book(&mut self, _: Label, now: Instant, _: u64) -> Instant {
+        now + core::time::Duration::from_secs(3_600)
+    }
+}
+
+/// Opens a channel that is held back for an hour.
+fn hold(session: &mut Session, slot: usize, life: u32) -> Label {
+    let label = Label::new(slot, life, true);
+    assert!(session.tx_channels.insert(label, TxChannel::new(label, &request())).is_none());
+    session.limit(label).expect("it is there");
+    let channel = session.tx_channels.get_mut(label).expect("it is there");
+    let at = channel.begin_turn(Instant::ZERO, &mut NextHour).expect_err("it is held back");
+    session.egress.push(at, slot as u32);
+    label
+}
+
+#[test]
+fn channels_that_end_while_held_back_leave_no_more_than_a_few_entries() {
+    let mut session = session(Instant::ZERO);
+    for slot in 0..200 {
+        hold(&mut session, slot, 0);
+    }
+    for life in 0..10_000 {
+        let label = hold(&mut session, 200, life);
+        session.drop_tx(label).expect("it is there");
+        assert!(session.egress.len() <= 400, "after {life} channels: {}", session.egress.len());
+    }
+    session.advance_clock(Instant::ZERO + core::time::Duration::from_secs(3_601));
+    session.release_held();
+    assert_eq!(session.egress.len(), 0);
+    let waits = |slot| session.tx_channels.at(slot).is_some_and(|channel| channel.held_until().is_some());
+    assert!(!(0..200).any(waits), "those that are there go on");
 }

@@ -166,13 +166,14 @@ impl Session {
 
     pub(super) fn drop_tx(&mut self, label: Label) -> Option<Box<TxChannel>> {
         let channel = self.tx_channels.remove(label)?;
-        self.forget_resends(&channel);
+        self.forget_channel(&channel);
         self.idle_since = self.now;
         Some(channel)
     }
 
-    /// A channel is gone, and with it what it had to send again.
-    pub(super) fn forget_resends(&mut self, channel: &TxChannel) {
+    /// A channel is gone, and with it what it had to send again and its booking.
+    pub(super) fn forget_channel(&mut self, channel: &TxChannel) {
+        self.forget_held(channel);
         self.resend_entries -= channel.resend_entries();
         self.large.change(channel.large_bytes(), 0);
         self.wake_crowded();
