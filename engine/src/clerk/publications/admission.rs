@@ -63,14 +63,16 @@ impl PublicationState {
         returns: bool,
     ) -> Result<Verdict, CloseCode> {
         let verdict = self.judge(env, consumer, form, returns);
-        if let Err(code) = verdict {
-            let (peer, goes_on) = (consumer.peer_id(), code.is_retriable());
-            let names =
-                || TypeMismatch { ours: self.shared.spec.form.name.clone(), theirs: form.name.clone() };
-            let mismatch = (code == CloseCode::TYPE_MISMATCH).then(names);
-            self.report(env, || ChannelEvent::Refused { peer, code, goes_on, mismatch });
-        }
-        verdict
+        verdict.map_err(|code| self.refuse(env, consumer, form, code))
+    }
+
+    /// Tells the handle that a consumer was refused, and why.
+    fn refuse(&self, env: &mut Env, consumer: &PeerInfo, form: &DatumForm, code: CloseCode) -> CloseCode {
+        let (peer, goes_on) = (consumer.peer_id(), code.is_retriable());
+        let names = || TypeMismatch { ours: self.shared.spec.form.name.clone(), theirs: form.name.clone() };
+        let mismatch = (code == CloseCode::TYPE_MISMATCH).then(names);
+        self.report(env, || ChannelEvent::Refused { peer, code, goes_on, mismatch });
+        code
     }
 
     /// A consumer was refused for some time. When that is over it is to ask again.
@@ -124,15 +126,13 @@ impl PublicationState {
         &self,
         env: &mut Env,
         consumer: &PeerInfo,
-        criteria: Option<Arc<StreamCriteria>>,
+        (form, criteria): (&DatumForm, Option<Arc<StreamCriteria>>),
     ) -> Result<Selection, CloseCode> {
         let kind = self.shared.spec.keys;
         if criteria.as_ref().is_none_or(|criteria| criteria.fits(kind)) {
             return Ok(Selection { keyed: kind.is_some(), criteria });
         }
         count(&self.shared.counters.criteria_mismatch);
-        let (peer, code) = (consumer.peer_id(), CloseCode::CRITERIA_MISMATCH);
-        self.report(env, || ChannelEvent::Refused { peer, code, goes_on: false, mismatch: None });
-        Err(code)
+        Err(self.refuse(env, consumer, form, CloseCode::CRITERIA_MISMATCH))
     }
 }

@@ -329,7 +329,7 @@ impl Publications {
             [] => None,
             bytes => Some(Arc::new(StreamCriteria::decode(bytes).ok_or(CloseCode::PROTOCOL_VIOLATION)?)),
         };
-        let selection = publication.selection(env, &info, criteria)?;
+        let selection = publication.selection(env, &info, (&request.form, criteria))?;
         let (stream, node_limit) = (publication.shared.egress.clone(), node.egress.clone());
         let egress = Egress { stream, node: node_limit, ..Egress::default() };
         let handle = ChannelShared::new(request.stream_id, node.peer_id, peer);
@@ -388,7 +388,7 @@ impl Publications {
         // A predicate of the consumer's has just run, so the publication may be gone.
         let publication = self.publications.get_mut(&key.publication).ok_or(CloseCode::STREAM_NOT_FOUND)?;
         let verdict = publication.admit(env, consumer, &wanted.form, false)?;
-        let selection = publication.selection(env, consumer, wanted.criteria.clone())?;
+        let selection = publication.selection(env, consumer, (&wanted.form, wanted.criteria.clone()))?;
         let Ok(reader) = publication.shared.ring.subscribe() else {
             count(&publication.node.counters.no_capacity);
             return Err(CloseCode::NO_CAPACITY);
