@@ -24,11 +24,12 @@ impl PublicationState {
         }
     }
 
-    /// A channel or a place of a direct publication is gone. Its loss is counted up to here.
-    pub(super) fn unhold(&mut self) {
+    /// A channel or a place of a direct publication is gone. Its loss is counted up to `tail`; what was
+    /// published since that was read is counted by the next [`PublicationState::hold`].
+    pub(super) fn unhold(&mut self, tail: u64) {
         let held = !self.channels.is_empty() || !self.places.is_empty() || !self.draining.is_empty();
         if self.shared.spec.direct.is_some() && !self.closed && !held {
-            self.unheld_from = Some(self.shared.ring.tail());
+            self.unheld_from = Some(tail);
         }
     }
 
@@ -36,7 +37,7 @@ impl PublicationState {
     pub(super) fn leave_unread(&mut self, channel: &Arc<Channel>) {
         let (tail, taken) = (self.shared.ring.tail(), channel.shared.snapshot().released);
         add(&self.shared.counters.skipped_at_close, tail.saturating_sub(taken));
-        self.unhold();
+        self.unhold(tail);
     }
 }
 

@@ -221,7 +221,7 @@ impl PublicationState {
         let lost = mutate!(tail.saturating_sub(position), "place-uncounted" => 0);
         add(&self.shared.counters.skipped_at_close, lost);
         self.lost(env, &place.channel, position, true);
-        self.unhold();
+        self.unhold(tail);
     }
 
     /// Counts and reports what the consumer of a channel will not get that has ended and whose place is not
@@ -233,14 +233,14 @@ impl PublicationState {
         let by_consumer = code == CloseCode::GRACEFUL;
         // Of a direct one, what its only consumer leaves behind is lost too.
         let counts = !by_consumer || self.shared.spec.direct.is_some();
+        let tail = self.shared.ring.tail();
         if counts && position != u64::MAX {
-            let tail = self.shared.ring.tail();
             shared.end_at(tail);
             add(&self.shared.counters.skipped_at_close, tail.saturating_sub(position));
         }
         self.lost(env, channel, position, !by_consumer);
         if position != u64::MAX {
-            self.unhold();
+            self.unhold(tail);
         }
     }
 }

@@ -474,6 +474,20 @@ fn what_a_direct_publication_has_for_no_channel_is_counted() {
 }
 
 #[test]
+fn what_is_published_while_a_loss_is_counted_is_counted_later() {
+    let mut fixture = direct(9);
+    let writer = fixture.shared.ring.writer();
+    let push = |count: u64| (0..count).for_each(|_| _ = writer.try_push(b"x").expect("no reader stops it"));
+    let publication = fixture.publications.publications.get_mut(&fixture.shared.key).expect("it is open");
+    publication.hold(0);
+    push(3);
+    // The loss of a channel was counted up to the tail before another thread has published the third.
+    publication.unhold(2);
+    fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
+    assert_eq!(skipped(&fixture), 1);
+}
+
+#[test]
 fn a_discarded_publication_cuts_its_channels_at_once() {
     let mut fixture = direct(9);
     fixture.serve(7).expect("it is for this peer");
