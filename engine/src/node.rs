@@ -448,7 +448,7 @@ impl Node {
         let shared = self.shared();
         let ring = Ring::new_untouched(spec.ring_config())?;
         let limit = shared.limits.direct;
-        if !reserve(&shared.live_direct, limit) {
+        if !shared.direct.reserve(limit) {
             return Err(PublishError::TooManyDirect { limit });
         }
         let key = PublicationKey::new(shared.id, shared.port.next_key());
@@ -481,7 +481,7 @@ impl Node {
         let parts = Arc::new(SubscriptionShared::new(key, spec));
         if parts.spec.producer.is_some() {
             let limit = shared.limits.direct;
-            if !reserve(&shared.live_direct, limit) {
+            if !shared.direct.reserve(limit) {
                 return Err(SubscribeError::TooManyDirect { limit });
             }
         } else {

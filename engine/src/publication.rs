@@ -114,6 +114,14 @@ impl Publication {
         self.0.discard(CloseCode::ABORTED);
     }
 
+    /// As [`Publication::discard`], for a direct publication. Its place among
+    /// [`Limits::direct`](crate::shared::limits::Limits::direct) is free on return, though the clerk has not
+    /// seen the end. `false`: the place is free once it has, because it is behind with very many of them.
+    pub fn give_way(&self) -> bool {
+        self.discard();
+        self.0.shared.spec.direct.is_some() && self.0.node.direct.give_way(&self.0.shared.place)
+    }
+
     /// Waits until the consumers have what is published by now: those that are connected, or absent with
     /// their place kept. A consumer of this engine reads the ring itself and is not waited for. One that
     /// loses datums by agreement (fire-and-forget) has what was sent to it.

@@ -118,6 +118,15 @@ impl Subscription {
         move || shared.upgrade().is_none_or(|shared| shared.is_closed())
     }
 
+    /// Ends a subscription to one producer, as its drop does. Its place among
+    /// [`Limits::direct`](crate::shared::limits::Limits::direct) is free on return, though the clerk has not
+    /// seen the end. `false`: the place is free once it has, because it is behind with very many of them.
+    pub fn give_way(self) -> bool {
+        let (shared, node) = (self.shared.clone(), self.node.clone());
+        drop(self);
+        shared.spec.producer.is_some() && node.direct.give_way(&shared.place)
+    }
+
     /// Panics of the caller's closures.
     pub fn panics(&self) -> u64 {
         self.shared.panics.load(Ordering::Relaxed)

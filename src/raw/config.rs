@@ -49,7 +49,8 @@ pub struct StreamConfig {
     /// Bytes that may wait at this side to be sent or acknowledged, and likewise bytes that the peer may have
     /// sent and this side has not read. Default: [`DEFAULT_STREAM_WINDOW_BYTES`]. More than 64 MiB counts as
     /// 64 MiB. 0 turns backpressure off: `FireAndForget` then drops the oldest payloads beyond 64 MiB, and
-    /// `Reliable`, which may drop none, has a window of 64 MiB.
+    /// waits while a shard copies those into a packet; `Reliable`, which may drop none, has a window of 64
+    /// MiB.
     pub window_bytes: u32,
     /// Share of the session's bandwidth that this side's payloads get, relative to the other channels that
     /// have something to send. 0 counts as 1. Default: 1.

@@ -50,17 +50,19 @@
 //! - **Handles**: clones share one channel. Dropping them does not close it; it ends with
 //!   [`RawStream::close`], with its network, or when a node at [its limit](crate::engine::Limits::direct)
 //!   opens another one, to which the channel without handles and waiting payloads gives way that was idle for
-//!   longest. Its place is free once the control thread has seen the end, so the opening may be refused with
-//!   `Transport` and succeed when tried again.
+//!   longest. The place of a channel that was closed is free once the control thread has seen the end.
 //!
 //! A payload of up to [`MAX_PAYLOAD_BYTES`] costs its length rounded up to 16 of a window, at least 16; a
 //! window also takes at most one payload for each 64 of its bytes. Headers and seals are not counted.
 
 mod config;
+mod receiving;
+mod sending;
 mod shared;
 mod stats;
 mod stream;
 mod table;
+mod waiters;
 
 pub use corewire_engine::Reliability;
 

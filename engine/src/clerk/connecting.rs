@@ -2,7 +2,7 @@
 //!
 //! Each function asks some components and tells others; none keeps anything of its own.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use corewire_proto::{
     PeerId, StreamId,
@@ -41,7 +41,7 @@ impl Clerk {
             None => {
                 publication.ring.close();
                 if let Some(shared) = shared {
-                    publication.live(shared).fetch_sub(1, Ordering::AcqRel);
+                    publication.forgotten(shared);
                 }
                 drop_contained(publication);
             }
@@ -66,7 +66,7 @@ impl Clerk {
             None => {
                 subscription.close();
                 if let Some(shared) = shared {
-                    subscription.live(shared).fetch_sub(1, Ordering::AcqRel);
+                    subscription.forgotten(shared);
                 }
                 self.env.effects.notify(subscription.spec.on_change.as_ref());
                 drop_contained(subscription);

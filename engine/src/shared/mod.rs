@@ -11,6 +11,7 @@
 //! | [`channel`] | a channel's identity, state and counters, and its two views |
 //! | [`node`] | a node's identity, its peers and whether it is a member |
 //! | [`beacon`] | what a node needs for its beacon, and what it hears by it |
+//! | `direct` | the count of directions of raw channels |
 //! | `egress` | limits on the bytes that leave |
 //! | [`event`] | what happens to channels |
 //! | [`flush`] | waiting until consumers have what was published |
@@ -26,6 +27,7 @@ pub mod beacon;
 pub mod channel;
 pub mod counters;
 pub mod dialling;
+pub(crate) mod direct;
 pub(crate) mod egress;
 pub mod event;
 pub mod flush;

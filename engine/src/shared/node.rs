@@ -20,6 +20,7 @@ use super::dialling::{BootstrapTarget, DialFailure};
 use super::{
     beacon::{BeaconInfo, BeaconSetup, HEARD_MAX, Heard},
     counters::NodeCounters,
+    direct::DirectCount,
     egress::EgressLimit,
     flush::Shortfall,
     keys::{NodeId, PublicationKey},
@@ -120,8 +121,8 @@ pub(crate) struct NodeShared {
     pub(crate) live_publications: AtomicUsize,
     /// Likewise subscriptions; at most [`Limits::subscriptions`].
     pub(crate) live_subscriptions: AtomicUsize,
-    /// Likewise direct publications and subscriptions to one producer, together; at most [`Limits::direct`].
-    pub(crate) live_direct: AtomicUsize,
+    /// Likewise direct publications and subscriptions to one producer, together.
+    pub(crate) direct: DirectCount,
 }
 
 /// What a [`NodeShared`] is made of.
@@ -175,7 +176,7 @@ impl NodeShared {
             publications: Lock::new(BTreeMap::new()),
             live_publications: AtomicUsize::new(0),
             live_subscriptions: AtomicUsize::new(0),
-            live_direct: AtomicUsize::new(0),
+            direct: DirectCount::default(),
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use super::{
     channel::Channels,
+    direct::DirectPlace,
     egress::EgressLimit,
     event::OnEvent,
     flush::{Flush, FlushShared, Shortfall},
@@ -248,6 +249,8 @@ pub(crate) struct PublicationShared {
     pub(crate) left: AtomicBool,
     /// It was closed, and what is in the ring is not to be delivered.
     pub(crate) discarded: AtomicBool,
+    /// Of a direct one.
+    pub(crate) place: DirectPlace,
     /// What consumers did not get after the close. At most one for each of their channels.
     pub(crate) undelivered: Lock<Vec<Shortfall>>,
     pub(crate) counters: PublicationCounters,
@@ -266,14 +269,19 @@ impl PublicationShared {
             full: AtomicBool::new(false),
             left: AtomicBool::new(false),
             discarded: AtomicBool::new(false),
+            place: DirectPlace::default(),
             undelivered: Lock::default(),
             counters: PublicationCounters::default(),
         })
     }
 
-    /// The count of what is alive at its node that it belongs to.
-    pub(crate) fn live<'a>(&self, node: &'a NodeShared) -> &'a AtomicUsize {
-        if self.spec.direct.is_some() { &node.live_direct } else { &node.live_publications }
+    /// The clerk has forgotten it, or never took it in: its place at the node is free.
+    pub(crate) fn forgotten(&self, node: &NodeShared) {
+        if self.spec.direct.is_some() {
+            node.direct.forgotten(&self.place);
+        } else {
+            node.live_publications.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 

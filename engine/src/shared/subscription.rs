@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use super::{
     channel::{Channel, Channels},
+    direct::DirectPlace,
     event::OnEvent,
     keys::{LegKey, SubscriptionKey},
     node::NodeShared,
@@ -241,6 +242,8 @@ pub(crate) struct SubscriptionShared {
     /// Legs made so far, plus one when closed.
     pub(crate) version: AtomicU64,
     closed: AtomicBool,
+    /// Of one to one producer.
+    pub(crate) place: DirectPlace,
     pub(crate) waiting: Lock<WaitingLegs>,
 }
 
@@ -263,13 +266,18 @@ impl SubscriptionShared {
             panics: AtomicU64::new(0),
             version: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            place: DirectPlace::default(),
             waiting: Lock::new(WaitingLegs::default()),
         }
     }
 
-    /// The count of what is alive at its node that it belongs to.
-    pub(crate) fn live<'a>(&self, node: &'a NodeShared) -> &'a AtomicUsize {
-        if self.spec.producer.is_some() { &node.live_direct } else { &node.live_subscriptions }
+    /// The clerk has forgotten it, or never took it in: its place at the node is free.
+    pub(crate) fn forgotten(&self, node: &NodeShared) {
+        if self.spec.producer.is_some() {
+            node.direct.forgotten(&self.place);
+        } else {
+            node.live_subscriptions.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// Hands a leg to the consumer and wakes it. If the subscription is closed the leg is dropped, which ends

@@ -257,7 +257,7 @@ impl Publications {
         if self.publications.get(&key).is_some_and(PublicationState::is_done)
             && let Some(publication) = self.publications.remove(&key)
         {
-            publication.shared.live(&publication.node).fetch_sub(1, Ordering::AcqRel);
+            publication.shared.forgotten(&publication.node);
             let missing = publication.shared.undelivered.lock().clone();
             if !missing.is_empty() {
                 env.effects.push(Effect::DeliveryFailed(key.node, missing));

@@ -12,7 +12,7 @@ mod stage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -142,7 +142,7 @@ impl Subscriptions {
             self.fresh.remove(&fresh);
         }
         subscription.show(env);
-        subscription.shared.live(&subscription.node).fetch_sub(1, Ordering::AcqRel);
+        subscription.shared.forgotten(&subscription.node);
         drop_contained(subscription.shared);
         for producer in producers {
             env.effects.push(Effect::ForgetPeerIfIdle(key.node, producer));
