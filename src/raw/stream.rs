@@ -93,8 +93,8 @@ impl RawStream {
         SendingRaw { shared: &self.shared, payload: payload.into(), ticket: WaitTicket::default() }
     }
 
-    /// Sends one payload now, or not at all. Without a window it may wait as long as a shard's turn takes, and
-    /// never answers `Backpressure`; see [`window_bytes`](StreamConfig::window_bytes).
+    /// Sends one payload now, or not at all. Without a window it may wait as long as a shard's turn takes,
+    /// and never answers `Backpressure`; see [`window_bytes`](StreamConfig::window_bytes).
     ///
     /// # Errors
     ///

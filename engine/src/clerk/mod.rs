@@ -478,7 +478,7 @@ impl Clerk {
             Effect::RecordStale(node) => self.nodes.record_stale(node),
             Effect::StreamAppeared(node, stream) => self.stream_appeared(node, stream),
             Effect::StreamOffered(node, peer, stream) => {
-                self.subscriptions.stream_appeared(node, peer, &stream);
+                self.subscriptions.stream_offered(env, node, peer, &stream);
             }
             Effect::MayHaveDrained(node) => self.shutdown.check(env, node),
             Effect::DeliveryFailed(node, missing) => self.shutdown.delivery_failed(node, missing),

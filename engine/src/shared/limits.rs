@@ -146,8 +146,8 @@ pub(crate) const REVIEW_PAUSE: Duration = Duration::from_millis(20);
 /// asked for another one.
 pub(crate) const WAITING_LEGS_EACH: usize = 2;
 
-/// Directions of raw channels of one node that have given their place to newer ones and that the clerk has not
-/// forgotten yet: as many as one session has channels.
+/// Directions of raw channels of one node that have given their place to newer ones and that the clerk has
+/// not forgotten yet: as many as one session has channels.
 pub(crate) const LEAVING_MAX: usize = Label::MAX_CHANNELS;
 
 /// Places of absent consumers that one publication keeps. A further one replaces the one that ends first.

@@ -159,6 +159,32 @@ impl Subscriptions {
         }
     }
 
+    /// A peer asks for this node's direction of a raw channel, so it may have opened its own: the
+    /// subscription to that looks at the peer. Not at once if the last attempt has shown that the peer has opened it: two
+    /// ends that refuse each other would ask each other without a pause.
+    pub(crate) fn stream_offered(&mut self, env: &mut Env, node: NodeId, producer: PeerId, stream: &StreamId) {
+        let (first, last) = SubscriptionKey::all_of(node).into_inner();
+        let chance = env.chance();
+        for &(_, subscription) in self.by_stream.range((*stream, first)..=(*stream, last)) {
+            let key = InboundKey { subscription, producer };
+            let state = self.subscriptions.get_mut(&subscription);
+            if let Some(state) = state
+                && let Some(inbound) = state.producers.get_mut(&producer)
+                && let Some(code) = inbound.refused_with()
+                && code != CloseCode::STREAM_NOT_FOUND
+            {
+                // One that waits has its timer.
+                if matches!(inbound.stage, InboundStage::Refused(_)) {
+                    inbound.failures = inbound.failures.saturating_add(1);
+                    let pause = state.shared.spec.backoff.pause(inbound.failures, chance);
+                    env.effects.set_timer(Timer::RetryProducer(key), env.now + pause);
+                }
+                return;
+            }
+        }
+        self.stream_appeared(node, producer, stream);
+    }
+
     /// The peers of a node are others now, which conditions over channels may depend on.
     pub(crate) fn notify_of_peers(&self, env: &mut Env, node: NodeId) {
         for (_, subscription) in self.of_node(node).filter(|(_, state)| !state.producers.is_empty()) {

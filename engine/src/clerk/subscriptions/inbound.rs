@@ -82,6 +82,19 @@ impl InboundChannel {
         self.stage = self.stage.after(event);
     }
 
+    /// Why it was refused, at either end, since it was last connected. `None` while it is not refused, or not
+    /// for what one of the ends lacks.
+    pub(super) fn refused_with(&self) -> Option<CloseCode> {
+        match self.stage {
+            InboundStage::Refused(code) => Some(code),
+            InboundStage::Waits => {
+                let code = self.channel.as_ref().and_then(|channel| channel.shared.close_code());
+                code.filter(|code| *code == CloseCode::NO_CAPACITY)
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn terminate(&self, code: CloseCode, now: Instant) {
         if let Some(channel) = &self.channel {
             channel.shared.terminate(code, now);

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use corewire_proto::channel::PublicationId;
 
@@ -281,12 +281,44 @@ fn a_consumer_that_was_cut_off_and_does_not_read_comes_back_late() {
 }
 
 #[test]
+fn two_ends_that_refuse_each_other_do_not_ask_without_a_pause() {
+    let mut fixture = Fixture::new();
+    let offered = |fixture: &mut Fixture| {
+        let Fixture { env, subscriptions, key, .. } = fixture;
+        subscriptions.stream_offered(env, key.node(), PRODUCER, &STREAM);
+        pause(fixture)
+    };
+    for at_once in [CloseCode::STREAM_NOT_FOUND, CloseCode::GRACEFUL, CloseCode::PEER_GONE] {
+        fixture.open();
+        fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, at_once);
+        fixture.env.effects.drain();
+        assert_eq!(offered(&mut fixture), None);
+        assert!(fixture.subscriptions.has_fresh(), "the peer is there now");
+    }
+    let mut pauses = Vec::new();
+    for refused in [CloseCode::TOO_LARGE; 3] {
+        fixture.open();
+        fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, refused);
+        fixture.env.effects.drain();
+        pauses.push(offered(&mut fixture).expect("it is tried later"));
+        assert!(!fixture.subscriptions.has_fresh(), "not at once");
+        fixture.subscriptions.retry_due(fixture.key);
+    }
+    assert!(pauses.is_sorted() && pauses[0] < pauses[2], "{pauses:?}");
+    fixture.open();
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NO_CAPACITY);
+    assert!(pause(&mut fixture).is_some(), "it is tried later");
+    assert_eq!(offered(&mut fixture), None);
+    assert!(!fixture.subscriptions.has_fresh(), "not earlier");
+}
+
+#[test]
 fn one_producer_is_asked_though_it_announces_nothing() {
     let (mut env, node) = (testing::env(), testing::node(1));
     let spec = SubscribeSpec { producer: Some(PRODUCER), ..SubscribeSpec::new(STREAM) };
     let shared = testing::subscription(node.id, 2, spec);
     let mut subscriptions = Subscriptions::default();
-    node.live_direct.fetch_add(1, Ordering::AcqRel);
+    assert!(node.direct.reserve(1));
     subscriptions.subscribe(&mut env, &node, shared.clone(), [PRODUCER].into_iter());
     let key = InboundKey { subscription: shared.key, producer: PRODUCER };
     assert_eq!(subscriptions.next_fresh(), Some(key));
@@ -306,7 +338,7 @@ fn one_producer_is_asked_though_it_announces_nothing() {
     subscriptions.stream_appeared(node.id, PRODUCER, &STREAM);
     assert_eq!(subscriptions.next_fresh(), Some(key));
     subscriptions.end(&mut env, shared.key);
-    assert_eq!(node.live_direct.load(Ordering::Acquire), 0);
+    assert_eq!(node.direct.counts(), (0, 0));
     subscriptions.stream_appeared(node.id, PRODUCER, &STREAM);
     assert_eq!(subscriptions.next_fresh(), None);
 }
