@@ -1,5 +1,5 @@
-//! The same story under each executor, and under none: two engines, a typed stream one way, a raw channel both
-//! ways, conditions, a flush, and leaving.
+//! The same story under each executor, and under none: two engines, a typed stream one way, a raw channel
+//! both ways, conditions, a flush, and leaving.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -10,7 +10,7 @@ use async_executor::{Executor, LocalExecutor};
 use corewire::engine::Idle;
 use corewire::raw::{RawStream, Reliability, StreamConfig};
 use corewire::streams::ChannelConditions;
-use corewire::{Consumer, Engine, EngineConfig, Network, NetworkId, PeerId, Producer};
+use corewire::{Engine, EngineConfig, Network, NetworkId, PeerId, Plain, Producer};
 use corewire_testkit::{in_time, within};
 use futures::executor::{LocalPool, block_on};
 use futures::future::join;
@@ -133,7 +133,7 @@ fn the_local_pool_of_futures() {
 fn no_executor_but_a_thread_for_each_end() {
     in_time(|| {
         let ends = corewire::block_on(ends()).map(|end| thread::spawn(|| corewire::block_on(end)));
-        ends.map(|end| end.join().expect("the end of the story"));
+        ends.into_iter().for_each(|end| end.join().expect("the end of the story"));
     });
 }
 
@@ -146,24 +146,26 @@ fn handles_and_futures_can_move_to_another_thread() {
     shared::<Network>();
     shared::<Engine>();
     shared::<Producer<u64>>();
-    shared::<Consumer<u64>>();
     shared::<RawStream>();
     shared::<ChannelConditions>();
     movable(&Network::new(NetworkId::random()));
     movable(&Network::builder(NetworkId::random()).build());
     let network = Network::new_blocking(NetworkId::random()).expect("a node");
+    let plain = network.streams().producer::<u64>().with_stream_id("plain").codec(Plain).build().expect("one");
+    movable(&plain.send_many(&[1]));
+    let mut plain = network.streams().consumer::<u64>().with_stream_id("plain").codec(Plain).build();
+    movable(&plain.recv_ref());
     let producer = network.streams().produce::<u64>();
     let mut consumer = network.streams().consume::<u64>();
     movable(&producer.send(1));
     movable(&producer.push(1));
-    movable(&producer.send_many(&[1]));
     movable(&producer.flush());
     movable(&producer.when().online());
     movable(&producer.when().subscribed().minimum_of(2));
     movable(&producer.events().recv());
     movable(&consumer.recv());
     movable(&consumer.recv_delivery());
-    movable(&consumer.recv_ref());
+    movable(&consumer);
     movable(&consumer.recv_many(&mut Vec::new(), 1));
     movable(&consumer.when().online());
     movable(&consumer.events().recv());

@@ -12,4 +12,5 @@ mod consumer;
 mod local;
 mod network;
 mod producer;
+mod raw;
 mod steps;

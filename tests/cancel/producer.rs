@@ -9,7 +9,7 @@ use corewire::streams::producer::{Error, Sending};
 use corewire::{BackpressurePolicy, Consumer, Plain, Producer};
 use futures::SinkExt;
 
-use super::steps::{CancelledTask, Task, alone, connected, sequences, within};
+use super::steps::{CancelledTask, Task, alone, apart, connected, sequences, within};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
@@ -335,5 +335,26 @@ async fn a_send_that_waits_can_be_dropped_around_the_close() {
             let counted = (stats.accepted, stats.cancelled, stats.refused_closed, stats.offered());
             assert_eq!(counted, (1, 1, 1, 3));
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_can_be_dropped_after_any_poll() {
+    let (here, there) = apart().await;
+    for polls in 0..4 {
+        let (producer, mut consumer) = connected::<u64>(&here, &there, 4).await;
+        for datum in 0..3 {
+            producer.try_send(datum).unwrap();
+        }
+        let mut victim = Task::new(producer.flush());
+        // It may be over by then, if the remote consumer's room took everything.
+        let result = (0..polls).find_map(|_| victim.poll());
+        assert!(result.is_none_or(|result| result.is_ok()));
+        let _ = victim.cancel();
+        assert_eq!(within(producer.flush()).await, Ok(()));
+        for datum in 0..3 {
+            assert_eq!(within(consumer.recv()).await, Some(datum));
+        }
+        assert_eq!(producer.stats().accepted, 3);
     }
 }
