@@ -151,7 +151,8 @@ fn handles_and_futures_can_move_to_another_thread() {
     movable(&Network::new(NetworkId::random()));
     movable(&Network::builder(NetworkId::random()).build());
     let network = Network::new_blocking(NetworkId::random()).expect("a node");
-    let plain = network.streams().producer::<u64>().with_stream_id("plain").codec(Plain).build().expect("one");
+    let plain =
+        network.streams().producer::<u64>().with_stream_id("plain").codec(Plain).build().expect("one");
     movable(&plain.send_many(&[1]));
     let mut plain = network.streams().consumer::<u64>().with_stream_id("plain").codec(Plain).build();
     movable(&plain.recv_ref());

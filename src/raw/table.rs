@@ -123,7 +123,8 @@ mod tests {
     /// A node that may have three channels and a half.
     fn crowded() -> Network {
         let limits = Limits { direct: 7, ..Limits::default() };
-        let config = EngineConfig { shards: 1, pin: false, idle: Idle::Park, limits, ..EngineConfig::default() };
+        let config =
+            EngineConfig { shards: 1, pin: false, idle: Idle::Park, limits, ..EngineConfig::default() };
         let engine = Engine::start(config).expect("an engine with one shard");
         Network::builder(NetworkId::random()).with_engine(engine).build_blocking().expect("a node")
     }

@@ -23,7 +23,8 @@ fn weights_one_and_four_share_a_bottleneck_one_to_four() {
     let there = node(id, SessionSettings::new());
     // It sends only in calls of this thread, so both channels have everything to send before either sends.
     let hosted = HostedEngine::start(EngineConfig::default()).unwrap();
-    let bottleneck = SessionSettings::new().with_congestion(Congestion::Fixed { bytes_per_second: 16_000_000 });
+    let bottleneck =
+        SessionSettings::new().with_congestion(Congestion::Fixed { bytes_per_second: 16_000_000 });
     let here = Network::builder(id).with_engine(&hosted).with_session(bottleneck).build_blocking().unwrap();
     // More than is counted, at both ends, so that nothing but the order of sending decides.
     let config = reliable().with_window_bytes(8 << 20);

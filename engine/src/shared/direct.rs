@@ -72,7 +72,8 @@ mod tests {
 
     #[test]
     fn those_that_gave_way_and_are_not_forgotten_are_bounded() {
-        let (count, places) = (DirectCount::default(), [(); LEAVING_MAX + 1].map(|()| DirectPlace::default()));
+        let (count, places) =
+            (DirectCount::default(), [(); LEAVING_MAX + 1].map(|()| DirectPlace::default()));
         assert!(places.iter().all(|_| count.reserve(places.len())));
         assert!(places[..LEAVING_MAX].iter().all(|place| count.give_way(place)));
         assert!(!count.give_way(&places[LEAVING_MAX]), "it keeps its place");

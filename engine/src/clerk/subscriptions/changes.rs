@@ -160,9 +160,15 @@ impl Subscriptions {
     }
 
     /// A peer asks for this node's direction of a raw channel, so it may have opened its own: the
-    /// subscription to that looks at the peer. Not at once if the last attempt has shown that the peer has opened it: two
-    /// ends that refuse each other would ask each other without a pause.
-    pub(crate) fn stream_offered(&mut self, env: &mut Env, node: NodeId, producer: PeerId, stream: &StreamId) {
+    /// subscription to that looks at the peer. Not at once if the last attempt has shown that the peer has
+    /// opened it: two ends that refuse each other would ask each other without a pause.
+    pub(crate) fn stream_offered(
+        &mut self,
+        env: &mut Env,
+        node: NodeId,
+        producer: PeerId,
+        stream: &StreamId,
+    ) {
         let (first, last) = SubscriptionKey::all_of(node).into_inner();
         let chance = env.chance();
         for &(_, subscription) in self.by_stream.range((*stream, first)..=(*stream, last)) {
