@@ -13,7 +13,7 @@ use corewire_proto::{
     },
     handshake::NetworkSecret,
     identity::Identity,
-    membership::{PeerRecord, RecordCall, RecordVersion, SignedRecord, TransportKeyEntry},
+    membership::{LongRecord, PeerRecord, RecordVersion, SignedRecord, TransportKeyEntry},
     seal::KeyBytes,
     time::Instant,
 };
@@ -186,7 +186,7 @@ fn a_changed_record_is_known_at_once() {
 }
 
 #[test]
-fn a_record_that_is_too_long_becomes_a_call() {
+fn a_record_that_is_too_long_is_told_of() {
     let mut link = Link::new(1, 2, 0);
     let streams = MAX_BEACON_RECORD_BYTES / 32;
     link.nodes[0].announce(at(0), &record(0, 9, streams));
@@ -195,13 +195,14 @@ fn a_record_that_is_too_long_becomes_a_call() {
     let told = meet(at(500), &mut one, &mut other);
     let long = record(0, 9, streams);
     assert!(long.bytes().len() > MAX_BEACON_RECORD_BYTES);
-    let call = RecordCall {
+    let told_of = LongRecord {
         peer: identity(0).peer_id(),
-        key: [9; 32],
         version: long.record().version,
+        mark: long.mark(),
+        len: long.bytes().len() as u16,
         addresses: long.record().addresses.clone(),
     };
-    assert_eq!(told, Some(BeaconEvent::Call(call)));
+    assert_eq!(told, Some(BeaconEvent::Long(told_of)));
 }
 
 /// Lets two nodes exchange beacons until `other` believes `one`, and gives back what it was told then.

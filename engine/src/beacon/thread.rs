@@ -192,7 +192,7 @@ impl BeaconThread {
                             count(&counters.beacons_heard);
                             node.shared.hear(match event {
                                 BeaconEvent::Record { bytes, age_s } => Heard::Record { bytes, age_s, from },
-                                BeaconEvent::Call(call) => Heard::Call { call, from },
+                                BeaconEvent::Long(long) => Heard::Long { long, from },
                             });
                         }
                         Err(BeaconError::Foreign) => count(&counters.beacons_foreign),

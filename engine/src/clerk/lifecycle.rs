@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 use corewire_proto::{
     PeerId,
     handshake::{HandshakeOutcome, HandshakeRequest, Hello, InitVerdict, NetworkSecret, Target},
-    membership::{PeerRecord, RecordCall, SignedRecord, TransportKeyEntry},
+    membership::SignedRecord,
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -100,7 +100,10 @@ impl Clerk {
                     let record = (&bytes[..], u64::from(age_s));
                     self.catalogue.read_beacon(&mut self.env, node, record, from);
                 }
-                Heard::Call { call, from } => self.fetch_record(node, call, Some(from)),
+                Heard::Long { long, from } => {
+                    let ways = self.ways_to(node, &long, from);
+                    self.members.fetch(&mut self.env, node, &long, &ways);
+                }
                 Heard::Given(bytes) => {
                     self.catalogue.read_record(&mut self.env, node, (&bytes, 0), RecordWay::Local);
                 }
@@ -108,36 +111,6 @@ impl Clerk {
             }
             self.apply_effects();
         }
-    }
-
-    /// Calls a peer whose record is too long for a datagram, unless that record is known or comes in a
-    /// session. `near`: where its beacon came from.
-    pub(super) fn fetch_record(&mut self, node: NodeId, call: RecordCall, near: Option<SocketAddr>) {
-        let peer = call.peer;
-        let known = self.catalogue.record(node, peer).is_some_and(|known| known.version >= call.version);
-        if known
-            || call.addresses.is_empty()
-            || self.sessions.current(node, peer).is_some()
-            || !self.catalogue.may_meet(node, peer, &self.env.limits)
-        {
-            return;
-        }
-        self.catalogue.meet(node, peer);
-        let view = self.sessions.dial_view(node, peer);
-        let record = PeerRecord {
-            peer_id: peer,
-            identity_key: [0; 32],
-            transport_keys: vec![TransportKeyEntry { key: call.key, validity: 0 }],
-            addresses: call.addresses,
-            tags: Vec::new(),
-            streams: Vec::new(),
-            version: call.version,
-            lifetime_s: 0,
-            leaving: false,
-        };
-        self.handshakes.dial(&mut self.env, &mut self.shards, node, (&record, near), view);
-        // If no attempt could begin, nothing else would end what was noted of the peer.
-        self.env.effects.push(Effect::ForgetPeerIfIdle(node, peer));
     }
 
     /// Reads the records of the other nodes of this network in the process.

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId,
-    membership::SignedRecord,
+    membership::{LongRecord, SignedRecord},
     seal::KeyBytes,
     swim::{CatalogBook, Swim, SwimConfig, SwimError},
     time::Instant,
@@ -74,6 +74,13 @@ impl Members {
             Err(SwimError::Malformed) => &counters.members_refused,
             Err(SwimError::Flood) => &counters.members_flooded,
         });
+        members.apply_outputs(env);
+    }
+
+    /// A beacon told of a record that is too long for it, and where its peer can be reached.
+    pub(crate) fn fetch(&mut self, env: &mut Env, node: NodeId, long: &LongRecord, at: &[SocketAddr]) {
+        let Some(members) = self.nodes.get_mut(&node) else { return };
+        members.swim.fetch(env.now, long, at);
         members.apply_outputs(env);
     }
 

@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 
 use corewire_proto::{
     PeerId,
+    membership::LongRecord,
     swim::{SwimEvent, SwimTarget},
 };
 
-use super::{Clerk, catalogue::RecordWay};
+use super::{Clerk, catalogue::RecordWay, handshakes::addresses_to_call};
 use crate::{
     registry,
     shard::{Command, NodeId},
-    shared::dialling::reachable,
+    shared::{counters::count, dialling::reachable},
 };
 
 impl Clerk {
@@ -57,6 +58,14 @@ impl Clerk {
         }
     }
 
+    /// Where a record that a beacon from this address told of can be fetched.
+    pub(super) fn ways_to(&self, node: NodeId, long: &LongRecord, from: SocketAddr) -> Vec<SocketAddr> {
+        let Some(shared) = self.nodes.shared(node) else { return Vec::new() };
+        let mut ways = addresses_to_call(&long.addresses, Some(from));
+        ways.retain(|to| reachable(&shared.addresses, *to).is_ok());
+        ways
+    }
+
     pub(super) fn member_event(&mut self, node: NodeId, event: SwimEvent) {
         let env = &mut self.env;
         match event {
@@ -64,9 +73,13 @@ impl Clerk {
             SwimEvent::Record { bytes, age_s } => {
                 self.catalogue.read_record(env, node, (&bytes, u64::from(age_s)), RecordWay::Member);
             }
-            SwimEvent::Call(call) => self.fetch_record(node, call, None),
             SwimEvent::Answered(peer, from) => self.catalogue.answered(node, peer, from),
             SwimEvent::Claimed(peer, from) => self.catalogue.claimed(node, peer, from),
+            SwimEvent::Unfetched(_) => {
+                if let Some(shared) = self.nodes.shared(node) {
+                    count(&shared.counters.members_unfetched);
+                }
+            }
             SwimEvent::Suspected => self.nodes.record_stale(node),
             SwimEvent::Failed(peer) => self.catalogue.failed(node, peer),
             SwimEvent::Forgotten(peer) => self.catalogue.forget_failed(env, node, peer),

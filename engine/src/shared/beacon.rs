@@ -6,7 +6,7 @@ use std::{fmt, io, net::IpAddr, net::SocketAddr};
 use corewire_proto::{
     PeerId,
     beacon::Beacon,
-    membership::{MAX_ADDRESSES, RecordCall},
+    membership::{LongRecord, MAX_ADDRESSES},
     seal::KeyBytes,
 };
 
@@ -70,8 +70,8 @@ pub(crate) struct BeaconSetup {
 pub(crate) enum Heard {
     /// Its record, and how old that is. The signature is not checked yet.
     Record { bytes: Vec<u8>, age_s: u32, from: SocketAddr },
-    /// Where its record can be asked for, which is too long for a beacon.
-    Call { call: RecordCall, from: SocketAddr },
+    /// Which record it has, which is too long for a beacon.
+    Long { long: LongRecord, from: SocketAddr },
     /// Nothing for a long time.
     Silent(PeerId),
     /// A record that the user gave.

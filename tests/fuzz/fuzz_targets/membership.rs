@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use arbitrary::Arbitrary;
 use corewire_proto::{
@@ -76,9 +76,12 @@ fuzz_target!(|input: Input| {
             }
         }
         Input::PacketPlaintexts(plaintexts) => {
+            let mut now = now;
             for (plain, room) in plaintexts {
+                now += Duration::from_millis(u64::from(room));
                 let room = usize::from(room).min(MAX_SWIM_BYTES);
                 let _ = swim.handle_plaintext(now, from, (&plain, room), &book);
+                swim.handle_timeout(now, &book);
                 while let Some((_, packet)) = swim.poll_transmit() {
                     assert!(packet.len() <= MAX_SWIM_BYTES);
                 }

@@ -3,7 +3,7 @@
 //! ```text
 //! 1 | flags 1 | peer 32 | incarnation 8 | number 8 | token 8 | count 1 | count * token 8 | body | zeros
 //! body of a record   1 | age in seconds 4 | length 2 | record
-//! body of a call     2 | call (see `membership::RecordCall`)
+//! body of a long one 2 | which record (see `membership::LongRecord`)
 //! ```
 //!
 //! Numbers are little-endian, an IPv4 address is mapped. Bit 0 of the flags asks for an answer.
@@ -14,7 +14,7 @@ use super::BeaconEvent;
 use crate::{
     ids::PeerId,
     membership::{
-        RecordCall, SignedRecord,
+        LongRecord, SignedRecord,
         sealed::{ByteCursor, SEAL_BYTES},
     },
 };
@@ -33,7 +33,7 @@ const STEP_BYTES: usize = 256;
 const FORMAT: u8 = 1;
 const ASKS: u8 = 1;
 const RECORD: u8 = 1;
-const CALL: u8 = 2;
+const LONG: u8 = 2;
 
 /// What comes before the repeated tokens.
 const HEAD_BYTES: usize = 2 + 32 + 8 + 8 + 8 + 1;
@@ -45,15 +45,15 @@ const ECHOES_MIN: usize = 16;
 /// Longest record that a beacon carries: one with 23 tags and streams and a few addresses.
 pub const MAX_BEACON_RECORD_BYTES: usize = MAX_PLAIN_BYTES - HEAD_BYTES - RECORD_HEAD_BYTES - 8 * ECHOES_MIN;
 
-const _: () = assert!(RecordCall::MAX_BYTES < RECORD_HEAD_BYTES + MAX_BEACON_RECORD_BYTES);
+const _: () = assert!(LongRecord::MAX_BYTES < RECORD_HEAD_BYTES + MAX_BEACON_RECORD_BYTES);
 
 /// What a node tells about itself.
 #[derive(Clone, Debug)]
 pub(super) enum Body {
     /// A record, and its age in seconds if it was received.
     Record(Vec<u8>, u32),
-    /// What it takes to ask for the record.
-    Call(RecordCall),
+    /// What it takes to fetch the record.
+    Long(LongRecord),
 }
 
 impl Body {
@@ -62,20 +62,20 @@ impl Body {
         if bytes.len() <= MAX_BEACON_RECORD_BYTES {
             return Self::Record(bytes.to_vec(), 0);
         }
-        Self::Call(RecordCall::of(record))
+        Self::Long(LongRecord::of(record))
     }
 
     pub(super) fn into_event(self) -> BeaconEvent {
         match self {
             Self::Record(bytes, age_s) => BeaconEvent::Record { bytes, age_s },
-            Self::Call(call) => BeaconEvent::Call(call),
+            Self::Long(long) => BeaconEvent::Long(long),
         }
     }
 
     fn len(&self) -> usize {
         match self {
             Self::Record(bytes, _) => RECORD_HEAD_BYTES + bytes.len(),
-            Self::Call(call) => 1 + call.len(),
+            Self::Long(long) => 1 + long.len_bytes(),
         }
     }
 
@@ -123,9 +123,9 @@ pub(super) fn encode(
             out.extend_from_slice(&u16::try_from(record.len()).expect("a short record").to_le_bytes());
             out.extend_from_slice(record);
         }
-        Body::Call(call) => {
-            out.push(CALL);
-            call.write(&mut out);
+        Body::Long(long) => {
+            out.push(LONG);
+            long.write(&mut out);
         }
     }
     out
@@ -168,11 +168,11 @@ fn body(from: &mut ByteCursor<'_>, peer: PeerId) -> Option<(Body, [u8; 32])> {
             let record = from.bytes(usize::from(len))?;
             Some((Body::Record(record.to_vec(), age_s), *blake3::hash(record).as_bytes()))
         }
-        CALL => {
+        LONG => {
             let all = from.0;
-            let call = RecordCall::read(from, peer)?;
+            let long = LongRecord::read(from, peer)?;
             let hash = blake3::hash(&all[..all.len() - from.0.len()]);
-            Some((Body::Call(call), *hash.as_bytes()))
+            Some((Body::Long(long), *hash.as_bytes()))
         }
         _ => None,
     }
@@ -190,9 +190,9 @@ mod tests {
 
     const PEER: PeerId = PeerId([7; 32]);
 
-    fn call(addresses: Vec<SocketAddr>) -> Body {
+    fn long(addresses: Vec<SocketAddr>) -> Body {
         let version = RecordVersion { incarnation: 3, sequence: 4 };
-        Body::Call(RecordCall { peer: PEER, key: [9; 32], version, addresses })
+        Body::Long(LongRecord { peer: PEER, version, mark: 9, len: 2_000, addresses })
     }
 
     fn message(body: &Body, echoes: &[u64]) -> Vec<u8> {
@@ -203,7 +203,7 @@ mod tests {
     fn messages_survive_the_way_and_their_padding() {
         let addresses = vec!["10.0.0.1:7".parse().unwrap(), "[fd00::1]:9".parse().unwrap()];
         for body in
-            [Body::Record(vec![1; 300], 0), Body::Record(Vec::new(), 0), call(addresses), call(vec![])]
+            [Body::Record(vec![1; 300], 0), Body::Record(Vec::new(), 0), long(addresses), long(vec![])]
         {
             let mut plain = message(&body, &[1, u64::MAX]);
             plain.resize(plain.len() + 200, 0);
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_is_not_a_message_is_refused() {
-        let good = message(&call(vec!["10.0.0.1:7".parse().unwrap()]), &[]);
+        let good = message(&long(vec!["10.0.0.1:7".parse().unwrap()]), &[]);
         assert!(Message::parse(&good).is_some());
         for len in 0..good.len() {
             assert!(Message::parse(&good[..len]).is_none(), "cut to {len}");
@@ -246,7 +246,7 @@ mod tests {
         let echoes = vec![1; longest.echo_room()];
         assert!(message(&longest, &echoes).len() <= MAX_PLAIN_BYTES);
         let address = "[fd00::1]:9".parse().unwrap();
-        let body = call(vec![address; MAX_ADDRESSES]);
+        let body = long(vec![address; MAX_ADDRESSES]);
         assert!(message(&body, &vec![1; body.echo_room()]).len() <= MAX_PLAIN_BYTES);
     }
 

@@ -38,7 +38,7 @@ pub use self::message::{MAX_BEACON_BYTES, MAX_BEACON_RECORD_BYTES};
 use crate::{
     ids::PeerId,
     membership::{
-        RecordCall, SignedRecord,
+        LongRecord, SignedRecord,
         sealed::{Chance, NetworkSeal, OpenBudget},
     },
     seal::KeyBytes,
@@ -122,8 +122,8 @@ pub enum BeaconEvent {
         /// Its age in seconds.
         age_s: u32,
     },
-    /// A peer's record is too long for a beacon. It can be asked for in a session.
-    Call(RecordCall),
+    /// A peer's record is too long for a beacon. It can be fetched, see [`crate::swim::Swim::fetch`].
+    Long(LongRecord),
 }
 
 /// Why a datagram told nothing.

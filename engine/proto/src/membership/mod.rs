@@ -7,17 +7,17 @@
 //! Not inside: how records spread, and which address is tried. An address in a record is a hint; the
 //! handshake proves who is there.
 
-mod call;
 mod catalog;
 mod digest;
+mod long;
 mod record;
 pub(crate) mod sealed;
 
-pub use call::RecordCall;
 pub use catalog::{Catalog, CatalogConfig, Insert};
 pub use digest::{
     BUCKETS, CatalogDigest, DIGEST_BYTES, RecordSummary, SUMMARY_BYTES, SummaryList, bucket_of,
 };
+pub use long::LongRecord;
 pub use record::{
     MAX_ADDRESSES, MAX_LIFETIME_S, MAX_RECORD_BYTES, MAX_STREAMS, MAX_TAGS, MAX_TRANSPORT_KEYS, PeerRecord,
     RecordError, RecordVersion, SignedRecord, TransportKeyEntry, can_be_announced,

@@ -334,6 +334,18 @@ impl SignedRecord {
         &self.bytes
     }
 
+    /// The first eight bytes of its hash, by which it is named in short.
+    pub fn mark(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.hash;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
+    /// The mark of a record of these bytes.
+    pub(crate) fn mark_of_bytes(bytes: &[u8]) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(bytes).as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Hash of the bytes. Of two records of one version, the one with the smaller hash is kept.
     pub const fn hash(&self) -> &[u8; 32] {
         &self.hash

@@ -54,7 +54,7 @@ impl Swim {
             self.events.push_back(event(sender, from));
         }
         for item in items {
-            self.handle_item(now, from, item, book);
+            self.handle_item(now, (sender, from, room), item, book);
         }
         match body {
             SwimBody::Ping { number } => self.answer_ping(from, (sender, mark), number, room, book),
@@ -67,6 +67,12 @@ impl Swim {
             SwimBody::Sync { range, sums } => self.answer_sync(from, range, &sums, room),
             SwimBody::Have { range, entries } => self.answer_have(now, from, (range, entries), room, book),
             SwimBody::Want(peers) => self.answer_want(from, &peers, room, book),
+            SwimBody::Ask { number, peer, mark, part } => {
+                self.answer_ask(from, (number, peer, mark, part), room, book);
+            }
+            SwimBody::Part { number, part, age_s, bytes } => {
+                self.handle_part(now, number, part, (age_s, &bytes));
+            }
         }
         Ok(())
     }
@@ -105,11 +111,16 @@ impl Swim {
         now < self.flooded_until
     }
 
-    fn handle_item(&mut self, now: Instant, from: SocketAddr, item: SwimItem, book: &impl RecordBook) {
+    fn handle_item(
+        &mut self,
+        now: Instant,
+        (sender, from, room): (PeerId, SocketAddr, usize),
+        item: SwimItem,
+        book: &impl RecordBook,
+    ) {
         match item {
             SwimItem::Record { age_s, bytes } => {
-                let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&bytes).as_bytes();
-                let mark = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                let mark = SignedRecord::mark_of_bytes(&bytes);
                 let Some((peer, version)) = SignedRecord::claim(&bytes) else {
                     return self.events.push_back(SwimEvent::Record { bytes, age_s });
                 };
@@ -124,7 +135,16 @@ impl Swim {
                     None => self.events.push_back(SwimEvent::Record { bytes, age_s }),
                 }
             }
-            SwimItem::Call(call) => self.events.push_back(SwimEvent::Call(call)),
+            SwimItem::Long(long) => {
+                // A member is asked at its own address, because the packet may come from anywhere, and a
+                // stranger if its packet is as long as the request.
+                let way = match self.table.get(&sender) {
+                    Some(_) => SwimTarget::Peer { peer: sender, again: false },
+                    None if room >= MAX_SWIM_BYTES => SwimTarget::Address(from),
+                    None => return,
+                };
+                self.begin_fetch(now, &long, alloc::vec![way]);
+            }
             SwimItem::Suspect { peer, mark } if peer == self.own => {
                 if self.table.has(&peer, mark) {
                     self.accuser = Some(from);

@@ -35,6 +35,5 @@ impl RecordBook for CatalogBook<'_> {
 
 /// The mark of a record: the first eight bytes of its hash.
 pub fn mark_of(record: &SignedRecord) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *record.hash();
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    record.mark()
 }

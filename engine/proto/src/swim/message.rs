@@ -9,22 +9,24 @@
 //!          2 ACK    number 8 | flags 1           5 SYNC    range 5 | 128 * sum 8
 //!          3 PROXY  number 8 | target 32         6 HAVE    range 5 | count 1 | count * ( peer 32 | mark 8 )
 //!                                                7 WANT    count 1 | count * peer 32
+//!          8 ASK    number 8 | peer 32 | mark 8 | part 1
+//!          9 PART   number 8 | part 1 | age in seconds 4 | length 2 | bytes of the record
 //! flags    1: unknown, 2: suspected
 //! range    depth 1 | path 4
 //! item     1 RECORD   age in seconds 4 | length 2 | record
 //!          2 SUSPECT  peer 32 | mark 8
-//!          3 CALL     peer 32 | call (see `membership::RecordCall`)
+//!          3 LONG     peer 32 | which record (see `membership::LongRecord`)
 //! ```
 //!
 //! Numbers are little-endian. A mark is the first eight bytes of a record's hash.
 
 use alloc::vec::Vec;
 
-use super::SUMS;
+use super::{SUMS, fetch::PART_BYTES};
 use crate::{
     ids::PeerId,
     membership::{
-        RecordCall, SignedRecord,
+        LongRecord, SignedRecord,
         sealed::{ByteCursor, SEAL_BYTES},
     },
     wire::header::HEADER_BYTES,
@@ -47,6 +49,7 @@ const HEAD_BYTES: usize = 2 + 32 + 8;
 const RANGE_BYTES: usize = 1 + 4;
 const ENTRY_BYTES: usize = 32 + 8;
 const RECORD_HEAD_BYTES: usize = 1 + 4 + 2;
+const PART_HEAD_BYTES: usize = 8 + 1 + 4 + 2;
 const SUSPECT_BYTES: usize = 1 + 32 + 8;
 
 /// Entries of a HAVE.
@@ -59,7 +62,9 @@ pub(super) const WANTED_MAX: usize = 4;
 pub const MAX_SWIM_RECORD_BYTES: usize = MAX_PLAIN_BYTES - HEAD_BYTES - 9 - RECORD_HEAD_BYTES;
 
 const _: () = assert!(HEAD_BYTES + RANGE_BYTES + SUMS * 8 <= MAX_PLAIN_BYTES);
-const _: () = assert!(HEAD_BYTES + 9 + 33 + RecordCall::MAX_BYTES <= MAX_PLAIN_BYTES);
+const _: () = assert!(HEAD_BYTES + 9 + 33 + LongRecord::MAX_BYTES <= MAX_PLAIN_BYTES);
+
+const _: () = assert!(HEAD_BYTES + PART_HEAD_BYTES + PART_BYTES <= MAX_PLAIN_BYTES);
 
 /// The ids whose first `7 * depth` bits are `path`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,6 +125,10 @@ pub(super) enum SwimBody {
     Have { range: IdRange, entries: Vec<(PeerId, u64)> },
     /// Send the records of these peers.
     Want(Vec<PeerId>),
+    /// Send this part of a record that is too long for a packet.
+    Ask { number: u64, peer: PeerId, mark: u64, part: u8 },
+    /// The answer.
+    Part { number: u64, part: u8, age_s: u32, bytes: Vec<u8> },
 }
 
 /// News about a peer.
@@ -129,8 +138,8 @@ pub(super) enum SwimItem {
     Record { age_s: u32, bytes: Vec<u8> },
     /// The peer, of whose records this is the mark, does not answer.
     Suspect { peer: PeerId, mark: u64 },
-    /// The peer has a record that is too long for a packet.
-    Call(RecordCall),
+    /// The sender has a record of a peer that is too long for a packet.
+    Long(LongRecord),
 }
 
 /// A packet that was opened.
@@ -164,6 +173,8 @@ impl SwimWriter {
             SwimBody::Sync { .. } => 5,
             SwimBody::Have { .. } => 6,
             SwimBody::Want(_) => 7,
+            SwimBody::Ask { .. } => 8,
+            SwimBody::Part { .. } => 9,
         };
         plain.extend_from_slice(&[FORMAT, kind]);
         plain.extend_from_slice(sender.as_bytes());
@@ -195,8 +206,25 @@ impl SwimWriter {
                 plain.push(u8::try_from(peers.len()).expect("they fit a packet"));
                 peers.iter().for_each(|peer| plain.extend_from_slice(peer.as_bytes()));
             }
+            SwimBody::Ask { number, peer, mark, part } => {
+                plain.extend_from_slice(&number.to_le_bytes());
+                plain.extend_from_slice(peer.as_bytes());
+                plain.extend_from_slice(&mark.to_le_bytes());
+                plain.push(*part);
+            }
+            SwimBody::Part { number, part, age_s, bytes } => {
+                plain.extend_from_slice(&number.to_le_bytes());
+                plain.push(*part);
+                plain.extend_from_slice(&age_s.to_le_bytes());
+                let len = u16::try_from(bytes.len()).expect("a part is short");
+                plain.extend_from_slice(&len.to_le_bytes());
+                plain.extend_from_slice(bytes);
+            }
         }
-        let full = matches!(body, SwimBody::Sync { .. } | SwimBody::Have { .. } | SwimBody::Want(_));
+        let full = matches!(
+            body,
+            SwimBody::Sync { .. } | SwimBody::Have { .. } | SwimBody::Want(_) | SwimBody::Ask { .. }
+        );
         let limit = packet_bytes.min(MAX_SWIM_BYTES).saturating_sub(FRAME_BYTES);
         (plain.len() <= limit).then_some(Self { plain, limit, full })
     }
@@ -206,16 +234,18 @@ impl SwimWriter {
         self.plain.len() + bytes <= self.limit
     }
 
-    /// Adds a record, or how to ask for it if it is too long; `false` when there is no room.
+    /// Adds a record, or that there is one if it is too long; `false` when there is no room.
     pub(super) fn record(&mut self, record: &SignedRecord, age_s: u32) -> bool {
         let bytes = record.bytes();
         if bytes.len() > MAX_SWIM_RECORD_BYTES {
-            let call = RecordCall::of(record);
-            let fits = self.fits(33 + call.len());
+            let long = LongRecord { addresses: Vec::new(), ..LongRecord::of(record) };
+            let fits = self.fits(33 + long.len_bytes());
             if fits {
                 self.plain.push(3);
-                self.plain.extend_from_slice(call.peer.as_bytes());
-                call.write(&mut self.plain);
+                self.plain.extend_from_slice(long.peer.as_bytes());
+                long.write(&mut self.plain);
+                // A stranger may be asked for it.
+                self.full = true;
             }
             return fits;
         }
@@ -288,6 +318,16 @@ impl SwimMessage {
                 let count = from.u8().filter(|count| usize::from(*count) <= WANTED_MAX)?;
                 SwimBody::Want((0..count).map(|_| from.array().map(PeerId)).collect::<Option<_>>()?)
             }
+            8 => SwimBody::Ask {
+                number: from.u64()?,
+                peer: PeerId(from.array()?),
+                mark: from.u64()?,
+                part: from.u8()?,
+            },
+            9 => {
+                let (number, part, age_s, len) = (from.u64()?, from.u8()?, from.u32()?, from.u16()?);
+                SwimBody::Part { number, part, age_s, bytes: from.bytes(usize::from(len))?.to_vec() }
+            }
             _ => return None,
         };
         let items = items(&mut from)?;
@@ -306,7 +346,7 @@ fn items(from: &mut ByteCursor<'_>) -> Option<Vec<SwimItem>> {
             2 => SwimItem::Suspect { peer: PeerId(from.array()?), mark: from.u64()? },
             3 => {
                 let peer = PeerId(from.array()?);
-                SwimItem::Call(RecordCall::read(from, peer)?)
+                SwimItem::Long(LongRecord::read(from, peer)?)
             }
             _ => return None,
         });

@@ -4,7 +4,8 @@
 //! more to ask in its place if no answer comes. A member that does not answer is suspected; the suspicion
 //! and every new record spread as gossip, on these packets and on packets of their own while there is news.
 //! From time to time a node compares sums over all records with one other member, so that what gossip missed
-//! is found. The load of a node does not depend on the number of members; times grow with its logarithm.
+//! is found. Of a record that is too long for a packet its mark is spread, and the record is fetched in parts
+//! (`fetch`). The load of a node does not depend on the number of members; times grow with its logarithm.
 //!
 //! Invariants:
 //!
@@ -24,9 +25,9 @@
 //!   exception; it sends one per period.
 //! * A node that is late itself, or drops packets in a flood, suspects no one and gives no one up: the answer
 //!   may be among what it has not read.
-//! * What is kept is bounded: members and those that were given up each by
-//!   [`SwimConfig::max_members`], news, relayed questions and recent packets by constants, and so is the
-//!   number of packets that are opened ([`OPENS_PER_SECOND`]).
+//! * What is kept is bounded: members and those that were given up each by [`SwimConfig::max_members`]; news,
+//!   relayed questions, records that are fetched, and recent packets by constants; and so is the number of
+//!   packets that are opened ([`OPENS_PER_SECOND`]).
 //!
 //! Not prevented: a member that is asked to ask can claim an answer, and so put off that one node suspects a
 //! peer, until it asks others. An attacker on the way can resend a fresh answer from its own address; the
@@ -41,6 +42,7 @@
 
 mod answer;
 mod book;
+mod fetch;
 mod message;
 mod news;
 mod probe;
@@ -60,6 +62,7 @@ pub use self::{
     message::{MAX_SWIM_BYTES, MAX_SWIM_RECORD_BYTES},
 };
 use self::{
+    fetch::Fetch,
     message::{IdRange, SwimBody, SwimWriter},
     news::News,
     probe::{Probe, ProbeOrder, Relay},
@@ -69,7 +72,7 @@ use self::{
 use crate::{
     ids::PeerId,
     membership::{
-        RecordCall, SignedRecord,
+        SignedRecord,
         sealed::{Chance, NetworkSeal, OpenBudget},
     },
     seal::KeyBytes,
@@ -151,8 +154,9 @@ pub enum SwimEvent {
         /// Its age in seconds.
         age_s: u32,
     },
-    /// A peer has a record that is too long for a packet. It can be asked for in a session.
-    Call(RecordCall),
+    /// A record of this peer that is too long for a packet was told of, and was not fetched: too many were
+    /// fetched, its parts did not come, or they were not the record.
+    Unfetched(PeerId),
     /// This member has answered a question of this node from this address.
     Answered(PeerId, SocketAddr),
     /// A packet in the name of this member came from this address; neither is proven.
@@ -203,6 +207,8 @@ pub struct Swim {
     /// The latest question to a member that was given up, and its number.
     asked_again: Option<(PeerId, u64)>,
     relays: VecDeque<Relay>,
+    /// Records that are being fetched.
+    fetches: Vec<Fetch>,
     opens: OpenBudget,
     /// Until then answers may be among the packets that were dropped unopened.
     flooded_until: Instant,
@@ -242,6 +248,7 @@ impl Swim {
             recheck: VecDeque::new(),
             asked_again: None,
             relays: VecDeque::new(),
+            fetches: Vec::new(),
             opens: OpenBudget::new(now, OPENS_PER_SECOND),
             flooded_until: now,
             seen: (BTreeSet::new(), VecDeque::new()),
@@ -335,9 +342,10 @@ impl Swim {
     pub fn poll_timeout(&self) -> Instant {
         let suspects = self.next_question();
         let proxies = self.probe.and_then(|probe| probe.proxies_at);
+        let fetches = self.next_fetch();
         let objection = self.accuser.map(|_| self.object_at);
         let own = [self.probe_at, self.gossip_at, self.sync_at, self.forget_at];
-        let all = suspects.into_iter().chain(proxies).chain(objection).chain(own);
+        let all = suspects.into_iter().chain(proxies).chain(fetches).chain(objection).chain(own);
         all.min().unwrap_or(Instant::FAR_FUTURE)
     }
 
@@ -361,6 +369,7 @@ impl Swim {
         self.object(now);
         self.forget_gone(now);
         self.question_suspects(now, book);
+        self.fetch_again(now);
         if self.probe.and_then(|probe| probe.proxies_at).is_some_and(|at| now >= at) {
             self.ask_proxies(book);
         }

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use corewire_proto::{
     NetworkId, StreamId,
     handshake::NetworkSecret,
-    membership::SignedRecord,
+    membership::{LongRecord, MAX_RECORD_BYTES, RecordVersion, SignedRecord},
     swim::{
-        MAX_SWIM_BYTES, OPENS_PER_SECOND, PERIOD, Swim, SwimConfig, SwimError, SwimEvent, SwimTarget, mark_of,
+        MAX_SWIM_BYTES, MAX_SWIM_RECORD_BYTES, OPENS_PER_SECOND, PERIOD, Swim, SwimConfig, SwimError,
+        SwimEvent, SwimTarget, mark_of,
     },
 };
 
@@ -175,6 +176,80 @@ fn differences_that_can_not_be_settled_are_compared_less_and_less_often() {
     let sent = world.nodes_sent[0] - before;
     // Its question and answers to about one in a period, and a comparison with its answers in fifteen.
     assert!(sent < 120 * 4, "{sent} packets in 120 periods");
+}
+
+/// A record that is too long for a packet, which no one has.
+fn invented_long_record(n: u64) -> LongRecord {
+    let version = RecordVersion { incarnation: u64::MAX, sequence: n };
+    let peer = identity(1_000 + n as usize).peer_id();
+    LongRecord { peer, version, mark: n, len: 30_000, addresses: vec![address(77)] }
+}
+
+#[test]
+fn invented_long_records_are_asked_for_within_bounds_and_counted() {
+    let mut world = World::acquainted(14, 3, 0);
+    for n in 0..1_000 {
+        let long = invented_long_record(n);
+        world.nodes[0].fetch(world.now, &long, &[address(77)]);
+        // The same one again is no further fetch.
+        world.nodes[0].fetch(world.now, &long, &[address(77)]);
+    }
+    let node = &mut world.nodes[0];
+    let asked = std::iter::from_fn(|| node.poll_transmit()).count();
+    assert_eq!(asked, 1_000, "one packet for each");
+    let dropped = std::iter::from_fn(|| node.poll_event());
+    assert_eq!(dropped.filter(|event| matches!(event, SwimEvent::Unfetched(_))).count(), 992);
+    // Nothing comes: the last ones end after some repetitions.
+    let mut again = 0;
+    for _ in 0..100 {
+        world.now += PERIOD / 10;
+        let now = world.now;
+        node.handle_timeout(now, &world.library);
+        let sent = std::iter::from_fn(|| node.poll_transmit());
+        again += sent.filter(|(to, _)| *to == SwimTarget::Address(address(77))).count();
+    }
+    let ended = std::iter::from_fn(|| node.poll_event());
+    assert_eq!(ended.filter(|event| matches!(event, SwimEvent::Unfetched(_))).count(), 8);
+    assert!((8..=8 * 6).contains(&again), "{again} repetitions");
+}
+
+#[test]
+fn records_of_no_possible_length_are_not_asked_for() {
+    let mut world = World::acquainted(14, 3, 0);
+    for len in [0, 1, 500, MAX_SWIM_RECORD_BYTES as u16, MAX_RECORD_BYTES as u16 + 1, u16::MAX] {
+        let long = LongRecord { len, ..invented_long_record(1) };
+        world.nodes[0].fetch(world.now, &long, &[address(77)]);
+    }
+    assert!(world.nodes[0].poll_transmit().is_none());
+}
+
+#[test]
+fn parts_that_are_not_the_record_are_thrown_away() {
+    let mut world = World::acquainted(15, 2, 0);
+    let streams = (0..60).map(|n| StreamId([n; 32])).collect();
+    let long = record(1, &Facts { sequence: 9, streams, ..Facts::default() });
+    let mark = long.mark();
+    // The second node has other bytes under this mark.
+    let mut other = record(1, &Facts { sequence: 8, ..Facts::default() });
+    while other.bytes().len() != long.bytes().len() {
+        let streams = (0..60).map(|n| StreamId([n + 100; 32])).collect();
+        other = record(1, &Facts { sequence: 9, streams, ..Facts::default() });
+    }
+    let (now, before) = (world.now, world.nodes[0].mark(&world.ids[1]));
+    world.nodes[1].announce(now, &long, &world.library);
+    world.library.records.insert(mark, (other, now));
+    let told = LongRecord {
+        peer: world.ids[1],
+        version: long.record().version,
+        mark,
+        len: long.bytes().len() as u16,
+        addresses: Vec::new(),
+    };
+    world.nodes[0].fetch(now, &told, &[address(1)]);
+    world.after(0);
+    world.run_for(PERIOD / 4);
+    assert!(world.unfetched > 0);
+    assert_eq!(world.nodes[0].mark(&world.ids[1]), before);
 }
 
 #[test]
@@ -357,7 +432,7 @@ proptest! {
     /// The plaintexts are those that a member could seal: kinds and counts are likely, the rest is not.
     #[test]
     fn any_plaintext_of_a_member_is_handled_within_bounds(
-        kind in 0..9u8,
+        kind in 0..11u8,
         body in prop::collection::vec(any::<u8>(), 0..1_160),
         items in prop::collection::vec(0..4u8, 0..40),
         room in 0..MAX_SWIM_BYTES,

@@ -201,6 +201,33 @@ fn node_that_stood_still_asks_suspects_before_it_gives_them_up() {
 }
 
 #[test]
+fn record_that_is_too_long_for_a_packet_spreads_without_sessions() {
+    for seed in seeds(2) {
+        let mut world = World::acquainted(seed, 30, 20);
+        world.run_for(PERIOD * 2);
+        let before = world.sent.0;
+        let mark = world.change(7, |facts| {
+            facts.streams = (0..600_u16)
+                .map(|n| {
+                    let mut id = [5; 32];
+                    id[..2].copy_from_slice(&n.to_be_bytes());
+                    StreamId(id)
+                })
+                .collect();
+        });
+        let len = world.library.records[&mark].0.bytes().len() as u64;
+        assert!(len > 19_000);
+        let time = world.time_until(PERIOD * 6, |world| world.watched[&mark] == 30);
+        assert!(time.is_some(), "seed {seed}: {} of 30 know it", world.watched[&mark]);
+        // Each fetches it once, with requests as long as the answers.
+        let sent = world.sent.0 - before;
+        assert!(sent < 29 * len * 3 + 29 * 6 * 2_000, "seed {seed}: {sent} bytes");
+        world.run_for(PERIOD * 10);
+        assert_eq!((world.watched[&mark], world.failures.len()), (30, 0));
+    }
+}
+
+#[test]
 fn member_whose_session_ended_is_asked_next() {
     let mut world = World::acquainted(seeds(1)[0], 60, 0);
     let (now, peer) = (world.now, world.ids[9]);

@@ -115,6 +115,8 @@ pub(crate) struct World {
     pub(crate) errors: u64,
     /// Records that nodes signed because they were suspected.
     pub(crate) objections: u64,
+    /// Records that were told of and not fetched.
+    pub(crate) unfetched: u64,
 }
 
 impl World {
@@ -154,6 +156,7 @@ impl World {
             watched: HashMap::new(),
             errors: 0,
             objections: 0,
+            unfetched: 0,
         };
         for n in 0..count {
             world.facts[n].streams = (0..2).map(|stream| StreamId([stream; 32])).collect();
@@ -214,10 +217,8 @@ impl World {
                     self.sign(n, self.now);
                 }
                 SwimEvent::Failed(peer) => self.failures.push((n, peer)),
-                SwimEvent::Call(_)
-                | SwimEvent::Answered(..)
-                | SwimEvent::Claimed(..)
-                | SwimEvent::Forgotten(_) => {}
+                SwimEvent::Unfetched(_) => self.unfetched += 1,
+                SwimEvent::Answered(..) | SwimEvent::Claimed(..) | SwimEvent::Forgotten(_) => {}
             }
         }
         while let Some((to, bytes)) = self.nodes[n].poll_transmit() {

@@ -1,7 +1,7 @@
-//! What it takes to ask a peer for a record that is too long for a datagram.
+//! What it takes to fetch a record that is too long for a datagram.
 //!
 //! ```text
-//! key 32 | incarnation 8 | sequence 8 | count 1 | count * ( ip 16 | port 2 )
+//! incarnation 8 | sequence 8 | mark 8 | length 2 | count 1 | count * ( ip 16 | port 2 )
 //! ```
 //!
 //! Numbers are little-endian, an IPv4 address is mapped.
@@ -15,41 +15,48 @@ use super::{
 };
 use crate::ids::PeerId;
 
-/// Where a peer's record can be asked for, in a session.
+/// Which record of a peer there is. Nothing of it is signed; the record is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RecordCall {
+pub struct LongRecord {
     /// The peer.
     pub peer: PeerId,
-    /// Its key for handshakes.
-    pub key: [u8; 32],
     /// The version of its record.
     pub version: RecordVersion,
-    /// Where it can be reached.
+    /// The record's mark: the first eight bytes of its hash.
+    pub mark: u64,
+    /// The bytes of the record.
+    pub len: u16,
+    /// Where the peer can be reached; none in a membership packet, whose sender has the record.
     pub addresses: Vec<SocketAddr>,
 }
 
-impl RecordCall {
+impl LongRecord {
     /// Longest encoding, in bytes. The peer's id is not part of it.
-    pub(crate) const MAX_BYTES: usize = 32 + 16 + 1 + MAX_ADDRESSES * 18;
+    pub(crate) const MAX_BYTES: usize = Self::bytes_with(MAX_ADDRESSES);
+
+    const fn bytes_with(addresses: usize) -> usize {
+        8 + 8 + 8 + 2 + 1 + addresses * 18
+    }
 
     pub(crate) fn of(record: &SignedRecord) -> Self {
-        let record = record.record();
         Self {
-            peer: record.peer_id,
-            key: record.transport_keys.first().map_or([0; 32], |entry| entry.key),
-            version: record.version,
-            addresses: record.addresses.clone(),
+            peer: record.record().peer_id,
+            version: record.record().version,
+            mark: record.mark(),
+            len: u16::try_from(record.bytes().len()).expect("a record has a bound"),
+            addresses: record.record().addresses.clone(),
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        Self::MAX_BYTES - (MAX_ADDRESSES - self.addresses.len()) * 18
+    pub(crate) fn len_bytes(&self) -> usize {
+        Self::bytes_with(self.addresses.len())
     }
 
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.key);
-        out.extend_from_slice(&self.version.incarnation.to_le_bytes());
-        out.extend_from_slice(&self.version.sequence.to_le_bytes());
+        for number in [self.version.incarnation, self.version.sequence, self.mark] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&self.len.to_le_bytes());
         out.push(u8::try_from(self.addresses.len()).expect("a record has few addresses"));
         for address in &self.addresses {
             let ip = match address.ip() {
@@ -63,8 +70,8 @@ impl RecordCall {
 
     /// `None`: it is not one, or carries an address that no packet can be sent to.
     pub(crate) fn read(from: &mut ByteCursor<'_>, peer: PeerId) -> Option<Self> {
-        let key = from.array()?;
         let version = RecordVersion { incarnation: from.u64()?, sequence: from.u64()? };
+        let (mark, len) = (from.u64()?, from.u16()?);
         let count = usize::from(from.u8()?);
         if count > MAX_ADDRESSES {
             return None;
@@ -75,6 +82,6 @@ impl RecordCall {
             can_be_announced(&address).then_some(address)
         };
         let addresses = (0..count).map(|_| address()).collect::<Option<_>>()?;
-        Some(Self { peer, key, version, addresses })
+        Some(Self { peer, version, mark, len, addresses })
     }
 }
