@@ -13,8 +13,9 @@ use corewire_engine::{
     Engine,
     node::{Node, NodeConfig},
     peer::PeerChange,
+    publication::PublishSpec,
 };
-use corewire_proto::{NetworkId, PeerId, TagId, wire::header::PacketKind};
+use corewire_proto::{NetworkId, PeerId, StreamId, TagId, wire::header::PacketKind};
 use engine_rig::{engine, network, wait, wait_for};
 use swarm_rig::{Internet, Setup};
 use tokio::sync::broadcast::Receiver;
@@ -126,6 +127,34 @@ fn network_goes_on_without_the_node_that_it_met_through() {
     net.start(0);
     net.run_for(Duration::from_secs(5));
     assert_eq!(net.node(0).expect("a node").peers().len(), 4, "the others find it again");
+}
+
+#[test]
+fn record_too_long_for_a_packet_is_known_to_all_without_a_session() {
+    let mut net = met_through_the_first(7, 5);
+    net.crash(0);
+    net.run_for(Duration::from_secs(20));
+    let producer = net.node(1).expect("a node");
+    let publications: Vec<_> = (0..100)
+        .map(|n| {
+            let spec =
+                PublishSpec { datums: 2, bytes: 4_096, max_datum: 64, ..PublishSpec::new(StreamId([n; 32])) };
+            producer.publish(spec).expect("a publication")
+        })
+        .collect();
+    let producer = producer.peer_id();
+    let begun = |net: &Internet| {
+        (2..5).map(|place| net.node(place).expect("a node").stats().handshakes_started).sum::<u64>()
+    };
+    let before = begun(&net);
+    net.run_for(Duration::from_secs(4));
+    for place in 2..5 {
+        let seen = net.node(place).expect("a node").peer(&producer).expect("it is known");
+        assert_eq!(seen.streams().len(), publications.len(), "host {place}");
+        assert_eq!(sessions(&net, place), 0, "host {place}");
+    }
+    // They go on trying the first one, but no one else.
+    assert!(begun(&net) - before <= 3 * 4, "{} handshakes", begun(&net) - before);
 }
 
 #[test]

@@ -189,9 +189,12 @@ impl BeaconThread {
                     match beacon.handle_datagram(now, &self.datagram[..len]) {
                         Ok(None) => {}
                         Ok(Some(event)) => {
-                            count(&counters.beacons_heard);
+                            if !matches!(event, BeaconEvent::Same(_)) {
+                                count(&counters.beacons_heard);
+                            }
                             node.shared.hear(match event {
                                 BeaconEvent::Record { bytes, age_s } => Heard::Record { bytes, age_s, from },
+                                BeaconEvent::Same(peer) => Heard::Same { peer, from },
                                 BeaconEvent::Long(long) => Heard::Long { long, from },
                             });
                         }

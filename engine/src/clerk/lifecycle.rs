@@ -104,6 +104,11 @@ impl Clerk {
                     let ways = self.ways_to(node, &long, from);
                     self.members.fetch(&mut self.env, node, &long, &ways);
                 }
+                Heard::Same { peer, from } => {
+                    if self.catalogue.beacon_again(node, peer, from) {
+                        self.members.ask(&mut self.env, node, peer);
+                    }
+                }
                 Heard::Given(bytes) => {
                     self.catalogue.read_record(&mut self.env, node, (&bytes, 0), RecordWay::Local);
                 }

@@ -84,6 +84,13 @@ impl Members {
         members.apply_outputs(env);
     }
 
+    /// Something else shows that a peer may be there.
+    pub(crate) fn ask(&mut self, env: &mut Env, node: NodeId, peer: PeerId) {
+        let Some(members) = self.nodes.get_mut(&node) else { return };
+        members.swim.ask(env.now, &peer);
+        members.apply_outputs(env);
+    }
+
     /// Something is due.
     pub(crate) fn due(&mut self, env: &mut Env, node: NodeId, book: &CatalogBook<'_>) {
         let Some(members) = self.nodes.get_mut(&node) else { return };

@@ -72,6 +72,8 @@ pub(crate) enum Heard {
     Record { bytes: Vec<u8>, age_s: u32, from: SocketAddr },
     /// Which record it has, which is too long for a beacon.
     Long { long: LongRecord, from: SocketAddr },
+    /// What it told before.
+    Same { peer: PeerId, from: SocketAddr },
     /// Nothing for a long time.
     Silent(PeerId),
     /// A record that the user gave.

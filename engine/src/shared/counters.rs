@@ -61,7 +61,7 @@ node_counters! {
     members_replayed: "Membership packets that came a second time.",
     members_refused: "Membership packets that were malformed.",
     members_flooded: "Membership packets that were dropped unopened, because too many came.",
-    members_unfetched: "Records too long for a packet that were told of and not fetched: too many, or no answer.",
+    members_unfetched: "Records too long for a packet that were told of and not fetched: no address, too many, or no answer.",
     members_failed: "Peers without a session that were given up, because they did not answer.",
     channels_opened: "Channels that this node's subscriptions asked for.",
     channels_connected: "Channels of this node's subscriptions that were connected.",

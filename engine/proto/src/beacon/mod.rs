@@ -122,6 +122,8 @@ pub enum BeaconEvent {
         /// Its age in seconds.
         age_s: u32,
     },
+    /// A peer is there, and tells what it told before.
+    Same(PeerId),
     /// A peer's record is too long for a beacon. It can be fetched, see [`crate::swim::Swim::fetch`].
     Long(LongRecord),
 }
@@ -232,7 +234,7 @@ impl Beacon {
         self.next_at = now;
     }
 
-    /// Takes in a datagram of the group. `Ok(None)`: it was a beacon, and told nothing new.
+    /// Takes in a datagram of the group. `Ok(None)`: it was a beacon, and told nothing that is believed.
     ///
     /// # Errors
     ///
@@ -283,10 +285,11 @@ impl Beacon {
         } else if known.asks == 0 {
             return Ok(None);
         }
-        let news = (believed && known.told != Some(message.body_hash)).then_some(message.body);
-        if news.is_some() {
-            known.told = Some(message.body_hash);
-        }
+        let before = if believed { known.told.replace(message.body_hash) } else { None };
+        let event = believed.then(|| match before == Some(message.body_hash) {
+            true => BeaconEvent::Same(message.peer),
+            false => message.body.into_event(),
+        });
         if message.asks && !self.echoes.contains(&message.token) && self.echoes.len() < ECHOES_MAX {
             self.echoes.push_back(message.token);
         }
@@ -294,7 +297,7 @@ impl Beacon {
             let at = now + self.answer_pause();
             self.next_at = self.next_at.min(at);
         }
-        Ok(news.map(Body::into_event))
+        Ok(event)
     }
 
     /// The next datagram for the group, if one is due. After it there may be another one.

@@ -53,8 +53,16 @@ impl Swim {
             let event = if answers { SwimEvent::Answered } else { SwimEvent::Claimed };
             self.events.push_back(event(sender, from));
         }
+        // A member is asked for a long record at its own address, because the packet may come from anywhere.
+        let known = self.table.get(&sender).is_some();
+        let way =
+            if known { SwimTarget::Peer { peer: sender, again: false } } else { SwimTarget::Address(from) };
+        let mut may_fetch = room >= MAX_SWIM_BYTES;
         for item in items {
-            self.handle_item(now, (sender, from, room), item, book);
+            match item {
+                SwimItem::Long(long) => may_fetch = may_fetch && !self.begin_fetch(now, &long, &[way]),
+                item => self.handle_item(now, from, item, book),
+            }
         }
         match body {
             SwimBody::Ping { number } => self.answer_ping(from, (sender, mark), number, room, book),
@@ -111,13 +119,7 @@ impl Swim {
         now < self.flooded_until
     }
 
-    fn handle_item(
-        &mut self,
-        now: Instant,
-        (sender, from, room): (PeerId, SocketAddr, usize),
-        item: SwimItem,
-        book: &impl RecordBook,
-    ) {
+    fn handle_item(&mut self, now: Instant, from: SocketAddr, item: SwimItem, book: &impl RecordBook) {
         match item {
             SwimItem::Record { age_s, bytes } => {
                 let mark = SignedRecord::mark_of_bytes(&bytes);
@@ -135,16 +137,8 @@ impl Swim {
                     None => self.events.push_back(SwimEvent::Record { bytes, age_s }),
                 }
             }
-            SwimItem::Long(long) => {
-                // A member is asked at its own address, because the packet may come from anywhere, and a
-                // stranger if its packet is as long as the request.
-                let way = match self.table.get(&sender) {
-                    Some(_) => SwimTarget::Peer { peer: sender, again: false },
-                    None if room >= MAX_SWIM_BYTES => SwimTarget::Address(from),
-                    None => return,
-                };
-                self.begin_fetch(now, &long, alloc::vec![way]);
-            }
+            // It is asked for by the packet as a whole.
+            SwimItem::Long(_) => {}
             SwimItem::Suspect { peer, mark } if peer == self.own => {
                 if self.table.has(&peer, mark) {
                     self.accuser = Some(from);

@@ -73,11 +73,12 @@ impl Fetch {
 impl Swim {
     /// A peer has told that it has a record that is too long for a packet, and where it can be reached.
     pub fn fetch(&mut self, now: Instant, long: &LongRecord, at: &[SocketAddr]) {
-        self.begin_fetch(now, long, at.iter().copied().map(SwimTarget::Address).collect());
+        let ways: Vec<SwimTarget> = at.iter().copied().map(SwimTarget::Address).collect();
+        self.begin_fetch(now, long, &ways);
     }
 
-    /// Fetches a record, unless it is known, outdated or not to be kept.
-    pub(super) fn begin_fetch(&mut self, now: Instant, long: &LongRecord, ways: Vec<SwimTarget>) {
+    /// Fetches a record; `false` when it is known, outdated or not to be kept.
+    pub(super) fn begin_fetch(&mut self, now: Instant, long: &LongRecord, ways: &[SwimTarget]) -> bool {
         let LongRecord { peer, version, mark, len, .. } = *long;
         let len = usize::from(len);
         if let Some(gone) = self.gone.get(&peer).filter(|gone| gone.covers(mark, version)) {
@@ -86,7 +87,7 @@ impl Swim {
                 self.news.tell(peer, mark, true, 2);
                 self.schedule(now);
             }
-            return;
+            return false;
         }
         let wanted = match self.table.get(&peer) {
             Some(member) => version >= member.version && mark != member.mark,
@@ -94,15 +95,19 @@ impl Swim {
         };
         let same = |fetch: &Fetch| (fetch.peer, fetch.mark) == (peer, mark);
         let fits = (MAX_SWIM_RECORD_BYTES + 1..=MAX_RECORD_BYTES).contains(&len);
-        if peer == self.own || !wanted || !fits || ways.is_empty() || self.fetches.iter().any(same) {
-            return;
+        if peer == self.own || !wanted || !fits || self.fetches.iter().any(same) {
+            return false;
+        }
+        if ways.is_empty() {
+            self.events.push_back(SwimEvent::Unfetched(peer));
+            return false;
         }
         if self.fetches.len() == FETCHES_MAX {
             let idle = self.fetches.iter().position(|fetch| !fetch.has_begun());
             let peer = idle.map_or(peer, |place| self.fetches.remove(place).peer);
             self.events.push_back(SwimEvent::Unfetched(peer));
             if idle.is_none() {
-                return;
+                return false;
             }
         }
         let missing = u64::MAX >> (64 - len.div_ceil(PART_BYTES));
@@ -110,7 +115,7 @@ impl Swim {
             peer,
             mark,
             number: self.chance.number(),
-            ways,
+            ways: ways.to_vec(),
             way: 0,
             bytes: alloc::vec![0; len],
             missing,
@@ -120,6 +125,7 @@ impl Swim {
         };
         self.ask_parts(&mut fetch, 1);
         self.fetches.push(fetch);
+        true
     }
 
     /// Asks for some parts that were not asked for.

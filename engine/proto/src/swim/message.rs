@@ -239,12 +239,12 @@ impl SwimWriter {
         let bytes = record.bytes();
         if bytes.len() > MAX_SWIM_RECORD_BYTES {
             let long = LongRecord { addresses: Vec::new(), ..LongRecord::of(record) };
-            let fits = self.fits(33 + long.len_bytes());
+            // The request for it is as long as the longest packet, and this one is not to be shorter.
+            let fits = self.limit == MAX_PLAIN_BYTES && self.fits(33 + long.len_bytes());
             if fits {
                 self.plain.push(3);
                 self.plain.extend_from_slice(long.peer.as_bytes());
                 long.write(&mut self.plain);
-                // A stranger may be asked for it.
                 self.full = true;
             }
             return fits;

@@ -102,7 +102,7 @@ const SYNC_AGAIN: Duration = Duration::from_millis(250);
 /// A record that is older than this when it comes is no news.
 const NEWS_AGE_S: u64 = 30;
 
-/// Members whose session has ended that wait to be asked.
+/// Members that wait to be asked before others.
 const RECHECKS_MAX: usize = 64;
 
 /// Questions of others that wait for their answer.
@@ -154,8 +154,8 @@ pub enum SwimEvent {
         /// Its age in seconds.
         age_s: u32,
     },
-    /// A record of this peer that is too long for a packet was told of, and was not fetched: too many were
-    /// fetched, its parts did not come, or they were not the record.
+    /// A record of this peer that is too long for a packet was told of, and was not fetched: it has no
+    /// address, too many were fetched, its parts did not come, or they were not the record.
     Unfetched(PeerId),
     /// This member has answered a question of this node from this address.
     Answered(PeerId, SocketAddr),
@@ -202,7 +202,7 @@ pub struct Swim {
     news: News,
     probe: Option<Probe>,
     order: ProbeOrder,
-    /// Members whose session has ended, which are asked before others.
+    /// Members that are asked before others: their session has ended, or they were heard in another way.
     recheck: VecDeque<PeerId>,
     /// The latest question to a member that was given up, and its number.
     asked_again: Option<(PeerId, u64)>,
@@ -319,11 +319,30 @@ impl Swim {
         }
     }
 
+    /// Something else shows that a peer may be there: it is asked soon.
+    pub fn ask(&mut self, now: Instant, peer: &PeerId) {
+        match self.gone.get(peer) {
+            Some(gone) if !gone.left => {
+                let mark = gone.mark;
+                self.ask_gone(*peer, mark);
+            }
+            Some(_) => {}
+            None => self.recheck(*peer),
+        }
+        self.schedule(now);
+    }
+
+    fn recheck(&mut self, peer: PeerId) {
+        if self.recheck.len() < RECHECKS_MAX && !self.recheck.contains(&peer) {
+            self.recheck.push_back(peer);
+        }
+    }
+
     /// There is a session with a member, or there is none any more.
     pub fn set_connected(&mut self, now: Instant, peer: &PeerId, connected: bool) {
         let ended = self.table.set_connected(peer, connected) && !connected;
-        if ended && self.recheck.len() < RECHECKS_MAX && !self.recheck.contains(peer) {
-            self.recheck.push_back(*peer);
+        if ended {
+            self.recheck(*peer);
         }
         self.schedule(now);
     }
@@ -457,13 +476,18 @@ impl Swim {
             self.gone.iter().filter(|(_, gone)| !gone.left).map(|(peer, gone)| (*peer, gone.mark)).collect();
         if !lost.is_empty() {
             let (peer, mark) = lost[self.chance.below(lost.len())];
-            let number = self.chance.number();
-            self.asked_again = Some((peer, number));
-            let mut packet = self.writer(&SwimBody::Ping { number });
-            packet.suspect(&peer, mark);
-            self.send(SwimTarget::Peer { peer, again: true }, packet);
+            self.ask_gone(peer, mark);
         }
         self.schedule(now);
+    }
+
+    /// Asks a member that was given up whether it is back.
+    fn ask_gone(&mut self, peer: PeerId, mark: u64) {
+        let number = self.chance.number();
+        self.asked_again = Some((peer, number));
+        let mut packet = self.writer(&SwimBody::Ping { number });
+        packet.suspect(&peer, mark);
+        self.send(SwimTarget::Peer { peer, again: true }, packet);
     }
 
     /// A packet that is to have a body and what is added to it.

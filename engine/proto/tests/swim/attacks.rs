@@ -214,6 +214,35 @@ fn invented_long_records_are_asked_for_within_bounds_and_counted() {
 }
 
 #[test]
+fn long_record_without_an_address_is_dropped_and_counted() {
+    let mut world = World::acquainted(14, 2, 0);
+    let long = invented_long_record(1);
+    world.nodes[0].fetch(world.now, &long, &[]);
+    assert_eq!(world.nodes[0].poll_event(), Some(SwimEvent::Unfetched(long.peer)));
+    assert!(world.nodes[0].poll_transmit().is_none());
+}
+
+#[test]
+fn packet_that_tells_of_many_long_records_makes_one_request() {
+    let mut world = World::acquainted(14, 3, 0);
+    let told: Vec<u8> = (0..15)
+        .flat_map(|n| {
+            let LongRecord { peer, version, mark, len, .. } = invented_long_record(n);
+            let numbers = [version.incarnation, version.sequence, mark].map(u64::to_le_bytes).concat();
+            [&[3][..], peer.as_bytes(), &numbers, &len.to_le_bytes(), &[0]].concat()
+        })
+        .collect();
+    let plain = [&[1, 4][..], world.ids[1].as_bytes(), &[0; 8], &told].concat();
+    let (now, node) = (world.now, &mut world.nodes[0]);
+    for (room, requests) in [(MAX_SWIM_BYTES - 1, 0), (MAX_SWIM_BYTES, 1)] {
+        node.handle_plaintext(now, address(77), (&plain, room), &world.library).unwrap();
+        let sent: Vec<_> = std::iter::from_fn(|| node.poll_transmit()).map(|(to, _)| to).collect();
+        assert_eq!(sent.len(), requests);
+        assert!(sent.iter().all(|to| matches!(to, SwimTarget::Peer { peer, .. } if *peer == world.ids[1])));
+    }
+}
+
+#[test]
 fn records_of_no_possible_length_are_not_asked_for() {
     let mut world = World::acquainted(14, 3, 0);
     for len in [0, 1, 500, MAX_SWIM_RECORD_BYTES as u16, MAX_RECORD_BYTES as u16 + 1, u16::MAX] {

@@ -201,6 +201,27 @@ fn node_that_stood_still_asks_suspects_before_it_gives_them_up() {
 }
 
 #[test]
+fn member_that_was_given_up_is_asked_at_once_when_it_is_heard_otherwise() {
+    let mut world = World::acquainted(seeds(1)[0], 2, 0);
+    world.cut_at = Some(1);
+    let alone = |world: &World| world.nodes.iter().all(|node| node.len() == 1);
+    assert!(world.time_until(Duration::from_secs(90), alone).is_some());
+    world.cut_at = None;
+    let (now, peer) = (world.now, world.ids[1]);
+    world.nodes[0].ask(now, &peer);
+    world.after(0);
+    assert!(world.time_until(PERIOD / 4, |world| world.nodes[0].len() == 2).is_some());
+    // One that said that it leaves is not asked.
+    world.change(1, |facts| facts.leaving = true);
+    world.dead.insert(1);
+    world.run_for(PERIOD);
+    let (now, before) = (world.now, world.nodes_sent[0]);
+    world.nodes[0].ask(now, &peer);
+    world.after(0);
+    assert_eq!(world.nodes_sent[0], before);
+}
+
+#[test]
 fn record_that_is_too_long_for_a_packet_spreads_without_sessions() {
     for seed in seeds(2) {
         let mut world = World::acquainted(seed, 30, 20);

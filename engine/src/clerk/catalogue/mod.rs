@@ -241,6 +241,16 @@ impl Catalogue {
         }
     }
 
+    /// A peer's beacon told what it told before. Whether the peer is not shown, and should be asked if it is
+    /// back: a beacon may have been held up on its way.
+    pub(crate) fn beacon_again(&mut self, node: NodeId, peer: PeerId, from: SocketAddr) -> bool {
+        let known = self.nodes.get_mut(&node);
+        known.and_then(|known| known.peers.get_mut(&peer)).is_some_and(|state| {
+            state.heard_from = Some(from);
+            state.lost
+        })
+    }
+
     /// Where the latest beacon of a peer came from.
     pub(crate) fn heard_from(&self, node: NodeId, peer: PeerId) -> Option<SocketAddr> {
         self.nodes.get(&node)?.peers.get(&peer)?.heard_from

@@ -312,6 +312,17 @@ fn knows_ports(ports: &[u16]) -> (Fixture, impl Fn(u16) -> SocketAddr) {
 }
 
 #[test]
+fn beacon_of_a_peer_that_is_not_shown_makes_it_be_asked() {
+    let (mut fixture, at) = knows_ports(&[1]);
+    let (node, peer) = (fixture.node.id, fixture.other.peer_id);
+    assert!(!fixture.catalogue.beacon_again(node, peer, at(4)));
+    assert_eq!(fixture.catalogue.heard_from(node, peer), Some(at(4)));
+    fixture.catalogue.lost(node, peer);
+    assert!(fixture.catalogue.beacon_again(node, peer, at(4)));
+    assert!(!fixture.catalogue.beacon_again(node, fixture.node.peer_id, at(4)), "it is no peer");
+}
+
+#[test]
 fn silent_peer_is_tried_at_each_of_its_addresses_and_claims_last() {
     let (mut fixture, at) = knows_ports(&[1, 2, 3]);
     let (node, peer) = (fixture.node.id, fixture.other.peer_id);
