@@ -113,7 +113,11 @@ impl Fleet {
 
     /// Runs for some seconds; returns the bytes that the producing host sent in each step.
     fn flow(&mut self, seconds: u64) -> Vec<u64> {
-        let steps = Duration::from_secs(seconds).as_millis() / STEP.as_millis();
+        self.flow_for(Duration::from_secs(seconds))
+    }
+
+    fn flow_for(&mut self, time: Duration) -> Vec<u64> {
+        let steps = time.as_millis() / STEP.as_millis();
         let step = |_| {
             let before = self.counted(Counter::BytesSent);
             self.step(STEP);
@@ -215,6 +219,23 @@ fn the_lower_of_both_limits_holds() {
     let share = (fleet.taken[0] - before[0]) * DATUM;
     assert!(share as u64 <= RATE, "four seconds of a quarter: {share}");
     assert!(share as u64 > RATE * 8 / 10, "{share}");
+}
+
+#[test]
+fn a_channel_that_ends_while_it_waits_gives_back_what_it_had_booked() {
+    let spec = PublishSpec { max_bandwidth: rate(RATE / 10), ..stream(1) };
+    let mut fleet = Fleet::new(2, 1, Setup::defaults(), vec![spec]);
+    fleet.flow(1);
+    let (mut sent, mut took) = (0, 0);
+    // One consumer stays, and another one comes and goes.
+    for _ in 0..40 {
+        fleet.subscribe(1, StreamId([1; 32]));
+        sent += fleet.flow_for(Duration::from_millis(200)).iter().sum::<u64>();
+        took += fleet.taken.pop().expect("one for each consumer");
+        fleet.consumers.pop();
+    }
+    assert!(took > 40 * 5, "they have had turns: {took}");
+    assert_rate(sent, 8, RATE / 10);
 }
 
 #[test]
