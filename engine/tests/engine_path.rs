@@ -62,8 +62,11 @@ fn count(engine: &Engine, counter: Counter) -> u64 {
 struct Translator {
     /// Where the hidden host sends to.
     inner: Arc<UdpSocket>,
-    /// Which port the server sees; packets to a former one are not forwarded.
+    /// Which port the server sees.
     outer: Arc<Mutex<Arc<UdpSocket>>>,
+    /// Ports that it saw before. Packets to them vanish: a closed one would refuse them, and a peer whose
+    /// port refuses for a second counts as gone.
+    former: Mutex<Vec<Arc<UdpSocket>>>,
     server: SocketAddr,
     client: Arc<Mutex<Option<SocketAddr>>>,
 }
@@ -90,6 +93,7 @@ impl Translator {
         let translator = Self {
             inner: loopback(),
             outer: Arc::new(Mutex::new(loopback())),
+            former: Mutex::default(),
             server,
             client: Arc::default(),
         };
@@ -128,6 +132,7 @@ impl Translator {
     fn change_port(&self) {
         let before = std::mem::replace(&mut *self.outer.lock().expect("no panic"), loopback());
         end(&before);
+        self.former.lock().expect("no panic").push(before);
         self.open();
     }
 }
