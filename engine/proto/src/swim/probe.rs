@@ -162,20 +162,57 @@ mod tests {
 
     use super::*;
     use crate::{
-        membership::RecordVersion,
+        membership::{Catalog, CatalogConfig, RecordVersion},
         seal::KeyBytes,
-        swim::{PERIOD, SwimConfig},
+        swim::{CatalogBook, PERIOD, SwimConfig},
     };
+
+    /// The node of this seed, with ten members, itself included.
+    fn swim(seed: u8) -> Swim {
+        let key = KeyBytes::from_bytes([1; 32]);
+        let config = SwimConfig { key, seed: [seed; 32], max_members: 99, period: PERIOD };
+        let mut swim = Swim::new(Instant::ZERO, PeerId([0; 32]), config);
+        (0..10).for_each(|n| assert!(join(&mut swim, n)));
+        swim
+    }
+
+    fn join(swim: &mut Swim, n: u8) -> bool {
+        swim.table.set(PeerId([n; 32]), (1, RecordVersion::default()), false)
+    }
+
+    #[test]
+    fn numbers_of_questions_follow_from_none_that_were_seen() {
+        let records = Catalog::new(CatalogConfig::default());
+        let book = CatalogBook { records: &records, own: None, now_s: 0 };
+        let mut swim = swim(1);
+        let mut seen: Vec<u64> = Vec::new();
+        let mut now = Instant::ZERO;
+        for _ in 0..50 {
+            now += PERIOD;
+            swim.next_probe(now, &book);
+            swim.ask_proxies(&book);
+            let probe = swim.probe.expect("a member is asked");
+            swim.relay(now, SocketAddr::from(([127, 0, 0, 1], 9)), 7, probe.peer, &book);
+            seen.push(probe.number);
+            seen.extend(probe.proxies.iter().flatten().map(|(_, number)| *number));
+            seen.extend(swim.relays.back().map(|relay| relay.asked.1));
+        }
+        assert_eq!(seen.len(), 50 * (1 + FANOUT + 1));
+        let spread = |numbers: &[u64]| {
+            numbers.windows(2).all(|pair| {
+                let step = pair[1].wrapping_sub(pair[0]);
+                step.min(step.wrapping_neg()) > 1 << 32
+            })
+        };
+        assert!(spread(&seen));
+        seen.sort_unstable();
+        assert!(spread(&seen), "none is like another one");
+    }
 
     #[test]
     fn each_member_is_asked_in_a_round_though_their_number_changes() {
         for seed in 0..20 {
-            let peer = |n: u8| PeerId([n; 32]);
-            let key = KeyBytes::from_bytes([1; 32]);
-            let config = SwimConfig { key, seed: [seed; 32], max_members: 99, period: PERIOD };
-            let mut swim = Swim::new(Instant::ZERO, peer(0), config);
-            let join = |swim: &mut Swim, n| swim.table.set(peer(n), (1, RecordVersion::default()), false);
-            (0..10).for_each(|n| assert!(join(&mut swim, n)));
+            let mut swim = swim(seed);
             (0..2).for_each(|_| assert!(swim.next_target().is_some()));
             (10..12).for_each(|n| assert!(join(&mut swim, n)));
             let asked: BTreeSet<PeerId> = (0..11).filter_map(|_| swim.next_target()).collect();

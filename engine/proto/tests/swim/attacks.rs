@@ -88,27 +88,6 @@ fn answer_of_another_node_does_not_hide_a_death() {
 }
 
 #[test]
-fn answers_from_before_a_restart_do_not_hide_a_death() {
-    let mut world = World::acquainted(5, 2, 0);
-    world.run_for(PERIOD * 30);
-    let recorded: Vec<_> = world.answers.drain(..).filter(|(from, _)| *from == 1).collect();
-    assert!(recorded.len() >= 25, "{} answers", recorded.len());
-    let config = SwimConfig { key: key(), seed: [8; 32], max_members: 9, period: PERIOD };
-    world.nodes[0] = Swim::new(world.now, world.ids[0], config);
-    world.change(0, |_| {});
-    world.introduce(0, 1);
-    world.dead.insert(1);
-    for (_, answer) in recorded {
-        let sent = world.sent.1;
-        world.time_until(PERIOD * 2, |world| world.sent.1 > sent);
-        let now = world.now;
-        let _ = world.nodes[0].handle_packet(now, address(1), &answer, &world.library);
-        world.after(0);
-    }
-    assert_eq!(world.given_up(1), 1);
-}
-
-#[test]
 fn address_of_a_packet_that_answers_nothing_is_only_a_claim() {
     let (mut world, packet) = pair();
     let (now, first, elsewhere) = (world.now, world.ids[0], address(77));

@@ -94,8 +94,6 @@ pub(crate) struct World {
     pub(crate) flood: Option<(usize, Vec<u8>)>,
     /// A node that never signs a newer record when it is suspected.
     pub(crate) mute: Option<usize>,
-    /// The answers that nodes send, by their senders.
-    pub(crate) answers: Vec<(usize, Vec<u8>)>,
     pub(crate) dice: SplitMix64,
     way: BTreeMap<(Instant, u64), (usize, usize, Vec<u8>)>,
     sent_order: u64,
@@ -143,7 +141,6 @@ impl World {
             resent: None,
             flood: None,
             mute: None,
-            answers: Vec::new(),
             dice: SplitMix64::new(seed),
             way: BTreeMap::new(),
             sent_order: 0,
@@ -233,7 +230,6 @@ impl World {
                     to
                 }
                 SwimTarget::Address(to) => {
-                    self.answers.push((n, bytes.clone()));
                     let std::net::IpAddr::V4(ip) = to.ip() else { unreachable!("all are IPv4") };
                     let [_, c, b, a] = ip.octets();
                     u32::from_le_bytes([a, b, c, 0]) as usize
