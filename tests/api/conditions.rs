@@ -79,8 +79,10 @@ async fn minimum_of_zero_is_online_at_once() {
     for n in 0..5000 {
         producer.try_send(Data1(n)).expect("without consumers the ring never fills");
     }
-    let mut consumer = network.streams().consumer::<Data1>().online_when(|c| c.minimum_of(0)).build();
-    assert!(consumer.is_online());
+    let unproduced = network.streams().consumer::<Data1>().with_stream_id("unproduced");
+    let unproduced = unproduced.online_when(|c| c.minimum_of(0)).build();
+    assert!(unproduced.is_online() && unproduced.producers().len() == 0);
+    let mut consumer = network.streams().consume::<Data1>();
     within(consumer.when().subscribed()).await;
     producer.try_send(Data1(5000)).unwrap();
     assert_eq!(
