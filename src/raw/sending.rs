@@ -128,8 +128,9 @@ impl RawShared {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
+    use super::PINNED_PAUSE;
     use crate::raw::StreamConfig;
     use crate::{Network, NetworkId, PeerId};
 
@@ -146,14 +147,15 @@ mod tests {
             stream.try_send(vec![1; open.max_payload()]).expect("there is room");
         }
         let oldest = shard.try_recv().expect("it is open").expect("a payload");
+        let begun = Instant::now();
         std::thread::scope(|scope| {
             let sent = scope.spawn(|| stream.try_send(vec![2; open.max_payload()]));
-            // For longer than some thousand attempts that only yield would take.
-            let (begun, long) = (Instant::now(), Duration::from_millis(200));
-            let enough = || shared.ring().stats().blocked_by_pin >= 100 && begun.elapsed() >= long;
-            while !enough() && !sent.is_finished() {
+            let tries = || shared.ring().stats().blocked_by_pin;
+            while tries() < 100 && !sent.is_finished() {
                 std::thread::yield_now();
             }
+            let (tries, most) = (tries(), begun.elapsed().as_micros() / PINNED_PAUSE.as_micros());
+            assert!(u128::from(tries) <= most + 1, "{tries} attempts, but {most} pauses");
             assert!(!sent.is_finished(), "{:?}", sent.join());
             drop(oldest);
             assert_eq!(sent.join().expect("it does not panic"), Ok(()));

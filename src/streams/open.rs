@@ -208,7 +208,7 @@ mod tests {
         let producer = builder()
             .with_stream_id("set")
             .with_buffer_size(64)
-            .with_buffer_bytes(1 << 20)
+            .with_buffer_bytes(1 << 21)
             .with_max_datum_bytes(2_000)
             .with_max_consumers(3)
             .require(|_| true)
@@ -219,7 +219,7 @@ mod tests {
             .build()
             .unwrap();
         let spec = producer.publication().spec();
-        assert_eq!((spec.datums, spec.bytes, spec.max_datum, spec.max_consumers), (64, 1 << 20, 2_000, 3));
+        assert_eq!((spec.datums, spec.bytes, spec.max_datum, spec.max_consumers), (64, 1 << 21, 2_000, 3));
         assert_eq!((spec.reliability, spec.weight), (Reliability::FireAndForget, 10));
         assert_eq!((spec.lagging_grace, spec.resume_for.as_secs()), (Some(Duration::from_secs(4)), 5));
         assert!(spec.admit.is_some());

@@ -75,13 +75,15 @@ async fn consumer_is_told_that_it_gave_a_producer_up() {
     let consumer = network.streams().consumer::<Data1>().with_backoff(brief).build();
     let mut events = consumer.events();
     let _full = network.streams().producer::<Data1>().with_max_consumers(0).build().unwrap();
-    loop {
+    // Each pause is a millisecond at least.
+    for _ in 0..12 {
         match next(&mut events).await {
             ConsumerEvent::Refused { code: CloseCode::NO_CAPACITY, .. } => {}
-            ConsumerEvent::GaveUp { producer } => break assert_eq!(producer, *network.local().id()),
+            ConsumerEvent::GaveUp { producer } => return assert_eq!(producer, *network.local().id()),
             other => panic!("{other:?}"),
         }
     }
+    panic!("it is tried on and on");
 }
 
 /// Decodes only even numbers.

@@ -114,7 +114,7 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
             ("with_criteria", "tests/api/criteria.rs criteria_choose_between_engines"),
             ("with_window_bytes", "tests/api/knobs.rs each_window_of_a_consumer_limits_by_itself"),
             ("with_window_datums", "tests/api/knobs.rs each_window_of_a_consumer_limits_by_itself"),
-            ("with_backoff", "tests/api/events.rs consumer_is_told_that_it_gave_a_producer_up"),
+            ("with_backoff", "src/streams/open.rs backoff_of_a_consumer_is_its_own_or_that_of_its_network"),
             ("online_when", "tests/api/conditions.rs minimum_of_zero_is_online_at_once"),
             ("require", "tests/api/conditions.rs requirements_follow_tags_that_change"),
             (
@@ -146,10 +146,7 @@ const KNOBS: &[(&str, &[(&str, &str)])] = &[
             ("online_when", "tests/api/conditions.rs online_when_gates_sending"),
             ("require", "tests/api/refusals.rs require_and_max_consumers_refuse_consumers"),
             ("require_ticket", "tests/documents/tickets.rs stream_producer_admits_only_valid_tickets"),
-            (
-                "disconnect_lagging",
-                "tests/api/lagging.rs stalled_consumer_stays_connected_without_disconnect_lagging",
-            ),
+            ("disconnect_lagging", "src/streams/open.rs settings_of_a_producer_reach_the_engine"),
             ("resume_for", "src/streams/open.rs settings_of_a_producer_reach_the_engine"),
             ("on_full", "tests/api/refusals.rs fail_never_waits_and_leaves_the_stream_usable"),
             ("degrader", "tests/api/policies.rs degrade_quality_degrades_then_drops_the_oldest"),
