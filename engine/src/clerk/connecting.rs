@@ -14,7 +14,7 @@ use corewire_proto::{
 use super::{
     Clerk,
     effect::LegEnd,
-    local_legs::LocalLeg,
+    local_legs::{DETACH_RETRY, LocalLeg},
     notice::drop_contained,
     publications::{ChannelRequest, OutboundEnd},
     sessions::ChannelOwner,
@@ -103,6 +103,9 @@ impl Clerk {
             return self.subscriptions.stand_by(&mut self.env, key, reachable);
         }
         match local {
+            Some(_) if self.legs.is_pinned(key) => {
+                self.subscriptions.pause(&mut self.env, key, DETACH_RETRY);
+            }
             Some(producer) => self.connect_local(key, producer, &info),
             None => {
                 let session = self.sessions.current(node, peer);

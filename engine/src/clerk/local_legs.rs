@@ -5,7 +5,7 @@
 //! consumer drops it or is cut off. So its entry here lives from the connection until the consumer drops its
 //! end.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
 
 use corewire_rings::{DetachError, ReaderId, Ring};
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The pause before another attempt to cut off a consumer that reads a datum in place.
-const DETACH_RETRY: Duration = Duration::from_millis(5);
+pub(super) const DETACH_RETRY: Duration = Duration::from_millis(5);
 
 /// A channel between two nodes of this engine, or within one.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct LocalLeg {
 #[derive(Debug, Default)]
 pub(crate) struct LocalLegs {
     legs: BTreeMap<LegKey, LocalLeg>,
+    /// Those that are over and still in the ring, because their consumers read a datum in place.
+    pinned: BTreeSet<LegKey>,
 }
 
 impl LocalLegs {
@@ -64,13 +66,22 @@ impl LocalLegs {
         legs.map(|(key, leg)| (*key, leg.producer)).collect()
     }
 
+    /// Whether the last channel of this consumer is over and still in the ring: until it is out, it may
+    /// deliver what another one would deliver too.
+    pub(crate) fn is_pinned(&self, consumer: InboundKey) -> bool {
+        let of_consumer = |key| self.legs.get(key).is_some_and(|leg| leg.consumer == consumer);
+        self.pinned.iter().any(of_consumer)
+    }
+
     /// Takes the cursor of a local channel out of the ring, or tries again while the consumer reads in place.
     /// `ring` is `None` when the producer's node has left.
     pub(crate) fn detach(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
+        self.pinned.remove(&key);
         let (Some(leg), Some(ring)) = (self.legs.get(&key), ring) else { return };
         // Before the consumer can see that it was cut off.
         leg.shared.end_at(ring.tail());
         if ring.detach(leg.reader) == Err(DetachError::Pinned) {
+            self.pinned.insert(key);
             env.effects.set_timer(Timer::Detach(key), env.now + DETACH_RETRY);
         }
     }
@@ -79,6 +90,7 @@ impl LocalLegs {
     /// for [`LocalLegs::detach`].
     pub(crate) fn remove(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
         let leg = self.legs.remove(&key).expect("a consumer drops its end once");
+        self.pinned.remove(&key);
         env.effects.cancel_timer(Timer::Detach(key));
         if let Some(ring) = ring
             && leg.shared.end_seq().is_none()

@@ -300,6 +300,8 @@ impl OpenLeg {
             progress.publish();
         }
         let datums = progress.gap + missing;
+        // It may have read on until its cursor was taken out.
+        let cut = cut.map(|(publication, end)| (publication, end.max(progress.next)));
         let gap = PendingGap { producer: progress.producer, datums, restarted: progress.restarted, cut };
         (progress.stats, gap)
     }

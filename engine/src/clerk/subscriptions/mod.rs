@@ -270,12 +270,18 @@ impl Subscriptions {
         let rests = code == Some(CloseCode::TOO_SLOW)
             && now.saturating_since(inbound.since) < subscription.shared.spec.backoff.max;
         if subscription.shared.waiting(key.producer) >= if rests { 1 } else { WAITING_LEGS_EACH } {
-            // The consumer has not begun with what it got. That is no failure of the producer's.
-            inbound.enter(StageEvent::Failed);
-            env.effects.set_timer(Timer::RetryProducer(key), now + CROWDED_PAUSE);
+            // The consumer has not begun with what it got.
+            self.pause(env, key, CROWDED_PAUSE);
             return false;
         }
         true
+    }
+
+    /// Looks at a producer again after `pause`: it is not connected yet, for no failure of its own.
+    pub(crate) fn pause(&mut self, env: &mut Env, key: InboundKey, pause: Duration) {
+        let inbound = self.inbound_mut(key).expect("only producers that are wanted are connected");
+        inbound.enter(StageEvent::Failed);
+        env.effects.set_timer(Timer::RetryProducer(key), env.now + pause);
     }
 
     /// What the subscription's predicate says about a producer.
@@ -562,15 +568,18 @@ impl Subscriptions {
         }
     }
 
-    /// Ends what is connected or asked for. What is in the inbox stays readable. The stage is left to the
-    /// caller.
+    /// Ends what is connected or asked for. What is in the inbox stays readable; a local channel loses its
+    /// place in the producer's ring, unless it ends in good order. The stage is left to the caller.
     fn cut(&mut self, env: &mut Env, key: InboundKey, code: CloseCode) {
         let Some(inbound) = self.inbound(key) else { return };
         inbound.terminate(code, env.now);
         match inbound.stage {
             InboundStage::Opening(index, open_id) => env.effects.push(Effect::WithdrawOpen(index, open_id)),
             InboundStage::Open(index, label) => env.effects.push(Effect::ResetChannel(index, label, code)),
-            InboundStage::Local(leg) => env.effects.push(Effect::EndLeg(leg, code, LegEnd::ByConsumer)),
+            InboundStage::Local(leg) => {
+                let how = if code == CloseCode::GRACEFUL { LegEnd::ByConsumer } else { LegEnd::Cut };
+                env.effects.push(Effect::EndLeg(leg, code, how));
+            }
             InboundStage::Fresh
             | InboundStage::WantsSession
             | InboundStage::Waits

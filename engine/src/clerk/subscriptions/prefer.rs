@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clerk::{
-        effect::{Effect, LegEnd},
+        effect::Effect,
         env::Env,
         notice::contain,
         timers::Timer,
@@ -137,14 +137,7 @@ impl Subscriptions {
         for producer in others {
             let other = InboundKey { subscription: key.subscription, producer };
             let code = CloseCode::NOT_PREFERRED;
-            let leg = match self.inbound(other).map(|inbound| inbound.stage) {
-                Some(InboundStage::Local(leg)) => Some(leg),
-                _ => None,
-            };
-            match leg {
-                Some(leg) => env.effects.push(Effect::EndLeg(leg, code, LegEnd::Cut)),
-                None => self.cut(env, other, code),
-            }
+            self.cut(env, other, code);
             for timer in [Timer::Accepted(other), Timer::Unanswered(other)] {
                 env.effects.cancel_timer(timer);
             }
