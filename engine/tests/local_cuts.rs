@@ -6,18 +6,18 @@ mod lagging_rig;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use corewire_engine::{
-    publication::Verdict,
+    publication::{PublishSpec, Verdict},
     subscription::{Leg, SubscribeSpec},
 };
 use corewire_proto::{TagId, session::CloseCode};
 use corewire_rings::RecvError;
-use lagging_rig::{GRACE, Rig, code, drain, fill, ms, subscribe_spec, take_one, trying_again};
+use lagging_rig::{GRACE, Rig, STREAM, code, drain, fill, ms, subscribe_spec, take_one, trying_again};
 
 /// The sequences of all there is to take.
 fn sequences(leg: &mut Leg) -> Vec<u64> {
@@ -93,4 +93,21 @@ fn a_consumer_that_is_cut_off_while_it_reads_in_place_gets_nothing_twice() {
     seen.extend(sequences(&mut next));
     assert!(seen.is_sorted_by(|one, other| one < other), "{seen:?}");
     assert_eq!(seen.last(), Some(&(accepted - 1)));
+}
+
+#[test]
+fn a_publication_that_is_refused_because_its_node_leaves_is_announced() {
+    let mut rig = Rig::new(3);
+    let node = rig.node(1);
+    let calls = Arc::new(AtomicU64::new(0));
+    let seen = calls.clone();
+    let on_change = move || {
+        seen.fetch_add(1, Ordering::Relaxed);
+    };
+    rig.engine.stop(Duration::ZERO);
+    let spec = PublishSpec { on_change: Some(Arc::new(on_change)), ..PublishSpec::new(STREAM) };
+    let publication = node.publish(spec).expect("the clerk has not seen the end");
+    rig.settle();
+    assert!(publication.ring().is_closed());
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }

@@ -43,6 +43,7 @@ impl Clerk {
                 if let Some(shared) = shared {
                     publication.forgotten(shared);
                 }
+                self.env.effects.notify(publication.spec.on_change.as_ref());
                 drop_contained(publication);
             }
         }
