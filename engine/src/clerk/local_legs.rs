@@ -5,7 +5,11 @@
 //! consumer drops it or is cut off. So its entry here lives from the connection until the consumer drops its
 //! end.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use corewire_rings::{DetachError, ReaderId, Ring};
 

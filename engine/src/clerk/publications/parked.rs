@@ -161,7 +161,12 @@ impl PublicationState {
         let missed = last.map_or(0, |last| last.missed) + missed;
         outbound.channel.shared.set_missed_before(missed);
         if last.is_none() && self.starts.len() >= STARTS_MAX {
-            self.starts.pop_first();
+            // One that has neither a channel nor a place, if there is one.
+            let is_away = |consumer: &&ConsumerKey| {
+                !self.remote.contains_key(consumer) && !self.places.places.contains_key(consumer)
+            };
+            let gone = self.starts.keys().find(is_away).or(self.starts.keys().next()).copied();
+            gone.and_then(|consumer| self.starts.remove(&consumer));
         }
         self.starts.insert(consumer, ChannelStart { first_seq, missed });
     }

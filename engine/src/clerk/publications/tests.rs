@@ -8,7 +8,7 @@ use crate::{
     clerk::testing::{self, STREAM},
     criteria::{KeyKind, KeyRule, number_key},
     peer::PeerFacts,
-    shared::publication::PublishSpec,
+    shared::{limits::STARTS_MAX, publication::PublishSpec},
 };
 
 fn request() -> OpenRequest {
@@ -263,6 +263,23 @@ fn what_a_returning_consumer_missed_is_counted_once() {
         fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, None);
     }
     assert_eq!(fixture.publications.publications[&fixture.shared.key].starts.len(), 1);
+}
+
+#[test]
+fn the_start_of_an_absent_consumer_gives_way_before_that_of_a_present_one() {
+    let mut fixture = Fixture::new(PublishSpec::new(STREAM));
+    let present = fixture.serve(7).expect("it is admitted");
+    fixture.publications.channel_served(&mut fixture.env, present, 5);
+    let publication = fixture.publications.publications.get_mut(&fixture.shared.key).expect("it is there");
+    let first = *publication.starts.keys().next().expect("its start");
+    let absent = |number: u64| ConsumerKey { peer: PeerId([10; 32]), subscription: number.to_le_bytes() };
+    publication.starts.extend((1..STARTS_MAX as u64).map(|number| (absent(number), ChannelStart::default())));
+    let other = OpenRequest { subscription: [1; 8], ..request() };
+    let other = fixture.serve_with(8, other).expect("it is admitted");
+    fixture.publications.channel_served(&mut fixture.env, other, 6);
+    let starts = &fixture.publications.publications[&fixture.shared.key].starts;
+    assert_eq!(starts.len(), STARTS_MAX);
+    assert!(starts.contains_key(&first));
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Subscriptions {
                 inbound.gave_up = true;
                 subscription.report(env, || ChannelEvent::GaveUp { producer: peer });
                 subscription.show(env);
-            } else if let Some(stop) = subscription.stops.get_mut(&peer)
+            } else if let Some(stop) = subscription.stops.get_mut(peer)
                 && !stop.over
                 && !stop.may_go_on(env.now)
             {

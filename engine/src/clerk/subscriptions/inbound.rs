@@ -1,21 +1,21 @@
-//! One producer that a subscription wants: its channel, and where that stopped.
+//! One producer that a subscription wants, and its channel.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use corewire_proto::{
     PeerId,
-    channel::{DatumForm, PublicationId, Resume},
-    mutate,
+    channel::{DatumForm, PublicationId},
     session::CloseCode,
     time::Instant,
 };
 
-use super::stage::{InboundStage, StageEvent};
+use super::{
+    stage::{InboundStage, StageEvent},
+    stops::StoppedChannel,
+};
 use crate::shared::{
     Channel,
     event::{ChannelEvent, TypeMismatch},
-    limits::REST_WANTED,
-    subscription::LegGap,
 };
 
 /// A producer that a subscription wants, and the channel from it.
@@ -36,45 +36,6 @@ pub(super) struct InboundChannel {
     pub(super) told: bool,
     /// When it was last connected, or first wanted.
     pub(super) since: Instant,
-}
-
-/// Where a channel stopped that did not end in good order.
-pub(super) struct StoppedChannel {
-    pub(super) publication: PublicationId,
-    pub(super) at: Instant,
-    /// The producer keeps nothing of that publication any more.
-    pub(super) over: bool,
-    pub(super) channel: Arc<Channel>,
-}
-
-impl StoppedChannel {
-    /// The first sequence that the consumer has not seen, if that is known.
-    pub(super) fn next_seq(&self) -> Option<u64> {
-        self.channel.shared.stopped_at()
-    }
-
-    /// Whether the producer may have the rest, though it does not announce the stream any more.
-    pub(super) fn may_go_on(&self, now: Instant) -> bool {
-        !self.over && now.saturating_since(self.at) < REST_WANTED && self.next_seq().is_some()
-    }
-
-    pub(super) fn resume(&self) -> Option<Resume> {
-        Some(Resume { publication: self.publication, next_seq: self.next_seq()? })
-    }
-
-    /// What is missing between here and the start of another channel. `None`: that channel goes back behind
-    /// what the consumer has seen. `selects`: the consumer has criteria.
-    pub(super) fn gap_to(&self, start: Resume, selects: bool) -> Option<LegGap> {
-        match self.next_seq() {
-            Some(next) if self.publication == start.publication => {
-                let datums = mutate!(start.next_seq.checked_sub(next)?, "gap-untold" => 0);
-                // How many of them the criteria want is not known.
-                let unknown = selects && datums > 0;
-                Some(LegGap { datums: if unknown { 0 } else { datums }, unknown })
-            }
-            _ => Some(LegGap { datums: 0, unknown: mutate!(true, "restart-untold" => false) }),
-        }
-    }
 }
 
 impl InboundChannel {
@@ -123,23 +84,11 @@ impl InboundChannel {
         }
     }
 
-    /// Remembers where the channel stopped, if it is one from another engine that did not end in good order.
-    pub(super) fn note_stop(
-        &mut self,
-        (producer, now): (PeerId, Instant),
-        code: CloseCode,
-        stops: &mut BTreeMap<PeerId, StoppedChannel>,
-        limit: usize,
-    ) {
-        let (Some(publication), Some(channel)) = (self.publication.take(), &self.channel) else { return };
+    /// Where the channel stopped, if it is one from another engine that did not end in good order.
+    pub(super) fn stop(&mut self, code: CloseCode, now: Instant) -> Option<StoppedChannel> {
+        let (publication, channel) = (self.publication.take()?, self.channel.as_ref()?);
         let in_order = code == CloseCode::GRACEFUL && channel.shared.stopped_at().is_none();
-        if in_order {
-            return;
-        }
-        if stops.len() >= limit {
-            stops.pop_first();
-        }
         let over = channel.shared.close_code() == Some(CloseCode::ABORTED);
-        stops.insert(producer, StoppedChannel { publication, at: now, over, channel: channel.clone() });
+        (!in_order).then(|| StoppedChannel { publication, at: now, over, channel: channel.clone() })
     }
 }

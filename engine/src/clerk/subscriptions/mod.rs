@@ -7,8 +7,10 @@
 mod backoff;
 mod changes;
 mod inbound;
+mod local;
 mod prefer;
 mod stage;
+mod stops;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,16 +20,17 @@ use std::{
 
 use corewire_proto::{
     PeerId, StreamId,
-    channel::{Label, OpenRequest, Resume, TypeName},
+    channel::{Label, OpenRequest, Resume},
     mutate,
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
 
 use self::{
-    inbound::{InboundChannel, StoppedChannel},
+    inbound::InboundChannel,
     prefer::Choice,
     stage::{InboundStage, StageEvent},
+    stops::{StoppedChannel, Stops},
 };
 use super::{
     effect::{ChannelOpen, Effect, LegEnd},
@@ -42,11 +45,11 @@ use crate::{
         Channel, ChannelShared, Channels,
         counters::count,
         event::ChannelEvent,
-        keys::{InboundKey, LegKey, OpenId, SubscriptionKey},
+        keys::{InboundKey, OpenId, SubscriptionKey},
         limits::{KEPT_UP, VERDICT_MIN, WAITING_LEGS_EACH},
         node::NodeShared,
         publication::Verdict,
-        subscription::{Leg, LegGap, SubscribeSpec, SubscriptionShared},
+        subscription::{Leg, SubscribeSpec, SubscriptionShared},
     },
 };
 
@@ -73,9 +76,8 @@ struct SubscriptionState {
     node: Arc<NodeShared>,
     /// Names the subscription to producers in other engines.
     id: [u8; 8],
-    /// Where the last channels of producers in other engines stopped, also of producers that are forgotten.
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
-    stops: BTreeMap<PeerId, StoppedChannel>,
+    stops: Stops,
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
     producers: BTreeMap<PeerId, InboundChannel>,
     /// Used if the subscription prefers some producers.
@@ -89,6 +91,15 @@ impl SubscriptionState {
             self.producers.values().filter_map(|inbound| inbound.channel.clone()).collect();
         self.shared.channels.send_replace(channels);
         env.effects.notify(self.shared.spec.on_change.as_ref());
+    }
+
+    /// The channel of a producer is over: keeps where it stopped.
+    fn note_stop(&mut self, env: &Env, producer: PeerId, code: CloseCode) {
+        let Some(inbound) = self.producers.get_mut(&producer) else { return };
+        inbound.terminate(code, env.now);
+        if let Some(stop) = inbound.stop(code, env.now) {
+            self.stops.keep((producer, stop), env.limits.legs, |id| self.producers.contains_key(id));
+        }
     }
 
     /// Tells the handle of an event, if it wants that.
@@ -115,7 +126,7 @@ impl Subscriptions {
             shared,
             node: node.clone(),
             id,
-            stops: BTreeMap::new(),
+            stops: Stops::default(),
             producers: BTreeMap::new(),
             choice: Choice::default(),
         };
@@ -231,7 +242,7 @@ impl Subscriptions {
     pub(crate) fn advance(&mut self, env: &mut Env, key: InboundKey, info: Option<&PeerInfo>) -> bool {
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return false };
         let now = env.now;
-        let rest = subscription.stops.get(&key.producer).is_some_and(|stop| stop.may_go_on(now));
+        let rest = subscription.stops.get(key.producer).is_some_and(|stop| stop.may_go_on(now));
         let produces = info.is_some_and(|info| rest || subscription.shared.spec.wants(info));
         if !subscription.producers.contains_key(&key.producer) {
             if !produces {
@@ -337,7 +348,7 @@ impl Subscriptions {
         let request = Box::new(OpenRequest {
             stream_id: spec.stream,
             subscription: subscription.id,
-            resume: subscription.stops.get(&key.producer).and_then(StoppedChannel::resume),
+            resume: subscription.stops.get(key.producer).and_then(StoppedChannel::resume),
             reliability: spec.reliability,
             window_bytes: spec.window_bytes,
             window_datums: spec.window_datums,
@@ -378,7 +389,10 @@ impl Subscriptions {
     ) {
         let now = env.now;
         env.effects.cancel_timer(Timer::Unanswered(key));
-        let gap = self.gap_before(key, start);
+        let gap = self.subscriptions.get_mut(&key.subscription).and_then(|subscription| {
+            let selects = subscription.shared.spec.criteria.is_some();
+            subscription.stops.take_gap(now, key.producer, start, selects)
+        });
         let inbound = self.inbound_mut(key).expect("a request that is not withdrawn has its subscription");
         assert_eq!(
             inbound.stage,
@@ -397,68 +411,6 @@ impl Subscriptions {
         };
         self.end_others(env, key);
         self.hand_over(env, key.subscription, Leg::remote(inbox, channel, gap));
-    }
-
-    /// What is missing between the last channel of a producer and one that begins at `start`, as
-    /// [`StoppedChannel::gap_to`].
-    fn gap_before(&mut self, key: InboundKey, start: Resume) -> Option<LegGap> {
-        let subscription = self.subscriptions.get_mut(&key.subscription)?;
-        let selects = subscription.shared.spec.criteria.is_some();
-        let stop = subscription.stops.remove(&key.producer);
-        stop.map_or(Some(LegGap::default()), |stop| stop.gap_to(start, selects))
-    }
-
-    /// A producer of this engine is connected.
-    pub(crate) fn connected_local(
-        &mut self,
-        env: &mut Env,
-        key: InboundKey,
-        leg: LegKey,
-        channel: &Arc<Channel>,
-        verdict: Verdict,
-    ) {
-        Self::note_accepted(env, key, verdict);
-        let now = env.now;
-        let inbound = self.inbound_mut(key).expect("only producers that are wanted are connected");
-        inbound.enter(StageEvent::Joined(leg));
-        inbound.channel = Some(channel.clone());
-        inbound.since = now;
-        self.end_others(env, key);
-    }
-
-    /// A producer of this engine did not let us in, or was not accepted. `theirs` is its datum type, if
-    /// known.
-    pub(crate) fn refused_local(
-        &mut self,
-        env: &mut Env,
-        key: InboundKey,
-        info: &PeerInfo,
-        (code, theirs): (CloseCode, Option<TypeName>),
-    ) {
-        let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
-        let stream = subscription.shared.spec.stream;
-        let refused = Arc::new(ChannelShared::new(stream, key.producer, subscription.node.peer_id));
-        if let Some(theirs) = theirs.filter(|_| code == CloseCode::TYPE_MISMATCH) {
-            refused.set_producer_type(theirs);
-        }
-        refused.terminate(code, env.now);
-        if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
-            // So that the reason can be seen.
-            inbound.channel = Some(Arc::new(Channel {
-                shared: refused,
-                peer: info.clone(),
-                source: None,
-                published: None,
-            }));
-        }
-        self.channel_ended(env, key, code);
-    }
-
-    /// Counts the request for a channel within this engine.
-    pub(crate) fn count_opened(&self, key: SubscriptionKey) {
-        if let Some(subscription) = self.subscriptions.get(&key) {
-            count(&subscription.node.counters.channels_opened);
-        }
     }
 
     /// Gives the consumer a leg.
@@ -481,11 +433,10 @@ impl Subscriptions {
         if code == CloseCode::TYPE_MISMATCH {
             count(&subscription.node.counters.type_mismatch);
         }
+        subscription.note_stop(env, key.producer, code);
         if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
             let event = inbound.end_event((key.producer, &subscription.shared.spec.form), code, false);
             inbound.enter(StageEvent::Refused(code));
-            inbound.terminate(code, env.now);
-            inbound.note_stop((key.producer, env.now), code, &mut subscription.stops, env.limits.legs);
             subscription.report(env, || event);
         }
         subscription.show(env);
@@ -504,8 +455,8 @@ impl Subscriptions {
         // A channel that was cut from this side is forgotten already.
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
         let backoff = subscription.shared.spec.backoff;
+        subscription.note_stop(env, key.producer, code);
         let Some(inbound) = subscription.producers.get_mut(&key.producer) else { return };
-        inbound.terminate(code, env.now);
         let was_open = inbound.stage.is_open();
         if was_open {
             if now.saturating_since(inbound.since) >= KEPT_UP {
@@ -514,9 +465,8 @@ impl Subscriptions {
             inbound.since = now;
         }
         let event = inbound.end_event((key.producer, &subscription.shared.spec.form), code, true);
-        inbound.note_stop((key.producer, now), code, &mut subscription.stops, env.limits.legs);
         if code == CloseCode::STREAM_NOT_FOUND
-            && let Some(stop) = subscription.stops.get_mut(&key.producer)
+            && let Some(stop) = subscription.stops.get_mut(key.producer)
         {
             stop.over = true;
         }
@@ -545,13 +495,6 @@ impl Subscriptions {
             subscription.report(env, || ChannelEvent::GaveUp { producer: key.producer });
         }
         subscription.show(env);
-    }
-
-    /// The consumer's end of a local channel is over, if it still is this channel.
-    pub(crate) fn local_ended(&mut self, env: &mut Env, key: InboundKey, leg: LegKey, code: CloseCode) {
-        if self.inbound(key).is_some_and(|inbound| inbound.stage == InboundStage::Local(leg)) {
-            self.channel_ended(env, key, code);
-        }
     }
 
     /// Asks the predicate again about a producer that is connected.

@@ -11,12 +11,7 @@ use super::{
     stage::{InboundStage, StageEvent},
 };
 use crate::{
-    clerk::{
-        effect::Effect,
-        env::Env,
-        notice::contain,
-        timers::Timer,
-    },
+    clerk::{effect::Effect, env::Env, notice::contain, timers::Timer},
     shared::{
         keys::{InboundKey, SubscriptionKey},
         limits::RANK_PAUSE,
@@ -142,10 +137,10 @@ impl Subscriptions {
                 env.effects.cancel_timer(timer);
             }
             let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
+            subscription.note_stop(env, producer, code);
             let Some(inbound) = subscription.producers.get_mut(&producer) else { continue };
             let was_open = inbound.stage.is_open();
             let event = inbound.end_event((producer, &subscription.shared.spec.form), code, true);
-            inbound.note_stop((producer, env.now), code, &mut subscription.stops, env.limits.legs);
             inbound.enter(StageEvent::StoodBy);
             if was_open {
                 subscription.report(env, || event);

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     clerk::testing::{self, STREAM},
     peer::PeerFacts,
-    shared::subscription::SubscribeSpec,
+    shared::subscription::{LegGap, SubscribeSpec},
 };
 
 const PRODUCER: PeerId = PeerId([9; 32]);
@@ -162,19 +162,23 @@ fn a_gap_is_exact_within_a_publication_and_unknown_across_two() {
     assert_eq!(stopped.gap_to(start(other, 5), false), unknown);
 }
 
-/// Asks for a channel and connects it.
-fn connect(fixture: &mut Fixture) {
+/// Asks for a channel and connects it. Returns what is missing before its first datum.
+fn connect(fixture: &mut Fixture) -> LegGap {
     let open_id = fixture.open();
-    let index = testing::index(1);
-    let label = Label::from_u32(1);
+    accept(fixture, open_id, 0)
+}
+
+/// A producer lets us in: the channel begins at `next_seq`.
+fn accept(fixture: &mut Fixture, open_id: OpenId, next_seq: u64) -> LegGap {
     let ring = corewire_rings::Ring::new(crate::shared::publication::PublishSpec::new(STREAM).ring_config());
     let reader = ring.expect("a ring").subscribe().expect("a cursor");
-    let start = Resume { publication: PublicationId([1; 16]), next_seq: 0 };
-    let asked = (index, open_id, label);
+    let start = Resume { publication: PublicationId([1; 16]), next_seq };
+    let asked = (testing::index(1), open_id, Label::from_u32(1));
     fixture.subscriptions.channel_accepted(&mut fixture.env, fixture.key, asked, start, Inbox::local(reader));
     // The consumer takes it at once.
-    fixture.shared.waiting.lock().fresh.clear();
+    let legs = std::mem::take(&mut fixture.shared.waiting.lock().fresh);
     fixture.env.effects.drain();
+    legs.front().expect("a leg").gap()
 }
 
 /// The pause before the next attempt, if there is one.
@@ -341,4 +345,42 @@ fn one_producer_is_asked_though_it_announces_nothing() {
     assert_eq!(node.direct.counts(), (0, 0));
     subscriptions.stream_appeared(node.id, PRODUCER, &STREAM);
     assert_eq!(subscriptions.next_fresh(), None);
+}
+
+#[test]
+fn a_producer_that_is_wanted_keeps_its_place_when_others_come_and_go() {
+    let mut fixture = Fixture::new();
+    fixture.env.limits.legs = 2;
+    // One after the other, the first of which has the least id and is wanted throughout.
+    let [one, two, three] = [1, 2, 3].map(|number| PeerId([number; 32]));
+    fixture.key.producer = one;
+    fixture.subscriptions.next_fresh();
+    let stop = |fixture: &mut Fixture, producer| {
+        fixture.key.producer = producer;
+        fixture.subscriptions.fresh.insert(fixture.key);
+        connect(fixture);
+        let channel = fixture.subscriptions.inbound(fixture.key).and_then(|inbound| inbound.channel.clone());
+        channel.expect("it is connected").shared.stop_at(5);
+        fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::PEER_LOST);
+    };
+    let leave = |fixture: &mut Fixture| {
+        fixture.subscriptions.retry_due(fixture.key);
+        fixture.subscriptions.next_fresh();
+        fixture.subscriptions.advance(&mut fixture.env, fixture.key, None);
+        fixture.env.effects.drain();
+    };
+    let come_back = |fixture: &mut Fixture, producer| {
+        fixture.key.producer = producer;
+        fixture.subscriptions.retry_due(fixture.key);
+        fixture.subscriptions.fresh.insert(fixture.key);
+        let open_id = fixture.open();
+        accept(fixture, open_id, 15)
+    };
+    stop(&mut fixture, one);
+    stop(&mut fixture, two);
+    leave(&mut fixture);
+    stop(&mut fixture, three);
+    leave(&mut fixture);
+    assert_eq!(come_back(&mut fixture, one), LegGap { datums: 10, unknown: false });
+    assert_eq!(come_back(&mut fixture, two), LegGap { datums: 0, unknown: true }, "its place gave way");
 }
