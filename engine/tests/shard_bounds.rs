@@ -3,13 +3,13 @@
 
 mod shard_rig;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, task::Waker, time::Duration};
 
 use corewire_engine::{
     counters::{Counter, CounterSnapshot},
-    driver::{Driver, DriverConfig, Route, sim::SimDriver},
+    driver::{Driver, DriverConfig, Route, Sleep, sim::SimDriver},
     shard::{AcceptChannel, Command, Event, ShardLimits},
-    shared::ChannelState,
+    shared::{ChannelState, Next},
 };
 use corewire_proto::{
     congestion::Congestion,
@@ -101,6 +101,55 @@ fn unsealed(to: ReceiverIndex, len: usize) -> Vec<u8> {
     packet.extend_from_slice(&1u64.to_le_bytes());
     packet.resize(len, 0xa5);
     packet
+}
+
+#[test]
+fn a_sleep_without_an_end_ends_at_the_shards_own_deadline() {
+    let mut rig = connected(Setup::default());
+    let due = loop {
+        match rig.left.shard.turn() {
+            Next::Again => {}
+            Next::Until(at) => break at,
+            Next::Idle => panic!("a session has deadlines"),
+        }
+    };
+    for (limit, ends) in [(None, due), (Some(due - Duration::from_millis(1)), due - Duration::from_millis(1))] {
+        let prepared = rig.left.shard.prepare_sleep(limit, Waker::noop());
+        assert_eq!(prepared, Sleep::Until(Some(ends)));
+        rig.left.shard.end_sleep();
+    }
+}
+
+#[test]
+fn a_channel_keeps_the_last_of_the_marks_it_was_given() {
+    let mut rig = connected(Setup::default());
+    let ring = ring(64, 1 << 16);
+    let mut leg = rig.subscribe(1, &ring, Wish { window_datums: 4, ..Wish::default() });
+    assert_eq!(publish(&ring, 32, 64), 32);
+    rig.run_for(Duration::from_secs(1));
+    let label = leg.left_label;
+    for seq in 6..=32 {
+        rig.left.tell(Command::Mark { index: leg.left_index(), label, seq });
+    }
+    rig.run_for(Duration::from_secs(1));
+    let marked = |rig: &mut Rig| {
+        let marked = rig.left.pick(|event| match event {
+            Event::Marked { label: its, seq, .. } if *its == label => Some(*seq),
+            _ => None,
+        });
+        marked.map(|(seq, _)| seq)
+    };
+    assert_eq!(marked(&mut rig), None, "the consumer has taken nothing");
+    let mut taken = 0;
+    rig.run_until(LONG, |_| {
+        taken += leg.take(usize::MAX).0;
+        taken == 32
+    });
+    rig.run_for(Duration::from_secs(1));
+    assert_eq!((marked(&mut rig), marked(&mut rig)), (Some(32), None));
+    rig.left.tell(Command::Mark { index: leg.left_index(), label, seq: 32 });
+    rig.settle();
+    assert_eq!(marked(&mut rig), Some(32), "what is reached is reported at once");
 }
 
 #[test]

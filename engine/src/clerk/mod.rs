@@ -356,7 +356,7 @@ impl Clerk {
             }
             Event::Marked { index, label, seq } => {
                 if let Some(ChannelOwner::Outbound(key)) = self.sessions.owner(index, label) {
-                    self.publications.marked(key, seq);
+                    self.publications.marked(env, key, seq);
                 }
             }
             Event::ChannelAccepted { index, open_id, label, publication, first_seq, reader, taken } => {

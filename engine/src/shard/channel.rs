@@ -10,7 +10,10 @@ use corewire_proto::{
 };
 use corewire_rings::{ConsumerProgress, Writer};
 
-use super::table::{SessionSlot, StreamSlot};
+use super::{
+    marks::ChannelMarks,
+    table::{SessionSlot, StreamSlot},
+};
 use crate::shared::{ChannelShared, ChannelSnapshot};
 
 /// A channel.
@@ -89,6 +92,8 @@ pub(crate) struct ProducerEnd {
     pub(crate) selects: bool,
     /// What the session has read so far, resends not counted.
     pub(crate) read: PassedCount,
+    /// What is to happen when it has released records up to a sequence.
+    pub(crate) marks: ChannelMarks,
 }
 
 /// The consumer's end.

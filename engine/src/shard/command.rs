@@ -185,7 +185,8 @@ pub enum Command {
         code: CloseCode,
     },
     /// Say when a channel, at the producer's end, needs no record below a sequence any more:
-    /// [`Event::Marked`]. When it ends first, its end is the answer.
+    /// [`Event::Marked`]. When it ends first, its end is the answer. A channel has one such mark: the next
+    /// takes its place.
     Mark {
         /// The session.
         index: ReceiverIndex,

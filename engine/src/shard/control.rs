@@ -19,6 +19,7 @@ use corewire_rings::{Reader, Ring};
 use super::{
     ShardCore,
     channel::{ChannelEntry, ChannelRole, PassedCount, PendingOpen, ProducerEnd},
+    marks::ChannelMarks,
     command::{AcceptChannel, Command, Event, NodeId, ResumePoint},
     events::largest_datum,
     limits::COMMANDS_PER_TURN,
@@ -309,8 +310,15 @@ impl ShardCore {
         let (known, ended) = (stream.published, stream.mode == PollMode::Closed);
         let read = PassedCount { next: first_seq, ..PassedCount::default() };
         let selects = !handle.selection().is_trivial();
-        let producer =
-            ProducerEnd { stream: stream_slot, place, released: first_seq, finishing: false, selects, read };
+        let producer = ProducerEnd {
+            stream: stream_slot,
+            place,
+            released: first_seq,
+            finishing: false,
+            selects,
+            read,
+            marks: ChannelMarks::default(),
+        };
         // Written before the channel reads: the clerk finds the slowest channel of a ring by these counters.
         let published = known.max(first_seq);
         handle.counters().write(&ChannelSnapshot {

@@ -261,6 +261,7 @@ impl ShardCore {
         if before <= stream.floor {
             self.floors.push(producer.stream);
         }
+        self.check_marks(channel_slot);
     }
 
     /// Grants the peer the credit that the consumer of this channel returned, or ends the channel when the

@@ -1,90 +1,63 @@
 //! Marks: what is to happen when a channel needs no record below a sequence any more.
 //!
-//! A mark is looked at in each turn until it is reached or its channel is gone; then it is dropped, because
-//! the event that reports the channel's end says where it stopped. There are few: one for each flush of a
-//! publication, and one for each channel of a stream that its producer aborted.
+//! A channel keeps its marks itself, at most one of each kind, and looks at them when it releases records.
+//! They end with the channel: the event that reports its end says where it stopped.
 
 use corewire_proto::{channel::Label, session::CloseCode, wire::header::ReceiverIndex};
 
-use super::{
-    ShardCore,
-    channel::ChannelRole,
-    command::Event,
-    table::{ChannelSlot, SessionSlot},
-};
+use super::{ShardCore, channel::ChannelRole, command::Event, table::ChannelSlot};
 
-/// A mark of one channel.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ChannelMark {
-    session: SessionSlot,
-    /// Of the session, whose slot may have another owner by now.
-    index: ReceiverIndex,
-    label: Label,
-    /// The mark is reached when the channel has released every record below.
-    seq: u64,
-    act: MarkAct,
-}
-
-/// What happens when a mark is reached.
-#[derive(Clone, Copy, Debug)]
-enum MarkAct {
+/// The marks of one channel, at the producer's end. A mark is reached when every record below its sequence is
+/// released.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ChannelMarks {
     /// The clerk is told.
-    Tell,
-    /// The channel ends.
-    Reset(CloseCode),
+    tell: Option<u64>,
+    /// The channel ends with this code.
+    reset: Option<(u64, CloseCode)>,
 }
 
 impl ShardCore {
-    /// Tells the clerk when a producer's end has released every record below `seq`.
+    /// Tells the clerk when a producer's end has released every record below `seq`. Takes the place of an
+    /// earlier such mark of the channel.
     pub(crate) fn mark(&mut self, index: ReceiverIndex, label: Label, seq: u64) {
-        match self.find(index) {
-            Some(session) => {
-                let act = MarkAct::Tell;
-                self.marks.push(ChannelMark { session, index, label, seq, act });
-                self.work.did = true;
-            }
-            None => self.count_stale(),
+        let Some(session) = self.find(index) else { return self.count_stale() };
+        if let Some(channel) = self.sessions.get(session).and_then(|entry| entry.labels.get(label)) {
+            self.set_mark(channel, |marks| marks.tell = Some(seq));
         }
     }
 
     /// Ends a producer's end with `code` when it has released every record below `seq`.
     pub(crate) fn reset_at(&mut self, channel: ChannelSlot, seq: u64, code: CloseCode) {
-        let Some(channel) = self.channels.get(channel) else { return };
-        let (session, label) = (channel.session, channel.label);
-        let Some(index) = self.sessions.get(session).map(|entry| entry.index) else { return };
-        self.marks.push(ChannelMark { session, index, label, seq, act: MarkAct::Reset(code) });
-        self.work.did = true;
+        self.set_mark(channel, |marks| marks.reset = Some((seq, code)));
     }
 
-    /// Acts on the marks that are reached.
-    pub(crate) fn check_marks(&mut self) {
-        if self.marks.is_empty() {
-            return;
+    fn set_mark(&mut self, slot: ChannelSlot, set: impl FnOnce(&mut ChannelMarks)) {
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        if let ChannelRole::Producer(producer) = &mut channel.role {
+            set(&mut producer.marks);
+            self.check_marks(slot);
         }
-        let mut marks = std::mem::take(&mut self.marks);
-        marks.retain(|mark| {
-            let Some(released) = self.released_by(mark) else { return false };
-            if released < mark.seq {
-                return true;
-            }
-            let ChannelMark { session, index, label, seq, act } = *mark;
-            self.work.did = true;
-            match act {
-                // At most one for each mark that the clerk has set: bounded.
-                MarkAct::Tell => self.reply(Event::Marked { index, label, seq }),
-                MarkAct::Reset(code) => self.reset_channel(session, label, code),
-            }
-            false
-        });
-        self.marks = marks;
     }
 
-    /// How far the channel of a mark has released its ring; `None` when it is gone.
-    fn released_by(&self, mark: &ChannelMark) -> Option<u64> {
-        let entry = self.sessions.get(mark.session).filter(|entry| entry.index == mark.index)?;
-        match self.channels.get(entry.labels.get(mark.label)?)?.role {
-            ChannelRole::Producer(producer) => Some(producer.released),
-            _ => None,
+    /// Acts on the marks that a channel has reached.
+    pub(crate) fn check_marks(&mut self, slot: ChannelSlot) {
+        let Some(channel) = self.channels.get_mut(slot) else { return };
+        let (session, label) = (channel.session, channel.label);
+        let ChannelRole::Producer(producer) = &mut channel.role else { return };
+        let released = producer.released;
+        let tell = producer.marks.tell.take_if(|seq| *seq <= released);
+        let reset = producer.marks.reset.take_if(|(seq, _)| *seq <= released);
+        if let Some(seq) = tell
+            && let Some(index) = self.sessions.get(session).map(|entry| entry.index)
+        {
+            self.work.did = true;
+            // At most one for each command of the clerk's: bounded.
+            self.reply(Event::Marked { index, label, seq });
+        }
+        if let Some((_, code)) = reset {
+            self.work.did = true;
+            self.reset_channel(session, label, code);
         }
     }
 }

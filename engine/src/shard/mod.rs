@@ -55,7 +55,6 @@ use corewire_rings::mailbox::{Receiver, Sender};
 use self::{
     backlog::Backlog,
     channel::ChannelEntry,
-    marks::ChannelMark,
     node::ShardNodes,
     notifier::{Notification, ShardNotifier},
     session::SessionEntry,
@@ -129,8 +128,6 @@ struct ShardCore {
     floors: SlotQueue<StreamSlot>,
     /// Streams that their ring may have detached.
     cut: SlotQueue<StreamSlot>,
-    /// What is to happen when channels have released their rings so far.
-    marks: Vec<ChannelMark>,
     /// Channels whose counters are written at the end of the turn.
     touched: SlotQueue<ChannelSlot>,
     /// Notifications that are being handled. Kept for its memory.
@@ -177,7 +174,6 @@ impl<D: Driver> Shard<D> {
             pinned: SlotQueue::default(),
             floors: SlotQueue::default(),
             cut: SlotQueue::default(),
-            marks: Vec::new(),
             touched: SlotQueue::default(),
             notifications: Vec::new(),
             closing: Vec::new(),

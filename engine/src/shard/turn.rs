@@ -217,7 +217,6 @@ impl ShardCore {
             self.rearm_timer(slot);
             self.remove_if_over(slot);
         }
-        self.check_marks();
         self.release_rings();
         self.flush_events();
     }

@@ -2,8 +2,9 @@
 //! mean for them.
 //!
 //! A consumer of this engine reads the ring itself, so it has everything at once. For one of another engine
-//! the shard is asked; the answer is a mark that is reached, or the end of the channel. An absent consumer is
-//! waited for as long as its place is kept.
+//! the shard is asked; the answer is a mark that is reached, or the end of the channel. Of each channel one
+//! mark is asked for at a time, the earliest that a flush waits for: flushes that are given up leave nothing
+//! else behind. An absent consumer is waited for as long as its place is kept.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -27,35 +28,49 @@ impl Publications {
             // It is forgotten, so what was not delivered is known.
             return flush.begin(Vec::new(), shared.undelivered.lock().clone());
         };
-        // The handle of a flush that was given up is gone, or it is over.
-        publication.flushes.retain(|flush| Arc::strong_count(flush) > 1 && !flush.is_over());
+        publication.flushes.retain(is_waited_for);
         let remote = publication.channels.values().filter(|outbound| outbound.subscription.is_some());
         let absent = publication.places.iter().map(|(_, place)| place.channel.clone());
         let waiting = remote.map(|outbound| outbound.channel.clone()).chain(absent).collect();
         flush.begin(waiting, shared.undelivered.lock().clone());
         if !flush.is_over() {
-            for outbound in publication.channels.values() {
-                mark(env, outbound, flush.seq);
+            for outbound in publication.channels.values_mut() {
+                outbound.ask(env, flush.seq);
             }
             publication.flushes.push(flush);
         }
     }
 
     /// The consumer of a channel has everything below `seq`.
-    pub(crate) fn marked(&mut self, key: OutboundKey, seq: u64) {
+    pub(crate) fn marked(&mut self, env: &mut Env, key: OutboundKey, seq: u64) {
         let Some(publication) = self.publications.get_mut(&key.publication) else { return };
-        let Some(outbound) = publication.channels.get(&key) else { return };
+        let Some(outbound) = publication.channels.get_mut(&key) else { return };
         for flush in publication.flushes.iter().filter(|flush| flush.seq <= seq) {
             flush.reached(&outbound.channel);
         }
-        publication.flushes.retain(|flush| !flush.is_over());
+        publication.flushes.retain(is_waited_for);
+        if outbound.asked.take_if(|asked| *asked <= seq).is_some() {
+            let later = publication.flushes.iter().map(|flush| flush.seq).filter(|later| *later > seq);
+            later.min().into_iter().for_each(|next| outbound.ask(env, next));
+        }
     }
 }
 
-/// Asks the shard of a channel when its consumer has everything below `seq`.
-fn mark(env: &mut Env, outbound: &OutboundChannel, seq: u64) {
-    if let OutboundEnd::Remote(index, label) = outbound.end {
-        env.effects.send(index.shard(), Command::Mark { index, label, seq });
+/// Whether a flush lacks a consumer, and its handle was not dropped.
+fn is_waited_for(flush: &Arc<FlushShared>) -> bool {
+    Arc::strong_count(flush) > 1 && !flush.is_over()
+}
+
+impl OutboundChannel {
+    /// Asks the shard when the consumer has everything below `seq`, unless it owes the answer for an earlier
+    /// sequence: then it is asked after that.
+    fn ask(&mut self, env: &mut Env, seq: u64) {
+        if let OutboundEnd::Remote(index, label) = self.end
+            && self.asked.is_none_or(|asked| seq < asked)
+        {
+            self.asked = Some(seq);
+            env.effects.send(index.shard(), Command::Mark { index, label, seq });
+        }
     }
 }
 
@@ -82,11 +97,11 @@ impl PublicationState {
     }
 
     /// An absent consumer goes on with the channel `key`, after another one.
-    pub(super) fn resumed(&self, env: &mut Env, key: OutboundKey, former: &Arc<Channel>) {
-        let Some(outbound) = self.channels.get(&key) else { return };
+    pub(super) fn resumed(&mut self, env: &mut Env, key: OutboundKey, former: &Arc<Channel>) {
+        let Some(outbound) = self.channels.get_mut(&key) else { return };
         for flush in &self.flushes {
             if flush.replaced(former, &outbound.channel) {
-                mark(env, outbound, flush.seq);
+                outbound.ask(env, flush.seq);
             }
         }
     }

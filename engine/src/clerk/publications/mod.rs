@@ -106,6 +106,8 @@ struct OutboundChannel {
     /// The first sequence of this publication that the consumer has not seen, if it was here before.
     resumes_at: Option<u64>,
     channel: Arc<Channel>,
+    /// The mark that the shard was asked for and has not reported. Of a remote consumer.
+    asked: Option<u64>,
 }
 
 /// Where the other end of an outbound channel is.
@@ -350,6 +352,7 @@ impl Publications {
             subscription: Some(request.subscription),
             resumes_at: publication.resumes_at(request),
             channel,
+            asked: None,
         };
         let (resume, former) = publication.take_place(env, &asked).unzip();
         publication.insert(env, channel_key, outbound, verdict);
@@ -411,7 +414,14 @@ impl Publications {
         publication.insert(
             env,
             key,
-            OutboundChannel { end, peer: consumer.peer_id(), subscription: None, resumes_at: None, channel },
+            OutboundChannel {
+                end,
+                peer: consumer.peer_id(),
+                subscription: None,
+                resumes_at: None,
+                channel,
+                asked: None,
+            },
             verdict,
         );
         count(&publication.node.counters.channels_served);

@@ -387,17 +387,17 @@ fn a_flush_waits_for_marks_ends_and_absent_consumers() {
     let flush = FlushShared::new(STREAM, fixture.shared.ring.tail());
     fixture.publications.flush(&mut fixture.env, &fixture.shared, flush.clone());
     assert_eq!(marks(fixture.env.effects.drain()), [3, 3]);
-    fixture.publications.marked(one, 2);
+    fixture.publications.marked(&mut fixture.env, one, 2);
     let lacking = |flush: &Arc<FlushShared>| crate::shared::flush::Flush(flush.clone()).missing().len();
     assert_eq!(lacking(&flush), 3, "that mark is of an earlier flush");
-    fixture.publications.marked(one, 3);
+    fixture.publications.marked(&mut fixture.env, one, 3);
     assert_eq!(lacking(&flush), 2);
     fixture.publications.channel_ended(&mut fixture.env, other, CloseCode::NOT_ALLOWED, None);
     assert!(!flush.is_over(), "one is absent");
     fixture.env.effects.drain();
     let again = fixture.serve_again(8, Some(1)).expect("it is admitted").expect("no channel is in the way");
     assert_eq!(marks(fixture.env.effects.drain()), [3], "its new channel is asked");
-    fixture.publications.marked(again, 3);
+    fixture.publications.marked(&mut fixture.env, again, 3);
     assert!(flush.is_over());
     let missing = crate::shared::flush::Flush(flush).missing();
     assert_eq!(missing.iter().map(|one| one.datums).collect::<Vec<_>>(), [3], "the one that was cut off");
@@ -412,6 +412,38 @@ fn a_flush_that_was_given_up_is_forgotten_with_the_next_one() {
         fixture.publications.flush(&mut fixture.env, &fixture.shared, flush.clone());
     }
     assert_eq!(fixture.publications.publications[&fixture.shared.key].flushes.len(), 1);
+}
+
+#[test]
+fn a_channel_is_asked_for_one_mark_at_a_time_the_earliest() {
+    let mut fixture = Fixture::new(PublishSpec::new(STREAM));
+    let key = fixture.serve(1).expect("admitted");
+    fixture.publications.publications[&fixture.shared.key].channels[&key]
+        .channel
+        .shared
+        .set_connected(Instant::ZERO);
+    fixture.env.effects.drain();
+    let flush = |fixture: &mut Fixture, seq| {
+        let flush = FlushShared::new(STREAM, seq);
+        fixture.publications.flush(&mut fixture.env, &fixture.shared, flush.clone());
+        flush
+    };
+    for seq in 3..10_003 {
+        drop(flush(&mut fixture, seq));
+    }
+    assert_eq!(marks(fixture.env.effects.drain()), [3], "nothing waits for the others");
+    let (late, soon) = (flush(&mut fixture, 5), flush(&mut fixture, 4));
+    assert!(marks(fixture.env.effects.drain()).is_empty());
+    fixture.publications.marked(&mut fixture.env, key, 3);
+    assert_eq!(marks(fixture.env.effects.drain()), [4]);
+    // An earlier one is not kept waiting by the one that was asked for.
+    let sooner = flush(&mut fixture, 3);
+    assert_eq!(marks(fixture.env.effects.drain()), [3]);
+    fixture.publications.marked(&mut fixture.env, key, 4);
+    assert!(sooner.is_over() && soon.is_over() && !late.is_over());
+    assert_eq!(marks(fixture.env.effects.drain()), [5]);
+    fixture.publications.marked(&mut fixture.env, key, 5);
+    assert!(late.is_over());
 }
 
 #[test]
