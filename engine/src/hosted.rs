@@ -139,15 +139,15 @@ impl HostedEngine {
     }
 
     /// Sleeps until there is work for [`turn`](Self::turn), at most for `limit`. Returns at once if there is
-    /// some already, and may return early.
+    /// some already or the engine [is over](Self::is_over), and may return early.
     pub fn sleep(&self, limit: Option<Duration>) {
         self.shard.park(limit.map(|limit| self.shard.now() + limit));
     }
 
     /// For a loop that sleeps on several descriptors: arms everything that makes this one ([`AsFd`])
     /// readable. Unless the answer is [`NextTurn::Now`], wait for it to become readable, at most as long as
-    /// the answer and the last [`turn`](Self::turn) say; then take a turn, whatever ended the wait. The
-    /// example `host_own_loop` has such a loop.
+    /// the answer says; then take a turn, whatever ended the wait. Once the engine [is over](Self::is_over)
+    /// the answer stays `Now`. The example `host_own_loop` has such a loop.
     pub fn prepare_sleep(&self) -> NextTurn {
         match self.shard.prepare_sleep(None, None) {
             Sleep::Ready => NextTurn::Now,

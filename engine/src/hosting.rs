@@ -20,7 +20,7 @@ use std::{
 };
 
 use corewire_proto::time::Instant;
-use corewire_rings::park;
+use corewire_rings::{contain, park};
 
 use crate::{
     affinity,
@@ -136,18 +136,23 @@ impl HostedShard {
             return Sleep::Ready;
         }
         self.wake_up(&mut shard);
-        let prepared = shard.prepare_sleep(until, task.unwrap_or(&self.alarm));
+        let sleeper = task.unwrap_or(&self.alarm);
+        let prepared = self.contained(&mut shard, |shard| shard.prepare_sleep(until, sleeper));
+        let prepared = prepared.unwrap_or(Sleep::Ready);
         if prepared != Sleep::Ready {
             *self.sleeper.borrow_mut() = task.map_or(Sleeper::Driver, |task| Sleeper::Task(task.clone()));
         }
         prepared
     }
 
-    /// Sleeps in the driver, unless there is work.
+    /// Sleeps in the driver, unless there is work or the shard is over.
     pub(crate) fn park(&self, until: Option<Instant>) {
         let Ok(mut shard) = self.shard.try_borrow_mut() else { return };
+        if self.is_over() {
+            return;
+        }
         self.wake_up(&mut shard);
-        shard.park(until);
+        self.contained(&mut shard, |shard| shard.park(until));
     }
 
     /// Ends a sleep that the caller has prepared.
@@ -155,7 +160,7 @@ impl HostedShard {
         if let Ok(mut shard) = self.shard.try_borrow_mut()
             && !matches!(self.sleeper.replace(Sleeper::Awake), Sleeper::Awake)
         {
-            shard.end_sleep();
+            self.contained(&mut shard, Shard::end_sleep);
         }
     }
 
@@ -163,10 +168,10 @@ impl HostedShard {
     fn wake_up(&self, shard: &mut Shard<AnyDriver>) {
         let sleeper = self.sleeper.replace(Sleeper::Awake);
         if !matches!(sleeper, Sleeper::Awake) {
-            shard.end_sleep();
+            self.contained(shard, Shard::end_sleep);
         }
         if let Sleeper::Task(task) = sleeper {
-            task.wake();
+            contain(|| task.wake());
         }
     }
 

@@ -71,7 +71,8 @@ impl<D: Driver> Shard<D> {
     pub(crate) fn flush(&mut self) {
         let Self { driver, core } = self;
         core.now = driver.now();
-        core.work = TurnWork::default();
+        // What the last turn did may still be a reason for the next one.
+        core.work = TurnWork { did: core.work.did, ..TurnWork::default() };
         core.take_notifications();
         core.poll_rings();
         self.send_ready();
@@ -107,10 +108,18 @@ impl<D: Driver> Shard<D> {
     /// called, or until [`Driver::readiness`] is readable; then it calls [`Shard::end_sleep`]. After
     /// [`Sleep::Ready`] there is work: take a turn.
     ///
+    /// The sleep ends at the shard's own deadline if that is before `until`. So a host need not know what the
+    /// last turn answered, or what was sent since.
+    ///
     /// `sleeper` is called for the clerk, rings and inboxes, from any thread. The driver's own waker makes
     /// these show in the driver's readiness too.
     pub fn prepare_sleep(&mut self, until: Option<Instant>, sleeper: &Waker) -> Sleep {
-        if self.core.may_sleep(sleeper) {
+        let until = match self.core.next_turn().sooner(until.map_or(Next::Idle, Next::Until)) {
+            Next::Again => None,
+            Next::Until(at) => Some(Some(at)),
+            Next::Idle => Some(None),
+        };
+        if let Some(until) = until.filter(|_| self.core.may_sleep(sleeper)) {
             self.core.publish_driver(&self.driver);
             if let Sleep::Until(until) = self.driver.prepare_sleep(until) {
                 self.core.counters.bump(Counter::Parks);
