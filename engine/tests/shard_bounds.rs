@@ -113,7 +113,8 @@ fn a_sleep_without_an_end_ends_at_the_shards_own_deadline() {
             Next::Idle => panic!("a session has deadlines"),
         }
     };
-    for (limit, ends) in [(None, due), (Some(due - Duration::from_millis(1)), due - Duration::from_millis(1))] {
+    for (limit, ends) in [(None, due), (Some(due - Duration::from_millis(1)), due - Duration::from_millis(1))]
+    {
         let prepared = rig.left.shard.prepare_sleep(limit, Waker::noop());
         assert_eq!(prepared, Sleep::Until(Some(ends)));
         rig.left.shard.end_sleep();

@@ -19,10 +19,10 @@ use corewire_rings::{Reader, Ring};
 use super::{
     ShardCore,
     channel::{ChannelEntry, ChannelRole, PassedCount, PendingOpen, ProducerEnd},
-    marks::ChannelMarks,
     command::{AcceptChannel, Command, Event, NodeId, ResumePoint},
     events::largest_datum,
     limits::COMMANDS_PER_TURN,
+    marks::ChannelMarks,
     stream::{PollMode, StreamEntry},
     table::{ChannelSlot, SessionSlot, StreamSlot},
 };
