@@ -6,7 +6,7 @@
 //! | executor | reactor | a sleep costs |
 //! |---|---|---|
 //! | tokio, one thread | `TokioReactor`, feature `tokio` | tokio's own sleep |
-//! | tokio-uring | the same, since it runs on tokio's reactor; not tested | tokio's own sleep |
+//! | tokio-uring | the same, since it runs on tokio's reactor | tokio's own sleep |
 //! | glommio, and any other | [`PollThread`](crate::engine::PollThread) | a hop between threads more |
 //! | a loop of the program's own | its descriptor, [`HostedEngine::prepare_sleep`] | the loop's own sleep |
 //! | none | blocking calls, [`HostedEngine::block_on`] | the driver's sleep, the cheapest |
