@@ -128,9 +128,6 @@ impl RawShared {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use super::PINNED_PAUSE;
     use crate::raw::StreamConfig;
     use crate::{Network, NetworkId, PeerId};
 
@@ -147,15 +144,12 @@ mod tests {
             stream.try_send(vec![1; open.max_payload()]).expect("there is room");
         }
         let oldest = shard.try_recv().expect("it is open").expect("a payload");
-        let begun = Instant::now();
         std::thread::scope(|scope| {
             let sent = scope.spawn(|| stream.try_send(vec![2; open.max_payload()]));
-            let tries = || shared.ring().stats().blocked_by_pin;
-            while tries() < 100 && !sent.is_finished() {
+            // It waits for room instead of trying on and on.
+            while shared.ring().waiting_writers() == 0 && !sent.is_finished() {
                 std::thread::yield_now();
             }
-            let (tries, most) = (tries(), begun.elapsed().as_micros() / PINNED_PAUSE.as_micros());
-            assert!(u128::from(tries) <= most + 1, "{tries} attempts, but {most} pauses");
             assert!(!sent.is_finished(), "{:?}", sent.join());
             drop(oldest);
             assert_eq!(sent.join().expect("it does not panic"), Ok(()));
