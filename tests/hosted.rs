@@ -228,6 +228,49 @@ fn waits_with_a_limit_end_at_it() {
 }
 
 #[test]
+fn a_sleep_ends_when_the_shard_needs_its_next_turn() {
+    let hosted = hosted(Idle::Park);
+    let id = NetworkId::random();
+    let here = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
+    let (producer, _consumer) = connect(&here, &elsewhere(id));
+    // The wait for it turns the engine until the channel is open at both ends.
+    producer.send_blocking(0).unwrap();
+    while hosted.turn() == NextTurn::Now {}
+    producer.try_send(1).unwrap();
+    // Should the datum get lost, only a turn sends it again.
+    assert_ne!(hosted.prepare_sleep(), NextTurn::OnNews);
+    let turned = loop {
+        match hosted.turn() {
+            NextTurn::Now => {}
+            quiet => break quiet,
+        }
+    };
+    let NextTurn::Within(turned) = turned else { panic!("a session has deadlines: {turned:?}") };
+    match hosted.prepare_sleep() {
+        NextTurn::Now => {}
+        NextTurn::Within(prepared) => assert!(prepared <= turned, "{prepared:?} after {turned:?}"),
+        NextTurn::OnNews => panic!("the next turn is due in {turned:?}"),
+    }
+}
+
+#[test]
+fn a_sleep_returns_at_once_when_the_engine_is_over() {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let hosted = hosted(Idle::Park);
+        let engine = hosted.engine().clone();
+        let stopping = thread::spawn(move || engine.stop(LIMIT));
+        while !hosted.is_over() {
+            hosted.turn();
+        }
+        assert!(stopping.join().unwrap());
+        hosted.sleep(None);
+        tell.send(hosted.prepare_sleep()).unwrap();
+    });
+    assert_eq!(told.recv_timeout(LIMIT), Ok(NextTurn::Now));
+}
+
+#[test]
 fn a_future_that_wakes_itself_does_not_keep_the_shard_from_its_turns() {
     let hosted = hosted(Idle::ADAPTIVE);
     let id = NetworkId::random();

@@ -36,10 +36,17 @@ pub(crate) fn run<F: Future>(hosted: &HostedEngine, future: F) -> io::Result<F::
         if is_woken && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Ok(output);
         }
-        let turned = hosted.turn();
-        let prepared = if turned == NextTurn::Now { NextTurn::Now } else { hosted.prepare_sleep() };
-        // The next turn may be due already; other descriptors are looked at all the same.
-        let limit = if prepared == NextTurn::Now { Some(Duration::ZERO) } else { sooner(turned, prepared) };
+        let limit = match hosted.turn() {
+            // An engine that is over needs no turn: from then on the future alone is waited for.
+            _ if hosted.is_over() => None,
+            // The next turn is due already; other descriptors are looked at all the same.
+            NextTurn::Now => Some(Duration::ZERO),
+            _ => match hosted.prepare_sleep() {
+                NextTurn::Now => Some(Duration::ZERO),
+                NextTurn::Within(time) => Some(time),
+                NextTurn::OnNews => None,
+            },
+        };
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut descriptors =
             [hosted.as_fd(), woken.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
@@ -50,14 +57,4 @@ pub(crate) fn run<F: Future>(hosted: &HostedEngine, future: F) -> io::Result<F::
             let _ = woken.read(&mut [0; 64])?;
         }
     }
-}
-
-/// The earlier of two times.
-fn sooner(first: NextTurn, second: NextTurn) -> Option<Duration> {
-    let time = |next| match next {
-        NextTurn::Now => Some(Duration::ZERO),
-        NextTurn::Within(time) => Some(time),
-        NextTurn::OnNews => None,
-    };
-    [first, second].into_iter().filter_map(time).min()
 }
