@@ -53,6 +53,7 @@ impl Clerk {
         };
         let local = self.nodes.add(env, &shared, identity, secret, session);
         for bound in sockets {
+            self.nodes.hold(node, &bound.sockets);
             for (shard, socket) in (0..).zip(bound.sockets) {
                 env.effects.send(shard, Command::AddSocket { node, socket });
             }

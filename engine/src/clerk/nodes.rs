@@ -18,6 +18,7 @@ use corewire_proto::{
 
 use super::{effect::Effect, env::Env, timers::Timer};
 use crate::{
+    driver::Socket,
     peer::{PeerFacts, PeerInfo, ShownTicket},
     shard::NodeId,
     shared::{counters::count, limits::Limits, node::NodeShared},
@@ -85,6 +86,9 @@ struct NodeState {
     version: RecordVersion,
     /// The latest record is out of date.
     stale: bool,
+    /// The sockets of addresses that several shards share: a shard that gives up its socket leaves the
+    /// others in their places, by which the kernel steers packets.
+    held: Vec<Socket>,
 }
 
 /// What a handle has changed about a node.
@@ -138,10 +142,18 @@ impl NodeTable {
             addresses: shared.announced.lock().clone(),
             version: RecordVersion { incarnation: u64::try_from(millis).unwrap_or(u64::MAX), sequence: 0 },
             stale: true,
+            held: Vec::new(),
         };
         let before = self.nodes.insert(shared.id, node);
         assert!(before.is_none(), "a node joins once");
         local
+    }
+
+    /// Keeps the sockets of an address open until the node is forgotten, if several shards share it.
+    pub(crate) fn hold(&mut self, node: NodeId, sockets: &[Socket]) {
+        if let (Some(node), true) = (self.nodes.get_mut(&node), sockets.len() > 1) {
+            node.held.extend(sockets.iter().filter_map(Socket::hold));
+        }
     }
 
     /// Forgets a node.

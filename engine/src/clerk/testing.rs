@@ -78,14 +78,19 @@ pub(super) type ShardMailboxes =
 
 /// `count` shards, and their ends of the mailboxes.
 pub(super) fn shards(count: usize, limits: &Limits) -> (Shards, Vec<ShardMailboxes>) {
-    let (links, ends) = (0..count)
+    let (links, ends) = links(count, limits);
+    (Shards::new(links, limits), ends)
+}
+
+/// The clerk's ends of the mailboxes of `count` shards, and theirs.
+pub(super) fn links(count: usize, limits: &Limits) -> (Vec<ShardLink>, Vec<ShardMailboxes>) {
+    (0..count)
         .map(|_| {
             let (commands, commanded) = mailbox(limits.mailbox);
             let (events, heard) = mailbox(limits.mailbox);
             (ShardLink { commands, events: heard }, (commanded, events))
         })
-        .unzip();
-    (Shards::new(links, limits), ends)
+        .unzip()
 }
 
 pub(super) fn index(slot: u32) -> ReceiverIndex {

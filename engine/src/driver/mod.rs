@@ -12,8 +12,8 @@
 //! * **Transmit memory** is taken with [`Driver::lease`], filled, and passed to [`Driver::send`]. From then
 //!   on it belongs to the kernel until the send has completed and the driver takes it back. A lease that is
 //!   dropped instead of sent returns at once.
-//! * **Sockets** are passed to [`Driver::add_socket`] and closed by [`Driver::remove_socket`] or when the
-//!   driver is dropped.
+//! * **Sockets** are passed to [`Driver::add_socket`] and given up by [`Driver::remove_socket`] or when the
+//!   driver is dropped. That closes them, unless they are [held](Socket::hold) elsewhere too.
 //!
 //! # A turn, as the driver sees it
 //!
@@ -34,6 +34,7 @@ use std::{
     fmt, io,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::BorrowedFd,
+    sync::Arc,
     task::Waker,
 };
 
@@ -159,7 +160,7 @@ impl fmt::Debug for SocketId {
 #[derive(Debug)]
 pub enum Socket {
     /// A bound UDP socket of the operating system, for [`DriverKind::Uring`] and [`DriverKind::Epoll`].
-    Udp(UdpSocket),
+    Udp(Arc<UdpSocket>),
     /// A socket of a [`sim::World`], for [`DriverKind::Sim`].
     Sim(sim::SimSocket),
 }
@@ -172,11 +173,19 @@ impl Socket {
             Self::Sim(socket) => Ok(socket.local_addr()),
         }
     }
+
+    /// The same socket for another owner: it closes with the last one. `None`: it is a simulated one.
+    pub(crate) fn hold(&self) -> Option<Self> {
+        match self {
+            Self::Udp(socket) => Some(Self::Udp(socket.clone())),
+            Self::Sim(_) => None,
+        }
+    }
 }
 
 impl From<UdpSocket> for Socket {
     fn from(socket: UdpSocket) -> Self {
-        Self::Udp(socket)
+        Self::Udp(Arc::new(socket))
     }
 }
 
@@ -298,8 +307,8 @@ pub trait Driver {
     /// driver, or when the kernel refuses to make it ready.
     fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId>;
 
-    /// Closes a socket. Datagrams of it that were not yet received are lost, staged sends as well. An unknown
-    /// id is ignored.
+    /// Gives up a socket. Datagrams of it that were not yet received are lost, staged sends as well. An
+    /// unknown id is ignored.
     fn remove_socket(&mut self, id: SocketId);
 
     /// Lends received datagrams to `on`, one call per datagram (trains are already cut), and returns how
@@ -323,7 +332,7 @@ pub trait Driver {
     /// counted as refused.
     fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize);
 
-    /// Takes the oldest error that came back for a datagram. At most 64 wait to be taken.
+    /// Takes the oldest error that came back for a datagram. Of each socket at most 64 wait to be taken.
     fn path_error(&mut self) -> Option<PathError>;
 
     /// Hands all staged work to the kernel.

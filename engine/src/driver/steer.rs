@@ -11,6 +11,9 @@ pub(super) type Instruction = (u16, u8, u8, u32);
 /// The program: data packets go to the socket that their shard byte names, everything else to socket 0. A
 /// packet too short for a load ends the program with 0 as well. A shard byte beyond the last socket makes the
 /// kernel choose by its hash of the addresses, and the shard counts a packet that is not its own.
+///
+/// The kernel counts the sockets in the order in which they joined. When one closes, the last one takes its
+/// number. So none may close while another is in use: the clerk holds all of them until it forgets the node.
 pub(super) const PROGRAM: [Instruction; 6] = [
     (LOAD_BYTE, 0, 0, 0),
     (AND, 0, 0, 0xf0),

@@ -4,6 +4,7 @@
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
+    sync::Arc,
     time::Duration,
 };
 
@@ -58,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Rig {
     drivers: [AnyDriver; 2],
     world: Option<(World, [HostId; 2])>,
-    held: Vec<UdpSocket>,
+    held: Vec<Arc<UdpSocket>>,
 }
 
 /// Bytes that tell by themselves where they were cut or swapped.

@@ -45,7 +45,7 @@ const BATCH_GROWTH: usize = 4;
 /// A socket and what is known about it.
 #[derive(Debug)]
 struct EpollSocket {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     is_ipv4: bool,
     /// Datagrams per send; 1 when trains are not taken.
     segments_per_train: usize,

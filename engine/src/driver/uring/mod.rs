@@ -77,7 +77,7 @@ const RECEIVE_REST: Duration = Duration::from_millis(100);
 /// A socket and what is known about it.
 #[derive(Debug)]
 struct UringSocket {
-    socket: UdpSocket,
+    socket: Arc<UdpSocket>,
     is_ipv4: bool,
     /// Datagrams per send; 1 when trains are not taken.
     segments_per_train: usize,
