@@ -221,7 +221,7 @@ impl NodeHandle {
         self.shared.leaving.store(true, Ordering::Release);
         if !self.shared.port.send(ClerkRequest::Leave { node: self.shared.id, drain }) {
             // The engine has stopped, and with it the node.
-            self.shared.presence.send_if_modified(|presence| {
+            self.shared.presence.show_if(|presence| {
                 let member = *presence == Presence::Member;
                 if member {
                     *presence = Presence::Left(Err(Arc::default()));

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use corewire_rings::sync::Lock;
+use corewire_rings::{contain, sync::Lock};
 
 use crate::{
     driver::wait_readable,
@@ -99,7 +99,7 @@ fn watch_descriptor(fd: &OwnedFd, mut called: PipeReader, watch: &Lock<Watch>) {
         }
         let task = if watching && woken.is_ok() { watch.lock().task.take() } else { None };
         if let Some(task) = task {
-            task.wake();
+            contain(|| task.wake());
         }
     }
 }

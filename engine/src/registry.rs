@@ -85,7 +85,7 @@ pub(crate) fn record(node: &NodeShared) -> Option<Arc<[u8]>> {
 
 /// Replaces a node's record and tells the others.
 pub(crate) fn announce(node: &Arc<NodeShared>, record: Option<Arc<[u8]>>) {
-    node.record.send_replace(record);
+    node.record.show(record);
     for other in others(node) {
         changed(&other);
     }

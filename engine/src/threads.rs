@@ -12,6 +12,7 @@ use std::{
 };
 
 use corewire_proto::time::Instant;
+use corewire_rings::contain;
 
 use crate::{
     affinity::{self, Cpus},
@@ -93,7 +94,7 @@ impl Drop for AliveGuard {
         alive.count -= 1;
         let waiting = if alive.count == 0 { mem::take(&mut alive.waiting) } else { Vec::new() };
         drop(alive);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|waker| _ = contain(|| waker.wake()));
     }
 }
 

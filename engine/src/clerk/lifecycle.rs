@@ -42,7 +42,7 @@ impl Clerk {
         let JoinRequest { shared, identity, secret, sockets, bootstrap, beacon, session } = join;
         if self.shutdown.has_begun() {
             self.port.release_node();
-            shared.presence.send_replace(Presence::Left(Err(Arc::default())));
+            shared.presence.show(Presence::Left(Err(Arc::default())));
             return;
         }
         let (env, node) = (&mut self.env, shared.id);
@@ -458,7 +458,7 @@ impl Clerk {
         self.catalogue.forget_node(env, node);
         let missing = self.publications.forget_node(env, node);
         let delivered = self.shutdown.node_gone(env, node, missing);
-        shared.presence.send_replace(Presence::Left(delivered));
+        shared.presence.show(Presence::Left(delivered));
         registry::leave(&shared);
         self.beacons.leave(node);
         shared.end_changes();
@@ -511,7 +511,7 @@ impl Clerk {
         self.subscriptions.abandon(&mut self.env);
         for node in self.nodes.abandon() {
             registry::leave(&node);
-            node.presence.send_replace(Presence::Left(Err(Arc::default())));
+            node.presence.show(Presence::Left(Err(Arc::default())));
             node.end_changes();
         }
         self.apply_effects();
@@ -522,7 +522,7 @@ impl Clerk {
     fn turn_away(&mut self, request: ClerkRequest) {
         let on_change = match &request {
             ClerkRequest::Join(join) => {
-                join.shared.presence.send_replace(Presence::Left(Err(Arc::default())));
+                join.shared.presence.show(Presence::Left(Err(Arc::default())));
                 None
             }
             ClerkRequest::Publish(publication) => {

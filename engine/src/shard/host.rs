@@ -6,6 +6,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use corewire_rings::drop_contained;
+
 use super::Shard;
 use crate::{
     driver::Driver,
@@ -28,8 +30,22 @@ pub enum HostEnd {
 /// [`super::Event::ShardStopped`] with the panic's text.
 pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> HostEnd {
     let looped = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(&mut shard, &mut idler)));
-    let Err(payload) = looped else { return HostEnd::InOrder };
-    end_after_panic(&mut shard, payload.as_ref())
+    let end = match looped {
+        Ok(()) => HostEnd::InOrder,
+        Err(payload) => {
+            let end = end_after_panic(&mut shard, payload.as_ref());
+            drop_contained(payload);
+            end
+        }
+    };
+    match (catch_unwind(AssertUnwindSafe(|| drop(shard))), end) {
+        (Err(payload), HostEnd::InOrder) => {
+            let text = panic_text(payload.as_ref());
+            drop_contained(payload);
+            HostEnd::Panicked(text)
+        }
+        (_, end) => end,
+    }
 }
 
 /// Tells the clerk and the handles of the shard's channels that a turn has panicked.

@@ -24,6 +24,7 @@ use super::{
     keys::PublicationKey,
     path::{PathShared, PathStats},
     publication::PublicationShared,
+    shown::Shown,
 };
 use crate::{criteria::Selection, peer::PeerInfo};
 
@@ -123,7 +124,7 @@ pub struct ChannelShared {
     stream_id: StreamId,
     producer_id: PeerId,
     consumer_id: PeerId,
-    state: watch::Sender<ChannelState>,
+    state: Shown<ChannelState>,
     /// Set before the state becomes `Terminated`.
     close_code: OnceLock<CloseCode>,
     /// Set before `close_code` when that is `TYPE_MISMATCH`, at the consumer.
@@ -159,7 +160,7 @@ impl ChannelShared {
             stream_id,
             producer_id,
             consumer_id,
-            state: watch::Sender::new(ChannelState::Connecting),
+            state: Shown::new(ChannelState::Connecting),
             close_code: OnceLock::new(),
             producer_type: OnceLock::new(),
             selection: Selection::default(),
@@ -249,7 +250,7 @@ impl ChannelShared {
 
     /// Marks the channel as connected, unless it is over already.
     pub fn set_connected(&self, now: Instant) {
-        self.state.send_if_modified(|state| {
+        self.state.show_if(|state| {
             let first = *state == ChannelState::Connecting && self.close_code.get().is_none();
             if first {
                 let _ = self.connected_at.set(now);
@@ -343,7 +344,7 @@ impl ChannelShared {
             return false;
         }
         let _ = self.ended_at.set(now);
-        self.state.send_replace(ChannelState::Terminated);
+        self.state.show(ChannelState::Terminated);
         true
     }
 }

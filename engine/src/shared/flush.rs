@@ -9,7 +9,7 @@ use std::{
 };
 
 use corewire_proto::{PeerId, StreamId};
-use corewire_rings::sync::Lock;
+use corewire_rings::{contain, sync::Lock};
 
 use super::Channel;
 
@@ -117,7 +117,7 @@ impl FlushShared {
             if state.is_over { state.waker.take() } else { None }
         };
         if let Some(waker) = waker {
-            waker.wake();
+            contain(|| waker.wake());
         }
     }
 }

@@ -22,6 +22,7 @@
 //! | [`limits`] | what the clerk may hold, and for how long things may take |
 //! | [`counters`] | what the clerk counts for each node |
 //! | `reach` | which addresses a node can be reached at |
+//! | `shown` | values that tasks of the user's watch |
 
 pub mod beacon;
 pub mod channel;
@@ -39,6 +40,7 @@ pub mod path;
 pub(crate) mod port;
 pub mod publication;
 pub(crate) mod reach;
+pub(crate) mod shown;
 pub mod subscription;
 
 pub use self::{

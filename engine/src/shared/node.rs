@@ -13,8 +13,8 @@ use std::{
 use corewire_proto::{
     NetworkId, PeerId, StreamId, TagId, handshake::NetworkSecret, identity::Identity, session::SessionConfig,
 };
-use corewire_rings::sync::Lock;
-use tokio::sync::{broadcast, watch};
+use corewire_rings::{contain, drop_contained, sync::Lock};
+use tokio::sync::broadcast;
 
 use super::dialling::{BootstrapTarget, DialFailure};
 use super::{
@@ -27,6 +27,7 @@ use super::{
     limits::Limits,
     port::{RequestPort, changed},
     publication::{PublicationGuard, PublicationShared},
+    shown::Shown,
 };
 use crate::{
     driver::Socket,
@@ -98,10 +99,10 @@ pub(crate) struct NodeShared {
     /// Of [`NodeConfig::max_bandwidth`](crate::node::NodeConfig::max_bandwidth).
     pub(crate) egress: Option<Arc<EgressLimit>>,
     /// Sorted by id.
-    pub(crate) peers: watch::Sender<Arc<[PeerInfo]>>,
+    pub(crate) peers: Shown<Arc<[PeerInfo]>>,
     /// What has changed in it. `None` while nothing listens, and when the node has left.
     changes: Lock<Option<broadcast::Sender<PeerChange>>>,
-    pub(crate) presence: watch::Sender<Presence>,
+    pub(crate) presence: Shown<Presence>,
     pub(crate) settings: Lock<NodeSettings>,
     /// The bootstrap addresses without a session whose last attempt failed, by their place.
     pub(crate) dial_failures: Lock<BTreeMap<usize, DialFailure>>,
@@ -110,7 +111,7 @@ pub(crate) struct NodeShared {
     /// The node is to leave: no publication or subscription is begun.
     pub(crate) leaving: AtomicBool,
     /// The latest signed record, for the registry and for export.
-    pub(crate) record: watch::Sender<Option<Arc<[u8]>>>,
+    pub(crate) record: Shown<Option<Arc<[u8]>>>,
     /// Equal for nodes that may find each other in this process: a hash of network and secret. `None`:
     /// hidden.
     pub(crate) registry_key: Option<[u8; 32]>,
@@ -163,14 +164,14 @@ impl NodeShared {
             limits,
             dead_after,
             egress: parts.egress,
-            peers: watch::Sender::new(Arc::from([])),
+            peers: Shown::new(Arc::from([])),
             changes: Lock::new(None),
-            presence: watch::Sender::new(Presence::Member),
+            presence: Shown::new(Presence::Member),
             settings: Lock::new(parts.settings),
             dial_failures: Lock::new(BTreeMap::new()),
             changed: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
-            record: watch::Sender::new(None),
+            record: Shown::new(None),
             registry_key,
             counters: NodeCounters::default(),
             publications: Lock::new(BTreeMap::new()),
@@ -229,21 +230,23 @@ impl NodeShared {
     /// Lets the handles see the peers, and tells what has changed. `left`: whether a peer has said that it
     /// leaves.
     pub(crate) fn show_peers(&self, now: Arc<[PeerInfo]>, left: impl Fn(&PeerId) -> bool) {
-        let before = self.peers.send_replace(now.clone());
+        let before = self.peers.borrow().clone();
+        self.peers.show(now.clone());
         // Without the lock, because what is told wakes tasks of the user's.
         let sender = self.changes.lock().clone();
-        if let Some(sender) = sender.filter(|sender| sender.receiver_count() > 0) {
+        if let Some(sender) = sender.as_ref().filter(|sender| sender.receiver_count() > 0) {
             for change in changes(&before, &now, left) {
                 // An error means that the last listener has just gone.
-                let _ = sender.send(change);
+                contain(|| drop(sender.send(change)));
             }
         }
+        drop_contained(sender);
     }
 
     /// The node has left: nothing changes any more.
     pub(crate) fn end_changes(&self) {
         let ended = self.changes.lock().take();
-        drop(ended);
+        drop_contained(ended);
     }
 
     /// Hands what was heard to the clerk. The caller has asked whether there is room, unless a peer is

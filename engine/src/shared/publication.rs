@@ -19,7 +19,6 @@ use corewire_proto::{
     session::CloseCode,
 };
 use corewire_rings::{Ring, RingConfig, limits::MAX_READERS, sync::Lock};
-use tokio::sync::watch;
 
 use super::{
     channel::Channels,
@@ -30,6 +29,7 @@ use super::{
     keys::PublicationKey,
     node::NodeShared,
     port::{ClerkRequest, RequestPort},
+    shown::Shown,
 };
 use crate::{
     criteria::{KEY_ROOM, KeyKind},
@@ -242,7 +242,7 @@ pub(crate) struct PublicationShared {
     pub(crate) end: Arc<StreamEnd>,
     /// Of its [`PublishSpec::max_bandwidth`].
     pub(crate) egress: Option<Arc<EgressLimit>>,
-    pub(crate) channels: watch::Sender<Channels>,
+    pub(crate) channels: Shown<Channels>,
     /// A producer reported a full ring since the clerk last checked. Limits the requests to one per check.
     pub(crate) full: AtomicBool,
     /// A consumer whose node has left still reads the ring.
@@ -265,7 +265,7 @@ impl PublicationShared {
             ring,
             end: Arc::default(),
             egress,
-            channels: watch::Sender::new(Arc::from([])),
+            channels: Shown::new(Arc::from([])),
             full: AtomicBool::new(false),
             left: AtomicBool::new(false),
             discarded: AtomicBool::new(false),

@@ -16,8 +16,7 @@ use corewire_proto::{
     channel::{DatumForm, Reliability},
     mutate,
 };
-use corewire_rings::sync::Lock;
-use tokio::sync::watch;
+use corewire_rings::{contain, sync::Lock};
 
 use super::{
     channel::{Channel, Channels},
@@ -28,6 +27,7 @@ use super::{
     path::PathStats,
     port::{ClerkRequest, RequestPort},
     publication::{Admit, OnChange},
+    shown::Shown,
 };
 use crate::{criteria::StreamCriteria, peer::PeerInfo, shard::Inbox};
 
@@ -237,7 +237,7 @@ impl Drop for LocalEnd {
 pub(crate) struct SubscriptionShared {
     pub(crate) key: SubscriptionKey,
     pub(crate) spec: SubscribeSpec,
-    pub(crate) channels: watch::Sender<Channels>,
+    pub(crate) channels: Shown<Channels>,
     pub(crate) panics: AtomicU64,
     /// Legs made so far, plus one when closed.
     pub(crate) version: AtomicU64,
@@ -262,7 +262,7 @@ impl SubscriptionShared {
         Self {
             key,
             spec,
-            channels: watch::Sender::new(Arc::from([])),
+            channels: Shown::new(Arc::from([])),
             panics: AtomicU64::new(0),
             version: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -298,7 +298,7 @@ impl SubscriptionShared {
         };
         drop(refused);
         if let Some(waker) = waker {
-            waker.wake();
+            contain(|| waker.wake());
         }
     }
 
@@ -319,7 +319,7 @@ impl SubscriptionShared {
             legs.waker.take()
         };
         if let Some(waker) = waker {
-            waker.wake();
+            contain(|| waker.wake());
         }
     }
 

@@ -176,7 +176,7 @@ impl PublicationState {
     /// Lets the handles see the channels as they are.
     fn show(&self, env: &mut Env) {
         let channels: Channels = self.channels.values().map(|outbound| outbound.channel.clone()).collect();
-        self.shared.channels.send_replace(channels);
+        self.shared.channels.show(channels);
         env.effects.notify(self.shared.spec.on_change.as_ref());
     }
 

@@ -89,7 +89,7 @@ impl SubscriptionState {
     fn show(&self, env: &mut Env) {
         let channels: Channels =
             self.producers.values().filter_map(|inbound| inbound.channel.clone()).collect();
-        self.shared.channels.send_replace(channels);
+        self.shared.channels.show(channels);
         env.effects.notify(self.shared.spec.on_change.as_ref());
     }
 
