@@ -313,7 +313,9 @@ impl UringDriver {
             self.counters.count_sent(&outgoing);
             return self.slab.land(buffer);
         }
-        let Some(fd) = self.sockets.get(outgoing.route.socket).map(|entry| entry.socket.as_raw_fd()) else {
+        // A cancelled send says nothing about its way: the socket is being closed.
+        let open = self.sockets.get(outgoing.route.socket).filter(|_| result != -libc::ECANCELED);
+        let Some(fd) = open.map(|entry| entry.socket.as_raw_fd()) else {
             self.counters.send_refused += outgoing.datagrams();
             return self.slab.land(buffer);
         };
@@ -482,7 +484,6 @@ impl Driver for UringDriver {
     }
 
     fn remove_socket(&mut self, id: SocketId) {
-        self.path_errors.forget(id);
         self.close_socket(id);
     }
 

@@ -15,7 +15,8 @@ use crate::driver::{
 };
 
 /// Most rounds of submitting what completions made necessary (receives and the alarm to arm, refused sends to
-/// repeat) before a sleep. One is the rule; what is left after the last is submitted by the sleep itself.
+/// repeat) before a sleep. One is the rule; what is left after the last is submitted by a sleep in the ring,
+/// and prevents one outside of it.
 const SETTLE_ROUNDS: usize = 4;
 
 impl UringDriver {
@@ -28,8 +29,7 @@ impl UringDriver {
         if self.alarm.notice().is_some() {
             self.noticing = true;
             self.ring.notices(true);
-            // What came before that is not written.
-            if self.ring.has_completions() || self.ring.wants_enter() {
+            if !self.may_sleep_outside() {
                 self.disarm_sleep();
                 return Sleep::Ready;
             }
@@ -102,8 +102,17 @@ impl UringDriver {
         self.to_arm.iter().filter_map(|&id| self.sockets.get(id)?.rests_until).min()
     }
 
-    /// Whether there is something that a sleep would delay.
-    fn has_news(&self) -> bool {
-        !self.arrivals.is_empty() || (self.wants_lease && self.slab.has_free())
+    /// Whether there is something that a sleep would delay. A lease that has come back is news once: whether
+    /// one is still wanted shows the next turn.
+    fn has_news(&mut self) -> bool {
+        let landed = self.wants_lease && self.slab.has_free();
+        self.wants_lease &= !landed;
+        !self.arrivals.is_empty() || landed
+    }
+
+    /// Whether a host may sleep on the notice. What came before the ring wrote it is not in it, and what was
+    /// not submitted (a receive, after [`SETTLE_ROUNDS`]) would not be during that sleep.
+    pub(super) fn may_sleep_outside(&mut self) -> bool {
+        !self.ring.has_completions() && !self.ring.wants_enter() && self.ring.pushed() == 0
     }
 }

@@ -19,8 +19,8 @@ const DRAIN_POLLS_MAX: usize = 100;
 const DRAIN_POLL_TIME: Duration = Duration::from_millis(10);
 
 impl UringDriver {
-    /// Ends every operation on a socket and closes it. When this returns the port is free, unless the kernel
-    /// was slower than [`DRAIN_POLLS_MAX`].
+    /// Ends every operation on a socket and gives it up. When this returns the port is free, unless the
+    /// socket is held elsewhere or the kernel was slower than [`DRAIN_POLLS_MAX`].
     pub(super) fn close_socket(&mut self, id: SocketId) {
         let Some(entry) = self.sockets.get(id) else { return };
         let fd = types::Fd(entry.socket.as_raw_fd());
@@ -36,6 +36,8 @@ impl UringDriver {
             self.reap();
         }
         self.to_arm.retain(|&other| other != id);
+        // What was reaped above may have put it to rest.
+        self.path_errors.forget(id);
         self.sockets.remove(id);
     }
 

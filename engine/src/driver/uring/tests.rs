@@ -164,3 +164,50 @@ fn a_socket_whose_receives_only_fail_rests_and_then_hears_again() {
     assert_eq!(driver.to_arm, [id]);
     assert!(driver.rest_ends().is_some());
 }
+
+#[test]
+fn socket_that_has_to_rest_while_it_is_closed_is_forgotten() {
+    let Some(mut driver) = open(DriverConfig::default(), UringLimits::default()) else { return };
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let same = socket.try_clone().unwrap();
+    let id = driver.add_socket(socket.into()).unwrap();
+    driver.submit().unwrap();
+    let now = driver.now();
+    assert!(driver.path_errors.may_read(id, now));
+    for _ in 0..crate::driver::fault::READ_MAX {
+        driver.path_errors.count_read(id);
+    }
+    // The refusal ends the armed receive, which the driver sees while it closes the socket.
+    let closed = UdpSocket::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    same.send_to(&[0], closed).unwrap();
+    driver.ring.run_completions(&mut driver.counters).unwrap();
+    driver.remove_socket(id);
+    assert_eq!(driver.counters.error_rests, 1);
+    assert!(driver.path_errors.rested(|| Instant::FAR_FUTURE).is_none());
+}
+
+#[test]
+fn lease_that_came_back_calls_off_one_sleep() {
+    let Some(mut driver) =
+        open(DriverConfig { leases: 2, ..DriverConfig::default() }, UringLimits::default())
+    else {
+        return;
+    };
+    let leases = [driver.lease(), driver.lease()];
+    assert!(leases.iter().all(Option::is_some) && driver.lease().is_none());
+    drop(leases);
+    let prepared = [driver.prepare_sleep(None), driver.prepare_sleep(None)];
+    assert_eq!(prepared, [Sleep::Ready, Sleep::Until(None)]);
+    driver.end_sleep();
+}
+
+#[test]
+fn host_does_not_sleep_on_the_notice_before_everything_is_submitted() {
+    let Some(mut driver) = open(DriverConfig::default(), UringLimits::default()) else { return };
+    driver.readiness().unwrap();
+    assert_eq!(driver.prepare_sleep(None), Sleep::Until(None));
+    driver.end_sleep();
+    assert!(driver.may_sleep_outside());
+    driver.cancel(types::CancelBuilder::user_data(0));
+    assert!(!driver.may_sleep_outside());
+}
