@@ -19,6 +19,10 @@ pub(crate) const SHARD_STALL: Duration = Duration::from_millis(20);
 /// many as the longest queue of a socket holds.
 pub(crate) const CATCH_UP_TURNS: u32 = 512;
 
+/// Most errors of datagrams that one turn takes, each of which visits every session. Anyone on the way can
+/// forge them.
+pub(crate) const PATH_ERRORS_PER_TURN: usize = 8;
+
 /// Most commands that one turn takes. They are rare and some are long (a handshake datagram is copied, a ring
 /// is made), so few are enough; the mailbox keeps the rest.
 pub(crate) const COMMANDS_PER_TURN: usize = 64;

@@ -92,6 +92,8 @@ struct ShardCore {
     now: Instant,
     /// When the last turn received.
     received_at: Instant,
+    /// When a turn has copied the driver's counters last.
+    driver_shown: Instant,
     /// Turns in which deadlines may still wait for datagrams that came while the shard did not run.
     catching_up: u32,
     /// What this turn did.
@@ -157,6 +159,7 @@ impl<D: Driver> Shard<D> {
         let core = ShardCore {
             now: driver.now(),
             received_at: driver.now(),
+            driver_shown: driver.now(),
             catching_up: 0,
             work: turn::TurnWork::default(),
             nodes: ShardNodes::default(),

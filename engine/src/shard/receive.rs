@@ -9,7 +9,7 @@ use corewire_proto::{mutate, session::Dropped, wire::header::Header};
 use super::{
     ShardCore,
     command::Event,
-    limits::{CATCH_UP_TURNS, DATAGRAMS_PER_TURN, SHARD_STALL},
+    limits::{CATCH_UP_TURNS, DATAGRAMS_PER_TURN, PATH_ERRORS_PER_TURN, SHARD_STALL},
     sink::{DeliveryCount, InboxSink},
 };
 use crate::{
@@ -38,12 +38,15 @@ impl ShardCore {
         }
     }
 
-    /// Tells sessions and the clerk of errors that came back for datagrams.
+    /// Tells sessions and the clerk of errors that came back for datagrams, up to the bound of a turn.
     pub(crate) fn take_path_errors(&mut self, driver: &mut impl Driver) {
-        // Bounded by what the driver keeps.
-        while let Some(PathError { socket, to, fault }) = driver.path_error() {
+        for _ in 0..PATH_ERRORS_PER_TURN {
+            let Some(PathError { socket, to, fault }) = driver.path_error() else { return };
+            // Then a next turn takes more.
             self.work.did = true;
-            let there = self.sessions.iter().filter(|(_, entry)| entry.route.to == to);
+            // Other sockets may have other ways to the same address.
+            let is_there = |route: &Route| route.socket == socket && route.to == to;
+            let there = self.sessions.iter().filter(|(_, entry)| is_there(&entry.route));
             for slot in there.map(|(slot, _)| slot).collect::<Vec<_>>() {
                 let Some(entry) = self.sessions.get_mut(slot) else { continue };
                 match fault {

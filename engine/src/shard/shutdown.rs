@@ -141,6 +141,7 @@ impl<D: Driver> super::Shard<D> {
     pub(crate) fn abandon(&mut self, panic: String) {
         self.core.counters.bump(crate::counters::Counter::Panics);
         self.core.release_all(CloseCode::PEER_LOST, Some(panic));
+        self.core.publish_driver(&self.driver);
         self.core.backlog.flush();
     }
 }

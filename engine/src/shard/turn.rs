@@ -1,6 +1,9 @@
 //! The order of a turn's phases, the sleep between turns, and when the next turn is due.
 
-use std::task::{Context, Waker};
+use std::{
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use corewire_proto::time::Instant;
 
@@ -60,7 +63,8 @@ impl<D: Driver> Shard<D> {
         if core.work.did {
             core.publish_duty(driver.now());
         }
-        if core.counters.get(Counter::Turns).is_multiple_of(TURNS_PER_DRIVER_COUNTERS) {
+        if core.now >= core.driver_shown + DRIVER_COUNTERS_PAUSE || core.is_stopped() {
+            core.driver_shown = core.now;
             core.publish_driver(driver);
         }
         core.next_turn()
@@ -143,13 +147,13 @@ impl<D: Driver> Shard<D> {
     }
 }
 
-/// Turns between two copies of the driver's counters into the shard's. They are also copied before a sleep,
-/// so a reader sees old values only while the shard is busy, and then values about a millisecond old.
-const TURNS_PER_DRIVER_COUNTERS: u64 = 1_024;
+/// The time between two copies of the driver's counters into the shard's. They are also copied before a sleep
+/// and at the end, so a reader sees old values only while the shard is busy.
+const DRIVER_COUNTERS_PAUSE: Duration = Duration::from_millis(1);
 
 impl ShardCore {
     /// Copies the driver's counters into the shard's.
-    fn publish_driver(&self, driver: &impl Driver) {
+    pub(crate) fn publish_driver(&self, driver: &impl Driver) {
         let its = driver.counters();
         let values = [
             (Counter::KernelReceiveDrops, its.kernel_receive_drops),
