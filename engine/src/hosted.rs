@@ -212,6 +212,7 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
             reactor.clear();
             let next = shard.turn();
             if shard.is_over() {
+                shard.rest();
                 return Poll::Ready(());
             }
             let until = match next {
@@ -240,8 +241,9 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
 
 impl<R> Drop for HostedRun<R> {
     fn drop(&mut self) {
-        // The waker of a task that is gone stays armed nowhere.
+        // The waker of a task that is gone stays armed nowhere, and others may spin.
         self.shard.end_sleep();
+        self.shard.rest();
     }
 }
 
@@ -264,5 +266,47 @@ impl fmt::Debug for HostedEngine {
             .field("engine", &self.engine)
             .field("is_over", &self.is_over())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::idle::Idle;
+
+    struct Unready;
+
+    impl Reactor for Unready {
+        fn clear(&mut self) {}
+
+        fn poll_readable(&mut self, _: Option<Duration>, _: &mut Context<'_>) -> Poll<()> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_over_or_dropped_lets_others_spin() {
+        for stops in [true, false] {
+            let config = EngineConfig { idle: Idle::Spin, ..EngineConfig::default() };
+            let hosted = HostedEngine::start(config).expect("an engine");
+            let mut run = hosted.run(Unready);
+            let mut poll = || pin!(&mut run).poll(&mut Context::from_waker(Waker::noop()));
+            // Other tests may have the permits; there is none on a host with one CPU.
+            for _ in 0..1_000 {
+                if hosted.shard.may_spin() {
+                    break;
+                }
+                assert!(poll().is_pending());
+            }
+            if stops {
+                assert!(hosted.engine().stop(Duration::ZERO));
+                assert!(poll().is_ready());
+            } else {
+                drop(run);
+            }
+            assert!(!hosted.shard.may_spin());
+        }
     }
 }

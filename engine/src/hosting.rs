@@ -219,8 +219,14 @@ impl HostedShard {
     }
 
     /// The thread turns to something else.
-    fn rest(&self) {
+    pub(crate) fn rest(&self) {
         self.idler.borrow_mut().rest();
+    }
+
+    /// Whether the shard holds a permit to spin.
+    #[cfg(test)]
+    pub(crate) fn may_spin(&self) -> bool {
+        self.idler.borrow().may_spin()
     }
 
     fn in_turn(&self) -> bool {

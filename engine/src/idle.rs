@@ -197,6 +197,12 @@ impl Idler {
         if wait == Wait::Park { Wait::Park } else { Wait::Yield }
     }
 
+    /// Whether it holds a permit.
+    #[cfg(test)]
+    pub(crate) fn may_spin(&self) -> bool {
+        self.permit.is_some()
+    }
+
     /// The thread does something else: another one may spin.
     pub fn rest(&mut self) {
         self.permit = None;
