@@ -40,8 +40,12 @@ impl ConsumerProgress {
     /// For the consumer: everything before `seq` is taken, and `bytes` is the cost of all that.
     #[inline]
     pub fn advance(&self, seq: u64, bytes: u64) {
-        self.seq.store(seq, Ordering::Release);
+        // In this order, so that no reader finds a sequence whose datums are not in the bytes.
+        if bug("progress-sequence-first") {
+            self.seq.store(seq, Ordering::Release);
+        }
         self.bytes.store(bytes, Ordering::Release);
+        self.seq.store(seq, Ordering::Release);
     }
 
     /// For the consumer: asks for the shard. `true`: notify it; else a notification is under way, and the

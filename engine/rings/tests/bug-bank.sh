@@ -68,6 +68,7 @@ latch-unchecked           loom_wait     a_latch_set_while_the_sleeper_arms_is_se
 latch-stored              loom_wait     bits_of_two_ringers_all_reach_the_sleeper
 latch-before-bit          loom_wait     a_bit_set_while_the_sleeper_arms_is_seen
 progress-read-first       loom_wait     credit_that_returns_while_the_shard_reads_is_not_lost
+progress-sequence-first   loom_wait     credit_that_returns_while_the_shard_reads_is_not_lost
 leave-unreleased          loom_wait     a_consumer_that_is_gone_has_told_all_that_it_took
 last-message-missed       loom_readers  a_mailbox_is_not_finished_before_its_last_message_is_taken
 last-sender-silent        loom          a_mailbox_wakes_its_sleeping_receiver
