@@ -92,7 +92,6 @@ extern crate self as corewire;
 mod blocking;
 pub mod compat;
 mod contain;
-mod counters;
 mod datum;
 pub mod declare;
 mod discovery;

@@ -3,14 +3,14 @@
 use std::{
     fmt,
     rc::Rc,
-    sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use corewire_rings::mailbox::mailbox;
+use corewire_rings::{
+    mailbox::mailbox,
+    sync::{AtomicFlag, Lock},
+};
 use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::{
@@ -36,13 +36,13 @@ pub(crate) struct EngineInner {
     times: Times,
     /// `None` when the caller of [`Engine::inline`] runs the turns.
     threads: Option<Arc<Threads>>,
-    stopping: AtomicBool,
+    stopping: AtomicFlag,
 }
 
 impl EngineInner {
     /// Begins the shutdown, once.
     fn begin_stop(&self, drain: Duration) {
-        if !self.stopping.swap(true, Ordering::AcqRel) {
+        if !self.stopping.set(true) {
             self.port.send(ClerkRequest::Shutdown { drain });
         }
     }
@@ -66,7 +66,7 @@ pub(crate) struct WeakEngine(Weak<EngineInner>);
 
 impl WeakEngine {
     pub(crate) fn is_running(&self) -> bool {
-        self.0.upgrade().is_some_and(|inner| !inner.stopping.load(Ordering::Acquire))
+        self.0.upgrade().is_some_and(|inner| !inner.stopping.get())
     }
 
     pub(crate) fn upgrade(&self) -> Option<Engine> {
@@ -75,7 +75,7 @@ impl WeakEngine {
 }
 
 /// The engine that [`Engine::global`] gives, while a handle of it exists.
-static GLOBAL: Mutex<Weak<EngineInner>> = Mutex::new(Weak::new());
+static GLOBAL: Lock<Weak<EngineInner>> = Lock::new(Weak::new());
 
 impl Engine {
     /// Starts the shards and the clerk.
@@ -149,7 +149,7 @@ impl Engine {
             limits: config.limits,
             times: config.times,
             threads: Some(threads),
-            stopping: AtomicBool::new(false),
+            stopping: AtomicFlag::default(),
         })))
     }
 
@@ -160,7 +160,7 @@ impl Engine {
     ///
     /// As [`Engine::start`].
     pub fn global() -> Result<Self, EngineError> {
-        let mut global = GLOBAL.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut global = GLOBAL.lock();
         if let Some(inner) = global.upgrade() {
             return Ok(Self(inner));
         }
@@ -189,7 +189,7 @@ impl Engine {
             beacons: Beacons::none(),
         });
         let inner =
-            EngineInner { port, shards, limits, times, threads: None, stopping: AtomicBool::new(false) };
+            EngineInner { port, shards, limits, times, threads: None, stopping: AtomicFlag::default() };
         (Self(Arc::new(inner)), clerk, ends)
     }
 

@@ -11,16 +11,13 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant as StdInstant},
 };
 
 use corewire_proto::time::Instant;
-use corewire_rings::{contain, park};
+use corewire_rings::{contain, park, sync::AtomicFlag};
 
 use crate::{
     affinity,
@@ -472,7 +469,7 @@ fn sleep(shards: &[Rc<HostedShard>], until: Option<Instant>) {
 
 /// Wakes a thread that drives shards: the flag tells that a poll is due, the alarm ends the sleep.
 struct HostWaker {
-    woken: AtomicBool,
+    woken: AtomicFlag,
     alarm: Waker,
 }
 
@@ -484,7 +481,7 @@ impl Wake for HostWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         // AcqRel: what the waker did comes before the poll that its wake causes. The flag comes before the
         // alarm: a sleep that the alarm ends, or prevents, is followed by a look at the flag.
-        if !self.woken.swap(true, Ordering::AcqRel) {
+        if !self.woken.set(true) {
             self.alarm.wake_by_ref();
         }
     }
@@ -505,7 +502,7 @@ struct HostParkerLoan<'a> {
 impl<'a> HostParkerLoan<'a> {
     fn of(shard: &'a HostedShard) -> Self {
         let parker = shard.parker.take().unwrap_or_else(|| {
-            let shared = Arc::new(HostWaker { woken: AtomicBool::new(false), alarm: shard.alarm.clone() });
+            let shared = Arc::new(HostWaker { woken: AtomicFlag::default(), alarm: shard.alarm.clone() });
             HostParker { waker: Waker::from(shared.clone()), shared }
         });
         Self { shard, parker: Some(parker) }
@@ -522,7 +519,7 @@ impl<'a> HostParkerLoan<'a> {
     fn take_woken(&self) -> bool {
         let woken = &self.parker().shared.woken;
         // A plain load first: it is looked at after each turn.
-        woken.load(Ordering::Relaxed) && woken.swap(false, Ordering::AcqRel)
+        woken.get() && woken.set(false)
     }
 }
 

@@ -3,15 +3,7 @@
 //! Not inside: what the node does about its peers (the clerk's) and its sessions (the shards'). The handle
 //! here checks requests, makes rings, and sends requests to the clerk.
 
-use std::{
-    any::Any,
-    fmt,
-    future::Future,
-    net::SocketAddr,
-    num::NonZeroU64,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{any::Any, fmt, future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 pub use corewire_proto::membership::RecordError;
 use corewire_proto::{NetworkId, PeerId, StreamId, TagId, membership::SignedRecord, session::SessionConfig};
@@ -36,7 +28,7 @@ use crate::{
         flush::Shortfall,
         keys::{PublicationKey, SubscriptionKey},
         node::{ADDED_PEERS_MAX, NodeShared, Presence},
-        port::{ClerkRequest, changed, reserve},
+        port::{ClerkRequest, changed},
         publication::{PublicationGuard, PublicationShared},
         subscription::SubscriptionShared,
     },
@@ -218,7 +210,7 @@ struct NodeHandle {
 
 impl NodeHandle {
     fn leave(&self, drain: Duration) {
-        self.shared.leaving.store(true, Ordering::Release);
+        self.shared.leaving.set(true);
         if !self.shared.port.send(ClerkRequest::Leave { node: self.shared.id, drain }) {
             // The engine has stopped, and with it the node.
             self.shared.presence.show_if(|presence| {
@@ -234,7 +226,7 @@ impl NodeHandle {
 
 impl Drop for NodeHandle {
     fn drop(&mut self) {
-        if !self.shared.leaving.load(Ordering::Acquire) {
+        if !self.shared.leaving.get() {
             self.leave(self.drain);
         }
     }
@@ -345,7 +337,7 @@ impl Node {
             Err(name) if is_host_and_port(&name) => BootstrapTarget::Name(name),
             Err(name) => return Err(JoinError::BootstrapName { name }),
         };
-        if !reserve(&shared.added_peers, ADDED_PEERS_MAX) {
+        if !shared.added_peers.take(ADDED_PEERS_MAX) {
             let limit = ADDED_PEERS_MAX;
             return Err(JoinError::TooMany { what: "added peers", given: limit + 1, limit });
         }
@@ -410,7 +402,7 @@ impl Node {
         // Made before the table is locked, because it may allocate much.
         let ring = Ring::new(spec.ring_config())?;
         let limit = shared.limits.publications;
-        if !reserve(&shared.live_publications, limit) {
+        if !shared.live_publications.take(limit) {
             return Err(PublishError::TooMany { limit });
         }
         let stream = spec.stream;
@@ -436,7 +428,7 @@ impl Node {
             Some(existing) => {
                 // Another thread was faster, and the clerk never saw this publication.
                 handle.forget();
-                shared.live_publications.fetch_sub(1, Ordering::AcqRel);
+                shared.live_publications.give_back();
                 Err(PublishError::AlreadyExists(Publication(existing)))
             }
             None => Ok(Publication(handle)),
@@ -486,7 +478,7 @@ impl Node {
             }
         } else {
             let limit = shared.limits.subscriptions;
-            if !reserve(&shared.live_subscriptions, limit) {
+            if !shared.live_subscriptions.take(limit) {
                 return Err(SubscribeError::TooMany { limit });
             }
         }

@@ -3,16 +3,11 @@
 //! Not inside: types, policies and waiting for room (the typed layer's), and the choice of consumers (the
 //! clerk's).
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{fmt, sync::Arc};
 
 pub use corewire_proto::channel::{DatumForm, TypeName};
 use corewire_proto::{StreamId, session::CloseCode};
+use corewire_rings::sync::EventCounter;
 use corewire_rings::{Ring, RingConfigError, Writer};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -156,7 +151,7 @@ impl Publication {
     /// What was admitted and refused so far.
     pub fn stats(&self) -> PublicationStats {
         let counters = &self.0.shared.counters;
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let get = |counter: &EventCounter| counter.get();
         PublicationStats {
             admitted: get(&counters.admitted),
             not_allowed: get(&counters.not_allowed),

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -93,7 +93,7 @@ impl Subscription {
     /// Changes when a leg comes and when the subscription is closed: one load tells whether
     /// [`poll_leg`](Subscription::poll_leg) is worth calling.
     pub fn version(&self) -> u64 {
-        self.shared.version.load(Ordering::Acquire)
+        self.shared.version()
     }
 
     /// The channels to producers at present: asked for, connected, or just over and not yet removed.
@@ -129,7 +129,7 @@ impl Subscription {
 
     /// Panics of the caller's closures.
     pub fn panics(&self) -> u64 {
-        self.shared.panics.load(Ordering::Relaxed)
+        self.shared.panics.get()
     }
 }
 

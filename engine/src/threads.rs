@@ -5,14 +5,14 @@ use std::{
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread::{self, JoinHandle, Thread, ThreadId},
     time::{Duration, Instant as StdInstant},
 };
 
 use corewire_proto::time::Instant;
-use corewire_rings::contain;
+use corewire_rings::{contain, sync::Lock};
 
 use crate::{
     affinity::{self, Cpus},
@@ -51,7 +51,7 @@ impl DriverClock {
 
 /// Counts the threads that have not ended.
 #[derive(Debug, Default)]
-struct AliveCount(Mutex<AliveThreads>);
+struct AliveCount(Lock<AliveThreads>);
 
 /// See [`AliveCount`].
 #[derive(Debug, Default)]
@@ -62,13 +62,9 @@ struct AliveThreads {
 }
 
 impl AliveCount {
-    fn lock(&self) -> MutexGuard<'_, AliveThreads> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Ready once all threads have ended.
     fn poll_ended(&self, cx: &Context<'_>) -> Poll<()> {
-        let mut alive = self.lock();
+        let mut alive = self.0.lock();
         if alive.count == 0 {
             return Poll::Ready(());
         }
@@ -83,14 +79,14 @@ struct AliveGuard(Arc<AliveCount>);
 
 impl AliveGuard {
     fn new(alive: &Arc<AliveCount>) -> Self {
-        alive.lock().count += 1;
+        alive.0.lock().count += 1;
         Self(alive.clone())
     }
 }
 
 impl Drop for AliveGuard {
     fn drop(&mut self) {
-        let mut alive = self.0.lock();
+        let mut alive = self.0.0.lock();
         alive.count -= 1;
         let waiting = if alive.count == 0 { mem::take(&mut alive.waiting) } else { Vec::new() };
         drop(alive);
@@ -149,7 +145,7 @@ impl Threads {
 
     /// Whether all threads have ended.
     pub(crate) fn have_ended(&self) -> bool {
-        self.alive.lock().count == 0
+        self.alive.0.lock().count == 0
     }
 
     /// Waits until all threads have ended, at most [`STOP_GRACE`] longer than `drain`; `false` when they have

@@ -15,7 +15,7 @@ use corewire_engine::publication::{
 };
 use corewire_engine::shared::ChannelState;
 use corewire_engine::subscription::{Backoff, SubscribeError, SubscribeSpec};
-use corewire_rings::sync::Lock;
+use corewire_rings::sync::{AtomicFlag, EventCounter, Lock};
 use corewire_rings::{Ring, Writer};
 use tokio::sync::watch;
 
@@ -25,7 +25,6 @@ use super::stats::{Activity, StreamStats};
 use super::table::RawPlace;
 use super::waiters::Waiters;
 use super::{CloseBehavior, StreamConfig, StreamError};
-use crate::counters::{AtomicFlag, EventCounter};
 use crate::id::PeerId;
 
 /// When the peer is asked again for its direction. It asks back as soon as it has opened the channel, so this

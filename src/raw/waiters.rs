@@ -58,7 +58,7 @@ impl Wake for Waiters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::counters::EventCounter;
+    use corewire_rings::sync::EventCounter;
 
     /// A task that counts how often it is woken.
     #[derive(Default)]

@@ -9,6 +9,7 @@ use corewire_engine::publication::{
     Admit, DatumForm, OnChange, Publication, PublishError, PublishSpec, TypeName, Verdict,
 };
 use corewire_engine::subscription::{SubscribeError, SubscribeSpec};
+use corewire_rings::sync::AtomicFlag;
 
 use super::Streams;
 use super::conditions::{ConditionSpec, Predicate};
@@ -17,7 +18,6 @@ use super::criteria::Criteria;
 use super::event::EventHub;
 use super::producer::{self, DatumType, Producer, ProducerCore, ProducerShared, TryBuildError};
 use super::status::StreamStatus;
-use crate::counters::AtomicFlag;
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
 use crate::tickets::SharedValidator;

@@ -11,13 +11,12 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 
 use corewire_engine::publication::{self, Channel};
-use corewire_rings::sync::Lock;
+use corewire_rings::sync::{AtomicFlag, EventCounter, Lock};
 use tokio::sync::watch;
 
 use super::channel::ChannelInfo;
 use super::conditions::ConditionSpec;
 use crate::contain::contain;
-use crate::counters::{AtomicFlag, EventCounter};
 use crate::discovery::PeerEntry;
 use crate::id::PeerId;
 

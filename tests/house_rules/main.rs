@@ -37,6 +37,26 @@ const UNSAFE_ROOMS: &[&str] = &[
     "perf/wire/src/alloc.rs",
 ];
 
+/// Where atomics and locks of the standard library are named, and why. All other files use the flags,
+/// counters and locks of `corewire_rings::sync`, whose orderings are in one place.
+const ATOMIC_ROOMS: &[(&str, &str)] = &[
+    ("engine/rings/src/", "the memory that threads share, checked by models"),
+    ("engine/src/buffer/mod.rs", "counts memory of the process, in a static"),
+    ("engine/src/counters.rs", "counters with one writer, which need no read-modify-write"),
+    ("engine/src/driver/sim/", "the end of a simulated socket"),
+    ("engine/src/driver/uring/buffers.rs", "an index that the kernel shares"),
+    ("engine/src/idle.rs", "counts the process's threads that spin, in a static"),
+    ("engine/src/shared/channel.rs", "counters and levels with one writer"),
+    ("engine/src/shared/egress.rs", "a limit of the bandwidth that shards share"),
+    ("engine/src/shared/path.rs", "levels with one writer"),
+    ("engine/src/shared/port.rs", "numbers that are given once"),
+    ("engine/src/shared/publication.rs", "the code that a stream ends with"),
+    ("engine/src/shared/subscription.rs", "the version of a list of legs"),
+    ("src/cli/", "the program uses the library's public interface only"),
+    ("src/raw/stats.rs", "a time with one writer"),
+    ("src/raw/table.rs", "numbers that are given once"),
+];
+
 /// The words are put together here so that this file does not find itself.
 const UNFINISHED: &[&str] = &[concat!("todo", "!("), concat!("unimplemented", "!("), concat!("dbg", "!(")];
 const SLEEPS: &[&str] = &[concat!("thread::", "sleep"), concat!("time::", "sleep(")];
@@ -80,6 +100,39 @@ fn unsafe_code_stays_in_its_rooms() {
     let empty: Vec<String> =
         UNSAFE_ROOMS.iter().filter(|room| !is_used(room)).map(ToString::to_string).collect();
     none("rooms without unsafe code", &empty);
+}
+
+#[test]
+fn atomics_and_std_locks_stay_in_their_rooms() {
+    let names = |code: &str| {
+        let orders = ["Relaxed", "Acquire", "Release", "AcqRel", "SeqCst"];
+        contains_word(code, "atomic")
+            || ["Mutex", "RwLock", "Condvar"].iter().any(|lock| contains_word(code, lock))
+            || orders.iter().any(|order| code.contains(&format!("Ordering::{order}")))
+    };
+    let sources = sources();
+    let mut findings = Vec::new();
+    let shipped = |source: &&Source| {
+        source.is_rust() && (source.path.starts_with("src/") || source.path.starts_with("engine/"))
+    };
+    for source in sources.iter().filter(shipped) {
+        if ATOMIC_ROOMS.iter().any(|(room, _)| source.path.starts_with(room)) {
+            continue;
+        }
+        for (line, code) in source.shipped_and_tests().0 {
+            if names(code) {
+                findings.push(finding(source, line, code));
+            }
+        }
+    }
+    none("atomics and locks of the standard library outside their rooms", &findings);
+    let is_used = |room: &str| {
+        let mut inside = sources.iter().filter(|source| source.path.starts_with(room));
+        inside.any(|source| source.code().any(|(_, code)| names(code)))
+    };
+    let empty: Vec<String> =
+        ATOMIC_ROOMS.iter().filter(|(room, _)| !is_used(room)).map(|(room, _)| room.to_string()).collect();
+    none("rooms without atomics or locks", &empty);
 }
 
 #[test]

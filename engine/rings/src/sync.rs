@@ -134,6 +134,72 @@ impl<T> Lock<T> {
     }
 }
 
+/// A condition that changes seldom. What was done before a change is visible to a thread that reads it.
+#[derive(Debug, Default)]
+pub struct AtomicFlag(AtomicBool);
+
+impl AtomicFlag {
+    /// Whether it is set.
+    #[inline]
+    pub fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Sets or clears it, and gives what it was.
+    #[inline]
+    pub fn set(&self, value: bool) -> bool {
+        self.0.swap(value, Ordering::AcqRel)
+    }
+}
+
+/// Counts events. It orders nothing between threads.
+#[derive(Debug, Default)]
+pub struct EventCounter(AtomicU64);
+
+impl EventCounter {
+    /// Counts one.
+    #[inline]
+    pub fn add_one(&self) {
+        self.add(1);
+    }
+
+    /// Counts several.
+    #[inline]
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many were counted.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Places that are taken of a bounded number.
+#[derive(Debug, Default)]
+pub struct PlaceCount(AtomicUsize);
+
+impl PlaceCount {
+    /// Takes a place; `false`: all `limit` are taken.
+    #[must_use]
+    pub fn take(&self, limit: usize) -> bool {
+        let next = |taken: usize| (taken < limit).then(|| taken + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, next).is_ok()
+    }
+
+    /// Gives a place back that was taken.
+    pub fn give_back(&self) {
+        let before = self.0.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(before > 0, "a place was given back that was not taken");
+    }
+
+    /// How many are taken.
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// `crossbeam_queue::ArrayQueue`, or a substitute that loom and shuttle can explore.
 #[cfg(not(any(loom, shuttle)))]
 pub(crate) use crossbeam_queue::ArrayQueue;

@@ -2,7 +2,7 @@
 //!
 //! Each function asks some components and tells others; none keeps anything of its own.
 
-use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId,
@@ -411,7 +411,7 @@ impl Clerk {
         if !self.shutdown.leave(&mut self.env, node, drain) {
             return;
         }
-        shared.leaving.store(true, Ordering::Release);
+        shared.leaving.set(true);
         self.nodes.record_stale(node);
         self.handshakes.node_leaves(&mut self.env, node);
         for publication in self.publications.handles_of(node) {

@@ -52,15 +52,11 @@ mod subscriptions;
 mod testing;
 mod timers;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicU64},
-    task::Context,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, task::Context, time::Duration};
 
 use corewire_proto::{channel::Resume, time::Instant, wire::header::PacketKind};
 use corewire_rings::mailbox;
+use corewire_rings::sync::EventCounter;
 
 use self::{
     catalogue::Catalogue,
@@ -152,7 +148,7 @@ pub struct Clerk {
     /// Closures to call at the end of the turn.
     notices: Notices,
     /// Panics in notices, which belong to no stream in particular.
-    panics: AtomicU64,
+    panics: EventCounter,
 }
 
 impl Clerk {
@@ -174,7 +170,7 @@ impl Clerk {
             shutdown: Shutdown::default(),
             beacons,
             notices: Notices::default(),
-            panics: AtomicU64::new(0),
+            panics: EventCounter::default(),
         }
     }
 

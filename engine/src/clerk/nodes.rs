@@ -2,7 +2,7 @@
 //!
 //! Not inside: what a node knows about its peers (`catalogue`), and how it leaves (`shutdown`).
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId, StreamId, TagId,
@@ -193,7 +193,7 @@ impl NodeTable {
         // A request may come after the node is forgotten.
         let Some(node) = self.nodes.get_mut(&node) else { return NodeChange::default() };
         // First the flag: a change from here on makes another request.
-        node.shared.changed.store(false, Ordering::Release);
+        node.shared.changed.set(false);
         let (tags, tickets) = settings(&node.shared);
         let change = NodeChange { tags: node.tags != tags, tickets: node.tickets != tickets };
         (node.tags, node.tickets) = (tags, tickets);

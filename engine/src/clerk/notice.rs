@@ -4,10 +4,9 @@
 //! panics denies. What a closure owns may run the user's code when it is dropped, so that is contained as
 //! well.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::{collections::BTreeSet, sync::Arc};
+
+use corewire_rings::sync::EventCounter;
 
 pub(crate) use corewire_rings::drop_contained;
 
@@ -21,7 +20,7 @@ use crate::{
 };
 
 /// The result of `closure`, or `None` after a panic, which is counted.
-pub(crate) fn contain<T>(closure: impl FnOnce() -> T, panics: &AtomicU64) -> Option<T> {
+pub(crate) fn contain<T>(closure: impl FnOnce() -> T, panics: &EventCounter) -> Option<T> {
     let answer = corewire_rings::contain(closure);
     if answer.is_none() {
         count(panics);
@@ -30,7 +29,7 @@ pub(crate) fn contain<T>(closure: impl FnOnce() -> T, panics: &AtomicU64) -> Opt
 }
 
 /// Asks a predicate about a peer.
-pub(crate) fn ask(predicate: Option<&Admit>, peer: &PeerInfo, panics: &AtomicU64) -> Verdict {
+pub(crate) fn ask(predicate: Option<&Admit>, peer: &PeerInfo, panics: &EventCounter) -> Verdict {
     match predicate {
         None => Verdict::Allow,
         Some(predicate) => contain(|| predicate(peer), panics).unwrap_or(Verdict::Deny),
@@ -60,7 +59,7 @@ impl Notices {
     }
 
     /// Calls them all. `true` when there was one: it may have made requests.
-    pub(crate) fn send(&mut self, panics: &AtomicU64) -> bool {
+    pub(crate) fn send(&mut self, panics: &EventCounter) -> bool {
         self.known.clear();
         let (changes, events) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.events));
         let any = !changes.is_empty() || !events.is_empty();
@@ -78,33 +77,32 @@ impl Notices {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
 
     use super::*;
     use crate::peer::PeerFacts;
 
     #[test]
     fn a_panic_in_a_predicate_is_a_no_and_is_counted() {
-        let panics = AtomicU64::new(0);
+        let panics = EventCounter::default();
         let peer = PeerInfo::new(PeerFacts::default());
         let predicate: Admit = Arc::new(|_| panic!("the user's defect"));
         assert_eq!(ask(Some(&predicate), &peer, &panics), Verdict::Deny);
-        assert_eq!(panics.load(Ordering::Relaxed), 1);
+        assert_eq!(panics.get(), 1);
         assert_eq!(ask(None, &peer, &panics), Verdict::Allow);
     }
 
     #[test]
     fn a_notice_goes_out_once_however_often_it_was_due() {
-        let calls = Arc::new(AtomicU64::new(0));
+        let calls = Arc::new(EventCounter::default());
         let seen = calls.clone();
         let closure: OnChange = Arc::new(move || {
-            seen.fetch_add(1, Ordering::Relaxed);
+            seen.add_one();
         });
         let mut notices = Notices::default();
         notices.add(closure.clone());
         notices.add(closure);
-        assert!(notices.send(&AtomicU64::new(0)));
-        assert!(!notices.send(&AtomicU64::new(0)));
-        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert!(notices.send(&EventCounter::default()));
+        assert!(!notices.send(&EventCounter::default()));
+        assert_eq!(calls.get(), 1);
     }
 }

@@ -1,16 +1,10 @@
-use std::{
-    net::UdpSocket,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{net::UdpSocket, sync::Arc, time::Duration};
 
 use corewire_proto::{
     session::SessionConfig,
     wire::header::{PacketKind, SHARD_OFFSET},
 };
+use corewire_rings::sync::EventCounter;
 
 use super::*;
 use crate::{
@@ -94,10 +88,10 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
     let port = RequestPort::new();
     let mut clerk = clerk(&port, Vec::new());
     let node = testing::node(2);
-    let calls = Arc::new(AtomicU64::new(0));
+    let calls = Arc::new(EventCounter::default());
     let seen = calls.clone();
     let on_change: Option<OnChange> = Some(Arc::new(move || {
-        seen.fetch_add(1, Ordering::Relaxed);
+        seen.add_one();
     }));
     let spec = PublishSpec { on_change: on_change.clone(), ..PublishSpec::new(testing::STREAM) };
     let publication = testing::publication(node.id, 2, spec);
@@ -110,6 +104,6 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
     assert_eq!(*node.presence.borrow(), Presence::Left(Err(Arc::default())));
     assert!(publication.ring.is_closed());
     assert!(subscription.is_closed());
-    assert_eq!(calls.load(Ordering::Relaxed), 1, "one notice for one closure");
+    assert_eq!(calls.get(), 1, "one notice for one closure");
     assert!(!port.send(ClerkRequest::Changed(NodeId(2))), "no request is taken any more");
 }

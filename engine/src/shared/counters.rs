@@ -1,13 +1,13 @@
 //! What the clerk counts for each node. Shards and channels have counters of their own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use corewire_rings::sync::EventCounter;
 
 macro_rules! node_counters {
     ($($name:ident: $doc:literal,)*) => {
         /// The counters of one node. The clerk is the only writer, of those of beacons its beacon thread.
         #[derive(Debug, Default)]
         pub(crate) struct NodeCounters {
-            $(pub(crate) $name: AtomicU64,)*
+            $(pub(crate) $name: EventCounter,)*
         }
 
         /// What a node counted since it joined. Monotone; a snapshot.
@@ -18,7 +18,7 @@ macro_rules! node_counters {
 
         impl NodeCounters {
             pub(crate) fn read(&self) -> NodeStats {
-                NodeStats { $($name: self.$name.load(Ordering::Relaxed),)* }
+                NodeStats { $($name: self.$name.get(),)* }
             }
         }
 
@@ -75,11 +75,11 @@ node_counters! {
 }
 
 /// Adds `n`.
-pub(crate) fn add(counter: &AtomicU64, n: u64) {
-    counter.fetch_add(n, Ordering::Relaxed);
+pub(crate) fn add(counter: &EventCounter, n: u64) {
+    counter.add(n);
 }
 
 /// Adds one.
-pub(crate) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+pub(crate) fn count(counter: &EventCounter) {
+    counter.add_one();
 }

@@ -1,40 +1,40 @@
 //! The count of a node's directions of raw channels.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use corewire_rings::sync::{AtomicFlag, PlaceCount};
 
-use super::{limits::LEAVING_MAX, port::reserve};
+use super::limits::LEAVING_MAX;
 
 /// Direct publications, and subscriptions to one producer, of one node. Each is in one of the two counts from
 /// its beginning until the clerk has forgotten it.
 #[derive(Debug, Default)]
 pub(crate) struct DirectCount {
     /// At most [`Limits::direct`](super::limits::Limits::direct).
-    live: AtomicUsize,
+    live: PlaceCount,
     /// Those that have ended and gave their place to newer ones before the clerk has forgotten them. At most
     /// [`LEAVING_MAX`].
-    leaving: AtomicUsize,
+    leaving: PlaceCount,
 }
 
 /// Whether one direction has given its place back already.
 #[derive(Debug, Default)]
-pub(crate) struct DirectPlace(AtomicBool);
+pub(crate) struct DirectPlace(AtomicFlag);
 
 impl DirectCount {
     /// Takes a place for a new direction; `false` when there is none.
     pub(crate) fn reserve(&self, limit: usize) -> bool {
-        reserve(&self.live, limit)
+        self.live.take(limit)
     }
 
     /// The clerk has forgotten a direction.
     pub(crate) fn forgotten(&self, place: &DirectPlace) {
-        let count = if place.0.swap(true, Ordering::AcqRel) { &self.leaving } else { &self.live };
-        count.fetch_sub(1, Ordering::AcqRel);
+        let count = if place.0.set(true) { &self.leaving } else { &self.live };
+        count.give_back();
     }
 
     /// A direction has ended, and gives its place back before the clerk has forgotten it. Called once at
     /// most. `false`: too many have done that, so it keeps its place until then.
     pub(crate) fn give_way(&self, place: &DirectPlace) -> bool {
-        let counted = reserve(&self.leaving, LEAVING_MAX);
+        let counted = self.leaving.take(LEAVING_MAX);
         if counted {
             // If the clerk was faster, this is the second to leave, which takes it out of `leaving` again.
             self.forgotten(place);
@@ -44,7 +44,7 @@ impl DirectCount {
 
     #[cfg(test)]
     pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.live.load(Ordering::Acquire), self.leaving.load(Ordering::Acquire))
+        (self.live.get(), self.leaving.get())
     }
 }
 

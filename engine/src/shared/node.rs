@@ -3,17 +3,17 @@
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use corewire_proto::{
     NetworkId, PeerId, StreamId, TagId, handshake::NetworkSecret, identity::Identity, session::SessionConfig,
 };
-use corewire_rings::{contain, drop_contained, sync::Lock};
+use corewire_rings::{
+    contain, drop_contained,
+    sync::{AtomicFlag, Lock, PlaceCount},
+};
 use tokio::sync::broadcast;
 
 use super::dialling::{BootstrapTarget, DialFailure};
@@ -91,7 +91,7 @@ pub(crate) struct NodeShared {
     /// What became of the node's beacon.
     pub(crate) beacon: Lock<BeaconInfo>,
     /// Bootstrap addresses that were added; at most [`ADDED_PEERS_MAX`].
-    pub(crate) added_peers: AtomicUsize,
+    pub(crate) added_peers: PlaceCount,
     pub(crate) port: Arc<RequestPort>,
     pub(crate) limits: Limits,
     /// After this time a session of the node takes a silent peer for dead.
@@ -107,9 +107,9 @@ pub(crate) struct NodeShared {
     /// The bootstrap addresses without a session whose last attempt failed, by their place.
     pub(crate) dial_failures: Lock<BTreeMap<usize, DialFailure>>,
     /// A [`ClerkRequest::Changed`](super::port::ClerkRequest::Changed) waits for the clerk.
-    pub(crate) changed: AtomicBool,
+    pub(crate) changed: AtomicFlag,
     /// The node is to leave: no publication or subscription is begun.
-    pub(crate) leaving: AtomicBool,
+    pub(crate) leaving: AtomicFlag,
     /// The latest signed record, for the registry and for export.
     pub(crate) record: Shown<Option<Arc<[u8]>>>,
     /// Equal for nodes that may find each other in this process: a hash of network and secret. `None`:
@@ -119,9 +119,9 @@ pub(crate) struct NodeShared {
     /// The announced publications that are not closed, so that a stream is published at most once.
     pub(crate) publications: Lock<BTreeMap<StreamId, (PublicationKey, Weak<PublicationGuard>)>>,
     /// Publications that the clerk has not forgotten yet; at most [`Limits::publications`].
-    pub(crate) live_publications: AtomicUsize,
+    pub(crate) live_publications: PlaceCount,
     /// Likewise subscriptions; at most [`Limits::subscriptions`].
-    pub(crate) live_subscriptions: AtomicUsize,
+    pub(crate) live_subscriptions: PlaceCount,
     /// Likewise direct publications and subscriptions to one producer, together.
     pub(crate) direct: DirectCount,
 }
@@ -159,7 +159,7 @@ impl NodeShared {
             announced: Lock::new(parts.announced),
             heard: Lock::new(VecDeque::new()),
             beacon: Lock::new(parts.beacon),
-            added_peers: AtomicUsize::new(0),
+            added_peers: PlaceCount::default(),
             port,
             limits,
             dead_after,
@@ -169,14 +169,14 @@ impl NodeShared {
             presence: Shown::new(Presence::Member),
             settings: Lock::new(parts.settings),
             dial_failures: Lock::new(BTreeMap::new()),
-            changed: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
+            changed: AtomicFlag::default(),
+            leaving: AtomicFlag::default(),
             record: Shown::new(None),
             registry_key,
             counters: NodeCounters::default(),
             publications: Lock::new(BTreeMap::new()),
-            live_publications: AtomicUsize::new(0),
-            live_subscriptions: AtomicUsize::new(0),
+            live_publications: PlaceCount::default(),
+            live_subscriptions: PlaceCount::default(),
             direct: DirectCount::default(),
         })
     }
@@ -268,6 +268,6 @@ impl NodeShared {
 
     /// Whether the node has left, or is about to.
     pub(crate) fn is_gone(&self) -> bool {
-        self.leaving.load(Ordering::Acquire) || self.port.is_closed()
+        self.leaving.get() || self.port.is_closed()
     }
 }

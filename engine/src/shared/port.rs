@@ -12,12 +12,15 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use corewire_rings::{Doorbell, sync::Lock};
+use corewire_rings::{
+    Doorbell,
+    sync::{AtomicFlag, Lock, PlaceCount},
+};
 
 use super::{
     dialling::BootstrapTarget,
@@ -84,11 +87,11 @@ pub(crate) struct RequestPort {
     requests: Lock<VecDeque<ClerkRequest>>,
     bell: Doorbell,
     /// The clerk has ended; requests are dropped.
-    closed: AtomicBool,
+    closed: AtomicFlag,
     /// The number of the next node, publication, subscription or channel. Never reused.
     next_key: AtomicU64,
     /// Nodes that the clerk has not forgotten yet; at most [`Limits::nodes`](super::limits::Limits::nodes).
-    nodes: AtomicUsize,
+    nodes: PlaceCount,
 }
 
 impl RequestPort {
@@ -96,9 +99,9 @@ impl RequestPort {
         Arc::new(Self {
             requests: Lock::new(VecDeque::new()),
             bell: Doorbell::new(),
-            closed: AtomicBool::new(false),
+            closed: AtomicFlag::default(),
             next_key: AtomicU64::new(1),
-            nodes: AtomicUsize::new(0),
+            nodes: PlaceCount::default(),
         })
     }
 
@@ -109,19 +112,19 @@ impl RequestPort {
 
     /// Takes one of `limit` places for nodes.
     pub(crate) fn reserve_node(&self, limit: usize) -> bool {
-        reserve(&self.nodes, limit)
+        self.nodes.take(limit)
     }
 
     /// Gives a node's place back.
     pub(crate) fn release_node(&self) {
-        self.nodes.fetch_sub(1, Ordering::AcqRel);
+        self.nodes.give_back();
     }
 
     /// Hands a request over. `false`: the clerk has ended, and everything that the request is about with it.
     pub(crate) fn send(&self, request: ClerkRequest) -> bool {
         {
             let mut requests = self.requests.lock();
-            if self.closed.load(Ordering::Acquire) {
+            if self.closed.get() {
                 // Dropped outside the lock: a request may own the last reference to a handle.
                 drop(requests);
                 drop(request);
@@ -148,12 +151,12 @@ impl RequestPort {
     /// Refuses requests from now on. Those that wait are given back, to be dropped without the lock.
     pub(crate) fn close(&self) -> VecDeque<ClerkRequest> {
         let mut requests = self.requests.lock();
-        self.closed.store(true, Ordering::Release);
+        self.closed.set(true);
         std::mem::take(&mut *requests)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.get()
     }
 }
 
@@ -163,15 +166,9 @@ impl std::fmt::Debug for RequestPort {
     }
 }
 
-/// Takes one of `limit` places.
-pub(crate) fn reserve(live: &AtomicUsize, limit: usize) -> bool {
-    live.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < limit).then_some(count + 1))
-        .is_ok()
-}
-
 /// Asks the clerk to look at a node again, unless such a request waits already.
 pub(crate) fn changed(node: &NodeShared) {
-    if !node.changed.swap(true, Ordering::AcqRel) {
+    if !node.changed.set(true) {
         node.port.send(ClerkRequest::Changed(node.id));
     }
 }

@@ -8,7 +8,7 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,11 @@ use corewire_proto::{
     channel::{DatumForm, Reliability},
     session::CloseCode,
 };
-use corewire_rings::{Ring, RingConfig, limits::MAX_READERS, sync::Lock};
+use corewire_rings::{
+    Ring, RingConfig,
+    limits::MAX_READERS,
+    sync::{AtomicFlag, EventCounter, Lock},
+};
 
 use super::{
     channel::Channels,
@@ -244,11 +248,11 @@ pub(crate) struct PublicationShared {
     pub(crate) egress: Option<Arc<EgressLimit>>,
     pub(crate) channels: Shown<Channels>,
     /// A producer reported a full ring since the clerk last checked. Limits the requests to one per check.
-    pub(crate) full: AtomicBool,
+    pub(crate) full: AtomicFlag,
     /// A consumer whose node has left still reads the ring.
-    pub(crate) left: AtomicBool,
+    pub(crate) left: AtomicFlag,
     /// It was closed, and what is in the ring is not to be delivered.
-    pub(crate) discarded: AtomicBool,
+    pub(crate) discarded: AtomicFlag,
     /// Of a direct one.
     pub(crate) place: DirectPlace,
     /// What consumers did not get after the close. At most one for each of their channels.
@@ -266,9 +270,9 @@ impl PublicationShared {
             end: Arc::default(),
             egress,
             channels: Shown::new(Arc::from([])),
-            full: AtomicBool::new(false),
-            left: AtomicBool::new(false),
-            discarded: AtomicBool::new(false),
+            full: AtomicFlag::default(),
+            left: AtomicFlag::default(),
+            discarded: AtomicFlag::default(),
             place: DirectPlace::default(),
             undelivered: Lock::default(),
             counters: PublicationCounters::default(),
@@ -280,7 +284,7 @@ impl PublicationShared {
         if self.spec.direct.is_some() {
             node.direct.forgotten(&self.place);
         } else {
-            node.live_publications.fetch_sub(1, Ordering::AcqRel);
+            node.live_publications.give_back();
         }
     }
 }
@@ -288,16 +292,16 @@ impl PublicationShared {
 /// What a publication counts. The clerk is the only writer.
 #[derive(Debug, Default)]
 pub(crate) struct PublicationCounters {
-    pub(crate) admitted: AtomicU64,
-    pub(crate) not_allowed: AtomicU64,
-    pub(crate) type_mismatch: AtomicU64,
-    pub(crate) criteria_mismatch: AtomicU64,
-    pub(crate) no_capacity: AtomicU64,
-    pub(crate) too_slow: AtomicU64,
-    pub(crate) resumed: AtomicU64,
-    pub(crate) skipped_at_close: AtomicU64,
-    pub(crate) missed_while_away: AtomicU64,
-    pub(crate) panics: AtomicU64,
+    pub(crate) admitted: EventCounter,
+    pub(crate) not_allowed: EventCounter,
+    pub(crate) type_mismatch: EventCounter,
+    pub(crate) criteria_mismatch: EventCounter,
+    pub(crate) no_capacity: EventCounter,
+    pub(crate) too_slow: EventCounter,
+    pub(crate) resumed: EventCounter,
+    pub(crate) skipped_at_close: EventCounter,
+    pub(crate) missed_while_away: EventCounter,
+    pub(crate) panics: EventCounter,
 }
 
 /// What a publication counted. Monotone; a snapshot.
@@ -332,23 +336,23 @@ pub(crate) struct PublicationGuard {
     pub(crate) shared: Arc<PublicationShared>,
     pub(crate) node: Arc<NodeShared>,
     /// The clerk has been told of the close, or never knew the publication.
-    closed: AtomicBool,
+    closed: AtomicFlag,
 }
 
 impl PublicationGuard {
     pub(crate) fn new(shared: Arc<PublicationShared>, node: Arc<NodeShared>) -> Self {
-        Self { shared, node, closed: AtomicBool::new(false) }
+        Self { shared, node, closed: AtomicFlag::default() }
     }
 
     /// For a publication that the clerk never saw: its drop sends no request.
     pub(crate) fn forget(&self) {
-        self.closed.store(true, Ordering::Release);
+        self.closed.set(true);
     }
 
     /// As [`PublicationGuard::close`] with `code`, without delivering what is in the ring.
     pub(crate) fn discard(&self, code: CloseCode) {
-        if !self.closed.load(Ordering::Acquire) {
-            self.shared.discarded.store(true, Ordering::Release);
+        if !self.closed.get() {
+            self.shared.discarded.set(true);
         }
         self.close(code);
     }
@@ -356,7 +360,7 @@ impl PublicationGuard {
     /// Closes the ring, frees the stream's name and tells the clerk. Channels end with `code`. Only the first
     /// call has an effect.
     pub(crate) fn close(&self, code: CloseCode) {
-        if self.closed.swap(true, Ordering::AcqRel) {
+        if self.closed.set(true) {
             return;
         }
         self.shared.end.set(code);
@@ -388,9 +392,9 @@ impl Drop for PublicationGuard {
 /// Tells the clerk that the ring is full, if lagging consumers are to be closed and the clerk does not know
 /// yet.
 pub(crate) fn note_full(shared: &Arc<PublicationShared>, port: &RequestPort) {
-    if (shared.spec.lagging_grace.is_some() || shared.left.load(Ordering::Relaxed))
-        && !shared.full.load(Ordering::Relaxed)
-        && !shared.full.swap(true, Ordering::AcqRel)
+    if (shared.spec.lagging_grace.is_some() || shared.left.get())
+        && !shared.full.get()
+        && !shared.full.set(true)
     {
         port.send(ClerkRequest::Full(shared.clone()));
     }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -16,7 +16,10 @@ use corewire_proto::{
     channel::{DatumForm, Reliability},
     mutate,
 };
-use corewire_rings::{contain, sync::Lock};
+use corewire_rings::{
+    contain,
+    sync::{AtomicFlag, EventCounter, Lock},
+};
 
 use super::{
     channel::{Channel, Channels},
@@ -238,10 +241,10 @@ pub(crate) struct SubscriptionShared {
     pub(crate) key: SubscriptionKey,
     pub(crate) spec: SubscribeSpec,
     pub(crate) channels: Shown<Channels>,
-    pub(crate) panics: AtomicU64,
+    pub(crate) panics: EventCounter,
     /// Legs made so far, plus one when closed.
-    pub(crate) version: AtomicU64,
-    closed: AtomicBool,
+    version: AtomicU64,
+    closed: AtomicFlag,
     /// Of one to one producer.
     pub(crate) place: DirectPlace,
     pub(crate) waiting: Lock<WaitingLegs>,
@@ -263,9 +266,9 @@ impl SubscriptionShared {
             key,
             spec,
             channels: Shown::new(Arc::from([])),
-            panics: AtomicU64::new(0),
+            panics: EventCounter::default(),
             version: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
+            closed: AtomicFlag::default(),
             place: DirectPlace::default(),
             waiting: Lock::new(WaitingLegs::default()),
         }
@@ -276,8 +279,13 @@ impl SubscriptionShared {
         if self.spec.producer.is_some() {
             node.direct.forgotten(&self.place);
         } else {
-            node.live_subscriptions.fetch_sub(1, Ordering::AcqRel);
+            node.live_subscriptions.give_back();
         }
+    }
+
+    /// Changes with each leg that is made, and at the end.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Hands a leg to the consumer and wakes it. If the subscription is closed the leg is dropped, which ends
@@ -285,7 +293,7 @@ impl SubscriptionShared {
     pub(crate) fn hand_over(&self, leg: Leg) {
         let (refused, waker) = {
             let mut legs = self.waiting.lock();
-            if self.closed.load(Ordering::Acquire) {
+            if self.closed.get() {
                 (Some(leg), None)
             } else {
                 if mutate!(false, "waiting-leg-thrown-away" => true) {
@@ -312,7 +320,7 @@ impl SubscriptionShared {
     pub(crate) fn close(&self) {
         let waker = {
             let mut legs = self.waiting.lock();
-            if self.closed.swap(true, Ordering::AcqRel) {
+            if self.closed.set(true) {
                 return;
             }
             self.version.fetch_add(1, Ordering::Release);
@@ -324,6 +332,6 @@ impl SubscriptionShared {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
+        self.closed.get()
     }
 }

@@ -9,11 +9,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use corewire_engine::subscription::{Leg, Subscription};
+use corewire_rings::sync::AtomicFlag;
 
 use super::leg::{LegStats, LegStep, OpenLeg, PendingGap};
 use super::{RecvTimeoutError, TryRecvError};
 use crate::blocking::{poll_for, wait};
-use crate::counters::AtomicFlag;
 use crate::id::PeerId;
 use crate::streams::event::{ConsumerEvent, EventHub};
 use crate::streams::status::{StatusWaiter, StreamStatus};

@@ -19,7 +19,8 @@ use ::core::future::Future;
 use ::core::marker::PhantomData;
 use ::core::pin::Pin;
 use ::core::time::Duration;
-use std::sync::{Mutex, PoisonError};
+
+use corewire_rings::sync::Lock;
 
 pub use self::build_error::{BuilderError, TryBuildError};
 pub use self::builder::Builder;
@@ -109,14 +110,14 @@ pub struct Producer<D, C = Postcard> {
     core: ProducerCore,
     /// This handle's state as a sink. It is reached through `&mut` or for `Debug`, so the lock is never
     /// contended on a datum's way; the mutex makes the handle `Sync` for any datum.
-    sink: Mutex<sink::SinkState<D>>,
+    sink: Lock<sink::SinkState<D>>,
     codec: PhantomData<fn(C)>,
 }
 
 impl<D, C> Producer<D, C> {
     /// A handle of an existing producer. The caller knows that `core` carries `D` in codec `C`.
     pub(crate) fn from_core(core: ProducerCore) -> Self {
-        Self { core, sink: Mutex::default(), codec: PhantomData }
+        Self { core, sink: Lock::default(), codec: PhantomData }
     }
 
     #[cfg(test)]
@@ -463,7 +464,7 @@ impl<D, C> Clone for Producer<D, C> {
 
 impl<D, C> Drop for Producer<D, C> {
     fn drop(&mut self) {
-        self.sink.get_mut().unwrap_or_else(PoisonError::into_inner).abandon(&self.core);
+        self.sink.get_mut().abandon(&self.core);
     }
 }
 
@@ -476,7 +477,7 @@ impl<D, C> fmt::Debug for Producer<D, C> {
             .field("stream_id", self.stream_id())
             .field("online", &self.is_online())
             .field("closed", &self.is_closed())
-            .field("sink", &self.sink.lock().unwrap_or_else(PoisonError::into_inner).name())
+            .field("sink", &self.sink.lock().name())
             .finish_non_exhaustive()
     }
 }

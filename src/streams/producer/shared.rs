@@ -4,12 +4,12 @@ use core::any::{TypeId, type_name};
 use std::sync::Arc;
 
 use corewire_engine::publication::{OnEvent, Publication};
+use corewire_rings::sync::EventCounter;
 use corewire_rings::{ClaimError, QueuedSend, Writer};
 
 use super::put::AnyDegrader;
 use super::select::Selecting;
 use super::{Error, Stats};
-use crate::counters::EventCounter;
 use crate::datum::EncodeError;
 use crate::id::StreamId;
 use crate::policy::BackpressurePolicy;

@@ -27,7 +27,7 @@
 use core::mem;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use corewire_rings::QueuedSend;
 use futures_sink::Sink;
@@ -185,7 +185,7 @@ impl<D> SinkState<D> {
 
 impl<D, C> Producer<D, C> {
     fn sink_mut(&mut self) -> (&mut SinkState<D>, &ProducerCore) {
-        (self.sink.get_mut().unwrap_or_else(PoisonError::into_inner), &self.core)
+        (self.sink.get_mut(), &self.core)
     }
 }
 

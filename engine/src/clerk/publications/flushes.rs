@@ -6,7 +6,7 @@
 //! mark is asked for at a time, the earliest that a flush waits for: flushes that are given up leave nothing
 //! else behind. An absent consumer is waited for as long as its place is kept.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{OutboundChannel, OutboundEnd, PublicationState, Publications};
 use crate::{
@@ -84,7 +84,7 @@ impl PublicationState {
         let datums = self.shared.ring.tail().saturating_sub(position);
         if wanted && datums > 0 {
             self.report(env, || ChannelEvent::Undelivered { channel: channel.clone(), datums });
-            if self.closed && !self.shared.discarded.load(Ordering::Acquire) {
+            if self.closed && !self.shared.discarded.get() {
                 self.report_undelivered(channel, datums);
             }
         }

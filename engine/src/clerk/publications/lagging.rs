@@ -18,7 +18,7 @@
 //! So a fast consumer waits for a slow one for the grace at most, and a consumer that is alone, or as slow as
 //! all others, is closed only if it stands still.
 
-use std::{collections::BTreeMap, mem::take, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, mem::take, time::Duration};
 
 use corewire_proto::{mutate, session::CloseCode, time::Instant};
 use corewire_rings::{ReaderId, Ring};
@@ -148,7 +148,7 @@ impl Publications {
         let Some(publication) = self.publications.get_mut(&key) else { return };
         // Cleared now and believed at the next check: a producer that finds the ring full in between reports
         // it, or waits for room by then.
-        publication.shared.full.store(false, Ordering::Release);
+        publication.shared.full.set(false);
         let Some(watch) = &mut publication.watch else { return };
         let ring = &publication.shared.ring;
         let (gate, tail) = (ring.gate(), ring.tail());
@@ -173,8 +173,8 @@ impl Publications {
         if publication.closed {
             return;
         }
-        publication.shared.left.store(true, Ordering::Release);
-        publication.shared.full.store(false, Ordering::Release);
+        publication.shared.left.set(true);
+        publication.shared.full.set(false);
         // One check in any case: a producer that has waited since before will not report it again.
         publication.watch.get_or_insert_default().reported = true;
         self.check_holders(env, key, true);

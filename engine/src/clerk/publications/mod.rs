@@ -11,10 +11,7 @@ mod flushes;
 mod lagging;
 mod parked;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use corewire_proto::{
     PeerId, StreamId,
@@ -241,7 +238,7 @@ impl Publications {
         }
         env.effects.cancel_timer(Timer::Lagging(key));
         publication.hold(publication.shared.ring.tail());
-        if publication.shared.discarded.load(Ordering::Acquire) {
+        if publication.shared.discarded.get() {
             return self.discard(env, key);
         }
         let code = publication.shared.end.code();
@@ -498,7 +495,7 @@ impl Publications {
         let drained = publication.draining.remove(&leg);
         assert!(drained.is_some(), "{leg:?} is kept until its consumer drops it");
         if publication.draining.is_empty() {
-            publication.shared.left.store(false, Ordering::Release);
+            publication.shared.left.set(false);
         }
         if let Some(leg) = drained.filter(|_| publication.shared.spec.direct.is_some()) {
             publication.leave_unread(&leg.channel);

@@ -1,7 +1,8 @@
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::time::Duration;
 
 use corewire_proto::channel::Resume;
 use corewire_rings::Writer;
+use corewire_rings::sync::EventCounter;
 
 use super::*;
 use crate::{
@@ -39,7 +40,7 @@ impl Fixture {
     fn new(spec: PublishSpec) -> Self {
         let (mut env, node) = (testing::env(), testing::node(1));
         let shared = testing::publication(node.id, 2, spec);
-        node.live_publications.fetch_add(1, Ordering::AcqRel);
+        assert!(node.live_publications.take(usize::MAX));
         let mut publications = Publications::default();
         publications.publish(&mut env, &node, shared.clone());
         env.effects.drain();
@@ -100,7 +101,7 @@ fn criteria_are_accepted_if_the_stream_has_such_keys() {
     let asked = |keys, criteria: Vec<u8>| {
         let mut fixture = Fixture::new(PublishSpec { keys, ..PublishSpec::new(STREAM) });
         let served = fixture.serve_with(7, OpenRequest { criteria, ..request() });
-        let counted = fixture.shared.counters.criteria_mismatch.load(Ordering::Relaxed);
+        let counted = fixture.shared.counters.criteria_mismatch.get();
         (served.map(|key| key.number), counted)
     };
     let bytes = seven.encode();
@@ -129,7 +130,7 @@ fn a_predicate_that_panics_denies_and_is_counted() {
     let admit: crate::shared::publication::Admit = Arc::new(|_| panic!("the user's defect"));
     let mut fixture = Fixture::new(PublishSpec { admit: Some(admit), ..PublishSpec::new(STREAM) });
     assert_eq!(fixture.serve(7), Err(CloseCode::NOT_ALLOWED));
-    let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let value = |counter: &EventCounter| counter.get();
     assert_eq!(value(&fixture.shared.counters.panics), 1);
     assert_eq!(value(&fixture.node.counters.not_allowed), 1);
 }
@@ -146,7 +147,7 @@ fn a_closed_publication_is_forgotten_with_its_last_channel() {
     let effects = fixture.env.effects.drain();
     let failed = |effect: &Effect| matches!(effect, Effect::DeliveryFailed(..));
     assert!(!effects.iter().any(failed), "the ring was empty");
-    assert_eq!(fixture.node.live_publications.load(Ordering::Acquire), 0);
+    assert_eq!(fixture.node.live_publications.get(), 0);
 }
 
 #[test]
@@ -208,7 +209,7 @@ fn an_absent_consumer_keeps_its_place_for_a_while() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::SetTimer(Timer::Places(_), _))));
     fixture.serve_again(8, Some(2)).expect("it is admitted").expect("no channel is in the way");
     assert_eq!(resumed_at(fixture.env.effects.drain()), Some((2, 0)));
-    assert_eq!(fixture.shared.counters.resumed.load(Ordering::Relaxed), 1);
+    assert_eq!(fixture.shared.counters.resumed.get(), 1);
 }
 
 #[test]
@@ -222,7 +223,7 @@ fn a_place_that_is_given_up_is_counted_and_not_resumed() {
     fixture.env.now = fixture.env.now + fixture.node.dead_after + fixture.shared.spec.resume_for;
     fixture.publications.places_due(&mut fixture.env, fixture.shared.key);
     assert_eq!(fixture.shared.ring.len(), 0);
-    assert_eq!(fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed), 3);
+    assert_eq!(fixture.shared.counters.skipped_at_close.get(), 3);
     fixture.env.effects.drain();
     fixture.serve_again(8, Some(2)).expect("it is admitted").expect("no channel is in the way");
     assert_eq!(resumed_at(fixture.env.effects.drain()), None);
@@ -259,7 +260,7 @@ fn what_a_returning_consumer_missed_is_counted_once() {
         fixture.publications.channel_served(&mut fixture.env, key, first_seq);
         let channel = &fixture.publications.publications[&fixture.shared.key].channels[&key].channel;
         assert_eq!(channel.shared.missed_before(), missed, "label {label}");
-        assert_eq!(fixture.shared.counters.missed_while_away.load(Ordering::Relaxed), missed);
+        assert_eq!(fixture.shared.counters.missed_while_away.get(), missed);
         fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::PEER_LOST, None);
     }
     assert_eq!(fixture.publications.publications[&fixture.shared.key].starts.len(), 1);
@@ -345,7 +346,7 @@ fn an_absent_consumer_may_fetch_the_rest_of_a_closed_stream() {
     assert_eq!(resumed_at(fixture.env.effects.drain()), Some((2, 0)));
     fixture.publications.channel_ended(&mut fixture.env, key, CloseCode::GRACEFUL, None);
     assert_eq!(failed(&fixture.env.effects.drain()), None);
-    assert_eq!(fixture.node.live_publications.load(Ordering::Acquire), 0);
+    assert_eq!(fixture.node.live_publications.get(), 0);
 }
 
 #[test]
@@ -358,8 +359,8 @@ fn what_an_absent_consumer_of_a_closed_stream_misses_is_reported() {
     let effects = fixture.env.effects.drain();
     let one = Shortfall { stream: STREAM, consumer: PeerId([9; 32]), datums: 3 };
     assert_eq!(failed(&effects), Some(&[one][..]));
-    assert_eq!(fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed), 3);
-    assert_eq!(fixture.node.live_publications.load(Ordering::Acquire), 0);
+    assert_eq!(fixture.shared.counters.skipped_at_close.get(), 3);
+    assert_eq!(fixture.node.live_publications.get(), 0);
     let late = FlushShared::new(STREAM, 3);
     fixture.publications.flush(&mut fixture.env, &fixture.shared, late.clone());
     assert_eq!(crate::shared::flush::Flush(late).missing(), [one], "a later flush knows it as well");
@@ -473,7 +474,7 @@ fn events_of_a_publication_are_told_in_order() {
             notices.add_event(notice);
         }
     }
-    notices.send(&AtomicU64::new(0));
+    notices.send(&EventCounter::default());
     let expected = ["Connected", "Refused", "Suspect", "Recovered", "Closed", "Undelivered"];
     assert_eq!(*told.lock().expect("the log"), expected);
 }
@@ -485,7 +486,7 @@ fn direct(consumer: u8) -> Fixture {
 }
 
 fn skipped(fixture: &Fixture) -> u64 {
-    fixture.shared.counters.skipped_at_close.load(Ordering::Relaxed)
+    fixture.shared.counters.skipped_at_close.get()
 }
 
 #[test]
@@ -542,7 +543,7 @@ fn a_discarded_publication_cuts_its_channels_at_once() {
     fixture.serve(7).expect("it is for this peer");
     fixture.env.effects.drain();
     fixture.shared.end.set(CloseCode::ABORTED);
-    fixture.shared.discarded.store(true, Ordering::Release);
+    fixture.shared.discarded.set(true);
     fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
     let cut = |effect: &Effect| matches!(effect, Effect::ResetChannel(_, _, CloseCode::ABORTED));
     assert!(fixture.env.effects.drain().iter().any(cut));

@@ -28,7 +28,7 @@ impl Fixture {
         let (mut env, node) = (testing::env(), testing::node(1));
         let shared = testing::subscription(node.id, 2, SubscribeSpec::new(STREAM));
         let mut subscriptions = Subscriptions::default();
-        node.live_subscriptions.fetch_add(1, Ordering::AcqRel);
+        assert!(node.live_subscriptions.take(usize::MAX));
         subscriptions.subscribe(&mut env, &node, shared.clone(), [PRODUCER].into_iter());
         let key = InboundKey { subscription: shared.key, producer: PRODUCER };
         Self { env, subscriptions, shared, key }
