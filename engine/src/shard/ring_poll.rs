@@ -135,7 +135,10 @@ impl ShardCore {
         let Some(stream) = self.streams.get_mut(slot) else { return };
         let channels = std::mem::take(&mut stream.channels);
         for &channel in &channels {
-            let Some(channel) = self.channels.get(channel) else { continue };
+            let Some(channel) = self.channels.get(channel) else {
+                debug_assert!(false, "a channel leaves its stream before it is removed");
+                continue;
+            };
             let (session, label) = (channel.session, channel.label);
             if let Some(entry) = self.sessions.get_mut(session) {
                 entry.session.publish(label, end);

@@ -94,7 +94,7 @@ pub(super) struct OpenLeg {
 pub(super) struct LegProgress {
     producer: PeerId,
     stats: LegStats,
-    /// Sequence after the last record taken. Of a local leg only.
+    /// Sequence after the last record taken; it only grows.
     next: u64,
     /// Missing datums that the next delivery reports, besides those that the inbox reports itself.
     gap: u64,
@@ -113,6 +113,13 @@ impl LegProgress {
         self.stats.datums += 1;
         self.stats.bytes += len as u64;
         self.stats.skipped += skipped;
+        self.pass(seq);
+    }
+
+    /// The record `seq` is taken.
+    #[inline(always)]
+    fn pass(&mut self, seq: u64) {
+        debug_assert!(seq >= self.next, "record {seq} came after {}: a producer has one order", self.next);
         self.next = seq + 1;
     }
 
@@ -141,7 +148,7 @@ impl LegProgress {
     fn pass_over(&mut self, seq: u64, skipped: u64) {
         self.stats.skipped += skipped;
         self.stats.filtered += 1;
-        self.next = seq + 1;
+        self.pass(seq);
         self.gap += skipped;
     }
 
@@ -150,7 +157,7 @@ impl LegProgress {
     fn skip_undecodable(&mut self, seq: u64, skipped: u64) {
         self.stats.skipped += skipped;
         self.stats.undecodable += 1;
-        self.next = seq + 1;
+        self.pass(seq);
         self.gap += skipped + 1;
         self.publish();
     }
