@@ -16,6 +16,15 @@ use super::exit::Exit;
 /// nothing.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long the parts of a run may take to find each other; on one machine they take milliseconds.
+pub(crate) const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+
+/// How long the other end of a run may be silent until it counts as gone, and its datums as lost.
+pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often a thread that waits for datums looks at what else may have happened.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Records SIGINT, SIGTERM and SIGHUP. The first signal asks the program to end; the second one of its kind
 /// ends it at once. By default it hears no signal.
 #[derive(Clone, Default)]

@@ -18,12 +18,8 @@ use super::result::{BenchResult, SentAndReceived};
 use super::tick::{END, Tick, TickCodec, WARM_UP};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::latency::{histogram, record};
-use crate::cli::wait::{self, Interrupt, POLL_INTERVAL};
+use crate::cli::wait::{self, CONNECT_LIMIT, Interrupt, POLL_INTERVAL, SILENCE_LIMIT};
 
-/// How long the ends may take to find each other.
-const CONNECT_LIMIT: Duration = Duration::from_secs(15);
-/// How long the other end may be away, and how long the last ticks and its report may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// What is sent before the measurement begins, and not measured.
 const WARM_UP_TIME: Duration = Duration::from_millis(200);
 /// Ticks at full speed between two looks at the clock.
@@ -102,7 +98,7 @@ impl TickSender<'_> {
 
     /// Waits for room, and takes echoes meanwhile: the other end may wait for room for them.
     fn send_later(&mut self, mut tick: Tick) -> Result<(), Broken> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + SILENCE_LIMIT;
         loop {
             let sent = if self.echoes.consumer.is_empty() {
                 self.producer.send_timeout(tick, POLL_INTERVAL)
@@ -164,8 +160,8 @@ impl TickSender<'_> {
     /// Sends the last tick, and waits until it has come back from a round trip.
     fn finish(&mut self) -> Result<(), Failure> {
         let tick = Tick { number: self.next, due: END, bytes: self.bytes };
-        let until = Instant::now() + PATIENCE;
-        if self.producer.send_timeout(tick, PATIENCE).is_err() {
+        let until = Instant::now() + SILENCE_LIMIT;
+        if self.producer.send_timeout(tick, SILENCE_LIMIT).is_err() {
             return Err(Failure::new(Exit::Failed, "the other end takes no more datums"));
         }
         while !self.echoes.consumer.is_empty() && !self.echoes.ticks.whole && Instant::now() < until {
@@ -195,8 +191,8 @@ impl<'a> BenchDriver<'a> {
     /// Tells the other end that there are no more runs.
     pub(crate) fn dismiss(&self) {
         // An end that does not hear it ends by itself.
-        let _ = self.orders.send_timeout(BenchOrder::Leave, PATIENCE);
-        let _ = self.orders.flush_timeout(PATIENCE);
+        let _ = self.orders.send_timeout(BenchOrder::Leave, SILENCE_LIMIT);
+        let _ = self.orders.flush_timeout(SILENCE_LIMIT);
     }
 
     /// Measures one combination. After a signal the result is partial. `begins` is called once the ends are
@@ -309,7 +305,7 @@ impl<'a> BenchDriver<'a> {
     }
 
     fn tally(&mut self, run: &str) -> Result<RunTally, Failure> {
-        match self.report(run, Instant::now() + PATIENCE)? {
+        match self.report(run, Instant::now() + SILENCE_LIMIT)? {
             Some(BenchReport::Done { tally, .. }) => Ok(*tally),
             _ => Err(Failure::new(Exit::Failed, "the other end did not report what it received")),
         }

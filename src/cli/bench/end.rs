@@ -18,9 +18,8 @@ use crate::cli::args::Io;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::node;
 use crate::cli::pace::{self, SLEEP_ERROR};
+use crate::cli::wait::LOOK_INTERVAL;
 
-/// How often a thread that waits looks at what else may have happened.
-pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// How long the end of a node may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// Ticks that are taken from one consumer before the next one's turn.
@@ -120,8 +119,8 @@ impl BenchWaiter<'_> {
         }
     }
 
-    /// Takes what has come from `consumers`, or waits for something to come, at most for [`LOOK`]. `each`
-    /// gets the index of the consumer. Returns how many were taken.
+    /// Takes what has come from `consumers`, or waits for something to come, at most for [`LOOK_INTERVAL`].
+    /// `each` gets the index of the consumer. Returns how many were taken.
     pub(crate) fn take(
         self,
         consumers: &mut [Consumer<Tick, TickCodec>],
@@ -144,7 +143,7 @@ impl BenchWaiter<'_> {
             }
             Poll::Pending
         });
-        match block_on_timeout(first, LOOK) {
+        match block_on_timeout(first, LOOK_INTERVAL) {
             Some((index, Some(tick))) => {
                 each(index, tick);
                 1

@@ -8,16 +8,14 @@ use hdrhistogram::Histogram;
 
 use super::args::{MAX_CONSUMERS, Measure};
 use super::clock;
-use super::end::{BenchWaiter, LOOK};
+use super::end::BenchWaiter;
 use super::host::HostFacts;
 use super::message::{self, BenchOrder, BenchReport, EndFacts, ORDERS, REPORTS, RunOrder, RunTally};
 use super::tick::{END, Tick, TickCodec, WARM_UP};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::latency::{histogram, record};
-use crate::cli::wait::Interrupt;
+use crate::cli::wait::{Interrupt, LOOK_INTERVAL, SILENCE_LIMIT};
 
-/// How long a run goes on without the end that sends.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest report: 35,000 latencies, as many as the histogram tells apart, and the most consumers.
 const MAX_REPORT_BYTES: usize = 1 << 20;
 /// How long a report may take to be accepted.
@@ -55,7 +53,7 @@ impl<'a> BenchServer<'a> {
             if let Some(exit) = self.interrupt.asked() {
                 return Ok(exit);
             }
-            match self.orders.recv_timeout(LOOK) {
+            match self.orders.recv_timeout(LOOK_INTERVAL) {
                 Ok(BenchOrder::Run(order)) => {
                     tell(&format!("{} of {} B, {} consumers", order.what, order.bytes, order.consumers));
                     self.run(&order)?;
@@ -107,7 +105,7 @@ impl<'a> BenchServer<'a> {
             let taken = self.waiter.take(&mut consumers, &mut batch, &mut |index, tick| {
                 let ticks = &mut ticks[index];
                 if let Some(echo) = echo {
-                    let _ = echo.send_timeout(tick, PATIENCE);
+                    let _ = echo.send_timeout(tick, SILENCE_LIMIT);
                 }
                 if tick.due == END {
                     ticks.whole = true;
@@ -132,7 +130,7 @@ impl<'a> BenchServer<'a> {
                 let now = clock::now();
                 ticks.iter_mut().filter(|ticks| ticks.last_at == 0).for_each(|ticks| ticks.last_at = now);
                 heard = Instant::now();
-            } else if heard.elapsed() > PATIENCE && !consumers.iter().any(Consumer::is_online) {
+            } else if heard.elapsed() > SILENCE_LIMIT && !consumers.iter().any(Consumer::is_online) {
                 break;
             }
         }

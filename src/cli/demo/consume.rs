@@ -10,11 +10,8 @@ use hdrhistogram::Histogram;
 
 use super::prices::{Checksum, PriceUpdate, Prices};
 use crate::cli::latency::{histogram, nanoseconds, record};
+use crate::cli::wait::{LOOK_INTERVAL, SILENCE_LIMIT};
 
-/// How often a waiting consumer checks whether the part has ended.
-const LOOK: Duration = Duration::from_millis(20);
-/// Time without a datum, after the last one was sent, after which the missing ones count as lost.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Time between the announcement of a part and its first datum, so that every consumer's thread is ready.
 const LEAD: Duration = Duration::from_millis(20);
 
@@ -90,13 +87,13 @@ fn take_part(
     let mut last_came = Instant::now();
     let mut first_came = None;
     while part.end.get().is_none_or(|&end| next < end) {
-        let update = match consumer.recv_timeout(LOOK) {
+        let update = match consumer.recv_timeout(LOOK_INTERVAL) {
             Ok(update) => update,
             Err(RecvTimeoutError::Timeout) if part.end.get().is_none() => {
                 last_came = Instant::now();
                 continue;
             }
-            Err(RecvTimeoutError::Timeout) if last_came.elapsed() < PATIENCE => continue,
+            Err(RecvTimeoutError::Timeout) if last_came.elapsed() < SILENCE_LIMIT => continue,
             Err(_) => break,
         };
         let now = Instant::now();

@@ -16,12 +16,10 @@ use super::produce::{self, Pace, Produced};
 use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::node::{self, Facts};
-use crate::cli::wait;
+use crate::cli::wait::{self, CONNECT_LIMIT};
 
 /// The stream's name, from which its id is derived.
 const STREAM: &str = "corewire.demo.prices";
-/// Limit of the wait for all connections; on one machine they take milliseconds.
-const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 /// Limit of each node's shutdown; delivering the last datums takes milliseconds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// Datums that the ring holds: enough for the time for which a consumer's thread may be preempted.
