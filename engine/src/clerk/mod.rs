@@ -126,6 +126,8 @@ pub struct Load {
     pub legs: usize,
     /// Deadlines.
     pub timers: usize,
+    /// Panics of the closures that handles are notified by, since the start.
+    pub panics: u64,
 }
 
 /// The clerk: routes inputs to its components, and their effects to where they belong.
@@ -239,6 +241,7 @@ impl Clerk {
             channels: self.sessions.channels(),
             legs: self.legs.len(),
             timers: self.timers.len(),
+            panics: self.panics.get(),
         }
     }
 

@@ -92,6 +92,7 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
     let seen = calls.clone();
     let on_change: Option<OnChange> = Some(Arc::new(move || {
         seen.add_one();
+        panic!("in a notice, as the test wants");
     }));
     let spec = PublishSpec { on_change: on_change.clone(), ..PublishSpec::new(testing::STREAM) };
     let publication = testing::publication(node.id, 2, spec);
@@ -104,6 +105,6 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
     assert_eq!(*node.presence.borrow(), Presence::Left(Err(Arc::default())));
     assert!(publication.ring.is_closed());
     assert!(subscription.is_closed());
-    assert_eq!(calls.get(), 1, "one notice for one closure");
+    assert_eq!((calls.get(), clerk.load().panics), (1, 1), "one notice for one closure");
     assert!(!port.send(ClerkRequest::Changed(NodeId(2))), "no request is taken any more");
 }
