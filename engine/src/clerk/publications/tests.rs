@@ -40,7 +40,7 @@ impl Fixture {
     fn new(spec: PublishSpec) -> Self {
         let (mut env, node) = (testing::env(), testing::node(1));
         let shared = testing::publication(node.id, 2, spec);
-        assert!(node.live_publications.take(usize::MAX));
+        assert!(shared.live(&node).take(usize::MAX));
         let mut publications = Publications::default();
         publications.publish(&mut env, &node, shared.clone());
         env.effects.drain();
