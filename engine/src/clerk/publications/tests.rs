@@ -40,7 +40,11 @@ impl Fixture {
     fn new(spec: PublishSpec) -> Self {
         let (mut env, node) = (testing::env(), testing::node(1));
         let shared = testing::publication(node.id, 2, spec);
-        assert!(shared.live(&node).take(usize::MAX));
+        let placed = match shared.spec.direct {
+            Some(_) => node.direct.reserve(usize::MAX),
+            None => node.live_publications.take(usize::MAX),
+        };
+        assert!(placed);
         let mut publications = Publications::default();
         publications.publish(&mut env, &node, shared.clone());
         env.effects.drain();
