@@ -52,6 +52,7 @@ fn packets_reach_their_shard_when_another_shard_has_closed_its_socket() {
     let address = bound.address;
     let sockets = bound.sockets.into_iter().map(Socket::from).collect();
     let node = testing::node(2);
+    assert!(port.reserve_node(1));
     port.send(join(&node, vec![NodeSocket { address, sockets }]));
     clerk.turn(Instant::ZERO);
     let mut given = |shard: usize| {
