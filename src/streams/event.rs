@@ -13,6 +13,7 @@ use super::CloseCode;
 use super::channel::ChannelInfo;
 use super::consumer::{RecvTimeoutError, TryRecvError};
 use crate::blocking::{block_on, block_on_timeout};
+use crate::contain::contain;
 use crate::id::PeerId;
 
 /// Events that wait for one [`Events`]. Enough for a change of every channel of a large stream.
@@ -258,24 +259,23 @@ impl<E: StreamEvent> EventHub<E> {
 
     /// Reports an event, if there is a listener or may be a first one.
     pub(crate) fn emit(&self, event: impl FnOnce() -> E) {
-        let mut gone = None;
         let mut state = self.0.lock();
-        match &mut *state {
-            EventState::Heard(sender) if sender.receiver_count() == 0 => {}
-            EventState::Heard(sender) => {
-                // An error means that the last listener has just gone.
-                let _ = sender.send(event());
-            }
+        let sender = match &mut *state {
+            EventState::Heard(sender) if sender.receiver_count() == 0 => return,
+            EventState::Heard(sender) => sender.clone(),
             EventState::Unheard { kept, dropped } => {
-                if kept.len() == EVENTS_KEPT {
-                    gone = kept.pop_front();
-                    *dropped += 1;
-                }
+                let is_full = kept.len() == EVENTS_KEPT;
+                let gone = if is_full { kept.pop_front() } else { None };
+                *dropped += u64::from(is_full);
                 kept.push_back(event());
+                drop(state);
+                return drop(gone);
             }
-        }
+        };
         drop(state);
-        drop(gone);
+        // Without the lock, because it wakes the tasks of listeners. An error means that the last one has
+        // just gone.
+        contain(|| drop(sender.send(event())));
     }
 
     /// What the engine is to call. Keeps nothing alive.
@@ -389,6 +389,10 @@ impl<E> fmt::Debug for Events<E> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Wake, Waker};
+
     use super::*;
 
     #[test]
@@ -408,6 +412,39 @@ mod tests {
         assert!(matches!(events.try_recv(), Err(TryRecvError::Closed)));
         let late = events.recv_timeout(Duration::from_secs(9));
         assert!(matches!(late, Err(RecvTimeoutError::Closed)), "{late:?}");
+    }
+
+    /// A waker that emits another event and panics.
+    struct EmittingWaker(Arc<EventHub<ConsumerEvent>>);
+
+    impl Wake for EmittingWaker {
+        fn wake(self: Arc<Self>) {
+            self.0.emit(|| ConsumerEvent::Undecodable { producer: [0; 32].into(), datums: 2 });
+            panic!("the executor's defect");
+        }
+    }
+
+    #[test]
+    fn wakers_of_listeners_may_emit_and_panic() {
+        let numbers = corewire_testkit::in_time(|| {
+            let hub = Arc::new(EventHub::<ConsumerEvent>::default());
+            let mut events = hub.subscribe();
+            let waker = Waker::from(Arc::new(EmittingWaker(hub.clone())));
+            let first = {
+                let mut received = pin!(events.recv());
+                assert!(received.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+                hub.emit(|| ConsumerEvent::Undecodable { producer: [0; 32].into(), datums: 1 });
+                match received.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(first) => first,
+                    Poll::Pending => panic!("the event was sent"),
+                }
+            };
+            [first, events.try_recv().ok()].map(|event| match event {
+                Some(ConsumerEvent::Undecodable { datums, .. }) => datums,
+                other => panic!("{other:?}"),
+            })
+        });
+        assert_eq!(numbers, [1, 2]);
     }
 
     #[test]
