@@ -339,7 +339,7 @@ impl Builder {
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
-    /// let builder = Network::builder(NetworkId::random()).with_addresses(["127.0.0.1:0"])?;
+    /// let builder = Network::builder(NetworkId::random()).with_addresses(["127.0.0.1:0".parse()?]);
     /// let network = builder.build_blocking()?;
     /// assert!(network.local().addresses()[0].ip().is_loopback());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
