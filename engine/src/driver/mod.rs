@@ -13,7 +13,7 @@
 //!   on it belongs to the kernel until the send has completed and the driver takes it back. A lease that is
 //!   dropped instead of sent returns at once.
 //! * **Sockets** are passed to [`Driver::add_socket`] and given up by [`Driver::remove_socket`] or when the
-//!   driver is dropped. That closes them, unless they are [held](Socket::hold) elsewhere too.
+//!   driver is dropped. That closes them, unless another owner holds them too.
 //!
 //! # A turn, as the driver sees it
 //!
