@@ -106,6 +106,12 @@ impl Subscription {
         self.shared.channels.subscribe()
     }
 
+    /// Whether a known producer may still let this subscription in, or does: it has neither refused for a
+    /// reason that stays, nor was given up.
+    pub fn has_undecided(&self) -> bool {
+        self.shared.undecided.get()
+    }
+
     /// Whether the node has left: no leg will come any more.
     pub fn is_closed(&self) -> bool {
         self.shared.is_closed()

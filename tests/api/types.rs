@@ -1,12 +1,13 @@
 //! Both ends of a stream have to agree on datum type and codec.
 
+use corewire::network::BeaconReach;
 use corewire::streams::consumer::RecvRefusal;
 use corewire::streams::producer::{Error, TryBuildError, UnsendableCause};
 use corewire::streams::{CloseCode, ConsumerEvent, ProducerEvent};
-use corewire::{Network, Plain};
+use corewire::{Network, NetworkId, Plain};
 use serde::{Deserialize, Serialize};
 
-use super::support::{alone, apart, within};
+use super::support::{LIMIT, alone, apart, poll_once, within};
 
 mod theirs {
     use serde::{Deserialize, Serialize};
@@ -95,6 +96,26 @@ async fn a_type_of_the_same_shape_is_let_in_under_any_name() {
 }
 
 #[tokio::test(crate = "crate::support::host")]
+async fn a_refusal_is_not_told_while_another_producer_is_being_reached() {
+    let id = NetworkId::random();
+    let node = async || Network::builder(id).with_beacon(BeaconReach::Off).build().await.unwrap();
+    // Its entry is known, and it does not answer.
+    let (gone, witness) = (node().await, node().await);
+    let _elsewhere = gone.streams().producer::<u64>().with_stream_id("counts").build().unwrap();
+    within(witness.discovery().when().peers().with_streams(["counts"]).into_future()).await;
+    let entry = gone.discovery().export().await.unwrap();
+    gone.shutdown(LIMIT).await.unwrap();
+    witness.shutdown(LIMIT).await.unwrap();
+    let here = node().await;
+    let peer = here.discovery().feed(&entry).unwrap();
+    within(here.discovery().when().peer(peer).with_streams(["counts"]).into_future()).await;
+    let mut consumer = here.streams().consumer::<u64>().with_stream_id("counts").build();
+    let _other = here.streams().producer::<f32>().with_stream_id("counts").build().unwrap();
+    within(consumer.when().refused()).await;
+    assert!(poll_once(&mut consumer.recv_or_refusal()).0.is_pending());
+}
+
+#[tokio::test(crate = "crate::support::host")]
 async fn another_codec_is_refused() {
     let network = alone().await;
     let producer = network.streams().producer::<f64>().with_stream_id("one").codec(Plain).build().unwrap();
@@ -104,6 +125,7 @@ async fn another_codec_is_refused() {
     within(postcard.when().refused()).await;
     within(integers.when().refused()).await;
     within(same.when().online()).await;
+    within(producer.when().subscribed()).await;
     assert_eq!(producer.consumers().len(), 1);
 }
 

@@ -255,6 +255,7 @@ impl Clerk {
         for _ in 0..CLERK_TIMERS_PER_TURN {
             let Some(key) = self.subscriptions.next_fresh() else { break };
             self.advance(key);
+            self.subscriptions.looked_at(&mut self.env, key.subscription);
             self.apply_effects();
         }
         for node in self.catalogue.stale_nodes() {

@@ -62,6 +62,12 @@ pub(crate) struct InboundKey {
 }
 
 impl InboundKey {
+    /// Every key of this subscription.
+    pub(crate) const fn all_of(subscription: SubscriptionKey) -> std::ops::RangeInclusive<Self> {
+        let first = Self { subscription, producer: PeerId([0; 32]) };
+        first..=Self { subscription, producer: PeerId([0xFF; 32]) }
+    }
+
     pub(crate) const fn node(&self) -> NodeId {
         self.subscription.node
     }

@@ -245,6 +245,8 @@ pub(crate) struct SubscriptionShared {
     /// Legs made so far, plus one when closed.
     version: AtomicU64,
     closed: AtomicFlag,
+    /// A producer is wanted that has neither refused nor was given up.
+    pub(crate) undecided: AtomicFlag,
     /// Of one to one producer.
     pub(crate) place: DirectPlace,
     pub(crate) waiting: Lock<WaitingLegs>,
@@ -269,6 +271,7 @@ impl SubscriptionShared {
             panics: EventCounter::default(),
             version: AtomicU64::new(0),
             closed: AtomicFlag::default(),
+            undecided: AtomicFlag::default(),
             place: DirectPlace::default(),
             waiting: Lock::new(WaitingLegs::default()),
         }

@@ -293,6 +293,11 @@ impl LegSet {
         self.subscription.as_ref().map_or(self.predicate_panics, Subscription::panics)
     }
 
+    /// Whether a known producer may still let the consumer in, or does.
+    pub(super) fn has_undecided(&self) -> bool {
+        self.subscription.as_ref().is_some_and(Subscription::has_undecided)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }

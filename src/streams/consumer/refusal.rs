@@ -107,7 +107,8 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
     /// Why nothing will come, if every known producer has refused.
     fn refusal(&self) -> Option<RecvRefusal> {
         let channels = self.status.channels();
-        if !channels.iter().all(ChannelInfo::is_refused) {
+        // A producer that is being reached has no channel yet.
+        if !channels.iter().all(ChannelInfo::is_refused) || self.legs.has_undecided() {
             return None;
         }
         let refused = channels.first()?;

@@ -89,7 +89,7 @@ impl Subscriptions {
                 inbound.enter(StageEvent::OutOfTime);
                 inbound.gave_up = true;
                 subscription.report(env, || ChannelEvent::GaveUp { producer: peer });
-                subscription.show(env);
+                subscription.show(env, &self.fresh);
             } else if let Some(stop) = subscription.stops.get_mut(peer)
                 && !stop.over
                 && !stop.may_go_on(env.now)

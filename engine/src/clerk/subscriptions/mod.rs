@@ -85,12 +85,21 @@ struct SubscriptionState {
 }
 
 impl SubscriptionState {
-    /// Lets the handle see the channels as they are.
-    fn show(&self, env: &mut Env) {
+    /// Lets the handle see the channels as they are. `fresh`: [`Subscriptions::fresh`].
+    fn show(&self, env: &mut Env, fresh: &BTreeSet<InboundKey>) {
+        self.show_undecided(fresh);
         let channels: Channels =
             self.producers.values().filter_map(|inbound| inbound.channel.clone()).collect();
         self.shared.channels.show(channels);
         env.effects.notify(self.shared.spec.on_change.as_ref());
+    }
+
+    /// Lets the handle see whether a producer may still let it in. True if that is different.
+    fn show_undecided(&self, fresh: &BTreeSet<InboundKey>) -> bool {
+        let decided = |stage| matches!(stage, InboundStage::Refused(_) | InboundStage::GivenUp);
+        let undecided = fresh.range(InboundKey::all_of(self.shared.key)).next().is_some()
+            || !self.producers.values().all(|inbound| decided(inbound.stage));
+        self.shared.undecided.set(undecided) != undecided
     }
 
     /// The channel of a producer is over: keeps where it stopped.
@@ -147,12 +156,10 @@ impl Subscriptions {
         let subscription = self.subscriptions.remove(&key).expect("it was there above");
         self.by_stream.remove(&(subscription.shared.spec.stream, key));
         // After the removal no producer is left to look at.
-        let of_key = |producer| InboundKey { subscription: key, producer };
-        let fresh = self.fresh.range(of_key(PeerId([0; 32]))..=of_key(PeerId([0xFF; 32])));
-        for fresh in fresh.copied().collect::<Vec<_>>() {
+        for fresh in self.fresh.range(InboundKey::all_of(key)).copied().collect::<Vec<_>>() {
             self.fresh.remove(&fresh);
         }
-        subscription.show(env);
+        subscription.show(env, &self.fresh);
         subscription.shared.forgotten(&subscription.node);
         drop_contained(subscription.shared);
         for producer in producers {
@@ -235,6 +242,15 @@ impl Subscriptions {
 
     pub(crate) fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
+    }
+
+    /// A fresh producer was looked at: lets the handle see whether one may still let it in.
+    pub(crate) fn looked_at(&self, env: &mut Env, key: SubscriptionKey) {
+        if let Some(subscription) = self.subscriptions.get(&key)
+            && subscription.show_undecided(&self.fresh)
+        {
+            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+        }
     }
 
     /// Takes an inbound channel that is at rest one step on. `true`: the producer is to be connected now.
@@ -368,7 +384,7 @@ impl Subscriptions {
         inbound.channel = Some(channel);
         let open = ChannelOpen { index, open_id, key, request, handle };
         env.effects.push(Effect::OpenChannel(Box::new(open)));
-        subscription.show(env);
+        subscription.show(env, &self.fresh);
     }
 
     /// The request for a channel is on its way, behind everything that the producer was told so far.
@@ -420,7 +436,7 @@ impl Subscriptions {
         count(&subscription.node.counters.channels_connected);
         let channel = leg.channel().clone();
         subscription.shared.hand_over(leg);
-        subscription.show(env);
+        subscription.show(env, &self.fresh);
         subscription.report(env, || ChannelEvent::Connected { channel });
     }
 
@@ -439,7 +455,7 @@ impl Subscriptions {
             inbound.enter(StageEvent::Refused(code));
             subscription.report(env, || event);
         }
-        subscription.show(env);
+        subscription.show(env, &self.fresh);
     }
 
     /// A channel is over, or did not come about, and its session or local channel knows it already. What
@@ -477,7 +493,7 @@ impl Subscriptions {
             inbound.enter(StageEvent::SessionReplaced);
             self.fresh.insert(key);
             subscription.report(env, || event);
-            return subscription.show(env);
+            return subscription.show(env, &self.fresh);
         }
         inbound.failures = inbound.failures.saturating_add(1);
         let at = now + backoff.pause(inbound.failures, chance);
@@ -494,7 +510,7 @@ impl Subscriptions {
         if too_late {
             subscription.report(env, || ChannelEvent::GaveUp { producer: key.producer });
         }
-        subscription.show(env);
+        subscription.show(env, &self.fresh);
     }
 
     /// Asks the predicate again about a producer that is connected.
@@ -535,7 +551,7 @@ impl Subscriptions {
     /// Lets the handle of a subscription see its channels as they are.
     fn show(&self, env: &mut Env, key: SubscriptionKey) {
         if let Some(subscription) = self.subscriptions.get(&key) {
-            subscription.show(env);
+            subscription.show(env, &self.fresh);
         }
     }
 }

@@ -88,6 +88,28 @@ fn a_refusal_waits_for_a_change_and_a_failure_for_its_pause() {
 }
 
 #[test]
+fn a_producer_is_undecided_until_it_refuses_for_good() {
+    let mut fixture = Fixture::new();
+    let undecided = |fixture: &mut Fixture| {
+        fixture.subscriptions.looked_at(&mut fixture.env, fixture.key.subscription);
+        fixture.env.effects.drain();
+        fixture.shared.undecided.get()
+    };
+    assert!(undecided(&mut fixture), "it is to be looked at");
+    fixture.advance(None);
+    assert!(undecided(&mut fixture), "it is being reached");
+    fixture.subscriptions.session_there(fixture.key.node(), PRODUCER);
+    fixture.open();
+    assert!(undecided(&mut fixture), "it is asked");
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NOT_ALLOWED);
+    assert!(!fixture.shared.undecided.get());
+    fixture.subscriptions.reconsider_refused(fixture.key.node(), PRODUCER);
+    fixture.open();
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::NO_CAPACITY);
+    assert!(undecided(&mut fixture), "it is asked again");
+}
+
+#[test]
 fn a_refusal_that_crossed_news_about_this_node_is_tried_again() {
     let mut fixture = Fixture::new();
     fixture.open();
