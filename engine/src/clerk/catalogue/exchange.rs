@@ -23,7 +23,7 @@ use crate::{
     clerk::{bucket::TokenBucket, effect::Effect, env::Env, timers::Timer},
     peer::ShownTicket,
     shard::{Command, NodeId},
-    shared::counters::count,
+    shared::{counters::count, limits::REVIEW_PAUSE},
 };
 
 /// The pause between two messages to one peer. The session's queue holds five of them.
@@ -35,6 +35,10 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 /// Records of one session, or of all beacons, that are verified per second, and at once. A signature costs
 /// about 50 microseconds, so a peer that sends nothing but records costs a twentieth of the clerk's time.
 pub(super) const RECORDS_PER_SECOND: u32 = 1_000;
+
+/// Tickets of a peer that are taken in per second, and at once. Each makes every subscription of the node
+/// look at the peer.
+const TICKETS_PER_SECOND: u32 = 50;
 
 /// Digests of a peer that are looked at in one session. It sends one each time that the session becomes
 /// current.
@@ -59,6 +63,10 @@ pub(super) struct Exchange {
     answered: u64,
     /// Records of the peer's that may be verified.
     pub(super) budget: TokenBucket,
+    /// Tickets of the peer's that may be taken in.
+    shows: TokenBucket,
+    /// Its latest tickets, if they came too soon to be taken in at once.
+    late_tickets: Option<Vec<ShownTicket>>,
 }
 
 /// What is sent on a session.
@@ -95,6 +103,8 @@ impl Catalogue {
             digests: 0,
             answered: 0,
             budget: TokenBucket::new(RECORDS_PER_SECOND, env.now),
+            shows: TokenBucket::new(TICKETS_PER_SECOND, env.now),
+            late_tickets: None,
         };
         self.exchanges.insert(index, exchange);
     }
@@ -139,19 +149,14 @@ impl Catalogue {
     pub(crate) fn handle_control(&mut self, env: &mut Env, index: ReceiverIndex, bytes: &[u8]) {
         // The session may have been abandoned with its node.
         let Some(exchange) = self.exchanges.get(&index) else { return };
-        let (node, peer) = (exchange.node, exchange.peer);
+        let node = exchange.node;
         match ClerkMessage::parse(bytes, env.limits.ticket_bytes) {
             Some(ClerkMessage::Records(records)) => {
                 for (age_s, record) in records {
                     self.read_record(env, node, (record, age_s), RecordWay::Session(index));
                 }
             }
-            Some(ClerkMessage::Tickets(tickets)) => {
-                if let Some(known) = self.nodes.get_mut(&node) {
-                    known.peer_mut(peer).tickets = tickets;
-                    known.refresh(env, peer);
-                }
-            }
+            Some(ClerkMessage::Tickets(tickets)) => self.read_tickets(env, index, tickets),
             Some(ClerkMessage::Digest(digest)) => self.read_digest(env, index, &digest),
             Some(ClerkMessage::Have(buckets, list)) => self.read_have(env, index, buckets, &list),
             Some(ClerkMessage::Unknown) => {}
@@ -173,6 +178,10 @@ impl Catalogue {
         tickets: &[ShownTicket],
         has_room: bool,
     ) {
+        let Some(exchange) = self.exchanges.get_mut(&index) else { return };
+        if let Some(late) = exchange.late_tickets.take() {
+            self.read_tickets(env, index, late);
+        }
         let Some(exchange) = self.exchanges.get_mut(&index) else { return };
         if !has_room {
             return env.effects.set_timer(Timer::Exchange(index), env.now + FULL_PAUSE);
@@ -221,6 +230,19 @@ impl Catalogue {
         env.effects.set_timer(Timer::Exchange(index), env.now + FULL_PAUSE);
     }
 
+    /// The peer shows its tickets. Of those that come too often the latest are taken in, when there is time.
+    fn read_tickets(&mut self, env: &mut Env, index: ReceiverIndex, tickets: Vec<ShownTicket>) {
+        let Some(exchange) = self.exchanges.get_mut(&index) else { return };
+        let Some(known) = self.nodes.get_mut(&exchange.node) else { return };
+        if !exchange.shows.take(env.now) {
+            exchange.late_tickets = Some(tickets);
+            return env.effects.ensure_timer(Timer::Exchange(index), env.now + REVIEW_PAUSE);
+        }
+        exchange.late_tickets = None;
+        known.peer_mut(exchange.peer).tickets = tickets;
+        known.refresh(env, exchange.peer);
+    }
+
     /// The peer has told what it knows, in short: it is sent what is in buckets that it has nothing of, and
     /// told what is in others that differ.
     fn read_digest(&mut self, env: &mut Env, index: ReceiverIndex, theirs: &CatalogDigest) {
@@ -247,6 +269,9 @@ impl Catalogue {
         let Some(exchange) = self.exchanges.get_mut(&index) else { return };
         let Some(known) = self.nodes.get(&exchange.node) else { return };
         let buckets = buckets & !exchange.answered;
+        if buckets == 0 {
+            return;
+        }
         exchange.answered |= buckets;
         let lacking = exchange
             .shared_records(known)

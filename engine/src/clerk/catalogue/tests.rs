@@ -356,3 +356,34 @@ fn peer_that_announces_no_address_is_asked_where_it_claims_to_be() {
     fixture.catalogue.claimed(node, peer, at(9));
     assert_eq!(fixture.catalogue.member_address(node, peer, false, |_| true), Some(at(9)));
 }
+
+#[test]
+fn tickets_that_change_too_often_are_taken_in_when_there_is_time() {
+    let mut fixture = Fixture::new();
+    fixture.read();
+    let ticket = |class: u8| ShownTicket { class: [class; 32], bytes: vec![class].into() };
+    let mut changes = 0;
+    for number in 0..10_000_u32 {
+        let class = if number == 9_999 { 3 } else { 1 + u8::from(number % 2 == 0) };
+        let message = codec::encode_tickets(&[ticket(class)], 1_000);
+        fixture.catalogue.handle_control(&mut fixture.env, index(0), &message);
+        let is_change = |effect: &Effect| matches!(effect, Effect::PeerChanged { .. });
+        changes += fixture.env.effects.drain().iter().filter(|effect| is_change(effect)).count();
+    }
+    assert!((1..=50).contains(&changes), "{changes}");
+    fixture.env.now += Duration::from_secs(1);
+    fixture.catalogue.send_news(&mut fixture.env, index(0), &[], true);
+    let info = fixture.catalogue.info(fixture.node.id, fixture.other.peer_id).expect("it is known");
+    assert_eq!(info.tickets(), [ticket(3)]);
+}
+
+#[test]
+fn a_bucket_that_was_answered_is_not_looked_up_again() {
+    let mut fixture = Fixture::new();
+    fixture.learn(3);
+    let have = codec::encode_have(u64::MAX, std::iter::empty()).1;
+    fixture.catalogue.handle_control(&mut fixture.env, index(0), &have);
+    assert!(!fixture.env.effects.drain().is_empty(), "it is sent what it lacks");
+    fixture.catalogue.handle_control(&mut fixture.env, index(0), &have);
+    assert!(fixture.env.effects.drain().is_empty());
+}
