@@ -123,6 +123,8 @@ impl Subscriptions {
             let Some(inbound) = state.producers.get_mut(&producer) else {
                 if produces {
                     self.fresh.insert(key);
+                } else {
+                    state.crowd.remove(&producer);
                 }
                 continue;
             };

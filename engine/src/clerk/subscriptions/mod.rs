@@ -80,6 +80,8 @@ struct SubscriptionState {
     stops: Stops,
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
     producers: BTreeMap<PeerId, InboundChannel>,
+    /// Those for which there is no place among `producers`. Known peers that produce the stream.
+    crowd: BTreeSet<PeerId>,
     /// Used if the subscription prefers some producers.
     choice: Choice,
 }
@@ -137,6 +139,7 @@ impl Subscriptions {
             id,
             stops: Stops::default(),
             producers: BTreeMap::new(),
+            crowd: BTreeSet::new(),
             choice: Choice::default(),
         };
         self.subscriptions.insert(key, state);
@@ -176,6 +179,17 @@ impl Subscriptions {
         }
         if let Some(subscription) = self.subscriptions.get_mut(&key.subscription) {
             subscription.producers.remove(&key.producer);
+        }
+        self.fill_place(env, key.subscription);
+    }
+
+    /// Looks at a producer that waits for a place, if there is one.
+    fn fill_place(&mut self, env: &Env, key: SubscriptionKey) {
+        let Some(subscription) = self.subscriptions.get_mut(&key) else { return };
+        if subscription.producers.len() < env.limits.legs
+            && let Some(producer) = subscription.crowd.pop_first()
+        {
+            self.fresh.insert(InboundKey { subscription: key, producer });
         }
     }
 
@@ -261,11 +275,21 @@ impl Subscriptions {
         let rest = subscription.stops.get(key.producer).is_some_and(|stop| stop.may_go_on(now));
         let produces = info.is_some_and(|info| rest || subscription.shared.spec.wants(info));
         if !subscription.producers.contains_key(&key.producer) {
+            subscription.crowd.remove(&key.producer);
             if !produces {
+                self.fill_place(env, key.subscription);
                 return false;
             }
             if subscription.producers.len() >= env.limits.legs {
                 count(&subscription.node.counters.no_capacity);
+                subscription.crowd.insert(key.producer);
+                let (peer, code) = (key.producer, CloseCode::NO_CAPACITY);
+                subscription.report(env, || ChannelEvent::Refused {
+                    peer,
+                    code,
+                    goes_on: true,
+                    mismatch: None,
+                });
                 return false;
             }
         }

@@ -406,3 +406,43 @@ fn a_producer_that_is_wanted_keeps_its_place_when_others_come_and_go() {
     assert_eq!(come_back(&mut fixture, one), LegGap { datums: 10, unknown: false });
     assert_eq!(come_back(&mut fixture, two), LegGap { datums: 0, unknown: true }, "its place gave way");
 }
+
+#[test]
+fn a_producer_without_a_place_is_told_of_and_gets_the_next_one() {
+    let (mut env, node) = (testing::env(), testing::node(1));
+    env.limits.legs = 1;
+    let refused = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let told = refused.clone();
+    let on_event = move |event: ChannelEvent| {
+        if let ChannelEvent::Refused { peer, code, .. } = event {
+            told.lock().expect("no panic").push((peer, code));
+        }
+    };
+    let spec = SubscribeSpec { on_event: Some(Arc::new(on_event)), ..SubscribeSpec::new(STREAM) };
+    let shared = testing::subscription(node.id, 2, spec);
+    let mut subscriptions = Subscriptions::default();
+    let peers = [7, 8, 9].map(|number| PeerId([number; 32]));
+    let key = |producer| InboundKey { subscription: shared.key, producer };
+    let [first, gone, last] = peers.map(key);
+    let info = |key: InboundKey| {
+        PeerInfo::new(PeerFacts { peer_id: key.producer, streams: vec![STREAM], ..PeerFacts::default() })
+    };
+    subscriptions.subscribe(&mut env, &node, shared.clone(), peers.into_iter());
+    for (key, has_place) in [(first, true), (gone, false), (last, false)] {
+        assert_eq!(subscriptions.next_fresh(), Some(key));
+        assert_eq!(subscriptions.advance(&mut env, key, Some(&info(key))), has_place);
+    }
+    for effect in env.effects.drain() {
+        if let Effect::Tell(notice) = effect {
+            (notice.hook)(notice.event);
+        }
+    }
+    let no_capacity = [gone, last].map(|key| (key.producer, CloseCode::NO_CAPACITY));
+    assert_eq!(*refused.lock().expect("no panic"), no_capacity);
+    // The first one leaves, and the second one is gone by then.
+    assert!(!subscriptions.advance(&mut env, first, None));
+    assert_eq!(subscriptions.next_fresh(), Some(gone));
+    assert!(!subscriptions.advance(&mut env, gone, None));
+    assert_eq!(subscriptions.next_fresh(), Some(last));
+    assert!(subscriptions.advance(&mut env, last, Some(&info(last))));
+}
