@@ -10,8 +10,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use corewire_engine::node::Node;
 pub use corewire_engine::node::{BeaconInfo, BeaconReach};
-use corewire_engine::node::{LeaveError, Node};
 use tokio::sync::watch;
 
 pub use self::builder::Builder;
@@ -24,7 +24,6 @@ use crate::id::{NetworkId, PeerId, UniqueId};
 use crate::raw::RawTable;
 pub use crate::session_settings::{Congestion, SessionSettings, SessionSettingsError};
 use crate::streams::Streams;
-use crate::streams::undelivered::undelivered;
 
 /// How long accepted datums may still be delivered when a [`Network`] is dropped instead of shut down.
 const DRAIN_ON_DROP: Duration = Duration::from_secs(2);
@@ -217,18 +216,14 @@ impl Network {
     /// # Errors
     ///
     /// [`ShutdownError::Deadline`] when something was not delivered in time; it has who did not get how much.
+    /// [`ShutdownError::EngineStopped`] when the engine ended first.
     ///
     /// # Cancel safety
     ///
     /// Leaving begins with the first poll and goes on if the future is dropped. Dropped before that, the
     /// network leaves as any dropped network does.
     pub async fn shutdown(self, deadline: Duration) -> Result<(), ShutdownError> {
-        match self.node.shutdown(deadline).await {
-            Ok(()) => Ok(()),
-            Err(LeaveError::Deadline { missing }) => {
-                Err(ShutdownError::Deadline { undelivered: undelivered(missing) })
-            }
-        }
+        Ok(self.node.shutdown(deadline).await?)
     }
 
     /// [`shutdown`](Self::shutdown) without an async runtime: parks the thread.

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, watch};
 pub use crate::shared::{
     beacon::{BeaconInfo, BeaconReach},
     dialling::{DialFailure, DialProblem},
-    node::NodeSocket,
+    node::{LeaveError, NodeSocket},
 };
 use crate::{
     driver::bind::BindError,
@@ -25,7 +25,6 @@ use crate::{
         beacon::Heard,
         counters::NodeStats,
         dialling::{BootstrapTarget, callable, is_host_and_port},
-        flush::Shortfall,
         keys::{PublicationKey, SubscriptionKey},
         node::{ADDED_PEERS_MAX, NodeShared, Presence},
         port::{ClerkRequest, changed},
@@ -186,19 +185,6 @@ pub enum FeedError {
     Busy,
 }
 
-/// Why a node did not leave in good order.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum LeaveError {
-    /// Not everything was delivered in time; what was not is lost.
-    #[error(
-        "the deadline passed before everything was delivered; give it more time, or look for slow consumers"
-    )]
-    Deadline {
-        /// What was not delivered, as far as it is known.
-        missing: Vec<Shortfall>,
-    },
-}
-
 /// Owned by all handles of one node together: its drop makes the node leave.
 struct NodeHandle {
     shared: Arc<NodeShared>,
@@ -216,7 +202,7 @@ impl NodeHandle {
             self.shared.presence.show_if(|presence| {
                 let member = *presence == Presence::Member;
                 if member {
-                    *presence = Presence::Left(Err(Arc::default()));
+                    *presence = Presence::Left(Err(LeaveError::EngineStopped));
                 }
                 member
             });
@@ -498,15 +484,24 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// [`LeaveError::Deadline`] when something that was published was not delivered in time.
+    /// [`LeaveError::Deadline`] when something that was published was not delivered in time;
+    /// [`LeaveError::EngineStopped`] when the engine ended first.
     pub fn shutdown(&self, drain: Duration) -> impl Future<Output = Result<(), LeaveError>> + Send + use<> {
         self.0.leave(drain);
+        self.left()
+    }
+
+    /// Waits until the node has left, for whatever reason.
+    ///
+    /// # Errors
+    ///
+    /// As [`Node::shutdown`].
+    pub fn left(&self) -> impl Future<Output = Result<(), LeaveError>> + Send + use<> {
         let mut presence = self.shared().presence.subscribe();
         async move {
             match presence.wait_for(|presence| *presence != Presence::Member).await.as_deref() {
-                Ok(Presence::Left(Ok(()))) => Ok(()),
-                Ok(Presence::Left(Err(missing))) => Err(LeaveError::Deadline { missing: missing.to_vec() }),
-                _ => Err(LeaveError::Deadline { missing: Vec::new() }),
+                Ok(Presence::Left(left)) => left.clone(),
+                _ => Err(LeaveError::EngineStopped),
             }
         }
     }

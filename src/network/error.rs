@@ -1,9 +1,11 @@
 //! Why a node did not join, or did not leave in order.
 
+use corewire_engine::node::LeaveError;
+
 use crate::engine::{BindError, EngineError, JoinError};
 use crate::session_settings::SessionSettingsError;
 use crate::streams::Undelivered;
-use crate::streams::undelivered::summary;
+use crate::streams::undelivered::{summary, undelivered};
 
 /// Why a node could not join.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +43,33 @@ pub enum ShutdownError {
         summary(undelivered)
     )]
     Deadline {
-        /// The consumers that did not get everything, and how much. Empty when that is not known, because the
-        /// engine has stopped.
+        /// The consumers that did not get everything, and how much, as far as that is known.
         undelivered: Vec<Undelivered>,
     },
+    /// The engine had stopped, or broke, before the node had left. What was not delivered is not known.
+    #[error("the engine stopped before the network was left: shut networks down before their engine")]
+    EngineStopped,
+}
+
+impl From<LeaveError> for ShutdownError {
+    fn from(error: LeaveError) -> Self {
+        match error {
+            LeaveError::Deadline { missing } => Self::Deadline { undelivered: undelivered(missing) },
+            LeaveError::EngineStopped => Self::EngineStopped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_stopped_is_not_called_a_deadline() {
+        let error = ShutdownError::from(LeaveError::EngineStopped);
+        assert_eq!(error, ShutdownError::EngineStopped);
+        assert!(!error.to_string().contains("deadline"), "{error}");
+        let error = ShutdownError::from(LeaveError::Deadline { missing: Vec::new() });
+        assert_eq!(error, ShutdownError::Deadline { undelivered: Vec::new() });
+    }
 }

@@ -27,7 +27,7 @@ use crate::{
     shard::{Command, NodeId},
     shared::{
         beacon::{HEARD_MAX, Heard},
-        node::{JoinRequest, Presence},
+        node::{JoinRequest, LeaveError, Presence},
         port::ClerkRequest,
     },
 };
@@ -42,7 +42,7 @@ impl Clerk {
         let JoinRequest { shared, identity, secret, sockets, bootstrap, beacon, session } = join;
         if self.shutdown.has_begun() {
             self.port.release_node();
-            shared.presence.show(Presence::Left(Err(Arc::default())));
+            shared.presence.show(Presence::Left(Err(LeaveError::EngineStopped)));
             return;
         }
         let (env, node) = (&mut self.env, shared.id);
@@ -511,7 +511,7 @@ impl Clerk {
         self.subscriptions.abandon(&mut self.env);
         for node in self.nodes.abandon() {
             registry::leave(&node);
-            node.presence.show(Presence::Left(Err(Arc::default())));
+            node.presence.show(Presence::Left(Err(LeaveError::EngineStopped)));
             node.end_changes();
         }
         self.apply_effects();
@@ -522,7 +522,7 @@ impl Clerk {
     fn turn_away(&mut self, request: ClerkRequest) {
         let on_change = match &request {
             ClerkRequest::Join(join) => {
-                join.shared.presence.show(Presence::Left(Err(Arc::default())));
+                join.shared.presence.show(Presence::Left(Err(LeaveError::EngineStopped)));
                 None
             }
             ClerkRequest::Publish(publication) => {

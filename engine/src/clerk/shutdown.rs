@@ -9,12 +9,15 @@
 //!
 //! Not inside: what each step does to the tables of others (the clerk), and how a shard ends.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use corewire_proto::time::Instant;
 
 use super::{effect::Effect, env::Env, timers::Timer};
-use crate::{shard::NodeId, shared::flush::Shortfall};
+use crate::{
+    shard::NodeId,
+    shared::{flush::Shortfall, node::LeaveError},
+};
 
 /// How often a node that drains is checked: local consumers read without telling the clerk.
 const DRAIN_CHECK: Duration = Duration::from_millis(2);
@@ -132,12 +135,12 @@ impl Shutdown {
         env: &mut Env,
         node: NodeId,
         mut missing: Vec<Shortfall>,
-    ) -> Result<(), Arc<[Shortfall]>> {
+    ) -> Result<(), LeaveError> {
         env.effects.cancel_timer(Timer::Leave(node));
         let leaving = self.leaving.remove(&node);
         let drained = leaving.as_ref().and_then(|leaving| leaving.closing) == Some(true);
         missing.extend(leaving.into_iter().flat_map(|leaving| leaving.missing));
-        if drained && missing.is_empty() { Ok(()) } else { Err(missing.into()) }
+        if drained && missing.is_empty() { Ok(()) } else { Err(LeaveError::Deadline { missing }) }
     }
 
     /// The engine is to end. `true`: its nodes are to leave within `drain`. Asked again, the earlier end
@@ -222,8 +225,8 @@ mod tests {
             let told = shutdown.node_gone(&mut env, NODE, after.clone());
             let all: Vec<_> = after.into_iter().chain(before).collect();
             assert_eq!(
-                told.map_err(|missing| missing.to_vec()),
-                if all.is_empty() { Ok(()) } else { Err(all) }
+                told,
+                if all.is_empty() { Ok(()) } else { Err(LeaveError::Deadline { missing: all }) }
             );
         }
     }

@@ -12,7 +12,7 @@ use crate::{
     driver::{Socket, bind::bind_shards},
     shard::NodeId,
     shared::{
-        node::{JoinRequest, NodeShared, NodeSocket, Presence},
+        node::{JoinRequest, LeaveError, NodeShared, NodeSocket, Presence},
         publication::{OnChange, PublishSpec},
         subscription::SubscribeSpec,
     },
@@ -103,7 +103,7 @@ fn requests_that_a_broken_clerk_never_saw_are_answered() {
     port.send(ClerkRequest::Publish(publication.clone()));
     port.send(ClerkRequest::Subscribe(subscription.clone()));
     clerk.abandon();
-    assert_eq!(*node.presence.borrow(), Presence::Left(Err(Arc::default())));
+    assert_eq!(*node.presence.borrow(), Presence::Left(Err(LeaveError::EngineStopped)));
     assert!(publication.ring.is_closed());
     assert!(subscription.is_closed());
     assert_eq!((calls.get(), clerk.load().panics), (1, 1), "one notice for one closure");

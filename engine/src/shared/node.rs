@@ -14,6 +14,7 @@ use corewire_rings::{
     contain, drop_contained,
     sync::{AtomicFlag, Lock, PlaceCount},
 };
+use thiserror::Error;
 use tokio::sync::broadcast;
 
 use super::dialling::{BootstrapTarget, DialFailure};
@@ -55,8 +56,24 @@ pub struct NodeSocket {
 pub(crate) enum Presence {
     /// It is.
     Member,
-    /// It has left. The error has what was not delivered, as far as that is known.
-    Left(Result<(), Arc<[Shortfall]>>),
+    /// It has left.
+    Left(Result<(), LeaveError>),
+}
+
+/// Why a node did not leave in good order.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LeaveError {
+    /// Not everything was delivered in time; what was not is lost.
+    #[error(
+        "the deadline passed before everything was delivered; give it more time, or look for slow consumers"
+    )]
+    Deadline {
+        /// What was not delivered, as far as it is known.
+        missing: Vec<Shortfall>,
+    },
+    /// The engine had stopped, or broke, before the node had left.
+    #[error("the engine stopped before the node had left; shut its nodes down first")]
+    EngineStopped,
 }
 
 /// A node that the clerk is to serve.

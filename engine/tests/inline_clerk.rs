@@ -1,4 +1,4 @@
-//! How channels within an engine are cut off, on virtual time.
+//! How channels within an engine are cut off, and nodes of an engine that stops, on virtual time.
 
 #[allow(dead_code, reason = "only its clerk is used here")]
 mod lagging_rig;
@@ -12,6 +12,7 @@ use std::{
 };
 
 use corewire_engine::{
+    node::{LeaveError, Node, NodeConfig},
     publication::{PublishSpec, Verdict},
     subscription::{Leg, SubscribeSpec},
 };
@@ -110,4 +111,16 @@ fn a_publication_that_is_refused_because_its_node_leaves_is_announced() {
     rig.settle();
     assert!(publication.ring().is_closed());
     assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_node_that_joins_while_its_engine_stops_is_told_so() {
+    let mut rig = Rig::new(4);
+    rig.engine.stop(Duration::ZERO);
+    let node = Node::join_on(&rig.engine, NodeConfig::new(rig.network), Vec::new())
+        .expect("the clerk has not seen it");
+    rig.settle();
+    let mut left = std::pin::pin!(node.shutdown(Duration::ZERO));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert_eq!(left.as_mut().poll(&mut cx), std::task::Poll::Ready(Err(LeaveError::EngineStopped)));
 }
