@@ -415,6 +415,7 @@ impl Discovery {
     /// Dropping the future has no effect.
     pub async fn wait_for(&self, mut wanted: impl FnMut(&PeerEntry) -> bool) -> Option<PeerEntry> {
         let (mut peers, mut present) = (self.node.watch_peers(), self.present.clone());
+        let mut left = pin!(self.node.left());
         loop {
             let known = peers.borrow_and_update().clone();
             if let Some(found) = known.iter().map(PeerEntry::new).find(&mut wanted) {
@@ -424,6 +425,7 @@ impl Discovery {
             let mut gone = pin!(present.changed());
             let more = poll_fn(|cx| match changed.as_mut().poll(cx) {
                 Poll::Ready(changed) => Poll::Ready(changed.is_ok()),
+                Poll::Pending if left.as_mut().poll(cx).is_ready() => Poll::Ready(false),
                 Poll::Pending => gone.as_mut().poll(cx).map(|_| false),
             });
             if self.node.is_leaving() || !more.await {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use corewire::network::BeaconReach;
-use corewire::{FeedError, Network, NetworkId, PeerEvent, PeerId, RecordError};
+use corewire::{Engine, EngineConfig, FeedError, Network, NetworkId, PeerEvent, PeerId, RecordError};
+use corewire_testkit::poll_once;
 
 fn node(id: NetworkId, tags: &[&str]) -> Network {
     Network::builder(id).with_tags(tags).build_blocking().unwrap()
@@ -115,4 +116,14 @@ fn a_peer_can_be_added_at_run_time() {
         assert!(std::time::Instant::now() < until, "the failure is not told");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_wait_for_a_peer_ends_when_the_engine_stops() {
+    let engine = Engine::start(EngineConfig { shards: 1, ..EngineConfig::default() }).unwrap();
+    let here = Network::builder(NetworkId::random()).with_engine(&engine).build_blocking().unwrap();
+    let mut waits = Box::pin(here.discovery().wait_for(|_| false));
+    assert!(poll_once(&mut waits).0.is_pending());
+    engine.stop(Duration::ZERO);
+    assert_eq!(corewire_testkit::wait("the end", waits), None);
 }
