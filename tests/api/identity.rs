@@ -83,19 +83,8 @@ impl Reader {
     fn take(&mut self, most: usize) {
         for _ in 0..most {
             let Ok(delivery) = self.consumer.try_recv_delivery() else { return };
-            if self.is_of_a_new_channel(&delivery) {
-                return;
-            }
             self.note(&delivery);
         }
-    }
-
-    /// Whether its channel was closed and the consumer has connected again, which a change of the producer's
-    /// entry causes regardless of the backoff. Between engines the gap in between is not known then.
-    fn is_of_a_new_channel(&self, delivery: &Delivery<u64>) -> bool {
-        delivery.seq != self.next + delivery.skipped_before
-            && self.at_producer.close_code().is_some()
-            && self.consumer.producers().any(|channel| !channel.is_same(&self.info))
     }
 
     fn note(&mut self, delivery: &Delivery<u64>) {
@@ -124,9 +113,6 @@ impl Reader {
                 Either::Left((Some(delivery), _)) => delivery,
                 Either::Left((None, _)) | Either::Right(_) => return,
             };
-            if self.is_of_a_new_channel(&delivery) {
-                return;
-            }
             self.note(&delivery);
         }
     }
