@@ -229,12 +229,31 @@ mod tests {
     }
 
     #[test]
+    fn defaults_are_those_that_the_builders_name() {
+        let network = Network::new_blocking(NetworkId::random()).unwrap();
+        let producer = network.streams().producer::<u64>().build().unwrap();
+        let spec = producer.publication().spec();
+        assert_eq!((spec.datums, spec.bytes, spec.max_consumers), (1_024, 1 << 20, usize::MAX));
+        assert_eq!((spec.reliability, spec.weight, spec.max_bandwidth), (Reliability::Reliable, 1, None));
+        let seconds = Duration::from_secs;
+        assert_eq!((spec.lagging_grace, spec.standstill_grace), (Some(seconds(1)), seconds(10)));
+        assert_eq!(spec.resume_for, seconds(10));
+        assert!(spec.admit.is_none());
+        let builder = network.streams().consumer::<u64>();
+        let settings = builder.settings();
+        assert_eq!((settings.window_bytes, settings.window_datums), (1 << 20, 1_024));
+        assert_eq!(settings.reliability, Reliability::Reliable);
+        assert_eq!(settings.backoff, ExponentialBackoffBuilder::new().build());
+        assert!(settings.criteria.is_none() && settings.prefer.is_none() && settings.require.is_empty());
+    }
+
+    #[test]
     fn backoff_of_a_consumer_is_its_own_or_that_of_its_network() {
         let config = Config::builder().with_backoff(backoff(3)).build().unwrap();
         let network = Network::builder(NetworkId::random()).with_streams_config(config);
         let network = network.build_blocking().unwrap();
         let builder = || network.streams().consumer::<u64>();
-        assert_eq!(builder().backoff(), &backoff(3));
-        assert_eq!(builder().with_backoff(backoff(4)).backoff(), &backoff(4));
+        assert_eq!(builder().settings().backoff, backoff(3));
+        assert_eq!(builder().with_backoff(backoff(4)).settings().backoff, backoff(4));
     }
 }

@@ -1,12 +1,13 @@
 //! What can be asked of handles, channels, nodes and peers.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use corewire::streams::State;
 use corewire::streams::producer::Error;
-use corewire::{Datum, Network, NetworkId, SecretKey, StreamId, Tag};
+use corewire::{Datum, Engine, EngineConfig, HostedEngine, Network, NetworkId, SecretKey, StreamId, Tag};
 
-use super::support::{Data1, connected, two, within};
+use super::support::{Data1, LIMIT, connected, two, within};
 
 #[tokio::test(crate = "crate::support::host")]
 async fn channel_info_names_both_ends_and_counts_datums() {
@@ -110,4 +111,34 @@ async fn peers_become_known_with_their_tags_and_streams() {
     assert_eq!(*producing.await.unwrap().id(), name);
     assert_eq!(here.discovery().peer(&name).map(|peer| *peer.id()), Some(name));
     assert!(here.discovery().peers().iter().all(|peer| peer.id() != here.local().id()));
+}
+
+#[test]
+fn a_channel_is_connecting_until_its_producer_has_answered() {
+    let id = NetworkId::random();
+    let engine = Engine::start(EngineConfig { shards: 1, ..EngineConfig::default() }).unwrap();
+    // Stands still while this thread does not wait in a call of this crate.
+    let hosted = HostedEngine::start(EngineConfig::default()).unwrap();
+    let here = Network::builder(id).with_engine(&engine).build_blocking().unwrap();
+    let there = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
+    let streams = ["first", "second"];
+    let _producers =
+        streams.map(|name| there.streams().producer::<Data1>().with_stream_id(name).build().unwrap());
+    here.discovery().when().peers().with_streams(streams).wait_blocking();
+    let consume = |name: &'static str| here.streams().consumer::<Data1>().with_stream_id(name).build();
+    let first = consume("first");
+    first.when().online().wait_blocking();
+    let second = consume("second");
+    let begun = Instant::now();
+    let channel = loop {
+        if let Some(channel) = second.producers().next() {
+            break channel;
+        }
+        assert!(begun.elapsed() < LIMIT, "it is not asked for");
+        std::thread::yield_now();
+    };
+    assert_eq!((channel.state(), channel.is_connected()), (State::Connecting, false));
+    assert!(channel.stats().uptime().is_none());
+    second.when().online().wait_blocking();
+    assert_eq!(channel.state(), State::Connected);
 }

@@ -97,8 +97,8 @@ impl<D: Send + 'static> Builder<D> {
 
 impl<D: Send + 'static, C> Builder<D, C> {
     #[cfg(test)]
-    pub(crate) fn backoff(&self) -> &ExponentialBackoff {
-        &self.settings.backoff
+    pub(crate) fn settings(&self) -> &ConsumerSettings {
+        &self.settings
     }
 
     /// Names the stream. Default: the name is derived from the type; see
