@@ -15,7 +15,20 @@
 //! | producers have a backoff | only [consumers][backoff] dial, so only they have one |
 //! | errors of a send hold the datum | [`Closed`] holds an [`Unsendable`], which has the cause too |
 //! | `Closed`: the stream is closed | or closed to this datum: three variants make a `match` complete |
+//! | `Network` and `Consumer` are `Clone` | not here: dropping one leaves, or ends; share [`Streams`] |
+//! | `Link<P>`, typed by its protocol | a [raw channel](crate::raw): bytes to one peer, of any protocol |
+//! | events of `tracing` | events of [producers][pe], [consumers][ce] and [peers][de], and counters |
 //! | an mdBook | these pages, ARCHITECTURE.md, a page for each crate, examples that are tests |
+//!
+//! | net-mesh | raw channels, and why |
+//! |---|---|
+//! | `Stream` | [`RawStream`]: [`local::Stream`](crate::local::Stream) has that name |
+//! | `MeshNode` | [`Network`](crate::Network), as for typed streams |
+//! | `peer_node_id() -> u64` | [`peer`], a [`PeerId`](crate::PeerId) of 32 bytes: no two nodes can have one |
+//! | opened by the one that sends | by [both peers](crate::raw#what-it-promises): no bytes come unasked |
+//! | `StreamError` has three variants | also those of local streams, and `#[non_exhaustive]` |
+//! | the window counts headers and tags | [payloads](crate::raw#what-it-promises) only, rounded up to 16 |
+//! | `window_bytes: 0` is unbounded | bounded by [64 MiB](crate::raw::StreamConfig::window_bytes) |
 //!
 //! | net-mesh, and raw channels | typed streams, and why |
 //! |---|---|
@@ -31,6 +44,7 @@
 //! | `StreamMetrics` has atomic fields | a [`snapshot`], whose numbers balance at each moment |
 //! | `depth().await` | [`depth`] without `.await`: nothing is waited for |
 //! | the field `annotation.policy` | the method [`policy`], so that the options always fit the policy |
+//! | a checker rejects impure degraders | Rust has none; a panic of a degrader is contained and counted |
 //! | a dropped producer cancels | only [`close`] does: each handle is a producer's and a consumer's |
 //! | `drop_oldest_hits` | also what `degrade_quality` drops |
 //! | `pause_upstream_blocks`: each turn | once for each push that waits |
@@ -39,6 +53,12 @@
 //! [`CloseCode`]: crate::streams::CloseCode
 //! [lagging]: producer::Builder::disconnect_lagging
 //! [backoff]: consumer::Builder::with_backoff
+//! [`Streams`]: crate::streams::Streams
+//! [pe]: crate::Producer::events
+//! [ce]: crate::Consumer::events
+//! [de]: crate::discovery::Discovery::events
+//! [`RawStream`]: crate::raw::RawStream
+//! [`peer`]: crate::raw::RawStream::peer
 //! [`Closed`]: producer::Error::Closed
 //! [`Unsendable`]: producer::Unsendable
 //! [`Reliable`]: crate::Reliability::Reliable

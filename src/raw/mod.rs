@@ -3,8 +3,7 @@
 //! A raw channel is named by a peer and a number. Both peers open the pair, in either order, with
 //! [`Network::open_stream`](crate::Network::open_stream); then both may send and receive. Any number of them
 //! share one encrypted session, and each has its own order, reliability, credit, weight and counters. These
-//! are net-mesh's streams under their names; only its `Stream` is called [`RawStream`] here, because
-//! [`local::Stream`](crate::local::Stream) has that name.
+//! are net-mesh's streams; [`compat`](crate::compat) tells what differs, such as the name [`RawStream`].
 //!
 //! ```
 //! use bytes::Bytes;
