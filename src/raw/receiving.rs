@@ -23,7 +23,7 @@ pub(super) struct Receiving {
     leg: Option<Leg>,
     /// Payloads and bytes taken from it, for the counters of a channel within one engine.
     taken: (u64, u64),
-    /// The highest sequence that was taken.
+    /// The highest sequence that was taken since the peer opened the channel.
     highest: u64,
     /// Payloads of the peer that did not arrive, as far as it is known.
     lost: u64,
@@ -99,6 +99,7 @@ impl Receiving {
                     self.lost += leg.inbox().missing_at_end();
                     self.leg = None;
                     if matches!(code, CloseCode::GRACEFUL | CloseCode::ABORTED) {
+                        self.highest = 0;
                         return Poll::Ready(Err(StreamError::NotConnected));
                     }
                 }
@@ -122,6 +123,10 @@ impl Receiving {
         };
         let Some(leg) = next else { return Ok(false) };
         self.lost += leg.gap().datums;
+        if leg.gap().unknown {
+            // The peer was restarted and counts anew.
+            self.highest = 0;
+        }
         self.taken = (0, 0);
         self.leg = Some(leg);
         Ok(true)

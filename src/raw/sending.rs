@@ -128,7 +128,7 @@ impl RawShared {
 
 #[cfg(test)]
 mod tests {
-    use crate::raw::StreamConfig;
+    use crate::raw::{Reliability, StreamConfig, StreamError};
     use crate::{Network, NetworkId, PeerId};
 
     #[test]
@@ -155,5 +155,22 @@ mod tests {
             assert_eq!(sent.join().expect("it does not panic"), Ok(()));
         });
         assert_eq!(stream.stats().backpressure_events, 0);
+    }
+
+    #[test]
+    fn a_reliable_channel_without_a_window_refuses_what_64_mib_do_not_hold() {
+        let here = Network::new_blocking(NetworkId::random()).expect("a node");
+        let open = StreamConfig::new().with_window_bytes(0).with_reliability(Reliability::Reliable);
+        let stream = here.open_stream(PeerId::random(), 1, open).expect("it opens");
+        let _shard = stream.shared.ring().subscribe().expect("a cursor");
+        // The hooks change it only when something about the channel does.
+        stream.shared.state.connected.set(true);
+        let payload = bytes::Bytes::from(vec![1; open.max_payload()]);
+        for _ in 0..64 {
+            stream.try_send(payload.clone()).expect("there is room");
+        }
+        assert_eq!(stream.try_send(payload.clone()), Err(StreamError::Backpressure));
+        assert_eq!(stream.try_send_many(&[payload]), Err(StreamError::Backpressure));
+        assert_eq!(stream.stats().backpressure_events, 2);
     }
 }

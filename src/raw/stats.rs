@@ -10,7 +10,8 @@ use super::shared::unix_ns;
 pub struct StreamStats {
     /// The sequence of the next payload that is sent: how many were accepted so far.
     pub tx_seq: u64,
-    /// The highest sequence that has arrived in order; 0 before the first.
+    /// The highest sequence that has arrived in order since the peer opened the channel; 0 before the first,
+    /// and again once its closing was received.
     pub rx_seq: u64,
     /// Payloads that have arrived and were not received by the application.
     pub inbound_pending: u64,

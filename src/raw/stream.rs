@@ -93,8 +93,9 @@ impl RawStream {
         SendingRaw { shared: &self.shared, payload: payload.into(), ticket: WaitTicket::default() }
     }
 
-    /// Sends one payload now, or not at all. Without a window it may wait as long as a shard's turn takes,
-    /// and never answers `Backpressure`; see [`window_bytes`](StreamConfig::window_bytes).
+    /// Sends one payload now, or not at all. A `FireAndForget` channel without a window never answers
+    /// `Backpressure`, and may wait as long as a shard's turn takes; see
+    /// [`window_bytes`](StreamConfig::window_bytes).
     ///
     /// # Errors
     ///
@@ -110,8 +111,8 @@ impl RawStream {
     /// # Errors
     ///
     /// As [`try_send`](Self::try_send): with each of them, nothing was sent, unless the channel is closed
-    /// during the call or has no window: then the first payloads may have been sent. More payloads than the
-    /// window takes never fit.
+    /// during the call: then the first payloads may have been sent. More payloads than the window takes never
+    /// fit; a `FireAndForget` channel without a window drops the oldest for them.
     pub fn try_send_many(&self, payloads: &[Bytes]) -> Result<(), StreamError> {
         self.shared.try_send(payloads)
     }

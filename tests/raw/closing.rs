@@ -121,6 +121,24 @@ fn either_side_may_open_first() {
 }
 
 #[test]
+fn the_highest_sequence_is_that_of_the_last_opening() {
+    let (here, there) = two();
+    let (ours, theirs) = both((&here, &there), 1, (reliable(), reliable()));
+    for number in 0..3 {
+        theirs.try_send(numbered(number, 8)).unwrap();
+        assert_eq!(number_of(&receive(&ours).unwrap()), number);
+    }
+    assert_eq!(ours.stats().rx_seq, 2);
+    theirs.close();
+    assert_eq!(receive(&ours), Err(StreamError::NotConnected));
+    assert_eq!(ours.stats().rx_seq, 0);
+    let theirs = there.open_stream(id_of(&here), 1, reliable()).unwrap();
+    corewire_testkit::wait("it is open again", theirs.send(numbered(7, 8))).unwrap();
+    assert_eq!(number_of(&receive(&ours).unwrap()), 7);
+    assert_eq!(ours.stats().rx_seq, 0, "the first of this opening");
+}
+
+#[test]
 fn a_peer_that_starts_anew_meets_the_open_stream() {
     let (id, key) = (NetworkId::random(), SecretKey::random());
     let here = node(id, SessionSettings::new());
