@@ -59,7 +59,8 @@ impl ShardCore {
         while let Some(&slot) = self.polled.get(place) {
             if self.poll_ring(slot) {
                 place += 1;
-            } else {
+            } else if self.polled.get(place) == Some(&slot) {
+                // If not, its stream was removed with the last channel, and has left the list.
                 self.polled.swap_remove(place);
             }
         }
