@@ -216,7 +216,9 @@ impl RawShared {
             CloseBehavior::DrainThenClose => self.publication.close(),
             CloseBehavior::DropAndClose => self.publication.discard(),
         }
-        drop(self.receiving.lock().end());
+        let ended = self.receiving.lock().end();
+        // Without the lock: it wakes tasks of the user's, which may ask this channel.
+        drop(ended);
         self.place.leave();
         self.state.waiters.wake_all();
         self.receivers.wake_all();
