@@ -338,11 +338,12 @@ impl ShardCore {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
         let index = entry.index;
         entry.session.publish(label, published);
-        if ended {
-            self.finish_channel(channel_slot, known);
-        }
         self.counters.bump(Counter::ChannelsOpened);
         self.reply(Event::ChannelServed { index, label, first_seq });
+        if ended {
+            // It may close at once, which is told after the opening.
+            self.finish_channel(channel_slot, known);
+        }
         self.mark_dirty(slot);
     }
 
