@@ -80,7 +80,11 @@ impl Descriptors {
     /// Volatile, because a compiler may leave out zeros that are written to memory it knows to be zero.
     #[cfg(not(any(loom, shuttle)))]
     pub(crate) fn touch(&mut self) {
-        for descriptor in self.all.iter_mut().step_by(PAGE_BYTES / DESCRIPTOR_BYTES) {
+        let last = self.all.len() - 1;
+        let each = (0..last).step_by(PAGE_BYTES / DESCRIPTOR_BYTES);
+        // The first need not be at the start of a page, so the last may be on a page of its own.
+        for at in each.chain([last]) {
+            let descriptor = &mut self.all[at];
             let stamp: *mut u64 = descriptor.stamp.get_mut();
             // SAFETY: the address is that of an exclusive borrow. Zero is what it holds.
             unsafe { stamp.write_volatile(0) }
