@@ -201,6 +201,11 @@ impl Swim {
                 continue;
             }
             fetch.way += 1;
+            for way in &mut fetch.ways {
+                if let SwimTarget::Peer { again, .. } = way {
+                    *again = true;
+                }
+            }
             fetch.unasked = fetch.missing;
             fetch.due = now + self.period / PAUSES_PER_PERIOD;
             let count = if fetch.has_begun() { PARTS_ASKED } else { 1 };
