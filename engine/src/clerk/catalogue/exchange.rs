@@ -230,6 +230,11 @@ impl Catalogue {
         env.effects.set_timer(Timer::Exchange(index), env.now + FULL_PAUSE);
     }
 
+    /// Whether tickets that the peer has shown wait to be taken in.
+    pub(crate) fn has_late_tickets(&self, index: ReceiverIndex) -> bool {
+        self.exchanges.get(&index).is_some_and(|exchange| exchange.late_tickets.is_some())
+    }
+
     /// The peer shows its tickets. Of those that come too often the latest are taken in, when there is time.
     fn read_tickets(&mut self, env: &mut Env, index: ReceiverIndex, tickets: Vec<ShownTicket>) {
         let Some(exchange) = self.exchanges.get_mut(&index) else { return };
