@@ -188,6 +188,8 @@ impl BeaconThread {
                     let counters = &node.shared.counters;
                     match beacon.handle_datagram(now, &self.datagram[..len]) {
                         Ok(None) => {}
+                        // That a peer is there is news only while it is not shown.
+                        Ok(Some(BeaconEvent::Same(peer))) if node.shared.peer(&peer).is_some() => {}
                         Ok(Some(event)) => {
                             if !matches!(event, BeaconEvent::Same(_)) {
                                 count(&counters.beacons_heard);

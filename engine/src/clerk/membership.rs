@@ -74,7 +74,11 @@ impl Clerk {
                 self.catalogue.read_record(env, node, (&bytes, u64::from(age_s)), RecordWay::Member);
             }
             SwimEvent::Answered(peer, from) => self.catalogue.answered(node, peer, from),
-            SwimEvent::Claimed(peer, from) => self.catalogue.claimed(node, peer, from),
+            SwimEvent::Claimed(peer, from) => {
+                if self.catalogue.claimed(node, peer, from) {
+                    self.members.ask(env, node, peer);
+                }
+            }
             SwimEvent::Unfetched(_) => {
                 if let Some(shared) = self.nodes.shared(node) {
                     count(&shared.counters.members_unfetched);

@@ -276,12 +276,14 @@ impl Catalogue {
         known.stale |= std::mem::take(&mut state.lost);
     }
 
-    /// A membership packet in the name of a peer came from this address.
-    pub(crate) fn claimed(&mut self, node: NodeId, peer: PeerId, from: SocketAddr) {
+    /// A membership packet in the name of a peer came from this address. Whether the peer is not shown, and
+    /// should be asked if it is back.
+    pub(crate) fn claimed(&mut self, node: NodeId, peer: PeerId, from: SocketAddr) -> bool {
         let known = self.nodes.get_mut(&node);
-        if let Some(state) = known.and_then(|known| known.peers.get_mut(&peer)) {
+        known.and_then(|known| known.peers.get_mut(&peer)).is_some_and(|state| {
             state.claimed_from = Some(from);
-        }
+            state.lost
+        })
     }
 
     /// A peer without a session does not answer. It is not shown until something is heard of it.
