@@ -17,7 +17,7 @@ use std::{
 };
 
 use corewire_proto::time::Instant;
-use corewire_rings::{contain, park, sync::AtomicFlag};
+use corewire_rings::{contain, drop_contained, park, sync::AtomicFlag};
 
 use crate::{
     affinity,
@@ -182,6 +182,7 @@ impl HostedShard {
             Ok(done) => Some(done),
             Err(payload) => {
                 let _first = self.end.set(host::end_after_panic(shard, payload.as_ref()));
+                drop_contained(payload);
                 None
             }
         }
