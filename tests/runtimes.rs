@@ -17,8 +17,8 @@ use futures::future::join;
 use futures::task::LocalSpawnExt;
 
 /// Datums and raw payloads; more than the buffers between the ends take.
-const DATUMS: u64 = 500;
-const PAYLOADS: u64 = 100;
+const DATUMS: u64 = 2_000;
+const PAYLOADS: u64 = 300;
 
 /// The number of the raw channel.
 const CHANNEL: u64 = 7;

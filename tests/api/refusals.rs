@@ -314,7 +314,9 @@ async fn require_and_max_consumers_refuse_consumers() {
     let stats = strict.stats();
     assert_eq!((stats.consumers_admitted, stats.consumers_not_allowed), (0, 1), "{stats}");
     let stats = bounded.stats();
-    assert_eq!((stats.consumers_admitted, stats.consumers_no_capacity), (1, 1), "{stats}");
+    // A consumer without a place tries again, so that a slow machine counts more than one refusal.
+    assert_eq!(stats.consumers_admitted, 1, "{stats}");
+    assert!(stats.consumers_no_capacity >= 1, "{stats}");
     drop(first);
     within(second.when().online()).await;
     drop(second);

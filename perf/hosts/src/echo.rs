@@ -22,7 +22,8 @@ fn loopback() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
-/// Two sockets, connected with each other. A datagram that is lost ends the run.
+/// Two sockets, connected with each other. With blocking calls a datagram that is lost ends the run; the
+/// other rows would wait for ever.
 fn pair() -> io::Result<[UdpSocket; 2]> {
     let [one, other] = [UdpSocket::bind(loopback())?, UdpSocket::bind(loopback())?];
     one.connect(other.local_addr()?)?;
