@@ -24,7 +24,7 @@
 //! |---|---|
 //! | `Stream` | [`RawStream`]: [`local::Stream`](crate::local::Stream) has that name |
 //! | `MeshNode` | [`Network`](crate::Network), as for typed streams |
-//! | `peer_node_id() -> u64` | [`peer`], a [`PeerId`](crate::PeerId) of 32 bytes: no two nodes can have one |
+//! | `peer_node_id() -> u64` | [`peer`], a [`PeerId`](crate::PeerId) of 32 bytes: each node has its own |
 //! | opened by the one that sends | by [both peers](crate::raw#what-it-promises): no bytes come unasked |
 //! | `StreamError` has three variants | also those of local streams, and `#[non_exhaustive]` |
 //! | the window counts headers and tags | [payloads](crate::raw#what-it-promises) only, rounded up to 16 |

@@ -391,8 +391,8 @@ impl Discovery {
         self.node.beacon()
     }
 
-    /// Waits for a peer that `wanted` accepts and returns its entry; at once if one is known. `None` if this
-    /// node has left the network.
+    /// Waits for a peer that `wanted` accepts and returns its entry; at once if one is known.
+    /// `None` once this node has left the network or its engine has stopped.
     ///
     /// Nodes of the same process become known in the background too. For a limit in time see
     /// [`block_on_timeout`](crate::block_on_timeout) and the timeouts of your executor.

@@ -421,7 +421,8 @@ impl Node {
         }
     }
 
-    /// Publishes a stream for one peer. The caller publishes it once at a time.
+    /// Publishes a stream for one peer. A second one of the same name takes the place of the first, which may
+    /// be about to close.
     fn publish_direct(&self, spec: PublishSpec) -> Result<Publication, PublishError> {
         let shared = self.shared();
         let ring = Ring::new_untouched(spec.ring_config())?;

@@ -35,7 +35,7 @@ impl EncodeError {
         Self(Encoding::Postcard(error))
     }
 
-    /// Whether the `Serialize` implementation panicked.
+    /// Whether the codec, or the `Serialize` implementation, panicked.
     pub fn is_panic(&self) -> bool {
         self.0 == Encoding::Panicked
     }
@@ -63,11 +63,11 @@ impl fmt::Display for EncodeError {
                  or use another codec",
             ),
             Encoding::SizeChanged => f.write_str(
-                "the value serialized to another length than a moment before: \
-                 its Serialize implementation must give the same bytes each time",
+                "the datum was encoded to another length than a moment before: its codec, or its Serialize \
+                 implementation, must give the same bytes each time",
             ),
             Encoding::Panicked => {
-                f.write_str("the Serialize implementation panicked: see the panic message for where")
+                f.write_str("the codec, or the Serialize implementation, panicked: see the panic message")
             }
             Encoding::Custom(text) => f.write_str(text),
         }
@@ -108,7 +108,7 @@ impl DecodeError {
         Self(Decoding::WrongSize { expected: size_of::<D>(), found })
     }
 
-    /// Whether the `Deserialize` implementation panicked.
+    /// Whether the codec, or the `Deserialize` implementation, panicked.
     pub fn is_panic(&self) -> bool {
         self.0 == Decoding::Panicked
     }
@@ -127,7 +127,7 @@ impl fmt::Display for DecodeError {
                  does the producer send another type, or with another codec?"
             ),
             Decoding::Panicked => {
-                f.write_str("the Deserialize implementation panicked: see the panic message")
+                f.write_str("the codec, or the Deserialize implementation, panicked: see the panic message")
             }
             Decoding::Custom(text) => f.write_str(text),
         }

@@ -109,7 +109,7 @@ use crate::id::StreamId;
 pub struct Producer<D, C = Postcard> {
     core: ProducerCore,
     /// This handle's state as a sink. It is reached through `&mut` or for `Debug`, so the lock is never
-    /// contended on a datum's way; the mutex makes the handle `Sync` for any datum.
+    /// contended on a datum's way; the lock makes the handle `Sync` for any datum.
     sink: Lock<sink::SinkState<D>>,
     codec: PhantomData<fn(C)>,
 }
