@@ -11,8 +11,12 @@ use crate::support::{id_of, node, number_of, numbered, reliable, until};
 /// Bytes of one payload.
 const PAYLOAD: usize = 1_000;
 
-/// Payloads of the heavy channel over which the shares are counted.
-const COUNTED: u64 = 6_000;
+/// Payloads that each channel has to send.
+const FILLED: u64 = 7_500;
+
+/// Payloads of the heavy channel after which the shares are counted. From then on it has to send for as long
+/// as a loaded machine may take to count.
+const COUNTED: u64 = 2_000;
 
 // "Fairness weight in the forwarding router's `FairScheduler`." "Fair-scheduler quantum multiplier. `1` is
 // equal-share; higher means this stream gets proportionally more packets per round." "Set the fair-scheduler
@@ -37,7 +41,7 @@ fn weights_one_and_four_share_a_bottleneck_one_to_four() {
     let (light, heavy) = (open(1, 1), open(2, 4));
     // By another thread, because sends on the engine's own turn it.
     let fill = || {
-        for number in 0..COUNTED + COUNTED / 4 {
+        for number in 0..FILLED {
             light.0.try_send(numbered(number, PAYLOAD)).unwrap();
             heavy.0.try_send(numbered(number, PAYLOAD)).unwrap();
         }

@@ -229,8 +229,8 @@ impl Clerk {
     ) -> Result<Option<OutboundKey>, CloseCode> {
         let (node, peer) = self.sessions.ends(index).ok_or(CloseCode::PEER_LOST)?;
         let node = self.nodes.shared(node).ok_or(CloseCode::STREAM_NOT_FOUND)?;
-        // A peer whose tickets are not taken in yet would be judged by its former ones, without a second look.
-        // So it is to ask again.
+        // A peer whose tickets are not taken in yet would be judged by its former ones, once and for all. So
+        // it is to ask again.
         if !self.shards.has_room(index.shard()) || self.catalogue.has_late_tickets(index) {
             count(&node.counters.no_capacity);
             return Err(CloseCode::NO_CAPACITY);

@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether the system refuses a runtime io_uring, or the memory that it locks. Everything else has to run.
+    /// Whether the system refuses a runtime io_uring, or the memory that it locks. All others have to run.
     fn is_refused(name: &str) -> bool {
         match name {
             "tokio-uring" => tokio_uring::Runtime::new(&tokio_uring::builder()).is_err(),
