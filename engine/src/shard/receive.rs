@@ -4,7 +4,7 @@
 //! computed or allocated for it. A packet of a session may come from any address: the session opens it first
 //! and follows its peer.
 
-use corewire_proto::{mutate, session::Dropped, wire::header::Header};
+use corewire_proto::{mutate, session::Dropped, wire::header::DataPacket};
 
 use super::{
     ShardCore,
@@ -70,13 +70,13 @@ impl ShardCore {
 
     fn take_datagram(&mut self, datagram: Received<'_>) {
         self.counters.add(Counter::BytesReceived, datagram.bytes.len() as u64);
-        let Ok((header, kind)) = Header::parse(datagram.bytes) else {
-            return self.counters.bump(Counter::DropMalformed);
+        let (socket, from, source) = (datagram.socket, datagram.from, datagram.at);
+        let packet = match DataPacket::parse(datagram.bytes) {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return self.take_handshake(&datagram),
+            Err(_) => return self.counters.bump(Counter::DropMalformed),
         };
-        if kind.is_control() {
-            return self.take_handshake(&datagram);
-        }
-        let index = header.receiver();
+        let index = packet.header().receiver();
         if index.shard() != self.config.id {
             return self.counters.bump(Counter::DropWrongShard);
         }
@@ -93,8 +93,7 @@ impl ShardCore {
             touched: &mut self.touched,
             count: DeliveryCount::default(),
         };
-        let Received { socket, from, at: source, bytes } = datagram;
-        let handled = entry.session.handle_packet_from(self.now, from, bytes, &mut sink);
+        let handled = entry.session.handle_packet_from(self.now, from, packet, &mut sink);
         let count = sink.count;
         self.counters.add(Counter::DatumsDelivered, count.delivered);
         self.counters.add(Counter::DatumsMissed, count.missed);

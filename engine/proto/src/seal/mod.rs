@@ -24,7 +24,7 @@ pub use limits::{
 };
 pub use opener::{OpenedPacket, Opener, UnsealError};
 pub use sealer::{SealError, SealedPacket, Sealer};
-pub use window::{REPLAY_WINDOW_PACKETS, ReplayWindow};
+pub use window::{REPLAY_WINDOW_PACKETS, ReplayWindow, Vacancy};
 
 #[cfg(test)]
 mod tests;

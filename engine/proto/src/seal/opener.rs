@@ -9,9 +9,8 @@ use super::{
     window::ReplayWindow,
 };
 use crate::{
-    mutate,
     time::Instant,
-    wire::header::{HEADER_BYTES, Header, HeaderError, PacketKind},
+    wire::header::{DataPacket, HeaderError},
 };
 
 /// Why a packet was not opened. Nothing changed but counters, and no answer is due.
@@ -88,33 +87,26 @@ impl Opener {
         now: Instant,
         packet: &'packet mut [u8],
     ) -> Result<OpenedPacket<'packet>, UnsealError> {
-        let (header, kind) = Header::parse(packet)?;
-        if kind != PacketKind::Data {
-            return Err(UnsealError::NotData);
-        }
-        self.open_numbered(now, header.number(), packet)
+        self.open_parsed(now, DataPacket::parse(packet)?.ok_or(UnsealError::NotData)?)
     }
 
-    /// As [`Opener::open`], for a data packet whose header was parsed.
-    pub(crate) fn open_numbered<'packet>(
+    /// As [`Opener::open`], for a packet whose header was parsed.
+    pub fn open_parsed<'packet>(
         &mut self,
         now: Instant,
-        number: u64,
-        packet: &'packet mut [u8],
+        packet: DataPacket<'packet>,
     ) -> Result<OpenedPacket<'packet>, UnsealError> {
-        if !mutate!(self.window.check(number), "replay-opened" => true) {
-            return Err(UnsealError::Replay);
-        }
         if self.key_use(now) == KeyUse::Spent {
             return Err(UnsealError::Spent);
         }
-        let packet_bytes = packet.len();
-        let (head, body) = packet.split_at_mut(HEADER_BYTES);
+        let (number, packet_bytes) = (packet.header().number(), packet.bytes());
+        let vacancy = self.window.vacancy(number).ok_or(UnsealError::Replay)?;
+        let (head, body) = packet.split();
         let Ok(bytes) = self.aead.open(number, head, body) else {
             self.forged += 1;
             return Err(UnsealError::Forged);
         };
-        self.window.commit(number);
+        vacancy.commit();
         self.first.get_or_insert(number);
         self.opened += 1;
         self.blocks += blocks(packet_bytes);

@@ -64,8 +64,8 @@ proptest! {
                 _ => if raw % 16 == 0 { raw } else { near.saturating_add(raw % (3 * REPLAY_WINDOW_PACKETS)) },
             };
             let expected = model.acceptable(number);
-            prop_assert_eq!(window.check(number), expected, "number {}", number);
-            prop_assert_eq!(window.commit(number), expected);
+            prop_assert_eq!(window.vacancy(number).is_some(), expected, "number {}", number);
+            prop_assert_eq!(window.vacancy(number).map(Vacancy::commit).is_some(), expected);
             if expected {
                 model.seen.insert(number);
                 near = number;
@@ -78,16 +78,16 @@ proptest! {
 #[test]
 fn replay_window_is_exact_at_its_edges() {
     let mut window = ReplayWindow::new();
-    assert!(window.commit(0));
-    assert!(!window.commit(0));
-    assert!(window.commit(REPLAY_WINDOW_PACKETS));
-    assert!(window.check(1), "exactly as many numbers as the window is wide");
-    assert!(!window.check(0));
-    assert!(window.commit(u64::MAX - 1), "the farthest jump");
-    assert!(!window.check(u64::MAX), "a number after which no end could be written");
-    assert!(!window.check(1));
-    assert!(window.commit(u64::MAX - REPLAY_WINDOW_PACKETS));
-    assert!(!window.check(u64::MAX - REPLAY_WINDOW_PACKETS - 1));
+    window.vacancy(0).unwrap().commit();
+    assert!(window.vacancy(0).is_none());
+    window.vacancy(REPLAY_WINDOW_PACKETS).unwrap().commit();
+    assert!(window.vacancy(1).is_some(), "exactly as many numbers as the window is wide");
+    assert!(window.vacancy(0).is_none());
+    window.vacancy(u64::MAX - 1).expect("the farthest jump").commit();
+    assert!(window.vacancy(u64::MAX).is_none(), "a number after which no end could be written");
+    assert!(window.vacancy(1).is_none());
+    window.vacancy(u64::MAX - REPLAY_WINDOW_PACKETS).unwrap().commit();
+    assert!(window.vacancy(u64::MAX - REPLAY_WINDOW_PACKETS - 1).is_none());
 }
 
 #[test]

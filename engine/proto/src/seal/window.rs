@@ -1,9 +1,11 @@
 //! The replay window.
 //!
-//! Not inside: cryptography. The caller asks [`ReplayWindow::check`] before it opens a packet and calls
-//! [`ReplayWindow::commit`] after the packet opened.
+//! Not inside: cryptography. The caller asks for the [`Vacancy`] of a number before it opens the packet and
+//! commits it after the packet opened.
 
 use alloc::boxed::Box;
+
+use crate::mutate;
 
 /// Packet numbers that the window covers: four milliseconds of reordering at two million packets a second.
 pub const REPLAY_WINDOW_PACKETS: u64 = 8_192;
@@ -36,30 +38,15 @@ impl ReplayWindow {
         Self { end: 0, seen: Box::new([0; WORDS]) }
     }
 
-    /// Whether `number` is acceptable. Changes nothing.
-    pub fn check(&self, number: u64) -> bool {
-        if number >= self.end {
-            return number != u64::MAX;
-        }
-        // `end - number` is at least 1: the distance back from the end.
-        self.end - number <= REPLAY_WINDOW_PACKETS && self.seen[word(number)] & bit(number) == 0
-    }
-
-    /// Records `number`; `false`, without a change, when it is not acceptable.
-    pub fn commit(&mut self, number: u64) -> bool {
-        if !self.check(number) {
-            return false;
-        }
-        if number >= self.end {
-            if number - self.end >= REPLAY_WINDOW_PACKETS {
-                self.seen.fill(0);
-            } else {
-                self.forget(self.end, number);
-            }
-            self.end = number + 1;
-        }
-        self.seen[word(number)] |= bit(number);
-        true
+    /// The place of `number`; `None` when it was seen or is behind the window. Changes nothing.
+    pub fn vacancy(&mut self, number: u64) -> Option<Vacancy<'_>> {
+        let free = if number >= self.end {
+            number != u64::MAX
+        } else {
+            // `end - number` is at least 1: the distance back from the end.
+            self.end - number <= REPLAY_WINDOW_PACKETS && self.seen[word(number)] & bit(number) == 0
+        };
+        mutate!(free, "replay-opened" => true).then_some(Vacancy { window: self, number })
     }
 
     /// One more than the highest number that was committed; 0 before the first.
@@ -78,6 +65,29 @@ impl ReplayWindow {
             self.seen[word(number)] &= !mask;
             number += count;
         }
+    }
+}
+
+/// A number that was not seen. It borrows the window, so nothing can take the number before it is committed.
+#[derive(Debug)]
+pub struct Vacancy<'window> {
+    window: &'window mut ReplayWindow,
+    number: u64,
+}
+
+impl Vacancy<'_> {
+    /// Records the number.
+    pub fn commit(self) {
+        let Self { window, number } = self;
+        if number >= window.end {
+            if number - window.end >= REPLAY_WINDOW_PACKETS {
+                window.seen.fill(0);
+            } else {
+                window.forget(window.end, number);
+            }
+            window.end = number + 1;
+        }
+        window.seen[word(number)] |= bit(number);
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     mutate,
     seal::{KeyUse, OpenedPacket, Opener, Sealer, UnsealError},
     time::Instant,
-    wire::header::{Header, PHASES, PacketKind},
+    wire::header::{DataPacket, PHASES},
 };
 
 /// A new key for an open session: see [`super::Session::rekey`].
@@ -124,15 +124,11 @@ impl Keys {
         &mut self,
         now: Instant,
         grace: impl FnOnce() -> Duration,
-        sealed: &'packet mut [u8],
+        sealed: DataPacket<'packet>,
     ) -> Result<Unsealed<'packet>, UnsealError> {
-        let (header, kind) = Header::parse(sealed)?;
-        if kind != PacketKind::Data {
-            return Err(UnsealError::NotData);
-        }
-        let (phase, number) = (header.phase(), header.number());
+        let phase = sealed.header().phase();
         if phase == self.phase() {
-            let packet = self.opener.open_numbered(now, number, sealed)?;
+            let packet = self.opener.open_parsed(now, sealed)?;
             if let Some(previous) = &mut self.previous {
                 // The peer has moved on as well: what it sealed before is under way or lost.
                 previous.until.get_or_insert_with(|| now + grace());
@@ -142,13 +138,13 @@ impl Keys {
         if phase == self.next_phase()
             && let Some(next) = &mut self.next
         {
-            let packet = next.opener.open_numbered(now, number, sealed)?;
+            let packet = next.opener.open_parsed(now, sealed)?;
             self.promote_next(Some(now + grace()));
             return Ok(Unsealed { packet, key_changed: true });
         }
         match &mut self.previous {
             Some(previous) if previous.phase == phase && previous.until.is_none_or(|until| now < until) => {
-                let packet = previous.opener.open_numbered(now, number, sealed)?;
+                let packet = previous.opener.open_parsed(now, sealed)?;
                 Ok(Unsealed { packet, key_changed: false })
             }
             _ => Err(UnsealError::OtherKey),

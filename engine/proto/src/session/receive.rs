@@ -19,7 +19,10 @@ use crate::{
     mutate,
     seal::UnsealError,
     time::Instant,
-    wire::frames::{Ack, BLOCKED_PROBE, Frame, Frames, PositionFrame},
+    wire::{
+        frames::{Ack, BLOCKED_PROBE, Frame, Frames, PositionFrame},
+        header::DataPacket,
+    },
 };
 
 /// Packets of the peer that a closing session answers with CLOSE. One has to arrive; a peer that ignores them
@@ -48,16 +51,22 @@ impl Session {
         packet: &mut [u8],
         sink: &mut impl DatumSink,
     ) -> Result<(), Dropped> {
-        self.receive(now, None, packet, sink)
+        match DataPacket::parse(packet) {
+            Ok(Some(packet)) => self.receive(now, None, packet, sink),
+            Ok(None) | Err(_) => {
+                self.stats.dropped_malformed += 1;
+                Err(Dropped::Malformed)
+            }
+        }
     }
 
-    /// As [`Session::handle_packet`], for a packet that came from `from`. When the peer has moved there, and
-    /// has answered a challenge, [`SessionEvent::AddressChanged`] follows.
+    /// As [`Session::handle_packet`], for a packet that was parsed and came from `from`. When the peer has
+    /// moved there, and has answered a challenge, [`SessionEvent::AddressChanged`] follows.
     pub fn handle_packet_from(
         &mut self,
         now: Instant,
         from: SocketAddr,
-        packet: &mut [u8],
+        packet: DataPacket<'_>,
         sink: &mut impl DatumSink,
     ) -> Result<(), Dropped> {
         self.receive(now, Some(from), packet, sink)
@@ -67,7 +76,7 @@ impl Session {
         &mut self,
         now: Instant,
         from: Option<SocketAddr>,
-        packet: &mut [u8],
+        packet: DataPacket<'_>,
         sink: &mut impl DatumSink,
     ) -> Result<(), Dropped> {
         self.advance_clock(now);
@@ -75,7 +84,7 @@ impl Session {
             self.stats.dropped_closed += 1;
             return Err(Dropped::Closed);
         }
-        let bytes = packet.len() as u64;
+        let bytes = packet.bytes() as u64;
         let recovery = &self.recovery;
         let grace = || recovery.timeout() * PREVIOUS_KEY_TIMEOUTS;
         let Unsealed { packet: opened, key_changed } = match self.keys.open(self.now, grace, packet) {

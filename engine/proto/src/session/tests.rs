@@ -5,6 +5,7 @@ use crate::{
     channel::{OpenRequest, Reliability},
     ids::StreamId,
     seal::{KeyBytes, Suite},
+    wire::header::{DataPacket, Header},
 };
 
 mod acknowledgements;
@@ -31,6 +32,31 @@ fn request() -> OpenRequest {
         form: Default::default(),
         criteria: Vec::new(),
         tickets: Vec::new(),
+    }
+}
+
+/// Takes nothing.
+struct NoInbox;
+
+impl DatumSink for NoInbox {
+    fn deliver(&mut self, _: Label, _: u64, _: u64, _: &[u8]) -> bool {
+        false
+    }
+}
+
+#[test]
+fn header_is_parsed_where_a_packet_arrives_and_not_again() {
+    let now = Instant::ZERO;
+    let from = SocketAddr::from(([127, 0, 0, 1], 1));
+    let mut peer = session(now);
+    for (phase, expected) in [(1, Err(Dropped::OtherKey)), (0, Ok(()))] {
+        let mut bytes = [0; BASE_PACKET_BYTES];
+        peer.ping();
+        let len = peer.poll_transmit(now, &mut bytes, &mut NextHour).expect("a ping");
+        let (header, _) = Header::parse(&bytes[..len]).expect("a packet");
+        // The bytes name the first key. What counts is what was parsed.
+        let packet = DataPacket::with_header(header.in_phase(phase), &mut bytes[..len]);
+        assert_eq!(session(now).handle_packet_from(now, from, packet, &mut NoInbox), expected);
     }
 }
 

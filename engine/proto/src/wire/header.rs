@@ -301,6 +301,47 @@ impl Header {
     }
 }
 
+/// A datagram whose header was parsed: a data packet, at least a header and a tag long.
+///
+/// It is parsed once, where it arrives; session and key read the header from here. The header in `bytes` is
+/// associated data of the seal, so the two agree in a packet that opens.
+#[derive(Debug)]
+pub struct DataPacket<'datagram> {
+    header: Header,
+    bytes: &'datagram mut [u8],
+}
+
+impl<'datagram> DataPacket<'datagram> {
+    /// Parses the header of a datagram; `None`: the packet is of another kind.
+    pub fn parse(datagram: &'datagram mut [u8]) -> Result<Option<Self>, HeaderError> {
+        let (header, kind) = Header::parse(datagram)?;
+        Ok((!kind.is_control()).then_some(Self { header, bytes: datagram }))
+    }
+
+    /// What was parsed.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes of the packet, with header and tag.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The header as it was sent, and what is sealed.
+    pub fn split(self) -> (&'datagram mut [u8], &'datagram mut [u8]) {
+        self.bytes.split_at_mut(HEADER_BYTES)
+    }
+}
+
+#[cfg(test)]
+impl<'datagram> DataPacket<'datagram> {
+    /// A packet whose header is not the one that its bytes have.
+    pub(crate) const fn with_header(header: Header, bytes: &'datagram mut [u8]) -> Self {
+        Self { header, bytes }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

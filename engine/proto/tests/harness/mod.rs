@@ -18,7 +18,7 @@ use corewire_proto::{
     seal::{KeyBytes, Opener, Sealer, Suite},
     session::{CloseCode, Session, SessionConfig, SessionEvent},
     time::Instant,
-    wire::header::{Header, PHASES, ReceiverIndex},
+    wire::header::{DataPacket, Header, PHASES, ReceiverIndex},
 };
 
 pub use corewire_testkit::SplitMix64 as Rng;
@@ -273,8 +273,9 @@ impl World {
         match peer.process {
             Process::Runs => {
                 peer.packets += 1;
-                let _ =
-                    peer.session.handle_packet_from(self.now, sent.from, &mut sent.packet, &mut peer.inboxes);
+                if let Ok(Some(packet)) = DataPacket::parse(&mut sent.packet) {
+                    let _ = peer.session.handle_packet_from(self.now, sent.from, packet, &mut peer.inboxes);
+                }
                 self.events(to);
             }
             Process::Stopped => peer.waiting.push(sent),
