@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Line, SLOTS, between_cpus};
-use corewire::{Codec, Consumer, EngineConfig, Network, NetworkId, Plain, Postcard, Producer};
+use corewire::{Codec, Consumer, EngineConfig, Network, NetworkId, Plain, PlainLayout, Postcard, Producer};
 use corewire_rings::park::block_on;
 use criterion::{Criterion, criterion_group, criterion_main};
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Datums of one turn.
 const TURN: u64 = 500;
 
-#[derive(Clone, Copy, Serialize, Deserialize, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Serialize, Deserialize, PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Price {
     time: u64,

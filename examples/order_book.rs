@@ -10,11 +10,11 @@ use std::error::Error;
 use std::thread;
 
 use corewire::declare::{StreamConsumer, StreamProducer};
-use corewire::{BackpressurePolicy, ConsumerOf, Network, NetworkId, Plain, ProducerOf, declare};
+use corewire::{BackpressurePolicy, ConsumerOf, Network, NetworkId, Plain, PlainLayout, ProducerOf, declare};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// One change of one price level. Plain memory without padding, so it travels as it lies there.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Debug)]
+#[derive(PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Debug)]
 #[repr(C)]
 pub struct LevelUpdate {
     /// Price in cents.

@@ -5,6 +5,7 @@
 mod attributes;
 mod error;
 mod fingerprint;
+mod layout;
 mod output;
 mod shape;
 
@@ -18,6 +19,7 @@ use self::attributes::{Skipped, Watched};
 pub use self::error::{DecodeError, EncodeError};
 use self::error::{Decoding, Encoding};
 pub use self::fingerprint::Fingerprint;
+pub use self::layout::{PlainField, PlainLayout};
 pub use self::output::DatumOutput;
 use self::output::PostcardOutput;
 use crate::contain::contain;
@@ -225,23 +227,24 @@ pub struct Postcard;
 
 /// The codec for plain memory: types without padding or pointers for which any bytes are a value.
 ///
-/// Such types derive zerocopy's traits. The encoded form is the value's memory, in the byte order of the
-/// machine: both ends need the same order, or the byte-order types of zerocopy. Consumers can borrow plain
-/// datums from the ring ([`recv_ref`](crate::streams::Consumer::recv_ref)), and producers can write them
-/// there ([`claim`](crate::streams::Producer::claim)).
+/// Such types derive zerocopy's traits and [`PlainLayout`]. The encoded form is the value's memory, in the
+/// byte order of the machine: both ends need the same order, or the byte-order types of zerocopy. Consumers
+/// can borrow plain datums from the ring ([`recv_ref`](crate::streams::Consumer::recv_ref)), and producers
+/// can write them there ([`claim`](crate::streams::Producer::claim)).
 ///
 /// # Fingerprint
 ///
-/// Size, alignment and byte order; for numbers and arrays of them also the name of the type. Two structs of
-/// one size and alignment are not told apart: give their streams different ids.
+/// The size, and of each number its offset, size, byte order and kind (unsigned, signed or floating-point),
+/// as [`PlainLayout`] has them, without the names of types and fields. What a number means is not compared: a
+/// price in cents and a time in nanoseconds are both an `i64`.
 ///
 /// # Which types
 ///
 /// ```
-/// use corewire::{Codec, DatumOutput, Plain};
+/// use corewire::{Codec, DatumOutput, Plain, PlainLayout};
 /// use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 ///
-/// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
+/// #[derive(PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout, PartialEq, Debug)]
 /// #[repr(C)]
 /// struct Tick {
 ///     instrument: u64,
@@ -256,12 +259,12 @@ pub struct Postcard;
 /// ```
 ///
 /// The alignment of the type may be at most 16 bytes; more is refused when the program is compiled, and so
-/// are types with padding:
+/// are types with padding and those whose fields are not known:
 ///
 /// ```compile_fail
-/// # use corewire::{Codec, DatumOutput, Plain};
+/// # use corewire::{Codec, DatumOutput, Plain, PlainLayout};
 /// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-/// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[derive(PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout)]
 /// #[repr(C, align(32))]
 /// struct Wide([u64; 4]);
 ///
@@ -271,7 +274,8 @@ pub struct Postcard;
 /// ```
 ///
 /// ```compile_fail,E0277
-/// # use corewire::{Codec, DatumOutput, Plain};
+/// # use corewire::{Codec, DatumOutput, Plain, PlainLayout};
+/// #[derive(PlainLayout)]
 /// struct Padded {
 ///     small: u8,
 ///     large: u64,
@@ -279,6 +283,16 @@ pub struct Postcard;
 ///
 /// let padded = Padded { small: 0, large: 0 };
 /// let _ = <Plain as Codec<Padded>>::encode(&padded, &mut DatumOutput::new(&mut []));
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use corewire::{Codec, Plain};
+/// # use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+/// #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[repr(C)]
+/// struct Unknown(u64);
+///
+/// let _ = <Plain as Codec<Unknown>>::fingerprint();
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Plain;
@@ -340,7 +354,7 @@ impl<D> FitsRecord<D> {
         assert!(align_of::<D>() <= RECORD_ALIGN, "a plain datum may be aligned to 16 bytes at most");
 }
 
-impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> Codec<D> for Plain {
+impl<D: PlainLayout + FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> Codec<D> for Plain {
     const MAY_PANIC: bool = false;
 
     fn fingerprint() -> Fingerprint {
@@ -360,7 +374,7 @@ impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> Codec<
     }
 }
 
-impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlace<D> for Plain {
+impl<D: PlainLayout + FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlace<D> for Plain {
     #[inline]
     fn view(bytes: &[u8]) -> Result<&D, DecodeError> {
         const { FitsRecord::<D>::CHECK };
@@ -368,7 +382,9 @@ impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlac
     }
 }
 
-impl<D: FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlaceMut<D> for Plain {
+impl<D: PlainLayout + FromBytes + IntoBytes + Immutable + KnownLayout + Send + 'static> InPlaceMut<D>
+    for Plain
+{
     const LEN: usize = size_of::<D>();
 
     #[inline]

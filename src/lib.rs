@@ -78,8 +78,8 @@
 //! | `jwt` | [`tickets`] that are JSON Web Tokens |
 //! | `tokio` | a reactor for hosted engines inside tokio's single-threaded runtime ([`hosts`]) |
 //!
-//! None is on by default, and no async runtime is needed. Types for [`Plain`] derive traits of `zerocopy`
-//! 0.8 (its feature `derive`); the combinators of `Stream` and `Sink` are in `futures`.
+//! None is on by default, and no async runtime is needed. Types for [`Plain`] derive [`PlainLayout`] and
+//! traits of `zerocopy` 0.8 (its feature `derive`); the combinators of `Stream` and `Sink` are in `futures`.
 //!
 //! Sockets, sessions and threads are in `corewire-engine`, protocol rules in `corewire-proto`, memory that
 //! threads share in `corewire-rings`. There is no `unsafe` in this crate.
@@ -108,8 +108,10 @@ pub mod streams;
 pub mod tickets;
 
 pub use blocking::{block_on, block_on_timeout};
+pub use corewire_macros::PlainLayout;
 pub use datum::{
-    Codec, Datum, DatumOutput, DecodeError, EncodeError, Fingerprint, InPlace, InPlaceMut, Plain, Postcard,
+    Codec, Datum, DatumOutput, DecodeError, EncodeError, Fingerprint, InPlace, InPlaceMut, Plain, PlainField,
+    PlainLayout, Postcard,
 };
 pub use declare::{ConsumerOf, ProducerOf, StreamConsumer, StreamProducer};
 pub use discovery::{

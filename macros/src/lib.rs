@@ -1,9 +1,11 @@
 //! corewire's procedural macros.
 //!
-//! What `macro_rules!` cannot do: hashing text at compile time, and reading the definition of a stream with
-//! errors that name the mistake. The macros that users write (`unique_id!`, `tag!`, `declare::stream!`) are
-//! `macro_rules!` in the `corewire` crate, so that they work when that crate is renamed in a manifest.
+//! What `macro_rules!` cannot do: hashing text at compile time, deriving the layout of a struct, and reading
+//! the definition of a stream with errors that name the mistake. The macros that users write (`unique_id!`,
+//! `tag!`, `declare::stream!`) are `macro_rules!` in the `corewire` crate, so that they work when that crate
+//! is renamed in a manifest; a derive macro is told the name by an attribute.
 
+mod layout;
 mod stream;
 
 use proc_macro::TokenStream;
@@ -25,6 +27,18 @@ pub fn digest(input: TokenStream) -> TokenStream {
 #[proc_macro]
 pub fn stream(input: TokenStream) -> TokenStream {
     match stream::expand(input.into()) {
+        Ok(tokens) => tokens.into(),
+        Err(error) => error.into_compile_error().into(),
+    }
+}
+
+/// Implements `corewire::PlainLayout` for a struct: the kind and offset of each of its fields.
+///
+/// Type parameters get the bound `PlainLayout`. `#[plain_layout(crate = "path")]` names corewire where it is
+/// not called `::corewire`.
+#[proc_macro_derive(PlainLayout, attributes(plain_layout))]
+pub fn plain_layout(input: TokenStream) -> TokenStream {
+    match layout::expand(input.into()) {
         Ok(tokens) => tokens.into(),
         Err(error) => error.into_compile_error().into(),
     }

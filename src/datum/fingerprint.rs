@@ -1,7 +1,8 @@
 //! What both ends of a stream compare before they are connected.
 
-use core::any::type_name;
 use core::fmt;
+
+use super::layout::{self, PlainLayout};
 
 /// What the encoded datums of one end of a stream are. A channel connects two ends only if their fingerprints
 /// are equal; otherwise the producer refuses with
@@ -43,14 +44,11 @@ impl Fingerprint {
     }
 
     /// The fingerprint of plain memory.
-    pub(super) fn of_layout<D>() -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("corewire 2026 plain layout");
-        for number in [size_of::<D>(), align_of::<D>()] {
-            hasher.update(&(number as u64).to_le_bytes());
-        }
-        let order = if cfg!(target_endian = "little") { b"little" } else { b"big   " };
-        let name = Some(type_name::<D>()).filter(|name| is_primitive(name));
-        Self::from_hash(&hasher.update(order).update(name.unwrap_or_default().as_bytes()).finalize())
+    pub(super) fn of_layout<D: PlainLayout>() -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("corewire 2026 plain fields");
+        hasher.update(&(size_of::<D>() as u64).to_le_bytes());
+        layout::write(D::FIELDS, 0, &mut hasher);
+        Self::from_hash(&hasher.finalize())
     }
 
     pub(super) fn from_hash(hash: &blake3::Hash) -> Self {
@@ -75,18 +73,10 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// Whether a type's name is that of a number, or of arrays and tuples of numbers: those names are the same in
-/// every program.
-fn is_primitive(name: &str) -> bool {
-    const NUMBERS: [&str; 14] = [
-        "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "f32", "f64",
-    ];
-    let words = name.split(|c: char| "[](),; ".contains(c)).filter(|word| !word.is_empty());
-    words.into_iter().all(|word| NUMBERS.contains(&word) || word.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
 #[cfg(test)]
 mod tests {
+    use corewire::PlainLayout;
+
     use super::*;
 
     #[test]
@@ -104,17 +94,68 @@ mod tests {
         }
     }
 
+    #[derive(PlainLayout)]
+    #[repr(C)]
+    struct Of<A, B>(A, B);
+
     #[test]
-    fn plain_structs_are_known_by_size_and_alignment() {
+    fn plain_structs_are_told_apart_by_their_fields_and_not_by_names() {
+        #[derive(PlainLayout)]
         #[repr(C)]
-        struct Tick(u64, i64);
+        struct Named {
+            first: u64,
+            second: f64,
+        }
+        let named = Fingerprint::of_layout::<Named>();
+        assert_eq!(named, Fingerprint::of_layout::<Of<u64, f64>>());
+        let others = [
+            Fingerprint::of_layout::<Of<f64, u64>>(),
+            Fingerprint::of_layout::<Of<u64, u64>>(),
+            Fingerprint::of_layout::<Of<u64, i64>>(),
+            Fingerprint::of_layout::<Of<u64, Option<core::num::NonZeroU64>>>(),
+            Fingerprint::of_layout::<Of<u64, [u8; 8]>>(),
+            Fingerprint::of_layout::<Of<u64, [f32; 2]>>(),
+            Fingerprint::of_layout::<Of<u64, Of<f64, f64>>>(),
+            Fingerprint::of_layout::<[u64; 2]>(),
+        ];
+        assert!(!others.contains(&named));
+    }
+
+    #[test]
+    fn structs_inside_of_plain_structs_count_as_their_fields() {
+        #[derive(PlainLayout)]
         #[repr(C)]
-        struct Quote(i64, u64);
-        #[repr(C)]
-        struct Wide(u64, i64, u64);
-        assert_eq!(Fingerprint::of_layout::<Tick>(), Fingerprint::of_layout::<Quote>());
-        assert_ne!(Fingerprint::of_layout::<Tick>(), Fingerprint::of_layout::<Wide>());
-        assert_ne!(Fingerprint::of_layout::<Tick>(), Fingerprint::of_layout::<[u8; 16]>());
+        struct Flat(u32, i32, u64);
+        let flat = Fingerprint::of_layout::<Flat>();
+        assert_eq!(flat, Fingerprint::of_layout::<Of<Of<u32, i32>, Of<u64, ()>>>());
+        assert_ne!(flat, Fingerprint::of_layout::<Of<Of<i32, u32>, Of<u64, ()>>>());
+        assert_eq!(Fingerprint::of_layout::<u64>(), Fingerprint::of_layout::<core::num::Wrapping<u64>>());
+    }
+
+    #[test]
+    fn plain_arrays_of_structs_are_told_apart_by_the_fields() {
+        let pairs = Fingerprint::of_layout::<[Of<u32, f32>; 2]>();
+        assert_ne!(pairs, Fingerprint::of_layout::<[Of<f32, u32>; 2]>());
+        assert_ne!(pairs, Fingerprint::of_layout::<[Of<u32, f32>; 3]>());
+        assert_ne!(
+            Fingerprint::of_layout::<Of<[u16; 2], [u16; 4]>>(),
+            Fingerprint::of_layout::<Of<[u16; 4], [u16; 2]>>()
+        );
+    }
+
+    #[test]
+    fn plain_numbers_are_known_by_the_order_of_their_bytes() {
+        use zerocopy::byteorder::{big_endian, little_endian};
+        let (little, big) = (
+            Fingerprint::of_layout::<Of<u8, little_endian::U32>>(),
+            Fingerprint::of_layout::<Of<u8, big_endian::U32>>(),
+        );
+        assert_ne!(little, big);
+        let native = if cfg!(target_endian = "little") { little } else { big };
+        #[derive(PlainLayout)]
+        #[repr(C, packed)]
+        struct Packed(u8, u32);
+        assert_eq!(native, Fingerprint::of_layout::<Packed>(), "alignment does not change the bytes");
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corewire::streams::consumer::TryRecvError;
-use corewire::{Codec, Consumer, Network, Plain, Producer};
+use corewire::{Codec, Consumer, Network, Plain, PlainLayout, Producer};
 use corewire::{DatumOutput, DecodeError, EncodeError, Fingerprint};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::support::{alone, apart, within};
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Debug, PartialEq)]
+#[derive(PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout, Clone, Copy, Debug, PartialEq)]
 #[repr(C, align(16))]
 struct Tick {
     instrument: u64,

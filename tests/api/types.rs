@@ -4,19 +4,45 @@ use corewire::network::BeaconReach;
 use corewire::streams::consumer::RecvRefusal;
 use corewire::streams::producer::{Error, TryBuildError, UnsendableCause};
 use corewire::streams::{CloseCode, ConsumerEvent, ProducerEvent};
-use corewire::{Network, NetworkId, Plain};
+use corewire::{Network, NetworkId, Plain, PlainLayout};
 use serde::{Deserialize, Serialize};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::support::{LIMIT, alone, apart, poll_once, within};
 
 mod theirs {
+    use corewire::PlainLayout;
     use serde::{Deserialize, Serialize};
+    use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
     #[derive(Serialize, Deserialize, Debug, PartialEq)]
     pub(super) struct Rate {
         pub(super) name: String,
         pub(super) value: f64,
     }
+
+    /// [`Tick`](super::Tick) under names of another program.
+    #[derive(PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout, Debug, PartialEq)]
+    #[repr(C)]
+    pub(super) struct Sample {
+        pub(super) at: u64,
+        pub(super) value: f64,
+    }
+}
+
+#[derive(PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Tick {
+    time: u64,
+    price: f64,
+}
+
+/// Has the size and alignment of [`Tick`].
+#[derive(PlainLayout, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Trade {
+    time: u64,
+    price: i64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,6 +119,37 @@ async fn a_type_of_the_same_shape_is_let_in_under_any_name() {
     within(producer.send(Price { symbol: "ETH".into(), price: 3200.0 })).await.unwrap();
     let rate = within(consumer.recv_or_refusal()).await.unwrap();
     assert_eq!(rate, theirs::Rate { name: "ETH".into(), value: 3200.0 });
+}
+
+/// A producer of `Tick` refuses a consumer of `Trade`, and admits one of `Sample`.
+async fn compares_plain_structs(here: &Network, there: &Network) {
+    let producer = here.streams().producer::<Tick>().with_stream_id("ticks").codec(Plain).build().unwrap();
+    let mut produced = producer.events();
+    let mut other = there.streams().consumer::<Trade>().with_stream_id("ticks").codec(Plain).build();
+    let Err(RecvRefusal::Refused { mismatch: Some(told), .. }) = within(other.recv_or_refusal()).await else {
+        panic!("no refusal")
+    };
+    assert!(told.ours.as_str().ends_with("Trade as Plain"), "{told}");
+    assert!(told.theirs.as_str().ends_with("Tick as Plain"), "{told}");
+    let refused = within(produced.recv()).await.unwrap();
+    let ProducerEvent::Refused { mismatch: Some(seen), .. } = refused else { panic!("{refused:?}") };
+    assert_eq!((&seen.ours, &seen.theirs), (&told.theirs, &told.ours));
+
+    let mut same = there.streams().consumer::<theirs::Sample>().with_stream_id("ticks").codec(Plain).build();
+    within(producer.send(Tick { time: 7, price: 1.5 })).await.unwrap();
+    assert_eq!(within(same.recv()).await, Some(theirs::Sample { at: 7, value: 1.5 }));
+}
+
+#[tokio::test(crate = "crate::support::host")]
+async fn plain_structs_of_one_size_are_told_apart_within_an_engine() {
+    let network = alone().await;
+    compares_plain_structs(&network, &network).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
+async fn plain_structs_of_one_size_are_told_apart_between_engines() {
+    let nodes = apart(2).await;
+    compares_plain_structs(&nodes[0], &nodes[1]).await;
 }
 
 #[tokio::test(crate = "crate::support::host")]

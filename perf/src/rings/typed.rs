@@ -12,7 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::{
-    BackpressurePolicy, Codec, Consumer, EngineConfig, InPlace, Network, NetworkId, Plain, Postcard, Producer,
+    BackpressurePolicy, Codec, Consumer, EngineConfig, InPlace, Network, NetworkId, Plain, PlainLayout,
+    Postcard, Producer,
 };
 use corewire_rings::park::block_on;
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,17 @@ use crate::table::{Beside, Group, Outcome, Plan, Row};
 
 /// A price, as an exchange would send it. 32 bytes in memory; 27 or 28 in postcard.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Serialize, Deserialize, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Serialize,
+    Deserialize,
+    PlainLayout,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 #[repr(C)]
 pub struct Price {

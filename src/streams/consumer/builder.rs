@@ -282,8 +282,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
     ///
     /// Producer and consumers have to agree on the codec and the type: a producer of another one refuses the
     /// consumer with [`CloseCode::TYPE_MISMATCH`](crate::streams::CloseCode::TYPE_MISMATCH), and
-    /// [`Consumer::events`] names both. Of [`Plain`](crate::Plain) structs only size, alignment and byte
-    /// order are compared.
+    /// [`Consumer::events`] names both.
     ///
     /// ```
     /// # use corewire::{Consumer, Network, NetworkId, Plain};

@@ -1,0 +1,10 @@
+use corewire_macros::PlainLayout;
+
+#[derive(PlainLayout)]
+#[repr(u8)]
+enum Side {
+    Bid,
+    Ask,
+}
+
+fn main() {}
