@@ -1,11 +1,12 @@
 //! Membership without sessions: who is there, and what they announce, in a network of any size.
 //!
 //! The protocol is SWIM. Each node asks one other member per period whether it is there, and asks three
-//! more to ask in its place if no answer comes. A member that does not answer is suspected; the suspicion
-//! and every new record spread as gossip, on these packets and on packets of their own while there is news.
-//! From time to time a node compares sums over all records with one other member, so that what gossip missed
-//! is found. Of a record that is too long for a packet its mark is spread, and the record is fetched in parts
-//! (`fetch`). The load of a node does not depend on the number of members; times grow with its logarithm.
+//! more to ask in its place if no answer comes, and then three again. A member that has not answered at the
+//! end of the period is suspected; the suspicion and every new record spread as gossip, on these packets and
+//! on packets of their own while there is news. From time to time a node compares sums over all records with
+//! one other member, so that what gossip missed is found. Of a record that is too long for a packet its mark
+//! is spread, and the record is fetched in parts (`fetch`). The load of a node does not depend on the number
+//! of members; times grow with its logarithm.
 //!
 //! Invariants:
 //!
@@ -390,7 +391,7 @@ impl Swim {
         self.question_suspects(now, book);
         self.fetch_again(now);
         if self.probe.and_then(|probe| probe.proxies_at).is_some_and(|at| now >= at) {
-            self.ask_proxies(book);
+            self.ask_proxies(now, book);
         }
         if now >= self.probe_at {
             self.next_probe(now, book);
