@@ -11,12 +11,19 @@ use std::{
 };
 
 use corewire_engine::{
-    Engine,
+    Engine, EngineConfig, HostedEngine,
+    driver::IoChoice,
     node::{BeaconReach, Node, NodeConfig},
     peer::PeerChange,
-    publication::PublishSpec,
+    publication::{Publication, PublishSpec},
 };
-use corewire_proto::{NetworkId, beacon::Beacon, handshake::NetworkSecret, membership::MAX_STREAMS};
+use corewire_proto::{
+    NetworkId, PeerId,
+    beacon::{Beacon, BeaconConfig},
+    handshake::NetworkSecret,
+    membership::{MAX_STREAMS, SignedRecord},
+    seal::KeyBytes,
+};
 use engine_rig::{
     Got, engine, join, network, next, next_leg, next_number, push, spec, stream, wait, wait_consumers,
     wait_for,
@@ -78,6 +85,20 @@ fn nodes_of_other_networks_and_without_a_beacon_stay_alone() {
     assert!(stranger.peers().is_empty() && silent.peers().is_empty());
 }
 
+/// So many streams that the record is too long for a beacon.
+fn publish_many(producer: &Node) -> Vec<Publication> {
+    let number = |n: usize| {
+        let mut id = [9; 32];
+        id[..8].copy_from_slice(&n.to_le_bytes());
+        corewire_proto::StreamId(id)
+    };
+    let publish = |n| {
+        let spec = PublishSpec { datums: 2, bytes: 4_096, max_datum: 64, ..PublishSpec::new(number(n)) };
+        producer.publish(spec).expect("a publication")
+    };
+    (0..MAX_STREAMS / 4).map(publish).collect()
+}
+
 #[test]
 fn a_node_that_publishes_much_is_met_too() {
     let (here, there) = (engine(), engine());
@@ -86,17 +107,7 @@ fn a_node_that_publishes_much_is_met_too() {
     if !has_beacon(&producer) {
         return;
     }
-    let number = |n: usize| {
-        let mut id = [9; 32];
-        id[..8].copy_from_slice(&n.to_le_bytes());
-        corewire_proto::StreamId(id)
-    };
-    let publications: Vec<_> = (0..MAX_STREAMS / 4)
-        .map(|n| {
-            let spec = PublishSpec { datums: 2, bytes: 4_096, max_datum: 64, ..PublishSpec::new(number(n)) };
-            producer.publish(spec).expect("a publication")
-        })
-        .collect();
+    let publications = publish_many(&producer);
     let consumer = found(&there, network, BeaconReach::Host);
     let all = wait_for("the record", consumer.watch_peers(), |peers| {
         peers.iter().any(|peer| peer.streams().len() == publications.len())
@@ -105,10 +116,55 @@ fn a_node_that_publishes_much_is_met_too() {
     assert_eq!(consumer.stats().handshakes_started, 0, "the record came without a session");
 }
 
+#[test]
+fn a_long_record_whose_fetch_failed_is_fetched_at_a_later_beacon() {
+    let here = engine();
+    let network = network("beacon long again");
+    // Its beacon has a thread of its own. Its sockets are not read before this thread gives it a turn.
+    let there = HostedEngine::start(EngineConfig { io: IoChoice::Epoll, ..EngineConfig::default() });
+    let there = there.expect("an engine");
+    let producer = found(there.engine(), network, BeaconReach::Host);
+    if !has_beacon(&producer) {
+        return;
+    }
+    let publications = publish_many(&producer);
+    wait_until("the streams are announced", || producer.me().streams().len() == publications.len());
+    let consumer = found(&here, network, BeaconReach::Host);
+    wait_until("a fetch without an answer", || consumer.stats().members_unfetched > 0);
+    assert!(consumer.peers().is_empty());
+    // A member that asks all for their beacons, so that the test need not wait for the next one.
+    let now = corewire_proto::time::Instant::ZERO;
+    let config = BeaconConfig { key: key(&network), incarnation: 1, seed: [1; 32], max_peers: 1 };
+    let mut asker = Beacon::new(now, PeerId([1; 32]), config);
+    let record = producer.watch_record().borrow().clone().expect("a record");
+    asker.announce(now, &SignedRecord::verify(&record, &network).expect("its own"));
+    let datagram = asker.poll_transmit(now).expect("its first beacon");
+    let (socket, group) = stranger(&network);
+    socket.send_to(&datagram, group).expect("multicast on loopback");
+    wait_until("the record", || {
+        there.turn();
+        consumer.peers().iter().any(|peer| peer.streams().len() == publications.len())
+    });
+    assert_eq!(consumer.stats().handshakes_started, 0, "the record came without a session");
+}
+
+/// Waits until this holds, which is asked again and again.
+#[track_caller]
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn key(network: &NetworkId) -> KeyBytes {
+    NetworkSecret::of_public_network(network).beacon_key(network)
+}
+
 /// A socket of a stranger, and the group that `network` meets in.
 fn stranger(network: &NetworkId) -> (UdpSocket, SocketAddr) {
-    let key = NetworkSecret::of_public_network(network).beacon_key(network);
-    (UdpSocket::bind("127.0.0.1:0").expect("a socket"), Beacon::groups(&key).0)
+    (UdpSocket::bind("127.0.0.1:0").expect("a socket"), Beacon::groups(&key(network)).0)
 }
 
 #[test]

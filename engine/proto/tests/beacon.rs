@@ -202,7 +202,12 @@ fn a_record_that_is_too_long_is_told_of() {
         len: long.bytes().len() as u16,
         addresses: long.record().addresses.clone(),
     };
-    assert_eq!(told, Some(BeaconEvent::Long(told_of)));
+    assert_eq!(told, Some(BeaconEvent::Long(told_of.clone())));
+    let again = meet(at(10_000), &mut one, &mut other);
+    assert_eq!(again, Some(BeaconEvent::Same(told_of.peer)));
+    other.forget_told(&told_of.peer);
+    let again = meet(at(30_000), &mut one, &mut other);
+    assert_eq!(again, Some(BeaconEvent::Long(told_of)), "it was not fetched");
 }
 
 /// Lets two nodes exchange beacons until `other` believes `one`, and gives back what it was told then.

@@ -18,7 +18,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use corewire_proto::{beacon::BeaconConfig, membership::SignedRecord};
+use corewire_proto::{PeerId, beacon::BeaconConfig, membership::SignedRecord};
 use corewire_rings::sync::Lock;
 
 use crate::{
@@ -33,6 +33,8 @@ enum BeaconRequest {
     Join(Arc<NodeShared>, Box<BeaconSetup>, Box<BeaconConfig>),
     /// Tell this record from now on.
     Announce(NodeId, SignedRecord),
+    /// What this peer told the node last came to nothing.
+    Forget(NodeId, PeerId),
     /// Tell what was to be told, and forget the node.
     Leave(NodeId),
     /// End.
@@ -87,6 +89,14 @@ impl Beacons {
     pub(crate) fn announce(&self, node: NodeId, record: &SignedRecord) {
         if let Some(running) = &self.running {
             running.send(BeaconRequest::Announce(node, record.clone()));
+        }
+    }
+
+    /// What a peer told last came to nothing: when it is told again, it is handed over again. So a record
+    /// that was not fetched is tried once per beacon of its peer.
+    pub(crate) fn forget_told(&self, node: NodeId, peer: PeerId) {
+        if let Some(running) = &self.running {
+            running.send(BeaconRequest::Forget(node, peer));
         }
     }
 

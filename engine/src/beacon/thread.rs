@@ -111,6 +111,11 @@ impl BeaconThread {
                     beacon.announce(now, &record);
                 }
             }
+            BeaconRequest::Forget(node, peer) => {
+                if let Some((beacon, _)) = self.nodes.get_mut(&node).and_then(|node| node.beacon.as_mut()) {
+                    beacon.forget_told(&peer);
+                }
+            }
             BeaconRequest::Leave(node) => {
                 self.send_due(now);
                 self.nodes.remove(&node);

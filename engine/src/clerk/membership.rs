@@ -79,7 +79,8 @@ impl Clerk {
                     self.members.ask(env, node, peer);
                 }
             }
-            SwimEvent::Unfetched(_) => {
+            SwimEvent::Unfetched(peer) => {
+                self.beacons.forget_told(node, peer);
                 if let Some(shared) = self.nodes.shared(node) {
                     count(&shared.counters.members_unfetched);
                 }

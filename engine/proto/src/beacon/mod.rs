@@ -300,6 +300,13 @@ impl Beacon {
         Ok(event)
     }
 
+    /// What a peer told last came to nothing: when it is told again, it counts as new.
+    pub fn forget_told(&mut self, peer: &PeerId) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.told = None;
+        }
+    }
+
     /// The next datagram for the group, if one is due. After it there may be another one.
     pub fn poll_transmit(&mut self, now: Instant) -> Option<Vec<u8>> {
         if self.body.is_none() || now < self.next_at || now < self.rate_at_most() {
