@@ -442,7 +442,8 @@ impl Subscriptions {
         inbound.enter(StageEvent::Accepted(label));
         inbound.since = now;
         inbound.failures = mutate!(inbound.failures, "accept-clears-failures" => 0);
-        inbound.publication = Some(start.publication);
+        // A channel that is not taken stops nowhere.
+        inbound.publication = gap.map(|_| start.publication);
         let channel = inbound.channel.clone().expect("a channel that is asked for has its handle");
         let Some(gap) = gap else {
             // Older datums never come after newer ones.

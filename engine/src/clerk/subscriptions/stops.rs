@@ -1,4 +1,9 @@
 //! Where the channels of a subscription stopped, so that the next one goes on there or tells what is missing.
+//!
+//! A producer says where its channel begins, and the consumer has no other source. What it believes: a place
+//! at or behind the last one of the same publication, and what lies between is missing; or another
+//! publication, of which it knows nothing, so that an unknown number is missing. A place before the last one
+//! is never believed, however often it is told: the entry goes only with a channel that is taken.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -86,8 +91,9 @@ impl Stops {
     }
 
     /// What is missing between the last channel of `producer` and one that begins at `start`, as
-    /// [`StoppedChannel::gap_to`], and forgets the last one. Of a producer without an entry it is unknown
-    /// while an entry may have been its own that was removed; after [`REST_WANTED`] it counts as new.
+    /// [`StoppedChannel::gap_to`], and forgets the last one unless `start` goes back behind it. Of a producer
+    /// without an entry it is unknown while an entry may have been its own that was removed; after
+    /// [`REST_WANTED`] it counts as new.
     pub(super) fn take_gap(
         &mut self,
         now: Instant,
@@ -95,8 +101,12 @@ impl Stops {
         start: Resume,
         selects: bool,
     ) -> Option<LegGap> {
-        match self.stops.remove(&producer) {
-            Some(stop) => stop.gap_to(start, selects),
+        match self.stops.get(&producer) {
+            Some(stop) => {
+                let gap = stop.gap_to(start, selects)?;
+                self.stops.remove(&producer);
+                Some(gap)
+            }
             None => {
                 let unknown = self.removed.is_some_and(|at| now.saturating_since(at) < REST_WANTED);
                 Some(LegGap { datums: 0, unknown })

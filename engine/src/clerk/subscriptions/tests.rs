@@ -187,11 +187,11 @@ fn a_gap_is_exact_within_a_publication_and_unknown_across_two() {
 /// Asks for a channel and connects it. Returns what is missing before its first datum.
 fn connect(fixture: &mut Fixture) -> LegGap {
     let open_id = fixture.open();
-    accept(fixture, open_id, 0)
+    accept(fixture, open_id, 0).expect("a leg")
 }
 
-/// A producer lets us in: the channel begins at `next_seq`.
-fn accept(fixture: &mut Fixture, open_id: OpenId, next_seq: u64) -> LegGap {
+/// A producer lets us in, and claims that the channel begins at `next_seq`. `None`: that is not believed.
+fn accept(fixture: &mut Fixture, open_id: OpenId, next_seq: u64) -> Option<LegGap> {
     let ring = corewire_rings::Ring::new(crate::shared::publication::PublishSpec::new(STREAM).ring_config());
     let reader = ring.expect("a ring").subscribe().expect("a cursor");
     let start = Resume { publication: PublicationId([1; 16]), next_seq };
@@ -200,7 +200,33 @@ fn accept(fixture: &mut Fixture, open_id: OpenId, next_seq: u64) -> LegGap {
     // The consumer takes it at once.
     let legs = std::mem::take(&mut fixture.shared.waiting.lock().fresh);
     fixture.env.effects.drain();
-    legs.front().expect("a leg").gap()
+    legs.front().map(Leg::gap)
+}
+
+#[test]
+fn a_producer_that_goes_back_is_not_believed_however_often() {
+    let mut fixture = Fixture::new();
+    connect(&mut fixture);
+    let stop = |fixture: &mut Fixture, at| {
+        let channel = fixture.shared.channels.borrow()[0].clone();
+        channel.shared.stop_at(at);
+        channel
+    };
+    stop(&mut fixture, 10);
+    fixture.subscriptions.channel_ended(&mut fixture.env, fixture.key, CloseCode::PEER_LOST);
+    fixture.subscriptions.retry_due(fixture.key);
+    for lie in [4, 4, 0, 9, 9] {
+        let open_id = fixture.open();
+        assert_eq!(accept(&mut fixture, open_id, lie), None, "it begins at {lie}");
+        assert_eq!(fixture.stage(), InboundStage::Refused(CloseCode::PROTOCOL_VIOLATION));
+        // The shard ends the channel where the lie began it.
+        let refused = stop(&mut fixture, lie);
+        assert_eq!(refused.shared.close_code(), Some(CloseCode::PROTOCOL_VIOLATION));
+        fixture.subscriptions.reconsider_refused(fixture.key.node(), PRODUCER);
+    }
+    let open_id = fixture.open();
+    let honest = accept(&mut fixture, open_id, 12);
+    assert_eq!(honest, Some(LegGap { datums: 2, unknown: false }), "its last place is known still");
 }
 
 /// The pause before the next attempt, if there is one.
@@ -396,7 +422,7 @@ fn a_producer_that_is_wanted_keeps_its_place_when_others_come_and_go() {
         fixture.subscriptions.retry_due(fixture.key);
         fixture.subscriptions.fresh.insert(fixture.key);
         let open_id = fixture.open();
-        accept(fixture, open_id, 15)
+        accept(fixture, open_id, 15).expect("a leg")
     };
     stop(&mut fixture, one);
     stop(&mut fixture, two);
