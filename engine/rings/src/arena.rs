@@ -376,7 +376,9 @@ mod tests {
 
     #[test]
     fn no_two_of_the_records_in_a_full_ring_share_a_block() {
-        for datums in [1, 2, 3, 5, 8, 100, 1_000, 1_024] {
+        for datums in
+            [1, 2, 3, 5, 8, 100, 1_000, 1_024].into_iter().filter(|&datums| !cfg!(miri) || datums < 100)
+        {
             let arena = arena(datums, datums.next_power_of_two() * SMALL_RECORD_BYTES, SMALL_RECORD_BYTES);
             for from in [0, 1, 77, crate::word::LAST_SEQ - 2_000] {
                 let blocks: HashSet<_> =

@@ -273,9 +273,12 @@ mod tests {
     #[test]
     fn the_count_of_joins_wraps_without_changing_the_sequence() {
         let mut gate = Gate(0).moved_to(77);
-        for _ in 0..(1 << JOIN_BITS) - 1 {
+        for joins in 1..40 {
             gate = gate.joined();
+            assert!(gate.is_at(77) && gate != Gate(0).moved_to(77));
+            assert_eq!(gate.0 & ((1 << JOIN_BITS) - 1), joins);
         }
+        let gate = Gate((1 << JOIN_BITS) - 1).moved_to(77);
         assert!(gate.is_at(77) && gate != Gate(0).moved_to(77));
         assert!(gate.joined() == Gate(0).moved_to(77));
         assert!(Gate(0).moved_to((1 << 40) + 3).is_at((5 << 40) + 3));
