@@ -395,6 +395,7 @@ impl Node {
         let key = PublicationKey::new(shared.id, shared.port.next_key());
         let parts = PublicationShared::new(key, spec, ring);
         let handle = Arc::new(PublicationGuard::new(parts.clone(), shared.clone()));
+        parts.attach();
         let existing = {
             let mut table = shared.publications.lock();
             match table.get(&stream).and_then(|(_, weak)| weak.upgrade()) {
@@ -433,6 +434,7 @@ impl Node {
         let key = PublicationKey::new(shared.id, shared.port.next_key());
         let parts = PublicationShared::new(key, spec, ring);
         let handle = Arc::new(PublicationGuard::new(parts.clone(), shared.clone()));
+        parts.attach();
         if shared.port.send(ClerkRequest::Publish(parts)) {
             return Ok(Publication(handle));
         }
@@ -469,6 +471,7 @@ impl Node {
                 return Err(SubscribeError::TooMany { limit });
             }
         }
+        parts.attach();
         if !shared.port.send(ClerkRequest::Subscribe(parts.clone())) {
             return Err(SubscribeError::Left);
         }

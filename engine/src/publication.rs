@@ -18,8 +18,8 @@ pub use crate::shared::{
     event::{ChannelEvent, OnEvent, TypeMismatch},
     flush::{Flush, Shortfall},
     publication::{
-        Admit, Attachment, DirectTo, OnChange, PublicationStats, PublishSpec, STANDSTILL_GRACE_DEFAULT,
-        StreamEnd, Verdict,
+        Admit, Attachment, ChangeHook, DirectTo, OnChange, PublicationStats, PublishSpec,
+        STANDSTILL_GRACE_DEFAULT, ShownChannels, StreamEnd, Verdict,
     },
 };
 
@@ -140,12 +140,6 @@ impl Publication {
     pub fn full_notice(&self) -> impl Fn() + Send + Sync + 'static + use<> {
         let (shared, port) = (Arc::downgrade(&self.0.shared), self.0.node.port.clone());
         move || _ = shared.upgrade().map(|shared| note_full(&shared, &port))
-    }
-
-    /// A function that tells whether the publication is over. It keeps nothing of the publication alive.
-    pub fn over(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
-        let shared = Arc::downgrade(&self.0.shared);
-        move || shared.upgrade().is_none_or(|shared| shared.ring.is_closed())
     }
 
     /// What was admitted and refused so far.

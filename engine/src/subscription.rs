@@ -117,13 +117,6 @@ impl Subscription {
         self.shared.is_closed()
     }
 
-    /// A function that tells what [`Subscription::is_closed`] does. It keeps nothing of the subscription
-    /// alive.
-    pub fn over(&self) -> impl Fn() -> bool + Send + Sync + 'static + use<> {
-        let shared = Arc::downgrade(&self.shared);
-        move || shared.upgrade().is_none_or(|shared| shared.is_closed())
-    }
-
     /// Ends a subscription to one producer, as its drop does. Its place among
     /// [`Limits::direct`](crate::shared::limits::Limits::direct) is free on return, though the clerk has not
     /// seen the end. `false`: the place is free once it has, because it is behind with very many of them.

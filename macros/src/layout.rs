@@ -1,7 +1,7 @@
 //! `#[derive(PlainLayout)]`: where the fields of a struct are, as constants of the compiler.
 
-use proc_macro2::TokenStream;
-use quote::quote;
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::{Data, DeriveInput, GenericParam, LitStr, Member, Path, parse_quote, spanned::Spanned};
 
 /// Expands the definition of a struct.
@@ -19,7 +19,9 @@ pub(crate) fn expand(input: TokenStream) -> syn::Result<TokenStream> {
         .zip(&of_struct.fields)
         .map(|(member, field): (Member, _)| {
             let datum = &field.ty;
-            quote::quote_spanned! { datum.span() =>
+            // Errors point at the field, and lints take the code for a macro's.
+            let span = Span::mixed_site().located_at(datum.span());
+            quote_spanned! { span =>
                 #krate::PlainField::at::<#datum>(::core::mem::offset_of!(Self, #member))
             }
         })
@@ -32,6 +34,7 @@ pub(crate) fn expand(input: TokenStream) -> syn::Result<TokenStream> {
     let name = &input.ident;
     let (impl_generics, type_generics, bounds) = input.generics.split_for_impl();
     Ok(quote! {
+        #[automatically_derived]
         impl #impl_generics #krate::PlainLayout for #name #type_generics #bounds {
             const FIELDS: &'static [#krate::PlainField] = &[#(#fields),*];
         }

@@ -11,7 +11,8 @@ use std::time::SystemTime;
 use corewire_engine::Reliability;
 use corewire_engine::node::Node;
 use corewire_engine::publication::{
-    ChannelEvent, Channels, DirectTo, OnChange, OnEvent, Publication, PublishError, PublishSpec,
+    ChangeHook, ChannelEvent, Channels, DirectTo, OnChange, OnEvent, Publication, PublishError, PublishSpec,
+    ShownChannels,
 };
 use corewire_engine::shared::ChannelState;
 use corewire_engine::subscription::{Backoff, SubscribeError, SubscribeSpec};
@@ -84,7 +85,6 @@ impl HookState {
         if let Some(channels) = self.outbound.get() {
             self.connected.set(open_grants(&channels.borrow()).is_some());
         }
-        self.waiters.wake_all();
     }
 }
 
@@ -137,13 +137,10 @@ impl RawShared {
             reliability: config.reliability,
             weight: config.fairness_weight.max(1),
             direct: Some(DirectTo { consumer: peer.to_bytes().into(), back: back.to_bytes().into() }),
-            on_change: Some(on_change(&state)),
+            on_change: Some(Arc::new(OutboundHook(Arc::downgrade(&state)))),
             on_event: Some(count_grants(&state, |state| &state.past_received)),
             ..PublishSpec::new(out.to_bytes().into())
         })?;
-        // Set before the first look, which sees what the hooks have missed.
-        let _ = state.outbound.set(publication.watch());
-        state.refresh();
         let subscription = node.subscribe(SubscribeSpec {
             window_bytes: config.room_bytes() as u64,
             window_datums: config.room_payloads() as u64,
@@ -152,7 +149,7 @@ impl RawShared {
             reliability: Reliability::Reliable,
             producer: Some(peer.to_bytes().into()),
             backoff: RETRY,
-            on_change: Some(on_change(&state)),
+            on_change: Some(wake(&state)),
             on_event: Some(count_grants(&state, |state| &state.past_sent)),
             ..SubscribeSpec::new(back.to_bytes().into())
         });
@@ -273,10 +270,33 @@ impl RawShared {
     }
 }
 
-/// Refreshes the state. Holds it weakly: once the channel is gone it does nothing.
-fn on_change(state: &Arc<HookState>) -> OnChange {
+/// Follows this side's direction. Once the channel is gone it does nothing.
+struct OutboundHook(Weak<HookState>);
+
+impl ChangeHook for OutboundHook {
+    fn attach(&self, shown: ShownChannels) {
+        if let Some(state) = self.0.upgrade() {
+            let _ = state.outbound.set(shown.channels);
+        }
+    }
+
+    fn refresh(&self) {
+        if let Some(state) = self.0.upgrade() {
+            state.refresh();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(state) = self.0.upgrade() {
+            state.waiters.wake_all();
+        }
+    }
+}
+
+/// Wakes those that wait. Holds the state weakly, as [`OutboundHook`].
+fn wake(state: &Arc<HookState>) -> OnChange {
     let state = Arc::downgrade(state);
-    Arc::new(move || _ = state.upgrade().map(|state| state.refresh()))
+    Arc::new(move || _ = state.upgrade().map(|state| state.waiters.wake_all()))
 }
 
 /// Adds the grants of a channel that is over to what `past` counts.

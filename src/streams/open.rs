@@ -2,11 +2,11 @@
 //! a handle.
 
 use std::any::{Any, type_name};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use corewire_engine::peer::PeerInfo;
 use corewire_engine::publication::{
-    Admit, DatumForm, OnChange, Publication, PublishError, PublishSpec, TypeName, Verdict,
+    Admit, DatumForm, Publication, PublishError, PublishSpec, TypeName, Verdict,
 };
 use corewire_engine::subscription::{SubscribeError, SubscribeSpec};
 use corewire_rings::sync::AtomicFlag;
@@ -17,7 +17,7 @@ use super::consumer::{self, Consumer, LegSet, Preference};
 use super::criteria::Criteria;
 use super::event::EventHub;
 use super::producer::{self, DatumType, Producer, ProducerCore, ProducerShared, TryBuildError};
-use super::status::StreamStatus;
+use super::status::{StatusHook, StreamStatus};
 use crate::datum::Codec;
 use crate::discovery::PeerEntry;
 use crate::tickets::SharedValidator;
@@ -59,16 +59,13 @@ impl Streams {
             lagging_grace: settings.lagging.grace,
             standstill_grace: settings.lagging.standstill,
             resume_for: settings.resume_for,
-            on_change: Some(refresh(&status)),
+            on_change: Some(StatusHook::new(&status, None)),
             on_event: Some(shared.event_hook()),
             attachment: Some(shared.clone()),
             ..PublishSpec::new(settings.stream_id.to_bytes().into())
         };
         match self.node.publish(spec) {
-            Ok(publication) => {
-                status.attach(publication.watch(), publication.over());
-                Ok(Producer::from_core(ProducerCore::new(publication, shared)))
-            }
+            Ok(publication) => Ok(Producer::from_core(ProducerCore::new(publication, shared))),
             Err(PublishError::AlreadyExists(existing)) => Err(found(existing, datum_type)),
             Err(PublishError::Ring(error)) => Err(TryBuildError::Ring(error)),
             Err(PublishError::TooMany { limit }) => Err(TryBuildError::TooMany { limit }),
@@ -107,15 +104,12 @@ impl Streams {
             accept: admit(settings.require, settings.tickets),
             prefer: settings.prefer.map(Preference::into_spec),
             backoff: settings.backoff.0,
-            on_change: Some(refresh_and_notify(&status, &news)),
+            on_change: Some(StatusHook::new(&status, Some(news.clone()))),
             on_event: Some(events.hook()),
             ..SubscribeSpec::new(settings.stream_id.to_bytes().into())
         };
         let subscription = match self.node.subscribe(spec) {
-            Ok(subscription) => {
-                status.attach(subscription.watch(), subscription.over());
-                Some(subscription)
-            }
+            Ok(subscription) => Some(subscription),
             Err(SubscribeError::TooMany { limit }) => return Err(limit),
             // A node that has left refuses.
             Err(_) => {
@@ -153,26 +147,6 @@ fn found<D, C>(existing: Publication, requested: DatumType) -> TryBuildError<D, 
             requested: requested.name(),
         },
     }
-}
-
-/// Called by the engine when channels changed. Holds the status weakly: once the handle is dropped it does
-/// nothing.
-fn refresh(status: &Arc<StreamStatus>) -> OnChange {
-    let status = Arc::downgrade(status);
-    Arc::new(move || {
-        if let Some(status) = Weak::upgrade(&status) {
-            status.refresh();
-        }
-    })
-}
-
-/// As [`refresh`]; first sets `news`, so that a consumer that is woken looks for new legs.
-fn refresh_and_notify(status: &Arc<StreamStatus>, news: &Arc<AtomicFlag>) -> OnChange {
-    let (refresh, news) = (refresh(status), news.clone());
-    Arc::new(move || {
-        news.set(true);
-        refresh();
-    })
 }
 
 /// All of the user's predicates and validators as one. The engine catches and counts their panics.

@@ -1,18 +1,17 @@
 //! The status of one handle: its channels, whether it is online, and the tasks that wait for a change.
 //!
-//! The engine changes channels and then calls [`StreamStatus::refresh`]; waiting futures are polled by their
-//! own executors. Two invariants:
+//! The engine changes channels and then calls [`StreamStatus::refresh`] and, when it has refreshed all
+//! statuses, [`StreamStatus::wake`]; waiting futures are polled by their own executors. Two invariants:
 //!
 //! * No wake-up is lost: a waiter registers before it checks, and a refresh publishes before it wakes.
 //! * Code of the user (predicates, wakers) is never called with the lock held.
 
 use std::mem::replace;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Waker};
 
-use corewire_engine::publication::{self, Channel};
+use corewire_engine::publication::{ChangeHook, Channel, ShownChannels};
 use corewire_rings::sync::{AtomicFlag, EventCounter, Lock};
-use tokio::sync::watch;
 
 use super::channel::ChannelInfo;
 use super::conditions::ConditionSpec;
@@ -22,12 +21,6 @@ use crate::id::PeerId;
 
 /// The channels of a handle as one snapshot.
 pub(crate) type ChannelList = Arc<[ChannelInfo]>;
-
-/// Where the engine publishes the channels of a publication or a subscription.
-pub(crate) type ChannelsRx = watch::Receiver<publication::Channels>;
-
-/// Whether a publication or a subscription has ended.
-type IsClosed = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// What is known about a peer at present.
 type PeerView = Box<dyn Fn(&PeerId) -> Option<PeerEntry> + Send + Sync>;
@@ -40,11 +33,9 @@ pub(crate) struct StreamStatus {
     predicate_panics: EventCounter,
     /// The condition of `online_when`.
     condition: ConditionSpec,
-    /// Set by [`attach`](Self::attach), when the engine knows the handle.
-    channels_rx: OnceLock<ChannelsRx>,
-    /// Set together with `channels_rx`.
-    is_closed: OnceLock<IsClosed>,
-    /// Set before `channels_rx`.
+    /// Set by [`attach`](Self::attach).
+    shown: OnceLock<ShownChannels>,
+    /// Set before `shown`.
     peer_view: OnceLock<PeerView>,
     /// No code that can panic runs under it.
     state: Lock<StatusState>,
@@ -67,8 +58,7 @@ impl StreamStatus {
             online: AtomicFlag::default(),
             predicate_panics: EventCounter::default(),
             condition,
-            channels_rx: OnceLock::new(),
-            is_closed: OnceLock::new(),
+            shown: OnceLock::new(),
             peer_view: OnceLock::new(),
             state: Lock::new(StatusState {
                 channels: Arc::new([]),
@@ -95,13 +85,13 @@ impl StreamStatus {
     }
 
     /// Follows the channels of a publication or subscription until that is closed.
-    pub(crate) fn attach(&self, channels: ChannelsRx, is_closed: impl Fn() -> bool + Send + Sync + 'static) {
-        let first = self.is_closed.set(Box::new(is_closed)).is_ok() && self.channels_rx.set(channels).is_ok();
-        assert!(first, "a status is attached once");
+    pub(crate) fn attach(&self, shown: ShownChannels) {
+        assert!(self.shown.set(shown).is_ok(), "a status is attached once");
         self.refresh();
     }
 
-    /// Reads the channels again and wakes all waiters. Called after each change that a condition can see.
+    /// Reads the channels again. Called after each change that a condition can see; [`wake`](Self::wake)
+    /// has to follow.
     pub(crate) fn refresh(&self) {
         let (ticket, known) = {
             let mut state = self.state.lock();
@@ -111,13 +101,13 @@ impl StreamStatus {
         // Read after the ticket was drawn: of two refreshes, the one with the later ticket has the newer
         // channels, or is followed by the refresh of the change that it missed.
         let channels =
-            self.channels_rx.get().map_or_else(|| known.clone(), |rx| infos_of(&rx.borrow(), &known));
+            self.shown.get().map_or_else(|| known.clone(), |at| infos_of(&at.channels.borrow(), &known));
         let met = contain(|| self.condition.is_met(self, &channels)).unwrap_or_else(|| {
             self.predicate_panics.add_one();
             false
         });
-        let closed = self.is_closed.get().is_some_and(|is_closed| is_closed());
-        let (replaced, woken) = {
+        let closed = self.shown.get().is_some_and(|at| (at.is_over)());
+        let replaced = {
             let mut state = self.state.lock();
             // Closing is final, so it counts even if a later refresh has published already.
             if closed {
@@ -129,21 +119,24 @@ impl StreamStatus {
             }
             state.published = ticket;
             self.online.set(met && !state.closed);
-            (replace(&mut state.channels, channels), state.wakers.take_all())
+            replace(&mut state.channels, channels)
         };
         drop(replaced);
+    }
+
+    /// Wakes all waiters.
+    pub(crate) fn wake(&self) {
+        let woken = self.state.lock().wakers.take_all();
         wake_all(woken);
     }
 
     /// Takes the handle offline for the rest of its life and wakes all waiters.
     pub(crate) fn close(&self) {
-        let woken = {
-            let mut state = self.state.lock();
-            state.closed = true;
-            self.online.set(false);
-            state.wakers.take_all()
-        };
-        wake_all(woken);
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.online.set(false);
+        drop(state);
+        self.wake();
     }
 
     /// Whether the condition of `online_when` holds. One load.
@@ -160,6 +153,42 @@ impl StreamStatus {
     /// How often a predicate of `online_when` panicked. Each time the condition counted as not met.
     pub(crate) fn predicate_panics(&self) -> u64 {
         self.predicate_panics.get()
+    }
+}
+
+/// What the engine calls when channels have changed. Once the handle is dropped it does nothing.
+pub(crate) struct StatusHook {
+    status: Weak<StreamStatus>,
+    /// Set before a consumer sees the change, so that it looks for new legs.
+    news: Option<Arc<AtomicFlag>>,
+}
+
+impl StatusHook {
+    pub(crate) fn new(status: &Arc<StreamStatus>, news: Option<Arc<AtomicFlag>>) -> Arc<Self> {
+        Arc::new(Self { status: Arc::downgrade(status), news })
+    }
+}
+
+impl ChangeHook for StatusHook {
+    fn attach(&self, shown: ShownChannels) {
+        if let Some(status) = self.status.upgrade() {
+            status.attach(shown);
+        }
+    }
+
+    fn refresh(&self) {
+        if let Some(news) = &self.news {
+            news.set(true);
+        }
+        if let Some(status) = self.status.upgrade() {
+            status.refresh();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(status) = self.status.upgrade() {
+            status.wake();
+        }
     }
 }
 

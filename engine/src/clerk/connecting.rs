@@ -15,7 +15,7 @@ use super::{
     Clerk,
     effect::LegEnd,
     local_legs::{DETACH_RETRY, LocalLeg},
-    notice::drop_contained,
+    notice::{ChannelsOf, drop_contained},
     publications::{ChannelRequest, OutboundEnd},
     sessions::ChannelOwner,
 };
@@ -43,7 +43,7 @@ impl Clerk {
                 if let Some(shared) = shared {
                     publication.forgotten(shared);
                 }
-                self.env.effects.notify(publication.spec.on_change.as_ref());
+                self.env.effects.notify(ChannelsOf::Publication, publication.spec.on_change.as_ref());
                 drop_contained(publication);
             }
         }
@@ -69,7 +69,7 @@ impl Clerk {
                 if let Some(shared) = shared {
                     subscription.forgotten(shared);
                 }
-                self.env.effects.notify(subscription.spec.on_change.as_ref());
+                self.env.effects.notify(ChannelsOf::Subscription, subscription.spec.on_change.as_ref());
                 drop_contained(subscription);
             }
         }

@@ -23,7 +23,7 @@ use corewire_proto::{
 };
 use corewire_rings::Reader;
 
-use super::{publications::WaitingOpen, sessions::ChannelOwner, timers::Timer};
+use super::{notice::ChannelsOf, publications::WaitingOpen, sessions::ChannelOwner, timers::Timer};
 use crate::{
     peer::PeerInfo,
     shard::{Command, NodeId},
@@ -49,8 +49,8 @@ pub(crate) enum Effect {
     /// Set the deadline of a timer that has none.
     EnsureTimer(Timer, Instant),
     CancelTimer(Timer),
-    /// Call this closure at the end of the turn.
-    Notify(OnChange),
+    /// Call this hook at the end of the turn.
+    Notify(ChannelsOf, OnChange),
     /// Tell it of an event at the end of the turn.
     Tell(EventNotice),
 
@@ -222,10 +222,10 @@ impl Effects {
         }
     }
 
-    /// Calls a closure of the user's at the end of the turn, if there is one.
-    pub(crate) fn notify(&mut self, closure: Option<&OnChange>) {
-        if let Some(closure) = closure {
-            self.push(Effect::Notify(closure.clone()));
+    /// Calls a hook at the end of the turn, if there is one.
+    pub(crate) fn notify(&mut self, of: ChannelsOf, hook: Option<&OnChange>) {
+        if let Some(hook) = hook {
+            self.push(Effect::Notify(of, hook.clone()));
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     catalogue::RecordWay,
     effect::Effect,
     handshakes::{HandshakePurpose, NewHandshake},
-    notice::drop_contained,
+    notice::{ChannelsOf, drop_contained},
     timers::Timer,
 };
 use crate::{
@@ -520,22 +520,22 @@ impl Clerk {
 
     /// Answers a request that is not going to be handled.
     fn turn_away(&mut self, request: ClerkRequest) {
-        let on_change = match &request {
+        let (of, on_change) = match &request {
             ClerkRequest::Join(join) => {
                 join.shared.presence.show(Presence::Left(Err(LeaveError::EngineStopped)));
-                None
+                (ChannelsOf::Publication, None)
             }
             ClerkRequest::Publish(publication) => {
                 publication.ring.close();
-                publication.spec.on_change.as_ref()
+                (ChannelsOf::Publication, publication.spec.on_change.as_ref())
             }
             ClerkRequest::Subscribe(subscription) => {
                 subscription.close();
-                subscription.spec.on_change.as_ref()
+                (ChannelsOf::Subscription, subscription.spec.on_change.as_ref())
             }
             ClerkRequest::Flush(publication, flush) => {
                 flush.begin(Vec::new(), publication.undelivered.lock().clone());
-                None
+                (ChannelsOf::Publication, None)
             }
             // What these are about ends by itself, or is ended by the caller.
             ClerkRequest::Changed(_)
@@ -546,9 +546,9 @@ impl Clerk {
             | ClerkRequest::LegDropped(_)
             | ClerkRequest::Resolved { .. }
             | ClerkRequest::AddPeer { .. }
-            | ClerkRequest::Shutdown { .. } => None,
+            | ClerkRequest::Shutdown { .. } => (ChannelsOf::Publication, None),
         };
-        self.env.effects.notify(on_change);
+        self.env.effects.notify(of, on_change);
         drop_contained(request);
     }
 }

@@ -147,7 +147,7 @@ pub struct Clerk {
     shutdown: Shutdown,
     /// The thread that sends and hears beacons.
     beacons: Beacons,
-    /// Closures to call at the end of the turn.
+    /// What to call at the end of the turn.
     notices: Notices,
     /// Panics in notices, which belong to no stream in particular.
     panics: EventCounter,
@@ -437,7 +437,7 @@ impl Clerk {
             Effect::SetTimer(timer, at) => self.timers.set(timer, at),
             Effect::EnsureTimer(timer, at) => self.timers.ensure(timer, at),
             Effect::CancelTimer(timer) => self.timers.cancel(timer),
-            Effect::Notify(closure) => self.notices.add(closure),
+            Effect::Notify(of, hook) => self.notices.add(of, hook),
             Effect::Tell(notice) => self.notices.add_event(notice),
 
             Effect::Dial(node, peer) => self.dial(node, peer),

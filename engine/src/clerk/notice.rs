@@ -36,21 +36,33 @@ pub(crate) fn ask(predicate: Option<&Admit>, peer: &PeerInfo, panics: &EventCoun
     }
 }
 
-/// Closures to call at the end of the turn.
+/// Whose channels have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChannelsOf {
+    Publication,
+    Subscription,
+}
+
+/// What to call at the end of the turn.
 #[derive(Default)]
 pub(crate) struct Notices {
-    /// Each once, however much has changed for it.
-    changes: Vec<OnChange>,
-    /// The addresses of these closures.
+    /// Each hook once, however much has changed for it. Those of publications.
+    publications: Vec<OnChange>,
+    /// After them, those of subscriptions.
+    subscriptions: Vec<OnChange>,
+    /// The addresses of these hooks.
     known: BTreeSet<usize>,
     /// After them, in order.
     events: Vec<EventNotice>,
 }
 
 impl Notices {
-    pub(crate) fn add(&mut self, closure: OnChange) {
-        if self.known.insert(Arc::as_ptr(&closure).cast::<()>().addr()) {
-            self.changes.push(closure);
+    pub(crate) fn add(&mut self, of: ChannelsOf, hook: OnChange) {
+        if self.known.insert(Arc::as_ptr(&hook).cast::<()>().addr()) {
+            match of {
+                ChannelsOf::Publication => self.publications.push(hook),
+                ChannelsOf::Subscription => self.subscriptions.push(hook),
+            }
         }
     }
 
@@ -61,11 +73,16 @@ impl Notices {
     /// Calls them all. `true` when there was one: it may have made requests.
     pub(crate) fn send(&mut self, panics: &EventCounter) -> bool {
         self.known.clear();
-        let (changes, events) = (std::mem::take(&mut self.changes), std::mem::take(&mut self.events));
-        let any = !changes.is_empty() || !events.is_empty();
-        for notice in changes {
-            contain(|| notice(), panics);
-            drop_contained(notice);
+        let mut hooks = std::mem::take(&mut self.publications);
+        hooks.append(&mut self.subscriptions);
+        let events = std::mem::take(&mut self.events);
+        let any = !hooks.is_empty() || !events.is_empty();
+        for hook in &hooks {
+            contain(|| hook.refresh(), panics);
+        }
+        for hook in hooks {
+            contain(|| hook.wake(), panics);
+            drop_contained(hook);
         }
         for EventNotice { hook, event } in events {
             contain(|| hook(event), panics);
@@ -78,8 +95,10 @@ impl Notices {
 #[cfg(test)]
 mod tests {
 
+    use corewire_rings::sync::Lock;
+
     use super::*;
-    use crate::peer::PeerFacts;
+    use crate::{peer::PeerFacts, shared::publication::ChangeHook};
 
     #[test]
     fn a_panic_in_a_predicate_is_a_no_and_is_counted() {
@@ -99,10 +118,35 @@ mod tests {
             seen.add_one();
         });
         let mut notices = Notices::default();
-        notices.add(closure.clone());
-        notices.add(closure);
+        notices.add(ChannelsOf::Publication, closure.clone());
+        notices.add(ChannelsOf::Publication, closure);
         assert!(notices.send(&EventCounter::default()));
         assert!(!notices.send(&EventCounter::default()));
         assert_eq!(calls.get(), 1);
+    }
+
+    /// Notes the calls under its name.
+    struct NotingHook(&'static str, Arc<Lock<Vec<String>>>);
+
+    impl ChangeHook for NotingHook {
+        fn refresh(&self) {
+            self.1.lock().push(format!("{} reads", self.0));
+        }
+
+        fn wake(&self) {
+            self.1.lock().push(format!("{} wakes", self.0));
+        }
+    }
+
+    #[test]
+    fn every_hook_is_refreshed_before_one_is_woken_publications_first() {
+        let calls = Arc::new(Lock::new(Vec::new()));
+        let mut notices = Notices::default();
+        for (of, name) in [(ChannelsOf::Subscription, "consumer"), (ChannelsOf::Publication, "producer")] {
+            notices.add(of, Arc::new(NotingHook(name, calls.clone())));
+        }
+        notices.send(&EventCounter::default());
+        let expected = ["producer reads", "consumer reads", "producer wakes", "consumer wakes"];
+        assert_eq!(*calls.lock(), expected);
     }
 }

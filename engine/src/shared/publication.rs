@@ -23,6 +23,7 @@ use corewire_rings::{
     limits::MAX_READERS,
     sync::{AtomicFlag, EventCounter, Lock},
 };
+use tokio::sync::watch;
 
 use super::{
     channel::Channels,
@@ -70,9 +71,42 @@ impl From<bool> for Verdict {
 /// [`Verdict::Deny`]. It should answer at once: the clerk does nothing else while it runs.
 pub type Admit = Arc<dyn Fn(&PeerInfo) -> Verdict + Send + Sync>;
 
-/// Called after each change that a condition over channels can see, without any lock held. Runs on the clerk,
-/// or on the thread that made the change. A panic is caught and counted.
-pub type OnChange = Arc<dyn Fn() + Send + Sync>;
+/// How a handle learns of changes of its channels that a condition can see. Called on the clerk, without any
+/// lock held; a panic is caught and counted.
+///
+/// At the end of a turn the clerk refreshes all hooks whose channels have changed, those of publications
+/// first, and then wakes all of them. So a task that is woken sees the new channels at both ends of this
+/// engine, and a consumer that is seen connected is in its producer's list.
+///
+/// A closure is a hook that is only woken.
+pub trait ChangeHook: Send + Sync {
+    /// Where the channels are shown from now on. Called once, on the thread of the caller, before the clerk
+    /// knows the publication or subscription.
+    fn attach(&self, _channels: ShownChannels) {}
+
+    /// Reads the channels again.
+    fn refresh(&self) {}
+
+    /// Wakes the tasks that wait for a change.
+    fn wake(&self);
+}
+
+impl<F: Fn() + Send + Sync> ChangeHook for F {
+    fn wake(&self) {
+        self();
+    }
+}
+
+/// See [`ChangeHook`].
+pub type OnChange = Arc<dyn ChangeHook>;
+
+/// What a [`ChangeHook`] looks at. It keeps no handle alive.
+pub struct ShownChannels {
+    /// The channels.
+    pub channels: watch::Receiver<Channels>,
+    /// Whether the publication or subscription is over.
+    pub is_over: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
 /// A value of the caller's, found again at an existing publication.
 pub type Attachment = Arc<dyn Any + Send + Sync>;
@@ -277,6 +311,15 @@ impl PublicationShared {
             undelivered: Lock::default(),
             counters: PublicationCounters::default(),
         })
+    }
+
+    /// Shows the hook where the channels are.
+    pub(crate) fn attach(self: &Arc<Self>) {
+        let shared = Arc::downgrade(self);
+        let is_over = Box::new(move || shared.upgrade().is_none_or(|shared| shared.ring.is_closed()));
+        if let Some(hook) = &self.spec.on_change {
+            hook.attach(ShownChannels { channels: self.channels.subscribe(), is_over });
+        }
     }
 
     /// The clerk has forgotten it, or never took it in: its place at the node is free.

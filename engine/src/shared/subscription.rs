@@ -29,7 +29,7 @@ use super::{
     node::NodeShared,
     path::PathStats,
     port::{ClerkRequest, RequestPort},
-    publication::{Admit, OnChange},
+    publication::{Admit, OnChange, ShownChannels},
     shown::Shown,
 };
 use crate::{criteria::StreamCriteria, peer::PeerInfo, shard::Inbox};
@@ -336,5 +336,14 @@ impl SubscriptionShared {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// Shows the hook where the channels are.
+    pub(crate) fn attach(self: &Arc<Self>) {
+        let shared = Arc::downgrade(self);
+        let is_over = Box::new(move || shared.upgrade().is_none_or(|shared| shared.is_closed()));
+        if let Some(hook) = &self.spec.on_change {
+            hook.attach(ShownChannels { channels: self.channels.subscribe(), is_over });
+        }
     }
 }

@@ -30,7 +30,7 @@ use self::{
 use super::{
     effect::{Effect, LegEnd},
     env::Env,
-    notice::drop_contained,
+    notice::{ChannelsOf, drop_contained},
     timers::Timer,
 };
 use crate::{
@@ -174,7 +174,7 @@ impl PublicationState {
     fn show(&self, env: &mut Env) {
         let channels: Channels = self.channels.values().map(|outbound| outbound.channel.clone()).collect();
         self.shared.channels.show(channels);
-        env.effects.notify(self.shared.spec.on_change.as_ref());
+        env.effects.notify(ChannelsOf::Publication, self.shared.spec.on_change.as_ref());
     }
 
     fn insert(&mut self, env: &mut Env, key: OutboundKey, channel: OutboundChannel, verdict: Verdict) {
@@ -550,7 +550,7 @@ impl Publications {
     pub(crate) fn notify_of_peers(&self, env: &mut Env, node: NodeId) {
         for (_, publication) in self.of_node(node).filter(|(_, publication)| !publication.channels.is_empty())
         {
-            env.effects.notify(publication.shared.spec.on_change.as_ref());
+            env.effects.notify(ChannelsOf::Publication, publication.shared.spec.on_change.as_ref());
         }
     }
 
@@ -582,7 +582,7 @@ impl Publications {
             for outbound in publication.channels.values() {
                 outbound.channel.shared.terminate(CloseCode::PEER_LOST, env.now);
             }
-            env.effects.notify(publication.shared.spec.on_change.as_ref());
+            env.effects.notify(ChannelsOf::Publication, publication.shared.spec.on_change.as_ref());
             drop_contained(publication.shared);
         }
     }

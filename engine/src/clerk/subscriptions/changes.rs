@@ -7,7 +7,11 @@ use super::{
     stage::{InboundStage, StageEvent},
 };
 use crate::{
-    clerk::{env::Env, notice::drop_contained, timers::Timer},
+    clerk::{
+        env::Env,
+        notice::{ChannelsOf, drop_contained},
+        timers::Timer,
+    },
     peer::PeerInfo,
     shard::NodeId,
     shared::{
@@ -196,7 +200,7 @@ impl Subscriptions {
     /// The peers of a node are others now, which conditions over channels may depend on.
     pub(crate) fn notify_of_peers(&self, env: &mut Env, node: NodeId) {
         for (_, subscription) in self.of_node(node).filter(|(_, state)| !state.producers.is_empty()) {
-            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+            env.effects.notify(ChannelsOf::Subscription, subscription.shared.spec.on_change.as_ref());
         }
     }
 
@@ -208,7 +212,7 @@ impl Subscriptions {
             for inbound in subscription.producers.values() {
                 inbound.terminate(CloseCode::PEER_LOST, env.now);
             }
-            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+            env.effects.notify(ChannelsOf::Subscription, subscription.shared.spec.on_change.as_ref());
             drop_contained(subscription.shared);
         }
     }

@@ -35,7 +35,7 @@ use self::{
 use super::{
     effect::{ChannelOpen, Effect, LegEnd},
     env::Env,
-    notice::{ask, drop_contained},
+    notice::{ChannelsOf, ask, drop_contained},
     timers::Timer,
 };
 use crate::{
@@ -93,7 +93,7 @@ impl SubscriptionState {
         let channels: Channels =
             self.producers.values().filter_map(|inbound| inbound.channel.clone()).collect();
         self.shared.channels.show(channels);
-        env.effects.notify(self.shared.spec.on_change.as_ref());
+        env.effects.notify(ChannelsOf::Subscription, self.shared.spec.on_change.as_ref());
     }
 
     /// Lets the handle see whether a producer may still let it in. True if that is different.
@@ -263,7 +263,7 @@ impl Subscriptions {
         if let Some(subscription) = self.subscriptions.get(&key)
             && subscription.show_undecided(&self.fresh)
         {
-            env.effects.notify(subscription.shared.spec.on_change.as_ref());
+            env.effects.notify(ChannelsOf::Subscription, subscription.shared.spec.on_change.as_ref());
         }
     }
 
