@@ -118,8 +118,9 @@ impl SessionSettings {
 
     /// The largest packet to send, in bytes of UDP payload. From 1,232 to 65,507. Default: 65,507. Packets
     /// begin at 1,232 bytes, which every IPv6 path carries, and grow as far as the path is found to carry
-    /// them. A path that carries less (a tunnel over IPv4) is used down to 548 bytes, which every IPv4 host
-    /// takes. Packets of any size are received.
+    /// them. A path that carries less (a tunnel over IPv4, a radio link) is used down to 288 bytes, which a
+    /// handshake takes too. Where a path shrinks below that, channels end with
+    /// [`CloseCode::GAVE_UP`](crate::streams::CloseCode::GAVE_UP). Packets of any size are received.
     ///
     /// ```
     /// # use corewire::network::SessionSettings;

@@ -18,9 +18,9 @@ use crate::{
     },
 };
 
-/// A fragment at the end of a packet carries at least this much, or the rest of its datum: ten times its
-/// header.
-const MIN_FRAGMENT_BYTES: usize = 256;
+/// A fragment at the end of a packet carries at least this much, or the rest of its datum: a few times its
+/// header, and less than an empty packet of the smallest size has room for.
+const MIN_FRAGMENT_BYTES: usize = 128;
 
 /// Where the frames of the packet being filled are recorded. When it is full, nothing more is packed.
 #[derive(Debug)]

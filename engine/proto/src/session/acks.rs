@@ -147,9 +147,10 @@ impl Acks {
         self.ranges.iter().skip(self.page).take(MAX_ACK_RANGES).copied()
     }
 
-    /// When the peer has seen the next ACK frame, ranges up to this number need not be sent again.
-    pub(super) fn known_to(&self) -> u64 {
-        let last = self.page + MAX_ACK_RANGES >= self.ranges.len();
+    /// When the peer has seen an ACK frame with the first `count` of [`Acks::ranges`], ranges up to this
+    /// number need not be sent again.
+    pub(super) fn known_to(&self, count: usize) -> u64 {
+        let last = count > 0 && self.page + count >= self.ranges.len();
         self.ranges.get(self.page).filter(|_| last).map_or(0, |range| range.1)
     }
 
@@ -167,12 +168,12 @@ impl Acks {
         u32::try_from((now - self.largest_at).as_nanos()).unwrap_or(u32::MAX)
     }
 
-    /// An ACK frame was sent.
-    pub(super) fn handle_sent(&mut self) {
+    /// An ACK frame with the first `count` of [`Acks::ranges`] was sent; a short packet has no room for all.
+    pub(super) fn handle_sent(&mut self, count: usize) {
         self.waiting = 0;
         self.now = false;
         self.due_at = None;
-        self.page += MAX_ACK_RANGES;
+        self.page += mutate!(count, "short-ack-taken-for-whole" => MAX_ACK_RANGES);
         if self.page >= self.ranges.len() {
             self.page = 0;
         }
@@ -229,13 +230,13 @@ mod tests {
         assert_eq!(acks.poll_timeout(), Some(now + Duration::from_millis(1)));
         acks.handle_packet(now, 1, true, false);
         assert!(acks.is_due() && acks.poll_timeout().is_none());
-        acks.handle_sent();
+        acks.handle_sent(1);
         acks.handle_packet(now, 3, true, false);
         assert!(acks.is_due());
-        acks.handle_sent();
+        acks.handle_sent(2);
         acks.handle_packet(now, 2, true, false);
         assert!(acks.is_due(), "a late packet is reported at once");
-        acks.handle_sent();
+        acks.handle_sent(1);
         acks.handle_packet(now, 4, false, false);
         assert!(!acks.is_due() && !acks.is_waiting() && acks.poll_timeout().is_none());
         acks.handle_packet(now, 5, true, true);
@@ -255,19 +256,26 @@ mod tests {
 
     #[test]
     fn ranges_beyond_one_frame_follow_in_the_next_packets() {
-        let mut acks = acks();
-        for number in 0..150 {
-            acks.handle_packet(Instant::ZERO, number * 2, true, false);
+        // A packet of the smallest size has no room for all ranges of a frame.
+        for (room, last) in [(MAX_ACK_RANGES, 42), (29, 8)] {
+            let mut acks = acks();
+            for number in 0..150 {
+                acks.handle_packet(Instant::ZERO, number * 2, true, false);
+            }
+            let (mut sent, mut known) = (Vec::new(), Vec::new());
+            while acks.is_due() {
+                let before = sent.len();
+                sent.extend(acks.ranges().take(room));
+                known.push(acks.known_to(sent.len() - before));
+                acks.handle_sent(sent.len() - before);
+            }
+            assert_eq!(sent, (0..150).rev().map(|number| (number * 2, number * 2)).collect::<Vec<_>>());
+            let known_at_last = known.pop();
+            assert!(known.into_iter().all(|known| known == 0));
+            assert_eq!(known_at_last, Some(last), "it tells what it and those before it have covered");
+            acks.forget_to(last);
+            let left = 150 - (last as usize / 2 + 1);
+            assert_eq!((acks.fragmentation(), acks.ranges().next()), (left, Some((298, 298))));
         }
-        let (mut sent, mut known) = (Vec::new(), Vec::new());
-        while acks.is_due() {
-            sent.extend(acks.ranges());
-            known.push(acks.known_to());
-            acks.handle_sent();
-        }
-        assert_eq!(sent, (0..150).rev().map(|number| (number * 2, number * 2)).collect::<Vec<_>>());
-        assert_eq!(known, [0, 0, 0, 0, 42], "the last frame tells what it and those before it have covered");
-        acks.forget_to(42);
-        assert_eq!((acks.fragmentation(), acks.ranges().next()), (128, Some((298, 298))));
     }
 }

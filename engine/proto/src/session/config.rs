@@ -14,9 +14,9 @@ use crate::{
 /// carries (1,280 bytes), minus IPv6 and UDP headers.
 pub const BASE_PACKET_BYTES: usize = 1_232;
 
-/// The size that packets fall back to on a path that does not carry [`BASE_PACKET_BYTES`]: what every IPv4
-/// host takes (576 bytes), minus IPv4 and UDP headers.
-pub const MIN_PACKET_BYTES: usize = 548;
+/// The smallest size that packets fall back to: the longest packet of a handshake, so every path on which a
+/// session comes about carries it. An MTU of 316 bytes, with IPv4 and UDP headers.
+pub const MIN_PACKET_BYTES: usize = 288;
 
 /// Keep-alives per `dead_after`.
 const KEEPALIVES: u32 = 5;

@@ -4,7 +4,8 @@
 //! tries the largest size: within a host that ends the search at once, and a smaller interface refuses it
 //! without sending it. After that it tries the next usual size. A size that stays without an acknowledgement
 //! three times ends the search for a while. When packets vanish that are larger than the base size, packets
-//! go back to it at once, and the search begins anew; when those of the base size vanish, to the smallest.
+//! go back to it at once, and the search begins anew; when those of the base size vanish, to what every IPv4
+//! host takes; when those vanish too, to the smallest size.
 //!
 //! Not inside: loss detection (`recovery`), which reports what became of packets.
 
@@ -13,10 +14,17 @@ use core::time::Duration;
 use super::{BASE_PACKET_BYTES, MIN_PACKET_BYTES};
 use crate::{mutate, time::Instant};
 
-/// Sizes of UDP payload worth a probe, ascending: tunnels of IPv4 below 1,280 bytes, tunnels of IPv6,
-/// Ethernet (IPv6, IPv4), jumbo frames, and larger ones of loopback and virtual links. The limit of the
-/// session follows in any case.
-const SIZES: [usize; 17] = [
+/// What every IPv4 host takes (576 bytes), minus IPv4 and UDP headers.
+const IPV4_PACKET_BYTES: usize = 548;
+/// Sizes that packets fall back to, descending.
+const STEPS: [usize; 3] = [BASE_PACKET_BYTES, IPV4_PACKET_BYTES, MIN_PACKET_BYTES];
+/// Sizes of UDP payload worth a probe, ascending: radio and serial links (RFC 1191, 7.1), tunnels of IPv4
+/// below 1,280 bytes, tunnels of IPv6, Ethernet (IPv6, IPv4), jumbo frames, and larger ones of loopback and
+/// virtual links. The limit of the session follows in any case.
+const SIZES: [usize; 20] = [
+    380,
+    480,
+    IPV4_PACKET_BYTES,
     772,
     972,
     1_172,
@@ -43,9 +51,10 @@ const RAISE_AFTER: Duration = Duration::from_secs(600);
 const BLACK_HOLE_LOSSES: u32 = 6;
 /// Probe timeouts in a row that show one for packets above the base size.
 const BLACK_HOLE_TIMEOUTS: u32 = 2;
-/// Likewise for packets up to the base size: it passes on nearly every path, so silence is its likelier
-/// cause.
+/// Likewise for packets up to the base size, and up to what every IPv4 host takes. They pass on nearly every
+/// path, so a silent peer is the likelier cause.
 const BASE_TIMEOUTS: u32 = 4;
+const IPV4_TIMEOUTS: u32 = 5;
 
 /// The search.
 #[derive(Debug)]
@@ -88,6 +97,11 @@ impl PathMtu {
     /// Largest packet that may be sent now, in bytes.
     pub(super) const fn packet_bytes(&self) -> usize {
         self.validated
+    }
+
+    /// Packets cannot be smaller.
+    pub(super) const fn is_smallest(&self) -> bool {
+        self.validated <= MIN_PACKET_BYTES
     }
 
     /// The next size to try.
@@ -184,7 +198,11 @@ impl PathMtu {
     /// `count` probe timeouts in a row passed without an acknowledgement. Returns whether packets have to be
     /// smaller now.
     pub(super) fn handle_timeouts(&mut self, count: u32) -> bool {
-        let enough = if self.validated > BASE_PACKET_BYTES { BLACK_HOLE_TIMEOUTS } else { BASE_TIMEOUTS };
+        let enough = match self.validated {
+            ..=IPV4_PACKET_BYTES => IPV4_TIMEOUTS,
+            ..=BASE_PACKET_BYTES => BASE_TIMEOUTS,
+            _ => BLACK_HOLE_TIMEOUTS,
+        };
         count >= enough && self.fall_back()
     }
 
@@ -211,16 +229,16 @@ impl PathMtu {
     }
 
     fn fall_back(&mut self) -> bool {
-        let above = mutate!(self.validated > BASE_PACKET_BYTES, "base-size-trusted" => true);
-        let next = if above { BASE_PACKET_BYTES } else { MIN_PACKET_BYTES };
-        let smaller = mutate!(self.validated > next, "black-hole-unseen" => false);
-        if smaller {
+        let steps = mutate!(&STEPS[..], "base-size-trusted" => &STEPS[..1]);
+        let next = steps.iter().copied().find(|size| *size < self.validated);
+        let next = mutate!(next, "black-hole-unseen" => None);
+        if let Some(next) = next {
             self.tried_max = true;
             self.validated = next;
             self.restart();
         }
         self.forget_losses();
-        smaller
+        next.is_some()
     }
 }
 
@@ -337,29 +355,42 @@ mod tests {
                 if refused {
                     assert!(path.handle_too_large(at(0), BASE_PACKET_BYTES));
                 } else {
-                    assert!(!path.handle_timeouts(3) && path.handle_timeouts(4));
+                    assert!(!path.handle_timeouts(3) && path.handle_timeouts(4) && !path.handle_timeouts(4));
                 }
-                assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+                assert_eq!(path.packet_bytes(), IPV4_PACKET_BYTES);
                 assert!(search(&mut path, at(0), mtu) <= 6);
                 assert_eq!(path.packet_bytes(), found);
                 assert_eq!(path.due(at(1)), None);
             }
         }
+        for (mtu, found) in [(288, 288), (379, 288), (380, 380), (500, 480), (547, 480)] {
+            for refused in [true, false] {
+                let mut path = PathMtu::new(65_507);
+                if refused {
+                    assert!(path.handle_too_large(at(0), IPV4_PACKET_BYTES));
+                } else {
+                    assert!(path.handle_timeouts(4) && path.handle_timeouts(5));
+                }
+                assert_eq!(path.packet_bytes(), MIN_PACKET_BYTES);
+                assert!(search(&mut path, at(0), mtu) <= 5);
+                assert_eq!(path.packet_bytes(), found);
+            }
+        }
     }
 
     #[test]
-    fn path_that_shrinks_below_the_base_size_is_noticed_in_two_steps() {
+    fn path_that_shrinks_below_the_base_size_is_noticed_in_steps() {
         let mut path = PathMtu::new(1_452);
         search(&mut path, at(0), 1_452);
-        for bytes in [BASE_PACKET_BYTES, MIN_PACKET_BYTES] {
+        for bytes in STEPS {
             for _ in 1..6 {
-                assert!(!path.handle_lost(1, 1_200));
-                path.handle_acked(900);
+                assert!(!path.handle_lost(1, 520));
+                path.handle_acked(400);
             }
-            assert!(path.handle_lost(1, 1_000), "none of a thousand bytes arrives");
+            assert!(path.handle_lost(1, 500), "none of five hundred bytes arrives");
             assert_eq!(path.packet_bytes(), bytes);
         }
-        assert!(!path.handle_lost(6, 1_000) && !path.handle_timeouts(9), "it is the smallest");
+        assert!(!path.handle_lost(6, 500) && !path.handle_timeouts(9), "it is the smallest");
 
         // A router names a size far below the one in use.
         let mut path = PathMtu::new(1_452);

@@ -437,7 +437,7 @@ mod tests {
     fn ack(recovery: &mut Recovery, now: Instant, delay: Duration, range: (u64, u64)) -> RecoveryOutcome {
         let mut buf = [0; 64];
         let mut out = Out::new(&mut buf);
-        assert!(out.put_ack(0, delay.as_nanos() as u32, [range].into_iter()));
+        assert_eq!(out.put_ack(0, delay.as_nanos() as u32, [range].into_iter()), 1);
         let written = out.written();
         let Some(Ok(Frame::Ack(ack))) = Frames::new(&buf[..written]).next() else { panic!("an ACK") };
         recovery.handle_ack(now, &ack, 1_000, &mut |_, _| {}).unwrap()
@@ -498,7 +498,7 @@ mod tests {
         recovery.handle_skipped(2);
         let mut buf = [0; 64];
         let mut out = Out::new(&mut buf);
-        assert!(out.put_ack(0, 0, [(0, 3)].into_iter()));
+        assert_eq!(out.put_ack(0, 0, [(0, 3)].into_iter()), 1);
         let written = out.written();
         let Some(Ok(Frame::Ack(lie))) = Frames::new(&buf[..written]).next() else { panic!("an ACK") };
         assert!(recovery.handle_ack(at(10), &lie, 4, &mut |_, _| {}).is_err());

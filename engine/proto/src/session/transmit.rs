@@ -82,11 +82,9 @@ impl Session {
         }
         let mut out = Out::new(&mut buf[HEADER_BYTES..limit - TAG_BYTES]);
         let frames_before = self.recovery.frames().len();
-        let mut acked_to = 0;
-        let ack = self.acks.is_waiting() && out.put_ack(0, self.acks.delay_ns(self.now), self.acks.ranges());
-        if ack {
-            acked_to = self.acks.known_to();
-        }
+        let waiting = self.acks.is_waiting();
+        let acks = if waiting { out.put_ack(0, self.acks.delay_ns(self.now), self.acks.ranges()) } else { 0 };
+        let acked_to = self.acks.known_to(acks);
         let only_ack = out.written();
         if let Some(token) = self.pong
             && out.put_pong(token)
@@ -106,16 +104,17 @@ impl Session {
         if self.lifecycle == Lifecycle::Closed || out.written() == 0 {
             return None;
         }
-        if out.written() == only_ack && ack && !ack_due && !full && !out.is_eliciting() {
+        if out.written() == only_ack && acks > 0 && !ack_due && !full && !out.is_eliciting() {
             // Nothing was found to send, and the acknowledgement can wait.
             return None;
         }
         let (bytes, eliciting) = (out.written(), out.is_eliciting());
         let frames = self.recovery.frames().len() - frames_before;
-        self.seal(buf, bytes, eliciting.then_some(Tracked { frames, acked_to, path_probe: false }), ack)
+        self.seal(buf, bytes, eliciting.then_some(Tracked { frames, acked_to, path_probe: false }), acks)
     }
 
-    fn seal(&mut self, buf: &mut [u8], bytes: usize, tracked: Option<Tracked>, ack: bool) -> Option<usize> {
+    /// `acks`: ranges in the ACK frame of the packet; 0 without one.
+    fn seal(&mut self, buf: &mut [u8], bytes: usize, tracked: Option<Tracked>, acks: usize) -> Option<usize> {
         let Ok(sealed) = self.keys.sealer.seal(self.now, self.remote, buf, bytes) else {
             self.terminate(CloseCode::KEY_EXHAUSTED, false);
             return None;
@@ -129,8 +128,8 @@ impl Session {
             self.recovery.handle_skipped(self.keys.sealer.next_number());
             self.keys.sealer.skip();
         }
-        if ack {
-            self.acks.handle_sent();
+        if acks > 0 {
+            self.acks.handle_sent(acks);
             self.stats.acks_sent += 1;
         }
         if let Some(Tracked { frames, acked_to, path_probe }) = tracked {
@@ -163,7 +162,7 @@ impl Session {
         let mut out = Out::new(&mut buf[HEADER_BYTES..CHALLENGE_BYTES - TAG_BYTES]);
         out.put_path_challenge(token);
         let bytes = out.written();
-        let sent = self.seal(buf, bytes, None, false)?;
+        let sent = self.seal(buf, bytes, None, 0)?;
         self.address.handle_sent(self.now, token, sent as u64, self.recovery.timeout());
         Some((to, sent))
     }
@@ -188,8 +187,7 @@ impl Session {
         out.put_ping(self.keys.sealer.next_number());
         out.put_padding();
         let (size, bytes) = (buf.len(), end - HEADER_BYTES);
-        let sent =
-            self.seal(buf, bytes, Some(Tracked { frames: 0, acked_to: 0, path_probe: true }), false)?;
+        let sent = self.seal(buf, bytes, Some(Tracked { frames: 0, acked_to: 0, path_probe: true }), 0)?;
         self.path.handle_sent(size);
         self.stats.pings_sent += 1;
         Some(sent)
@@ -197,7 +195,10 @@ impl Session {
 
     fn allowed(&mut self, limit: usize) -> Allowed {
         if self.recovery.probes_due > 0 {
-            return Allowed { control: true, data: true, probe: true };
+            // At the smallest size the probe is a PING alone. Its acknowledgement tells a path that carries
+            // less from a silent peer, and what is lost on such a path is given up.
+            let whole = mutate!(!self.path.is_smallest(), "probe-as-large-as-data" => true);
+            return Allowed { control: whole, data: whole, probe: true };
         }
         let limits = &self.config.limits;
         let room = self.recovery.packets() < limits.max_packets_in_flight;

@@ -68,7 +68,8 @@ codes! {
     PEER_LOST = 10_504, "the peer does not answer", true;
     /// A configured bound was reached.
     NO_CAPACITY = 10_509, "no capacity", true;
-    /// The peer answers, but a datum was not acknowledged for the give-up time.
+    /// The peer answers, but a datum was not acknowledged for the give-up time: the path loses it each time,
+    /// or carries no packets of 288 bytes.
     GAVE_UP = 10_598, "retransmission given up", true;
 }
 

@@ -92,7 +92,7 @@ impl Subject {
     pub(super) fn round_trip(&mut self) {
         self.transmit();
         if let Some(last) = self.session.sealer().next_number().checked_sub(1) {
-            self.receive(|out| assert!(out.put_ack(0, 0, [(0, last)].into_iter())));
+            self.receive(|out| assert_eq!(out.put_ack(0, 0, [(0, last)].into_iter()), 1));
         }
     }
 

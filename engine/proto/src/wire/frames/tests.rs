@@ -77,7 +77,7 @@ fn ack_ranges_round_trip() {
     for ranges in [vec![(5, 9)], vec![(u64::MAX - 3, u64::MAX)], vec![(50, 60), (40, 40), (0, 7)]] {
         let mut buf = [0; 100];
         let mut out = Out::new(&mut buf);
-        assert!(out.put_ack(3, 77, ranges.iter().copied()));
+        assert_eq!(out.put_ack(3, 77, ranges.iter().copied()), ranges.len());
         assert!(!out.is_eliciting());
         let written = out.written();
         let Frame::Ack(ack) = only(&buf[..written]) else { panic!() };
@@ -117,7 +117,7 @@ fn impossible_ack_ranges_are_refused() {
 fn every_cut_of_every_frame_is_an_error() {
     let mut buf = [0; 600];
     let mut out = Out::new(&mut buf);
-    assert!(out.put_ack(0, 1, [(8, 9), (1, 2)].into_iter()));
+    assert_eq!(out.put_ack(0, 1, [(8, 9), (1, 2)].into_iter()), 2);
     assert!(out.put_credit(1, 2, 3));
     assert!(out.put_blocked(1, 2, 3, true));
     assert!(out.put_skip(1, (2, 3), 4, false));

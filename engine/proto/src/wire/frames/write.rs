@@ -105,10 +105,10 @@ impl<'a> Out<'a> {
         epoch: u8,
         delay_ns: u32,
         ranges: impl Iterator<Item = (u64, u64)>,
-    ) -> bool {
+    ) -> usize {
         let start = self.at;
         if self.room() < size_of::<AckHeader>() + size_of::<AckRange>() {
-            return false;
+            return 0;
         }
         self.at += size_of::<AckHeader>();
         let mut largest = None;
@@ -128,7 +128,7 @@ impl<'a> Out<'a> {
         }
         let end = self.at;
         self.at = start;
-        let Some(largest) = largest else { return false };
+        let Some(largest) = largest else { return 0 };
         self.raw(
             AckHeader {
                 kind: FrameKind::Ack as u8,
@@ -140,7 +140,7 @@ impl<'a> Out<'a> {
             .as_bytes(),
         );
         self.at = end;
-        true
+        usize::from(count)
     }
 
     pub(crate) fn put_credit(&mut self, label: u32, seq: u64, offset: u64) -> bool {
