@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::{Delivery, TryRecvError};
 use corewire::streams::{ChannelInfo, CloseCode, ConsumerEvent, Events};
-use corewire::{Consumer, DialFailure, DialProblem, Discovery, Network, PeerId};
+use corewire::{Consumer, Discovery, Network, PeerId};
 
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
@@ -31,7 +31,7 @@ const BATCH_RECORDS: u32 = 1024;
 /// Time without a publisher after which a message is printed.
 const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 
-/// How long `--until-end` waits for a publisher to come back whose host says that it does not run any more.
+/// How long `--until-end` waits for a publisher to come back whose port is closed, or that has left the network.
 const KILLED_PATIENCE: Duration = Duration::from_secs(5);
 /// The same for one that is silent: it may be stopped, or its network may be down.
 const SILENT_PATIENCE: Duration = Duration::from_secs(60);
@@ -111,17 +111,22 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &st
             Err(Failure::new(Exit::Failed, cause))
         }
         EndReason::Lost(code) => {
-            let cause = format!(
-                "the publisher is gone without having ended its stream ({code}); {} records came",
-                grouped(records)
-            );
-            Err(Failure::new(Exit::Failed, cause))
+            let what = match code {
+                CloseCode::TOO_SLOW => {
+                    "the publisher cut this subscriber off, and was gone before it was back"
+                }
+                code if is_break(code) => "the publisher is gone without having ended its stream",
+                _ => "the publisher closed the channel, and it was not opened again",
+            };
+            Err(Failure::new(Exit::Failed, format!("{what} ({code}); {} records came", grouped(records))))
         }
         EndReason::Unwritten(exit) => Err(Failure::new(
             exit,
             "interrupted; the output is blocked, and the last records are not written",
         )),
-        EndReason::Interrupted(exit) if args.count.is_some() || args.duration.is_some() => Ok(exit),
+        EndReason::Interrupted(exit) if args.count.is_some() || args.duration.is_some() || args.until_end => {
+            Ok(exit)
+        }
         EndReason::Time if missed => short("the time is up"),
         EndReason::Finished if missed => short("the publisher has finished"),
         EndReason::OutputClosed if missed => short("the output was closed"),
@@ -229,6 +234,10 @@ impl SubscribeLoop {
                 hint_at = None;
             }
         };
+        // Those who have enough do not miss what comes after it.
+        if !matches!(end, EndReason::Count | EndReason::OutputClosed) {
+            self.count_missing_at_end();
+        }
         let written = self.output.finish(interrupt).map_err(|error| cannot_write(&error))?;
         match (written, interrupt.asked()) {
             (false, Some(exit)) => Ok(EndReason::Unwritten(exit)),
@@ -302,14 +311,19 @@ impl SubscribeLoop {
                     say(&format!("connected to {}", publisher_name(&channel)));
                     self.publishers.insert(*channel.producer_id(), None);
                 }
-                ConsumerEvent::Closed { channel, code, .. } => {
+                ConsumerEvent::Closed { channel, code, retries } => {
                     let name = publisher_name(&channel);
                     match code {
                         CloseCode::GRACEFUL => say(&format!("{name} has ended its stream")),
                         CloseCode::ABORTED => say(&format!("{name} was interrupted")),
-                        _ => say(&format!(
+                        CloseCode::TOO_SLOW => say(&format!(
+                            "{name} cut this subscriber off, because others waited for it ({code}); connecting again"
+                        )),
+                        _ if is_break(code) => say(&format!(
                             "{name} is gone without having ended its stream ({code}); waiting for it to come back"
                         )),
+                        _ if retries => say(&format!("{name} closed the channel ({code}); connecting again")),
+                        _ => say(&format!("{name} closed the channel ({code})")),
                     }
                     self.publishers.insert(*channel.producer_id(), Some(code));
                 }
@@ -353,11 +367,37 @@ impl SubscribeLoop {
         }
     }
 
-    /// How long a lost publisher may take to come back.
+    /// How long the lost publishers may take to come back: shorter if none of them runs any more.
     fn lost_patience(&self) -> Duration {
-        let refuses = |failure: &DialFailure| matches!(failure.problem, DialProblem::Refused);
-        let failures = self.discovery.dial_failures();
-        if !failures.is_empty() && failures.iter().all(refuses) { KILLED_PATIENCE } else { SILENT_PATIENCE }
+        let is_over = |(id, code): (&PeerId, &Option<CloseCode>)| match *code {
+            Some(CloseCode::PEER_LOST) => false,
+            None | Some(CloseCode::GRACEFUL | CloseCode::ABORTED | CloseCode::PEER_GONE) => true,
+            // It closed the channel itself, and may have left the network since.
+            Some(_) => self.discovery.peer(id).is_none(),
+        };
+        if self.publishers.iter().all(is_over) { KILLED_PATIENCE } else { SILENT_PATIENCE }
+    }
+
+    /// Counts and tells the records that are known to be missing after the last one: no later record tells
+    /// it.
+    fn count_missing_at_end(&mut self) {
+        let stats = self.consumer.stats();
+        let missing = (stats.skipped() + stats.undecodable()).saturating_sub(self.lost);
+        if missing > 0 {
+            self.lost += missing;
+            note(&format!(
+                "corewire: {} records are missing at the end, after record {}",
+                grouped(missing),
+                grouped(self.records)
+            ));
+        }
+        if stats.restarts() > self.restarts {
+            self.restarts = stats.restarts();
+            note(&format!(
+                "corewire: the publisher was restarted; records may be missing after record {}",
+                grouped(self.records)
+            ));
+        }
     }
 
     fn take(&mut self, delivery: &Delivery<RawRecord>) -> io::Result<()> {
@@ -385,6 +425,11 @@ impl SubscribeLoop {
 /// A publisher's short id and addresses.
 fn publisher_name(channel: &ChannelInfo) -> String {
     node::peer_name(channel.producer_id(), channel.peer())
+}
+
+/// Whether a channel that ended so has lost its publisher, rather than been closed by it.
+fn is_break(code: CloseCode) -> bool {
+    code == CloseCode::PEER_GONE || code == CloseCode::PEER_LOST
 }
 
 fn cannot_write(error: &io::Error) -> Failure {

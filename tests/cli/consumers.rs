@@ -90,6 +90,33 @@ fn consumer_that_others_wait_for_is_cut_off_and_named() {
 }
 
 #[test]
+fn loss_at_the_end_of_a_stream_is_counted_by_the_subscriber() {
+    const RECORDS: u64 = 400_000;
+    let mut publisher = start(&["pub", "tail", "--listen", "127.0.0.1:0", "--consumers", "2"]);
+    let address = publisher.address();
+    let (reader, writer) = io::pipe().unwrap();
+    let mut slow = start_unread(&["sub", "tail", "--peer", &address, "--until-end"], writer.into());
+    let fast = start(&["sub", "tail", "--peer", &address, "--count", &RECORDS.to_string()]);
+    slow.wait_for_line("connected to ");
+    let mut input = publisher.stdin.take().unwrap();
+    // The input stays open: what the slow one has missed is not followed by a record.
+    let fed = std::thread::spawn(move || io::Write::write_all(&mut input, &numbers(RECORDS)).map(|()| input));
+    publisher.wait_for_line("may miss");
+    assert_eq!(fast.end().code(), Some(0));
+    let lines = std::thread::spawn(move || io::read_to_string(reader).unwrap());
+    slow.wait_for_line("connected to ");
+    drop(fed.join().unwrap());
+    let slow = slow.end();
+    assert_eq!(slow.code(), Some(1), "{}", slow.stderr);
+    assert!(slow.stderr.contains("cut this subscriber off"), "{}", slow.stderr);
+    assert!(slow.stderr.contains("records are missing at the end"), "{}", slow.stderr);
+    let received = gaps(&lines.join().unwrap().into_bytes()).0.len() as u64;
+    let total = slow.stderr.lines().last().unwrap().replace(',', "");
+    assert!(total.contains(&format!("{} records are missing", RECORDS - received)), "{received}: {total}");
+    assert_eq!(publisher.end().code(), Some(1));
+}
+
+#[test]
 fn consumer_that_rests_does_not_keep_the_end_from_the_others() {
     // The ring holds them all, and the one that rests takes at most half of them without being read.
     let records: Vec<u8> = (0..3_500).flat_map(|n| format!("{n:0999}\n").into_bytes()).collect();

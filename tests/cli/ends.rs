@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::rig::*;
 
@@ -91,11 +92,12 @@ fn closed_output_ends_a_subscriber_without_an_error() {
 
 /// A publisher of endless input that has a subscriber with `--until-end`, which has some records.
 fn publisher_in_full_flow(stream: &str) -> (Running, Running, JoinHandle<()>) {
-    let mut publisher = start(&["pub", stream, "--listen", "127.0.0.1:0", "--rate", "2k"]);
+    let options = ["pub", stream, "--listen", "127.0.0.1:0", "--rate", "2k", "--consumers", "2"];
+    let mut publisher = start(&options);
     let address = publisher.address();
     let subscriber = start(&["sub", stream, "--peer", &address, "--until-end"]);
     let fed = publisher.feed(numbers(1_000_000));
-    publisher.wait_for_line("waiting for");
+    // It has some when another one has.
     let consumed = start(&["sub", stream, "--peer", &address, "--count", "500"]).end();
     assert_eq!(consumed.code(), Some(0), "{}", consumed.stderr);
     (publisher, subscriber, fed)
@@ -124,5 +126,34 @@ fn interrupted_publisher_is_no_success_for_until_end() {
     let publisher = publisher.end();
     assert_eq!(publisher.code(), Some(130), "{}", publisher.stderr);
     assert!(publisher.stderr.contains("interrupted after "), "{}", publisher.stderr);
+    fed.join().unwrap();
+}
+
+#[test]
+fn interrupted_subscriber_is_no_success_for_until_end() {
+    let (publisher, subscriber, fed) = publisher_in_full_flow("stopped");
+    subscriber.signal("TERM");
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(143), "{}", subscriber.stderr);
+    drop(publisher);
+    fed.join().unwrap();
+}
+
+#[test]
+fn killed_publisher_is_given_up_soon_behind_a_hub_that_lives() {
+    let mut hub = start(&["sub", "other", "--listen", "127.0.0.1:0"]);
+    let hub_address = hub.address();
+    let options = ["pub", "hub", "--listen", "127.0.0.1:0", "--peer", &hub_address, "--rate", "100"];
+    let mut publisher = start(&options);
+    let mut subscriber = start(&["sub", "hub", "--peer", &hub_address, "--until-end"]);
+    let fed = publisher.feed(numbers(1_000_000));
+    subscriber.wait_for_line("connected to ");
+    publisher.child.kill().unwrap();
+    subscriber.wait_for_line("waiting for it to come back");
+    let since = Instant::now();
+    let subscriber = subscriber.end();
+    assert_eq!(subscriber.code(), Some(1), "{}", subscriber.stderr);
+    assert!(since.elapsed() < Duration::from_secs(30), "a silent one is given 60 s: {:?}", since.elapsed());
+    drop(publisher);
     fed.join().unwrap();
 }
