@@ -18,7 +18,7 @@ use super::result::{BenchResult, SentAndReceived};
 use super::tick::{END, Tick, TickCodec, WARM_UP};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::latency::{histogram, record};
-use crate::cli::wait::{self, CONNECT_LIMIT, Interrupt, POLL_INTERVAL, SILENCE_LIMIT};
+use crate::cli::wait::{self, CONNECT_LIMIT, Interrupt, LOOK_INTERVAL, POLL_INTERVAL, SILENCE_LIMIT};
 
 /// What is sent before the measurement begins, and not measured.
 const WARM_UP_TIME: Duration = Duration::from_millis(200);
@@ -26,6 +26,8 @@ const WARM_UP_TIME: Duration = Duration::from_millis(200);
 const LOOK_EVERY: u64 = 64;
 /// From the end of the warm-up to the first tick that is measured.
 const LEAD: Duration = Duration::from_millis(1);
+/// How late the last tick of a run may be sent: a sender that does not keep the rate ends nevertheless.
+const LATENESS_LIMIT: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(crate) struct BenchDriver<'a> {
@@ -49,23 +51,32 @@ impl Echoes {
     /// Takes those that have come.
     fn take(&mut self) {
         let Echoes { consumer, batch, ticks, latency } = self;
-        end::take_ready(consumer, batch, &mut |_, tick| match tick.due {
-            END => ticks.whole = true,
-            WARM_UP => ticks.count(&tick),
-            due => {
-                ticks.count(&tick);
-                if let Some(latency) = latency {
-                    record(latency, clock::now().saturating_sub(due));
-                }
-            }
-        });
+        end::take_ready(consumer, batch, &mut |_, tick| count(ticks, latency.as_mut(), &tick));
+    }
+
+    /// Takes those that have come, or makes one step of the wait for the time `due`.
+    fn take_until(&mut self, waiter: BenchWaiter<'_>, due: u64) {
+        let Echoes { consumer, batch, ticks, latency } = self;
+        waiter.take_until(due, consumer, batch, &mut |_, tick| count(ticks, latency.as_mut(), &tick));
     }
 }
 
-/// Why a run ends before its time.
+/// Counts a tick that has come back.
+fn count(ticks: &mut ReceivedTicks, latency: Option<&mut Histogram<u64>>, tick: &Tick) {
+    if tick.due == END {
+        ticks.whole = true;
+        return;
+    }
+    ticks.count(tick);
+    if let Some(latency) = latency.filter(|_| tick.due != WARM_UP) {
+        record(latency, clock::now().saturating_sub(tick.due));
+    }
+}
+
+/// Why a run ends before all was sent.
 enum Broken {
-    /// A signal has come.
-    Asked,
+    /// What was measured until then is a partial result, for this reason.
+    Partial(&'static str),
     Failed(Failure),
 }
 
@@ -77,6 +88,8 @@ struct TickSender<'a> {
     bytes: usize,
     /// The number of the next tick.
     next: u64,
+    /// Ticks sent before the measurement.
+    warm_up: u64,
     refused: u64,
     late: Histogram<u64>,
 }
@@ -93,7 +106,17 @@ impl TickSender<'_> {
             Err(refused) => self.send_later(refused.into_inner())?,
         }
         self.next += 1;
+        self.warm_up += u64::from(due == WARM_UP);
         Ok(())
+    }
+
+    /// Takes echoes, and looks whether a signal has come.
+    fn look(&mut self) -> Result<(), Broken> {
+        self.echoes.take();
+        match self.driver.interrupt.asked() {
+            Some(_) => Err(Broken::Partial("it was interrupted")),
+            None => Ok(()),
+        }
     }
 
     /// Waits for room, and takes echoes meanwhile: the other end may wait for room for them.
@@ -103,14 +126,11 @@ impl TickSender<'_> {
             let sent = if self.echoes.consumer.is_empty() {
                 self.producer.send_timeout(tick, POLL_INTERVAL)
             } else {
-                self.echoes.take();
-                self.driver.waiter.step_until(clock::now());
+                self.echoes.take_until(self.driver.waiter, clock::now());
                 self.producer.try_send(tick)
             };
             let Err(error) = sent else { return Ok(()) };
-            if self.driver.interrupt.asked().is_some() {
-                return Err(Broken::Asked);
-            }
+            self.look()?;
             if matches!(error, Error::Closed(_)) || Instant::now() >= until {
                 let why = format!("a datum was not sent: {error}");
                 return Err(Broken::Failed(Failure::new(Exit::Failed, why)));
@@ -119,18 +139,24 @@ impl TickSender<'_> {
         }
     }
 
-    /// Sends at each of the intended times, however late the one before it was.
+    /// Sends at each of the intended times, however late the one before it was. Ends when it is later than
+    /// [`LATENESS_LIMIT`] after the last of them.
     fn at_rate(&mut self, rate: f64, time: Duration, measured: bool) -> Result<(), Broken> {
         let count = ((rate * time.as_secs_f64()) as u64).max(1);
         let start = clock::now() + LEAD.as_nanos() as u64;
+        let end = start + (time + LATENESS_LIMIT).as_nanos() as u64;
         for index in 0..count {
             let due = start + (index as f64 * 1e9 / rate) as u64;
-            while clock::now() < due {
-                self.echoes.take();
-                self.driver.waiter.step_until(due);
-                if self.driver.interrupt.asked().is_some() {
-                    return Err(Broken::Asked);
+            if index % LOOK_EVERY == 0 {
+                self.look()?;
+                if clock::now() > end {
+                    // What the warm-up did not send has no influence on the result.
+                    return if measured { Err(Broken::Partial("the rate was not reached")) } else { Ok(()) };
                 }
+            }
+            while clock::now() < due {
+                self.echoes.take_until(self.driver.waiter, due);
+                self.look()?;
             }
             if measured {
                 record(&mut self.late, clock::now().saturating_sub(due));
@@ -148,9 +174,7 @@ impl TickSender<'_> {
             for _ in 0..LOOK_EVERY {
                 self.send(if measured { now } else { WARM_UP })?;
             }
-            if self.driver.interrupt.asked().is_some() {
-                return Err(Broken::Asked);
-            }
+            self.look()?;
             if Instant::now() >= until {
                 return Ok(());
             }
@@ -160,13 +184,19 @@ impl TickSender<'_> {
     /// Sends the last tick, and waits until it has come back from a round trip.
     fn finish(&mut self) -> Result<(), Failure> {
         let tick = Tick { number: self.next, due: END, bytes: self.bytes };
-        let until = Instant::now() + SILENCE_LIMIT;
         if self.producer.send_timeout(tick, SILENCE_LIMIT).is_err() {
             return Err(Failure::new(Exit::Failed, "the other end takes no more datums"));
         }
-        while !self.echoes.consumer.is_empty() && !self.echoes.ticks.whole && Instant::now() < until {
-            self.echoes.take();
-            self.driver.waiter.step_until(clock::now() + 1);
+        let mut heard = (self.echoes.ticks.received, Instant::now());
+        while !self.echoes.consumer.is_empty()
+            && !self.echoes.ticks.whole
+            && heard.1.elapsed() < SILENCE_LIMIT
+        {
+            let look = clock::now() + LOOK_INTERVAL.as_nanos() as u64;
+            self.echoes.take_until(self.driver.waiter, look);
+            if self.echoes.ticks.received != heard.0 {
+                heard = (self.echoes.ticks.received, Instant::now());
+            }
         }
         Ok(())
     }
@@ -212,31 +242,30 @@ impl<'a> BenchDriver<'a> {
             echoes,
             bytes: case.bytes,
             next: 0,
+            warm_up: 0,
             refused: 0,
             late: histogram(),
         };
-        let mut warm_up = 0;
         let mut send_all = || {
             match case.rate {
                 Some(rate) => sender.at_rate(rate, WARM_UP_TIME, false)?,
                 None => sender.at_full_speed(WARM_UP_TIME, false)?,
             }
-            warm_up = sender.next;
             match case.rate {
                 Some(rate) => sender.at_rate(rate, case.duration, true),
                 None => sender.at_full_speed(case.duration, true),
             }
         };
-        let asked = match send_all() {
-            Ok(()) => false,
-            Err(Broken::Asked) => true,
+        let partial = match send_all() {
+            Ok(()) => None,
+            Err(Broken::Partial(why)) => Some(why),
             Err(Broken::Failed(failure)) => return Err(failure),
         };
         sender.finish()?;
-        let TickSender { producer, echoes, next, refused, late, .. } = sender;
-        let tally = self.tally(&run)?;
+        let TickSender { producer, echoes, next, warm_up, refused, late, .. } = sender;
+        let tally = self.tally(&run, &producer)?;
         drop(producer);
-        Ok(self.result(case, asked, (next, warm_up.min(next), refused), echoes, tally, late))
+        Ok(self.result(case, partial, (next, warm_up, refused), echoes, tally, late))
     }
 
     /// Orders the run, and waits until the streams of both directions are connected.
@@ -267,7 +296,7 @@ impl<'a> BenchDriver<'a> {
         self.until(orders.send(BenchOrder::Run(order)), deadline)?
             .ok_or_else(not_found)?
             .map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-        self.report(run, deadline)?.ok_or_else(not_found)?;
+        self.report(run, deadline, self.interrupt)?.ok_or_else(not_found)?;
         self.until(producer.when().subscribed().minimum_of(case.consumers), deadline)?
             .ok_or_else(not_found)?;
         let mut echoes = Echoes::default();
@@ -281,17 +310,18 @@ impl<'a> BenchDriver<'a> {
 
     /// The result of a wait; `None` when the deadline has passed.
     fn until<F: Future>(&self, future: F, deadline: Instant) -> Result<Option<F::Output>, Failure> {
-        match wait::until(future, Some(deadline), self.interrupt) {
-            Ok(output) => Ok(Some(output)),
-            Err(wait::Stopped::Deadline) => Ok(None),
-            Err(wait::Stopped::Interrupted(exit)) => Err(Failure::new(exit, "interrupted")),
-        }
+        result_of(wait::until(future, Some(deadline), self.interrupt))
     }
 
     /// The next report on `run`; those on other runs are of other machines.
-    fn report(&mut self, run: &str, deadline: Instant) -> Result<Option<BenchReport>, Failure> {
+    fn report(
+        &mut self,
+        run: &str,
+        deadline: Instant,
+        interrupt: &Interrupt,
+    ) -> Result<Option<BenchReport>, Failure> {
         loop {
-            match wait::by(self.reports.recv(), deadline) {
+            match result_of(wait::until(self.reports.recv(), Some(deadline), interrupt))? {
                 Some(Some(report)) => match &report {
                     BenchReport::Ready { run: of } | BenchReport::Done { run: of, .. } if of == run => {
                         return Ok(Some(report));
@@ -304,17 +334,26 @@ impl<'a> BenchDriver<'a> {
         }
     }
 
-    fn tally(&mut self, run: &str) -> Result<RunTally, Failure> {
-        match self.report(run, Instant::now() + SILENCE_LIMIT)? {
-            Some(BenchReport::Done { tally, .. }) => Ok(*tally),
-            _ => Err(Failure::new(Exit::Failed, "the other end did not report what it received")),
+    /// What the other end received. It may take what is still in the ring of `producer` for as long as that
+    /// gets less. An interrupted run waits for it too.
+    fn tally(&mut self, run: &str, producer: &Producer<Tick, TickCodec>) -> Result<RunTally, Failure> {
+        let mut waiting = producer.stats().in_ring;
+        loop {
+            match self.report(run, Instant::now() + SILENCE_LIMIT, &Interrupt::default())? {
+                Some(BenchReport::Done { tally, .. }) => return Ok(*tally),
+                None if producer.stats().in_ring < waiting => waiting = producer.stats().in_ring,
+                _ => {
+                    let cause = "the other end did not report what it received";
+                    return Err(Failure::new(Exit::Failed, cause));
+                }
+            }
         }
     }
 
     fn result(
         &self,
         case: &BenchCase,
-        asked: bool,
+        partial: Option<&'static str>,
         (sent, warm_up, refused): (u64, u64, u64),
         echoes: Echoes,
         tally: RunTally,
@@ -338,7 +377,8 @@ impl<'a> BenchDriver<'a> {
         let rates = if case.what.is_timed() {
             Vec::new()
         } else {
-            received.iter().filter_map(|t| t.rate()).collect()
+            // One that got too little for a rate has none.
+            received.iter().map(|ticks| ticks.rate().unwrap_or(0.0)).collect()
         };
         BenchResult {
             case: case.clone(),
@@ -349,7 +389,21 @@ impl<'a> BenchDriver<'a> {
             here: EndFacts::of(self.network),
             there: end,
             there_host: host,
-            partial: asked || received.iter().any(|ticks| !ticks.whole),
+            partial: partial.or_else(|| {
+                received
+                    .iter()
+                    .any(|ticks| !ticks.whole)
+                    .then_some("a consumer did not see the end of the run")
+            }),
         }
+    }
+}
+
+/// What a wait gave; `None` when the deadline has passed.
+fn result_of<T>(waited: Result<T, wait::Stopped>) -> Result<Option<T>, Failure> {
+    match waited {
+        Ok(output) => Ok(Some(output)),
+        Err(wait::Stopped::Deadline) => Ok(None),
+        Err(wait::Stopped::Interrupted(exit)) => Err(Failure::new(exit, "interrupted")),
     }
 }

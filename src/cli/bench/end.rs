@@ -104,18 +104,30 @@ impl BenchWaiter<'_> {
         }
     }
 
-    /// One step of the wait for the time `due`.
-    pub(crate) fn step_until(self, due: u64) {
+    /// One step of the wait for the time `due`. What comes from `consumers` meanwhile is taken as soon as it
+    /// is there.
+    pub(crate) fn take_until(
+        self,
+        due: u64,
+        consumers: &mut [Consumer<Tick, TickCodec>],
+        batch: &mut Vec<Tick>,
+        each: &mut impl FnMut(usize, Tick),
+    ) {
+        if take_ready(consumers, batch, each) > 0 {
+            return;
+        }
         let left = clock::left(due);
-        let sleeps = self.idle != Idle::Spin && left > 2 * SLEEP_ERROR;
-        match self.hosted {
-            Some(hosted) => {
+        let nap = pace::nap(left).filter(|_| self.idle != Idle::Spin);
+        match (self.hosted, nap) {
+            (Some(hosted), _) => {
+                let sleeps = self.idle != Idle::Spin && left > 2 * SLEEP_ERROR;
                 if hosted.turn() != NextTurn::Now && sleeps {
                     hosted.sleep(Some(left - SLEEP_ERROR));
                 }
             }
-            None if self.idle == Idle::Spin => thread::yield_now(),
-            None => pace::pause(left),
+            (None, None) => thread::yield_now(),
+            (None, Some(nap)) if consumers.is_empty() => thread::sleep(nap),
+            (None, Some(nap)) => drop(take_first(consumers, nap, each)),
         }
     }
 
@@ -135,22 +147,31 @@ impl BenchWaiter<'_> {
             self.step();
             return 0;
         }
-        let first = poll_fn(|cx| {
-            for (index, consumer) in consumers.iter_mut().enumerate() {
-                if let Poll::Ready(tick) = Pin::new(consumer).poll_next(cx) {
-                    return Poll::Ready((index, tick));
-                }
+        take_first(consumers, LOOK_INTERVAL, each)
+    }
+}
+
+/// Waits for the next tick of `consumers`, at most for `time`. Returns how many were taken.
+fn take_first(
+    consumers: &mut [Consumer<Tick, TickCodec>],
+    time: Duration,
+    each: &mut impl FnMut(usize, Tick),
+) -> usize {
+    let first = poll_fn(|cx| {
+        for (index, consumer) in consumers.iter_mut().enumerate() {
+            if let Poll::Ready(tick) = Pin::new(consumer).poll_next(cx) {
+                return Poll::Ready((index, tick));
             }
-            Poll::Pending
-        });
-        match block_on_timeout(first, LOOK_INTERVAL) {
-            Some((index, Some(tick))) => {
-                each(index, tick);
-                1
-            }
-            // The time is over, or the network was shut down.
-            _ => 0,
         }
+        Poll::Pending
+    });
+    match block_on_timeout(first, time) {
+        Some((index, Some(tick))) => {
+            each(index, tick);
+            1
+        }
+        // The time is over, or the network was shut down.
+        _ => 0,
     }
 }
 

@@ -117,7 +117,7 @@ fn result(one: &BenchResult, bench: &Bench) -> String {
         .field("window", case.window.map_or_else(|| "null".to_owned(), |bytes| bytes.to_string()))
         .field("sender", end_of(&one.here, None))
         .field("receiver", end_of(&one.there, elsewhere))
-        .field("partial", one.partial.to_string())
+        .field("partial", one.partial.is_some().to_string())
         .field("sent", account.sent.to_string())
         .field("warm_up", account.warm_up.to_string())
         .field("received", account.received.to_string())
@@ -160,9 +160,10 @@ mod tests {
     #[test]
     fn document_parses_and_has_every_figure() {
         let mut partial = result(Measure::Throughput);
-        partial.partial = true;
-        let bench = Bench {
+        partial.partial = Some("it was interrupted");
+        let mut bench = Bench {
             host: HostFacts { processor: "a \"b\" \\ c\n".to_owned(), ..HostFacts::default() },
+            planned: 2,
             results: vec![result(Measure::Latency), partial],
             failed: vec![FailedExpectation {
                 result: 0,
@@ -179,6 +180,9 @@ mod tests {
         assert!(timed["latency_ns"]["p99.9"].as_u64() > timed["latency_ns"]["p50"].as_u64());
         assert_eq!((&full["per_second"][0], &full["partial"]), (&1_000.into(), &Value::Bool(true)));
         assert_eq!(json["failed_expectations"][0]["expected"], "p99<1us");
+        bench.results.pop();
+        let json: Value = serde_json::from_str(&document(&bench)).unwrap();
+        assert_eq!(json["partial"], true, "one combination of two was not measured");
     }
 
     #[test]

@@ -50,48 +50,74 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
         return listen(args, address, &interrupt);
     }
     let cases = case::cases(args)?;
+    try_cpus(args)?;
     let files = ResultFiles::create(args, &cases)?;
-    let mut bench = Bench { host: HostFacts::detect(), results: Vec::new(), failed: Vec::new() };
-    let say = |line: &str| {
-        if !args.quiet {
-            term::note(line);
-        }
-    };
-    for (index, case) in cases.iter().enumerate() {
-        let seconds = case.duration.as_secs_f64();
-        let begins = || say(&format!("{} of {}: {case}, {seconds} s", index + 1, cases.len()));
-        let task = RunTask { args, case, interrupt: &interrupt, begins: &begins };
-        let result = match case.transport {
-            Transport::InProcess => task.in_process(),
-            Transport::Processes => task.between_processes(),
-            Transport::Machines => task.with_peer(),
-        };
-        match result {
-            Ok(result) => bench.results.push(result),
-            // Nothing of this combination was measured; those before are complete.
-            Err(_) if interrupt.asked().is_some() => {}
-            Err(failure) => return Err(failure),
-        }
-        if interrupt.asked().is_some() {
-            break;
-        }
-    }
-    let stopped = interrupt.asked();
-    if stopped.is_none() {
+    let mut bench =
+        Bench { host: HostFacts::detect(), planned: cases.len(), results: Vec::new(), failed: Vec::new() };
+    let broken = measure(args, &cases, &interrupt, &mut bench);
+    if broken.is_none() {
         bench.judge(args);
     }
-    output::print(&bench, args.json)?;
-    files.write(&bench)?;
-    if let Some(exit) = stopped {
-        let done = bench.results.iter().filter(|result| !result.partial).count();
-        return Err(Failure::new(
-            exit,
-            format!(
-                "interrupted: {done} of {} results are complete{}",
-                cases.len(),
-                if args.expect.is_empty() { "" } else { ", and none was compared with --expect" }
-            ),
-        ));
+    if bench.results.is_empty()
+        && interrupt.asked().is_none()
+        && let Some(failure) = broken
+    {
+        return Err(failure);
+    }
+    let written = files.write(&bench).and(output::print(&bench, args.json).map_err(Failure::from));
+    match (verdict(&bench, broken), written) {
+        (Ok(exit), written) => written.map(|()| exit),
+        (Err(verdict), written) => {
+            // The verdict has the exit code: a reader who has gone does not change it.
+            if let Err(failure) = written
+                && failure.exit != Exit::Done
+            {
+                term::note(&failure.to_string());
+            }
+            Err(verdict)
+        }
+    }
+}
+
+/// Runs one combination after the other. Returns why not all of them were measured.
+fn measure(
+    args: &BenchArgs,
+    cases: &[BenchCase],
+    interrupt: &Interrupt,
+    bench: &mut Bench,
+) -> Option<Failure> {
+    for (index, case) in cases.iter().enumerate() {
+        let begins = || {
+            if !args.quiet {
+                let seconds = case.duration.as_secs_f64();
+                term::note(&format!("{} of {}: {case}, {seconds} s", index + 1, cases.len()));
+            }
+        };
+        let result = RunTask { args, case, interrupt, begins: &begins }.run();
+        if let Some(exit) = interrupt.asked() {
+            // If it failed, nothing of this combination was measured.
+            bench.results.extend(result.ok());
+            let done = bench.results.iter().filter(|result| result.partial.is_none()).count();
+            let unjudged = if args.expect.is_empty() { "" } else { ", and none was compared with --expect" };
+            let cause = format!("interrupted: {done} of {} results are complete{unjudged}", cases.len());
+            return Some(Failure::new(exit, cause));
+        }
+        match result {
+            Ok(result) => bench.results.push(result),
+            Err(failure) if index == 0 => return Some(failure),
+            Err(Failure { exit, cause, cure }) => {
+                let cause = format!("{case}: {cause}; {index} of {} results are complete", cases.len());
+                return Some(Failure { exit, cause, cure });
+            }
+        }
+    }
+    None
+}
+
+/// The outcome of what was measured. `broken`: why that is not everything.
+fn verdict(bench: &Bench, broken: Option<Failure>) -> Result<Exit, Failure> {
+    if let Some(failure) = broken {
+        return Err(failure);
     }
     if let [failed, ..] = &bench.failed[..] {
         let case = &bench.results[failed.result].case;
@@ -100,8 +126,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
             format!("expected {}, and in {case} {}", failed.expected, failed.why),
         ));
     }
-    match bench.results.iter().find(|result| result.partial) {
-        Some(result) => Err(Failure::new(Exit::Failed, format!("the result of {} is partial", result.case))),
+    match bench.results.iter().find_map(|result| Some((&result.case, result.partial?))) {
+        Some((case, why)) => {
+            Err(Failure::new(Exit::Failed, format!("the result of {case} is partial: {why}")))
+        }
         None => Ok(Exit::Done),
     }
 }
@@ -109,6 +137,17 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
 /// The CPU of the sending thread (0) or of the receiving one (1).
 fn pin(args: &BenchArgs, end: usize) -> Result<(), Failure> {
     args.cpus.get(end).map_or(Ok(()), |&cpu| pin_thread(cpu))
+}
+
+/// Fails if a CPU of `--cpus` can't be used: before a run whose other end would wait for a thread in vain.
+fn try_cpus(args: &BenchArgs) -> Result<(), Failure> {
+    let each = || (0..args.cpus.len()).try_for_each(|end| pin(args, end));
+    // On a thread that ends.
+    thread::scope(|scope| scope.spawn(each).join()).unwrap_or_else(|_| Err(panicked()))
+}
+
+fn panicked() -> Failure {
+    Failure::new(Exit::Failed, "a thread of the bench has panicked")
 }
 
 fn loopback() -> SocketAddr {
@@ -121,10 +160,21 @@ struct RunTask<'a> {
     case: &'a BenchCase,
     interrupt: &'a Interrupt,
     /// Called when the ends are connected.
-    begins: &'a dyn Fn(),
+    begins: &'a (dyn Fn() + Sync),
 }
 
 impl RunTask<'_> {
+    /// On a thread of its own, which may be pinned. The engine of the next combination and the process that
+    /// receives must not be confined to its CPU.
+    fn run(&self) -> Result<BenchResult, Failure> {
+        let run = || match self.case.transport {
+            Transport::InProcess => self.in_process(),
+            Transport::Processes => self.between_processes(),
+            Transport::Machines => self.with_peer(),
+        };
+        thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|_| Err(panicked()))
+    }
+
     fn start(&self, builder: network::Builder) -> Result<BenchEnd, Failure> {
         let RunTask { case, .. } = self;
         BenchEnd::start(builder, (case.engine, case.io, case.idle), None)
@@ -146,14 +196,14 @@ impl RunTask<'_> {
         let (network, args, idle) = (end.network(), self.args, self.case.idle);
         let result = thread::scope(|scope| {
             let server = scope.spawn(move || {
+                let host = HostFacts::detect();
                 pin(args, 1)?;
                 let waiter = BenchWaiter::without_engine(idle);
                 // It ends when it is told to leave: a signal is for the end that sends.
-                BenchServer::new(network, waiter, &Interrupt::default())?.serve(&|_| {})
+                BenchServer::new(network, waiter, &Interrupt::default(), host)?.serve(&|_| {})
             });
             let result = self.drive(&end, true);
-            let panicked = |_| Failure::new(Exit::Failed, "the receiving thread has panicked");
-            server.join().map_err(panicked)??;
+            server.join().map_err(|_| panicked())??;
             result
         });
         end.leave();
@@ -246,6 +296,8 @@ fn listen(args: &BenchArgs, address: SocketAddr, signals: &Interrupt) -> Result<
     };
     let builder = builder(args, signals)?.with_addresses([address]);
     let end = BenchEnd::start(builder, (mode, args.io, args.idle), Some(address))?;
+    // Asked before the thread is pinned: afterwards it would know its own CPU only.
+    let host = HostFacts::detect();
     pin(args, 0)?;
     let served = if args.child {
         let mut out = io::stdout().lock();
@@ -258,7 +310,7 @@ fn listen(args: &BenchArgs, address: SocketAddr, signals: &Interrupt) -> Result<
             let _ = io::stdin().lock().read_to_end(&mut Vec::new());
             ask.ask();
         })?;
-        let _ = BenchServer::new(end.network(), end.waiter(), &parent_gone)?.serve(&|_| {})?;
+        let _ = BenchServer::new(end.network(), end.waiter(), &parent_gone, host)?.serve(&|_| {})?;
         Exit::Done
     } else {
         let say = |line: &str| {
@@ -268,8 +320,8 @@ fn listen(args: &BenchArgs, address: SocketAddr, signals: &Interrupt) -> Result<
         };
         let Facts { addresses, driver, cores, .. } = Facts::of(end.network());
         say(&format!("listening on {addresses} ({driver}, {mode}, {cores})"));
-        HostFacts::detect().warnings().iter().for_each(|warning| term::note(&format!("warning: {warning}")));
-        BenchServer::new(end.network(), end.waiter(), signals)?.serve(&say)?
+        host.warnings().iter().for_each(|warning| term::note(&format!("warning: {warning}")));
+        BenchServer::new(end.network(), end.waiter(), signals, host)?.serve(&say)?
     };
     end.leave();
     Ok(served)

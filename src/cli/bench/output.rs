@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use super::args::{BenchArgs, Measure};
 use super::case::{BenchCase, Transport};
@@ -28,14 +29,16 @@ pub(crate) struct FailedExpectation {
 /// Everything that was measured.
 pub(crate) struct Bench {
     pub(crate) host: HostFacts,
+    /// Combinations that were to be measured.
+    pub(crate) planned: usize,
     pub(crate) results: Vec<BenchResult>,
     pub(crate) failed: Vec<FailedExpectation>,
 }
 
 impl Bench {
-    /// A signal ended a run, or a run did not end as it should.
+    /// Not every combination was measured from its start to its end.
     pub(crate) fn is_partial(&self) -> bool {
-        self.results.iter().any(|result| result.partial)
+        self.results.len() < self.planned || self.results.iter().any(|result| result.partial.is_some())
     }
 
     /// What makes the figures worse or unsteady, each once: of the host, and of the engines.
@@ -67,17 +70,37 @@ impl Bench {
 /// The files that the options name, opened before the first run: a run is too long to find out afterwards.
 pub(crate) struct ResultFiles {
     /// One for each timed combination, in order.
-    hgrm: Vec<File>,
-    svg: Option<File>,
+    hgrm: Vec<ResultFile>,
+    svg: Option<ResultFile>,
+}
+
+struct ResultFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl ResultFile {
+    fn create(path: PathBuf) -> Result<ResultFile, Failure> {
+        match File::create(&path) {
+            Ok(file) => Ok(ResultFile { path, file }),
+            Err(error) => Err(cannot_write(Exit::CannotStart, &path, &error)),
+        }
+    }
+
+    fn write(self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), Failure> {
+        let mut out = BufWriter::new(self.file);
+        write(&mut out)
+            .and_then(|()| out.flush())
+            .map_err(|error| cannot_write(Exit::Failed, &self.path, &error))
+    }
+}
+
+fn cannot_write(exit: Exit, path: &Path, error: &io::Error) -> Failure {
+    Failure::new(exit, format!("cannot write {}: {error}", path.display()))
 }
 
 impl ResultFiles {
     pub(crate) fn create(args: &BenchArgs, cases: &[BenchCase]) -> Result<ResultFiles, Failure> {
-        let create = |path: &std::path::Path| {
-            File::create(path).map_err(|error| {
-                Failure::new(Exit::CannotStart, format!("cannot write {}: {error}", path.display()))
-            })
-        };
         let timed: Vec<&BenchCase> = cases.iter().filter(|case| case.what.is_timed()).collect();
         if (args.hgrm.is_some() || args.svg.is_some()) && timed.is_empty() {
             return Err(Failure::new(Exit::Usage, "throughput has no percentiles to write")
@@ -87,27 +110,23 @@ impl ResultFiles {
         if let Some(path) = &args.hgrm {
             for case in &timed {
                 let part = (timed.len() > 1).then(|| case.file_part());
-                files.hgrm.push(create(&hgrm::file_of(path, part.as_deref()))?);
+                files.hgrm.push(ResultFile::create(hgrm::file_of(path, part.as_deref()))?);
             }
         }
-        files.svg = args.svg.as_deref().map(create).transpose()?;
+        files.svg = args.svg.clone().map(ResultFile::create).transpose()?;
         Ok(files)
     }
 
     /// Writes what was measured; after a signal that is less than was asked for.
-    pub(crate) fn write(self, bench: &Bench) -> io::Result<()> {
+    pub(crate) fn write(self, bench: &Bench) -> Result<(), Failure> {
         let timed = bench.results.iter().filter_map(|result| result.latency.as_ref());
         for (file, latency) in self.hgrm.into_iter().zip(timed) {
-            let mut out = BufWriter::new(file);
-            hgrm::write(&mut out, latency)?;
-            out.flush()?;
+            file.write(|out| hgrm::write(out, latency))?;
         }
-        if let Some(mut file) = self.svg {
-            let names = names(bench);
-            let title = format!("corewire {}, {}", env!("CARGO_PKG_VERSION"), bench.host.processor);
-            file.write_all(svg::percentiles(&title, &series(bench, &names)).as_bytes())?;
-        }
-        Ok(())
+        let Some(file) = self.svg else { return Ok(()) };
+        let names = names(bench);
+        let title = format!("corewire {}, {}", env!("CARGO_PKG_VERSION"), bench.host.processor);
+        file.write(|out| out.write_all(svg::percentiles(&title, &series(bench, &names)).as_bytes()))
     }
 }
 
@@ -244,9 +263,8 @@ fn accounts(out: &mut impl Write, bench: &Bench, style: Style) -> io::Result<()>
             account.refused,
             drivers(result)
         )?;
-        if result.partial {
-            let head = style.paint(31, "partial:");
-            writeln!(out, "{head} the run above was ended early, or a consumer did not see its end")?;
+        if let Some(why) = result.partial {
+            writeln!(out, "{} the run above: {why}", style.paint(31, "partial:"))?;
         }
     }
     Ok(())
@@ -268,6 +286,7 @@ mod tests {
     fn table_fits_its_columns_and_has_every_figure() {
         let bench = Bench {
             host: HostFacts::default(),
+            planned: 2,
             results: vec![result(Measure::Latency), result(Measure::Throughput)],
             failed: vec![FailedExpectation {
                 result: 0,

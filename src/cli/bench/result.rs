@@ -57,8 +57,8 @@ pub(crate) struct BenchResult {
     pub(crate) there: EndFacts,
     /// The machine of the end that received.
     pub(crate) there_host: HostFacts,
-    /// A signal ended the run early, or a consumer did not see its end.
-    pub(crate) partial: bool,
+    /// Why the run was not measured to its end, if it was not.
+    pub(crate) partial: Option<&'static str>,
 }
 
 impl BenchResult {
@@ -107,7 +107,7 @@ pub(crate) mod tests {
             here: EndFacts { driver: "uring".to_owned(), ..EndFacts::default() },
             there: EndFacts { driver: "epoll".to_owned(), ..EndFacts::default() },
             there_host: HostFacts::default(),
-            partial: false,
+            partial: None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::RecvTimeoutError;
+use corewire::streams::producer::Error;
 use corewire::{Consumer, Network, Producer};
 use hdrhistogram::Histogram;
 
@@ -14,7 +15,7 @@ use super::message::{self, BenchOrder, BenchReport, EndFacts, ORDERS, REPORTS, R
 use super::tick::{END, Tick, TickCodec, WARM_UP};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::latency::{histogram, record};
-use crate::cli::wait::{Interrupt, LOOK_INTERVAL, SILENCE_LIMIT};
+use crate::cli::wait::{Interrupt, LOOK_INTERVAL, POLL_INTERVAL, SILENCE_LIMIT};
 
 /// The longest report: 35,000 latencies, as many as the histogram tells apart, and the most consumers.
 const MAX_REPORT_BYTES: usize = 1 << 20;
@@ -26,6 +27,7 @@ pub(crate) struct BenchServer<'a> {
     network: &'a Network,
     waiter: BenchWaiter<'a>,
     interrupt: &'a Interrupt,
+    host: HostFacts,
     orders: Consumer<BenchOrder>,
     reports: Producer<BenchReport>,
 }
@@ -35,6 +37,7 @@ impl<'a> BenchServer<'a> {
         network: &'a Network,
         waiter: BenchWaiter<'a>,
         interrupt: &'a Interrupt,
+        host: HostFacts,
     ) -> Result<BenchServer<'a>, Failure> {
         let orders = network.streams().consumer::<BenchOrder>().with_stream_id(ORDERS).build();
         let reports = network
@@ -44,24 +47,26 @@ impl<'a> BenchServer<'a> {
             .with_max_datum_bytes(MAX_REPORT_BYTES)
             .try_build()
             .map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))?;
-        Ok(BenchServer { network, waiter, interrupt, orders, reports })
+        Ok(BenchServer { network, waiter, interrupt, host, orders, reports })
     }
 
-    /// Serves until it is told to leave, or a signal comes. `tell` gets a line for each run.
+    /// Serves until it is told to leave, or a signal comes: its ordinary end, unless a run is broken by it.
+    /// `tell` gets a line for each run.
     pub(crate) fn serve(&mut self, tell: &dyn Fn(&str)) -> Result<Exit, Failure> {
-        loop {
-            if let Some(exit) = self.interrupt.asked() {
-                return Ok(exit);
-            }
+        while self.interrupt.asked().is_none() {
             match self.orders.recv_timeout(LOOK_INTERVAL) {
                 Ok(BenchOrder::Run(order)) => {
                     tell(&format!("{} of {} B, {} consumers", order.what, order.bytes, order.consumers));
                     self.run(&order)?;
+                    if let Some(exit) = self.interrupt.asked() {
+                        return Ok(exit);
+                    }
                 }
                 Ok(BenchOrder::Leave) | Err(RecvTimeoutError::Closed) => return Ok(Exit::Done),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
+        Ok(Exit::Done)
     }
 
     fn report(&self, report: BenchReport) {
@@ -86,15 +91,30 @@ impl<'a> BenchServer<'a> {
         Ok(())
     }
 
+    /// Sends an echo. `false`: the other end did not take it in time, or a signal has come.
+    fn send_back(&self, echo: &Producer<Tick, TickCodec>, mut tick: Tick) -> bool {
+        let until = Instant::now() + SILENCE_LIMIT;
+        while let Err(error) = echo.send_timeout(tick, POLL_INTERVAL) {
+            if matches!(error, Error::Closed(_))
+                || self.interrupt.asked().is_some()
+                || Instant::now() >= until
+            {
+                return false;
+            }
+            tick = error.into_inner();
+        }
+        true
+    }
+
     /// Receives until every consumer has seen the end, or the end that sends has gone.
     fn receive(
         &self,
         what: Measure,
         mut consumers: Vec<Consumer<Tick, TickCodec>>,
-        echo: Option<&Producer<Tick, TickCodec>>,
+        mut echo: Option<&Producer<Tick, TickCodec>>,
     ) -> RunTally {
         let mut tally =
-            RunTally { end: EndFacts::of(self.network), host: HostFacts::detect(), ..RunTally::default() };
+            RunTally { end: EndFacts::of(self.network), host: self.host.clone(), ..RunTally::default() };
         tally.consumers.resize_with(consumers.len(), Default::default);
         let mut latency = histogram();
         let mut batch = Vec::new();
@@ -104,9 +124,8 @@ impl<'a> BenchServer<'a> {
             let ticks = &mut tally.consumers;
             let taken = self.waiter.take(&mut consumers, &mut batch, &mut |index, tick| {
                 let ticks = &mut ticks[index];
-                if let Some(echo) = echo {
-                    let _ = echo.send_timeout(tick, SILENCE_LIMIT);
-                }
+                // An end that takes no echo has gone: the others are not sent.
+                echo = echo.filter(|echo| self.send_back(echo, tick));
                 if tick.due == END {
                     ticks.whole = true;
                     return;
