@@ -31,7 +31,8 @@ const BATCH_RECORDS: u32 = 1024;
 /// Time without a publisher after which a message is printed.
 const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 
-/// How long `--until-end` waits for a publisher to come back whose port is closed, or that has left the network.
+/// How long `--until-end` waits for a publisher to come back whose port is closed, or that has left the
+/// network.
 const KILLED_PATIENCE: Duration = Duration::from_secs(5);
 /// The same for one that is silent: it may be stopped, or its network may be down.
 const SILENT_PATIENCE: Duration = Duration::from_secs(60);

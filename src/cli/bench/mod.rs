@@ -139,7 +139,7 @@ fn pin(args: &BenchArgs, end: usize) -> Result<(), Failure> {
     args.cpus.get(end).map_or(Ok(()), |&cpu| pin_thread(cpu))
 }
 
-/// Fails if a CPU of `--cpus` can't be used: before a run whose other end would wait for a thread in vain.
+/// Fails if a CPU of `--cpus` can't be used. In a run, the other end would wait for that thread to its limit.
 fn try_cpus(args: &BenchArgs) -> Result<(), Failure> {
     let each = || (0..args.cpus.len()).try_for_each(|end| pin(args, end));
     // On a thread that ends.
