@@ -5,8 +5,10 @@ mod engine_rig;
 mod namespace;
 
 use std::{
+    io::Write,
     net::{IpAddr, SocketAddr, UdpSocket},
-    process::Command,
+    process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,14 +17,16 @@ use corewire_engine::{
     driver::IoChoice,
     node::{BeaconReach, Node, NodeConfig},
     peer::PeerChange,
-    publication::{Publication, PublishSpec},
+    publication::{Admit, Publication, PublishSpec, Verdict},
+    subscription::SubscribeSpec,
 };
 use corewire_proto::{
-    NetworkId, PeerId,
+    NetworkId, PeerId, TagId,
     beacon::{Beacon, BeaconConfig},
     handshake::NetworkSecret,
     membership::{MAX_STREAMS, SignedRecord},
     seal::KeyBytes,
+    session::CloseCode,
 };
 use engine_rig::{
     Got, engine, join, network, next, next_leg, next_number, push, spec, stream, wait, wait_consumers,
@@ -238,7 +242,7 @@ fn a_changed_tag_is_heard_without_a_session() {
         return;
     }
     wait_for("the other", node.watch_peers(), |peers| !peers.is_empty());
-    let tag = corewire_proto::TagId([5; 32]);
+    let tag = TagId([5; 32]);
     other.set_tags(vec![tag]);
     wait_for("the tag", node.watch_peers(), |peers| peers.iter().any(|peer| peer.has_tag(&tag)));
     assert_eq!(node.stats().sessions_opened, 0, "no stream is shared");
@@ -288,6 +292,124 @@ fn the_unspecified_address_as_a_bootstrap_is_this_host() {
     };
     let node = Node::join(&there, config).expect("a node");
     wait_for("the hub", node.watch_peers(), |peers| !peers.is_empty());
+}
+
+/// Set in a process that is a producer's host, to its number.
+const PRODUCER: &str = "COREWIRE_TEST_PRODUCER";
+/// The tag that the consumer asks for.
+const WANTED: TagId = TagId([5; 32]);
+
+/// A host of its own with a producer: a child in a network namespace, on one link with this one. It does what
+/// is written to it, one word a line, and ends with its input.
+struct Host(Child);
+
+impl Host {
+    fn start(number: u8, test: &str) -> Self {
+        let far = format!("far{number}");
+        let setup = "read go; ip link set lo up; ip addr add \"$0\" dev \"$1\"; ip link set \"$1\" up; \
+                     shift; exec \"$@\"";
+        let this = std::env::current_exe().expect("this program");
+        let child = Command::new("unshare")
+            .args(["--net", "--", "sh", "-c", setup, &format!("10.80.0.{number}/24"), &far])
+            .arg(this)
+            .args(["--exact", test, "--nocapture"])
+            .env(PRODUCER, number.to_string())
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a child");
+        let id = child.id().to_string();
+        ip(&["link", "add", "name", &format!("near{number}"), "type", "veth", "peer", "name", &far]);
+        ip(&["link", "set", &format!("near{number}"), "master", "hub", "up"]);
+        // The child has its own namespace once `unshare` has made way for the shell.
+        let own = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
+        let theirs = format!("/proc/{id}/ns/net");
+        wait_until("a namespace", || std::fs::read_link(&theirs).expect("a child") != own);
+        ip(&["link", "set", &far, "netns", &id]);
+        let mut host = Self(child);
+        host.tell("go");
+        host
+    }
+
+    fn tell(&mut self, word: &str) {
+        let stdin = self.0.stdin.as_mut().expect("it is piped");
+        stdin.write_all(format!("{word}\n").as_bytes()).expect("the child reads");
+    }
+
+    fn end(mut self) {
+        drop(self.0.stdin.take());
+        assert!(self.0.wait().expect("a child").success());
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It still runs only if the test failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a producer's host does.
+fn serve_as_told(network: NetworkId) {
+    let engine = engine();
+    let node = found(&engine, network, BeaconReach::Lan);
+    let publication = node.publish(PublishSpec::new(stream(1))).expect("a publication");
+    for line in std::io::stdin().lines() {
+        match line.expect("a line").as_str() {
+            "tag" => node.set_tags(vec![WANTED]),
+            "untag" => node.set_tags(Vec::new()),
+            number => push(&publication, number.parse().expect("a number")),
+        }
+    }
+}
+
+#[test]
+fn traffic_moves_between_hosts_when_they_change_their_tags() {
+    let test = "traffic_moves_between_hosts_when_they_change_their_tags";
+    let network = NetworkId([0x79; 32]);
+    if std::env::var_os(PRODUCER).is_some() {
+        return serve_as_told(network);
+    }
+    if !namespace::in_namespace(test) {
+        return;
+    }
+    ip(&["link", "set", "lo", "up"]);
+    let bridge = ["link", "add", "name", "hub", "type", "bridge", "mcast_snooping", "0"];
+    let bridge = Command::new("ip").args(bridge).output().expect("ip(8)");
+    if !bridge.status.success() {
+        eprintln!("not tested, no bridge here: {}", String::from_utf8_lossy(&bridge.stderr));
+        return;
+    }
+    ip(&["addr", "add", "10.80.0.9/24", "dev", "hub"]);
+    ip(&["link", "set", "hub", "up"]);
+    let [mut one, mut other] = [1, 2].map(|number| Host::start(number, test));
+    let engine = engine();
+    let node = found(&engine, network, BeaconReach::Lan);
+    let accept: Admit = Arc::new(|peer| Verdict::from(peer.has_tag(&WANTED)));
+    let subscription =
+        node.subscribe(SubscribeSpec { accept: Some(accept), ..spec(1) }).expect("a subscription");
+    wait_for("both hosts", node.watch_peers(), |peers| peers.len() == 2);
+    assert!(subscription.take_leg().is_none(), "neither has the tag");
+    one.tell("tag");
+    let mut from_one = next_leg(&subscription);
+    one.tell("1");
+    assert_eq!(next_number(&mut from_one), 1);
+    let begun = Instant::now();
+    other.tell("tag");
+    one.tell("untag");
+    let mut from_other = next_leg(&subscription);
+    assert_ne!(from_other.channel().producer_id(), from_one.channel().producer_id());
+    other.tell("2");
+    assert_eq!(next_number(&mut from_other), 2);
+    assert!(matches!(next(&mut from_one), Got::Ended(_)));
+    assert_eq!(from_one.channel().shared().close_code(), Some(CloseCode::NOT_ALLOWED));
+    eprintln!("traffic has moved after {:?}", begun.elapsed());
+    one.tell("3");
+    other.tell("4");
+    assert_eq!(next_number(&mut from_other), 4);
+    assert!(subscription.take_leg().is_none(), "nothing comes from the first one any more");
+    one.end();
+    other.end();
 }
 
 fn ip(arguments: &[&str]) {
