@@ -51,7 +51,8 @@ impl Clerk {
             Some(secret) => secret.beacon_key(network),
             None => NetworkSecret::of_public_network(network).beacon_key(network),
         };
-        let local = self.nodes.add(env, &shared, identity, secret, session);
+        let identity = Arc::new(identity);
+        let local = self.nodes.add(env, &shared, identity.clone(), secret, session);
         for bound in sockets {
             self.nodes.hold(node, &bound.sockets);
             for (shard, socket) in (0..).zip(bound.sockets) {
@@ -60,7 +61,7 @@ impl Clerk {
         }
         self.handshakes.add_node(env, &shared, local, bootstrap);
         self.catalogue.add_node(&shared, env);
-        self.members.add_node(env, &shared, key);
+        self.members.add_node(env, &shared, identity, key);
         if let Some(setup) = beacon
             && let Some(config) = self.nodes.beacon_config(env, node, setup.key.clone())
         {

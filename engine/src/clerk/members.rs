@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId,
+    identity::Identity,
     membership::{LongRecord, SignedRecord},
     seal::KeyBytes,
     swim::{CatalogBook, Swim, SwimConfig, SwimError},
@@ -39,15 +40,22 @@ struct NodeMembers {
 
 impl Members {
     /// `key` is shared by the members of the network.
-    pub(crate) fn add_node(&mut self, env: &mut Env, shared: &Arc<NodeShared>, key: KeyBytes) {
+    pub(crate) fn add_node(
+        &mut self,
+        env: &mut Env,
+        shared: &Arc<NodeShared>,
+        identity: Arc<Identity>,
+        key: KeyBytes,
+    ) {
         let config = SwimConfig {
+            identity,
             key,
             seed: env.random(),
             // Itself as well.
             max_members: env.limits.peers.saturating_add(1),
             period: env.times.probe_period.max(PERIOD_MIN),
         };
-        let swim = Swim::new(env.now, shared.peer_id, config);
+        let swim = Swim::new(env.now, config);
         self.nodes.insert(shared.id, NodeMembers { shared: shared.clone(), swim });
     }
 
@@ -71,7 +79,7 @@ impl Members {
             Ok(()) => &counters.members_heard,
             Err(SwimError::Foreign) => &counters.members_foreign,
             Err(SwimError::Replayed) => &counters.members_replayed,
-            Err(SwimError::Malformed) => &counters.members_refused,
+            Err(SwimError::Malformed | SwimError::Invented) => &counters.members_refused,
             Err(SwimError::Flood) => &counters.members_flooded,
         });
         members.apply_outputs(env);

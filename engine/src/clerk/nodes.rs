@@ -74,7 +74,7 @@ pub(crate) struct NodeTable {
 /// A node.
 struct NodeState {
     shared: Arc<NodeShared>,
-    identity: Identity,
+    identity: Arc<Identity>,
     local: Arc<Credentials>,
     session: SessionConfig,
     /// Tags and tickets as the handle set them when the clerk last looked.
@@ -112,7 +112,7 @@ impl NodeTable {
         &mut self,
         env: &mut Env,
         shared: &Arc<NodeShared>,
-        identity: Identity,
+        identity: Arc<Identity>,
         secret: Option<NetworkSecret>,
         session: SessionConfig,
     ) -> Arc<Credentials> {
@@ -322,7 +322,7 @@ mod tests {
 
     fn nodes(env: &mut Env) -> (NodeTable, Arc<NodeShared>) {
         let (mut nodes, shared) = (NodeTable::default(), testing::node(1));
-        nodes.add(env, &shared, testing::identity(1), None, SessionConfig::default());
+        nodes.add(env, &shared, Arc::new(testing::identity(1)), None, SessionConfig::default());
         (nodes, shared)
     }
 

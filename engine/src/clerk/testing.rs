@@ -99,13 +99,13 @@ pub(super) fn index(slot: u32) -> ReceiverIndex {
 
 /// What the handshakes of a node need.
 pub(super) fn local(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> Arc<Credentials> {
-    NodeTable::default().add(env, node, identity(number), None, SessionConfig::default())
+    NodeTable::default().add(env, node, Arc::new(identity(number)), None, SessionConfig::default())
 }
 
 /// A record of a node that publishes [`STREAM`].
 pub(super) fn record(env: &mut Env, node: &Arc<NodeShared>, number: u8) -> SignedRecord {
     let mut nodes = NodeTable::default();
-    nodes.add(env, node, identity(number), None, SessionConfig::default());
+    nodes.add(env, node, Arc::new(identity(number)), None, SessionConfig::default());
     nodes.renew_record(env, node.id, vec![STREAM], (false, 0));
     let signed = env.effects.drain().into_iter().find_map(|effect| match effect {
         Effect::RecordRenewed(_, record) => Some(*record),

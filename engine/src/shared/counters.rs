@@ -59,7 +59,7 @@ node_counters! {
     members_heard: "Membership packets of this network that were opened.",
     members_foreign: "Membership packets that no member of the network had sealed, or that were too long.",
     members_replayed: "Membership packets that came a second time.",
-    members_refused: "Membership packets that were malformed.",
+    members_refused: "Membership packets that were malformed, or claimed an answer of another member.",
     members_flooded: "Membership packets that were dropped unopened, because too many came.",
     members_unfetched: "Records too long for a packet that were told of and not fetched: no address, too many, or no answer.",
     members_failed: "Peers without a session that were given up, because they did not answer.",

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use arbitrary::Arbitrary;
 use corewire_proto::{
@@ -57,8 +57,14 @@ fuzz_target!(|input: Input| {
     let mut records = Catalog::new(CatalogConfig { max_records: MEMBERS_MAX, max_bytes: 1 << 16 });
     records.insert(other.clone(), id, 1, 0);
     let book = CatalogBook { records: &records, own: Some(&own), now_s: 1 };
-    let config = SwimConfig { key, seed: [3; 32], max_members: MEMBERS_MAX, period: PERIOD };
-    let mut swim = Swim::new(now, id, config);
+    let config = SwimConfig {
+        identity: Arc::new(Identity::from_seed(&[1; 32])),
+        key,
+        seed: [3; 32],
+        max_members: MEMBERS_MAX,
+        period: PERIOD,
+    };
+    let mut swim = Swim::new(now, config);
     swim.announce(now, &own, &book);
     swim.learned(now, &other, 0, false);
     let from = SocketAddr::from(([10, 0, 0, 2], 4_000));

@@ -5,9 +5,13 @@ use core::net::SocketAddr;
 
 use super::{
     MAX_SWIM_BYTES, RecordBook, SEEN_MAX, SYNC_PAUSE, Swim, SwimError, SwimEvent, SwimTarget,
-    message::{ENTRIES_MAX, FRAME_BYTES, IdRange, STEP_BYTES, SwimBody, SwimItem, SwimMessage, WANTED_MAX},
+    message::{
+        ENTRIES_MAX, FRAME_BYTES, IdRange, STEP_BYTES, SwimBody, SwimItem, SwimMessage, WANTED_MAX,
+        vouch_message,
+    },
 };
 use crate::{
+    identity::{SIGNATURE_BYTES, verify},
     ids::PeerId,
     membership::{SignedRecord, sealed::SALT_BYTES},
     time::Instant,
@@ -48,7 +52,13 @@ impl Swim {
             return Ok(());
         }
         let SwimMessage { sender, mark, body, items } = message;
-        let answers = matches!(body, SwimBody::Ack { number, .. } if self.awaits(sender, number));
+        let answers = match &body {
+            SwimBody::Ack { number, .. } => self.awaits(sender, *number),
+            SwimBody::Vouched { number, signature } => {
+                self.handle_vouched(sender, *number, signature, book)?
+            }
+            _ => false,
+        };
         if self.table.get(&sender).is_some() {
             let event = if answers { SwimEvent::Answered } else { SwimEvent::Claimed };
             self.events.push_back(event(sender, from));
@@ -69,7 +79,8 @@ impl Swim {
             SwimBody::Ack { number, unknown, suspected } if answers => {
                 self.handle_ack(now, from, (sender, number), (unknown, suspected), book);
             }
-            SwimBody::Ack { .. } => {}
+            SwimBody::Ack { .. } | SwimBody::Vouched { .. } => {}
+            SwimBody::Vouch { number, theirs } => self.answer_vouch(now, from, (number, theirs), room),
             SwimBody::Proxy { number, target } => self.relay(now, from, number, target, book),
             SwimBody::Gossip => {}
             SwimBody::Sync { range, sums } => self.answer_sync(from, range, &sums, room),
@@ -172,7 +183,6 @@ impl Swim {
     fn awaits(&self, sender: PeerId, number: u64) -> bool {
         self.probe.is_some_and(|probe| probe.is_answered_by(sender, number))
             || self.suspect_answers(&sender, number)
-            || self.relays.iter().any(|relay| relay.asked == (sender, number))
             || self.asked_again == Some((sender, number))
     }
 
@@ -185,18 +195,11 @@ impl Swim {
         (unknown, suspected): (bool, bool),
         book: &impl RecordBook,
     ) {
-        if let Some(probe) = self.probe.filter(|probe| probe.is_answered_by(sender, number)) {
+        if self.probe.is_some_and(|probe| probe.is_answered_by(sender, number)) {
             self.probe = None;
-            // What another one claims prevents a suspicion, and ends none.
-            if probe.peer == sender {
-                self.spare_suspect(now, &sender);
-            }
+            self.spare_suspect(now, &sender);
         } else if self.suspect_answers(&sender, number) {
             self.spare_suspect(now, &sender);
-        } else if let Some(place) = self.relays.iter().position(|relay| relay.asked == (sender, number)) {
-            let (asker, theirs) = self.relays.remove(place).expect("it was found").for_whom;
-            let packet = self.writer(&SwimBody::Ack { number: theirs, unknown: false, suspected: false });
-            self.send(SwimTarget::Address(asker), packet);
         } else {
             self.asked_again = None;
         }
@@ -206,6 +209,48 @@ impl Swim {
         } else if unknown {
             self.send_own_record(from, book);
         }
+    }
+
+    /// Signs the number of the node in whose place another one asks.
+    fn answer_vouch(&mut self, now: Instant, from: SocketAddr, (number, theirs): (u64, u64), room: usize) {
+        if self.vouches.take(now) {
+            let signature = self.identity.sign(&vouch_message(theirs));
+            if let Some(packet) = self.answer(&SwimBody::Vouched { number, signature }, room) {
+                self.send(SwimTarget::Address(from), packet);
+            }
+        }
+    }
+
+    /// Passes on the signature of a node that was asked in the place of another one, or takes in the answer
+    /// of a member that was asked to ask. `false`: it was not asked.
+    fn handle_vouched(
+        &mut self,
+        sender: PeerId,
+        number: u64,
+        signature: &[u8; SIGNATURE_BYTES],
+        book: &impl RecordBook,
+    ) -> Result<bool, SwimError> {
+        if let Some(place) = self.relays.iter().position(|relay| relay.asked == (sender, number)) {
+            let (asker, theirs) = self.relays.remove(place).expect("it was found").for_whom;
+            let packet = self.writer(&SwimBody::Vouched { number: theirs, signature: *signature });
+            self.send(SwimTarget::Address(asker), packet);
+            return Ok(true);
+        }
+        let Some(probe) = &mut self.probe else { return Ok(false) };
+        let Some(proxy) = probe.proxies.iter_mut().find(|proxy| **proxy == Some((sender, number))) else {
+            return Ok(false);
+        };
+        // Each has one answer, so that inventing them costs a signature's check each.
+        *proxy = None;
+        let peer = probe.peer;
+        let record = self.table.get(&peer).and_then(|member| book.record(&peer, member.mark));
+        let key = record.map(|(record, _)| record.record().identity_key);
+        if !key.is_some_and(|key| verify(&key, &vouch_message(number), signature)) {
+            return Err(SwimError::Invented);
+        }
+        // It prevents a suspicion, and ends none.
+        self.probe = None;
+        Ok(true)
     }
 
     /// Compares a range: of one part that differs the sums of its parts are sent, or all that is in it.

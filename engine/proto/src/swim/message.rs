@@ -11,6 +11,8 @@
 //!                                                7 WANT    count 1 | count * peer 32
 //!          8 ASK    number 8 | peer 32 | mark 8 | part 1
 //!          9 PART   number 8 | part 1 | age in seconds 4 | length 2 | bytes of the record
+//!         10 VOUCH  number 8 | theirs 8 | room 64
+//!         11 VOUCHED  number 8 | signature 64
 //! flags    1: unknown, 2: suspected
 //! range    depth 1 | path 4
 //! item     1 RECORD   age in seconds 4 | length 2 | record
@@ -24,6 +26,7 @@ use alloc::vec::Vec;
 
 use super::{SUMS, fetch::PART_BYTES};
 use crate::{
+    identity::SIGNATURE_BYTES,
     ids::PeerId,
     membership::{
         LongRecord, SignedRecord,
@@ -51,6 +54,9 @@ const ENTRY_BYTES: usize = 32 + 8;
 const RECORD_HEAD_BYTES: usize = 1 + 4 + 2;
 const PART_HEAD_BYTES: usize = 8 + 1 + 4 + 2;
 const SUSPECT_BYTES: usize = 1 + 32 + 8;
+
+/// What a node signs to show that it is there, before the number of the node that wants to know.
+const CONTEXT_VOUCH: &[u8; 32] = b"corewire v1 member is here      ";
 
 /// Entries of a HAVE.
 pub(super) const ENTRIES_MAX: usize = (MAX_PLAIN_BYTES - HEAD_BYTES - RANGE_BYTES - 1) / ENTRY_BYTES;
@@ -115,8 +121,13 @@ pub(super) enum SwimBody {
     /// The answer. `unknown`: send your record. `suspected`: the record that you named is suspected, or given
     /// up.
     Ack { number: u64, unknown: bool, suspected: bool },
-    /// Ask this peer in my place.
+    /// Ask this peer in my place, and let it sign this number.
     Proxy { number: u64, target: PeerId },
+    /// Answer, and sign the number of the node in whose place you are asked. It is as long as the answer.
+    Vouch { number: u64, theirs: u64 },
+    /// The answer, and what is passed on of it under the number of the one that waits for it. The signature
+    /// is of [`vouch_message`].
+    Vouched { number: u64, signature: [u8; SIGNATURE_BYTES] },
     /// Items only.
     Gossip,
     /// The sums over the marks in each part of a range.
@@ -129,6 +140,14 @@ pub(super) enum SwimBody {
     Ask { number: u64, peer: PeerId, mark: u64, part: u8 },
     /// The answer.
     Part { number: u64, part: u8, age_s: u32, bytes: Vec<u8> },
+}
+
+/// What the signature of a [`SwimBody::Vouched`] is over.
+pub(super) fn vouch_message(number: u64) -> [u8; CONTEXT_VOUCH.len() + 8] {
+    let mut message = [0; CONTEXT_VOUCH.len() + 8];
+    message[..CONTEXT_VOUCH.len()].copy_from_slice(CONTEXT_VOUCH);
+    message[CONTEXT_VOUCH.len()..].copy_from_slice(&number.to_le_bytes());
+    message
 }
 
 /// News about a peer.
@@ -175,6 +194,8 @@ impl SwimWriter {
             SwimBody::Want(_) => 7,
             SwimBody::Ask { .. } => 8,
             SwimBody::Part { .. } => 9,
+            SwimBody::Vouch { .. } => 10,
+            SwimBody::Vouched { .. } => 11,
         };
         plain.extend_from_slice(&[FORMAT, kind]);
         plain.extend_from_slice(sender.as_bytes());
@@ -188,6 +209,15 @@ impl SwimWriter {
             SwimBody::Proxy { number, target } => {
                 plain.extend_from_slice(&number.to_le_bytes());
                 plain.extend_from_slice(target.as_bytes());
+            }
+            SwimBody::Vouch { number, theirs } => {
+                plain.extend_from_slice(&number.to_le_bytes());
+                plain.extend_from_slice(&theirs.to_le_bytes());
+                plain.extend_from_slice(&[0; SIGNATURE_BYTES]);
+            }
+            SwimBody::Vouched { number, signature } => {
+                plain.extend_from_slice(&number.to_le_bytes());
+                plain.extend_from_slice(signature);
             }
             SwimBody::Gossip => {}
             SwimBody::Sync { range, sums } => {
@@ -328,6 +358,12 @@ impl SwimMessage {
                 let (number, part, age_s, len) = (from.u64()?, from.u8()?, from.u32()?, from.u16()?);
                 SwimBody::Part { number, part, age_s, bytes: from.bytes(usize::from(len))?.to_vec() }
             }
+            10 => {
+                let (number, theirs) = (from.u64()?, from.u64()?);
+                from.bytes(SIGNATURE_BYTES)?;
+                SwimBody::Vouch { number, theirs }
+            }
+            11 => SwimBody::Vouched { number: from.u64()?, signature: from.array()? },
             _ => return None,
         };
         let items = items(&mut from)?;

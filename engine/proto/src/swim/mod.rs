@@ -13,9 +13,9 @@
 //! * **Only a signed record makes a member.** A packet is sealed with the key of the network, which names no
 //!   one; what it says about a peer is a record, or a suspicion of one.
 //! * **An answer counts only from the node that was asked.** Each question has a random number, which the
-//!   node that it is sent to can read, and members on the way; a member that is asked to ask has its own one.
-//!   So a packet that is replayed answers nothing, and a member can not answer for another one, except where
-//!   it was asked to ask.
+//!   node that it is sent to can read, and members on the way. A member that is asked to ask brings back the
+//!   signature of the node that it asked, of a number that was drawn for it. So a packet that is replayed
+//!   answers nothing, and a member that is asked to ask puts off no suspicion by a lie.
 //! * **The address of a member is one in its record, or one from which it has answered.** Where other packets
 //!   come from is told as a claim, for members that announce no address.
 //! * **Only the peer itself ends a suspicion**, by a newer record. No one can end it in its place.
@@ -26,14 +26,14 @@
 //!   exception; it sends one per period.
 //! * A node that is late itself, or drops packets in a flood, suspects no one and gives no one up: the answer
 //!   may be among what it has not read.
+//! * A node signs at most [`VOUCHES_PER_SECOND`] answers per second.
 //! * What is kept is bounded: members and those that were given up each by [`SwimConfig::max_members`]; news,
 //!   relayed questions, records that are fetched, and recent packets by constants; and so is the number of
 //!   packets that are opened ([`OPENS_PER_SECOND`]).
 //!
-//! Not prevented: a member that is asked to ask can claim an answer, and so put off that one node suspects a
-//! peer, until it asks others. An attacker on the way can resend a fresh answer from its own address; the
-//! next question without an answer goes to another address. While an attacker floods a node, that node misses
-//! no death by itself.
+//! Not prevented: an attacker on the way can resend a fresh answer from its own address; the next question
+//! without an answer goes to another address. While an attacker floods a node, that node misses no death by
+//! itself.
 //!
 //! Members with a session are not asked whether they are there, and are sent suspicions only: the session
 //! knows better, and carries the records. A node whose members all have sessions sends nothing.
@@ -52,6 +52,7 @@ mod table;
 
 use alloc::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     vec::Vec,
 };
 use core::{net::SocketAddr, time::Duration};
@@ -71,6 +72,7 @@ use self::{
     table::MemberTable,
 };
 use crate::{
+    identity::Identity,
     ids::PeerId,
     membership::{
         SignedRecord,
@@ -83,6 +85,9 @@ use crate::{
 
 /// Packets that a node opens per second, and at once. In a network without attackers a node gets about ten.
 pub const OPENS_PER_SECOND: u32 = 4_000;
+
+/// Answers that a node signs per second, and at once. At 3 % loss it is asked for one in five seconds.
+pub const VOUCHES_PER_SECOND: u32 = 100;
 
 /// The pause between two questions whether a member is there.
 pub const PERIOD: Duration = Duration::from_secs(1);
@@ -120,6 +125,8 @@ const CONTEXT_SEAL: &str = "corewire v1 membership seal";
 /// What a [`Swim`] is made of.
 #[derive(Debug)]
 pub struct SwimConfig {
+    /// Of this node: it signs that it is there for nodes that ask through others.
+    pub identity: Arc<Identity>,
     /// The key that the members share: [`crate::handshake::NetworkSecret::beacon_key`].
     pub key: KeyBytes,
     /// 32 random bytes, from which salts and choices are derived.
@@ -185,6 +192,9 @@ pub enum SwimError {
     /// A member has sealed what is not a membership packet.
     #[error("sealed by a member, and not a membership packet")]
     Malformed,
+    /// A member that was asked to ask another one claims an answer that is not signed by that one.
+    #[error("an answer that the asked member did not sign")]
+    Invented,
 }
 
 /// The membership protocol of one node. The module documentation has its invariants.
@@ -192,6 +202,7 @@ pub enum SwimError {
 pub struct Swim {
     seal: NetworkSeal,
     chance: Chance,
+    identity: Arc<Identity>,
     own: PeerId,
     period: Duration,
     max_members: usize,
@@ -211,6 +222,8 @@ pub struct Swim {
     /// Records that are being fetched.
     fetches: Vec<Fetch>,
     opens: OpenBudget,
+    /// Signatures that it still gives.
+    vouches: OpenBudget,
     /// Until then answers may be among the packets that were dropped unopened.
     flooded_until: Instant,
     /// The salts of recent packets, and the order in which they came.
@@ -231,9 +244,11 @@ pub struct Swim {
 }
 
 impl Swim {
-    /// The membership of `own`, which knows no one and has no record yet.
-    pub fn new(now: Instant, own: PeerId, config: SwimConfig) -> Self {
+    /// The membership of a node that knows no one and has no record yet.
+    pub fn new(now: Instant, config: SwimConfig) -> Self {
+        let own = config.identity.peer_id();
         Self {
+            identity: config.identity,
             seal: NetworkSeal::new(&config.key, CONTEXT_SEAL),
             chance: Chance::new(config.seed),
             own,
@@ -251,6 +266,7 @@ impl Swim {
             relays: VecDeque::new(),
             fetches: Vec::new(),
             opens: OpenBudget::new(now, OPENS_PER_SECOND),
+            vouches: OpenBudget::new(now, VOUCHES_PER_SECOND),
             flooded_until: now,
             seen: (BTreeSet::new(), VecDeque::new()),
             accuser: None,

@@ -26,8 +26,9 @@ pub(super) struct Probe {
     pub(super) mark: u64,
     /// Of the question to it.
     number: u64,
-    /// Those that were asked to ask it in each round, and the number of the answer of each.
-    proxies: [Option<(PeerId, u64)>; ROUNDS * FANOUT],
+    /// Those that were asked to ask it in each round and have not answered, and the number that each is to
+    /// let it sign.
+    pub(super) proxies: [Option<(PeerId, u64)>; ROUNDS * FANOUT],
     /// Rounds in which others were asked to ask.
     rounds: usize,
     /// When others are asked to ask; `None` after the last round.
@@ -35,9 +36,9 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    /// Whether this is the answer of the member, or of one that was asked to ask it.
+    /// Whether this is the answer of the member.
     pub(super) fn is_answered_by(&self, sender: PeerId, number: u64) -> bool {
-        (self.peer, self.number) == (sender, number) || self.proxies.contains(&Some((sender, number)))
+        (self.peer, self.number) == (sender, number)
     }
 }
 
@@ -46,7 +47,7 @@ impl Probe {
 pub(super) struct Relay {
     /// Who is asked, and the number of the question.
     pub(super) asked: (PeerId, u64),
-    /// Who waits for the answer, and by what number.
+    /// Who waits for the answer, and the number that is to be signed.
     pub(super) for_whom: (SocketAddr, u64),
     until: Instant,
 }
@@ -149,7 +150,8 @@ impl Swim {
         }
         let asked = (target, self.chance.number());
         self.relays.push_back(Relay { asked, for_whom: (from, number), until: now + self.period });
-        self.send_ping(target, false, asked.1, book);
+        let body = SwimBody::Vouch { number: asked.1, theirs: number };
+        self.send_news(SwimTarget::Peer { peer: target, again: false }, Some(target), &body, book);
     }
 
     pub(super) fn send_ping(&mut self, peer: PeerId, again: bool, number: u64, book: &impl RecordBook) {
@@ -169,20 +171,123 @@ const fn coprime(mut a: usize, mut b: usize) -> bool {
 mod tests {
     use std::collections::BTreeSet;
 
+    use alloc::sync::Arc;
+
     use super::*;
     use crate::{
-        membership::{Catalog, CatalogConfig, RecordVersion},
+        identity::Identity,
+        ids::NetworkId,
+        membership::{Catalog, CatalogConfig, PeerRecord, RecordVersion, SignedRecord, TransportKeyEntry},
         seal::KeyBytes,
-        swim::{CatalogBook, PERIOD, SwimConfig},
+        swim::{
+            CatalogBook, MAX_SWIM_BYTES, PERIOD, SwimConfig, SwimError, VOUCHES_PER_SECOND,
+            message::{SwimWriter, vouch_message},
+        },
     };
 
     /// The node of this seed, with ten members, itself included.
     fn swim(seed: u8) -> Swim {
-        let key = KeyBytes::from_bytes([1; 32]);
-        let config = SwimConfig { key, seed: [seed; 32], max_members: 99, period: PERIOD };
-        let mut swim = Swim::new(Instant::ZERO, PeerId([0; 32]), config);
-        (0..10).for_each(|n| assert!(join(&mut swim, n)));
+        let mut swim = alone(seed);
+        swim.table.set(swim.own, (1, RecordVersion::default()), false);
+        (1..10).for_each(|n| assert!(join(&mut swim, n)));
         swim
+    }
+
+    /// The node of this seed, which knows no one.
+    fn alone(seed: u8) -> Swim {
+        let (identity, key) = (Arc::new(identity(0)), KeyBytes::from_bytes([1; 32]));
+        let config = SwimConfig { identity, key, seed: [seed; 32], max_members: 99, period: PERIOD };
+        Swim::new(Instant::ZERO, config)
+    }
+
+    fn identity(n: u8) -> Identity {
+        Identity::from_seed(&[n; 32])
+    }
+
+    /// Records that the members have signed.
+    struct Records(Vec<SignedRecord>);
+
+    impl Records {
+        fn of(count: u8) -> Self {
+            let record = |n| {
+                let record = PeerRecord {
+                    peer_id: PeerId::default(),
+                    identity_key: [0; 32],
+                    transport_keys: alloc::vec![TransportKeyEntry { key: [9; 32], validity: 0 }],
+                    addresses: Vec::new(),
+                    tags: Vec::new(),
+                    streams: Vec::new(),
+                    version: RecordVersion::default(),
+                    lifetime_s: 60,
+                    leaving: false,
+                };
+                SignedRecord::sign(&identity(n), &NetworkId([1; 32]), record).unwrap()
+            };
+            Self((0..count).map(record).collect())
+        }
+    }
+
+    impl RecordBook for Records {
+        fn record(&self, peer: &PeerId, mark: u64) -> Option<(&SignedRecord, u32)> {
+            let fits = |record: &&SignedRecord| record.record().peer_id == *peer && record.mark() == mark;
+            self.0.iter().find(fits).map(|record| (record, 0))
+        }
+    }
+
+    /// The node that the first of these records is of, which knows the others.
+    fn acquainted(book: &Records) -> Swim {
+        let mut swim = alone(1);
+        swim.announce(Instant::ZERO, &book.0[0], book);
+        book.0[1..].iter().for_each(|record| swim.learned(Instant::ZERO, record, 0, false));
+        swim
+    }
+
+    fn take(swim: &mut Swim, book: &Records, sender: PeerId, body: &SwimBody) -> Result<(), SwimError> {
+        let plain = SwimWriter::new(&sender, 0, body, MAX_SWIM_BYTES).unwrap().finish();
+        let from = SocketAddr::from(([127, 0, 0, 1], 9));
+        swim.handle_plaintext(Instant::ZERO, from, (&plain, MAX_SWIM_BYTES), book)
+    }
+
+    #[test]
+    fn helper_can_not_answer_for_the_member_that_it_was_to_ask() {
+        let book = Records::of(4);
+        let mut swim = acquainted(&book);
+        swim.next_probe(Instant::ZERO, &book);
+        swim.ask_proxies(Instant::ZERO, &book);
+        let asked = swim.probe.expect("a member is asked").peer;
+        let number_of = |peer: PeerId| (1..4).find(|n| identity(*n).peer_id() == peer).expect("a member");
+        let helpers: Vec<_> = swim.probe.into_iter().flat_map(|probe| probe.proxies).flatten().collect();
+        assert_eq!(helpers.len(), 2);
+        for (helper, number) in helpers {
+            let ack = SwimBody::Ack { number, unknown: false, suspected: false };
+            assert_eq!(take(&mut swim, &book, helper, &ack), Ok(()));
+            let vouched = |signer: PeerId| {
+                let signature = identity(number_of(signer)).sign(&vouch_message(number));
+                SwimBody::Vouched { number, signature }
+            };
+            assert_eq!(take(&mut swim, &book, helper, &vouched(helper)), Err(SwimError::Invented));
+            assert_eq!(take(&mut swim, &book, helper, &vouched(asked)), Ok(()), "it has one answer");
+            assert!(swim.probe.is_some(), "nothing shows that the member is there");
+        }
+        swim.ask_proxies(Instant::ZERO, &book);
+        let helpers = swim.probe.into_iter().flat_map(|probe| probe.proxies).flatten();
+        let (helper, number) = helpers.last().expect("they are asked again");
+        let signature = identity(number_of(asked)).sign(&vouch_message(number));
+        assert_eq!(take(&mut swim, &book, helper, &SwimBody::Vouched { number, signature }), Ok(()));
+        assert!(swim.probe.is_none(), "the member itself has signed");
+    }
+
+    #[test]
+    fn node_signs_answers_at_a_bounded_rate() {
+        let book = Records::of(2);
+        let mut swim = acquainted(&book);
+        while swim.poll_transmit().is_some() {}
+        for number in 0..u64::from(VOUCHES_PER_SECOND) * 3 {
+            let body = SwimBody::Vouch { number, theirs: number };
+            assert_eq!(take(&mut swim, &book, book.0[1].record().peer_id, &body), Ok(()));
+        }
+        let answers = core::iter::from_fn(|| swim.poll_transmit()).count();
+        assert_eq!(answers, VOUCHES_PER_SECOND as usize);
     }
 
     fn join(swim: &mut Swim, n: u8) -> bool {

@@ -1,6 +1,6 @@
 //! What attackers get from the membership protocol: strangers, and members that lie.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 
@@ -53,8 +53,14 @@ fn changed_foreign_or_oversized_packets_change_nothing() {
 
     let other = NetworkId([0x22; 32]);
     let foreign = NetworkSecret::of_public_network(&other).beacon_key(&other);
-    let config = SwimConfig { key: foreign, seed: [1; 32], max_members: 9, period: PERIOD };
-    let mut stranger = Swim::new(world.now, world.ids[0], config);
+    let config = SwimConfig {
+        identity: Arc::new(identity(0)),
+        key: foreign,
+        seed: [1; 32],
+        max_members: 9,
+        period: PERIOD,
+    };
+    let mut stranger = Swim::new(world.now, config);
     let (now, facts) = (world.now, Facts::default());
     stranger.announce(now, &record(0, &facts), &world.library);
     stranger.learned(now, &record(1, &facts), 0, false);
@@ -145,8 +151,14 @@ fn suspect_that_answers_is_not_given_up_though_its_objections_are_lost() {
 #[test]
 fn differences_that_can_not_be_settled_are_compared_less_and_less_often() {
     let mut world = World::acquainted(13, 40, 0);
-    let config = SwimConfig { key: key(), seed: [8; 32], max_members: 8, period: PERIOD };
-    world.nodes[0] = Swim::new(world.now, world.ids[0], config);
+    let config = SwimConfig {
+        identity: Arc::new(identity(0)),
+        key: key(),
+        seed: [8; 32],
+        max_members: 8,
+        period: PERIOD,
+    };
+    world.nodes[0] = Swim::new(world.now, config);
     world.change(0, |_| {});
     (1..8).for_each(|other| world.introduce(0, other));
     world.run_for(PERIOD * 60);
@@ -307,8 +319,9 @@ fn answers_are_not_longer_than_what_they_answer() {
 /// A member that says what it likes: it knows `records`, hears nothing, and asks every 20 ms.
 fn liar(world: &World, records: &[SignedRecord]) -> Swim {
     let period = Duration::from_millis(20);
-    let config = SwimConfig { key: key(), seed: [9; 32], max_members: 99, period };
-    let mut liar = Swim::new(world.now, world.ids[0], config);
+    let config =
+        SwimConfig { identity: Arc::new(identity(0)), key: key(), seed: [9; 32], max_members: 99, period };
+    let mut liar = Swim::new(world.now, config);
     liar.announce(world.now, &latest(world, 0), &world.library);
     records.iter().for_each(|record| liar.learned(world.now, record, 0, false));
     liar
@@ -380,9 +393,15 @@ fn invented_members_that_do_not_answer_are_given_up() {
 
 #[test]
 fn members_beyond_the_bound_are_not_kept() {
-    let config = SwimConfig { key: key(), seed: [1; 32], max_members: 8, period: PERIOD };
+    let config = SwimConfig {
+        identity: Arc::new(identity(0)),
+        key: key(),
+        seed: [1; 32],
+        max_members: 8,
+        period: PERIOD,
+    };
     let world = World::new(1, 1, 0);
-    let mut swim = Swim::new(world.now, world.ids[0], config);
+    let mut swim = Swim::new(world.now, config);
     swim.announce(world.now, &record(0, &Facts::default()), &world.library);
     for n in 1..100 {
         swim.learned(world.now, &record(n, &Facts::default()), 0, false);
@@ -440,7 +459,7 @@ proptest! {
     /// The plaintexts are those that a member could seal: kinds and counts are likely, the rest is not.
     #[test]
     fn any_plaintext_of_a_member_is_handled_within_bounds(
-        kind in 0..11u8,
+        kind in 0..13u8,
         body in prop::collection::vec(any::<u8>(), 0..1_160),
         items in prop::collection::vec(0..4u8, 0..40),
         room in 0..MAX_SWIM_BYTES,

@@ -4,6 +4,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, HashMap, HashSet},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -125,8 +126,14 @@ impl World {
         let swim = |n: usize| {
             let mut random = [3; 32];
             random[..8].copy_from_slice(&(n as u64 ^ seed << 20).to_le_bytes());
-            let config = SwimConfig { key: key(), seed: random, max_members: count.max(64), period: PERIOD };
-            Swim::new(now, ids[n], config)
+            let config = SwimConfig {
+                identity: Arc::new(identity(n)),
+                key: key(),
+                seed: random,
+                max_members: count.max(64),
+                period: PERIOD,
+            };
+            Swim::new(now, config)
         };
         let mut world = Self {
             now,
