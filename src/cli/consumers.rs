@@ -37,8 +37,12 @@ struct ConsumerAccount {
     name: String,
     /// Its channels whose outcome is not known yet, oldest first.
     channels: Vec<KnownChannel>,
-    /// Records that it will not get.
-    missed: u64,
+    /// Records that were not acknowledged each time it lost its place, in total.
+    skipped: u64,
+    /// Of these, the ones since it came back the last time. Those on their way then may have arrived.
+    lost: u64,
+    /// Records that it missed between its channels, exactly as it was told when it came back.
+    missed_while_away: u64,
     /// Why it lost its place the last time.
     reason: Option<CloseCode>,
 }
@@ -68,8 +72,6 @@ enum ChannelOutcome {
 #[derive(Default)]
 pub(crate) struct ConsumerAccounts {
     accounts: BTreeMap<PeerId, ConsumerAccount>,
-    /// Records that were missed by consumers that have no account any more.
-    missed_by_others: u64,
 }
 
 impl KnownChannel {
@@ -100,15 +102,23 @@ fn is_break(code: CloseCode) -> bool {
 impl ConsumerAccount {
     fn new(channel: &ChannelInfo) -> Self {
         let name = node::peer_name(channel.consumer_id(), channel.peer());
-        ConsumerAccount { name, channels: Vec::new(), missed: 0, reason: None }
+        let (skipped, lost, missed_while_away) = (0, 0, 0);
+        ConsumerAccount { name, channels: Vec::new(), skipped, lost, missed_while_away, reason: None }
+    }
+
+    /// Records that it does not get.
+    fn missed(&self) -> u64 {
+        self.missed_while_away + self.lost
     }
 
     /// Settles the channels that are over. Returns a line if the consumer is now known to miss records.
     fn settle(&mut self, now: Instant) -> Option<String> {
         let mut missed = 0;
+        let mut away = 0;
         let mut newer = self.channels.len();
         for channel in &mut self.channels {
             newer -= 1;
+            away = away.max(channel.info.stats().missed_while_away());
             if channel.settled {
                 continue;
             }
@@ -124,14 +134,27 @@ impl ConsumerAccount {
             };
         }
         self.channels.retain(|channel| channel.listed || !channel.settled);
-        self.missed += missed;
-        let reason = self.reason?;
+        self.note(missed, away)
+    }
+
+    /// Takes in what was not acknowledged when channels ended, and what the consumer has missed between all
+    /// its channels. Returns a line if something is new.
+    fn note(&mut self, skipped: u64, missed_while_away: u64) -> Option<String> {
+        self.skipped += skipped;
+        self.lost += skipped;
+        let returned_without = missed_while_away.saturating_sub(self.missed_while_away);
+        if returned_without > 0 {
+            // It holds what was lost with the consumer's place, as far as that did not arrive.
+            (self.missed_while_away, self.lost) = (missed_while_away, 0);
+            return Some(format!("{} is back, and misses {} records", self.name, grouped(returned_without)));
+        }
+        let reason = self.reason.filter(|_| skipped > 0)?;
         let rest = if reason == CloseCode::TOO_SLOW {
             " and misses those that are sent until it is back"
         } else {
             ""
         };
-        (missed > 0).then(|| format!("{} may miss {} records{rest}: {reason}", self.name, grouped(missed)))
+        Some(format!("{} may miss {} records{rest}: {reason}", self.name, grouped(skipped)))
     }
 
     /// The channel, unless its outcome is known.
@@ -170,12 +193,12 @@ impl ConsumerAccounts {
     /// Forgets consumers that have gone: those that have everything, and of the others as many as are too
     /// many.
     fn forget(&mut self) {
-        self.accounts.retain(|_, account| !account.channels.is_empty() || account.missed > 0);
+        self.accounts.retain(|_, account| !account.channels.is_empty() || account.missed() > 0);
         while self.accounts.len() > NAMED_MAX
             && let Some(id) =
                 self.accounts.iter().find(|(_, account)| account.channels.is_empty()).map(|(id, _)| *id)
         {
-            self.missed_by_others += self.accounts.remove(&id).map_or(0, |account| account.missed);
+            self.accounts.remove(&id);
         }
     }
 
@@ -231,26 +254,30 @@ impl ConsumerAccounts {
         self.lag() >= records && connected().any(|channel| channel.stats().lag() <= records / 4)
     }
 
-    /// What the consumers did not get: the total, and a line for each. `total` is the producer's own count.
-    pub(crate) fn missed(&self, total: u64) -> Option<(u64, String)> {
-        let of_accounts = self.accounts.values().map(|account| account.missed).sum::<u64>();
-        let named = of_accounts + self.missed_by_others;
+    /// What the consumers did not get: the total, and a line for each. The arguments are the producer's own
+    /// counts; what they have and no account has is of consumers without an account.
+    pub(crate) fn missed(&self, skipped_at_close: u64, missed_while_away: u64) -> Option<(u64, String)> {
+        let sum = |figure: fn(&ConsumerAccount) -> u64| self.accounts.values().map(figure).sum::<u64>();
         let mut lines: Vec<String> = self
             .accounts
             .values()
-            .filter(|account| account.missed > 0)
+            .filter(|account| account.missed() > 0)
             .map(|account| {
                 let reason = account.reason.map_or(String::new(), |reason| format!(": {reason}"));
-                let least = if account.reason == Some(CloseCode::TOO_SLOW) { "at least " } else { "" };
-                format!("{least}{} for {}{reason}", grouped(account.missed), account.name)
+                let is_open = account.lost > 0 && account.reason == Some(CloseCode::TOO_SLOW);
+                let least = if is_open { "at least " } else { "" };
+                format!("{least}{} for {}{reason}", grouped(account.missed()), account.name)
             })
             .collect();
-        let others = total.saturating_sub(of_accounts).max(self.missed_by_others);
+        // Of a consumer that came back the second count holds what the first one has.
+        let others = skipped_at_close
+            .saturating_sub(sum(|account| account.skipped))
+            .max(missed_while_away.saturating_sub(sum(|account| account.missed_while_away)));
         if others > 0 {
             lines.push(format!("{} for others", grouped(others)));
         }
         let list = listed(lines.into_iter(), "\n  ")?;
-        Some((named.max(total), format!("\n  {list}")))
+        Some((sum(ConsumerAccount::missed) + others, format!("\n  {list}")))
     }
 }
 
@@ -345,8 +372,32 @@ mod tests {
 
     #[test]
     fn what_no_consumer_is_named_for_is_still_counted() {
-        let (total, text) = ConsumerAccounts::default().missed(7).unwrap();
-        assert_eq!((total, &*text), (7, "\n  7 for others"));
-        assert!(ConsumerAccounts::default().missed(0).is_none());
+        for (skipped, away) in [(7, 0), (0, 7), (5, 7)] {
+            let (total, text) = ConsumerAccounts::default().missed(skipped, away).unwrap();
+            assert_eq!((total, &*text), (7, "\n  7 for others"));
+        }
+        assert!(ConsumerAccounts::default().missed(0, 0).is_none());
+    }
+
+    #[test]
+    fn return_replaces_what_was_lost_by_what_was_missed() {
+        let mut account = ConsumerAccount {
+            name: "it".to_owned(),
+            channels: Vec::new(),
+            skipped: 0,
+            lost: 0,
+            missed_while_away: 0,
+            reason: Some(CloseCode::TOO_SLOW),
+        };
+        assert!(account.note(10, 0).unwrap().contains("may miss 10 records and misses those"));
+        assert_eq!((account.missed(), account.note(0, 0)), (10, None));
+        assert_eq!(account.note(0, 12).as_deref(), Some("it is back, and misses 12 records"));
+        assert_eq!((account.missed(), account.note(0, 12)), (12, None));
+        account.note(5, 12);
+        assert_eq!(account.missed(), 17);
+        let accounts = ConsumerAccounts { accounts: [(PeerId::random(), account)].into() };
+        let (total, text) = accounts.missed(15, 12).unwrap();
+        assert_eq!((total, text.contains("at least 17 for it")), (17, true), "{text}");
+        assert_eq!(accounts.missed(15, 20).unwrap().0, 25, "8 are of another one");
     }
 }

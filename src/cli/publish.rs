@@ -316,7 +316,7 @@ impl Publishing<'_> {
     /// The last words, and the exit code.
     fn report(&self, outcome: Result<Exit, Failure>, delivered: bool) -> Result<Exit, Failure> {
         let stats = self.producer.stats();
-        let missed = self.accounts.missed(stats.skipped_at_close);
+        let missed = self.accounts.missed(stats.skipped_at_close, stats.missed_while_away);
         let sent = grouped(stats.accepted);
         if !matches!(outcome, Ok(Exit::Done)) {
             self.say(&match outcome {

@@ -239,6 +239,7 @@ impl ChannelInfo {
             filtered: numbers.filtered,
             dropped_oldest: numbers.skipped,
             skipped_at_close: end.map_or(0, |end| end.saturating_sub(numbers.released)),
+            missed_while_away: self.ends.channel.shared().missed_before(),
             resent: numbers.resent,
             duplicates: numbers.duplicates,
             credit_bytes: numbers.credit_bytes,

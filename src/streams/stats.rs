@@ -30,6 +30,7 @@ pub struct Stats {
     pub(super) filtered: u64,
     pub(super) dropped_oldest: u64,
     pub(super) skipped_at_close: u64,
+    pub(super) missed_while_away: u64,
     pub(super) resent: u64,
     pub(super) duplicates: u64,
     pub(super) credit_bytes: u64,
@@ -108,6 +109,13 @@ impl Stats {
         self.skipped_at_close
     }
 
+    /// Of a channel between engines, at the producer's end: datums that the consumer missed between its
+    /// channels so far, exactly as it was told. All consumers together:
+    /// [`Stats::missed_while_away`](crate::streams::producer::Stats::missed_while_away).
+    pub fn missed_while_away(&self) -> u64 {
+        self.missed_while_away
+    }
+
     /// Datums sent again after a loss; at the producer's end.
     pub fn resent(&self) -> u64 {
         self.resent
@@ -173,6 +181,7 @@ impl fmt::Display for Stats {
             (self.skipped, "skipped"),
             (self.filtered, "filtered"),
             (self.skipped_at_close, "skipped at close"),
+            (self.missed_while_away, "missed while away"),
             (self.resent, "resent"),
             (self.duplicates, "duplicates"),
             (self.blocked, "blocked"),
