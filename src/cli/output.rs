@@ -16,7 +16,6 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fstat, makedev};
 
 use super::args::Format;
-use super::exit::{Exit, Failure};
 use super::framing::write_record;
 use super::wait::{Interrupt, POLL_INTERVAL};
 
@@ -66,20 +65,16 @@ impl OutputState {
     }
 }
 
-/// Refuses to go on without a standard output.
+/// Whether standard output may be closed, so that the records are thrown away unasked.
 ///
 /// A program that is started with a closed one finds `/dev/null` in its place, open for reading and writing:
-/// the standard library puts it there, so that no other file takes the number. A shell that is told to throw
+/// the standard library puts it there, so that no other file takes the number. A program that starts this one
+/// and wants no output may have opened it in the same way, so it is no error. A shell that is told to throw
 /// the output away opens it for writing only.
-pub(crate) fn check_stdout() -> Result<(), Failure> {
+pub(crate) fn may_be_closed() -> bool {
     let out = io::stdout();
     let is_null = fstat(&out).is_ok_and(|stat| stat.st_rdev == makedev(1, 3));
-    let both_ways = fcntl_getfl(&out).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR);
-    if is_null && both_ways {
-        let cure = "give the records a place, as in `> records`; `> /dev/null` throws them away";
-        return Err(Failure::new(Exit::CannotStart, "stdout is closed").cure(cure));
-    }
-    Ok(())
+    is_null && fcntl_getfl(&out).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// See the module. To be used by the thread that made it.

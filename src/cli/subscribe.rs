@@ -15,7 +15,7 @@ use corewire::{Consumer, Discovery, Network, PeerId};
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
 use super::node::{self, NodeRole};
-use super::output::{OutputThread, check_stdout};
+use super::output::{OutputThread, may_be_closed};
 use super::progress::Progress;
 use super::record::{Raw, RawRecord};
 use super::term::note;
@@ -67,7 +67,6 @@ enum EndReason {
 
 /// Runs `corewire sub`.
 pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
-    check_stdout()?;
     let interrupt = Interrupt::listen()?;
     let network = node::join(&args.net, NodeRole::Subscriber, &interrupt)?;
     let say = |line: &str| {
@@ -75,6 +74,9 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
             note(line);
         }
     };
+    if may_be_closed() {
+        say("stdout is closed, or is /dev/null: the records are thrown away");
+    }
     node::introduce(&network, &say);
     let mut subscription =
         SubscribeLoop::new(consumer(&network, args), &network, args, OutputThread::stdout()?);

@@ -1,5 +1,6 @@
 //! Waits on the main thread for a future, a deadline or a signal, without an async runtime.
 
+use std::fs;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -25,8 +26,9 @@ pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 /// How often a thread that waits for datums looks at what else may have happened.
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Records SIGINT, SIGTERM and SIGHUP. The first signal asks the program to end; the second one of its kind
-/// ends it at once. By default it hears no signal.
+/// Records SIGINT, SIGTERM and SIGHUP, except those that are ignored when the program starts: `nohup` and
+/// shells that start a background job want it to live on. The first signal asks the program to end; the second
+/// one of its kind ends it at once. By default it hears no signal.
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt {
     signal: Arc<AtomicUsize>,
@@ -36,7 +38,9 @@ impl Interrupt {
     /// Starts to listen.
     pub(crate) fn listen() -> io::Result<Interrupt> {
         let signal = Arc::new(AtomicUsize::new(0));
-        for number in [SIGINT, SIGTERM, SIGHUP] {
+        let ignored = ignored_signals(&fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let heard = |number: &i32| ignored & 1 << (number - 1) == 0;
+        for number in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(heard) {
             let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
             // In this order: the first signal finds the flag unset and only sets it.
             signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&again))?;
@@ -60,6 +64,12 @@ impl Interrupt {
             _ => None,
         }
     }
+}
+
+/// The signals that a process ignores, bit 0 for signal 1. `status` is its `/proc/self/status`.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -132,6 +142,12 @@ mod tests {
     #[test]
     fn ready_future_wins_over_a_passed_deadline() {
         assert_eq!(until(ready(7), Some(Instant::now()), &Interrupt::default()), Ok(7));
+    }
+
+    #[test]
+    fn ignored_signals_are_read_from_the_status() {
+        assert_eq!(ignored_signals("SigBlk:\t0000000000000001\nSigIgn:\t0000000000001003\n"), 0x1003);
+        assert_eq!(ignored_signals("Name:\tx\n"), 0);
     }
 
     #[test]

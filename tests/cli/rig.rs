@@ -50,7 +50,12 @@ pub(crate) fn start(arguments: &[&str]) -> Running {
 
 /// Starts a program whose stdout is not read here.
 pub(crate) fn start_unread(arguments: &[&str], stdout: Stdio) -> Running {
-    let mut child = program(arguments)
+    start_command(program(arguments), stdout)
+}
+
+/// The same of any command.
+pub(crate) fn start_command(mut command: Command, stdout: Stdio) -> Running {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(stdout)
         .stderr(Stdio::piped())
@@ -125,7 +130,20 @@ impl Drop for Running {
 }
 
 pub(crate) fn run(arguments: &[&str]) -> Output {
-    program(arguments).stdin(Stdio::null()).output().expect("the program runs")
+    let mut command = program(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    output_of(command.spawn().expect("the program runs"))
+}
+
+/// What a program has written when it has ended, which it must do in time.
+pub(crate) fn output_of(child: Child) -> Output {
+    let id = child.id().to_string();
+    let (tell, ended) = mpsc::channel();
+    thread::spawn(move || tell.send(child.wait_with_output()));
+    ended.recv_timeout(LIMIT).map(Result::unwrap).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-s", "KILL", &id]).status();
+        panic!("the program still runs; it has written: {:?}", ended.recv());
+    })
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -53,13 +53,40 @@ fn one_signal_ends_a_publisher_that_waits_for_the_writer_of_its_fifo() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("fifo");
     fifo(&file);
-    for consumers in ["0", "1"] {
-        let options =
-            ["pub", "s", "--listen", "127.0.0.1:0", "--consumers", consumers, "--file", path(&file)];
-        let mut publisher = start(&options);
-        publisher.wait_for_line("listening on");
-        publisher.signal("INT");
-        assert_eq!(publisher.end().code(), Some(130));
+    let options = ["pub", "s", "--listen", "127.0.0.1:0", "--consumers", "0", "--file", path(&file)];
+    let mut publisher = start(&options);
+    publisher.wait_for_line("listening on");
+    // The thread that opens it runs.
+    let tasks = format!("/proc/{}/task", publisher.child.id());
+    let is_reader = |task: fs::DirEntry| {
+        fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "corewire-pub")
+    };
+    let until = Instant::now() + PROMPTLY;
+    while !fs::read_dir(&tasks).unwrap().map_while(Result::ok).any(is_reader) {
+        assert!(Instant::now() < until, "the file is not opened");
+        std::thread::yield_now();
+    }
+    publisher.signal("INT");
+    assert_eq!(publisher.end().code(), Some(130));
+}
+
+#[test]
+fn signal_that_is_ignored_at_the_start_stays_ignored() {
+    for signal in ["HUP", "INT"] {
+        // As `nohup` does, and a shell for a job in the background.
+        let line = format!("trap '' {signal}; exec \"$0\" pub calm --listen 127.0.0.1:0");
+        let mut command = Command::new("sh");
+        command.args(["-c", &line, env!("CARGO_BIN_EXE_corewire")]).env("NO_COLOR", "1");
+        let mut publisher = start_command(command, Stdio::null());
+        let address = publisher.address();
+        publisher.signal(signal);
+        let subscriber = start(&["sub", "calm", "--peer", &address, "--count", "10"]);
+        let fed = publisher.feed(numbers(10));
+        let subscriber = subscriber.end();
+        assert_eq!(subscriber.code(), Some(0), "{signal}: {}", subscriber.stderr);
+        let publisher = publisher.end();
+        assert_eq!(publisher.code(), Some(0), "{signal}: {}", publisher.stderr);
+        fed.join().unwrap();
     }
 }
 
