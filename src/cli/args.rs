@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::bench::{BENCH_EXAMPLES, BenchArgs};
+use super::bench::{BENCH_EXAMPLES, BenchArgs, MAX_CONSUMERS};
 use super::exit::EXIT_CODES_HELP;
 use super::units::{self, UNITS_HELP};
 
@@ -129,9 +129,9 @@ pub(crate) struct DemoArgs {
     /// Driver; auto takes io_uring where the kernel allows it, epoll otherwise
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) io: Io,
-    /// How long the demonstration sends
+    /// How long the demonstration sends, 20 ms to 10 min
     #[arg(long = "for", visible_alias = "duration", value_name = "TIME", default_value = "4s")]
-    #[arg(value_parser = units::duration)]
+    #[arg(value_parser = demo_time)]
     pub(crate) duration: Duration,
     /// Prices a second in the demonstration's latency part
     #[arg(long, value_name = "RATE", default_value = "10k", value_parser = units::rate)]
@@ -185,8 +185,8 @@ pub(crate) struct PubArgs {
     /// Records a second at most [default: as fast as the slowest consumer takes them]
     #[arg(long, value_name = "RATE", value_parser = units::rate)]
     pub(crate) rate: Option<f64>,
-    /// Consumers to wait for before the first record
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Consumers to wait for before the first record, up to 1024
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = awaited_consumers)]
     pub(crate) consumers: usize,
     /// A consumer for which others wait: cut it off after 1 s in total, or let all wait
     #[arg(long, value_enum, value_name = "WHAT", default_value = "cut")]
@@ -226,6 +226,22 @@ pub(crate) struct SubArgs {
     pub(crate) wait: Option<Duration>,
     #[command(flatten)]
     pub(crate) net: NetArgs,
+}
+
+fn demo_time(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        time if time < Duration::from_millis(20) || time > Duration::from_secs(600) => {
+            Err("the demonstration sends for 20ms to 10m".to_owned())
+        }
+        time => Ok(time),
+    }
+}
+
+fn awaited_consumers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 0..=MAX_CONSUMERS) => Ok(count),
+        _ => Err(format!("a stream has 0 to {MAX_CONSUMERS} consumers")),
+    }
 }
 
 #[cfg(test)]
@@ -277,6 +293,9 @@ mod tests {
             &["corewire", "pub", "s", "--rate", "x"],
             &["corewire", "sub", "s", "--peer", "nowhere"],
             &["corewire", "sub", "s", "--io", "magic"],
+            &["corewire", "pub", "s", "--consumers", "1025"],
+            &["corewire", "--for", "19ms"],
+            &["corewire", "--for", "11m"],
         ] {
             assert_eq!(Cli::try_parse_from(bad).unwrap_err().exit_code(), 2, "{bad:?}");
         }

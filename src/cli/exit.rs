@@ -111,7 +111,14 @@ mod tests {
             Exit::Interrupted,
             Exit::Terminated,
         ] {
-            assert!(EXIT_CODES_HELP.contains(&(exit as u8).to_string()), "{exit:?} is missing");
+            let number = (exit as u8).to_string();
+            let mut lines = EXIT_CODES_HELP.lines();
+            let has_line = lines.any(|line| line.split_whitespace().next() == Some(&number));
+            // Two stand in the line of a third one.
+            assert!(
+                has_line || EXIT_CODES_HELP.contains(&format!("{number} for SIG")),
+                "{exit:?} is missing"
+            );
         }
     }
 }

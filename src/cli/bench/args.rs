@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use corewire::engine::Idle;
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +83,7 @@ impl fmt::Display for EngineMode {
 
 /// `corewire bench`.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("elsewhere").args(["peer", "listen"]))]
 pub(crate) struct BenchArgs {
     /// What to measure [default: latency throughput; with --peer: round-trip throughput]
     #[arg(value_enum, value_name = "WHAT")]
@@ -112,7 +113,8 @@ pub(crate) struct BenchArgs {
     /// Bytes that the producer's ring and each consumer's window hold [default: those of the library]
     #[arg(long, value_name = "SIZE", value_parser = window_size)]
     pub(crate) window: Option<usize>,
-    /// CPUs for the sending and the receiving thread, as in 0,1 [default: not pinned]
+    /// CPUs for the sending and the receiving thread, as in 0,1; with --peer or --listen the one of this end
+    /// [default: not pinned]
     #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 1)]
     pub(crate) cpus: Vec<usize>,
     /// Both ends in this process, on two threads
@@ -122,14 +124,16 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "ADDR", value_parser = units::peer, conflicts_with = "listen")]
     pub(crate) peer: Option<String>,
     /// Be the other end for `corewire bench --peer`, until a signal comes
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["json", "hgrm", "svg", "expect"])]
+    #[arg(long, value_name = "ADDR", conflicts_with_all = [
+        "what", "size", "rate", "consumers", "duration", "window", "json", "hgrm", "svg", "expect",
+    ])]
     pub(crate) listen: Option<SocketAddr>,
     /// Name of the network of --peer and --listen; both sides must use the same
-    #[arg(long, value_name = "NAME", default_value = BENCH_NETWORK)]
+    #[arg(long, value_name = "NAME", default_value = BENCH_NETWORK, requires = "elsewhere")]
     pub(crate) network: String,
     /// File from which the network's secret is derived, for --peer and --listen; both sides need the same
     /// bytes
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "elsewhere")]
     pub(crate) secret_file: Option<PathBuf>,
     /// Write the results as JSON instead of a table
     #[arg(long)]
@@ -233,6 +237,11 @@ mod tests {
             (&["--expect", "p99<fast"], "50us"),
             (&["--peer", "nowhere"], "10.0.0.1:7411"),
             (&["--in-process", "--peer", "a:1"], "cannot be used"),
+            (&["--listen", "127.0.0.1:0", "latency"], "cannot be used"),
+            (&["--listen", "127.0.0.1:0", "--size", "64"], "cannot be used"),
+            (&["--listen", "127.0.0.1:0", "--duration", "1s"], "cannot be used"),
+            (&["--network", "n"], "--listen"),
+            (&["--secret-file", "f"], "--listen"),
             (&["speed"], "latency"),
         ] {
             let error = parse(words).map(|_| ()).unwrap_err();

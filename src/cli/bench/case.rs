@@ -70,6 +70,27 @@ pub(crate) fn rate_text(rate: f64) -> String {
     if rate.fract() == 0.0 { grouped(rate as u64) } else { rate.to_string() }
 }
 
+/// Whether `--cpus` has a thread for each CPU.
+pub(crate) fn check_cpus(args: &BenchArgs) -> Result<(), Failure> {
+    let (most, cause, cure) = if args.peer.is_some() || args.listen.is_some() {
+        (1, "with --peer and --listen, --cpus takes the CPU of this end's thread", "--cpus 0")
+    } else {
+        (2, "--cpus takes a CPU for the sending thread and one for the receiving", "--cpus 0,1")
+    };
+    if args.cpus.len() > most { Err(Failure::new(Exit::Usage, cause).cure(cure)) } else { Ok(()) }
+}
+
+/// The values of a list, each once: two results of one combination would have one name.
+fn distinct<T: PartialEq + Copy>(values: &[T]) -> Vec<T> {
+    let mut once = Vec::new();
+    for value in values {
+        if !once.contains(value) {
+            once.push(*value);
+        }
+    }
+    once
+}
+
 /// All combinations. Engines change fastest, so that their results stand beside each other.
 pub(crate) fn cases(args: &BenchArgs) -> Result<Vec<BenchCase>, Failure> {
     let usage = |cause: &str, cure: &str| Err(Failure::new(Exit::Usage, cause).cure(cure));
@@ -79,25 +100,23 @@ pub(crate) fn cases(args: &BenchArgs) -> Result<Vec<BenchCase>, Failure> {
         (None, false) => Transport::Processes,
     };
     let first = if transport == Transport::Machines { Measure::RoundTrip } else { Measure::Latency };
-    let whats = if args.what.is_empty() { vec![first, Measure::Throughput] } else { args.what.clone() };
+    let whats = if args.what.is_empty() { vec![first, Measure::Throughput] } else { distinct(&args.what) };
     if transport == Transport::Machines && whats.contains(&Measure::Latency) {
         return usage("two machines have no common clock for a latency one way", "round-trip with --peer");
     }
-    if args.cpus.len() > 2 {
-        return usage("--cpus takes a CPU for the sending thread and one for the receiving", "--cpus 0,1");
-    }
+    check_cpus(args)?;
     let engines = if args.engine.is_empty() {
         vec![EngineMode::Hosted, EngineMode::Threads]
     } else {
-        args.engine.clone()
+        distinct(&args.engine)
     };
     let mut cases = Vec::new();
     for &what in &whats {
         let rates: Vec<Option<f64>> =
-            if what.is_timed() { args.rate.iter().copied().map(Some).collect() } else { vec![None] };
+            if what.is_timed() { distinct(&args.rate).into_iter().map(Some).collect() } else { vec![None] };
         let fits = |consumers: &&usize| what != Measure::RoundTrip || **consumers == 1;
-        for &bytes in &args.size {
-            for &consumers in args.consumers.iter().filter(fits) {
+        for bytes in distinct(&args.size) {
+            for &consumers in distinct(&args.consumers).iter().filter(fits) {
                 for &rate in &rates {
                     cases.extend(engines.iter().map(|&engine| BenchCase {
                         what,
@@ -153,6 +172,17 @@ mod tests {
         assert_eq!(all[0], "latency, hosted, 64 B, 500/s");
         assert_eq!(all[1], "latency, threads, 64 B, 500/s");
         assert_eq!(all[23], "throughput, threads, 1,024 B, 4 consumers");
+        let once = planned(&[
+            "latency",
+            "latency",
+            "--size",
+            "64,64",
+            "--rate",
+            "10k,10000",
+            "--engine",
+            "hosted,hosted",
+        ]);
+        assert_eq!(once.unwrap(), ["latency, hosted, 64 B, 10,000/s"]);
     }
 
     #[test]
@@ -168,6 +198,7 @@ mod tests {
             (&["latency", "--peer", "a:1"][..], "common clock"),
             (&["round-trip", "--consumers", "2"], "one consumer"),
             (&["--cpus", "0,1,2"], "--cpus"),
+            (&["--cpus", "0,1", "--peer", "a:1"], "this end's thread"),
             (&["throughput", "--expect", "loss=0,p99<1ms"], "p99<1ms"),
             (&["latency", "--expect", "rate>1"], "no such figure"),
         ] {

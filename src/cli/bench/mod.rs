@@ -30,7 +30,7 @@ use clap::ValueEnum;
 use corewire::{Network, NetworkId, network};
 
 use self::args::EngineMode;
-pub(crate) use self::args::{BENCH_EXAMPLES, BenchArgs};
+pub(crate) use self::args::{BENCH_EXAMPLES, BenchArgs, MAX_CONSUMERS};
 use self::case::{BenchCase, Transport};
 use self::drive::BenchDriver;
 use self::end::{BenchEnd, BenchWaiter};
@@ -285,6 +285,7 @@ fn builder(args: &BenchArgs, interrupt: &Interrupt) -> Result<network::Builder, 
 
 /// The end that receives, in a process of its own.
 fn listen(args: &BenchArgs, address: SocketAddr, signals: &Interrupt) -> Result<Exit, Failure> {
+    case::check_cpus(args)?;
     let mode = match args.engine[..] {
         [] => EngineMode::Hosted,
         [mode] => mode,
