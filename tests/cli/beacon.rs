@@ -3,9 +3,22 @@
 use std::io::Write;
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use corewire_testkit::LIMIT;
 
 use crate::namespace::in_namespace;
 use crate::rig::*;
+
+/// Held by the test that needs the default port to be taken.
+static DEFAULT_PORT: Mutex<()> = Mutex::new(());
+
+/// Takes the default port, so that only the beacon can help. If another program has it, it is taken too.
+fn take_default_port() -> (MutexGuard<'static, ()>, Option<UdpSocket>) {
+    let held = DEFAULT_PORT.lock().unwrap_or_else(PoisonError::into_inner);
+    (held, UdpSocket::bind("127.0.0.1:7411").ok())
+}
 
 /// A network of this test's own.
 fn network(name: &str) -> String {
@@ -14,8 +27,7 @@ fn network(name: &str) -> String {
 
 #[test]
 fn two_programs_without_addresses_meet_on_one_host() {
-    // The default port is taken, so that only the beacon can help. It may be taken already.
-    let _taken = UdpSocket::bind("127.0.0.1:7411");
+    let _taken = take_default_port();
     let network = network("zero");
     let mut publisher = start(&["pub", "s", "--network", &network]);
     let line = publisher.wait_for_line("without addresses");
@@ -32,7 +44,7 @@ fn two_programs_without_addresses_meet_on_one_host() {
 
 #[test]
 fn programs_without_beacons_do_not_meet() {
-    let _taken = UdpSocket::bind("127.0.0.1:7411");
+    let _taken = take_default_port();
     let network = network("alone");
     let publisher = start(&["pub", "s", "--network", &network]);
     let output = run(&["sub", "s", "--network", &network, "--no-beacon", "--wait", "1s"]);
@@ -101,7 +113,9 @@ fn two_hosts([near, far]: [&str; 2]) {
     // The child has its own namespace once `unshare` has made way for the shell.
     let id = subscriber.id().to_string();
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let until = Instant::now() + LIMIT;
     while std::fs::read_link(format!("/proc/{id}/ns/net")).unwrap() == own {
+        assert!(Instant::now() < until, "the child has no namespace of its own");
         std::thread::yield_now();
     }
     ip(&["link", "set", "far", "netns", &id]);
@@ -112,7 +126,7 @@ fn two_hosts([near, far]: [&str; 2]) {
     let mut publisher = start(&["pub", "s", "--lan"]);
     publisher.wait_for_line("its links");
     let fed = publisher.feed(numbers(50));
-    let output = subscriber.wait_with_output().unwrap();
+    let output = output_of(subscriber);
     assert_eq!(text(&output.stdout), text(&numbers(50)));
     assert_eq!(publisher.end().code(), Some(0));
     fed.join().unwrap();

@@ -198,10 +198,12 @@ fn rate_bounds_the_flow_after_a_pause_too() {
     assert_eq!(first.code(), Some(0), "{}", first.stderr);
     publisher.wait_for_line("the last consumer left");
     pass_time(Duration::from_secs(1));
+    let started = Instant::now();
     let second = start(&["sub", "rate", "--peer", &address, "--for", "1s"]).end();
     // 100 ms are made up for, and a little more is on the way.
+    let most = started.elapsed().as_millis() as usize + 500;
     let (received, _) = gaps(&second.stdout);
-    assert!(received.len() < 1_500, "{} records in a second", received.len());
+    assert!(received.len() < most, "{} records, where {most} are the most", received.len());
     drop(publisher);
     fed.join().unwrap();
 }

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::process::Stdio;
 
+use corewire_testkit::LIMIT;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::rig::*;
@@ -21,7 +23,10 @@ fn terminal() -> (File, File) {
 /// Reads a terminal until `word` is there.
 fn read_until(terminal: &mut File, word: &str) -> String {
     let mut seen = Vec::new();
+    let limit = Timespec { tv_sec: LIMIT.as_secs() as i64, tv_nsec: 0 };
     while !text(&seen).contains(word) {
+        let ready = poll(&mut [PollFd::new(terminal, PollFlags::IN)], Some(&limit)).unwrap();
+        assert!(ready > 0, "`{word}` does not come: {}", text(&seen));
         let mut bytes = [0; 1_024];
         let read = terminal.read(&mut bytes).unwrap_or_else(|error| panic!("{error}: {}", text(&seen)));
         seen.extend_from_slice(&bytes[..read]);
