@@ -27,8 +27,8 @@ pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Records SIGINT, SIGTERM and SIGHUP, except those that are ignored when the program starts: `nohup` and
-/// shells that start a background job want it to live on. The first signal asks the program to end; the second
-/// one of its kind ends it at once. By default it hears no signal.
+/// shells that start a background job want it to live on. The first signal asks the program to end; the
+/// second one of its kind ends it at once. By default it hears no signal.
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt {
     signal: Arc<AtomicUsize>,
