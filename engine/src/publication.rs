@@ -103,10 +103,11 @@ impl Publication {
         self.0.close(CloseCode::ABORTED);
     }
 
-    /// As [`Publication::abort`], without delivering what is in the ring: what was not sent yet is dropped,
-    /// and counted as [`PublicationStats::skipped_at_close`].
+    /// As [`Publication::close`], without delivering what is in the ring: what no consumer has yet is dropped
+    /// and counted as [`PublicationStats::skipped_at_close`]. Its channels end with
+    /// [`CloseCode::DISCARDED`], and their consumers know how much they did not get.
     pub fn discard(&self) {
-        self.0.discard(CloseCode::ABORTED);
+        self.0.discard(CloseCode::DISCARDED);
     }
 
     /// As [`Publication::discard`], for a direct publication. Its place among

@@ -319,6 +319,7 @@ impl SubscribeLoop {
                     match code {
                         CloseCode::GRACEFUL => say(&format!("{name} has ended its stream")),
                         CloseCode::ABORTED => say(&format!("{name} was interrupted")),
+                        CloseCode::DISCARDED => say(&format!("{name} has dropped the rest of its stream")),
                         CloseCode::TOO_SLOW => say(&format!(
                             "{name} cut this subscriber off, because others waited for it ({code}); connecting again"
                         )),
@@ -363,8 +364,9 @@ impl SubscribeLoop {
     fn stream_end(&self) -> Option<EndReason> {
         let since = self.alone_since.filter(|_| self.met)?;
         let codes = || self.publishers.values().copied().flatten();
-        match codes().find(|code| *code != CloseCode::GRACEFUL && *code != CloseCode::ABORTED) {
-            _ if codes().any(|code| code == CloseCode::ABORTED) => Some(EndReason::CutShort),
+        let is_cut = |code: &CloseCode| matches!(*code, CloseCode::ABORTED | CloseCode::DISCARDED);
+        match codes().find(|code| *code != CloseCode::GRACEFUL && !is_cut(code)) {
+            _ if codes().any(|code| is_cut(&code)) => Some(EndReason::CutShort),
             Some(code) => (since.elapsed() >= self.lost_patience()).then_some(EndReason::Lost(code)),
             None => Some(EndReason::Finished),
         }

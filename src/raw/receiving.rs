@@ -98,7 +98,7 @@ impl Receiving {
                     let Some(code) = leg.channel().shared().close_code() else { return Poll::Pending };
                     self.lost += leg.inbox().missing_at_end();
                     self.leg = None;
-                    if matches!(code, CloseCode::GRACEFUL | CloseCode::ABORTED) {
+                    if matches!(code, CloseCode::GRACEFUL | CloseCode::ABORTED | CloseCode::DISCARDED) {
                         self.highest = 0;
                         return Poll::Ready(Err(StreamError::NotConnected));
                     }

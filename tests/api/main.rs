@@ -9,6 +9,7 @@ mod blocking;
 mod closing;
 mod conditions;
 mod criteria;
+mod discarding;
 mod events;
 mod executors;
 mod flush;

@@ -554,24 +554,35 @@ fn early_skip_over_many_held_runs_is_refused() {
     assert_eq!((stats.in_order, stats.rx_datums, stats.held_bytes), (20_000, 3_000, 0));
 }
 
-#[test]
-fn end_of_a_consumed_channel_says_where_to_resume() {
-    let label = Label::from_u32(0);
+/// Three datums in order and a sixth one; then RESET.
+fn reset_after_a_gap(code: CloseCode, end_seq: Option<u64>) -> Result<Vec<u64>, Dropped> {
     let mut hostile = consuming(4_096, &SessionConfig::default());
     while hostile.victim.poll_event().is_some() {}
     hostile.send_data(true, &data(0, 0, 0, &[b"a", b"b", b"c"])).unwrap();
     // Held early, so not delivered.
     hostile.send_data(true, &data(0, 5, 80, &[b"f"])).unwrap();
-    hostile
-        .message(&SessionMessage::Reset { label: 0, code: CloseCode::NO_CAPACITY, sender_opened: false })
-        .unwrap();
-    let mut ends = Vec::new();
-    while let Some(event) = hostile.victim.poll_event() {
-        if let SessionEvent::Reset { label, stats, .. } = event {
-            ends.push((label, stats.in_order));
-        }
-    }
-    assert_eq!(ends, [(label, 3)]);
+    hostile.message(&SessionMessage::Reset { label: 0, code, sender_opened: false, end_seq })?;
+    let events = core::iter::from_fn(|| hostile.victim.poll_event());
+    Ok(events
+        .filter_map(|event| match event {
+            SessionEvent::Reset { stats, .. } => Some(stats.in_order),
+            _ => None,
+        })
+        .collect())
+}
+
+#[test]
+fn discarded_stream_ends_where_its_producer_says_unless_more_had_come() {
+    assert_eq!(reset_after_a_gap(CloseCode::DISCARDED, Some(9)), Ok(vec![9]));
+    assert_eq!(reset_after_a_gap(CloseCode::DISCARDED, Some(6)), Ok(vec![6]));
+    let contradicts = Err(Dropped::Violation(CloseCode::PROTOCOL_VIOLATION));
+    assert_eq!(reset_after_a_gap(CloseCode::DISCARDED, Some(5)), contradicts);
+}
+
+#[test]
+fn end_of_a_consumed_channel_says_where_to_resume() {
+    let label = Label::from_u32(0);
+    assert_eq!(reset_after_a_gap(CloseCode::NO_CAPACITY, None), Ok(vec![3]));
 
     let mut hostile = consuming(4_096, &SessionConfig::default());
     hostile.send_data(true, &data(0, 0, 0, &[b"a", b"b"])).unwrap();

@@ -288,7 +288,10 @@ impl Clerk {
     pub(super) fn detach(&mut self, key: LegKey) {
         if let Some(leg) = self.legs.get(key) {
             let ring = self.publications.ring(leg.producer.publication);
-            self.legs.detach(&mut self.env, key, ring);
+            let publication = leg.producer.publication;
+            if self.legs.detach(&mut self.env, key, ring) {
+                self.publications.local_detached(&mut self.env, publication, key);
+            }
         }
     }
 

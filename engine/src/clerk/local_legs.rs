@@ -78,16 +78,18 @@ impl LocalLegs {
     }
 
     /// Takes the cursor of a local channel out of the ring, or tries again while the consumer reads in place.
-    /// `ring` is `None` when the producer's node has left.
-    pub(crate) fn detach(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
+    /// `ring` is `None` when the producer's node has left. `true`: the cursor is out.
+    pub(crate) fn detach(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) -> bool {
         self.pinned.remove(&key);
-        let (Some(leg), Some(ring)) = (self.legs.get(&key), ring) else { return };
+        let (Some(leg), Some(ring)) = (self.legs.get(&key), ring) else { return false };
         // Before the consumer can see that it was cut off.
         leg.shared.end_at(ring.tail());
-        if ring.detach(leg.reader) == Err(DetachError::Pinned) {
+        let is_pinned = ring.detach(leg.reader) == Err(DetachError::Pinned);
+        if is_pinned {
             self.pinned.insert(key);
             env.effects.set_timer(Timer::Detach(key), env.now + DETACH_RETRY);
         }
+        !is_pinned
     }
 
     /// Forgets a local channel whose consumer has dropped its end: the cursor is out of the ring. `ring` as

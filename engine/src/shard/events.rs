@@ -142,7 +142,12 @@ impl ShardCore {
                     _ => false,
                 });
                 let code = if overrun && !by_peer { CloseCode::TOO_SLOW } else { code };
-                let end = if by_peer { ChannelEnd::ByPeer } else { ChannelEnd::ByUs };
+                let end = match by_peer {
+                    // The consumer knows where the stream ended, as after a proper end.
+                    true if code == CloseCode::DISCARDED => ChannelEnd::Finished(&stats),
+                    true => ChannelEnd::ByPeer,
+                    false => ChannelEnd::ByUs,
+                };
                 self.channel_over(slot, label, code, end)
             }
             SessionEvent::Control(bytes) => Some(Event::Control { index, bytes }),
@@ -286,11 +291,22 @@ impl ShardCore {
         self.mark_dirty(session);
     }
 
+    /// The tail of the ring that a channel sends from.
+    fn tail_of(&self, slot: SessionSlot, label: Label) -> Option<u64> {
+        let channel = self.channels.get(self.sessions.get(slot)?.labels.get(label)?)?;
+        let ChannelRole::Producer(producer) = &channel.role else { return None };
+        Some(self.streams.get(producer.stream)?.ring().tail())
+    }
+
     /// Resets a channel from this side and tells the clerk. Does nothing when it is gone.
     pub(crate) fn reset_channel(&mut self, slot: SessionSlot, label: Label, code: CloseCode) {
+        let tail = self.tail_of(slot, label);
         let Some(entry) = self.sessions.get_mut(slot) else { return };
         let stats = entry.session.stats(label);
-        let _ = entry.session.reset(label, code);
+        let _ = match (code, tail) {
+            (CloseCode::DISCARDED, Some(tail)) => entry.session.discard(label, tail),
+            _ => entry.session.reset(label, code),
+        };
         self.write_last(slot, label, stats.as_ref());
         if let Some(event) = self.channel_over(slot, label, code, ChannelEnd::ByUs) {
             // At most one for each channel, and a clerk that does not read opens no new ones: bounded.

@@ -365,7 +365,9 @@ pub struct PublicationStats {
     /// Remote consumers that went on where their last channel stopped.
     pub resumed: u64,
     /// Datums that were accepted for a remote consumer and not acknowledged by it when its place in the ring
-    /// was given up, summed over consumers. Those on their way at that moment may still have arrived.
+    /// was given up, summed over consumers. Those on their way at that moment may still have arrived. Of a
+    /// publication that was [discarded](crate::publication::Publication::discard) also what local consumers
+    /// had not taken.
     pub skipped_at_close: u64,
     /// Datums that remote consumers missed while they had no channel, summed over those that came back:
     /// exactly what they were told as missing before the first datum of their next channel.

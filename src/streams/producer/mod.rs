@@ -262,6 +262,37 @@ impl<D, C> Producer<D, C> {
         self.core.abort();
     }
 
+    /// As [`close`](Self::close), without delivering: what no consumer has yet is dropped. Datums that have
+    /// reached a consumer on another engine, in its inbox, it may still take; one on this engine has what it
+    /// has taken.
+    ///
+    /// Each channel ends with [`CloseCode::DISCARDED`](crate::streams::CloseCode::DISCARDED). A consumer
+    /// counts what it did not get as [skipped](crate::streams::Stats::skipped), exactly; the producer counts
+    /// it as [`Stats::skipped_at_close`] and names the consumers in [`ProducerEvent::Undelivered`]. A
+    /// [`flush`](Self::flush) that waits, or is begun later, fails with the same consumers;
+    /// [`Network::shutdown`](crate::Network::shutdown) does not, because nothing is missing that was to be
+    /// delivered. Sends that wait get their datum back with [`Error::Closed`]. The undelivered sink gets none
+    /// of the dropped datums: each had a consumer that wanted it. Of a stream that is closed already this
+    /// changes nothing.
+    ///
+    /// ```
+    /// # use corewire::{Network, NetworkId};
+    /// use corewire::streams::CloseCode;
+    ///
+    /// # let network = Network::new_blocking(NetworkId::random())?;
+    /// # let consumer = network.streams().consume::<u64>();
+    /// let producer = network.streams().produce::<u64>();
+    /// producer.send_blocking(7)?;
+    /// let channel = consumer.producers().next().unwrap();
+    /// producer.discard();
+    /// channel.disconnected_blocking();
+    /// assert_eq!(channel.close_code(), Some(CloseCode::DISCARDED));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn discard(&self) {
+        self.core.discard();
+    }
+
     /// Whether the stream was closed, by [`close`](Self::close) or with its network.
     ///
     /// ```

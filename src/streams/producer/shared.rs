@@ -166,6 +166,11 @@ impl ProducerCore {
         self.shared.status.close();
     }
 
+    pub(super) fn discard(&self) {
+        self.publication.discard();
+        self.shared.status.close();
+    }
+
     /// Whether the condition of `online_when` holds. One load.
     #[inline(always)]
     pub(super) fn is_online(&self) -> bool {

@@ -35,7 +35,8 @@ pub struct Stats {
     pub dropped_oldest: u64,
     /// Datums that were accepted for consumers on other engines and not acknowledged by them when their
     /// places in the ring were given up, summed over consumers. Those on their way at that moment may still
-    /// have arrived. Of one consumer: [`Stats::skipped_at_close`](crate::streams::Stats::skipped_at_close).
+    /// have arrived. After [`discard`](crate::Producer::discard) also what consumers on this engine had not
+    /// taken. Of one consumer: [`Stats::skipped_at_close`](crate::streams::Stats::skipped_at_close).
     pub skipped_at_close: u64,
     /// Datums that consumers on other engines missed while they were not connected, summed over those that
     /// came back: exactly what they were told as missing. It counts the datums of

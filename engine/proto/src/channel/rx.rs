@@ -520,6 +520,12 @@ impl RxChannel {
         Ok(())
     }
 
+    /// The producer dropped what it has not delivered of the stream, which ended before this sequence.
+    pub(crate) fn handle_discard(&self, end_seq: u64) -> Result<(), Fault> {
+        let contradicts = self.end.is_some_and(|end| end != end_seq) || end_seq < self.highest;
+        if contradicts || end_seq >= POSITION_LIMIT || !self.open { Err(VIOLATION) } else { Ok(()) }
+    }
+
     /// Whether every sequence before the end was delivered, skipped or lost.
     pub(crate) fn is_finished(&self) -> bool {
         self.end.is_some_and(|end| self.next_seq >= end)

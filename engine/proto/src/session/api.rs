@@ -65,7 +65,8 @@ pub enum SessionEvent {
         /// Whether the peer did it; otherwise this session did.
         by_peer: bool,
         /// Its final counters. At the consumer `in_order` is where a new channel continues
-        /// ([`crate::channel::Resume`]); at the producer `released` is how far the consumer has received.
+        /// ([`crate::channel::Resume`]), or with `DISCARDED` the end of the stream; at the producer
+        /// `released` is how far the consumer has received.
         stats: Box<ChannelStats>,
     },
     /// The peer has been silent for a while, though something waits for its acknowledgement. It may be

@@ -51,10 +51,14 @@ impl Session {
                 }
                 Ok(())
             }
-            SessionMessage::Reset { label, code, sender_opened } => {
+            SessionMessage::Reset { label, code, sender_opened, end_seq } => {
                 let label = Label::from_wire(label, sender_opened).ok_or(VIOLATION)?;
                 // The opener may reset a channel that was refused for its rate and never entered the table.
-                if let Some(stats) = self.stats(label) {
+                if let Some(mut stats) = self.stats(label) {
+                    if let (Some(channel), Some(end_seq)) = (self.rx_channels.get_mut(label), end_seq) {
+                        channel.handle_discard(end_seq)?;
+                        stats.in_order = end_seq;
+                    }
                     self.drop_channel(label);
                     let stats = Box::new(stats);
                     self.events.push_back(SessionEvent::Reset { label, code, by_peer: true, stats });

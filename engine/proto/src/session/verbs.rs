@@ -79,11 +79,21 @@ impl Session {
     /// Either side: ends the channel at once. It is gone; no event follows here, so its counters are to be
     /// read before.
     pub fn reset(&mut self, label: Label, code: CloseCode) -> Result<(), NoChannel> {
+        self.reset_with(label, code, None)
+    }
+
+    /// Producer: as [`Session::reset`] with [`CloseCode::DISCARDED`]. The consumer is told that the stream
+    /// ended before `end_seq`, so that it knows how many datums it did not get.
+    pub fn discard(&mut self, label: Label, end_seq: u64) -> Result<(), NoChannel> {
+        self.reset_with(label, CloseCode::DISCARDED, Some(end_seq))
+    }
+
+    fn reset_with(&mut self, label: Label, code: CloseCode, end_seq: Option<u64>) -> Result<(), NoChannel> {
         if !self.drop_channel(label) {
             return Err(NoChannel);
         }
         let sender_opened = !label.is_by_peer();
-        self.control_tx.push(&SessionMessage::Reset { label: label.wire(), code, sender_opened });
+        self.control_tx.push(&SessionMessage::Reset { label: label.wire(), code, sender_opened, end_seq });
         self.bound_control();
         Ok(())
     }

@@ -60,6 +60,8 @@ codes! {
     CREDIT_VIOLATION = 10_429, "the peer exceeded its credit", false;
     /// The producer ended the stream before its proper end, or its session before the stream's.
     ABORTED = 10_499, "ended before its time", true;
+    /// The producer ended the stream and dropped what was not delivered yet.
+    DISCARDED = 10_498, "ended, and the rest was dropped", true;
     /// The key reached its limit, and no new one was established.
     KEY_EXHAUSTED = 10_495, "the session key is used up", true;
     /// The peer's host reports that the peer's port is closed, and no packet arrived from the peer.

@@ -84,7 +84,7 @@ impl PublicationState {
         let datums = self.shared.ring.tail().saturating_sub(position);
         if wanted && datums > 0 {
             self.report(env, || ChannelEvent::Undelivered { channel: channel.clone(), datums });
-            if self.closed && !self.shared.discarded.get() {
+            if self.closed {
                 self.report_undelivered(channel, datums);
             }
         }

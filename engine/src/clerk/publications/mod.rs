@@ -258,7 +258,7 @@ impl Publications {
         {
             publication.shared.forgotten(&publication.node);
             let missing = publication.shared.undelivered.lock().clone();
-            if !missing.is_empty() {
+            if !missing.is_empty() && !publication.shared.discarded.get() {
                 env.effects.push(Effect::DeliveryFailed(key.node, missing));
             }
             env.effects.cancel_timer(Timer::Lagging(key));
@@ -564,7 +564,10 @@ impl Publications {
             if let Some(publication) = self.publications.remove(&key) {
                 self.streams.remove(&(node, publication.shared.spec.stream));
                 self.direct.remove(&(node, publication.shared.spec.stream));
-                missing.extend_from_slice(&publication.shared.undelivered.lock());
+                // What was to be dropped is not missing.
+                if !publication.shared.discarded.get() {
+                    missing.extend_from_slice(&publication.shared.undelivered.lock());
+                }
                 publication.end_flushes();
                 drop_contained(publication.shared);
             }

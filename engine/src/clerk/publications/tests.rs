@@ -546,10 +546,10 @@ fn a_discarded_publication_cuts_its_channels_at_once() {
     let mut fixture = direct(9);
     fixture.serve(7).expect("it is for this peer");
     fixture.env.effects.drain();
-    fixture.shared.end.set(CloseCode::ABORTED);
+    fixture.shared.end.set(CloseCode::DISCARDED);
     fixture.shared.discarded.set(true);
     fixture.publications.unpublish(&mut fixture.env, fixture.shared.key);
-    let cut = |effect: &Effect| matches!(effect, Effect::ResetChannel(_, _, CloseCode::ABORTED));
+    let cut = |effect: &Effect| matches!(effect, Effect::ResetChannel(_, _, CloseCode::DISCARDED));
     assert!(fixture.env.effects.drain().iter().any(cut));
     assert!(fixture.publications.handles_of(fixture.node.id).is_empty(), "it is forgotten");
 }

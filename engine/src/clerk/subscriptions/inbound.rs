@@ -87,8 +87,9 @@ impl InboundChannel {
     /// Where the channel stopped, if it is one from another engine that did not end in good order.
     pub(super) fn stop(&mut self, code: CloseCode, now: Instant) -> Option<StoppedChannel> {
         let (publication, channel) = (self.publication.take()?, self.channel.as_ref()?);
-        let in_order = code == CloseCode::GRACEFUL && channel.shared.stopped_at().is_none();
-        let over = channel.shared.close_code() == Some(CloseCode::ABORTED);
+        let told = matches!(code, CloseCode::GRACEFUL | CloseCode::DISCARDED);
+        let in_order = told && channel.shared.stopped_at().is_none();
+        let over = matches!(channel.shared.close_code(), Some(CloseCode::ABORTED | CloseCode::DISCARDED));
         (!in_order).then(|| StoppedChannel { publication, at: now, over, channel: channel.clone() })
     }
 }

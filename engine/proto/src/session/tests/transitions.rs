@@ -309,7 +309,12 @@ fn producer_channel_is_as_the_readme_prints_it() {
             }),
             ("RESET", |subject| {
                 let (label, code) = (TX.wire(), CloseCode::GRACEFUL);
-                subject.receive_message(SessionMessage::Reset { label, code, sender_opened: true });
+                subject.receive_message(SessionMessage::Reset {
+                    label,
+                    code,
+                    sender_opened: true,
+                    end_seq: None,
+                });
             }),
             ("OPEN in the same slot", |subject| {
                 let label = Label::new(TX.slot(), TX.life() + 1, true).wire();
@@ -393,7 +398,12 @@ fn consumer_channel_is_as_the_readme_prints_it() {
             }),
             ("RESET", |subject| {
                 let (label, code) = (RX.wire(), CloseCode::GRACEFUL);
-                subject.receive_message(SessionMessage::Reset { label, code, sender_opened: false });
+                subject.receive_message(SessionMessage::Reset {
+                    label,
+                    code,
+                    sender_opened: false,
+                    end_seq: None,
+                });
             }),
             ("reset()", |subject| {
                 let _ = subject.session.reset(RX, CloseCode::GRACEFUL);

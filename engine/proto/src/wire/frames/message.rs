@@ -129,13 +129,15 @@ header! {
 }
 header! {
     /// RESET.
-    ResetBody, 9 {
+    ResetBody, 17 {
         /// The channel.
         label: U32,
         /// A [`CloseCode`].
         code: U32,
         /// 1 when the sender opened the channel, else 0.
         sender_opened: u8,
+        /// One past the last sequence of a stream whose rest is dropped; else all ones.
+        end_seq: U64,
     }
 }
 
@@ -182,6 +184,8 @@ pub enum SessionMessage {
         code: CloseCode,
         /// Whether the sender opened the channel.
         sender_opened: bool,
+        /// Of a stream whose rest is dropped: one past its last sequence.
+        end_seq: Option<u64>,
     },
     /// Bytes for the session's owner.
     Record(Vec<u8>),
@@ -248,13 +252,14 @@ impl SessionMessage {
             Self::Fin(label, end_seq) => {
                 small(out, FIN, &FinBody { label: U32::new(*label), end_seq: U64::new(*end_seq) });
             }
-            Self::Reset { label, code, sender_opened } => small(
+            Self::Reset { label, code, sender_opened, end_seq } => small(
                 out,
                 RESET,
                 &ResetBody {
                     label: U32::new(*label),
                     code: U32::new(code.number()),
                     sender_opened: u8::from(*sender_opened),
+                    end_seq: U64::new(end_seq.unwrap_or(u64::MAX)),
                 },
             ),
             Self::Record(bytes) => {
@@ -307,6 +312,7 @@ impl SessionMessage {
                     label: reset.label.get(),
                     code: code_from(reset.code)?,
                     sender_opened: reset.sender_opened == 1,
+                    end_seq: Some(reset.end_seq.get()).filter(|seq| *seq != u64::MAX),
                 }
             }
             RECORD => Self::Record(body.to_vec()),

@@ -206,7 +206,13 @@ fn messages_round_trip_and_their_cuts_are_refused() {
         SessionMessage::Reject(5, CloseCode::NOT_ALLOWED, TypeName::default()),
         SessionMessage::Reject(5, CloseCode::TYPE_MISMATCH, TypeName::new("(u8, u16)")),
         SessionMessage::Fin(6, 1 << 50),
-        SessionMessage::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true },
+        SessionMessage::Reset { label: 7, code: CloseCode::TOO_SLOW, sender_opened: true, end_seq: None },
+        SessionMessage::Reset {
+            label: 7,
+            code: CloseCode::DISCARDED,
+            sender_opened: false,
+            end_seq: Some(9),
+        },
         SessionMessage::Record(b"peer".to_vec()),
         SessionMessage::Settings {
             max_ack_delay: core::time::Duration::from_micros(250),
