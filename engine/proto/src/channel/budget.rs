@@ -28,6 +28,10 @@ const SPARE_PARTIALS: usize = 8;
 /// Most bytes of their buffers, so that an idle session keeps 4 MiB at most.
 const SPARE_PARTIAL_BYTES: usize = 4 << 20;
 
+/// Most bytes by which buffers of large datums may grow ahead of what arrives: as many as are kept for reuse.
+/// A longer gap in a datum is taken when what has arrived earns it.
+const ALLOWANCE_BYTES: usize = SPARE_PARTIAL_BYTES;
+
 /// The bytes that large Reliable datums may take under a bound of `max` bytes in total.
 pub(crate) const fn large_share(max: usize) -> usize {
     max / 2
@@ -50,11 +54,31 @@ pub(crate) struct Budget {
     spare_runs: Vec<Vec<u8>>,
     /// Large datums to reuse; not counted.
     spare_partials: Vec<Partial>,
+    /// Bytes by which their buffers may still grow ahead of what arrives; at most [`ALLOWANCE_BYTES`].
+    allowance: usize,
 }
 
 impl Budget {
     pub(crate) const fn new(max: usize) -> Self {
-        Self { max, early: 0, large: 0, spare_runs: Vec::new(), spare_partials: Vec::new() }
+        Self {
+            max,
+            early: 0,
+            large: 0,
+            spare_runs: Vec::new(),
+            spare_partials: Vec::new(),
+            allowance: ALLOWANCE_BYTES,
+        }
+    }
+
+    /// A buffer grows by `bytes` more than what has arrived earns, or not at all.
+    pub(super) fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.allowance = self.allowance.checked_sub(bytes).ok_or(Fault::Refuse)?;
+        Ok(())
+    }
+
+    /// `bytes` of large datums have arrived.
+    pub(super) fn earn(&mut self, bytes: usize) {
+        self.allowance = self.allowance.saturating_add(bytes).min(ALLOWANCE_BYTES);
     }
 
     /// Charges `bytes` of an early run, or refuses without a change.

@@ -373,7 +373,7 @@ impl RxChannel {
         if partial.total() != total {
             return Err(VIOLATION);
         }
-        if !partial.insert(header.position.get(), body)? {
+        if !partial.insert(header.position.get(), body, budget)? {
             self.stats.dropped_duplicate += 1;
             return Ok(());
         }
