@@ -10,29 +10,52 @@ use super::StreamError;
 use super::shared::RawShared;
 use crate::blocking::{block_on_timeout, flush};
 
+/// Room for a payload, or why there is none.
+type Claimed<'ring> = Result<RecordClaim<'ring>, ClaimError>;
+
 /// How soon the oldest payload is looked at again that could not be dropped because it was being sent.
 const PINNED_PAUSE: Duration = Duration::from_micros(50);
 
 impl RawShared {
     /// Puts all of `payloads` into the ring, or none.
     pub(super) fn try_send(&self, payloads: &[Bytes]) -> Result<(), StreamError> {
-        let order = self.sending.lock();
         if !self.is_connected() {
             return Err(StreamError::NotConnected);
         }
         self.check_lengths(payloads)?;
-        if !self.config.drops_oldest() && !self.has_room(payloads) {
+        if self.config.drops_oldest() {
+            for payload in payloads {
+                self.put(self.claim_evicting(payload.len()), payload)?;
+            }
+        } else {
+            let (first, rest) = self.claim_all(payloads)?;
+            for (claim, payload) in first.into_iter().chain(rest).zip(payloads) {
+                self.put(claim, payload)?;
+            }
+        }
+        self.sent();
+        Ok(())
+    }
+
+    /// Room for all of `payloads`, in this order, or for none.
+    fn claim_all(&self, payloads: &[Bytes]) -> Result<(Option<Claimed<'_>>, Vec<Claimed<'_>>), StreamError> {
+        let _order = self.sending.lock();
+        if !self.has_room(payloads) {
             self.publication.note_full();
             self.backpressure_events.add_one();
             return Err(StreamError::Backpressure);
         }
-        for payload in payloads {
-            let mut claim = self.claim(payload.len()).map_err(|error| self.refusal(error))?;
-            claim.copy_from_slice(payload);
-            claim.commit();
-        }
-        drop(order);
-        self.sent();
+        let mut claims = payloads.iter().map(|payload| self.writer.try_claim(payload.len()));
+        // A single payload allocates nothing.
+        Ok((claims.next(), claims.collect()))
+    }
+
+    /// Fills and publishes a claim. Without the lock: it wakes tasks of the user's, which may use this
+    /// channel.
+    fn put(&self, claim: Claimed<'_>, payload: &Bytes) -> Result<(), StreamError> {
+        let mut claim = claim.map_err(|error| self.refusal(error))?;
+        claim.copy_from_slice(payload);
+        claim.commit();
         Ok(())
     }
 
@@ -56,15 +79,14 @@ impl RawShared {
             return Poll::Ready(self.try_send(std::slice::from_ref(payload)));
         }
         let order = self.sending.lock();
-        match self.writer.poll_claim(ticket, payload.len(), cx) {
-            Poll::Ready(Ok(mut claim)) => {
-                claim.copy_from_slice(payload);
-                claim.commit();
-                drop(order);
+        let polled = self.writer.poll_claim(ticket, payload.len(), cx);
+        drop(order);
+        match polled {
+            Poll::Ready(claim) => {
+                self.put(claim, payload)?;
                 self.sent();
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.refusal(error))),
             Poll::Pending => {
                 // Woken when the peer goes, too.
                 self.state.waiters.add(cx.waker());
@@ -74,12 +96,9 @@ impl RawShared {
         }
     }
 
-    /// Room for one payload, if there is any or the oldest payloads make it. While a shard copies the oldest
+    /// Room for one payload, which the oldest ones make if there is none. While a shard copies the oldest
     /// ones, which takes a turn of it at most, the thread waits for that.
-    fn claim(&self, len: usize) -> Result<RecordClaim<'_>, ClaimError> {
-        if !self.config.drops_oldest() {
-            return self.writer.try_claim(len);
-        }
+    fn claim_evicting(&self, len: usize) -> Claimed<'_> {
         loop {
             match self.writer.claim_evicting(len, |_, _| {}) {
                 Err(ClaimError::Full) => {}
@@ -128,8 +147,57 @@ impl RawShared {
 
 #[cfg(test)]
 mod tests {
-    use crate::raw::{Reliability, StreamConfig, StreamError};
+    use core::task::{Context, Waker};
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    use corewire_rings::sync::AtomicFlag;
+    use corewire_testkit::in_time;
+
+    use crate::raw::{RawStream, Reliability, StreamConfig, StreamError};
     use crate::{Network, NetworkId, PeerId};
+
+    /// Sends into the channel once when it is woken.
+    struct SendAgain {
+        stream: RawStream,
+        woken: AtomicFlag,
+    }
+
+    impl Wake for SendAgain {
+        fn wake(self: Arc<Self>) {
+            if !self.woken.set(true) {
+                self.stream.try_send("again").expect("there is room");
+            }
+        }
+    }
+
+    #[test]
+    fn task_that_a_payload_wakes_may_send_itself() {
+        for reliability in [Reliability::Reliable, Reliability::FireAndForget] {
+            in_time(move || {
+                let here = Network::new_blocking(NetworkId::random()).expect("a node");
+                let open = StreamConfig::new().with_window_bytes(0).with_reliability(reliability);
+                let stream = here.open_stream(PeerId::random(), 1, open).expect("it opens");
+                // The hooks change it only when something about the channel does.
+                stream.shared.state.connected.set(true);
+                let mut peer = stream.shared.ring().subscribe().expect("a cursor");
+                let sends = || Arc::new(SendAgain { stream: stream.clone(), woken: AtomicFlag::default() });
+                let forms: [fn(&RawStream) -> Result<(), StreamError>; 2] =
+                    [|stream| stream.try_send("one"), |stream| stream.send_blocking("one")];
+                for send in forms {
+                    let waker = Waker::from(sends());
+                    assert!(peer.poll_ready(&mut Context::from_waker(&waker)).is_pending());
+                    assert_eq!(send(&stream), Ok(()));
+                    for expected in ["one", "again"] {
+                        assert_eq!(
+                            &*peer.try_recv().expect("it is open").expect("a payload"),
+                            expected.as_bytes()
+                        );
+                    }
+                }
+            });
+        }
+    }
 
     #[test]
     fn a_send_without_a_window_waits_while_the_oldest_is_being_sent() {

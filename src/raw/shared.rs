@@ -104,7 +104,8 @@ pub(super) struct RawShared {
     pub(super) state: Arc<HookState>,
     pub(super) publication: Publication,
     pub(super) writer: Writer,
-    /// Held while payloads enter the ring, so that several enter together and a check of the room holds.
+    /// Held while room is claimed in the ring, so that several payloads enter together and a check of the
+    /// room holds. Not by a channel that drops the oldest, and not while anything is published.
     pub(super) sending: Lock<()>,
     pub(super) receiving: Lock<Receiving>,
     /// Those that wait to receive.
