@@ -18,7 +18,7 @@ pub use crate::shared::{
     event::{ChannelEvent, OnEvent, TypeMismatch},
     flush::{Flush, Shortfall},
     publication::{
-        Admit, Attachment, ChangeHook, DirectTo, OnChange, PublicationStats, PublishSpec,
+        Admit, Attachment, ChangeHook, DirectTo, OnChange, PublicationStats, PublishSpec, RESUME_FOR_DEFAULT,
         STANDSTILL_GRACE_DEFAULT, ShownChannels, StreamEnd, Verdict,
     },
 };

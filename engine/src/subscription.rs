@@ -15,7 +15,8 @@ use tokio::sync::watch;
 pub use crate::shared::event::{ChannelEvent, OnEvent};
 pub use crate::shared::path::PathStats;
 pub use crate::shared::subscription::{
-    Backoff, Leg, LegGap, PreferSpec, RankProducer, RankedProducer, SubscribeSpec,
+    Backoff, Leg, LegGap, PreferSpec, RankProducer, RankedProducer, SubscribeSpec, WINDOW_BYTES_DEFAULT,
+    WINDOW_DATUMS_DEFAULT,
 };
 use crate::shared::{
     channel::Channels, node::NodeShared, port::ClerkRequest, subscription::SubscriptionShared,

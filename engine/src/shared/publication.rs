@@ -128,6 +128,9 @@ pub struct DirectTo {
 /// debugger.
 pub const STANDSTILL_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// How long the place of an absent consumer is kept.
+pub const RESUME_FOR_DEFAULT: Duration = Duration::from_secs(10);
+
 /// Cursors in the ring of a direct publication: its consumer's channel, the place of the one before, and as
 /// many again while the consumer moves to another shard or opens anew.
 const DIRECT_READERS: usize = 4;
@@ -210,7 +213,7 @@ impl PublishSpec {
             admit: None,
             lagging_grace: None,
             standstill_grace: STANDSTILL_GRACE_DEFAULT,
-            resume_for: Duration::from_secs(10),
+            resume_for: RESUME_FOR_DEFAULT,
             direct: None,
             on_change: None,
             on_event: None,

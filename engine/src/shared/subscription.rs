@@ -34,6 +34,13 @@ use super::{
 };
 use crate::{criteria::StreamCriteria, peer::PeerInfo, shard::Inbox};
 
+/// Credit of a channel between engines, in bytes: what a producer's ring holds by default, so that the window
+/// stops no producer before its ring does.
+pub const WINDOW_BYTES_DEFAULT: u64 = 1 << 20;
+
+/// As many datums as a producer's ring holds by default.
+pub const WINDOW_DATUMS_DEFAULT: u64 = 1_024;
+
 /// When a subscription tries a producer again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
@@ -125,8 +132,8 @@ impl SubscribeSpec {
     pub fn new(stream: StreamId) -> Self {
         Self {
             stream,
-            window_bytes: 1 << 20,
-            window_datums: 1_024,
+            window_bytes: WINDOW_BYTES_DEFAULT,
+            window_datums: WINDOW_DATUMS_DEFAULT,
             max_datum: 16 << 20,
             reliability: Reliability::Reliable,
             form: DatumForm::default(),

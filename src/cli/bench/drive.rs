@@ -25,7 +25,7 @@ const WARM_UP_TIME: Duration = Duration::from_millis(200);
 /// Ticks at full speed between two looks at the clock.
 const LOOK_EVERY: u64 = 64;
 /// From the end of the warm-up to the first tick that is measured.
-const LEAD: Duration = Duration::from_millis(1);
+const FIRST_TICK_DELAY: Duration = Duration::from_millis(1);
 /// How late the last tick of a run may be sent: a sender that does not keep the rate ends nevertheless.
 const LATENESS_LIMIT: Duration = Duration::from_secs(2);
 
@@ -143,7 +143,7 @@ impl TickSender<'_> {
     /// [`LATENESS_LIMIT`] after the last of them.
     fn at_rate(&mut self, rate: f64, time: Duration, measured: bool) -> Result<(), Broken> {
         let count = ((rate * time.as_secs_f64()) as u64).max(1);
-        let start = clock::now() + LEAD.as_nanos() as u64;
+        let start = clock::now() + FIRST_TICK_DELAY.as_nanos() as u64;
         let end = start + (time + LATENESS_LIMIT).as_nanos() as u64;
         for index in 0..count {
             let due = start + (index as f64 * 1e9 / rate) as u64;

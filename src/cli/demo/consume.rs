@@ -13,7 +13,7 @@ use crate::cli::latency::{histogram, nanoseconds, record};
 use crate::cli::wait::{LOOK_INTERVAL, SILENCE_LIMIT};
 
 /// Time between the announcement of a part and its first datum, so that every consumer's thread is ready.
-const LEAD: Duration = Duration::from_millis(20);
+const START_DELAY: Duration = Duration::from_millis(20);
 
 /// One part of the demonstration, as producer and consumers share it.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub(crate) struct Part {
 impl Part {
     /// A part that begins shortly, with the datum `first`.
     pub(crate) fn new(first: u64) -> Part {
-        Part { start: Instant::now() + LEAD, first, end: Arc::default() }
+        Part { start: Instant::now() + START_DELAY, first, end: Arc::default() }
     }
 }
 

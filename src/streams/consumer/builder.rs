@@ -5,6 +5,8 @@ use core::marker::PhantomData;
 use core::ops::RangeInclusive;
 use std::sync::Arc;
 
+use corewire_engine::subscription::{WINDOW_BYTES_DEFAULT, WINDOW_DATUMS_DEFAULT};
+
 use super::{Consumer, Preference};
 use crate::datum::{Codec, Postcard};
 use crate::discovery::PeerEntry;
@@ -14,13 +16,6 @@ use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
 use crate::streams::criteria::Criteria;
 use crate::streams::{Reliability, Streams};
 use crate::tickets::{SharedValidator, TicketValidator};
-
-/// Credit of a channel between engines: what a producer's ring holds by default, so that the window stops no
-/// producer before its ring does.
-const WINDOW_BYTES_DEFAULT: usize = 1 << 20;
-
-/// As many datums as a producer's ring holds by default.
-const WINDOW_DATUMS_DEFAULT: usize = 1024;
 
 /// From one datum of the least cost to the most that an inbox of the engine's default limit (256 MiB) has
 /// room for beside the longest datum, which takes its room twice (128 MiB), and a header of each datum.
@@ -81,8 +76,8 @@ impl<D: Send + 'static> Builder<D> {
     pub(crate) fn new(streams: Streams) -> Self {
         let settings = ConsumerSettings {
             stream_id: crate::datum::derived_stream_id::<D>(),
-            window_bytes: WINDOW_BYTES_DEFAULT,
-            window_datums: WINDOW_DATUMS_DEFAULT,
+            window_bytes: WINDOW_BYTES_DEFAULT as usize,
+            window_datums: WINDOW_DATUMS_DEFAULT as usize,
             backoff: streams.config().backoff().clone(),
             online: ConditionSpec::subscribed(),
             require: Vec::new(),

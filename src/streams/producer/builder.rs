@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use corewire_engine::criteria::KEY_ROOM;
+use corewire_engine::publication::RESUME_FOR_DEFAULT;
 
 use super::lagging::Lagging;
 use super::select::{AnyKey, AnySink, Selecting};
@@ -32,9 +33,6 @@ const DEFAULT_BUFFER_BYTES: core::ops::RangeInclusive<usize> = 1 << 20..=64 << 2
 /// The longest datum, in encoded bytes. Each consumer on another host reserves room for one such datum
 /// besides its window.
 const DEFAULT_MAX_DATUM_BYTES: usize = 256 << 10;
-
-/// How long the place of an absent consumer is kept.
-const DEFAULT_RESUME_FOR: Duration = Duration::from_secs(10);
 
 const _: () =
     assert!(DEFAULT_MAX_DATUM_BYTES <= *DEFAULT_BUFFER_BYTES.start(), "one datum must fit any ring");
@@ -101,7 +99,7 @@ impl ProducerSettings {
             weight: 1,
             max_bandwidth: None,
             lagging: true.into(),
-            resume_for: DEFAULT_RESUME_FOR,
+            resume_for: RESUME_FOR_DEFAULT,
             selecting: Selecting::default(),
         }
     }
