@@ -1,24 +1,21 @@
 //! What a driver reports to its shard: errors of datagrams, which anyone on the way can forge, and counters.
 
+mod hooked_driver;
 mod shard_rig;
 
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeSet, VecDeque},
-    io,
     net::{IpAddr, SocketAddr},
-    os::fd::BorrowedFd,
     rc::Rc,
     sync::Arc,
-    task::Waker,
     time::Duration,
 };
 
 use corewire_engine::{
     counters::Counter,
     driver::{
-        Driver, DriverCounters, DriverKind, Features, Lease, PathError, PathFault, Received, Route, Sleep,
-        Socket, SocketId,
+        DriverCounters, PathError, PathFault, Route,
         sim::{SimDriver, World},
     },
     shard::{Command, Event, Install, NodeId, Shard, ShardConfig},
@@ -26,6 +23,7 @@ use corewire_engine::{
 };
 use corewire_proto::{session::SessionConfig, time::Instant};
 use corewire_rings::mailbox::{Receiver, Sender, mailbox};
+use hooked_driver::{DriverHook, HookedDriver};
 use shard_rig::{index, keys};
 
 /// What the test sees of a driver, and gives it to report.
@@ -36,75 +34,26 @@ struct Reports {
     sends: Cell<u64>,
 }
 
-/// A driver with those reports. It counts each send as a system call.
-struct ReportingDriver {
-    driver: SimDriver,
-    reports: Rc<Reports>,
-}
+/// Reports those errors, and counts each send as a system call.
+impl DriverHook for Rc<Reports> {
+    fn before_send(&self, route: Route) {
+        self.routes.borrow_mut().push(route);
+        self.sends.set(self.sends.get() + 1);
+    }
 
-impl Driver for ReportingDriver {
-    fn kind(&self) -> DriverKind {
-        self.driver.kind()
+    fn path_error(&self) -> Option<PathError> {
+        self.errors.borrow_mut().pop_front()
     }
-    fn features(&self) -> &Features {
-        self.driver.features()
-    }
-    fn now(&self) -> Instant {
-        self.driver.now()
-    }
-    fn entropy(&mut self, out: &mut [u8]) {
-        self.driver.entropy(out);
-    }
-    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
-        self.driver.add_socket(socket)
-    }
-    fn remove_socket(&mut self, id: SocketId) {
-        self.driver.remove_socket(id);
-    }
-    fn receive(&mut self, budget: usize, on: impl FnMut(Received<'_>)) -> usize {
-        self.driver.receive(budget, on)
-    }
-    fn lease(&mut self) -> Option<Lease> {
-        self.driver.lease()
-    }
-    fn is_backed_up(&mut self, socket: SocketId) -> bool {
-        self.driver.is_backed_up(socket)
-    }
-    fn path_error(&mut self) -> Option<PathError> {
-        self.reports.errors.borrow_mut().pop_front()
-    }
-    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
-        self.reports.routes.borrow_mut().push(route);
-        self.reports.sends.set(self.reports.sends.get() + 1);
-        self.driver.send(route, lease, len, segment);
-    }
-    fn submit(&mut self) -> io::Result<()> {
-        self.driver.submit()
-    }
-    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
-        self.driver.prepare_sleep(until)
-    }
-    fn sleep(&mut self, until: Option<Instant>) {
-        self.driver.sleep(until);
-    }
-    fn end_sleep(&mut self) {
-        self.driver.end_sleep();
-    }
-    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
-        self.driver.readiness()
-    }
-    fn waker(&self) -> Waker {
-        self.driver.waker()
-    }
-    fn counters(&self) -> DriverCounters {
-        DriverCounters { system_calls: self.reports.sends.get(), ..self.driver.counters() }
+
+    fn counters(&self, counters: DriverCounters) -> DriverCounters {
+        DriverCounters { system_calls: self.sends.get(), ..counters }
     }
 }
 
 /// A shard with two nodes, each of which has a session with the same peer.
 struct Rig {
     world: World,
-    shard: Shard<ReportingDriver>,
+    shard: Shard<HookedDriver<SimDriver, Rc<Reports>>>,
     commands: Sender<Command>,
     _events: Receiver<Event>,
     reports: Rc<Reports>,
@@ -118,7 +67,7 @@ impl Rig {
         let (host, other) = (world.host(), world.host());
         let (here, peer) = (world.ip(host), SocketAddr::new(world.ip(other), 4_000));
         let reports = Rc::<Reports>::default();
-        let driver = ReportingDriver { driver: world.driver(host), reports: reports.clone() };
+        let driver = HookedDriver { driver: world.driver(host), hook: reports.clone() };
         let (commands, to_shard) = mailbox(64);
         let (to_clerk, events) = mailbox(1_024);
         let shard = Shard::new(driver, ShardConfig::default(), to_shard, to_clerk);

@@ -1,23 +1,21 @@
 //! Shards on their own threads over real sockets: no wake-up is lost, and a panic is contained.
 
+mod hooked_driver;
 mod shard_rig;
 
 use std::{
-    io,
     net::{SocketAddr, UdpSocket},
-    os::fd::BorrowedFd,
-    sync::Arc,
-    task::Waker,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use corewire_engine::{
     counters::{Counter, ShardCounters},
-    driver::{
-        Driver, DriverConfig, DriverCounters, DriverKind, Features, Lease, PathError, Received, Route, Sleep,
-        Socket, SocketId, epoll::EpollDriver,
-    },
+    driver::{Driver, DriverConfig, Route, epoll::EpollDriver},
     idle::{Idle, Idler},
     shard::{
         AcceptChannel, Command, Event, Inbox, Install, Shard, ShardConfig,
@@ -31,6 +29,7 @@ use corewire_rings::{
     mailbox::{Receiver, Sender, mailbox},
     park,
 };
+use hooked_driver::{DriverHook, HookedDriver};
 use shard_rig::{NODE, STREAM, index, keys, publish, ring};
 
 /// Long enough for any machine; a lost wake-up lasts for ever.
@@ -216,86 +215,39 @@ fn a_producer_that_waits_for_room_is_woken_by_acknowledgements() {
     right.stop(Instant::ZERO);
 }
 
-/// A driver that breaks when it is told to, or whose sockets are backed up.
+/// Breaks a driver when it is told to, or has its sockets backed up.
+#[derive(Clone, Default)]
 struct Fragile {
-    driver: EpollDriver,
-    fuse: Arc<std::sync::atomic::AtomicBool>,
-    backed_up: Arc<std::sync::atomic::AtomicBool>,
+    fuse: Arc<AtomicBool>,
+    backed_up: Arc<AtomicBool>,
 }
 
-impl Driver for Fragile {
-    fn kind(&self) -> DriverKind {
-        self.driver.kind()
+impl Fragile {
+    fn driver(&self) -> impl FnOnce() -> HookedDriver<EpollDriver, Self> + Send + 'static {
+        let hook = self.clone();
+        move || HookedDriver { driver: epoll(), hook }
     }
-    fn features(&self) -> &Features {
-        self.driver.features()
-    }
-    fn now(&self) -> Instant {
-        self.driver.now()
-    }
-    fn entropy(&mut self, out: &mut [u8]) {
-        self.driver.entropy(out);
-    }
-    fn add_socket(&mut self, socket: Socket) -> io::Result<SocketId> {
-        self.driver.add_socket(socket)
-    }
-    fn remove_socket(&mut self, id: SocketId) {
-        self.driver.remove_socket(id);
-    }
-    fn receive(&mut self, budget: usize, on: impl FnMut(Received<'_>)) -> usize {
-        self.driver.receive(budget, on)
-    }
-    fn lease(&mut self) -> Option<Lease> {
-        self.driver.lease()
-    }
-    fn is_backed_up(&mut self, socket: SocketId) -> bool {
-        self.backed_up.load(std::sync::atomic::Ordering::Relaxed) || self.driver.is_backed_up(socket)
-    }
-    fn path_error(&mut self) -> Option<PathError> {
-        self.driver.path_error()
+}
+
+impl DriverHook for Fragile {
+    fn before_send(&self, _route: Route) {
+        assert!(!self.fuse.load(Ordering::Relaxed), "the fuse has blown");
     }
 
-    fn send(&mut self, route: Route, lease: Lease, len: usize, segment: usize) {
-        assert!(!self.fuse.load(std::sync::atomic::Ordering::Relaxed), "the fuse has blown");
-        self.driver.send(route, lease, len, segment);
-    }
-    fn submit(&mut self) -> io::Result<()> {
-        self.driver.submit()
-    }
-    fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
-        self.driver.prepare_sleep(until)
-    }
-
-    fn sleep(&mut self, until: Option<Instant>) {
-        self.driver.sleep(until);
-    }
-
-    fn end_sleep(&mut self) {
-        self.driver.end_sleep();
-    }
-
-    fn readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
-        self.driver.readiness()
-    }
-    fn waker(&self) -> Waker {
-        self.driver.waker()
-    }
-    fn counters(&self) -> DriverCounters {
-        self.driver.counters()
+    fn is_backed_up(&self) -> bool {
+        self.backed_up.load(Ordering::Relaxed)
     }
 }
 
 #[test]
 fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
-    let fuse = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let broken = fuse.clone();
+    let fragile = Fragile::default();
     let mut left = start(Idle::Park, epoll);
-    let mut right =
-        start(Idle::Park, move || Fragile { driver: epoll(), fuse: broken, backed_up: Arc::default() });
+    let mut right = start(Idle::Park, fragile.driver());
     connect(&left, &right);
     let ring = ring(16, 1_024);
     let (mut inbox, consumer) = subscribe(&mut left, &mut right, &ring, 16);
-    fuse.store(true, std::sync::atomic::Ordering::Relaxed);
+    fragile.fuse.store(true, Ordering::Relaxed);
     publish(&ring, 2, 64);
     let panic = right.hear(|event| match event {
         Event::ShardStopped { panic, .. } => panic,
@@ -315,21 +267,19 @@ fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
 
 #[test]
 fn session_waits_while_its_socket_is_backed_up() {
-    let backed_up = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let its = backed_up.clone();
-    let fragile = move || Fragile { driver: epoll(), fuse: Arc::default(), backed_up: its };
-    let mut left = start(Idle::Park, fragile);
+    let fragile = Fragile::default();
+    let mut left = start(Idle::Park, fragile.driver());
     let mut right = start(Idle::Park, epoll);
     connect(&left, &right);
     let ring = ring(16, 1_024);
     let (mut inbox, _consumer) = subscribe(&mut left, &mut right, &ring, 1 << 16);
-    backed_up.store(true, std::sync::atomic::Ordering::Relaxed);
+    fragile.backed_up.store(true, Ordering::Relaxed);
     publish(&ring, 2, 64);
     while left.counters.get(Counter::SocketsBackedUp) < 3 {
         thread::yield_now();
     }
     assert_eq!(left.counters.get(Counter::DatumsRead), 0);
-    backed_up.store(false, std::sync::atomic::Ordering::Relaxed);
+    fragile.backed_up.store(false, Ordering::Relaxed);
     for expected in 0..2 {
         assert_eq!(take(&mut inbox), expected);
     }
