@@ -65,16 +65,15 @@ impl OutputState {
     }
 }
 
-/// Whether standard output may be closed, so that the records are thrown away unasked.
+/// Whether this standard stream may be closed, so that there are no records unasked.
 ///
 /// A program that is started with a closed one finds `/dev/null` in its place, open for reading and writing:
 /// the standard library puts it there, so that no other file takes the number. A program that starts this one
-/// and wants no output may have opened it in the same way, so it is no error. A shell that is told to throw
-/// the output away opens it for writing only.
-pub(crate) fn may_be_closed() -> bool {
-    let out = io::stdout();
-    let is_null = fstat(&out).is_ok_and(|stat| stat.st_rdev == makedev(1, 3));
-    is_null && fcntl_getfl(&out).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
+/// and wants no records may have opened it in the same way, so it is no error. A shell that is told to use
+/// `/dev/null` opens it in one direction only.
+pub(crate) fn may_be_closed(stream: impl AsFd) -> bool {
+    let is_null = fstat(&stream).is_ok_and(|stat| stat.st_rdev == makedev(1, 3));
+    is_null && fcntl_getfl(&stream).is_ok_and(|flags| flags & OFlags::RWMODE == OFlags::RDWR)
 }
 
 /// See the module. To be used by the thread that made it.

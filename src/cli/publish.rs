@@ -3,6 +3,7 @@
 //! A thread of its own reads and sends ([`Pump`]); the main thread waits for it and for signals, and watches
 //! the consumers: each record that one of them does not get is told on stderr and by the exit code.
 
+use std::io;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use super::consumers::{ConsumerAccounts, HoldNotice};
 use super::exit::{Exit, Failure};
 use super::input::InputSource;
 use super::node::{self, NodeRole};
+use super::output::may_be_closed;
 use super::progress::Progress;
 use super::pump::{Pump, RecordProducer};
 use super::record::{Raw, RawRecord};
@@ -57,6 +59,9 @@ pub(crate) fn run(args: &PubArgs) -> Result<Exit, Failure> {
             note(line);
         }
     };
+    if matches!(input, InputSource::Stdin) && may_be_closed(io::stdin()) {
+        say("stdin is closed, or is /dev/null: there are no records to send");
+    }
     node::introduce(&network, &say);
     if args.consumers > 0 {
         say(&format!("waiting for {} of `{}`", consumers(args.consumers), args.stream));

@@ -74,7 +74,7 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
             note(line);
         }
     };
-    if may_be_closed() {
+    if may_be_closed(io::stdout()) {
         say("stdout is closed, or is /dev/null: the records are thrown away");
     }
     node::introduce(&network, &say);

