@@ -18,6 +18,7 @@ mod inspection;
 mod knobs;
 mod lagging;
 mod many;
+mod mutual;
 mod nameable;
 mod order;
 mod own_codec;

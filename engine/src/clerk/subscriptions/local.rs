@@ -47,6 +47,18 @@ impl Subscriptions {
         info: &PeerInfo,
         (code, theirs): (CloseCode, Option<TypeName>),
     ) {
+        self.show_refusal(env, key, info, (code, theirs));
+        self.channel_ended(env, key, code);
+    }
+
+    /// Lets the handle see why there is no channel: one that is over from its start.
+    pub(super) fn show_refusal(
+        &mut self,
+        env: &Env,
+        key: InboundKey,
+        info: &PeerInfo,
+        (code, theirs): (CloseCode, Option<TypeName>),
+    ) {
         let Some(subscription) = self.subscriptions.get_mut(&key.subscription) else { return };
         let stream = subscription.shared.spec.stream;
         let refused = Arc::new(ChannelShared::new(stream, key.producer, subscription.node.peer_id));
@@ -55,7 +67,6 @@ impl Subscriptions {
         }
         refused.terminate(code, env.now);
         if let Some(inbound) = subscription.producers.get_mut(&key.producer) {
-            // So that the reason can be seen.
             inbound.channel = Some(Arc::new(Channel {
                 shared: refused,
                 peer: info.clone(),
@@ -63,7 +74,6 @@ impl Subscriptions {
                 published: None,
             }));
         }
-        self.channel_ended(env, key, code);
     }
 
     /// Counts the request for a channel within this engine.

@@ -373,6 +373,7 @@ impl Subscriptions {
         // Not earlier: the producer's tickets are shown inside the session.
         let verdict = self.accept(key.subscription, info);
         if verdict.denies() {
+            self.show_refusal(env, key, info, (CloseCode::NOT_ALLOWED, None));
             return self.deny(env, key, verdict);
         }
         if !has_room {
