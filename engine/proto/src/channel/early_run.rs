@@ -74,13 +74,21 @@ impl EarlyRuns {
 
     /// Whether `seq` is held, and up to where (at most `end`) the same is true of the sequences behind it.
     pub(super) fn coverage(&self, seq: u64, end: u64) -> (u64, bool) {
-        let at = self.runs.partition_point(|(first, _)| *first <= seq);
-        if let Some((first, run)) = at.checked_sub(1).and_then(|before| self.runs.get(before))
-            && run.end(*first) > seq
-        {
-            return (run.end(*first).min(end), true);
+        self.coverage_at(self.index(seq), seq, end)
+    }
+
+    /// The index of the first run that ends behind `seq`.
+    pub(super) fn index(&self, seq: u64) -> usize {
+        self.runs.partition_point(|(first, run)| run.end(*first) <= seq)
+    }
+
+    /// As [`EarlyRuns::coverage`]; `at` is the index of the first run that ends behind `seq`.
+    pub(super) fn coverage_at(&self, at: usize, seq: u64, end: u64) -> (u64, bool) {
+        match self.runs.get(at) {
+            Some((first, run)) if *first <= seq => (run.end(*first).min(end), true),
+            Some((first, _)) => (end.min(*first), false),
+            None => (end, false),
         }
-        (self.runs.get(at).map_or(end, |(first, _)| end.min(*first)), false)
     }
 
     /// Holds datums that are not held: `count` from `seq` on, between two offsets.

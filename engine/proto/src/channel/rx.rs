@@ -21,9 +21,9 @@ const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
 /// Large FireAndForget datums of which fragments may wait at once; reordering rarely touches more than two.
 const MAX_LOOSE_PARTIALS: usize = 4;
 /// An early SKIP that would be cut into more parts than this by held runs is refused. An honest one meets
-/// hardly any: what is held was sent, so it is not skipped. The bound keeps a small hostile frame from
-/// walking all that is held.
-const MAX_SKIP_STEPS: usize = 1_024;
+/// hardly any: what is held was sent, so it is not skipped. The bound keeps a small hostile frame, which can
+/// be repeated, from walking all that is held.
+const MAX_SKIP_STEPS: usize = 128;
 
 /// The consumer's end.
 #[derive(Debug)]
@@ -436,18 +436,18 @@ impl RxChannel {
                 self.skip_to(until, offset, filtered);
             }
         } else if first > self.next_seq {
-            let (mut seq, mut steps) = (first, 0);
+            let (mut seq, start) = (first, self.held.index(first));
+            let mut at = start;
             while seq < until {
-                let (to, covered) = self.held.coverage(seq, until);
-                steps += 1;
-                if steps > MAX_SKIP_STEPS {
+                if at - start >= MAX_SKIP_STEPS {
                     return Err(Fault::Refuse);
                 }
+                let (to, covered) = self.held.coverage_at(at, seq, until);
                 if !covered {
                     let offset = if to == until { offset } else { 0 };
                     self.charged += self.held.hold_skip((seq, to), offset, filtered, budget)?;
                 }
-                seq = to;
+                (seq, at) = (to, at + 1);
             }
             return Ok(());
         } else {
