@@ -131,6 +131,7 @@ impl Pair {
                 source: None,
                 to,
                 keys: keys(1, mirrored),
+                path_secret: corewire_proto::seal::KeyBytes::from_bytes([9; 32]),
                 path: Arc::default(),
                 config: config.clone(),
             })));

@@ -85,6 +85,7 @@ impl Rig {
                 source: Some(here),
                 to: peer,
                 keys: keys(slot as u8, false),
+                path_secret: corewire_proto::seal::KeyBytes::from_bytes([9; 32]),
                 path: Arc::default(),
                 config: SessionConfig::default(),
             })));

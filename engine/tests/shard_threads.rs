@@ -96,6 +96,7 @@ fn connect(left: &Host, right: &Host) {
             source: None,
             to: to.address,
             keys: keys(1, mirrored),
+            path_secret: corewire_proto::seal::KeyBytes::from_bytes([9; 32]),
             path: Arc::default(),
             config: SessionConfig::default(),
         })));

@@ -10,7 +10,7 @@ use std::{
 
 use corewire_proto::{
     channel::{Label, OpenRequest, PublicationId, Reliability, TypeName},
-    seal::SessionKeys,
+    seal::{KeyBytes, SessionKeys},
     session::{CloseCode, SessionConfig},
     time::Instant,
     wire::header::ReceiverIndex,
@@ -40,6 +40,8 @@ pub struct Install {
     pub to: SocketAddr,
     /// The keys that the handshake gave.
     pub keys: SessionKeys,
+    /// Random bytes that the peer does not know, for challenges to an address that it may have moved to.
+    pub path_secret: KeyBytes,
     /// Where its measurements are shown.
     pub path: Arc<PathShared>,
     /// Limits and times of the session.

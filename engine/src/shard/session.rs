@@ -70,7 +70,7 @@ impl SessionEntry {
 impl ShardCore {
     /// Takes over a session. What can't be installed is reported as closed.
     pub(crate) fn install(&mut self, install: Install) {
-        let Install { index, remote_index, node, source, to, keys, path, config } = install;
+        let Install { index, remote_index, node, source, to, keys, path_secret, path, config } = install;
         let socket = self.nodes.socket_for(node, to);
         let right_shard = index.shard() == self.config.id;
         let (Some(socket), true, true) = (socket, right_shard, self.shutdown.is_none()) else {
@@ -81,7 +81,7 @@ impl ShardCore {
         }
         let (sealer, opener) = self.seals(&keys, &config);
         let mut session = Session::new(config, sealer, opener, remote_index, self.now);
-        session.set_peer_address(to);
+        session.set_peer_address(to, path_secret);
         let entry = SessionEntry {
             session,
             index,

@@ -168,6 +168,7 @@ impl Rig {
                 source,
                 to,
                 keys,
+                path_secret: KeyBytes::from_bytes([9; 32]),
                 path,
                 config: config.clone(),
             })

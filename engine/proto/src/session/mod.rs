@@ -75,7 +75,7 @@ use crate::{
     congestion::{Controller, Pacer},
     mutate,
     schedule::Drr,
-    seal::{MAX_SEALED_BYTES, Opener, Sealer},
+    seal::{KeyBytes, MAX_SEALED_BYTES, Opener, Sealer},
     time::Instant,
     wire::{frames::message::SessionMessage, header::ReceiverIndex},
 };
@@ -230,7 +230,7 @@ impl Session {
             acks: Acks::new(config.ack_delay, config.ack_every),
             recovery: Recovery::new(config.initial_rtt, config.ack_delay, config.timer_granularity),
             path: PathMtu::new(config.max_packet_bytes),
-            address: PathAddress::default(),
+            address: PathAddress::new(),
             path_response: None,
             controller,
             pacer,
@@ -343,9 +343,11 @@ impl Session {
     }
 
     /// Tells where the peer is, as the handshake has shown. From then on [`Session::handle_packet_from`] and
-    /// [`Session::poll_path_transmit`] are to be called, and the session follows the peer to another address.
-    pub fn set_peer_address(&mut self, address: SocketAddr) {
-        self.address.set(address);
+    /// [`Session::poll_path_transmit`] are to be called, and the session follows the peer to another address
+    /// that answers a challenge. `secret` makes challenges that the peer can't guess: random bytes of this
+    /// side, not derived from what the peer knows.
+    pub fn set_peer_address(&mut self, address: SocketAddr, secret: KeyBytes) {
+        self.address.set(address, secret);
     }
 
     /// Where packets of [`Session::poll_transmit`] are to be sent; `None` if that was never told.

@@ -3,12 +3,14 @@
 //! A packet that opens may come from anywhere: the peer has moved, or a third host forwards its packets. A
 //! new address is asked with PATH_CHALLENGE; the session moves there when the answer shows that the peer
 //! receives what is sent to it. Until then the address gets at most three times the bytes that came from it.
+//! The token of a challenge is derived from a secret of this side: a peer that sees no challenge can't guess
+//! it, and so can't move the session to a host that never asked for it (RFC 9000, 21.5.3).
 //!
 //! Not inside: which socket sends.
 
 use core::{net::SocketAddr, time::Duration};
 
-use crate::{mutate, time::Instant};
+use crate::{mutate, seal::KeyBytes, time::Instant};
 
 /// Bytes that an address which has not been validated may get per byte that came from it (RFC 9000, 8.1).
 const AMPLIFICATION: u64 = 3;
@@ -23,29 +25,45 @@ struct Candidate {
     received: u64,
     /// Bytes sent to it.
     sent: u64,
-    /// The tokens sent to it lie in `first..=last`; `None` before the first challenge.
-    tokens: Option<(u64, u64)>,
+    /// The tokens of the challenges sent to it.
+    tokens: [Option<u64>; MAX_CHALLENGES as usize],
+    /// Challenges that were sent, or could not be.
     challenges: u8,
     /// When the next challenge is due.
     due_at: Instant,
 }
 
 /// The address of the peer, and another that is being validated.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct PathAddress {
     /// `None`: the owner does not tell addresses.
     current: Option<SocketAddr>,
+    /// Only while there is a current address.
     candidate: Option<Candidate>,
+    /// Tokens are derived from it; of no meaning without a current address.
+    secret: KeyBytes,
 }
 
 impl PathAddress {
+    /// Without an address.
+    pub(super) const fn new() -> Self {
+        Self { current: None, candidate: None, secret: KeyBytes::from_bytes([0; 32]) }
+    }
+
     pub(super) const fn current(&self) -> Option<SocketAddr> {
         self.current
     }
 
-    /// Sets the address that the handshake has validated.
-    pub(super) fn set(&mut self, address: SocketAddr) {
-        *self = Self { current: Some(address), candidate: None };
+    /// Sets the address that the handshake has validated. The peer must not know `secret`.
+    pub(super) fn set(&mut self, address: SocketAddr, secret: KeyBytes) {
+        *self = Self { current: Some(address), candidate: None, secret };
+    }
+
+    /// The token of a challenge, from a number that no other challenge has.
+    pub(super) fn token(&self, number: u64) -> u64 {
+        let hash = blake3::keyed_hash(self.secret.as_bytes(), &number.to_le_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
     /// A packet of `bytes` from `address` opened. `newest`: no packet with a higher number has, so the peer
@@ -56,9 +74,14 @@ impl PathAddress {
         } else if self.current.is_some_and(|current| current != address) {
             // One candidate at a time, so that addresses that change with each packet cost little.
             if newest && self.candidate.is_none() {
-                let (received, due_at) = (bytes, now);
-                self.candidate =
-                    Some(Candidate { address, received, sent: 0, tokens: None, challenges: 0, due_at });
+                self.candidate = Some(Candidate {
+                    address,
+                    received: bytes,
+                    sent: 0,
+                    tokens: [None; MAX_CHALLENGES as usize],
+                    challenges: 0,
+                    due_at: now,
+                });
             }
         } else if newest && self.candidate.is_some() {
             // The peer is where it was.
@@ -76,10 +99,12 @@ impl PathAddress {
         (candidate.sent + bytes <= AMPLIFICATION * candidate.received).then_some(candidate.address)
     }
 
-    /// A challenge with `token`, which is above all before, was sent; the next follows after `timeout`.
+    /// A challenge with `token` was sent; the next follows after `timeout`.
     pub(super) fn handle_sent(&mut self, now: Instant, token: u64, bytes: u64, timeout: Duration) {
         if let Some(candidate) = &mut self.candidate {
-            candidate.tokens = Some((candidate.tokens.map_or(token, |(first, _)| first), token));
+            if let Some(free) = candidate.tokens.get_mut(usize::from(candidate.challenges)) {
+                *free = Some(token);
+            }
             candidate.sent += bytes;
             candidate.challenges += 1;
             candidate.due_at = now + timeout.saturating_mul(1 << candidate.challenges);
@@ -88,8 +113,8 @@ impl PathAddress {
 
     /// The peer answered a challenge. Returns the address that it has moved to.
     pub(super) fn handle_response(&mut self, token: u64) -> Option<SocketAddr> {
-        let (first, last) = self.candidate.as_ref()?.tokens?;
-        if mutate!(!(first..=last).contains(&token), "moves-on-any-answer" => false) {
+        let sent = self.candidate.as_ref()?.tokens.contains(&Some(token));
+        if mutate!(!sent, "moves-on-any-answer" => false) {
             return None;
         }
         self.current = self.candidate.take().map(|candidate| candidate.address);
@@ -130,8 +155,8 @@ mod tests {
     }
 
     fn moved() -> PathAddress {
-        let mut path = PathAddress::default();
-        path.set(address(1));
+        let mut path = PathAddress::new();
+        path.set(address(1), KeyBytes::from_bytes([9; 32]));
         path.handle_packet(at(0), address(2), 40, true);
         path
     }

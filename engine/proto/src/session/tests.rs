@@ -5,7 +5,10 @@ use crate::{
     channel::{OpenRequest, Reliability},
     ids::StreamId,
     seal::{KeyBytes, Suite},
-    wire::header::{DataPacket, Header},
+    wire::{
+        frames::Out,
+        header::{DataPacket, HEADER_BYTES, Header},
+    },
 };
 
 mod acknowledgements;
@@ -58,6 +61,28 @@ fn header_is_parsed_where_a_packet_arrives_and_not_again() {
         let packet = DataPacket::with_header(header.in_phase(phase), &mut bytes[..len]);
         assert_eq!(session(now).handle_packet_from(now, from, packet, &mut NoInbox), expected);
     }
+}
+
+#[test]
+fn challenge_that_the_peer_has_not_seen_is_not_answered_by_guessing() {
+    let now = Instant::ZERO;
+    let [home, elsewhere] = [1, 2].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let mut peer = Sealer::new(Suite::ChaCha20Poly1305, &KeyBytes::from_bytes([1; 32]), now);
+    let mut session = session(now);
+    session.set_peer_address(home, KeyBytes::from_bytes([9; 32]));
+    let mut buf = [0; BASE_PACKET_BYTES];
+    for guess in (0..1_000).rev() {
+        let mut out = Out::new(&mut buf[HEADER_BYTES..]);
+        out.put_path_response(guess);
+        let bytes = out.written();
+        let sealed = peer.seal(now, ReceiverIndex::NONE, &mut buf, bytes).expect("room");
+        let packet = DataPacket::parse(&mut buf[..sealed.bytes]).expect("whole").expect("data");
+        session.handle_packet_from(now, elsewhere, packet, &mut NoInbox).expect("it opens");
+        while let Some((to, _)) = session.poll_path_transmit(now, &mut buf) {
+            assert_eq!(to, elsewhere);
+        }
+    }
+    assert_eq!(session.peer_address(), Some(home));
 }
 
 #[test]

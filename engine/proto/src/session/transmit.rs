@@ -157,8 +157,7 @@ impl Session {
         }
         let to = self.address.due(self.now, CHALLENGE_BYTES as u64)?;
         let buf = &mut buf[..CHALLENGE_BYTES];
-        // Only the peer can open the packet, so a token need only be new.
-        let token = self.keys.sealer.next_number();
+        let token = self.address.token(self.keys.sealer.next_number());
         let mut out = Out::new(&mut buf[HEADER_BYTES..CHALLENGE_BYTES - TAG_BYTES]);
         out.put_path_challenge(token);
         let bytes = out.written();

@@ -169,7 +169,7 @@ impl World {
         let mut peers = [peer(session(config, 1, 2)), peer(session(config, 2, 1))];
         for (index, peer) in peers.iter_mut().enumerate() {
             peer.address = at(index as u16);
-            peer.session.set_peer_address(at(1 - index as u16));
+            peer.session.set_peer_address(at(1 - index as u16), key(9));
         }
         Self {
             now: Instant::ZERO,

@@ -17,7 +17,7 @@ use corewire_proto::{
     PeerId,
     channel::Label,
     handshake::{EstablishedSession, HandshakeOutcome, InitVerdict, PeerSessions, PeerSessionsConfig},
-    seal::KEY_SOFT_AGE,
+    seal::{KEY_SOFT_AGE, KeyBytes},
     session::{BASE_PACKET_BYTES, CloseCode, SessionConfig},
     time::Instant,
     wire::header::ReceiverIndex,
@@ -253,7 +253,10 @@ impl Sessions {
         let confirmed = outcome.confirmed;
         let remote_index = outcome.remote_index;
         let (source, keys) = (env.called_at, outcome.keys);
-        let install = Install { index, remote_index, node: node.id, source, to, keys, path, config };
+        let path_secret = KeyBytes::from_bytes(env.random());
+        let node_id = node.id;
+        let install =
+            Install { index, remote_index, node: node_id, source, to, keys, path_secret, path, config };
         env.effects.send(index.shard(), Command::InstallSession(Box::new(install)));
         env.effects.push(Effect::SessionInstalled(index, node.id, peer));
         self.slots_mut(node, peer).handle_established(now, entry, confirmed);
