@@ -326,7 +326,9 @@ impl SubscribeLoop {
                         _ if is_break(code) => say(&format!(
                             "{name} is gone without having ended its stream ({code}); waiting for it to come back"
                         )),
-                        _ if retries => say(&format!("{name} closed the channel ({code}); connecting again")),
+                        _ if retries => say(&format!(
+                            "the channel to {name} has ended ({code}); waiting for it to come back"
+                        )),
                         _ => say(&format!("{name} closed the channel ({code})")),
                     }
                     self.publishers.insert(*channel.producer_id(), Some(code));
