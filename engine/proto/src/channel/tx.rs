@@ -68,8 +68,10 @@ pub(crate) struct TxChannel {
     pub(crate) listed_crowded: bool,
     /// It has data and no credit; cleared when credit covers `next`.
     pub(crate) blocked: bool,
-    /// In the session's list of channels that wait for credit.
-    pub(crate) listed_blocked: bool,
+    /// When it asks for credit if it is still blocked then; the session has an entry with this time.
+    pub(crate) probe_at: Option<Instant>,
+    /// The time until the probe after that, in units of the configured one; 0 before the first probe.
+    pub(crate) probe_backoff: u32,
     /// The BLOCKED frame to send. Set only while `blocked`.
     pub(crate) blocked_due: Option<BlockedFrame>,
     /// In the session's queue of channels with a BLOCKED frame to send.
@@ -105,7 +107,8 @@ impl TxChannel {
             crowded: false,
             listed_crowded: false,
             blocked: false,
-            listed_blocked: false,
+            probe_at: None,
+            probe_backoff: 0,
             blocked_due: None,
             queued: false,
             fin_sent: false,

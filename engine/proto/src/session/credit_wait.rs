@@ -1,57 +1,59 @@
-//! Producer channels that wait for credit, and when they ask for it.
+//! When producer channels that wait for credit ask for it. Each has its own time, so channels that wait for
+//! long cost nothing when others begin to wait.
 //!
-//! Not inside: the channels. An entry whose channel is gone, or has credit again, leaves with the next probe.
+//! Not inside: the channels. A channel knows its next time; an entry with another time is passed over, as is
+//! one whose channel is gone.
 
-use alloc::vec::Vec;
-use core::time::Duration;
+use alloc::collections::BinaryHeap;
+use core::{cmp::Reverse, time::Duration};
 
-use crate::{channel::Label, time::Instant};
+use crate::{
+    channel::{Label, TxChannel},
+    time::Instant,
+};
 
 /// The time between two probes grows up to this many times the first.
 const MAX_BACKOFF: u32 = 10;
 
-/// The list of blocked channels, and its timer.
+/// When blocked channels ask.
 #[derive(Debug, Default)]
 pub(super) struct CreditWait {
-    /// Each label at most once; its channel is marked `listed_blocked`.
-    labels: Vec<Label>,
-    /// When the channels ask; set whenever `labels` is not empty.
-    probe_at: Option<Instant>,
-    /// The time until the next probe, in units of the configured one; 0 before the first probe.
-    backoff: u32,
+    /// The earliest first. A channel adds an entry when it has none, or asks earlier than it says.
+    due: BinaryHeap<Reverse<(Instant, Label)>>,
 }
 
 impl CreditWait {
-    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
-        self.probe_at
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Adds a channel that is not in the list.
-    pub(super) fn push(&mut self, label: Label) {
-        debug_assert!(!self.labels.contains(&label), "each channel is listed once");
-        if self.labels.is_empty() {
-            self.backoff = 0;
+    /// A channel became blocked: it asks at `at`, or earlier if that was planned.
+    pub(super) fn push(&mut self, channel: &mut TxChannel, at: Instant) {
+        channel.probe_backoff = 0;
+        if channel.probe_at.is_none_or(|planned| at < planned) {
+            self.plan(channel, at);
         }
-        self.labels.push(label);
     }
 
-    /// Asks at `at`, or earlier if that was planned.
-    pub(super) fn probe_by(&mut self, at: Instant) {
-        self.probe_at = Some(self.probe_at.map_or(at, |earlier| earlier.min(at)));
+    /// A channel has asked, and asks again after `interval` or some times as much.
+    pub(super) fn push_again(&mut self, channel: &mut TxChannel, now: Instant, interval: Duration) {
+        channel.probe_backoff = (channel.probe_backoff * 2).clamp(1, MAX_BACKOFF);
+        self.plan(channel, now + interval * channel.probe_backoff);
     }
 
-    /// The timer fired: keeps the labels for which `ask` returns `true`, and plans the next probe.
-    pub(super) fn probe(&mut self, now: Instant, interval: Duration, ask: impl FnMut(&Label) -> bool) {
-        self.labels.retain(ask);
-        self.probe_at = None;
-        if !self.labels.is_empty() {
-            self.backoff = (self.backoff * 2).clamp(1, MAX_BACKOFF);
-            self.probe_at = Some(now + interval * self.backoff);
-        }
+    fn plan(&mut self, channel: &mut TxChannel, at: Instant) {
+        channel.probe_at = Some(at);
+        self.due.push(Reverse((at, channel.label())));
+    }
+
+    /// The next entry that is due.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(Instant, Label)> {
+        self.poll_timeout().filter(|at| *at <= now)?;
+        self.due.pop().map(|Reverse(entry)| entry)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.labels.len()
+        self.due.len()
     }
 }

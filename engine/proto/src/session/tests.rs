@@ -101,6 +101,37 @@ fn slot_reused_while_blocked_is_listed_once() {
     }
 }
 
+#[test]
+fn channel_that_often_runs_out_of_credit_makes_no_other_ask() {
+    const STALLED: usize = 200;
+    let mut session = session(Instant::ZERO);
+    let insert = |session: &mut Session, slot| {
+        let label = Label::new(slot, 0, true);
+        assert!(session.tx_channels.insert(label, TxChannel::new(label, &request())).is_none());
+        session.block_channel(label);
+        label
+    };
+    for slot in 0..STALLED {
+        insert(&mut session, slot);
+    }
+    let busy = insert(&mut session, STALLED);
+    let mut asked = 0;
+    for ms in 1..=1_000 {
+        session.advance_clock(Instant::ZERO + core::time::Duration::from_millis(ms));
+        session.tx_channels.get_mut(busy).expect("it is there").blocked = false;
+        session.block_channel(busy);
+        session.probe_blocked();
+        while let Some(slot) = session.blocked.pop_front() {
+            let channel = session.tx_channels.at(slot).expect("it is there");
+            (channel.queued, channel.blocked_due) = (false, None);
+            asked += usize::from(slot < STALLED as u32);
+        }
+    }
+    // At first, and after 0.1, 0.2, 0.4 and 0.8 seconds.
+    assert_eq!(asked, 5 * STALLED);
+    assert!(session.credit_wait.len() <= STALLED + 1);
+}
+
 /// Has nothing to send, and lets each turn begin in an hour.
 struct NextHour;
 

@@ -125,17 +125,20 @@ impl Session {
         idle.then(|| self.idle_since + self.config.idle_timeout)
     }
 
-    /// Every channel that still waits for credit asks again: its BLOCKED, or the CREDIT, may be lost.
+    /// The channels whose time has come and that still wait for credit ask again: their BLOCKED, or the
+    /// CREDIT, may be lost.
     pub(super) fn probe_blocked(&mut self) {
-        let Self { credit_wait, tx_channels, blocked, .. } = self;
-        credit_wait.probe(self.now, self.config.blocked_probe, |label| {
-            let Some(channel) = tx_channels.get_mut(*label) else { return false };
-            if mutate!(!channel.blocked, "credit-never-probed" => true) {
-                channel.listed_blocked = false;
-                return false;
+        while let Some((at, label)) = self.credit_wait.pop_due(self.now) {
+            let Some(channel) =
+                self.tx_channels.get_mut(label).filter(|channel| channel.probe_at == Some(at))
+            else {
+                continue;
+            };
+            channel.probe_at = None;
+            if mutate!(channel.blocked, "credit-never-probed" => false) {
+                Self::queue_blocked(channel, BlockedFrame::Probe, &mut self.blocked);
+                self.credit_wait.push_again(channel, self.now, self.config.blocked_probe);
             }
-            Self::queue_blocked(channel, BlockedFrame::Probe, blocked);
-            true
-        });
+        }
     }
 }

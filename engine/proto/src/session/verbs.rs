@@ -265,10 +265,6 @@ impl Session {
         } else {
             self.recovery.timeout()
         };
-        if !channel.listed_blocked {
-            channel.listed_blocked = true;
-            self.credit_wait.push(label);
-        }
-        self.credit_wait.probe_by(self.now + first);
+        self.credit_wait.push(channel, self.now + first);
     }
 }
