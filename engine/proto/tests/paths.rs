@@ -63,6 +63,23 @@ fn every_path_is_used_up_to_its_size() {
 }
 
 #[test]
+fn size_is_used_only_after_a_probe_of_it_has_arrived() {
+    let (carried, found) = (1_352, 1_332);
+    let mut world = bulk(9, carried + HEADERS, Faults { delay_us: 10_000, ..Faults::default() });
+    let mut refused = false;
+    while world.now < corewire_proto::time::Instant::from_nanos(2_000_000_000) && world.step() {
+        let now = world.now;
+        let producer = &mut world.peers[1].session;
+        if !refused && producer.session_stats().pings_sent > 0 {
+            producer.handle_too_large(now, 65_507);
+            refused = true;
+        }
+        assert!(producer.packet_bytes() <= carried, "{} bytes at {now:?}", producer.packet_bytes());
+    }
+    assert!(refused && packet_bytes(&world) == found);
+}
+
+#[test]
 fn path_that_shrinks_under_load_goes_on_with_small_packets() {
     let smallest = MIN_PACKET_BYTES + HEADERS;
     let shrinks =

@@ -69,8 +69,8 @@ pub(super) struct PathMtu {
     fails_from: usize,
     /// Probes of the next size that were lost.
     lost_probes: u8,
-    /// Size of the probe in flight.
-    in_flight: Option<usize>,
+    /// Packet number and size of the probe in flight. What became of an earlier one says nothing about it.
+    in_flight: Option<(u64, usize)>,
     /// When a search that ended begins anew; `None` while it goes on.
     raise_at: Option<Instant>,
     /// Packets lost since one of their size arrived.
@@ -132,8 +132,13 @@ impl PathMtu {
     }
 
     /// A probe left.
-    pub(super) const fn handle_sent(&mut self, size: usize) {
-        self.in_flight = Some(size);
+    pub(super) const fn handle_sent(&mut self, number: u64, size: usize) {
+        self.in_flight = Some((number, size));
+    }
+
+    /// The size of the probe in flight, which has ended, if packet `number` is it.
+    fn take_probe(&mut self, number: u64) -> Option<usize> {
+        self.in_flight.take_if(|(probe, _)| *probe == number).map(|(_, size)| size)
     }
 
     /// The probe that went for the largest size at once did not arrive: the usual sizes come first.
@@ -141,9 +146,9 @@ impl PathMtu {
         size == self.max && !core::mem::replace(&mut self.tried_max, true)
     }
 
-    /// The probe in flight arrived. Returns whether packets may be larger now.
-    pub(super) fn handle_probe_acked(&mut self) -> bool {
-        let Some(size) = self.in_flight.take() else { return false };
+    /// A probe arrived. Returns whether packets may be larger now.
+    pub(super) fn handle_probe_acked(&mut self, number: u64) -> bool {
+        let Some(size) = self.take_probe(number) else { return false };
         let larger = size > self.validated && size < self.fails_from;
         if larger {
             (self.validated, self.lost_probes) = (size, 0);
@@ -152,9 +157,9 @@ impl PathMtu {
         larger
     }
 
-    /// The probe in flight was lost.
-    pub(super) fn handle_probe_lost(&mut self, now: Instant) {
-        let Some(size) = self.in_flight.take() else { return };
+    /// A probe was lost.
+    pub(super) fn handle_probe_lost(&mut self, now: Instant, number: u64) {
+        let Some(size) = self.take_probe(number) else { return };
         if self.give_up_max(size) {
             return;
         }
@@ -212,7 +217,7 @@ impl PathMtu {
         if size <= MIN_PACKET_BYTES {
             return false;
         }
-        if self.in_flight.is_some_and(|probe| probe >= size) {
+        if self.in_flight.is_some_and(|(_, probe)| probe >= size) {
             self.in_flight = None;
         }
         let mut smaller = false;
@@ -255,12 +260,12 @@ mod tests {
         let mut probes = 0;
         while let Some(size) = path.due(now) {
             probes += 1;
-            path.handle_sent(size);
+            path.handle_sent(0, size);
             assert_eq!(path.due(now), None, "one probe at a time");
             if size <= mtu {
-                assert!(path.handle_probe_acked());
+                assert!(path.handle_probe_acked(0));
             } else {
-                path.handle_probe_lost(now);
+                path.handle_probe_lost(now, 0);
             }
         }
         probes
@@ -290,16 +295,29 @@ mod tests {
         assert_eq!(path.packet_bytes(), 65_507);
 
         let mut path = PathMtu::new(65_507);
-        path.handle_sent(65_507);
-        path.handle_probe_lost(at(0));
+        path.handle_sent(0, 65_507);
+        path.handle_probe_lost(at(0), 0);
         assert_eq!(path.due(at(0)), Some(1_332));
         search(&mut path, at(0), 65_507);
         assert_eq!(path.packet_bytes(), 65_507, "it was lost by chance");
 
         let mut path = PathMtu::new(65_507);
-        path.handle_sent(65_507);
+        path.handle_sent(0, 65_507);
         assert!(!path.handle_too_large(at(0), 65_507));
         assert_eq!(path.due(at(0)), Some(1_332));
+    }
+
+    #[test]
+    fn fate_of_an_earlier_probe_says_nothing_about_the_one_in_flight() {
+        let mut path = PathMtu::new(65_507);
+        path.handle_sent(0, 65_507);
+        assert!(!path.handle_too_large(at(0), 65_507), "the interface refused it");
+        path.handle_sent(5, 1_332);
+        path.handle_probe_lost(at(0), 0);
+        assert_eq!(path.due(at(0)), None, "the second is still in flight");
+        assert!(path.handle_probe_acked(5) && path.packet_bytes() == 1_332);
+        path.handle_sent(21, 1_382);
+        assert!(!path.handle_probe_acked(20) && path.packet_bytes() == 1_332);
     }
 
     #[test]
@@ -334,7 +352,7 @@ mod tests {
     #[test]
     fn refused_size_bounds_the_search_at_once() {
         let mut path = PathMtu::new(65_507);
-        path.handle_sent(1_452);
+        path.handle_sent(0, 1_452);
         assert!(!path.handle_too_large(at(0), 1_452));
         search(&mut path, at(0), 65_507);
         assert_eq!(path.packet_bytes(), 1_432);

@@ -9,10 +9,8 @@
 use core::net::SocketAddr;
 
 use super::{
-    CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, VIOLATION,
-    keys::Unsealed,
-    recovery::{FrameFate, RecoveryOutcome},
-    table::LabelStatus,
+    CloseCode, DatumSink, Dropped, Lifecycle, Session, SessionEvent, VIOLATION, keys::Unsealed,
+    recovery::RecoveryOutcome, table::LabelStatus,
 };
 use crate::{
     channel::{Budget, Fault, Label, RxChannel},
@@ -319,14 +317,10 @@ impl Session {
 
     /// Draws from an outcome how large packets may be.
     fn apply_to_path(&mut self, outcome: &RecoveryOutcome) {
-        let mut changed = match outcome.path_probe {
-            Some(FrameFate::Acked) => self.path.handle_probe_acked(),
-            Some(FrameFate::Lost) => {
-                self.path.handle_probe_lost(self.now);
-                false
-            }
-            None => false,
-        };
+        let mut changed = outcome.path_probe_acked.is_some_and(|number| self.path.handle_probe_acked(number));
+        if let Some(number) = outcome.path_probe_lost {
+            self.path.handle_probe_lost(self.now, number);
+        }
         if outcome.acked_size > 0 {
             self.path.handle_acked(outcome.acked_size);
         }

@@ -61,8 +61,10 @@ pub(super) struct RecoveryOutcome {
     pub(super) lost: u64,
     /// When the youngest newly lost packet was sent.
     pub(super) youngest_lost: Option<Instant>,
-    /// What became of the packet that tries a size.
-    pub(super) path_probe: Option<FrameFate>,
+    /// The youngest packet newly acknowledged that tried a size.
+    pub(super) path_probe_acked: Option<u64>,
+    /// The youngest packet newly lost that tried a size.
+    pub(super) path_probe_lost: Option<u64>,
     /// Size of the largest packet newly acknowledged.
     pub(super) acked_size: usize,
     /// Packets newly lost that were larger than the smallest size and than any that arrived of those sent
@@ -257,7 +259,7 @@ impl Recovery {
                 outcome.acked_to = outcome.acked_to.max(sent.acked_to);
                 outcome.youngest_acked = outcome.youngest_acked.max(Some(sent.at));
                 if sent.path_probe {
-                    outcome.path_probe = Some(FrameFate::Acked);
+                    outcome.path_probe_acked = outcome.path_probe_acked.max(Some(sent.number));
                 } else {
                     outcome.acked_size = outcome.acked_size.max(sent.bytes as usize);
                 }
@@ -282,7 +284,7 @@ impl Recovery {
             self.probes_due = 0;
         }
         self.detect_lost(now, &mut outcome, fate);
-        if outcome.acked_bytes > 0 || outcome.lost > 0 || outcome.path_probe.is_some() {
+        if outcome.acked_bytes > 0 || outcome.lost > 0 || outcome.path_probe_lost.is_some() {
             let last = self.sent.back().map_or(now, |sent| sent.at);
             // Never in the past: a probe that is overdue leaves a granule from now.
             self.arm_probe(last);
@@ -326,7 +328,7 @@ impl Recovery {
             } else {
                 self.in_flight -= u64::from(sent.bytes);
                 if sent.path_probe {
-                    outcome.path_probe = Some(FrameFate::Lost);
+                    outcome.path_probe_lost = outcome.path_probe_lost.max(Some(sent.number));
                 } else {
                     outcome.persistent |= self.note_lost(sent.at);
                     outcome.lost += 1;

@@ -186,8 +186,9 @@ impl Session {
         out.put_ping(self.keys.sealer.next_number());
         out.put_padding();
         let (size, bytes) = (buf.len(), end - HEADER_BYTES);
+        let number = self.keys.sealer.next_number();
         let sent = self.seal(buf, bytes, Some(Tracked { frames: 0, acked_to: 0, path_probe: true }), 0)?;
-        self.path.handle_sent(size);
+        self.path.handle_sent(number, size);
         self.stats.pings_sent += 1;
         Some(sent)
     }
