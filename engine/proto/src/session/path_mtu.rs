@@ -203,10 +203,12 @@ impl PathMtu {
     /// `count` probe timeouts in a row passed without an acknowledgement. Returns whether packets have to be
     /// smaller now.
     pub(super) fn handle_timeouts(&mut self, count: u32) -> bool {
-        let enough = match self.validated {
-            ..=IPV4_PACKET_BYTES => IPV4_TIMEOUTS,
-            ..=BASE_PACKET_BYTES => BASE_TIMEOUTS,
-            _ => BLACK_HOLE_TIMEOUTS,
+        let enough = if self.validated <= IPV4_PACKET_BYTES {
+            IPV4_TIMEOUTS
+        } else if self.validated <= BASE_PACKET_BYTES {
+            BASE_TIMEOUTS
+        } else {
+            BLACK_HOLE_TIMEOUTS
         };
         count >= enough && self.fall_back()
     }
