@@ -96,7 +96,7 @@ impl Receiving {
                 Ok(None) => {}
                 Err(RecvError::Closed | RecvError::Detached) => {
                     let Some(code) = leg.channel().shared().close_code() else { return Poll::Pending };
-                    self.lost += leg.inbox().missing_at_end();
+                    self.lost = self.lost.saturating_add(leg.inbox().missing_at_end());
                     self.leg = None;
                     if matches!(code, CloseCode::GRACEFUL | CloseCode::ABORTED | CloseCode::DISCARDED) {
                         self.highest = 0;
@@ -122,7 +122,7 @@ impl Receiving {
             None => subscription.take_leg(),
         };
         let Some(leg) = next else { return Ok(false) };
-        self.lost += leg.gap().datums;
+        self.lost = self.lost.saturating_add(leg.gap().datums);
         if leg.gap().unknown {
             // The peer was restarted and counts anew.
             self.highest = 0;
@@ -134,7 +134,7 @@ impl Receiving {
 
     fn count(&mut self, (payload, seq, lost): &Numbered) {
         self.highest = *seq;
-        self.lost += lost;
+        self.lost = self.lost.saturating_add(*lost);
         self.taken = (self.taken.0 + 1, self.taken.1 + payload.len() as u64);
         if let Some(leg) = self.leg.as_ref().filter(|leg| leg.channel().is_local()) {
             // The consumer of a channel within one engine is the writer of its counters.

@@ -36,6 +36,7 @@ pub(super) struct Delivered<'a> {
 pub(in crate::streams) struct LegStats {
     pub(in crate::streams) datums: u64,
     pub(in crate::streams) bytes: u64,
+    /// A peer may claim any number, so sums of it stop at the largest.
     pub(in crate::streams) skipped: u64,
     pub(in crate::streams) filtered: u64,
     pub(in crate::streams) undecodable: u64,
@@ -46,7 +47,7 @@ impl LegStats {
     pub(super) fn add(&mut self, other: &Self) {
         self.datums += other.datums;
         self.bytes += other.bytes;
-        self.skipped += other.skipped;
+        self.skipped = self.skipped.saturating_add(other.skipped);
         self.filtered += other.filtered;
         self.undecodable += other.undecodable;
         self.restarts += other.restarts;
@@ -112,7 +113,7 @@ impl LegProgress {
     fn count(&mut self, seq: u64, skipped: u64, len: usize) {
         self.stats.datums += 1;
         self.stats.bytes += len as u64;
-        self.stats.skipped += skipped;
+        self.stats.skipped = self.stats.skipped.saturating_add(skipped);
         self.pass(seq);
     }
 
@@ -128,7 +129,7 @@ impl LegProgress {
     fn delivered(&mut self, seq: u64, skipped: u64) -> Delivered<'_> {
         Delivered {
             seq,
-            skipped_before: mem::take(&mut self.gap) + skipped,
+            skipped_before: mem::take(&mut self.gap).saturating_add(skipped),
             restarted: mem::take(&mut self.restarted),
             producer: &self.producer,
         }
@@ -146,19 +147,19 @@ impl LegProgress {
     /// Counts a datum that is not wanted.
     #[cold]
     fn pass_over(&mut self, seq: u64, skipped: u64) {
-        self.stats.skipped += skipped;
+        self.stats.skipped = self.stats.skipped.saturating_add(skipped);
         self.stats.filtered += 1;
         self.pass(seq);
-        self.gap += skipped;
+        self.gap = self.gap.saturating_add(skipped);
     }
 
     /// Counts a record that is not a datum, and publishes that.
     #[cold]
     fn skip_undecodable(&mut self, seq: u64, skipped: u64) {
-        self.stats.skipped += skipped;
+        self.stats.skipped = self.stats.skipped.saturating_add(skipped);
         self.stats.undecodable += 1;
         self.pass(seq);
-        self.gap += skipped + 1;
+        self.gap = self.gap.saturating_add(skipped).saturating_add(1);
         self.publish();
     }
 
@@ -281,7 +282,7 @@ impl OpenLeg {
             }
             None => 0,
         };
-        self.progress.gap += gap.datums + between;
+        self.progress.gap = self.progress.gap.saturating_add(gap.datums).saturating_add(between);
         self.progress.restarted |= gap.restarted;
         Some(between)
     }
@@ -300,7 +301,7 @@ impl OpenLeg {
             progress.stats.restarts += 1;
         }
         progress.stats.filtered = filtered;
-        progress.stats.skipped += missing;
+        progress.stats.skipped = progress.stats.skipped.saturating_add(missing);
         // The counters of a channel that was cut off show these datums as skipped at its close instead.
         if self.leg.channel().shared().end_seq().is_none() {
             progress.next = progress.next.max(self.leg.inbox().position());
