@@ -55,7 +55,7 @@ pub(super) struct Liveness {
     unanswered: Option<Instant>,
     /// The silence since `unanswered` was reported.
     suspect: bool,
-    /// When a reported silence last ended; at first the start of the session.
+    /// When a silence that was reported or due to be last ended; at first the start of the session.
     alive_since: Instant,
     refusals: Option<Refusals>,
 }
@@ -85,19 +85,21 @@ impl Liveness {
         self.asked = asked;
     }
 
-    /// When a silence that was reported last ended, or the session began: what was sent before may have been
-    /// lost to the silence alone.
+    /// When a silence that was reported or due to be last ended, or the session began: what was sent before
+    /// may have been lost to the silence alone.
     pub(super) const fn alive_since(&self) -> Instant {
         self.alive_since
     }
 
     /// A packet of the peer opened. Returns whether that ends a silence that was reported.
     pub(super) fn handle_heard(&mut self, now: Instant, in_flight: bool) -> bool {
+        // A silence that was due to be reported: this host stood still, or was about to serve the timer.
+        let overdue = self.suspect_at().is_some_and(|at| at <= now);
         self.last_heard = now;
         self.unanswered = in_flight.then_some(now);
         self.refusals = None;
         let recovered = core::mem::take(&mut self.suspect);
-        if recovered {
+        if recovered || overdue {
             self.alive_since = now;
         }
         recovered
@@ -198,6 +200,17 @@ mod tests {
 
     fn liveness() -> Liveness {
         Liveness::new(ms(10_000), ms(1_000), at(0))
+    }
+
+    #[test]
+    fn silence_in_which_this_host_stood_still_gives_nothing_up() {
+        let mut liveness = liveness();
+        liveness.handle_sent(at(0));
+        assert!(!liveness.handle_heard(at(500), true));
+        assert_eq!(liveness.alive_since(), at(0), "a short silence");
+        // The packets that waited are read before the timer is served.
+        assert!(!liveness.handle_heard(at(11_500), true), "no silence was reported");
+        assert_eq!(liveness.alive_since(), at(11_500));
     }
 
     #[test]
