@@ -3,11 +3,15 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use corewire_testkit::LIMIT;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 /// A running `corewire` whose output is collected while it runs.
 pub(crate) struct Running {
@@ -31,7 +35,21 @@ impl Ended {
     }
 }
 
+/// Makes the programs that this process starts hear the signals, also where it was itself started with them
+/// ignored (`nohup`, the background of a script): a signal that a process handles has its default effect in
+/// what it executes, an ignored one stays ignored.
+fn restore_signals() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let end = Arc::new(AtomicBool::new(true));
+            flag::register_conditional_default(signal, end).expect("the signal can be handled");
+        }
+    });
+}
+
 pub(crate) fn program(arguments: &[&str]) -> Command {
+    restore_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_corewire"));
     command.args(arguments).env("NO_COLOR", "1");
     command
@@ -55,6 +73,7 @@ pub(crate) fn start_unread(arguments: &[&str], stdout: Stdio) -> Running {
 
 /// The same of any command.
 pub(crate) fn start_command(mut command: Command, stdout: Stdio) -> Running {
+    restore_signals();
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(stdout)
