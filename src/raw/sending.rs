@@ -171,6 +171,8 @@ mod tests {
         }
     }
 
+    type SendForm = fn(&RawStream) -> Result<(), StreamError>;
+
     #[test]
     fn task_that_a_payload_wakes_may_send_itself() {
         for reliability in [Reliability::Reliable, Reliability::FireAndForget] {
@@ -182,7 +184,7 @@ mod tests {
                 stream.shared.state.connected.set(true);
                 let mut peer = stream.shared.ring().subscribe().expect("a cursor");
                 let sends = || Arc::new(SendAgain { stream: stream.clone(), woken: AtomicFlag::default() });
-                let forms: [fn(&RawStream) -> Result<(), StreamError>; 2] =
+                let forms: [SendForm; 2] =
                     [|stream| stream.try_send("one"), |stream| stream.send_blocking("one")];
                 for send in forms {
                     let waker = Waker::from(sends());
