@@ -22,7 +22,7 @@ timeouts-collapse-window  lib         session::recovery::tests::persistent_conge
 grows-while-unused        lib         congestion::tests::cubic_does_not_grow_for_time_in_which_its_window_was_not_used
 black-hole-unseen         lib         session::path_mtu::tests::vanishing_large_packets_lead_back_to_the_smallest_size
 base-size-trusted         lib         session::path_mtu::tests::path_below_the_base_size_is_used_up_to_its_size
-short-ack-taken-for-whole lib       session::acks::tests::ranges_beyond_one_frame_follow_in_the_next_packets
+short-ack-taken-for-whole lib         session::acks::tests::ranges_beyond_one_frame_follow_in_the_next_packets
 probe-as-large-as-data    paths       path_too_small_for_a_session_ends_its_channels_in_time
 moves-on-any-answer       lib         session::path_address::tests::new_address_is_used_once_it_has_answered
 pause-clears-debt         lib         schedule::tests::debt_outlives_a_pause_and_unused_bytes_do_not
@@ -40,5 +40,5 @@ replay-replaces-next      lib         handshake::tests::peer_sessions::replay_fr
 '
 
 export COREWIRE_SEEDS=8
-build corewire-proto bugs "" --lib --test rekey --test simulation --test rules --test large --test liveness
+build corewire-proto bugs "" --lib --test rekey --test simulation --test rules --test large --test liveness --test paths
 judge 60 "$bank" "$@"
