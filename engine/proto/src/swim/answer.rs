@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use super::{
     MAX_SWIM_BYTES, RecordBook, SEEN_MAX, SYNC_PAUSE, Swim, SwimError, SwimEvent, SwimTarget,
     message::{
-        ENTRIES_MAX, FRAME_BYTES, IdRange, STEP_BYTES, SwimBody, SwimItem, SwimMessage, WANTED_MAX,
+        ENTRIES_MAX, FRAME_BYTES, IdRange, STEP_BYTES, SwimBody, SwimItem, SwimMessage, WANTED_MAX, image,
         vouch_message,
     },
 };
@@ -211,7 +211,7 @@ impl Swim {
         }
     }
 
-    /// Signs the number of the node in whose place another one asks.
+    /// Signs the image of the number of the node in whose place another one asks.
     fn answer_vouch(&mut self, now: Instant, from: SocketAddr, (number, theirs): (u64, u64), room: usize) {
         if self.vouches.take(now) {
             let signature = self.identity.sign(&vouch_message(theirs));
@@ -245,7 +245,7 @@ impl Swim {
         let peer = probe.peer;
         let record = self.table.get(&peer).and_then(|member| book.record(&peer, member.mark));
         let key = record.map(|(record, _)| record.record().identity_key);
-        if !key.is_some_and(|key| verify(&key, &vouch_message(number), signature)) {
+        if !key.is_some_and(|key| verify(&key, &vouch_message(image(number)), signature)) {
             return Err(SwimError::Invented);
         }
         // It prevents a suspicion, and ends none.

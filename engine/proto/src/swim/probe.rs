@@ -4,7 +4,10 @@ use alloc::vec::Vec;
 
 use core::net::SocketAddr;
 
-use super::{FANOUT, RELAYS_MAX, RecordBook, Swim, SwimTarget, message::SwimBody};
+use super::{
+    FANOUT, RELAYS_MAX, RecordBook, Swim, SwimTarget,
+    message::{SwimBody, image},
+};
 use crate::{ids::PeerId, time::Instant};
 
 /// The part of a period after which others are asked to ask, and after which others again are.
@@ -150,7 +153,7 @@ impl Swim {
         }
         let asked = (target, self.chance.number());
         self.relays.push_back(Relay { asked, for_whom: (from, number), until: now + self.period });
-        let body = SwimBody::Vouch { number: asked.1, theirs: number };
+        let body = SwimBody::Vouch { number: asked.1, theirs: image(number) };
         self.send_news(SwimTarget::Peer { peer: target, again: false }, Some(target), &body, book);
     }
 
@@ -183,6 +186,7 @@ mod tests {
             CatalogBook, MAX_SWIM_BYTES, PERIOD, SwimConfig, SwimError, VOUCHES_PER_SECOND,
             message::{SwimWriter, vouch_message},
         },
+        wire::header::HEADER_BYTES,
     };
 
     /// The node of this seed, with ten members, itself included.
@@ -262,7 +266,7 @@ mod tests {
             let ack = SwimBody::Ack { number, unknown: false, suspected: false };
             assert_eq!(take(&mut swim, &book, helper, &ack), Ok(()));
             let vouched = |signer: PeerId| {
-                let signature = identity(number_of(signer)).sign(&vouch_message(number));
+                let signature = identity(number_of(signer)).sign(&vouch_message(image(number)));
                 SwimBody::Vouched { number, signature }
             };
             assert_eq!(take(&mut swim, &book, helper, &vouched(helper)), Err(SwimError::Invented));
@@ -272,9 +276,24 @@ mod tests {
         swim.ask_proxies(Instant::ZERO, &book);
         let helpers = swim.probe.into_iter().flat_map(|probe| probe.proxies).flatten();
         let (helper, number) = helpers.last().expect("they are asked again");
-        let signature = identity(number_of(asked)).sign(&vouch_message(number));
+        let signature = identity(number_of(asked)).sign(&vouch_message(image(number)));
         assert_eq!(take(&mut swim, &book, helper, &SwimBody::Vouched { number, signature }), Ok(()));
         assert!(swim.probe.is_none(), "the member itself has signed");
+    }
+
+    #[test]
+    fn member_that_a_helper_asks_can_not_answer_for_the_helper() {
+        let book = Records::of(3);
+        let mut helper = acquainted(&book);
+        while helper.poll_transmit().is_some() {}
+        let [asker, target] = [1, 2].map(|n: usize| book.0[n].record().peer_id);
+        let number = 0x0123_4567_89ab_cdef_u64;
+        assert_eq!(take(&mut helper, &book, asker, &SwimBody::Proxy { number, target }), Ok(()));
+        let (_, packet) = helper.poll_transmit().expect("the target is asked");
+        let (head, sealed) = packet.split_at(HEADER_BYTES);
+        let plain = helper.seal.open(head, sealed).expect("it is sealed with the key of the network");
+        let told = |number: u64| plain.windows(8).any(|bytes| bytes == number.to_le_bytes());
+        assert!(told(image(number)) && !told(number), "it is not told what shows that the helper answers");
     }
 
     #[test]
