@@ -389,9 +389,9 @@ impl SubscribeLoop {
     /// it.
     fn count_missing_at_end(&mut self) {
         let stats = self.consumer.stats();
-        let missing = (stats.skipped() + stats.undecodable()).saturating_sub(self.lost);
+        let missing = stats.skipped().saturating_add(stats.undecodable()).saturating_sub(self.lost);
         if missing > 0 {
-            self.lost += missing;
+            self.lost = self.lost.saturating_add(missing);
             note(&format!(
                 "corewire: {} records are missing at the end, after record {}",
                 grouped(missing),
@@ -411,7 +411,7 @@ impl SubscribeLoop {
         (self.met, self.alone_since) = (true, None);
         self.records += 1;
         if delivery.skipped_before > 0 {
-            self.lost += delivery.skipped_before;
+            self.lost = self.lost.saturating_add(delivery.skipped_before);
             note(&format!(
                 "corewire: {} records are missing before record {}",
                 grouped(delivery.skipped_before),

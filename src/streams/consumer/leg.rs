@@ -307,7 +307,7 @@ impl OpenLeg {
             progress.next = progress.next.max(self.leg.inbox().position());
             progress.publish();
         }
-        let datums = progress.gap + missing;
+        let datums = progress.gap.saturating_add(missing);
         // It may have read on until its cursor was taken out.
         let cut = cut.map(|(publication, end)| (publication, end.max(progress.next)));
         let gap = PendingGap { producer: progress.producer, datums, restarted: progress.restarted, cut };
