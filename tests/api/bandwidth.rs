@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use corewire::network::NetworkError;
 use corewire::streams::producer::TryBuildError;
-use corewire::{Network, NetworkId, Producer};
+use corewire::{Consumer, Network, NetworkId, Producer};
 
 use super::support::{alone, apart, engine, within};
 
@@ -15,8 +15,8 @@ const DATUMS: usize = 200;
 const RATE: u64 = 400_000;
 const LEAST: Duration = Duration::from_millis(450);
 
-/// Sends everything to a consumer of `there`; returns how long that took.
-async fn send_all(producer: &Producer<Vec<u8>>, there: &Network) -> Duration {
+/// Sends everything to a consumer of `there`; returns how long that took, and the consumer.
+async fn send_all(producer: &Producer<Vec<u8>>, there: &Network) -> (Duration, Consumer<Vec<u8>>) {
     let consumer = there.streams().consumer::<Vec<u8>>().with_stream_id(*producer.stream_id());
     let mut consumer = consumer.build();
     within(producer.when().online()).await;
@@ -27,7 +27,7 @@ async fn send_all(producer: &Producer<Vec<u8>>, there: &Network) -> Duration {
     for _ in 0..DATUMS {
         assert_eq!(within(consumer.recv()).await.map(|datum| datum.len()), Some(DATUM));
     }
-    began.elapsed()
+    (began.elapsed(), consumer)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
@@ -35,7 +35,8 @@ async fn a_limited_producer_takes_its_time_and_counts_the_waits() {
     let nodes = apart(2).await;
     let builder = nodes[0].streams().producer::<Vec<u8>>();
     let producer = builder.with_stream_id("limited").with_max_bandwidth(RATE).build().unwrap();
-    let took = send_all(&producer, &nodes[1]).await;
+    // Kept: a channel whose consumer is gone is not listed.
+    let (took, _consumer) = send_all(&producer, &nodes[1]).await;
     assert!(took >= LEAST, "{took:?}");
     let stats = producer.consumers().next().unwrap().stats();
     assert!(stats.paced() > 0, "{stats}");
