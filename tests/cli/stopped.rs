@@ -76,8 +76,8 @@ fn consumer_that_was_away_for_too_long_is_told_at_both_ends() {
     }
     stopped.wait_for_line("connected to ");
     stopped.signal("STOP");
-    // Up to 2.5 s until it is asked, ten until it is taken for dead, one more where the timer is late, and twenty
-    // for which its place is kept. It lacks nothing yet.
+    // Up to 2.5 s until it is asked, ten until it is taken for dead, one more where the timer is late, and
+    // twenty for which its place is kept. It lacks nothing yet.
     pass_time(Duration::from_secs(38));
     let lines = numbers(1_000);
     input.write_all(&lines).unwrap();

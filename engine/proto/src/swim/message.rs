@@ -123,8 +123,8 @@ pub(super) enum SwimBody {
     Ack { number: u64, unknown: bool, suspected: bool },
     /// Ask this peer in my place, and let it sign the [`image`] of this number.
     Proxy { number: u64, target: PeerId },
-    /// Answer, and sign the [`image`] of the number of the node in whose place you are asked. It is as long as
-    /// the answer.
+    /// Answer, and sign the [`image`] of the number of the node in whose place you are asked. It is as long
+    /// as the answer.
     Vouch { number: u64, theirs: u64 },
     /// The answer, and what is passed on of it under the number of the one that waits for it. The signature
     /// is of [`vouch_message`].
@@ -143,8 +143,8 @@ pub(super) enum SwimBody {
     Part { number: u64, part: u8, age_s: u32, bytes: Vec<u8> },
 }
 
-/// What a helper shows of the number that it was given, which shows that the helper answers. The member that it
-/// asks can not find the number, and so not answer in the helper's name.
+/// What a helper shows of the number that it was given, which shows that the helper answers. The member that
+/// it asks can not find the number, and so not answer in the helper's name.
 pub(super) fn image(number: u64) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = *blake3::hash(&number.to_le_bytes()).as_bytes();
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
