@@ -34,13 +34,13 @@ pub(crate) fn has_one_cpu() -> bool {
 
 /// How long a thread may sleep that has `left` to go: most of it. `None`: it is too short for a sleep. With a
 /// single CPU it always sleeps: a thread that yields would take time from the threads that have work.
-pub(crate) fn nap(left: Duration) -> Option<Duration> {
+pub(crate) fn sleep_time(left: Duration) -> Option<Duration> {
     if has_one_cpu() { Some(left) } else { (left > 2 * SLEEP_ERROR).then(|| left - SLEEP_ERROR) }
 }
 
 /// A step of a wait that has `left` to go: sleeps most of it, or lets other threads run.
 pub(crate) fn pause(left: Duration) {
-    match nap(left) {
+    match sleep_time(left) {
         Some(time) => thread::sleep(time),
         None => thread::yield_now(),
     }

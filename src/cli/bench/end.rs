@@ -18,7 +18,7 @@ use crate::cli::args::Io;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::node;
 use crate::cli::pace::{self, SLEEP_ERROR};
-use crate::cli::wait::LOOK_INTERVAL;
+use crate::cli::wait::{LOOK_INTERVAL, POLL_INTERVAL};
 
 /// How long the end of a node may take.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
@@ -116,9 +116,10 @@ impl BenchWaiter<'_> {
         if take_ready(consumers, batch, each) > 0 {
             return;
         }
-        let left = clock::left(due);
-        let nap = pace::nap(left).filter(|_| self.idle != Idle::Spin);
-        match (self.hosted, nap) {
+        // The caller looks at signals between the steps.
+        let left = clock::left(due).min(POLL_INTERVAL);
+        let sleep = pace::sleep_time(left).filter(|_| self.idle != Idle::Spin);
+        match (self.hosted, sleep) {
             (Some(hosted), _) => {
                 let sleeps = self.idle != Idle::Spin && left > 2 * SLEEP_ERROR;
                 if hosted.turn() != NextTurn::Now && sleeps {
@@ -126,8 +127,8 @@ impl BenchWaiter<'_> {
                 }
             }
             (None, None) => thread::yield_now(),
-            (None, Some(nap)) if consumers.is_empty() => thread::sleep(nap),
-            (None, Some(nap)) => drop(take_first(consumers, nap, each)),
+            (None, Some(time)) if consumers.is_empty() => thread::sleep(time),
+            (None, Some(time)) => drop(take_first(consumers, time, each)),
         }
     }
 

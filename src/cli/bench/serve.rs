@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::RecvTimeoutError;
 use corewire::streams::producer::Error;
-use corewire::{Consumer, Network, Producer};
+use corewire::{Codec, Consumer, Network, Producer};
 use hdrhistogram::Histogram;
 
 use super::args::{MAX_CONSUMERS, Measure};
@@ -71,7 +71,7 @@ impl<'a> BenchServer<'a> {
 
     fn report(&self, report: BenchReport) {
         // An end that does not take it has gone, or has given up.
-        let _ = self.reports.send_timeout(report, REPORT_LIMIT);
+        let _ = self.send(&self.reports, report, REPORT_LIMIT);
     }
 
     fn run(&mut self, order: &RunOrder) -> Result<(), Failure> {
@@ -91,17 +91,22 @@ impl<'a> BenchServer<'a> {
         Ok(())
     }
 
-    /// Sends an echo. `false`: the other end did not take it in time, or a signal has come.
-    fn send_back(&self, echo: &Producer<Tick, TickCodec>, mut tick: Tick) -> bool {
-        let until = Instant::now() + SILENCE_LIMIT;
-        while let Err(error) = echo.send_timeout(tick, POLL_INTERVAL) {
+    /// Sends to the other end. `false`: it did not take it within `limit`, or a signal has come.
+    fn send<D: Send + 'static, C: Codec<D>>(
+        &self,
+        producer: &Producer<D, C>,
+        mut datum: D,
+        limit: Duration,
+    ) -> bool {
+        let until = Instant::now() + limit;
+        while let Err(error) = producer.send_timeout(datum, POLL_INTERVAL) {
             if matches!(error, Error::Closed(_))
                 || self.interrupt.asked().is_some()
                 || Instant::now() >= until
             {
                 return false;
             }
-            tick = error.into_inner();
+            datum = error.into_inner();
         }
         true
     }
@@ -125,7 +130,7 @@ impl<'a> BenchServer<'a> {
             let taken = self.waiter.take(&mut consumers, &mut batch, &mut |index, tick| {
                 let ticks = &mut ticks[index];
                 // An end that takes no echo has gone: the others are not sent.
-                echo = echo.filter(|echo| self.send_back(echo, tick));
+                echo = echo.filter(|echo| self.send(echo, tick, SILENCE_LIMIT));
                 if tick.due == END {
                     ticks.whole = true;
                     return;
