@@ -133,7 +133,7 @@ fn sender_that_does_not_keep_its_rate_ends_in_time() {
 fn failed_combination_leaves_the_results_of_those_before() {
     let mut peer = start(&["bench", "--listen", "127.0.0.1:0"]);
     let address = peer.address();
-    let options = ["bench", "round-trip", "--json", "--engine", "hosted", "--duration", "500ms"];
+    let options = ["bench", "round-trip", "--json", "--engine", "hosted", "--duration", "2s"];
     let mut bench = start(&[&options[..], &["--rate", "1k,2k", "--peer", &address]].concat());
     bench.wait_for_line("2 of 2");
     peer.child.kill().unwrap();

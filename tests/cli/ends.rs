@@ -58,7 +58,7 @@ fn record_too_long_is_an_error_that_names_the_option() {
 }
 
 #[test]
-fn subscriber_without_an_output_says_so_and_goes_on() {
+fn subscriber_without_an_output_gives_a_note_and_goes_on() {
     // Other programs open /dev/null for both when they want no output.
     for (output, told) in [(">&-", true), ("1<>/dev/null", true), ("> /dev/null", false)] {
         let (code, stderr) = shell(&format!("sub shut --listen 127.0.0.1:0 --wait 10ms {output}"));
@@ -68,7 +68,7 @@ fn subscriber_without_an_output_says_so_and_goes_on() {
 }
 
 #[test]
-fn publisher_without_an_input_says_so() {
+fn publisher_without_an_input_gives_a_note() {
     for (input, told) in [("<&-", true), ("0<>/dev/null", true), ("< /dev/null", false)] {
         let (code, stderr) = shell(&format!("pub shut --listen 127.0.0.1:0 --consumers 0 {input}"));
         assert_eq!(code, Some(0), "{input}: {stderr}");
