@@ -85,6 +85,13 @@ impl Recent {
         }
     }
 
+    /// Forgets a first message: it is decided anew when it is repeated.
+    pub(super) fn forget(&mut self, ephemeral: &[u8; 32]) {
+        if self.seen.remove(ephemeral).is_some() {
+            self.order.retain(|key| key != ephemeral);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.seen.len()
     }

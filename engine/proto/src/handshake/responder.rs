@@ -12,7 +12,11 @@ use alloc::{
     sync::Arc,
     vec::Vec,
 };
-use core::{fmt, mem, net::SocketAddr, time::Duration};
+use core::{
+    fmt, mem,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::{
     AttemptParams, FOR_KEY, HandshakeOutcome, HandshakeRole,
@@ -37,15 +41,17 @@ use crate::{
 /// A handshake by address ends at this many last messages that do not open.
 const MAX_BROKEN_FINISHES: u8 = 3;
 
-/// Handshakes by address that may be in progress with one address: a few nodes behind one port mapping.
-const MAX_PENDING_PER_ADDRESS: usize = 4;
+/// The bits of an IPv6 address that tell hosts apart; one host may have all addresses below them.
+const V6_HOST_BITS: u128 = !0 << 64;
 
 /// Bounds of a [`Responder`]. Memory: about 0.5 KiB per recent message and 2.5 KiB per pending handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ResponderConfig {
     /// First messages remembered against replay. Default 1,024, about 0.5 MiB.
     pub max_recent: usize,
-    /// Handshakes by address in progress. Default 256, about 0.6 MiB.
+    /// Handshakes by address in progress. When all places are taken, a host (an IPv4 address, or 64 bits of
+    /// an IPv6 address) that has fewer than another one takes the oldest place of the one with most. Default
+    /// 256, about 0.6 MiB.
     pub max_pending: usize,
     /// How long to wait for the last message of a handshake by address. Default 8 s: as long as an initiator
     /// tries.
@@ -180,6 +186,8 @@ struct Pending {
     broken: u8,
     /// When it is given up.
     until: Instant,
+    /// Ascends in the order in which they were answered.
+    number: u64,
 }
 
 /// Answers the handshakes of one node.
@@ -198,6 +206,10 @@ pub struct Responder {
     pending: BTreeMap<ReceiverIndex, Pending>,
     /// To be polled; not in `pending`.
     freed: VecDeque<ReceiverIndex>,
+    /// Packets that have cost curve operations.
+    opened: u64,
+    /// Handshakes by address that were answered.
+    answered: u64,
 }
 
 impl Responder {
@@ -210,6 +222,8 @@ impl Responder {
             recent: Recent::new(config.max_recent),
             pending: BTreeMap::new(),
             freed: VecDeque::new(),
+            opened: 0,
+            answered: 0,
             config,
         }
     }
@@ -248,10 +262,12 @@ impl Responder {
         let mut seed = [0; 32];
         if kind == PacketKind::Init {
             entropy(&mut seed);
+            self.opened += 1;
             open_init(local, &header, from, packet, ephemeral, KeyBytes::from_bytes(seed))
         } else {
             self.room_for(&from)?;
             entropy(&mut seed);
+            self.opened += 1;
             open_hello(local, &header, from, packet, ephemeral, KeyBytes::from_bytes(seed))
         }
     }
@@ -288,9 +304,11 @@ impl Responder {
         mut hello: Hello,
         index: ReceiverIndex,
     ) -> Result<Vec<u8>, HandshakeError> {
-        self.room_for(&hello.from)?;
         if self.pending.contains_key(&index) {
             return Err(HandshakeError::Busy);
+        }
+        if let Some(displaced) = self.room_for(&hello.from)? {
+            self.displace(displaced);
         }
         let payload = packet::introduce(&hello.local, index, 0, 0);
         let (noise, mac_key) = (&mut hello.noise, &hello.local.mac_address);
@@ -299,7 +317,8 @@ impl Responder {
         })?;
         self.recent.remember(now, hello.ephemeral, hello.from, Some(reply.clone()));
         let until = now + self.config.pending_for;
-        self.pending.insert(index, Pending { hello, broken: 0, until });
+        self.pending.insert(index, Pending { hello, broken: 0, until, number: self.answered });
+        self.answered += 1;
         Ok(reply)
     }
 
@@ -330,6 +349,11 @@ impl Responder {
         self.pending.len()
     }
 
+    /// Packets so far that have cost curve operations, well-formed or not: what a caller budgets.
+    pub const fn opened(&self) -> u64 {
+        self.opened
+    }
+
     /// First messages remembered.
     pub fn remembered(&self) -> usize {
         self.recent.len()
@@ -356,12 +380,28 @@ impl Responder {
             .ok_or(HandshakeError::Mac)
     }
 
-    fn room_for(&self, from: &SocketAddr) -> Result<(), HandshakeError> {
-        let same = self.pending.values().filter(|pending| pending.hello.from == *from).count();
-        if self.pending.len() >= self.config.max_pending || same >= MAX_PENDING_PER_ADDRESS {
-            return Err(HandshakeError::Busy);
+    /// Whether another handshake with this address may begin, and which one makes room for it.
+    fn room_for(&self, from: &SocketAddr) -> Result<Option<ReceiverIndex>, HandshakeError> {
+        if self.pending.len() < self.config.max_pending {
+            return Ok(None);
         }
-        Ok(())
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for pending in self.pending.values() {
+            *counts.entry(host_of(&pending.hello.from)).or_default() += 1;
+        }
+        let own = counts.get(&host_of(from)).copied().unwrap_or(0);
+        let most = counts.values().copied().max().filter(|most| *most > own).ok_or(HandshakeError::Busy)?;
+        let crowds = |pending: &Pending| counts.get(&host_of(&pending.hello.from)) == Some(&most);
+        let oldest = self.pending.iter().filter(|(_, pending)| crowds(pending)).min_by_key(|(_, p)| p.number);
+        Ok(oldest.map(|(index, _)| *index))
+    }
+
+    /// Gives a handshake up for another one. Its initiator begins anew when it repeats its first message.
+    fn displace(&mut self, index: ReceiverIndex) {
+        if let Some(pending) = self.pending.remove(&index) {
+            self.recent.forget(&pending.hello.ephemeral);
+            self.freed.push_back(index);
+        }
     }
 
     fn ask_for_cookie(
@@ -392,6 +432,7 @@ impl Responder {
             .get_mut(&index)
             .filter(|pending| pending.hello.from == *from && pending.hello.sender == header.sender())
             .ok_or(HandshakeError::UnknownIndex)?;
+        self.opened += 1;
         let mut payload = [0; PAYLOAD_BYTES];
         if let Err(error) = pending.hello.noise.read(packet::noise_part(packet), &mut payload) {
             // `snow` may have stopped half-way through the message. The right one may still arrive.
@@ -427,6 +468,14 @@ impl Pending {
         noise.write(&packet::introduce(&self.hello.local, index, 0, 0), &mut scratch)?;
         self.hello.noise = noise;
         Ok(())
+    }
+}
+
+/// What counts as one host.
+fn host_of(address: &SocketAddr) -> IpAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & V6_HOST_BITS).into(),
+        ip => ip,
     }
 }
 

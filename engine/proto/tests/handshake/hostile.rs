@@ -298,6 +298,74 @@ fn memory_of_a_responder_is_bounded() {
     }
 }
 
+/// A `Hello` with its own ephemeral key from `from`.
+fn hello_from(alice: &Arc<Credentials>, n: u8, from: SocketAddr) -> (Vec<u8>, SocketAddr) {
+    let numbers = attempt(index(u32::from(n)));
+    (Initiator::start(NOW, [n; 32], alice.clone(), Target::Address, numbers).unwrap().1, from)
+}
+
+/// Answers it under the index `n + 100`.
+fn answered(bobs: &mut Responder, n: u8, (hello, from): &(Vec<u8>, SocketAddr)) -> bool {
+    match bobs.handle_packet(NOW, *from, hello, HandshakeLoad::Calm, &mut entropy(n)) {
+        Ok(ResponderEvent::Hello(hello)) => bobs.answer(NOW, *hello, index(100 + u32::from(n))).is_ok(),
+        other => {
+            assert_eq!(other.unwrap_err(), HandshakeError::Busy);
+            false
+        }
+    }
+}
+
+#[test]
+fn pending_handshakes_of_one_host_leave_room_for_others() {
+    let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
+    let host = |text: &str, n: u16| SocketAddr::new(text.parse().unwrap(), n);
+    for (crowd, other) in [
+        (["10.0.0.1"; 2], "10.0.0.2"),
+        (["::ffff:10.0.0.1", "10.0.0.1"], "10.0.0.2"),
+        (["2001:db8:0:1::1", "2001:db8:0:1:ffff::1"], "2001:db8:0:2::1"),
+    ] {
+        let config = ResponderConfig { max_pending: 64, ..ResponderConfig::default() };
+        let mut bobs = Responder::new(bob.clone(), config, [9; 32]);
+        let hellos: Vec<_> = (0..65)
+            .map(|n| hello_from(&alice, n, host(crowd[usize::from(n) % 2], u16::from(n) / 4)))
+            .collect();
+        for n in 0..64 {
+            assert!(answered(&mut bobs, n, &hellos[usize::from(n)]));
+        }
+        let before = bobs.opened();
+        assert!(!answered(&mut bobs, 64, &hellos[64]), "the host has all places");
+        assert_eq!(bobs.opened(), before, "a refusal costs no curve operation");
+        assert!(answered(&mut bobs, 65, &hello_from(&alice, 65, host(other, 9))));
+        assert_eq!((bobs.pending(), bobs.poll_freed(), bobs.poll_freed()), (64, Some(index(100)), None));
+        // The one that gave way begins anew when its first message is repeated and there is room.
+        assert!(!answered(&mut bobs, 0, &hellos[0]));
+        bobs.handle_timeout(NOW + GIVE_UP_AFTER);
+        assert!(answered(&mut bobs, 0, &hellos[0]));
+    }
+}
+
+#[test]
+fn each_packet_that_reaches_the_curve_is_counted() {
+    let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
+    let mut bobs = responder(&bob);
+    let (_, init) = start(&alice, known(&bob));
+    let other_name = Target::Known { peer: PeerId([3; 32]), key: *bob.transport_key() };
+    let (_, broken) = start(&alice, other_name);
+    for (packet, load, opened) in [
+        (&init, HandshakeLoad::Heavy, 0),
+        (&init[..9].to_vec(), HandshakeLoad::Calm, 0),
+        (&broken, HandshakeLoad::Calm, 1),
+        (&init, HandshakeLoad::Calm, 2),
+    ] {
+        drop(bobs.handle_packet(NOW, address(1), packet, load, &mut entropy(1)));
+        assert_eq!(bobs.opened(), opened);
+    }
+    let (_, _, [_, _, finish]) = join_until_last(&alice, &mut bobs);
+    assert_eq!(bobs.opened(), 3);
+    joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Calm, &mut no_entropy()));
+    assert_eq!(bobs.opened(), 4);
+}
+
 #[test]
 fn under_load_only_initiators_with_a_cookie_are_served() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));

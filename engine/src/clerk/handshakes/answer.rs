@@ -20,7 +20,12 @@ impl NodeHandshakes {
         let node = self.shared.id;
         let calm = self.responder.pending() < env.limits.handshakes / 2 && self.answers.has_any(env.now);
         let load = if calm { HandshakeLoad::Calm } else { HandshakeLoad::Heavy };
+        let opened = self.responder.opened();
         let heard = self.responder.handle_packet(env.now, from, bytes, load, env.entropy());
+        // Broken messages too cost the curve operations that the budget is for.
+        if self.responder.opened() != opened {
+            self.answers.take(env.now);
+        }
         // Before the effects below: their answers add handshakes, and set the deadline anew.
         self.expire_responder(env);
         match heard {
@@ -32,7 +37,6 @@ impl NodeHandshakes {
                 env.effects.send_datagram(shard, node, (env.called_at, from), reply);
             }
             Ok(ResponderEvent::Request(request)) => {
-                self.answers.take(env.now);
                 env.effects.push(if request.is_for_key() {
                     Effect::RequestedKey(node, request)
                 } else {
@@ -40,11 +44,9 @@ impl NodeHandshakes {
                 });
             }
             Ok(ResponderEvent::Hello(hello)) => {
-                self.answers.take(env.now);
                 env.effects.push(Effect::AnswerHello(node, hello));
             }
             Ok(ResponderEvent::Joined(outcome)) => {
-                self.answers.take(env.now);
                 env.effects.push(Effect::PeerJoined { node, outcome, from });
             }
             Err(error) => {

@@ -126,6 +126,23 @@ fn an_answer_from_another_address_is_counted_and_ignored() {
 }
 
 #[test]
+fn broken_first_messages_use_up_what_is_answered_without_a_cookie() {
+    let (one, mut other) = (Fixture::new(1), Fixture::new(2));
+    // The key is right and the name is not: the message breaks in the curve operations.
+    let target = Target::Known { peer: PeerId([3; 32]), key: *other.local.transport_key() };
+    let numbers = AttemptParams { index: testing::index(1), generation: 0, number: 1 };
+    let per_second = other.env.limits.handshakes_per_second;
+    for n in 0..per_second + 1 {
+        let entropy = *blake3::hash(&n.to_le_bytes()).as_bytes();
+        let started = Initiator::start(other.env.now, entropy, one.local.clone(), target, numbers);
+        other.handle(one.address, &started.expect("a valid key").1);
+    }
+    let counters = other.node.counters.read();
+    assert_eq!((counters.broken_packets, counters.cookies_sent), (u64::from(per_second), 1));
+    assert_eq!(other.datagrams().0.len(), 1, "the last one is asked for a cookie");
+}
+
+#[test]
 fn a_peer_is_called_first_where_its_beacon_came_from() {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     let announced = [address("10.0.0.1:7"), address("10.1.0.1:7")];
