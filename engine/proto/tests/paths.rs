@@ -176,6 +176,34 @@ fn either_peer_may_change_its_address_and_loses_nothing() {
 }
 
 #[test]
+fn losses_of_the_old_path_do_not_slow_down_the_new_one() {
+    for still in [false, true] {
+        let faults = Faults { delay_us: 20_000, steady: true, ..Faults::default() };
+        let mut world = World::new(5, &SessionConfig::default(), faults);
+        (world.mtu, world.tick) = (1_232, Duration::from_millis(2));
+        let window_bytes = 8 << 20;
+        // As much as the application publishes at once is in flight when the peer moves.
+        let datums = if still { 2_000 } else { 1 << 40 };
+        let length = |_| 1_000;
+        world.open(0, Flow { datums, length, window_bytes, take: 10_000, ..Flow::default() });
+        let filled = |world: &World| world.peers[1].session.session_stats().bytes_in_flight > 300_000;
+        assert!(world.run_until(SECOND * 2, filled));
+        world.relocate(0);
+        assert!(world.run_until(SECOND * 4, |world| world.peers[1].moves.len() == 1));
+        let in_flight = world.peers[1].session.session_stats().bytes_in_flight;
+        assert!(in_flight < 2 * 12_320, "what is on the old path fills the new one: {in_flight}");
+        world.run_until(SECOND / 2, |_| false);
+        let stats = world.peers[1].session.session_stats();
+        if still {
+            assert!(world.all_finished(), "what the old path lost is sent again");
+        } else {
+            assert!(stats.congestion_window > 10 * 12_320, "slow start has ended early: {stats:?}");
+        }
+        assert!(stats.packets_lost > 100 && stats.rtt_ns < 60_000_000, "{stats:?}");
+    }
+}
+
+#[test]
 fn forwarded_packets_do_not_move_a_session() {
     let mut world = World::new(6, &SessionConfig::default(), Faults { delay_us: 100, ..Faults::default() });
     world.tick = Duration::from_millis(2);

@@ -145,7 +145,8 @@ fn storm(seed: u64, soft: u64, datums: u64, faults: Faults) -> World {
 #[test]
 fn streams_survive_rekeys_per_thousand_packets_and_thirty_percent_loss() {
     for seed in 0..3 {
-        let faults = Faults { loss: 300, duplicate: 100, corrupt: 20, reorder: 200, delay_us: 300 };
+        let faults =
+            Faults { loss: 300, duplicate: 100, corrupt: 20, reorder: 200, delay_us: 300, steady: false };
         let world = storm(seed, 1_000, 8_000, faults);
         let keys = world.peers[0].rekeyed.len();
         assert!(keys >= 5, "seed {seed}: only {keys} keys");

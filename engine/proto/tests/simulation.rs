@@ -17,6 +17,7 @@ fn faults(rng: &mut Rng) -> Faults {
         corrupt: draw(50),
         reorder: draw(300),
         delay_us: 20 + draw(3_000),
+        steady: false,
     }
 }
 
@@ -154,7 +155,7 @@ fn fire_and_forget_moves_much_through_one_percent_loss_without_a_stall() {
 #[test]
 fn reliable_finishes_through_loss_reordering_and_duplication() {
     for seed in seeds(3) {
-        let faults = Faults { loss: 100, reorder: 50, duplicate: 20, delay_us: 500, corrupt: 0 };
+        let faults = Faults { loss: 100, reorder: 50, duplicate: 20, delay_us: 500, ..Faults::default() };
         let mut world = World::new(seed, &SessionConfig::default(), faults);
         let length: fn(u64) -> usize = |seq| if seq % 400 == 0 { 100_000 } else { (seq * 37 % 900) as usize };
         let label = world.open(0, Flow { datums: 4_000, length, take: 500, ..Flow::default() });

@@ -362,7 +362,10 @@ impl Session {
         if before.map(|address| address.ip()) != Some(to.ip()) {
             // Another port alone is most likely the same path behind another mapping (RFC 9000, 9.4).
             self.controller = self.config.congestion.controller(BASE_PACKET_BYTES);
-            self.recovery.forget_path(self.config.initial_rtt);
+            let next = self.keys.sealer.next_number();
+            self.recovery.forget_path(self.now, self.config.initial_rtt, next);
+            // Its acknowledgement shows soon what was lost on the old path.
+            self.ping_due = true;
             self.path = PathMtu::new(self.config.max_packet_bytes);
             self.resize_packets();
             self.pacer.set_rate(self.controller.rate(0));

@@ -99,7 +99,7 @@ impl Session {
             self.confirmed = true;
             self.events.push_back(SessionEvent::Confirmed);
         }
-        if self.liveness.handle_heard(self.now, self.recovery.in_flight() > 0) {
+        if self.liveness.handle_heard(self.now, self.recovery.is_waiting()) {
             self.events.push_back(SessionEvent::Recovered);
         }
         if !self.is_open() {
@@ -341,8 +341,8 @@ impl Session {
             let srtt = self.recovery.rtt.measured_ns();
             self.controller.handle_ack(self.now, sent, outcome.acked_bytes, srtt, limited);
         }
+        self.stats.packets_lost += outcome.lost;
         if let Some(sent) = outcome.youngest_lost {
-            self.stats.packets_lost += outcome.lost;
             self.controller.handle_loss(self.now, sent);
         }
         if outcome.persistent {
@@ -350,7 +350,7 @@ impl Session {
             self.stats.persistent_losses += 1;
         }
         self.pacer.set_rate(self.controller.rate(self.recovery.rtt.measured_ns()));
-        if self.recovery.in_flight() == 0 {
+        if !self.recovery.is_waiting() {
             self.liveness.handle_idle();
         }
         self.apply_fates();

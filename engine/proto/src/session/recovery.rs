@@ -51,15 +51,15 @@ pub(super) const SENT_PACKET_BYTES: usize = size_of::<SentPacket>();
 pub(super) struct RecoveryOutcome {
     /// Bytes in flight before.
     pub(super) in_flight_before: u64,
-    /// Bytes newly acknowledged.
+    /// Bytes newly acknowledged of this path.
     pub(super) acked_bytes: u64,
     /// When the youngest newly acknowledged packet was sent.
     pub(super) youngest_acked: Option<Instant>,
     /// The peer has seen acknowledgements of its packets up to this number.
     pub(super) acked_to: u64,
-    /// Packets newly lost.
+    /// Packets newly lost, on this path or an earlier one.
     pub(super) lost: u64,
-    /// When the youngest newly lost packet was sent.
+    /// When the youngest packet newly lost on this path was sent.
     pub(super) youngest_lost: Option<Instant>,
     /// The youngest packet newly acknowledged that tried a size.
     pub(super) path_probe_acked: Option<u64>,
@@ -100,13 +100,15 @@ pub(super) struct Recovery {
     frames: VecDeque<SentFrame>,
     /// Absolute number of `frames[0]`.
     frames_base: u64,
-    /// Bytes of the packets in `sent` that are not acknowledged.
+    /// Bytes of the packets in `sent` that are not acknowledged, without those of an earlier path.
     in_flight: u64,
+    /// Packets below this number went another path: their fate says nothing about this one (RFC 9000, 9.4).
+    path_from: u64,
     largest_acked: Option<u64>,
     pub(super) rtt: Rtt,
     /// When the oldest packet counts as lost for its age.
     loss_at: Option<Instant>,
-    /// When a probe is due; set while bytes are in flight.
+    /// When a probe is due; set while a packet waits for its acknowledgement.
     probe_at: Option<Instant>,
     /// Probes in a row without an acknowledgement.
     pub(super) probe_count: u32,
@@ -131,6 +133,7 @@ impl Recovery {
             frames: VecDeque::new(),
             frames_base: 0,
             in_flight: 0,
+            path_from: 0,
             largest_acked: None,
             rtt: Rtt::new(initial_rtt, granularity),
             loss_at: None,
@@ -145,10 +148,12 @@ impl Recovery {
         }
     }
 
-    /// The path is another one: its round trip is not known.
-    pub(super) fn forget_path(&mut self, initial_rtt: Duration) {
+    /// From the packet with the number `next` on the path is another one, of which nothing is known.
+    pub(super) fn forget_path(&mut self, now: Instant, initial_rtt: Duration, next: u64) {
         self.rtt = Rtt::new(initial_rtt, self.rtt.granularity);
         (self.lost_since, self.measured_at) = (None, None);
+        (self.path_from, self.in_flight, self.probe_count) = (next, 0, 0);
+        self.arm_probe(now);
     }
 
     /// The peer has declared how long it may wait before it acknowledges.
@@ -159,6 +164,12 @@ impl Recovery {
 
     pub(super) const fn in_flight(&self) -> u64 {
         self.in_flight
+    }
+
+    /// Whether a packet waits for its acknowledgement.
+    pub(super) fn is_waiting(&self) -> bool {
+        // The front is never an acknowledged packet.
+        !self.sent.is_empty()
     }
 
     /// Packets that are tracked.
@@ -182,7 +193,7 @@ impl Recovery {
     }
 
     fn arm_probe(&mut self, from: Instant) {
-        self.probe_at = (self.in_flight > 0).then(|| {
+        self.probe_at = self.is_waiting().then(|| {
             let timeout = self.timeout();
             let backoff = timeout.saturating_mul(1 << self.probe_count.min(16));
             from + backoff.min(MAX_PROBE_TIMEOUT.max(timeout))
@@ -254,17 +265,19 @@ impl Recovery {
                     continue;
                 }
                 sent.acked = true;
-                self.in_flight -= u64::from(sent.bytes);
-                outcome.acked_bytes += u64::from(sent.bytes);
                 outcome.acked_to = outcome.acked_to.max(sent.acked_to);
-                outcome.youngest_acked = outcome.youngest_acked.max(Some(sent.at));
-                if sent.path_probe {
-                    outcome.path_probe_acked = outcome.path_probe_acked.max(Some(sent.number));
-                } else {
-                    outcome.acked_size = outcome.acked_size.max(sent.bytes as usize);
-                }
-                if sent.number == ack.largest {
-                    largest_sent_at = Some(sent.at);
+                if sent.number >= self.path_from {
+                    self.in_flight -= u64::from(sent.bytes);
+                    outcome.acked_bytes += u64::from(sent.bytes);
+                    outcome.youngest_acked = outcome.youngest_acked.max(Some(sent.at));
+                    if sent.path_probe {
+                        outcome.path_probe_acked = outcome.path_probe_acked.max(Some(sent.number));
+                    } else {
+                        outcome.acked_size = outcome.acked_size.max(sent.bytes as usize);
+                    }
+                    if sent.number == ack.largest {
+                        largest_sent_at = Some(sent.at);
+                    }
                 }
                 let (first, count) = (sent.first_frame, sent.frame_count);
                 self.each_frame(first, count, |frame| fate(FrameFate::Acked, frame));
@@ -284,7 +297,8 @@ impl Recovery {
             self.probes_due = 0;
         }
         self.detect_lost(now, &mut outcome, fate);
-        if outcome.acked_bytes > 0 || outcome.lost > 0 || outcome.path_probe_lost.is_some() {
+        let settled = outcome.acked_bytes > 0 || outcome.lost > 0 || outcome.path_probe_lost.is_some();
+        if settled || !self.is_waiting() {
             let last = self.sent.back().map_or(now, |sent| sent.at);
             // Never in the past: a probe that is overdue leaves a granule from now.
             self.arm_probe(last);
@@ -323,13 +337,17 @@ impl Recovery {
             }
             let Some(sent) = self.sent.pop_front() else { break };
             let start = (sent.first_frame - self.frames_base) as usize;
+            let this_path = sent.number >= self.path_from;
             if sent.acked {
                 self.lost_since = None;
             } else {
-                self.in_flight -= u64::from(sent.bytes);
-                if sent.path_probe {
+                if !this_path {
+                    outcome.lost += 1;
+                } else if sent.path_probe {
+                    self.in_flight -= u64::from(sent.bytes);
                     outcome.path_probe_lost = outcome.path_probe_lost.max(Some(sent.number));
                 } else {
+                    self.in_flight -= u64::from(sent.bytes);
                     outcome.persistent |= self.note_lost(sent.at);
                     outcome.lost += 1;
                     outcome.youngest_lost = outcome.youngest_lost.max(Some(sent.at));
@@ -351,8 +369,8 @@ impl Recovery {
             self.frames.drain(..gone);
             self.frames_base += gone as u64;
         }
-        let sum =
-            || self.sent.iter().filter(|sent| !sent.acked).map(|sent| u64::from(sent.bytes)).sum::<u64>();
+        let open = |sent: &&SentPacket| !sent.acked && sent.number >= self.path_from;
+        let sum = || self.sent.iter().filter(open).map(|sent| u64::from(sent.bytes)).sum::<u64>();
         debug_assert!(
             self.sent.len() > CHECKED_PACKETS || self.in_flight == sum(),
             "bytes in flight are the sum over packets in flight"

@@ -104,7 +104,7 @@ impl Session {
 
     /// When a PING is due. While packets are in flight, their own timers detect a lost peer.
     fn keepalive_at(&self) -> Option<Instant> {
-        (!self.ping_due && self.recovery.in_flight() == 0)
+        (!self.ping_due && !self.recovery.is_waiting())
             .then(|| self.liveness.keepalive_at(self.config.keepalive()))
     }
 

@@ -35,6 +35,8 @@ pub struct Faults {
     /// Share of packets that take up to ten times as long.
     pub reorder: u64,
     pub delay_us: u64,
+    /// Every packet takes exactly the delay, in place of up to a tenth more.
+    pub steady: bool,
 }
 
 pub struct Peer {
@@ -455,6 +457,13 @@ impl World {
         address.set_port(address.port() + 2);
     }
 
+    /// The peer moves to another host: what is on its way to its old address is lost.
+    pub fn relocate(&mut self, index: usize) {
+        let address = &mut self.peers[index].address;
+        let SocketAddr::V4(v4) = address else { unreachable!("the harness uses IPv4") };
+        v4.set_ip(std::net::Ipv4Addr::from_bits(v4.ip().to_bits() + 1));
+    }
+
     fn send(&mut self, to: usize, at: SocketAddr, mut packet: Vec<u8>) {
         let from = self.peers[1 - to].address;
         let faults = self.faults;
@@ -473,7 +482,8 @@ impl World {
             self.counts.add("delay");
         }
         for _ in 0..copies {
-            let mut delay = faults.delay_us * 1000 + self.rng.below(faults.delay_us * 100 + 1);
+            let jitter = if faults.steady { 0 } else { faults.delay_us * 100 };
+            let mut delay = faults.delay_us * 1000 + self.rng.below(jitter + 1);
             if self.rng.chance(faults.reorder) {
                 self.counts.add("reordering");
                 delay += self.rng.below(faults.delay_us * 10_000 + 1);
