@@ -224,3 +224,24 @@ fn close_waits_no_longer_than_eight_probe_timeouts_for_a_silent_peer() {
     // It waits with the CLOSE, and lingers afterwards.
     assert!((SECOND / 10 + SECOND / 1_000..SECOND * 3 / 10).contains(&(world.now - start)));
 }
+
+#[test]
+fn peer_on_a_long_path_that_misses_the_close_is_told_again() {
+    let faults = Faults { delay_us: 100_000, ..Faults::default() };
+    let mut world = World::new(1, &SessionConfig::default(), faults);
+    for peer in &mut world.peers {
+        peer.session.send_control(vec![1]).unwrap();
+    }
+    world.run_until(SECOND, |_| false);
+    world.cut = true;
+    let start = world.now;
+    world.peers[1].session.close(start, CloseCode::NOT_ALLOWED);
+    world.run_until(SECOND / 20, |_| false);
+    world.cut = false;
+    world.run_until(SECOND / 10, |_| false);
+    world.peers[0].session.send_control(vec![2]).unwrap();
+    world.run_until(SECOND / 2, |world| world.peers[0].closed.is_some());
+    assert_eq!(world.peers[0].closed, Some((CloseCode::NOT_ALLOWED, true)));
+    let over = |world: &World| world.peers[1].closed.is_some();
+    assert!(world.run_until(start + SECOND * 2 - world.now, over), "it lingers for three probe timeouts");
+}

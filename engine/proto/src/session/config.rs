@@ -58,8 +58,9 @@ pub struct SessionConfig {
     /// How long a channel waits for credit before it asks again. Doubles up to ten times as long. Default 100
     /// ms.
     pub blocked_probe: Duration,
-    /// After `close`: how long to repeat the reason to a peer that goes on sending. Default 50 ms: two of the
-    /// assumed round trips.
+    /// After `close`: how long at least to repeat the reason to a peer that goes on sending. On a long path
+    /// it is repeated for three probe timeouts, up to `dead_after`. Default 50 ms: two of the assumed round
+    /// trips.
     pub close_linger: Duration,
     /// What limits the packets in flight. Default CUBIC.
     pub congestion: Congestion,

@@ -7,6 +7,7 @@
 //! | `transmit` | filling the next packet |
 //! | `timers`, `liveness` | acting on the passing of time, and on the silence of the peer |
 //! | `verbs` | what the owner asks for |
+//! | `closing` | the end of the session |
 //! | `recovery`, `rtt`, `acks` | loss detection of sent packets, acknowledgement of received ones |
 //! | `control`, `assembler` | the reliable stream of messages |
 //! | `keys` | the keys that seal and open, and their replacement |
@@ -22,6 +23,7 @@
 mod acks;
 mod api;
 mod assembler;
+mod closing;
 mod config;
 mod control;
 mod credit_wait;
@@ -73,16 +75,11 @@ use crate::{
         TxChannel, large_share,
     },
     congestion::{Controller, Pacer},
-    mutate,
     schedule::Drr,
     seal::{KeyBytes, MAX_SEALED_BYTES, Opener, Sealer},
     time::Instant,
     wire::{frames::message::SessionMessage, header::ReceiverIndex},
 };
-
-/// CLOSE waits at most this many probe timeouts for the acknowledgement of what goes before it: a message may
-/// be lost twice.
-const CLOSING_TIMEOUTS: u32 = 8;
 
 /// What a frame or message leads to that the peer may not send.
 const VIOLATION: Fault = Fault::Close(CloseCode::PROTOCOL_VIOLATION);
@@ -400,35 +397,6 @@ impl Session {
 
     const fn is_open(&self) -> bool {
         matches!(self.lifecycle, Lifecycle::Open)
-    }
-
-    /// Ends the session now, without telling the peer.
-    fn terminate(&mut self, code: CloseCode, by_peer: bool) {
-        if self.lifecycle == Lifecycle::Closed {
-            return;
-        }
-        self.lifecycle = Lifecycle::Closed;
-        self.events.push_back(SessionEvent::Closed { code, by_peer });
-    }
-
-    /// Sends CLOSE once the peer has acknowledged the control stream: it may tell the end of a channel, which
-    /// a CLOSE that overtakes it would hide.
-    fn start_closing_in_order(&mut self) {
-        let settled = self.control_tx.queued() == 0 && self.draining.is_empty();
-        if mutate!(settled, "close-overtakes-fin" => true) {
-            self.start_closing(CloseCode::GRACEFUL);
-        } else if self.is_open() && self.closing_at.is_none() {
-            let patience = self.config.close_linger + self.recovery.timeout() * CLOSING_TIMEOUTS;
-            self.closing_at = Some(self.now + patience.min(self.config.dead_after));
-        }
-    }
-
-    /// Sends CLOSE, and repeats it for `close_linger`.
-    fn start_closing(&mut self, code: CloseCode) {
-        if self.is_open() {
-            let until = self.now + self.config.close_linger;
-            self.lifecycle = Lifecycle::Closing { code, until, due: true, repeats: 0 };
-        }
     }
 
     /// Acts on the frames in `fates`. A channel that gives up is reset.

@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// Ends the session with `code`, which CLOSE frames carry to the peer. [`SessionEvent::Closed`]
-    /// follows after `close_linger`.
+    /// follows after `close_linger`, on a long path after three probe timeouts.
     ///
     /// With `GRACEFUL` the CLOSE waits for the acknowledgement of messages that were queued before, such as
     /// the end of a stream; not for datums. It waits for eight probe timeouts at most.

@@ -168,7 +168,7 @@ fn session_lifecycle_is_as_the_readme_prints_it() {
                 subject.receive(|out| assert!(out.put_credit(5, 1, 1)));
             }),
             ("CLOSE", |subject| subject.receive(|out| assert!(out.put_close(CloseCode::GRACEFUL)))),
-            ("close_linger passes", |subject| subject.wait(subject.config().close_linger)),
+            ("close_linger passes", |subject| subject.wait(subject.session.close_linger())),
             ("dead_after passes, packet in flight", |subject| {
                 subject.session.ping_due = true;
                 subject.transmit();
