@@ -3,16 +3,26 @@
 //! [`HostedEngine::run`] is a future for any single-threaded executor. What differs is how the executor waits
 //! for the engine's descriptor: its [`Reactor`](crate::engine::Reactor).
 //!
-//! | executor | reactor | a sleep costs |
+//! | host | waits by | a sleep costs |
 //! |---|---|---|
+//! | none: [`HostedEngine::block_on`] | blocking calls | the driver's sleep, the cheapest |
+//! | a loop of the program's own | [`HostedEngine::prepare_sleep`] | the loop's own sleep |
 //! | tokio, one thread | `TokioReactor`, feature `tokio` | tokio's own sleep |
-//! | tokio-uring | the same, since it runs on tokio's reactor | tokio's own sleep |
-//! | glommio, and any other | [`PollThread`](crate::engine::PollThread) | a hop between threads more |
-//! | a loop of the program's own | its descriptor, [`HostedEngine::prepare_sleep`] | the loop's own sleep |
-//! | none | blocking calls, [`HostedEngine::block_on`] | the driver's sleep, the cheapest |
+//! | tokio-uring | `TokioUringReactor`, feature `tokio-uring` | tokio's own sleep |
+//! | glommio | `GlommioReactor`, feature `glommio` | a poll in the executor's ring |
+//! | any other executor | [`PollThread`](crate::engine::PollThread) | a hop between threads more |
 //!
-//! While datums flow the engine's task does not sleep (see [`EngineConfig::idle`](crate::EngineConfig)), and
-//! the executors differ only in how fast they poll their tasks.
+//! * No executor is the shortest way, for a program whose threads belong to corewire.
+//! * A loop of its own suits a program that waits for descriptors already, without an executor.
+//! * tokio suits a service of one tokio thread per core, tokio-uring one that also reads files or sockets
+//!   through that ring, glommio one of an executor per core.
+//! * `PollThread` suits all others with one thread, as smol and async-executor.
+//!
+//! All pass the same conversation in `tests/hosts.rs`, with both drivers. The engine's driver is epoll by
+//! default, also beside an executor's ring.
+//!
+//! While datums flow the engine's task does not sleep (see [`EngineConfig::idle`](crate::EngineConfig)): it
+//! yields to the executor's other tasks.
 
 use crate::engine::HostedEngine;
 use crate::network::EngineSource;
@@ -23,8 +33,21 @@ impl From<&HostedEngine> for EngineSource {
     }
 }
 
+#[cfg(feature = "glommio")]
+mod glommio;
+#[cfg(feature = "tokio-uring")]
+mod tokio_uring;
+
+#[cfg(feature = "glommio")]
+pub use self::glommio::GlommioReactor;
 #[cfg(feature = "tokio")]
 pub use self::on_tokio::TokioReactor;
+#[cfg(feature = "tokio-uring")]
+pub use self::tokio_uring::TokioUringReactor;
+
+/// How long an engine's task yields before the executor gets to its own I/O. A pass costs some microseconds.
+#[cfg(any(feature = "glommio", feature = "tokio-uring"))]
+const BETWEEN_PASSES: std::time::Duration = std::time::Duration::from_micros(50);
 
 #[cfg(feature = "tokio")]
 mod on_tokio {
@@ -45,8 +68,20 @@ mod on_tokio {
     /// The resolution of tokio's timers. The engine's task does not sleep for less: it would oversleep.
     const TICK: Duration = Duration::from_millis(1);
 
-    /// Waits for a hosted engine inside tokio's single-threaded runtime, and inside tokio-uring, which runs
-    /// on it.
+    /// `fd`, watched by the runtime.
+    pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+        // Its successor is `unsafe`, for types whose descriptor may change or be closed elsewhere. This one
+        // is owned.
+        #[allow(deprecated, reason = "sound for an `OwnedFd`, and this crate has no `unsafe`")]
+        AsyncFd::with_interest(fd, Interest::READABLE)
+    }
+
+    /// Makes the runtime forget that `fd` was readable: an attempt that would block does.
+    pub(super) fn forget(fd: &AsyncFd<OwnedFd>) {
+        let _ = fd.try_io(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+
+    /// Waits for a hosted engine inside tokio's single-threaded runtime.
     ///
     /// ```
     /// use corewire::hosts::TokioReactor;
@@ -87,19 +122,14 @@ mod on_tokio {
         ///
         /// Outside of a tokio runtime, and in one without I/O or time (`enable_all`).
         pub fn new(hosted: &HostedEngine) -> io::Result<Self> {
-            let fd = hosted.as_fd().try_clone_to_owned()?;
-            // Its successor is `unsafe`, for types whose descriptor may change or be closed elsewhere. This
-            // one owns it.
-            #[allow(deprecated, reason = "sound for an `OwnedFd`, and this crate has no `unsafe`")]
-            let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+            let fd = watch(hosted.as_fd().try_clone_to_owned()?)?;
             Ok(Self { fd, timer: Box::pin(sleep_until(Instant::now())) })
         }
     }
 
     impl Reactor for TokioReactor {
         fn clear(&mut self) {
-            // An attempt that would block makes tokio forget what it knows.
-            let _ = self.fd.try_io(Interest::READABLE, |_| Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            forget(&self.fd);
         }
 
         fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {

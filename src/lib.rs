@@ -76,7 +76,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `jwt` | [`tickets`] that are JSON Web Tokens |
-//! | `tokio` | a reactor for hosted engines inside tokio's single-threaded runtime ([`hosts`]) |
+//! | `tokio`, `tokio-uring`, `glommio` | a reactor for hosted engines inside that executor ([`hosts`]) |
 //!
 //! None is on by default, and no async runtime is needed. Types for [`Plain`] derive [`PlainLayout`] and
 //! traits of `zerocopy` 0.8 (its feature `derive`); the combinators of `Stream` and `Sink` are in `futures`.

@@ -1,4 +1,5 @@
 //! One conversation under each host of an engine: what every host has to do, on every driver.
+#![allow(clippy::print_stderr, reason = "prints what could not be tested here")]
 
 #[path = "../examples/executors/descriptor_loop.rs"]
 mod descriptor_loop;
@@ -6,60 +7,129 @@ mod descriptor_loop;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use corewire::engine::{HostedRun, Idle, PollThread};
-use corewire::{Engine, EngineConfig, HostedEngine, IoChoice, Network, NetworkId, block_on};
+use corewire::engine::{Counter, HostedRun, Idle, PollThread};
+use corewire::{
+    Consumer, Engine, EngineConfig, HostedEngine, IoChoice, Network, NetworkId, Producer, block_on,
+};
 use corewire_testkit::LIMIT;
 
 /// Round trips of a conversation, and datums of its burst.
 const ROUNDS: u64 = 100;
 const BURST: u64 = 3_000;
+/// Bytes of the large datum.
+const BLOB: usize = 300_000;
+/// How long the other end is silent, and most turns of an engine that sleeps meanwhile. One that does not
+/// takes some 100,000.
+const SILENCE: Duration = Duration::from_millis(200);
+const SILENT_TURNS: u64 = 30_000;
+/// The number that ends the silence.
+const END: u64 = u64::MAX;
 
 fn config(io: IoChoice, idle: Idle) -> EngineConfig {
     EngineConfig { shards: 1, io, idle, ..EngineConfig::default() }
 }
 
-/// Answers each number with its successor, on an engine with threads.
-fn echo(id: NetworkId) {
-    let network =
-        Network::builder(id).with_engine(config(IoChoice::Auto, Idle::ADAPTIVE)).build_blocking().unwrap();
-    let mut calls = network.streams().consumer::<u64>().with_stream_id("calls").build();
-    let answers = network.streams().producer::<u64>().with_stream_id("answers").build().unwrap();
-    for n in calls.iter().take((ROUNDS + BURST) as usize) {
-        answers.send_blocking(n + 1).unwrap();
-    }
-    network.shutdown_blocking(Duration::from_secs(20)).unwrap();
+/// What the two ends agree on.
+struct Meeting {
+    id: NetworkId,
+    /// Told that the hosted end has seen the other one leave.
+    left: Sender<()>,
 }
 
-/// What the hosted end does: single round trips, between which everything sleeps, a burst, a wait without
-/// news, and an orderly end.
-async fn converse(id: NetworkId) {
-    let network = Network::new(id).await.unwrap();
-    assert!(network.engine().info().shards[0].hosted);
-    let calls = network.streams().producer::<u64>().with_stream_id("calls").build().unwrap();
-    let mut answers = network.streams().consumer::<u64>().with_stream_id("answers").build();
-    for n in 0..ROUNDS {
-        calls.send(n).await.unwrap();
-        assert_eq!(answers.recv().await, Some(n + 1));
+/// The streams of one end.
+struct HostStreams {
+    numbers: Producer<u64>,
+    other_numbers: Consumer<u64>,
+    blobs: Producer<Vec<u8>>,
+    other_blobs: Consumer<Vec<u8>>,
+}
+
+impl HostStreams {
+    fn new(network: &Network, here: &str, there: &str) -> Self {
+        let name = |kind: &str, end: &str| format!("{kind} of {end}");
+        let streams = network.streams();
+        let blobs = streams.producer().with_stream_id(&*name("blobs", here)).with_max_datum_bytes(BLOB + 64);
+        Self {
+            numbers: streams.producer().with_stream_id(&*name("numbers", here)).build().unwrap(),
+            other_numbers: streams.consumer().with_stream_id(&*name("numbers", there)).build(),
+            blobs: blobs.build().unwrap(),
+            other_blobs: streams.consumer().with_stream_id(&*name("blobs", there)).build(),
+        }
     }
+}
+
+/// The other end, on engines with threads: answers each number with its successor and each blob with itself,
+/// is silent for a while, and leaves. Then it comes back on another engine.
+fn answer(id: NetworkId, left: &Receiver<()>) {
+    let config = config(IoChoice::Auto, Idle::ADAPTIVE);
+    let join = || Network::builder(id).with_engine(config).build_blocking().unwrap();
+    let leave = |network: Network| network.shutdown_blocking(LIMIT).unwrap();
+    let network = join();
+    let mut streams = HostStreams::new(&network, "there", "here");
+    for n in streams.other_numbers.iter().take((ROUNDS + BURST) as usize) {
+        streams.numbers.send_blocking(n + 1).unwrap();
+    }
+    let blob = streams.other_blobs.recv_blocking().unwrap();
+    streams.blobs.send_blocking(blob).unwrap();
+    assert!(streams.other_numbers.recv_timeout(SILENCE).is_err());
+    streams.numbers.send_blocking(END).unwrap();
+    leave(network);
+    left.recv().unwrap();
+    let network = join();
+    let mut streams = HostStreams::new(&network, "there", "here");
+    for n in streams.other_numbers.iter().take(ROUNDS as usize) {
+        streams.numbers.send_blocking(n + 1).unwrap();
+    }
+    leave(network);
+}
+
+/// What the hosted end does, under every host: single round trips, between which everything sleeps; a burst
+/// in both directions; a datum of many packets; a wait without news, in which the engine sleeps; the same
+/// streams with a peer that left and came back; and an orderly end.
+async fn converse(meeting: Meeting) {
+    let network = Network::new(meeting.id).await.unwrap();
+    assert!(network.engine().info().shards[0].hosted);
+    let mut streams = HostStreams::new(&network, "here", "there");
+    call(&mut streams).await;
     let mut answered = 0;
     for n in 0..BURST {
-        calls.send(n).await.unwrap();
-        while let Ok(answer) = answers.try_recv() {
+        streams.numbers.send(n).await.unwrap();
+        while let Ok(answer) = streams.other_numbers.try_recv() {
             answered += 1;
             assert_eq!(answer, answered);
         }
     }
     while answered < BURST {
         answered += 1;
-        assert_eq!(answers.recv().await, Some(answered));
+        assert_eq!(streams.other_numbers.recv().await, Some(answered));
     }
+    let blob: Vec<u8> = (0..BLOB).map(|index| (index ^ (index >> 8)) as u8).collect();
+    streams.blobs.send(blob.clone()).await.unwrap();
+    assert!(streams.other_blobs.recv().await == Some(blob), "the blob came back changed");
+    let turns = || network.engine().counters()[0].get(Counter::Turns);
+    let before = turns();
+    assert_eq!(streams.other_numbers.recv().await, Some(END));
+    let taken = turns() - before;
+    assert!(taken < SILENT_TURNS, "{taken} turns in {SILENCE:?}: the engine did not sleep");
+    streams.numbers.when().offline().await;
+    meeting.left.send(()).unwrap();
+    call(&mut streams).await;
     // The blocking form turns the engine inside a task as well.
-    assert!(answers.recv_timeout(Duration::from_millis(1)).is_err());
-    network.shutdown(Duration::from_secs(20)).await.unwrap();
+    assert!(streams.other_numbers.recv_timeout(Duration::from_millis(1)).is_err());
+    network.shutdown(LIMIT).await.unwrap();
+}
+
+/// Round trips, one after the other.
+async fn call(streams: &mut HostStreams) {
+    for n in 0..ROUNDS {
+        streams.numbers.send(n).await.unwrap();
+        assert_eq!(streams.other_numbers.recv().await, Some(n + 1));
+    }
 }
 
 /// The drivers that this host allows.
@@ -70,13 +140,14 @@ fn drivers() -> Vec<IoChoice> {
 }
 
 /// Runs the conversation under `host` on every driver and with every way to wait that lets others run.
-fn check(host: impl Fn(&HostedEngine, NetworkId)) {
+fn check(host: impl Fn(&HostedEngine, Meeting)) {
     for io in drivers() {
         for idle in [Idle::Park, Idle::ADAPTIVE] {
             let hosted = HostedEngine::start(config(io, idle)).unwrap();
             let id = NetworkId::random();
-            let other = thread::spawn(move || echo(id));
-            host(&hosted, id);
+            let (left, has_left) = channel();
+            let other = thread::spawn(move || answer(id, &has_left));
+            host(&hosted, Meeting { id, left });
             assert!(!hosted.is_over(), "{io:?}, {idle:?}");
             // Nothing turns the engine from here on, so it ends before the other end is waited for.
             drop(hosted);
@@ -87,13 +158,13 @@ fn check(host: impl Fn(&HostedEngine, NetworkId)) {
 
 #[test]
 fn blocking_calls_host_an_engine() {
-    check(|_, id| block_on(converse(id)));
-    check(|hosted, id| hosted.block_on(converse(id)));
+    check(|_, meeting| block_on(converse(meeting)));
+    check(|hosted, meeting| hosted.block_on(converse(meeting)));
 }
 
 #[test]
 fn a_loop_that_waits_for_descriptors_hosts_an_engine() {
-    check(|hosted, id| descriptor_loop::run(hosted, converse(id)).unwrap());
+    check(|hosted, meeting| descriptor_loop::run(hosted, converse(meeting)).unwrap());
 }
 
 /// Wakes the thread that runs [`run_both`].
@@ -121,7 +192,7 @@ fn run_both<T>(mut engine: HostedRun<PollThread>, task: impl Future<Output = T>)
 
 #[test]
 fn an_executor_without_a_reactor_hosts_an_engine_with_a_poll_thread() {
-    check(|hosted, id| run_both(hosted.run(PollThread::start(hosted).unwrap()), converse(id)));
+    check(|hosted, meeting| run_both(hosted.run(PollThread::start(hosted).unwrap()), converse(meeting)));
 }
 
 #[cfg(feature = "tokio")]
@@ -135,11 +206,11 @@ mod on_tokio {
 
     #[test]
     fn a_single_threaded_runtime_of_tokio_hosts_an_engine() {
-        check(|hosted, id| {
+        check(|hosted, meeting| {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             LocalSet::new().block_on(&runtime, async {
                 let engine = spawn_local(hosted.run(TokioReactor::new(hosted).unwrap()));
-                converse(id).await;
+                converse(meeting).await;
                 assert!(!engine.is_finished());
             });
         });
@@ -165,5 +236,92 @@ mod on_tokio {
             let never = std::future::pending::<()>();
             assert!(within(tokio::time::timeout(Duration::from_millis(5), never)).await.is_err());
         });
+    }
+}
+
+#[cfg(feature = "tokio-uring")]
+mod on_tokio_uring {
+    use corewire::hosts::TokioUringReactor;
+    use corewire_testkit::within;
+    use tokio_uring::Runtime;
+
+    use super::*;
+
+    fn runtime() -> Option<Runtime> {
+        let made = Runtime::new(&tokio_uring::builder());
+        made.inspect_err(|error| eprintln!("NOT RUN: tokio-uring does not run here: {error}")).ok()
+    }
+
+    #[test]
+    fn a_runtime_of_tokio_uring_hosts_an_engine() {
+        check(|hosted, meeting| {
+            let Some(runtime) = runtime() else { return hosted.block_on(converse(meeting)) };
+            runtime.block_on(async {
+                let engine = tokio_uring::spawn(hosted.run(TokioUringReactor::new(hosted).unwrap()));
+                converse(meeting).await;
+                assert!(!engine.is_finished());
+            });
+        });
+    }
+
+    #[test]
+    fn operations_of_tokio_uring_are_submitted_beside_a_busy_engine() {
+        let Some(runtime) = runtime() else { return };
+        for io in drivers() {
+            let hosted = HostedEngine::start(config(io, Idle::Spin)).unwrap();
+            runtime.block_on(async {
+                let engine = tokio_uring::spawn(hosted.run(TokioUringReactor::new(&hosted).unwrap()));
+                for _ in 0..100 {
+                    within(tokio_uring::no_op()).await.unwrap();
+                }
+                drop(hosted);
+                within(engine).await.unwrap();
+            });
+        }
+    }
+}
+
+#[cfg(feature = "glommio")]
+mod on_glommio {
+    use corewire::hosts::GlommioReactor;
+    use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, timer::Timer};
+
+    use super::*;
+
+    /// An executor that never takes the CPU from a task: every task has to yield.
+    fn executor() -> Option<LocalExecutor> {
+        let hour = Duration::from_secs(3600);
+        let made = LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(hour).make();
+        made.inspect_err(|error| eprintln!("NOT RUN: glommio does not run here: {error}")).ok()
+    }
+
+    #[test]
+    fn an_executor_of_glommio_hosts_an_engine() {
+        check(|hosted, meeting| {
+            let Some(executor) = executor() else { return hosted.block_on(converse(meeting)) };
+            let engine = hosted.run(GlommioReactor::new(hosted).unwrap());
+            executor.run(async {
+                let engine = glommio::spawn_local(engine).detach();
+                converse(meeting).await;
+                engine.cancel();
+            });
+        });
+    }
+
+    #[test]
+    fn timers_of_glommio_run_beside_a_busy_engine() {
+        let Some(executor) = executor() else { return };
+        for io in drivers() {
+            let hosted = HostedEngine::start(config(io, Idle::Spin)).unwrap();
+            let engine = hosted.run(GlommioReactor::new(&hosted).unwrap());
+            executor.run(async {
+                let engine = glommio::spawn_local(engine).detach();
+                for _ in 0..10 {
+                    Timer::new(Duration::from_millis(1)).await;
+                }
+                drop(hosted);
+                engine.await;
+            });
+        }
     }
 }

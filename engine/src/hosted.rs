@@ -193,6 +193,12 @@ pub trait Reactor {
     /// Waits until the descriptor is readable or `limit` has passed since this call (`None`: without an end).
     /// Pending registers the task; readiness that came since the last [`clear`](Self::clear) counts.
     fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()>;
+
+    /// The engine's task yields: it is woken soon, after other tasks. At once by default, which is right
+    /// where the executor gets to its own I/O although a task is ready.
+    fn yield_now(&mut self, cx: &mut Context<'_>) {
+        cx.waker().wake_by_ref();
+    }
 }
 
 /// Turns a hosted engine; made by [`HostedEngine::run`].
@@ -233,8 +239,7 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
             }
             shard.end_sleep();
         }
-        // Other tasks run first.
-        cx.waker().wake_by_ref();
+        reactor.yield_now(cx);
         Poll::Pending
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_executor::LocalExecutor;
 use corewire::engine::PollThread;
-use corewire::hosts::TokioReactor;
+use corewire::hosts::{GlommioReactor, TokioReactor, TokioUringReactor};
 use corewire::{EngineConfig, HostedEngine, Network, NetworkId};
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -16,8 +16,8 @@ use crate::{HostRow, HostRun};
 pub(crate) const ROWS: [HostRow; 5] = [
     ("no executor: `HostedEngine::block_on`", none),
     ("tokio, one thread, `TokioReactor`", on_tokio),
-    ("tokio-uring", on_tokio_uring),
-    ("glommio", on_glommio),
+    ("tokio-uring, `TokioUringReactor`", on_tokio_uring),
+    ("glommio, `GlommioReactor`", on_glommio),
     ("async-executor, `PollThread`", on_async_executor),
 ];
 
@@ -79,23 +79,21 @@ fn on_tokio(trips: u64) -> HostRun {
     done
 }
 
-/// tokio-uring runs on tokio's reactor, which is what waits for the engine.
 fn on_tokio_uring(trips: u64) -> HostRun {
     let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
     let hosted = hosted()?;
     let done = runtime.block_on(async {
-        tokio_uring::spawn(hosted.run(TokioReactor::new(&hosted)?));
+        tokio_uring::spawn(hosted.run(TokioUringReactor::new(&hosted)?));
         converse(trips).await
     });
     drop(hosted);
     done
 }
 
-/// glommio shows no way to wait for a descriptor of others.
 fn on_glommio(trips: u64) -> HostRun {
     let executor = LocalExecutorBuilder::new(Placement::Unbound).make().map_err(|error| error.to_string())?;
     let hosted = hosted()?;
-    let reactor = PollThread::start(&hosted)?;
+    let reactor = GlommioReactor::new(&hosted)?;
     let done = executor.run(async {
         glommio::spawn_local(hosted.run(reactor)).detach();
         converse(trips).await

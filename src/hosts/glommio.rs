@@ -1,0 +1,134 @@
+//! A reactor on the ring of a glommio executor.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::TcpStream as StdStream;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_io::AsyncRead;
+use glommio::net::TcpStream;
+use glommio::timer::Timer;
+
+use super::BETWEEN_PASSES;
+use crate::engine::{HostedEngine, Reactor};
+
+/// The shortest timer that glommio registers instead of answering at once.
+const NEXT_PASS: Duration = Duration::from_micros(2);
+
+/// Waits for a hosted engine inside a glommio executor, in that executor's own ring.
+///
+/// Both drivers can be hosted: the executor's ring polls the engine's descriptor, which is an epoll set or a
+/// notice of the engine's own ring. While datums flow the engine's task yields instead of sleeping, and every
+/// 50 µs it lets the executor look at its own I/O and timers, which otherwise happens once in the executor's
+/// preemption time.
+///
+/// ```
+/// use corewire::hosts::GlommioReactor;
+/// use corewire::{EngineConfig, HostedEngine, Network, NetworkId};
+/// use glommio::{LocalExecutorBuilder, Placement};
+///
+/// let Ok(executor) = LocalExecutorBuilder::new(Placement::Unbound).make() else {
+///     return Ok(()); // no io_uring here
+/// };
+/// let hosted = HostedEngine::start(EngineConfig::default())?;
+/// let run = hosted.run(GlommioReactor::new(&hosted)?);
+/// executor.run(async {
+///     glommio::spawn_local(run).detach();
+///     let network = Network::new(NetworkId::random()).await?;
+///     let producer = network.streams().produce::<u64>();
+///     let mut consumer = network.streams().consume::<u64>();
+///     producer.send(7).await?;
+///     assert_eq!(consumer.recv().await, Some(7));
+///     Ok::<_, Box<dyn std::error::Error>>(())
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct GlommioReactor {
+    fd: OwnedFd,
+    /// The ring's poll of the descriptor; it reports once. glommio has no type for that, but its stream polls
+    /// a descriptor before it reads, of whatever kind that is. A second descriptor of the same file, because
+    /// the stream closes it. Nothing is read: a socket is the only thing that this type could read.
+    poll: Option<TcpStream>,
+    /// Ends a sleep at its limit, or a yield.
+    timer: Option<Timer>,
+    /// When the executor last had the opportunity to look at its I/O.
+    passed: Instant,
+}
+
+impl GlommioReactor {
+    /// For `hosted`. The future is polled by a glommio executor: elsewhere its first sleep panics.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses a descriptor.
+    pub fn new(hosted: &HostedEngine) -> io::Result<Self> {
+        let fd = hosted.as_fd().try_clone_to_owned()?;
+        Ok(Self { fd, poll: None, timer: None, passed: Instant::now() })
+    }
+
+    /// Whether the ring has reported the descriptor since `poll` was made.
+    fn has_reported(poll: &mut TcpStream, cx: &mut Context<'_>) -> bool {
+        // The error of a read from something that is no socket.
+        Pin::new(poll).poll_read(cx, &mut [0]).is_ready()
+    }
+
+    /// Pending: the task is woken after `time`.
+    fn poll_timer(&mut self, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.reset(time);
+                timer
+            }
+            None => self.timer.insert(Timer::new(time)),
+        };
+        Pin::new(timer).poll(cx).map(|_| ())
+    }
+}
+
+impl Reactor for GlommioReactor {
+    fn clear(&mut self) {
+        // The poll stays in the ring; `poll_readable` drops one that has reported.
+    }
+
+    fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
+        match limit {
+            Some(limit) if self.poll_timer(limit, cx).is_ready() => return Poll::Ready(()),
+            Some(_) => {}
+            None => self.timer = None,
+        }
+        if self.poll.as_mut().is_some_and(|poll| Self::has_reported(poll, cx)) {
+            self.poll = None;
+        }
+        if self.poll.is_none() {
+            // Without a second descriptor the engine's task keeps turning.
+            let Ok(fd) = self.fd.try_clone() else { return Poll::Ready(()) };
+            let poll = self.poll.insert(socket2::Socket::from(StdStream::from(fd)).into());
+            if Self::has_reported(poll, cx) {
+                self.poll = None;
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    fn yield_now(&mut self, cx: &mut Context<'_>) {
+        if self.passed.elapsed() >= BETWEEN_PASSES {
+            self.passed = Instant::now();
+            // The executor looks at its ring and its timers once no task is ready.
+            if self.poll_timer(NEXT_PASS, cx).is_pending() {
+                return;
+            }
+        }
+        cx.waker().wake_by_ref();
+    }
+}
+
+impl fmt::Debug for GlommioReactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GlommioReactor").finish_non_exhaustive()
+    }
+}
