@@ -1,14 +1,14 @@
 //! Which CPUs the process may use, how many shards to start on them, and pinning a thread to one.
 //!
-//! The CPUs of a process are those of its first thread: a thread that was pinned before it starts an engine
-//! does not confine the engine's threads. Pinning is best effort: a thread that can't be pinned runs
-//! unpinned, and the reason is reported.
+//! The CPUs of a process are those of its first thread and of the thread that asks. A thread that was pinned
+//! before it starts an engine does not confine the engine's threads, unless both are. Pinning is best effort:
+//! a thread that can't be pinned runs unpinned, and the reason is reported.
 
 use std::{fs, io, path::Path, sync::OnceLock};
 
 use thiserror::Error;
 
-use crate::driver::set_mask;
+use crate::driver::{mask_of, set_mask};
 
 /// Most shards that are started by default. Beyond that a process has usually better use for its CPUs, and
 /// each shard holds 8 MiB of packet memory.
@@ -17,8 +17,8 @@ const DEFAULT_SHARDS_MAX: usize = 8;
 /// What the process may use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cpus {
-    /// The CPUs that the process may run on (the mask of its first thread, within the cpuset), in order;
-    /// never empty.
+    /// The CPUs that the process may run on, in order; never empty. They are those of its first thread and of
+    /// the thread that asks: a mask that both have counts as the process's.
     pub allowed: Vec<usize>,
     /// CPU time per time that its control group may use (`cpu.max` of cgroup v2), in CPUs, if that is
     /// limited.
@@ -26,10 +26,14 @@ pub struct Cpus {
 }
 
 impl Cpus {
-    /// Asks the system. Where it gives no answer, the CPUs of the calling thread are taken.
+    /// Asks the system.
     pub fn detect() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mut allowed = parse_list(mask_of(&status));
+        // The number of a process is that of its first thread.
+        let first = i32::try_from(std::process::id()).ok();
+        let masks = [mask_of(first), mask_of(None)];
+        let mut allowed: Vec<usize> = masks.into_iter().flatten().flatten().collect();
+        allowed.sort_unstable();
+        allowed.dedup();
         if allowed.is_empty() {
             allowed = (0..std::thread::available_parallelism().map_or(1, usize::from)).collect();
         }
@@ -57,11 +61,17 @@ impl Cpus {
 
     /// What makes every engine of the process slow: one line for each reason.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let [cpu] = self.allowed[..] else { return Vec::new() };
+        let limit = match (&self.allowed[..], self.quota) {
+            ([cpu], _) => format!("may run on CPU {cpu} only, which its shards share with the program"),
+            (_, Some(quota)) if self.usable() == 1 => format!(
+                "may use the time of {quota} CPUs (cpu.max of its control group), which its shards share with the program"
+            ),
+            _ => return Vec::new(),
+        };
         vec![format!(
-            "this process may run on CPU {cpu} only, which its shards share with the program: latency grows and nothing \
-             spins. Give it two CPUs (taskset, cpuset), or host the engine on the program's thread (HostedEngine). If \
-             the program pins its first thread, start the engine before that."
+            "this process {limit}: latency grows and nothing spins. Give it two CPUs (taskset, cpuset, cpu.max), or host \
+             the engine on the program's thread (HostedEngine). A program that pins its threads starts the engine before \
+             it does."
         )]
     }
 }
@@ -75,12 +85,12 @@ pub fn default_shards() -> usize {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Unpinned {
-    /// The CPU is not one of those that the process may use.
-    #[error("CPU {cpu} is not allowed for this process (allowed: {allowed:?}); the shard runs unpinned")]
+    /// The CPU does not exist, is off, or is none of the process's cpuset.
+    #[error("there is no CPU {cpu} for this process (its threads have {allowed:?}); the shard runs unpinned")]
     NotAllowed {
         /// The CPU.
         cpu: usize,
-        /// Those that are.
+        /// Those that its threads may use.
         allowed: Vec<usize>,
     },
     /// The system refused, which a container's seccomp profile can make it do.
@@ -99,11 +109,10 @@ pub enum Unpinned {
 ///
 /// Never fatal: the thread runs as before.
 pub fn pin(cpu: usize) -> Result<(), Unpinned> {
-    let allowed = Cpus::detect().allowed;
-    if !allowed.contains(&cpu) {
-        return Err(Unpinned::NotAllowed { cpu, allowed });
-    }
-    set_mask(&[cpu]).map_err(|source| Unpinned::Refused { cpu, source })
+    set_mask(&[cpu]).map_err(|source| match source.kind() {
+        io::ErrorKind::InvalidInput => Unpinned::NotAllowed { cpu, allowed: Cpus::detect().allowed },
+        _ => Unpinned::Refused { cpu, source },
+    })
 }
 
 /// Lets the calling thread run on all of `cpus`, whatever thread has started it. Best effort: a refusal
@@ -116,11 +125,6 @@ pub(crate) fn spread(cpus: &[usize]) {
 pub(crate) fn usable() -> usize {
     static USABLE: OnceLock<usize> = OnceLock::new();
     *USABLE.get_or_init(|| Cpus::detect().usable())
-}
-
-/// The value of `Cpus_allowed_list` in the status of a process or thread.
-fn mask_of(status: &str) -> &str {
-    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap_or("")
 }
 
 /// A list of the kernel's: numbers and ranges, like `0-2,5`.
@@ -188,12 +192,15 @@ mod tests {
         assert!(cpus(2, None).warnings().is_empty());
         let [warning] = &cpus(1, None).warnings()[..] else { panic!("one warning") };
         assert!(warning.contains("CPU 0 only") && warning.contains("taskset"), "{warning}");
+        // The time of one CPU is shared as one CPU is.
+        let [warning] = &cpus(8, Some(1.5)).warnings()[..] else { panic!("one warning") };
+        assert!(warning.contains("1.5 CPUs") && warning.contains("cpu.max"), "{warning}");
+        assert!(cpus(8, Some(2.0)).warnings().is_empty());
     }
 
     #[test]
     fn lists_of_the_kernel_are_numbers_and_ranges() {
         assert_eq!(parse_list("\t0-2,5, 7-7\n"), [0, 1, 2, 5, 7]);
-        assert_eq!(parse_list(mask_of("Name:\tx\nCpus_allowed_list:\t3\nMems_allowed_list:\t0\n")), [3]);
         assert!(parse_list("").is_empty() && parse_list("x-,-").is_empty());
     }
 
@@ -226,14 +233,12 @@ mod tests {
             let allowed = Cpus::detect().allowed;
             let last = *allowed.last().unwrap();
             pin(last).unwrap();
-            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-            assert_eq!(parse_list(mask_of(&status)), [last]);
+            assert_eq!(mask_of(None).unwrap(), [last]);
             assert_eq!(Cpus::detect().allowed, allowed, "the process's, not this thread's");
             spread(&allowed);
-            let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-            assert_eq!(parse_list(mask_of(&status)), allowed);
-            let strange = allowed.iter().max().unwrap() + 1;
-            assert!(matches!(pin(strange), Err(Unpinned::NotAllowed { cpu, .. }) if cpu == strange));
+            assert_eq!(mask_of(None).unwrap(), allowed);
+            // No machine has it.
+            assert!(matches!(pin(1_000_000), Err(Unpinned::NotAllowed { cpu: 1_000_000, .. })));
         })
         .join()
         .unwrap();

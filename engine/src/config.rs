@@ -24,8 +24,11 @@ pub struct EngineConfig {
     /// What a shard does when it has nothing to do. [`Idle::ADAPTIVE`] by default.
     pub idle: Idle,
     /// Whether each shard is pinned to a CPU of its own, as far as shards of this and other processes leave
-    /// some free; one CPU always stays without a pinned shard. Processes see each other's pinned shards if
-    /// they share a network namespace. `true` by default.
+    /// some free; one of the CPUs that this process may use stays without a pinned shard of this engine.
+    /// Processes see each other's pinned shards if they share a network namespace. Cores whose other CPU has
+    /// no pinned shard come first, then CPUs of one memory node. Packet memory and inboxes are first
+    /// written by the shard's thread, so that the kernel puts them into that node; a producer's ring goes to
+    /// the node of the thread that builds the producer. `true` by default.
     pub pin: bool,
     /// Packet memory of each shard.
     pub driver: DriverConfig,

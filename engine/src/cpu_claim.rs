@@ -4,14 +4,15 @@
 //! it to every process of the network namespace, and frees it when its holder ends, however that ends.
 
 use std::{
-    fs, io,
+    io,
     os::{
         linux::net::SocketAddrExt,
         unix::net::{SocketAddr, UnixDatagram},
     },
+    path::Path,
 };
 
-use super::affinity::{Cpus, parse_list};
+use super::{affinity::Cpus, topology::Topology};
 
 /// A CPU that no other shard of this machine is pinned to. Free again when dropped.
 #[derive(Debug)]
@@ -41,28 +42,22 @@ fn is_claimed(cpu: usize) -> bool {
 }
 
 /// CPUs for `shards`, fewer when other shards of this machine have claimed the rest. One CPU is left to
-/// threads that are not pinned. A CPU that shares its core with a claimed one comes last; otherwise the last
-/// ones come first, because interrupts prefer the first.
+/// threads that are not pinned. Which ones come first says [`Topology::best`].
 pub(crate) fn claim_cpus(cpus: &Cpus, shards: usize) -> Vec<CpuClaim> {
+    let topology = Topology::read(Path::new("/sys/devices/system"), &cpus.allowed);
+    claim_by(&topology, cpus, shards)
+}
+
+fn claim_by(topology: &Topology, cpus: &Cpus, shards: usize) -> Vec<CpuClaim> {
     let mut free: Vec<_> = cpus.allowed.iter().copied().filter(|cpu| !is_claimed(*cpu)).collect();
-    let mut claims = Vec::new();
+    let mut claims: Vec<CpuClaim> = Vec::new();
     while claims.len() < shards && free.len() > 1 {
-        let Some(&best) = free.iter().rev().min_by_key(|cpu| siblings(**cpu).into_iter().any(is_claimed))
-        else {
-            break;
-        };
+        let own: Vec<usize> = claims.iter().map(|claim| claim.cpu).collect();
+        let Some(best) = topology.best(&free, &own, is_claimed) else { break };
         free.retain(|cpu| *cpu != best);
         claims.extend(CpuClaim::take(best));
     }
     claims
-}
-
-/// The other CPUs of the same core.
-fn siblings(cpu: usize) -> Vec<usize> {
-    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list");
-    let mut all = parse_list(&fs::read_to_string(path).unwrap_or_default());
-    all.retain(|other| *other != cpu);
-    all
 }
 
 #[cfg(test)]
@@ -95,5 +90,23 @@ mod tests {
         assert!(claim_cpus(&cpus, 1).is_empty());
         drop(first);
         assert_eq!(taken(&claim_cpus(&cpus, 1)), [1_000_102]);
+    }
+
+    #[test]
+    fn a_cpu_whose_sibling_is_claimed_by_another_process_comes_last() {
+        let root = std::env::temp_dir().join(format!("corewire-siblings-{}", std::process::id()));
+        // The last two share a core.
+        for cpu in [1_000_201, 1_000_202] {
+            let folder = root.join(format!("cpu/cpu{cpu}/topology"));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("thread_siblings_list"), "1000201-1000202").unwrap();
+        }
+        let cpus = cpus(1_000_200, 3);
+        let topology = Topology::read(&root, &cpus.allowed);
+        std::fs::remove_dir_all(&root).unwrap();
+        let other = CpuClaim::take(1_000_202);
+        assert!(other.is_some());
+        let claims = claim_by(&topology, &cpus, 1);
+        assert_eq!(claims[0].cpu, 1_000_200);
     }
 }

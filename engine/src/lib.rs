@@ -27,6 +27,7 @@ pub mod shard;
 pub mod shared;
 pub mod subscription;
 mod threads;
+mod topology;
 
 pub use self::{
     config::{EngineConfig, EngineError, EngineInfo, MAX_SHARDS, ShardInfo, ShardState},

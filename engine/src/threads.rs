@@ -191,8 +191,9 @@ pub(crate) fn start_shards(
     let alive = Arc::new(AliveCount::default());
     let mut handles = Vec::new();
     let cpus = Cpus::detect();
-    let can_pin = config.pin && cpus.can_pin(ends.len());
-    let mut claims = if can_pin { claim_cpus(&cpus, ends.len()) } else { Vec::new() }.into_iter();
+    let count = ends.len();
+    let can_pin = config.pin && cpus.can_pin(count);
+    let mut claims = if can_pin { claim_cpus(&cpus, count) } else { Vec::new() }.into_iter();
     let cpus = Arc::new(cpus);
     let mut floating = cpus.allowed.clone();
     let (report, reports) = mpsc::channel::<StartReport>();
@@ -200,7 +201,8 @@ pub(crate) fn start_shards(
         let shard = u8::try_from(shard).map_err(|_| EngineError::Shards(shard))?;
         let claim = claims.next();
         floating.retain(|cpu| claim.as_ref().is_none_or(|claim| claim.cpu != *cpu));
-        let place = ShardPlace { claim, cpus: cpus.clone() };
+        let unpinned = if claim.is_none() { why_unpinned(config, &cpus, count) } else { None };
+        let place = ShardPlace { claim, unpinned, cpus: cpus.clone() };
         let (config, report, alive) = (*config, report.clone(), AliveGuard::new(&alive));
         let handle = thread::Builder::new()
             .name(format!("corewire-{shard}"))
@@ -231,8 +233,24 @@ pub(crate) fn start_shards(
 struct ShardPlace {
     /// The CPU to be pinned to.
     claim: Option<CpuClaim>,
+    /// Why there is none although that was asked for.
+    unpinned: Option<String>,
     /// What the process may use.
     cpus: Arc<Cpus>,
+}
+
+/// Why a shard of an engine with `count` gets no CPU of its own, if it was to have one.
+fn why_unpinned(config: &EngineConfig, cpus: &Cpus, count: usize) -> Option<String> {
+    let why = if !config.pin {
+        return None;
+    } else if cpus.allowed.len() == 1 {
+        "this process may use one CPU".into()
+    } else if !cpus.can_pin(count) {
+        format!("{count} shards are more than the {} CPUs that this process may use at a time", cpus.usable())
+    } else {
+        "no CPU is free for this shard alone, here or in other processes".into()
+    };
+    Some(format!("{why}; it runs unpinned"))
 }
 
 fn run_shard(
@@ -242,20 +260,16 @@ fn run_shard(
     ends: ShardEnds,
     report: &mpsc::Sender<StartReport>,
 ) {
-    let ShardPlace { claim, cpus } = place;
+    let ShardPlace { claim, unpinned, cpus } = place;
     // Not the mask of the thread that has started the engine.
     affinity::spread(&cpus.allowed);
-    let (cpu, unpinned) = match &claim {
-        None if config.pin => (
-            None,
-            Some("no CPU is free for this shard alone, here or in other processes; it runs unpinned".into()),
-        ),
-        None => (None, None),
-        Some(claim) => match affinity::pin(claim.cpu) {
-            Ok(()) => (Some(claim.cpu), None),
-            Err(why) => (None, Some(why.to_string())),
-        },
+    // A shard that runs unpinned claims nothing: another may use that CPU.
+    let (claim, unpinned) = match claim.map(|claim| affinity::pin(claim.cpu).map(|()| claim)) {
+        Some(Ok(claim)) => (Some(claim), None),
+        Some(Err(why)) => (None, Some(why.to_string())),
+        None => (None, unpinned),
     };
+    let cpu = claim.as_ref().map(|claim| claim.cpu);
     let opened = match open_shard(id, config, ends) {
         Ok(opened) => opened,
         Err(error) => {
@@ -383,6 +397,23 @@ fn run_clerk(mut clerk: Clerk, clock: DriverClock) {
 mod tests {
     use super::*;
     use crate::driver::DriverKind;
+
+    #[test]
+    fn a_shard_that_is_not_pinned_has_the_reason() {
+        let cpus = |allowed: usize, quota| Cpus { allowed: (0..allowed).collect(), quota };
+        let why = |pin, cpus: Cpus, count| {
+            why_unpinned(&EngineConfig { pin, ..EngineConfig::default() }, &cpus, count)
+        };
+        assert_eq!(why(false, cpus(1, None), 1), None);
+        for (cpus, count, words) in [
+            (cpus(1, None), 1, "one CPU"),
+            (cpus(2, None), 3, "3 shards are more than the 2 CPUs"),
+            (cpus(8, Some(1.5)), 2, "2 shards are more than the 1 CPUs"),
+            (cpus(2, None), 2, "other processes"),
+        ] {
+            assert!(why(true, cpus, count).is_some_and(|why| why.contains(words)), "{words}");
+        }
+    }
 
     #[test]
     fn the_end_of_a_shards_loop_is_its_state() {

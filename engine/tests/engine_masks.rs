@@ -40,6 +40,6 @@ fn an_engine_of_a_pinned_thread_uses_the_cpus_of_its_process() {
         assert!(start.elapsed() < LIMIT, "{:?}", masks("corewire-clerk"));
         thread::yield_now();
     }
-    let one_cpu = Cpus::detect().allowed.len() == 1;
+    let one_cpu = Cpus::detect().usable() == 1;
     assert_eq!(engine.info().warnings.len(), usize::from(one_cpu));
 }

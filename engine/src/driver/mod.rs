@@ -52,7 +52,7 @@ pub(crate) use self::{
     group::GroupSocket,
     sys::{
         address::canonical,
-        affinity::set_mask,
+        affinity::{mask_of, set_mask},
         eventfd::EventFd,
         exit::at_exit,
         interfaces::{InterfaceAddress, InterfaceChanges, interface_addresses},
