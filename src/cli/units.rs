@@ -74,8 +74,14 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
 
 /// The size of a record: from 1 byte to [`MAX_DATUM_BYTES`].
 pub(crate) fn datum_size(text: &str) -> Result<usize, String> {
-    match size(text)? {
-        bytes @ 1..=MAX_DATUM_BYTES => Ok(bytes),
+    let bytes = size(text)?;
+    check_datum_size(bytes).map(|()| bytes)
+}
+
+/// Whether a record may have so many bytes; if not, why.
+pub(crate) fn check_datum_size(bytes: usize) -> Result<(), String> {
+    match bytes {
+        1..=MAX_DATUM_BYTES => Ok(()),
         _ => Err(format!(
             "a record has 1 to {} bytes (64MiB less {})",
             grouped(MAX_DATUM_BYTES as u64),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ const BENCH_NETWORK: &str = "corewire-bench";
 const MAX_DURATION: Duration = Duration::from_secs(3600);
 /// Consumers at most: the places of a ring.
 pub(crate) const MAX_CONSUMERS: usize = 1_024;
+/// Bytes that a ring or a window may hold.
+const WINDOW_BYTES: RangeInclusive<usize> = 4_096..=0x600_0000;
+/// Bytes that the windows of one run hold at most, all consumers together.
+const MAX_WINDOWS_BYTES: usize = 2 << 30;
 
 pub(crate) const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -155,20 +160,36 @@ pub(crate) struct BenchArgs {
     pub(crate) child: bool,
 }
 
-fn tick_size(text: &str) -> Result<usize, String> {
-    match units::datum_size(text)? {
-        bytes if bytes < MIN_TICK_BYTES => {
-            Err(format!("a datum of the bench has {MIN_TICK_BYTES} bytes or more: its number and its time"))
-        }
-        bytes => Ok(bytes),
+/// Whether one run may have these consumers, bytes of a datum and window; if not, why.
+pub(crate) fn check_run(consumers: usize, bytes: usize, window: Option<usize>) -> Result<(), String> {
+    if !(1..=MAX_CONSUMERS).contains(&consumers) {
+        return Err(format!("a number of consumers is 1 to {MAX_CONSUMERS}"));
     }
+    if bytes < MIN_TICK_BYTES {
+        return Err(format!(
+            "a datum of the bench has {MIN_TICK_BYTES} bytes or more: its number and its time"
+        ));
+    }
+    units::check_datum_size(bytes)?;
+    let Some(window) = window else { return Ok(()) };
+    if !WINDOW_BYTES.contains(&window) {
+        return Err("a window has 4KiB to 96MiB".to_owned());
+    }
+    if window.saturating_mul(consumers) > MAX_WINDOWS_BYTES {
+        return Err("the windows of all consumers have at most 2GiB together".to_owned());
+    }
+    Ok(())
+}
+
+fn tick_size(text: &str) -> Result<usize, String> {
+    let bytes = units::datum_size(text)?;
+    check_run(1, bytes, None).map(|()| bytes)
 }
 
 fn consumers(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(count @ 1..=MAX_CONSUMERS) => Ok(count),
-        _ => Err(format!("a number of consumers is 1 to {MAX_CONSUMERS}")),
-    }
+    // What is no number is none that is allowed.
+    let count = text.parse().unwrap_or(0);
+    check_run(count, MIN_TICK_BYTES, None).map(|()| count)
 }
 
 fn run_time(text: &str) -> Result<Duration, String> {
@@ -181,10 +202,8 @@ fn run_time(text: &str) -> Result<Duration, String> {
 }
 
 fn window_size(text: &str) -> Result<usize, String> {
-    match units::size(text)? {
-        bytes @ 4_096..=0x600_0000 => Ok(bytes),
-        _ => Err("a window has 4KiB to 96MiB".to_owned()),
-    }
+    let bytes = units::size(text)?;
+    check_run(1, MIN_TICK_BYTES, Some(bytes)).map(|()| bytes)
 }
 
 #[cfg(test)]

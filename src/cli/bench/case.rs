@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corewire::engine::Idle;
 
-use super::args::{BenchArgs, EngineMode, Measure};
+use super::args::{BenchArgs, EngineMode, Measure, check_run};
 use crate::cli::args::Io;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::units::grouped;
@@ -117,6 +117,9 @@ pub(crate) fn cases(args: &BenchArgs) -> Result<Vec<BenchCase>, Failure> {
         let fits = |consumers: &&usize| what != Measure::RoundTrip || **consumers == 1;
         for bytes in distinct(&args.size) {
             for &consumers in distinct(&args.consumers).iter().filter(fits) {
+                if let Err(why) = check_run(consumers, bytes, args.window) {
+                    return usage(&why, "a smaller --window, or fewer --consumers");
+                }
                 for &rate in &rates {
                     cases.extend(engines.iter().map(|&engine| BenchCase {
                         what,

@@ -326,6 +326,9 @@ impl<'a> BenchDriver<'a> {
                     BenchReport::Ready { run: of } | BenchReport::Done { run: of, .. } if of == run => {
                         return Ok(Some(report));
                     }
+                    BenchReport::Refused { run: of, why } if of == run => {
+                        return Err(Failure::new(Exit::Failed, format!("the other end refused: {why}")));
+                    }
                     _ => {}
                 },
                 Some(None) => return Err(Failure::new(Exit::Failed, "the network was shut down")),

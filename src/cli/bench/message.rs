@@ -40,6 +40,8 @@ pub(crate) struct RunOrder {
 pub(crate) enum BenchReport {
     /// The streams of the run exist.
     Ready { run: String },
+    /// There will be no such run.
+    Refused { run: String, why: String },
     /// The run is over.
     Done { run: String, tally: Box<RunTally> },
 }

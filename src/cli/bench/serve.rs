@@ -7,7 +7,7 @@ use corewire::streams::producer::Error;
 use corewire::{Codec, Consumer, Network, Producer};
 use hdrhistogram::Histogram;
 
-use super::args::{MAX_CONSUMERS, Measure};
+use super::args::{Measure, check_run};
 use super::clock;
 use super::end::BenchWaiter;
 use super::host::HostFacts;
@@ -57,7 +57,10 @@ impl<'a> BenchServer<'a> {
             match self.orders.recv_timeout(LOOK_INTERVAL) {
                 Ok(BenchOrder::Run(order)) => {
                     tell(&format!("{} of {} B, {} consumers", order.what, order.bytes, order.consumers));
-                    self.run(&order)?;
+                    if let Err(why) = self.run(&order) {
+                        tell(&format!("refused: {why}"));
+                        self.report(BenchReport::Refused { run: order.run, why });
+                    }
                     if let Some(exit) = self.interrupt.asked() {
                         return Ok(exit);
                     }
@@ -74,14 +77,16 @@ impl<'a> BenchServer<'a> {
         let _ = self.send(&self.reports, report, REPORT_LIMIT);
     }
 
-    fn run(&mut self, order: &RunOrder) -> Result<(), Failure> {
+    /// Does what any node of the network may have ordered. The error is why not.
+    fn run(&mut self, order: &RunOrder) -> Result<(), String> {
+        check_run(order.consumers, order.bytes, order.window)?;
         let [there, back] = message::stream_names(&order.run);
-        let count = order.consumers.clamp(1, MAX_CONSUMERS);
-        let consumers: Vec<_> = (0..count)
+        let consumers: Vec<_> = (0..order.consumers)
             .map(|_| message::tick_consumer(self.network, &there, order.bytes, order.window))
             .collect();
         let echo = if order.what == Measure::RoundTrip {
-            Some(message::tick_producer(self.network, &back, order.bytes, order.window)?)
+            let producer = message::tick_producer(self.network, &back, order.bytes, order.window);
+            Some(producer.map_err(|failure| failure.cause)?)
         } else {
             None
         };
@@ -169,4 +174,50 @@ impl<'a> BenchServer<'a> {
 /// Each value of a histogram, and how often it occurred.
 fn values(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
     histogram.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use corewire::NetworkId;
+
+    use super::*;
+
+    #[test]
+    fn orders_that_no_option_could_give_are_refused_and_the_end_serves_on() {
+        let order = RunOrder {
+            run: "a run".to_owned(),
+            what: Measure::RoundTrip,
+            consumers: 1,
+            bytes: 64,
+            window: Some(1 << 20),
+        };
+        let refused = [
+            RunOrder { bytes: 0, ..order.clone() },
+            RunOrder { bytes: usize::MAX, ..order.clone() },
+            RunOrder { consumers: 0, ..order.clone() },
+            RunOrder { consumers: 1_025, ..order.clone() },
+            RunOrder { window: Some(0), ..order.clone() },
+            RunOrder { consumers: 1_024, window: Some(96 << 20), ..order.clone() },
+        ];
+        let network = Network::builder(NetworkId::random()).build_blocking().unwrap();
+        let orders = network.streams().producer::<BenchOrder>().with_stream_id(ORDERS).build().unwrap();
+        let mut reports = network.streams().consumer::<BenchReport>().with_stream_id(REPORTS).build();
+        thread::scope(|scope| {
+            let served = scope.spawn(|| {
+                let waiter = BenchWaiter::without_engine(corewire::engine::Idle::Park);
+                let (interrupt, host) = (Interrupt::default(), HostFacts::default());
+                BenchServer::new(&network, waiter, &interrupt, host)?.serve(&|_| {})
+            });
+            for order in refused {
+                let text = format!("{order:?}");
+                orders.send_blocking(BenchOrder::Run(order)).unwrap();
+                let report = reports.recv_timeout(REPORT_LIMIT).unwrap();
+                assert!(matches!(report, BenchReport::Refused { run, .. } if run == "a run"), "{text}");
+            }
+            orders.send_blocking(BenchOrder::Leave).unwrap();
+            assert_eq!(served.join().unwrap().unwrap(), Exit::Done);
+        });
+    }
 }
