@@ -51,6 +51,11 @@ pub(crate) fn note(line: &str) {
     let _ = writeln!(out, "{line}");
 }
 
+/// Writes a warning to stderr.
+pub(crate) fn warn(warning: &str) {
+    note(&format!("warning: {warning}"));
+}
+
 /// Writes a line to a terminal's stderr that the next one replaces.
 pub(crate) fn overwrite(line: &str) {
     let mut out = io::stderr().lock();

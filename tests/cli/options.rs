@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::UdpSocket;
+use std::thread;
 
 use crate::rig::*;
 
@@ -21,6 +22,30 @@ fn demonstration_delivers_every_datum_and_reports_it() {
         if io == "epoll" {
             assert!(out.contains("epoll"), "the driver is named:\n{out}");
         }
+    }
+}
+
+#[test]
+fn programs_on_one_cpu_warn_on_stderr() {
+    // A process has the mask of the thread that starts it.
+    let on_one_cpu = |arguments: &'static [&str]| {
+        let start = move || {
+            let cpus = core_affinity::get_core_ids().unwrap();
+            assert!(core_affinity::set_for_current(cpus[0]));
+            run(arguments)
+        };
+        thread::spawn(start).join().unwrap()
+    };
+    for arguments in [
+        &["--for", "300ms", "--rate", "1k"][..],
+        &["bench", "latency", "--engine", "threads", "--rate", "1k", "--for", "50ms", "--quiet"],
+        &["bench", "latency", "--engine", "hosted", "--idle", "spin", "--rate", "1k", "--for", "50ms"],
+    ] {
+        let output = on_one_cpu(arguments);
+        let err = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {err}");
+        let warned = err.lines().filter(|line| line.starts_with("warning: this process may")).count();
+        assert_eq!(warned, 1, "{arguments:?}: {err}");
     }
 }
 

@@ -99,7 +99,13 @@ impl BenchWaiter<'_> {
     /// One step of a wait without an end: never sleeps.
     fn step(self) {
         match self.hosted {
-            Some(hosted) => drop(hosted.turn()),
+            Some(hosted) => {
+                let _ = hosted.turn();
+                // What is waited for needs the CPU.
+                if pace::has_one_cpu() {
+                    thread::yield_now();
+                }
+            }
             None => thread::yield_now(),
         }
     }
@@ -124,6 +130,8 @@ impl BenchWaiter<'_> {
                 let sleeps = self.idle != Idle::Spin && left > 2 * SLEEP_ERROR;
                 if hosted.turn() != NextTurn::Now && sleeps {
                     hosted.sleep(Some(left - SLEEP_ERROR));
+                } else if pace::has_one_cpu() {
+                    thread::yield_now();
                 }
             }
             (None, None) => thread::yield_now(),

@@ -59,6 +59,15 @@ impl HostFacts {
         }
     }
 
+    /// The warning that there is one CPU: by a mask, by a control group's quota, or in the machine.
+    pub(crate) fn one_cpu(&self) -> Option<String> {
+        (self.usable_cpus == 1).then(|| {
+            "this process may use one CPU only: both ends and all threads share it, and every datum waits for a switch \
+             between them"
+                .to_owned()
+        })
+    }
+
     /// What makes figures of this machine worse or less steady than they could be, one line each.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -71,13 +80,7 @@ impl HostFacts {
                  cpupower frequency-set -g performance"
             ));
         }
-        if self.usable_cpus == 1 {
-            warnings.push(
-                "this process may use one CPU only: both ends and all threads share it, and every datum waits for a \
-                 switch between them"
-                    .to_owned(),
-            );
-        }
+        warnings.extend(self.one_cpu());
         if self.virtual_machine {
             warnings.push(
                 "this is a virtual machine: its host may stop a CPU at any time, which shows in the high percentiles"

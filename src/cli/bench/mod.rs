@@ -52,8 +52,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let cases = case::cases(args)?;
     try_cpus(args)?;
     let files = ResultFiles::create(args, &cases)?;
-    let mut bench =
-        Bench { host: HostFacts::detect(), planned: cases.len(), results: Vec::new(), failed: Vec::new() };
+    let host = HostFacts::detect();
+    host.one_cpu().into_iter().for_each(|warning| term::warn(&warning));
+    let mut bench = Bench { host, planned: cases.len(), results: Vec::new(), failed: Vec::new() };
     let broken = measure(args, &cases, &interrupt, &mut bench);
     if broken.is_none() {
         bench.judge(args);
@@ -319,9 +320,9 @@ fn listen(args: &BenchArgs, address: SocketAddr, signals: &Interrupt) -> Result<
                 term::note(line);
             }
         };
-        let Facts { addresses, driver, cores, .. } = Facts::of(end.network());
+        let Facts { addresses, driver, cores, warnings, .. } = Facts::of(end.network());
         say(&format!("listening on {addresses} ({driver}, {mode}, {cores})"));
-        host.warnings().iter().for_each(|warning| term::note(&format!("warning: {warning}")));
+        host.warnings().iter().chain(&warnings).for_each(|warning| term::warn(warning));
         BenchServer::new(end.network(), end.waiter(), signals, host)?.serve(&say)?
     };
     end.leave();

@@ -19,7 +19,7 @@ use self::prices::Prices;
 use self::produce::Pace;
 use super::args::DemoArgs;
 use super::exit::{Exit, Failure};
-use super::term::Style;
+use super::term::{self, Style};
 
 /// The latency part's share of the time.
 const LATENCY_SHARE: f64 = 0.5;
@@ -35,6 +35,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<Exit, Failure> {
     report::title(&mut out, style, &prices)?;
     let mut demo = DemoNodes::start(args, &prices)?;
     report::nodes(&mut out, style, &demo)?;
+    // Every node has the same.
+    demo.nodes.iter().take(1).flat_map(|node| &node.facts.warnings).for_each(|warning| term::warn(warning));
 
     report::latency_begins(&mut out, style, args.rate, latency)?;
     let steady = demo.run_part(Part::new(0), Pace::Steady { rate: args.rate, duration: latency })?;
