@@ -13,7 +13,7 @@ use corewire_proto::time::Instant;
 use thiserror::Error;
 
 /// How long a shard works without letting other threads of its CPU run. A yield costs half a microsecond
-/// where no other thread waits.
+/// where no other thread waits (`threads-yield` in the notebook).
 const BUSY_RUN: Duration = Duration::from_micros(200);
 
 /// The same for a shard that has no spin permit: then other threads are likely to wait.
@@ -21,8 +21,8 @@ const BUSY_RUN_CROWDED: Duration = Duration::from_micros(50);
 
 /// What a shard does when there is nothing to do.
 ///
-/// It is a choice between latency and CPU time: a sleeping thread wakes in about 7 µs after a short sleep and
-/// 20 µs after a long one; a spinning thread sees a change within half a microsecond.
+/// It is a choice between latency and CPU time. A thread that has slept for 50 µs needs some 20 µs to wake up
+/// (`ring-run-2` in `perf/NOTEBOOK.md`); a spinning one sees a change in its next turn.
 ///
 /// Of the threads of a process at most as many spin as it has CPUs, less one. The others yield to other
 /// threads between turns for as long as they would spin.

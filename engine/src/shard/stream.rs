@@ -28,15 +28,14 @@ use super::{
 };
 use crate::shared::publication::StreamEnd;
 
-/// Polls without news after which a ring is armed. Arming costs a barrier on every core of the process
-/// (microseconds), a poll one load that is in the cache; a shard that spins polls about a thousand times in
-/// the time after which a pause is long enough for that.
+/// Polls without news after which a ring is armed. Arming costs a barrier on every core of the process, a
+/// poll one load that is in the cache, so a short pause is polled away.
 pub(crate) const EMPTY_POLLS_BEFORE_ARMING: u32 = 1_024;
 
 /// Rings that are polled for that long. With more of them each is armed sooner, because every turn polls all.
 pub(crate) const RINGS_POLLED_LONG: u32 = 64;
 
-/// The least such number: so many polls of a ring cost about as much as arming it.
+/// The least such number.
 pub(crate) const EMPTY_POLLS_LEAST: u32 = 128;
 
 /// Most records of one ring that become visible to its channels in one turn. It bounds the loads of a poll; a

@@ -1,7 +1,6 @@
 //! The driver on io_uring.
 //!
-//! It uses no zero-copy sends, registered buffers or fixed files: they were measured and brought nothing.
-//! Loopback always copies, and the rest is within noise. What the two kernel drivers share is in
+//! It uses no zero-copy sends, registered buffers or fixed files. What the two kernel drivers share is in
 //! `driver/sys`.
 //!
 //! # How it works
