@@ -12,7 +12,7 @@ use corewire::network::SessionSettings;
 use corewire::streams::{CloseCode, State};
 use corewire::{
     BackpressurePolicy, Consumer, Engine, EngineConfig, HostedEngine, IoChoice, Network, NetworkId, Producer,
-    block_on, local,
+    block_on, block_on_timeout, local,
 };
 use corewire_testkit::{CountingWaker, LIMIT};
 
@@ -224,6 +224,20 @@ fn waits_with_a_limit_end_at_it() {
         while hosted.turn() == NextTurn::Now {}
         hosted.sleep(Some(MOMENT));
         assert!(before.elapsed() < LIMIT);
+    }
+}
+
+#[test]
+fn waits_with_a_limit_end_at_it_when_the_future_wakes_itself() {
+    for idle in [Idle::Park, Idle::ADAPTIVE] {
+        let _hosted = hosted(idle);
+        let start = Instant::now();
+        let wakes_itself = std::future::poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            if start.elapsed() > LIMIT { Poll::Ready(()) } else { Poll::Pending }
+        });
+        assert_eq!(block_on_timeout(wakes_itself, MOMENT), None);
+        assert!(start.elapsed() >= MOMENT);
     }
 }
 

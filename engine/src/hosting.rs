@@ -290,7 +290,8 @@ pub fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     drive_or_park(None, here, poll).expect("only a deadline ends the wait early")
 }
 
-/// As [`wait`], but gives `None` at `deadline`. Polls at least once, and always once after the last wake.
+/// As [`wait`], but gives `None` at `deadline`, also to a poll that keeps waking itself. Polls at least once,
+/// and after a wake before the deadline always once more.
 pub fn wait_until<T>(deadline: StdInstant, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     drive_or_park(Some(deadline), here, poll)
 }
@@ -402,9 +403,14 @@ fn drive<T>(
     let changes = CHANGES.get();
     let loan = HostParkerLoan::of(first);
     let until = deadline.map(|deadline| first.now() + deadline.saturating_duration_since(StdInstant::now()));
+    let is_late = |now: Instant| until.is_some_and(|until| until <= now);
+    let mut is_last = false;
     loop {
         if let Poll::Ready(value) = poll(&mut Context::from_waker(loan.waker())) {
             return Driven::Ready(value);
+        }
+        if is_last {
+            return Driven::Late;
         }
         if CHANGES.get() != changes {
             return Driven::Changed;
@@ -414,6 +420,8 @@ fn drive<T>(
             let next = shards.iter().fold(Next::Idle, |next, shard| next.sooner(shard.turn()));
             if loan.take_woken() {
                 first.worked();
+                // The last poll begins after the deadline, as in `park::wait_with`.
+                is_last = is_late(first.last_turn());
                 break;
             }
             if first.is_over() {
@@ -421,7 +429,7 @@ fn drive<T>(
                 return drive(shards, deadline, poll);
             }
             let now = first.last_turn();
-            if until.is_some_and(|until| until <= now) {
+            if is_late(now) {
                 return Driven::Late;
             }
             let due = match next {

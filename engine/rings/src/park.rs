@@ -85,9 +85,13 @@ pub fn wait_with<T>(
     let loan = ParkerLoan::take();
     let parker = loan.parker();
     let mut cx = Context::from_waker(&parker.waker);
+    let mut is_last = false;
     loop {
         if let Poll::Ready(value) = poll(&mut cx) {
             return Some(value);
+        }
+        if is_last {
+            return None;
         }
         // Tests and clears in one step: between two, a second wake would be lost, and the next poll might not
         // see its cause.
@@ -112,6 +116,9 @@ pub fn wait_with<T>(
                 }
             }
         }
+        // The last poll begins after the deadline, so it sees what every wake before the deadline was for. A
+        // poll that wakes itself again and again ends too.
+        is_last = deadline.is_some_and(|deadline| Instant::now() >= deadline);
     }
 }
 
@@ -120,7 +127,8 @@ pub fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
     wait_with(None, || false, poll).expect("only a deadline ends the wait early")
 }
 
-/// As [`wait`], but gives `None` at `deadline`. Polls at least once, and always once after the last wake.
+/// As [`wait`], but gives `None` at `deadline`, also to a poll that keeps waking itself. Polls at least once,
+/// and after a wake before the deadline always once more.
 pub fn wait_until<T>(deadline: Instant, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     wait_with(Some(deadline), || false, poll)
 }

@@ -2,7 +2,9 @@
 #![cfg(not(any(loom, shuttle)))]
 
 use corewire_rings::{ClaimError, Reader, RecvError, Ring, RingConfig, mailbox, park};
+use corewire_testkit::LIMIT;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -230,6 +232,20 @@ fn a_deadline_ends_a_wait_and_leaves_the_reader_usable() {
     ring.writer().try_push(b"x").unwrap();
     // The deadline has passed: there is one poll all the same.
     assert_eq!(&park::block_on_until(soon, reader.recv()).unwrap().unwrap()[..], b"x");
+}
+
+#[test]
+fn a_deadline_ends_a_wait_whose_poll_wakes_itself() {
+    let start = Instant::now();
+    let soon = start + Duration::from_millis(10);
+    let mut last = start;
+    let got = park::wait_until(soon, |cx| {
+        last = Instant::now();
+        cx.waker().wake_by_ref();
+        if start.elapsed() > LIMIT { Poll::Ready(()) } else { Poll::Pending }
+    });
+    assert_eq!(got, None);
+    assert!(last >= soon, "the last poll begins after the deadline");
 }
 
 #[test]
