@@ -72,6 +72,41 @@ fn suspect(side: &mut Side) -> Option<Instant> {
     picked.map(|(since, _)| since)
 }
 
+/// A loop that takes one turn per frame, each of which finds what came since the last one.
+#[test]
+fn deadlines_fire_in_turns_that_are_far_apart_and_always_find_datagrams() {
+    const FRAME: Duration = Duration::from_millis(33);
+    let config = SessionConfig { dead_after: Duration::from_secs(2), ..SessionConfig::default() };
+    let mut rig = Rig::new(Setup::default());
+    rig.connect(SLOT, &config);
+    let ring = ring(64, 1 << 16);
+    let mut leg = rig.subscribe(SLOT, &ring, Wish::default());
+    rig.connect_to_nobody(SLOT + 1, &config);
+    let start = rig.now();
+    let received = rig.left.count(Counter::DatagramsReceived);
+    let mut frames = 0;
+    let died_after = loop {
+        frames += 1;
+        publish(&ring, 1, LEN);
+        rig.left.shard.turn();
+        let frame_ends = start + FRAME * frames;
+        while rig.now() < frame_ends {
+            // Only the right side runs in between, and answers.
+            rig.right.settle();
+            rig.world.advance_to(frame_ends.min(rig.now() + Duration::from_millis(1)));
+        }
+        assert_eq!(leg.take(usize::MAX).1, 0);
+        let died = rig.left.pick(|event| matches!(event, Event::SessionClosed { .. }).then_some(()));
+        if died.is_some() {
+            break rig.now() - start;
+        }
+        assert!(rig.now() - start < 3 * config.dead_after, "the dead peer lives on: {rig:?}");
+    };
+    assert!(died_after < config.dead_after + 10 * FRAME, "{died_after:?}");
+    let received = rig.left.count(Counter::DatagramsReceived) - received;
+    assert!(received + 10 > u64::from(frames), "{received} datagrams in {frames} frames");
+}
+
 #[test]
 fn silent_peer_is_reported_with_the_start_of_its_silence_and_its_end() {
     let mut rig = Rig::new(Setup::default());

@@ -14,10 +14,11 @@ pub(crate) const DATAGRAMS_PER_TURN: usize = 256;
 /// A turn that begins this long after the one before: this host stood still, or the shard has slept.
 pub(crate) const SHARD_STALL: Duration = Duration::from_millis(20);
 
-/// Turns after a stall in which deadlines wait as long as datagrams come: the answers that peers have sent
-/// meanwhile stand behind all others in the sockets. With the few datagrams that a turn takes at least, as
-/// many as the longest queue of a socket holds.
-pub(crate) const CATCH_UP_TURNS: u32 = 512;
+/// Turns after a stall in which deadlines wait while each turn finds as many datagrams as it may take: the
+/// answers that peers have sent meanwhile stand behind all others in the sockets. 43 turns read the longest
+/// queue of a socket: 8 MiB (`driver::bind`), of which the smallest datagram takes 768 bytes. A host that
+/// stalls before each turn fires its deadlines in one turn of so many at least.
+pub(crate) const CATCH_UP_TURNS: u32 = 64;
 
 /// Most errors of datagrams that one turn takes, each of which visits every session. Anyone on the way can
 /// forge them.

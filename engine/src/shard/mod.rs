@@ -94,7 +94,8 @@ struct ShardCore {
     received_at: Instant,
     /// When a turn has copied the driver's counters last.
     driver_shown: Instant,
-    /// Turns in which deadlines may still wait for datagrams that came while the shard did not run.
+    /// Turns in which deadlines may still wait for datagrams that came while the shard did not run; 0 once
+    /// these are read.
     catching_up: u32,
     /// What this turn did.
     work: turn::TurnWork,

@@ -24,11 +24,25 @@ const HANDSHAKE_BYTES_MAX: usize = 2_048;
 impl ShardCore {
     /// Receives, up to the bound of a turn.
     pub(crate) fn receive(&mut self, driver: &mut impl Driver) {
-        if self.now - std::mem::replace(&mut self.received_at, self.now) > SHARD_STALL {
+        let stalled = self.now - std::mem::replace(&mut self.received_at, self.now) > SHARD_STALL;
+        if stalled && self.catching_up == 0 {
             self.catching_up = CATCH_UP_TURNS;
         }
-        let received = driver.receive(DATAGRAMS_PER_TURN, |datagram| self.take_datagram(datagram));
-        self.catching_up = if received > 0 { self.catching_up.saturating_sub(1) } else { 0 };
+        let mut received = driver.receive(DATAGRAMS_PER_TURN, |datagram| self.take_datagram(datagram));
+        if self.catching_up > 0 {
+            self.catching_up -= 1;
+            while received < DATAGRAMS_PER_TURN {
+                // A driver may leave some for its next call, or for a call after it has armed its receives.
+                let _ = driver.submit();
+                let budget = DATAGRAMS_PER_TURN - received;
+                let more = driver.receive(budget, |datagram| self.take_datagram(datagram));
+                received += more;
+                if more == 0 {
+                    self.catching_up = 0;
+                    break;
+                }
+            }
+        }
         if received > 0 {
             self.work.did = true;
             self.counters.add(Counter::DatagramsReceived, received as u64);

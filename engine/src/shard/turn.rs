@@ -196,7 +196,7 @@ impl ShardCore {
     }
 
     /// Fires the deadlines that have come, up to the bound of a turn; none while what came during a stall has
-    /// not been read.
+    /// not been read, for [`CATCH_UP_TURNS`](super::limits::CATCH_UP_TURNS) at most.
     fn fire_timers(&mut self) {
         if self.catching_up > 0 {
             return;

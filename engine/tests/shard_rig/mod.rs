@@ -124,6 +124,26 @@ pub(crate) fn keys(salt: u8, mirrored: bool) -> SessionKeys {
     SessionKeys { send, recv, suite: Suite::ChaCha20Poly1305 }
 }
 
+/// A session named `(own, peer's)`, over the way `(source, to)`.
+fn install(
+    (index, remote_index): (ReceiverIndex, ReceiverIndex),
+    (source, to): (Option<IpAddr>, SocketAddr),
+    keys: SessionKeys,
+    config: &SessionConfig,
+) -> Command {
+    Command::InstallSession(Box::new(Install {
+        index,
+        remote_index,
+        node: NODE,
+        source,
+        to,
+        keys,
+        path_secret: KeyBytes::from_bytes([9; 32]),
+        path: Arc::default(),
+        config: config.clone(),
+    }))
+}
+
 impl Rig {
     pub(crate) fn new(setup: Setup) -> Self {
         let world = World::new(setup.seed);
@@ -157,24 +177,17 @@ impl Rig {
     /// The same; the left side sends from the address `source` of its host.
     pub(crate) fn connect_from(&mut self, slot: u32, config: &SessionConfig, source: Option<IpAddr>) {
         let (left, right) = (index(slot, 0x1000 + slot), index(slot, 0x2000 + slot));
-        let salt = slot as u8;
-        let install = |index, remote_index, to, source, mirrored| {
-            let keys = keys(salt, mirrored);
-            let path = Arc::default();
-            Box::new(Install {
-                index,
-                remote_index,
-                node: NODE,
-                source,
-                to,
-                keys,
-                path_secret: KeyBytes::from_bytes([9; 32]),
-                path,
-                config: config.clone(),
-            })
-        };
-        self.left.tell(Command::InstallSession(install(left, right, self.right.address, source, false)));
-        self.right.tell(Command::InstallSession(install(right, left, self.left.address, None, true)));
+        let [to_right, to_left] = [self.right.address, self.left.address];
+        self.left.tell(install((left, right), (source, to_right), keys(slot as u8, false), config));
+        self.right.tell(install((right, left), (None, to_left), keys(slot as u8, true), config));
+        self.settle();
+    }
+
+    /// Installs a session in `slot` on the left side only: no packet of its peer ever comes.
+    pub(crate) fn connect_to_nobody(&mut self, slot: u32, config: &SessionConfig) {
+        let nobody = SocketAddr::new(self.world.ip(self.world.host()), 4_000);
+        let names = (index(slot, 0x1000 + slot), index(slot, 0x2000 + slot));
+        self.left.tell(install(names, (None, nobody), keys(slot as u8, false), config));
         self.settle();
     }
 
