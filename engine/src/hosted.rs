@@ -16,7 +16,6 @@ use crate::{
     driver::Sleep,
     engine::{Engine, WeakEngine},
     hosting::{self, HostedShard},
-    idle::Wait,
     shared::Next,
 };
 
@@ -229,7 +228,7 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
                 Next::Until(at) => Some(at),
                 Next::Idle => None,
             };
-            if shard.idle(shard.last_turn()) != Wait::Park {
+            if shard.idle(shard.last_turn()).stays_awake() {
                 break;
             }
             let Sleep::Until(until) = shard.prepare_sleep(until, Some(cx.waker())) else { continue };
@@ -279,7 +278,7 @@ mod tests {
     use std::task::Waker;
 
     use super::*;
-    use crate::idle::Idle;
+    use crate::idle::{Idle, tests::YIELDS};
 
     struct Unready;
 
@@ -289,6 +288,20 @@ mod tests {
         fn poll_readable(&mut self, _: Option<Duration>, _: &mut Context<'_>) -> Poll<()> {
             Poll::Pending
         }
+    }
+
+    #[test]
+    fn a_run_that_waits_without_a_permit_lets_other_threads_run() {
+        let yields = Idle::Adaptive { spin: Duration::ZERO, yielding: Duration::MAX };
+        let hosted = HostedEngine::start(EngineConfig { idle: yields, ..EngineConfig::default() });
+        let hosted = hosted.expect("an engine");
+        let mut run = hosted.run(Unready);
+        // The first turns have work.
+        let before = YIELDS.get();
+        for _ in 0..100 {
+            assert!(pin!(&mut run).poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        assert!(YIELDS.get() >= before + 50, "{} yields of 100 polls", YIELDS.get() - before);
     }
 
     #[test]

@@ -22,7 +22,7 @@ use corewire_rings::{contain, drop_contained, park, sync::AtomicFlag};
 use crate::{
     affinity,
     driver::{AnyDriver, Driver, Sleep, wait_readable},
-    idle::{Idler, SpinPermit, Wait},
+    idle::{self, Idler, SpinPermit, Wait},
     shard::{
         Shard,
         host::{self, HostEnd},
@@ -212,7 +212,7 @@ impl HostedShard {
     pub(crate) fn worked(&self) {
         let yields = self.idler.borrow_mut().worked(self.last_turn());
         if yields {
-            std::thread::yield_now();
+            idle::yield_now();
         }
     }
 
@@ -367,7 +367,7 @@ impl Spinner {
             self.permit = None;
             return false;
         }
-        std::thread::yield_now();
+        idle::yield_now();
         true
     }
 
@@ -440,10 +440,8 @@ fn drive<T>(
                 Next::Until(at) => Some(at),
                 Next::Idle => None,
             };
-            match first.idle(now) {
-                Wait::Spin => std::hint::spin_loop(),
-                Wait::Yield => std::thread::yield_now(),
-                Wait::Park => sleep(shards, due.into_iter().chain(until).min()),
+            if !first.idle(now).stays_awake() {
+                sleep(shards, due.into_iter().chain(until).min());
             }
         }
     }

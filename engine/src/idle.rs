@@ -94,6 +94,25 @@ pub enum Wait {
     Park,
 }
 
+impl Wait {
+    /// Spins once or yields, as it says. `false`: the thread is to sleep, which is the caller's part.
+    pub(crate) fn stays_awake(self) -> bool {
+        match self {
+            Self::Spin => std::hint::spin_loop(),
+            Self::Yield => yield_now(),
+            Self::Park => return false,
+        }
+        true
+    }
+}
+
+/// Lets other threads of this CPU run.
+pub(crate) fn yield_now() {
+    #[cfg(test)]
+    tests::YIELDS.set(tests::YIELDS.get() + 1);
+    std::thread::yield_now();
+}
+
 /// Threads of this process that spin at present.
 static SPINNING: AtomicUsize = AtomicUsize::new(0);
 
@@ -211,8 +230,15 @@ impl Idler {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        /// How often this thread has yielded.
+        pub(crate) static YIELDS: Cell<u64> = const { Cell::new(0) };
+    }
 
     /// With spin permits of its own.
     fn idler(idle: Idle, cpus: usize) -> Idler {

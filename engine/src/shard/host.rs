@@ -11,7 +11,7 @@ use corewire_rings::drop_contained;
 use super::Shard;
 use crate::{
     driver::Driver,
-    idle::{Idler, Wait},
+    idle::{self, Idler},
     shared::Next,
 };
 
@@ -67,17 +67,15 @@ fn turn_until_stopped<D: Driver>(shard: &mut Shard<D>, idler: &mut Idler) {
         let until = match shard.turn() {
             Next::Again => {
                 if idler.worked(shard.now()) {
-                    std::thread::yield_now();
+                    idle::yield_now();
                 }
                 continue;
             }
             Next::Until(at) => Some(at),
             Next::Idle => None,
         };
-        match idler.wait(shard.now()) {
-            Wait::Spin => std::hint::spin_loop(),
-            Wait::Yield => std::thread::yield_now(),
-            Wait::Park => shard.park(until),
+        if !idler.wait(shard.now()).stays_awake() {
+            shard.park(until);
         }
     }
 }
