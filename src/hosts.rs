@@ -52,21 +52,14 @@ const BETWEEN_PASSES: std::time::Duration = std::time::Duration::from_micros(50)
 #[cfg(feature = "tokio")]
 mod on_tokio {
     use std::fmt;
-    use std::future::Future;
     use std::io;
     use std::os::fd::{AsFd, OwnedFd};
-    use std::pin::Pin;
     use std::task::{Context, Poll};
-    use std::time::Duration;
 
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
-    use tokio::time::{Instant, Sleep, sleep_until};
 
     use crate::engine::{HostedEngine, Reactor};
-
-    /// The resolution of tokio's timers. The engine's task does not sleep for less: it would oversleep.
-    const TICK: Duration = Duration::from_millis(1);
 
     /// `fd`, watched by the runtime.
     pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
@@ -108,7 +101,6 @@ mod on_tokio {
     /// ```
     pub struct TokioReactor {
         fd: AsyncFd<OwnedFd>,
-        timer: Pin<Box<Sleep>>,
     }
 
     impl TokioReactor {
@@ -120,10 +112,9 @@ mod on_tokio {
         ///
         /// # Panics
         ///
-        /// Outside of a tokio runtime, and in one without I/O or time (`enable_all`).
+        /// Outside of a tokio runtime, and in one without I/O (`enable_io`).
         pub fn new(hosted: &HostedEngine) -> io::Result<Self> {
-            let fd = watch(hosted.as_fd().try_clone_to_owned()?)?;
-            Ok(Self { fd, timer: Box::pin(sleep_until(Instant::now())) })
+            Ok(Self { fd: watch(hosted.as_fd().try_clone_to_owned()?)? })
         }
     }
 
@@ -132,19 +123,8 @@ mod on_tokio {
             forget(&self.fd);
         }
 
-        fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
-            if self.fd.poll_read_ready(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            match limit {
-                None => Poll::Pending,
-                Some(limit) if limit < TICK => Poll::Ready(()),
-                Some(limit) => {
-                    // Early rather than late: the rest of the time is turned away.
-                    self.timer.as_mut().reset(Instant::now() + (limit - TICK));
-                    self.timer.as_mut().poll(cx)
-                }
-            }
+        fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+            self.fd.poll_read_ready(cx).map(|_| ())
         }
     }
 

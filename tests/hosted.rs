@@ -15,6 +15,7 @@ use corewire::{
     block_on, block_on_timeout, local,
 };
 use corewire_testkit::{CountingWaker, LIMIT};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Short: the time of a wait that has to run into its limit.
 const MOMENT: Duration = Duration::from_millis(30);
@@ -267,6 +268,62 @@ fn a_sleep_ends_when_the_shard_needs_its_next_turn() {
     }
 }
 
+/// The drivers that this host allows.
+fn drivers() -> Vec<IoChoice> {
+    let allowed =
+        |io: &IoChoice| HostedEngine::start(EngineConfig { io: *io, ..EngineConfig::default() }).is_ok();
+    [IoChoice::Uring, IoChoice::Epoll].into_iter().filter(allowed).collect()
+}
+
+/// Whether the engine's descriptor is readable within `limit`.
+fn is_readable(hosted: &HostedEngine, limit: Duration) -> bool {
+    let mut asked = [PollFd::new(hosted, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec::try_from(limit).unwrap())).unwrap() > 0
+}
+
+/// Turns until nothing is due, and prepares a sleep.
+fn prepare(hosted: &HostedEngine) -> NextTurn {
+    loop {
+        if hosted.turn() != NextTurn::Now {
+            match hosted.prepare_sleep() {
+                NextTurn::Now => {}
+                prepared => return prepared,
+            }
+        }
+    }
+}
+
+#[test]
+fn descriptor_of_a_prepared_sleep_shows_the_time_of_the_next_turn() {
+    for io in drivers() {
+        let hosted = HostedEngine::start(EngineConfig { io, ..EngineConfig::default() }).unwrap();
+        let silent = HostedEngine::start(EngineConfig { io, ..EngineConfig::default() }).unwrap();
+        let id = NetworkId::random();
+        let here = Network::builder(id).with_engine(&hosted).build_blocking().unwrap();
+        let there = Network::builder(id).with_engine(&silent).build_blocking().unwrap();
+        let (producer, _consumer) = connect(&here, &there);
+        producer.try_send(1).unwrap();
+        // Its peer takes no more turns, so no answer comes: it has to send again.
+        let NextTurn::Within(_) = prepare(&hosted) else { panic!("a datum is under way") };
+        assert!(is_readable(&hosted, LIMIT), "{io:?}");
+    }
+}
+
+#[test]
+fn a_call_that_ends_a_prepared_sleep_leaves_the_descriptor_readable() {
+    for io in drivers() {
+        let hosted = HostedEngine::start(EngineConfig { io, ..EngineConfig::default() }).unwrap();
+        let network = Network::builder(NetworkId::random()).with_engine(&hosted).build_blocking().unwrap();
+        let mut consumer = network.streams().consume::<u64>();
+        for _ in 0..3 {
+            assert_eq!(prepare(&hosted), NextTurn::OnNews);
+            assert!(!is_readable(&hosted, Duration::ZERO), "{io:?}");
+            assert!(consumer.recv_timeout(Duration::from_millis(1)).is_err());
+            assert!(is_readable(&hosted, Duration::ZERO), "{io:?}: the loop has to prepare its sleep again");
+        }
+    }
+}
+
 #[test]
 fn a_sleep_returns_at_once_when_the_engine_is_over() {
     let (tell, told) = mpsc::channel();
@@ -354,15 +411,13 @@ fn the_future_ends_with_its_engine() {
     assert!(pin!(&mut run).poll(&mut cx).is_ready());
 }
 
-/// Counts what a task asks of it.
-#[derive(Default)]
-struct NeverReadable(Vec<Option<Duration>>);
+/// Its task hears nothing of the descriptor.
+struct NeverReadable;
 
 impl Reactor for NeverReadable {
     fn clear(&mut self) {}
 
-    fn poll_readable(&mut self, limit: Option<Duration>, _: &mut Context<'_>) -> Poll<()> {
-        self.0.push(limit);
+    fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
     }
 }
@@ -383,7 +438,7 @@ fn fall_asleep(run: &mut HostedRun<NeverReadable>, counter: &CountingWaker, wake
 fn a_sleeping_task_is_woken_by_other_turns_and_other_threads() {
     let hosted = hosted(Idle::Park);
     let (counter, waker) = CountingWaker::pair();
-    let mut run = hosted.run(NeverReadable::default());
+    let mut run = hosted.run(NeverReadable);
     let asleep = fall_asleep(&mut run, &counter, &waker);
     hosted.turn();
     assert_eq!(counter.wakes(), asleep + 1);
@@ -398,5 +453,30 @@ fn a_sleeping_task_is_woken_by_other_turns_and_other_threads() {
         assert!(start.elapsed() < LIMIT, "the task sleeps on");
         thread::yield_now();
     }
+    drop(network);
+}
+
+#[test]
+fn a_second_task_leaves_the_sleep_of_the_first_armed_or_wakes_it() {
+    let hosted = hosted(Idle::Park);
+    let (counter, waker) = CountingWaker::pair();
+    let mut first = hosted.run(NeverReadable);
+    let asleep = fall_asleep(&mut first, &counter, &waker);
+    // One that was never polled.
+    drop(hosted.run(NeverReadable));
+    let engine: Engine = hosted.engine().clone();
+    let join = || Network::builder(NetworkId::random()).with_engine(engine).build_blocking().unwrap();
+    let network = thread::spawn(join).join().unwrap();
+    let start = Instant::now();
+    while counter.wakes() == asleep {
+        assert!(start.elapsed() < LIMIT, "the task sleeps on");
+        thread::yield_now();
+    }
+    // One that turns the shard and sleeps itself.
+    let asleep = fall_asleep(&mut first, &counter, &waker);
+    let (of_second, its_waker) = CountingWaker::pair();
+    let mut second = hosted.run(NeverReadable);
+    fall_asleep(&mut second, &of_second, &its_waker);
+    assert!(counter.wakes() > asleep, "the first task is to sleep again by itself");
     drop(network);
 }

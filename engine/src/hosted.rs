@@ -13,9 +13,8 @@ use std::{
 
 use crate::{
     config::{EngineConfig, EngineError},
-    driver::Sleep,
     engine::{Engine, WeakEngine},
-    hosting::{self, HostedShard},
+    hosting::{self, HostSleep, HostedShard},
     shared::Next,
 };
 
@@ -32,7 +31,8 @@ thread_local! {
 pub enum NextTurn {
     /// At once: there is more to do.
     Now,
-    /// After this time, or earlier when the descriptor is readable.
+    /// After this time, or earlier when the descriptor is readable. For a prepared sleep it is readable by
+    /// then.
     Within(Duration),
     /// When the descriptor is readable.
     OnNews,
@@ -129,6 +129,9 @@ impl HostedEngine {
 
     /// Does what there is to do, each kind of work up to a bound, and says when the next turn is due. Never
     /// sleeps. An idle turn takes about 0.2 µs.
+    ///
+    /// A loop may turn once per frame and ignore [`NextTurn::Now`]. Then each bound holds for a frame, and
+    /// deadlines fire a frame late, or some 60 while each frame brings more datagrams than one turn takes.
     pub fn turn(&self) -> NextTurn {
         match self.shard.turn() {
             Next::Again => NextTurn::Now,
@@ -144,14 +147,20 @@ impl HostedEngine {
     }
 
     /// For a loop that sleeps on several descriptors: arms everything that makes this one ([`AsFd`])
-    /// readable. Unless the answer is [`NextTurn::Now`], wait for it to become readable, at most as long as
-    /// the answer says; then take a turn, whatever ended the wait. Once the engine [is over](Self::is_over)
-    /// the answer stays `Now`. The example `host_own_loop` has such a loop.
+    /// readable, the time of the next turn included. Unless the answer is [`NextTurn::Now`], wait for it to
+    /// become readable, which needs no timer; then take a turn. Once the engine [is over](Self::is_over) the
+    /// answer stays `Now`. The example `host_own_loop` has such a loop.
+    ///
+    /// Anything else that turns the engine before that (a blocking call in a callback, another
+    /// [`turn`](Self::turn)) ends this sleep and leaves the descriptor readable, so the loop comes round to
+    /// its turn and prepares the next sleep.
     pub fn prepare_sleep(&self) -> NextTurn {
         match self.shard.prepare_sleep(None, None) {
-            Sleep::Ready => NextTurn::Now,
-            Sleep::Until(None) => NextTurn::OnNews,
-            Sleep::Until(Some(at)) => NextTurn::Within(at.saturating_since(self.shard.now())),
+            None => NextTurn::Now,
+            Some(HostSleep { until: None, .. }) => NextTurn::OnNews,
+            Some(HostSleep { until: Some(at), .. }) => {
+                NextTurn::Within(at.saturating_since(self.shard.now()))
+            }
         }
     }
 
@@ -178,20 +187,21 @@ impl HostedEngine {
     /// # Cancel safety
     ///
     /// Dropping the future stops no engine and loses nothing: from then on the shard takes no turns until it
-    /// is given them another way, by a blocking call or another `run`.
+    /// is given them another way, by a blocking call or another `run`. Two of them may exist at one time;
+    /// each sleeps until the other one turns the shard.
     pub fn run<R: Reactor>(&self, reactor: R) -> HostedRun<R> {
-        HostedRun { shard: self.shard.clone(), reactor }
+        HostedRun { shard: self.shard.clone(), reactor, sleep: 0 }
     }
 }
 
-/// How an executor waits for a hosted engine's descriptor, and for time.
+/// How an executor waits for a hosted engine's descriptor.
 pub trait Reactor {
     /// What was reported before belongs to the past: the shard takes a turn now. Called before each turn.
     fn clear(&mut self);
 
-    /// Waits until the descriptor is readable or `limit` has passed since this call (`None`: without an end).
-    /// Pending registers the task; readiness that came since the last [`clear`](Self::clear) counts.
-    fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()>;
+    /// Waits until the descriptor is readable. Pending registers the task; readiness that came since the last
+    /// [`clear`](Self::clear) counts.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
     /// The engine's task yields: it is woken soon, after other tasks. At once by default, which is right
     /// where the executor gets to its own I/O although a task is ready.
@@ -205,14 +215,16 @@ pub trait Reactor {
 pub struct HostedRun<R> {
     shard: Rc<HostedShard>,
     reactor: R,
+    /// The sleep that it has prepared last; 0 before the first.
+    sleep: u64,
 }
 
 impl<R: Reactor + Unpin> Future for HostedRun<R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { shard, reactor } = &mut *self;
-        shard.end_sleep();
+        let Self { shard, reactor, sleep } = &mut *self;
+        shard.end_sleep(*sleep);
         for _ in 0..TURNS_PER_POLL {
             reactor.clear();
             let next = shard.turn();
@@ -220,23 +232,19 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
                 shard.rest();
                 return Poll::Ready(());
             }
-            let until = match next {
-                Next::Again => {
-                    shard.worked();
-                    continue;
-                }
-                Next::Until(at) => Some(at),
-                Next::Idle => None,
-            };
+            if next == Next::Again {
+                shard.worked();
+                continue;
+            }
             if shard.idle(shard.last_turn()).stays_awake() {
                 break;
             }
-            let Sleep::Until(until) = shard.prepare_sleep(until, Some(cx.waker())) else { continue };
-            let limit = until.map(|until| until.saturating_since(shard.now()));
-            if reactor.poll_readable(limit, cx).is_pending() {
+            let Some(prepared) = shard.prepare_sleep(None, Some(cx.waker())) else { continue };
+            *sleep = prepared.number;
+            if reactor.poll_readable(cx).is_pending() {
                 return Poll::Pending;
             }
-            shard.end_sleep();
+            shard.end_sleep(*sleep);
         }
         reactor.yield_now(cx);
         Poll::Pending
@@ -246,7 +254,9 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
 impl<R> Drop for HostedRun<R> {
     fn drop(&mut self) {
         // The waker of a task that is gone stays armed nowhere, and others may spin.
-        self.shard.end_sleep();
+        if self.sleep > 0 {
+            self.shard.give_up_sleep(self.sleep);
+        }
         self.shard.rest();
     }
 }
@@ -285,7 +295,7 @@ mod tests {
     impl Reactor for Unready {
         fn clear(&mut self) {}
 
-        fn poll_readable(&mut self, _: Option<Duration>, _: &mut Context<'_>) -> Poll<()> {
+        fn poll_readable(&mut self, _: &mut Context<'_>) -> Poll<()> {
             Poll::Pending
         }
     }

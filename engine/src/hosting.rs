@@ -8,7 +8,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, OnceLock},
@@ -21,7 +21,7 @@ use corewire_rings::{contain, drop_contained, park, sync::AtomicFlag};
 
 use crate::{
     affinity,
-    driver::{AnyDriver, Driver, Sleep, wait_readable},
+    driver::{AnyDriver, Driver, HostDescriptor, Sleep, wait_readable},
     idle::{self, Idler, SpinPermit, Wait},
     shard::{
         Shard,
@@ -47,16 +47,25 @@ thread_local! {
 enum Sleeper {
     /// The shard is awake.
     Awake,
-    /// The driver's own waker, which shows in its readiness.
-    Driver,
+    /// The driver's own waker, which shows in the descriptor.
+    Descriptor,
     /// A task that turns the shard.
     Task(Waker),
 }
 
+/// A sleep that a caller has prepared.
+pub(crate) struct HostSleep {
+    /// Names it to [`HostedShard::end_sleep`].
+    pub(crate) number: u64,
+    /// When the shard has to take its next turn.
+    pub(crate) until: Option<Instant>,
+}
+
 /// A shard on the thread that made it.
 pub(crate) struct HostedShard {
-    /// The driver's descriptor, a second time: this one can be lent during a turn.
-    readiness: OwnedFd,
+    /// Readable while the shard is awake, from the first sleep outside of the driver on, and when something
+    /// has happened or come due that ends such a sleep. A task that sleeps is called for the rest.
+    descriptor: HostDescriptor,
     /// Borrowed during a turn only.
     shard: RefCell<Shard<AnyDriver>>,
     idler: RefCell<Idler>,
@@ -65,6 +74,8 @@ pub(crate) struct HostedShard {
     /// Set when the shard has stopped or panicked.
     end: Arc<OnceLock<HostEnd>>,
     sleeper: RefCell<Sleeper>,
+    /// Sleeps that were prepared: the number of the last one.
+    sleeps: Cell<u64>,
     /// The waker of this thread's blocking forms. Kept between them, so that waiting does not allocate; empty
     /// while in use.
     parker: Cell<Option<HostParker>>,
@@ -77,14 +88,15 @@ impl HostedShard {
         idler: Idler,
         end: Arc<OnceLock<HostEnd>>,
     ) -> std::io::Result<Rc<Self>> {
-        let readiness = shard.readiness()?;
+        let descriptor = HostDescriptor::new(shard.readiness()?)?;
         let hosted = Rc::new(Self {
-            readiness,
+            descriptor,
             alarm: shard.driver().waker(),
             shard: RefCell::new(shard),
             idler: RefCell::new(idler),
             end,
             sleeper: RefCell::new(Sleeper::Awake),
+            sleeps: Cell::new(0),
             parker: Cell::new(None),
         });
         let entered = hosted.clone();
@@ -118,7 +130,7 @@ impl HostedShard {
         if self.is_over() {
             return;
         }
-        if matches!(&*self.sleeper.borrow(), Sleeper::Driver) {
+        if matches!(&*self.sleeper.borrow(), Sleeper::Descriptor) {
             // The commit has made the descriptor readable, so that a turn follows.
             return;
         }
@@ -126,20 +138,21 @@ impl HostedShard {
         self.contained(&mut shard, Shard::flush);
     }
 
-    /// Arms everything that ends a sleep: it calls `task`, or makes the descriptor readable.
-    pub(crate) fn prepare_sleep(&self, until: Option<Instant>, task: Option<&Waker>) -> Sleep {
-        let Ok(mut shard) = self.shard.try_borrow_mut() else { return Sleep::Ready };
+    /// Arms everything that ends a sleep: it calls `task`, or makes the descriptor readable, as do a datagram
+    /// and the time in any case. `None`: there is work, or the shard is over.
+    pub(crate) fn prepare_sleep(&self, until: Option<Instant>, task: Option<&Waker>) -> Option<HostSleep> {
+        let mut shard = self.shard.try_borrow_mut().ok()?;
         if self.is_over() {
-            return Sleep::Ready;
+            return None;
         }
         self.wake_up(&mut shard);
         let sleeper = task.unwrap_or(&self.alarm);
-        let prepared = self.contained(&mut shard, |shard| shard.prepare_sleep(until, sleeper));
-        let prepared = prepared.unwrap_or(Sleep::Ready);
-        if prepared != Sleep::Ready {
-            *self.sleeper.borrow_mut() = task.map_or(Sleeper::Driver, |task| Sleeper::Task(task.clone()));
-        }
-        prepared
+        let prepared = self.contained(&mut shard, |shard| shard.prepare_sleep(until, sleeper))?;
+        let Sleep::Until(until) = prepared else { return None };
+        self.descriptor.wake_at(until);
+        *self.sleeper.borrow_mut() = task.map_or(Sleeper::Descriptor, |task| Sleeper::Task(task.clone()));
+        self.sleeps.set(self.sleeps.get() + 1);
+        Some(HostSleep { number: self.sleeps.get(), until })
     }
 
     /// Sleeps in the driver, unless there is work or the shard is over.
@@ -152,24 +165,40 @@ impl HostedShard {
         self.contained(&mut shard, |shard| shard.park(until));
     }
 
-    /// Ends a sleep that the caller has prepared.
-    pub(crate) fn end_sleep(&self) {
-        if let Ok(mut shard) = self.shard.try_borrow_mut()
-            && !matches!(self.sleeper.replace(Sleeper::Awake), Sleeper::Awake)
+    /// The sleeper ends its own sleep, unless another caller has ended it already.
+    pub(crate) fn end_sleep(&self, number: u64) {
+        if self.sleeps.get() == number
+            && let Ok(mut shard) = self.shard.try_borrow_mut()
         {
-            self.contained(&mut shard, Shard::end_sleep);
+            let _itself = self.end_any_sleep(&mut shard);
         }
     }
 
-    /// Ends a sleep that may be another caller's: a task turns then, and arms again what ends its sleep.
+    /// As [`end_sleep`](Self::end_sleep) for a sleeper that will take no turn: the descriptor tells the host.
+    pub(crate) fn give_up_sleep(&self, number: u64) {
+        self.end_sleep(number);
+        self.descriptor.wake_now();
+    }
+
+    /// Ends a sleep that may be another caller's: that one takes a turn then, and arms again what ends its
+    /// sleep.
     fn wake_up(&self, shard: &mut Shard<AnyDriver>) {
+        if let Sleeper::Task(task) = self.end_any_sleep(shard) {
+            contain(|| task.wake());
+        }
+    }
+
+    /// Ends a sleep, if one was prepared, and gives what would have ended it. A host that waits for the
+    /// descriptor finds it readable.
+    fn end_any_sleep(&self, shard: &mut Shard<AnyDriver>) -> Sleeper {
         let sleeper = self.sleeper.replace(Sleeper::Awake);
         if !matches!(sleeper, Sleeper::Awake) {
             self.contained(shard, Shard::end_sleep);
         }
-        if let Sleeper::Task(task) = sleeper {
-            contain(|| task.wake());
+        if matches!(sleeper, Sleeper::Descriptor) {
+            self.descriptor.wake_now();
         }
+        sleeper
     }
 
     /// Runs a part of a turn. A panic ends the shard, as it does on a thread of the engine's.
@@ -232,10 +261,10 @@ impl HostedShard {
     }
 }
 
-/// Readable while something has happened that ends a prepared sleep.
+/// See [`HostedShard::prepare_sleep`].
 impl AsFd for HostedShard {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.readiness.as_fd()
+        self.descriptor.as_fd()
     }
 }
 
@@ -452,26 +481,18 @@ fn sleep(shards: &[Rc<HostedShard>], until: Option<Instant>) {
     if let [shard] = shards {
         return shard.park(until);
     }
-    let mut until = until;
-    let mut sleepers = Vec::with_capacity(shards.len());
-    for shard in shards.iter().filter(|shard| !shard.is_over()) {
-        match shard.prepare_sleep(until, None) {
-            Sleep::Ready => {
-                sleepers.clear();
-                break;
-            }
-            Sleep::Until(at) => {
-                until = at;
-                sleepers.push(shard.as_fd());
-            }
-        }
+    let live = || shards.iter().filter(|shard| !shard.is_over());
+    let mut sleeps = Vec::with_capacity(shards.len());
+    for shard in live() {
+        let Some(sleep) = shard.prepare_sleep(until, None) else { break };
+        sleeps.push((shard, sleep.number));
     }
-    if let (Some(shard), false) = (shards.first(), sleepers.is_empty()) {
-        let limit = until.map(|until| until.saturating_since(shard.now()));
+    if !sleeps.is_empty() && sleeps.len() == live().count() {
+        let descriptors: Vec<_> = sleeps.iter().map(|(shard, _)| shard.as_fd()).collect();
         // A refusal (a signal came) is an early wake-up.
-        let _ = wait_readable(&sleepers, limit);
+        let _ = wait_readable(&descriptors, None);
     }
-    shards.iter().for_each(|shard| shard.end_sleep());
+    sleeps.iter().for_each(|(shard, number)| shard.end_sleep(*number));
 }
 
 /// Wakes a thread that drives shards: the flag tells that a poll is due, the alarm ends the sleep.

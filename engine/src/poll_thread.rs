@@ -1,18 +1,18 @@
 //! A reactor for any executor: a thread that sleeps until a descriptor is readable.
 
 use std::{
-    io::{self, PipeReader, PipeWriter, Read, Write, pipe},
+    io,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
     task::{Context, Poll, Waker},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
 use corewire_rings::{contain, sync::Lock};
 
 use crate::{
-    driver::wait_readable,
+    affinity::{self, Cpus},
+    driver::{EventFd, wait_readable},
     hosted::{HostedEngine, Reactor},
 };
 
@@ -21,83 +21,96 @@ use crate::{
 struct Watch {
     /// Woken once; `None` while the shard is awake.
     task: Option<Waker>,
-    deadline: Option<Instant>,
+    /// The thread waits for the descriptor, so it finds a task without being called.
+    watching: bool,
+    /// The reactor was dropped.
+    ended: bool,
+}
+
+/// What the thread and its reactor share.
+#[derive(Debug)]
+struct PollShared {
+    watch: Lock<Watch>,
+    /// Makes the thread look at `watch`.
+    call: EventFd,
 }
 
 /// A [`Reactor`] for executors that cannot wait for a descriptor: a thread sleeps in `poll` and wakes the
-/// task. A sleep and a wake-up cost two system calls and a hop between threads more than a reactor of the
-/// executor's own; the thread sleeps while datums flow.
+/// task. A wake-up costs a hop between threads more than a reactor of the executor's own, and a sleep often a
+/// system call more; the thread sleeps while datums flow.
 #[derive(Debug)]
 pub struct PollThread {
-    watch: Arc<Lock<Watch>>,
-    /// A byte in it makes the thread look at `watch`; its end ends the thread.
-    caller: Option<PipeWriter>,
+    shared: Arc<PollShared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl PollThread {
-    /// Starts the thread for `hosted`.
+    /// Starts the thread for `hosted`. It may run on each CPU of the process, wherever the caller is pinned.
     ///
     /// # Errors
     ///
     /// When the system refuses a thread or a descriptor.
     pub fn start(hosted: &HostedEngine) -> io::Result<Self> {
-        let watch = Arc::new(Lock::new(Watch::default()));
-        let (called, caller) = pipe()?;
+        let shared = Arc::new(PollShared { watch: Lock::new(Watch::default()), call: EventFd::new()? });
         let fd = hosted.as_fd().try_clone_to_owned()?;
-        let shared = watch.clone();
-        let thread = thread::Builder::new()
-            .name("corewire-poll".into())
-            .spawn(move || watch_descriptor(&fd, called, &shared))?;
-        Ok(Self { watch, caller: Some(caller), thread: Some(thread) })
+        let its = shared.clone();
+        let thread = thread::Builder::new().name("corewire-poll".into()).spawn(move || {
+            affinity::spread(&Cpus::detect().allowed);
+            watch_descriptor(&fd, &its);
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
     }
 }
 
 impl Reactor for PollThread {
     fn clear(&mut self) {
-        let task = self.watch.lock().task.take();
+        let task = self.shared.watch.lock().task.take();
         drop(task);
     }
 
-    fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        let watch = Watch { task: Some(cx.waker().clone()), deadline };
-        let before = std::mem::replace(&mut *self.watch.lock(), watch);
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let task = cx.waker().clone();
+        let (before, watching) = {
+            let mut watch = self.shared.watch.lock();
+            (watch.task.replace(task), watch.watching)
+        };
         drop(before);
-        let called = self.caller.as_mut().is_some_and(|caller| caller.write(&[1]).is_ok());
-        if called { Poll::Pending } else { Poll::Ready(()) }
+        if !watching {
+            self.shared.call.ring();
+        }
+        Poll::Pending
     }
 }
 
 impl Drop for PollThread {
     fn drop(&mut self) {
-        self.caller = None;
+        self.shared.watch.lock().ended = true;
+        self.shared.call.ring();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn watch_descriptor(fd: &OwnedFd, mut called: PipeReader, watch: &Lock<Watch>) {
+fn watch_descriptor(fd: &OwnedFd, shared: &PollShared) {
+    let PollShared { watch, call } = shared;
     loop {
-        let (watching, deadline) = {
-            let watch = watch.lock();
-            (watch.task.is_some(), watch.deadline)
-        };
-        let woken = if watching {
-            let limit = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            wait_readable(&[called.as_fd(), fd.as_fd()], limit)
-        } else {
-            wait_readable(&[called.as_fd()], None)
-        };
-        if woken.as_ref().is_ok_and(|first| *first == Some(0)) {
-            // At its end there is nothing to read: the reactor was dropped.
-            if !called.read(&mut [0; 64]).is_ok_and(|count| count > 0) {
+        let watching = {
+            let mut watch = watch.lock();
+            if watch.ended {
                 return;
             }
+            watch.watching = watch.task.is_some();
+            watch.watching
+        };
+        let both = [fd.as_fd(), call.as_fd()];
+        let woken = wait_readable(if watching { &both } else { &both[1..] }, None);
+        if !watching || !matches!(woken, Ok(Some(0))) {
+            // Before the next look at what the caller has changed.
+            call.clear();
             continue;
         }
-        let task = if watching && woken.is_ok() { watch.lock().task.take() } else { None };
+        let task = watch.lock().task.take();
         if let Some(task) = task {
             contain(|| task.wake());
         }

@@ -1,7 +1,7 @@
 //! A loop of the program's own that waits for descriptors, with a hosted engine as one of them.
 //!
 //! The contract of a host, step by step: take turns until none is due, arm what ends a sleep
-//! (`prepare_sleep`), sleep no longer than the engine allows, and take a turn whatever ended the sleep.
+//! (`prepare_sleep`), sleep until the descriptor is readable, and take a turn whatever ended the sleep.
 
 use std::future::Future;
 use std::io::{self, PipeWriter, Read, Write};
@@ -9,11 +9,11 @@ use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use corewire::HostedEngine;
 use corewire::engine::NextTurn;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// Makes a pipe readable, from any thread.
 struct PipeWaker(PipeWriter);
@@ -36,21 +36,17 @@ pub(crate) fn run<F: Future>(hosted: &HostedEngine, future: F) -> io::Result<F::
         if is_woken && let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Ok(output);
         }
-        let limit = match hosted.turn() {
-            // An engine that is over needs no turn: from then on the future alone is waited for.
-            _ if hosted.is_over() => None,
-            // The next turn is due already; other descriptors are looked at all the same.
-            NextTurn::Now => Some(Duration::ZERO),
-            _ => match hosted.prepare_sleep() {
-                NextTurn::Now => Some(Duration::ZERO),
-                NextTurn::Within(time) => Some(time),
-                NextTurn::OnNews => None,
-            },
-        };
-        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let is_due = hosted.turn() == NextTurn::Now || hosted.prepare_sleep() == NextTurn::Now;
+        // An engine that is over needs no turn: from then on the future alone is waited for. If a turn is
+        // due, other descriptors are looked at all the same. The engine's own shows when the next one is.
+        let limit = (is_due && !hosted.is_over()).then(Timespec::default);
         let mut descriptors =
             [hosted.as_fd(), woken.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        poll(&mut descriptors, limit.as_ref())?;
+        match poll(&mut descriptors, limit.as_ref()) {
+            // A signal was handled: an early wake-up.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
         is_woken = !descriptors[1].revents().is_empty();
         if is_woken {
             // One byte for each wake; what is left is read in the next round.

@@ -53,7 +53,7 @@ pub struct GlommioReactor {
     /// a descriptor before it reads, of whatever kind that is. A second descriptor of the same file, because
     /// the stream closes it. Nothing is read: a socket is the only thing that this type could read.
     poll: Option<TcpStream>,
-    /// Ends a sleep at its limit, or a yield.
+    /// Ends a yield.
     timer: Option<Timer>,
     /// When the executor last had the opportunity to look at its I/O.
     passed: Instant,
@@ -76,17 +76,6 @@ impl GlommioReactor {
         Pin::new(poll).poll_read(cx, &mut [0]).is_ready()
     }
 
-    /// Pending: the task is woken after `time`.
-    fn poll_timer(&mut self, time: Duration, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = match &mut self.timer {
-            Some(timer) => {
-                timer.reset(time);
-                timer
-            }
-            None => self.timer.insert(Timer::new(time)),
-        };
-        Pin::new(timer).poll(cx).map(|_| ())
-    }
 }
 
 impl Reactor for GlommioReactor {
@@ -94,12 +83,7 @@ impl Reactor for GlommioReactor {
         // The poll stays in the ring; `poll_readable` drops one that has reported.
     }
 
-    fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
-        match limit {
-            Some(limit) if self.poll_timer(limit, cx).is_ready() => return Poll::Ready(()),
-            Some(_) => {}
-            None => self.timer = None,
-        }
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll.as_mut().is_some_and(|poll| Self::has_reported(poll, cx)) {
             self.poll = None;
         }
@@ -119,7 +103,9 @@ impl Reactor for GlommioReactor {
         if self.passed.elapsed() >= BETWEEN_PASSES {
             self.passed = Instant::now();
             // The executor looks at its ring and its timers once no task is ready.
-            if self.poll_timer(NEXT_PASS, cx).is_pending() {
+            let timer = self.timer.get_or_insert_with(|| Timer::new(NEXT_PASS));
+            timer.reset(NEXT_PASS);
+            if Pin::new(timer).poll(cx).is_pending() {
                 return;
             }
         }

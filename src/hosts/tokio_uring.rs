@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::io::unix::AsyncFd;
@@ -69,8 +69,8 @@ impl Reactor for TokioUringReactor {
         self.sleep.clear();
     }
 
-    fn poll_readable(&mut self, limit: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
-        self.sleep.poll_readable(limit, cx)
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.sleep.poll_readable(cx)
     }
 
     fn yield_now(&mut self, cx: &mut Context<'_>) {

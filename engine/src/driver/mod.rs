@@ -50,6 +50,7 @@ pub use self::{
 };
 pub(crate) use self::{
     group::GroupSocket,
+    host_descriptor::HostDescriptor,
     sys::{
         address::canonical,
         affinity::{mask_of, set_mask},
@@ -68,6 +69,7 @@ pub mod epoll;
 mod fault;
 mod features;
 mod group;
+mod host_descriptor;
 mod open;
 mod outgoing;
 mod probe;

@@ -207,13 +207,13 @@ impl<D: Driver> Shard<D> {
         &self.driver
     }
 
-    /// Another descriptor of the driver's readiness; see [`Driver::readiness`].
+    /// The driver's readiness; see [`Driver::readiness`].
     ///
     /// # Errors
     ///
     /// As there.
-    pub fn readiness(&mut self) -> std::io::Result<std::os::fd::OwnedFd> {
-        self.driver.readiness()?.try_clone_to_owned()
+    pub fn readiness(&mut self) -> std::io::Result<std::os::fd::BorrowedFd<'_>> {
+        self.driver.readiness()
     }
 
     /// The shard's counters. Any thread may read them, also after the shard's end.

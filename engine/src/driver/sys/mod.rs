@@ -19,6 +19,7 @@ pub(super) mod poll;
 pub(super) mod receive;
 pub(super) mod send;
 pub(super) mod socket;
+pub(super) mod timer;
 
 use std::io;
 
