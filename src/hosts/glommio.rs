@@ -75,7 +75,6 @@ impl GlommioReactor {
         // The error of a read from something that is no socket.
         Pin::new(poll).poll_read(cx, &mut [0]).is_ready()
     }
-
 }
 
 impl Reactor for GlommioReactor {
