@@ -4,7 +4,7 @@
 #[path = "../examples/executors/descriptor_loop.rs"]
 mod descriptor_loop;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -214,6 +214,27 @@ mod on_tokio {
                 assert!(!engine.is_finished());
             });
         });
+    }
+
+    /// A `LocalSet` polls the future beside its tasks once for a batch of them.
+    #[test]
+    fn a_yielding_engine_lets_the_future_beside_it_run_after_a_few_turns() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let yields = Idle::Adaptive { spin: Duration::ZERO, yielding: Duration::MAX };
+        let hosted = HostedEngine::start(config(IoChoice::Auto, yields)).unwrap();
+        let turns = || hosted.engine().counters()[0].get(Counter::Turns);
+        let (before, mut polls) = (turns(), 0);
+        LocalSet::new().block_on(&runtime, async {
+            spawn_local(hosted.run(TokioReactor::new(&hosted).unwrap()));
+            poll_fn(|cx| {
+                polls += 1;
+                cx.waker().wake_by_ref();
+                if polls < 100 { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+        });
+        let taken = turns() - before;
+        assert!(taken < 10 * polls, "{taken} turns in {polls} polls");
     }
 
     #[test]

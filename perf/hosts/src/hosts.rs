@@ -106,7 +106,8 @@ fn on_async_executor(trips: u64) -> HostRun {
     let hosted = hosted()?;
     let executor = LocalExecutor::new();
     let engine = executor.spawn(hosted.run(PollThread::start(&hosted)?));
-    let done = block_on(executor.run(converse(trips)));
+    // A task as the engine's is, and not the future beside them, which is polled once in 200 polls of tasks.
+    let done = block_on(executor.run(executor.spawn(converse(trips))));
     drop(hosted);
     drop(engine);
     done
