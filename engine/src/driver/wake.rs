@@ -42,16 +42,12 @@ impl Alarm {
         Ok(Arc::new(Self { latch: WakeLatch::new(), events, waker }))
     }
 
-    /// The descriptor for a host. The first call makes it.
-    pub(super) fn make_notice(&self) -> io::Result<&EventFd> {
-        if let Some(notice) = self.events.notice.get() {
-            return Ok(notice);
-        }
-        let made = EventFd::new()?;
-        Ok(self.events.notice.get_or_init(|| made))
+    /// From now on `notice` is written too. The first one stays.
+    pub(super) fn keep_notice(&self, notice: EventFd) -> &EventFd {
+        self.events.notice.get_or_init(|| notice)
     }
 
-    /// The descriptor for a host, if it was made.
+    /// The descriptor for a host, if there is one.
     pub(super) fn notice(&self) -> Option<&EventFd> {
         self.events.notice.get()
     }

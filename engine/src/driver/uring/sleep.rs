@@ -73,10 +73,16 @@ impl UringDriver {
 
     /// See [`Driver::readiness`](crate::driver::Driver::readiness).
     pub(super) fn make_readiness(&mut self) -> io::Result<BorrowedFd<'_>> {
-        if self.alarm.notice().is_none() {
-            self.ring.register_event(self.alarm.make_notice()?.as_raw_fd())?;
-        }
-        Ok(self.alarm.make_notice()?.as_fd())
+        let notice = match self.alarm.notice() {
+            Some(notice) => notice,
+            None => {
+                let notice = EventFd::new()?;
+                // A ring that does not write it leaves the alarm without one.
+                self.ring.register_event(notice.as_raw_fd())?;
+                self.alarm.keep_notice(notice)
+            }
+        };
+        Ok(notice.as_fd())
     }
 
     /// Submits everything that is staged, and what its completions made necessary.

@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, UdpSocket};
 
 use super::*;
-use crate::driver::Driver;
+use crate::driver::{Driver, sys::eventfd::EventFd, wait_readable};
 
 /// A driver with narrowed flags, or `None` (said aloud) where io_uring is not available at all.
 fn open(config: DriverConfig, limits: UringLimits) -> Option<UringDriver> {
@@ -210,4 +210,23 @@ fn host_does_not_sleep_on_the_notice_before_everything_is_submitted() {
     assert!(driver.may_sleep_outside());
     driver.cancel(types::CancelBuilder::user_data(0));
     assert!(!driver.may_sleep_outside());
+}
+
+#[test]
+fn readiness_that_the_ring_refused_is_made_by_the_next_call() {
+    let Some(mut driver) = open(DriverConfig::default(), UringLimits::default()) else { return };
+    // A ring takes one eventfd.
+    let other = EventFd::new().unwrap();
+    driver.ring.register_event(other.as_raw_fd()).unwrap();
+    assert!(driver.readiness().is_err());
+    driver.ring.io().submitter().unregister_eventfd().unwrap();
+    let fd = driver.readiness().unwrap().as_raw_fd();
+    assert_eq!(driver.prepare_sleep(None), Sleep::Until(None));
+    // A completion writes it.
+    driver.cancel(types::CancelBuilder::user_data(0));
+    driver.ring.submit(&mut driver.counters).unwrap();
+    // SAFETY: the driver keeps the descriptor open.
+    let readiness = unsafe { BorrowedFd::borrow_raw(fd) };
+    assert_eq!(wait_readable(&[readiness], Some(Duration::from_secs(10))).unwrap(), Some(0));
+    driver.end_sleep();
 }
