@@ -108,7 +108,11 @@ impl HostedEngine {
     /// [`EngineError`]; each text has the cure.
     pub fn start(config: EngineConfig) -> Result<Self, EngineError> {
         let (engine, shard) = Engine::start_hosted(config)?;
-        let _ = ENGINES.try_with(|engines| engines.borrow_mut().push(engine.downgrade()));
+        let _ = ENGINES.try_with(|engines| {
+            let mut engines = engines.borrow_mut();
+            engines.retain(WeakEngine::is_running);
+            engines.push(engine.downgrade());
+        });
         Ok(Self { engine, shard })
     }
 
@@ -312,6 +316,14 @@ mod tests {
             assert!(pin!(&mut run).poll(&mut Context::from_waker(Waker::noop())).is_pending());
         }
         assert!(YIELDS.get() >= before + 50, "{} yields of 100 polls", YIELDS.get() - before);
+    }
+
+    #[test]
+    fn a_thread_keeps_no_engine_that_has_ended_and_at_most_one_trace_of_them() {
+        for _ in 0..3 {
+            drop(HostedEngine::start(EngineConfig::default()).expect("an engine"));
+        }
+        assert!(ENGINES.with_borrow(Vec::len) <= 1);
     }
 
     #[test]
