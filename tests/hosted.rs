@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use corewire::engine::{DriverKind, EngineError, HostedRun, Idle, NextTurn, PollThread, Reactor, ShardState};
+use corewire::engine::{
+    Counter, DriverKind, EngineError, HostedRun, Idle, NextTurn, PollThread, Reactor, ShardState,
+};
 use corewire::network::SessionSettings;
 use corewire::streams::{CloseCode, State};
 use corewire::{
@@ -183,8 +185,11 @@ fn the_first_send_after_a_turn_leaves_by_itself_and_the_next_with_a_turn() {
     let (report, taken) = mpsc::channel();
     thread::spawn(move || consumer.iter().for_each(|n| report.send(n).unwrap()));
     hosted.turn();
+    let counted = |counter| hosted.engine().counters()[0].get(counter);
+    let before = [Counter::Turns, Counter::Flushes].map(counted);
     producer.try_send(1).unwrap();
     producer.try_send(2).unwrap();
+    assert_eq!([Counter::Turns, Counter::Flushes].map(counted), [before[0], before[1] + 1]);
     assert_eq!(taken.recv_timeout(LIMIT), Ok(1), "no turn was taken");
     assert!(taken.recv_timeout(MOMENT).is_err(), "the second one waits for the turn");
     hosted.turn();

@@ -58,6 +58,7 @@ macro_rules! table {
 
 table! {
     Total Turns turns in "turns": "Turns that the shard ran.";
+    Total Flushes flushes in "flushes": "Times that a send on the shard's own thread had what is new sent, without a turn.";
     Total BusyTurns busy_turns in "turns": "Turns that found something to do.";
     Total BusyNs busy_ns in "ns": "Time in those turns. Beside the time that passed, it is the duty of the shard's core.";
     Maximum LongestTurnNs longest_turn_ns in "ns": "The longest of those turns.";

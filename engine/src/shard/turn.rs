@@ -59,6 +59,7 @@ impl<D: Driver> Shard<D> {
         for socket in core.closing.drain(..) {
             driver.remove_socket(socket);
         }
+        core.counters.bump(Counter::Turns);
         core.publish_counters();
         if core.work.did {
             core.publish_duty(driver.now());
@@ -80,6 +81,7 @@ impl<D: Driver> Shard<D> {
         core.take_notifications();
         core.poll_rings();
         self.send_ready();
+        self.core.counters.bump(Counter::Flushes);
         self.core.publish_counters();
     }
 
@@ -263,7 +265,6 @@ impl ShardCore {
             }
         }
         let counters = &self.counters;
-        counters.bump(Counter::Turns);
         counters.add(Counter::Events, self.backlog.take_handed());
         if !self.backlog.is_empty() {
             counters.bump(Counter::EventStalls);
