@@ -175,7 +175,7 @@ impl HostedEngine {
         hosting::wait(|cx| future.as_mut().poll(cx))
     }
 
-    /// Whether the engine has stopped, or its shard has panicked: see
+    /// Whether the engine has stopped, or its shard has panicked or lost its driver: see
     /// [`Engine::info`]. Turns do nothing from then on.
     pub fn is_over(&self) -> bool {
         self.shard.is_over()

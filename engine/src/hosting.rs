@@ -71,7 +71,7 @@ pub(crate) struct HostedShard {
     idler: RefCell<Idler>,
     /// Ends any sleep of the driver.
     alarm: Waker,
-    /// Set when the shard has stopped or panicked.
+    /// Set when the shard has stopped or panicked, or its driver has failed.
     end: Arc<OnceLock<HostEnd>>,
     sleeper: RefCell<Sleeper>,
     /// Sleeps that were prepared: the number of the last one.
@@ -118,9 +118,6 @@ impl HostedShard {
         self.wake_up(&mut shard);
         let next = self.contained(&mut shard, Shard::turn).unwrap_or(Next::Idle);
         DATUMS_LEFT.set(1);
-        if shard.is_stopped() {
-            let _first = self.end.set(HostEnd::InOrder);
-        }
         next
     }
 
@@ -201,14 +198,20 @@ impl HostedShard {
         sleeper
     }
 
-    /// Runs a part of a turn. A panic ends the shard, as it does on a thread of the engine's.
+    /// Runs a part of a turn, and notes when the shard has stopped. A panic ends it, as it does on a thread
+    /// of the engine's.
     fn contained<T>(
         &self,
         shard: &mut Shard<AnyDriver>,
         act: impl FnOnce(&mut Shard<AnyDriver>) -> T,
     ) -> Option<T> {
         match catch_unwind(AssertUnwindSafe(|| act(shard))) {
-            Ok(done) => Some(done),
+            Ok(done) => {
+                if let Some(end) = shard.end() {
+                    let _first = self.end.set(end);
+                }
+                Some(done)
+            }
             Err(payload) => {
                 let _first = self.end.set(host::end_after_panic(shard, payload.as_ref()));
                 drop_contained(payload);
@@ -217,7 +220,7 @@ impl HostedShard {
         }
     }
 
-    /// Whether the shard has stopped or panicked. Then its turns do nothing.
+    /// Whether the shard is over: see `end`. Then its turns do nothing.
     pub(crate) fn is_over(&self) -> bool {
         self.end.get().is_some()
     }

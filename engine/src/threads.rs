@@ -110,6 +110,7 @@ impl RunningShard {
             None => ShardState::Running,
             Some(HostEnd::InOrder) => ShardState::Stopped,
             Some(HostEnd::Panicked(message)) => ShardState::Panicked { message: message.clone() },
+            Some(HostEnd::DriverFailed(message)) => ShardState::DriverFailed { message: message.clone() },
         };
         ShardInfo { state, ..self.info.clone() }
     }
@@ -430,6 +431,7 @@ mod tests {
             (None, ShardState::Running),
             (Some(HostEnd::InOrder), ShardState::Stopped),
             (Some(HostEnd::Panicked("why".into())), ShardState::Panicked { message: "why".into() }),
+            (Some(HostEnd::DriverFailed("why".into())), ShardState::DriverFailed { message: "why".into() }),
         ] {
             let end = Arc::new(end.map_or_else(OnceLock::new, OnceLock::from));
             let shard = RunningShard { info: info.clone(), counters: Arc::default(), end };

@@ -12,9 +12,12 @@ use std::{
 };
 
 use corewire_engine::{
+    EngineConfig, HostedEngine, NextTurn, ShardState,
     affinity::{self, Cpus, Unpinned},
     driver::{Driver, DriverConfig, DriverKind, DriverOpenError, IoChoice, Unavailable, open},
+    node::{Node, NodeConfig},
 };
+use corewire_proto::NetworkId;
 use driver_rig::{Arm, Rig, Side, pattern};
 
 /// Names the case to the child.
@@ -88,6 +91,13 @@ fn a_full_send_buffer_keeps_the_datagram_staged() {
 }
 
 #[test]
+fn a_sandbox_entered_after_the_start_ends_the_shard_with_the_reason() {
+    run("late-enter");
+    run("late-epoll");
+    run("late-receive");
+}
+
+#[test]
 fn drivers_leave_no_descriptor_behind() {
     run("descriptors");
 }
@@ -145,6 +155,9 @@ fn child() {
                 refused_train(arm);
             }
         }
+        "late-enter" => fails_late(IoChoice::Uring, libc::SYS_io_uring_enter),
+        "late-epoll" => fails_late(IoChoice::Epoll, libc::SYS_epoll_pwait2),
+        "late-receive" => fails_late(IoChoice::Epoll, libc::SYS_recvmmsg),
         "send-eagain" => send_eagain(),
         "descriptors" => descriptors(),
         other => panic!("no case {other}"),
@@ -205,6 +218,28 @@ fn rough_waits() {
     driver.park(Some(start + asked));
     assert!(driver.now() - start >= asked);
     traffic(Arm::Epoll);
+}
+
+/// A driver that loses `call` after its start.
+fn fails_late(io: IoChoice, call: libc::c_long) {
+    let config = EngineConfig { io, ..EngineConfig::default() };
+    // A host without io_uring has nothing to lose.
+    let Ok(hosted) = HostedEngine::start(config) else { return };
+    let node = NodeConfig::new(NetworkId([1; 32]));
+    let _node = Node::join(hosted.engine(), node).unwrap();
+    while hosted.turn() == NextTurn::Now {}
+    deny(&[Rule::call(call)], libc::EPERM);
+    for _ in 0..1_000 {
+        hosted.turn();
+        hosted.sleep(Some(std::time::Duration::from_millis(1)));
+        if hosted.is_over() {
+            let state = hosted.engine().info().shards[0].state.clone();
+            let ShardState::DriverFailed { message } = state else { panic!("{state:?}") };
+            assert!(message.contains("not permitted"), "{message}");
+            return;
+        }
+    }
+    panic!("the shard goes on without its driver");
 }
 
 fn send_eagain() {

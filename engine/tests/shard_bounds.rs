@@ -332,7 +332,7 @@ fn two_sessions_with_much_to_send_share_the_shard() {
 }
 
 fn stopped(rig: &mut Rig) -> bool {
-    rig.left.pick(|event| matches!(event, Event::ShardStopped { panic: None, .. }).then_some(())).is_some()
+    rig.left.pick(|event| matches!(event, Event::ShardStopped { failure: None, .. }).then_some(())).is_some()
 }
 
 #[test]

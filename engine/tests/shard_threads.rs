@@ -4,6 +4,7 @@ mod hooked_driver;
 mod shard_rig;
 
 use std::{
+    io,
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -216,10 +217,11 @@ fn a_producer_that_waits_for_room_is_woken_by_acknowledgements() {
     right.stop(Instant::ZERO);
 }
 
-/// Breaks a driver when it is told to, or has its sockets backed up.
+/// Makes a driver panic or fail when it is told to, or has its sockets backed up.
 #[derive(Clone, Default)]
 struct Fragile {
     fuse: Arc<AtomicBool>,
+    denied: Arc<AtomicBool>,
     backed_up: Arc<AtomicBool>,
 }
 
@@ -233,6 +235,10 @@ impl Fragile {
 impl DriverHook for Fragile {
     fn before_send(&self, _route: Route) {
         assert!(!self.fuse.load(Ordering::Relaxed), "the fuse has blown");
+    }
+
+    fn submit_error(&self) -> Option<io::Error> {
+        self.denied.load(Ordering::Relaxed).then(|| io::ErrorKind::PermissionDenied.into())
     }
 
     fn is_backed_up(&self) -> bool {
@@ -251,7 +257,7 @@ fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
     fragile.fuse.store(true, Ordering::Relaxed);
     publish(&ring, 2, 64);
     let panic = right.hear(|event| match event {
-        Event::ShardStopped { panic, .. } => panic,
+        Event::ShardStopped { failure, .. } => failure,
         _ => None,
     });
     assert!(panic.contains("the fuse has blown"));
@@ -263,6 +269,28 @@ fn a_panic_in_a_turn_ends_that_shard_and_tells_everybody() {
     while inbox.try_recv().is_ok() {
         park::wait_until(deadline, |cx| inbox.poll_ready(cx)).expect("the end is a wake-up");
     }
+    left.stop(Instant::ZERO);
+}
+
+#[test]
+fn a_driver_that_fails_ends_its_shard_with_the_reason() {
+    let fragile = Fragile::default();
+    let mut left = start(Idle::Park, epoll);
+    let mut right = start(Idle::Park, fragile.driver());
+    connect(&left, &right);
+    let ring = ring(16, 1_024);
+    let (_inbox, consumer) = subscribe(&mut left, &mut right, &ring, 16);
+    fragile.denied.store(true, Ordering::Relaxed);
+    // Only its turns find out.
+    publish(&ring, 1, 64);
+    let told = right.hear(|event| match event {
+        Event::ShardStopped { failure, .. } => failure,
+        _ => None,
+    });
+    assert!(told.contains("permission denied"), "{told}");
+    assert_eq!(right.counters.get(Counter::SubmitErrors), 1);
+    assert_eq!(right.thread.join().unwrap(), HostEnd::DriverFailed(told));
+    assert_eq!(consumer.state(), ChannelState::Terminated);
     left.stop(Instant::ZERO);
 }
 

@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_shard_that_is_gone_without_an_event_is_noticed_once() {
         let (mut shards, mut ends) = shards(2, &Limits::default());
-        let stopped = Event::ShardStopped { shard: 1, panic: None };
+        let stopped = Event::ShardStopped { shard: 1, failure: None };
         let (_, events) = ends.pop().expect("two shards");
         assert!(events.try_send(stopped).is_ok());
         drop(events);

@@ -341,8 +341,8 @@ pub trait Driver {
     ///
     /// # Errors
     ///
-    /// Only when the driver itself is broken and can't go on; the fate of a datagram is counted, never
-    /// returned.
+    /// Only when the driver itself is broken and can't go on (the kernel refuses it a call that it needs);
+    /// then every later call fails too. The fate of a datagram is counted, never returned.
     fn submit(&mut self) -> io::Result<()>;
 
     /// Submits staged work and arms everything that ends a sleep: datagrams, the [waker](Self::waker), and a

@@ -375,7 +375,7 @@ pub enum Event {
     ShardStopped {
         /// The shard.
         shard: u8,
-        /// The text of the panic that ended it, if one did.
-        panic: Option<String>,
+        /// The text of the panic or of the driver's failure that ended it, if one did.
+        failure: Option<String>,
     },
 }

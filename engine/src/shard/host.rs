@@ -22,16 +22,18 @@ pub enum HostEnd {
     InOrder,
     /// A turn panicked with this text. The clerk and the handles of the shard's channels were told.
     Panicked(String),
+    /// The driver can't go on, for this reason. The clerk and the handles of the shard's channels were told.
+    DriverFailed(String),
 }
 
 /// Runs a shard on this thread until it has stopped. `idler` decides how it waits.
 ///
-/// A panic in a turn ends the shard: channels terminate, rings and inboxes are released, and the clerk gets
-/// [`super::Event::ShardStopped`] with the panic's text.
+/// A panic in a turn, or a driver that can't go on, ends the shard: channels terminate, rings and inboxes are
+/// released, and the clerk gets [`super::Event::ShardStopped`] with the reason.
 pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> HostEnd {
     let looped = catch_unwind(AssertUnwindSafe(|| turn_until_stopped(&mut shard, &mut idler)));
     let end = match looped {
-        Ok(()) => HostEnd::InOrder,
+        Ok(()) => shard.end().unwrap_or(HostEnd::InOrder),
         Err(payload) => {
             let end = end_after_panic(&mut shard, payload.as_ref());
             drop_contained(payload);
@@ -39,7 +41,7 @@ pub fn run<D: Driver>(mut shard: Shard<D>, mut idler: Idler) -> HostEnd {
         }
     };
     match (catch_unwind(AssertUnwindSafe(|| drop(shard))), end) {
-        (Err(payload), HostEnd::InOrder) => {
+        (Err(payload), HostEnd::InOrder | HostEnd::DriverFailed(_)) => {
             let text = panic_text(payload.as_ref());
             drop_contained(payload);
             HostEnd::Panicked(text)

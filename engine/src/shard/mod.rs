@@ -94,6 +94,8 @@ struct ShardCore {
     received_at: Instant,
     /// When a turn has copied the driver's counters last.
     driver_shown: Instant,
+    /// Why the driver can't go on, if it can't.
+    failure: Option<String>,
     /// Turns in which deadlines may still wait for datagrams that came while the shard did not run; 0 once
     /// these are read.
     catching_up: u32,
@@ -161,6 +163,7 @@ impl<D: Driver> Shard<D> {
             now: driver.now(),
             received_at: driver.now(),
             driver_shown: driver.now(),
+            failure: None,
             catching_up: 0,
             work: turn::TurnWork::default(),
             nodes: ShardNodes::default(),

@@ -100,8 +100,20 @@ impl ShardCore {
         })
     }
 
+    /// The driver is broken: no turn can do anything any more. Handles and the clerk learn that this shard is
+    /// gone, and it has stopped.
+    pub(crate) fn fail(&mut self, why: String) {
+        if self.failure.is_none() {
+            self.failure = Some(why.clone());
+            self.release_all(CloseCode::PEER_LOST, Some(why));
+            self.backlog.flush();
+            let step = ShutdownStep::Stopped;
+            self.shutdown = Some(ShardShutdown { deadline: self.now, drain_until: self.now, step });
+        }
+    }
+
     /// Releases everything that is left, without sending to any peer, and tells the clerk.
-    pub(crate) fn release_all(&mut self, code: CloseCode, panic: Option<String>) {
+    pub(crate) fn release_all(&mut self, code: CloseCode, failure: Option<String>) {
         let sessions: Vec<_> = self.sessions.iter().map(|(slot, entry)| (slot, entry.index)).collect();
         for (slot, index) in sessions {
             self.end_channels(slot, code, code);
@@ -119,7 +131,7 @@ impl ShardCore {
         self.ready.clear();
         self.held_up.clear();
         self.refuse_commands();
-        self.backlog.push_anyway(Event::ShardStopped { shard: self.config.id, panic });
+        self.backlog.push_anyway(Event::ShardStopped { shard: self.config.id, failure });
     }
 }
 

@@ -9,6 +9,7 @@ use corewire_proto::time::Instant;
 
 use super::{
     Event, Shard, ShardCore,
+    host::HostEnd,
     limits::{CLERK_RETRY, LEASE_RETRY, TIMERS_PER_TURN},
     table::SessionSlot,
 };
@@ -92,8 +93,13 @@ impl<D: Driver> Shard<D> {
             core.transmit(driver);
         }
         core.end_turn();
-        if driver.submit().is_err() {
+        if let Err(error) = driver.submit() {
             core.counters.bump(Counter::SubmitErrors);
+            core.fail(format!(
+                "the {} driver can't go on: {error}; enter a sandbox before the engine starts, which then takes \
+                 the driver that is allowed",
+                driver.kind()
+            ));
         }
     }
 
@@ -143,9 +149,16 @@ impl<D: Driver> Shard<D> {
         self.core.notifier.disarm();
     }
 
-    /// Whether the shard has stopped after [`super::Command::Shutdown`]. Another turn would do nothing.
+    /// Whether the shard has stopped, after [`super::Command::Shutdown`] or because its driver can't go on.
+    /// Another turn would do nothing.
     pub fn is_stopped(&self) -> bool {
         self.core.is_stopped()
+    }
+
+    /// Why it [has stopped](Self::is_stopped), if it has.
+    pub(crate) fn end(&self) -> Option<HostEnd> {
+        let failure = self.core.failure.clone();
+        self.is_stopped().then(|| failure.map_or(HostEnd::InOrder, HostEnd::DriverFailed))
     }
 }
 

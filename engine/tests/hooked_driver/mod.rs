@@ -12,6 +12,11 @@ pub(crate) trait DriverHook {
     /// Before each send.
     fn before_send(&self, _route: Route) {}
 
+    /// What a submit fails with.
+    fn submit_error(&self) -> Option<io::Error> {
+        None
+    }
+
     /// `true`: each socket counts as backed up.
     fn is_backed_up(&self) -> bool {
         false
@@ -70,7 +75,7 @@ impl<D: Driver, H: DriverHook> Driver for HookedDriver<D, H> {
         self.driver.send(route, lease, len, segment);
     }
     fn submit(&mut self) -> io::Result<()> {
-        self.driver.submit()
+        self.hook.submit_error().map_or_else(|| self.driver.submit(), Err)
     }
     fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
         self.driver.prepare_sleep(until)

@@ -100,6 +100,8 @@ pub struct EpollDriver {
     random: SystemRandom,
     counters: DriverCounters,
     path_errors: PathErrors,
+    /// The error of the first call whose refusal is final.
+    broken: Option<i32>,
 }
 
 impl EpollDriver {
@@ -140,13 +142,22 @@ impl EpollDriver {
             random: SystemRandom::new(),
             counters: DriverCounters::default(),
             path_errors: PathErrors::default(),
+            broken: None,
         })
     }
 
     /// Takes the events of epoll, after a wait of at most `timeout`.
     fn poll_events(&mut self, timeout: Option<std::time::Duration>) {
         self.counters.system_calls += 1;
-        let Ok(events) = self.epoll.wait(timeout) else { return };
+        let events = match self.epoll.wait(timeout) {
+            Ok(events) => events,
+            Err(error) => {
+                // A signal ends one wait; what else is refused would be refused again at once.
+                let is_final = error.kind() != io::ErrorKind::Interrupted;
+                self.broken = self.broken.or(error.raw_os_error().filter(|_| is_final));
+                return;
+            }
+        };
         let mut failed = Vec::new();
         let mut writable = Vec::new();
         for (token, events) in events {
@@ -245,6 +256,9 @@ impl EpollDriver {
             self.counters.receive_errors += u64::from(drained == 0);
             self.counters.system_calls += 1;
             received = self.receiving.receive(fd, limit);
+            // No error of a datagram: the call is forbidden, and a socket that is not read wakes every sleep.
+            let errno = received.as_ref().err().and_then(io::Error::raw_os_error);
+            self.broken = self.broken.or(errno.filter(|errno| matches!(*errno, libc::EPERM | libc::ENOSYS)));
         }
         let count = received.unwrap_or(0);
         self.counters.receive_starved += u64::from(count == self.receiving.capacity());
@@ -462,6 +476,9 @@ impl Driver for EpollDriver {
     }
 
     fn submit(&mut self) -> io::Result<()> {
+        if let Some(errno) = self.broken {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
         if self.staged.is_empty() {
             return Ok(());
         }
@@ -476,9 +493,8 @@ impl Driver for EpollDriver {
     }
 
     fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {
-        // Submitting can't fail here: each datagram's fate is counted.
-        let _ = self.submit();
-        if self.rest.is_some() || !self.alarm.fall_asleep() {
+        // The next turn's `submit` reports a broken driver.
+        if self.submit().is_err() || self.rest.is_some() || !self.alarm.fall_asleep() {
             return Sleep::Ready;
         }
         self.unasked = true;

@@ -550,7 +550,8 @@ impl Driver for UringDriver {
     }
 
     fn submit(&mut self) -> io::Result<()> {
-        self.flush()
+        self.flush()?;
+        self.ring.check()
     }
 
     fn prepare_sleep(&mut self, until: Option<Instant>) -> Sleep {

@@ -54,6 +54,8 @@ pub(super) struct IoUring {
     deferred: bool,
     /// Completions that wait for an `enter` show in a flag (`TASKRUN_FLAG`).
     flagged: bool,
+    /// The error of the first `enter` whose refusal is final.
+    broken: Option<i32>,
 }
 
 /// How a wait ended.
@@ -67,11 +69,16 @@ pub(super) enum Waited {
 
 impl IoUring {
     pub(super) fn new(io: io_uring::IoUring, deferred: bool, flagged: bool) -> Self {
-        Self { io, deferred, flagged }
+        Self { io, deferred, flagged, broken: None }
     }
 
     pub(super) fn io(&self) -> &io_uring::IoUring {
         &self.io
+    }
+
+    /// Fails once the refusal of an `enter` is final: no other one will pass.
+    pub(super) fn check(&self) -> io::Result<()> {
+        self.broken.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
     /// Puts an operation into the submission queue; false when it is full.
@@ -144,7 +151,7 @@ impl IoUring {
         // SAFETY: no argument is passed, and what the submitted operations point to was vouched for in
         // `push`.
         let entered = unsafe { self.io.submitter().enter::<libc::sigset_t>(submit, 0, flags.bits(), None) };
-        forgive(entered.map(drop))
+        self.forgive(entered.map(drop))
     }
 
     /// Submits all that was pushed and sleeps until a completion is visible or `timeout` (`None` = for ever)
@@ -163,24 +170,22 @@ impl IoUring {
         };
         match entered {
             Err(error) if error.raw_os_error() == Some(libc::ETIME) => Ok(Waited::TimedOut),
-            other => forgive(other.map(drop)).map(|()| Waited::Something),
+            other => self.forgive(other.map(drop)).map(|()| Waited::Something),
         }
     }
-}
 
-/// Which refusals of `io_uring_enter` pass by themselves: a signal came, the completion queue has to be
-/// reaped first, or the kernel is short of memory for the moment. What was pushed stays pushed.
-fn forgive(entered: io::Result<()>) -> io::Result<()> {
-    match entered {
-        Err(error)
-            if matches!(
-                error.raw_os_error(),
-                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
-            ) =>
-        {
-            Ok(())
+    /// Takes refusals of `io_uring_enter` that pass by themselves for success: a signal came, the completion
+    /// queue has to be reaped first, or the kernel is short of memory for the moment. What was pushed stays
+    /// pushed.
+    fn forgive(&mut self, entered: io::Result<()>) -> io::Result<()> {
+        let Err(error) = entered else { return Ok(()) };
+        match error.raw_os_error() {
+            Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM) => Ok(()),
+            errno => {
+                self.broken = self.broken.or(errno);
+                Err(error)
+            }
         }
-        other => other,
     }
 }
 
