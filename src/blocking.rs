@@ -11,7 +11,7 @@ use core::time::Duration;
 use std::pin::pin;
 use std::time::Instant;
 
-pub(crate) use corewire_engine::hosting::{flush, wait, wait_until};
+pub(crate) use corewire_engine::hosting::{flush, make_room, wait, wait_until};
 
 /// Runs `future` to completion on this thread, which parks while the future waits, or turns the engine that
 /// it hosts.

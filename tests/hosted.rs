@@ -94,6 +94,28 @@ fn burst_of_a_hosted_producer_leaves_before_its_next_turn() {
 }
 
 #[test]
+fn loop_that_only_tries_to_send_keeps_its_stream_going() {
+    let id = NetworkId::random();
+    let _hosted = hosted(Idle::Park);
+    let here = Network::new_blocking(id).unwrap();
+    let there = elsewhere(id);
+    let producer = here.streams().producer::<u64>().with_buffer_size(64).build().unwrap();
+    let mut consumer = there.streams().consumer::<u64>().build();
+    assert!(producer.when().online().wait_timeout(LIMIT));
+    const COUNT: u64 = 20_000;
+    let taken = thread::spawn(move || (0..COUNT).all(|n| consumer.recv_timeout(LIMIT) == Ok(n)));
+    let started = Instant::now();
+    for n in 0..COUNT {
+        // Full, again and again: only this thread can receive the acknowledgements that make room.
+        while producer.try_send(n).is_err() {
+            assert!(started.elapsed() < LIMIT, "datum {n} finds no room");
+        }
+    }
+    producer.flush_timeout(LIMIT).unwrap();
+    assert!(taken.join().unwrap());
+}
+
+#[test]
 fn more_than_one_shard_is_refused_with_what_to_do() {
     let error = HostedEngine::start(EngineConfig { shards: 2, ..EngineConfig::default() }).unwrap_err();
     assert!(matches!(error, EngineError::HostedShards(2)));

@@ -8,6 +8,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    ops::RangeInclusive,
     os::fd::{AsFd, BorrowedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -38,6 +39,8 @@ thread_local! {
     static COUNT: Cell<usize> = const { Cell::new(0) };
     /// Datums until shards flush: the check that each send makes. 0 on a thread that has no shards.
     static DATUMS_LEFT: Cell<usize> = const { Cell::new(0) };
+    /// Shards have flushed since the thread's last turn.
+    static IN_BURST: Cell<bool> = const { Cell::new(false) };
     /// How often `HERE` has changed.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static HERE: RefCell<Option<ShardsHere>> = const { RefCell::new(None) };
@@ -118,21 +121,26 @@ impl HostedShard {
         self.wake_up(&mut shard);
         let next = self.contained(&mut shard, Shard::turn).unwrap_or(Next::Idle);
         DATUMS_LEFT.set(1);
+        IN_BURST.set(false);
         next
     }
 
-    /// Sends what rings got since the last turn.
-    fn flush(&self) {
-        let Ok(mut shard) = self.shard.try_borrow_mut() else { return };
-        if self.is_over() {
-            return;
-        }
-        if matches!(&*self.sleeper.borrow(), Sleeper::Descriptor) {
+    /// Sends what rings got since the last turn; in a burst by a turn. Returns the datums of the largest of
+    /// these rings.
+    fn flush(&self, in_burst: bool) -> usize {
+        if self.is_over() || matches!(&*self.sleeper.borrow(), Sleeper::Descriptor) {
             // The commit has made the descriptor readable, so that a turn follows.
-            return;
+            return 0;
         }
-        self.wake_up(&mut shard);
-        self.contained(&mut shard, Shard::flush);
+        if in_burst {
+            self.turn();
+        }
+        let Ok(mut shard) = self.shard.try_borrow_mut() else { return 0 };
+        if !in_burst {
+            self.wake_up(&mut shard);
+            self.contained(&mut shard, Shard::flush);
+        }
+        shard.largest_ring()
     }
 
     /// Arms everything that ends a sleep: it calls `task`, or makes the descriptor readable, as do a datagram
@@ -292,12 +300,14 @@ fn here() -> Option<ShardsHere> {
     HERE.try_with(|here| here.borrow().clone()).ok().flatten()
 }
 
-/// Datums between two flushes of a thread that takes no turns. A burst is packed instead of being sent datum
-/// by datum, and still its first part is under way while the rest is written.
-const DATUMS_PER_FLUSH: usize = 256;
+/// Least and most datums between two flushes of a thread that takes no turns. A burst is packed instead of
+/// being sent datum by datum, and still its first part is under way while the rest is written. In between it
+/// is a quarter of the largest ring.
+const BURST_DATUMS: RangeInclusive<usize> = 256..=1_024;
 
-/// Datums were put into a ring: the first after a turn of this thread's shards, and after that each
-/// `DATUMS_PER_FLUSH`th, lets them send what rings hold. The rest leaves with the next turn.
+/// Datums were put into a ring. The first after a turn of this thread's shards lets them send it. Each
+/// [`BURST_DATUMS`] after that are sent by a turn, which also takes the acknowledgements of those before, so
+/// that the ring does not fill. The rest leaves with the thread's next turn.
 #[inline(always)]
 pub fn flush(datums: usize) {
     let left = DATUMS_LEFT.get();
@@ -308,13 +318,26 @@ pub fn flush(datums: usize) {
     }
 }
 
+/// A send found no room. Lets this thread's shards take a turn: it may bring the acknowledgements that make
+/// room for the next attempt, which no other thread can receive.
+#[cold]
+pub fn make_room() {
+    if DATUMS_LEFT.get() > 0 {
+        IN_BURST.set(true);
+        flush_here();
+    }
+}
+
 #[cold]
 #[inline(never)]
 fn flush_here() {
-    DATUMS_LEFT.set(DATUMS_PER_FLUSH);
-    for shard in here().iter().flat_map(|here| here.iter()) {
-        shard.flush();
-    }
+    let in_burst = IN_BURST.get();
+    // For the sends of wakers that the shards call.
+    DATUMS_LEFT.set(*BURST_DATUMS.start());
+    let here = here();
+    let largest = here.iter().flat_map(|here| here.iter()).map(|shard| shard.flush(in_burst)).max();
+    DATUMS_LEFT.set((largest.unwrap_or(0) / 4).clamp(*BURST_DATUMS.start(), *BURST_DATUMS.end()));
+    IN_BURST.set(true);
 }
 
 /// Polls `poll` until it is ready. In between the thread turns its shards, or parks when it has none.

@@ -78,6 +78,7 @@ impl ShardCore {
             PollResult::Records(end) => {
                 stream.mode = PollMode::Polling { quiet: 0 };
                 self.work.did = true;
+                self.work.largest_ring = self.work.largest_ring.max(stream.capacity());
                 self.counters.bump(Counter::RingNews);
                 if end - before >= RECORDS_PER_POLL as u64 {
                     self.counters.bump(Counter::RingBound);

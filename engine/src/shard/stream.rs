@@ -210,6 +210,11 @@ impl StreamEntry {
         self.reader.get(seq)
     }
 
+    /// The datums that the ring holds.
+    pub(crate) fn capacity(&self) -> usize {
+        self.ring.config().datums
+    }
+
     /// Ends the pin and leaves the cursor at the floor.
     pub(crate) fn unpin(&mut self) {
         if self.pinned {

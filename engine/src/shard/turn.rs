@@ -28,6 +28,8 @@ pub(crate) struct TurnWork {
     pub(crate) no_lease: bool,
     /// Datums were delivered, and what there is to send answers them: it leaves with the next turn.
     pub(crate) puts_off: bool,
+    /// The datums that the largest ring with news holds.
+    pub(crate) largest_ring: usize,
 }
 
 impl<D: Driver> Shard<D> {
@@ -84,6 +86,11 @@ impl<D: Driver> Shard<D> {
         self.send_ready();
         self.core.counters.bump(Counter::Flushes);
         self.core.publish_counters();
+    }
+
+    /// The datums that the largest ring holds of those that had news in the last turn or flush.
+    pub(crate) fn largest_ring(&self) -> usize {
+        self.core.work.largest_ring
     }
 
     /// Serves the sessions that have something to send, and submits it.

@@ -23,7 +23,7 @@ use corewire_rings::{ClaimError, RecordClaim, WaitTicket};
 use super::Error;
 use super::select::KeyTail;
 use super::shared::{ProducerCore, Refusal};
-use crate::blocking::flush;
+use crate::blocking::{flush, make_room};
 use crate::contain::contain;
 use crate::datum::{Codec, EncodeError, STAGING_BYTES, encode, encode_what_fits, measure};
 use crate::policy::BackpressurePolicy;
@@ -288,7 +288,10 @@ impl ProducerCore {
     ) -> Result<(), Refusal> {
         self.publication.note_full();
         let degrades = match self.shared.policy {
-            BackpressurePolicy::PauseUpstream | BackpressurePolicy::Fail => return Err(Refusal::Full),
+            BackpressurePolicy::PauseUpstream | BackpressurePolicy::Fail => {
+                make_room();
+                return Err(Refusal::Full);
+            }
             BackpressurePolicy::DropOldest => false,
             BackpressurePolicy::DegradeQuality => true,
         };
