@@ -6,7 +6,7 @@ use std::time::Duration;
 use corewire::streams::consumer::TryRecvError;
 use corewire::streams::producer::Error;
 use corewire::streams::{CloseCode, ConsumerEvent, ProducerEvent};
-use corewire::{Network, Reliability};
+use corewire::{Network, Plain, Reliability};
 
 use super::support::{Data1, alone, apart, connected, poll_once, within};
 
@@ -42,6 +42,33 @@ async fn discard_drops_and_counts_what_a_local_consumer_has_not_taken() {
     assert_eq!((error.missing[0].datums, error.timed_out), (4, false));
     assert!(unwanted.try_recv().is_err(), "each had a consumer");
     within(network.shutdown(DRAIN)).await.expect("nothing was to be delivered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
+async fn discard_counts_what_a_consumer_has_not_read_that_leaves_while_reading() {
+    let network = alone().await;
+    let producer = network.streams().producer::<u64>().with_stream_id("plain").codec(Plain).build().unwrap();
+    let mut consumer = network.streams().consumer::<u64>().with_stream_id("plain").codec(Plain).build();
+    within(producer.when().online()).await;
+    within(consumer.when().online()).await;
+    let channel = consumer.producers().next().expect("the producer's channel");
+    let mut events = producer.events();
+    (0..5).for_each(|n| producer.try_send(n).unwrap());
+    let read = consumer.try_recv_refs(2, |_| {
+        // Read in place, so the channel is over and its cursor stays until this returns.
+        producer.clone().discard();
+        while channel.close_code().is_none() {
+            std::thread::yield_now();
+        }
+    });
+    drop(consumer);
+    let missed = loop {
+        if let ProducerEvent::Undelivered { datums, .. } = within(events.recv()).await.unwrap() {
+            break datums;
+        }
+    };
+    assert_eq!((read, missed), (Ok(2), 3));
+    assert_eq!((channel.stats().skipped_at_close(), producer.stats().skipped_at_close), (3, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]

@@ -135,12 +135,13 @@ impl RingShared {
         ClaimError::Full
     }
 
-    /// Takes a reader out: its cursor holds the gate no more. The reader's next call reports it.
-    pub(crate) fn detach(&self, id: ReaderId) -> Result<(), DetachError> {
+    /// Takes a reader out: its cursor holds the gate no more. The reader's next call reports it. Returns the
+    /// position of the reader.
+    pub(crate) fn detach(&self, id: ReaderId) -> Result<u64, DetachError> {
         let index = id.index as usize;
         let slot = self.readers.get(index).ok_or(DetachError::Gone)?;
         self.revoke_store_pins();
-        loop {
+        let position = loop {
             let generation = slot.generation.load(Ordering::Acquire);
             let cursor = Cursor(slot.cursor.load(Ordering::Acquire));
             let other = mutate!(generation != u64::from(id.generation), "detach-any-owner" => false);
@@ -153,18 +154,20 @@ impl RingShared {
                 CursorKind::Pinned | CursorKind::Joining => return Err(DetachError::Pinned),
                 CursorKind::Free | CursorKind::Detached => return Err(DetachError::Gone),
             }
+            // As in `move_cursors`: of the reader that had this cursor, if the swap succeeds.
+            let wanted_from = slot.wanted_from.load(Ordering::Relaxed);
             let detached = Cursor::new(CursorKind::Detached, cursor.generation(), cursor.seq());
             let swap =
                 slot.cursor.compare_exchange(cursor.0, detached.0, Ordering::AcqRel, Ordering::Relaxed);
             if swap.is_ok() {
-                break;
+                break cursor.seq().max(wanted_from);
             }
-        }
+        };
         self.signals.live.fetch_sub(1, Ordering::AcqRel);
         fence(Ordering::SeqCst);
         let wake = || self.signals.wake_reader(index, &self.readers, &self.counters);
         mutate!(wake(), "detach-silent" => ());
         self.notify_moved();
-        Ok(())
+        Ok(position)
     }
 }

@@ -209,8 +209,9 @@ impl Ring {
     }
 
     /// Detaches a reader: its cursor no longer holds the gate, it is woken, and its next call returns
-    /// [`Detached`](crate::Detached). Refused while it reads in place.
-    pub fn detach(&self, id: ReaderId) -> Result<(), DetachError> {
+    /// [`Detached`](crate::Detached). Returns the sequence of the next record that it would have read; it has
+    /// passed all before, and reads none from there on. Refused while it reads in place.
+    pub fn detach(&self, id: ReaderId) -> Result<u64, DetachError> {
         self.shared.detach(id)
     }
 

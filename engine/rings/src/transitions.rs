@@ -120,7 +120,7 @@ impl SlotModel {
                     (None, None) => return None,
                 };
                 Some(match self.shared.detach(id) {
-                    Ok(()) => "ok",
+                    Ok(_) => "ok",
                     Err(DetachError::Pinned) => "refused: pinned",
                     Err(DetachError::Gone) => "refused: gone",
                 })

@@ -411,7 +411,7 @@ impl<'a> Model<'a> {
         let expected = match (reader.detached, reader.pinned) {
             (true, _) => Err(DetachError::Gone),
             (_, true) => Err(DetachError::Pinned),
-            _ => Ok(()),
+            _ => Ok(reader.cursor.max(reader.next)),
         };
         assert_eq!(self.ring.detach(reader.real.id()), expected);
         if expected.is_ok() {

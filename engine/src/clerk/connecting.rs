@@ -289,8 +289,8 @@ impl Clerk {
         if let Some(leg) = self.legs.get(key) {
             let ring = self.publications.ring(leg.producer.publication);
             let publication = leg.producer.publication;
-            if self.legs.detach(&mut self.env, key, ring) {
-                self.publications.local_detached(&mut self.env, publication, key);
+            if let Some(position) = self.legs.detach(&mut self.env, key, ring) {
+                self.publications.local_detached(&mut self.env, publication, key, position);
             }
         }
     }
@@ -301,7 +301,9 @@ impl Clerk {
         self.apply_effects();
         let leg = self.legs.get(key).expect("a local channel is kept until its consumer drops it");
         let publication = leg.producer.publication;
-        self.legs.remove(&mut self.env, key, self.publications.ring(publication));
+        if let Some(taken) = self.legs.remove(&mut self.env, key, self.publications.ring(publication)) {
+            self.publications.local_detached(&mut self.env, publication, key, taken);
+        }
         self.publications.leg_dropped(&mut self.env, publication, key);
     }
 }

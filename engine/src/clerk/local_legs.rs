@@ -78,31 +78,38 @@ impl LocalLegs {
     }
 
     /// Takes the cursor of a local channel out of the ring, or tries again while the consumer reads in place.
-    /// `ring` is `None` when the producer's node has left. `true`: the cursor is out.
-    pub(crate) fn detach(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) -> bool {
+    /// `ring` is `None` when the producer's node has left. Returns what the consumer takes: everything below.
+    /// `None`: the cursor is not out yet.
+    pub(crate) fn detach(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) -> Option<u64> {
         self.pinned.remove(&key);
-        let (Some(leg), Some(ring)) = (self.legs.get(&key), ring) else { return false };
+        let (leg, ring) = (self.legs.get(&key)?, ring?);
         // Before the consumer can see that it was cut off.
         leg.shared.end_at(ring.tail());
-        let is_pinned = ring.detach(leg.reader) == Err(DetachError::Pinned);
-        if is_pinned {
-            self.pinned.insert(key);
-            env.effects.set_timer(Timer::Detach(key), env.now + DETACH_RETRY);
+        match ring.detach(leg.reader) {
+            // The counters may not show yet what the consumer has taken last.
+            Ok(position) => Some(position),
+            Err(DetachError::Gone) => Some(leg.shared.snapshot().released),
+            Err(DetachError::Pinned) => {
+                self.pinned.insert(key);
+                env.effects.set_timer(Timer::Detach(key), env.now + DETACH_RETRY);
+                None
+            }
         }
-        !is_pinned
     }
 
     /// Forgets a local channel whose consumer has dropped its end: the cursor is out of the ring. `ring` as
-    /// for [`LocalLegs::detach`].
-    pub(crate) fn remove(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) {
+    /// for [`LocalLegs::detach`]. Returns what the consumer has taken, everything below, if it was to be cut
+    /// off and left before that.
+    pub(crate) fn remove(&mut self, env: &mut Env, key: LegKey, ring: Option<&Ring>) -> Option<u64> {
         let leg = self.legs.remove(&key).expect("a consumer drops its end once");
-        self.pinned.remove(&key);
+        let was_pinned = self.pinned.remove(&key);
         env.effects.cancel_timer(Timer::Detach(key));
         if let Some(ring) = ring
             && leg.shared.end_seq().is_none()
         {
             leg.shared.end_at(ring.tail());
         }
+        was_pinned.then(|| leg.shared.snapshot().released)
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
     fn detaching_takes_the_cursor_and_notes_the_end() {
         let (mut env, mut legs, ring) = (testing::env(), LocalLegs::default(), ring());
         let (key, _reader) = leg(&mut legs, &ring);
-        legs.detach(&mut env, key, Some(&ring));
+        assert_eq!(legs.detach(&mut env, key, Some(&ring)), Some(0));
         assert_eq!(legs.get(key).and_then(|leg| leg.shared.end_seq()), Some(0));
         let mut readers = 0;
         ring.each_reader(|_| readers += 1);
@@ -153,9 +160,37 @@ mod tests {
         let (key, reader) = leg(&mut legs, &ring);
         let shared = legs.get(key).expect("it is there").shared.clone();
         drop(reader);
-        legs.remove(&mut env, key, Some(&ring));
+        assert_eq!(legs.remove(&mut env, key, Some(&ring)), None);
         assert_eq!((legs.len(), shared.end_seq()), (0, Some(0)));
         assert!(matches!(env.effects.drain()[..], [Effect::CancelTimer(Timer::Detach(leg))] if leg == key));
+    }
+
+    #[test]
+    fn what_a_consumer_has_taken_counts_before_its_counters_show_it() {
+        let (mut env, mut legs, ring) = (testing::env(), LocalLegs::default(), ring());
+        let (key, mut reader) = leg(&mut legs, &ring);
+        (0..3).for_each(|_| _ = ring.writer().try_push(b"x").expect("room"));
+        let record = reader.try_recv().expect("open").expect("the first");
+        assert_eq!(legs.detach(&mut env, key, Some(&ring)), None, "it is read in place");
+        drop(record);
+        assert_eq!(legs.detach(&mut env, key, Some(&ring)), Some(1));
+        let end = legs.get(key).and_then(|leg| leg.shared.end_seq());
+        assert_eq!(end, Some(3));
+        drop(reader);
+        assert_eq!(legs.remove(&mut env, key, Some(&ring)), None, "that was told already");
+    }
+
+    #[test]
+    fn consumer_that_leaves_before_it_is_cut_off_tells_what_it_took() {
+        let (mut env, mut legs, ring) = (testing::env(), LocalLegs::default(), ring());
+        let (key, mut reader) = leg(&mut legs, &ring);
+        (0..3).for_each(|_| _ = ring.writer().try_push(b"x").expect("room"));
+        let record = reader.try_recv().expect("open").expect("the first");
+        assert_eq!(legs.detach(&mut env, key, Some(&ring)), None);
+        drop(record);
+        legs.get(key).expect("it is there").shared.counters().delivered(1, 1, 0, 1);
+        drop(reader);
+        assert_eq!(legs.remove(&mut env, key, Some(&ring)), Some(1));
     }
 
     #[test]

@@ -268,13 +268,12 @@ impl<D, C> Producer<D, C> {
     ///
     /// Each channel ends with [`CloseCode::DISCARDED`](crate::streams::CloseCode::DISCARDED). A consumer
     /// counts what it did not get as [skipped](crate::streams::Stats::skipped), exactly; the producer counts
-    /// it as [`Stats::skipped_at_close`] and names the consumers in [`ProducerEvent::Undelivered`]. For a
-    /// consumer on this engine that takes datums at that moment the producer's number may differ by what is
-    /// taken meanwhile; the consumer's is exact. A [`flush`](Self::flush) that waits, or is begun later,
-    /// fails with the same consumers; [`Network::shutdown`](crate::Network::shutdown) does not, because
-    /// nothing is missing that was to be delivered. Sends that wait get their datum back with
-    /// [`Error::Closed`]. The undelivered sink gets none of the dropped datums: each had a consumer that
-    /// wanted it. Of a stream that is closed already this changes nothing.
+    /// it as [`Stats::skipped_at_close`] and names the consumers in [`ProducerEvent::Undelivered`]. A
+    /// [`flush`](Self::flush) that waits, or is begun later, fails with the same consumers;
+    /// [`Network::shutdown`](crate::Network::shutdown) does not, because nothing is missing that was to be
+    /// delivered. Sends that wait get their datum back with [`Error::Closed`]. The undelivered sink gets none
+    /// of the dropped datums: each had a consumer that wanted it. Of a stream that is closed already this
+    /// changes nothing.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

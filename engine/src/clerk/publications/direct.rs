@@ -42,15 +42,15 @@ impl PublicationState {
 }
 
 impl Publications {
-    /// The cursor of a local channel was taken out of the ring. Counts and reports what its consumer does not
-    /// get of a discarded publication; of a direct one that is counted when the consumer drops its end.
-    pub(crate) fn local_detached(&mut self, env: &mut Env, key: PublicationKey, leg: LegKey) {
+    /// The cursor of a local channel was taken out of the ring; its consumer has everything below `taken`.
+    /// Counts and reports what it does not get of a discarded publication; of a direct one that is counted
+    /// when the consumer drops its end.
+    pub(crate) fn local_detached(&mut self, env: &mut Env, key: PublicationKey, leg: LegKey, taken: u64) {
         let Some(publication) = self.publications.get_mut(&key) else { return };
         let Some(channel) = publication.draining.get(&leg).map(|leg| leg.channel.clone()) else { return };
         let shared = &publication.shared;
         if shared.discarded.get() && shared.spec.direct.is_none() {
-            let (tail, taken) = (shared.ring.tail(), channel.shared.snapshot().released);
-            add(&shared.counters.skipped_at_close, tail.saturating_sub(taken));
+            add(&shared.counters.skipped_at_close, shared.ring.tail().saturating_sub(taken));
             publication.lost(env, &channel, taken, true);
         }
     }
