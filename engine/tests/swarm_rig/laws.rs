@@ -167,6 +167,11 @@ impl Account {
         }
     }
 
+    /// Datums that the consumer was told to have missed, with those that no datum has followed.
+    pub(crate) fn told(&self) -> u64 {
+        self.missing + self.announced
+    }
+
     /// The consumer threw a leg away.
     fn drop_leg(&mut self) {
         self.settled = true;
