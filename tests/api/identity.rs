@@ -245,7 +245,6 @@ async fn drain(readers: &mut [Reader], offered: &Offered) {
 /// A consumer that was disconnected did not keep up, for at least the grace since `began`, before which
 /// nothing was offered.
 fn check_the_closed(reader: &Reader, grace: Option<Duration>, began: Instant) {
-    assert_ne!(reader.pace, Pace::KeepsUp, "only a consumer that others wait for is disconnected");
     assert!(grace.is_some_and(|grace| began.elapsed() >= grace), "{grace:?}");
     assert_eq!(reader.info.close_code(), Some(CloseCode::TOO_SLOW));
     assert_eq!(reader.at_producer.close_code(), Some(CloseCode::TOO_SLOW));
@@ -312,6 +311,7 @@ async fn check_local(
         dropped += stats.dropped_oldest();
         left_behind += stats.skipped_at_close();
         if reader.info.close_code().is_some() {
+            assert_ne!(reader.pace, Pace::KeepsUp, "only a consumer that others wait for is disconnected");
             check_the_closed(reader, grace, began);
             assert_eq!(stats.lag(), 0);
             // Between the word that it is closed and the loss of its place it may still take some.
@@ -352,6 +352,8 @@ async fn check_remote(readers: &mut [Reader], offered: &Offered, grace: Option<D
     for reader in readers.iter_mut() {
         if reader.at_producer.close_code().is_some() {
             within(reader.info.disconnected()).await;
+            // Whatever its pace: a busy machine may keep the threads between the two rings from running for a
+            // grace. On a simulated clock `lagging` of the engine shows who is disconnected and who is not.
             check_the_closed(reader, grace, began);
             // What had arrived is taken; what was acknowledged had arrived.
             reader.take(usize::MAX);
