@@ -164,6 +164,7 @@ fn more_keys_than_phases_replace_each_other() {
             corrupt: draw(50),
             reorder: draw(300),
             delay_us: 20 + draw(1_000),
+            steady: false,
         };
         let world = storm(seed, 60, 4_000, faults);
         for peer in &world.peers {
