@@ -47,6 +47,9 @@ const SIZES: [usize; 20] = [
 const MAX_PROBES: u8 = 3;
 /// When a search that ended is taken up again (RFC 8899, 5.1.1: PMTU_RAISE_TIMER).
 const RAISE_AFTER: Duration = Duration::from_secs(600);
+/// When a search that a report has bounded is taken up again; doubles with each report up to [`RAISE_AFTER`].
+/// A report may be forged, a probe shows what is true.
+const DOUBT_AFTER: Duration = Duration::from_secs(5);
 /// Large packets lost in a row, while smaller ones arrive, that show a black hole.
 const BLACK_HOLE_LOSSES: u32 = 6;
 /// Probe timeouts in a row that show one for packets above the base size.
@@ -73,6 +76,8 @@ pub(super) struct PathMtu {
     in_flight: Option<(u64, usize)>,
     /// When a search that ended begins anew; `None` while it goes on.
     raise_at: Option<Instant>,
+    /// For how long the next report bounds the search.
+    report_for: Duration,
     /// Packets lost since one of their size arrived.
     large_losses: u32,
     /// Size of the smallest of them.
@@ -89,6 +94,7 @@ impl PathMtu {
             lost_probes: 0,
             in_flight: None,
             raise_at: None,
+            report_for: DOUBT_AFTER,
             large_losses: 0,
             lost_size: usize::MAX,
         }
@@ -125,8 +131,8 @@ impl PathMtu {
         }
         let next = self.candidate();
         if next.is_none() && self.fails_from != usize::MAX && self.raise_at.is_none() {
-            // A refusal had bounded the search.
-            self.end_search(now, self.fails_from);
+            // A report had bounded the search.
+            self.end_reported(now);
         }
         next
     }
@@ -172,6 +178,12 @@ impl PathMtu {
     fn end_search(&mut self, now: Instant, fails_from: usize) {
         (self.fails_from, self.lost_probes) = (fails_from, 0);
         self.raise_at = Some(now + RAISE_AFTER);
+    }
+
+    fn end_reported(&mut self, now: Instant) {
+        self.end_search(now, self.fails_from);
+        self.raise_at = Some(now + self.report_for);
+        self.report_for = (self.report_for * 2).min(RAISE_AFTER);
     }
 
     const fn restart(&mut self) {
@@ -230,7 +242,7 @@ impl PathMtu {
             self.fails_from = size;
         }
         if self.candidate().is_none() && self.raise_at.is_none() {
-            self.end_search(now, self.fails_from);
+            self.end_reported(now);
         }
         smaller
     }
@@ -365,6 +377,32 @@ mod tests {
         search(&mut path, at(1), 65_507);
         assert_eq!(path.packet_bytes(), 1_382);
         assert!(!path.handle_too_large(at(2), 100), "every path carries it");
+    }
+
+    #[test]
+    fn report_that_is_not_true_holds_for_seconds_and_one_that_is_for_longer() {
+        let mut path = PathMtu::new(1_452);
+        search(&mut path, at(0), 1_452);
+        assert!(path.handle_too_large(at(10), 549));
+        assert_eq!((path.packet_bytes(), path.due(at(14))), (548, None));
+        search(&mut path, at(15), 1_452);
+        assert_eq!(path.packet_bytes(), 1_452);
+
+        let mut path = PathMtu::new(1_452);
+        let mut asked = 0;
+        for second in 0..3_600 {
+            while let Some(size) = path.due(at(second)) {
+                asked += 1;
+                path.handle_sent(second, size);
+                if size > 1_400 {
+                    path.handle_too_large(at(second), size);
+                } else {
+                    path.handle_probe_acked(second);
+                }
+            }
+        }
+        assert_eq!(path.packet_bytes(), 1_382);
+        assert!(asked < 60, "{asked} probes in an hour");
     }
 
     #[test]
