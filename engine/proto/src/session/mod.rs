@@ -44,7 +44,11 @@ mod timers;
 mod transmit;
 mod verbs;
 
-use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeSet, VecDeque},
+    vec::Vec,
+};
 use core::net::SocketAddr;
 
 pub use crate::{
@@ -147,9 +151,9 @@ pub struct Session {
     accepting: VecDeque<(Label, u64)>,
     /// Likewise those whose FIN does.
     finishing: VecDeque<(Label, u64)>,
-    /// FireAndForget labels of `tx_channels` that have sent everything. FIN follows when their last packet is
-    /// acknowledged or lost.
-    draining: Vec<Label>,
+    /// FireAndForget labels of `tx_channels` that have sent everything, behind the number of their last packet
+    /// as it was then. FIN follows when their last packet is acknowledged or lost.
+    draining: BTreeSet<(u64, Label)>,
     /// Equals the sum of `resend_entries` over `tx_channels`.
     resend_entries: usize,
     /// Counts `large_bytes` over `tx_channels`; a channel that waits is marked `listed_crowded`.
@@ -221,7 +225,7 @@ impl Session {
             egress: EgressWait::default(),
             accepting: VecDeque::new(),
             finishing: VecDeque::new(),
-            draining: Vec::new(),
+            draining: BTreeSet::new(),
             resend_entries: 0,
             large: LargeRoom::new(large_share(limits.max_held_bytes)),
             acks: Acks::new(config.ack_delay, config.ack_every),
@@ -512,20 +516,18 @@ impl Session {
 
     /// Sends FIN for FireAndForget channels whose last packet is acknowledged or lost.
     fn finish_drained(&mut self) {
-        if self.draining.is_empty() {
-            return;
-        }
-        let oldest = self.recovery.oldest();
-        let mut draining = core::mem::take(&mut self.draining);
-        draining.retain(|label| {
-            let Some(channel) = self.tx_channels.get_mut(*label) else { return false };
-            if oldest.is_some_and(|oldest| oldest <= channel.last_packet) {
-                return true;
+        let oldest = self.recovery.oldest().unwrap_or(u64::MAX);
+        while let Some((packet, label)) = self.draining.first().copied()
+            && packet < oldest
+        {
+            self.draining.pop_first();
+            let Some(channel) = self.tx_channels.get(label) else { continue };
+            if channel.last_packet < oldest {
+                self.send_fin(label);
+            } else {
+                self.draining.insert((channel.last_packet, label));
             }
-            self.send_fin(*label);
-            false
-        });
-        self.draining = draining;
+        }
     }
 
     /// Gives a channel that has something to send its turns; returns whether it has.

@@ -230,9 +230,7 @@ impl Session {
             // go first.
             let under_way = self.recovery.oldest().is_some_and(|oldest| oldest <= channel.last_packet);
             if mutate!(packed || under_way, "fin-overtakes-datums" => under_way) {
-                if !self.draining.contains(&label) {
-                    self.draining.push(label);
-                }
+                self.draining.insert((channel.last_packet, label));
             } else {
                 self.send_fin(label);
             }
