@@ -22,6 +22,9 @@ const MAX_ACK_DELAY: Duration = Duration::from_secs(1);
 const CHECKED_PACKETS: usize = 256;
 /// Numbers left out that are remembered.
 const SKIPPED_NUMBERS: usize = 16;
+/// Packets that ask for no acknowledgement of which the time is remembered: more than leave between two turns
+/// of the peer.
+const UNTRACKED_PACKETS: usize = 8;
 /// The probe timeout doubles up to this, so that a path that heals is noticed within a second.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -124,6 +127,9 @@ pub(super) struct Recovery {
     measured_at: Option<Instant>,
     /// The latest numbers that were left out, at most [`SKIPPED_NUMBERS`].
     skipped: VecDeque<u64>,
+    /// Number and time of the latest packets that are not tracked, at most [`UNTRACKED_PACKETS`]: the round
+    /// trip is that of the highest number acknowledged, which may be one of them.
+    untracked: VecDeque<(u64, Instant)>,
 }
 
 impl Recovery {
@@ -145,6 +151,7 @@ impl Recovery {
             lost_since: None,
             measured_at: None,
             skipped: VecDeque::with_capacity(SKIPPED_NUMBERS),
+            untracked: VecDeque::with_capacity(UNTRACKED_PACKETS),
         }
     }
 
@@ -153,6 +160,7 @@ impl Recovery {
         self.rtt = Rtt::new(initial_rtt, self.rtt.granularity);
         (self.lost_since, self.measured_at) = (None, None);
         (self.path_from, self.in_flight, self.probe_count) = (next, 0, 0);
+        self.untracked.clear();
         self.arm_probe(now);
     }
 
@@ -228,6 +236,14 @@ impl Recovery {
         self.arm_probe(now);
     }
 
+    /// A packet was sent that asks for no acknowledgement.
+    pub(super) fn handle_untracked(&mut self, now: Instant, number: u64) {
+        if self.untracked.len() == UNTRACKED_PACKETS {
+            self.untracked.pop_front();
+        }
+        self.untracked.push_back((number, now));
+    }
+
     /// No packet has this number, which follows the last.
     pub(super) fn handle_skipped(&mut self, number: u64) {
         if self.skipped.len() == SKIPPED_NUMBERS {
@@ -282,6 +298,11 @@ impl Recovery {
                 let (first, count) = (sent.first_frame, sent.frame_count);
                 self.each_frame(first, count, |frame| fate(FrameFate::Acked, frame));
             }
+        }
+        if self.largest_acked < Some(ack.largest) && outcome.acked_bytes > 0 {
+            // RFC 9002, 5.1: any of the packets newly acknowledged asked for it.
+            let untracked = || self.untracked.iter().find(|(number, _)| *number == ack.largest);
+            largest_sent_at = largest_sent_at.or_else(|| untracked().map(|(_, at)| *at));
         }
         let is_highest = self.largest_acked <= Some(ack.largest);
         self.largest_acked = self.largest_acked.max(Some(ack.largest));
@@ -524,6 +545,20 @@ mod tests {
         assert!(recovery.handle_ack(at(10), &lie, 4, &mut |_, _| {}).is_err());
         assert_eq!(ack(&mut recovery, at(10), Duration::ZERO, (0, 1)).acked_bytes, 200);
         assert_eq!(ack(&mut recovery, at(10), Duration::ZERO, (3, 3)).acked_bytes, 100);
+    }
+
+    #[test]
+    fn round_trip_is_measured_when_the_highest_number_asked_for_nothing() {
+        let mut recovery = recovery();
+        recovery.handle_sent(at(0), 0, 100, 0, 0, false);
+        for number in 1..100 {
+            recovery.handle_untracked(at(number), number);
+        }
+        assert_eq!(recovery.untracked.len(), UNTRACKED_PACKETS);
+        ack(&mut recovery, at(107), Duration::ZERO, (0, 99));
+        assert_eq!(recovery.rtt.measured_ns(), 8_000_000, "it is that of the last packet");
+        ack(&mut recovery, at(300), Duration::ZERO, (99, 99));
+        assert_eq!(recovery.rtt.measured_ns(), 8_000_000, "nothing new was acknowledged");
     }
 
     #[test]

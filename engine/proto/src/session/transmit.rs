@@ -138,6 +138,8 @@ impl Session {
             self.recovery.handle_sent(self.now, sealed.number, charge, frames, acked_to, path_probe);
             self.pacer.handle_sent(charge as u64);
             self.liveness.handle_sent(self.now);
+        } else if acks > 0 {
+            self.recovery.handle_untracked(self.now, sealed.number);
         }
         self.request_key_if_due();
         Some(sealed.bytes)
