@@ -30,8 +30,8 @@ pub(super) struct Acks {
     page: usize,
     /// The ranges before this one are to be sent: those behind have not changed since they were.
     due_to: usize,
-    /// Packets that came late, whose acknowledgement the peer may not have. At first those that the next known
-    /// acknowledgement may cover, then those that came since.
+    /// Packets that came late, whose acknowledgement the peer may not have. At first those that the next
+    /// known acknowledgement may cover, then those that came since.
     late: [Option<LatePackets>; 2],
     /// When the largest number arrived.
     largest_at: Instant,

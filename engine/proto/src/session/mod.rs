@@ -151,8 +151,8 @@ pub struct Session {
     accepting: VecDeque<(Label, u64)>,
     /// Likewise those whose FIN does.
     finishing: VecDeque<(Label, u64)>,
-    /// FireAndForget labels of `tx_channels` that have sent everything, behind the number of their last packet
-    /// as it was then. FIN follows when their last packet is acknowledged or lost.
+    /// FireAndForget labels of `tx_channels` that have sent everything, behind the number of their last
+    /// packet as it was then. FIN follows when their last packet is acknowledged or lost.
     draining: BTreeSet<(u64, Label)>,
     /// Equals the sum of `resend_entries` over `tx_channels`.
     resend_entries: usize,
