@@ -7,7 +7,8 @@
 //!
 //! Every row is measured by every program in turn, and again, `--rounds` times. The table has medians, the
 //! smallest and the largest run, and ratios to the limit. The raw output of each run is a file in `--out`.
-//! With `--features quinn` a column shows QUIC streams of that library.
+//! With `--features quinn` a column shows QUIC streams of that library, with `--features zenoh` zenoh over
+//! TCP.
 
 mod beside;
 mod limit;
@@ -17,6 +18,8 @@ mod program;
 mod quinn_streams;
 mod row;
 mod tally;
+#[cfg(feature = "zenoh")]
+mod zenoh_pubsub;
 
 use std::error::Error;
 use std::fs;
@@ -60,11 +63,14 @@ struct PathArgs {
 
 #[derive(Subcommand)]
 enum Part {
-    /// The receiving process of the limit, or of quinn; started by this program.
+    /// The receiving process of the limit, or of a peer; started by this program.
     #[command(hide = true)]
     Receive {
         #[arg(long)]
         quinn: bool,
+        /// The address of zenoh's sending session.
+        #[arg(long)]
+        zenoh: Option<String>,
         #[arg(long)]
         consumers: usize,
         #[arg(long)]
@@ -77,7 +83,9 @@ enum Part {
 /// All runs of one row: for each program its name and its runs.
 type RowRuns = Vec<(&'static str, Vec<Figures>)>;
 
-fn measure(args: &PathArgs, cases: &[PathCase]) -> Result<Vec<RowRuns>, Box<dyn Error>> {
+/// Measures all rounds. `--out` gets the table of those so far after each, since all take long. Returns the
+/// last table.
+fn measure(args: &PathArgs, cases: &[PathCase]) -> Result<String, Box<dyn Error>> {
     let [sender, receiver] = args.cpus[..] else { return Err("--cpus takes two".into()) };
     let contenders = Contender::all(args.corewire.clone())?;
     let new_row = || contenders.iter().map(|one| (one.name(), Vec::new())).collect();
@@ -85,6 +93,8 @@ fn measure(args: &PathArgs, cases: &[PathCase]) -> Result<Vec<RowRuns>, Box<dyn 
     if let Some(out) = &args.out {
         fs::create_dir_all(out)?;
     }
+    let facts = machine::facts().join("\n");
+    let mut report = String::new();
     for round in 1..=args.rounds {
         for (case, row) in cases.iter().zip(&mut rows) {
             for (contender, (name, runs)) in contenders.iter().zip(row) {
@@ -98,8 +108,14 @@ fn measure(args: &PathArgs, cases: &[PathCase]) -> Result<Vec<RowRuns>, Box<dyn 
                 runs.push(figures);
             }
         }
+        let head =
+            format!("rounds: {round}, {} s each, taking turns; median (smallest to largest)", args.seconds);
+        report = format!("{facts}\n{head}\n\n{}", table(cases, &rows));
+        if let Some(out) = &args.out {
+            fs::write(out.join("table.md"), &report)?;
+        }
     }
-    Ok(rows)
+    Ok(report)
 }
 
 /// Takes one figure of a run.
@@ -149,8 +165,12 @@ fn run() -> Result<(), Box<dyn Error>> {
     let args = PathArgs::parse();
     match args.part {
         #[cfg(feature = "quinn")]
-        Some(Part::Receive { quinn: true, consumers, bytes, cpu }) => {
+        Some(Part::Receive { quinn: true, consumers, bytes, cpu, .. }) => {
             return quinn_streams::receive(consumers, bytes, cpu);
+        }
+        #[cfg(feature = "zenoh")]
+        Some(Part::Receive { zenoh: Some(address), consumers, .. }) => {
+            return zenoh_pubsub::receive(consumers, &address);
         }
         Some(Part::Receive { consumers, bytes, cpu, .. }) => return limit::receive(consumers, bytes, cpu),
         None => {}
@@ -161,16 +181,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let wanted = |case: &PathCase| args.only.as_ref().is_none_or(|text| case.name().contains(text.as_str()));
     let cases: Vec<PathCase> =
         PathCase::all(Duration::from_secs_f64(args.seconds)).into_iter().filter(wanted).collect();
-    let facts = machine::facts();
-    let rows = measure(&args, &cases)?;
-    let head = format!(
-        "rounds: {}, {} s each, taking turns; median (smallest to largest)",
-        args.rounds, args.seconds
-    );
-    let report = format!("{}\n{head}\n\n{}", facts.join("\n"), table(&cases, &rows));
-    if let Some(out) = &args.out {
-        fs::write(out.join("table.md"), &report)?;
-    }
+    let report = measure(&args, &cases)?;
     write!(io::stdout(), "{report}")?;
     Ok(())
 }

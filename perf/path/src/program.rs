@@ -17,6 +17,8 @@ pub(crate) enum Contender {
     Limit,
     #[cfg(feature = "quinn")]
     Quinn,
+    #[cfg(feature = "zenoh")]
+    Zenoh,
     /// `corewire bench`: the column's name, and its options.
     Corewire {
         program: PathBuf,
@@ -62,6 +64,8 @@ impl Contender {
             mode("threads", &["--engine", "threads"]),
             #[cfg(feature = "quinn")]
             Contender::Quinn,
+            #[cfg(feature = "zenoh")]
+            Contender::Zenoh,
         ])
     }
 
@@ -70,6 +74,8 @@ impl Contender {
             Contender::Limit => "limit",
             #[cfg(feature = "quinn")]
             Contender::Quinn => "quinn streams",
+            #[cfg(feature = "zenoh")]
+            Contender::Zenoh => "zenoh, TCP",
             Contender::Corewire { name, .. } => name,
         }
     }
@@ -80,6 +86,8 @@ impl Contender {
             Contender::Limit => return on_a_pinned_thread(*case, cpus, limit::run),
             #[cfg(feature = "quinn")]
             Contender::Quinn => return on_a_pinned_thread(*case, cpus, crate::quinn_streams::run),
+            #[cfg(feature = "zenoh")]
+            Contender::Zenoh => return crate::zenoh_pubsub::run(case, cpus),
             Contender::Corewire { program, options, .. } => (program, options),
         };
         let what = if case.rate.is_some() { "latency" } else { "throughput" };

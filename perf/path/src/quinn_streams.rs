@@ -1,7 +1,8 @@
 //! A peer: unidirectional QUIC streams of quinn, one for each consumer, in one connection.
 //!
-//! Both ends run tokio on the one thread of their process, pinned. Default transport settings; a datum is one
-//! write of its bytes, without a length, since all have the same.
+//! Both ends run tokio on the one thread of their process, pinned. Default transport settings. A datum is its
+//! bytes, without a length, since all have the same. At a rate it is one write; at full speed a write has
+//! many, as of a program that buffers.
 
 use std::cell::RefCell;
 use std::error::Error;
@@ -26,8 +27,8 @@ use crate::tally::{Taken, UNTIMED, WARM_UP, figures, write_datum};
 
 /// Bytes that a stream is read by.
 const READ: usize = 64 * 1024;
-/// Datums at full speed between two looks at the clock.
-const LOOK_EVERY: u64 = 64;
+/// Datums of a write at full speed, between two looks at the clock.
+const LOOK_EVERY: usize = 64;
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
@@ -133,13 +134,14 @@ async fn send(case: &PathCase, to: SocketAddr, roots: RootCertStore) -> Result<u
                 }
             }
             None => {
+                let mut datums = vec![0; case.bytes * LOOK_EVERY];
                 let until = Instant::now() + time;
                 while Instant::now() < until {
-                    for _ in 0..LOOK_EVERY {
-                        write_datum(&mut datum, sent, if measured { UNTIMED } else { WARM_UP });
-                        to_all(&mut streams, &datum).await?;
+                    for datum in datums.chunks_mut(case.bytes) {
+                        write_datum(datum, sent, if measured { UNTIMED } else { WARM_UP });
                         sent += 1;
                     }
+                    to_all(&mut streams, &datums).await?;
                 }
             }
         }
