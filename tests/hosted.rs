@@ -95,8 +95,15 @@ fn burst_of_a_hosted_producer_leaves_before_its_next_turn() {
 
 #[test]
 fn loop_that_only_tries_to_send_keeps_its_stream_going() {
+    for prepared in [false, true] {
+        only_try_to_send(prepared);
+    }
+}
+
+/// `prepared`: in a callback of a loop that has prepared its sleep.
+fn only_try_to_send(prepared: bool) {
     let id = NetworkId::random();
-    let _hosted = hosted(Idle::Park);
+    let hosted = hosted(Idle::Park);
     let here = Network::new_blocking(id).unwrap();
     let there = elsewhere(id);
     let producer = here.streams().producer::<u64>().with_buffer_size(64).build().unwrap();
@@ -105,6 +112,11 @@ fn loop_that_only_tries_to_send_keeps_its_stream_going() {
     const COUNT: u64 = 20_000;
     let taken = thread::spawn(move || (0..COUNT).all(|n| consumer.recv_timeout(LIMIT) == Ok(n)));
     let started = Instant::now();
+    if prepared {
+        while hosted.prepare_sleep() == NextTurn::Now {
+            hosted.turn();
+        }
+    }
     for n in 0..COUNT {
         // Full, again and again: only this thread can receive the acknowledgements that make room.
         while producer.try_send(n).is_err() {

@@ -128,7 +128,10 @@ impl HostedShard {
     /// Sends what rings got since the last turn; in a burst by a turn. Returns the datums of the largest of
     /// these rings.
     fn flush(&self, in_burst: bool) -> usize {
-        if self.is_over() || matches!(&*self.sleeper.borrow(), Sleeper::Descriptor) {
+        if self.is_over() {
+            return 0;
+        }
+        if !in_burst && matches!(&*self.sleeper.borrow(), Sleeper::Descriptor) {
             // The commit has made the descriptor readable, so that a turn follows.
             return 0;
         }
@@ -318,14 +321,16 @@ pub fn flush(datums: usize) {
     }
 }
 
-/// A send found no room. Lets this thread's shards take a turn: it may bring the acknowledgements that make
-/// room for the next attempt, which no other thread can receive.
+/// A send found no room. Lets this thread's shards take a turn, which may bring the acknowledgements that
+/// make room: no other thread can receive them. `false`: it has no shards.
 #[cold]
-pub fn make_room() {
-    if DATUMS_LEFT.get() > 0 {
+pub fn make_room() -> bool {
+    let hosts = DATUMS_LEFT.get() > 0;
+    if hosts {
         IN_BURST.set(true);
         flush_here();
     }
+    hosts
 }
 
 #[cold]

@@ -288,10 +288,12 @@ impl ProducerCore {
     ) -> Result<(), Refusal> {
         self.publication.note_full();
         let degrades = match self.shared.policy {
-            BackpressurePolicy::PauseUpstream | BackpressurePolicy::Fail => {
-                make_room();
-                return Err(Refusal::Full);
+            BackpressurePolicy::PauseUpstream | BackpressurePolicy::Fail if make_room() => {
+                let tail = self.tail(datum)?;
+                let claim = self.writer.try_claim(len + tail.as_slice().len())?;
+                return fill::<D, C>(claim, Encoded::Measured(len), datum, &tail);
             }
+            BackpressurePolicy::PauseUpstream | BackpressurePolicy::Fail => return Err(Refusal::Full),
             BackpressurePolicy::DropOldest => false,
             BackpressurePolicy::DegradeQuality => true,
         };
