@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use corewire::engine::JoinError;
 use corewire::network::{BeaconReach, Builder, NetworkError};
-use corewire::{EngineConfig, IoChoice, Network, NetworkId, PeerEntry, PeerId, SecretKey};
+use corewire::{EngineConfig, HostedEngine, IoChoice, Network, NetworkId, PeerEntry, PeerId, SecretKey};
 
 use super::args::{DEFAULT_PORT, Io, NetArgs};
 use super::exit::{Exit, Failure};
@@ -98,6 +98,20 @@ pub(crate) fn start(id: NetworkId, io: Io, known: Option<SocketAddr>) -> Result<
     // Pinned: engines of one process give each shard its own core while there are any.
     let builder = Network::builder(id).with_bootstrap(known).with_beacon(BeaconReach::Off);
     build(builder, io, true).map_err(|error| cannot_join(None, &error))
+}
+
+/// As [`start`], on an engine that the calling thread hosts.
+pub(crate) fn start_hosted(
+    id: NetworkId,
+    io: Io,
+    known: Option<SocketAddr>,
+) -> Result<(HostedEngine, Network), Failure> {
+    let config = EngineConfig { io: io.into(), ..EngineConfig::default() };
+    let hosted =
+        HostedEngine::start(config).map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))?;
+    let builder = Network::builder(id).with_bootstrap(known).with_beacon(BeaconReach::Off);
+    let network = builder.with_engine(&hosted).build_blocking().map_err(|error| cannot_join(None, &error))?;
+    Ok((hosted, network))
 }
 
 impl From<Io> for IoChoice {

@@ -12,8 +12,17 @@ fn demonstration_delivers_every_datum_and_reports_it() {
         let output = run(&["--for", "300ms", "--rate", "2k", "--io", io]);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{out}\n{err}");
-        let essentials =
-            ["A ring", "B udp", "C udp", "p99.99", "a second", "99.9%", "in order and unchanged", "checksum"];
+        let essentials = [
+            "A ring",
+            "B udp",
+            "C udp",
+            "hosted",
+            "p99.99",
+            "a second",
+            "99.9%",
+            "in order and unchanged",
+            "checksum",
+        ];
         for word in essentials {
             assert!(out.contains(word), "`{word}` is missing in\n{out}");
         }

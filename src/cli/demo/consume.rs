@@ -75,7 +75,8 @@ pub(crate) fn run(
     }
 }
 
-fn take_part(
+/// Takes the datums of one part.
+pub(super) fn take_part(
     consumer: &mut Consumer<PriceUpdate>,
     prices: &Prices,
     part: &Part,

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use corewire::{Network, NetworkId, Producer};
+use corewire::{Consumer, Network, NetworkId, Producer};
 
 use super::consume::{self, ConsumerResult, Part};
 use super::prices::{PriceUpdate, Prices};
@@ -16,12 +16,13 @@ use super::produce::{self, Pace, Produced};
 use crate::cli::args::DemoArgs;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::node::{self, Facts};
+use crate::cli::pace;
 use crate::cli::wait::{self, CONNECT_LIMIT};
 
 /// The stream's name, from which its id is derived.
 const STREAM: &str = "corewire.demo.prices";
 /// Limit of each node's shutdown; delivering the last datums takes milliseconds.
-const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// Datums that the ring holds: enough for the time for which a consumer's thread may be preempted.
 const RING_DATUMS: usize = 8 * 1024;
 /// Bytes that the ring holds, and bytes in flight to one consumer at most.
@@ -78,7 +79,7 @@ impl DemoNodes {
         let producer = producer(&nodes[0].network)?;
         let names = ["A ring", "B udp", "C udp"];
         let consumers: Result<Vec<DemoConsumer>, Failure> =
-            nodes.iter().zip(names).map(|(node, name)| consumer(name, &node.network, prices)).collect();
+            nodes.iter().zip(names).map(|(node, name)| start_consumer(name, &node.network, prices)).collect();
         let demo = DemoNodes { nodes, consumers: consumers?, producer, prices: Arc::clone(prices) };
         demo.connect()?;
         Ok(demo)
@@ -97,11 +98,11 @@ impl DemoNodes {
     }
 
     /// Runs one part: this thread sends, the consumers' threads receive.
-    pub(crate) fn run_part(&mut self, part: Part, pace: Pace) -> Result<PartOutcome, Failure> {
+    pub(crate) fn run_part(&mut self, part: Part, speed: Pace) -> Result<PartOutcome, Failure> {
         for consumer in &self.consumers {
             consumer.parts.send(part.clone()).map_err(|_| lost(consumer.name))?;
         }
-        let produced = produce::run(&self.producer, &self.prices, &part, pace)?;
+        let produced = produce::run(&self.producer, &self.prices, &part, speed, pace::wait_until)?;
         let mut tallies = Vec::with_capacity(self.consumers.len());
         for consumer in &self.consumers {
             tallies.push((consumer.name, consumer.tallies.recv().map_err(|_| lost(consumer.name))?));
@@ -133,11 +134,11 @@ impl DemoNodes {
     }
 }
 
-fn lost(name: &str) -> Failure {
+pub(super) fn lost(name: &str) -> Failure {
     Failure::new(Exit::Failed, format!("the thread of consumer {name} has ended"))
 }
 
-fn producer(network: &Network) -> Result<Producer<PriceUpdate>, Failure> {
+pub(super) fn producer(network: &Network) -> Result<Producer<PriceUpdate>, Failure> {
     network
         .streams()
         .producer::<PriceUpdate>()
@@ -148,14 +149,23 @@ fn producer(network: &Network) -> Result<Producer<PriceUpdate>, Failure> {
         .map_err(|error| Failure::new(Exit::CannotStart, error.to_string()))
 }
 
-fn consumer(name: &'static str, network: &Network, prices: &Arc<Prices>) -> Result<DemoConsumer, Failure> {
-    let consumer = network
+pub(super) fn consumer(network: &Network) -> Consumer<PriceUpdate> {
+    network
         .streams()
         .consumer::<PriceUpdate>()
         .with_stream_id(STREAM)
         .with_window_bytes(RING_BYTES)
         .with_buffer_size(RING_DATUMS)
-        .build();
+        .build()
+}
+
+/// Starts a thread that takes what `node` receives.
+fn start_consumer(
+    name: &'static str,
+    network: &Network,
+    prices: &Arc<Prices>,
+) -> Result<DemoConsumer, Failure> {
+    let consumer = consumer(network);
     let (parts, next_part) = mpsc::channel();
     let (tally, tallies) = mpsc::channel();
     let prices = Arc::clone(prices);

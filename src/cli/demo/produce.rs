@@ -1,6 +1,5 @@
 //! The producer of the demonstration: at a steady rate, or as fast as the slowest consumer allows.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use corewire::Producer;
@@ -10,7 +9,6 @@ use super::consume::Part;
 use super::prices::{PriceUpdate, Prices};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::latency::{histogram, nanoseconds, record};
-use crate::cli::pace;
 
 /// Datums sent between two reads of the clock at full speed.
 const LOOK_EVERY: u64 = 256;
@@ -32,16 +30,21 @@ pub(crate) struct Produced {
     pub(crate) late: Histogram<u64>,
 }
 
-/// Sends one part and publishes where it ended.
+/// Sends one part and publishes where it ended. `wait_until` waits for the moment when a datum is due.
 pub(crate) fn run(
     producer: &Producer<PriceUpdate>,
     prices: &Prices,
     part: &Part,
     pace: Pace,
+    wait_until: impl Fn(Instant),
 ) -> Result<Produced, Failure> {
-    thread::sleep(part.start.saturating_duration_since(Instant::now()));
+    wait_until(part.start);
     let (end, late) = match pace {
-        Pace::Steady { rate, duration } => steady(producer, prices, part, rate, duration)?,
+        Pace::Steady { rate, duration } => {
+            let due = |index| Duration::from_secs_f64(index as f64 / rate);
+            let count = ((rate * duration.as_secs_f64()) as u64).max(1);
+            steady(producer, prices, part, (0..count).map(due), wait_until)?
+        }
         Pace::Full { duration } => (full(producer, prices, part, duration)?, histogram()),
     };
     // Set only here: it cannot be set already.
@@ -53,18 +56,18 @@ fn steady(
     producer: &Producer<PriceUpdate>,
     prices: &Prices,
     part: &Part,
-    rate: f64,
-    duration: Duration,
+    dues: impl Iterator<Item = Duration>,
+    wait_until: impl Fn(Instant),
 ) -> Result<(u64, Histogram<u64>), Failure> {
-    let count = ((rate * duration.as_secs_f64()) as u64).max(1);
     let mut late = histogram();
-    for index in 0..count {
-        let due = Duration::from_secs_f64(index as f64 / rate);
-        pace::wait_until(part.start + due);
+    let mut sequence = part.first;
+    for due in dues {
+        wait_until(part.start + due);
         record(&mut late, nanoseconds(part.start.elapsed().saturating_sub(due)));
-        send(producer, prices.datum(part.first + index, nanoseconds(due)))?;
+        send(producer, prices.datum(sequence, nanoseconds(due)))?;
+        sequence += 1;
     }
-    Ok((part.first + count, late))
+    Ok((sequence, late))
 }
 
 fn full(

@@ -76,15 +76,16 @@ pub(crate) fn latency_begins(
     out.flush()
 }
 
+pub(crate) fn hosted_begins(out: &mut impl Write, style: Style, rate: f64, time: Duration) -> io::Result<()> {
+    let rate = grouped(rate as u64);
+    let line = format!("2. Hosted: {rate} prices a second for {:.1} s", time.as_secs_f64());
+    writeln!(out, "\n{}", style.bold(&line))?;
+    writeln!(out, "   from a node to another, each driven by the thread that sends or receives")?;
+    out.flush()
+}
+
 pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &PartOutcome) -> io::Result<()> {
-    write!(out, "\n  {:<8} {:>9}", "consumer", "received")?;
-    percentile_names(out)?;
-    for (name, tally) in &outcome.tallies {
-        write!(out, "  {name:<8} {:>9}", grouped(tally.received))?;
-        percentile_row(out, &tally.latency)?;
-    }
-    write!(out, "  {:<18}", "producer late by")?;
-    percentile_row(out, &outcome.produced.late)?;
+    timed(out, outcome)?;
     let series: Vec<Series<'_>> =
         outcome.tallies.iter().map(|(name, tally)| Series { name, histogram: &tally.latency }).collect();
     writeln!(out)?;
@@ -94,8 +95,20 @@ pub(crate) fn latency(out: &mut impl Write, style: Style, outcome: &PartOutcome)
     Ok(())
 }
 
+/// The latencies of a part, in numbers.
+pub(crate) fn timed(out: &mut impl Write, outcome: &PartOutcome) -> io::Result<()> {
+    write!(out, "\n  {:<8} {:>9}", "consumer", "received")?;
+    percentile_names(out)?;
+    for (name, tally) in &outcome.tallies {
+        write!(out, "  {name:<8} {:>9}", grouped(tally.received))?;
+        percentile_row(out, &tally.latency)?;
+    }
+    write!(out, "  {:<18}", "producer late by")?;
+    percentile_row(out, &outcome.produced.late)
+}
+
 pub(crate) fn throughput_begins(out: &mut impl Write, style: Style, time: Duration) -> io::Result<()> {
-    let line = format!("2. Throughput: as many as go through in {:.1} s", time.as_secs_f64());
+    let line = format!("3. Throughput: as many as go through in {:.1} s", time.as_secs_f64());
     writeln!(out, "\n{}", style.bold(&line))?;
     out.flush()
 }
@@ -122,16 +135,18 @@ pub(crate) fn throughput(out: &mut impl Write, outcome: &PartOutcome) -> io::Res
     Ok(())
 }
 
-/// The last lines: whether every datum arrived. `expected` is the checksum of what was sent.
+/// The last lines: whether every datum arrived. `expected` is the checksum of what the nodes with threads
+/// were sent in `outcomes`.
 pub(crate) fn verdict(
     out: &mut impl Write,
     style: Style,
+    hosted: &PartOutcome,
     outcomes: &[&PartOutcome],
     expected: Checksum,
 ) -> io::Result<bool> {
     let mut well = true;
     writeln!(out)?;
-    for (name, tally) in outcomes.iter().flat_map(|outcome| &outcome.tallies) {
+    for (name, tally) in [&hosted].into_iter().chain(outcomes).flat_map(|outcome| &outcome.tallies) {
         if !tally.is_whole() {
             well = false;
             let (missing, disordered) = (grouped(tally.missing), grouped(tally.disordered));
@@ -155,9 +170,10 @@ pub(crate) fn verdict(
         let ok = style.paint(32, if style.unicode { "✓" } else { "ok:" });
         writeln!(
             out,
-            "{ok} each consumer got all {} prices, in order and unchanged",
+            "{ok} A, B and C each got all {} prices, in order and unchanged",
             grouped(last.produced.end)
         )?;
+        writeln!(out, "  and the hosted consumer all {} of its part", grouped(hosted.produced.end))?;
         writeln!(out, "  checksum of what was sent, and of what each received: {}", expected.short())?;
     }
     out.flush()?;
