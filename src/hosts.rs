@@ -9,7 +9,7 @@
 //! | a loop of the program's own | [`HostedEngine::prepare_sleep`] | the loop's own sleep |
 //! | tokio, one thread | `TokioReactor`, feature `tokio` | tokio's own sleep |
 //! | tokio-uring | `TokioUringReactor`, feature `tokio-uring` | tokio's own sleep |
-//! | glommio | `GlommioReactor`, feature `glommio` | a poll in the executor's ring |
+//! | glommio | `GlommioReactor`, feature `glommio` | a poll in the executor's ring, and system calls for it |
 //! | any other executor | [`PollThread`](crate::engine::PollThread) | a hop between threads more |
 //!
 //! * No executor is the shortest way, for a program whose threads belong to corewire.
@@ -45,10 +45,6 @@ pub use self::glommio::GlommioReactor;
 pub use self::on_tokio::TokioReactor;
 #[cfg(feature = "tokio-uring")]
 pub use self::tokio_uring::TokioUringReactor;
-
-/// How long an engine's task yields before the executor gets to its own I/O. A pass costs some microseconds.
-#[cfg(any(feature = "glommio", feature = "tokio-uring"))]
-const BETWEEN_PASSES: std::time::Duration = std::time::Duration::from_micros(50);
 
 #[cfg(feature = "tokio")]
 mod on_tokio {

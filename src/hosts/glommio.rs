@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::future::Future;
+use std::hint::spin_loop;
 use std::io;
+use std::mem;
 use std::net::TcpStream as StdStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
@@ -13,8 +15,11 @@ use futures_io::AsyncRead;
 use glommio::net::TcpStream;
 use glommio::timer::Timer;
 
-use super::BETWEEN_PASSES;
 use crate::engine::{HostedEngine, Reactor};
+
+/// How long an engine's task yields before the executor gets to its own I/O. A pass costs some system calls,
+/// because the executor sets its preemption timers anew.
+const BETWEEN_PASSES: Duration = Duration::from_micros(200);
 
 /// The shortest timer that glommio registers instead of answering at once.
 const NEXT_PASS: Duration = Duration::from_micros(2);
@@ -23,7 +28,7 @@ const NEXT_PASS: Duration = Duration::from_micros(2);
 ///
 /// Both drivers can be hosted: the executor's ring polls the engine's descriptor, which is an epoll set or a
 /// notice of the engine's own ring. While datums flow the engine's task yields instead of sleeping, and every
-/// 50 µs it lets the executor look at its own I/O and timers, which otherwise happens once in the executor's
+/// 200 µs it lets the executor look at its own I/O and timers, which otherwise happens once in the executor's
 /// preemption time.
 ///
 /// ```
@@ -57,17 +62,19 @@ pub struct GlommioReactor {
     timer: Option<Timer>,
     /// When the executor last had the opportunity to look at its I/O.
     passed: Instant,
+    /// It has one now: the engine's task waits.
+    passing: bool,
 }
 
 impl GlommioReactor {
-    /// For `hosted`. The future is polled by a glommio executor: elsewhere its first sleep panics.
+    /// For `hosted`. The future is polled by a glommio executor: elsewhere its first yield or sleep panics.
     ///
     /// # Errors
     ///
     /// When the system refuses a descriptor.
     pub fn new(hosted: &HostedEngine) -> io::Result<Self> {
         let fd = hosted.as_fd().try_clone_to_owned()?;
-        Ok(Self { fd, poll: None, timer: None, passed: Instant::now() })
+        Ok(Self { fd, poll: None, timer: None, passed: Instant::now(), passing: false })
     }
 
     /// Whether the ring has reported the descriptor since `poll` was made.
@@ -95,16 +102,24 @@ impl Reactor for GlommioReactor {
                 return Poll::Ready(());
             }
         }
+        self.passing = true;
         Poll::Pending
     }
 
     fn yield_now(&mut self, cx: &mut Context<'_>) {
-        if self.passed.elapsed() >= BETWEEN_PASSES {
+        if mem::take(&mut self.passing) {
             self.passed = Instant::now();
-            // The executor looks at its ring and its timers once no task is ready.
+        } else if self.passed.elapsed() >= BETWEEN_PASSES {
+            // The executor looks at its rings and its timers once no task is ready. Without a timer that is
+            // due it would then sleep, which costs more than all else here.
             let timer = self.timer.get_or_insert_with(|| Timer::new(NEXT_PASS));
             timer.reset(NEXT_PASS);
+            let due = Instant::now() + NEXT_PASS;
             if Pin::new(timer).poll(cx).is_pending() {
+                while Instant::now() <= due {
+                    spin_loop();
+                }
+                self.passing = true;
                 return;
             }
         }

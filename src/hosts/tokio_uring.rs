@@ -4,14 +4,16 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::io::unix::AsyncFd;
 
-use super::BETWEEN_PASSES;
 use super::on_tokio::{TokioReactor, forget, watch};
 use crate::engine::{HostedEngine, Reactor};
+
+/// How long an engine's task yields before the runtime gets to its own I/O. A pass costs some microseconds.
+const BETWEEN_PASSES: Duration = Duration::from_micros(50);
 
 /// Waits for a hosted engine inside tokio-uring's runtime.
 ///
