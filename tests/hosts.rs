@@ -17,6 +17,7 @@ use corewire::{
     Consumer, Engine, EngineConfig, HostedEngine, IoChoice, Network, NetworkId, Producer, block_on,
 };
 use corewire_testkit::LIMIT;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Round trips of a conversation, and datums of its burst.
 const ROUNDS: u64 = 100;
@@ -165,6 +166,38 @@ fn blocking_calls_host_an_engine() {
 #[test]
 fn a_loop_that_waits_for_descriptors_hosts_an_engine() {
     check(|hosted, meeting| descriptor_loop::run(hosted, converse(meeting)).unwrap());
+}
+
+/// The processor time of this thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[test]
+fn a_loop_sleeps_when_its_engine_is_over_and_its_future_is_not() {
+    for io in drivers() {
+        let hosted = HostedEngine::start(config(io, Idle::Park)).unwrap();
+        let engine = hosted.engine().clone();
+        let (tell, told) = channel();
+        let mut tell = Some(tell);
+        let future = poll_fn(|cx| {
+            let (engine, waker) = (engine.clone(), cx.waker().clone());
+            if let Some(tell) = tell.take() {
+                thread::spawn(move || {
+                    assert!(engine.stop(LIMIT));
+                    thread::park_timeout(SILENCE);
+                    tell.send(()).unwrap();
+                    waker.wake();
+                });
+            }
+            if told.try_recv().is_ok() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        let before = thread_time();
+        descriptor_loop::run(&hosted, future).unwrap();
+        let used = thread_time() - before;
+        assert!(hosted.is_over() && used < SILENCE / 4, "{io:?}: {used:?} of {SILENCE:?}");
+    }
 }
 
 /// Wakes the thread that runs [`run_both`].

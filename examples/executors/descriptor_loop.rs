@@ -37,17 +37,21 @@ pub(crate) fn run<F: Future>(hosted: &HostedEngine, future: F) -> io::Result<F::
             return Ok(output);
         }
         let is_due = hosted.turn() == NextTurn::Now || hosted.prepare_sleep() == NextTurn::Now;
-        // An engine that is over needs no turn: from then on the future alone is waited for. If a turn is
-        // due, other descriptors are looked at all the same. The engine's own shows when the next one is.
-        let limit = (is_due && !hosted.is_over()).then(Timespec::default);
+        // If a turn is due, other descriptors are looked at all the same. The engine's own shows when the
+        // next one is.
+        let is_over = hosted.is_over();
+        let limit = (is_due && !is_over).then(Timespec::default);
         let mut descriptors =
-            [hosted.as_fd(), woken.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        match poll(&mut descriptors, limit.as_ref()) {
+            [woken.as_fd(), hosted.as_fd()].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        // An engine that is over needs no turn, and its descriptor tells nothing: the future alone is waited
+        // for.
+        let asked = if is_over { &mut descriptors[..1] } else { &mut descriptors[..] };
+        match poll(asked, limit.as_ref()) {
             // A signal was handled: an early wake-up.
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        is_woken = !descriptors[1].revents().is_empty();
+        is_woken = !descriptors[0].revents().is_empty();
         if is_woken {
             // One byte for each wake; what is left is read in the next round.
             let _ = woken.read(&mut [0; 64])?;
