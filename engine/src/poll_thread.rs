@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Waker},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use corewire_rings::{contain, sync::Lock};
@@ -15,6 +16,9 @@ use crate::{
     driver::{EventFd, wait_readable},
     hosted::{HostedEngine, Reactor},
 };
+
+/// How long a thread that is not allowed to wait for descriptors sleeps.
+const BLIND_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the thread is to wait for.
 #[derive(Debug, Default)]
@@ -105,10 +109,15 @@ fn watch_descriptor(fd: &OwnedFd, shared: &PollShared) {
         };
         let both = [fd.as_fd(), call.as_fd()];
         let woken = wait_readable(if watching { &both } else { &both[1..] }, None);
-        if !watching || !matches!(woken, Ok(Some(0))) {
-            // Before the next look at what the caller has changed.
-            call.clear();
-            continue;
+        match woken {
+            Ok(Some(0)) if watching => {}
+            // A sandbox that was entered since forbids to wait: the task looks for itself, again and again.
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => thread::sleep(BLIND_PAUSE),
+            _ => {
+                // Before the next look at what the caller has changed.
+                call.clear();
+                continue;
+            }
         }
         let task = watch.lock().task.take();
         if let Some(task) = task {
