@@ -113,9 +113,9 @@ pub enum ShardState {
         /// The panic's text.
         message: String,
     },
-    /// The kernel refuses its driver a call that it needs: a sandbox that the process entered after the
-    /// engine's start forbids it. Its channels have terminated. Enter the sandbox before; then the engine
-    /// takes the driver that it allows.
+    /// The kernel refuses its driver a call that it needs, for the most part because a sandbox that the
+    /// process entered after the engine's start forbids it. Its channels have terminated. Enter the sandbox
+    /// before; then the engine takes the driver that it allows.
     DriverFailed {
         /// The driver and the system's answer.
         message: String,

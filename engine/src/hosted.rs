@@ -153,8 +153,10 @@ impl HostedEngine {
 
     /// For a loop that sleeps on several descriptors: arms everything that makes this one ([`AsFd`])
     /// readable, the time of the next turn included. Unless the answer is [`NextTurn::Now`], wait for it to
-    /// become readable, which needs no timer; then take a turn. Once the engine [is over](Self::is_over) the
-    /// answer stays `Now`. The example `host_own_loop` has such a loop.
+    /// become readable, which needs no timer; then take a turn. The example `host_own_loop` has such a loop.
+    ///
+    /// Once the engine [is over](Self::is_over) the answer stays `Now` and the descriptor tells nothing:
+    /// leave it out of the wait.
     ///
     /// Anything else that turns the engine before that (a blocking call in a callback, another
     /// [`turn`](Self::turn)) ends this sleep and leaves the descriptor readable, so the loop comes round to
@@ -192,10 +194,12 @@ impl HostedEngine {
     /// # Cancel safety
     ///
     /// Dropping the future stops no engine and loses nothing: from then on the shard takes no turns until it
-    /// is given them another way, by a blocking call or another `run`. Two of them may exist at one time;
-    /// each sleeps until the other one turns the shard.
+    /// is given them another way, by a blocking call or another `run`.
+    ///
+    /// Two of them may exist at one time: they share each sleep, and the one that is woken takes the turn.
+    /// Drop one that you no longer poll: what wakes it may be meant for both.
     pub fn run<R: Reactor>(&self, reactor: R) -> HostedRun<R> {
-        HostedRun { shard: self.shard.clone(), reactor, sleep: 0 }
+        HostedRun { shard: self.shard.clone(), reactor, task: self.shard.task(), sleep: 0 }
     }
 }
 
@@ -220,7 +224,9 @@ pub trait Reactor {
 pub struct HostedRun<R> {
     shard: Rc<HostedShard>,
     reactor: R,
-    /// The sleep that it has prepared last; 0 before the first.
+    /// Its number among those of the shard.
+    task: u64,
+    /// The sleep that it has prepared or joined last; 0 before the first.
     sleep: u64,
 }
 
@@ -228,8 +234,17 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { shard, reactor, sleep } = &mut *self;
-        shard.end_sleep(*sleep);
+        let Self { shard, reactor, task, sleep } = &mut *self;
+        if !shard.end_sleep(*sleep, *task)
+            && let Some(number) = shard.join_sleep(*task, cx.waker())
+        {
+            // A turn would end the other one's sleep, which would end this one's in the same way.
+            *sleep = number;
+            if reactor.poll_readable(cx).is_pending() {
+                return Poll::Pending;
+            }
+            shard.end_sleep(*sleep, *task);
+        }
         for _ in 0..TURNS_PER_POLL {
             reactor.clear();
             let next = shard.turn();
@@ -244,12 +259,12 @@ impl<R: Reactor + Unpin> Future for HostedRun<R> {
             if shard.idle(shard.last_turn()).stays_awake() {
                 break;
             }
-            let Some(prepared) = shard.prepare_sleep(None, Some(cx.waker())) else { continue };
+            let Some(prepared) = shard.prepare_sleep(None, Some((*task, cx.waker()))) else { continue };
             *sleep = prepared.number;
             if reactor.poll_readable(cx).is_pending() {
                 return Poll::Pending;
             }
-            shard.end_sleep(*sleep);
+            shard.end_sleep(*sleep, *task);
         }
         reactor.yield_now(cx);
         Poll::Pending
@@ -260,7 +275,7 @@ impl<R> Drop for HostedRun<R> {
     fn drop(&mut self) {
         // The waker of a task that is gone stays armed nowhere, and others may spin.
         if self.sleep > 0 {
-            self.shard.give_up_sleep(self.sleep);
+            self.shard.give_up_sleep(self.sleep, self.task);
         }
         self.shard.rest();
     }

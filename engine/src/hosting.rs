@@ -4,7 +4,8 @@
 //! their drivers once nothing is to be done. A thread without one parks. Every blocking form of the typed
 //! layer waits here.
 //!
-//! Not inside: the engine's handle, which is `hosted`'s, and executors that turn a shard in a task.
+//! Not inside: the engine's handle, which is `hosted`'s, and executors that turn a shard in a task. The tasks
+//! that sleep are in `tasks`, the waker of a blocking form is in `parker`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,13 +14,17 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{Arc, OnceLock},
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant as StdInstant},
 };
 
 use corewire_proto::time::Instant;
-use corewire_rings::{contain, drop_contained, park, sync::AtomicFlag};
+use corewire_rings::{drop_contained, park};
 
+use self::{
+    parker::{HostParker, HostParkerLoan},
+    tasks::HostTasks,
+};
 use crate::{
     affinity,
     driver::{AnyDriver, Driver, HostDescriptor, Sleep, wait_readable},
@@ -30,6 +35,9 @@ use crate::{
     },
     shared::Next,
 };
+
+mod parker;
+mod tasks;
 
 /// The shards of one thread.
 type ShardsHere = Rc<[Rc<HostedShard>]>;
@@ -52,8 +60,8 @@ enum Sleeper {
     Awake,
     /// The driver's own waker, which shows in the descriptor.
     Descriptor,
-    /// A task that turns the shard.
-    Task(Waker),
+    /// The waker of a task that turns the shard.
+    Task,
 }
 
 /// A sleep that a caller has prepared.
@@ -66,8 +74,9 @@ pub(crate) struct HostSleep {
 
 /// A shard on the thread that made it.
 pub(crate) struct HostedShard {
-    /// Readable while the shard is awake, from the first sleep outside of the driver on, and when something
-    /// has happened or come due that ends such a sleep. A task that sleeps is called for the rest.
+    /// Readable until the first sleep outside of the driver, when something has happened or come due that
+    /// ends such a sleep, and after a sleep of [`Sleeper::Descriptor`] has ended. A task that sleeps is
+    /// called for the rest.
     descriptor: HostDescriptor,
     /// Borrowed during a turn only.
     shard: RefCell<Shard<AnyDriver>>,
@@ -77,6 +86,8 @@ pub(crate) struct HostedShard {
     /// Set when the shard has stopped or panicked, or its driver has failed.
     end: Arc<OnceLock<HostEnd>>,
     sleeper: RefCell<Sleeper>,
+    /// Those that sleep with the shard. Another caller's turn wakes them.
+    tasks: HostTasks,
     /// Sleeps that were prepared: the number of the last one.
     sleeps: Cell<u64>,
     /// The waker of this thread's blocking forms. Kept between them, so that waiting does not allocate; empty
@@ -99,6 +110,7 @@ impl HostedShard {
             idler: RefCell::new(idler),
             end,
             sleeper: RefCell::new(Sleeper::Awake),
+            tasks: HostTasks::default(),
             sleeps: Cell::new(0),
             parker: Cell::new(None),
         });
@@ -146,21 +158,47 @@ impl HostedShard {
         shard.largest_ring()
     }
 
-    /// Arms everything that ends a sleep: it calls `task`, or makes the descriptor readable, as do a datagram
-    /// and the time in any case. `None`: there is work, or the shard is over.
-    pub(crate) fn prepare_sleep(&self, until: Option<Instant>, task: Option<&Waker>) -> Option<HostSleep> {
+    /// Arms everything that ends a sleep: it calls `task` (see [`task`](Self::task)), or makes the descriptor
+    /// readable, as do a datagram and the time in any case. `None`: there is work, or the shard is over.
+    pub(crate) fn prepare_sleep(
+        &self,
+        until: Option<Instant>,
+        task: Option<(u64, &Waker)>,
+    ) -> Option<HostSleep> {
         let mut shard = self.shard.try_borrow_mut().ok()?;
+        self.wake_up(&mut shard);
         if self.is_over() {
             return None;
         }
-        self.wake_up(&mut shard);
-        let sleeper = task.unwrap_or(&self.alarm);
-        let prepared = self.contained(&mut shard, |shard| shard.prepare_sleep(until, sleeper))?;
+        let waker = task.map_or(&self.alarm, |(_, waker)| waker);
+        let prepared = self.contained(&mut shard, |shard| shard.prepare_sleep(until, waker))?;
         let Sleep::Until(until) = prepared else { return None };
-        self.descriptor.wake_at(until);
-        *self.sleeper.borrow_mut() = task.map_or(Sleeper::Descriptor, |task| Sleeper::Task(task.clone()));
+        if let Err(error) = self.descriptor.wake_at(until) {
+            self.contained(&mut shard, Shard::end_sleep);
+            self.contained(&mut shard, |shard| shard.fail(&error));
+            return None;
+        }
+        if let Some((task, waker)) = task {
+            self.tasks.add(task, waker);
+        }
+        *self.sleeper.borrow_mut() = if task.is_some() { Sleeper::Task } else { Sleeper::Descriptor };
         self.sleeps.set(self.sleeps.get() + 1);
         Some(HostSleep { number: self.sleeps.get(), until })
+    }
+
+    /// A number for a task that will turn this shard.
+    pub(crate) fn task(&self) -> u64 {
+        self.tasks.number()
+    }
+
+    /// `task` sleeps too, if another caller's sleep is armed, whose number is given. It hears of the
+    /// descriptor by its own means, and is woken when the other one takes a turn.
+    pub(crate) fn join_sleep(&self, task: u64, waker: &Waker) -> Option<u64> {
+        if self.is_over() || matches!(*self.sleeper.borrow(), Sleeper::Awake) {
+            return None;
+        }
+        self.tasks.add(task, waker);
+        Some(self.sleeps.get())
     }
 
     /// Sleeps in the driver, unless there is work or the shard is over.
@@ -173,40 +211,42 @@ impl HostedShard {
         self.contained(&mut shard, |shard| shard.park(until));
     }
 
-    /// The sleeper ends its own sleep, unless another caller has ended it already.
-    pub(crate) fn end_sleep(&self, number: u64) {
-        if self.sleeps.get() == number
-            && let Ok(mut shard) = self.shard.try_borrow_mut()
-        {
-            let _itself = self.end_any_sleep(&mut shard);
+    /// A sleeper (`task`, or 0) ends the sleep with this number; `false` if it has ended already.
+    pub(crate) fn end_sleep(&self, number: u64, task: u64) -> bool {
+        let Ok(mut shard) = self.shard.try_borrow_mut() else { return false };
+        if self.sleeps.get() != number || matches!(*self.sleeper.borrow(), Sleeper::Awake) {
+            return false;
         }
+        self.end_any_sleep(&mut shard, task);
+        true
     }
 
-    /// As [`end_sleep`](Self::end_sleep) for a sleeper that will take no turn: the descriptor tells the host.
-    pub(crate) fn give_up_sleep(&self, number: u64) {
-        self.end_sleep(number);
-        self.descriptor.wake_now();
+    /// As [`end_sleep`](Self::end_sleep) for a task that will take no turn: the descriptor tells the host.
+    pub(crate) fn give_up_sleep(&self, number: u64, task: u64) {
+        self.end_sleep(number, task);
+        // A refusal ends the shard when it comes again.
+        let _ = self.descriptor.wake_now();
     }
 
-    /// Ends a sleep that may be another caller's: that one takes a turn then, and arms again what ends its
-    /// sleep.
+    /// Ends a sleep that may be another caller's: that one comes round to its turn, and arms again what ends
+    /// its sleep.
     fn wake_up(&self, shard: &mut Shard<AnyDriver>) {
-        if let Sleeper::Task(task) = self.end_any_sleep(shard) {
-            contain(|| task.wake());
-        }
+        self.end_any_sleep(shard, 0);
     }
 
-    /// Ends a sleep, if one was prepared, and gives what would have ended it. A host that waits for the
+    /// Ends a sleep, if one was prepared, and wakes the tasks in it but `ending`. A host that waits for the
     /// descriptor finds it readable.
-    fn end_any_sleep(&self, shard: &mut Shard<AnyDriver>) -> Sleeper {
+    fn end_any_sleep(&self, shard: &mut Shard<AnyDriver>, ending: u64) {
         let sleeper = self.sleeper.replace(Sleeper::Awake);
         if !matches!(sleeper, Sleeper::Awake) {
             self.contained(shard, Shard::end_sleep);
         }
-        if matches!(sleeper, Sleeper::Descriptor) {
-            self.descriptor.wake_now();
+        if matches!(sleeper, Sleeper::Descriptor)
+            && let Err(error) = self.descriptor.wake_now()
+        {
+            self.contained(shard, |shard| shard.fail(&error));
         }
-        sleeper
+        self.tasks.wake_all_but(ending);
     }
 
     /// Runs a part of a turn, and notes when the shard has stopped. A panic ends it, as it does on a thread
@@ -220,11 +260,13 @@ impl HostedShard {
             Ok(done) => {
                 if let Some(end) = shard.end() {
                     let _first = self.end.set(end);
+                    shard.close_events();
                 }
                 Some(done)
             }
             Err(payload) => {
                 let _first = self.end.set(host::end_after_panic(shard, payload.as_ref()));
+                shard.close_events();
                 drop_contained(payload);
                 None
             }
@@ -523,68 +565,7 @@ fn sleep(shards: &[Rc<HostedShard>], until: Option<Instant>) {
         // A refusal (a signal came) is an early wake-up.
         let _ = wait_readable(&descriptors, None);
     }
-    sleeps.iter().for_each(|(shard, number)| shard.end_sleep(*number));
-}
-
-/// Wakes a thread that drives shards: the flag tells that a poll is due, the alarm ends the sleep.
-struct HostWaker {
-    woken: AtomicFlag,
-    alarm: Waker,
-}
-
-impl Wake for HostWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        // AcqRel: what the waker did comes before the poll that its wake causes. The flag comes before the
-        // alarm: a sleep that the alarm ends, or prevents, is followed by a look at the flag.
-        if !self.woken.set(true) {
-            self.alarm.wake_by_ref();
-        }
-    }
-}
-
-/// A [`HostWaker`] and the waker made of it.
-struct HostParker {
-    shared: Arc<HostWaker>,
-    waker: Waker,
-}
-
-/// Gives the parker back at the end, also when a poll panics. A wait inside a poll makes a parker of its own.
-struct HostParkerLoan<'a> {
-    shard: &'a HostedShard,
-    parker: Option<HostParker>,
-}
-
-impl<'a> HostParkerLoan<'a> {
-    fn of(shard: &'a HostedShard) -> Self {
-        let parker = shard.parker.take().unwrap_or_else(|| {
-            let shared = Arc::new(HostWaker { woken: AtomicFlag::default(), alarm: shard.alarm.clone() });
-            HostParker { waker: Waker::from(shared.clone()), shared }
-        });
-        Self { shard, parker: Some(parker) }
-    }
-
-    fn parker(&self) -> &HostParker {
-        self.parker.as_ref().expect("a loan has its parker until it is dropped")
-    }
-
-    fn waker(&self) -> &Waker {
-        &self.parker().waker
-    }
-
-    fn take_woken(&self) -> bool {
-        let woken = &self.parker().shared.woken;
-        // A plain load first: it is looked at after each turn.
-        woken.get() && woken.set(false)
-    }
-}
-
-impl Drop for HostParkerLoan<'_> {
-    fn drop(&mut self) {
-        self.shard.parker.set(self.parker.take());
-        self.shard.rest();
-    }
+    sleeps.iter().for_each(|(shard, number)| {
+        shard.end_sleep(*number, 0);
+    });
 }

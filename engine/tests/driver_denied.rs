@@ -6,18 +6,23 @@ mod driver_rig;
 
 use std::{
     env,
+    future::Future,
     net::UdpSocket,
     os::fd::AsRawFd,
+    pin::pin,
     process::{Command, Stdio},
+    task::Context,
+    time::{Duration, Instant},
 };
 
 use corewire_engine::{
-    EngineConfig, HostedEngine, NextTurn, ShardState,
+    EngineConfig, HostedEngine, Idle, NextTurn, PollThread, ShardState,
     affinity::{self, Cpus, Unpinned},
     driver::{Driver, DriverConfig, DriverKind, DriverOpenError, IoChoice, Unavailable, open},
     node::{Node, NodeConfig},
 };
 use corewire_proto::NetworkId;
+use corewire_testkit::{CountingWaker, LIMIT};
 use driver_rig::{Arm, Rig, Side, pattern};
 
 /// Names the case to the child.
@@ -95,6 +100,17 @@ fn a_sandbox_entered_after_the_start_ends_the_shard_with_the_reason() {
     run("late-enter");
     run("late-epoll");
     run("late-receive");
+    run("late-timer");
+}
+
+#[test]
+fn a_poll_thread_that_may_not_wait_lets_its_task_look() {
+    run("no-poll");
+}
+
+#[test]
+fn a_sandbox_that_forbids_only_precise_waits_ends_no_shard() {
+    run("late-pwait2");
 }
 
 #[test]
@@ -155,9 +171,21 @@ fn child() {
                 refused_train(arm);
             }
         }
-        "late-enter" => fails_late(IoChoice::Uring, libc::SYS_io_uring_enter),
-        "late-epoll" => fails_late(IoChoice::Epoll, libc::SYS_epoll_pwait2),
-        "late-receive" => fails_late(IoChoice::Epoll, libc::SYS_recvmmsg),
+        "late-enter" => fails_late(IoChoice::Uring, &[libc::SYS_io_uring_enter]),
+        "late-epoll" => fails_late(IoChoice::Epoll, EPOLL_WAITS),
+        "late-receive" => fails_late(IoChoice::Epoll, &[libc::SYS_recvmmsg]),
+        "late-timer" => loses_its_timer(),
+        "no-poll" => polls_without_poll(),
+        "late-pwait2" => {
+            let mut driver = open(IoChoice::Epoll, &DriverConfig::default()).unwrap().driver;
+            deny(&[Rule::call(libc::SYS_epoll_pwait2)], libc::EPERM);
+            let until = driver.now() + Duration::from_micros(1500);
+            while driver.now() < until {
+                driver.park(Some(until));
+                driver.submit().unwrap();
+            }
+            traffic(Arm::Epoll);
+        }
         "send-eagain" => send_eagain(),
         "descriptors" => descriptors(),
         other => panic!("no case {other}"),
@@ -214,32 +242,74 @@ fn rough_waits() {
     let mut driver = open(IoChoice::Epoll, &DriverConfig::default()).unwrap().driver;
     assert!(!driver.features().has("epoll_pwait2"));
     let start = driver.now();
-    let asked = std::time::Duration::from_micros(1500);
+    let asked = Duration::from_micros(1500);
     driver.park(Some(start + asked));
     assert!(driver.now() - start >= asked);
     traffic(Arm::Epoll);
 }
 
-/// A driver that loses `call` after its start.
-fn fails_late(io: IoChoice, call: libc::c_long) {
+/// All ways to wait for an epoll set.
+const EPOLL_WAITS: &[libc::c_long] = &[
+    libc::SYS_epoll_pwait2,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+];
+
+/// A driver that loses `calls` after its start.
+fn fails_late(io: IoChoice, calls: &[libc::c_long]) {
     let config = EngineConfig { io, ..EngineConfig::default() };
     // A host without io_uring has nothing to lose.
     let Ok(hosted) = HostedEngine::start(config) else { return };
     let node = NodeConfig::new(NetworkId([1; 32]));
     let _node = Node::join(hosted.engine(), node).unwrap();
     while hosted.turn() == NextTurn::Now {}
-    deny(&[Rule::call(call)], libc::EPERM);
+    deny(&calls.iter().map(|call| Rule::call(*call)).collect::<Vec<_>>(), libc::EPERM);
     for _ in 0..1_000 {
         hosted.turn();
-        hosted.sleep(Some(std::time::Duration::from_millis(1)));
+        hosted.sleep(Some(Duration::from_millis(1)));
         if hosted.is_over() {
-            let state = hosted.engine().info().shards[0].state.clone();
-            let ShardState::DriverFailed { message } = state else { panic!("{state:?}") };
-            assert!(message.contains("not permitted"), "{message}");
-            return;
+            return failed_with_the_reason(&hosted);
         }
     }
     panic!("the shard goes on without its driver");
+}
+
+/// A host whose own loop sleeps, and may no longer set the time of the next turn.
+fn loses_its_timer() {
+    let hosted = HostedEngine::start(EngineConfig::default()).unwrap();
+    deny(&[Rule::call(libc::SYS_timerfd_settime)], libc::EPERM);
+    for _ in 0..1_000 {
+        hosted.turn();
+        // The first one has to change the time.
+        assert_eq!(hosted.prepare_sleep(), NextTurn::Now, "a sleep without an end");
+        if hosted.is_over() {
+            return failed_with_the_reason(&hosted);
+        }
+    }
+    panic!("the shard goes on without a timer");
+}
+
+/// A thread that waits for descriptors, and may not.
+fn polls_without_poll() {
+    let hosted = HostedEngine::start(EngineConfig { idle: Idle::Park, ..EngineConfig::default() }).unwrap();
+    deny(&[Rule::call(libc::SYS_ppoll)], libc::EPERM);
+    let mut run = hosted.run(PollThread::start(&hosted).unwrap());
+    let (counter, waker) = CountingWaker::pair();
+    let start = Instant::now();
+    for polls in 1..=10 {
+        assert!(pin!(&mut run).poll(&mut Context::from_waker(&waker)).is_pending());
+        while counter.wakes() < polls {
+            assert!(start.elapsed() < LIMIT, "the task sleeps on");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn failed_with_the_reason(hosted: &HostedEngine) {
+    let state = hosted.engine().info().shards[0].state.clone();
+    let ShardState::DriverFailed { message } = state else { panic!("{state:?}") };
+    assert!(message.contains("not permitted") && message.contains("sandbox"), "{message}");
 }
 
 fn send_eagain() {

@@ -32,21 +32,27 @@ impl HostDescriptor {
         both.add(readiness.as_raw_fd(), READABLE, 0)?;
         both.add(timer.as_fd().as_raw_fd(), READABLE, 1)?;
         let descriptor = Self { both, timer, time: Cell::new(None) };
-        descriptor.wake_now();
+        descriptor.wake_now()?;
         Ok(descriptor)
     }
 
     /// From `at` on it is readable, whatever the driver has; `None`: there is no such time.
-    pub(crate) fn wake_at(&self, at: Option<Instant>) {
+    ///
+    /// # Errors
+    ///
+    /// When a sandbox that the process has entered since forbids to set the timer. The time is as before.
+    pub(crate) fn wake_at(&self, at: Option<Instant>) -> io::Result<()> {
         // Each change is a system call.
-        if self.time.replace(at) != at {
-            self.timer.set(at);
+        if self.time.get() != at {
+            self.timer.set(at)?;
+            self.time.set(at);
         }
+        Ok(())
     }
 
-    /// It is readable, until the next [`wake_at`](Self::wake_at).
-    pub(crate) fn wake_now(&self) {
-        self.wake_at(Some(Instant::ZERO));
+    /// It is readable, until the next [`wake_at`](Self::wake_at); errors as there.
+    pub(crate) fn wake_now(&self) -> io::Result<()> {
+        self.wake_at(Some(Instant::ZERO))
     }
 }
 
@@ -70,20 +76,20 @@ mod tests {
         let within = |limit| wait_readable(&[descriptor.as_fd()], limit).unwrap().is_some();
         let is_readable = || within(Some(Duration::ZERO));
         assert!(is_readable(), "it begins awake");
-        descriptor.wake_at(None);
+        descriptor.wake_at(None).unwrap();
         assert!(!is_readable());
         readiness.ring();
         assert!(is_readable());
         readiness.clear();
         assert!(!is_readable());
         let soon = now() + Duration::from_micros(300);
-        descriptor.wake_at(Some(soon));
+        descriptor.wake_at(Some(soon)).unwrap();
         assert!(within(None) && now() >= soon);
-        descriptor.wake_at(Some(now() + Duration::from_secs(3_600)));
+        descriptor.wake_at(Some(now() + Duration::from_secs(3_600))).unwrap();
         assert!(!is_readable());
-        descriptor.wake_at(Some(Instant::FAR_FUTURE));
+        descriptor.wake_at(Some(Instant::FAR_FUTURE)).unwrap();
         assert!(!is_readable());
-        descriptor.wake_now();
+        descriptor.wake_now().unwrap();
         assert!(is_readable() && is_readable());
     }
 }

@@ -23,7 +23,8 @@
 //!
 //! `park` is three steps, for hosts that sleep by their own means: [`Driver::prepare_sleep`] arms everything
 //! that ends a sleep, [`Driver::sleep`] sleeps, [`Driver::end_sleep`] disarms. A host replaces the middle one
-//! by waiting until [`Driver::readiness`] is readable or the time has come.
+//! by waiting until [`Driver::readiness`] is readable or the time has come; a hosted engine's descriptor is
+//! both in one.
 //!
 //! # Losses
 //!

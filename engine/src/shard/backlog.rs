@@ -12,7 +12,8 @@ use super::command::Event;
 
 /// The queue before the clerk's mailbox.
 pub(crate) struct Backlog {
-    clerk: Sender<Event>,
+    /// `None` after [`Backlog::close`].
+    clerk: Option<Sender<Event>>,
     /// Empty unless the mailbox was full. Longer than `limit` only after [`Backlog::push_anyway`].
     waiting: VecDeque<Event>,
     limit: usize,
@@ -23,7 +24,7 @@ pub(crate) struct Backlog {
 impl Backlog {
     /// A queue of at most `limit` events before `clerk`.
     pub(crate) fn new(clerk: Sender<Event>, limit: usize) -> Self {
-        Self { clerk, waiting: VecDeque::new(), limit: limit.max(1), handed: 0 }
+        Self { clerk: Some(clerk), waiting: VecDeque::new(), limit: limit.max(1), handed: 0 }
     }
 
     /// Hands an event over, or keeps it; gives it back when the queue is full.
@@ -33,7 +34,7 @@ impl Backlog {
     )]
     pub(crate) fn push(&mut self, event: Event) -> Result<(), Event> {
         let event = if self.waiting.is_empty() {
-            match self.clerk.try_send(event) {
+            match self.try_send(event) {
                 Ok(()) => {
                     self.handed += 1;
                     return Ok(());
@@ -62,7 +63,7 @@ impl Backlog {
 
     /// Hands over an event that may be lost; `false` when it was.
     pub(crate) fn offer(&mut self, event: Event) -> bool {
-        let sent = self.clerk.try_send(event).is_ok();
+        let sent = self.try_send(event).is_ok();
         self.handed += u64::from(sent);
         sent
     }
@@ -70,7 +71,7 @@ impl Backlog {
     /// Offers what waits, oldest first, until the mailbox is full again.
     pub(crate) fn flush(&mut self) {
         while let Some(event) = self.waiting.pop_front() {
-            match self.clerk.try_send(event) {
+            match self.try_send(event) {
                 Ok(()) => self.handed += 1,
                 Err(TrySendError::Closed(_)) => {}
                 Err(TrySendError::Full(event)) => {
@@ -78,6 +79,20 @@ impl Backlog {
                     break;
                 }
             }
+        }
+    }
+
+    /// Gives up what waits. The clerk finds its mailbox without a sender once it has taken what is in there.
+    pub(crate) fn close(&mut self) {
+        self.waiting.clear();
+        self.clerk = None;
+    }
+
+    #[expect(clippy::result_large_err, reason = "as for `push`")]
+    fn try_send(&self, event: Event) -> Result<(), TrySendError<Event>> {
+        match &self.clerk {
+            Some(clerk) => clerk.try_send(event),
+            None => Err(TrySendError::Closed(event)),
         }
     }
 
@@ -99,5 +114,27 @@ impl Backlog {
 impl std::fmt::Debug for Backlog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Backlog").field("waiting", &self.waiting.len()).field("limit", &self.limit).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corewire_rings::mailbox::mailbox;
+
+    use super::*;
+
+    #[test]
+    fn a_closed_backlog_leaves_the_clerk_a_mailbox_without_a_sender() {
+        let stopped = || Event::ShardStopped { shard: 0, failure: None };
+        let (events, mut clerk) = mailbox(1);
+        let mut backlog = Backlog::new(events, 1);
+        (0..3).for_each(|_| backlog.push_anyway(stopped()));
+        assert!(backlog.is_full() && !clerk.is_finished());
+        backlog.close();
+        assert!(backlog.is_empty() && !clerk.is_finished(), "what arrived comes first");
+        assert!(clerk.try_recv().is_some());
+        backlog.flush();
+        assert!(!backlog.offer(stopped()));
+        assert!(clerk.is_finished());
     }
 }

@@ -101,9 +101,9 @@ impl ShardCore {
     }
 
     /// The driver is broken: no turn can do anything any more. Handles and the clerk learn that this shard is
-    /// gone, and it has stopped.
+    /// gone, and it has stopped. One that has stopped already keeps its end.
     pub(crate) fn fail(&mut self, why: String) {
-        if self.failure.is_none() {
+        if self.failure.is_none() && !self.has_stopped() {
             self.failure = Some(why.clone());
             self.release_all(CloseCode::PEER_LOST, Some(why));
             self.backlog.flush();

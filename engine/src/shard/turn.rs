@@ -1,6 +1,7 @@
 //! The order of a turn's phases, the sleep between turns, and when the next turn is due.
 
 use std::{
+    io,
     task::{Context, Waker},
     time::Duration,
 };
@@ -102,12 +103,26 @@ impl<D: Driver> Shard<D> {
         core.end_turn();
         if let Err(error) = driver.submit() {
             core.counters.bump(Counter::SubmitErrors);
-            core.fail(format!(
-                "the {} driver can't go on: {error}; enter a sandbox before the engine starts, which then takes \
-                 the driver that is allowed",
-                driver.kind()
-            ));
+            self.fail(&error);
         }
+    }
+
+    /// The shard can't go on: the system refuses a call that its driver needs. Ends it, unless it has
+    /// stopped.
+    pub(crate) fn fail(&mut self, error: &io::Error) {
+        let advice = match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
+                "; enter a sandbox before the engine starts, which then takes the driver that is allowed"
+            }
+            _ => "",
+        };
+        self.core.fail(format!("the {} driver can't go on: {error}{advice}", self.driver.kind()));
+    }
+
+    /// The clerk gets nothing more. For a shard that is over and is not dropped yet: what found no room in
+    /// the clerk's mailbox is given up, and the clerk learns the end all the same.
+    pub(crate) fn close_events(&mut self) {
+        self.core.backlog.close();
     }
 
     /// Sleeps until a datagram, a ring, the clerk or the time comes, unless one of them has come already.

@@ -23,7 +23,7 @@ impl TimerFd {
     }
 
     /// Readable from `at` on (at once if that is over), or never.
-    pub(in crate::driver) fn set(&self, at: Option<Instant>) {
+    pub(in crate::driver) fn set(&self, at: Option<Instant>) -> io::Result<()> {
         const SECOND: u64 = 1_000_000_000;
         // Zero would stop the timer.
         let nanos = at.map_or(0, |at| at.as_nanos().max(1));
@@ -33,12 +33,9 @@ impl TimerFd {
         };
         let time =
             libc::itimerspec { it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        // SAFETY: `time` is readable; no place for the old time is passed. A valid time is never refused.
-        let answer = unsafe {
-            let (fd, absolute) = (self.0.as_raw_fd(), libc::TFD_TIMER_ABSTIME);
-            libc::timerfd_settime(fd, absolute, &raw const time, std::ptr::null_mut())
-        };
-        debug_assert_eq!(answer, 0, "{}", io::Error::last_os_error());
+        let (fd, absolute) = (self.0.as_raw_fd(), libc::TFD_TIMER_ABSTIME);
+        // SAFETY: `time` is readable; no place for the old time is passed.
+        check(unsafe { libc::timerfd_settime(fd, absolute, &raw const time, std::ptr::null_mut()) }).map(drop)
     }
 }
 
