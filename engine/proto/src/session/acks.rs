@@ -8,18 +8,9 @@ use crate::{mutate, time::Instant, wire::frames::MAX_ACK_RANGES};
 /// Ranges that are remembered: what one turn of the driver can bring, if every second packet is lost.
 const MAX_RANGES: usize = 8 * MAX_ACK_RANGES;
 
-/// Packets with numbers below the highest one.
-#[derive(Clone, Copy, Debug)]
-struct LatePackets {
-    lowest: u64,
-    /// When the last of them came.
-    at: Instant,
-}
-
 /// The numbers of received packets as ranges, and what is still to be acknowledged.
 ///
-/// One ACK frame has room for [`MAX_ACK_RANGES`]; when there are more, the next packets carry the older ones,
-/// as far as they have changed or are to be repeated ([`Acks::repeat_all`]).
+/// One ACK frame has room for [`MAX_ACK_RANGES`]; when there are more, the next packets carry the older ones.
 /// Beyond [`MAX_RANGES`] the oldest range is forgotten. If the peer has not seen its acknowledgement, it
 /// sends the content again, which the channels recognise as duplicates.
 #[derive(Debug)]
@@ -28,11 +19,6 @@ pub(super) struct Acks {
     ranges: Vec<(u64, u64)>,
     /// The first range that the next ACK frame carries, while older ones follow in further packets.
     page: usize,
-    /// The ranges before this one are to be sent: those behind have not changed since they were.
-    due_to: usize,
-    /// Packets that came late, whose acknowledgement the peer may not have. At first those that the next
-    /// known acknowledgement may cover, then those that came since.
-    late: [Option<LatePackets>; 2],
     /// When the largest number arrived.
     largest_at: Instant,
     /// Packets that ask for an acknowledgement since the last one was sent.
@@ -52,8 +38,6 @@ impl Acks {
         Self {
             ranges: Vec::with_capacity(MAX_RANGES + 1),
             page: 0,
-            due_to: 0,
-            late: [None; 2],
             largest_at: Instant::ZERO,
             waiting: 0,
             due_at: None,
@@ -68,19 +52,13 @@ impl Acks {
         let in_order = match self.ranges.first_mut() {
             Some(first) if first.1 + 1 == number => {
                 first.1 = number;
-                self.due_to = self.due_to.max(1);
                 true
             }
             None => {
                 self.ranges.push((number, number));
-                self.due_to = 1;
                 true
             }
-            Some(first) => {
-                if number < first.1 {
-                    let lowest = self.late[1].map_or(number, |late| late.lowest.min(number));
-                    self.late[1] = Some(LatePackets { lowest, at: now });
-                }
+            Some(_) => {
                 self.insert(number);
                 false
             }
@@ -122,32 +100,13 @@ impl Acks {
             (false, false) => {
                 self.ranges.insert(at, (number, number));
                 self.ranges.truncate(mutate!(MAX_RANGES, "old-ranges-forgotten" => MAX_ACK_RANGES));
-                // Those that are to be sent stand one place further back now.
-                self.due_to += usize::from(at < self.due_to);
             }
         }
-        self.due_to = self.due_to.max(at + 1);
         debug_assert!(self.ranges.is_sorted_by(|a, b| a.0 > b.1 + 1), "ranges descend and do not touch");
     }
 
-    /// All ranges are to be sent, once: the acknowledgements of the oldest may be lost.
-    pub(super) fn repeat_all(&mut self) {
-        self.due_to = self.ranges.len();
-    }
-
-    /// The peer has seen acknowledgements up to `number` that left at `sent_at`: they need not be sent again,
-    /// but for those of packets that came later.
-    pub(super) fn forget_to(&mut self, number: u64, sent_at: Instant) {
-        for _ in 0..self.late.len() {
-            if self.late[0].is_none_or(|late| late.at < sent_at) {
-                self.late[0] = self.late[1].take();
-            }
-        }
-        let lowest = self.late.iter().flatten().map(|late| late.lowest).min();
-        let Some(number) = lowest.map_or(Some(number), |lowest| lowest.checked_sub(1).map(|n| n.min(number)))
-        else {
-            return;
-        };
+    /// The peer has seen acknowledgements up to `number`: they need not be sent again.
+    pub(super) fn forget_to(&mut self, number: u64) {
         // The highest range stays: whether the next packet is in order is judged by it.
         while self.ranges.len() > 1 && self.ranges.last().is_some_and(|last| last.1 <= number) {
             self.ranges.pop();
@@ -215,8 +174,8 @@ impl Acks {
         self.now = false;
         self.due_at = None;
         self.page += mutate!(count, "short-ack-taken-for-whole" => MAX_ACK_RANGES);
-        if self.page >= self.due_to.min(self.ranges.len()) {
-            (self.page, self.due_to) = (0, 0);
+        if self.page >= self.ranges.len() {
+            self.page = 0;
         }
     }
 }
@@ -240,7 +199,7 @@ mod tests {
             let mut model = BTreeSet::new();
             for (number, forget) in numbers {
                 if forget && number % 16 == 0 {
-                    acks.forget_to(number, Instant::FAR_FUTURE);
+                    acks.forget_to(number);
                     let largest = model.last().copied();
                     let keep = acks.ranges.first().copied();
                     model.retain(|n| *n > number || keep.is_some_and(|keep| (keep.0..=keep.1).contains(n)));
@@ -286,52 +245,6 @@ mod tests {
     }
 
     #[test]
-    fn packet_that_came_after_an_acknowledgement_is_not_forgotten_with_it() {
-        let at = |ms: u64| Instant::from_nanos(ms * 1_000_000);
-        let mut acks = acks();
-        for number in (0..=48).chain([50, 52]) {
-            acks.handle_packet(at(1), number, true, false);
-        }
-        assert_eq!(acks.known_to(3), 52);
-        acks.handle_sent(3);
-        acks.handle_packet(at(2), 49, true, false);
-        acks.handle_packet(at(3), 51, true, false);
-        acks.handle_packet(at(3), 53, true, false);
-        acks.forget_to(52, at(2));
-        assert_eq!(acks.ranges().next(), Some((49, 53)));
-        acks.forget_to(52, at(3));
-        assert_eq!(acks.ranges().next(), Some((49, 53)), "it may have left before the packet came");
-        acks.handle_packet(at(9), 10, true, false);
-        acks.forget_to(52, at(10));
-        assert_eq!(acks.ranges().next(), Some((53, 53)), "a later one has covered them");
-    }
-
-    #[test]
-    fn late_packet_among_the_oldest_ranges_is_acknowledged_at_once() {
-        let mut acks = acks();
-        let send_all = |acks: &mut Acks| {
-            let mut sent = Vec::new();
-            while acks.is_due() {
-                let page: Vec<_> = acks.ranges().collect();
-                acks.handle_sent(page.len());
-                sent.extend(page);
-            }
-            sent
-        };
-        for number in 0..200 {
-            acks.handle_packet(Instant::ZERO, number * 4, true, false);
-        }
-        assert_eq!(send_all(&mut acks).len(), 200);
-        acks.handle_packet(Instant::ZERO, 2, true, false);
-        assert!(send_all(&mut acks).contains(&(2, 2)));
-        acks.handle_packet(Instant::ZERO, 1_000, true, false);
-        assert_eq!(send_all(&mut acks).len(), MAX_ACK_RANGES, "the others were sent");
-        acks.repeat_all();
-        acks.handle_packet(Instant::ZERO, 1_002, true, false);
-        assert_eq!(send_all(&mut acks).len(), 203);
-    }
-
-    #[test]
     fn oldest_ranges_are_forgotten_beyond_the_bound() {
         let mut acks = acks();
         for number in 0..1_000 {
@@ -360,7 +273,7 @@ mod tests {
             let known_at_last = known.pop();
             assert!(known.into_iter().all(|known| known == 0));
             assert_eq!(known_at_last, Some(last), "it tells what it and those before it have covered");
-            acks.forget_to(last, Instant::FAR_FUTURE);
+            acks.forget_to(last);
             let left = 150 - (last as usize / 2 + 1);
             assert_eq!((acks.fragmentation(), acks.ranges().next()), (left, Some((298, 298))));
         }

@@ -308,8 +308,8 @@ impl Session {
         let outcome = recovery
             .handle_ack(*now, ack, keys.sealer.next_number(), &mut |fate, frame| fates.push((fate, frame)))
             .map_err(|_| VIOLATION)?;
-        if let Some((number, at)) = outcome.acked_to {
-            self.acks.forget_to(number, at);
+        if outcome.acked_to > 0 {
+            self.acks.forget_to(outcome.acked_to);
         }
         self.apply(&outcome);
         Ok(())

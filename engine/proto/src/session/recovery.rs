@@ -58,8 +58,8 @@ pub(super) struct RecoveryOutcome {
     pub(super) acked_bytes: u64,
     /// When the youngest newly acknowledged packet was sent.
     pub(super) youngest_acked: Option<Instant>,
-    /// The peer has seen acknowledgements of its packets up to this number, as they were sent then.
-    pub(super) acked_to: Option<(u64, Instant)>,
+    /// The peer has seen acknowledgements of its packets up to this number.
+    pub(super) acked_to: u64,
     /// Packets newly lost, on this path or an earlier one.
     pub(super) lost: u64,
     /// When the youngest packet newly lost on this path was sent.
@@ -281,9 +281,7 @@ impl Recovery {
                     continue;
                 }
                 sent.acked = true;
-                if sent.acked_to > 0 {
-                    outcome.acked_to = outcome.acked_to.max(Some((sent.acked_to, sent.at)));
-                }
+                outcome.acked_to = outcome.acked_to.max(sent.acked_to);
                 if sent.number >= self.path_from {
                     self.in_flight -= u64::from(sent.bytes);
                     outcome.acked_bytes += u64::from(sent.bytes);

@@ -73,9 +73,6 @@ impl Session {
             return self.transmit_path_probe(&mut buf[..size]);
         }
         let buf = &mut buf[..limit];
-        if self.acks.is_waiting() && self.is_trim_due() {
-            self.acks.repeat_all();
-        }
         let allowed = self.allowed(limit);
         let ack_due = self.acks.is_due();
         let control = allowed.control && self.has_control();
@@ -349,16 +346,12 @@ impl Session {
         false
     }
 
-    /// Whether old ranges are to be repeated until the peer has them, so that they can go.
-    fn is_trim_due(&self) -> bool {
-        self.acks.fragmentation() > TRIM_RANGES
-            && self.now - self.last_trim >= TRIM_INTERVAL.max(self.recovery.rtt.smoothed())
-    }
-
     /// Adds a PING when the packet has to ask for an acknowledgement and nothing else in it does. `covers`:
     /// once the packet is acknowledged, ranges can be forgotten. An ACK frame that others follow covers none.
     fn pack_ping(&mut self, out: &mut Out<'_>, probe: bool, covers: bool) {
-        let trim = mutate!(covers, "trim-covers-nothing" => self.acks.is_waiting()) && self.is_trim_due();
+        let trim = mutate!(covers, "trim-covers-nothing" => self.acks.is_waiting())
+            && self.acks.fragmentation() > TRIM_RANGES
+            && self.now - self.last_trim >= TRIM_INTERVAL.max(self.recovery.rtt.smoothed());
         if trim {
             self.last_trim = self.now;
         }
