@@ -204,10 +204,10 @@ impl HostedShard {
     /// Sleeps in the driver, unless there is work or the shard is over.
     pub(crate) fn park(&self, until: Option<Instant>) {
         let Ok(mut shard) = self.shard.try_borrow_mut() else { return };
+        self.wake_up(&mut shard);
         if self.is_over() {
             return;
         }
-        self.wake_up(&mut shard);
         self.contained(&mut shard, |shard| shard.park(until));
     }
 

@@ -73,7 +73,12 @@ fn send(
             }
         }
     };
-    produce::run(producer, prices, &part, pace, wait_until)
+    let produced = produce::run(producer, prices, &part, pace, wait_until);
+    if produced.is_err() {
+        // Nothing more comes for the other thread.
+        let _ = part.end.set(0);
+    }
+    produced
 }
 
 /// The thread that receives: waiting for a price turns its engine.

@@ -40,6 +40,9 @@ use crate::{
 
 /// A handshake by address ends at this many last messages that do not open.
 const MAX_BROKEN_FINISHES: u8 = 3;
+/// How old a handshake has to be before it gives way to one of a host with fewer of them: an honest one ends
+/// within a round trip.
+const YIELDS_AFTER: Duration = Duration::from_secs(1);
 
 /// The bits of an IPv6 address that tell hosts apart; one host may have all addresses below them.
 const V6_HOST_BITS: u128 = !0 << 64;
@@ -265,7 +268,7 @@ impl Responder {
             self.opened += 1;
             open_init(local, &header, from, packet, ephemeral, KeyBytes::from_bytes(seed))
         } else {
-            self.room_for(&from)?;
+            self.room_for(now, &from)?;
             entropy(&mut seed);
             self.opened += 1;
             open_hello(local, &header, from, packet, ephemeral, KeyBytes::from_bytes(seed))
@@ -307,7 +310,7 @@ impl Responder {
         if self.pending.contains_key(&index) {
             return Err(HandshakeError::Busy);
         }
-        if let Some(displaced) = self.room_for(&hello.from)? {
+        if let Some(displaced) = self.room_for(now, &hello.from)? {
             self.displace(displaced);
         }
         let payload = packet::introduce(&hello.local, index, 0, 0);
@@ -380,8 +383,9 @@ impl Responder {
             .ok_or(HandshakeError::Mac)
     }
 
-    /// Whether another handshake with this address may begin, and which one makes room for it.
-    fn room_for(&self, from: &SocketAddr) -> Result<Option<ReceiverIndex>, HandshakeError> {
+    /// Whether another handshake with this address may begin, and which one makes room for it. One that is
+    /// under way gives way only after [`YIELDS_AFTER`]: its initiator repeats no first message any more.
+    fn room_for(&self, now: Instant, from: &SocketAddr) -> Result<Option<ReceiverIndex>, HandshakeError> {
         if self.pending.len() < self.config.max_pending {
             return Ok(None);
         }
@@ -393,10 +397,14 @@ impl Responder {
         let most = counts.values().copied().max().filter(|most| *most > own).ok_or(HandshakeError::Busy)?;
         let crowds = |pending: &Pending| counts.get(&host_of(&pending.hello.from)) == Some(&most);
         let oldest = self.pending.iter().filter(|(_, pending)| crowds(pending)).min_by_key(|(_, p)| p.number);
-        Ok(oldest.map(|(index, _)| *index))
+        let yields =
+            |pending: &Pending| pending.until <= now + self.config.pending_for.saturating_sub(YIELDS_AFTER);
+        let oldest = oldest.filter(|(_, pending)| yields(pending)).ok_or(HandshakeError::Busy)?;
+        Ok(Some(*oldest.0))
     }
 
-    /// Gives a handshake up for another one. Its initiator begins anew when it repeats its first message.
+    /// Gives a handshake up for another one. An initiator that has no answer yet begins anew when it repeats
+    /// its first message; another one gives up.
     fn displace(&mut self, index: ReceiverIndex) {
         if let Some(pending) = self.pending.remove(&index) {
             self.recent.forget(&pending.hello.ephemeral);

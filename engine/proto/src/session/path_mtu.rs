@@ -78,6 +78,8 @@ pub(super) struct PathMtu {
     raise_at: Option<Instant>,
     /// For how long the next report bounds the search.
     report_for: Duration,
+    /// The smallest size that reports refused, until a packet of it has arrived.
+    reported: usize,
     /// Packets lost since one of their size arrived.
     large_losses: u32,
     /// Size of the smallest of them.
@@ -95,6 +97,7 @@ impl PathMtu {
             in_flight: None,
             raise_at: None,
             report_for: DOUBT_AFTER,
+            reported: usize::MAX,
             large_losses: 0,
             lost_size: usize::MAX,
         }
@@ -157,6 +160,10 @@ impl PathMtu {
         let Some(size) = self.take_probe(number) else { return false };
         let larger = size > self.validated && size < self.fails_from;
         if larger {
+            if size >= self.reported {
+                // The report was not true.
+                (self.reported, self.report_for) = (usize::MAX, DOUBT_AFTER);
+            }
             (self.validated, self.lost_probes) = (size, 0);
             self.forget_losses();
         }
@@ -234,6 +241,7 @@ impl PathMtu {
         if self.in_flight.is_some_and(|(_, probe)| probe >= size) {
             self.in_flight = None;
         }
+        self.reported = self.reported.min(size);
         let mut smaller = false;
         while size <= self.validated && self.fall_back() {
             smaller = true;
@@ -383,10 +391,12 @@ mod tests {
     fn report_that_is_not_true_holds_for_seconds_and_one_that_is_for_longer() {
         let mut path = PathMtu::new(1_452);
         search(&mut path, at(0), 1_452);
-        assert!(path.handle_too_large(at(10), 549));
-        assert_eq!((path.packet_bytes(), path.due(at(14))), (548, None));
-        search(&mut path, at(15), 1_452);
-        assert_eq!(path.packet_bytes(), 1_452);
+        for n in 1..10 {
+            assert!(path.handle_too_large(at(n * 10), 549));
+            assert_eq!((path.packet_bytes(), path.due(at(n * 10 + 4))), (548, None));
+            search(&mut path, at(n * 10 + 5), 1_452);
+            assert_eq!(path.packet_bytes(), 1_452, "report {n}");
+        }
 
         let mut path = PathMtu::new(1_452);
         let mut asked = 0;

@@ -305,9 +305,13 @@ fn hello_from(alice: &Arc<Credentials>, n: u8, from: SocketAddr) -> (Vec<u8>, So
 }
 
 /// Answers it under the index `n + 100`.
-fn answered(bobs: &mut Responder, n: u8, (hello, from): &(Vec<u8>, SocketAddr)) -> bool {
-    match bobs.handle_packet(NOW, *from, hello, HandshakeLoad::Calm, &mut entropy(n)) {
-        Ok(ResponderEvent::Hello(hello)) => bobs.answer(NOW, *hello, index(100 + u32::from(n))).is_ok(),
+fn answered(bobs: &mut Responder, n: u8, hello: &(Vec<u8>, SocketAddr)) -> bool {
+    answered_at(NOW, bobs, n, hello)
+}
+
+fn answered_at(now: Instant, bobs: &mut Responder, n: u8, (hello, from): &(Vec<u8>, SocketAddr)) -> bool {
+    match bobs.handle_packet(now, *from, hello, HandshakeLoad::Calm, &mut entropy(n)) {
+        Ok(ResponderEvent::Hello(hello)) => bobs.answer(now, *hello, index(100 + u32::from(n))).is_ok(),
         other => {
             assert_eq!(other.unwrap_err(), HandshakeError::Busy);
             false
@@ -335,7 +339,9 @@ fn pending_handshakes_of_one_host_leave_room_for_others() {
         let before = bobs.opened();
         assert!(!answered(&mut bobs, 64, &hellos[64]), "the host has all places");
         assert_eq!(bobs.opened(), before, "a refusal costs no curve operation");
-        assert!(answered(&mut bobs, 65, &hello_from(&alice, 65, host(other, 9))));
+        let other = hello_from(&alice, 65, host(other, 9));
+        assert!(!answered(&mut bobs, 65, &other), "those under way may end with their next message");
+        assert!(answered_at(NOW + Duration::from_secs(1), &mut bobs, 65, &other));
         assert_eq!((bobs.pending(), bobs.poll_freed(), bobs.poll_freed()), (64, Some(index(100)), None));
         // The one that gave way begins anew when its first message is repeated and there is room.
         assert!(!answered(&mut bobs, 0, &hellos[0]));

@@ -257,12 +257,8 @@ impl EpollDriver {
             self.counters.system_calls += 1;
             received = self.receiving.receive(fd, limit);
             // No error of a datagram: the call is forbidden, and a socket that is not read wakes every sleep.
-            let is_final = |errno: &i32| match *errno {
-                libc::EPERM | libc::ENOSYS => true,
-                // ICMPv6 maps to it too, and that error has been drained.
-                libc::EACCES => drained == 0,
-                _ => false,
-            };
+            // Not EACCES: errors of ICMPv6 have that number too, and one may come at any time.
+            let is_final = |errno: &i32| matches!(*errno, libc::EPERM | libc::ENOSYS);
             let errno = received.as_ref().err().and_then(io::Error::raw_os_error);
             self.broken = self.broken.or(errno.filter(is_final));
         }
