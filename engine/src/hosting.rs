@@ -350,8 +350,8 @@ fn here() -> Option<ShardsHere> {
 /// is a quarter of the largest ring.
 const BURST_DATUMS: RangeInclusive<usize> = 256..=1_024;
 
-/// Datums were put into a ring. The first after a turn of this thread's shards lets them send it. Each
-/// `BURST_DATUMS` after that are sent by a turn, which also takes the acknowledgements of those before, so
+/// Datums were put into a ring. The first after a turn outside of a send lets this thread's shards send it.
+/// Each `BURST_DATUMS` after that are sent by a turn, which also takes the acknowledgements of those before, so
 /// that the ring does not fill. The rest leaves with the thread's next turn.
 #[inline(always)]
 pub fn flush(datums: usize) {
@@ -393,7 +393,7 @@ pub fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
 }
 
 /// As [`wait`], but gives `None` at `deadline`, also to a poll that keeps waking itself. Polls at least once,
-/// and after a wake before the deadline always once more.
+/// and once more after a wake that it sees before the deadline.
 pub fn wait_until<T>(deadline: StdInstant, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     drive_or_park(Some(deadline), here, poll)
 }

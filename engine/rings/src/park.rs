@@ -128,7 +128,7 @@ pub fn wait<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> T {
 }
 
 /// As [`wait`], but gives `None` at `deadline`, also to a poll that keeps waking itself. Polls at least once,
-/// and after a wake before the deadline always once more.
+/// and once more after a wake that it sees before the deadline.
 pub fn wait_until<T>(deadline: Instant, poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
     wait_with(Some(deadline), || false, poll)
 }

@@ -197,7 +197,7 @@ struct Pending {
 ///
 /// - [`handle_packet`](Self::handle_packet) takes every `Init`, `Hello` and `HelloFinish`.
 /// - [`poll_freed`](Self::poll_freed) returns the indices of handshakes that failed; poll it after each
-///   `handle_packet` and [`handle_timeout`](Self::handle_timeout).
+///   `handle_packet`, [`answer`](Self::answer) and [`handle_timeout`](Self::handle_timeout).
 pub struct Responder {
     current: Arc<Credentials>,
     /// With the transport key before the last rotation.

@@ -22,8 +22,8 @@ const MAX_ACK_DELAY: Duration = Duration::from_secs(1);
 const CHECKED_PACKETS: usize = 256;
 /// Numbers left out that are remembered.
 const SKIPPED_NUMBERS: usize = 16;
-/// Packets that ask for no acknowledgement of which the time is remembered: more than leave between two turns
-/// of the peer.
+/// Packets that ask for no acknowledgement of which the time is remembered. An acknowledgement whose highest
+/// number is older than these gives no round trip.
 const UNTRACKED_PACKETS: usize = 8;
 /// The probe timeout doubles up to this, so that a path that heals is noticed within a second.
 const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(1);
