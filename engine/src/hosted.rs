@@ -54,11 +54,11 @@ pub enum NextTurn {
 ///   [`prepare_sleep`](Self::prepare_sleep) and the descriptor ([`AsFd`]), let that loop sleep.
 /// * [`run`](Self::run) is a future for a single-threaded executor.
 ///
-/// A send on this thread flushes the shard itself: the first datum after a turn of the thread's own leaves
-/// before the send returns. What follows it before the next turn is packed together: after each 256 datums (a quarter of a
-/// larger ring, up to 1,024) the send takes a turn, and so does one that finds no room. So a loop that only
-/// sends keeps its streams going. Handles may be used from any other thread too; then the datum waits for the
-/// shard's next turn.
+/// A send on this thread flushes the shard itself: the first datum after a turn of the thread's own
+/// leaves before the send returns. What follows it before the next turn is packed together: after each
+/// 256 datums (a quarter of a larger ring, up to 1,024) the send takes a turn, and so does one that finds
+/// no room. So a loop that only sends keeps its streams going. Handles may be used from any other thread
+/// too; then the datum waits for the shard's next turn.
 ///
 /// # The contract
 ///

@@ -351,8 +351,8 @@ fn here() -> Option<ShardsHere> {
 const BURST_DATUMS: RangeInclusive<usize> = 256..=1_024;
 
 /// Datums were put into a ring. The first after a turn outside of a send lets this thread's shards send it.
-/// Each `BURST_DATUMS` after that are sent by a turn, which also takes the acknowledgements of those before, so
-/// that the ring does not fill. The rest leaves with the thread's next turn.
+/// Each `BURST_DATUMS` after that are sent by a turn, which also takes the acknowledgements of those before,
+/// so that the ring does not fill. The rest leaves with the thread's next turn.
 #[inline(always)]
 pub fn flush(datums: usize) {
     let left = DATUMS_LEFT.get();
