@@ -14,6 +14,7 @@ mod pace;
 mod plot;
 mod progress;
 mod publish;
+mod publishers;
 mod pump;
 mod record;
 mod shell;

@@ -1,6 +1,5 @@
 //! `corewire sub`: a stream, record by record, to stdout.
 
-use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -10,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use corewire::streams::consumer::{Delivery, TryRecvError};
 use corewire::streams::{ChannelInfo, CloseCode, ConsumerEvent, Events};
-use corewire::{Consumer, Discovery, Network, PeerId};
+use corewire::{Consumer, Discovery, Network};
 
 use super::args::{Format, SubArgs};
 use super::exit::{Exit, Failure};
 use super::node::{self, NodeRole};
 use super::output::{OutputThread, may_be_closed};
 use super::progress::Progress;
+use super::publishers::{Publishers, StreamEnd};
 use super::record::{Raw, RawRecord};
 use super::term::note;
 use super::units::grouped;
@@ -31,15 +31,6 @@ const BATCH_RECORDS: u32 = 1024;
 /// Time without a publisher after which a message is printed.
 const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 
-/// How long `--until-end` waits for a publisher to come back whose port is closed, or that has left the
-/// network.
-const KILLED_PATIENCE: Duration = Duration::from_secs(5);
-/// The same for one that is silent: it may be stopped, or its network may be down.
-const SILENT_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Publishers that were lost and are remembered, at most.
-const PUBLISHERS_MAX: usize = 1_000;
-
 type RecordConsumer = Consumer<RawRecord, Raw>;
 
 /// Why the loop ended.
@@ -49,12 +40,8 @@ enum EndReason {
     Count,
     /// `--for` has passed.
     Time,
-    /// `--until-end`, and every publisher has ended its stream.
-    Finished,
-    /// `--until-end`, and a publisher ended the stream before its input ended.
-    CutShort,
-    /// `--until-end`, and a publisher is gone without having ended its stream.
-    Lost(CloseCode),
+    /// `--until-end`, and all publishers have left.
+    Stream(StreamEnd),
     /// No publisher was connected for `--wait`.
     NoPublisher,
     /// The reader of our output has closed it.
@@ -81,13 +68,13 @@ pub(crate) fn run(args: &SubArgs) -> Result<Exit, Failure> {
     let mut subscription =
         SubscribeLoop::new(consumer(&network, args), &network, args, OutputThread::stdout()?);
     let end = subscription.run(&interrupt, &say, &|| node::dial_report(&network))?;
-    let SubscribeLoop { records, lost, restarts, met, .. } = subscription;
+    let SubscribeLoop { records, lost, restarts, publishers, .. } = subscription;
     let report = node::dial_report(&network);
     // All output is written; a signal now does not change the result.
     let _ = node::leave(network, Duration::from_secs(2), &interrupt, &mut || {});
     say(&format!("{} records received", grouped(records)));
     match (lost, restarts) {
-        (0, 0) => conclude(end, args, records, met, &report),
+        (0, 0) => conclude(end, args, records, publishers.met(), &report),
         (0, _) => {
             let cause = "records may be missing: the publisher was restarted, and how many is not known";
             Err(Failure::new(Exit::Failed, cause))
@@ -106,14 +93,14 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &st
     match end {
         EndReason::NoPublisher if met => short("no publisher is connected any more"),
         EndReason::NoPublisher => Err(no_publisher_answered(args, report)),
-        EndReason::CutShort => {
+        EndReason::Stream(StreamEnd::CutShort) => {
             let cause = format!(
                 "the publisher was interrupted: the stream ends after {} records, unfinished",
                 grouped(records)
             );
             Err(Failure::new(Exit::Failed, cause))
         }
-        EndReason::Lost(code) => {
+        EndReason::Stream(StreamEnd::Lost(code)) => {
             let what = match code {
                 CloseCode::TOO_SLOW => {
                     "the publisher cut this subscriber off, and was gone before it was back"
@@ -131,7 +118,7 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &st
             Ok(exit)
         }
         EndReason::Time if missed => short("the time is up"),
-        EndReason::Finished if missed => short("the publisher has finished"),
+        EndReason::Stream(StreamEnd::Finished) if missed => short("the publisher has finished"),
         EndReason::OutputClosed if missed => short("the output was closed"),
         _ => Ok(Exit::Done),
     }
@@ -164,12 +151,7 @@ struct SubscribeLoop {
     events: Events<ConsumerEvent>,
     /// Events that were missed.
     events_dropped: u64,
-    /// The publishers that were connected at some time, and how the last connection of each ended.
-    publishers: BTreeMap<PeerId, Option<CloseCode>>,
-    /// Since when no publisher is connected; from the start.
-    alone_since: Option<Instant>,
-    /// A publisher was connected at some time.
-    met: bool,
+    publishers: Publishers,
     output: OutputThread,
     progress: Progress,
     format: Format,
@@ -199,9 +181,7 @@ impl SubscribeLoop {
             events_dropped: 0,
             consumer,
             discovery: network.discovery().clone(),
-            publishers: BTreeMap::new(),
-            alone_since: Some(Instant::now()),
-            met: false,
+            publishers: Publishers::new(Instant::now()),
             output,
             progress: Progress::new(args.net.quiet, true),
             format: args.net.format,
@@ -232,7 +212,7 @@ impl SubscribeLoop {
                 let publishers = self.consumer.producers().filter(ChannelInfo::is_connected).count();
                 format!("{} waiting, {publishers} connected", grouped(self.consumer.stats().lag()))
             });
-            if !self.met && hint_at.is_some_and(|at| Instant::now() >= at) {
+            if !self.publishers.met() && hint_at.is_some_and(|at| Instant::now() >= at) {
                 say(&format!("no publisher yet; still looking{}", report()));
                 hint_at = None;
             }
@@ -261,7 +241,7 @@ impl SubscribeLoop {
             }
             match self.consumer.try_recv_delivery() {
                 Ok(delivery) => self.take(&delivery)?,
-                Err(TryRecvError::Closed) => return Ok(Some(EndReason::Finished)),
+                Err(TryRecvError::Closed) => return Ok(Some(EndReason::Stream(StreamEnd::Finished))),
                 Err(TryRecvError::Empty) => return self.pause(interrupt, say),
             }
         }
@@ -279,24 +259,25 @@ impl SubscribeLoop {
         self.output.hand_over();
         // Checked before the wait, so that records of a publisher that left meanwhile are taken first.
         self.follow(say);
-        let end = self.stream_end();
+        let discovery = &self.discovery;
+        let end = self.publishers.stream_end(Instant::now(), |id| discovery.peer(id).is_some());
         let look = Instant::now() + POLL_INTERVAL;
         let until = self.end_at.map_or(look, |at| at.min(look));
         match wait::until(next_event(&mut self.consumer, &mut self.output), Some(until), interrupt) {
             Ok(Awaited::Delivery(Some(delivery))) => return self.take(&delivery).map(|()| None),
-            Ok(Awaited::Delivery(None)) => return Ok(Some(EndReason::Finished)),
+            Ok(Awaited::Delivery(None)) => return Ok(Some(EndReason::Stream(StreamEnd::Finished))),
             Ok(Awaited::Output) => {
                 return Ok(self.output.is_closed()?.then_some(EndReason::OutputClosed));
             }
             Err(Stopped::Interrupted(exit)) => return Ok(Some(EndReason::Interrupted(exit))),
             Err(Stopped::Deadline) => {}
         }
-        let alone_for = self.alone_since.map(|since| since.elapsed());
-        Ok(if self.end_at.is_some_and(|at| Instant::now() >= at) {
+        let now = Instant::now();
+        Ok(if self.end_at.is_some_and(|at| now >= at) {
             Some(EndReason::Time)
         } else if self.until_end && end.is_some() {
-            end
-        } else if let Some(alone_for) = alone_for
+            end.map(EndReason::Stream)
+        } else if let Some(alone_for) = self.publishers.alone_for(now)
             && self.wait.is_some_and(|wait| alone_for >= wait)
         {
             Some(EndReason::NoPublisher)
@@ -310,9 +291,8 @@ impl SubscribeLoop {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 ConsumerEvent::Connected { channel } => {
-                    self.met = true;
                     say(&format!("connected to {}", publisher_name(&channel)));
-                    self.publishers.insert(*channel.producer_id(), None);
+                    self.publishers.connected(*channel.producer_id());
                 }
                 ConsumerEvent::Closed { channel, code, retries } => {
                     let name = publisher_name(&channel);
@@ -331,7 +311,7 @@ impl SubscribeLoop {
                         )),
                         _ => say(&format!("{name} closed the channel ({code})")),
                     }
-                    self.publishers.insert(*channel.producer_id(), Some(code));
+                    self.publishers.ended(*channel.producer_id(), code);
                 }
                 ConsumerEvent::Suspect { channel } => {
                     say(&format!("nothing was heard of {} for a second", publisher_name(&channel)));
@@ -345,44 +325,13 @@ impl SubscribeLoop {
         if self.events.dropped() > self.events_dropped {
             self.events_dropped = self.events.dropped();
             for channel in self.consumer.producers().filter(|channel| channel.stats().uptime().is_some()) {
-                self.publishers.insert(*channel.producer_id(), channel.close_code());
+                match channel.close_code() {
+                    None => self.publishers.connected(*channel.producer_id()),
+                    Some(code) => self.publishers.ended(*channel.producer_id(), code),
+                }
             }
         }
-        if self.publishers.values().any(Option::is_none) {
-            self.alone_since = None;
-            // Only a stream that was not ended counts at the end.
-            self.publishers.retain(|_, end| *end != Some(CloseCode::GRACEFUL));
-            while self.publishers.len() > PUBLISHERS_MAX
-                && let Some(id) = self.publishers.iter().find(|(_, end)| end.is_some()).map(|(id, _)| *id)
-            {
-                self.publishers.remove(&id);
-            }
-        } else {
-            self.alone_since.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// How the stream has ended; `None` while a publisher is connected, or may come back.
-    fn stream_end(&self) -> Option<EndReason> {
-        let since = self.alone_since.filter(|_| self.met)?;
-        let codes = || self.publishers.values().copied().flatten();
-        let is_cut = |code: &CloseCode| matches!(*code, CloseCode::ABORTED | CloseCode::DISCARDED);
-        match codes().find(|code| *code != CloseCode::GRACEFUL && !is_cut(code)) {
-            _ if codes().any(|code| is_cut(&code)) => Some(EndReason::CutShort),
-            Some(code) => (since.elapsed() >= self.lost_patience()).then_some(EndReason::Lost(code)),
-            None => Some(EndReason::Finished),
-        }
-    }
-
-    /// How long the lost publishers may take to come back: shorter if none of them runs any more.
-    fn lost_patience(&self) -> Duration {
-        let is_over = |(id, code): (&PeerId, &Option<CloseCode>)| match *code {
-            Some(CloseCode::PEER_LOST) => false,
-            None | Some(CloseCode::GRACEFUL | CloseCode::ABORTED | CloseCode::PEER_GONE) => true,
-            // It closed the channel itself, and may have left the network since.
-            Some(_) => self.discovery.peer(id).is_none(),
-        };
-        if self.publishers.iter().all(is_over) { KILLED_PATIENCE } else { SILENT_PATIENCE }
+        self.publishers.settle(Instant::now());
     }
 
     /// Counts and tells the records that are known to be missing after the last one: no later record tells
@@ -408,7 +357,7 @@ impl SubscribeLoop {
     }
 
     fn take(&mut self, delivery: &Delivery<RawRecord>) -> io::Result<()> {
-        (self.met, self.alone_since) = (true, None);
+        self.publishers.record();
         self.records += 1;
         if delivery.skipped_before > 0 {
             self.lost = self.lost.saturating_add(delivery.skipped_before);

@@ -44,7 +44,7 @@ const EVENTS_KEPT: usize = 16;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConsumerEvent {
-    /// A producer is connected.
+    /// A producer is connected. Its first datums may be received before this event.
     Connected {
         /// Its channel.
         channel: ChannelInfo,
