@@ -46,7 +46,7 @@ impl Streams {
             datum_type,
         ));
         let spec = PublishSpec {
-            datums: settings.buffer_datums,
+            datums: settings.buffer_datums(),
             bytes: settings.buffer_bytes(),
             max_datum,
             keys,

@@ -196,12 +196,12 @@ pub struct PublishSpec {
 }
 
 impl PublishSpec {
-    /// A publication of `stream` with every default: 1,024 datums, 4 MiB, datums up to 1 MiB, any number of
+    /// A publication of `stream` with every default: 4,096 datums, 4 MiB, datums up to 1 MiB, any number of
     /// consumers, reliable, every peer admitted, lagging consumers never closed, places kept for 10 s.
     pub fn new(stream: StreamId) -> Self {
         Self {
             stream,
-            datums: 1_024,
+            datums: 4_096,
             bytes: 4 << 20,
             max_datum: 1 << 20,
             max_consumers: usize::MAX,

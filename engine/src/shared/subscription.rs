@@ -39,7 +39,7 @@ use crate::{criteria::StreamCriteria, peer::PeerInfo, shard::Inbox};
 pub const WINDOW_BYTES_DEFAULT: u64 = 1 << 20;
 
 /// As many datums as a producer's ring holds by default.
-pub const WINDOW_DATUMS_DEFAULT: u64 = 1_024;
+pub const WINDOW_DATUMS_DEFAULT: u64 = 4_096;
 
 /// When a subscription tries a producer again.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,7 +127,7 @@ pub struct SubscribeSpec {
 }
 
 impl SubscribeSpec {
-    /// A subscription to `stream` with every default: 1 MiB and 1,024 datums of window, datums up to 16 MiB,
+    /// A subscription to `stream` with every default: 1 MiB and 4,096 datums of window, datums up to 16 MiB,
     /// reliable, from every producer.
     pub fn new(stream: StreamId) -> Self {
         Self {

@@ -151,7 +151,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// The credit of a producer on another engine, in datums. From 1 to 1,048,576. Default: 1024.
+    /// The credit of a producer on another engine, in datums. From 1 to 1,048,576. Default: 4,096.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};

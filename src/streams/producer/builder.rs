@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use corewire_engine::criteria::KEY_ROOM;
 use corewire_engine::publication::RESUME_FOR_DEFAULT;
+use corewire_engine::subscription::WINDOW_DATUMS_DEFAULT;
 
 use super::lagging::Lagging;
 use super::select::{AnyKey, AnySink, Selecting};
@@ -20,14 +21,15 @@ use crate::streams::conditions::{ChannelConditions, ConditionSpec, Predicate};
 use crate::streams::{Reliability, StreamKey, Streams};
 use crate::tickets::{SharedValidator, TicketValidator};
 
-/// Datums that a ring holds.
-pub(crate) const DEFAULT_BUFFER_DATUMS: usize = 1024;
+/// Datums that a ring holds: as many as keep two processors at work at full speed.
+const DEFAULT_BUFFER_DATUMS: usize = WINDOW_DATUMS_DEFAULT as usize;
 
-/// Bytes of room per datum of the ring's size, unless the bytes are given: a round size above most datums.
-const DEFAULT_BYTES_PER_DATUM: usize = 1024;
+/// Bytes of room per datum of a size that was asked for, unless the bytes are given: a round size above most
+/// datums.
+const BYTES_PER_DATUM: usize = 1024;
 
-/// The range of the rule above, in bytes: from a few datums of the default limit to what one stream may cost
-/// unasked.
+/// The range of the rule above, in bytes: from a few datums of the default limit, which is also the default,
+/// to what one stream may cost unasked.
 const DEFAULT_BUFFER_BYTES: core::ops::RangeInclusive<usize> = 1 << 20..=64 << 20;
 
 /// The longest datum, in encoded bytes. Each consumer on another host reserves room for one such datum
@@ -64,7 +66,7 @@ pub struct Builder<D, C = Postcard> {
 /// What a producer is configured with. `None` in an `Option` of bytes: derived from the other settings.
 pub(crate) struct ProducerSettings {
     pub(crate) stream_id: StreamId,
-    pub(crate) buffer_datums: usize,
+    buffer_datums: Option<usize>,
     buffer_bytes: Option<usize>,
     max_datum_bytes: Option<usize>,
     pub(crate) max_consumers: usize,
@@ -86,7 +88,7 @@ impl ProducerSettings {
     fn new(stream_id: StreamId) -> Self {
         Self {
             stream_id,
-            buffer_datums: DEFAULT_BUFFER_DATUMS,
+            buffer_datums: None,
             buffer_bytes: None,
             max_datum_bytes: None,
             max_consumers: usize::MAX,
@@ -104,10 +106,16 @@ impl ProducerSettings {
         }
     }
 
-    /// The bytes that the ring holds: what was asked for, or what the number of datums suggests.
+    /// The datums that the ring holds.
+    pub(crate) fn buffer_datums(&self) -> usize {
+        self.buffer_datums.unwrap_or(DEFAULT_BUFFER_DATUMS)
+    }
+
+    /// The bytes that the ring holds: what was asked for, or what a number of datums that was asked for
+    /// suggests.
     pub(crate) fn buffer_bytes(&self) -> usize {
         self.buffer_bytes.unwrap_or_else(|| {
-            let suggested = self.buffer_datums.saturating_mul(DEFAULT_BYTES_PER_DATUM);
+            let suggested = self.buffer_datums.unwrap_or(0).saturating_mul(BYTES_PER_DATUM);
             let floor =
                 (*DEFAULT_BUFFER_BYTES.start()).max(self.max_datum_bytes.unwrap_or(0).saturating_mul(2));
             suggested.clamp(floor, floor.max(*DEFAULT_BUFFER_BYTES.end()))
@@ -150,7 +158,7 @@ impl<D: Send + 'static, C> Builder<D, C> {
         self
     }
 
-    /// How many datums the ring holds, exactly; from 1 to 8,388,608. Default: 1024.
+    /// How many datums the ring holds, exactly; from 1 to 8,388,608. Default: 4,096.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
@@ -160,19 +168,20 @@ impl<D: Send + 'static, C> Builder<D, C> {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     pub fn with_buffer_size(mut self, datums: usize) -> Self {
-        self.settings.buffer_datums = datums;
+        self.settings.buffer_datums = Some(datums);
         self
     }
 
     /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. From 16 bytes to
-    /// 1 TiB, and at least the [longest datum](Self::with_max_datum_bytes). Default: 1 KiB for each datum of
-    /// the buffer size, from 1 MiB to 64 MiB. The ring is full when either limit is reached.
+    /// 1 TiB, and at least the [longest datum](Self::with_max_datum_bytes). Default: 1 MiB, or 1 KiB for each
+    /// datum of a [buffer size](Self::with_buffer_size) that was given, from 1 MiB to 64 MiB. The ring is full
+    /// when either limit is reached.
     ///
     /// The memory of the datums is taken when the stream is made, so that no datum waits for a page of it;
     /// that of their index, 16 bytes a datum, in the first pass through the ring. Small datums (up
     /// to 128 bytes) get lines of their own, which pass faster between processors, if the ring has 128 bytes
     /// for each datum, as it has by default up to 524,288 datums. That takes 128 bytes more for each datum of
-    /// the buffer size (rounded up to a power of two): by default 128 KiB beside 1 MiB.
+    /// the buffer size (rounded up to a power of two): by default 512 KiB beside 1 MiB.
     ///
     /// ```
     /// # use corewire::{Network, NetworkId};
