@@ -2,11 +2,18 @@
 //! every host.
 //!
 //! The only test of this file: it looks at the processor time of the whole process.
+#![cfg_attr(
+    any(feature = "tokio-uring", feature = "glommio"),
+    allow(clippy::print_stderr, reason = "prints what could not be tested here")
+)]
 
-use std::future::Future;
+#[path = "../examples/executors/descriptor_loop.rs"]
+mod descriptor_loop;
+
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -16,7 +23,7 @@ use corewire_testkit::LIMIT;
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long nothing happens.
-const QUIET: Duration = Duration::from_millis(1_500);
+const QUIET: Duration = Duration::from_secs(1);
 /// The share of one processor that may be used meanwhile.
 const SHARE: f64 = 0.01;
 /// Sessions of the engine, each with deadlines of its own.
@@ -40,8 +47,13 @@ enum Host {
     Threads,
     BlockingCalls,
     PollThread,
+    OwnLoop,
     #[cfg(feature = "tokio")]
     Tokio,
+    #[cfg(feature = "tokio-uring")]
+    TokioUring,
+    #[cfg(feature = "glommio")]
+    Glommio,
 }
 
 impl Host {
@@ -49,8 +61,13 @@ impl Host {
         Self::Threads,
         Self::BlockingCalls,
         Self::PollThread,
+        Self::OwnLoop,
         #[cfg(feature = "tokio")]
         Self::Tokio,
+        #[cfg(feature = "tokio-uring")]
+        Self::TokioUring,
+        #[cfg(feature = "glommio")]
+        Self::Glommio,
     ];
 
     /// Drives `hosted`, if it is, while nothing happens.
@@ -65,6 +82,7 @@ impl Host {
                     thread::park_timeout(end.saturating_duration_since(Instant::now()));
                 }
             }
+            (Self::OwnLoop, Some(hosted)) => descriptor_loop::run(hosted, after(time)).unwrap(),
             #[cfg(feature = "tokio")]
             (Self::Tokio, Some(hosted)) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -73,9 +91,57 @@ impl Host {
                     assert!(tokio::time::timeout(time, run).await.is_err());
                 });
             }
+            #[cfg(feature = "tokio-uring")]
+            (Self::TokioUring, Some(hosted)) => {
+                let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder()) else {
+                    return eprintln!("NOT RUN: tokio-uring does not run here");
+                };
+                runtime.block_on(async {
+                    let run = hosted.run(corewire::hosts::TokioUringReactor::new(hosted).unwrap());
+                    let engine = tokio_uring::spawn(run);
+                    after(time).await;
+                    assert!(!engine.is_finished());
+                    engine.abort();
+                });
+            }
+            #[cfg(feature = "glommio")]
+            (Self::Glommio, Some(hosted)) => {
+                let Ok(executor) = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound).make()
+                else {
+                    return eprintln!("NOT RUN: glommio does not run here");
+                };
+                let run = hosted.run(corewire::hosts::GlommioReactor::new(hosted).unwrap());
+                executor.run(async {
+                    let engine = glommio::spawn_local(run).detach();
+                    after(time).await;
+                    engine.cancel();
+                });
+            }
             _ => assert!(consumer.recv_timeout(time).is_err()),
         }
     }
+}
+
+/// Completes after `time`, woken by a thread that sleeps until then.
+async fn after(time: Duration) {
+    let end = Instant::now() + time;
+    let mut sleeper = None;
+    poll_fn(|cx| {
+        if Instant::now() >= end {
+            return Poll::Ready(());
+        }
+        sleeper.get_or_insert_with(|| {
+            let waker = cx.waker().clone();
+            thread::spawn(move || {
+                while Instant::now() < end {
+                    thread::park_timeout(end.saturating_duration_since(Instant::now()));
+                }
+                waker.wake();
+            })
+        });
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Unparks the thread that polls the engine's task.
