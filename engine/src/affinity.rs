@@ -10,6 +10,10 @@ use thiserror::Error;
 
 use crate::driver::{mask_of, set_mask};
 
+/// CPUs that stay without a pinned shard, for the threads of the program and of its peers: one that is pinned
+/// itself would otherwise share its CPU with a shard that can't move (`two-cpu-pin` in the notebook).
+pub(crate) const UNPINNED_CPUS: usize = 2;
+
 /// Most shards that are started by default. Beyond that a process has usually better use for its CPUs, and
 /// each shard holds 8 MiB of packet memory.
 const DEFAULT_SHARDS_MAX: usize = 8;
@@ -53,10 +57,10 @@ impl Cpus {
         (self.usable() / 2).clamp(1, DEFAULT_SHARDS_MAX)
     }
 
-    /// Whether pinning `shards` helps. It hurts with more shards than CPUs, with a single CPU, and under a
-    /// quota below the number of shards, since a throttled thread should be free to move.
+    /// Whether pinning `shards` helps. It hurts with more shards than CPUs, with two CPUs or fewer in all,
+    /// and under a quota below the number of shards, since a throttled thread should be free to move.
     pub fn can_pin(&self, shards: usize) -> bool {
-        self.allowed.len() > 1 && shards <= self.usable()
+        self.allowed.len() > UNPINNED_CPUS && shards <= self.usable()
     }
 
     /// What makes every engine of the process slow: one line for each reason.
@@ -183,7 +187,8 @@ mod tests {
 
     #[test]
     fn shards_are_pinned_where_each_can_have_a_cpu() {
-        assert!(cpus(4, None).can_pin(2) && !cpus(4, None).can_pin(5) && !cpus(1, None).can_pin(1));
+        assert!(cpus(4, None).can_pin(2) && !cpus(4, None).can_pin(5));
+        assert!(cpus(3, None).can_pin(1) && !cpus(2, None).can_pin(1));
         assert!(!cpus(8, Some(1.5)).can_pin(2) && cpus(8, Some(2.5)).can_pin(2));
     }
 

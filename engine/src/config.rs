@@ -24,7 +24,7 @@ pub struct EngineConfig {
     /// What a shard does when it has nothing to do. [`Idle::ADAPTIVE`] by default.
     pub idle: Idle,
     /// Whether each shard is pinned to a CPU of its own, as far as shards of this and other processes leave
-    /// some free; one of the CPUs that this process may use stays without a pinned shard of this engine.
+    /// some free; two of the CPUs that this process may use stay without one, so on two CPUs none is pinned.
     /// Processes see each other's pinned shards if they share a network namespace. Cores whose other CPU has
     /// no pinned shard come first, then CPUs of one memory node. Packet memory and inboxes are first
     /// written by the shard's thread, so that the kernel puts them into that node; a producer's ring goes to

@@ -12,7 +12,10 @@ use std::{
     path::Path,
 };
 
-use super::{affinity::Cpus, topology::Topology};
+use super::{
+    affinity::{Cpus, UNPINNED_CPUS},
+    topology::Topology,
+};
 
 /// A CPU that no other shard of this machine is pinned to. Free again when dropped.
 #[derive(Debug)]
@@ -41,8 +44,8 @@ fn is_claimed(cpu: usize) -> bool {
     asked.is_ok()
 }
 
-/// CPUs for `shards`, fewer when other shards of this machine have claimed the rest. One CPU is left to
-/// threads that are not pinned. Which ones come first says [`Topology::best`].
+/// CPUs for `shards`, fewer when other shards of this machine have claimed the rest. [`UNPINNED_CPUS`] are
+/// left to threads that are not pinned. Which ones come first says [`Topology::best`].
 pub(crate) fn claim_cpus(cpus: &Cpus, shards: usize) -> Vec<CpuClaim> {
     let topology = Topology::read(Path::new("/sys/devices/system"), &cpus.allowed);
     claim_by(&topology, cpus, shards)
@@ -51,7 +54,7 @@ pub(crate) fn claim_cpus(cpus: &Cpus, shards: usize) -> Vec<CpuClaim> {
 fn claim_by(topology: &Topology, cpus: &Cpus, shards: usize) -> Vec<CpuClaim> {
     let mut free: Vec<_> = cpus.allowed.iter().copied().filter(|cpu| !is_claimed(*cpu)).collect();
     let mut claims: Vec<CpuClaim> = Vec::new();
-    while claims.len() < shards && free.len() > 1 {
+    while claims.len() < shards && free.len() > UNPINNED_CPUS {
         let own: Vec<usize> = claims.iter().map(|claim| claim.cpu).collect();
         let Some(best) = topology.best(&free, &own, is_claimed) else { break };
         free.retain(|cpu| *cpu != best);
@@ -80,16 +83,16 @@ mod tests {
     }
 
     #[test]
-    fn claims_leave_one_cpu_to_threads_that_are_not_pinned() {
-        let cpus = cpus(1_000_100, 3);
+    fn claims_leave_two_cpus_to_threads_that_are_not_pinned() {
+        let cpus = cpus(1_000_100, 4);
         let taken = |claims: &[CpuClaim]| claims.iter().map(|claim| claim.cpu).collect::<Vec<_>>();
         let first = claim_cpus(&cpus, 1);
-        assert_eq!(taken(&first), [1_000_102]);
+        assert_eq!(taken(&first), [1_000_103]);
         let second = claim_cpus(&cpus, 5);
-        assert_eq!(taken(&second), [1_000_101], "the last free one stays free");
+        assert_eq!(taken(&second), [1_000_102], "the last free ones stay free");
         assert!(claim_cpus(&cpus, 1).is_empty());
         drop(first);
-        assert_eq!(taken(&claim_cpus(&cpus, 1)), [1_000_102]);
+        assert_eq!(taken(&claim_cpus(&cpus, 1)), [1_000_103]);
     }
 
     #[test]
@@ -101,7 +104,7 @@ mod tests {
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::write(folder.join("thread_siblings_list"), "1000201-1000202").unwrap();
         }
-        let cpus = cpus(1_000_200, 3);
+        let cpus = cpus(1_000_199, 4);
         let topology = Topology::read(&root, &cpus.allowed);
         std::fs::remove_dir_all(&root).unwrap();
         let other = CpuClaim::take(1_000_202);

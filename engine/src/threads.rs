@@ -15,7 +15,7 @@ use corewire_proto::time::Instant;
 use corewire_rings::{contain, sync::Lock};
 
 use crate::{
-    affinity::{self, Cpus},
+    affinity::{self, Cpus, UNPINNED_CPUS},
     clerk::Clerk,
     config::{EngineConfig, EngineError, EngineInfo, ShardInfo, ShardState},
     counters::{CounterSnapshot, ShardCounters},
@@ -244,12 +244,12 @@ struct ShardPlace {
 fn why_unpinned(config: &EngineConfig, cpus: &Cpus, count: usize) -> Option<String> {
     let why = if !config.pin {
         return None;
-    } else if cpus.allowed.len() == 1 {
-        "this process may use one CPU".into()
+    } else if cpus.allowed.len() <= UNPINNED_CPUS {
+        "this process may use no more than two CPUs, which its other threads need".into()
     } else if !cpus.can_pin(count) {
         format!("{count} shards are more than the {} CPUs that this process may use at a time", cpus.usable())
     } else {
-        "no CPU is free for this shard alone, here or in other processes".into()
+        "no CPU is free for this shard alone, here or in other processes; two stay for other threads".into()
     };
     Some(format!("{why}; it runs unpinned"))
 }
@@ -407,10 +407,10 @@ mod tests {
         };
         assert_eq!(why(false, cpus(1, None), 1), None);
         for (cpus, count, words) in [
-            (cpus(1, None), 1, "one CPU"),
-            (cpus(2, None), 3, "3 shards are more than the 2 CPUs"),
+            (cpus(2, None), 1, "two CPUs, which"),
+            (cpus(3, None), 4, "4 shards are more than the 3 CPUs"),
             (cpus(8, Some(1.5)), 2, "2 shards are more than the 1 CPUs"),
-            (cpus(2, None), 2, "other processes"),
+            (cpus(3, None), 3, "other processes"),
         ] {
             assert!(why(true, cpus, count).is_some_and(|why| why.contains(words)), "{words}");
         }
