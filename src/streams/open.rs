@@ -207,7 +207,7 @@ mod tests {
         let network = Network::new_blocking(NetworkId::random()).unwrap();
         let producer = network.streams().producer::<u64>().build().unwrap();
         let spec = producer.publication().spec();
-        assert_eq!((spec.datums, spec.bytes, spec.max_consumers), (1_024, 1 << 20, usize::MAX));
+        assert_eq!((spec.datums, spec.bytes, spec.max_consumers), (4_096, 1 << 20, usize::MAX));
         assert_eq!((spec.reliability, spec.weight, spec.max_bandwidth), (Reliability::Reliable, 1, None));
         let seconds = Duration::from_secs;
         assert_eq!((spec.lagging_grace, spec.standstill_grace), (Some(seconds(1)), seconds(10)));
@@ -215,7 +215,7 @@ mod tests {
         assert!(spec.admit.is_none());
         let builder = network.streams().consumer::<u64>();
         let settings = builder.settings();
-        assert_eq!((settings.window_bytes, settings.window_datums), (1 << 20, 1_024));
+        assert_eq!((settings.window_bytes, settings.window_datums), (1 << 20, 4_096));
         assert_eq!(settings.reliability, Reliability::Reliable);
         assert_eq!(settings.backoff, ExponentialBackoffBuilder::new().build());
         assert!(settings.criteria.is_none() && settings.prefer.is_none() && settings.require.is_empty());
