@@ -16,7 +16,7 @@ use super::exit::{Exit, Failure};
 use super::node::{self, NodeRole};
 use super::output::{OutputThread, may_be_closed};
 use super::progress::Progress;
-use super::publishers::{Publishers, StreamEnd};
+use super::publishers::{Publishers, StreamOutcome};
 use super::record::{Raw, RawRecord};
 use super::term::note;
 use super::units::grouped;
@@ -41,7 +41,7 @@ enum EndReason {
     /// `--for` has passed.
     Time,
     /// `--until-end`, and all publishers have left.
-    Stream(StreamEnd),
+    Stream(StreamOutcome),
     /// No publisher was connected for `--wait`.
     NoPublisher,
     /// The reader of our output has closed it.
@@ -93,14 +93,14 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &st
     match end {
         EndReason::NoPublisher if met => short("no publisher is connected any more"),
         EndReason::NoPublisher => Err(no_publisher_answered(args, report)),
-        EndReason::Stream(StreamEnd::CutShort) => {
+        EndReason::Stream(StreamOutcome::CutShort) => {
             let cause = format!(
                 "the publisher was interrupted: the stream ends after {} records, unfinished",
                 grouped(records)
             );
             Err(Failure::new(Exit::Failed, cause))
         }
-        EndReason::Stream(StreamEnd::Lost(code)) => {
+        EndReason::Stream(StreamOutcome::Lost(code)) => {
             let what = match code {
                 CloseCode::TOO_SLOW => {
                     "the publisher cut this subscriber off, and was gone before it was back"
@@ -110,6 +110,13 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &st
             };
             Err(Failure::new(Exit::Failed, format!("{what} ({code}); {} records came", grouped(records))))
         }
+        EndReason::Stream(StreamOutcome::Unknown) => {
+            let cause = format!(
+                "too many publishers came and went at once: how each ended is not known; {} records came",
+                grouped(records)
+            );
+            Err(Failure::new(Exit::Failed, cause))
+        }
         EndReason::Unwritten(exit) => Err(Failure::new(
             exit,
             "interrupted; the output is blocked, and the last records are not written",
@@ -118,7 +125,7 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &st
             Ok(exit)
         }
         EndReason::Time if missed => short("the time is up"),
-        EndReason::Stream(StreamEnd::Finished) if missed => short("the publisher has finished"),
+        EndReason::Stream(StreamOutcome::Finished) if missed => short("the publisher has finished"),
         EndReason::OutputClosed if missed => short("the output was closed"),
         _ => Ok(Exit::Done),
     }
@@ -230,6 +237,8 @@ impl SubscribeLoop {
 
     /// Takes up to a batch of waiting records; when there are none, waits for one.
     fn step(&mut self, interrupt: &Interrupt, say: &dyn Fn(&str)) -> io::Result<Option<EndReason>> {
+        // Also while records come without a pause, or the output rests: a bounded number of events waits.
+        self.listen(say);
         for _ in 0..BATCH_RECORDS {
             if self.count == Some(self.records) {
                 return Ok(Some(EndReason::Count));
@@ -241,7 +250,7 @@ impl SubscribeLoop {
             }
             match self.consumer.try_recv_delivery() {
                 Ok(delivery) => self.take(&delivery)?,
-                Err(TryRecvError::Closed) => return Ok(Some(EndReason::Stream(StreamEnd::Finished))),
+                Err(TryRecvError::Closed) => return Ok(Some(EndReason::Stream(StreamOutcome::Finished))),
                 Err(TryRecvError::Empty) => return self.pause(interrupt, say),
             }
         }
@@ -257,26 +266,28 @@ impl SubscribeLoop {
     /// Writes the output and waits up to [`POLL_INTERVAL`] for a record.
     fn pause(&mut self, interrupt: &Interrupt, say: &dyn Fn(&str)) -> io::Result<Option<EndReason>> {
         self.output.hand_over();
-        // Checked before the wait, so that records of a publisher that left meanwhile are taken first.
         self.follow(say);
-        let discovery = &self.discovery;
-        let end = self.publishers.stream_end(Instant::now(), |id| discovery.peer(id).is_some());
         let look = Instant::now() + POLL_INTERVAL;
         let until = self.end_at.map_or(look, |at| at.min(look));
         match wait::until(next_event(&mut self.consumer, &mut self.output), Some(until), interrupt) {
             Ok(Awaited::Delivery(Some(delivery))) => return self.take(&delivery).map(|()| None),
-            Ok(Awaited::Delivery(None)) => return Ok(Some(EndReason::Stream(StreamEnd::Finished))),
+            Ok(Awaited::Delivery(None)) => return Ok(Some(EndReason::Stream(StreamOutcome::Finished))),
             Ok(Awaited::Output) => {
                 return Ok(self.output.is_closed()?.then_some(EndReason::OutputClosed));
             }
             Err(Stopped::Interrupted(exit)) => return Ok(Some(EndReason::Interrupted(exit))),
             Err(Stopped::Deadline) => {}
         }
+        // A publisher may have come during the wait.
+        self.follow(say);
         let now = Instant::now();
+        let discovery = &self.discovery;
         Ok(if self.end_at.is_some_and(|at| now >= at) {
             Some(EndReason::Time)
-        } else if self.until_end && end.is_some() {
-            end.map(EndReason::Stream)
+        } else if self.until_end
+            && let Some(end) = self.publishers.stream_end(now, |id| discovery.peer(id).is_some())
+        {
+            Some(EndReason::Stream(end))
         } else if let Some(alone_for) = self.publishers.alone_for(now)
             && self.wait.is_some_and(|wait| alone_for >= wait)
         {
@@ -286,8 +297,14 @@ impl SubscribeLoop {
         })
     }
 
-    /// Takes in what happened to the publishers since the last call, and tells it.
+    /// [`listen`](Self::listen), while no record waits.
     fn follow(&mut self, say: &dyn Fn(&str)) {
+        self.listen(say);
+        self.publishers.settle(Instant::now());
+    }
+
+    /// Takes in what happened to the publishers since the last call, and tells it.
+    fn listen(&mut self, say: &dyn Fn(&str)) {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 ConsumerEvent::Connected { channel } => {
@@ -324,14 +341,9 @@ impl SubscribeLoop {
         }
         if self.events.dropped() > self.events_dropped {
             self.events_dropped = self.events.dropped();
-            for channel in self.consumer.producers().filter(|channel| channel.stats().uptime().is_some()) {
-                match channel.close_code() {
-                    None => self.publishers.connected(*channel.producer_id()),
-                    Some(code) => self.publishers.ended(*channel.producer_id(), code),
-                }
-            }
+            let channels = self.consumer.producers().filter(|channel| channel.stats().uptime().is_some());
+            self.publishers.resync(channels.map(|channel| (*channel.producer_id(), channel.close_code())));
         }
-        self.publishers.settle(Instant::now());
     }
 
     /// Counts and tells the records that are known to be missing after the last one: no later record tells
@@ -357,7 +369,7 @@ impl SubscribeLoop {
     }
 
     fn take(&mut self, delivery: &Delivery<RawRecord>) -> io::Result<()> {
-        self.publishers.record();
+        self.publishers.record(delivery.producer);
         self.records += 1;
         if delivery.skipped_before > 0 {
             self.lost = self.lost.saturating_add(delivery.skipped_before);
