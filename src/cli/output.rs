@@ -99,7 +99,8 @@ impl OutputThread {
         Ok(output)
     }
 
-    fn start(mut output: impl Write + Send + 'static) -> io::Result<OutputThread> {
+    /// Starts the thread that writes to `output`.
+    pub(crate) fn start(mut output: impl Write + Send + 'static) -> io::Result<OutputThread> {
         let (full, to_write) = mpsc::sync_channel::<Vec<u8>>(BUFFERS);
         let (give_back, empty) = mpsc::sync_channel(BUFFERS);
         for _ in 1..BUFFERS {

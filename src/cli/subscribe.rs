@@ -34,7 +34,7 @@ const OFFLINE_NOTICE: Duration = Duration::from_secs(3);
 type RecordConsumer = Consumer<RawRecord, Raw>;
 
 /// Why the loop ended.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndReason {
     /// `--count` was reached.
     Count,
@@ -44,6 +44,8 @@ enum EndReason {
     Stream(StreamOutcome),
     /// No publisher was connected for `--wait`.
     NoPublisher,
+    /// The engine has stopped by itself.
+    EngineStopped,
     /// The reader of our output has closed it.
     OutputClosed,
     /// A signal.
@@ -115,6 +117,10 @@ fn conclude(end: EndReason, args: &SubArgs, records: u64, met: bool, report: &st
                 "too many publishers came and went at once: how each ended is not known; {} records came",
                 grouped(records)
             );
+            Err(Failure::new(Exit::Failed, cause))
+        }
+        EndReason::EngineStopped => {
+            let cause = format!("the engine has stopped: the stream ends after {} records", grouped(records));
             Err(Failure::new(Exit::Failed, cause))
         }
         EndReason::Unwritten(exit) => Err(Failure::new(
@@ -250,7 +256,7 @@ impl SubscribeLoop {
             }
             match self.consumer.try_recv_delivery() {
                 Ok(delivery) => self.take(&delivery)?,
-                Err(TryRecvError::Closed) => return Ok(Some(EndReason::Stream(StreamOutcome::Finished))),
+                Err(TryRecvError::Closed) => return Ok(Some(EndReason::EngineStopped)),
                 Err(TryRecvError::Empty) => return self.pause(interrupt, say),
             }
         }
@@ -271,7 +277,7 @@ impl SubscribeLoop {
         let until = self.end_at.map_or(look, |at| at.min(look));
         match wait::until(next_event(&mut self.consumer, &mut self.output), Some(until), interrupt) {
             Ok(Awaited::Delivery(Some(delivery))) => return self.take(&delivery).map(|()| None),
-            Ok(Awaited::Delivery(None)) => return Ok(Some(EndReason::Stream(StreamOutcome::Finished))),
+            Ok(Awaited::Delivery(None)) => return Ok(Some(EndReason::EngineStopped)),
             Ok(Awaited::Output) => {
                 return Ok(self.output.is_closed()?.then_some(EndReason::OutputClosed));
             }
@@ -413,4 +419,30 @@ fn next_event(consumer: &mut RecordConsumer, output: &mut OutputThread) -> impl 
         }
         pin!(consumer.recv_delivery()).poll(cx).map(Awaited::Delivery)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use corewire::NetworkId;
+
+    use super::*;
+    use crate::cli::args::{Cli, CliCommand};
+
+    #[test]
+    fn engine_that_stops_is_no_end_of_the_stream() {
+        let network = Network::builder(NetworkId::random())
+            .with_engine(corewire::EngineConfig::default())
+            .build_blocking()
+            .unwrap();
+        let Some(CliCommand::Sub(args)) = Cli::parse_from(["corewire", "sub", "stopped"]).command else {
+            panic!("`sub` is a command");
+        };
+        let output = OutputThread::start(io::sink()).unwrap();
+        let mut subscription = SubscribeLoop::new(consumer(&network, &args), &network, &args, output);
+        network.engine().stop(Duration::ZERO);
+        let end = subscription.run(&Interrupt::default(), &|_| {}, &String::new).unwrap();
+        assert_eq!(end, EndReason::EngineStopped);
+        assert_eq!(conclude(end, &args, 0, true, "").unwrap_err().exit, Exit::Failed);
+    }
 }

@@ -65,7 +65,10 @@ impl<'a> BenchServer<'a> {
                         return Ok(exit);
                     }
                 }
-                Ok(BenchOrder::Leave) | Err(RecvTimeoutError::Closed) => return Ok(Exit::Done),
+                Ok(BenchOrder::Leave) => return Ok(Exit::Done),
+                Err(RecvTimeoutError::Closed) => {
+                    return Err(Failure::new(Exit::Failed, "the engine has stopped"));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
@@ -183,6 +186,19 @@ mod tests {
     use corewire::NetworkId;
 
     use super::*;
+
+    #[test]
+    fn engine_that_stops_is_a_failure() {
+        let network = Network::builder(NetworkId::random())
+            .with_engine(corewire::EngineConfig::default())
+            .build_blocking()
+            .unwrap();
+        let waiter = BenchWaiter::without_engine(corewire::engine::Idle::Park);
+        let (interrupt, host) = (Interrupt::default(), HostFacts::default());
+        let mut server = BenchServer::new(&network, waiter, &interrupt, host).unwrap();
+        network.engine().stop(Duration::ZERO);
+        assert_eq!(server.serve(&|_| {}).unwrap_err().exit, Exit::Failed);
+    }
 
     #[test]
     fn orders_that_no_option_could_give_are_refused_and_the_end_serves_on() {
