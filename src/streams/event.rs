@@ -44,7 +44,8 @@ const EVENTS_KEPT: usize = 16;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ConsumerEvent {
-    /// A producer is connected. Its first datums may be received before this event.
+    /// A producer is connected. Told before a consumer that waits is woken; one that is awake may receive the
+    /// first datums before this event.
     Connected {
         /// Its channel.
         channel: ChannelInfo,
@@ -60,7 +61,8 @@ pub enum ConsumerEvent {
         retries: bool,
     },
     /// Datums of a producer are missing between two of its channels. Told when the consumer takes the second
-    /// one over, before its first datum.
+    /// one over, before its first datum; perhaps before the event [`Connected`](Self::Connected) of that
+    /// channel.
     Gap {
         /// The producer.
         producer: PeerId,
@@ -99,7 +101,8 @@ pub enum ConsumerEvent {
         /// Its channel.
         channel: ChannelInfo,
     },
-    /// Records did not decode as the consumer's type and were skipped.
+    /// Records did not decode as the consumer's type and were skipped. Told by the receive that skipped them,
+    /// perhaps before the event [`Connected`](Self::Connected) of their channel.
     Undecodable {
         /// Their producer.
         producer: PeerId,
@@ -292,9 +295,11 @@ impl<E: StreamEvent> EventHub<E> {
 }
 
 /// The events of a producer or consumer from the call on that made it: what happened to its channels, each
-/// thing once and in order. Made by [`Producer::events`](crate::Producer::events) and
-/// [`Consumer::events`](crate::Consumer::events). The first one of a stream's end also has what happened
-/// since the end was built, up to 16 events, so that none falls between the two calls.
+/// thing once and in order; only [`ConsumerEvent::Gap`] and [`ConsumerEvent::Undecodable`], which a receive
+/// tells, may come before what the engine tells in the same moment. Made by
+/// [`Producer::events`](crate::Producer::events) and [`Consumer::events`](crate::Consumer::events). The first
+/// one of a stream's end also has what happened since the end was built, up to 16 events, so that none falls
+/// between the two calls.
 ///
 /// It holds up to 256 events. When more wait, the oldest are dropped and [counted](Self::dropped).
 ///

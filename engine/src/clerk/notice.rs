@@ -52,7 +52,7 @@ pub(crate) struct Notices {
     subscriptions: Vec<OnChange>,
     /// The addresses of these hooks.
     known: BTreeSet<usize>,
-    /// After them, in order.
+    /// Told in order, when all hooks are refreshed and before one is woken.
     events: Vec<EventNotice>,
 }
 
@@ -80,12 +80,14 @@ impl Notices {
         for hook in &hooks {
             contain(|| hook.refresh(), panics);
         }
-        for hook in hooks {
-            contain(|| hook.wake(), panics);
-            drop_contained(hook);
-        }
+        // Before the tasks are woken that wait for what is told: a datum is not to be taken by one before the
+        // event of its connection.
         for EventNotice { hook, event } in events {
             contain(|| hook(event), panics);
+            drop_contained(hook);
+        }
+        for hook in hooks {
+            contain(|| hook.wake(), panics);
             drop_contained(hook);
         }
         any
@@ -98,7 +100,10 @@ mod tests {
     use corewire_rings::sync::Lock;
 
     use super::*;
-    use crate::{peer::PeerFacts, shared::publication::ChangeHook};
+    use crate::{
+        peer::PeerFacts,
+        shared::{event::ChannelEvent, publication::ChangeHook},
+    };
 
     #[test]
     fn a_panic_in_a_predicate_is_a_no_and_is_counted() {
@@ -139,14 +144,19 @@ mod tests {
     }
 
     #[test]
-    fn every_hook_is_refreshed_before_one_is_woken_publications_first() {
+    fn hooks_are_refreshed_and_events_told_before_any_wakes() {
         let calls = Arc::new(Lock::new(Vec::new()));
         let mut notices = Notices::default();
         for (of, name) in [(ChannelsOf::Subscription, "consumer"), (ChannelsOf::Publication, "producer")] {
             notices.add(of, Arc::new(NotingHook(name, calls.clone())));
         }
+        let told = calls.clone();
+        notices.add_event(EventNotice {
+            hook: Arc::new(move |_| told.lock().push("event".to_owned())),
+            event: ChannelEvent::GaveUp { producer: PeerFacts::default().peer_id },
+        });
         notices.send(&EventCounter::default());
-        let expected = ["producer reads", "consumer reads", "producer wakes", "consumer wakes"];
+        let expected = ["producer reads", "consumer reads", "event", "producer wakes", "consumer wakes"];
         assert_eq!(*calls.lock(), expected);
     }
 }

@@ -90,7 +90,7 @@ impl ChannelEvent {
 }
 
 /// Called for each event, in order, without any lock held. Runs on the clerk, after the channels that are
-/// shown have changed. A panic is caught and counted.
+/// shown have changed and before those are woken that wait for it. A panic is caught and counted.
 pub type OnEvent = Arc<dyn Fn(ChannelEvent) + Send + Sync>;
 
 /// An event and what is to be called with it.
