@@ -23,8 +23,8 @@ pub(super) struct Receiving {
     leg: Option<Leg>,
     /// Payloads and bytes taken from it, for the counters of a channel within one engine.
     taken: (u64, u64),
-    /// The highest sequence that was taken since the peer opened the channel.
-    highest: u64,
+    /// The sequence behind the last payload that was taken since the peer opened the channel.
+    next: u64,
     /// Payloads of the peer that did not arrive, as far as it is known.
     lost: u64,
 }
@@ -62,7 +62,7 @@ impl RawShared {
 
 impl Receiving {
     pub(super) fn new(subscription: Subscription) -> Self {
-        Self { subscription: Some(subscription), leg: None, taken: (0, 0), highest: 0, lost: 0 }
+        Self { subscription: Some(subscription), leg: None, taken: (0, 0), next: 0, lost: 0 }
     }
 
     /// Nothing is received any more. The caller drops what it gets without the lock, or gives it up.
@@ -99,7 +99,7 @@ impl Receiving {
                     self.lost = self.lost.saturating_add(leg.inbox().missing_at_end());
                     self.leg = None;
                     if matches!(code, CloseCode::GRACEFUL | CloseCode::ABORTED | CloseCode::DISCARDED) {
-                        self.highest = 0;
+                        self.next = 0;
                         return Poll::Ready(Err(StreamError::NotConnected));
                     }
                 }
@@ -125,7 +125,7 @@ impl Receiving {
         self.lost = self.lost.saturating_add(leg.gap().datums);
         if leg.gap().unknown {
             // The peer was restarted and counts anew.
-            self.highest = 0;
+            self.next = 0;
         }
         self.taken = (0, 0);
         self.leg = Some(leg);
@@ -133,7 +133,7 @@ impl Receiving {
     }
 
     fn count(&mut self, (payload, seq, lost): &Numbered) {
-        self.highest = *seq;
+        self.next = seq + 1;
         self.lost = self.lost.saturating_add(*lost);
         self.taken = (self.taken.0 + 1, self.taken.1 + payload.len() as u64);
         if let Some(leg) = self.leg.as_ref().filter(|leg| leg.channel().is_local()) {
@@ -148,9 +148,15 @@ impl Receiving {
         self.leg.as_ref().map_or(0, |leg| leg.inbox().lag())
     }
 
-    /// The highest sequence that has arrived.
+    /// The highest sequence that has arrived; 0 before the first. Never less than what was taken and what
+    /// [`inbound_pending`](Self::inbound_pending) has counted together.
     pub(super) fn highest_seen(&self) -> u64 {
-        let arrived = self.leg.as_ref().map_or(0, |leg| leg.channel().shared().snapshot().position);
-        self.highest.max(arrived.saturating_sub(1))
+        let arrived = self.leg.as_ref().map_or(0, |leg| {
+            let inbox = leg.inbox();
+            // A shard tells how far it is at the end of a turn, when its payloads wait here already.
+            let told = leg.channel().shared().snapshot().position;
+            told.max(inbox.lag() + if inbox.is_remote() { self.next } else { inbox.position() })
+        });
+        self.next.max(arrived).saturating_sub(1)
     }
 }

@@ -12,7 +12,9 @@ use corewire::raw::{
 };
 use corewire::{Engine, EngineConfig, Network, NetworkId, PeerId};
 
-use crate::support::{both, connected, id_of, node, number_of, numbered, receive, reliable, two, until};
+use crate::support::{
+    both, connected, engine, id_of, node, number_of, numbered, receive, reliable, two, until,
+};
 
 // "Multiple streams share one session, one Noise cipher, and one UDP socket — but have independent: sequence
 // numbers (per-stream `tx_seq` / `rx_seq`), reliability mode (`FireAndForget` or `Reliable`), chosen at
@@ -315,6 +317,21 @@ fn statistics_have_every_field() {
     ours.close();
     assert!(!ours.stats().active && !ours.stats().connected);
     assert_eq!(here.stream_stats(id_of(&there), 1), None);
+}
+
+// "rx_seq: Highest RX sequence number observed so far."
+#[test]
+fn payloads_that_wait_within_an_engine_count_as_arrived() {
+    let (id, engine) = (NetworkId::random(), engine());
+    let [here, there] =
+        [(), ()].map(|()| Network::builder(id).with_engine(&engine).build_blocking().unwrap());
+    let (ours, theirs) = both((&here, &there), 1, (reliable(), reliable()));
+    for payload in ["a", "b", "c"] {
+        ours.try_send(payload).unwrap();
+    }
+    assert_eq!((theirs.stats().inbound_pending, theirs.stats().rx_seq), (3, 2));
+    receive(&theirs).unwrap();
+    assert_eq!((theirs.stats().inbound_pending, theirs.stats().rx_seq), (2, 2));
 }
 
 // "Created by `MeshNode::open_stream`; dropped at any point without affecting the underlying `StreamState` —
