@@ -201,6 +201,7 @@ async fn requirements_follow_tags_that_change() {
     within(consumer.when().refused()).await;
     there.discovery().set_tags("trusted");
     within(consumer.when().online()).await;
+    within(producer.when().subscribed()).await;
     let channel = producer.consumers().next().unwrap();
     there.discovery().set_tags("revoked");
     within(channel.disconnected()).await;
