@@ -1,6 +1,7 @@
 //! Tickets that become valid while their peer waits.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use corewire::streams::{CloseCode, ConsumerEvent};
 use corewire::tickets::{Expiration, InvalidTicket, Ticket, TicketValidator};
@@ -10,15 +11,17 @@ use super::support::{Data1, engine, within};
 
 const CLASS: UniqueId = unique_id!("from");
 
-/// Accepts a ticket from the time on that it names, in microseconds since 1970.
-struct From;
+/// Accepts every ticket from a time on that is a second after the first judgement.
+#[derive(Clone, Default)]
+struct Late(Arc<OnceLock<SystemTime>>);
 
-fn begin(ticket: &[u8]) -> Option<SystemTime> {
-    let micros = u64::from_le_bytes(ticket.try_into().ok()?);
-    Some(UNIX_EPOCH + Duration::from_micros(micros))
+impl Late {
+    fn begin(&self) -> SystemTime {
+        *self.0.get_or_init(|| SystemTime::now() + Duration::from_secs(1))
+    }
 }
 
-impl TicketValidator for From {
+impl TicketValidator for Late {
     fn class(&self) -> UniqueId {
         CLASS
     }
@@ -27,21 +30,13 @@ impl TicketValidator for From {
         CLASS
     }
 
-    fn validate(&self, ticket: &[u8], _peer: &PeerEntry) -> Result<Expiration, InvalidTicket> {
-        let begin = begin(ticket).ok_or(InvalidTicket)?;
-        if begin <= SystemTime::now() { Ok(Expiration::Never) } else { Err(InvalidTicket) }
+    fn validate(&self, _ticket: &[u8], _peer: &PeerEntry) -> Result<Expiration, InvalidTicket> {
+        if self.begin() <= SystemTime::now() { Ok(Expiration::Never) } else { Err(InvalidTicket) }
     }
 
-    fn valid_from(&self, ticket: &[u8], _peer: &PeerEntry) -> Option<SystemTime> {
-        begin(ticket)
+    fn valid_from(&self, _ticket: &[u8], _peer: &PeerEntry) -> Option<SystemTime> {
+        Some(self.begin())
     }
-}
-
-/// A ticket that is valid in a second, and that time.
-fn soon() -> (Ticket, SystemTime) {
-    let at = SystemTime::now() + Duration::from_secs(1);
-    let micros = at.duration_since(UNIX_EPOCH).unwrap().as_micros() as u64;
-    (Ticket::new(CLASS, micros.to_le_bytes()), at)
 }
 
 /// Two nodes, on one engine or on two.
@@ -57,13 +52,13 @@ async fn two(apart: bool) -> [Network; 2] {
 async fn assert_waits(apart: bool, producer_judges: bool) {
     let [here, there] = two(apart).await;
     let (producer, consumer) = (here.streams().producer::<Data1>(), there.streams().consumer::<Data1>());
-    let (ticket, at) = soon();
+    let (ticket, late) = (Ticket::new(CLASS, []), Late::default());
     let (producer, consumer) = if producer_judges {
         there.discovery().add_ticket(ticket).unwrap();
-        (producer.require_ticket(From), consumer)
+        (producer.require_ticket(late.clone()), consumer)
     } else {
         here.discovery().add_ticket(ticket).unwrap();
-        (producer, consumer.require_ticket(From))
+        (producer, consumer.require_ticket(late.clone()))
     };
     let consumer = consumer.build();
     let mut events = consumer.events();
@@ -72,7 +67,7 @@ async fn assert_waits(apart: bool, producer_judges: bool) {
     assert!(matches!(refused, ConsumerEvent::Refused { code: CloseCode::NOT_ALLOWED, .. }), "{refused:?}");
     within(consumer.when().online()).await;
     within(producer.when().online()).await;
-    assert!(SystemTime::now() >= at);
+    assert!(SystemTime::now() >= late.begin());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2, crate = "crate::support::host")]
