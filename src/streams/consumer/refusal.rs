@@ -79,10 +79,7 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
         let mut waiter = StatusWaiter::default();
         poll_fn(move |cx| {
             waiter.register(&self.status, cx);
-            if let Poll::Ready(taken) = self.poll_take(cx) {
-                return Poll::Ready(taken.ok_or(RecvRefusal::Closed));
-            }
-            self.refusal().map_or(Poll::Pending, |refusal| Poll::Ready(Err(refusal)))
+            datum_or_refusal(self, |consumer| consumer.poll_take(cx), Self::refusal)
         })
     }
 
@@ -115,5 +112,40 @@ impl<D: Send + 'static, C: Codec<D>> Consumer<D, C> {
         let theirs = refused.producer_type().cloned();
         let mismatch = theirs.map(|theirs| TypeMismatch { ours: type_name_of::<D, C>(), theirs });
         Some(RecvRefusal::Refused { producer: *refused.producer_id(), code: refused.close_code()?, mismatch })
+    }
+}
+
+/// The next datum of `from`, or why none will come.
+fn datum_or_refusal<T, D>(
+    from: &mut T,
+    mut take: impl FnMut(&mut T) -> Poll<Option<D>>,
+    refusal: impl FnOnce(&T) -> Option<RecvRefusal>,
+) -> Poll<Result<D, RecvRefusal>> {
+    if let Poll::Ready(taken) = take(from) {
+        return Poll::Ready(taken.ok_or(RecvRefusal::Closed));
+    }
+    let Some(refusal) = refusal(from) else { return Poll::Pending };
+    // The last datums of a channel may have come between the two, and then the end of the channel.
+    match take(from) {
+        Poll::Ready(taken) => Poll::Ready(taken.ok_or(RecvRefusal::Closed)),
+        Poll::Pending => Poll::Ready(Err(refusal)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datum_that_comes_just_before_the_refusal_is_taken_first() {
+        let refused = RecvRefusal::Closed;
+        let mut datums = vec![Poll::Pending, Poll::Ready(Some(7)), Poll::Pending];
+        let mut next = || {
+            let refusal = refused.clone();
+            datum_or_refusal(&mut datums, |datums| datums.pop().unwrap(), |_| Some(refusal))
+        };
+        assert_eq!(next(), Poll::Ready(Ok(7)));
+        datums = vec![Poll::Pending, Poll::Pending];
+        assert_eq!(datum_or_refusal(&mut datums, |datums| datums.pop().unwrap(), |_| None), Poll::Pending);
     }
 }
