@@ -78,7 +78,7 @@ pub(crate) fn changes<'a>(
             let old = if order == Ordering::Greater { None } else { rest.0.next() };
             let new = if order == Ordering::Less { None } else { rest.1.next() };
             return Some(match (old, new) {
-                (Some(old), Some(new)) if old == new => continue,
+                (Some(old), Some(new)) if old.shows_the_same(new) => continue,
                 (Some(old), Some(new)) => PeerChange::Changed { before: old.clone(), now: new.clone() },
                 (Some(old), None) if left(&old.peer_id()) => PeerChange::Left(old.clone()),
                 (Some(old), None) => PeerChange::Failed(old.clone()),
@@ -163,6 +163,15 @@ impl PeerInfo {
         self.0.version
     }
 
+    /// Whether both tell the same of a peer. A record that the peer has renewed only has another version.
+    fn shows_the_same(&self, other: &Self) -> bool {
+        fn shown(info: &PeerInfo) -> impl PartialEq + '_ {
+            let PeerFacts { peer_id, network_id, addresses, tags, streams, tickets, version: _ } = &*info.0;
+            (peer_id, network_id, addresses, tags, streams, tickets)
+        }
+        shown(self) == shown(other)
+    }
+
     /// The fields, to make another snapshot from.
     pub fn facts(&self) -> &PeerFacts {
         &self.0
@@ -204,6 +213,12 @@ mod tests {
             PeerChange::Left(info(5, 0)),
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn record_that_was_only_renewed_is_no_change() {
+        let info = |version| PeerInfo::new(PeerFacts { version, ..PeerFacts::default() });
+        assert_eq!(changes(&[info((1, 1))], &[info((1, 2))], |_| false).next(), None);
     }
 
     #[test]
