@@ -213,6 +213,8 @@ mod tests {
         assert_eq!((spec.lagging_grace, spec.standstill_grace), (Some(seconds(1)), seconds(10)));
         assert_eq!(spec.resume_for, seconds(10));
         assert!(spec.admit.is_none());
+        let long = network.streams().producer::<u64>().with_stream_id("long").with_max_datum_bytes(3 << 20);
+        assert_eq!(long.build().unwrap().publication().spec().bytes, 6 << 20);
         let builder = network.streams().consumer::<u64>();
         let settings = builder.settings();
         assert_eq!((settings.window_bytes, settings.window_datums), (1 << 20, 4_096));

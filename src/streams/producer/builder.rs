@@ -174,8 +174,8 @@ impl<D: Send + 'static, C> Builder<D, C> {
 
     /// How many bytes the ring holds; each datum takes its encoded length rounded up to 16. From 16 bytes to
     /// 1 TiB, and at least the [longest datum](Self::with_max_datum_bytes). Default: 1 MiB, or 1 KiB for each
-    /// datum of a [buffer size](Self::with_buffer_size) that was given, from 1 MiB to 64 MiB. The ring is full
-    /// when either limit is reached.
+    /// datum of a [buffer size](Self::with_buffer_size) that was given, from 1 MiB to 64 MiB; always at least
+    /// twice the longest datum, if that was given. The ring is full when either limit is reached.
     ///
     /// The memory of the datums is taken when the stream is made, so that no datum waits for a page of it;
     /// that of their index, 16 bytes a datum, in the first pass through the ring. Small datums (up
