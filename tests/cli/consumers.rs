@@ -181,7 +181,7 @@ fn subscriber_gives_up_when_its_publisher_is_gone_for_its_wait() {
     let mut publisher = start(&["pub", "gone", "--listen", "127.0.0.1:0"]);
     let address = publisher.address();
     let (mut reader, writer) = io::pipe().unwrap();
-    let subscriber = start_unread(&["sub", "gone", "--peer", &address, "--wait", "2s"], writer.into());
+    let subscriber = start_unread(&["sub", "gone", "--peer", &address, "--wait", "10s"], writer.into());
     let mut input = publisher.stdin.take().unwrap();
     io::Write::write_all(&mut input, b"1\n").unwrap();
     io::Read::read_exact(&mut reader, &mut [0; 2]).unwrap();

@@ -8,7 +8,7 @@ use crate::rig::*;
 
 #[test]
 fn publisher_whose_consumers_left_gives_up_after_its_wait() {
-    let mut publisher = start(&["pub", "left", "--listen", "127.0.0.1:0", "--wait", "2s"]);
+    let mut publisher = start(&["pub", "left", "--listen", "127.0.0.1:0", "--wait", "10s"]);
     let address = publisher.address();
     let subscriber = start(&["sub", "left", "--peer", &address, "--count", "1"]);
     // More than every buffer on the way holds.
