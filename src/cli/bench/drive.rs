@@ -119,17 +119,20 @@ impl TickSender<'_> {
         }
     }
 
-    /// Waits for room, and takes echoes meanwhile: the other end may wait for room for them.
+    /// One step of the wait for room, which takes echoes: the other end may wait for room for them.
+    fn send_step(&mut self, tick: Tick) -> Result<(), Error<Tick>> {
+        if self.echoes.consumer.is_empty() {
+            return self.producer.send_timeout(tick, POLL_INTERVAL);
+        }
+        self.echoes.take_until(self.driver.waiter, clock::now());
+        self.producer.try_send(tick)
+    }
+
+    /// Waits for room.
     fn send_later(&mut self, mut tick: Tick) -> Result<(), Broken> {
         let until = Instant::now() + SILENCE_LIMIT;
         loop {
-            let sent = if self.echoes.consumer.is_empty() {
-                self.producer.send_timeout(tick, POLL_INTERVAL)
-            } else {
-                self.echoes.take_until(self.driver.waiter, clock::now());
-                self.producer.try_send(tick)
-            };
-            let Err(error) = sent else { return Ok(()) };
+            let Err(error) = self.send_step(tick) else { return Ok(()) };
             self.look()?;
             if matches!(error, Error::Closed(_)) || Instant::now() >= until {
                 let why = format!("a datum was not sent: {error}");
@@ -183,9 +186,14 @@ impl TickSender<'_> {
 
     /// Sends the last tick, and waits until it has come back from a round trip.
     fn finish(&mut self) -> Result<(), Failure> {
-        let tick = Tick { number: self.next, due: END, bytes: self.bytes };
-        if self.producer.send_timeout(tick, SILENCE_LIMIT).is_err() {
-            return Err(Failure::new(Exit::Failed, "the other end takes no more datums"));
+        let mut tick = Tick { number: self.next, due: END, bytes: self.bytes };
+        let until = Instant::now() + SILENCE_LIMIT;
+        // A signal does not stop it.
+        while let Err(error) = self.send_step(tick) {
+            if matches!(error, Error::Closed(_)) || Instant::now() >= until {
+                return Err(Failure::new(Exit::Failed, "the other end takes no more datums"));
+            }
+            tick = error.into_inner();
         }
         let mut heard = (self.echoes.ticks.received, Instant::now());
         while !self.echoes.consumer.is_empty()
@@ -292,6 +300,8 @@ impl<'a> BenchDriver<'a> {
             };
             Failure::new(Exit::NotReached, "the other end was not reached in time").cure(cure)
         };
+        // Else it could miss the reports of an end that another one has found already.
+        self.until(self.reports.when().online(), deadline)?.ok_or_else(not_found)?;
         let orders = self.orders.clone();
         self.until(orders.send(BenchOrder::Run(order)), deadline)?
             .ok_or_else(not_found)?
@@ -408,5 +418,59 @@ fn result_of<T>(waited: Result<T, wait::Stopped>) -> Result<Option<T>, Failure> 
         Ok(output) => Ok(Some(output)),
         Err(wait::Stopped::Deadline) => Ok(None),
         Err(wait::Stopped::Interrupted(exit)) => Err(Failure::new(exit, "interrupted")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn last_tick_is_sent_to_an_end_that_waits_for_room_for_echoes() {
+        const BYTES: usize = 64;
+        let network = Network::builder(NetworkId::random()).build_blocking().unwrap();
+        // Two ticks fit into either ring.
+        let end = |name: &str| {
+            let producer = message::tick_producer(&network, name, BYTES, Some(1)).unwrap();
+            (producer, message::tick_consumer(&network, name, BYTES, Some(1)))
+        };
+        let ((producer, mut ticks), (echo, echoes)) = (end("there"), end("back"));
+        let waiter = BenchWaiter::without_engine(corewire::engine::Idle::Park);
+        let interrupt = Interrupt::default();
+        let driver = BenchDriver::new(&network, waiter, &interrupt).unwrap();
+        let mut sender = TickSender {
+            driver: &driver,
+            producer,
+            echoes: Echoes { consumer: vec![echoes], ..Echoes::default() },
+            bytes: BYTES,
+            next: 5,
+            warm_up: 0,
+            refused: 0,
+            late: histogram(),
+        };
+        let finished = thread::scope(|scope| {
+            scope.spawn(move || {
+                // Longer than the other end waits.
+                while let Ok(tick) = ticks.recv_timeout(2 * SILENCE_LIMIT) {
+                    let due = tick.due;
+                    if echo.send_timeout(tick, 2 * SILENCE_LIMIT).is_err() || due == END {
+                        return;
+                    }
+                }
+            });
+            // Two echoes, one that finds no room, and two that are not taken.
+            for number in 0..5 {
+                let tick = Tick { number, due: WARM_UP, bytes: BYTES };
+                sender.producer.send_timeout(tick, SILENCE_LIMIT).unwrap();
+            }
+            let finished = sender.finish();
+            // In any case the other thread finds room.
+            sender.echoes.consumer.clear();
+            finished
+        });
+        finished.unwrap();
+        assert!(sender.echoes.ticks.whole);
     }
 }
