@@ -59,6 +59,7 @@ struct KnownChannel {
 }
 
 /// What became of a channel.
+#[derive(Debug, PartialEq)]
 enum ChannelOutcome {
     /// It carries records, or its consumer may still come back to its place.
     Open,
@@ -79,13 +80,23 @@ impl KnownChannel {
         let Some(code) = self.info.close_code() else { return ChannelOutcome::Open };
         let over_for = now.saturating_duration_since(*self.over_at.get_or_insert(now));
         let stats = self.info.stats();
-        match stats.skipped_at_close() {
-            // It was refused, or left on its own.
-            _ if stats.uptime().is_none() || is_proper(code) => ChannelOutcome::Whole,
-            0 if is_break(code) && over_for < OUTCOME_OPEN => ChannelOutcome::Open,
-            0 => ChannelOutcome::Whole,
-            missed => ChannelOutcome::Missed(missed, code),
+        if stats.uptime().is_none() {
+            // It was refused.
+            return ChannelOutcome::Whole;
         }
+        outcome(code, stats.skipped_at_close(), self.listed, over_for)
+    }
+}
+
+/// What became of a channel that is over since `over_for`, given what is `missed` as far as it is counted.
+fn outcome(code: CloseCode, missed: u64, listed: bool, over_for: Duration) -> ChannelOutcome {
+    match missed {
+        // It left on its own.
+        _ if is_proper(code) => ChannelOutcome::Whole,
+        // The producer counts what is missing before it ceases to list the channel.
+        0 if listed || is_break(code) && over_for < OUTCOME_OPEN => ChannelOutcome::Open,
+        0 => ChannelOutcome::Whole,
+        missed => ChannelOutcome::Missed(missed, code),
     }
 }
 
@@ -339,6 +350,17 @@ impl HoldNotice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn channel_is_not_whole_before_the_producer_has_counted_what_it_lacks() {
+        let at_once = |code, missed, listed| outcome(code, missed, listed, Duration::ZERO);
+        assert_eq!(at_once(CloseCode::TOO_LARGE, 0, true), ChannelOutcome::Open);
+        assert_eq!(at_once(CloseCode::TOO_LARGE, 3, true), ChannelOutcome::Missed(3, CloseCode::TOO_LARGE));
+        assert_eq!(at_once(CloseCode::TOO_LARGE, 0, false), ChannelOutcome::Whole);
+        assert_eq!(at_once(CloseCode::GRACEFUL, 0, true), ChannelOutcome::Whole);
+        assert_eq!(at_once(CloseCode::PEER_GONE, 0, false), ChannelOutcome::Open);
+        assert_eq!(outcome(CloseCode::PEER_GONE, 0, false, OUTCOME_OPEN), ChannelOutcome::Whole);
+    }
 
     #[test]
     fn hold_is_told_after_a_second_and_then_at_growing_intervals() {
