@@ -27,8 +27,8 @@ pub(crate) struct Pacer {
     burst: u64,
     /// `None`: unpaced.
     rate: Option<Rate>,
-    /// Bytes that may leave. Below zero after a packet that was larger than the rest; refilled before the
-    /// next leaves.
+    /// Bytes that may leave. Below zero after a packet that was larger than the rest, or that was not asked
+    /// for: control packets leave unpaced. At least the negative capacity.
     tokens: i64,
     /// When tokens were last added.
     filled_at: Instant,
@@ -71,7 +71,7 @@ impl Pacer {
             return Ok(());
         };
         let elapsed = u64::try_from((now - self.filled_at).as_nanos()).unwrap_or(u64::MAX);
-        // A debt of one packet is at most a bucket, so two fillings fill it in any case.
+        // The debt is at most a bucket, so two fillings fill it in any case.
         let elapsed = elapsed.min(rate.fill_ns.saturating_mul(2));
         let gained = i64::try_from((u128::from(elapsed) * rate.scaled) >> 64).unwrap_or(i64::MAX);
         if gained > 0 || self.tokens >= rate.capacity {
@@ -86,8 +86,12 @@ impl Pacer {
         Err(now + Duration::from_nanos(time_for(missing.unsigned_abs(), rate.bytes_per_second)))
     }
 
+    /// A packet left, paced or not. Nothing refills the bucket while no packet is paced, so what others owe
+    /// is at most one bucket.
     pub(crate) fn handle_sent(&mut self, bytes: u64) {
-        self.tokens = self.tokens.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let capacity = self.rate.as_ref().map_or(self.burst as i64, |rate| rate.capacity);
+        let left = self.tokens.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.tokens = left.max(-capacity);
     }
 }
 

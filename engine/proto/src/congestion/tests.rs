@@ -103,6 +103,20 @@ fn pacing_bounds_bursts_and_keeps_the_rate() {
 }
 
 #[test]
+fn packets_that_are_not_paced_leave_a_debt_of_one_burst_at_most() {
+    for rate in [None, Some(250_000)] {
+        let mut pacer = Pacer::new(PACKET, at(0));
+        pacer.set_rate(rate);
+        for _ in 0..100_000 {
+            pacer.handle_sent(100);
+        }
+        pacer.set_rate(Some(250_000));
+        // Two bursts are 154 ms at this rate.
+        assert_eq!(pacer.check(at(200)), Ok(()), "{rate:?}");
+    }
+}
+
+#[test]
 fn unlimited_has_no_window_and_fixed_rate_keeps_its_rate() {
     let mut fixed = Congestion::Fixed { bytes_per_second: 5 }.controller(PACKET);
     fixed.handle_loss(at(1), at(0));
