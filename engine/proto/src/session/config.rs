@@ -52,8 +52,8 @@ pub struct SessionConfig {
     /// The round trip assumed before the first one was measured. Default 25 ms: a continent; RFC 9002 assumes
     /// 333 ms.
     pub initial_rtt: Duration,
-    /// A channel is reset with `GAVE_UP` when a datum is lost again this long after it was first sent,
-    /// while the peer answers other packets. Default `dead_after`.
+    /// A channel is reset with `GAVE_UP` when an acknowledgement shows that a datum is lost this long or more
+    /// after it was first sent: the peer answers other packets. Default `dead_after`.
     pub give_up_after: Option<Duration>,
     /// How long a channel waits for credit before it asks again. Doubles up to ten times as long. Default 100
     /// ms.

@@ -410,19 +410,19 @@ impl Session {
             match frame {
                 SentFrame::Data(_) | SentFrame::Fragment(_) => self.apply_data_fate(fate, frame),
                 SentFrame::Control { offset, len } => {
-                    if fate == FrameFate::Lost {
+                    if fate.sends_again() {
                         self.control_tx.handle_lost(offset, len);
-                    } else if self.control_tx.handle_acked(offset, len) {
+                    } else if fate == FrameFate::Acked && self.control_tx.handle_acked(offset, len) {
                         self.handle_control_acked();
                     }
                 }
                 SentFrame::Credit { label } => {
-                    if fate == FrameFate::Lost {
+                    if fate.sends_again() {
                         self.queue_credit(label);
                     }
                 }
                 SentFrame::Blocked { label } => {
-                    if fate == FrameFate::Lost
+                    if fate.sends_again()
                         && let Some(channel) = self.tx_channels.get_mut(label)
                         && channel.blocked
                     {
@@ -439,7 +439,9 @@ impl Session {
     }
 
     fn apply_data_fate(&mut self, fate: FrameFate, frame: SentFrame) {
-        let horizon = self.give_up_horizon();
+        // A probe timer is no evidence of loss.
+        let horizon = if fate == FrameFate::Probed { Instant::ZERO } else { self.give_up_horizon() };
+        let again = fate.sends_again();
         let (SentFrame::Data(SentData { label, .. }) | SentFrame::Fragment(SentFragment { label, .. })) =
             frame
         else {
@@ -450,11 +452,14 @@ impl Session {
         let (mut moved, mut outcome) = (false, LossOutcome::Queued);
         match (fate, &frame) {
             (FrameFate::Acked, SentFrame::Data(data)) => moved = channel.handle_data_acked(data),
-            (FrameFate::Lost, SentFrame::Data(data)) => outcome = channel.handle_data_lost(data, horizon),
             (FrameFate::Acked, SentFrame::Fragment(fragment)) => {
                 moved = channel.handle_fragment_acked(fragment);
             }
-            (FrameFate::Lost, SentFrame::Fragment(fragment)) => {
+            // What was sent again already is only given up: nothing before the horizon is queued.
+            (_, SentFrame::Data(data)) if again || data.since < horizon => {
+                outcome = channel.handle_data_lost(data, horizon);
+            }
+            (_, SentFrame::Fragment(fragment)) if again || fragment.since < horizon => {
                 outcome = channel.handle_fragment_lost(fragment, horizon);
             }
             _ => {}
@@ -471,7 +476,7 @@ impl Session {
         }
         if channel.is_finished() {
             self.finish_channel(label);
-        } else if fate == FrameFate::Lost {
+        } else if again {
             Self::schedule(channel, &mut self.drr);
         }
         if freed {

@@ -40,7 +40,7 @@ struct SentPacket {
     /// Its ACK frame covered the peer's packets up to this number; 0 when it had none.
     acked_to: u64,
     acked: bool,
-    /// A probe handed its frames out as lost, so its loss does not do that again.
+    /// A probe handed its frames out as [`FrameFate::Probed`].
     requeued: bool,
     /// A padded PING that tries a size: its loss says nothing about congestion.
     path_probe: bool,
@@ -86,8 +86,19 @@ pub(super) struct RecoveryOutcome {
 pub(super) enum FrameFate {
     /// It arrived.
     Acked,
-    /// It is to be sent again, if it still matters.
+    /// An acknowledgement shows that it is lost: it is to be sent again, if it still matters.
     Lost,
+    /// It is to be sent again likewise, because a probe timer fired: it may have arrived.
+    Probed,
+    /// An acknowledgement shows that it is lost. It was handed out as `Probed` before.
+    ProbedLost,
+}
+
+impl FrameFate {
+    /// Whether it is to be sent again.
+    pub(super) const fn sends_again(self) -> bool {
+        matches!(self, Self::Lost | Self::Probed)
+    }
 }
 
 /// An ACK frame names a packet that was never sent.
@@ -379,11 +390,8 @@ impl Recovery {
                         outcome.large_lost += 1;
                     }
                 }
-                if !sent.requeued {
-                    self.each_frame(sent.first_frame, sent.frame_count, |frame| {
-                        fate(FrameFate::Lost, frame);
-                    });
-                }
+                let lost = if sent.requeued { FrameFate::ProbedLost } else { FrameFate::Lost };
+                self.each_frame(sent.first_frame, sent.frame_count, |frame| fate(lost, frame));
             }
             // The oldest packet's frames are the oldest frames.
             let gone = start + sent.frame_count as usize;
@@ -456,7 +464,7 @@ impl Recovery {
         if let Some(index) = self.sent.iter().position(|sent| !sent.acked && !sent.requeued) {
             self.sent[index].requeued = true;
             let (first, count) = (self.sent[index].first_frame, self.sent[index].frame_count);
-            self.each_frame(first, count, |frame| fate(FrameFate::Lost, frame));
+            self.each_frame(first, count, |frame| fate(FrameFate::Probed, frame));
         }
         outcome
     }

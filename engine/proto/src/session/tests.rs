@@ -173,3 +173,24 @@ fn channels_that_end_while_held_back_leave_no_more_than_a_few_entries() {
     let waits = |slot| session.tx_channels.at(slot).is_some_and(|channel| channel.held_until().is_some());
     assert!(!(0..200).any(waits), "those that are there go on");
 }
+
+#[test]
+fn probe_timeouts_alone_give_no_datum_up() {
+    let ms = core::time::Duration::from_millis;
+    let mut subject = transitions::producing(Reliability::Reliable);
+    subject.session.config.give_up_after = Some(ms(50));
+    // The peer answers, and has acknowledged nothing yet: the path delays it.
+    for _ in 0..100 {
+        subject.transmit();
+        subject.receive(|out| assert!(out.put_ping(1)));
+        subject.wait(ms(2));
+    }
+    assert!(subject.session.stats.probes > 5);
+    let reset = |event| matches!(event, SessionEvent::Reset { .. });
+    assert!(!core::iter::from_fn(|| subject.session.poll_event()).any(reset));
+    // An acknowledgement of the last packet shows that the first ones are lost.
+    let last = subject.session.sealer().next_number() - 1;
+    subject.receive(|out| assert_eq!(out.put_ack(0, 0, [(last, last)].into_iter()), 1));
+    let gave_up = |event| matches!(event, SessionEvent::Reset { code: CloseCode::GAVE_UP, .. });
+    assert!(core::iter::from_fn(|| subject.session.poll_event()).any(gave_up));
+}

@@ -234,7 +234,7 @@ fn accepting(reliability: Reliability) -> Subject {
     subject
 }
 
-fn producing(reliability: Reliability) -> Subject {
+pub(super) fn producing(reliability: Reliability) -> Subject {
     let mut subject = accepting(reliability);
     subject.round_trip();
     subject.session.publish(TX, DATUMS);
