@@ -10,10 +10,12 @@ use crate::{mutate, time::Instant};
 const TIMER_STALL: Duration = Duration::from_millis(100);
 /// Interval of probes to a peer whose port or host was reported as unreachable.
 const REFUSED_PROBE: Duration = Duration::from_millis(200);
-/// A peer is lost after this time of refusals without a packet from it.
+/// A peer whose port is closed is gone after this time without a packet from it.
 const REFUSED_FOR: Duration = Duration::from_secs(1);
-/// It takes this many: a single one may be about a packet from before the peer's start.
+/// It takes this many reports: a single one may be about a packet from before the peer's start.
 const MIN_REFUSALS: u32 = 3;
+/// From the first report to the last: those of one moment may be about packets sent together.
+const MIN_REFUSED_FOR: Duration = Duration::from_millis(400);
 
 /// Reports that the peer is unreachable, since it was last heard.
 #[derive(Debug)]
@@ -142,10 +144,16 @@ impl Liveness {
         true
     }
 
+    /// When the peer is gone, if its host goes on to report that its port is closed.
     fn refused_at(&self) -> Option<Instant> {
         self.refusals
             .as_ref()
-            .filter(|refusals| mutate!(refusals.count >= MIN_REFUSALS, "one-refusal-kills" => true))
+            // Without a route to the host nothing is known of the peer: such an outage may end.
+            .filter(|refusals| refusals.closed)
+            .filter(|refusals| {
+                let lasting = refusals.last - refusals.first >= MIN_REFUSED_FOR;
+                mutate!(lasting && refusals.count >= MIN_REFUSALS, "one-refusal-kills" => true)
+            })
             .map(|r| r.first + REFUSED_FOR)
     }
 
@@ -165,8 +173,7 @@ impl Liveness {
     /// A timer may have fired.
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Silence {
         if self.refused_at().is_some_and(|at| at <= now) {
-            let closed = self.refusals.as_ref().is_some_and(|refusals| refusals.closed);
-            return if closed { Silence::Gone } else { Silence::Lost };
+            return Silence::Gone;
         }
         if let Some(at) = self.dead_at()
             && at <= now
@@ -239,14 +246,14 @@ mod tests {
     #[test]
     fn refusals_kill_within_a_second_and_a_packet_clears_them() {
         let mut liveness = liveness();
-        assert!(liveness.handle_unreachable(at(0), false), "a probe leaves at once");
+        assert!(liveness.handle_unreachable(at(0), true), "a probe leaves at once");
         for time in [200, 400] {
             assert_eq!(liveness.poll_timeout(), Some(at(time)));
             assert!(liveness.take_probe(at(time)) && !liveness.take_probe(at(time)));
-            assert!(!liveness.handle_unreachable(at(time + 1), false));
+            assert!(!liveness.handle_unreachable(at(time + 1), true));
         }
         assert_eq!(liveness.handle_timeout(at(999)), Silence::Normal);
-        assert_eq!(liveness.handle_timeout(at(1_000)), Silence::Lost);
+        assert_eq!(liveness.handle_timeout(at(1_000)), Silence::Gone);
         liveness.handle_heard(at(1_000), false);
         assert_eq!(liveness.handle_timeout(at(1_001)), Silence::Normal);
         assert_eq!(liveness.poll_timeout(), None);
@@ -256,8 +263,8 @@ mod tests {
     fn peer_is_gone_only_if_every_report_names_a_closed_port() {
         for (reports, expected) in [
             ([true; 3], Silence::Gone),
-            ([true, false, true], Silence::Lost),
-            ([false, true, true], Silence::Lost),
+            ([true, false, true], Silence::Normal),
+            ([false, true, true], Silence::Normal),
         ] {
             let mut liveness = liveness();
             for (time, closed) in [0, 200, 400].into_iter().zip(reports) {
@@ -277,5 +284,32 @@ mod tests {
             probes += u32::from(liveness.take_probe(next));
         }
         assert_eq!(probes, 6, "probes end a second after the last refusal");
+    }
+
+    #[test]
+    fn host_without_a_route_is_waited_for_until_the_peer_is_dead() {
+        let mut liveness = liveness();
+        liveness.handle_sent(at(0));
+        let mut probes = 0;
+        for time in (0..10_000).step_by(200) {
+            liveness.handle_unreachable(at(time), false);
+            let silence = liveness.handle_timeout(at(time));
+            assert!(!matches!(silence, Silence::Lost | Silence::Gone), "after {time} ms");
+            probes += u32::from(liveness.take_probe(at(time)));
+        }
+        assert!(probes > 40, "the end of the outage is noticed soon");
+        assert_eq!(liveness.handle_timeout(at(10_000)), Silence::Lost);
+    }
+
+    #[test]
+    fn reports_of_one_moment_do_not_kill() {
+        let mut liveness = liveness();
+        for time in [0, 0, 1] {
+            liveness.handle_unreachable(at(time), true);
+        }
+        while let Some(next) = liveness.poll_timeout() {
+            assert_eq!(liveness.handle_timeout(next), Silence::Normal);
+            liveness.take_probe(next);
+        }
     }
 }

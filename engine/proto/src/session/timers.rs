@@ -109,9 +109,10 @@ impl Session {
     }
 
     /// The network reports that the peer cannot be reached; `closed`: because the peer's port is closed. Such
-    /// a report can be forged, so it only makes the session probe faster: it closes when reports go on for a
-    /// second in which no packet of the peer opens, with `PEER_GONE` if all of them name a closed port, and
-    /// with `PEER_LOST` otherwise.
+    /// a report can be forged, so it only makes the session probe faster, for a second after the last report.
+    /// The session closes with `PEER_GONE` when no packet of the peer opens for a second and three reports or
+    /// more came in at least 400 ms of it, all of them of a closed port. A host without a route may get it
+    /// back, so other reports leave the peer all of `dead_after`.
     pub fn handle_unreachable(&mut self, now: Instant, closed: bool) {
         self.advance_clock(now);
         if self.is_open() && self.liveness.handle_unreachable(self.now, closed) {
