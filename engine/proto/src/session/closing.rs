@@ -13,6 +13,10 @@ const CLOSING_TIMEOUTS: u32 = 8;
 /// which has missed the CLOSE is told again.
 const CLOSE_TIMEOUTS: u32 = 3;
 
+/// Times that CLOSE is repeated at most, spread over the time in which the session answers: those of one
+/// moment would be lost together.
+const CLOSE_REPEATS: u32 = 16;
+
 impl Session {
     /// Ends the session now, without telling the peer.
     pub(super) fn terminate(&mut self, code: CloseCode, by_peer: bool) {
@@ -45,7 +49,18 @@ impl Session {
     pub(super) fn start_closing(&mut self, code: CloseCode) {
         if self.is_open() {
             let until = self.now + self.close_linger();
-            self.lifecycle = Lifecycle::Closing { code, until, due: true, repeats: 0 };
+            self.lifecycle = Lifecycle::Closing { code, until, due: true, next_at: self.now };
         }
+    }
+
+    /// The reason to send in a CLOSE that leaves now, if one is due.
+    pub(super) fn take_close(&mut self) -> Option<CloseCode> {
+        let pause = self.close_linger() / CLOSE_REPEATS;
+        let Lifecycle::Closing { code, due, next_at, .. } = &mut self.lifecycle else { return None };
+        if *next_at > self.now || !core::mem::take(due) {
+            return None;
+        }
+        *next_at = self.now + pause;
+        Some(*code)
     }
 }

@@ -59,8 +59,8 @@ pub struct SessionConfig {
     /// ms.
     pub blocked_probe: Duration,
     /// After `close`: how long at least to repeat the reason to a peer that goes on sending. On a long path
-    /// it is repeated for three probe timeouts, up to `dead_after`; at most 16 times. Default 50 ms: two of
-    /// the assumed round trips.
+    /// it is repeated for three probe timeouts, up to `dead_after`; at most 16 times, evenly spread over that
+    /// time. Default 50 ms: two of the assumed round trips.
     pub close_linger: Duration,
     /// What limits the packets in flight. Default CUBIC.
     pub congestion: Congestion,

@@ -98,10 +98,10 @@ enum Lifecycle {
         code: CloseCode,
         /// When the session stops answering.
         until: Instant,
-        /// A CLOSE is to be sent.
+        /// A CLOSE is to be sent, from `next_at` on: it is the first, or the peer goes on sending.
         due: bool,
-        /// Packets of the peer that were answered.
-        repeats: u8,
+        /// When the next CLOSE may leave.
+        next_at: Instant,
     },
     /// Nothing is sent or acted on any more.
     Closed,

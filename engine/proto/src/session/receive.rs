@@ -23,9 +23,6 @@ use crate::{
     },
 };
 
-/// Packets of the peer that a closing session answers with CLOSE. One has to arrive; a peer that ignores them
-/// gets no more.
-const MAX_CLOSE_REPEATS: u8 = 16;
 /// A replaced key opens packets for this many probe timeouts after the peer has moved on (RFC 9001, 6.5).
 const PREVIOUS_KEY_TIMEOUTS: u32 = 3;
 
@@ -166,14 +163,13 @@ impl Session {
     /// A packet while closing: a CLOSE of the peer ends the session, anything else is answered with CLOSE.
     fn handle_while_closing(&mut self, plaintext: &[u8]) -> Result<(), Dropped> {
         self.stats.dropped_closed += 1;
-        let Lifecycle::Closing { code, due, repeats, .. } = &mut self.lifecycle else {
+        let Lifecycle::Closing { code, due, .. } = &mut self.lifecycle else {
             return Err(Dropped::Closed);
         };
         if Frames::new(plaintext).any(|frame| matches!(frame, Ok(Frame::Close(_)))) {
             let code = *code;
             self.terminate(code, false);
-        } else if *repeats < MAX_CLOSE_REPEATS {
-            *repeats += 1;
+        } else {
             *due = true;
         }
         Err(Dropped::Closed)

@@ -1,5 +1,7 @@
 //! Tests that need a session's private state.
 
+use std::vec;
+
 use super::*;
 use crate::{
     channel::{OpenRequest, Reliability},
@@ -193,4 +195,24 @@ fn probe_timeouts_alone_give_no_datum_up() {
     subject.receive(|out| assert_eq!(out.put_ack(0, 0, [(last, last)].into_iter()), 1));
     let gave_up = |event| matches!(event, SessionEvent::Reset { code: CloseCode::GAVE_UP, .. });
     assert!(core::iter::from_fn(|| subject.session.poll_event()).any(gave_up));
+}
+
+#[test]
+fn close_is_repeated_over_the_whole_linger_to_a_peer_that_goes_on() {
+    let mut subject = transitions::Subject::new();
+    subject.session.close(Instant::ZERO, CloseCode::NOT_ALLOWED);
+    subject.transmit();
+    let mut sent = vec![];
+    let before = subject.session.stats.packets_sent;
+    for ms in 0..50 {
+        for _ in 0..64 {
+            subject.receive(|out| assert!(out.put_ping(1)));
+        }
+        subject.transmit();
+        sent.push(subject.session.stats.packets_sent - before);
+        assert!(!matches!(subject.session.lifecycle, Lifecycle::Closed), "after {ms} ms");
+        subject.wait(core::time::Duration::from_millis(1));
+    }
+    let [first, middle, last] = [0, 25, 49].map(|ms| sent[ms]);
+    assert!(first < middle && middle < last && last <= 16, "{sent:?}");
 }

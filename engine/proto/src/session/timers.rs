@@ -11,7 +11,9 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.lifecycle {
             Lifecycle::Closed => return None,
-            Lifecycle::Closing { until, .. } => return Some(until),
+            Lifecycle::Closing { until, due, next_at, .. } => {
+                return Some(if due { until.min(next_at) } else { until });
+            }
             Lifecycle::Open => {}
         }
         [

@@ -367,11 +367,7 @@ impl Session {
     }
 
     fn transmit_close(&mut self, buf: &mut [u8]) -> Option<usize> {
-        let Lifecycle::Closing { code, due, .. } = &mut self.lifecycle else { return None };
-        if !core::mem::take(due) {
-            return None;
-        }
-        let code = *code;
+        let code = self.take_close()?;
         let end = buf.len() - TAG_BYTES;
         let mut out = Out::new(&mut buf[HEADER_BYTES..end]);
         out.put_close(code);
