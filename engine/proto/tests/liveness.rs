@@ -76,6 +76,20 @@ fn peer_that_is_silent_for_ten_seconds_is_lost() {
 }
 
 #[test]
+fn end_that_still_hears_is_told_that_the_other_has_given_it_up() {
+    for deaf in [0, 1] {
+        let mut world = busy(2, Faults { delay_us: 100, ..Faults::default() });
+        let start = world.now;
+        world.deaf = Some(deaf);
+        world.run_until(SECOND * 25, |world| world.peers.iter().all(|peer| peer.closed.is_some()));
+        let took = world.now - start;
+        assert!((SECOND * 9..SECOND * 13).contains(&took), "peer {deaf} is deaf: {took:?}");
+        assert_eq!(world.peers[deaf].closed, Some((CloseCode::PEER_LOST, false)));
+        assert_eq!(world.peers[1 - deaf].closed, Some((CloseCode::PEER_LOST, true)));
+    }
+}
+
+#[test]
 fn probes_close_no_session_before_dead_after() {
     let config = SessionConfig { dead_after: SECOND * 60, ..SessionConfig::default() };
     let mut world = World::new(1, &config, Faults { delay_us: 100, ..Faults::default() });

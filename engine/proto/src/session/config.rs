@@ -36,7 +36,8 @@ pub struct SessionConfig {
     /// fifth of `dead_after`, so that losing PINGs does not look like a dead peer.
     pub keepalive: Option<Duration>,
     /// The session closes with `PEER_LOST` when packets in flight go without any packet from the peer for
-    /// this long. Default 10 s: a process that is stopped for some seconds keeps its sessions.
+    /// this long; CLOSE tells a peer that only this side does not hear. Default 10 s: a process that is
+    /// stopped for some seconds keeps its sessions.
     pub dead_after: Duration,
     /// Such a silence is reported as [`SessionEvent::Suspect`] after this time. Default 1 s.
     pub suspect_after: Duration,

@@ -52,7 +52,8 @@ impl Session {
         match self.liveness.handle_timeout(now) {
             Silence::Normal => {}
             Silence::Suspect(silent_for) => self.events.push_back(SessionEvent::Suspect { silent_for }),
-            Silence::Lost => return self.terminate(CloseCode::PEER_LOST, false),
+            // The peer may hear this side, and would go on waiting for it.
+            Silence::Lost => return self.start_closing(CloseCode::PEER_LOST),
             Silence::Gone => return self.terminate(CloseCode::PEER_GONE, false),
         }
         if due(self.closing_at) {

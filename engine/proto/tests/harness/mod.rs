@@ -116,6 +116,8 @@ pub struct World {
     buf: Vec<u8>,
     pub steps: u64,
     pub cut: bool,
+    /// Packets to this peer vanish.
+    pub deaf: Option<usize>,
     /// Larger packets vanish.
     pub mtu: usize,
     pub link: Option<Link>,
@@ -186,6 +188,7 @@ impl World {
             buf: vec![0; 65_536],
             steps: 0,
             cut: false,
+            deaf: None,
             mtu: usize::MAX,
             link: None,
             link_free_at: [Instant::ZERO; 2],
@@ -467,7 +470,7 @@ impl World {
     fn send(&mut self, to: usize, at: SocketAddr, mut packet: Vec<u8>) {
         let from = self.peers[1 - to].address;
         let faults = self.faults;
-        if self.cut || packet.len() > self.mtu {
+        if self.cut || self.deaf == Some(to) || packet.len() > self.mtu {
             return;
         }
         if self.rng.chance(faults.loss) {
