@@ -61,22 +61,24 @@ impl NetworkSeal {
 pub(crate) struct OpenBudget {
     per_second: u32,
     left: u32,
-    since: Instant,
+    /// It has been refilled up to here.
+    filled: Instant,
 }
 
 impl OpenBudget {
     pub(crate) const fn new(now: Instant, per_second: u32) -> Self {
-        Self { per_second, left: per_second, since: now }
+        Self { per_second, left: per_second, filled: now }
     }
 
     /// Takes one of them; `false` when there is none.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
-        let passed = now.saturating_since(self.since);
-        let more = passed.as_micros() * u128::from(self.per_second) / 1_000_000;
+        let nanos = now.saturating_since(self.filled).as_nanos() * u128::from(self.per_second);
+        let more = u32::try_from(nanos / 1_000_000_000).unwrap_or(u32::MAX);
         if more > 0 {
-            let more = u32::try_from(more).unwrap_or(u32::MAX);
             self.left = more.saturating_add(self.left).min(self.per_second);
-            self.since = now;
+            // The time of a part of one goes to the next refill.
+            let part = nanos % 1_000_000_000 / u128::from(self.per_second);
+            self.filled = now - Duration::from_nanos(u64::try_from(part).unwrap_or(0));
         }
         let any = self.left > 0;
         self.left = self.left.saturating_sub(1);
@@ -146,5 +148,23 @@ impl<'a> ByteCursor<'a> {
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budget_passes_what_it_allows_at_any_rate() {
+        for pause_us in [1, 240, 499, 1_900] {
+            let mut budget = OpenBudget::new(Instant::ZERO, 4_000);
+            while budget.take(Instant::ZERO) {}
+            let asked = 10_000_000 / pause_us;
+            let at = |n| Instant::ZERO + Duration::from_micros(n * pause_us);
+            let taken = (1..=asked).filter(|n| budget.take(at(*n))).count() as u64;
+            let allowed = asked.min(40_000);
+            assert!((allowed * 99 / 100..=allowed).contains(&taken), "each {pause_us} us: {taken}");
+        }
     }
 }
