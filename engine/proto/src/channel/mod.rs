@@ -57,7 +57,7 @@ pub(crate) use tx::{BlockedFrame, TxChannel, TxStage};
 pub(crate) use tx_pack::{Packing, SentLog, Stop};
 
 pub use crate::wire::{
-    Accept, DatumForm, OpenRequest, PublicationId, Reliability, Resume, TypeName, datum_cost,
+    Accept, DatumForm, MAX_TICKETS, OpenRequest, PublicationId, Reliability, Resume, TypeName, datum_cost,
 };
 
 use crate::wire::CloseCode;

@@ -5,7 +5,7 @@ use core::{net::SocketAddr, time::Duration};
 
 use crate::{
     channel::{ChannelStats, Label},
-    wire::{Accept, CloseCode, OpenRequest, TypeName},
+    wire::{Accept, CloseCode, MAX_TICKETS, OpenRequest, TypeName},
 };
 
 /// What happened in a session. Polled with [`super::Session::poll_event`] after each packet and each timeout,
@@ -142,6 +142,9 @@ pub enum OpenChannelError {
         /// Most bytes allowed.
         limit: usize,
     },
+    /// There are more tickets than [`MAX_TICKETS`].
+    #[error("there are more than {MAX_TICKETS} tickets; show fewer")]
+    TooManyTickets,
     /// The queue of control messages is full.
     #[error("the queue of control messages is full; try again once the peer answers")]
     Full,

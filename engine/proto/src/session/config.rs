@@ -1,5 +1,6 @@
 //! The configuration of a session, its bounds, and what they cost in memory.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{SessionEvent, control::CONTROL_WINDOW_BYTES, recovery::SENT_PACKET_BYTES};
@@ -7,7 +8,7 @@ use crate::{
     channel::{LARGE_ACKS_BYTES, Label, RESEND_ENTRY_BYTES, RxChannel, SentFrame, TxChannel},
     congestion::Congestion,
     seal::{KEY_SOFT_AGE, KeyLimits, MAX_SEALED_BYTES, Suite},
-    wire::frames::message::SMALL_MESSAGE_BYTES,
+    wire::{MAX_TICKETS, frames::message::SMALL_MESSAGE_BYTES},
 };
 
 /// The size that packets begin with, and the smallest allowed `max_packet_bytes`: what every IPv6 path
@@ -186,7 +187,7 @@ impl SessionConfig {
         // The buffer may hold as much behind as in front of the read position.
         let receiving = 4 * (2 * CONTROL_WINDOW_BYTES as usize + limits.max_control_bytes + (128 << 10));
         let events = (limits.max_events + 4 * limits.max_channels) * EVENT_BYTES
-            + limits.max_events * limits.max_control_bytes;
+            + limits.max_events * (limits.max_control_bytes + TICKETS_BYTES);
         channels
             + frames
             + packets
@@ -206,6 +207,8 @@ const CHANNEL_BYTES: usize = if size_of::<RxChannel>() > size_of::<TxChannel>() 
 };
 const INTERVAL_BYTES: usize = size_of::<(u64, u64)>();
 const EVENT_BYTES: usize = 2 * size_of::<SessionEvent>();
+/// What the tickets of a request cost beside their bytes.
+const TICKETS_BYTES: usize = MAX_TICKETS * size_of::<Vec<u8>>();
 /// The session itself, its replay windows, ciphers and scratch, and spare buffers of 8 MiB.
 const FIXED_BYTES: usize = (8 << 20) + (64 << 10);
 

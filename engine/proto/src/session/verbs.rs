@@ -5,7 +5,8 @@ use alloc::{boxed::Box, vec::Vec};
 use super::{BlockedFrame, CloseCode, ControlError, NoChannel, OpenChannelError, Session, SessionEvent};
 use crate::{
     channel::{
-        Accept, ChannelStats, Label, OpenRequest, RxChannel, TxChannel, TxStage, TypeName, longest_held,
+        Accept, ChannelStats, Label, MAX_TICKETS, OpenRequest, RxChannel, TxChannel, TxStage, TypeName,
+        longest_held,
     },
     mutate,
     time::Instant,
@@ -23,8 +24,11 @@ impl Session {
         }
         let limit = self.config.limits.max_control_bytes;
         let len = open_bytes(&request) - MESSAGE_HEADER_BYTES;
-        if len > limit || request.tickets.len() > usize::from(u16::MAX) {
+        if len > limit {
             return Err(OpenChannelError::TooLarge { len, limit });
+        }
+        if request.tickets.len() > MAX_TICKETS {
+            return Err(OpenChannelError::TooManyTickets);
         }
         if self.control_tx.queued() + len > self.config.limits.control_queue_bytes {
             return Err(OpenChannelError::Full);

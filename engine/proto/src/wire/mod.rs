@@ -11,4 +11,4 @@ mod open;
 
 pub use close_code::CloseCode;
 pub use form::{DatumForm, MAX_TYPE_NAME_BYTES, TypeName};
-pub use open::{Accept, OpenRequest, PublicationId, Reliability, Resume, datum_cost};
+pub use open::{Accept, MAX_TICKETS, OpenRequest, PublicationId, Reliability, Resume, datum_cost};

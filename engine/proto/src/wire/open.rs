@@ -62,6 +62,9 @@ pub struct Resume {
     pub next_seq: u64,
 }
 
+/// Most tickets of an [`OpenRequest`]. Each costs the producer more memory than its bytes.
+pub const MAX_TICKETS: usize = 64;
+
 /// What a consumer asks of a producer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenRequest {
@@ -87,7 +90,7 @@ pub struct OpenRequest {
     pub form: DatumForm,
     /// Which datums it wants; opaque here. Empty: all of them.
     pub criteria: Vec<u8>,
-    /// What it presents to be accepted; opaque here.
+    /// What it presents to be accepted; opaque here. At most [`MAX_TICKETS`].
     pub tickets: Vec<Vec<u8>>,
 }
 

@@ -37,8 +37,8 @@ use super::{FrameError, header};
 use crate::{
     ids::StreamId,
     wire::{
-        Accept, CloseCode, DatumForm, MAX_TYPE_NAME_BYTES, OpenRequest, PublicationId, Reliability, Resume,
-        TypeName,
+        Accept, CloseCode, DatumForm, MAX_TICKETS, MAX_TYPE_NAME_BYTES, OpenRequest, PublicationId,
+        Reliability, Resume, TypeName,
     },
 };
 
@@ -376,6 +376,9 @@ fn decode_open(body: &[u8]) -> Result<SessionMessage, FrameError> {
     let name = TypeName::from_wire(name).ok_or(FrameError::Invalid)?;
     let (criteria, mut rest) =
         rest.split_at_checked(fixed.criteria.get() as usize).ok_or(FrameError::Short)?;
+    if usize::from(fixed.tickets.get()) > MAX_TICKETS {
+        return Err(FrameError::Invalid);
+    }
     // The vector grows with the tickets that are present, not with the announced number.
     let mut tickets = Vec::new();
     for _ in 0..fixed.tickets.get() {

@@ -239,6 +239,17 @@ fn messages_round_trip_and_their_cuts_are_refused() {
     }
 }
 
+#[test]
+fn open_with_more_tickets_than_are_taken_is_refused() {
+    for (tickets, taken) in [(64, true), (65, false), (16_000, false)] {
+        let open = OpenRequest { tickets: vec![vec![]; tickets], ..request() };
+        let mut bytes = Vec::new();
+        SessionMessage::Open(3, open).encode(&mut bytes);
+        let decoded = SessionMessage::decode(bytes[0], &bytes[message::MESSAGE_HEADER_BYTES..]);
+        assert_eq!(decoded.is_ok(), taken, "{tickets} tickets");
+    }
+}
+
 /// OPEN and ACCEPT byte by byte: what another version of the protocol has to read.
 #[test]
 fn open_and_accept_have_these_bytes() {
