@@ -484,12 +484,13 @@ impl Session {
         }
     }
 
-    /// The channel that has waited longest for room for a large datum looks again.
+    /// The channel that has waited longest for room for a large datum looks again. One that is held back
+    /// gives its place up: its next turn lists it again.
     fn wake_crowded(&mut self) {
         while let Some(slot) = self.large.first() {
             if let Some(channel) = self.tx_channels.at(slot).filter(|channel| channel.listed_crowded) {
                 channel.crowded = false;
-                if Self::schedule(channel, &mut self.drr) || channel.held_until().is_some() {
+                if Self::schedule(channel, &mut self.drr) {
                     return;
                 }
                 channel.listed_crowded = false;

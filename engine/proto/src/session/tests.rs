@@ -216,3 +216,48 @@ fn close_is_repeated_over_the_whole_linger_to_a_peer_that_goes_on() {
     let [first, middle, last] = [0, 25, 49].map(|ms| sent[ms]);
     assert!(first < middle && middle < last && last <= 16, "{sent:?}");
 }
+
+#[test]
+fn channel_that_is_held_back_gives_up_its_place_in_the_queue_for_room() {
+    let now = Instant::ZERO;
+    // Held back when it is woken, or when its turn begins.
+    for held_before in [true, false] {
+        let mut session = session(now);
+        let mut crowd = |slot| {
+            let label = Label::new(slot, 0, true);
+            let mut channel = TxChannel::new(label, &OpenRequest { window_bytes: 0, ..request() });
+            let accept = crate::channel::Accept {
+                publication: Default::default(),
+                first_seq: 0,
+                max_datum_bytes: 16,
+                reliability: Reliability::Reliable,
+                weight: 1,
+            };
+            channel.accept(accept).expect("it was asked for");
+            channel.handle_accept_acked();
+            (channel.crowded, channel.listed_crowded) = (true, true);
+            assert!(session.tx_channels.insert(label, channel).is_none());
+            session.large.push(slot as u32);
+            session.publish(label, 1);
+            label
+        };
+        let [slow, other] = [0, 1].map(&mut crowd);
+        session.limit(slow).expect("it is there");
+        if held_before {
+            let channel = session.tx_channels.get_mut(slow).expect("it is there");
+            let at = channel.begin_turn(now, &mut NextHour).expect_err("it is held back");
+            session.egress.push(at, slow.slot() as u32);
+        }
+        session.large.change(0, 100);
+        session.large.change(100, 0);
+        session.wake_crowded();
+        session.poll_transmit(now, &mut [0; BASE_PACKET_BYTES], &mut NextHour);
+        let channel = session.tx_channels.get_mut(other).expect("it is there");
+        assert!(!channel.crowded, "held before: {held_before}");
+        // When its time has come the first goes on, and waits for room again if there is none.
+        session.advance_clock(now + core::time::Duration::from_secs(3_601));
+        session.release_held();
+        let channel = session.tx_channels.get_mut(slow).expect("it is there");
+        assert!(channel.wants_turn() && !channel.listed_crowded);
+    }
+}

@@ -293,6 +293,9 @@ impl Session {
             if let Err(at) = channel.begin_turn(self.now, source) {
                 self.drr.retire();
                 self.egress.push(at, slot);
+                if self.large.first() == Some(slot) {
+                    self.wake_crowded();
+                }
                 continue;
             }
             let (entries, released, written) = (channel.resend_entries(), channel.released(), out.written());
