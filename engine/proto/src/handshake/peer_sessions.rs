@@ -110,8 +110,11 @@ pub struct PeerSessions {
     next: Vec<(EstablishedSession, Instant)>,
     /// To be polled.
     retired: VecDeque<ReceiverIndex>,
-    /// Boot number and number of the latest attempt of the peer that was answered.
+    /// Boot number and number of the latest attempt of the peer that was answered. A replay from another life
+    /// of the peer replaces it.
     latest: Option<(u64, u32)>,
+    /// Likewise of the latest that a packet has confirmed, which no replay does.
+    confirmed: Option<(u64, u32)>,
 }
 
 impl PeerSessions {
@@ -126,6 +129,7 @@ impl PeerSessions {
             next: Vec::new(),
             retired: VecDeque::new(),
             latest: None,
+            confirmed: None,
         }
     }
 
@@ -176,7 +180,8 @@ impl PeerSessions {
         let replaced = self.next.iter().position(
             |(waiting, _)| mutate!(waiting.peer_boot == entry.peer_boot, "replay-replaces-next" => true),
         );
-        if let Some(at) = replaced.or((self.next.len() >= MAX_NEXT).then_some(0)) {
+        let full = self.next.len() >= MAX_NEXT;
+        if let Some(at) = replaced.or_else(|| full.then(|| self.dispensable())) {
             self.retired.push_back(self.next.remove(at).0.local_index);
         }
         self.next.push((entry, now + self.config.next_for));
@@ -188,6 +193,9 @@ impl PeerSessions {
             return false;
         };
         let (entry, _) = self.next.remove(at);
+        if entry.role == HandshakeRole::Responder {
+            self.confirmed = Some((entry.peer_boot, entry.attempt));
+        }
         self.promote(now, entry)
     }
 
@@ -239,7 +247,17 @@ impl PeerSessions {
     }
 
     fn is_stale(&self, peer_boot: u64, attempt: u32) -> bool {
-        self.latest.is_some_and(|(boot, latest)| boot == peer_boot && attempt <= latest)
+        let waiting = self.next.iter().map(|(entry, _)| entry);
+        let answered = waiting.filter(|entry| entry.role == HandshakeRole::Responder);
+        let answered = answered.map(|entry| (entry.peer_boot, entry.attempt));
+        let mut known = self.latest.into_iter().chain(self.confirmed).chain(answered);
+        known.any(|(boot, latest)| boot == peer_boot && attempt <= latest)
+    }
+
+    /// Of `next` the first to make room: the oldest, but not of the life of the peer that was confirmed last.
+    fn dispensable(&self) -> usize {
+        let alive = self.confirmed.map(|(boot, _)| boot);
+        self.next.iter().position(|(entry, _)| Some(entry.peer_boot) != alive).unwrap_or(0)
     }
 
     /// Makes `entry` current, unless the current session is newer or wins against it; the loser becomes

@@ -93,6 +93,36 @@ fn replay_from_an_earlier_life_leaves_the_waiting_session_alone() {
 }
 
 #[test]
+fn replays_of_several_lives_leave_the_waiting_session_alone() {
+    let life = |boot: u64, attempt: u32| EstablishedSession {
+        peer_boot: boot,
+        attempt,
+        ..entry(10 * boot as u32 + attempt, HandshakeRole::Responder, 0, START)
+    };
+    for confirmed_before in [true, false] {
+        let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
+        if confirmed_before {
+            slots.handle_established(START, life(2, 5), false);
+            assert!(slots.handle_opened(START, life(2, 5).local_index));
+        }
+        slots.handle_established(START, life(2, 8), false);
+        slots.handle_established(START, life(1, 9), false);
+        assert_eq!(slots.judge_init(false, 2, 3), InitVerdict::Stale);
+        slots.handle_established(START, life(2, 3), false);
+        assert_eq!(retired(&mut slots), [life(2, 3).local_index]);
+        if confirmed_before {
+            for boot in 3..30 {
+                slots.handle_established(START, life(boot, 1), false);
+            }
+            assert!(!retired(&mut slots).contains(&life(2, 8).local_index));
+        }
+        assert!(slots.handle_opened(START, life(2, 8).local_index));
+        slots.handle_established(START, life(1, 10), false);
+        assert_eq!(slots.judge_init(false, 2, 8), InitVerdict::Stale, "it was confirmed");
+    }
+}
+
+#[test]
 fn of_two_simultaneous_attempts_the_smaller_peer_wins() {
     let small = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
     let large = PeerSessions::new(LARGE, SMALL, PeerSessionsConfig::default());
