@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod identity;
 pub mod ids;
 pub mod membership;
+pub mod ordered;
 mod schedule;
 pub mod seal;
 pub mod session;
