@@ -24,10 +24,7 @@
 
 mod message;
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, vec::Vec};
 use core::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -41,6 +38,7 @@ use crate::{
         LongRecord, SignedRecord,
         sealed::{Chance, NetworkSeal, OpenBudget},
     },
+    ordered::OrderedMap,
     seal::KeyBytes,
     time::Instant,
 };
@@ -178,7 +176,7 @@ pub struct Beacon {
     first_asks: u32,
     /// Tokens of peers that are to be repeated.
     echoes: VecDeque<u64>,
-    peers: BTreeMap<PeerId, HeardPeer>,
+    peers: OrderedMap<PeerId, HeardPeer>,
     max_peers: usize,
     /// When the next beacon is to leave, apart from the bound of the rate.
     next_at: Instant,
@@ -205,7 +203,7 @@ impl Beacon {
             body: None,
             first_asks: REPEATS,
             echoes: VecDeque::new(),
-            peers: BTreeMap::new(),
+            peers: OrderedMap::new(),
             max_peers: config.max_peers,
             next_at: Instant::FAR_FUTURE,
             repeats: (0, REPEAT_AFTER),
@@ -274,7 +272,7 @@ impl Beacon {
             None => {
                 self.make_room()?;
                 let new = HeardPeer { latest: order, believed: false, asks: ASKS, heard_at: now, told: None };
-                self.peers.entry(message.peer).or_insert(new)
+                self.peers.get_or_insert_with(message.peer, || new)
             }
         };
         known.latest = order;

@@ -3,14 +3,11 @@
 //! An initiator repeats its first message until it is answered. The same bytes from the same address get the
 //! same reply again, without a curve operation. Any other packet with a known ephemeral key is a replay.
 
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, vec::Vec};
 use core::{net::SocketAddr, time::Duration};
 
 use super::{cookie::COOKIE_PERIOD, initiator::GIVE_UP_AFTER};
-use crate::time::Instant;
+use crate::{ordered::OrderedMap, time::Instant};
 
 /// How long a first message is remembered: as long as a cookie in it can be accepted.
 const REMEMBERED_FOR: Duration = Duration::from_secs(2 * COOKIE_PERIOD.as_secs());
@@ -42,7 +39,7 @@ pub(super) enum Lookup {
 /// A bounded memory: the oldest entry makes room for the newest.
 #[derive(Debug)]
 pub(super) struct Recent {
-    seen: BTreeMap<[u8; 32], SeenMessage>,
+    seen: OrderedMap<[u8; 32], SeenMessage>,
     /// The keys of `seen`, oldest first.
     order: VecDeque<[u8; 32]>,
     /// Most entries; at least 1.
@@ -51,7 +48,7 @@ pub(super) struct Recent {
 
 impl Recent {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { seen: BTreeMap::new(), order: VecDeque::new(), capacity: capacity.max(1) }
+        Self { seen: OrderedMap::new(), order: VecDeque::new(), capacity: capacity.max(1) }
     }
 
     /// Looks a first message up, and counts a repetition.

@@ -6,12 +6,7 @@
 //! Not inside: budgets per source, and who may have a session. The caller, who knows the peer's name, decides
 //! between [`Responder::handle_packet`] and [`Responder::accept`].
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, sync::Arc, vec::Vec};
 use core::{
     fmt, mem,
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -33,6 +28,7 @@ use super::{
 };
 use crate::{
     ids::PeerId,
+    ordered::OrderedMap,
     seal::KeyBytes,
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PacketKind, ReceiverIndex},
@@ -206,7 +202,7 @@ pub struct Responder {
     cookies: CookieMaker,
     recent: Recent,
     /// By the index given to `answer`; at most `config.max_pending`.
-    pending: BTreeMap<ReceiverIndex, Pending>,
+    pending: OrderedMap<ReceiverIndex, Pending>,
     /// To be polled; not in `pending`.
     freed: VecDeque<ReceiverIndex>,
     /// Packets that have cost curve operations.
@@ -223,7 +219,7 @@ impl Responder {
             previous: None,
             cookies: CookieMaker::new(entropy),
             recent: Recent::new(config.max_recent),
-            pending: BTreeMap::new(),
+            pending: OrderedMap::new(),
             freed: VecDeque::new(),
             opened: 0,
             answered: 0,
@@ -389,9 +385,9 @@ impl Responder {
         if self.pending.len() < self.config.max_pending {
             return Ok(None);
         }
-        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        let mut counts: OrderedMap<IpAddr, usize> = OrderedMap::new();
         for pending in self.pending.values() {
-            *counts.entry(host_of(&pending.hello.from)).or_default() += 1;
+            *counts.get_or_insert_with(host_of(&pending.hello.from), || 0) += 1;
         }
         let own = counts.get(&host_of(from)).copied().unwrap_or(0);
         let most = counts.values().copied().max().filter(|most| *most > own).ok_or(HandshakeError::Busy)?;

@@ -7,10 +7,8 @@
 //!
 //! Not inside: the use of records, and how they spread.
 
-use alloc::collections::BTreeMap;
-
 use super::record::{PeerRecord, RecordError, SignedRecord};
-use crate::ids::PeerId;
+use crate::{ids::PeerId, ordered::OrderedMap};
 
 /// How much a [`Catalog`] keeps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,17 +71,17 @@ struct CatalogEntry {
 #[derive(Debug)]
 pub struct Catalog {
     config: CatalogConfig,
-    kept: BTreeMap<PeerId, CatalogEntry>,
+    kept: OrderedMap<PeerId, CatalogEntry>,
     /// The sum of the encoded lengths; at most `config.max_bytes`.
     bytes: usize,
     /// The number of records charged to each source; pinned ones are not. No count is 0.
-    charged: BTreeMap<PeerId, usize>,
+    charged: OrderedMap<PeerId, usize>,
 }
 
 impl Catalog {
     /// An empty catalogue.
     pub const fn new(config: CatalogConfig) -> Self {
-        Self { config, kept: BTreeMap::new(), bytes: 0, charged: BTreeMap::new() }
+        Self { config, kept: OrderedMap::new(), bytes: 0, charged: OrderedMap::new() }
     }
 
     /// Adds a record of this age that `source` brought (its peer, or one that passed it on). `now_s` is a
@@ -257,7 +255,7 @@ impl Catalog {
 
     /// Counts a record of `source`, or one less.
     fn charge(&mut self, source: PeerId, more: bool) {
-        let count = self.charged.entry(source).or_insert(0);
+        let count = self.charged.get_or_insert_with(source, || 0);
         *count = if more { *count + 1 } else { count.saturating_sub(1) };
         if *count == 0 {
             self.charged.remove(&source);

@@ -6,10 +6,10 @@
 //!
 //! Not inside: when digests are sent.
 
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::vec::Vec;
 
 use super::record::{RecordVersion, SignedRecord};
-use crate::ids::PeerId;
+use crate::{ids::PeerId, ordered::OrderedMap};
 
 /// Buckets of a digest. With 4,096 records each holds 64.
 pub const BUCKETS: usize = 64;
@@ -117,7 +117,7 @@ impl RecordSummary {
 
 /// What another node has of some buckets.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct SummaryList(BTreeMap<[u8; 16], RecordSummary>);
+pub struct SummaryList(OrderedMap<[u8; 16], RecordSummary>);
 
 impl SummaryList {
     /// Reads the summaries in a message; `None` when it does not consist of them.

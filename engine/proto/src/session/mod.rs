@@ -44,11 +44,7 @@ mod timers;
 mod transmit;
 mod verbs;
 
-use alloc::{
-    boxed::Box,
-    collections::{BTreeSet, VecDeque},
-    vec::Vec,
-};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use core::net::SocketAddr;
 
 pub use crate::{
@@ -79,6 +75,7 @@ use crate::{
         TxChannel, large_share,
     },
     congestion::{Controller, Pacer},
+    ordered::OrderedSet,
     schedule::Drr,
     seal::{KeyBytes, MAX_SEALED_BYTES, Opener, Sealer},
     time::Instant,
@@ -153,7 +150,7 @@ pub struct Session {
     finishing: VecDeque<(Label, u64)>,
     /// FireAndForget labels of `tx_channels` that have sent everything, behind the number of their last
     /// packet as it was then. FIN follows when their last packet is acknowledged or lost.
-    draining: BTreeSet<(u64, Label)>,
+    draining: OrderedSet<(u64, Label)>,
     /// Equals the sum of `resend_entries` over `tx_channels`.
     resend_entries: usize,
     /// Counts `large_bytes` over `tx_channels`; a channel that waits is marked `listed_crowded`.
@@ -225,7 +222,7 @@ impl Session {
             egress: EgressWait::default(),
             accepting: VecDeque::new(),
             finishing: VecDeque::new(),
-            draining: BTreeSet::new(),
+            draining: OrderedSet::new(),
             resend_entries: 0,
             large: LargeRoom::new(large_share(limits.max_held_bytes)),
             acks: Acks::new(config.ack_delay, config.ack_every),

@@ -1,6 +1,6 @@
 //! What a node does about a membership packet.
 
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::{
@@ -14,6 +14,7 @@ use crate::{
     identity::{SIGNATURE_BYTES, verify},
     ids::PeerId,
     membership::{SignedRecord, sealed::SALT_BYTES},
+    ordered::OrderedSet,
     time::Instant,
     wire::header::{HEADER_BYTES, Header, PacketKind},
 };
@@ -285,7 +286,7 @@ impl Swim {
         room: usize,
         book: &impl RecordBook,
     ) {
-        let theirs: BTreeSet<(PeerId, u64)> = theirs.into_iter().collect();
+        let theirs: OrderedSet<(PeerId, u64)> = theirs.into_iter().collect();
         let ours = self.table.range(range).iter().map(|member| (member.peer, member.mark));
         let lacking: Vec<_> = ours.filter(|entry| !theirs.contains(entry)).take(RECORDS_MAX).collect();
         let news = theirs.iter().filter(|(peer, mark)| *peer != self.own && !self.table.has(peer, *mark));

@@ -50,11 +50,7 @@ mod probe;
 mod suspicion;
 mod table;
 
-use alloc::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-    vec::Vec,
-};
+use alloc::{collections::VecDeque, sync::Arc, vec::Vec};
 use core::{net::SocketAddr, time::Duration};
 
 use zerocopy::IntoBytes;
@@ -78,6 +74,7 @@ use crate::{
         SignedRecord,
         sealed::{Chance, NetworkSeal, OpenBudget},
     },
+    ordered::{OrderedMap, OrderedSet},
     seal::KeyBytes,
     time::Instant,
     wire::header::Header,
@@ -207,8 +204,8 @@ pub struct Swim {
     period: Duration,
     max_members: usize,
     table: MemberTable,
-    suspects: BTreeMap<PeerId, Suspicion>,
-    gone: BTreeMap<PeerId, GoneMember>,
+    suspects: OrderedMap<PeerId, Suspicion>,
+    gone: OrderedMap<PeerId, GoneMember>,
     /// When the first of them is forgotten, or earlier.
     forget_at: Instant,
     news: News,
@@ -227,7 +224,7 @@ pub struct Swim {
     /// Until then answers may be among the packets that were dropped unopened.
     flooded_until: Instant,
     /// The salts of recent packets, and the order in which they came.
-    seen: (BTreeSet<u64>, VecDeque<u64>),
+    seen: (OrderedSet<u64>, VecDeque<u64>),
     /// Who suspects this node, until it is answered.
     accuser: Option<SocketAddr>,
     /// No suspicion of this node is told before, so that it signs at most one record per period for it.
@@ -255,8 +252,8 @@ impl Swim {
             period: config.period,
             max_members: config.max_members,
             table: MemberTable::new(own, config.max_members),
-            suspects: BTreeMap::new(),
-            gone: BTreeMap::new(),
+            suspects: OrderedMap::new(),
+            gone: OrderedMap::new(),
             forget_at: Instant::FAR_FUTURE,
             news: News::default(),
             probe: None,
@@ -268,7 +265,7 @@ impl Swim {
             opens: OpenBudget::new(now, OPENS_PER_SECOND),
             vouches: OpenBudget::new(now, VOUCHES_PER_SECOND),
             flooded_until: now,
-            seen: (BTreeSet::new(), VecDeque::new()),
+            seen: (OrderedSet::new(), VecDeque::new()),
             accuser: None,
             object_at: now,
             probe_at: Instant::FAR_FUTURE,
