@@ -1,7 +1,6 @@
 //! A socket in a multicast group: what beacons are sent and received on. Not inside: what a beacon is.
 
 use std::{
-    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
@@ -25,7 +24,7 @@ pub(crate) struct GroupSocket {
     socket: UdpSocket,
     group: SocketAddr,
     /// The numbers of the interfaces.
-    joined: BTreeSet<u32>,
+    joined: Vec<u32>,
     /// As the kernel counted when it was asked last.
     dropped: u32,
 }
@@ -45,7 +44,7 @@ impl GroupSocket {
             options::set(fd, libc::SOL_IPV6, libc::IPV6_MULTICAST_HOPS, 1)?;
             socket.set_multicast_loop_v6(true)?;
         }
-        Ok(Self { socket, group, joined: BTreeSet::new(), dropped: 0 })
+        Ok(Self { socket, group, joined: Vec::new(), dropped: 0 })
     }
 
     /// Whether datagrams of the group can pass through an address of this kind.
@@ -70,19 +69,19 @@ impl GroupSocket {
             };
             // On an interface that has lost its addresses for a while the group is joined still.
             if joined.map_or_else(|error| error.kind() == io::ErrorKind::AddrInUse, |()| true) {
-                self.joined.insert(interface.index);
+                self.joined.push(interface.index);
             }
         }
     }
 
     /// Sends to the group through each interface that was joined. Returns how many took it.
     pub(crate) fn send(&self, interfaces: &[InterfaceAddress], datagram: &[u8]) -> usize {
-        let mut through = BTreeSet::new();
+        let mut through = Vec::new();
         for interface in interfaces.iter().filter(|interface| self.passes(interface)) {
             if !through.contains(&interface.index) {
                 let sent = self.choose(interface).and_then(|()| self.socket.send_to(datagram, self.group));
                 if sent.is_ok() {
-                    through.insert(interface.index);
+                    through.push(interface.index);
                 }
             }
         }
