@@ -3,12 +3,9 @@
 //! Only nodes of the same network *and* the same secret see each other. Entries are weak: the registry keeps
 //! no node alive. A record found here is signed and is checked like one that came from a session.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Weak},
-};
+use std::sync::{Arc, Weak};
 
-use corewire_proto::{NetworkId, PeerId};
+use corewire_proto::{NetworkId, PeerId, ordered::OrderedMap};
 use corewire_rings::sync::{Lock, LockGuard};
 
 use crate::shared::{limits::REGISTRY_NODES, node::NodeShared, port::changed};
@@ -19,7 +16,7 @@ type RegistryKey = [u8; 32];
 /// By what may find it, its name, and its address in memory: one identity may have several nodes.
 type RegistryPlace = (RegistryKey, PeerId, usize);
 
-static NODES: Lock<BTreeMap<RegistryPlace, Weak<NodeShared>>> = Lock::new(BTreeMap::new());
+static NODES: Lock<OrderedMap<RegistryPlace, Weak<NodeShared>>> = Lock::new(OrderedMap::new());
 
 /// The key of a network and its secret. The secret can't be computed from it.
 pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> RegistryKey {
@@ -32,7 +29,7 @@ pub(crate) fn key(network: &NetworkId, secret: Option<&[u8; 32]>) -> RegistryKey
     *hasher.finalize().as_bytes()
 }
 
-fn nodes() -> LockGuard<'static, BTreeMap<RegistryPlace, Weak<NodeShared>>> {
+fn nodes() -> LockGuard<'static, OrderedMap<RegistryPlace, Weak<NodeShared>>> {
     NODES.lock()
 }
 

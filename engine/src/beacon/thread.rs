@@ -1,7 +1,6 @@
 //! What the thread does: sleeps until something is due, sends, receives, and looks at the host's addresses.
 
 use std::{
-    collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
@@ -11,6 +10,7 @@ use std::{
 use corewire_proto::{
     beacon::{Beacon, BeaconConfig, BeaconError, BeaconEvent},
     membership::{MAX_ADDRESSES, can_be_announced},
+    ordered::OrderedMap,
     time::Instant,
 };
 
@@ -52,7 +52,7 @@ pub(super) struct BeaconThread {
     port: Arc<BeaconPort>,
     wake: Arc<EventFd>,
     begun: StdInstant,
-    nodes: BTreeMap<NodeId, BeaconNode>,
+    nodes: OrderedMap<NodeId, BeaconNode>,
     interfaces: Vec<InterfaceAddress>,
     /// `None`: the system gives no notice, so the addresses are read from time to time.
     changes: Option<InterfaceChanges>,
@@ -69,7 +69,7 @@ impl BeaconThread {
             port,
             wake,
             begun: StdInstant::now(),
-            nodes: BTreeMap::new(),
+            nodes: OrderedMap::new(),
             interfaces: interface_addresses().unwrap_or_default(),
             changes,
             read_at: Instant::ZERO,

@@ -5,11 +5,8 @@
 //! consumer drops it or is cut off. So its entry here lives from the connection until the consumer drops its
 //! end.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use corewire_proto::ordered::{OrderedMap, OrderedSet};
+use std::{sync::Arc, time::Duration};
 
 use corewire_rings::{DetachError, ReaderId, Ring};
 
@@ -38,9 +35,9 @@ pub(crate) struct LocalLeg {
 /// The local channels of this engine.
 #[derive(Debug, Default)]
 pub(crate) struct LocalLegs {
-    legs: BTreeMap<LegKey, LocalLeg>,
+    legs: OrderedMap<LegKey, LocalLeg>,
     /// Those that are over and still in the ring, because their consumers read a datum in place.
-    pinned: BTreeSet<LegKey>,
+    pinned: OrderedSet<LegKey>,
 }
 
 impl LocalLegs {

@@ -6,12 +6,13 @@
 //!
 //! Not inside: records (`catalogue`), and to which address a packet for a peer goes (`lifecycle`).
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId,
     identity::Identity,
     membership::{LongRecord, SignedRecord},
+    ordered::OrderedMap,
     seal::KeyBytes,
     swim::{CatalogBook, Swim, SwimConfig, SwimError},
     time::Instant,
@@ -30,7 +31,7 @@ const PERIOD_MIN: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub(crate) struct Members {
     /// Inputs for a node that is not here were on their way when it was forgotten, and are ignored.
-    nodes: BTreeMap<NodeId, NodeMembers>,
+    nodes: OrderedMap<NodeId, NodeMembers>,
 }
 
 struct NodeMembers {

@@ -2,7 +2,7 @@
 //!
 //! Not inside: what a node knows about its peers (`catalogue`), and how it leaves (`shutdown`).
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId, StreamId, TagId,
@@ -12,6 +12,7 @@ use corewire_proto::{
     membership::{
         MAX_LIFETIME_S, MAX_STREAMS, MAX_TAGS, PeerRecord, RecordVersion, SignedRecord, TransportKeyEntry,
     },
+    ordered::OrderedMap,
     seal::{KeyBytes, MAX_SEALED_BYTES, Suites},
     session::SessionConfig,
 };
@@ -68,7 +69,7 @@ fn bounded(mut session: SessionConfig, limits: &Limits) -> SessionConfig {
 #[derive(Default)]
 pub(crate) struct NodeTable {
     /// Inputs for a node that is not here were on their way when it was forgotten, and are ignored.
-    nodes: BTreeMap<NodeId, NodeState>,
+    nodes: OrderedMap<NodeId, NodeState>,
 }
 
 /// A node.

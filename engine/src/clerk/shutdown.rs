@@ -9,9 +9,9 @@
 //!
 //! Not inside: what each step does to the tables of others (the clerk), and how a shard ends.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use corewire_proto::time::Instant;
+use corewire_proto::{ordered::OrderedMap, time::Instant};
 
 use super::{effect::Effect, env::Env, timers::Timer};
 use crate::{
@@ -31,7 +31,7 @@ const STOP_TIME: Duration = Duration::from_millis(500);
 /// The ends that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Shutdown {
-    leaving: BTreeMap<NodeId, Leaving>,
+    leaving: OrderedMap<NodeId, Leaving>,
     engine: EngineEnd,
 }
 

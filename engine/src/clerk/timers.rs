@@ -3,9 +3,12 @@
 //! Each timer has at most one deadline, so the table is as large as what it is about. A timer that fires for
 //! something that is gone does nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use corewire_proto::{PeerId, time::Instant, wire::header::ReceiverIndex};
+use corewire_proto::{
+    PeerId,
+    ordered::{OrderedMap, OrderedSet},
+    time::Instant,
+    wire::header::ReceiverIndex,
+};
 
 use crate::{
     shard::NodeId,
@@ -63,8 +66,8 @@ pub(crate) enum Timer {
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     /// Every deadline of `at`, in order.
-    due: BTreeSet<(Instant, Timer)>,
-    at: BTreeMap<Timer, Instant>,
+    due: OrderedSet<(Instant, Timer)>,
+    at: OrderedMap<Timer, Instant>,
 }
 
 impl Deadlines {

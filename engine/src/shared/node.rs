@@ -1,14 +1,15 @@
 //! What the clerk and the handles of a node share.
 
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use corewire_proto::{
-    NetworkId, PeerId, StreamId, TagId, handshake::NetworkSecret, identity::Identity, session::SessionConfig,
+    NetworkId, PeerId, StreamId, TagId, handshake::NetworkSecret, identity::Identity, ordered::OrderedMap,
+    session::SessionConfig,
 };
 use corewire_rings::{
     contain, drop_contained,
@@ -122,7 +123,7 @@ pub(crate) struct NodeShared {
     pub(crate) presence: Shown<Presence>,
     pub(crate) settings: Lock<NodeSettings>,
     /// The bootstrap addresses without a session whose last attempt failed, by their place.
-    pub(crate) dial_failures: Lock<BTreeMap<usize, DialFailure>>,
+    pub(crate) dial_failures: Lock<OrderedMap<usize, DialFailure>>,
     /// A [`ClerkRequest::Changed`](super::port::ClerkRequest::Changed) waits for the clerk.
     pub(crate) changed: AtomicFlag,
     /// The node is to leave: no publication or subscription is begun.
@@ -134,7 +135,7 @@ pub(crate) struct NodeShared {
     pub(crate) registry_key: Option<[u8; 32]>,
     pub(crate) counters: NodeCounters,
     /// The announced publications that are not closed, so that a stream is published at most once.
-    pub(crate) publications: Lock<BTreeMap<StreamId, (PublicationKey, Weak<PublicationGuard>)>>,
+    pub(crate) publications: Lock<OrderedMap<StreamId, (PublicationKey, Weak<PublicationGuard>)>>,
     /// Publications that the clerk has not forgotten yet; at most [`Limits::publications`].
     pub(crate) live_publications: PlaceCount,
     /// Likewise subscriptions; at most [`Limits::subscriptions`].
@@ -185,13 +186,13 @@ impl NodeShared {
             changes: Lock::new(None),
             presence: Shown::new(Presence::Member),
             settings: Lock::new(parts.settings),
-            dial_failures: Lock::new(BTreeMap::new()),
+            dial_failures: Lock::new(OrderedMap::new()),
             changed: AtomicFlag::default(),
             leaving: AtomicFlag::default(),
             record: Shown::new(None),
             registry_key,
             counters: NodeCounters::default(),
-            publications: Lock::new(BTreeMap::new()),
+            publications: Lock::new(OrderedMap::new()),
             live_publications: PlaceCount::default(),
             live_subscriptions: PlaceCount::default(),
             direct: DirectCount::default(),
@@ -202,10 +203,9 @@ impl NodeShared {
     pub(crate) fn forget_publication(&self, publication: &PublicationShared) {
         let removed = {
             let mut table = self.publications.lock();
-            match table.entry(publication.spec.stream) {
-                Entry::Occupied(entry) if entry.get().0 == publication.key => Some(entry.remove()),
-                _ => None,
-            }
+            let stream = &publication.spec.stream;
+            let is_it = table.get(stream).is_some_and(|(key, _)| *key == publication.key);
+            if is_it { table.remove(stream) } else { None }
         };
         drop(removed);
     }

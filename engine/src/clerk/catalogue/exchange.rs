@@ -6,11 +6,12 @@
 //! A new session does not carry the catalogue. Each end sends the other its own record and a digest of what
 //! it knows; of the buckets that differ it lists what it has, and is sent what it lacks.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use corewire_proto::{
     PeerId,
     membership::{CatalogDigest, SignedRecord, SummaryList, bucket_of},
+    ordered::OrderedSet,
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
@@ -50,7 +51,7 @@ pub(super) struct Exchange {
     pub(super) peer: PeerId,
     phase: ExchangePhase,
     /// Whose records have to be sent.
-    news: BTreeSet<PeerId>,
+    news: OrderedSet<PeerId>,
     /// The node's tickets have to be shown.
     tickets_due: bool,
     /// The digest has to be sent.
@@ -96,7 +97,7 @@ impl Catalogue {
             node,
             peer,
             phase: ExchangePhase::Waiting,
-            news: BTreeSet::new(),
+            news: OrderedSet::new(),
             tickets_due: false,
             digest_due: false,
             have_due: 0,
@@ -288,7 +289,7 @@ impl Catalogue {
 
     /// The node's tickets are others now: every peer that it has a session with is shown them.
     pub(crate) fn tickets_changed(&mut self, env: &mut Env, node: NodeId) {
-        for (index, exchange) in &mut self.exchanges {
+        for (index, exchange) in self.exchanges.iter_mut() {
             if exchange.node == node && exchange.is_open() {
                 exchange.tickets_due = true;
                 env.effects.set_timer(Timer::Exchange(*index), env.now);
@@ -310,7 +311,7 @@ impl Catalogue {
     /// Sends a record to the peers of a node's sessions, except to its own peer and to the one that brought
     /// it.
     pub(super) fn gossip(&mut self, env: &mut Env, node: NodeId, about: PeerId, except: Option<PeerId>) {
-        for (index, exchange) in &mut self.exchanges {
+        for (index, exchange) in self.exchanges.iter_mut() {
             let wanted = exchange.node == node
                 && exchange.phase == ExchangePhase::Open
                 && exchange.peer != about

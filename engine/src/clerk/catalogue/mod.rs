@@ -7,11 +7,12 @@
 mod codec;
 mod exchange;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use corewire_proto::{
     PeerId, StreamId, identity,
     membership::{Catalog, CatalogConfig, Insert, PeerRecord, SignedRecord},
+    ordered::OrderedMap,
     swim::CatalogBook,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -54,9 +55,9 @@ fn claimed_peer(record: &[u8]) -> Option<PeerId> {
 #[derive(Default)]
 pub(crate) struct Catalogue {
     /// Inputs for a node that is not here were on their way when it was forgotten, and are ignored.
-    nodes: BTreeMap<NodeId, NodeCatalogue>,
+    nodes: OrderedMap<NodeId, NodeCatalogue>,
     /// One for each session. Inputs for a session that is not here were on their way when it ended.
-    exchanges: BTreeMap<ReceiverIndex, Exchange>,
+    exchanges: OrderedMap<ReceiverIndex, Exchange>,
 }
 
 /// What one node knows.
@@ -65,7 +66,7 @@ struct NodeCatalogue {
     records: Catalog,
     /// A peer is here while its record is known, a session or handshake with it exists, or a subscription
     /// wants it.
-    peers: BTreeMap<PeerId, KnownPeer>,
+    peers: OrderedMap<PeerId, KnownPeer>,
     /// The node's latest record.
     own: Option<SignedRecord>,
     /// Records that came by beacons and may be verified.
@@ -113,7 +114,7 @@ pub(crate) enum RecordWay {
 impl NodeCatalogue {
     fn peer_mut(&mut self, peer: PeerId) -> &mut KnownPeer {
         let network_id = self.shared.network_id;
-        self.peers.entry(peer).or_insert_with(|| KnownPeer {
+        self.peers.get_or_insert_with(peer, || KnownPeer {
             info: PeerInfo::new(PeerFacts { peer_id: peer, network_id, ..PeerFacts::default() }),
             tickets: Vec::new(),
             connected: false,
@@ -166,7 +167,7 @@ impl Catalogue {
         let node = NodeCatalogue {
             shared: shared.clone(),
             records: Catalog::new(config),
-            peers: BTreeMap::new(),
+            peers: OrderedMap::new(),
             own: None,
             beacons: TokenBucket::new(RECORDS_PER_SECOND, env.now),
             packets: TokenBucket::new(RECORDS_PER_SECOND, env.now),

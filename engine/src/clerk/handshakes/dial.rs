@@ -105,7 +105,7 @@ impl BootstrapAddress {
 impl NodeHandshakes {
     fn dial_mut(&mut self, env: &Env, peer: PeerId) -> &mut Dial {
         let pause = env.times.redial;
-        self.dials.entry(peer).or_insert_with(|| Dial {
+        self.dials.get_or_insert_with(peer, || Dial {
             attempt: None,
             pause,
             not_before: Instant::ZERO,

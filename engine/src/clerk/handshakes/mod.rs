@@ -10,7 +10,6 @@ mod answer;
 mod dial;
 
 use std::{
-    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -21,6 +20,7 @@ use corewire_proto::{
         AttemptParams, Credentials, HandshakeError, Initiator, InitiatorProgress, InitiatorTimeout,
         Responder, ResponderConfig, Target,
     },
+    ordered::OrderedMap,
     session::CloseCode,
     time::Instant,
     wire::header::{Header, PacketKind, ReceiverIndex},
@@ -42,7 +42,7 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Handshakes {
     /// Inputs for a node that is not here were on their way when it was forgotten, and are ignored.
-    nodes: BTreeMap<NodeId, NodeHandshakes>,
+    nodes: OrderedMap<NodeId, NodeHandshakes>,
 }
 
 /// The handshakes of one node.
@@ -53,12 +53,12 @@ struct NodeHandshakes {
     /// Handshakes that may be answered before strangers are asked for a cookie.
     answers: TokenBucket,
     /// Handshakes that were begun here, by the index that they reserve.
-    attempts: BTreeMap<ReceiverIndex, HandshakeAttempt>,
+    attempts: OrderedMap<ReceiverIndex, HandshakeAttempt>,
     /// Handshakes that were begun here since the node joined.
     attempts_made: u32,
     bootstrap: Vec<BootstrapAddress>,
     /// Peers that have been dialled.
-    dials: BTreeMap<PeerId, Dial>,
+    dials: OrderedMap<PeerId, Dial>,
 }
 
 /// A handshake that was begun here.
@@ -222,10 +222,10 @@ impl Handshakes {
             local,
             responder,
             answers: TokenBucket::new(env.limits.handshakes_per_second, env.now),
-            attempts: BTreeMap::new(),
+            attempts: OrderedMap::new(),
             attempts_made: 0,
             bootstrap: bootstrap.collect(),
-            dials: BTreeMap::new(),
+            dials: OrderedMap::new(),
         };
         self.nodes.insert(shared.id, node);
     }

@@ -18,9 +18,9 @@
 //! So a fast consumer waits for a slow one for the grace at most, and a consumer that is alone, or as slow as
 //! all others, is closed only if it stands still.
 
-use std::{collections::BTreeMap, mem::take, time::Duration};
+use std::{mem::take, time::Duration};
 
-use corewire_proto::{mutate, session::CloseCode, time::Instant};
+use corewire_proto::{mutate, ordered::OrderedMap, session::CloseCode, time::Instant};
 use corewire_rings::{ReaderId, Ring};
 
 use super::{Env, OutboundChannel, OutboundEnd, PublicationState, Publications, parked::ConsumerKey};
@@ -59,7 +59,7 @@ pub(super) struct FullWatch {
     /// The last check; `None` before the first.
     checked_at: Option<Instant>,
     /// The consumers that have held the ring and were not forgiven.
-    clocks: BTreeMap<HolderKey, HolderClock>,
+    clocks: OrderedMap<HolderKey, HolderClock>,
 }
 
 /// Names a consumer. A local one keeps its name when its channel is over and it drains.

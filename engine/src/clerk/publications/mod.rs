@@ -11,12 +11,13 @@ mod flushes;
 mod lagging;
 mod parked;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use corewire_proto::{
     PeerId, StreamId,
     channel::{DatumForm, Label, OpenRequest, PublicationId, Reliability},
     mutate,
+    ordered::OrderedMap,
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -59,11 +60,11 @@ pub(crate) use self::parked::WaitingOpen;
 pub(crate) struct Publications {
     /// Closed ones stay until their channels are gone and nothing drains. Inputs for a publication or a
     /// channel that is not here were on their way when it ended, and are ignored.
-    publications: BTreeMap<PublicationKey, PublicationState>,
+    publications: OrderedMap<PublicationKey, PublicationState>,
     /// The open ones that are announced, by what they publish.
-    streams: BTreeMap<(NodeId, StreamId), PublicationKey>,
+    streams: OrderedMap<(NodeId, StreamId), PublicationKey>,
     /// The open ones that are direct.
-    direct: BTreeMap<(NodeId, StreamId), PublicationKey>,
+    direct: OrderedMap<(NodeId, StreamId), PublicationKey>,
 }
 
 /// A publication.
@@ -72,15 +73,15 @@ struct PublicationState {
     node: Arc<NodeShared>,
     /// Which life of the stream's sequence this is.
     id: PublicationId,
-    channels: BTreeMap<OutboundKey, OutboundChannel>,
+    channels: OrderedMap<OutboundKey, OutboundChannel>,
     /// The channels to other engines, by their consumers.
-    remote: BTreeMap<ConsumerKey, OutboundKey>,
+    remote: OrderedMap<ConsumerKey, OutboundKey>,
     places: Places,
     /// Where the last channels of remote consumers began. At most
     /// [`STARTS_MAX`](crate::shared::limits::STARTS_MAX).
-    starts: BTreeMap<ConsumerKey, ChannelStart>,
+    starts: OrderedMap<ConsumerKey, ChannelStart>,
     /// Local channels that are over and still hold a cursor in the ring.
-    draining: BTreeMap<LegKey, DrainingLeg>,
+    draining: OrderedMap<LegKey, DrainingLeg>,
     /// No consumer is admitted any more, except to a place that is kept for it.
     closed: bool,
     /// Of a direct publication without channel and place: where the ring stood when it lost them. What is
@@ -202,11 +203,11 @@ impl Publications {
                 shared,
                 node: node.clone(),
                 id: PublicationId(mutate!(env.random(), "publication-id-repeats" => [7; 16])),
-                channels: BTreeMap::new(),
-                remote: BTreeMap::new(),
+                channels: OrderedMap::new(),
+                remote: OrderedMap::new(),
                 places: Places::default(),
-                starts: BTreeMap::new(),
-                draining: BTreeMap::new(),
+                starts: OrderedMap::new(),
+                draining: OrderedMap::new(),
                 closed: false,
                 unheld_from: is_direct.then_some(0),
                 flushes: Vec::new(),

@@ -8,12 +8,13 @@
 //! What a consumer missed between two channels is counted when it comes back, exactly as it is told to it:
 //! the distance from where it stopped to where its new channel begins.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId,
     channel::{Label, OpenRequest, TypeName},
     mutate,
+    ordered::OrderedMap,
     session::CloseCode,
     time::Instant,
     wire::header::ReceiverIndex,
@@ -66,9 +67,9 @@ pub(super) struct ChannelStart {
 #[derive(Default)]
 pub(super) struct Places {
     /// At most [`PLACES_MAX`].
-    places: BTreeMap<ConsumerKey, Place>,
+    places: OrderedMap<ConsumerKey, Place>,
     /// At most one for each channel that is being ended.
-    waiting: BTreeMap<ConsumerKey, WaitingOpen>,
+    waiting: OrderedMap<ConsumerKey, WaitingOpen>,
 }
 
 impl Places {

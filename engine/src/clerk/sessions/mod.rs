@@ -8,7 +8,6 @@ mod channels;
 mod rekey;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -17,6 +16,7 @@ use corewire_proto::{
     PeerId,
     channel::Label,
     handshake::{EstablishedSession, HandshakeOutcome, InitVerdict, PeerSessions, PeerSessionsConfig},
+    ordered::{OrderedMap, OrderedSet},
     seal::{KEY_SOFT_AGE, KeyBytes},
     session::{BASE_PACKET_BYTES, CloseCode, SessionConfig},
     time::Instant,
@@ -49,11 +49,11 @@ const OPENS_UNANSWERED: usize = 256;
 #[derive(Default)]
 pub(crate) struct Sessions {
     /// Inputs for a session that is not here were on their way when it ended, and are ignored.
-    sessions: BTreeMap<ReceiverIndex, SessionState>,
+    sessions: OrderedMap<ReceiverIndex, SessionState>,
     /// The protocol's view of all sessions with one peer.
-    slots: BTreeMap<(NodeId, PeerId), PeerSessions>,
+    slots: OrderedMap<(NodeId, PeerId), PeerSessions>,
     /// Sessions that are not waited for any more. Their shard still has to give the index back.
-    orphans: BTreeSet<ReceiverIndex>,
+    orphans: OrderedSet<ReceiverIndex>,
 }
 
 /// A session that a shard owns or is about to own.
@@ -80,11 +80,11 @@ struct SessionState {
     /// It was told to close.
     closing: bool,
     /// Channels that are open, of either side.
-    channels: BTreeMap<Label, ChannelOwner>,
+    channels: OrderedMap<Label, ChannelOwner>,
     /// Channels that were asked for on it. At most [`OPENS_UNANSWERED`].
-    opens: BTreeMap<OpenId, InboundKey>,
+    opens: OrderedMap<OpenId, InboundKey>,
     /// Channels that are to be asked for, in order, once some of those before are answered.
-    opens_waiting: BTreeMap<OpenId, ChannelOpen>,
+    opens_waiting: OrderedMap<OpenId, ChannelOpen>,
 }
 
 /// How far a session is among those with its peer.
@@ -193,9 +193,9 @@ impl Sessions {
     }
 
     fn slots_mut(&mut self, node: &NodeShared, peer: PeerId) -> &mut PeerSessions {
-        self.slots
-            .entry((node.id, peer))
-            .or_insert_with(|| PeerSessions::new(node.peer_id, peer, PeerSessionsConfig::default()))
+        self.slots.get_or_insert_with((node.id, peer), || {
+            PeerSessions::new(node.peer_id, peer, PeerSessionsConfig::default())
+        })
     }
 
     /// What is to be done with a handshake that the peer began. `trying`: whether one that was begun here
@@ -244,9 +244,9 @@ impl Sessions {
             answered: None,
             phase: SessionPhase::New,
             closing: false,
-            channels: BTreeMap::new(),
-            opens: BTreeMap::new(),
-            opens_waiting: BTreeMap::new(),
+            channels: OrderedMap::new(),
+            opens: OrderedMap::new(),
+            opens_waiting: OrderedMap::new(),
         };
         let before = self.sessions.insert(index, session);
         assert!(before.is_none(), "an index in use is not given out");
@@ -299,13 +299,13 @@ impl Sessions {
         env.effects.push(Effect::SessionRetired(index));
         let (node, peer) = (session.node.id, session.peer);
         let useless = !session.has_channels() || boot.is_some_and(|boot| boot != session.boot);
-        let retired = self.sessions.values().filter(|other| {
+        let is_retired = |other: &&SessionState| {
             other.node.id == node
                 && other.peer == peer
                 && other.phase == SessionPhase::Retired
                 && !other.closing
-        });
-        if useless || retired.count() > RETIRED_EACH {
+        };
+        if useless || self.sessions.values().filter(is_retired).count() > RETIRED_EACH {
             self.close(env, index, CloseCode::SUPERSEDED);
         }
     }

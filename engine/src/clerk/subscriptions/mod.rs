@@ -12,16 +12,13 @@ mod prefer;
 mod stage;
 mod stops;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use corewire_proto::{
     PeerId, StreamId,
     channel::{Label, OpenRequest, Resume},
     mutate,
+    ordered::{OrderedMap, OrderedSet},
     session::CloseCode,
     wire::header::ReceiverIndex,
 };
@@ -61,11 +58,11 @@ const CROWDED_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Subscriptions {
     /// Inputs for a subscription or a producer that is not here were on their way when it was forgotten, and
     /// are ignored.
-    subscriptions: BTreeMap<SubscriptionKey, SubscriptionState>,
+    subscriptions: OrderedMap<SubscriptionKey, SubscriptionState>,
     /// The same by their streams.
-    by_stream: BTreeSet<(StreamId, SubscriptionKey)>,
+    by_stream: OrderedSet<(StreamId, SubscriptionKey)>,
     /// Producers to be looked at: see [`Subscriptions::next_fresh`].
-    fresh: BTreeSet<InboundKey>,
+    fresh: OrderedSet<InboundKey>,
     /// The number of the latest channel that was asked for.
     opened: u64,
 }
@@ -79,16 +76,16 @@ struct SubscriptionState {
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
     stops: Stops,
     /// At most [`Limits::legs`](crate::shared::limits::Limits::legs).
-    producers: BTreeMap<PeerId, InboundChannel>,
+    producers: OrderedMap<PeerId, InboundChannel>,
     /// Those for which there is no place among `producers`. Known peers that produce the stream.
-    crowd: BTreeSet<PeerId>,
+    crowd: OrderedSet<PeerId>,
     /// Used if the subscription prefers some producers.
     choice: Choice,
 }
 
 impl SubscriptionState {
     /// Lets the handle see the channels as they are. `fresh`: [`Subscriptions::fresh`].
-    fn show(&self, env: &mut Env, fresh: &BTreeSet<InboundKey>) {
+    fn show(&self, env: &mut Env, fresh: &OrderedSet<InboundKey>) {
         self.show_undecided(fresh);
         let channels: Channels =
             self.producers.values().filter_map(|inbound| inbound.channel.clone()).collect();
@@ -97,7 +94,7 @@ impl SubscriptionState {
     }
 
     /// Lets the handle see whether a producer may still let it in. True if that is different.
-    fn show_undecided(&self, fresh: &BTreeSet<InboundKey>) -> bool {
+    fn show_undecided(&self, fresh: &OrderedSet<InboundKey>) -> bool {
         let decided = |stage| matches!(stage, InboundStage::Refused(_) | InboundStage::GivenUp);
         let undecided = fresh.range(InboundKey::all_of(self.shared.key)).next().is_some()
             || !self.producers.values().all(|inbound| decided(inbound.stage));
@@ -138,8 +135,8 @@ impl Subscriptions {
             node: node.clone(),
             id,
             stops: Stops::default(),
-            producers: BTreeMap::new(),
-            crowd: BTreeSet::new(),
+            producers: OrderedMap::new(),
+            crowd: OrderedSet::new(),
             choice: Choice::default(),
         };
         self.subscriptions.insert(key, state);
@@ -211,7 +208,7 @@ impl Subscriptions {
     }
 
     /// The producers that the subscriptions of a node want.
-    pub(crate) fn producers_of(&self, node: NodeId) -> BTreeSet<PeerId> {
+    pub(crate) fn producers_of(&self, node: NodeId) -> OrderedSet<PeerId> {
         self.of_node(node).flat_map(|(_, subscription)| subscription.producers.keys().copied()).collect()
     }
 
@@ -293,7 +290,7 @@ impl Subscriptions {
                 return false;
             }
         }
-        let inbound = subscription.producers.entry(key.producer).or_insert_with(|| InboundChannel {
+        let inbound = subscription.producers.get_or_insert_with(key.producer, || InboundChannel {
             stage: InboundStage::Fresh,
             channel: None,
             publication: None,

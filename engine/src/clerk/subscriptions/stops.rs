@@ -5,12 +5,13 @@
 //! publication, of which it knows nothing, so that an unknown number is missing. A place before the last one
 //! is never believed, however often it is told: the entry goes only with a channel that is taken.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use corewire_proto::{
     PeerId,
     channel::{PublicationId, Resume},
     mutate,
+    ordered::OrderedMap,
     time::Instant,
 };
 
@@ -58,7 +59,7 @@ impl StoppedChannel {
 /// Where the last channels of producers in other engines stopped, also of producers that are forgotten.
 #[derive(Default)]
 pub(super) struct Stops {
-    stops: BTreeMap<PeerId, StoppedChannel>,
+    stops: OrderedMap<PeerId, StoppedChannel>,
     /// When the latest channel stopped whose entry was removed for lack of room.
     removed: Option<Instant>,
 }

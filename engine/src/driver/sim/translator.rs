@@ -1,16 +1,14 @@
 //! Address translation between the hosts of a world (NAT).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-};
+use corewire_proto::ordered::{OrderedMap, OrderedSet};
+use std::net::SocketAddr;
 
 /// Under which address others see a socket, where that is not its own.
 #[derive(Debug, Default)]
 pub(super) struct Translator {
-    shown: BTreeMap<SocketAddr, SocketAddr>,
+    shown: OrderedMap<SocketAddr, SocketAddr>,
     /// Where sockets were seen before.
-    former: BTreeSet<SocketAddr>,
+    former: OrderedSet<SocketAddr>,
 }
 
 impl Translator {

@@ -1,13 +1,13 @@
 //! The virtual clock and network. The driver on it is in [`super::driver`].
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
-use corewire_proto::time::Instant;
+use corewire_proto::{ordered::OrderedMap, time::Instant};
 use corewire_rings::sync::Lock;
 
 use super::{
@@ -88,12 +88,12 @@ struct Inner {
     hosts: u32,
     drivers: Vec<SimDriverState>,
     ports: Vec<SimPort>,
-    bound: BTreeMap<BindScope, Vec<usize>>,
-    next_port: BTreeMap<HostId, u16>,
+    bound: OrderedMap<BindScope, Vec<usize>>,
+    next_port: OrderedMap<HostId, u16>,
     translator: Translator,
     default_link: Link,
-    directions: BTreeMap<(HostId, HostId), LinkDirection>,
-    events: BTreeMap<(Instant, u64), NetworkEvent>,
+    directions: OrderedMap<(HostId, HostId), LinkDirection>,
+    events: OrderedMap<(Instant, u64), NetworkEvent>,
     event_number: u64,
     queue_limit: usize,
     stats: WorldStats,
@@ -116,12 +116,12 @@ impl World {
             hosts: 0,
             drivers: Vec::new(),
             ports: Vec::new(),
-            bound: BTreeMap::new(),
-            next_port: BTreeMap::new(),
+            bound: OrderedMap::new(),
+            next_port: OrderedMap::new(),
             translator: Translator::default(),
             default_link: Link::CLEAN,
-            directions: BTreeMap::new(),
-            events: BTreeMap::new(),
+            directions: OrderedMap::new(),
+            events: OrderedMap::new(),
             event_number: 0,
             queue_limit: RECEIVE_QUEUE_DATAGRAMS,
             stats: WorldStats::default(),
@@ -287,7 +287,7 @@ impl World {
         if inner.drivers.iter().any(|driver| driver.parked && !driver.gone && driver.bell.is_rung()) {
             return Some(inner.now);
         }
-        let arrival = inner.events.first_key_value().map(|(&(at, _), _)| at);
+        let arrival = inner.events.first().map(|(&(at, _), _)| at);
         let deadline = inner
             .drivers
             .iter()
@@ -367,7 +367,7 @@ impl Inner {
     fn direction(&mut self, from: HostId, to: HostId) -> &mut LinkDirection {
         let link = if from == to { Link::CLEAN } else { self.default_link.clone() };
         let dice = Dice::new(self.seed, u64::from(from.0) << 32 | u64::from(to.0));
-        self.directions.entry((from, to)).or_insert_with(|| LinkDirection::new(link, dice))
+        self.directions.get_or_insert_with((from, to), || LinkDirection::new(link, dice))
     }
 
     /// Mixes `words` and `bytes` into the trace (FNV-1a).
@@ -383,7 +383,7 @@ impl Inner {
 
     fn free_port(&mut self, host: HostId, ip: IpAddr) -> SocketAddr {
         loop {
-            let next = self.next_port.entry(host).or_insert(FIRST_FREE_PORT);
+            let next = self.next_port.get_or_insert_with(host, || FIRST_FREE_PORT);
             let address = SocketAddr::new(ip, *next);
             *next = next.checked_add(1).unwrap_or(FIRST_FREE_PORT);
             if !self.is_bound(host, address) {
@@ -507,12 +507,7 @@ impl Inner {
     }
 
     fn advance_to(&mut self, to: Instant) {
-        while let Some(entry) = self.events.first_entry() {
-            let at = entry.key().0;
-            if at > to {
-                break;
-            }
-            let event = entry.remove();
+        while let Some(((at, _), event)) = self.events.pop_first_if(|&(at, _), _| at <= to) {
             self.now = self.now.max(at);
             self.happen(event);
         }
