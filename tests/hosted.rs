@@ -77,20 +77,20 @@ fn burst_of_a_hosted_producer_leaves_before_its_next_turn() {
     producer.send_blocking(0).unwrap();
     assert_eq!(consumer.recv_timeout(LIMIT), Ok(0));
     // Without a turn in between.
-    for n in 1..=1_000 {
+    for n in 1..=4_000 {
         producer.try_send(n).unwrap();
     }
     let taken = thread::spawn(move || {
         let mut last = None;
         while let Ok(n) = consumer.recv_timeout(LIMIT / 10) {
             last = Some(n);
-            if n >= 700 {
+            if n >= 2_800 {
                 break;
             }
         }
         last
     });
-    assert_eq!(taken.join().unwrap(), Some(700));
+    assert_eq!(taken.join().unwrap(), Some(2_800));
 }
 
 #[test]
