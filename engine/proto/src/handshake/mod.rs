@@ -50,7 +50,9 @@ pub use packet::{
     REPLY_BYTES,
 };
 pub use peer_sessions::{EstablishedSession, InitVerdict, PeerSessions, PeerSessionsConfig};
-pub use responder::{HandshakeLoad, HandshakeRequest, Hello, Responder, ResponderConfig, ResponderEvent};
+pub use responder::{
+    HandshakeLoad, HandshakeRequest, Hello, Responder, ResponderConfig, ResponderEvent, host_of,
+};
 
 use crate::{
     ids::PeerId,

@@ -70,6 +70,11 @@ pub enum HandshakeLoad {
     Calm,
     /// Only initiators that have proved their address with a cookie are served.
     Heavy,
+    /// None is served. First messages that are new are refused with [`HandshakeError::Busy`] if they show a
+    /// cookie and are asked for one otherwise. After `Busy` a caller that has a share left for the address,
+    /// which is proved by then, may pass the same packet with [`HandshakeLoad::Heavy`]. Handshakes by address
+    /// in progress end.
+    Spent,
 }
 
 /// What a packet led to.
@@ -247,7 +252,7 @@ impl Responder {
         if kind == PacketKind::HelloFinish {
             return self.handle_finish(&header, &from, packet);
         }
-        if load == HandshakeLoad::Heavy
+        if load != HandshakeLoad::Calm
             && !self.cookies.accepted(now, &from).iter().any(|cookie| packet::mac2_holds(packet, cookie))
         {
             return self.ask_for_cookie(now, &local, &header, &from, packet, entropy);
@@ -257,6 +262,9 @@ impl Responder {
             Lookup::Unknown => {}
             Lookup::Repeated(reply) => return Ok(ResponderEvent::Reply(reply)),
             Lookup::Replayed => return Err(HandshakeError::Replayed),
+        }
+        if load == HandshakeLoad::Spent {
+            return Err(HandshakeError::Busy);
         }
         let mut seed = [0; 32];
         if kind == PacketKind::Init {
@@ -475,8 +483,8 @@ impl Pending {
     }
 }
 
-/// What counts as one host.
-fn host_of(address: &SocketAddr) -> IpAddr {
+/// What counts as one host: an IPv4 address, also in its IPv6 form, or the upper 64 bits of an IPv6 address.
+pub fn host_of(address: &SocketAddr) -> IpAddr {
     match address.ip().to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & V6_HOST_BITS).into(),
         ip => ip,

@@ -420,6 +420,33 @@ fn under_load_only_initiators_with_a_cookie_are_served() {
 }
 
 #[test]
+fn initiator_with_a_cookie_is_refused_when_its_share_is_spent() {
+    let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
+    for target in [known(&bob), Target::Address] {
+        let mut bobs = responder(&bob);
+        let (mut initiator, first) = start(&alice, target);
+        let mut seed = entropy(3);
+        let mut hear = |packet: &[u8], load| bobs.handle_packet(NOW, address(2), packet, load, &mut seed);
+        let Ok(ResponderEvent::Reply(cookie)) = hear(&first, HandshakeLoad::Spent) else {
+            panic!("no cookie")
+        };
+        let Ok(InitiatorProgress::Send(again)) = initiator.handle_packet(NOW, &cookie) else {
+            panic!("no second try")
+        };
+        for _ in 0..2 {
+            let heard = hear(&again, HandshakeLoad::Spent);
+            assert_eq!(heard.unwrap_err(), HandshakeError::Busy);
+        }
+        assert!(hear(&again, HandshakeLoad::Heavy).is_ok(), "it is not taken for a replay");
+        assert_eq!(bobs.opened(), 1);
+    }
+    // A handshake that is in progress ends all the same.
+    let mut bobs = responder(&bob);
+    let (_, _, [_, _, finish]) = join_until_last(&alice, &mut bobs);
+    joined(bobs.handle_packet(NOW, address(1), &finish, HandshakeLoad::Spent, &mut no_entropy()));
+}
+
+#[test]
 fn attempt_accepts_few_cookies_and_none_for_another_packet() {
     let (alice, bob) = (local(ALICE, config()), local(BOB, config()));
     let bobs = responder(&bob);
