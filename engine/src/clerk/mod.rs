@@ -317,7 +317,8 @@ impl Clerk {
                 {
                     self.member_packet(node, from, &bytes);
                 } else {
-                    self.handshakes.handle_packet(env, (node, shard), from, &bytes, leaving);
+                    let has_session = || self.sessions.is_peer_at(node, from);
+                    self.handshakes.handle_packet(env, (node, shard), from, &bytes, leaving, has_session);
                 }
                 self.apply_effects();
                 self.env.called_at = None;

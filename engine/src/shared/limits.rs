@@ -35,6 +35,10 @@ pub struct Limits {
     /// Handshakes that one node has in progress in each direction. Default: 64.
     pub handshakes: usize,
     /// Handshakes that one node answers per second before it asks strangers for a cookie. Default: 1,000.
+    /// Beyond it, it answers those that return the cookie: 20 per second of one host (an IPv4 address, or 64
+    /// bits of an IPv6 address), after 50 at once, and 500 per second of all hosts. From addresses of its
+    /// sessions, which need new keys, it answers one per second, after 10 at once, and 500 of all. Others are
+    /// refused and counted (`NodeStats::handshakes_refused`).
     pub handshakes_per_second: u32,
     /// Peers that one node remembers. The least useful ones make room. Default: 4,096.
     pub peers: usize,
@@ -70,6 +74,7 @@ impl Default for Limits {
             // of 6 ms.
             handshakes: 64,
             // A handshake costs about a quarter of a millisecond, so this is a quarter of the clerk's time.
+            // What hosts with a cookie and sessions get beyond it is another quarter.
             handshakes_per_second: 1_000,
             // As many as one shard has sessions. With records of 4 KiB that is 16 MiB per node.
             peers: SESSIONS_PER_SHARD,

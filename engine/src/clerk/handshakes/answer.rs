@@ -1,29 +1,54 @@
 //! Handshakes that peers begin.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use corewire_proto::{
-    handshake::{HandshakeError, HandshakeLoad, HandshakeRequest, Hello, ResponderEvent},
+    handshake::{HandshakeError, HandshakeLoad, HandshakeRequest, Hello, ResponderEvent, host_of},
     wire::header::{PacketKind, ReceiverIndex},
 };
 
-use super::{Handshakes, NodeHandshakes};
+use super::{Handshakes, NodeHandshakes, shares::Share};
 use crate::{
     clerk::{effect::Effect, env::Env, shards::Shards, timers::Timer},
     shard::NodeId,
     shared::counters::count,
 };
 
+/// What a host that has shown a cookie may cost: fifty processes that dial at once, and forty that dial again
+/// every two seconds. It takes 25 hosts to use up what all of them get.
+pub(super) const HOST_SHARE: Share = Share { every: Duration::from_millis(50), burst: 50 };
+
+/// What the address of a session may cost: a session needs a key every two minutes, and a peer that was
+/// started again at its address dials. It takes 500 addresses to use up what all of them get.
+pub(super) const SESSION_SHARE: Share = Share { every: Duration::from_secs(1), burst: 10 };
+
 impl NodeHandshakes {
     /// A peer begins a handshake, or ends one that it began.
-    pub(super) fn handle_call(&mut self, env: &mut Env, shard: u8, from: SocketAddr, bytes: &[u8]) {
+    pub(super) fn handle_call(
+        &mut self,
+        env: &mut Env,
+        shard: u8,
+        from: SocketAddr,
+        bytes: &[u8],
+        has_session: impl FnOnce() -> bool,
+    ) {
         let node = self.shared.id;
-        let calm = self.responder.pending() < env.limits.handshakes / 2 && self.answers.has_any(env.now);
-        let load = if calm { HandshakeLoad::Calm } else { HandshakeLoad::Heavy };
+        let crowded = self.responder.pending() >= env.limits.handshakes / 2;
+        let load = match (self.answers.has_any(env.now), crowded) {
+            (false, _) => HandshakeLoad::Spent,
+            (true, true) => HandshakeLoad::Heavy,
+            (true, false) => HandshakeLoad::Calm,
+        };
         let opened = self.responder.opened();
-        let heard = self.responder.handle_packet(env.now, from, bytes, load, env.entropy());
-        // Broken messages too cost the curve operations that the budget is for.
-        if self.responder.opened() != opened {
+        let mut heard = self.responder.handle_packet(env.now, from, bytes, load, env.entropy());
+        // The address is proved, so this takes from no share but its own.
+        if load == HandshakeLoad::Spent
+            && matches!(heard, Err(HandshakeError::Busy))
+            && self.take_share(env, from, has_session)
+        {
+            heard = self.responder.handle_packet(env.now, from, bytes, HandshakeLoad::Heavy, env.entropy());
+        } else if self.responder.opened() != opened {
+            // Broken messages too cost the curve operations that the budget is for.
             self.answers.take(env.now);
         }
         // Before the effects below: their answers add handshakes, and set the deadline anew.
@@ -55,6 +80,15 @@ impl NodeHandshakes {
                     self.note_foreign(from);
                 }
             }
+        }
+    }
+
+    /// Takes from what this address may still cost when the budget of answers is used up.
+    fn take_share(&mut self, env: &Env, from: SocketAddr, has_session: impl FnOnce() -> bool) -> bool {
+        if has_session() {
+            self.to_sessions.take(env.now, from)
+        } else {
+            self.to_hosts.take(env.now, host_of(&from))
         }
     }
 

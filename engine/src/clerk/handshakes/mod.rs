@@ -8,6 +8,7 @@
 
 mod answer;
 mod dial;
+mod shares;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,7 +28,10 @@ use corewire_proto::{
 };
 
 pub(crate) use self::dial::addresses_to_call;
-use self::dial::{BootstrapAddress, Dial};
+use self::{
+    dial::{BootstrapAddress, Dial},
+    shares::Shares,
+};
 use super::{bucket::TokenBucket, effect::Effect, env::Env, shards::Shards, timers::Timer};
 use crate::{
     shard::NodeId,
@@ -52,6 +56,10 @@ struct NodeHandshakes {
     responder: Responder,
     /// Handshakes that may be answered before strangers are asked for a cookie.
     answers: TokenBucket,
+    /// Those answered beyond that to hosts that have shown a cookie.
+    to_hosts: Shares<IpAddr>,
+    /// The same for the addresses of sessions, which ask for new keys: strangers take nothing from them.
+    to_sessions: Shares<SocketAddr>,
     /// Handshakes that were begun here, by the index that they reserve.
     attempts: OrderedMap<ReceiverIndex, HandshakeAttempt>,
     /// Handshakes that were begun here since the node joined.
@@ -222,6 +230,8 @@ impl Handshakes {
             local,
             responder,
             answers: TokenBucket::new(env.limits.handshakes_per_second, env.now),
+            to_hosts: Shares::new(answer::HOST_SHARE, env.now),
+            to_sessions: Shares::new(answer::SESSION_SHARE, env.now),
             attempts: OrderedMap::new(),
             attempts_made: 0,
             bootstrap: bootstrap.collect(),
@@ -302,7 +312,8 @@ impl Handshakes {
         true
     }
 
-    /// A handshake packet came. A node that leaves answers nothing but requests for new keys.
+    /// A handshake packet came. A node that leaves answers nothing but requests for new keys. `has_session`:
+    /// whether there is a session with the address that it came from.
     pub(crate) fn handle_packet(
         &mut self,
         env: &mut Env,
@@ -310,6 +321,7 @@ impl Handshakes {
         from: SocketAddr,
         bytes: &[u8],
         leaving: bool,
+        has_session: impl FnOnce() -> bool,
     ) {
         // A packet may be on its way from the shard when the node is forgotten.
         let Some(node) = self.nodes.get_mut(&id) else { return };
@@ -318,7 +330,7 @@ impl Handshakes {
                 node.handle_reply(env, header.receiver(), from, bytes);
             }
             Ok((_, kind)) if leaving && kind != PacketKind::Init => {}
-            Ok(_) => node.handle_call(env, shard, from, bytes),
+            Ok(_) => node.handle_call(env, shard, from, bytes, has_session),
             Err(_) => count(&node.shared.counters.broken_packets),
         }
     }

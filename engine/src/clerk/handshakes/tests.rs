@@ -1,4 +1,6 @@
-use super::*;
+use std::ops::Range;
+
+use super::{shares::ANSWERS_PER_SECOND, *};
 use crate::{
     clerk::testing::{self, ShardMailboxes},
     shard::Command,
@@ -13,18 +15,26 @@ struct Fixture {
     node: Arc<NodeShared>,
     local: Arc<Credentials>,
     address: SocketAddr,
+    /// The addresses of sessions.
+    sessions: Vec<SocketAddr>,
 }
 
 impl Fixture {
     fn new(number: u8) -> Self {
+        Self::with_budget(number, testing::env().limits.handshakes_per_second)
+    }
+
+    /// Answers `per_second` handshakes per second before it asks for a cookie.
+    fn with_budget(number: u8, per_second: u32) -> Self {
         let (mut env, node) = (testing::env(), testing::node(number));
+        env.limits.handshakes_per_second = per_second;
         let local = testing::local(&mut env, &node, number);
         let mut handshakes = Handshakes::default();
         handshakes.add_node(&mut env, &node, local.clone(), Vec::new());
         let (shards, mailboxes) = testing::shards(1, &env.limits);
         env.effects.drain();
         let address = node.announced.lock()[0];
-        Self { env, handshakes, shards, _mailboxes: mailboxes, node, local, address }
+        Self { env, handshakes, shards, _mailboxes: mailboxes, node, local, address, sessions: Vec::new() }
     }
 
     /// Dials `other`.
@@ -55,7 +65,8 @@ impl Fixture {
     }
 
     fn handle(&mut self, from: SocketAddr, bytes: &[u8]) {
-        self.handshakes.handle_packet(&mut self.env, (self.node.id, 0), from, bytes, false);
+        let has_session = || self.sessions.contains(&from);
+        self.handshakes.handle_packet(&mut self.env, (self.node.id, 0), from, bytes, false, has_session);
     }
 }
 
@@ -140,6 +151,72 @@ fn broken_first_messages_use_up_what_is_answered_without_a_cookie() {
     let counters = other.node.counters.read();
     assert_eq!((counters.broken_packets, counters.cookies_sent), (u64::from(per_second), 1));
     assert_eq!(other.datagrams().0.len(), 1, "the last one is asked for a cookie");
+}
+
+/// First messages from `from` that cost curve operations and come to nothing: the key is right and the
+/// name is not. Each is sent again with a cookie if it is asked for one.
+fn send_broken(other: &mut Fixture, local: &Arc<Credentials>, from: SocketAddr, numbers: Range<u32>) {
+    let target = Target::Known { peer: PeerId([3; 32]), key: *other.local.transport_key() };
+    let attempt = AttemptParams { index: testing::index(1), generation: 0, number: 1 };
+    for n in numbers {
+        let entropy = *blake3::hash(&n.to_le_bytes()).as_bytes();
+        let started = Initiator::start(other.env.now, entropy, local.clone(), target, attempt);
+        let (mut initiator, init) = started.expect("a valid key");
+        other.handle(from, &init);
+        if let Some(cookie) = other.datagrams().0.pop() {
+            let progress = initiator.handle_packet(other.env.now, &cookie);
+            let Ok(InitiatorProgress::Send(again)) = progress else { panic!("a cookie for it") };
+            other.handle(from, &again);
+        }
+    }
+}
+
+#[test]
+fn one_host_with_a_cookie_gets_its_share_of_answers_and_no_more() {
+    const PER_SECOND: u32 = 20;
+    let (one, mut other) = (Fixture::new(1), Fixture::with_budget(2, PER_SECOND));
+    send_broken(&mut other, &one.local, one.address, 0..10 * PER_SECOND);
+    let counters = other.node.counters.read();
+    assert_eq!(counters.cookies_sent, u64::from(9 * PER_SECOND));
+    assert_eq!(counters.broken_packets, u64::from(PER_SECOND) + 50, "{counters:?}");
+    assert_eq!(counters.handshakes_refused, u64::from(9 * PER_SECOND) - 50, "each refusal is counted");
+}
+
+#[test]
+fn a_host_and_a_session_are_answered_while_another_host_floods() {
+    let (one, mut other) = (Fixture::new(1), Fixture::with_budget(2, 1));
+    let address = |host: u8, port: u16| SocketAddr::from(([10, 0, 0, host], port));
+    // A neighbour behind the address that floods has a session, and another host has none.
+    other.sessions.push(address(1, 7));
+    let broken = |other: &Fixture| other.node.counters.read().broken_packets;
+    send_broken(&mut other, &one.local, address(1, 1), 0..51);
+    assert_eq!(broken(&other), 51);
+    send_broken(&mut other, &one.local, address(1, 2), 100..200);
+    assert_eq!(broken(&other), 51, "another port of the host is no other host");
+    send_broken(&mut other, &one.local, address(1, 7), 200..201);
+    assert_eq!(broken(&other), 52);
+    send_broken(&mut other, &one.local, address(2, 7), 300..301);
+    assert_eq!(broken(&other), 53);
+    // A session is no licence to flood.
+    send_broken(&mut other, &one.local, address(1, 7), 400..500);
+    assert_eq!(broken(&other), 53 + 9);
+    let counters = other.node.counters.read();
+    assert_eq!(counters.handshakes_refused, 100 + 91, "{counters:?}");
+}
+
+#[test]
+fn strangers_leave_the_answers_of_sessions() {
+    let (one, mut other) = (Fixture::new(1), Fixture::with_budget(2, 1));
+    let host = |n: u32| SocketAddr::from(([10, 1, n.to_be_bytes()[2], n.to_be_bytes()[3]], 7));
+    other.sessions.push(host(0));
+    for n in 1..=ANSWERS_PER_SECOND + 2 {
+        send_broken(&mut other, &one.local, host(n), n..n + 1);
+    }
+    let before = other.node.counters.read();
+    assert_eq!(before.broken_packets, u64::from(1 + ANSWERS_PER_SECOND));
+    assert_eq!(before.handshakes_refused, 1);
+    send_broken(&mut other, &one.local, host(0), 0..1);
+    assert_eq!(other.node.counters.read().broken_packets, before.broken_packets + 1);
 }
 
 #[test]

@@ -50,6 +50,8 @@ const OPENS_UNANSWERED: usize = 256;
 pub(crate) struct Sessions {
     /// Inputs for a session that is not here were on their way when it ended, and are ignored.
     sessions: OrderedMap<ReceiverIndex, SessionState>,
+    /// The address of each of `sessions`.
+    addresses: OrderedSet<(NodeId, SocketAddr, ReceiverIndex)>,
     /// The protocol's view of all sessions with one peer.
     slots: OrderedMap<(NodeId, PeerId), PeerSessions>,
     /// Sessions that are not waited for any more. Their shard still has to give the index back.
@@ -175,11 +177,23 @@ impl Sessions {
 
     /// A session of the node to this address that has been current, if there is one.
     pub(crate) fn at_address(&self, node: NodeId, to: SocketAddr) -> Option<ReceiverIndex> {
-        let found = self
-            .sessions
-            .iter()
-            .find(|(_, session)| session.node.id == node && session.address == to && session.is_usable());
-        found.map(|(index, _)| *index)
+        self.with_address(node, to).find(|(_, session)| session.is_usable()).map(|(index, _)| index)
+    }
+
+    /// Whether a session of the node to this address has been current and goes on.
+    pub(crate) fn is_peer_at(&self, node: NodeId, address: SocketAddr) -> bool {
+        let goes_on = |session: &SessionState| session.phase != SessionPhase::New && !session.closing;
+        self.with_address(node, address).any(|(_, session)| goes_on(session))
+    }
+
+    fn with_address(
+        &self,
+        node: NodeId,
+        address: SocketAddr,
+    ) -> impl Iterator<Item = (ReceiverIndex, &SessionState)> {
+        let indices = self.addresses.range((node, address, ReceiverIndex::NONE)..);
+        let indices = indices.take_while(move |(of, at, _)| (*of, *at) == (node, address));
+        indices.filter_map(|(.., index)| Some((*index, self.sessions.get(index)?)))
     }
 
     /// Whether there are sessions of this node.
@@ -250,6 +264,7 @@ impl Sessions {
         };
         let before = self.sessions.insert(index, session);
         assert!(before.is_none(), "an index in use is not given out");
+        self.addresses.insert((node.id, to, index));
         let confirmed = outcome.confirmed;
         let remote_index = outcome.remote_index;
         let (source, keys) = (env.called_at, outcome.keys);
@@ -324,6 +339,8 @@ impl Sessions {
     /// The peer of a session has moved.
     pub(crate) fn moved(&mut self, index: ReceiverIndex, source: Option<IpAddr>, to: SocketAddr) {
         if let Some(session) = self.sessions.get_mut(&index) {
+            self.addresses.remove(&(session.node.id, session.address, index));
+            self.addresses.insert((session.node.id, to, index));
             (session.source, session.address) = (source, to);
         }
     }
@@ -351,6 +368,7 @@ impl Sessions {
             return None;
         };
         let (node, peer) = (session.node.id, session.peer);
+        self.addresses.remove(&(node, session.address, index));
         env.effects.cancel_timer(Timer::Rekey(index));
         env.effects.push(Effect::FreeIndex(index));
         if !matches!(code, CloseCode::GRACEFUL | CloseCode::IDLE | CloseCode::SUPERSEDED) {
@@ -373,6 +391,7 @@ impl Sessions {
         let abandoned: Vec<ReceiverIndex> = of_node.map(|(index, _)| *index).collect();
         for &index in &abandoned {
             if let Some(session) = self.sessions.remove(&index) {
+                self.addresses.remove(&(node, session.address, index));
                 env.effects.cancel_timer(Timer::Rekey(index));
                 self.orphans.insert(index);
                 end_channels(env, session, CloseCode::GRACEFUL);

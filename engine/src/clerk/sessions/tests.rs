@@ -106,6 +106,24 @@ fn a_confirmed_session_is_installed_and_current() {
 }
 
 #[test]
+fn a_session_is_found_at_the_address_where_its_peer_is_now() {
+    let mut fixture = Fixture::new();
+    let (env, node) = (&mut fixture.env, fixture.node.id);
+    let (before, _) = fixture.sessions.path(index(0)).expect("a session");
+    let now = SocketAddr::from(([10, 0, 0, 9], 9));
+    let found = |sessions: &Sessions, at| (sessions.at_address(node, at), sessions.is_peer_at(node, at));
+    assert_eq!(found(&fixture.sessions, before), (Some(index(0)), true));
+    assert!(!fixture.sessions.is_peer_at(NodeId(9), before), "it is another node's");
+    fixture.sessions.moved(index(0), None, now);
+    assert_eq!(found(&fixture.sessions, before), (None, false));
+    assert_eq!(found(&fixture.sessions, now), (Some(index(0)), true));
+    fixture.sessions.close(env, index(0), CloseCode::GRACEFUL);
+    assert_eq!(found(&fixture.sessions, now), (None, false));
+    fixture.sessions.closed(env, index(0), CloseCode::GRACEFUL);
+    assert!(fixture.sessions.addresses.is_empty());
+}
+
+#[test]
 fn a_session_is_told_to_close_once() {
     let mut fixture = Fixture::new();
     fixture.env.effects.drain();
@@ -145,6 +163,7 @@ fn channels_end_with_their_session_and_its_index_is_freed() {
 fn the_index_of_an_abandoned_session_is_freed_by_its_shard() {
     let mut fixture = Fixture::new();
     assert_eq!(fixture.sessions.abandon_node(&mut fixture.env, fixture.node.id), [index(0)]);
+    assert!(fixture.sessions.addresses.is_empty());
     let is_free = |effect: &Effect| matches!(effect, Effect::FreeIndex(_));
     assert!(!fixture.env.effects.drain().iter().any(is_free));
     assert!(fixture.sessions.closed(&mut fixture.env, index(0), CloseCode::GRACEFUL).is_none());
