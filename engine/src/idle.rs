@@ -185,10 +185,11 @@ impl Idler {
     /// next turn, because none could for a while.
     pub fn worked(&mut self, now: Instant) -> bool {
         if let (Some(since), Idle::Adaptive { spin, yielding }) = (self.since.take(), self.idle) {
-            // A longer wait counts as one for which the shard would not have stayed awake.
-            let longest = spin.saturating_add(yielding.saturating_mul(STAYS));
-            let gap = now.saturating_since(since).min(longest);
-            self.gap = (self.gap.min(longest) / 4 * 3).saturating_add(gap / 4);
+            // Capped, so that a long silence is soon forgotten; well above the limit of an average, so that a
+            // long gap after short ones, as from a request to the next, is not frequent work.
+            let most = spin.saturating_add(yielding.saturating_mul(STAYS)).saturating_mul(4);
+            let gap = now.saturating_since(since).min(most);
+            self.gap = (self.gap.min(most) / 4 * 3).saturating_add(gap / 4);
         }
         let limit = if self.permit.is_some() { BUSY_RUN } else { BUSY_RUN_CROWDED };
         let began = *self.busy_since.get_or_insert(now);
@@ -300,6 +301,23 @@ pub(crate) mod tests {
         };
         assert_eq!([2, 100, 200, 240].map(sleeps_after), [500; 4]);
         assert_eq!([300, 1_000, 1_000_000].map(sleeps_after), [100; 3]);
+    }
+
+    #[test]
+    fn request_with_its_reply_and_acknowledgement_is_no_frequent_work() {
+        let mut idler = idler(Idle::ADAPTIVE, 2);
+        let mut now = 0;
+        for _ in 0..20 {
+            for gap in [20, 230, 1_000_000] {
+                idler.wait(at(now));
+                now += gap;
+                idler.worked(at(now));
+            }
+        }
+        assert_eq!(
+            [0, 99, 100].map(|idle_for| idler.wait(at(now + idle_for))),
+            [Wait::Yield, Wait::Yield, Wait::Park]
+        );
     }
 
     #[test]
