@@ -172,7 +172,7 @@ impl PeerSessions {
             self.latest = Some((entry.peer_boot, entry.attempt));
         }
         if confirmed {
-            self.promote(now, entry);
+            self.confirm(now, entry);
             return;
         }
         // The peer has given up its earlier attempt. If it was another life of the peer that attempted, only
@@ -193,10 +193,7 @@ impl PeerSessions {
             return false;
         };
         let (entry, _) = self.next.remove(at);
-        if entry.role == HandshakeRole::Responder {
-            self.confirmed = Some((entry.peer_boot, entry.attempt));
-        }
-        self.promote(now, entry)
+        self.confirm(now, entry)
     }
 
     /// The session with this index has ended. [`poll_retired`](Self::poll_retired) does not give it.
@@ -254,10 +251,21 @@ impl PeerSessions {
         known.any(|(boot, latest)| boot == peer_boot && attempt <= latest)
     }
 
-    /// Of `next` the first to make room: the oldest, but not of the life of the peer that was confirmed last.
+    /// Of `next` the first to make room: the oldest, but not of the life of the peer that was confirmed last
+    /// or has the current session.
     fn dispensable(&self) -> usize {
-        let alive = self.confirmed.map(|(boot, _)| boot);
-        self.next.iter().position(|(entry, _)| Some(entry.peer_boot) != alive).unwrap_or(0)
+        let confirmed = self.confirmed.map(|(boot, _)| boot);
+        let current = self.current.map(|entry| entry.peer_boot);
+        let is_alive = |boot| [confirmed, current].contains(&Some(boot));
+        self.next.iter().position(|(entry, _)| !is_alive(entry.peer_boot)).unwrap_or(0)
+    }
+
+    /// The peer has the keys of `entry`, which no replay has.
+    fn confirm(&mut self, now: Instant, entry: EstablishedSession) -> bool {
+        if entry.role == HandshakeRole::Responder {
+            self.confirmed = Some((entry.peer_boot, entry.attempt));
+        }
+        self.promote(now, entry)
     }
 
     /// Makes `entry` current, unless the current session is newer or wins against it; the loser becomes

@@ -70,10 +70,10 @@ pub enum HandshakeLoad {
     Calm,
     /// Only initiators that have proved their address with a cookie are served.
     Heavy,
-    /// None is served. First messages that are new are refused with [`HandshakeError::Busy`] if they show a
+    /// No new initiator is served. First messages that are new are refused with [`HandshakeError::Busy`] if they show a
     /// cookie and are asked for one otherwise. After `Busy` a caller that has a share left for the address,
-    /// which is proved by then, may pass the same packet with [`HandshakeLoad::Heavy`]. Handshakes by address
-    /// in progress end.
+    /// which is proved by then, may pass the same packet with [`HandshakeLoad::Heavy`]. A repeated message
+    /// gets its reply again, and handshakes by address that are in progress can still be finished.
     Spent,
 }
 

@@ -99,18 +99,29 @@ fn replays_of_several_lives_leave_the_waiting_session_alone() {
         attempt,
         ..entry(10 * boot as u32 + attempt, HandshakeRole::Responder, 0, START)
     };
-    for confirmed_before in [true, false] {
+    // By a packet, by the end of a handshake by address, and by one that was begun here.
+    let by_packet = |slots: &mut PeerSessions| {
+        slots.handle_established(START, life(2, 5), false);
+        assert!(slots.handle_opened(START, life(2, 5).local_index));
+    };
+    let by_finish = |slots: &mut PeerSessions| slots.handle_established(START, life(2, 5), true);
+    let dialled = |slots: &mut PeerSessions| {
+        let entry = EstablishedSession { role: HandshakeRole::Initiator, generation: 7, ..life(2, 5) };
+        slots.handle_established(START, entry, true);
+    };
+    type Way<'a> = &'a dyn Fn(&mut PeerSessions);
+    let ways: [Option<Way<'_>>; 4] = [Some(&by_packet), Some(&by_finish), Some(&dialled), None];
+    for confirm in ways {
         let mut slots = PeerSessions::new(SMALL, LARGE, PeerSessionsConfig::default());
-        if confirmed_before {
-            slots.handle_established(START, life(2, 5), false);
-            assert!(slots.handle_opened(START, life(2, 5).local_index));
+        if let Some(confirm) = confirm {
+            confirm(&mut slots);
         }
         slots.handle_established(START, life(2, 8), false);
         slots.handle_established(START, life(1, 9), false);
         assert_eq!(slots.judge_init(false, 2, 3), InitVerdict::Stale);
         slots.handle_established(START, life(2, 3), false);
         assert_eq!(retired(&mut slots), [life(2, 3).local_index]);
-        if confirmed_before {
+        if confirm.is_some() {
             for boot in 3..30 {
                 slots.handle_established(START, life(boot, 1), false);
             }
