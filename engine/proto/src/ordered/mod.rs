@@ -116,15 +116,17 @@ impl<K, V> OrderedMap<K, V> {
 
     /// Removes the entries for which `keep` returns `false`; all of them if it panics.
     pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        let mut kept = Self::new();
         for mut block in take(self).blocks {
             block.retain_mut(|(key, value)| keep(key, value));
-            self.len += block.len();
-            match self.blocks.last_mut() {
+            kept.len += block.len();
+            match kept.blocks.last_mut() {
                 Some(last) if last.len() + block.len() <= BLOCK => last.append(&mut block),
                 _ if block.is_empty() => {}
-                _ => self.blocks.push(block),
+                _ => kept.blocks.push(block),
             }
         }
+        *self = kept;
     }
 
     fn iter_from(&self, (block, at): EntryPlace) -> Entries<'_, K, V> {
