@@ -63,6 +63,12 @@ impl Pacer {
                 fill_ns: time_for(capacity.unsigned_abs(), rate),
             }
         });
+        // A smaller bucket, a smaller debt.
+        self.tokens = self.tokens.max(-self.capacity());
+    }
+
+    fn capacity(&self) -> i64 {
+        self.rate.as_ref().map_or(self.burst as i64, |rate| rate.capacity)
     }
 
     /// Whether a packet may leave at `now`; `Err`: when to ask again.
@@ -89,9 +95,8 @@ impl Pacer {
     /// A packet left, paced or not. Nothing refills the bucket while no packet is paced, so what others owe
     /// is at most one bucket.
     pub(crate) fn handle_sent(&mut self, bytes: u64) {
-        let capacity = self.rate.as_ref().map_or(self.burst as i64, |rate| rate.capacity);
         let left = self.tokens.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.tokens = left.max(-capacity);
+        self.tokens = left.max(-self.capacity());
     }
 }
 

@@ -104,7 +104,7 @@ fn pacing_bounds_bursts_and_keeps_the_rate() {
 
 #[test]
 fn packets_that_are_not_paced_leave_a_debt_of_one_burst_at_most() {
-    for rate in [None, Some(250_000)] {
+    for rate in [None, Some(250_000), Some(1_000_000_000)] {
         let mut pacer = Pacer::new(PACKET, at(0));
         pacer.set_rate(rate);
         for _ in 0..100_000 {
