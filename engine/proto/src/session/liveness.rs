@@ -121,9 +121,14 @@ impl Liveness {
     /// whether a probe is to leave now.
     pub(super) fn handle_unreachable(&mut self, now: Instant, closed: bool) -> bool {
         if let Some(refusals) = &mut self.refusals {
+            match (refusals.closed, closed) {
+                // Its host is up again: what was reported before counts no more.
+                (false, true) => (refusals.first, refusals.count, refusals.closed) = (now, 1, true),
+                // No word of the host, which may be up, or forged.
+                (true, false) => return false,
+                _ => refusals.count = refusals.count.saturating_add(1),
+            }
             refusals.last = now;
-            refusals.count = refusals.count.saturating_add(1);
-            refusals.closed &= closed;
             return false;
         }
         let probe_at = now + REFUSED_PROBE;
@@ -260,17 +265,23 @@ mod tests {
     }
 
     #[test]
-    fn peer_is_gone_only_if_every_report_names_a_closed_port() {
-        for (reports, expected) in [
-            ([true; 3], Silence::Gone),
-            ([true, false, true], Silence::Normal),
-            ([false, true, true], Silence::Normal),
+    fn only_reports_of_a_closed_port_make_a_peer_gone() {
+        for (reports, gone_at) in [
+            (&[true, true, true][..], Some(1_000)),
+            (&[true, false, true], None),
+            (&[true, false, true, true], Some(1_000)),
+            (&[false, true, true], None),
+            (&[false, false, true, true, true], Some(1_400)),
+            (&[false, false, false, false], None),
         ] {
-            let mut liveness = liveness();
-            for (time, closed) in [0, 200, 400].into_iter().zip(reports) {
-                liveness.handle_unreachable(at(time), closed);
-            }
-            assert_eq!(liveness.handle_timeout(at(1_000)), expected, "{reports:?}");
+            let gone = |time: u64| {
+                let mut liveness = liveness();
+                for (step, closed) in (0..).zip(reports) {
+                    liveness.handle_unreachable(at(200 * step), *closed);
+                }
+                liveness.handle_timeout(at(time)) == Silence::Gone
+            };
+            assert_eq!((800..3_000).find(|time| gone(*time)), gone_at, "{reports:?}");
         }
     }
 
