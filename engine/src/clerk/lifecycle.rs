@@ -333,7 +333,7 @@ impl Clerk {
     }
 
     /// A shard has let go of a session.
-    pub(super) fn session_closed(&mut self, index: ReceiverIndex, code: CloseCode) {
+    pub(super) fn session_closed(&mut self, index: ReceiverIndex, code: CloseCode, by_peer: bool) {
         let env = &mut self.env;
         let Some(gone) = self.sessions.closed(env, index, code) else { return };
         let (node, peer) = (gone.node, gone.peer);
@@ -341,7 +341,8 @@ impl Clerk {
         self.catalogue.session_gone(env, index);
         if gone.disconnected {
             self.catalogue.disconnected(node, peer);
-            if matches!(code, CloseCode::PEER_LOST | CloseCode::PEER_GONE) {
+            // A peer that says so itself has only not heard this node.
+            if !by_peer && matches!(code, CloseCode::PEER_LOST | CloseCode::PEER_GONE) {
                 self.catalogue.lost(node, peer);
             }
             self.session_missed(node, peer);
@@ -360,7 +361,7 @@ impl Clerk {
     pub(super) fn shard_stopped(&mut self, shard: u8) {
         self.shards.stop(shard);
         for index in self.sessions.on_shard(shard) {
-            self.session_closed(index, CloseCode::PEER_LOST);
+            self.session_closed(index, CloseCode::PEER_LOST, false);
             self.apply_effects();
         }
         self.shutdown.step(&mut self.env, self.nodes.len(), self.shards.all_stopped());

@@ -344,7 +344,7 @@ impl Clerk {
                     self.handshakes.drop_attempt(env, node, index);
                 }
             }
-            Event::SessionClosed { index, code } => self.session_closed(index, code),
+            Event::SessionClosed { index, code, by_peer } => self.session_closed(index, code, by_peer),
             Event::Control { index, bytes } => self.catalogue.handle_control(env, index, &bytes),
             Event::ControlRefused { index, bytes } => self.catalogue.control_refused(env, index, &bytes),
             Event::ChannelRequested { index, label, request } => {

@@ -281,6 +281,8 @@ pub enum Event {
         index: ReceiverIndex,
         /// Why.
         code: CloseCode,
+        /// Its peer closed it.
+        by_peer: bool,
     },
     /// The peer's clerk sent this.
     Control {

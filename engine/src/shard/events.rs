@@ -155,7 +155,7 @@ impl ShardCore {
                 // To a consumer a session that its producer closes before the stream's end is no such end.
                 let cut_short = by_peer && code == CloseCode::GRACEFUL;
                 self.end_channels(slot, code, if cut_short { CloseCode::ABORTED } else { code });
-                self.sessions.get_mut(slot)?.over = Some(code);
+                self.sessions.get_mut(slot)?.over = Some((code, by_peer));
                 None
             }
         }

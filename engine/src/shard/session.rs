@@ -40,9 +40,9 @@ pub(crate) struct SessionEntry {
     pub(crate) labels: Labels,
     /// An event for the clerk that found no room. While there is one, the session reads no packet.
     pub(crate) held: Option<Event>,
-    /// Why the session is over. It has no channel then, and its entry goes as soon as the clerk's event is
+    /// Why the session is over, and whether its peer closed it. It has no channel then, and its entry goes as soon as the clerk's event is
     /// queued.
-    pub(crate) over: Option<CloseCode>,
+    pub(crate) over: Option<(CloseCode, bool)>,
     /// Where its measurements are shown.
     pub(crate) path: Arc<PathShared>,
     /// When that was done last.
@@ -129,7 +129,7 @@ impl ShardCore {
 
     fn refuse_install(&mut self, index: ReceiverIndex) {
         self.counters.bump(Counter::RefusedCommands);
-        self.reply(Event::SessionClosed { index, code: CloseCode::NO_CAPACITY });
+        self.reply(Event::SessionClosed { index, code: CloseCode::NO_CAPACITY, by_peer: false });
     }
 
     /// Marks a session that may have something to send, an event, or another deadline.

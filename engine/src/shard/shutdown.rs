@@ -119,7 +119,7 @@ impl ShardCore {
             self.end_channels(slot, code, code);
             self.remove_session(slot);
             // At most one for each session: bounded.
-            self.backlog.push_anyway(Event::SessionClosed { index, code });
+            self.backlog.push_anyway(Event::SessionClosed { index, code, by_peer: false });
         }
         // No channel is without a session and no stream without a channel, unless a panic left the tables so.
         for channel in self.channels.drain().collect::<Vec<_>>() {

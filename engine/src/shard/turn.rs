@@ -283,8 +283,8 @@ impl ShardCore {
     /// Removes a session that is over, once the event that tells the clerk is queued.
     fn remove_if_over(&mut self, slot: SessionSlot) {
         let Some(entry) = self.sessions.get_mut(slot) else { return };
-        let Some(code) = entry.over.filter(|_| entry.held.is_none()) else { return };
-        match self.backlog.push(Event::SessionClosed { index: entry.index, code }) {
+        let Some((code, by_peer)) = entry.over.filter(|_| entry.held.is_none()) else { return };
+        match self.backlog.push(Event::SessionClosed { index: entry.index, code, by_peer }) {
             Ok(()) => self.remove_session(slot),
             Err(event) => self.hold_event(slot, event),
         }
