@@ -26,6 +26,9 @@ const WARM_UP_TIME: Duration = Duration::from_millis(200);
 const LOOK_EVERY: u64 = 64;
 /// From the end of the warm-up to the first tick that is measured.
 const FIRST_TICK_DELAY: Duration = Duration::from_millis(1);
+/// How long a sender that finds no room takes echoes before it tries again, in nanoseconds.
+const ROOM_LOOK_NANOS: u64 = 50_000;
+
 /// How late the last tick of a run may be sent: a sender that does not keep the rate ends nevertheless.
 const LATENESS_LIMIT: Duration = Duration::from_secs(2);
 
@@ -124,8 +127,9 @@ impl TickSender<'_> {
         if self.echoes.consumer.is_empty() {
             return self.producer.send_timeout(tick, POLL_INTERVAL);
         }
-        self.echoes.take_until(self.driver.waiter, clock::now());
-        self.producer.try_send(tick)
+        self.producer.try_send(tick).inspect_err(|_| {
+            self.echoes.take_until(self.driver.waiter, clock::now() + ROOM_LOOK_NANOS);
+        })
     }
 
     /// Waits for room.
