@@ -43,10 +43,10 @@ impl SessionSettings {
     }
 
     /// A session ends with [`CloseCode::PEER_LOST`](crate::streams::CloseCode::PEER_LOST) when packets in
-    /// flight are answered by no packet of the peer for this long, and a notice of it, which a peer may hear
-    /// although it can't be heard, has had time to arrive: three probe timeouts, from 50 milliseconds to this
-    /// time once more. From 100 milliseconds to 1 hour. Default: 10 seconds, so that a process that is stopped
-    /// for some seconds keeps its sessions.
+    /// flight are answered by no packet of the peer for this long, and a notice of it has had time to arrive,
+    /// which the peer may hear although it is not heard: three probe timeouts, at least 50 milliseconds and
+    /// at most this time once more. From 100 milliseconds to 1 hour. Default: 10 seconds, so that a process
+    /// that is stopped for some seconds keeps its sessions.
     ///
     /// ```
     /// # use corewire::network::SessionSettings;

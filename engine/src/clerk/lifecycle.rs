@@ -341,7 +341,7 @@ impl Clerk {
         self.catalogue.session_gone(env, index);
         if gone.disconnected {
             self.catalogue.disconnected(node, peer);
-            // A peer that says so itself has only not heard this node.
+            // A peer that closes the session for this reason lives; it has only not heard this node.
             if !by_peer && matches!(code, CloseCode::PEER_LOST | CloseCode::PEER_GONE) {
                 self.catalogue.lost(node, peer);
             }

@@ -40,8 +40,8 @@ pub(crate) struct SessionEntry {
     pub(crate) labels: Labels,
     /// An event for the clerk that found no room. While there is one, the session reads no packet.
     pub(crate) held: Option<Event>,
-    /// Why the session is over, and whether its peer closed it. It has no channel then, and its entry goes as soon as the clerk's event is
-    /// queued.
+    /// Why the session is over, and whether its peer closed it. It has no channel then, and its entry goes as
+    /// soon as the clerk's event is queued.
     pub(crate) over: Option<(CloseCode, bool)>,
     /// Where its measurements are shown.
     pub(crate) path: Arc<PathShared>,

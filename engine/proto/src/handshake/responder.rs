@@ -70,10 +70,11 @@ pub enum HandshakeLoad {
     Calm,
     /// Only initiators that have proved their address with a cookie are served.
     Heavy,
-    /// No new initiator is served. First messages that are new are refused with [`HandshakeError::Busy`] if they show a
-    /// cookie and are asked for one otherwise. After `Busy` a caller that has a share left for the address,
-    /// which is proved by then, may pass the same packet with [`HandshakeLoad::Heavy`]. A repeated message
-    /// gets its reply again, and handshakes by address that are in progress can still be finished.
+    /// No new initiator is served. First messages that are new are refused with [`HandshakeError::Busy`] if
+    /// they show a cookie and are asked for one otherwise. After `Busy` a caller that has a share left for
+    /// the address, which is proved by then, may pass the same packet with [`HandshakeLoad::Heavy`]. A
+    /// repeated message gets its reply again, and handshakes by address that are in progress can still be
+    /// finished.
     Spent,
 }
 
