@@ -34,6 +34,24 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Measures what the process uses.
+#[derive(Clone, Copy)]
+struct ProcessorMeter {
+    started: Instant,
+    used: Duration,
+}
+
+impl ProcessorMeter {
+    fn start() -> Self {
+        Self { started: Instant::now(), used: processor_time() }
+    }
+
+    /// The share of one processor that was used since the start.
+    fn share(self) -> f64 {
+        (processor_time() - self.used).as_secs_f64() / self.started.elapsed().as_secs_f64()
+    }
+}
+
 /// The drivers that this host allows.
 fn drivers() -> Vec<IoChoice> {
     let allowed =
@@ -70,56 +88,76 @@ impl Host {
         Self::Glommio,
     ];
 
-    /// Drives `hosted`, if it is, while nothing happens.
-    fn rest(self, hosted: Option<&HostedEngine>, consumer: &mut Consumer<u64>, time: Duration) {
+    /// Drives `hosted`, if it is, while nothing happens, and returns the share of a processor that was used
+    /// meanwhile. What it costs to make an executor does not count.
+    fn rest(self, hosted: Option<&HostedEngine>, consumer: &mut Consumer<u64>, time: Duration) -> f64 {
         match (self, hosted) {
             (Self::PollThread, Some(hosted)) => {
                 let mut run = hosted.run(PollThread::start(hosted).unwrap());
                 let waker = Waker::from(Arc::new(Unparks(thread::current())));
                 let (mut cx, end) = (Context::from_waker(&waker), Instant::now() + time);
+                let meter = ProcessorMeter::start();
                 while Instant::now() < end {
                     assert!(pin!(&mut run).poll(&mut cx).is_pending());
                     thread::park_timeout(end.saturating_duration_since(Instant::now()));
                 }
+                meter.share()
             }
-            (Self::OwnLoop, Some(hosted)) => descriptor_loop::run(hosted, after(time)).unwrap(),
+            (Self::OwnLoop, Some(hosted)) => descriptor_loop::run(hosted, measured(time)).unwrap(),
             #[cfg(feature = "tokio")]
             (Self::Tokio, Some(hosted)) => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 runtime.block_on(async {
                     let run = hosted.run(corewire::hosts::TokioReactor::new(hosted).unwrap());
+                    let meter = ProcessorMeter::start();
                     assert!(tokio::time::timeout(time, run).await.is_err());
-                });
+                    meter.share()
+                })
             }
             #[cfg(feature = "tokio-uring")]
             (Self::TokioUring, Some(hosted)) => {
                 let Ok(runtime) = tokio_uring::Runtime::new(&tokio_uring::builder()) else {
-                    return eprintln!("NOT RUN: tokio-uring does not run here");
+                    eprintln!("NOT RUN: tokio-uring does not run here");
+                    return 0.0;
                 };
                 runtime.block_on(async {
                     let run = hosted.run(corewire::hosts::TokioUringReactor::new(hosted).unwrap());
                     let engine = tokio_uring::spawn(run);
-                    after(time).await;
+                    let share = measured(time).await;
                     assert!(!engine.is_finished());
                     engine.abort();
-                });
+                    share
+                })
             }
             #[cfg(feature = "glommio")]
             (Self::Glommio, Some(hosted)) => {
                 let Ok(executor) = glommio::LocalExecutorBuilder::new(glommio::Placement::Unbound).make()
                 else {
-                    return eprintln!("NOT RUN: glommio does not run here");
+                    eprintln!("NOT RUN: glommio does not run here");
+                    return 0.0;
                 };
                 let run = hosted.run(corewire::hosts::GlommioReactor::new(hosted).unwrap());
                 executor.run(async {
                     let engine = glommio::spawn_local(run).detach();
-                    after(time).await;
+                    let share = measured(time).await;
                     engine.cancel();
-                });
+                    share
+                })
             }
-            _ => assert!(consumer.recv_timeout(time).is_err()),
+            _ => {
+                let meter = ProcessorMeter::start();
+                assert!(consumer.recv_timeout(time).is_err());
+                meter.share()
+            }
         }
     }
+}
+
+/// Waits for `time`, and returns the share of a processor that was used meanwhile.
+async fn measured(time: Duration) -> f64 {
+    let meter = ProcessorMeter::start();
+    after(time).await;
+    meter.share()
 }
 
 /// Completes after `time`, woken by a thread that sleeps until then.
@@ -181,10 +219,7 @@ fn an_idle_engine_uses_less_than_one_per_cent_of_a_processor() {
                 }
                 // What the start has left to do is done before the first look.
                 host.rest(hosted.as_ref(), &mut consumer, QUIET / 5);
-
-                let (started, used) = (Instant::now(), processor_time());
-                host.rest(hosted.as_ref(), &mut consumer, QUIET);
-                let share = (processor_time() - used).as_secs_f64() / started.elapsed().as_secs_f64();
+                let share = host.rest(hosted.as_ref(), &mut consumer, QUIET);
                 assert!(share < SHARE, "{share:.4} of a processor: {io:?}, {idle:?}, {host:?}");
             }
         }
