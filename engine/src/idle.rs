@@ -48,8 +48,8 @@ pub enum Idle {
 impl Idle {
     /// Yields between turns for 100 µs, which is some round trips of a local network and several times a
     /// wake-up, so that a conversation in progress never sleeps; for 500 µs while work comes every 250 µs or
-    /// sooner. Then it sleeps. So a stream of 4,000 datums a second or more keeps a core busy, which other
-    /// threads can have at any time, and a slower one costs a tenth of a millisecond for each datum.
+    /// sooner. Then it sleeps. So a stream of some thousand datums a second keeps a core busy, which other
+    /// threads can have at any time, and one of a few hundred costs a tenth of a millisecond for each datum.
     ///
     /// It does not spin: a yield costs half a microsecond where no other thread waits, and spinning costs a
     /// thread that waits for the core all the time that it lasts.
@@ -321,7 +321,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn adaptive_forgets_frequent_work_after_two_long_waits() {
+    fn adaptive_forgets_frequent_work_after_a_long_wait() {
         let mut idler = idler(Idle::ADAPTIVE, 2);
         let mut now = 0;
         let mut work_after = |idler: &mut Idler, micros| {
